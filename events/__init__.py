@@ -1,0 +1,1 @@
+"""The vocabulary and its mathematics: pure, without IO, clock or chance."""

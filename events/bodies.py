@@ -1,0 +1,32 @@
+"""References to content that is kept beside the events, behind its digest."""
+
+import msgspec
+
+from tidelog.events.digest import Digest, digest_of
+
+
+class BodyRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What an event says of a body.
+
+    A body that may be seen is named by the SHA-256 of its bytes before compression. A secret one is named by
+    a keyed digest of its plaintext (so that equality is seen without the value), and `stored` is the SHA-256 of
+    the ciphertext, so that the stored bytes can be checked without the key.
+    """
+
+    digest: Digest
+    size: int
+    """Bytes of the plaintext."""
+    secret: bool = False
+    stored: Digest | None = None
+
+
+class Body(msgspec.Struct, frozen=True, kw_only=True):
+    """Content to be stored with the events that name it. `data` is the ciphertext where `ref.secret` is set."""
+
+    ref: BodyRef
+    data: bytes
+
+    @classmethod
+    def of(cls, plaintext: bytes) -> "Body":
+        """A body that may be seen."""
+        return cls(ref=BodyRef(digest=digest_of(plaintext), size=len(plaintext)), data=plaintext)

@@ -1,0 +1,100 @@
+"""`actual`: every object as it was last seen in its cluster. Key: the object's stream."""
+
+import msgspec
+
+from tidelog.events.bodies import BodyRef
+from tidelog.events.envelope import Envelope
+from tidelog.events.names import StreamName, cluster_of, object_stream
+from tidelog.events.projection import Projection, Rows, on
+from tidelog.events.vocabulary import (
+    DriftDetected,
+    FieldDrift,
+    HealthChanged,
+    ObjectApplied,
+    ObjectObserved,
+    ObjectPruned,
+)
+from tidelog.events.vocabulary.observe import Health
+
+
+class Actual(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One object of a cluster."""
+
+    uid: str = ""
+    resource_version: str = ""
+    state: BodyRef | None = None
+    health: Health
+    """Always written, so that rows can be asked for by it."""
+    owner: StreamName | None = None
+    """The target that last applied it."""
+    drift: tuple[FieldDrift, ...] = ()
+    """Fields that someone else changed since they were last applied."""
+    position: int = 0
+
+
+def _row(rows: Rows[Actual], stream: StreamName, envelope: Envelope) -> Actual:
+    row = rows.get(stream)
+    if row is None:
+        row = Actual(health="Unknown")
+    row.position = envelope.position
+    rows.put(stream, row)
+    return row
+
+
+def _applied(rows: Rows[Actual], envelope: Envelope, event: ObjectApplied) -> None:
+    row = _row(rows, object_stream(cluster_of(envelope.stream), event.object), envelope)
+    row.uid, row.resource_version, row.state = event.uid, event.resource_version, event.state
+    row.owner, row.drift = envelope.stream, ()
+
+
+def _pruned(rows: Rows[Actual], envelope: Envelope, event: ObjectPruned) -> None:
+    stream = object_stream(cluster_of(envelope.stream), event.object)
+    if event.outcome != "skipped":
+        rows.drop(stream)
+        return
+    row = rows.get(stream)
+    if row is not None and row.owner == envelope.stream:
+        _row(rows, stream, envelope).owner = None
+
+
+def _observed(rows: Rows[Actual], envelope: Envelope, event: ObjectObserved) -> None:
+    if event.gone:
+        rows.drop(envelope.stream)
+        return
+    row = _row(rows, envelope.stream, envelope)
+    row.uid, row.resource_version = event.uid, event.resource_version
+    row.state, row.health = event.state, event.health
+
+
+def _drifted(rows: Rows[Actual], envelope: Envelope, event: DriftDetected) -> None:
+    if not event.gone:
+        _row(rows, envelope.stream, envelope).drift = event.fields
+
+
+def _health(rows: Rows[Actual], envelope: Envelope, event: HealthChanged) -> None:
+    # A target's health has the same event, in the target's stream: that is no object of this projection
+    # unless the object was seen before.
+    if rows.get(envelope.stream) is not None:
+        _row(rows, envelope.stream, envelope).health = event.health
+
+
+def _object_of(key: str) -> str:
+    return key.partition("/")[2]
+
+
+ACTUAL = Projection(
+    name="actual",
+    version=1,
+    row=Actual,
+    mention=_object_of,
+    handlers=dict(
+        [
+            on(ObjectApplied, _applied),
+            on(ObjectPruned, _pruned),
+            on(ObjectObserved, _observed),
+            on(DriftDetected, _drifted),
+            on(HealthChanged, _health),
+        ]
+    ),
+    columns={"owner": "$.owner", "health": "$.health"},
+)

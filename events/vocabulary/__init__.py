@@ -1,0 +1,97 @@
+"""The vocabulary: every event that a log can hold, one module a stage."""
+
+from tidelog.events.vocabulary.apply import (
+    ApplyFailed,
+    ApplyFinished,
+    ApplyStarted,
+    ObjectApplied,
+    ObjectPruned,
+)
+from tidelog.events.vocabulary.approve import PlanApproved, PlanHeld, PlanRejected
+from tidelog.events.vocabulary.base import Event, EventType
+from tidelog.events.vocabulary.declare import (
+    ClusterBound,
+    InputChanged,
+    SourceDeclared,
+    SourceRemoved,
+    TargetDeclared,
+    TargetRemoved,
+)
+from tidelog.events.vocabulary.engine import (
+    ConfigurationLoaded,
+    EngineStarted,
+    EngineStopped,
+    LogCreated,
+    LogRestored,
+    StageFailed,
+)
+from tidelog.events.vocabulary.fetch import Person, RevisionFetched, RevisionSettled, Signature
+from tidelog.events.vocabulary.observe import (
+    DriftDetected,
+    FieldDrift,
+    HealthChanged,
+    ObjectObserved,
+    ObservationInterrupted,
+    ObservationResumed,
+)
+from tidelog.events.vocabulary.plan import BlastRadius, Planned
+from tidelog.events.vocabulary.render import Rendered, Tool
+from tidelog.events.vocabulary.request import (
+    Marked,
+    Pinned,
+    ReconcileRequested,
+    Resumed,
+    RevisionRejected,
+    Suspended,
+    Unpinned,
+)
+from tidelog.events.vocabulary.verify import Verdict, VerificationFailed, Verified
+
+__all__ = [
+    "ApplyFailed",
+    "ApplyFinished",
+    "ApplyStarted",
+    "BlastRadius",
+    "ClusterBound",
+    "ConfigurationLoaded",
+    "DriftDetected",
+    "EngineStarted",
+    "EngineStopped",
+    "Event",
+    "EventType",
+    "FieldDrift",
+    "HealthChanged",
+    "InputChanged",
+    "LogCreated",
+    "LogRestored",
+    "Marked",
+    "ObjectApplied",
+    "ObjectObserved",
+    "ObjectPruned",
+    "ObservationInterrupted",
+    "ObservationResumed",
+    "Person",
+    "Pinned",
+    "PlanApproved",
+    "PlanHeld",
+    "PlanRejected",
+    "Planned",
+    "ReconcileRequested",
+    "Rendered",
+    "Resumed",
+    "RevisionFetched",
+    "RevisionRejected",
+    "RevisionSettled",
+    "Signature",
+    "SourceDeclared",
+    "SourceRemoved",
+    "StageFailed",
+    "Suspended",
+    "TargetDeclared",
+    "TargetRemoved",
+    "Tool",
+    "Unpinned",
+    "Verdict",
+    "VerificationFailed",
+    "Verified",
+]

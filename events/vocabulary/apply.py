@@ -1,0 +1,68 @@
+"""What was done to a cluster, object by object. Each stands in the stream of its target."""
+
+from typing import Literal
+
+from tidelog.events.bodies import BodyRef
+from tidelog.events.digest import Digest
+from tidelog.events.names import ObjectId, PlanId, Revision
+from tidelog.events.vocabulary.base import Event, event
+
+
+@event("ApplyStarted")
+class ApplyStarted(Event, frozen=True, kw_only=True):
+    """The intent to apply a plan, durable before its first side effect."""
+
+    plan: PlanId
+    waves: int
+
+
+@event("ObjectApplied")
+class ObjectApplied(Event, frozen=True, kw_only=True):
+    """An object was written; the server's answer is also the observation of it."""
+
+    plan: PlanId
+    object: ObjectId
+    uid: str
+    resource_version: str
+    action: Literal["created", "configured", "recreated", "unchanged"]
+    wave: int
+    desired: Digest
+    """Of the object as rendered."""
+    state: BodyRef | None = None
+    """The server's answer, less status and bookkeeping."""
+
+
+@event("ObjectPruned")
+class ObjectPruned(Event, frozen=True, kw_only=True):
+    """An object that the target no longer wants was deleted, found gone, or left alone as its annotations say."""
+
+    plan: PlanId
+    object: ObjectId
+    uid: str
+    outcome: Literal["deleted", "absent", "skipped"]
+
+
+@event("ApplyFailed")
+class ApplyFailed(Event, frozen=True, kw_only=True):
+    """An apply stopped. What was applied stays and has its own events."""
+
+    plan: PlanId
+    wave: int
+    reason: str
+    message: str
+    object: ObjectId | None = None
+    applied: int = 0
+    pending: int = 0
+
+
+@event("ApplyFinished")
+class ApplyFinished(Event, frozen=True, kw_only=True):
+    """Every object of a plan was applied, and every prune done."""
+
+    plan: PlanId
+    revision: Revision
+    set: Digest
+    created: int = 0
+    configured: int = 0
+    unchanged: int = 0
+    pruned: int = 0

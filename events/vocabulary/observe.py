@@ -1,0 +1,69 @@
+"""What is seen in a cluster. Each stands in the stream of the object seen."""
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from tidelog.events.bodies import BodyRef
+from tidelog.events.names import StreamName
+from tidelog.events.vocabulary.base import Event, event
+
+Health: TypeAlias = Literal["Current", "InProgress", "Failed", "Terminating", "NotFound", "Unknown"]
+"""The words of kstatus."""
+
+
+class FieldDrift(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A field that is no longer as it was applied."""
+
+    path: str
+    manager: str = ""
+    """The field manager that wrote it last."""
+
+
+@event("ObjectObserved")
+class ObjectObserved(Event, frozen=True, kw_only=True):
+    """An object is now like this."""
+
+    uid: str
+    resource_version: str
+    state: BodyRef | None = None
+    """The object, less status and bookkeeping; none when it is gone."""
+    gone: bool = False
+    health: Health = "Unknown"
+
+
+@event("DriftDetected")
+class DriftDetected(Event, frozen=True, kw_only=True):
+    """Someone changed fields that a target owns."""
+
+    target: StreamName
+    uid: str
+    resource_version: str
+    fields: tuple[FieldDrift, ...]
+    gone: bool = False
+
+
+@event("HealthChanged")
+class HealthChanged(Event, frozen=True, kw_only=True):
+    """The health of an object or a target is now another."""
+
+    health: Health
+    reason: str = ""
+    message: str = ""
+
+
+@event("ObservationInterrupted")
+class ObservationInterrupted(Event, frozen=True, kw_only=True):
+    """From here on, changes of objects of these kinds may go unseen; stands in the engine's stream."""
+
+    cluster: str
+    kinds: tuple[str, ...]
+    why: str
+
+
+@event("ObservationResumed")
+class ObservationResumed(Event, frozen=True, kw_only=True):
+    """Objects of these kinds were listed again, compared, and are watched."""
+
+    cluster: str
+    kinds: tuple[str, ...]
