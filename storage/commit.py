@@ -1,0 +1,153 @@
+"""Group commit: the appends that wait while one commit runs share the next one.
+
+Nothing waits for a producer: a commit takes what is there. What may wait is bounded in bytes, so that a disk
+that is slower than the producers slows them down instead of filling the memory.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import TypeAlias
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+
+from tidelog.storage.errors import StoreClosedError, StoreError
+from tidelog.storage.log import Recorded
+from tidelog.storage.prepare import PreparedAppend
+
+COMMIT_EVENTS_MAX = 4_096
+"""Events of one commit. More would keep the first of them waiting for the last."""
+COMMIT_BYTES_MAX = 64 * 2**20
+QUEUE_BYTES_MAX = 128 * 2**20
+"""Bytes of all appends that wait."""
+
+Outcome: TypeAlias = tuple[Recorded, ...] | StoreError
+Commit: TypeAlias = Callable[[Sequence[PreparedAppend]], list[Outcome]]
+Waiting: TypeAlias = tuple[PreparedAppend, "asyncio.Future[tuple[Recorded, ...]]"]
+
+
+class Budget:
+    """Bytes that may be held at once. Who asks first is served first; who asks for more than all gets all."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._free = size
+        self._waiting: deque[tuple[int, anyio.Event]] = deque()
+
+    async def acquire(self, size: int) -> int:
+        """Waits for `size` bytes; returns what is to be released."""
+        size = min(size, self._size)
+        if not self._waiting and size <= self._free:
+            self._free -= size
+            return size
+        entry = size, anyio.Event()
+        self._waiting.append(entry)
+        try:
+            await entry[1].wait()
+        except BaseException:
+            if entry[1].is_set():
+                self.release(size)
+            else:
+                self._waiting.remove(entry)
+                self._serve()
+            raise
+        return size
+
+    def release(self, size: int) -> None:
+        """Gives bytes back."""
+        self._free += size
+        self._serve()
+
+    def _serve(self) -> None:
+        while self._waiting and self._waiting[0][0] <= self._free:
+            size, ready = self._waiting.popleft()
+            self._free -= size
+            ready.set()
+
+
+class GroupCommit:
+    """Runs `commit` in a thread of its own, for all appends that wait; `published` is called after each, on the loop.
+
+    One thread for the life of the log, and not one hop a commit: a hop costs as much as a third of an fsync.
+    """
+
+    def __init__(self, commit: Commit, published: Callable[[], None], closed: StoreClosedError) -> None:
+        self._commit = commit
+        self._published = published
+        self._closed = closed
+        self._queue: SimpleQueue[Waiting | None] = SimpleQueue()
+        self._budget = Budget(QUEUE_BYTES_MAX)
+        self._closing = False
+        self._loop = asyncio.get_running_loop()
+        self._thread = Thread(target=self._work, name="tidelog-commit", daemon=True)
+        self._thread.start()
+
+    async def submit(self, append: PreparedAppend) -> tuple[Recorded, ...]:
+        """Queues an append and waits for its outcome."""
+        held = await self._budget.acquire(append.size)
+        try:
+            if self._closing:
+                raise self._closed
+            future: asyncio.Future[tuple[Recorded, ...]] = self._loop.create_future()
+            self._queue.put((append, future))
+            return await future
+        finally:
+            self._budget.release(held)
+
+    async def close(self) -> None:
+        """Takes no more appends; returns when those that wait are done. Repeated calls do nothing."""
+        if not self._closing:
+            self._closing = True
+            self._queue.put(None)
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self._thread.join)
+            await anyio.lowlevel.checkpoint()  # the outcomes of the last commit are told
+
+    def _work(self) -> None:
+        waiting: deque[Waiting] = deque()
+        is_open = True
+        while is_open or waiting:
+            if is_open:
+                is_open = self._collect(waiting)
+            batch = _take(waiting)
+            if batch:
+                outcomes = self._commit([append for append, _ in batch])
+                self._loop.call_soon_threadsafe(self._tell, batch, outcomes)
+
+    def _collect(self, waiting: deque[Waiting]) -> bool:
+        """Moves what was queued to `waiting`, and waits for something if there is nothing; False once closed."""
+        while True:
+            try:
+                entry = self._queue.get(block=not waiting)
+            except Empty:
+                return True
+            if entry is None:
+                return False
+            waiting.append(entry)
+
+    def _tell(self, batch: list[Waiting], outcomes: list[Outcome]) -> None:
+        self._published()
+        for (_, future), outcome in zip(batch, outcomes, strict=True):
+            if future.done():
+                continue
+            if isinstance(outcome, StoreError):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+
+def _take(waiting: deque[Waiting]) -> list[Waiting]:
+    """The appends of one commit, less those whose producers were cancelled before it."""
+    batch: list[Waiting] = []
+    events = size = 0
+    while waiting and (not batch or (events < COMMIT_EVENTS_MAX and size < COMMIT_BYTES_MAX)):
+        append, future = waiting.popleft()
+        if not future.done():
+            batch.append((append, future))
+            events += append.count
+            size += append.size
+    return batch

@@ -1,0 +1,183 @@
+"""What can go wrong with a store.
+
+StoreError
+├── StoreNotFoundError      there is no store at the path
+├── NotAStoreError          there is something else at the path
+├── StoreTooNewError        written by a release that this one cannot read
+├── StoreBusyError          another writer holds the store
+├── StoreReadOnlyError      the store cannot be written here
+├── StoreFullError          the disk is full; nothing of the append was kept
+├── StoreFailedError        the disk failed; what became of the append is unknown
+├── StoreCorruptError       what was read back is not what was written
+├── StoreClosedError        the log was closed before
+├── BodyNotFoundError       no body has that digest
+├── MomentError             a moment that the log does not have
+└── AppendError             an append that was refused; nothing of it was kept
+    ├── VersionConflictError
+    ├── EventIdReusedError
+    ├── EventTooLargeError
+    ├── AppendTooLargeError
+    ├── BodyMissingError
+    ├── BodyConflictError
+    └── CauseUnknownError
+"""
+
+from pathlib import Path
+
+from tidelog.events.digest import Digest
+from tidelog.events.names import EventId, StreamName
+
+
+class StoreError(Exception):
+    """The root of all errors of this package."""
+
+
+class StoreNotFoundError(StoreError):
+    """Raised on opening a path that has no store, where none is to be created."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"there is no Tidelog store at {path}")
+        self.path = path
+
+
+class NotAStoreError(StoreError):
+    """Raised on opening a path that holds something else; nothing there was touched."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"{path} is no Tidelog store: {why}")
+        self.path = path
+
+
+class StoreTooNewError(StoreError):
+    """Raised on opening a store whose schema a later release wrote."""
+
+    def __init__(self, path: Path, found: int, known: int) -> None:
+        super().__init__(
+            f"{path} was written by a newer Tidelog (store schema {found}, this one knows {known}): upgrade Tidelog"
+        )
+        self.path = path
+
+
+class StoreBusyError(StoreError):
+    """Raised on opening a store to write while another writer has it."""
+
+    def __init__(self, path: Path, holder: str) -> None:
+        super().__init__(f"{path} is being written by {holder}: stop it first, or open the store to read")
+        self.path = path
+        self.holder = holder
+
+
+class StoreReadOnlyError(StoreError):
+    """Raised when a store cannot be written where it is."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"{path} cannot be written: {why}")
+        self.path = path
+
+
+class StoreFullError(StoreError):
+    """Raised by an append for which there was no room; the log goes on with what fits."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"no room in {path}: {why}; nothing of this append was kept, free some space and repeat it")
+        self.path = path
+
+
+class StoreFailedError(StoreError):
+    """Raised by an append whose commit failed, and by all that follow, until the store is opened again.
+
+    After a failed fsync nobody can say what is on the disk. Open the store again and repeat the append with
+    the same event ids: it is answered if it was kept, and made if not.
+    """
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"{path} failed: {why}; open it again and repeat the append with the same event ids")
+        self.path = path
+
+
+class StoreCorruptError(StoreError):
+    """Raised when what was read back is not what was written."""
+
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(f"{what} is damaged: {why}; run `tidelog log verify` for the whole picture")
+        self.what = what
+        self.why = why
+
+
+class StoreClosedError(StoreError):
+    """Raised by every use of a log after it was closed."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"the log in {path} is closed")
+        self.path = path
+
+
+class BodyNotFoundError(StoreError):
+    """Raised on asking for a body that the store does not have."""
+
+    def __init__(self, digest: Digest) -> None:
+        super().__init__(f"no body {digest}")
+        self.digest = digest
+
+
+class MomentError(StoreError):
+    """Raised on asking for a moment that the log does not have."""
+
+
+class AppendError(StoreError):
+    """An append that was refused; nothing of it was kept."""
+
+
+class VersionConflictError(AppendError):
+    """Raised when a stream is not at the version that the append expects."""
+
+    def __init__(self, stream: StreamName, expected: int, actual: int) -> None:
+        super().__init__(f"{stream} is at version {actual}, the append expected {expected}")
+        self.stream = stream
+        self.expected = expected
+        self.actual = actual
+
+
+class EventIdReusedError(AppendError):
+    """Raised when an event's id is in the log already, and the append is not the same one again."""
+
+    def __init__(self, event_id: EventId, position: int, why: str) -> None:
+        super().__init__(f"the event id {event_id} is in the log already, at position {position}: {why}")
+        self.event_id = event_id
+        self.position = position
+
+
+class EventTooLargeError(AppendError):
+    """Raised for an event whose envelope is larger than any may be."""
+
+    def __init__(self, name: str, size: int, most: int) -> None:
+        super().__init__(f"a {name} of {size} bytes; {most} is the most: put large content into a body")
+        self.size = size
+
+
+class AppendTooLargeError(AppendError):
+    """Raised for an append of more events or larger bodies than one transaction takes."""
+
+
+class BodyMissingError(AppendError):
+    """Raised when an event names a body that is neither in the store nor in the append."""
+
+    def __init__(self, name: str, digest: Digest) -> None:
+        super().__init__(f"a {name} names the body {digest}, which is neither in the store nor in the append")
+        self.digest = digest
+
+
+class BodyConflictError(AppendError):
+    """Raised when a secret body is in the store already under another ciphertext."""
+
+    def __init__(self, digest: Digest) -> None:
+        super().__init__(f"the secret body {digest} is in the store already under another ciphertext")
+        self.digest = digest
+
+
+class CauseUnknownError(AppendError):
+    """Raised when an event's cause is not in the log."""
+
+    def __init__(self, name: str, cause: EventId) -> None:
+        super().__init__(f"a {name} names {cause} as its cause, which is not in this log")
+        self.cause = cause

@@ -1,0 +1,131 @@
+"""Appends before they meet the log: encoded, and checked as far as that needs no log."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from tidelog.events.bodies import BodyRef
+from tidelog.events.codec import bodies_of, encode_envelope, encode_event, type_of
+from tidelog.events.envelope import ENVELOPE_BYTES_MAX, Envelope
+from tidelog.events.moment import Time, is_time
+from tidelog.events.names import EventId, StreamName, is_uuid7, stream_name
+from tidelog.storage.compression import StoredBody
+from tidelog.storage.errors import AppendTooLargeError, EventTooLargeError
+from tidelog.storage.ids import new_id
+from tidelog.storage.log import ANY, APPEND_BODIES_BYTES_MAX, APPEND_EVENTS_MAX, NewEvent, StreamAppend
+
+EVENT_OVERHEAD_BYTES = 1_024
+"""What an event in the queue weighs beside its payload, for back-pressure."""
+POSITION_MAX = 10**15
+"""Positions and versions stay below it; it tells how large an envelope may become when it gets its place."""
+_A_TIME = Time("2026-01-01T00:00:00.000000Z")
+
+
+class PreparedEvent(msgspec.Struct, frozen=True):
+    """An event, encoded and checked as far as it can be without the log."""
+
+    stream: StreamName
+    id: EventId
+    new: NewEvent
+    type: str
+    schema: int
+    data: msgspec.Raw
+    bodies: tuple[BodyRef, ...]
+
+    def envelope(self, position: int, version: int, time: Time) -> Envelope:
+        """The event, in its place."""
+        new = self.new
+        return Envelope(
+            position=position,
+            stream=self.stream,
+            version=version,
+            id=self.id,
+            time=time,
+            actor=new.actor,
+            type=self.type,
+            schema=self.schema,
+            data=self.data,
+            occurred=new.occurred,
+            run=new.run,
+            trace=new.trace,
+            cause=new.cause,
+        )
+
+
+class PreparedStream(msgspec.Struct, frozen=True):
+    """The events of an append that go to one stream."""
+
+    stream: StreamName
+    expected: int | None
+    events: tuple[PreparedEvent, ...]
+
+
+class PreparedAppend(msgspec.Struct, frozen=True):
+    """An append that is ready for a transaction."""
+
+    streams: tuple[PreparedStream, ...]
+    bodies: tuple[StoredBody, ...]
+    size: int
+    """Bytes that it holds in memory, about."""
+
+    @property
+    def events(self) -> list[PreparedEvent]:
+        """All events, in the order in which they will stand in the log."""
+        return [event for part in self.streams for event in part.events]
+
+    @property
+    def count(self) -> int:
+        """How many events it has."""
+        return sum(len(part.events) for part in self.streams)
+
+
+def prepare(appends: Sequence[StreamAppend], bodies: Sequence[StoredBody]) -> PreparedAppend:
+    """Encodes an append, and refuses what no state of the log could make right.
+
+    Raises:
+        AppendTooLargeError, EventTooLargeError: when it is too large.
+        ValueError, TypeError: when an event is none, a name is malformed, or the same id stands twice.
+    """
+    streams = tuple(_prepare_stream(append) for append in appends)
+    events = [event for part in streams for event in part.events]
+    if not events:
+        raise ValueError("an append without events")
+    if len(events) > APPEND_EVENTS_MAX:
+        raise AppendTooLargeError(f"an append of {len(events)} events; {APPEND_EVENTS_MAX} is the most")
+    if len({event.id for event in events}) != len(events):
+        raise ValueError("an event id stands twice in one append")
+    body_bytes = sum(len(body.data) for body in bodies)
+    if body_bytes > APPEND_BODIES_BYTES_MAX:
+        raise AppendTooLargeError(f"an append with {body_bytes} bytes of bodies; {APPEND_BODIES_BYTES_MAX} is the most")
+    size = body_bytes + sum(len(memoryview(event.data)) + EVENT_OVERHEAD_BYTES for event in events)
+    return PreparedAppend(streams, tuple(bodies), size)
+
+
+def _prepare_stream(append: StreamAppend) -> PreparedStream:
+    stream = stream_name(append.stream)
+    expected = None if append.expected is ANY else append.expected
+    if expected is not None and expected < 0:
+        raise ValueError(f"{expected} is no version of a stream")
+    return PreparedStream(stream, expected, tuple(_prepare_event(stream, new) for new in append.events))
+
+
+def _prepare_event(stream: StreamName, new: NewEvent) -> PreparedEvent:
+    entry = type_of(new.event)
+    for name in (new.id, new.run, new.trace, new.cause):
+        if name is not None and not is_uuid7(name):
+            raise ValueError(f"{name!r} is no UUID of version 7")
+    if new.occurred is not None and not is_time(new.occurred):
+        raise ValueError(f"{new.occurred!r} is no time of the log (RFC 3339, UTC, microseconds)")
+    event = PreparedEvent(
+        stream,
+        new.id or new_id(),
+        new,
+        entry.name,
+        entry.schema,
+        encode_event(new.event),
+        tuple(bodies_of(new.event)),
+    )
+    size = len(encode_envelope(event.envelope(POSITION_MAX, POSITION_MAX, _A_TIME)))
+    if size > ENVELOPE_BYTES_MAX:
+        raise EventTooLargeError(entry.name, size, ENVELOPE_BYTES_MAX)
+    return event

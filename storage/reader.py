@@ -1,0 +1,306 @@
+"""Reading the log's tables. Everything here blocks, and runs in worker threads."""
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from tidelog.events.bodies import Body
+from tidelog.events.digest import Digest
+from tidelog.events.envelope import decode_envelope
+from tidelog.events.merkle import Subtree, TreeBuilder, frontier_of, subtrees
+from tidelog.events.moment import Time
+from tidelog.events.names import EventId
+from tidelog.storage.compression import StoredBody, unpack
+from tidelog.storage.connection import check_header, connect_to_read, translate
+from tidelog.storage.errors import BodyNotFoundError, NotAStoreError, StoreCorruptError
+from tidelog.storage.log import PAGE_EVENTS_MAX, Query, Recorded
+
+Values = tuple[int | str | bytes, ...]
+
+
+class LogReader:
+    """A read-only view of the log at `path`: another process may go on writing it.
+
+    Raises:
+        StoreError: on opening, when there is no log that can be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._db = connect_to_read(path)
+        if check_header(path) == 0 and not self._has_tables():
+            self._db.close()
+            raise NotAStoreError(path.parent, f"{path.name} holds no log")
+
+    def _has_tables(self) -> bool:
+        # A new store's header may still stand in the write-ahead log alone.
+        return self._db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'events'").fetchone() is not None
+
+    def close(self) -> None:
+        """Closes the log; repeated calls do nothing."""
+        self._db.close()
+
+    def head(self) -> int:
+        """The position of the last event; 0 for an empty log."""
+        return self._one("SELECT coalesce(max(position), 0) FROM events")
+
+    def change_counter(self) -> int:
+        """A number that differs from the last one when another process has written in between."""
+        return self._one("PRAGMA data_version")
+
+    def entries(self, query: Query, limit: int = PAGE_EVENTS_MAX) -> list[bytes]:
+        """Stored envelopes that fulfil `query`, the first `limit` of them in the order of the log."""
+        return [row[0] for row in self._rows(*_select(query, limit))]
+
+    def page(self, query: Query, limit: int = PAGE_EVENTS_MAX) -> list[Recorded]:
+        """As `entries`, decoded.
+
+        Raises:
+            StoreCorruptError: when an envelope cannot be read.
+        """
+        return [_recorded(entry) for entry in self.entries(query, limit)]
+
+    def next_page(self, query: Query, limit: int = PAGE_EVENTS_MAX) -> tuple[list[Recorded], int]:
+        """As `page`, with the position after which the next page begins."""
+        head = self.head() if query.until is None else query.until
+        page = self.page(msgspec.structs.replace(query, until=head), limit)
+        return page, page[-1].envelope.position if len(page) == limit else max(head, query.after)
+
+    def last_page(self, query: Query, limit: int) -> list[Recorded]:
+        """The last `limit` events that fulfil `query`, in the order of the log."""
+        return [_recorded(row[0]) for row in reversed(self._rows(*_select(query, limit, last=True)))]
+
+    def last(self, query: Query) -> Recorded | None:
+        """The last event that fulfils `query`."""
+        page = self.last_page(query, 1)
+        return page[0] if page else None
+
+    def event(self, position: int) -> Recorded | None:
+        """The event at a position."""
+        page = self.page(Query(after=position - 1, until=position), 1)
+        return page[0] if page else None
+
+    def position_of(self, event_id: EventId) -> int | None:
+        """The position of the event with this id."""
+        rows = self._rows("SELECT position FROM events WHERE id = ?", (UUID(event_id).bytes,))
+        return rows[0][0] if rows else None
+
+    def position_at(self, time: Time) -> int:
+        """The last position whose time is not after `time`; 0 when there is none.
+
+        The times of a log never decrease, so the place is found by halving.
+        """
+        low, high = 0, self.head()
+        while low < high:
+            middle = (low + high + 1) // 2
+            event = self.event(middle)
+            if event is None:
+                raise StoreCorruptError(f"event {middle}", "it is missing")
+            if event.envelope.time <= time:
+                low = middle
+            else:
+                high = middle - 1
+        return low
+
+    def stream_names(self) -> list[str]:
+        """The names of all streams, sorted."""
+        return [row[0].decode() for row in self._rows("SELECT name FROM streams ORDER BY name")]
+
+    def find_body(self, digest: Digest) -> StoredBody:
+        """The row of a body, unchecked.
+
+        Raises:
+            BodyNotFoundError: when there is none.
+        """
+        rows = self._rows("SELECT digest, secret, size, stored, data FROM bodies WHERE digest = ?", (digest,))
+        if not rows:
+            raise BodyNotFoundError(digest)
+        return stored_body(rows[0])
+
+    def body(self, digest: Digest) -> Body:
+        """A body, checked.
+
+        Raises:
+            BodyNotFoundError: when there is none.
+            StoreCorruptError: when it is damaged.
+        """
+        return unpack(self.find_body(digest))
+
+    def stored_bodies(self) -> Iterator[StoredBody]:
+        """The rows of all bodies, unchecked, in the order of their digests."""
+        for row in self._db.execute("SELECT digest, secret, size, stored, data FROM bodies ORDER BY digest"):
+            yield stored_body(row)
+
+    def hashes(self, level: int, first: int, count: int) -> list[bytes]:
+        """Stored hashes of a tile level: `count` of them from number `first`; level 0 are the leaves'."""
+        return stored_hashes(self._db, level, first, count)
+
+    def nodes(self, level: int) -> dict[int, bytes]:
+        """All stored hashes of a tile level from 1 up, by number."""
+        return dict(self._rows("SELECT number, hash FROM nodes WHERE level = ?", (level,)))
+
+    def nodes_from(self, level: int) -> list[tuple[int, int]]:
+        """The names (level, number) of all stored hashes of a level or above it."""
+        return self._rows("SELECT level, number FROM nodes WHERE level >= ? OR level < 1", (level,))
+
+    @property
+    def subtree(self) -> Subtree:
+        """The log's tree, for proofs."""
+        return subtrees(self.hashes)
+
+    def tree(self) -> TreeBuilder:
+        """The tree over all events, from what is stored of it."""
+        return tree_of(self._db, self.head())
+
+    def checkpoints(self) -> list[tuple[int, str]]:
+        """The signed checkpoints that the writer kept: (size, note)."""
+        return [(size, note.decode()) for size, note in self._rows("SELECT size, note FROM checkpoints ORDER BY size")]
+
+    def copy_to(self, target: Path, pages: int, progress: Callable[[int, int], None] | None) -> None:
+        """Copies the whole database as it is now, some `pages` at a time; others may go on writing it."""
+        copy = sqlite3.connect(target)
+        try:
+            self._db.execute("BEGIN")  # one moment: without it, the copy begins anew at every commit
+            self._db.execute("SELECT 1 FROM sqlite_schema").fetchone()
+            report = None if progress is None else lambda _, left, total: progress(total - left, total)
+            self._db.backup(copy, pages=pages, progress=report)
+            self._db.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            raise translate(error, target) from None
+        finally:
+            copy.close()
+
+    def count(self, table: str) -> int:
+        """The number of rows of one of the log's tables."""
+        return self._one(f"SELECT count(*) FROM {table}")
+
+    def types(self) -> list[tuple[str, int]]:
+        """Every event type that occurs, and how often."""
+        rows = self._rows(
+            "SELECT types.name, count(*) FROM events JOIN types ON types.number = events.type "
+            "GROUP BY types.number ORDER BY types.name"
+        )
+        return [(name.decode(), count) for name, count in rows]
+
+    def _one(self, statement: str) -> int:
+        value: int = self._rows(statement)[0][0]
+        return value
+
+    def _rows(self, statement: str, values: Values = ()) -> list[tuple[Any, ...]]:
+        try:
+            return self._db.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            raise translate(error, self.path) from None
+
+
+def stored_hashes(connection: sqlite3.Connection, level: int, first: int, count: int) -> list[bytes]:
+    """See `LogReader.hashes`."""
+    statement = (
+        "SELECT hash FROM nodes WHERE level = ? AND number >= ? ORDER BY number LIMIT ?"
+        if level
+        else "SELECT leaf FROM events WHERE ? = 0 AND position > ? ORDER BY position LIMIT ?"
+    )
+    return [row[0] for row in connection.execute(statement, (level, first, count))]
+
+
+def tree_of(connection: sqlite3.Connection, size: int) -> TreeBuilder:
+    """The tree over the first `size` events, from what is stored of it."""
+
+    def row(level: int, first: int, count: int) -> Sequence[bytes]:
+        return stored_hashes(connection, level, first, count)
+
+    return TreeBuilder.from_frontier(frontier_of(size, subtrees(row)))
+
+
+def _recorded(entry: bytes) -> Recorded:
+    try:
+        return Recorded(entry, decode_envelope(entry))
+    except msgspec.DecodeError as error:
+        raise StoreCorruptError("an event", f"its envelope cannot be read: {error}") from None
+
+
+def stored_body(row: Sequence[Any]) -> StoredBody:
+    """The body in a row of (digest, secret, size, stored, data), unchecked."""
+    digest, secret, size, stored, data = row
+    return StoredBody(
+        Digest(bytes(digest).decode(errors="replace")),
+        secret=bool(secret),
+        size=int(size),
+        stored=Digest(bytes(stored).decode(errors="replace")),
+        data=bytes(data),
+    )
+
+
+_ENVELOPES = "SELECT envelope, position FROM events"
+_STREAM = "(SELECT number FROM streams WHERE name = ?)"
+_TYPE = "(SELECT number FROM types WHERE name = ?)"
+_RUN = "(SELECT number FROM correlations WHERE run = ?)"
+_TRACE = "(SELECT number FROM correlations WHERE trace = ?)"
+_CAUSE = "(SELECT position FROM events WHERE id = ?)"
+
+
+def _select(query: Query, limit: int, *, last: bool = False) -> tuple[str, Values]:
+    """The statement that answers a query, and its values.
+
+    The index is named, because SQLite cannot know that of run, stream and type the run is the narrowest. Events
+    of several types are several walks of the type's index, merged: so that a page of a long log costs a page.
+    """
+    order = "DESC" if last else "ASC"
+    conditions, values = _conditions(query)
+    index = _index(query)
+    if index != "events_type" or len(query.types) == 1:
+        where = " AND ".join([*conditions, *_type_condition(query.types)])
+        hint = f"INDEXED BY {index}" if index else "NOT INDEXED"
+        return (
+            f"{_ENVELOPES} {hint} WHERE {where} ORDER BY position {order} LIMIT ?",
+            (*values, *query.types, limit),
+        )
+    where = " AND ".join([*conditions, f"type = {_TYPE}"])
+    branch = f"SELECT * FROM ({_ENVELOPES} INDEXED BY events_type WHERE {where} ORDER BY position {order} LIMIT ?)"
+    branches = [(*values, name, limit) for name in dict.fromkeys(query.types)]
+    return (
+        " UNION ALL ".join([branch] * len(branches)) + f" ORDER BY position {order} LIMIT ?",
+        (*(value for row in branches for value in row), limit),
+    )
+
+
+def _conditions(query: Query) -> tuple[list[str], Values]:
+    conditions, values = ["position > ?"], [query.after]
+    chosen: list[int | str | bytes] = [*values]
+    if query.until is not None:
+        conditions.append("position <= ?")
+        chosen.append(query.until)
+    if query.stream is not None:
+        conditions.append(f"stream = {_STREAM}")
+        chosen.append(query.stream)
+    if query.run is not None:
+        conditions.append(f"correlation IN {_RUN}")
+        chosen.append(query.run)
+    if query.trace is not None:
+        conditions.append(f"correlation IN {_TRACE}")
+        chosen.append(query.trace)
+    if query.cause is not None:
+        conditions.append(f"cause = {_CAUSE}")
+        chosen.append(UUID(query.cause).bytes)
+    return conditions, tuple(chosen)
+
+
+def _type_condition(types: tuple[str, ...]) -> list[str]:
+    if not types:
+        return []
+    return [f"type IN (SELECT number FROM types WHERE name IN ({', '.join('?' * len(types))}))"]
+
+
+def _index(query: Query) -> str | None:
+    """The narrowest index that serves a query."""
+    if query.cause is not None:
+        return "events_cause"
+    if query.run is not None or query.trace is not None:
+        return "events_correlation"
+    if query.stream is not None:
+        return "events_stream"
+    return "events_type" if query.types else None

@@ -1,0 +1,284 @@
+"""Taking a log elsewhere: backups that open as stores, and exports that need no Tidelog to be read or checked.
+
+An export is a directory: `events.jsonl` (the stored envelopes, byte for byte), `bodies.jsonl`, `checkpoint` (the
+signed note of size and root) and `vkey`. Neither has the log's key: whoever goes on from a copy is another
+incarnation of the log.
+"""
+
+import base64
+import binascii
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from tidelog.events.bodies import Body, BodyRef
+from tidelog.events.digest import Digest
+from tidelog.events.note import Checkpoint, NoteError, VerifierKey, open_checkpoint
+from tidelog.storage.compression import StoredBody, pack, unpack
+from tidelog.storage.connection import check_header, connect_to_write, translate
+from tidelog.storage.errors import NotAStoreError, StoreCorruptError, StoreReadOnlyError
+from tidelog.storage.identity import LogIdentity, sync_directory
+from tidelog.storage.layout import Layout
+from tidelog.storage.log import PAGE_EVENTS_MAX, Query
+from tidelog.storage.open_store import OpenStore
+from tidelog.storage.proofs import Prover
+from tidelog.storage.reader import LogReader
+from tidelog.storage.schema import migrate
+from tidelog.storage.sqlite_log import utc_now
+from tidelog.storage.writer import LogWriter
+
+Progress = Callable[[int, int], None]
+"""Called with what is done and what there is to do."""
+
+EVENTS = "events.jsonl"
+BODIES = "bodies.jsonl"
+CHECKPOINT = "checkpoint"
+VKEY = "vkey"
+T = TypeVar("T")
+COPY_PAGES = 2_048
+"""Pages of a database copied between two reports of progress."""
+
+
+class BodyLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A line of `bodies.jsonl`."""
+
+    digest: Digest
+    body: str
+    """Base64 of the plaintext; of a secret body, of the ciphertext."""
+    size: int
+    secret: bool = False
+    stored: Digest | None = None
+
+
+def export_log(layout: Layout, target: Path, progress: Progress | None = None) -> Checkpoint:
+    """Writes the log as it is now to the new directory `target`; returns what the checkpoint there says.
+
+    Raises:
+        StoreError: when the store cannot be read or the directory not be written.
+    """
+    prover = Prover(layout)
+    try:
+        note = prover.checkpoint()
+        with _new_directory(target) as directory:
+            _write(directory / BODIES, _body_lines(layout))
+            _write(directory / EVENTS, _event_lines(layout, prover.size, progress))
+            _write(directory / VKEY, iter([prover.identity.vkey.encode()]))
+            _write(directory / CHECKPOINT, iter([note.removesuffix("\n").encode()]))
+        return open_checkpoint(note, [prover.identity.verifier])
+    finally:
+        prover.close()
+
+
+def import_log(source: Path, layout: Layout, vkey: str | None = None, progress: Progress | None = None) -> Checkpoint:
+    """Makes the new store at `layout` from an export; its log has the same events, and so the same root.
+
+    Args:
+        source: the export's directory.
+        layout: where the store is to be.
+        vkey: the key that is trusted to have signed the checkpoint; otherwise the one in the export.
+        progress: told of the progress.
+
+    Raises:
+        StoreCorruptError: when the export does not hold what its checkpoint signs; no store is made then.
+        NotAStoreError: when it is no export.
+    """
+    checkpoint = _signed(source, vkey)
+    with _new_directory(layout.directory) as directory:
+        made = Layout(directory)
+        connection = connect_to_write(made.log)
+        try:
+            migrate(connection)
+            writer = LogWriter(connection, made.log, utc_now)
+            _adopt(writer, source, checkpoint, progress)
+            if (writer.head, writer.tree.root()) != (checkpoint.size, checkpoint.root):
+                raise StoreCorruptError(str(source), "its events are not those that its checkpoint signs")
+            note = _read(source / CHECKPOINT)
+            connection.execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?)", (checkpoint.size, note))
+        finally:
+            connection.close()
+    return checkpoint
+
+
+def back_up(layout: Layout, target: Path, progress: Progress | None = None) -> int:
+    """Copies the log, which may be in use, to the new store `target`; returns how many events it has.
+
+    The copy is of one moment, holds a signed checkpoint of it, and can be read where it is.
+    """
+    prover = Prover(layout)
+    prover.close()
+    with _new_directory(target) as directory:
+        copy = directory / layout.log.name
+        _copy_database(layout.log, copy, progress)
+        connection = connect_to_write(copy)
+        try:
+            size: int = connection.execute("SELECT coalesce(max(position), 0) FROM events").fetchone()[0]
+            note = _note(layout, size)
+            connection.execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?)", (size, note))
+        finally:
+            connection.close()
+        _sync(copy)
+    return size
+
+
+def restore(source: Path, layout: Layout, progress: Progress | None = None) -> LogIdentity:
+    """Makes the new store at `layout` from a backup, as a new incarnation of the log; returns which.
+
+    Raises:
+        StoreError: when the backup cannot be read; no store is made then.
+    """
+    backup = Layout(source)
+    check_header(backup.log)
+    with _new_directory(layout.directory) as directory:
+        made = Layout(directory)
+        _copy_database(backup.log, made.log, progress)
+        store = OpenStore(made, utc_now)
+        store.close()
+        made.lock.unlink(missing_ok=True)
+    return store.identity
+
+
+def _note(layout: Layout, size: int) -> str:
+    prover = Prover(layout)
+    try:
+        return prover.checkpoint(size)
+    finally:
+        prover.close()
+
+
+def _copy_database(source: Path, target: Path, progress: Progress | None) -> None:
+    """Copies a database as it is at one moment, while others may write it."""
+    reader = LogReader(source)
+    try:
+        reader.copy_to(target, COPY_PAGES, progress)
+    finally:
+        reader.close()
+
+
+def _event_lines(layout: Layout, size: int, progress: Progress | None) -> Iterator[bytes]:
+    reader = LogReader(layout.log)
+    try:
+        for first in range(0, size, PAGE_EVENTS_MAX):
+            until = min(first + PAGE_EVENTS_MAX, size)
+            yield from reader.entries(Query(after=first, until=until))
+            if progress is not None:
+                progress(until, size)
+    finally:
+        reader.close()
+
+
+def _body_lines(layout: Layout) -> Iterator[bytes]:
+    reader = LogReader(layout.log)
+    try:
+        for stored in reader.stored_bodies():
+            body = unpack(stored)
+            line = BodyLine(
+                digest=body.ref.digest,
+                body=base64.b64encode(body.data).decode(),
+                size=body.ref.size,
+                secret=body.ref.secret,
+                stored=body.ref.stored,
+            )
+            yield msgspec.json.encode(line)
+    finally:
+        reader.close()
+
+
+def _adopt(writer: LogWriter, source: Path, checkpoint: Checkpoint, progress: Progress | None) -> None:
+    for bodies in _batches(_stored_bodies(source)):
+        writer.adopt([], bodies)
+    for entries in _batches(_lines(source / EVENTS)):
+        writer.adopt(entries, [])
+        if progress is not None:
+            progress(writer.head, checkpoint.size)
+
+
+def _stored_bodies(source: Path) -> Iterator[StoredBody]:
+    for number, text in enumerate(_lines(source / BODIES), 1):
+        try:
+            line = msgspec.json.decode(text, type=BodyLine)
+            reference = BodyRef(digest=line.digest, size=line.size, secret=line.secret, stored=line.stored)
+            yield pack(Body(ref=reference, data=base64.b64decode(line.body, validate=True)))
+        except (msgspec.DecodeError, binascii.Error, ValueError) as error:
+            raise StoreCorruptError(f"{source / BODIES}, line {number}", str(error)) from None
+
+
+def _signed(source: Path, vkey: str | None) -> Checkpoint:
+    try:
+        key = VerifierKey.parse(vkey or _read(source / VKEY).strip())
+        return open_checkpoint(_read(source / CHECKPOINT), [key])
+    except NoteError as error:
+        raise StoreCorruptError(str(source / CHECKPOINT), str(error)) from None
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        raise NotAStoreError(path.parent, f"it is no export: there is no file {path.name}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise NotAStoreError(path.parent, f"{path.name} cannot be read: {error}") from None
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    if not path.is_file():
+        raise NotAStoreError(path.parent, f"it is no export: there is no file {path.name}")
+    with path.open("rb") as file:
+        for line in file:
+            yield line.removesuffix(b"\n")
+
+
+def _batches(items: Iterator[T]) -> Iterator[list[T]]:
+    batch: list[T] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == PAGE_EVENTS_MAX:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _write(path: Path, lines: Iterator[bytes]) -> None:
+    with path.open("xb") as file:
+        file.writelines(line + b"\n" for line in lines)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def _new_directory(target: Path) -> Iterator[Path]:
+    """A directory to be filled, which gets its name when it is whole and durable, and is gone otherwise.
+
+    Raises:
+        NotAStoreError: when there is something at `target` already.
+        StoreReadOnlyError: when it cannot be made.
+    """
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise NotAStoreError(target, "there is something already; name a new directory")
+    unfinished = target.with_name(f".{target.name}.unfinished-{os.getpid()}")
+    try:
+        unfinished.mkdir(parents=True)
+    except OSError as error:
+        raise StoreReadOnlyError(target, error.strerror or str(error)) from None
+    try:
+        yield unfinished
+        sync_directory(unfinished)
+        if target.exists():
+            target.rmdir()
+        unfinished.rename(target)
+        sync_directory(target.parent)
+    except sqlite3.Error as error:
+        raise translate(error, target / "log.db") from None
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)

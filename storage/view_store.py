@@ -1,0 +1,293 @@
+"""The file of the projections: rows, cursors and snapshots. It can be deleted at any time and is made again.
+
+Each projection has a table of its own name with its rows as they are at its cursor, and `<name>_history`: at
+every snapshot position the rows that changed since the snapshot before. A past row is then the last one in the
+history that is not after the snapshot, with the events since folded into it. Every row carries a checksum.
+"""
+
+import hashlib
+import sqlite3
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import msgspec
+
+from tidelog.events.digest import Digest
+from tidelog.events.projection import Projection, encode_row
+from tidelog.storage.connection import connect_to_read, connect_to_write, translate
+from tidelog.storage.errors import StoreCorruptError, StoreError
+
+APPLICATION_ID = 0x54444C56
+"""`TDLV`, in the header of the file."""
+FORMAT = 1
+"""Of the tables here; another one is thrown away and made again."""
+CHECKSUM_BYTES = 16
+
+Row = TypeVar("Row", bound=msgspec.Struct)
+AnyProjection = Projection[Any]
+
+
+class Cursor(msgspec.Struct, frozen=True):
+    """How far a projection has come."""
+
+    version: int
+    """Of the projection's definition."""
+    position: int
+    """Of the last event folded."""
+    leaf: bytes
+    """Leaf hash of that event: tells the log that was folded from another with the same positions."""
+    snapshot: int
+    """Of the last snapshot."""
+
+
+START = Cursor(0, 0, b"", 0)
+
+
+class ViewStore:
+    """The projections' file at `path`. Blocks; for worker threads."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self._db = connection
+        self._db.text_factory = bytes
+
+    @classmethod
+    def to_write(cls, path: Path) -> Self:
+        """Opens the file to write, and makes it, or makes it anew if another release made it in another form."""
+        connection = connect_to_write(path)
+        try:
+            if _form(connection) != (APPLICATION_ID, FORMAT):
+                connection.close()
+                for suffix in ("", "-wal", "-shm"):
+                    path.with_name(path.name + suffix).unlink(missing_ok=True)
+                connection = connect_to_write(path)
+                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                connection.execute(f"PRAGMA user_version = {FORMAT}")
+                connection.execute(
+                    "CREATE TABLE cursors (projection TEXT PRIMARY KEY, version INTEGER NOT NULL, "
+                    "position INTEGER NOT NULL, leaf BLOB NOT NULL, snapshot INTEGER NOT NULL) STRICT"
+                )
+            # Losing the last rows to a power cut only means folding their events again.
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("PRAGMA wal_autocheckpoint = 8000")
+        except sqlite3.Error as error:
+            connection.close()
+            raise translate(error, path) from None
+        return cls(path, connection)
+
+    @classmethod
+    def to_read(cls, path: Path) -> Self | None:
+        """Opens the file to read; None when there is none of this release's form."""
+        if not path.exists():
+            return None
+        connection = connect_to_read(path)
+        if _form(connection) != (APPLICATION_ID, FORMAT):
+            connection.close()
+            return None
+        return cls(path, connection)
+
+    def close(self) -> None:
+        """Closes the file; repeated calls do nothing."""
+        self._db.close()
+
+    def begin_read(self) -> None:
+        """Has all reads until `end_read` see one state of the file."""
+        self._db.execute("BEGIN")
+
+    def end_read(self) -> None:
+        """Ends what `begin_read` began."""
+        self._db.execute("ROLLBACK")
+
+    def cursor(self, projection: AnyProjection) -> Cursor:
+        """How far a projection has come; `START` when it has no rows of its present version."""
+        rows = self._rows(
+            "SELECT version, position, leaf, snapshot FROM cursors WHERE projection = ?", (projection.name,)
+        )
+        if not rows or rows[0][0] != projection.version:
+            return START
+        return Cursor(*rows[0])
+
+    def reset(self, projection: AnyProjection) -> None:
+        """Makes the tables of a projection anew, without rows."""
+        name = projection.name
+        columns = "".join(
+            f", {column} ANY GENERATED ALWAYS AS (json_extract(row, '{path}')) VIRTUAL"
+            for column, path in projection.columns.items()
+        )
+        statements = [
+            f"DROP TABLE IF EXISTS {name}",
+            f"DROP TABLE IF EXISTS {name}_history",
+            f"""
+            CREATE TABLE {name} (
+                key TEXT PRIMARY KEY, position INTEGER NOT NULL, row TEXT, checksum BLOB NOT NULL{columns}
+            ) STRICT
+            """,
+            f"CREATE INDEX {name}_position ON {name} (position)",
+            f"""
+            CREATE TABLE {name}_history (
+                key TEXT NOT NULL, position INTEGER NOT NULL, row TEXT, checksum BLOB NOT NULL,
+                PRIMARY KEY (key, position)
+            ) STRICT, WITHOUT ROWID
+            """,
+            *(f"CREATE INDEX {name}_{column} ON {name} ({column})" for column in projection.columns),
+        ]
+        with _Transaction(self._db, self.path):
+            for statement in statements:
+                self._db.execute(statement)
+            self._put_cursor(projection, msgspec.structs.replace(START, version=projection.version))
+
+    def advance(
+        self,
+        changes: Iterable[tuple[Projection[Any], dict[str, Any]]],
+        position: int,
+        leaf: bytes,
+        *,
+        snapshot: bool,
+    ) -> None:
+        """Brings projections to `position`: rows, snapshots and cursors in one transaction."""
+        with _Transaction(self._db, self.path):
+            for projection, rows in changes:
+                previous = self.cursor(projection).snapshot
+                self._put_rows(projection, rows, position)
+                if snapshot and not projection.append_only:
+                    self._snapshot(projection, previous, position)
+                reached = position if snapshot else previous
+                self._put_cursor(projection, Cursor(projection.version, position, leaf, reached))
+
+    def row(self, projection: Projection[Row], key: str) -> Row | None:
+        """The row of a key at the projection's cursor."""
+        return self._last(projection, projection.name, key, None)
+
+    def row_at(self, projection: Projection[Row], key: str, snapshot: int) -> Row | None:
+        """The row of a key at a snapshot."""
+        return self._last(projection, f"{projection.name}_history", key, snapshot)
+
+    def rows(self, projection: Projection[Row]) -> Iterator[tuple[str, Row]]:
+        """All rows at the projection's cursor."""
+        yield from self._decoded(projection, f"SELECT key, position, row, checksum FROM {projection.name}", ())
+
+    def rows_where(self, projection: Projection[Row], column: str, value: str) -> Iterator[tuple[str, Row]]:
+        """The rows at the projection's cursor of which a column has a value, in the order of their keys."""
+        if column not in projection.columns:
+            raise ValueError(f"{projection.name} cannot be asked by {column}")
+        statement = f"SELECT key, position, row, checksum FROM {projection.name} WHERE {column} = ? ORDER BY key"
+        yield from self._decoded(projection, statement, (value,))
+
+    def rows_at(self, projection: Projection[Row], snapshot: int) -> Iterator[tuple[str, Row]]:
+        """All rows at a snapshot."""
+        statement = (
+            f"SELECT key, max(position), row, checksum FROM {projection.name}_history WHERE position <= ? GROUP BY key"
+        )
+        yield from self._decoded(projection, statement, (snapshot,))
+
+    def digest(self, projection: AnyProjection) -> Digest:
+        """The SHA-256 over all keys and rows at the cursor, in the order of the keys."""
+        total = hashlib.sha256()
+        statement = f"SELECT key, row FROM {projection.name} WHERE row IS NOT NULL ORDER BY key"
+        for key, row in self._db.execute(statement):
+            total.update(len(key).to_bytes(4) + key + len(row).to_bytes(4) + row)
+        return Digest(f"sha256:{total.hexdigest()}")
+
+    def damaged_rows(self, projection: AnyProjection) -> Iterator[tuple[str, str]]:
+        """The tables and keys whose row is not what was written."""
+        for table in (projection.name, f"{projection.name}_history"):
+            for key, position, row, checksum in self._db.execute(f"SELECT key, position, row, checksum FROM {table}"):
+                if checksum != _checksum(key, position, row):
+                    yield table, key.decode(errors="replace")
+
+    def _last(self, projection: Projection[Row], table: str, key: str, until: int | None) -> Row | None:
+        statement = f"SELECT key, position, row, checksum FROM {table} WHERE key = ?"
+        values: tuple[str | int, ...] = (key,)
+        if until is not None:
+            statement, values = f"{statement} AND position <= ? ORDER BY position DESC LIMIT 1", (key, until)
+        for _, row in self._decoded(projection, statement, values):
+            return row
+        return None
+
+    def _decoded(
+        self, projection: Projection[Row], statement: str, values: tuple[str | int, ...]
+    ) -> Iterator[tuple[str, Row]]:
+        decode = msgspec.json.Decoder(projection.row).decode
+        for key, position, row, checksum in self._rows(statement, values):
+            if checksum != _checksum(key, position, row):
+                raise StoreCorruptError(
+                    f"projection {projection.name}, row {key.decode(errors='replace')}",
+                    "its checksum differs",
+                )
+            if row is not None:
+                yield key.decode(), decode(row)
+
+    def _put_rows(self, projection: AnyProjection, rows: dict[str, Any], position: int) -> None:
+        self._db.executemany(
+            f"INSERT OR REPLACE INTO {projection.name} (key, position, row, checksum) VALUES (?, ?, ?, ?)",
+            (_values(key, position, row) for key, row in rows.items()),
+        )
+
+    def _snapshot(self, projection: AnyProjection, previous: int, position: int) -> None:
+        """Copies what changed since the last snapshot to the history; then what was dropped can go."""
+        name = projection.name
+        changed = self._rows(f"SELECT key, row FROM {name} WHERE position > ?", (previous,))
+        self._db.executemany(
+            f"INSERT INTO {name}_history VALUES (?, ?, ?, ?)",
+            (
+                (key.decode(), position, None if row is None else row.decode(), _checksum(key, position, row))
+                for key, row in changed
+            ),
+        )
+        self._db.execute(f"DELETE FROM {name} WHERE row IS NULL")
+
+    def _put_cursor(self, projection: AnyProjection, cursor: Cursor) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO cursors VALUES (?, ?, ?, ?, ?)",
+            (projection.name, *msgspec.structs.astuple(cursor)),
+        )
+
+    def _rows(self, statement: str, values: tuple[str | int, ...] = ()) -> list[tuple[Any, ...]]:
+        try:
+            return self._db.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            raise _damaged(error, self.path) from None
+
+
+class _Transaction:
+    """A transaction of the projections' file."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._db = connection
+        self._path = path
+
+    def __enter__(self) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
+        if error is None:
+            self._db.execute("COMMIT")
+            return
+        self._db.execute("ROLLBACK")
+        if isinstance(error, sqlite3.Error):
+            raise _damaged(error, self._path) from None
+
+
+def _damaged(error: sqlite3.Error, path: Path) -> StoreError:
+    translated = translate(error, path)
+    if isinstance(translated, StoreCorruptError):
+        return StoreCorruptError(str(path), f"{error}; it can be deleted, and is made again from the log")
+    return translated
+
+
+def _form(connection: sqlite3.Connection) -> tuple[int, int]:
+    return (
+        connection.execute("PRAGMA application_id").fetchone()[0],
+        connection.execute("PRAGMA user_version").fetchone()[0],
+    )
+
+
+def _values(key: str, position: int, row: msgspec.Struct | None) -> tuple[str, int, str | None, bytes]:
+    data = None if row is None else encode_row(row)
+    return key, position, None if data is None else data.decode(), _checksum(key.encode(), position, data)
+
+
+def _checksum(key: bytes, position: int, row: bytes | None) -> bytes:
+    content = b"%d %d " % (position, len(key)) + key + (b"" if row is None else b"\0" + row)
+    return hashlib.blake2b(content, digest_size=CHECKSUM_BYTES).digest()

@@ -1,0 +1,412 @@
+"""The work of one commit: several appends, one transaction, one fsync.
+
+Everything here runs in one worker thread at a time. What the writer knows of the log in memory (the head, the
+tree, the heads of streams) is changed only after the commit that made it true.
+"""
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Generic, TypeVar
+from uuid import UUID
+
+import msgspec
+
+from tidelog.events.canonical import NotCanonicalError, encode
+from tidelog.events.codec import encode_envelope
+from tidelog.events.digest import Digest
+from tidelog.events.envelope import Envelope, decode_envelope
+from tidelog.events.merkle import TreeBuilder, leaf_hash
+from tidelog.events.moment import Time, is_time
+from tidelog.events.names import EventId, StreamName
+from tidelog.storage.compression import StoredBody
+from tidelog.storage.connection import translate
+from tidelog.storage.errors import (
+    AppendError,
+    BodyConflictError,
+    BodyMissingError,
+    CauseUnknownError,
+    EventIdReusedError,
+    StoreCorruptError,
+    StoreError,
+    StoreFailedError,
+    VersionConflictError,
+)
+from tidelog.storage.log import (
+    Recorded,
+)
+from tidelog.storage.prepare import PreparedAppend, PreparedEvent, PreparedStream
+from tidelog.storage.reader import tree_of
+
+CACHE_ENTRIES_MAX = 65_536
+"""Entries of each of the writer's caches."""
+CHECKPOINT_INTERVAL = 10_000
+"""Events after which the writer keeps a signed checkpoint beside them."""
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class _Cache(Generic[K, V]):
+    """A bounded map of what the tables say. When it is full it is emptied: the tables still know."""
+
+    def __init__(self) -> None:
+        self._entries: dict[K, V] = {}
+
+    def get(self, key: K) -> V | None:
+        return self._entries.get(key)
+
+    def update(self, entries: dict[K, V]) -> None:
+        if len(self._entries) + len(entries) > CACHE_ENTRIES_MAX:
+            self._entries.clear()
+        self._entries.update(entries)
+
+
+class _Transaction:
+    """What the appends of one commit have added so far."""
+
+    def __init__(self, position: int, time: Time, tree: TreeBuilder) -> None:
+        self.position = position
+        self.time = time
+        self.tree = tree
+        self.rows: list[tuple[int, str, bytes, bytes, int, int, int, int | None, int | None]] = []
+        self.streams: dict[StreamName, tuple[int, int]] = {}
+        self.positions: dict[EventId, int] = {}
+        self.recorded: dict[int, Recorded] = {}
+        self.types: dict[str, int] = {}
+        self.correlations: dict[tuple[str, str], int] = {}
+        self.bodies: dict[Digest, Digest] = {}
+        self.checkpoint: int | None = None
+
+
+class LogWriter:
+    """The one writer of a log.
+
+    `clock` gives the present time; the log's times never decrease, whatever it says.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, path: Path, clock: Callable[[], Time]) -> None:
+        self._db = connection
+        self._path = path
+        self._clock = clock
+        self._failure: StoreFailedError | None = None
+        self.sign: Callable[[TreeBuilder], str] | None = None
+        """Signs a checkpoint of a tree; set when the log's key is known."""
+        self._streams = _Cache[StreamName, tuple[int, int]]()
+        self._positions = _Cache[EventId, int]()
+        self._types = _Cache[str, int]()
+        self._correlations = _Cache[tuple[str, str], int]()
+        self._bodies = _Cache[Digest, Digest]()
+        self.head, self._time = self._last_event()
+        self._tree = tree_of(connection, self.head)
+        self._checkpoint = self._last_checkpoint()
+
+    @property
+    def tree(self) -> TreeBuilder:
+        """The Merkle tree over all that is committed. Not to be changed."""
+        return self._tree
+
+    def commit(self, appends: Sequence[PreparedAppend]) -> list[tuple[Recorded, ...] | StoreError]:
+        """Makes appends durable in one transaction; the outcome of each, in order.
+
+        An append that is refused does not keep the others from being made, and neither does one for which
+        there is no room.
+        """
+        if self._failure is not None:
+            return [self._failure] * len(appends)
+        try:
+            return self._commit(appends)
+        except sqlite3.Error as error:
+            if len(appends) > 1:
+                return [self.commit([append])[0] for append in appends]
+            return [translate(error, self._path)]
+        except StoreFailedError as failure:
+            self._failure = failure
+            return [failure] * len(appends)
+        except Exception as error:  # noqa: BLE001 - a defect of ours: the producers are told, and no more is written
+            self._failure = StoreFailedError(self._path.parent, f"a commit ended in {error!r}")
+            return [self._failure] * len(appends)
+
+    def _commit(self, appends: Sequence[PreparedAppend]) -> list[tuple[Recorded, ...] | StoreError]:
+        transaction = _Transaction(self.head, max(self._time, self._clock()), self._tree.copy())
+        outcomes: list[tuple[Recorded, ...] | StoreError] = []
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            for append in appends:
+                try:
+                    outcomes.append(self._append(transaction, append))
+                except AppendError as refusal:
+                    outcomes.append(refusal)
+            self._write(transaction)
+        except BaseException:
+            self._rollback()
+            raise
+        self._end(transaction)
+        return outcomes
+
+    def _end(self, transaction: _Transaction) -> None:
+        try:
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._rollback()
+            if error.sqlite_errorname == "SQLITE_FULL":
+                raise  # the log's last frame was not written: nothing was committed
+            raise StoreFailedError(self._path.parent, f"a commit failed with {error}") from None
+        self.head, self._time, self._tree = transaction.position, transaction.time, transaction.tree
+        self._checkpoint = transaction.checkpoint or self._checkpoint
+        self._streams.update(transaction.streams)
+        self._positions.update(transaction.positions)
+        self._types.update(transaction.types)
+        self._correlations.update(transaction.correlations)
+        self._bodies.update(transaction.bodies)
+
+    def _rollback(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+
+    def _append(self, transaction: _Transaction, append: PreparedAppend) -> tuple[Recorded, ...]:
+        """Adds one append to a transaction; every refusal comes before the first change."""
+        events = append.events
+        repeated = self._repeated(transaction, events)
+        if repeated is not None:
+            return repeated
+        self._check_versions(transaction, append.streams)
+        self._check_causes(transaction, events)
+        self._add_bodies(transaction, append)
+        return tuple(self._record(transaction, event) for event in events)
+
+    def _repeated(self, transaction: _Transaction, events: Sequence[PreparedEvent]) -> tuple[Recorded, ...] | None:
+        """The answer to an append that was made before, None for a new one."""
+        found = [self._find(transaction, event.id) for event in events]
+        known = [recorded for recorded in found if recorded is not None]
+        if not known:
+            return None
+        for event, recorded in zip(events, found, strict=True):
+            if recorded is None:
+                raise EventIdReusedError(
+                    known[0].envelope.id, known[0].envelope.position, "other events of this append are not"
+                )
+            if not _same(event, recorded.envelope):
+                raise EventIdReusedError(event.id, recorded.envelope.position, "with other content")
+        return tuple(known)
+
+    def _find(self, transaction: _Transaction, event_id: EventId) -> Recorded | None:
+        position = self._position(transaction, event_id)
+        if position is None:
+            return None
+        recorded = transaction.recorded.get(position)
+        if recorded is not None:
+            return recorded
+        row = self._db.execute("SELECT envelope FROM events WHERE position = ?", (position,)).fetchone()
+        raw = row[0].encode()
+        return Recorded(raw, msgspec.json.decode(raw, type=Envelope))
+
+    def _position(self, transaction: _Transaction, event_id: EventId) -> int | None:
+        position = transaction.positions.get(event_id) or self._positions.get(event_id)
+        if position is None:
+            row = self._db.execute("SELECT position FROM events WHERE id = ?", (UUID(event_id).bytes,)).fetchone()
+            position = row and row[0]
+        return position
+
+    def _check_versions(self, transaction: _Transaction, parts: Sequence[PreparedStream]) -> None:
+        versions: dict[StreamName, int] = {}
+        for part in parts:
+            version = versions.get(part.stream)
+            if version is None:
+                head = self._stream(transaction, part.stream)
+                version = head[1] if head else 0
+            if part.expected is not None and part.expected != version:
+                raise VersionConflictError(part.stream, part.expected, version)
+            versions[part.stream] = version + len(part.events)
+
+    def _check_causes(self, transaction: _Transaction, events: Sequence[PreparedEvent]) -> None:
+        own: set[EventId] = set()
+        for event in events:
+            cause = event.new.cause
+            if cause is not None and cause not in own and self._position(transaction, cause) is None:
+                raise CauseUnknownError(event.type, cause)
+            own.add(event.id)
+
+    def _add_bodies(self, transaction: _Transaction, append: PreparedAppend) -> None:
+        given = {body.digest: body for body in append.bodies}
+        new = {digest: body for digest, body in given.items() if self._body(transaction, digest) is None}
+        for digest, body in given.items():
+            if body.secret and digest not in new and self._body(transaction, digest) != body.stored:
+                raise BodyConflictError(digest)
+        for event in append.events:
+            for reference in event.bodies:
+                held = new[reference.digest].stored if reference.digest in new else None
+                held = held or self._body(transaction, reference.digest)
+                if held is None:
+                    raise BodyMissingError(event.type, reference.digest)
+                if reference.secret and held != reference.stored:
+                    raise BodyConflictError(reference.digest)
+        self._db.executemany("INSERT INTO bodies VALUES (?, ?, ?, ?, ?)", (body.row for body in new.values()))
+        transaction.bodies.update((digest, body.stored) for digest, body in new.items())
+
+    def _body(self, transaction: _Transaction, digest: Digest) -> Digest | None:
+        """The digest of a body's stored bytes; None when it is not in the store."""
+        stored = transaction.bodies.get(digest) or self._bodies.get(digest)
+        if stored is None:
+            row = self._db.execute("SELECT stored FROM bodies WHERE digest = ?", (digest,)).fetchone()
+            if row is not None:
+                stored = transaction.bodies[digest] = row[0]
+        return stored
+
+    def _record(self, transaction: _Transaction, event: PreparedEvent) -> Recorded:
+        """Gives an event its place, and adds it."""
+        number, version = self._stream(transaction, event.stream) or (self._new_stream(event.stream), 0)
+        envelope = event.envelope(transaction.position + 1, version + 1, transaction.time)
+        return self._add(transaction, Recorded(encode_envelope(envelope), envelope), number)
+
+    def _add(self, transaction: _Transaction, recorded: Recorded, stream: int) -> Recorded:
+        """Adds an event's row and its leaf."""
+        raw, envelope = recorded.raw, recorded.envelope
+        leaf = leaf_hash(raw)
+        transaction.rows.append(
+            (
+                envelope.position,
+                raw.decode(),
+                leaf,
+                UUID(envelope.id).bytes,
+                stream,
+                envelope.version,
+                self._type(transaction, envelope.type),
+                self._correlation(transaction, envelope),
+                None if envelope.cause is None else self._position(transaction, envelope.cause),
+            )
+        )
+        transaction.tree.add(leaf)
+        transaction.position, transaction.time = envelope.position, envelope.time
+        transaction.streams[envelope.stream] = stream, envelope.version
+        transaction.positions[envelope.id] = envelope.position
+        transaction.recorded[envelope.position] = recorded
+        return recorded
+
+    def adopt(self, entries: Sequence[bytes], bodies: Sequence[StoredBody]) -> None:
+        """Adds events of another store of this log, byte for byte, in one transaction.
+
+        Raises:
+            StoreCorruptError: when one is no event, or does not go on from the one before it.
+            StoreError: when they cannot be kept.
+        """
+        transaction = _Transaction(self.head, self._time, self._tree.copy())
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                self._db.executemany("INSERT INTO bodies VALUES (?, ?, ?, ?, ?)", (body.row for body in bodies))
+                for entry in entries:
+                    self._adopt(transaction, entry)
+                self._write(transaction)
+            except BaseException:
+                self._rollback()
+                raise
+            self._end(transaction)
+        except sqlite3.Error as error:
+            raise translate(error, self._path) from None
+
+    def _adopt(self, transaction: _Transaction, entry: bytes) -> None:
+        name = f"event {transaction.position + 1}"
+        try:
+            envelope = decode_envelope(entry)
+            canonical = encode(msgspec.json.decode(entry))
+        except (msgspec.DecodeError, NotCanonicalError) as error:
+            raise StoreCorruptError(name, str(error)) from None
+        head = self._stream(transaction, envelope.stream)
+        due = transaction.position + 1, (head[1] if head else 0) + 1
+        if canonical != entry:
+            raise StoreCorruptError(name, "it is not in canonical form")
+        if (envelope.position, envelope.version) != due:
+            raise StoreCorruptError(name, f"position and version are not {due[0]} and {due[1]}")
+        if envelope.time < transaction.time or not is_time(envelope.time):
+            raise StoreCorruptError(name, f"its time is before {transaction.time}, or none")
+        if self._position(transaction, envelope.id) is not None:
+            raise StoreCorruptError(name, f"its id {envelope.id} stands before it")
+        number = head[0] if head else self._new_stream(envelope.stream)
+        self._add(transaction, Recorded(entry, envelope), number)
+
+    def _stream(self, transaction: _Transaction, stream: StreamName) -> tuple[int, int] | None:
+        """The number of a stream and the version of its last event; None when it has none yet."""
+        head = transaction.streams.get(stream) or self._streams.get(stream)
+        if head is None:
+            row = self._db.execute("SELECT number FROM streams WHERE name = ?", (stream,)).fetchone()
+            if row is None:
+                return None
+            last = self._db.execute(
+                "SELECT version FROM events INDEXED BY events_stream WHERE stream = ? ORDER BY position DESC LIMIT 1",
+                row,
+            ).fetchone()
+            head = transaction.streams[stream] = row[0], last[0] if last else 0
+        return head
+
+    def _new_stream(self, stream: StreamName) -> int:
+        return self._insert("INSERT INTO streams (name) VALUES (?)", (stream,))
+
+    def _type(self, transaction: _Transaction, name: str) -> int:
+        number = transaction.types.get(name) or self._types.get(name)
+        if number is None:
+            row = self._db.execute("SELECT number FROM types WHERE name = ?", (name,)).fetchone()
+            number = row[0] if row else self._insert("INSERT INTO types (name) VALUES (?)", (name,))
+            transaction.types[name] = number
+        return number
+
+    def _correlation(self, transaction: _Transaction, envelope: Envelope) -> int | None:
+        if envelope.run is None and envelope.trace is None:
+            return None
+        pair = envelope.run or "", envelope.trace or ""
+        number = transaction.correlations.get(pair) or self._correlations.get(pair)
+        if number is None:
+            row = self._db.execute("SELECT number FROM correlations WHERE run = ? AND trace = ?", pair).fetchone()
+            number = row[0] if row else self._insert("INSERT INTO correlations (run, trace) VALUES (?, ?)", pair)
+            transaction.correlations[pair] = number
+        return number
+
+    def _insert(self, statement: str, values: tuple[str, ...]) -> int:
+        number = self._db.execute(statement, values).lastrowid
+        if number is None:
+            raise StoreFailedError(self._path.parent, "SQLite gave no row number")
+        return number
+
+    def _write(self, transaction: _Transaction) -> None:
+        self._db.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", transaction.rows)
+        self._db.executemany("INSERT INTO nodes VALUES (?, ?, ?)", transaction.tree.drain())
+        if transaction.position - self._checkpoint >= CHECKPOINT_INTERVAL:
+            transaction.checkpoint = self._write_checkpoint(transaction.tree)
+
+    def keep_checkpoint(self) -> None:
+        """Keeps a signed checkpoint of the log as it is, if there is none yet. A disk that is full is no error."""
+        if self._failure is None and self._checkpoint < self.head:
+            try:
+                self._checkpoint = self._write_checkpoint(self._tree)
+            except sqlite3.Error as error:
+                if error.sqlite_errorname != "SQLITE_FULL":
+                    raise translate(error, self._path) from None
+
+    def _write_checkpoint(self, tree: TreeBuilder) -> int:
+        if self.sign is not None:
+            self._db.execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?)", (tree.size, self.sign(tree)))
+        return tree.size
+
+    def _last_checkpoint(self) -> int:
+        size: int = self._db.execute("SELECT coalesce(max(size), 0) FROM checkpoints").fetchone()[0]
+        return size
+
+    def _last_event(self) -> tuple[int, Time]:
+        row = self._db.execute("SELECT position, envelope FROM events ORDER BY position DESC LIMIT 1").fetchone()
+        if row is None:
+            return 0, Time("")
+        return row[0], msgspec.json.decode(row[1], type=Envelope).time
+
+
+def _same(event: PreparedEvent, recorded: Envelope) -> bool:
+    """Whether what the producer gave is what was recorded."""
+    new = event.new
+    return (
+        event.stream == recorded.stream
+        and event.type == recorded.type
+        and event.schema == recorded.schema
+        and memoryview(event.data) == memoryview(recorded.data)
+        and new.actor == recorded.actor
+        and (new.occurred, new.run, new.trace, new.cause)
+        == (recorded.occurred, recorded.run, recorded.trace, recorded.cause)
+    )
