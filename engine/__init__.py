@@ -1,0 +1,1 @@
+"""What acts: the stages, the runner, clusters, the daemon and the command line."""

@@ -1,0 +1,399 @@
+"""`tidelog log`: reading, verifying, proving and moving the log. Every command works while a daemon writes."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import anyio
+import click
+import msgspec
+from rich.markup import escape
+
+from tidelog.engine.cli.output import (
+    Format,
+    console,
+    output_option,
+    plain_facts,
+    plain_table,
+    print_document,
+    print_json,
+    print_raw,
+    reporting,
+    store_option,
+    visible,
+)
+from tidelog.engine.moments import position_of
+from tidelog.events.codec import UnknownEvent, bodies_of
+from tidelog.events.digest import Digest
+from tidelog.events.merkle import leaf_hash
+from tidelog.events.names import EventId, RunId, StreamName, TraceId
+from tidelog.events.projection import Projection
+from tidelog.events.projections import PROJECTIONS
+from tidelog.storage.identity import identity_of
+from tidelog.storage.layout import Layout, holder_of
+from tidelog.storage.log import Query, Recorded
+from tidelog.storage.projector import Past
+from tidelog.storage.projector import rebuild as rebuild_views
+from tidelog.storage.proofs import Prover
+from tidelog.storage.reader import LogReader
+from tidelog.storage.sqlite_log import read_log
+from tidelog.storage.transfer import back_up, export_log, import_log
+from tidelog.storage.transfer import restore as restore_log
+from tidelog.storage.verify import Report, verify_store
+from tidelog.storage.view_store import ViewStore
+
+NO = 1
+"""Exit code when it was done, and the answer is no: damage was found, there is no such event."""
+
+
+@click.group()
+def log() -> None:
+    """Read, verify, prove and move the log."""
+
+
+@contextmanager
+def _reading(store: Path) -> Iterator[LogReader]:
+    reader = LogReader(Layout(store).log)
+    try:
+        yield reader
+    finally:
+        reader.close()
+
+
+@log.command()
+@click.option("-f", "--follow", is_flag=True, help="Go on with each event as it comes.")
+@click.option(
+    "-n", "--lines", "count", type=click.IntRange(0), default=20, show_default=True, help="Begin so many events back."
+)
+@click.option("--stream", help="Only events of this stream.")
+@click.option("--type", "types", multiple=True, help="Only events of this type; may be given again.")
+@click.option("--run", help="Only events of this run.")
+@click.option("--trace", help="Only events of this trace.")
+@click.option("--cause", help="Only events that this event id led to.")
+@output_option
+@store_option
+def tail(
+    store: Path,
+    output: Format,
+    count: int,
+    stream: str | None,
+    types: tuple[str, ...],
+    run: str | None,
+    trace: str | None,
+    cause: str | None,
+    *,
+    follow: bool,
+) -> None:
+    """The last events, and those that come."""
+    query = Query(
+        stream=None if stream is None else StreamName(stream),
+        types=types,
+        run=None if run is None else RunId(run),
+        trace=None if trace is None else TraceId(trace),
+        cause=None if cause is None else EventId(cause),
+    )
+    with _reading(store) as reader:
+        head = reader.head()
+        page = reader.last_page(msgspec.structs.replace(query, until=head), count)
+    for recorded in page:
+        _print_event(recorded, output)
+    if follow:
+        try:
+            anyio.run(_follow, store, msgspec.structs.replace(query, after=head), output)
+        except KeyboardInterrupt:
+            sys.exit(130)
+
+
+async def _follow(store: Path, query: Query, output: Format) -> None:
+    async with read_log(store) as reading:
+        async for recorded in reading.subscribe(query):
+            _print_event(recorded, output)
+
+
+def _print_event(recorded: Recorded, output: Format) -> None:
+    if output == "json":
+        print_raw(recorded.raw)
+        return
+    envelope = recorded.envelope
+    console().print(
+        f"[cyan]{envelope.position:>8}[/] [dim]{envelope.time}[/] [bold]{escape(visible(envelope.type)):<18}[/] "
+        f"{escape(visible(envelope.stream))} [dim]v{envelope.version} by {escape(visible(str(envelope.actor)))}[/]"
+    )
+
+
+@log.command()
+@click.argument("position", type=click.IntRange(1))
+@output_option
+@store_option
+def show(store: Path, position: int, output: Format) -> None:
+    """One event, whole."""
+    with _reading(store) as reader:
+        recorded = reader.event(position)
+        if recorded is None:
+            click.echo(f"There is no event {position}: the last is {reader.head()}.", err=True)
+            sys.exit(NO)
+    if output == "json":
+        print_raw(recorded.raw)
+        return
+    envelope = recorded.envelope
+    known = "" if not isinstance(recorded.event, UnknownEvent) else " (not known to this release)"
+    facts = {
+        "position": envelope.position,
+        "stream": envelope.stream,
+        "version": envelope.version,
+        "type": f"{envelope.type}, schema {envelope.schema}{known}",
+        "time": envelope.time,
+        "occurred": envelope.occurred,
+        "actor": envelope.actor,
+        "id": envelope.id,
+        "run": envelope.run,
+        "trace": envelope.trace,
+        "cause": envelope.cause,
+        "leaf": leaf_hash(recorded.raw).hex(),
+        "bodies": " ".join(reference.digest for reference in bodies_of(recorded.event)) or None,
+    }
+    console().print(plain_facts(facts))
+    print_document(msgspec.json.decode(envelope.data))
+
+
+@log.command()
+@click.argument("digest")
+@store_option
+def body(store: Path, digest: str) -> None:
+    """The content of a body, as it was; of a secret one, nothing is shown."""
+    with _reading(store) as reader:
+        found = reader.body(Digest(digest))
+    if found.ref.secret:
+        click.echo(f"{digest} is secret ({found.ref.size} bytes): its content is not shown.", err=True)
+        sys.exit(NO)
+    sys.stdout.buffer.write(found.data)
+
+
+@log.command()
+@output_option
+@store_option
+def stat(store: Path, output: Format) -> None:
+    """What is in the store: sizes, counts, and how far the projections have come."""
+    layout = Layout(store)
+    with _reading(store) as reader:
+        facts = _facts(layout, reader)
+        types = reader.types()
+        positions = _cursors(layout)
+    if output == "json":
+        print_json({**facts, "types": dict(types), "projections": positions})
+        return
+    console().print(plain_facts(facts))
+    counts = plain_table("TYPE", "EVENTS")
+    for name, count in types:
+        counts.add_row(escape(visible(name)), str(count))
+    console().print(counts)
+    views = plain_table("PROJECTION", "POSITION")
+    for name, position in positions.items():
+        views.add_row(name, str(position))
+    console().print(views)
+
+
+def _facts(layout: Layout, reader: LogReader) -> dict[str, str | int | None]:
+    identity = identity_of(reader)
+    head = reader.head()
+    first, last = reader.event(1), reader.event(head)
+    checkpoints = reader.checkpoints()
+    return {
+        "log": None if identity is None else identity.log,
+        "incarnation": None if identity is None else identity.incarnation,
+        "vkey": None if identity is None else identity.vkey,
+        "events": head,
+        "streams": reader.count("streams"),
+        "bodies": reader.count("bodies"),
+        "first_event": None if first is None else first.envelope.time,
+        "last_event": None if last is None else last.envelope.time,
+        "root": reader.tree().root().hex(),
+        "last_kept_checkpoint": checkpoints[-1][0] if checkpoints else None,
+        "bytes": sum(file.stat().st_size for file in layout.directory.iterdir() if file.is_file()),
+        "writer": holder_of(layout),
+    }
+
+
+def _cursors(layout: Layout) -> dict[str, int]:
+    views = ViewStore.to_read(layout.views)
+    if views is None:
+        return {}
+    try:
+        return {projection.name: views.cursor(projection).position for projection in PROJECTIONS}
+    finally:
+        views.close()
+
+
+@log.command()
+@click.argument("projection", type=click.Choice([projection.name for projection in PROJECTIONS]))
+@click.argument("key", required=False)
+@click.option("--at", "moment", help="As of a position (120), a time (2026-11-23T14:05Z) or how long ago ('2h ago').")
+@output_option
+@store_option
+def state(store: Path, projection: str, key: str | None, moment: str | None, output: Format) -> None:
+    """The rows of a projection, now or as of any moment."""
+    definition: Projection[Any] = next(known for known in PROJECTIONS if known.name == projection)
+    layout = Layout(store)
+    with _reading(store) as reader:
+        position = reader.head() if moment is None else position_of(moment, reader, datetime.now(UTC))
+        views = ViewStore.to_read(layout.views)
+        past = Past(reader, views)
+        if key is None:
+            rows = dict(past.rows(definition, position).items())
+        else:
+            row = past.row(definition, key, position)
+            rows = {} if row is None else {key: row}
+        if views is not None:
+            views.close()
+    if output == "json":
+        print_json({"projection": projection, "position": position, "rows": rows})
+    else:
+        _print_rows(projection, position, rows)
+    if key is not None and not rows:
+        click.echo(f"{projection} has no row {key} at position {position}.", err=True)
+        sys.exit(NO)
+
+
+def _print_rows(projection: str, position: int, rows: dict[str, msgspec.Struct]) -> None:
+    console().print(f"[bold]{projection}[/] at position [cyan]{position}[/]: {len(rows)} row{'s'[: len(rows) != 1]}")
+    for key, row in rows.items():
+        console().print(f"\n[bold]{escape(visible(key))}[/]")
+        print_document(msgspec.to_builtins(row))
+
+
+@log.command()
+@store_option
+def rebuild(store: Path) -> None:
+    """Make the projections anew from the log. Needs no daemon at work."""
+    with reporting("folding") as report:
+        position = rebuild_views(Layout(store), report)
+    click.echo(f"Folded {position} events.")
+
+
+@log.command()
+@click.option(
+    "--checkpoint",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A checkpoint of this log that was kept elsewhere.",
+)
+@click.option("--vkey", help="The key that is trusted to have signed it (default: the one that the log names).")
+@output_option
+@store_option
+def verify(store: Path, checkpoint: Path | None, vkey: str | None, output: Format) -> None:
+    """Whether everything that can be read is what was written; if not, where. Exits with 1 if anything is not."""
+    note = None if checkpoint is None else checkpoint.read_text()
+
+    async def run() -> Report:
+        return await verify_store(store, checkpoint=note, vkey=vkey, progress=report)
+
+    with reporting("verifying") as report:
+        result = anyio.run(run)
+    if output == "json":
+        print_json({"intact": result.intact, **msgspec.to_builtins(result)})
+    else:
+        _print_report(result)
+    sys.exit(0 if result.intact else NO)
+
+
+def _print_report(report: Report) -> None:
+    out = console()
+    if report.intact:
+        out.print(
+            f"[green]intact[/]: {report.events} events, {report.bodies} bodies, "
+            f"{report.checkpoints} checkpoints\nroot {report.root}"
+        )
+        return
+    table = plain_table("WHERE", "WHAT")
+    for finding in report.findings:
+        table.add_row(escape(visible(finding.what)), escape(visible(finding.problem)))
+    out.print(table)
+    number = len(report.findings)
+    out.print(f"[red]damaged[/]: {number} fault{'s'[: number != 1]} in {report.events} events, {report.bodies} bodies")
+
+
+@log.command()
+@click.option("--event", "position", type=click.IntRange(1), help="Prove that this event is in the log.")
+@click.option("--from", "old", type=click.IntRange(1), help="With --to: prove that the log only grew in between.")
+@click.option("--to", "new", type=click.IntRange(1))
+@store_option
+def prove(store: Path, position: int | None, old: int | None, new: int | None) -> None:
+    """Print a proof as JSON, for someone who does not have the log: tools/verify_log.py checks it."""
+    if (position is None) == (old is None) or (new is not None and old is None):
+        raise click.UsageError("give either --event N, or --from A with --to B")
+    prover = Prover(Layout(store))
+    try:
+        if position is not None:
+            print_json(prover.inclusion(position))
+        elif old is not None:
+            print_json(prover.consistency(old, prover.size if new is None else new))
+    finally:
+        prover.close()
+
+
+@log.command()
+@click.option("--size", type=click.IntRange(0), help="Of the log when it had so many events (default: now).")
+@click.option("--vkey", "show_key", is_flag=True, help="Print the key that checks it instead.")
+@store_option
+def checkpoint(store: Path, size: int | None, *, show_key: bool) -> None:
+    """Print a signed checkpoint (C2SP tlog-checkpoint): keep it where the store cannot be reached."""
+    prover = Prover(Layout(store))
+    try:
+        click.echo(prover.identity.vkey if show_key else prover.checkpoint(size), nl=show_key)
+    finally:
+        prover.close()
+
+
+@log.command("export")
+@click.argument("directory", type=click.Path(path_type=Path))
+@output_option
+@store_option
+def export_(store: Path, directory: Path, output: Format) -> None:
+    """Write the log to a new DIRECTORY as JSON Lines, with its bodies and a signed checkpoint."""
+    with reporting("exporting") as report:
+        signed = export_log(Layout(store), directory, report)
+    _print_done(output, f"Exported {signed.size} events to {directory}.", events=signed.size, root=signed.root.hex())
+
+
+@log.command("import")
+@click.argument("directory", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--vkey", help="The key that is trusted to have signed the export (default: the one in it).")
+@output_option
+@store_option
+def import_(store: Path, directory: Path, vkey: str | None, output: Format) -> None:
+    """Make a new store from an export; its log has the same events and the same root."""
+    with reporting("importing") as report:
+        signed = import_log(directory, Layout(store), vkey, report)
+    _print_done(output, f"Imported {signed.size} events into {store}.", events=signed.size, root=signed.root.hex())
+
+
+@log.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+@output_option
+@store_option
+def backup(store: Path, directory: Path, output: Format) -> None:
+    """Copy the store, in use or not, to a new DIRECTORY that opens as a store."""
+    with reporting("copying") as report:
+        size = back_up(Layout(store), directory, report)
+    _print_done(output, f"Backed up {size} events to {directory}.", events=size)
+
+
+@log.command()
+@click.argument("directory", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@output_option
+@store_option
+def restore(store: Path, directory: Path, output: Format) -> None:
+    """Make a new store from a backup, as a new incarnation of its log."""
+    with reporting("restoring") as report:
+        identity = restore_log(directory, Layout(store), report)
+    message = f"Restored log {identity.log} to {store}, as incarnation {identity.incarnation}."
+    _print_done(output, message, log=identity.log, incarnation=identity.incarnation)
+
+
+def _print_done(output: Format, message: str, **facts: str | int) -> None:
+    if output == "json":
+        print_json(facts)
+    else:
+        click.echo(message)

@@ -1,0 +1,42 @@
+"""The command `tidelog`."""
+
+import sys
+from importlib.metadata import version
+
+import click
+
+from tidelog.engine.cli.demo import demo
+from tidelog.engine.cli.log import log
+from tidelog.engine.moments import MalformedMomentError
+from tidelog.events.note import NoteError
+from tidelog.storage.errors import StoreError
+
+FAILED = 3
+"""Exit code when what was asked for could not be done (1: it was done, and the answer is no; 2: wrong usage)."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version("tidelog"), prog_name="tidelog")
+def cli() -> None:
+    """Tidelog: a GitOps engine with a perfect memory."""
+
+
+cli.add_command(log)
+cli.add_command(demo)
+
+
+def main() -> None:
+    """Runs the command line; errors that a person can do something about are a sentence, not a traceback."""
+    try:
+        cli.main(standalone_mode=True)
+    except (StoreError, NoteError, MalformedMomentError) as error:
+        click.secho(f"Error: {error}", err=True, fg="red")
+        sys.exit(FAILED)
+    except BrokenPipeError:
+        # The reader of our output (`head`) has seen enough.
+        sys.stderr.close()
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""Moments as people name them: a position, a time, or how long ago."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+from tidelog.events.moment import time_of
+from tidelog.storage.errors import MomentError
+from tidelog.storage.reader import LogReader
+
+_ago = re.compile(r"(\d+)\s*(s|m|h|d|w)\s+ago")
+_units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+class MalformedMomentError(ValueError):
+    """Raised for a text that names no moment; the message shows the forms that do."""
+
+
+def position_of(text: str, reader: LogReader, now: datetime) -> int:
+    """The position of the log at the moment that `text` names.
+
+    A position is itself; a time is the last position not after it.
+
+    Raises:
+        MalformedMomentError: when the text names no moment.
+        MomentError: when the log has no such position, or nothing as old.
+    """
+    if text.isascii() and text.isdigit():
+        position = int(text)
+        head = reader.head()
+        if position > head:
+            raise MomentError(f"the log has no position {position}: its last is {head}")
+        return position
+    moment = _moment(text, now)
+    position = reader.position_at(time_of(moment))
+    if position == 0:
+        raise MomentError(f"the log begins after {moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC")
+    return position
+
+
+def _moment(text: str, now: datetime) -> datetime:
+    ago = _ago.fullmatch(text.strip())
+    try:
+        if ago:
+            return now - timedelta(**{_units[ago[2]]: int(ago[1])})
+        moment = datetime.fromisoformat(text)
+    except (ValueError, OverflowError):
+        raise MalformedMomentError(
+            f"{text!r} is no moment: give a position (120), a time (2026-11-23T14:05Z) or how long ago (2h ago)"
+        ) from None
+    # A time without a zone is the reader's own.
+    return moment.astimezone() if moment.tzinfo is None else moment
