@@ -71,6 +71,10 @@ format: $(DEV) ## the style, applied
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+.PHONY: docs
+docs: $(DEV) ## the reference pages that the code itself says
+	$(BIN)/python tools/make_reference.py
+
 .PHONY: bench
 bench: $(DEV) ## the benchmarks (ARGS="name" for one)
 	$(BIN)/python -m bench $(ARGS)

@@ -6,8 +6,9 @@ import msgspec
 
 from tidelog.events.moment import Time
 from tidelog.events.names import EventId, RunId, StreamName, TraceId
+from tidelog.events.tiles import ENTRY_BYTES_MAX
 
-ENVELOPE_BYTES_MAX = 65_535
+ENVELOPE_BYTES_MAX = ENTRY_BYTES_MAX
 """The largest stored envelope. C2SP tlog-tiles writes an entry's length in 16 bits; what is larger is a body."""
 
 ActorKind: TypeAlias = Literal["user", "git", "webhook", "manager", "schedule", "engine"]

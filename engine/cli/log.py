@@ -29,7 +29,6 @@ from tidelog.engine.moments import position_of
 from tidelog.events.codec import UnknownEvent, bodies_of
 from tidelog.events.digest import Digest
 from tidelog.events.merkle import leaf_hash
-from tidelog.events.names import EventId, RunId, StreamName, TraceId
 from tidelog.events.projection import Projection
 from tidelog.events.projections import PROJECTIONS
 from tidelog.storage.identity import identity_of
@@ -38,6 +37,7 @@ from tidelog.storage.log import Query, Recorded
 from tidelog.storage.projector import Past
 from tidelog.storage.projector import rebuild as rebuild_views
 from tidelog.storage.proofs import Prover
+from tidelog.storage.publish import publish_tiles
 from tidelog.storage.reader import LogReader
 from tidelog.storage.sqlite_log import read_log
 from tidelog.storage.transfer import back_up, export_log, import_log
@@ -89,17 +89,17 @@ def tail(
 ) -> None:
     """The last events, and those that come."""
     query = Query(
-        stream=None if stream is None else StreamName(stream),
+        stream=stream,
         types=types,
-        run=None if run is None else RunId(run),
-        trace=None if trace is None else TraceId(trace),
-        cause=None if cause is None else EventId(cause),
+        run=run,
+        trace=trace,
+        cause=cause,
     )
     with _reading(store) as reader:
         head = reader.head()
         page = reader.last_page(msgspec.structs.replace(query, until=head), count)
     for recorded in page:
-        _print_event(recorded, output)
+        print_event(recorded, output)
     if follow:
         try:
             anyio.run(_follow, store, msgspec.structs.replace(query, after=head), output)
@@ -110,10 +110,11 @@ def tail(
 async def _follow(store: Path, query: Query, output: Format) -> None:
     async with read_log(store) as reading:
         async for recorded in reading.subscribe(query):
-            _print_event(recorded, output)
+            print_event(recorded, output)
 
 
-def _print_event(recorded: Recorded, output: Format) -> None:
+def print_event(recorded: Recorded, output: Format) -> None:
+    """One event, on a line."""
     if output == "json":
         print_raw(recorded.raw)
         return
@@ -294,11 +295,12 @@ def verify(store: Path, checkpoint: Path | None, vkey: str | None, output: Forma
     if output == "json":
         print_json({"intact": result.intact, **msgspec.to_builtins(result)})
     else:
-        _print_report(result)
+        print_report(result)
     sys.exit(0 if result.intact else NO)
 
 
-def _print_report(report: Report) -> None:
+def print_report(report: Report) -> None:
+    """What a verification found."""
     out = console()
     if report.intact:
         out.print(
@@ -344,6 +346,17 @@ def checkpoint(store: Path, size: int | None, *, show_key: bool) -> None:
         click.echo(prover.identity.vkey if show_key else prover.checkpoint(size), nl=show_key)
     finally:
         prover.close()
+
+
+@log.command()
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
+@output_option
+@store_option
+def tiles(store: Path, directory: Path, output: Format) -> None:
+    """Write the log to DIRECTORY as static tiles (C2SP tlog-tiles), or add there what is new since."""
+    with reporting("publishing") as report:
+        signed = publish_tiles(Layout(store), directory, report)
+    _print_done(output, f"Published {signed.size} events to {directory}.", events=signed.size, root=signed.root.hex())
 
 
 @log.command("export")

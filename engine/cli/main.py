@@ -8,6 +8,7 @@ import click
 from tidelog.engine.cli.demo import demo
 from tidelog.engine.cli.log import log
 from tidelog.engine.moments import MalformedMomentError
+from tidelog.events.names import MalformedNameError
 from tidelog.events.note import NoteError
 from tidelog.storage.errors import StoreError
 
@@ -29,7 +30,7 @@ def main() -> None:
     """Runs the command line; errors that a person can do something about are a sentence, not a traceback."""
     try:
         cli.main(standalone_mode=True)
-    except (StoreError, NoteError, MalformedMomentError) as error:
+    except (StoreError, NoteError, MalformedMomentError, MalformedNameError) as error:
         click.secho(f"Error: {error}", err=True, fg="red")
         sys.exit(FAILED)
     except BrokenPipeError:

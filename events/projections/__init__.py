@@ -1,12 +1,15 @@
 """The projections of this release."""
 
+from typing import Any
+
+from tidelog.events.projection import Projection
 from tidelog.events.projections.actual import ACTUAL, Actual
 from tidelog.events.projections.desired import DESIRED, Desired, Pin, Suspension
 from tidelog.events.projections.inventory import INVENTORY, Entry, Inventory
 from tidelog.events.projections.object_versions import OBJECT_VERSIONS, ObjectVersion, version_key
 from tidelog.events.projections.runs import RUNS, Run
 
-PROJECTIONS = (DESIRED, ACTUAL, INVENTORY, RUNS, OBJECT_VERSIONS)
+PROJECTIONS: tuple[Projection[Any], ...] = (DESIRED, ACTUAL, INVENTORY, RUNS, OBJECT_VERSIONS)
 """Every one that is kept up to date beside the log."""
 
 __all__ = [

@@ -62,8 +62,10 @@ def _observed(rows: Rows[Actual], envelope: Envelope, event: ObjectObserved) -> 
         rows.drop(envelope.stream)
         return
     row = _row(rows, envelope.stream, envelope)
+    if row.uid not in ("", event.uid):
+        row.owner, row.drift = None, ()  # someone else deleted it, and made another of that name
     row.uid, row.resource_version = event.uid, event.resource_version
-    row.state, row.health = event.state, event.health
+    row.state, row.health = event.state, event.health or "Unknown"
 
 
 def _drifted(rows: Rows[Actual], envelope: Envelope, event: DriftDetected) -> None:

@@ -10,7 +10,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The payload of an event.
 
     Rules for changing one: a new field has a default; a field never changes its type or meaning; anything
-    else is a new schema version with an upcaster. No floats, so that the canonical form is the same everywhere.
+    else is a new schema version with an upcaster. A default is None, empty, zero, one or false: msgspec leaves a
+    field out when it holds the very object that is the default, and of these there is one each, so that equal
+    events have equal bytes. No floats, so that the canonical form is the same everywhere.
     """
 
 

@@ -29,7 +29,7 @@ class ObjectObserved(Event, frozen=True, kw_only=True):
     state: BodyRef | None = None
     """The object, less status and bookkeeping; none when it is gone."""
     gone: bool = False
-    health: Health = "Unknown"
+    health: Health | None = None
 
 
 @event("DriftDetected")

@@ -12,9 +12,7 @@ from tidelog.events.note import Checkpoint, NoteError, SignerKey, VerifierKey, o
 # Published with Go's sumdb note: a key, and its signature of a text that is no checkpoint.
 GO_KEY = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"
 GO_SEED = base64.b64decode("AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz")[1:]
-GO_TEXT = (
-    "If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n"
-)
+GO_TEXT = "If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n"
 GO_SIGNATURE = "x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM="
 
 # The example of C2SP tlog-cosignature: a checkpoint signed by its log and by a witness.
@@ -57,9 +55,7 @@ def test_go_note_is_signed_but_no_checkpoint() -> None:
 def test_the_specification_s_checkpoint() -> None:
     checkpoint = Checkpoint.parse(COSIGNED.partition("\n\n")[0] + "\n")
     assert (checkpoint.origin, checkpoint.size) == ("example.com/behind-the-sofa", 20_852_163)
-    with pytest.raises(
-        NoteError, match=r"signed by example.com/behind-the-sofa\+033de0ae, witness.*8d66cf3f"
-    ):
+    with pytest.raises(NoteError, match=r"signed by example.com/behind-the-sofa\+033de0ae, witness.*8d66cf3f"):
         open_checkpoint(COSIGNED, [LOG.verifier])
 
 
@@ -76,15 +72,11 @@ def test_signatures_by_others_are_tolerated() -> None:
     # The same name with another id is another key, and the other way round.
     same_name = SignerKey("example.com/log", bytes(32))
     assert open_checkpoint(NOTE + sign(CHECKPOINT, same_name).split("\n\n")[1], [LOG.verifier]) == CHECKPOINT
-    assert (
-        open_checkpoint(NOTE + line.replace("/log", "/other"), [LOG.verifier, OTHER.verifier]) == CHECKPOINT
-    )
+    assert open_checkpoint(NOTE + line.replace("/log", "/other"), [LOG.verifier, OTHER.verifier]) == CHECKPOINT
 
 
 def test_no_known_signature() -> None:
-    with pytest.raises(
-        NoteError, match=rf"no signature by a known key; .* example.com/log\+{LOG.verifier.id.hex()}"
-    ):
+    with pytest.raises(NoteError, match=rf"no signature by a known key; .* example.com/log\+{LOG.verifier.id.hex()}"):
         open_checkpoint(NOTE, [OTHER.verifier])
     with pytest.raises(NoteError, match="no signature by a known key"):
         open_checkpoint(NOTE, [])
@@ -155,9 +147,7 @@ def test_malformed_checkpoints(text: str) -> None:
 lines = st.text(st.characters(codec="utf-8", min_codepoint=32), min_size=1)
 
 
-@given(
-    lines, st.integers(min_value=0, max_value=2**63 - 1), st.binary(min_size=32, max_size=32), st.lists(lines)
-)
+@given(lines, st.integers(min_value=0, max_value=2**63 - 1), st.binary(min_size=32, max_size=32), st.lists(lines))
 def test_checkpoints_round_trip(origin: str, size: int, root: bytes, extensions: list[str]) -> None:
     checkpoint = Checkpoint(origin, size, root, tuple(extensions))
     assert Checkpoint.parse(checkpoint.text) == checkpoint

@@ -29,9 +29,7 @@ def test_entries_path() -> None:
     assert entries_path(0) == "tile/entries/000"
 
 
-@pytest.mark.parametrize(
-    ("level", "number", "width"), [(-1, 0, 1), (64, 0, 1), (0, -1, 1), (0, 0, 0), (0, 0, 257)]
-)
+@pytest.mark.parametrize(("level", "number", "width"), [(-1, 0, 1), (64, 0, 1), (0, -1, 1), (0, 0, 0), (0, 0, 257)])
 def test_no_such_tile(level: int, number: int, width: int) -> None:
     with pytest.raises(ValueError, match="no tile"):
         tile_path(level, number, width)

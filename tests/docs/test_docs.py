@@ -1,0 +1,124 @@
+"""Every command in the documentation is run, and prints what the documentation says."""
+
+import doctest
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+TIMEOUT_S = 60
+
+BLOCK = re.compile(r"^```(?P<kind>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+SHOWN_ONLY = {"text"}
+"""Kinds of blocks that are neither commands nor files: pictures, forms."""
+
+
+class Block(NamedTuple):
+    kind: str
+    text: str
+
+
+class Step(NamedTuple):
+    command: str
+    output: str
+
+
+def blocks(page: Path) -> list[Block]:
+    return [Block(match["kind"].strip(), match["text"]) for match in BLOCK.finditer(page.read_text())]
+
+
+def steps(text: str) -> list[Step]:
+    """Commands (`$ …`, continued with `> …`) and what each prints; `...` stands for anything."""
+    found: list[Step] = []
+    for line in text.splitlines(keepends=True):
+        if line.startswith("$ "):
+            found.append(Step(line[2:], ""))
+        elif line.startswith("> ") and found and not found[-1].output:
+            found[-1] = Step(found[-1].command + line[2:], "")
+        elif found:
+            found[-1] = Step(found[-1].command, found[-1].output + line)
+        else:
+            raise AssertionError(f"a console block begins with a command, not with {line!r}")
+    return found
+
+
+def run(command: str, directory: Path) -> str:
+    kept = {name: os.environ[name] for name in ("LANG", "TMPDIR") if name in os.environ}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**kept, "PATH": path, "HOME": str(directory), "PYTHONWARNINGS": "error", "NO_COLOR": "1"}
+    result = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", command],
+        cwd=directory,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=TIMEOUT_S,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, f"$ {command}\n{result.stdout}(exit {result.returncode})"
+    return result.stdout
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+def test_the_commands_of_a_page_print_what_it_says(page: Path, tmp_path: Path) -> None:
+    (tmp_path / "tools").symlink_to(ROOT / "tools")
+    checker = doctest.OutputChecker()
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    for block in blocks(page):
+        name, _, title = block.kind.partition(" title=")
+        match name:
+            case "console":
+                for step in steps(block.text):
+                    printed = run(step.command, tmp_path)
+                    assert checker.check_output(step.output, printed, flags), (
+                        f"{page.name}: $ {step.command}expected:\n{step.output}\nprinted:\n{printed}"
+                    )
+            case "python" if title:
+                (tmp_path / title).write_text(block.text)
+            case "sh":
+                check_make_targets(block.text)
+            case _:
+                assert name in SHOWN_ONLY, f"{page.name}: a block of kind {block.kind!r} would not be run"
+
+
+def check_make_targets(text: str) -> None:
+    """Blocks of kind `sh` are for a clone of the repository: they hold make's targets and nothing else."""
+    makefile = (ROOT / "Makefile").read_text()
+    for line in text.splitlines():
+        command, _, _ = line.partition("#")
+        tool, target = command.split()[:2]
+        assert tool == "make", line
+        assert re.search(rf"^{re.escape(target)}:", makefile, re.MULTILINE), f"make has no target {target}"
+
+
+def test_every_link_between_pages_leads_somewhere() -> None:
+    broken = [
+        f"{page.relative_to(ROOT)}: {link}"
+        for page in [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+        for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", BLOCK.sub("", page.read_text()))
+        if "://" not in link and not (page.parent / link).exists()
+    ]
+    assert broken == []
+
+
+def test_the_index_names_every_page() -> None:
+    index = (ROOT / "docs" / "README.md").read_text()
+    pages = [page.relative_to(ROOT / "docs") for page in (ROOT / "docs").rglob("*.md")]
+    missing = [
+        str(page)
+        for page in pages
+        if page.name != "README.md" and page.parts[0] != "decisions" and f"({page})" not in index
+    ]
+    assert missing == []
+
+
+def test_the_readme_fits_a_screen() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 75

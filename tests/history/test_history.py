@@ -1,0 +1,76 @@
+"""The log of every release opens, verifies, and folds to the rows that it folded to when it was written."""
+
+import json
+import shutil
+from pathlib import Path
+
+import anyio.to_thread
+import msgspec
+import pytest
+
+from tidelog.events.codec import UnknownEvent
+from tidelog.events.projection import encode_row
+from tidelog.events.projections import PROJECTIONS
+from tidelog.events.vocabulary.base import BY_NAME
+from tidelog.storage import Query, open_log, open_views, read_log, verify_store
+from tidelog.storage.layout import Layout
+from tidelog.storage.transfer import import_log
+
+RELEASES = sorted(path.parent for path in Path(__file__).parent.glob("*/events.jsonl"))
+
+pytestmark = pytest.mark.parametrize("release", RELEASES, ids=[path.name for path in RELEASES])
+
+
+@pytest.fixture
+def store(release: Path, tmp_path: Path) -> Path:
+    """The release's store, as it left it."""
+    (tmp_path / "store").mkdir()
+    shutil.copy(release / "log.db", tmp_path / "store")
+    return tmp_path / "store"
+
+
+async def test_it_verifies(release: Path, store: Path) -> None:
+    report = await verify_store(
+        store, checkpoint=(release / "checkpoint").read_text(), vkey=(release / "vkey").read_text().strip()
+    )
+    assert report.findings == ()
+    assert report.events == len((release / "events.jsonl").read_bytes().splitlines())
+
+
+async def test_it_folds_to_the_same_rows(release: Path, store: Path) -> None:
+    expected = json.loads((release / "projections.json").read_text())
+    async with open_log(store) as log, open_views(log) as views:
+        for projection in PROJECTIONS:
+            rows = await views.rows(projection, at=size(release))
+            assert {key: json.loads(encode_row(row)) for key, row in rows.items()} == expected[projection.name]
+
+
+async def test_every_event_is_known_and_reads_as_its_line_in_the_export(release: Path, store: Path) -> None:
+    lines = (release / "events.jsonl").read_bytes().splitlines()
+    async with read_log(store) as log:
+        events = [recorded async for recorded in log.read(Query())]
+    assert [recorded.raw for recorded in events] == lines
+    assert not [recorded.envelope.type for recorded in events if isinstance(recorded.event, UnknownEvent)]
+
+
+async def test_its_export_imports_to_the_same_rows(release: Path, tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "imported")
+    await anyio.to_thread.run_sync(import_log, release, layout)
+    expected = json.loads((release / "projections.json").read_text())
+    async with open_log(layout.directory) as log, open_views(log) as views:
+        for projection in PROJECTIONS:
+            rows = await views.rows(projection, at=size(release))
+            assert {key: json.loads(encode_row(row)) for key, row in rows.items()} == expected[projection.name]
+
+
+def test_it_holds_every_event_type_that_its_release_had(release: Path) -> None:
+    lines = (release / "events.jsonl").read_bytes().splitlines()
+    held = {msgspec.json.decode(line)["type"] for line in lines}
+    if release == RELEASES[-1]:
+        assert held >= set(BY_NAME) - {"LogRestored"}
+    else:
+        assert held <= set(BY_NAME)
+
+
+def size(release: Path) -> int:
+    return len((release / "events.jsonl").read_bytes().splitlines())
