@@ -1,1 +1,21 @@
-"""Where bytes live: the log, bodies, artifacts and read models, behind small protocols."""
+"""Where bytes live: the event log, bodies, projections and proofs, on SQLite."""
+
+from tidelog.storage.log import ANY, EventLog, NewEvent, Query, Recorded, StreamAppend
+from tidelog.storage.sqlite_log import open_log, read_log
+from tidelog.storage.verify import Report, verify_store
+from tidelog.storage.views import open_views, read_views
+
+__all__ = [
+    "ANY",
+    "EventLog",
+    "NewEvent",
+    "Query",
+    "Recorded",
+    "Report",
+    "StreamAppend",
+    "open_log",
+    "open_views",
+    "read_log",
+    "read_views",
+    "verify_store",
+]

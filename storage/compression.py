@@ -3,7 +3,7 @@
 import zstandard
 
 from tidelog.events.bodies import Body, BodyRef
-from tidelog.events.digest import Digest, digest_of, is_digest
+from tidelog.events.digest import KEYED, Digest, digest_of, is_digest
 from tidelog.storage.errors import StoreCorruptError
 
 BODY_BYTES_MAX = 64 * 2**20
@@ -39,6 +39,8 @@ def pack(body: Body) -> StoredBody:
         raise ValueError(f"{reference.digest!r} is no digest")
     if reference.size > BODY_BYTES_MAX:
         raise ValueError(f"a body of {reference.size} bytes; {BODY_BYTES_MAX} is the most")
+    if reference.secret != reference.digest.startswith(KEYED):
+        raise ValueError(f"{reference.digest}: a keyed digest, and no other, names a secret body")
     if reference.secret:
         if reference.stored != digest_of(body.data):
             raise ValueError(f"the ciphertext of {reference.digest} has not the digest that its reference says")
@@ -59,10 +61,14 @@ def unpack(stored: StoredBody) -> Body:
     name = f"body {stored.digest}"
     if digest_of(stored.data) != stored.stored:
         raise StoreCorruptError(name, "its stored bytes have another digest")
+    if stored.secret != stored.digest.startswith(KEYED):
+        raise StoreCorruptError(name, "whether it is secret is not what its digest says")
     if stored.secret:
         reference = BodyRef(digest=stored.digest, size=stored.size, secret=True, stored=stored.stored)
         return Body(ref=reference, data=stored.data)
     try:
+        if zstandard.frame_content_size(stored.data) > BODY_BYTES_MAX:
+            raise StoreCorruptError(name, "its content is larger than any may be")
         data = zstandard.ZstdDecompressor().decompress(stored.data, max_output_size=BODY_BYTES_MAX)
     except zstandard.ZstdError as error:
         raise StoreCorruptError(name, str(error)) from None

@@ -37,6 +37,9 @@ def connect_to_write(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA cell_size_check = ON")
         connection.execute("PRAGMA cache_size = -32000")
+    except UnicodeDecodeError:
+        connection.close()
+        raise _malformed(path) from None
     except sqlite3.Error as error:
         connection.close()
         raise translate(error, path) from None
@@ -66,9 +69,16 @@ def connect_to_read(path: Path) -> sqlite3.Connection:
     except sqlite3.Error as error:
         connection.close()
         raise translate(error, path) from None
-    connection.text_factory = bytes
-    connection.execute("PRAGMA cell_size_check = ON")
-    connection.execute("PRAGMA cache_size = -16000")
+    try:
+        connection.text_factory = bytes
+        connection.execute("PRAGMA cell_size_check = ON")
+        connection.execute("PRAGMA cache_size = -16000")
+    except UnicodeDecodeError:
+        connection.close()
+        raise _malformed(path) from None
+    except sqlite3.Error as error:
+        connection.close()
+        raise translate(error, path) from None
     return connection
 
 
@@ -112,6 +122,11 @@ def translate(error: sqlite3.Error, path: Path) -> StoreError:
     if name.startswith("SQLITE_CORRUPT"):
         return StoreCorruptError(str(path), str(error))
     return StoreFailedError(path.parent, f"{error} ({name or type(error).__name__})")
+
+
+def _malformed(path: Path) -> StoreError:
+    # SQLite's own words quote the damage, and Python cannot decode them.
+    return StoreCorruptError(str(path), "malformed database schema")
 
 
 def _connect(uri: str, path: Path) -> sqlite3.Connection:

@@ -11,12 +11,13 @@ from typing import Final, Protocol, TypeAlias
 import msgspec
 
 from tidelog.events.bodies import Body
-from tidelog.events.codec import decode_event
+from tidelog.events.codec import MalformedEventError, decode_event
 from tidelog.events.digest import Digest
 from tidelog.events.envelope import ENGINE, Actor, Envelope
 from tidelog.events.moment import Time
-from tidelog.events.names import EventId, RunId, StreamName, TraceId
+from tidelog.events.names import EventId, RunId, TraceId
 from tidelog.events.vocabulary.base import Event
+from tidelog.storage.errors import StoreCorruptError
 
 APPEND_EVENTS_MAX = 1_024
 """Events of one append. More would keep other producers waiting."""
@@ -55,7 +56,7 @@ class NewEvent(msgspec.Struct, frozen=True):
 class StreamAppend(msgspec.Struct, frozen=True):
     """Events for one stream."""
 
-    stream: StreamName
+    stream: str
     expected: ExpectedVersion
     events: Sequence[NewEvent]
 
@@ -69,8 +70,15 @@ class Recorded(msgspec.Struct, frozen=True):
 
     @property
     def event(self) -> Event:
-        """The payload, brought up to the present schema version."""
-        return decode_event(self.envelope)
+        """The payload, brought up to the present schema version.
+
+        Raises:
+            StoreCorruptError: when it does not fit its type.
+        """
+        try:
+            return decode_event(self.envelope)
+        except MalformedEventError as error:
+            raise StoreCorruptError(f"event {self.envelope.position}", str(error)) from None
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,12 +88,12 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     """Only events at positions greater than this."""
     until: int | None = None
     """Only events at positions up to this one."""
-    stream: StreamName | None = None
+    stream: str | None = None
     types: tuple[str, ...] = ()
     """Names of event types; none means all."""
-    run: RunId | None = None
-    trace: TraceId | None = None
-    cause: EventId | None = None
+    run: str | None = None
+    trace: str | None = None
+    cause: str | None = None
 
 
 class EventLog(Protocol):
@@ -93,7 +101,7 @@ class EventLog(Protocol):
 
     async def append(
         self,
-        stream: StreamName,
+        stream: str,
         expected: ExpectedVersion,
         events: Sequence[NewEvent],
         *,

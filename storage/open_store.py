@@ -1,6 +1,7 @@
 """A store that is open to be written: its lock, its tables, its writer and its identity."""
 
 import base64
+import sqlite3
 from collections.abc import Callable
 from contextlib import ExitStack
 from importlib.metadata import version
@@ -10,8 +11,14 @@ from tidelog.events.moment import Time
 from tidelog.events.names import engine_stream
 from tidelog.events.note import SignerKey
 from tidelog.events.vocabulary import Event, LogCreated, LogRestored
-from tidelog.storage.connection import SCHEMA_VERSION, check_header, connect_to_write
-from tidelog.storage.errors import NotAStoreError, StoreError, StoreReadOnlyError, StoreTooNewError
+from tidelog.storage.connection import SCHEMA_VERSION, check_header, connect_to_write, translate
+from tidelog.storage.errors import (
+    NotAStoreError,
+    StoreCorruptError,
+    StoreError,
+    StoreReadOnlyError,
+    StoreTooNewError,
+)
 from tidelog.storage.identity import (
     LogIdentity,
     create_signer,
@@ -52,8 +59,13 @@ class OpenStore:
             if found < SCHEMA_VERSION:
                 migrate(connection)
                 sync_directory(layout.directory)
-            self.writer = LogWriter(connection, layout.log, clock)
-            self.identity, self._signer = self._identify()
+            try:
+                self.writer = LogWriter(connection, layout.log, clock)
+                self.identity, self._signer = self._identify()
+            except sqlite3.Error as error:
+                raise translate(error, layout.log) from None
+            except (ValueError, TypeError) as error:
+                raise StoreCorruptError(str(layout.log), str(error)) from error
             self.writer.sign = self._sign
             self._opened = opened.pop_all()
 
@@ -118,9 +130,11 @@ def _make_directory(layout: Layout) -> None:
         raise NotAStoreError(directory, "it is a file; a store is a directory")
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        strangers = not layout.log.exists() and any(
-            entry.name not in (layout.lock.name, layout.key.name) for entry in directory.iterdir()
-        )
+        # A log that is empty, with nothing in the write-ahead log either, is one that was never made, or was emptied.
+        files = [layout.log.with_name(layout.log.name + suffix) for suffix in ("", "-wal", "-shm")]
+        known = {layout.lock.name, layout.key.name, *(file.name for file in files)}
+        empty = not any(file.exists() and file.stat().st_size for file in files[:2])
+        strangers = empty and any(entry.name not in known for entry in directory.iterdir())
     except OSError as error:
         raise StoreReadOnlyError(directory, error.strerror or str(error)) from None
     if strangers:

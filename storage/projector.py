@@ -6,17 +6,18 @@ from typing import Any, Self, TypeVar
 import msgspec
 
 from tidelog.events.canonical import encode
+from tidelog.events.codec import MalformedEventError
 from tidelog.events.digest import Digest
 from tidelog.events.envelope import decode_envelope
 from tidelog.events.names import StreamName
 from tidelog.events.projection import Fold, Projection, Rows
 from tidelog.events.projections import OBJECT_VERSIONS, PROJECTIONS, ObjectVersion
 from tidelog.events.vocabulary.base import BY_PAYLOAD
-from tidelog.storage.errors import MomentError
+from tidelog.storage.errors import MomentError, StoreCorruptError
 from tidelog.storage.layout import Layout, writer_lock
 from tidelog.storage.log import Query
 from tidelog.storage.reader import LogReader
-from tidelog.storage.view_store import START, ViewStore
+from tidelog.storage.view_store import START, Cursor, ViewStore
 
 SNAPSHOT_INTERVAL = 4_096
 """Events between snapshots: what reading a past moment folds at most."""
@@ -101,7 +102,7 @@ class Projector:
         fold = Fold()
         for projection in projections:
             fold.add(projection, self._rows[projection.name])
-        return fold.fold(entries)
+        return _folded(fold, entries)
 
     def _forget(self) -> None:
         self._rows = {projection.name: self._rows_of(projection) for projection in self._projections}
@@ -132,7 +133,7 @@ class Projector:
         cursor = self._views.cursor(projection)
         if cursor == START:
             return False
-        return cursor.position == 0 or self._log.hashes(0, cursor.position - 1, 1) == [cursor.leaf]
+        return _is_of(self._log, cursor)
 
 
 def rebuild(layout: Layout, progress: Callable[[int, int], None]) -> int:
@@ -174,7 +175,7 @@ class Past:
         rows = Rows[Row]()
         if row is not None:
             rows.put(key, row)
-        stream = StreamName(key) if projection.key_is_stream else None
+        stream = key if projection.key_is_stream else None
         mention = None if projection.mention is None else encode(projection.mention(key))[1:-1]
         self._fold(projection, rows, Query(after=base, until=position, stream=stream), mention)
         return rows.get(key)
@@ -184,7 +185,7 @@ class Past:
         rows = Rows[ObjectVersion]()
         base = 0
         if self._views is not None:
-            base = min(self._views.cursor(OBJECT_VERSIONS).position, self._checked(position))
+            base = min(self._cursor(OBJECT_VERSIONS).position, self._checked(position))
         if self._views is not None and base > 0:
             for key, version in self._views.rows_where(OBJECT_VERSIONS, "object", stream):
                 rows.put(key, version)
@@ -195,7 +196,7 @@ class Past:
         """The nearest row that is kept, and the position at which it was so."""
         if self._views is None:
             return 0, None
-        cursor = self._views.cursor(projection)
+        cursor = self._cursor(projection)
         if position >= cursor.position:
             return cursor.position, self._views.row(projection, key) if cursor != START else None
         if projection.append_only:
@@ -207,7 +208,7 @@ class Past:
         """Puts the nearest rows that are kept; returns the position at which they were so."""
         if self._views is None:
             return 0
-        cursor = self._views.cursor(projection)
+        cursor = self._cursor(projection)
         if cursor == START:
             return 0
         if position >= cursor.position or projection.append_only:
@@ -232,14 +233,36 @@ class Past:
             entries = self._log.entries(msgspec.structs.replace(query, after=after))
             if not entries:
                 return
-            fold.fold(entry for entry in entries if mention is None or mention in entry)
-            after = decode_envelope(entries[-1]).position
+            after = _folded(fold, entries, mention)
+
+    def _cursor(self, projection: Projection[Any]) -> Cursor:
+        """How far the file has come; `START` where it was folded from another log."""
+        cursor = START if self._views is None else self._views.cursor(projection)
+        return cursor if _is_of(self._log, cursor) else START
 
     def _checked(self, position: int) -> int:
         head = self._log.head()
         if not 0 <= position <= head:
             raise MomentError(f"the log has no position {position}: its last is {head}")
         return position
+
+
+def _is_of(log: LogReader, cursor: Cursor) -> bool:
+    """Whether a cursor stands in this log, and not in another that has such a position too."""
+    return cursor.position == 0 or log.hashes(0, cursor.position - 1, 1) == [cursor.leaf]
+
+
+def _folded(fold: Fold, entries: Sequence[bytes], mention: bytes | None = None) -> int:
+    """Folds entries, where `mention` is given only those that hold it; returns the position of the last.
+
+    Raises:
+        StoreCorruptError: when one of them cannot be read.
+    """
+    try:
+        fold.fold(entries if mention is None else (entry for entry in entries if mention in entry))
+        return decode_envelope(entries[-1]).position
+    except (msgspec.DecodeError, UnicodeDecodeError, MalformedEventError) as error:
+        raise StoreCorruptError("an event", f"it cannot be folded: {error}") from error
 
 
 def _snapshot_before(position: int) -> int:

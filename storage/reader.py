@@ -11,9 +11,10 @@ import msgspec
 from tidelog.events.bodies import Body
 from tidelog.events.digest import Digest
 from tidelog.events.envelope import decode_envelope
-from tidelog.events.merkle import Subtree, TreeBuilder, frontier_of, subtrees
+from tidelog.events.merkle import HASH_BYTES, TILE_BITS, TILE_WIDTH, Subtree, TreeBuilder, frontier_of, subtrees
 from tidelog.events.moment import Time
-from tidelog.events.names import EventId
+from tidelog.events.names import EventId, MalformedNameError, is_uuid7
+from tidelog.events.tiles import tile_path
 from tidelog.storage.compression import StoredBody, unpack
 from tidelog.storage.connection import check_header, connect_to_read, translate
 from tidelog.storage.errors import BodyNotFoundError, NotAStoreError, StoreCorruptError
@@ -54,7 +55,10 @@ class LogReader:
 
     def entries(self, query: Query, limit: int = PAGE_EVENTS_MAX) -> list[bytes]:
         """Stored envelopes that fulfil `query`, the first `limit` of them in the order of the log."""
-        return [row[0] for row in self._rows(*_select(query, limit))]
+        entries = [row[0] for row in self._rows(*_select(query, limit))]
+        if not all(type(entry) is bytes for entry in entries):
+            raise StoreCorruptError(str(self.path), "an envelope is no text")
+        return entries
 
     def page(self, query: Query, limit: int = PAGE_EVENTS_MAX) -> list[Recorded]:
         """As `entries`, decoded.
@@ -86,7 +90,7 @@ class LogReader:
 
     def position_of(self, event_id: EventId) -> int | None:
         """The position of the event with this id."""
-        rows = self._rows("SELECT position FROM events WHERE id = ?", (UUID(event_id).bytes,))
+        rows = self._rows("SELECT position FROM events WHERE id = ?", (_id(event_id),))
         return rows[0][0] if rows else None
 
     def position_at(self, time: Time) -> int:
@@ -108,7 +112,7 @@ class LogReader:
 
     def stream_names(self) -> list[str]:
         """The names of all streams, sorted."""
-        return [row[0].decode() for row in self._rows("SELECT name FROM streams ORDER BY name")]
+        return [_text(row[0]) for row in self._rows("SELECT name FROM streams ORDER BY name")]
 
     def find_body(self, digest: Digest) -> StoredBody:
         """The row of a body, unchecked.
@@ -132,12 +136,18 @@ class LogReader:
 
     def stored_bodies(self) -> Iterator[StoredBody]:
         """The rows of all bodies, unchecked, in the order of their digests."""
-        for row in self._db.execute("SELECT digest, secret, size, stored, data FROM bodies ORDER BY digest"):
-            yield stored_body(row)
+        try:
+            for row in self._db.execute("SELECT digest, secret, size, stored, data FROM bodies ORDER BY digest"):
+                yield stored_body(row)
+        except sqlite3.Error as error:
+            raise translate(error, self.path) from None
 
     def hashes(self, level: int, first: int, count: int) -> list[bytes]:
         """Stored hashes of a tile level: `count` of them from number `first`; level 0 are the leaves'."""
-        return stored_hashes(self._db, level, first, count)
+        try:
+            return stored_hashes(self._db, level, first, count)
+        except sqlite3.Error as error:
+            raise translate(error, self.path) from None
 
     def nodes(self, level: int) -> dict[int, bytes]:
         """All stored hashes of a tile level from 1 up, by number."""
@@ -149,16 +159,21 @@ class LogReader:
 
     @property
     def subtree(self) -> Subtree:
-        """The log's tree, for proofs."""
-        return subtrees(self.hashes)
+        """The log's tree, for proofs. It raises StoreCorruptError where a stored hash is missing or none."""
+        return _checked(subtrees(self.hashes))
 
     def tree(self) -> TreeBuilder:
-        """The tree over all events, from what is stored of it."""
-        return tree_of(self._db, self.head())
+        """The tree over all events, from what is stored of it.
+
+        Raises:
+            StoreCorruptError: when a stored hash is missing or none.
+        """
+        return TreeBuilder.from_frontier(frontier_of(self.head(), self.subtree))
 
     def checkpoints(self) -> list[tuple[int, str]]:
         """The signed checkpoints that the writer kept: (size, note)."""
-        return [(size, note.decode()) for size, note in self._rows("SELECT size, note FROM checkpoints ORDER BY size")]
+        rows = self._rows("SELECT size, note FROM checkpoints ORDER BY size")
+        return [(size, _text(note)) for size, note in rows]
 
     def copy_to(self, target: Path, pages: int, progress: Callable[[int, int], None] | None) -> None:
         """Copies the whole database as it is now, some `pages` at a time; others may go on writing it."""
@@ -184,7 +199,7 @@ class LogReader:
             "SELECT types.name, count(*) FROM events JOIN types ON types.number = events.type "
             "GROUP BY types.number ORDER BY types.name"
         )
-        return [(name.decode(), count) for name, count in rows]
+        return [(_text(name), count) for name, count in rows]
 
     def _one(self, statement: str) -> int:
         value: int = self._rows(statement)[0][0]
@@ -207,31 +222,55 @@ def stored_hashes(connection: sqlite3.Connection, level: int, first: int, count:
     return [row[0] for row in connection.execute(statement, (level, first, count))]
 
 
+def _text(value: object) -> str:
+    """What a column of texts holds. `verify` names what is none; here it must only not bring the reader down."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else repr(value)
+
+
+def _checked(stored: Subtree) -> Subtree:
+    def subtree(level: int, number: int) -> bytes:
+        try:
+            value = stored(level, number)
+            if len(value) != HASH_BYTES:
+                raise ValueError(f"a hash of {len(value)} bytes")
+        except (ValueError, TypeError) as error:
+            tile_level, bits = divmod(level, TILE_BITS)
+            raise StoreCorruptError(tile_path(tile_level, (number << bits) // TILE_WIDTH), str(error)) from None
+        return value
+
+    return subtree
+
+
 def tree_of(connection: sqlite3.Connection, size: int) -> TreeBuilder:
     """The tree over the first `size` events, from what is stored of it."""
 
     def row(level: int, first: int, count: int) -> Sequence[bytes]:
         return stored_hashes(connection, level, first, count)
 
-    return TreeBuilder.from_frontier(frontier_of(size, subtrees(row)))
+    return TreeBuilder.from_frontier(frontier_of(size, _checked(subtrees(row))))
 
 
 def _recorded(entry: bytes) -> Recorded:
     try:
         return Recorded(entry, decode_envelope(entry))
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, TypeError) as error:
         raise StoreCorruptError("an event", f"its envelope cannot be read: {error}") from None
 
 
 def stored_body(row: Sequence[Any]) -> StoredBody:
-    """The body in a row of (digest, secret, size, stored, data), unchecked."""
+    """The body in a row of (digest, secret, size, stored, data), unchecked but for the types of the columns.
+
+    Raises:
+        StoreCorruptError: when a column holds what it never does.
+    """
     digest, secret, size, stored, data = row
+    name = digest.decode(errors="replace") if isinstance(digest, bytes) else repr(digest)
+    if not all(isinstance(value, bytes) for value in (digest, stored, data)):
+        raise StoreCorruptError(f"body {name}", "a column of its row holds a number")
+    if secret not in (0, 1) or not isinstance(size, int):
+        raise StoreCorruptError(f"body {name}", "its row does not say its size, or whether it is secret")
     return StoredBody(
-        Digest(bytes(digest).decode(errors="replace")),
-        secret=bool(secret),
-        size=int(size),
-        stored=Digest(bytes(stored).decode(errors="replace")),
-        data=bytes(data),
+        Digest(name), secret=bool(secret), size=size, stored=Digest(stored.decode(errors="replace")), data=data
     )
 
 
@@ -268,6 +307,17 @@ def _select(query: Query, limit: int, *, last: bool = False) -> tuple[str, Value
     )
 
 
+def _id(text: str) -> bytes:
+    """An event's id, as its column holds it.
+
+    Raises:
+        MalformedNameError: when it is none.
+    """
+    if not is_uuid7(text):
+        raise MalformedNameError(f"{text!r} is no event id: a UUID of version 7")
+    return UUID(text).bytes
+
+
 def _conditions(query: Query) -> tuple[list[str], Values]:
     conditions, values = ["position > ?"], [query.after]
     chosen: list[int | str | bytes] = [*values]
@@ -285,7 +335,7 @@ def _conditions(query: Query) -> tuple[list[str], Values]:
         chosen.append(query.trace)
     if query.cause is not None:
         conditions.append(f"cause = {_CAUSE}")
-        chosen.append(UUID(query.cause).bytes)
+        chosen.append(_id(query.cause))
     return conditions, tuple(chosen)
 
 

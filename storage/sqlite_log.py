@@ -17,7 +17,6 @@ import msgspec
 from tidelog.events.bodies import Body
 from tidelog.events.digest import Digest
 from tidelog.events.moment import Time, time_of
-from tidelog.events.names import StreamName
 from tidelog.storage.commit import GroupCommit
 from tidelog.storage.compression import StoredBody, pack
 from tidelog.storage.errors import StoreClosedError, StoreNotFoundError
@@ -110,7 +109,10 @@ class SqliteLogReader:
         try:
             return function(reader, *arguments, **named)
         finally:
-            self._readers.append(reader)
+            if self._closed:
+                reader.close()
+            else:
+                self._readers.append(reader)
 
     def close_readers(self) -> None:
         """Ends reading; `read_log` and `open_log` do it when their block ends."""
@@ -135,7 +137,7 @@ class SqliteEventLog(SqliteLogReader):
 
     async def append(
         self,
-        stream: StreamName,
+        stream: str,
         expected: ExpectedVersion,
         events: Sequence[NewEvent],
         *,

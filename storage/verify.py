@@ -9,6 +9,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
@@ -16,12 +17,14 @@ import anyio.to_thread
 import msgspec
 from anyio.streams.buffered import BufferedByteReceiveStream
 
+from tidelog.events.codec import decode_event
+from tidelog.events.envelope import decode_envelope
 from tidelog.events.merkle import TILE_BITS, TILE_WIDTH, fold, root_of
 from tidelog.events.note import Checkpoint, NoteError, VerifierKey, open_checkpoint
 from tidelog.events.projections import PROJECTIONS
 from tidelog.events.tiles import tile_path
 from tidelog.events.vocabulary import LogCreated, LogRestored
-from tidelog.storage.errors import StoreError
+from tidelog.storage.errors import StoreCorruptError, StoreError
 from tidelog.storage.identity import LogIdentity
 from tidelog.storage.layout import Layout
 from tidelog.storage.log import Query
@@ -114,7 +117,7 @@ class _Work:
 
     async def _process(self) -> None:
         """Has one process take parts, until there are none or it dies of one."""
-        command = [sys.executable, "-m", "tidelog.storage.verify_range", str(self._directory)]
+        command = [sys.executable, "-m", "tidelog.storage.verify_worker", str(self._directory)]
         async with await anyio.open_process(command, stderr=None) as process:
             if process.stdin is None or process.stdout is None:
                 raise RuntimeError("a worker without pipes")
@@ -124,10 +127,16 @@ class _Work:
                 try:
                     await process.stdin.send(msgspec.json.encode(part) + b"\n")
                     answer = await answers.receive_until(b"\n", ANSWER_BYTES_MAX)
+                    result = msgspec.json.decode(answer, type=PartResult)
                 except (anyio.EndOfStream, anyio.IncompleteRead, anyio.BrokenResourceError):
                     self._done(_lost(part, await process.wait()))
                     return
-                self._done(msgspec.json.decode(answer, type=PartResult))
+                except (anyio.DelimiterNotFound, msgspec.DecodeError):
+                    with suppress(ProcessLookupError):
+                        process.kill()
+                    self._done(_lost(part, await process.wait()))
+                    return
+                self._done(result)
             await process.stdin.aclose()
 
     def _done(self, result: PartResult) -> None:
@@ -157,7 +166,8 @@ def _lost(part: Part, code: int) -> PartResult:
     """The result of a part of which a worker died."""
     what = f"events {part.first} to {part.last}" if part.kind == "events" else part.kind
     problem = f"a worker died (exit code {code}) while it read them"
-    return PartResult(part=part, findings=[Finding(what, problem)], roots=[], rest=None)
+    lost = part.last - part.first + 1 if part.kind == "events" else 0
+    return PartResult(part=part, findings=[Finding(what, problem)], rest=None, lost=lost)
 
 
 def _conclude(
@@ -172,7 +182,8 @@ def _conclude(
         tree = _Tree(reader, size, events)
         findings += tree.check_nodes()
         identities = _identities(reader, size)
-        checked = [_check(tree, identities, note, at) for at, note in reader.checkpoints() if at <= size]
+        kept = _kept_checkpoints(reader, size, findings)
+        checked = [_check(tree, identities, note, at) for at, note in kept]
         if checkpoint is not None:
             checked.append(_check_kept(tree, identities, checkpoint, key))
         root = tree.root(size)
@@ -198,16 +209,19 @@ def _seams(events: Sequence[PartResult]) -> list[Finding]:
     findings = []
     time = ""
     streams: dict[str, int] = {}
+    lost = 0
     for result in events:
         if result.times is not None:
             if result.times[0] < time:
                 findings.append(Finding(f"event {result.part.first}", f"its time is before {time}"))
             time = result.times[1]
+        result.lost += lost
         for stream, (first, last) in result.streams.items():
-            if first != streams.get(stream, 0) + 1:
+            if first != streams.get(stream, 0) + 1 and not result.explains(first, streams.get(stream, 0)):
                 problem = f"in {stream}, version {first} comes after {streams.get(stream, 0)}"
                 findings.append(Finding(f"events from {result.part.first}", problem))
             streams[stream] = last
+        lost = result.lost
     return findings
 
 
@@ -217,20 +231,21 @@ class _Tree:
     def __init__(self, reader: LogReader, size: int, events: Sequence[PartResult]) -> None:
         self._reader = reader
         self.size = size
-        self._roots = [root for result in events for root in result.roots]
+        self._roots = [root for result in events for root in _roots_of(result)]
         self._rest = events[-1].rest if events else []
 
     def root(self, size: int) -> bytes | None:
         """The root over the first `size` events; None where they could not all be read."""
         try:
             return root_of(size, self._subtree)
-        except (LookupError, ValueError):
+        except (LookupError, ValueError, StoreError):
             return None
 
     def _subtree(self, level: int, number: int) -> bytes:
         if level < TILE_BITS:
             # Within a tile the stored leaves serve: each was found to be that of its envelope, or was named.
-            if self._rest is None and number << level >= len(self._roots) * TILE_WIDTH:
+            tile = (number << level) // TILE_WIDTH
+            if (self._roots[tile] if tile < len(self._roots) else self._rest) is None:
                 raise LookupError("events that could not be read")
             return self._reader.subtree(level, number)
         width = 1 << (level - TILE_BITS)
@@ -242,6 +257,12 @@ class _Tree:
 
     def check_nodes(self) -> list[Finding]:
         """Every stored hash of the tree that is not what the envelopes give."""
+        try:
+            return self._check_nodes()
+        except StoreError as error:
+            return [Finding("log.db, table nodes", f"cannot be read: {error}")]
+
+    def _check_nodes(self) -> list[Finding]:
         findings = []
         level, hashes = 1, list(self._roots)
         while hashes:
@@ -249,15 +270,27 @@ class _Tree:
             for number, right in enumerate(hashes):
                 if right is not None and stored.get(number) != right:
                     findings.append(_node_finding(level, number, "missing" if number not in stored else "altered"))
-            findings += [
-                _node_finding(level, number, "unexpected") for number in stored if not 0 <= number < len(hashes)
-            ]
             hashes = [
                 _fold_known(hashes[i : i + TILE_WIDTH]) for i in range(0, len(hashes) - TILE_WIDTH + 1, TILE_WIDTH)
             ]
             level += 1
-        findings += [_node_finding(above, number, "unexpected") for above, number in self._reader.nodes_from(level)]
-        return findings
+        return findings + self._unexpected_nodes()
+
+    def _unexpected_nodes(self) -> list[Finding]:
+        # The nodes are read before the head: a writer that goes on meanwhile adds none that the head does not cover.
+        names = self._reader.nodes_from(1)
+        head = self._reader.head()
+        return [
+            _node_finding(max(level, 0), max(number, 0), "unexpected")
+            for level, number in names
+            if level < 1 or not 0 <= number < head >> (TILE_BITS * level)
+        ]
+
+
+def _roots_of(result: PartResult) -> list[bytes | None]:
+    """The roots of all full tiles of a part, also of those that were not looked at."""
+    tiles = (result.part.last - result.part.first + 1) // TILE_WIDTH
+    return result.roots + [None] * (tiles - len(result.roots))
 
 
 def _fold_known(hashes: Sequence[bytes | None]) -> bytes | None:
@@ -271,12 +304,41 @@ def _node_finding(level: int, number: int, problem: str) -> Finding:
 
 def _identities(reader: LogReader, size: int) -> list[LogIdentity]:
     """Every incarnation of the log, by its own events."""
-    events = (recorded.event for recorded in reader.page(Query(types=("LogCreated", "LogRestored"), until=size)))
-    return [
-        LogIdentity(event.log, event.incarnation, event.vkey)
-        for event in events
-        if isinstance(event, LogCreated | LogRestored)
-    ]
+    identities = []
+    for entry in _births(reader, size):
+        try:
+            event = decode_event(decode_envelope(entry))
+            if isinstance(event, LogCreated | LogRestored):
+                VerifierKey.parse(event.vkey)
+                identities.append(LogIdentity(event.log, event.incarnation, event.vkey))
+        except (ValueError, msgspec.DecodeError):
+            continue  # the event was found to be damaged; what it signed cannot be checked, and is named too
+    return identities
+
+
+def _births(reader: LogReader, size: int) -> Sequence[bytes]:
+    """The events that tell the log's keys; read one by one where the index that finds them is damaged."""
+    try:
+        return reader.entries(Query(types=("LogCreated", "LogRestored"), until=size))
+    except StoreError:
+        pass
+    found = []
+    for position in range(1, size + 1):
+        with suppress(StoreError):
+            found += reader.entries(Query(after=position - 1, until=position))
+    return [entry for entry in found if b'"type":"Log' in entry]
+
+
+def _kept_checkpoints(reader: LogReader, size: int, findings: list[Finding]) -> list[tuple[int, str]]:
+    """The checkpoints to be checked; those of a log that was longer than this one are named."""
+    try:
+        checkpoints = reader.checkpoints()
+        head = reader.head()  # by now: a writer may have kept one in the meantime, with the events before it
+        findings += [_cut_off(f"checkpoint {at}", at, head) for at, _ in checkpoints if at > head]
+        return [(at, note) for at, note in checkpoints if at <= size]
+    except StoreError as error:
+        findings.append(Finding("log.db, table checkpoints", f"cannot be read: {error}"))
+        return []
 
 
 def _check(tree: _Tree, identities: Sequence[LogIdentity], note: str, size: int) -> Finding | None:
@@ -303,13 +365,17 @@ def _check_kept(tree: _Tree, identities: Sequence[LogIdentity], note: str, key: 
 
 def _compare(tree: _Tree, checkpoint: Checkpoint, name: str) -> Finding | None:
     if checkpoint.size > tree.size:
-        return Finding(name, f"it is of {checkpoint.size} events, the log has {tree.size}: its end was cut off")
+        return _cut_off(name, checkpoint.size, tree.size)
     root = tree.root(checkpoint.size)
     if root is None:
         return Finding(name, "cannot be held against the log: events before it could not be read")
     if root != checkpoint.root:
         return Finding(name, f"the first {checkpoint.size} events are not those that were signed")
     return None
+
+
+def _cut_off(name: str, signed: int, size: int) -> Finding:
+    return Finding(name, f"it is of {signed} events, the log has {size}: its end was cut off")
 
 
 def _damaged_rows(layout: Layout) -> list[Finding]:
@@ -326,6 +392,8 @@ def _damaged_rows(layout: Layout) -> list[Finding]:
             for projection in PROJECTIONS
             for table, key in views.damaged_rows(projection)
         ]
+    except StoreCorruptError as error:
+        return [Finding(error.what, error.why)]
     except StoreError as error:
         return [Finding("views.db", str(error))]
     finally:

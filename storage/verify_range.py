@@ -1,14 +1,9 @@
-"""Verification of a part of the log: a worker process that is given parts on stdin and answers on stdout.
+"""Verification of one part of a store: a range of events, the bodies, or the structure of a file."""
 
-A process, because a million hashes keep a core busy, and because a damaged file may bring a reader down: the
-parent then still knows which part it was.
-"""
-
-import gc
 import re
 import sqlite3
-import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from hashlib import sha256
 from operator import attrgetter
 from pathlib import Path
@@ -18,12 +13,13 @@ import msgspec
 
 from tidelog.events.merkle import TILE_WIDTH, fold
 from tidelog.storage.compression import unpack
-from tidelog.storage.connection import connect_to_read
-from tidelog.storage.errors import StoreCorruptError
+from tidelog.storage.connection import SCHEMA_VERSION, connect_to_read
+from tidelog.storage.errors import StoreCorruptError, StoreError
 from tidelog.storage.reader import stored_body
 
 FINDINGS_MAX = 100
 """Faults that are told of one part; after that it is damaged beyond listing."""
+LOG, VIEWS = "log.db", "views.db"
 KNOWN_BODIES_MAX = 100_000
 RECENT_IDS_MAX = 65_536
 
@@ -62,6 +58,16 @@ class PartResult(msgspec.Struct, kw_only=True):
     """Of the first and the last event."""
     streams: dict[str, tuple[int, int]] = {}
     """The first and the last version of each stream."""
+    lost: int = 0
+    """Events that were named as missing or altered, less those by which a gap in a stream's versions is explained."""
+
+    def explains(self, version: int, previous: int) -> bool:
+        """Whether events that are lost explain why one version follows another; each explains one gap."""
+        gap = version - previous - 1
+        if not 0 < gap <= self.lost:
+            return False
+        self.lost -= gap
+        return True
 
 
 class Header(msgspec.Struct, gc=False):
@@ -107,11 +113,23 @@ class Claims(NamedTuple):
 
 
 _decode = msgspec.json.Decoder(Header).decode
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _claims = attrgetter(*Claims._fields)
 # A reference to a body, in the canonical form in which every event has it.
 _references = re.compile(
-    rb'\{"digest":"((?:hmac-)?sha256:[0-9a-f]{64})"(?:,"secret":true)?,"size":\d+(?:,"stored":"([^"]*)")?\}'
+    rb'\{"digest":"((?:hmac-)?sha256:[0-9a-f]{64})"(?:,"secret":true)?,"size":(\d{1,19})(?:,"stored":"([^"]*)")?\}'
 ).findall
+
+
+def _text(value: object) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else repr(value)
+
+
+def _id_bytes(event_id: str) -> bytes | None:
+    try:
+        return bytes.fromhex(event_id.replace("-", ""))
+    except ValueError:
+        return None
 
 
 class EventsVerifier:
@@ -125,7 +143,7 @@ class EventsVerifier:
         self._types = self._names("types")
         self._correlations: dict[tuple[str | None, str | None], int | None] = {}
         self._recent: dict[str, int] = {}
-        self._bodies: set[tuple[bytes, bytes]] = set()
+        self._bodies: set[tuple[bytes, bytes, bytes]] = set()
         self._first_versions: dict[str, int] = {}
         self._last_versions: dict[str, int] = {}
         self._last_time = ""
@@ -150,9 +168,13 @@ class EventsVerifier:
     def _tile(self, first: int, last: int) -> None:
         rows = self._fetch(first, last)
         leaves = [sha256(b"\0" + row[1]).digest() for row in rows]
-        whole = len(rows) == last - first + 1 and self._check_rows(rows, leaves)
         if len(rows) < last - first + 1:
             self._name_missing(first, last, rows)
+        intact, headers = self._intact(rows, leaves)
+        whole = len(intact) == last - first + 1
+        self.result.lost += last - first + 1 - len(intact)
+        if intact:
+            self._check(intact, headers, f"events {first} to {last}")
         self.result.count += len(rows)
         if last - first + 1 == TILE_WIDTH:
             self.result.roots.append(fold(leaves) if whole else None)
@@ -165,9 +187,19 @@ class EventsVerifier:
             "WHERE position BETWEEN ? AND ? ORDER BY position"
         )
         try:
-            return self._db.execute(statement, (first, last)).fetchall()
+            rows: list[Row] = self._db.execute(statement, (first, last)).fetchall()
         except sqlite3.DatabaseError:
-            return [row for position in range(first, last + 1) for row in self._fetch_one(statement, position)]
+            rows = [row for position in range(first, last + 1) for row in self._fetch_one(statement, position)]
+        if all(type(row[1]) is bytes and type(row[3]) is bytes for row in rows):
+            return rows
+        return [row for row in rows if self._is_row(row)]
+
+    def _is_row(self, row: Row) -> bool:
+        """Whether envelope and id are bytes at all; where they are not, the event is named."""
+        if type(row[1]) is bytes and type(row[3]) is bytes:
+            return True
+        self._found(f"event {row[0]}", "cannot be read: a column of its row holds another type")
+        return False
 
     def _fetch_one(self, statement: str, position: int) -> list[Row]:
         try:
@@ -176,21 +208,36 @@ class EventsVerifier:
             self._found(f"event {position}", f"cannot be read: {error}")
             return []
 
-    def _check_rows(self, rows: list[Row], leaves: list[bytes]) -> bool:
-        """Whether the envelopes of a tile are those that were hashed; its root is then known."""
-        columns = _Columns(*zip(*rows, strict=True))
+    def _intact(self, rows: list[Row], leaves: list[bytes]) -> tuple[list[Row], list[Header]]:
+        """The rows whose envelopes are those that were hashed, and their headers; the others are named."""
         try:
-            headers = [_decode(envelope) for envelope in columns.envelope]
-        except msgspec.DecodeError:
-            headers = []
-        if not headers or columns.leaf != tuple(leaves):
-            self._name_altered(rows, leaves)
-            return False
+            headers = [_decode(row[1]) for row in rows]
+            if all(row[2] == leaf for row, leaf in zip(rows, leaves, strict=True)):
+                return rows, headers
+        except _UNREADABLE:
+            pass
+        intact, headers = [], []
+        for row, leaf in zip(rows, leaves, strict=True):
+            if row[2] != leaf:
+                self._found(f"event {row[0]}", "its envelope and its leaf hash do not belong together")
+                continue
+            try:
+                headers.append(_decode(row[1]))
+                intact.append(row)
+            except _UNREADABLE as error:
+                self._found(f"event {row[0]}", f"its envelope cannot be read: {error}")
+        return intact, headers
+
+    def _check(self, rows: list[Row], headers: list[Header], name: str) -> None:
+        """Whether rows agree with what their envelopes say, with each other and with the other tables."""
+        columns = _Columns(*zip(*rows, strict=True))
         claims = Claims(*zip(*map(_claims, headers), strict=True))
-        self._check_columns(columns, claims)
-        self._check_order(claims)
-        self._check_bodies(columns)
-        return True
+        try:
+            self._check_columns(columns, claims)
+            self._check_order(claims)
+            self._check_bodies(columns)
+        except sqlite3.DatabaseError as error:
+            self._found(name, f"cannot be held against the other tables: {error}")
 
     def _check_columns(self, columns: _Columns, claims: Claims) -> None:
         """Whether the columns hold what the envelopes say. A tile at a time: the loops are those of `map`."""
@@ -225,7 +272,7 @@ class EventsVerifier:
             previous_version = last.get(stream)
             if previous_version is None:
                 first[stream] = version
-            elif version != previous_version + 1:
+            elif version != previous_version + 1 and not self.result.explains(version, previous_version):
                 self._found(f"event {position}", f"its version in {stream} is {version}, after {previous_version}")
             last[stream] = version
         if len(self._recent) > RECENT_IDS_MAX:
@@ -234,30 +281,25 @@ class EventsVerifier:
     def _check_bodies(self, columns: _Columns) -> None:
         """Whether every body that an event names is there, once for each body."""
         named = set(_references(b"\n".join(columns.envelope)))
-        for digest, stored in named - self._bodies:
-            self._check_body(columns, digest, stored)
+        for digest, size, stored in named - self._bodies:
+            self._check_body(columns, digest, int(size), stored)
         if len(self._bodies) > KNOWN_BODIES_MAX:
             self._bodies.clear()
         self._bodies |= named
 
-    def _check_body(self, columns: _Columns, digest: bytes, stored: bytes) -> None:
-        found = self._db.execute("SELECT stored FROM bodies WHERE digest = ?", (digest.decode(),)).fetchone()
-        if found is not None and stored in (b"", found[0]):
+    def _check_body(self, columns: _Columns, digest: bytes, size: int, stored: bytes) -> None:
+        found = self._db.execute("SELECT stored, size FROM bodies WHERE digest = ?", (digest.decode(),)).fetchone()
+        if found is not None and stored in (b"", found[0]) and size == found[1]:
             return
         position = next(at for at, entry in zip(columns.position, columns.envelope, strict=True) if digest in entry)
         problem = f"missing; event {position} names it" if found is None else f"not what event {position} names"
         self._found(f"body {digest.decode()}", problem)
 
-    def _name_altered(self, rows: list[Row], leaves: list[bytes]) -> None:
-        for row, leaf in zip(rows, leaves, strict=True):
-            if row[2] != leaf:
-                self._found(f"event {row[0]}", "its envelope and its leaf hash do not belong together")
-
     def _name_columns(self, columns: _Columns, claims: Claims, names: list[str]) -> None:
         for index, position in enumerate(columns.position):
             derived = {
                 "position": claims.position[index],
-                "id": bytes.fromhex(claims.id[index].replace("-", "")),
+                "id": _id_bytes(claims.id[index]),
                 "stream": self._streams.get(claims.stream[index]),
                 "version": claims.version[index],
                 "type": self._types.get(claims.type[index]),
@@ -283,24 +325,25 @@ class EventsVerifier:
         for number, run, trace in self._db.execute(
             f"SELECT number, run, trace FROM correlations WHERE number IN ({marks})", wanted
         ):
-            self._correlations[run.decode() or None, trace.decode() or None] = number
+            self._correlations[_text(run) or None, _text(trace) or None] = number
 
     def _position(self, event_id: str | None) -> int | None:
         if event_id is None:
             return None
         position = self._recent.get(event_id)
         if position is None:
-            row = self._db.execute(
-                "SELECT position FROM events WHERE id = ?", (bytes.fromhex(event_id.replace("-", "")),)
-            ).fetchone()
+            row = self._db.execute("SELECT position FROM events WHERE id = ?", (_id_bytes(event_id),)).fetchone()
             position = row and row[0]
         return position
 
     def _names(self, table: str) -> dict[str, int]:
-        return {
-            name.decode(errors="replace"): number
-            for number, name in self._db.execute(f"SELECT number, name FROM {table}")
-        }
+        names: dict[str, int] = {}
+        try:
+            for number, name in self._db.execute(f"SELECT number, name FROM {table}"):
+                names[_text(name)] = number
+        except sqlite3.DatabaseError as error:
+            self._found(f"log.db, table {table}", f"cannot be read: {error}")
+        return names
 
     def _found(self, what: str, problem: str) -> None:
         self.result.findings.append(Finding(what, problem))
@@ -312,7 +355,10 @@ def verify_bodies(connection: sqlite3.Connection, part: Part) -> PartResult:
     for number in _body_rows(connection, result):
         result.count += 1
         try:
-            unpack(stored_body(connection.execute(_BODY, (number,)).fetchone()))
+            row = connection.execute(_BODY, (number,)).fetchone()
+            if row is None:
+                raise StoreCorruptError(f"log.db, table bodies, row {number}", "it is not found again")
+            unpack(stored_body(row))
         except StoreCorruptError as error:
             result.findings.append(Finding(error.what, error.why))
         except sqlite3.DatabaseError as error:
@@ -335,39 +381,82 @@ def verify_structure(connection: sqlite3.Connection, part: Part, file: str) -> P
     result = PartResult(part=part)
     try:
         names = {
-            root: f"{kind.decode()} {name.decode()}"
+            root: f"{_text(kind)} {_text(name)}"
             for kind, name, root in connection.execute("SELECT type, name, rootpage FROM sqlite_schema")
         }
-        lines = [
-            line.decode(errors="replace") for (line,) in connection.execute(f"PRAGMA integrity_check({FINDINGS_MAX})")
-        ]
+        if file == LOG:
+            _check_definitions(connection, result)
+            _check_names(connection, result)
+        answers = connection.execute(f"PRAGMA integrity_check({FINDINGS_MAX})").fetchall()
     except sqlite3.DatabaseError as error:
-        names, lines = {}, [str(error)]
-    for line in lines:
-        if line != "ok":
-            result.findings.append(Finding(*_named(line, file, names)))
+        result.findings.append(Finding(file, str(error)))
+        return result
+    for line in "\n".join(_text(answer) for (answer,) in answers).split("\n"):
+        if line != "ok" and not line.startswith("***"):
+            result.findings.append(Finding(file + _place(connection, line, names), line))
     return result
 
 
-def _named(line: str, file: str, names: dict[int, str]) -> tuple[str, str]:
-    """Where a line of SQLite's integrity check points, and what it says."""
-    tree = _tree(line)
-    if tree is not None:
-        root, rest = int(tree[1]), tree[2]
-        return f"{file}, {names.get(root, f'tree {root}')}", rest
-    index = _index(line)
-    return (f"{file}, index {index[1]}" if index else file), line
+def _check_definitions(connection: sqlite3.Connection, result: PartResult) -> None:
+    """Whether every table, index and view is defined as this release defines it."""
+    if connection.execute("PRAGMA user_version").fetchone()[0] != SCHEMA_VERSION:
+        return
+    from tidelog.storage.schema import migrate  # noqa: PLC0415 - brings sqlite-utils, which other parts do not need
+
+    new = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        migrate(new)
+        due = dict(new.execute(_DEFINITIONS))
+    finally:
+        new.close()
+    there = {_text(name): None if sql is None else _text(sql) for name, sql in connection.execute(_DEFINITIONS)}
+    result.findings += [
+        Finding(f"{LOG}, {name}", "its definition is " + ("altered" if name in there else "missing"))
+        for name, sql in due.items()
+        if name not in there or there[name] != sql
+    ]
 
 
-_tree = re.compile(r"(?:\*\*\* in database main \*\*\*\s+)?(?:On tree page|Tree) (\d+) (.*)", re.DOTALL).search
+def _check_names(connection: sqlite3.Connection, result: PartResult) -> None:
+    """Whether every stream, type and correlation is that of an event."""
+    for table, column in (("streams", "stream"), ("types", "type"), ("correlations", "correlation")):
+        unused = f"SELECT number FROM {table} WHERE NOT EXISTS (SELECT 1 FROM events WHERE {column} = {table}.number)"
+        result.findings += [
+            Finding(f"{LOG}, table {table}, row {number}", "no event has it")
+            for (number,) in connection.execute(f"{unused} LIMIT {FINDINGS_MAX}")
+        ]
+
+
+def _place(connection: sqlite3.Connection, line: str, names: dict[int, str]) -> str:
+    """Where a line of SQLite's integrity check points: its table or index, and its page."""
+    index, column, tree, page = _index(line), _column(line), _tree(line), _page(line)
+    if index or column:
+        return f", index {index[1]}" if index else f", table {column[1]}" if column else ""
+    number = int(page[1]) if page else None
+    name = names.get(int(tree[1])) if tree else names.get(number or 0)
+    if name is None and number is not None:
+        with suppress(sqlite3.Error):  # not every SQLite is built with this table
+            row = connection.execute("SELECT name FROM dbstat WHERE pageno = ?", (number,)).fetchone()
+            name = next((known for known in names.values() if row and known.endswith(f" {_text(row[0])}")), None)
+    return (f", {name}" if name else "") + (f", page {number}" if number is not None else "")
+
+
+# The words differ between SQLite's versions: `On tree page 7 cell 2: …`, `Tree 7 page 9 cell 2: …`.
+_tree = re.compile(r"^Tree (\d+)").search
+_page = re.compile(r"[Pp]age (\d+)").search
 _index = re.compile(r"(?:missing from|in|of) index (\w+)").search
+_column = re.compile(r"value in (\w+)\.").search
+_DEFINITIONS = "SELECT type || ' ' || name, sql FROM sqlite_schema WHERE tbl_name NOT LIKE '\\_%' ESCAPE '\\'"
 _BODY = "SELECT digest, secret, size, stored, data FROM bodies WHERE rowid = ?"
 
 
 def verify_part(directory: Path, part: Part) -> PartResult:
     """Verifies a part of the store in `directory`."""
-    file = directory / ("views.db" if part.kind == "views" else "log.db")
-    connection = connect_to_read(file)
+    file = directory / (VIEWS if part.kind == "views" else LOG)
+    try:
+        connection = connect_to_read(file)
+    except StoreError as error:
+        return PartResult(part=part, findings=[Finding(file.name, str(error))], rest=None)
     try:
         match part.kind:
             case "events":
@@ -378,17 +467,3 @@ def verify_part(directory: Path, part: Part) -> PartResult:
                 return verify_structure(connection, part, file.name)
     finally:
         connection.close()
-
-
-def main() -> None:
-    """Answers one part a line until stdin ends."""
-    directory = Path(sys.argv[1])
-    gc.disable()  # rows and headers hold no cycles, and there are millions of them
-    for line in sys.stdin.buffer:
-        result = verify_part(directory, msgspec.json.decode(line, type=Part))
-        sys.stdout.buffer.write(msgspec.json.encode(result) + b"\n")
-        sys.stdout.buffer.flush()
-
-
-if __name__ == "__main__":
-    main()

@@ -66,7 +66,8 @@ class ViewStore:
                 connection.execute(f"PRAGMA user_version = {FORMAT}")
                 connection.execute(
                     "CREATE TABLE cursors (projection TEXT PRIMARY KEY, version INTEGER NOT NULL, "
-                    "position INTEGER NOT NULL, leaf BLOB NOT NULL, snapshot INTEGER NOT NULL) STRICT"
+                    "position INTEGER NOT NULL, leaf BLOB NOT NULL, snapshot INTEGER NOT NULL, "
+                    "checksum BLOB NOT NULL) STRICT"
                 )
             # Losing the last rows to a power cut only means folding their events again.
             connection.execute("PRAGMA synchronous = NORMAL")
@@ -82,7 +83,12 @@ class ViewStore:
         if not path.exists():
             return None
         connection = connect_to_read(path)
-        if _form(connection) != (APPLICATION_ID, FORMAT):
+        try:
+            known = _form(connection) == (APPLICATION_ID, FORMAT)
+        except sqlite3.Error as error:
+            connection.close()
+            raise _damaged(error, path) from None
+        if not known:
             connection.close()
             return None
         return cls(path, connection)
@@ -92,21 +98,25 @@ class ViewStore:
         self._db.close()
 
     def begin_read(self) -> None:
-        """Has all reads until `end_read` see one state of the file."""
-        self._db.execute("BEGIN")
-
-    def end_read(self) -> None:
-        """Ends what `begin_read` began."""
-        self._db.execute("ROLLBACK")
+        """Has all reads from now on see one state of the file."""
+        self._rows("BEGIN")
 
     def cursor(self, projection: AnyProjection) -> Cursor:
-        """How far a projection has come; `START` when it has no rows of its present version."""
-        rows = self._rows(
-            "SELECT version, position, leaf, snapshot FROM cursors WHERE projection = ?", (projection.name,)
-        )
-        if not rows or rows[0][0] != projection.version:
+        """How far a projection has come; `START` when it has no rows of its present version.
+
+        Raises:
+            StoreCorruptError: when that is not what was written.
+        """
+        statement = "SELECT version, position, leaf, snapshot, checksum FROM cursors WHERE projection = ?"
+        rows = self._rows(statement, (projection.name,))
+        if not rows:
             return START
-        return Cursor(*rows[0])
+        cursor = Cursor(*rows[0][:-1])
+        if rows[0][-1] != _cursor_checksum(projection.name, cursor):
+            raise StoreCorruptError(
+                f"projection {projection.name}, cursor", f"its checksum differs; {self.path.name} can be deleted"
+            )
+        return cursor if cursor.version == projection.version else START
 
     def reset(self, projection: AnyProjection) -> None:
         """Makes the tables of a projection anew, without rows."""
@@ -185,16 +195,22 @@ class ViewStore:
         """The SHA-256 over all keys and rows at the cursor, in the order of the keys."""
         total = hashlib.sha256()
         statement = f"SELECT key, row FROM {projection.name} WHERE row IS NOT NULL ORDER BY key"
-        for key, row in self._db.execute(statement):
+        for key, row in self._each(statement):
             total.update(len(key).to_bytes(4) + key + len(row).to_bytes(4) + row)
         return Digest(f"sha256:{total.hexdigest()}")
 
     def damaged_rows(self, projection: AnyProjection) -> Iterator[tuple[str, str]]:
-        """The tables and keys whose row is not what was written."""
+        """The tables and keys whose row is not what was written.
+
+        Raises:
+            StoreCorruptError: when not all rows can be read, or the projection's cursor is not what was written.
+        """
+        if self.cursor(projection) == START:
+            return
         for table in (projection.name, f"{projection.name}_history"):
-            for key, position, row, checksum in self._db.execute(f"SELECT key, position, row, checksum FROM {table}"):
+            for key, position, row, checksum in self._each(f"SELECT key, position, row, checksum FROM {table}"):
                 if checksum != _checksum(key, position, row):
-                    yield table, key.decode(errors="replace")
+                    yield table, _text(key)
 
     def _last(self, projection: Projection[Row], table: str, key: str, until: int | None) -> Row | None:
         statement = f"SELECT key, position, row, checksum FROM {table} WHERE key = ?"
@@ -212,8 +228,8 @@ class ViewStore:
         for key, position, row, checksum in self._rows(statement, values):
             if checksum != _checksum(key, position, row):
                 raise StoreCorruptError(
-                    f"projection {projection.name}, row {key.decode(errors='replace')}",
-                    "its checksum differs",
+                    f"projection {projection.name}, row {_text(key)}",
+                    f"its checksum differs; {self.path.name} can be deleted",
                 )
             if row is not None:
                 yield key.decode(), decode(row)
@@ -239,13 +255,16 @@ class ViewStore:
 
     def _put_cursor(self, projection: AnyProjection, cursor: Cursor) -> None:
         self._db.execute(
-            "INSERT OR REPLACE INTO cursors VALUES (?, ?, ?, ?, ?)",
-            (projection.name, *msgspec.structs.astuple(cursor)),
+            "INSERT OR REPLACE INTO cursors VALUES (?, ?, ?, ?, ?, ?)",
+            (projection.name, *msgspec.structs.astuple(cursor), _cursor_checksum(projection.name, cursor)),
         )
 
     def _rows(self, statement: str, values: tuple[str | int, ...] = ()) -> list[tuple[Any, ...]]:
+        return list(self._each(statement, values))
+
+    def _each(self, statement: str, values: tuple[str | int, ...] = ()) -> Iterator[tuple[Any, ...]]:
         try:
-            return self._db.execute(statement, values).fetchall()
+            yield from self._db.execute(statement, values)
         except sqlite3.Error as error:
             raise _damaged(error, self.path) from None
 
@@ -288,6 +307,20 @@ def _values(key: str, position: int, row: msgspec.Struct | None) -> tuple[str, i
     return key, position, None if data is None else data.decode(), _checksum(key.encode(), position, data)
 
 
-def _checksum(key: bytes, position: int, row: bytes | None) -> bytes:
-    content = b"%d %d " % (position, len(key)) + key + (b"" if row is None else b"\0" + row)
+def _checksum(key: object, position: object, row: object) -> bytes:
+    """The checksum of a row; an empty one where the columns hold what they never do."""
+    if not isinstance(key, bytes) or not isinstance(position, int) or not isinstance(row, bytes | None):
+        return b""
+    return _hash(b"%d %d " % (position, len(key)) + key + (b"" if row is None else b"\0" + row))
+
+
+def _cursor_checksum(name: str, cursor: Cursor) -> bytes:
+    return _hash(repr((name, *msgspec.structs.astuple(cursor))).encode())
+
+
+def _hash(content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=CHECKSUM_BYTES).digest()
+
+
+def _text(value: object) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else repr(value)

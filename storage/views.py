@@ -78,7 +78,7 @@ class FollowedViews(Views):
         self._projector = projector
         self._lock = anyio.Lock()
         self._advanced = anyio.Event()
-        self.position = projector.position
+        self.position = 0
         """The position that every projection has reached."""
 
     async def wait_for(self, position: int) -> None:

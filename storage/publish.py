@@ -1,0 +1,60 @@
+"""The log as static files (C2SP tlog-tiles), for witnesses and monitors that know nothing of Tidelog.
+
+Any web server can serve the directory. Publishing again adds what is new; a full tile never changes.
+"""
+
+import os
+from pathlib import Path
+
+from tidelog.events.merkle import TILE_WIDTH
+from tidelog.events.note import Checkpoint, open_checkpoint
+from tidelog.events.tiles import entries_path, entry_bundle, tile_path, tiles_for
+from tidelog.storage.errors import StoreReadOnlyError
+from tidelog.storage.layout import Layout
+from tidelog.storage.log import Query
+from tidelog.storage.proofs import Prover
+from tidelog.storage.reader import LogReader
+from tidelog.storage.transfer import Progress
+
+CHECKPOINT = "checkpoint"
+
+
+def publish_tiles(layout: Layout, directory: Path, progress: Progress | None = None) -> Checkpoint:
+    """Writes tiles, entry bundles and, when all of them are durable, the checkpoint; returns what it says.
+
+    Raises:
+        StoreError: when the log cannot be read, or the directory not be written.
+    """
+    prover = Prover(layout)
+    reader = LogReader(layout.log)
+    try:
+        note = prover.checkpoint()
+        tiles = list(tiles_for(prover.size))
+        for done, (level, number, width) in enumerate(tiles, 1):
+            hashes = b"".join(reader.hashes(level, number * TILE_WIDTH, width))
+            _put(directory / tile_path(level, number, width), hashes)
+            if level == 0:
+                query = Query(after=number * TILE_WIDTH, until=number * TILE_WIDTH + width)
+                _put(directory / entries_path(number, width), entry_bundle(reader.entries(query)))
+            if progress is not None:
+                progress(done, len(tiles))
+        _put(directory / CHECKPOINT, note.encode())
+        return open_checkpoint(note, [prover.identity.verifier])
+    except OSError as error:
+        raise StoreReadOnlyError(directory, error.strerror or str(error)) from None
+    finally:
+        reader.close()
+        prover.close()
+
+
+def _put(path: Path, content: bytes) -> None:
+    """Writes a file that nobody ever sees half; a tile that is there already is left alone."""
+    if path.name != CHECKPOINT and path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.unfinished-{os.getpid()}")
+    with unfinished.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
