@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import anyio
 import anyio.lowlevel
@@ -27,7 +27,15 @@ QUEUE_BYTES_MAX = 128 * 2**20
 
 Outcome: TypeAlias = tuple[Recorded, ...] | StoreError
 Commit: TypeAlias = Callable[[Sequence[PreparedAppend]], list[Outcome]]
-Waiting: TypeAlias = tuple[PreparedAppend, "asyncio.Future[tuple[Recorded, ...]]"]
+
+
+class Waiting(NamedTuple):
+    """An append in the queue."""
+
+    append: PreparedAppend
+    future: "asyncio.Future[tuple[Recorded, ...]]"
+    held: int
+    """Bytes of the budget, which it gives back when it has left the queue, whether or not it is still waited for."""
 
 
 class Budget:
@@ -89,14 +97,12 @@ class GroupCommit:
     async def submit(self, append: PreparedAppend) -> tuple[Recorded, ...]:
         """Queues an append and waits for its outcome."""
         held = await self._budget.acquire(append.size)
-        try:
-            if self._closing:
-                raise self._closed
-            future: asyncio.Future[tuple[Recorded, ...]] = self._loop.create_future()
-            self._queue.put((append, future))
-            return await future
-        finally:
+        if self._closing:
             self._budget.release(held)
+            raise self._closed
+        waiting = Waiting(append, self._loop.create_future(), held)
+        self._queue.put(waiting)
+        return await waiting.future
 
     async def close(self) -> None:
         """Takes no more appends; returns when those that wait are done. Repeated calls do nothing."""
@@ -113,10 +119,7 @@ class GroupCommit:
         while is_open or waiting:
             if is_open:
                 is_open = self._collect(waiting)
-            batch = _take(waiting)
-            if batch:
-                outcomes = self._commit([append for append, _ in batch])
-                self._loop.call_soon_threadsafe(self._tell, batch, outcomes)
+            self._commit_some(waiting)
 
     def _collect(self, waiting: deque[Waiting]) -> bool:
         """Moves what was queued to `waiting`, and waits for something if there is nothing; False once closed."""
@@ -129,25 +132,32 @@ class GroupCommit:
                 return False
             waiting.append(entry)
 
-    def _tell(self, batch: list[Waiting], outcomes: list[Outcome]) -> None:
+    def _commit_some(self, waiting: deque[Waiting]) -> None:
+        """Commits the first of what waits, as much as one commit takes, less what nobody waits for any more."""
+        taken = _take(waiting)
+        batch = [entry for entry in taken if not entry.future.done()]
+        outcomes = self._commit([entry.append for entry in batch]) if batch else []
+        self._loop.call_soon_threadsafe(self._tell, batch, outcomes, sum(entry.held for entry in taken))
+
+    def _tell(self, batch: list[Waiting], outcomes: list[Outcome], held: int) -> None:
+        self._budget.release(held)
         self._published()
-        for (_, future), outcome in zip(batch, outcomes, strict=True):
-            if future.done():
+        for entry, outcome in zip(batch, outcomes, strict=True):
+            if entry.future.done():
                 continue
             if isinstance(outcome, StoreError):
-                future.set_exception(outcome)
+                entry.future.set_exception(outcome)
             else:
-                future.set_result(outcome)
+                entry.future.set_result(outcome)
 
 
 def _take(waiting: deque[Waiting]) -> list[Waiting]:
-    """The appends of one commit, less those whose producers were cancelled before it."""
-    batch: list[Waiting] = []
+    """Takes from the queue what fits one commit."""
+    taken: list[Waiting] = []
     events = size = 0
-    while waiting and (not batch or (events < COMMIT_EVENTS_MAX and size < COMMIT_BYTES_MAX)):
-        append, future = waiting.popleft()
-        if not future.done():
-            batch.append((append, future))
-            events += append.count
-            size += append.size
-    return batch
+    while waiting and (not taken or (events < COMMIT_EVENTS_MAX and size < COMMIT_BYTES_MAX)):
+        entry = waiting.popleft()
+        taken.append(entry)
+        events += entry.append.count
+        size += entry.append.size
+    return taken

@@ -1,7 +1,10 @@
 """Opening the store's SQLite files, and telling what is wrong with one that will not open."""
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from tidelog.storage.errors import (
     NotAStoreError,
@@ -11,13 +14,22 @@ from tidelog.storage.errors import (
     StoreFullError,
     StoreNotFoundError,
     StoreReadOnlyError,
-    StoreTooNewError,
 )
 
-APPLICATION_ID = 0x54444C47
-"""`TDLG`, in the header of the file: tells a log from any other SQLite database."""
-SCHEMA_VERSION = 1
-"""`PRAGMA user_version`; raised by every migration."""
+
+class Kind(NamedTuple):
+    """A kind of database file: what its header says of it."""
+
+    application: int
+    """`PRAGMA application_id`: tells it from the databases of other programs."""
+    version: int
+    """`PRAGMA user_version` as this release writes it; raised whenever the tables change."""
+
+
+LOG = Kind(0x54444C47, 1)
+"""`TDLG`"""
+VIEWS = Kind(0x54444C56, 1)
+"""`TDLV`"""
 SQLITE_MIN = (3, 37, 0)
 """STRICT tables came with this version."""
 BUSY_TIMEOUT_S = 10.0
@@ -26,94 +38,117 @@ BUSY_TIMEOUT_S = 10.0
 _MAGIC = b"SQLite format 3\0"
 
 
-def connect_to_write(path: Path) -> sqlite3.Connection:
-    """A connection for the one writer of `path`, which need not exist yet."""
+def connect_to_write(path: Path, kind: Kind) -> sqlite3.Connection:
+    """A connection for the one writer of `path`, which need not exist yet.
+
+    Raises:
+        NotAStoreError: when there is something else; it was not touched.
+        StoreError: when it cannot be opened to write.
+    """
     _require_sqlite(path)
+    _require_file(path, kind)
     connection = _connect(f"file:{_quoted(path)}?mode=rwc", path)
-    try:
+    with _closing_on_error(connection, path):
+        _require_kind(connection, path, kind)
         if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
             raise StoreReadOnlyError(path.parent, "its file system does not allow SQLite's write-ahead log")
         # FULL: a commit has been fsynced when it returns. Everything that Tidelog promises hangs on this line.
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA cell_size_check = ON")
         connection.execute("PRAGMA cache_size = -32000")
-    except UnicodeDecodeError:
-        connection.close()
-        raise _malformed(path) from None
-    except sqlite3.Error as error:
-        connection.close()
-        raise translate(error, path) from None
     return connection
 
 
-def connect_to_read(path: Path) -> sqlite3.Connection:
+def connect_to_read(path: Path, kind: Kind) -> sqlite3.Connection:
     """A connection that cannot write; texts come as bytes, so that damage cannot hide in decoding.
 
     A store that was closed in good order can be read from a place that cannot be written (a backup on
     read-only media); SQLite must then be told that nobody else changes it.
 
     Raises:
-        StoreNotFoundError, NotAStoreError, StoreTooNewError: when it cannot be opened.
+        StoreNotFoundError: when there is no file.
+        NotAStoreError: when it is something else.
+        StoreError: when it cannot be opened.
     """
     _require_sqlite(path)
     if not path.exists():
         raise StoreNotFoundError(path.parent)
+    _require_file(path, kind)
     connection = _connect(f"file:{_quoted(path)}?mode=ro", path)
-    try:
-        connection.execute("PRAGMA schema_version").fetchone()
-    except sqlite3.OperationalError as error:
-        connection.close()
-        if error.sqlite_errorname not in ("SQLITE_CANTOPEN", "SQLITE_READONLY_DIRECTORY") or _has_wal(path):
-            raise translate(error, path) from None
+    if not _can_read(connection, path):
         connection = _connect(f"file:{_quoted(path)}?mode=ro&immutable=1", path)
-    except sqlite3.Error as error:
-        connection.close()
-        raise translate(error, path) from None
-    try:
+    with _closing_on_error(connection, path):
+        _require_kind(connection, path, kind)
         connection.text_factory = bytes
         connection.execute("PRAGMA cell_size_check = ON")
         connection.execute("PRAGMA cache_size = -16000")
-    except UnicodeDecodeError:
-        connection.close()
-        raise _malformed(path) from None
-    except sqlite3.Error as error:
-        connection.close()
-        raise translate(error, path) from None
     return connection
 
 
-def check_header(path: Path) -> int:
-    """The schema version of the log at `path`, read from the file's header; 0 for one that is empty.
+def version_of(connection: sqlite3.Connection) -> int:
+    """The version of a file's tables; 0 when it has none yet."""
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    return version
 
-    Raises:
-        NotAStoreError: when it is another kind of file.
-        StoreTooNewError: when a newer release wrote it.
-    """
+
+def _can_read(connection: sqlite3.Connection, path: Path) -> bool:
+    """Whether SQLite can read; if not, because it would have to write beside the file, the connection is closed."""
+    with _closing_on_error(connection, path):
+        try:
+            connection.execute("PRAGMA schema_version").fetchone()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname not in ("SQLITE_CANTOPEN", "SQLITE_READONLY_DIRECTORY") or _has_wal(path):
+                raise
+            connection.close()
+            return False
+    return True
+
+
+def _require_file(path: Path, kind: Kind) -> None:
+    """Refuses what is another kind of file before SQLite touches it; says nothing of one that is not there."""
     if path.is_dir():
         raise NotAStoreError(path.parent, f"{path.name} is a directory")
     try:
         with path.open("rb") as file:
             header = file.read(100)
+    except FileNotFoundError:
+        return
     except PermissionError:
         raise StoreReadOnlyError(path.parent, f"{path.name} may not be read by this user") from None
-    if not header:
-        return 0
-    if not header.startswith(_MAGIC):
+    if header and not header.startswith(_MAGIC):
         raise NotAStoreError(path.parent, f"{path.name} is no SQLite database")
-    application, version = int.from_bytes(header[68:72]), int.from_bytes(header[60:64])
-    if application == 0 and version == 0:
-        return 0
-    if application != APPLICATION_ID:
+    if int.from_bytes(header[68:72]) not in (0, kind.application):
         raise NotAStoreError(path.parent, f"{path.name} is a database of another program")
-    if version > SCHEMA_VERSION:
-        raise StoreTooNewError(path.parent, version, SCHEMA_VERSION)
-    return version
+
+
+def _require_kind(connection: sqlite3.Connection, path: Path, kind: Kind) -> None:
+    """The same, once more, of what stands in the write-ahead log: the header may be older."""
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    is_new = application == 0 and connection.execute("SELECT 1 FROM sqlite_schema").fetchone() is None
+    if application != kind.application and not is_new:
+        raise NotAStoreError(path.parent, f"{path.name} is a database of another program")
+
+
+@contextmanager
+def _closing_on_error(connection: sqlite3.Connection, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except UnicodeDecodeError:
+        # SQLite's own words quote the damage, and Python cannot decode them.
+        connection.close()
+        raise StoreCorruptError(str(path), "malformed database schema") from None
+    except sqlite3.Error as error:
+        connection.close()
+        raise translate(error, path) from None
+    except BaseException:
+        connection.close()
+        raise
 
 
 def translate(error: sqlite3.Error, path: Path) -> StoreError:
     """SQLite's error in the words of this package."""
     name = getattr(error, "sqlite_errorname", "") or ""
-    if name == "SQLITE_FULL":
+    if name in ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"):
         return StoreFullError(path.parent, "the disk or a quota is full")
     if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")):
         return StoreReadOnlyError(path.parent, str(error))
@@ -122,11 +157,6 @@ def translate(error: sqlite3.Error, path: Path) -> StoreError:
     if name.startswith("SQLITE_CORRUPT"):
         return StoreCorruptError(str(path), str(error))
     return StoreFailedError(path.parent, f"{error} ({name or type(error).__name__})")
-
-
-def _malformed(path: Path) -> StoreError:
-    # SQLite's own words quote the damage, and Python cannot decode them.
-    return StoreCorruptError(str(path), "malformed database schema")
 
 
 def _connect(uri: str, path: Path) -> sqlite3.Connection:

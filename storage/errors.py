@@ -168,10 +168,10 @@ class BodyMissingError(AppendError):
 
 
 class BodyConflictError(AppendError):
-    """Raised when a secret body is in the store already under another ciphertext."""
+    """Raised when a body is in the store already, and not as the append says."""
 
-    def __init__(self, digest: Digest) -> None:
-        super().__init__(f"the secret body {digest} is in the store already under another ciphertext")
+    def __init__(self, digest: Digest, how: str) -> None:
+        super().__init__(f"the body {digest} is in the store already, {how}")
         self.digest = digest
 
 

@@ -9,6 +9,7 @@ from tidelog.events.merkle import TreeBuilder
 from tidelog.events.note import Checkpoint, SignerKey, VerifierKey, sign
 from tidelog.events.vocabulary import LogCreated, LogRestored
 from tidelog.storage.errors import NotAStoreError, StoreReadOnlyError
+from tidelog.storage.layout import sync, writing
 from tidelog.storage.log import Query
 from tidelog.storage.reader import LogReader
 
@@ -73,28 +74,24 @@ def load_signer(path: Path, identity: LogIdentity) -> SignerKey | None:
 
 
 def create_signer(path: Path, origin: str) -> SignerKey:
-    """Makes a new key in `path`, in the place of any before it, readable by its owner only, and durable."""
+    """Makes a new key in `path`, in the place of any before it, readable by its owner only, and durable.
+
+    Raises:
+        StoreFullError, StoreReadOnlyError: when it cannot be written.
+    """
     seed = os.urandom(SEED_BYTES)
     temporary = path.with_name(path.name + ".new")
-    temporary.unlink(missing_ok=True)
-    file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(file, seed.hex().encode() + b"\n")
-        os.fsync(file)
-    finally:
-        os.close(file)
-    temporary.replace(path)
-    sync_directory(path.parent)
+    with writing(path.parent):
+        temporary.unlink(missing_ok=True)
+        file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(file, seed.hex().encode() + b"\n")
+            os.fsync(file)
+        finally:
+            os.close(file)
+        temporary.replace(path)
+        sync(path.parent)
     return SignerKey(origin, seed)
-
-
-def sync_directory(directory: Path) -> None:
-    """Makes the names in a directory durable."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def signed_checkpoint(signer: SignerKey, tree: TreeBuilder) -> str:

@@ -1,5 +1,6 @@
 """What is where in a store's directory."""
 
+import errno
 import fcntl
 import json
 import os
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tidelog.storage.errors import StoreBusyError, StoreReadOnlyError
+from tidelog.storage.errors import StoreBusyError, StoreFullError, StoreReadOnlyError
 
 
 class Layout:
@@ -26,6 +27,12 @@ class Layout:
         self.lock = self.directory / "writer.lock"
         """Locked, and filled with who it is, by the one writer."""
 
+    @property
+    def names(self) -> frozenset[str]:
+        """The names that files of a store may have."""
+        databases = {f"{file.name}{suffix}" for file in (self.log, self.views) for suffix in ("", "-wal", "-shm")}
+        return frozenset(databases | {self.key.name, f"{self.key.name}.new", self.lock.name})
+
 
 @contextmanager
 def writer_lock(layout: Layout) -> Iterator[None]:
@@ -35,21 +42,46 @@ def writer_lock(layout: Layout) -> Iterator[None]:
         StoreBusyError: when another writer has it; names that one.
         StoreReadOnlyError: when the directory cannot be written.
     """
-    try:
+    with writing(layout.directory):
         lock = os.open(layout.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise StoreReadOnlyError(layout.directory, os.strerror(error.errno or 0)) from None
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise StoreBusyError(layout.directory, _holder(lock)) from None
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, json.dumps(_self()).encode(), 0)
+        with writing(layout.directory):
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, json.dumps(_self()).encode(), 0)
         yield
         os.ftruncate(lock, 0)
     finally:
         os.close(lock)
+
+
+@contextmanager
+def writing(directory: Path) -> Iterator[None]:
+    """Has the system's errors in the block be those of this package.
+
+    Raises:
+        StoreFullError: when there is no room.
+        StoreReadOnlyError: when the directory cannot be written for another reason.
+    """
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or str(error)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise StoreFullError(directory, why) from None
+        raise StoreReadOnlyError(directory, why) from None
+
+
+def sync(path: Path) -> None:
+    """Makes a file durable; of a directory, the names in it."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def holder_of(layout: Layout) -> str | None:

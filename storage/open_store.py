@@ -5,18 +5,18 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import ExitStack
 from importlib.metadata import version
+from pathlib import Path
 
 from tidelog.events.merkle import TreeBuilder
 from tidelog.events.moment import Time
 from tidelog.events.names import engine_stream
 from tidelog.events.note import SignerKey
 from tidelog.events.vocabulary import Event, LogCreated, LogRestored
-from tidelog.storage.connection import SCHEMA_VERSION, check_header, connect_to_write, translate
+from tidelog.storage.connection import LOG, connect_to_write, translate, version_of
 from tidelog.storage.errors import (
     NotAStoreError,
     StoreCorruptError,
     StoreError,
-    StoreReadOnlyError,
     StoreTooNewError,
 )
 from tidelog.storage.identity import (
@@ -26,10 +26,9 @@ from tidelog.storage.identity import (
     load_signer,
     origin_of,
     signed_checkpoint,
-    sync_directory,
 )
 from tidelog.storage.ids import new_id
-from tidelog.storage.layout import Layout, writer_lock
+from tidelog.storage.layout import Layout, sync, writer_lock, writing
 from tidelog.storage.log import ANY, NewEvent, StreamAppend
 from tidelog.storage.prepare import prepare
 from tidelog.storage.reader import LogReader
@@ -48,18 +47,12 @@ class OpenStore:
         self.layout = layout
         with ExitStack() as opened:
             _make_directory(layout)
-            found = check_header(layout.log) if layout.log.exists() else 0
             opened.enter_context(writer_lock(layout))
-            connection = connect_to_write(layout.log)
+            _sync_write_ahead_log(layout)
+            connection = connect_to_write(layout.log, LOG)
             opened.callback(connection.close)
-            # The header that was checked may be older than what stands in the write-ahead log.
-            found = connection.execute("PRAGMA user_version").fetchone()[0]
-            if found > SCHEMA_VERSION:
-                raise StoreTooNewError(layout.directory, found, SCHEMA_VERSION)
-            if found < SCHEMA_VERSION:
-                migrate(connection)
-                sync_directory(layout.directory)
             try:
+                _bring_up(connection, layout)
                 self.writer = LogWriter(connection, layout.log, clock)
                 self.identity, self._signer = self._identify()
             except sqlite3.Error as error:
@@ -124,18 +117,46 @@ class OpenStore:
             raise outcome
 
 
+def _bring_up(connection: sqlite3.Connection, layout: Layout) -> None:
+    """Brings the tables to those of this release."""
+    found = version_of(connection)
+    if found > LOG.version:
+        raise StoreTooNewError(layout.directory, found, LOG.version)
+    if found < LOG.version:
+        migrate(connection)
+        with writing(layout.directory):
+            sync(layout.directory)
+    # After an fsync that failed, the kernel may hold as written what is not on the disk. What was recovered from the
+    # write-ahead log is written once more, to the database itself, before anyone is answered from it.
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _sync_write_ahead_log(layout: Layout) -> None:
+    """Makes durable what a killed writer wrote and did not come to sync.
+
+    SQLite takes it for committed: it is read, and a repeated append is answered from it, without another commit.
+    """
+    if _write_ahead_log(layout).exists():
+        with writing(layout.directory):
+            sync(_write_ahead_log(layout))
+            sync(layout.directory)
+
+
 def _make_directory(layout: Layout) -> None:
     directory = layout.directory
     if directory.exists() and not directory.is_dir():
         raise NotAStoreError(directory, "it is a file; a store is a directory")
-    try:
+    with writing(directory):
+        missing = [path for path in (directory, *directory.parents) if not path.exists()]
         directory.mkdir(parents=True, exist_ok=True)
-        # A log that is empty, with nothing in the write-ahead log either, is one that was never made, or was emptied.
-        files = [layout.log.with_name(layout.log.name + suffix) for suffix in ("", "-wal", "-shm")]
-        known = {layout.lock.name, layout.key.name, *(file.name for file in files)}
-        empty = not any(file.exists() and file.stat().st_size for file in files[:2])
-        strangers = empty and any(entry.name not in known for entry in directory.iterdir())
-    except OSError as error:
-        raise StoreReadOnlyError(directory, error.strerror or str(error)) from None
-    if strangers:
+        for path in missing:
+            sync(path.parent)
+        has_strangers = any(entry.name not in layout.names for entry in directory.iterdir())
+    # A log that is empty, with nothing in the write-ahead log either, is one that was never made, or was emptied.
+    is_empty = not any(file.exists() and file.stat().st_size for file in (layout.log, _write_ahead_log(layout)))
+    if has_strangers and is_empty:
         raise NotAStoreError(directory, "it holds other files and no log")
+
+
+def _write_ahead_log(layout: Layout) -> Path:
+    return layout.log.with_name(layout.log.name + "-wal")

@@ -16,8 +16,8 @@ from tidelog.events.moment import Time
 from tidelog.events.names import EventId, MalformedNameError, is_uuid7
 from tidelog.events.tiles import tile_path
 from tidelog.storage.compression import StoredBody, unpack
-from tidelog.storage.connection import check_header, connect_to_read, translate
-from tidelog.storage.errors import BodyNotFoundError, NotAStoreError, StoreCorruptError
+from tidelog.storage.connection import LOG, connect_to_read, translate
+from tidelog.storage.errors import BodyNotFoundError, NotAStoreError, StoreCorruptError, StoreTooNewError
 from tidelog.storage.log import PAGE_EVENTS_MAX, Query, Recorded
 
 Values = tuple[int | str | bytes, ...]
@@ -32,14 +32,16 @@ class LogReader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._db = connect_to_read(path)
-        if check_header(path) == 0 and not self._has_tables():
+        self._db = connect_to_read(path, LOG)
+        try:
+            version = self._one("PRAGMA user_version")
+            if version > LOG.version:
+                raise StoreTooNewError(path.parent, version, LOG.version)
+            if version == 0:
+                raise NotAStoreError(path.parent, f"{path.name} holds no log")
+        except BaseException:
             self._db.close()
-            raise NotAStoreError(path.parent, f"{path.name} holds no log")
-
-    def _has_tables(self) -> bool:
-        # A new store's header may still stand in the write-ahead log alone.
-        return self._db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'events'").fetchone() is not None
+            raise
 
     def close(self) -> None:
         """Closes the log; repeated calls do nothing."""

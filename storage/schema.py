@@ -5,7 +5,7 @@ import sqlite3
 import sqlite_utils
 from sqlite_utils.migrations import Migrations
 
-from tidelog.storage.connection import APPLICATION_ID, SCHEMA_VERSION
+from tidelog.storage.connection import LOG
 
 _log = Migrations("tidelog-log")
 
@@ -80,8 +80,8 @@ def migrate(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
         _log.apply(sqlite_utils.Database(connection))
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        connection.execute(f"PRAGMA application_id = {LOG.application}")
+        connection.execute(f"PRAGMA user_version = {LOG.version}")
     except BaseException:
         connection.execute("ROLLBACK")
         raise

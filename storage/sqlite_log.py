@@ -105,7 +105,10 @@ class SqliteLogReader:
         return await anyio.to_thread.run_sync(lambda: self._read(function, *arguments, **named), limiter=self._limiter)
 
     def _read(self, function: Callable[Concatenate[LogReader, P], T], *arguments: P.args, **named: P.kwargs) -> T:
-        reader = self._readers.pop() if self._readers else LogReader(self.layout.log)
+        try:
+            reader = self._readers.pop()
+        except IndexError:
+            reader = LogReader(self.layout.log)
         try:
             return function(reader, *arguments, **named)
         finally:

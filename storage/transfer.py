@@ -21,10 +21,10 @@ from tidelog.events.bodies import Body, BodyRef
 from tidelog.events.digest import Digest
 from tidelog.events.note import Checkpoint, NoteError, VerifierKey, open_checkpoint
 from tidelog.storage.compression import StoredBody, pack, unpack
-from tidelog.storage.connection import check_header, connect_to_write, translate
+from tidelog.storage.connection import LOG, connect_to_write, translate
 from tidelog.storage.errors import NotAStoreError, StoreCorruptError, StoreReadOnlyError
-from tidelog.storage.identity import LogIdentity, sync_directory
-from tidelog.storage.layout import Layout
+from tidelog.storage.identity import LogIdentity
+from tidelog.storage.layout import Layout, sync
 from tidelog.storage.log import PAGE_EVENTS_MAX, Query
 from tidelog.storage.open_store import OpenStore
 from tidelog.storage.proofs import Prover
@@ -91,7 +91,7 @@ def import_log(source: Path, layout: Layout, vkey: str | None = None, progress: 
     checkpoint = _signed(source, vkey)
     with _new_directory(layout.directory) as directory:
         made = Layout(directory)
-        connection = connect_to_write(made.log)
+        connection = connect_to_write(made.log, LOG)
         try:
             migrate(connection)
             writer = LogWriter(connection, made.log, utc_now)
@@ -115,14 +115,14 @@ def back_up(layout: Layout, target: Path, progress: Progress | None = None) -> i
     with _new_directory(target) as directory:
         copy = directory / layout.log.name
         _copy_database(layout.log, copy, progress)
-        connection = connect_to_write(copy)
+        connection = connect_to_write(copy, LOG)
         try:
             size: int = connection.execute("SELECT coalesce(max(position), 0) FROM events").fetchone()[0]
             note = _note(layout, size)
             connection.execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?)", (size, note))
         finally:
             connection.close()
-        _sync(copy)
+        sync(copy)
     return size
 
 
@@ -133,7 +133,6 @@ def restore(source: Path, layout: Layout, progress: Progress | None = None) -> L
         StoreError: when the backup cannot be read; no store is made then.
     """
     backup = Layout(source)
-    check_header(backup.log)
     with _new_directory(layout.directory) as directory:
         made = Layout(directory)
         _copy_database(backup.log, made.log, progress)
@@ -251,11 +250,6 @@ def _write(path: Path, lines: Iterator[bytes]) -> None:
         os.fsync(file.fileno())
 
 
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
 @contextmanager
 def _new_directory(target: Path) -> Iterator[Path]:
     """A directory to be filled, which gets its name when it is whole and durable, and is gone otherwise.
@@ -273,11 +267,11 @@ def _new_directory(target: Path) -> Iterator[Path]:
         raise StoreReadOnlyError(target, error.strerror or str(error)) from None
     try:
         yield unfinished
-        sync_directory(unfinished)
+        sync(unfinished)
         if target.exists():
             target.rmdir()
         unfinished.rename(target)
-        sync_directory(target.parent)
+        sync(target.parent)
     except sqlite3.Error as error:
         raise translate(error, target / "log.db") from None
     finally:

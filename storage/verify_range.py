@@ -13,13 +13,13 @@ import msgspec
 
 from tidelog.events.merkle import TILE_WIDTH, fold
 from tidelog.storage.compression import unpack
-from tidelog.storage.connection import SCHEMA_VERSION, connect_to_read
+from tidelog.storage.connection import LOG, VIEWS, connect_to_read, version_of
 from tidelog.storage.errors import StoreCorruptError, StoreError
 from tidelog.storage.reader import stored_body
 
 FINDINGS_MAX = 100
 """Faults that are told of one part; after that it is damaged beyond listing."""
-LOG, VIEWS = "log.db", "views.db"
+LOG_FILE, VIEWS_FILE = "log.db", "views.db"
 KNOWN_BODIES_MAX = 100_000
 RECENT_IDS_MAX = 65_536
 
@@ -116,7 +116,7 @@ _decode = msgspec.json.Decoder(Header).decode
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _claims = attrgetter(*Claims._fields)
 # A reference to a body, in the canonical form in which every event has it.
-_references = re.compile(
+find_references = re.compile(
     rb'\{"digest":"((?:hmac-)?sha256:[0-9a-f]{64})"(?:,"secret":true)?,"size":(\d{1,19})(?:,"stored":"([^"]*)")?\}'
 ).findall
 
@@ -280,7 +280,7 @@ class EventsVerifier:
 
     def _check_bodies(self, columns: _Columns) -> None:
         """Whether every body that an event names is there, once for each body."""
-        named = set(_references(b"\n".join(columns.envelope)))
+        named = set(find_references(b"\n".join(columns.envelope)))
         for digest, size, stored in named - self._bodies:
             self._check_body(columns, digest, int(size), stored)
         if len(self._bodies) > KNOWN_BODIES_MAX:
@@ -384,7 +384,7 @@ def verify_structure(connection: sqlite3.Connection, part: Part, file: str) -> P
             root: f"{_text(kind)} {_text(name)}"
             for kind, name, root in connection.execute("SELECT type, name, rootpage FROM sqlite_schema")
         }
-        if file == LOG:
+        if file == LOG_FILE:
             _check_definitions(connection, result)
             _check_names(connection, result)
         answers = connection.execute(f"PRAGMA integrity_check({FINDINGS_MAX})").fetchall()
@@ -399,7 +399,7 @@ def verify_structure(connection: sqlite3.Connection, part: Part, file: str) -> P
 
 def _check_definitions(connection: sqlite3.Connection, result: PartResult) -> None:
     """Whether every table, index and view is defined as this release defines it."""
-    if connection.execute("PRAGMA user_version").fetchone()[0] != SCHEMA_VERSION:
+    if version_of(connection) != LOG.version:
         return
     from tidelog.storage.schema import migrate  # noqa: PLC0415 - brings sqlite-utils, which other parts do not need
 
@@ -411,7 +411,7 @@ def _check_definitions(connection: sqlite3.Connection, result: PartResult) -> No
         new.close()
     there = {_text(name): None if sql is None else _text(sql) for name, sql in connection.execute(_DEFINITIONS)}
     result.findings += [
-        Finding(f"{LOG}, {name}", "its definition is " + ("altered" if name in there else "missing"))
+        Finding(f"{LOG_FILE}, {name}", "its definition is " + ("altered" if name in there else "missing"))
         for name, sql in due.items()
         if name not in there or there[name] != sql
     ]
@@ -452,9 +452,10 @@ _BODY = "SELECT digest, secret, size, stored, data FROM bodies WHERE rowid = ?"
 
 def verify_part(directory: Path, part: Part) -> PartResult:
     """Verifies a part of the store in `directory`."""
-    file = directory / (VIEWS if part.kind == "views" else LOG)
+    name, kind = (VIEWS_FILE, VIEWS) if part.kind == "views" else (LOG_FILE, LOG)
+    file = directory / name
     try:
-        connection = connect_to_read(file)
+        connection = connect_to_read(file, kind)
     except StoreError as error:
         return PartResult(part=part, findings=[Finding(file.name, str(error))], rest=None)
     try:

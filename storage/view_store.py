@@ -15,13 +15,9 @@ import msgspec
 
 from tidelog.events.digest import Digest
 from tidelog.events.projection import Projection, encode_row
-from tidelog.storage.connection import connect_to_read, connect_to_write, translate
+from tidelog.storage.connection import VIEWS, connect_to_read, connect_to_write, translate, version_of
 from tidelog.storage.errors import StoreCorruptError, StoreError
 
-APPLICATION_ID = 0x54444C56
-"""`TDLV`, in the header of the file."""
-FORMAT = 1
-"""Of the tables here; another one is thrown away and made again."""
 CHECKSUM_BYTES = 16
 
 Row = TypeVar("Row", bound=msgspec.Struct)
@@ -55,20 +51,11 @@ class ViewStore:
     @classmethod
     def to_write(cls, path: Path) -> Self:
         """Opens the file to write, and makes it, or makes it anew if another release made it in another form."""
-        connection = connect_to_write(path)
+        connection = connect_to_write(path, VIEWS)
         try:
-            if _form(connection) != (APPLICATION_ID, FORMAT):
+            if version_of(connection) != VIEWS.version:
                 connection.close()
-                for suffix in ("", "-wal", "-shm"):
-                    path.with_name(path.name + suffix).unlink(missing_ok=True)
-                connection = connect_to_write(path)
-                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                connection.execute(f"PRAGMA user_version = {FORMAT}")
-                connection.execute(
-                    "CREATE TABLE cursors (projection TEXT PRIMARY KEY, version INTEGER NOT NULL, "
-                    "position INTEGER NOT NULL, leaf BLOB NOT NULL, snapshot INTEGER NOT NULL, "
-                    "checksum BLOB NOT NULL) STRICT"
-                )
+                connection = _made_anew(path)
             # Losing the last rows to a power cut only means folding their events again.
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA wal_autocheckpoint = 8000")
@@ -82,9 +69,9 @@ class ViewStore:
         """Opens the file to read; None when there is none of this release's form."""
         if not path.exists():
             return None
-        connection = connect_to_read(path)
+        connection = connect_to_read(path, VIEWS)
         try:
-            known = _form(connection) == (APPLICATION_ID, FORMAT)
+            known = version_of(connection) == VIEWS.version
         except sqlite3.Error as error:
             connection.close()
             raise _damaged(error, path) from None
@@ -295,11 +282,23 @@ def _damaged(error: sqlite3.Error, path: Path) -> StoreError:
     return translated
 
 
-def _form(connection: sqlite3.Connection) -> tuple[int, int]:
-    return (
-        connection.execute("PRAGMA application_id").fetchone()[0],
-        connection.execute("PRAGMA user_version").fetchone()[0],
+def _made_anew(path: Path) -> sqlite3.Connection:
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    connection = connect_to_write(path, VIEWS)
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute(f"PRAGMA application_id = {VIEWS.application}")
+    connection.execute(f"PRAGMA user_version = {VIEWS.version}")
+    connection.execute(
+        """
+        CREATE TABLE cursors (
+            projection TEXT PRIMARY KEY, version INTEGER NOT NULL, position INTEGER NOT NULL, leaf BLOB NOT NULL,
+            snapshot INTEGER NOT NULL, checksum BLOB NOT NULL
+        ) STRICT
+        """
     )
+    connection.execute("COMMIT")
+    return connection
 
 
 def _values(key: str, position: int, row: msgspec.Struct | None) -> tuple[str, int, str | None, bytes]:

@@ -7,11 +7,12 @@ tree, the heads of streams) is changed only after the commit that made it true.
 import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 from uuid import UUID
 
 import msgspec
 
+from tidelog.events.bodies import BodyRef
 from tidelog.events.canonical import NotCanonicalError, encode
 from tidelog.events.codec import encode_envelope
 from tidelog.events.digest import Digest
@@ -30,6 +31,7 @@ from tidelog.storage.errors import (
     StoreCorruptError,
     StoreError,
     StoreFailedError,
+    StoreFullError,
     VersionConflictError,
 )
 from tidelog.storage.log import (
@@ -37,6 +39,7 @@ from tidelog.storage.log import (
 )
 from tidelog.storage.prepare import PreparedAppend, PreparedEvent, PreparedStream
 from tidelog.storage.reader import tree_of
+from tidelog.storage.verify_range import find_references
 
 CACHE_ENTRIES_MAX = 65_536
 """Entries of each of the writer's caches."""
@@ -62,6 +65,13 @@ class _Cache(Generic[K, V]):
         self._entries.update(entries)
 
 
+class _Held(NamedTuple):
+    """What the store has of a body: the digest of its stored bytes, and the size of its plaintext."""
+
+    stored: Digest
+    size: int
+
+
 class _Transaction:
     """What the appends of one commit have added so far."""
 
@@ -75,7 +85,7 @@ class _Transaction:
         self.recorded: dict[int, Recorded] = {}
         self.types: dict[str, int] = {}
         self.correlations: dict[tuple[str, str], int] = {}
-        self.bodies: dict[Digest, Digest] = {}
+        self.bodies: dict[Digest, _Held] = {}
         self.checkpoint: int | None = None
 
 
@@ -96,7 +106,7 @@ class LogWriter:
         self._positions = _Cache[EventId, int]()
         self._types = _Cache[str, int]()
         self._correlations = _Cache[tuple[str, str], int]()
-        self._bodies = _Cache[Digest, Digest]()
+        self._bodies = _Cache[Digest, _Held]()
         self.head, self._time = self._last_event()
         self._tree = tree_of(connection, self.head)
         self._checkpoint = self._last_checkpoint()
@@ -117,15 +127,17 @@ class LogWriter:
         try:
             return self._commit(appends)
         except sqlite3.Error as error:
-            if len(appends) > 1:
-                return [self.commit([append])[0] for append in appends]
-            return [translate(error, self._path)]
-        except StoreFailedError as failure:
-            self._failure = failure
-            return [failure] * len(appends)
+            refusal = translate(error, self._path)
+            if isinstance(refusal, StoreFullError):
+                return [refusal] if len(appends) == 1 else [self.commit([append])[0] for append in appends]
+            return self._fail(str(refusal), appends)
         except Exception as error:  # noqa: BLE001 - a defect of ours: the producers are told, and no more is written
-            self._failure = StoreFailedError(self._path.parent, f"a commit ended in {error!r}")
-            return [self._failure] * len(appends)
+            return self._fail(f"a commit ended in {error!r}", appends)
+
+    def _fail(self, why: str, appends: Sequence[PreparedAppend]) -> list[tuple[Recorded, ...] | StoreError]:
+        """Ends the writer: what is on the disk can only be told by opening it again."""
+        self._failure = StoreFailedError(self._path.parent, why)
+        return [self._failure] * len(appends)
 
     def _commit(self, appends: Sequence[PreparedAppend]) -> list[tuple[Recorded, ...] | StoreError]:
         transaction = _Transaction(self.head, max(self._time, self._clock()), self._tree.copy())
@@ -147,11 +159,9 @@ class LogWriter:
     def _end(self, transaction: _Transaction) -> None:
         try:
             self._db.execute("COMMIT")
-        except sqlite3.Error as error:
+        except sqlite3.Error:
             self._rollback()
-            if error.sqlite_errorname == "SQLITE_FULL":
-                raise  # the log's last frame was not written: nothing was committed
-            raise StoreFailedError(self._path.parent, f"a commit failed with {error}") from None
+            raise
         self.head, self._time, self._tree = transaction.position, transaction.time, transaction.tree
         self._checkpoint = transaction.checkpoint or self._checkpoint
         self._streams.update(transaction.streams)
@@ -228,30 +238,29 @@ class LogWriter:
             own.add(event.id)
 
     def _add_bodies(self, transaction: _Transaction, append: PreparedAppend) -> None:
-        given = {body.digest: body for body in append.bodies}
-        new = {digest: body for digest, body in given.items() if self._body(transaction, digest) is None}
-        for digest, body in given.items():
-            if body.secret and digest not in new and self._body(transaction, digest) != body.stored:
-                raise BodyConflictError(digest)
+        new: dict[Digest, StoredBody] = {}
+        for body in append.bodies:
+            held = self._held(transaction, body.digest)
+            if held is None:
+                new[body.digest] = body
+            elif body.secret and held.stored != body.stored:
+                raise BodyConflictError(body.digest, "under another ciphertext")
         for event in append.events:
             for reference in event.bodies:
-                held = new[reference.digest].stored if reference.digest in new else None
-                held = held or self._body(transaction, reference.digest)
-                if held is None:
-                    raise BodyMissingError(event.type, reference.digest)
-                if reference.secret and held != reference.stored:
-                    raise BodyConflictError(reference.digest)
+                own = new.get(reference.digest)
+                held = self._held(transaction, reference.digest) if own is None else _Held(own.stored, own.size)
+                _check_reference(event.type, reference, held)
         self._db.executemany("INSERT INTO bodies VALUES (?, ?, ?, ?, ?)", (body.row for body in new.values()))
-        transaction.bodies.update((digest, body.stored) for digest, body in new.items())
+        transaction.bodies.update((digest, _Held(body.stored, body.size)) for digest, body in new.items())
 
-    def _body(self, transaction: _Transaction, digest: Digest) -> Digest | None:
-        """The digest of a body's stored bytes; None when it is not in the store."""
-        stored = transaction.bodies.get(digest) or self._bodies.get(digest)
-        if stored is None:
-            row = self._db.execute("SELECT stored FROM bodies WHERE digest = ?", (digest,)).fetchone()
+    def _held(self, transaction: _Transaction, digest: Digest) -> _Held | None:
+        """What the store has of a body."""
+        held = transaction.bodies.get(digest) or self._bodies.get(digest)
+        if held is None:
+            row = self._db.execute("SELECT stored, size FROM bodies WHERE digest = ?", (digest,)).fetchone()
             if row is not None:
-                stored = transaction.bodies[digest] = row[0]
-        return stored
+                held = transaction.bodies[digest] = _Held(*row)
+        return held
 
     def _record(self, transaction: _Transaction, event: PreparedEvent) -> Recorded:
         """Gives an event its place, and adds it."""
@@ -294,7 +303,11 @@ class LogWriter:
         try:
             self._db.execute("BEGIN IMMEDIATE")
             try:
-                self._db.executemany("INSERT INTO bodies VALUES (?, ?, ?, ?, ?)", (body.row for body in bodies))
+                for body in bodies:
+                    if self._body(transaction, body.digest) is not None:
+                        raise StoreCorruptError(f"body {body.digest}", "it stands there twice")
+                    self._db.execute("INSERT INTO bodies VALUES (?, ?, ?, ?, ?)", body.row)
+                    transaction.bodies[body.digest] = body.stored
                 for entry in entries:
                     self._adopt(transaction, entry)
                 self._write(transaction)
@@ -310,7 +323,7 @@ class LogWriter:
         try:
             envelope = decode_envelope(entry)
             canonical = encode(msgspec.json.decode(entry))
-        except (msgspec.DecodeError, NotCanonicalError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, NotCanonicalError, RecursionError) as error:
             raise StoreCorruptError(name, str(error)) from None
         head = self._stream(transaction, envelope.stream)
         due = transaction.position + 1, (head[1] if head else 0) + 1
@@ -322,6 +335,10 @@ class LogWriter:
             raise StoreCorruptError(name, f"its time is before {transaction.time}, or none")
         if self._position(transaction, envelope.id) is not None:
             raise StoreCorruptError(name, f"its id {envelope.id} stands before it")
+        for digest, _, ciphertext in find_references(entry):
+            held = self._held(transaction, Digest(digest.decode()))
+            if held is None or (ciphertext and ciphertext.decode(errors="replace") != held.stored):
+                raise StoreCorruptError(name, f"the body {digest.decode()} that it names is not there")
         number = head[0] if head else self._new_stream(envelope.stream)
         self._add(transaction, Recorded(entry, envelope), number)
 
@@ -396,6 +413,15 @@ class LogWriter:
         if row is None:
             return 0, Time("")
         return row[0], msgspec.json.decode(row[1], type=Envelope).time
+
+
+def _check_reference(name: str, reference: BodyRef, held: _Held | None) -> None:
+    if held is None:
+        raise BodyMissingError(name, reference.digest)
+    if reference.size != held.size:
+        raise BodyConflictError(reference.digest, f"with {held.size} bytes, and not {reference.size}")
+    if reference.secret and reference.stored != held.stored:
+        raise BodyConflictError(reference.digest, "under another ciphertext")
 
 
 def _same(event: PreparedEvent, recorded: Envelope) -> bool:

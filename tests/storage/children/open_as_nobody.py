@@ -1,0 +1,41 @@
+"""Opens the store at argv[2] as a user who owns nothing, to `write` or `read` as argv[1] says; tells what came."""
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import anyio
+
+from tidelog.storage.errors import StoreError
+from tidelog.storage.log import Query
+from tidelog.storage.sqlite_log import open_log, read_log
+
+NOBODY = 65534
+
+
+async def warm_up() -> None:
+    """Imports what is imported late: afterwards this user cannot reach Python's own files, perhaps."""
+    with tempfile.TemporaryDirectory() as directory:
+        async with open_log(Path(directory) / "store") as log:
+            await log.head()
+
+
+async def main(what: str, store: Path) -> str:
+    await warm_up()
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+    try:
+        if what == "write":
+            async with open_log(store) as log:
+                return f"opened at {await log.head()}"
+        async with read_log(store) as reader:
+            return f"read {len([recorded async for recorded in reader.read(Query())])}"
+    except StoreError as error:
+        return f"{type(error).__name__}: {error}"
+
+
+print(json.dumps(anyio.run(main, sys.argv[1], Path(sys.argv[2]))))

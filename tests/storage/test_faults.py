@@ -1,0 +1,624 @@
+"""What may go wrong: the disk, the clock, other people's files, producers that give up. Nothing is lost by it."""
+
+import json
+import os
+import random
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
+from pathlib import Path
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+import pytest
+
+from tests.storage.samples import (
+    PATIENCE_S,
+    check_tree,
+    check_whole,
+    event_id,
+    everything,
+    note,
+    observed,
+    positions,
+    stream,
+    texts,
+)
+from tidelog.events.bodies import Body
+from tidelog.events.moment import Time
+from tidelog.storage import prepare
+from tidelog.storage.errors import (
+    AppendTooLargeError,
+    NotAStoreError,
+    StoreClosedError,
+    StoreError,
+    StoreFailedError,
+    StoreFullError,
+    StoreNotFoundError,
+    StoreTooNewError,
+)
+from tidelog.storage.log import ANY, Query, Recorded, StreamAppend
+from tidelog.storage.sqlite_log import SqliteEventLog, open_log, read_log
+
+
+class Connection:
+    """The writer's connection, with a test's hand on its commits."""
+
+    def __init__(self, log: SqliteEventLog) -> None:
+        writer = log._store.writer
+        self.real = writer._db
+        self.commits = 0
+        self.begun = threading.Event()
+        self.go = threading.Event()
+        self.go.set()
+        self.fail_before: sqlite3.OperationalError | None = None
+        self.fail_after: sqlite3.OperationalError | None = None
+        writer._db = self  # type: ignore[assignment]
+
+    @property
+    def in_transaction(self) -> bool:
+        return self.real.in_transaction
+
+    def executemany(self, statement: str, rows: Iterator[Sequence[object]]) -> sqlite3.Cursor:
+        return self.real.executemany(statement, rows)
+
+    def execute(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
+        if statement != "COMMIT":
+            return self.real.execute(statement, values)
+        self.commits += 1
+        self.begun.set()
+        assert self.go.wait(PATIENCE_S)
+        if self.fail_before:
+            raise self.fail_before
+        done = self.real.execute(statement)
+        if self.fail_after:
+            raise self.fail_after
+        return done
+
+    def hold(self) -> None:
+        """Keeps the next commit from coming to its end."""
+        self.begun.clear()
+        self.go.clear()
+
+    async def wait_begun(self) -> None:
+        assert await anyio.to_thread.run_sync(self.begun.wait, PATIENCE_S)
+
+
+def sqlite_error(name: str) -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorname = name
+    return error
+
+
+async def settle() -> None:
+    for _ in range(20):
+        await anyio.lowlevel.checkpoint()
+
+
+async def queued(log: SqliteEventLog, count: int) -> None:
+    """Waits until so many appends wait for a commit."""
+    with anyio.fail_after(PATIENCE_S):
+        while log._commits._queue.qsize() < count:
+            await anyio.lowlevel.checkpoint()
+
+
+async def all_events(store: Path) -> list[Recorded]:
+    async with read_log(store) as reader:
+        events = await everything(reader.read(Query()))
+    check_whole(events)
+    await check_tree(store, events)
+    return events
+
+
+# A disk that is full
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MB; `remount` gives it more."""
+    if os.geteuid() != 0 or not shutil.which("mount"):
+        pytest.skip("only root may mount; test_files_that_may_not_grow shows part of it")
+    target = tmp_path / "disk"
+    target.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "tidelog-test", str(target)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"cannot mount here: {mounted.stderr}; test_files_that_may_not_grow shows part of it")
+    try:
+        yield target
+    finally:
+        subprocess.run(["umount", "--lazy", str(target)], check=True)
+
+
+def enlarge(disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,size=200m", str(disk)], check=True)
+
+
+async def test_full_disk_refuses_what_has_no_room_and_keeps_the_rest(small_disk: Path) -> None:
+    store = small_disk / "store"
+    bodies: list[Body] = []
+    async with open_log(store) as log:
+        body = Body.of(random.randbytes(200_000))
+        with suppress(StoreFullError):
+            while True:
+                await log.append(stream(), len(bodies), [observed(body, id=event_id())], bodies=[body])
+                bodies.append(body)
+                body = Body.of(random.randbytes(200_000))
+        assert bodies
+        events = await everything(log.read(Query()))
+        assert len(events) == 1 + len(bodies)
+        for kept in bodies:
+            assert await log.body(kept.ref.digest) == kept
+        again = [observed(body, id=event_id())]
+        with pytest.raises(StoreFullError, match="full") as caught:
+            await log.append(stream(), len(bodies), again, bodies=[body])
+        assert str(store) in str(caught.value)
+        await anyio.to_thread.run_sync(enlarge, small_disk)
+        (made,) = await log.append(stream(), len(bodies), again, bodies=[body])
+        assert made.envelope.version == len(bodies) + 1
+    assert len(await all_events(store)) == 2 + len(bodies)
+
+
+@pytest.mark.parametrize("size", [6_000_000, 40_000_000], ids=["in the cache", "larger than the cache"])
+async def test_one_large_body_on_a_full_disk_does_not_fail_what_shares_its_commit(small_disk: Path, size: int) -> None:
+    outcomes: dict[str, int | str] = {}
+
+    async def append(name: str, size: int) -> None:
+        body = Body.of(random.randbytes(size))
+        try:
+            made = await log.append(stream(), ANY, [observed(body)], bodies=[body])
+            outcomes[name] = made[0].envelope.version
+        except StoreError as error:
+            outcomes[name] = type(error).__name__
+
+    async with open_log(small_disk / "store") as log:
+        connection = Connection(log)
+        connection.hold()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(append, "first", 10)
+            await connection.wait_begun()
+            tasks.start_soon(append, "before", 10)
+            tasks.start_soon(append, "large", size)
+            tasks.start_soon(append, "after", 10)
+            await queued(log, 3)  # the large one is packed in a thread
+            connection.go.set()
+    assert outcomes.pop("large") == "StoreFullError"
+    assert outcomes.pop("first") == 1
+    assert sorted(map(str, outcomes.values())) == ["2", "3"]
+    assert len(await all_events(small_disk / "store")) == 4
+
+
+@pytest.mark.parametrize("room", [0, 8_192, 20_480, 40_960, 81_920])
+async def test_store_is_not_made_on_a_full_disk(small_disk: Path, room: int) -> None:
+    store = small_disk / "store"
+    (small_disk / "other").write_bytes(bytes(4 * 2**20 - room))
+    with pytest.raises(StoreError, match=r"full|No space") as caught:
+        async with open_log(store):
+            pytest.fail("opened")
+    assert str(store) in str(caught.value)
+    (small_disk / "other").unlink()
+    async with open_log(store) as log:
+        await log.append(stream(), 0, [note()])
+    assert len(await all_events(store)) == 2
+
+
+def test_files_that_may_not_grow_fail_the_store_until_it_is_opened_again(children: Path, store: Path) -> None:
+    program = [sys.executable, str(children / "append_with_limit.py"), str(store)]
+    ran = subprocess.run(program, capture_output=True, text=True, check=False, timeout=60)
+    assert ran.returncode == 0, ran.stderr
+    told = json.loads(ran.stdout)
+    assert len(told["acknowledged"]) > 3
+    assert told["errors"] == ["StoreFailedError"] * 2
+    assert told["repeated"][0] == told["repeated"][1]
+    assert told["found"][: len(told["acknowledged"])] == told["acknowledged"]
+    assert told["found"].count(told["repeated"][0]) == 1
+
+
+# A commit of which nobody knows what became
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["was lost", "was kept"])
+@pytest.mark.parametrize("name", ["SQLITE_IOERR_FSYNC", "SQLITE_IOERR_WRITE"])
+async def test_failed_commit_fails_the_store_until_it_is_opened_again(store: Path, name: str, *, kept: bool) -> None:
+    before, during, after = ([note(text, id=event_id())] for text in ("before", "during", "after"))
+    async with open_log(store) as log:
+        made = await log.append(stream(), 0, before)
+        connection = Connection(log)
+        if kept:
+            connection.fail_after = sqlite_error(name)
+        else:
+            connection.fail_before = sqlite_error(name)
+        with pytest.raises(StoreFailedError, match="open it again"):
+            await log.append(stream(), 1, during)
+        connection.fail_after = connection.fail_before = None
+        for events in (after, before):
+            with pytest.raises(StoreFailedError):
+                await log.append(stream(), ANY, events)
+        assert connection.commits == 1, "something was written after the failure"
+    async with open_log(store) as log:
+        assert (len(await everything(log.read(Query(stream=stream())))) == 2) == kept
+        assert await log.append(stream(), 0, before) == made
+        (repeated,) = await log.append(stream(), 1, during)
+        assert repeated.envelope.version == 2
+        assert (await log.append(stream(), 2, after))[0].envelope.version == 3
+    assert texts(await all_events(store)) == ["before", "during", "after"]
+
+
+async def test_failed_commit_fails_every_append_of_it_and_all_that_wait(store: Path) -> None:
+    errors: list[StoreFailedError] = []
+
+    async def append(number: int) -> None:
+        with pytest.raises(StoreFailedError) as caught:
+            await log.append(stream(number), 0, [note()])
+        errors.append(caught.value)
+
+    async with open_log(store) as log:
+        connection = Connection(log)
+        connection.hold()
+        connection.fail_before = sqlite_error("SQLITE_IOERR_FSYNC")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(append, 0)
+            await connection.wait_begun()
+            for number in range(1, 10):
+                tasks.start_soon(append, number)
+            await settle()
+            connection.go.set()
+        assert connection.commits == 1
+    assert len(errors) == 10
+    assert len(await all_events(store)) == 1
+
+
+async def test_defect_in_a_commit_tells_the_producers_and_writes_no_more(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> Time:
+        raise ZeroDivisionError
+
+    async with open_log(store) as log:
+        monkeypatch.setattr(log._store.writer, "_clock", broken)
+        with pytest.raises(StoreFailedError, match="ZeroDivisionError"):
+            await log.append(stream(), 0, [note()])
+        monkeypatch.undo()
+        with pytest.raises(StoreFailedError):
+            await log.append(stream(), 0, [note()])
+    assert len(await all_events(store)) == 1
+
+
+# Places that are no stores
+
+
+def text_file(path: Path) -> None:
+    path.write_text("hello")
+
+
+def directory_with_files(path: Path) -> None:
+    path.mkdir()
+    (path / "notes.txt").write_text("hello")
+
+
+def text_for_a_log(path: Path) -> None:
+    path.mkdir()
+    (path / "log.db").write_text("hello, I am a text and longer than a header of a hundred bytes " * 3)
+
+
+def other_database(path: Path) -> None:
+    path.mkdir()
+    database = sqlite3.connect(path / "log.db")
+    database.execute("PRAGMA application_id = 7")
+    database.execute("CREATE TABLE mine (a)")
+    database.commit()
+    database.close()
+
+
+def database_without_application(path: Path) -> None:
+    path.mkdir()
+    database = sqlite3.connect(path / "log.db")
+    database.execute("CREATE TABLE mine (a)")
+    database.commit()
+    database.close()
+
+
+def directory_for_a_log(path: Path) -> None:
+    (path / "log.db").mkdir(parents=True)
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    files = [path] if path.is_file() else path.rglob("*")
+    return {str(file): file.read_bytes() for file in files if file.is_file() and file.name != "writer.lock"}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        text_file,
+        directory_with_files,
+        text_for_a_log,
+        other_database,
+        database_without_application,
+        directory_for_a_log,
+    ],
+)
+async def test_what_is_no_store_is_refused_and_left_as_it_is(store: Path, make: Callable[[Path], None]) -> None:
+    make(store)
+    before = contents(store)
+    with pytest.raises(NotAStoreError, match=str(store)):
+        async with open_log(store):
+            pytest.fail("opened")
+    assert contents(store) == before
+    with pytest.raises((NotAStoreError, StoreNotFoundError), match=str(store)):
+        async with read_log(store):
+            pytest.fail("opened")
+    assert contents(store) == before
+
+
+async def test_store_that_is_not_there_is_made_only_when_asked_for(store: Path) -> None:
+    opens: list[AbstractAsyncContextManager[object]] = [open_log(store, create=False), read_log(store)]
+    for opened in opens:
+        with pytest.raises(StoreNotFoundError, match=str(store)):
+            async with opened:
+                pytest.fail("opened")
+        assert not await anyio.Path(store).exists()
+
+
+async def make_store(store: Path) -> None:
+    async with open_log(store) as log:
+        await log.append(stream(), 0, [note("a")])
+
+
+def raise_version(store: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(store / "log.db", check_same_thread=False)
+    connection.execute("PRAGMA user_version = 99")
+    return connection
+
+
+@pytest.mark.parametrize("crashed", [False, True], ids=["closed", "crashed"])
+async def test_store_of_a_newer_version_is_refused_and_left_as_it_is(
+    store: Path, tmp_path: Path, *, crashed: bool
+) -> None:
+    """Also when the newer version stands in the write-ahead log alone."""
+    await make_store(store)
+    newer = raise_version(store)
+    if crashed:
+        shutil.copytree(store, tmp_path / "copy")
+        store = tmp_path / "copy"
+    newer.close()
+    for opened in (open_log(store), read_log(store)) if not crashed else (open_log(store),):
+        with pytest.raises(StoreTooNewError, match="upgrade"):
+            async with opened:
+                pytest.fail("opened")
+    connection = sqlite3.connect(store / "log.db")
+    assert connection.execute("PRAGMA user_version").fetchone() == (99,)
+    connection.close()
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A directory that every user reaches."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+        Path(directory).chmod(0o755)
+        yield Path(directory)
+
+
+def as_nobody(children: Path, what: str, store: Path) -> str:
+    program = [sys.executable, str(children / "open_as_nobody.py"), what, str(store)]
+    ran = subprocess.run(program, capture_output=True, text=True, check=False, timeout=60)
+    assert ran.returncode == 0, ran.stderr
+    told = json.loads(ran.stdout)
+    assert isinstance(told, str)
+    return told
+
+
+@contextmanager
+def read_only(directory: Path) -> Iterator[None]:
+    directory.chmod(0o555)
+    try:
+        yield
+    finally:
+        directory.chmod(0o755)
+
+
+def test_store_in_a_read_only_directory_is_read_but_not_written(children: Path, public: Path) -> None:
+    anyio.run(make_store, public / "store")
+    with read_only(public / "store"), read_only(public):
+        assert as_nobody(children, "read", public / "store") == "read 2"
+        told = as_nobody(children, "write", public / "store")
+    assert told.startswith("StoreReadOnlyError: ")
+    assert str(public / "store") in told
+
+
+def test_store_is_not_made_in_a_read_only_directory(children: Path, public: Path) -> None:
+    with read_only(public):
+        told = as_nobody(children, "write", public / "new")
+    assert told.startswith("StoreReadOnlyError: ")
+    assert not (public / "new").exists()
+
+
+# The clock
+
+
+async def test_times_never_decrease_when_the_clock_goes_backwards(store: Path) -> None:
+    times = [f"2026-01-01T00:00:{second:02}.000000Z" for second in (5, 9, 3, 3, 7, 10, 1)]
+    clock = iter([Time(time) for time in times])
+    async with open_log(store, clock=lambda: next(clock)) as log:
+        for version in range(6):
+            await log.append(stream(), version, [note()])
+    async with open_log(store, clock=lambda: Time("1999-01-01T00:00:00.000000Z")) as log:
+        await log.append(stream(), 6, [note()])
+        events = await everything(log.read(Query()))
+    assert [recorded.envelope.time[17:19] for recorded in events] == ["05", "09", "09", "09", "09", "10", "10", "10"]
+
+
+# Sizes
+
+
+async def test_append_with_too_many_bytes_of_bodies_is_refused(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = Body.of(random.randbytes(1_000))
+    async with open_log(store) as log:
+        monkeypatch.setattr(prepare, "APPEND_BODIES_BYTES_MAX", 2_000)
+        with pytest.raises(AppendTooLargeError, match="bodies"):
+            await log.append(stream(), 0, [observed(body)], bodies=[body, Body.of(random.randbytes(1_000))])
+        assert await log.append(stream(), 0, [observed(body)], bodies=[body])
+
+
+# Many producers, and such as give up
+
+
+async def test_many_producers_share_commits_and_lose_nothing(store: Path) -> None:
+    producers, rounds = 64, 5
+
+    async def produce(number: int) -> None:
+        for version in range(rounds):
+            await log.append(stream(number), version, [note(f"{number} {version}")])
+
+    async with open_log(store) as log:
+        connection = Connection(log)
+        async with anyio.create_task_group() as tasks:
+            for number in range(producers):
+                tasks.start_soon(produce, number)
+        assert connection.commits < producers * rounds / 4
+    events = await all_events(store)
+    assert len(events) == 1 + producers * rounds
+
+
+async def test_refused_append_does_not_fail_what_shares_its_commit(store: Path) -> None:
+    outcomes: list[str] = []
+
+    async def append(expected: int) -> None:
+        try:
+            await log.append(stream(), expected, [note()])
+            outcomes.append("made")
+        except StoreError as error:
+            outcomes.append(type(error).__name__)
+
+    async with open_log(store) as log:
+        connection = Connection(log)
+        connection.hold()
+        async with anyio.create_task_group() as tasks:
+            for expected in (0, 1, 7, 2):
+                tasks.start_soon(append, expected)
+                await settle()
+            connection.go.set()
+        assert connection.commits <= 2
+    assert sorted(outcomes) == ["VersionConflictError", "made", "made", "made"]
+
+
+async def test_repeat_while_the_first_still_waits_is_answered_alike(store: Path) -> None:
+    answers: list[tuple[Recorded, ...]] = []
+    events = [note("a", id=event_id())]
+
+    async def append() -> None:
+        answers.append(await log.append(stream(), 0, events))
+
+    async with open_log(store) as log:
+        connection = Connection(log)
+        connection.hold()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(log.append, stream(1), 0, [note()])
+            await connection.wait_begun()
+            for _ in range(3):
+                tasks.start_soon(append)
+            await settle()
+            connection.go.set()
+        assert connection.commits == 2
+    assert len(answers) == 3
+    assert answers[0] == answers[1] == answers[2]
+    assert len(await all_events(store)) == 3
+
+
+@pytest.mark.parametrize("while_committing", [False, True])
+async def test_append_that_was_cancelled_is_made_once_when_repeated(store: Path, *, while_committing: bool) -> None:
+    events = [note("a", id=event_id())]
+    async with open_log(store) as log:
+        connection = Connection(log)
+        connection.hold()
+        async with anyio.create_task_group() as tasks:
+            if not while_committing:
+                tasks.start_soon(log.append, stream(1), 0, [note("other")])
+                await connection.wait_begun()
+            async with anyio.create_task_group() as doomed:
+                doomed.start_soon(log.append, stream(), 0, events)
+                if while_committing:
+                    await connection.wait_begun()
+                await settle()
+                doomed.cancel_scope.cancel()
+            connection.go.set()
+        (made,) = await log.append(stream(), 0, events)
+        assert made.envelope.version == 1
+    assert texts(await all_events(store)).count("a") == 1
+
+
+# Closing
+
+
+async def test_closing_makes_the_appends_that_wait(store: Path) -> None:
+    answers: list[int] = []
+
+    async def append(log: SqliteEventLog, number: int) -> None:
+        answers.extend(positions(await log.append(stream(number), 0, [note()])))
+
+    async with anyio.create_task_group() as tasks, open_log(store) as log:
+        connection = Connection(log)
+        connection.hold()
+        for number in range(5):
+            tasks.start_soon(append, log, number)
+        await connection.wait_begun()
+        await settle()
+        tasks.start_soon(anyio.to_thread.run_sync, connection.go.set)
+    assert sorted(answers) == [2, 3, 4, 5, 6]
+    assert len(await all_events(store)) == 6
+
+
+async def test_log_is_closed_when_its_user_is_cancelled(store: Path) -> None:
+    with anyio.move_on_after(0.01):
+        async with open_log(store):
+            await anyio.sleep_forever()
+    async with open_log(store) as log:
+        assert await log.append(stream(), 0, [note()])
+
+
+async def test_error_of_its_user_leaves_the_log_as_it_is(store: Path) -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with open_log(store):
+            raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError):
+        async with read_log(store):
+            raise ZeroDivisionError
+
+
+async def use_read(log: SqliteEventLog) -> object:
+    return await everything(log.read(Query()))
+
+
+async def use_subscribe(log: SqliteEventLog) -> object:
+    return await everything(log.subscribe(Query()))
+
+
+USES: dict[str, Callable[[SqliteEventLog], AsyncIterator[object] | object]] = {
+    "append": lambda log: log.append(stream(), ANY, [note()]),
+    "append_all": lambda log: log.append_all([StreamAppend(stream(), ANY, [note()])]),
+    "append with a large body": lambda log: log.append(stream(), ANY, [note()], bodies=[Body.of(bytes(100_000))]),
+    "read": use_read,
+    "subscribe": use_subscribe,
+    "head": lambda log: log.head(),
+    "body": lambda log: log.body(Body.of(b"").ref.digest),
+    "position_at": lambda log: log.position_at(Time("2026-01-01T00:00:00.000000Z")),
+    "checkpoint": lambda log: log.checkpoint(),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+async def test_log_that_was_closed_says_so(store: Path, use: str) -> None:
+    async with open_log(store) as log:
+        pass
+    with pytest.raises(StoreClosedError, match="closed"):
+        await USES[use](log)  # type: ignore[misc]
