@@ -51,8 +51,8 @@ def type_of(event: Event) -> EventType:
 
 
 def encode_envelope(envelope: Envelope) -> bytes:
-    """The canonical bytes of an envelope, as they are hashed and stored."""
-    return encode_struct(envelope)
+    """The canonical bytes of an envelope, as they are hashed and stored; its payload is canonical already."""
+    return encode_struct(envelope, integers_fit=True)
 
 
 def encode_event(event: Event) -> msgspec.Raw:
@@ -109,8 +109,8 @@ def _upcast(name: str, schema: int, current: int, data: msgspec.Raw) -> JsonObje
 
 
 def bodies_of(event: Event) -> Iterator[BodyRef]:
-    """The bodies that an event names."""
-    for field in _body_fields[type(event)]:
+    """The bodies that an event names; of one that this release does not know, none."""
+    for field in _body_fields.get(type(event), ()):
         reference = getattr(event, field)
         if reference is not None:
             yield reference

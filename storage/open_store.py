@@ -32,7 +32,6 @@ from tidelog.storage.layout import Layout, sync, writer_lock, writing
 from tidelog.storage.log import ANY, NewEvent, StreamAppend
 from tidelog.storage.prepare import prepare
 from tidelog.storage.reader import LogReader
-from tidelog.storage.schema import migrate
 from tidelog.storage.writer import LogWriter
 
 
@@ -123,6 +122,8 @@ def _bring_up(connection: sqlite3.Connection, layout: Layout) -> None:
     if found > LOG.version:
         raise StoreTooNewError(layout.directory, found, LOG.version)
     if found < LOG.version:
+        from tidelog.storage.schema import migrate  # noqa: PLC0415 - brings sqlite-utils, which is seldom needed
+
         migrate(connection)
         with writing(layout.directory):
             sync(layout.directory)
@@ -156,6 +157,8 @@ def _make_directory(layout: Layout) -> None:
     is_empty = not any(file.exists() and file.stat().st_size for file in (layout.log, _write_ahead_log(layout)))
     if has_strangers and is_empty:
         raise NotAStoreError(directory, "it holds other files and no log")
+    if is_empty and layout.views.exists():
+        raise NotAStoreError(directory, "it holds projections of a log, and the log was removed or emptied")
 
 
 def _write_ahead_log(layout: Layout) -> Path:

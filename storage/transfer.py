@@ -29,7 +29,6 @@ from tidelog.storage.log import PAGE_EVENTS_MAX, Query
 from tidelog.storage.open_store import OpenStore
 from tidelog.storage.proofs import Prover
 from tidelog.storage.reader import LogReader
-from tidelog.storage.schema import migrate
 from tidelog.storage.sqlite_log import utc_now
 from tidelog.storage.writer import LogWriter
 
@@ -91,6 +90,8 @@ def import_log(source: Path, layout: Layout, vkey: str | None = None, progress: 
     checkpoint = _signed(source, vkey)
     with _new_directory(layout.directory) as directory:
         made = Layout(directory)
+        from tidelog.storage.schema import migrate  # noqa: PLC0415 - brings sqlite-utils, which is seldom needed
+
         connection = connect_to_write(made.log, LOG)
         try:
             migrate(connection)
@@ -217,7 +218,7 @@ def _signed(source: Path, vkey: str | None) -> Checkpoint:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text()
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise NotAStoreError(path.parent, f"it is no export: there is no file {path.name}") from None
     except (OSError, UnicodeDecodeError) as error:

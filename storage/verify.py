@@ -29,7 +29,7 @@ from tidelog.storage.identity import LogIdentity
 from tidelog.storage.layout import Layout
 from tidelog.storage.log import Query
 from tidelog.storage.reader import LogReader
-from tidelog.storage.verify_range import Finding, Part, PartResult, verify_part
+from tidelog.storage.verify_range import Finding, Part, PartResult, PartVerifier
 from tidelog.storage.view_store import ViewStore
 
 PART_EVENTS = 256 * TILE_WIDTH
@@ -103,8 +103,9 @@ class _Work:
 
     async def run(self, workers: int) -> list[PartResult]:
         if self._size <= IN_PROCESS_EVENTS_MAX:
+            verifier = PartVerifier(self._directory)
             while self._waiting:
-                self._done(await anyio.to_thread.run_sync(verify_part, self._directory, self._waiting.popleft()))
+                self._done(await anyio.to_thread.run_sync(verifier.verify, self._waiting.popleft()))
             return self.results
         async with anyio.create_task_group() as tasks:
             for _ in range(min(workers, len(self._waiting))):

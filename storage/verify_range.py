@@ -20,7 +20,10 @@ from tidelog.storage.reader import stored_body
 FINDINGS_MAX = 100
 """Faults that are told of one part; after that it is damaged beyond listing."""
 LOG_FILE, VIEWS_FILE = "log.db", "views.db"
-KNOWN_BODIES_MAX = 100_000
+KNOWN_REFERENCES_MAX = 100_000
+MAPPED_BYTES_MAX = 2**40
+REFERENCES_AT_ONCE = 128
+"""Envelopes that are searched as one text: few enough for it to be small memory, which is quickly had."""
 RECENT_IDS_MAX = 65_536
 
 Row: TypeAlias = tuple[int, bytes, bytes, bytes, int, int, int, int | None, int | None]
@@ -116,6 +119,7 @@ _decode = msgspec.json.Decoder(Header).decode
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _claims = attrgetter(*Claims._fields)
 # A reference to a body, in the canonical form in which every event has it.
+_OPENING = b'{"digest":"'
 find_references = re.compile(
     rb'\{"digest":"((?:hmac-)?sha256:[0-9a-f]{64})"(?:,"secret":true)?,"size":(\d{1,19})(?:,"stored":"([^"]*)")?\}'
 ).findall
@@ -135,15 +139,15 @@ def _id_bytes(event_id: str) -> bytes | None:
 class EventsVerifier:
     """Verifies a range of events: hashes, columns, order, and the presence of the bodies that they name."""
 
-    def __init__(self, connection: sqlite3.Connection, part: Part) -> None:
+    def __init__(self, connection: sqlite3.Connection, part: Part, known_references: set[bytes]) -> None:
         self._db = connection
         self._part = part
         self.result = PartResult(part=part)
         self._streams = self._names("streams")
         self._types = self._names("types")
         self._correlations: dict[tuple[str | None, str | None], int | None] = {}
-        self._recent: dict[str, int] = {}
-        self._bodies: set[tuple[bytes, bytes, bytes]] = set()
+        self._recent: dict[str | None, int | None] = {None: None}
+        self._references = known_references
         self._first_versions: dict[str, int] = {}
         self._last_versions: dict[str, int] = {}
         self._last_time = ""
@@ -251,7 +255,9 @@ class EventsVerifier:
             "version": columns.version != claims.version,
             "type": columns.type != tuple(map(self._types.get, claims.type)),
             "correlation": columns.correlation != tuple(map(self._correlations.get, pairs)),
-            "cause": columns.cause != tuple(map(self._position, claims.cause)),
+            # Causes are near, as a rule: only where one is not, each is looked up.
+            "cause": columns.cause != tuple(map(self._recent.get, claims.cause))
+            and columns.cause != tuple(map(self._position, claims.cause)),
         }
         if any(wrong.values()):
             self._name_columns(columns, claims, [name for name, is_wrong in wrong.items() if is_wrong])
@@ -276,16 +282,19 @@ class EventsVerifier:
                 self._found(f"event {position}", f"its version in {stream} is {version}, after {previous_version}")
             last[stream] = version
         if len(self._recent) > RECENT_IDS_MAX:
-            self._recent = dict(zip(claims.id, claims.position, strict=True))
+            self._recent = {None: None, **dict(zip(claims.id, claims.position, strict=True))}
 
     def _check_bodies(self, columns: _Columns) -> None:
-        """Whether every body that an event names is there, once for each body."""
-        named = set(find_references(b"\n".join(columns.envelope)))
-        for digest, size, stored in named - self._bodies:
-            self._check_body(columns, digest, int(size), stored)
-        if len(self._bodies) > KNOWN_BODIES_MAX:
-            self._bodies.clear()
-        self._bodies |= named
+        """Whether every body that an event names is there, once for each reference."""
+        for first in range(0, len(columns.envelope), REFERENCES_AT_ONCE):
+            entries = columns.envelope[first : first + REFERENCES_AT_ONCE]
+            openings = b"\n".join(entries).split(_OPENING)[1:]
+            for reference in {opening[: opening.find(b"}") + 1] for opening in openings} - self._references:
+                for digest, size, stored in find_references(_OPENING + reference):
+                    self._check_body(columns, digest, int(size), stored)
+                self._references.add(reference)
+        if len(self._references) > KNOWN_REFERENCES_MAX:
+            self._references.clear()
 
     def _check_body(self, columns: _Columns, digest: bytes, size: int, stored: bytes) -> None:
         found = self._db.execute("SELECT stored, size FROM bodies WHERE digest = ?", (digest.decode(),)).fetchone()
@@ -387,6 +396,7 @@ def verify_structure(connection: sqlite3.Connection, part: Part, file: str) -> P
         if file == LOG_FILE:
             _check_definitions(connection, result)
             _check_names(connection, result)
+        connection.execute("PRAGMA cell_size_check = OFF")  # the check below does the same, once
         answers = connection.execute(f"PRAGMA integrity_check({FINDINGS_MAX})").fetchall()
     except sqlite3.DatabaseError as error:
         result.findings.append(Finding(file, str(error)))
@@ -422,7 +432,7 @@ def _check_names(connection: sqlite3.Connection, result: PartResult) -> None:
     for table, column in (("streams", "stream"), ("types", "type"), ("correlations", "correlation")):
         unused = f"SELECT number FROM {table} WHERE NOT EXISTS (SELECT 1 FROM events WHERE {column} = {table}.number)"
         result.findings += [
-            Finding(f"{LOG}, table {table}, row {number}", "no event has it")
+            Finding(f"{LOG_FILE}, table {table}, row {number}", "no event has it")
             for (number,) in connection.execute(f"{unused} LIMIT {FINDINGS_MAX}")
         ]
 
@@ -450,21 +460,35 @@ _DEFINITIONS = "SELECT type || ' ' || name, sql FROM sqlite_schema WHERE tbl_nam
 _BODY = "SELECT digest, secret, size, stored, data FROM bodies WHERE rowid = ?"
 
 
-def verify_part(directory: Path, part: Part) -> PartResult:
-    """Verifies a part of the store in `directory`."""
-    name, kind = (VIEWS_FILE, VIEWS) if part.kind == "views" else (LOG_FILE, LOG)
-    file = directory / name
-    try:
-        connection = connect_to_read(file, kind)
-    except StoreError as error:
-        return PartResult(part=part, findings=[Finding(file.name, str(error))], rest=None)
-    try:
-        match part.kind:
-            case "events":
-                return EventsVerifier(connection, part).run()
-            case "bodies":
-                return verify_bodies(connection, part)
-            case _:
-                return verify_structure(connection, part, file.name)
-    finally:
-        connection.close()
+class PartVerifier:
+    """Verifies parts of the store in `directory`, one after another.
+
+    With `mapped`, files are read through memory, which is quicker; a file that is shorter than it says, or a disk that
+    fails, then ends the process with a signal.
+    """
+
+    def __init__(self, directory: Path, *, mapped: bool = False) -> None:
+        self._directory = directory
+        self._mapped = mapped
+        self._references: set[bytes] = set()
+
+    def verify(self, part: Part) -> PartResult:
+        """Verifies a part."""
+        name, kind = (VIEWS_FILE, VIEWS) if part.kind == "views" else (LOG_FILE, LOG)
+        file = self._directory / name
+        try:
+            connection = connect_to_read(file, kind)
+        except StoreError as error:
+            return PartResult(part=part, findings=[Finding(file.name, str(error))], rest=None)
+        try:
+            if self._mapped:
+                connection.execute(f"PRAGMA mmap_size = {MAPPED_BYTES_MAX}")
+            match part.kind:
+                case "events":
+                    return EventsVerifier(connection, part, self._references).run()
+                case "bodies":
+                    return verify_bodies(connection, part)
+                case _:
+                    return verify_structure(connection, part, file.name)
+        finally:
+            connection.close()

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import msgspec
 
-from tidelog.storage.verify_range import Part, verify_part
+from tidelog.storage.verify_range import Part, PartVerifier
 
 
 def main() -> None:
     """Answers until stdin ends."""
-    directory = Path(sys.argv[1])
+    verifier = PartVerifier(Path(sys.argv[1]), mapped=True)
     gc.disable()  # rows and headers hold no cycles, and there are millions of them
     for line in sys.stdin.buffer:
-        result = verify_part(directory, msgspec.json.decode(line, type=Part))
+        result = verifier.verify(msgspec.json.decode(line, type=Part))
         sys.stdout.buffer.write(msgspec.json.encode(result) + b"\n")
         sys.stdout.buffer.flush()
 

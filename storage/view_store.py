@@ -121,6 +121,7 @@ class ViewStore:
             ) STRICT
             """,
             f"CREATE INDEX {name}_position ON {name} (position)",
+            f"CREATE INDEX {name}_dropped ON {name} (key) WHERE row IS NULL",
             f"""
             CREATE TABLE {name}_history (
                 key TEXT NOT NULL, position INTEGER NOT NULL, row TEXT, checksum BLOB NOT NULL,

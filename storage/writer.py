@@ -19,7 +19,7 @@ from tidelog.events.digest import Digest
 from tidelog.events.envelope import Envelope, decode_envelope
 from tidelog.events.merkle import TreeBuilder, leaf_hash
 from tidelog.events.moment import Time, is_time
-from tidelog.events.names import EventId, StreamName
+from tidelog.events.names import EventId, StreamName, is_uuid7
 from tidelog.storage.compression import StoredBody
 from tidelog.storage.connection import translate
 from tidelog.storage.errors import (
@@ -187,6 +187,8 @@ class LogWriter:
 
     def _repeated(self, transaction: _Transaction, events: Sequence[PreparedEvent]) -> tuple[Recorded, ...] | None:
         """The answer to an append that was made before, None for a new one."""
+        if all(event.new.id is None for event in events):
+            return None  # the log has just made the ids
         found = [self._find(transaction, event.id) for event in events]
         known = [recorded for recorded in found if recorded is not None]
         if not known:
@@ -250,8 +252,9 @@ class LogWriter:
                 own = new.get(reference.digest)
                 held = self._held(transaction, reference.digest) if own is None else _Held(own.stored, own.size)
                 _check_reference(event.type, reference, held)
-        self._db.executemany("INSERT INTO bodies VALUES (?, ?, ?, ?, ?)", (body.row for body in new.values()))
-        transaction.bodies.update((digest, _Held(body.stored, body.size)) for digest, body in new.items())
+        if new:
+            self._db.executemany("INSERT INTO bodies VALUES (?, ?, ?, ?, ?)", (body.row for body in new.values()))
+            transaction.bodies.update((digest, _Held(body.stored, body.size)) for digest, body in new.items())
 
     def _held(self, transaction: _Transaction, digest: Digest) -> _Held | None:
         """What the store has of a body."""
@@ -304,10 +307,10 @@ class LogWriter:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 for body in bodies:
-                    if self._body(transaction, body.digest) is not None:
+                    if self._held(transaction, body.digest) is not None:
                         raise StoreCorruptError(f"body {body.digest}", "it stands there twice")
                     self._db.execute("INSERT INTO bodies VALUES (?, ?, ?, ?, ?)", body.row)
-                    transaction.bodies[body.digest] = body.stored
+                    transaction.bodies[body.digest] = _Held(body.stored, body.size)
                 for entry in entries:
                     self._adopt(transaction, entry)
                 self._write(transaction)
@@ -333,11 +336,13 @@ class LogWriter:
             raise StoreCorruptError(name, f"position and version are not {due[0]} and {due[1]}")
         if envelope.time < transaction.time or not is_time(envelope.time):
             raise StoreCorruptError(name, f"its time is before {transaction.time}, or none")
+        if not is_uuid7(envelope.id) or (envelope.cause is not None and not is_uuid7(envelope.cause)):
+            raise StoreCorruptError(name, "its id, or that of its cause, is no UUID of version 7")
         if self._position(transaction, envelope.id) is not None:
             raise StoreCorruptError(name, f"its id {envelope.id} stands before it")
-        for digest, _, ciphertext in find_references(entry):
+        for digest, size, ciphertext in find_references(entry):
             held = self._held(transaction, Digest(digest.decode()))
-            if held is None or (ciphertext and ciphertext.decode(errors="replace") != held.stored):
+            if held is None or held.size != int(size) or ciphertext not in (b"", held.stored.encode()):
                 raise StoreCorruptError(name, f"the body {digest.decode()} that it names is not there")
         number = head[0] if head else self._new_stream(envelope.stream)
         self._add(transaction, Recorded(entry, envelope), number)
@@ -386,7 +391,9 @@ class LogWriter:
 
     def _write(self, transaction: _Transaction) -> None:
         self._db.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", transaction.rows)
-        self._db.executemany("INSERT INTO nodes VALUES (?, ?, ?)", transaction.tree.drain())
+        nodes = transaction.tree.drain()
+        if nodes:
+            self._db.executemany("INSERT INTO nodes VALUES (?, ?, ?)", nodes)
         if transaction.position - self._checkpoint >= CHECKPOINT_INTERVAL:
             transaction.checkpoint = self._write_checkpoint(transaction.tree)
 
