@@ -7,7 +7,9 @@ from tidelog.events.moment import time_of
 from tidelog.storage.errors import MomentError
 from tidelog.storage.reader import LogReader
 
-_ago = re.compile(r"(\d+)\s*(s|m|h|d|w)\s+ago")
+_ago = re.compile(r"([0-9]+)\s*(s|m|h|d|w)\s+ago")
+DIGITS_MAX = 1_000
+"""Of a position that is read as one: Python refuses to convert ever more of them."""
 _units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -24,7 +26,7 @@ def position_of(text: str, reader: LogReader, now: datetime) -> int:
         MalformedMomentError: when the text names no moment.
         MomentError: when the log has no such position, or nothing as old.
     """
-    if text.isascii() and text.isdigit():
+    if text.isascii() and text.isdigit() and len(text) <= DIGITS_MAX:
         position = int(text)
         head = reader.head()
         if position > head:
@@ -33,7 +35,7 @@ def position_of(text: str, reader: LogReader, now: datetime) -> int:
     moment = _moment(text, now)
     position = reader.position_at(time_of(moment))
     if position == 0:
-        raise MomentError(f"the log begins after {moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC")
+        raise MomentError(f"the log begins after {moment:%Y-%m-%d %H:%M:%S} UTC")
     return position
 
 
@@ -42,10 +44,9 @@ def _moment(text: str, now: datetime) -> datetime:
     try:
         if ago:
             return now - timedelta(**{_units[ago[2]]: int(ago[1])})
-        moment = datetime.fromisoformat(text)
+        # A time without a zone is the reader's own.
+        return datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError):
         raise MalformedMomentError(
             f"{text!r} is no moment: give a position (120), a time (2026-11-23T14:05Z) or how long ago (2h ago)"
         ) from None
-    # A time without a zone is the reader's own.
-    return moment.astimezone() if moment.tzinfo is None else moment

@@ -30,7 +30,8 @@ class Layout:
     @property
     def names(self) -> frozenset[str]:
         """The names that files of a store may have."""
-        databases = {f"{file.name}{suffix}" for file in (self.log, self.views) for suffix in ("", "-wal", "-shm")}
+        suffixes = ("", "-wal", "-shm", "-journal")  # a journal only while a new file is set to write ahead
+        databases = {f"{file.name}{suffix}" for file in (self.log, self.views) for suffix in suffixes}
         return frozenset(databases | {self.key.name, f"{self.key.name}.new", self.lock.name})
 
 

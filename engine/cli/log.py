@@ -29,11 +29,13 @@ from tidelog.engine.moments import position_of
 from tidelog.events.codec import UnknownEvent, bodies_of
 from tidelog.events.digest import Digest
 from tidelog.events.merkle import leaf_hash
+from tidelog.events.note import NoteError
 from tidelog.events.projection import Projection
 from tidelog.events.projections import PROJECTIONS
 from tidelog.storage.identity import identity_of
 from tidelog.storage.layout import Layout, holder_of
 from tidelog.storage.log import Query, Recorded
+from tidelog.storage.prepare import POSITION_MAX
 from tidelog.storage.projector import Past
 from tidelog.storage.projector import rebuild as rebuild_views
 from tidelog.storage.proofs import Prover
@@ -66,7 +68,13 @@ def _reading(store: Path) -> Iterator[LogReader]:
 @log.command()
 @click.option("-f", "--follow", is_flag=True, help="Go on with each event as it comes.")
 @click.option(
-    "-n", "--lines", "count", type=click.IntRange(0), default=20, show_default=True, help="Begin so many events back."
+    "-n",
+    "--lines",
+    "count",
+    type=click.IntRange(0),
+    default=20,
+    show_default=True,
+    help="Begin so many events back.",
 )
 @click.option("--stream", help="Only events of this stream.")
 @click.option("--type", "types", multiple=True, help="Only events of this type; may be given again.")
@@ -97,7 +105,7 @@ def tail(
     )
     with _reading(store) as reader:
         head = reader.head()
-        page = reader.last_page(msgspec.structs.replace(query, until=head), count)
+        page = reader.last_page(msgspec.structs.replace(query, until=head), min(count, head))
     for recorded in page:
         print_event(recorded, output)
     if follow:
@@ -126,7 +134,7 @@ def print_event(recorded: Recorded, output: Format) -> None:
 
 
 @log.command()
-@click.argument("position", type=click.IntRange(1))
+@click.argument("position", type=click.IntRange(1, POSITION_MAX))
 @output_option
 @store_option
 def show(store: Path, position: int, output: Format) -> None:
@@ -285,7 +293,7 @@ def rebuild(store: Path) -> None:
 @store_option
 def verify(store: Path, checkpoint: Path | None, vkey: str | None, output: Format) -> None:
     """Whether everything that can be read is what was written; if not, where. Exits with 1 if anything is not."""
-    note = None if checkpoint is None else checkpoint.read_text()
+    note = None if checkpoint is None else _read_note(checkpoint)
 
     async def run() -> Report:
         return await verify_store(store, checkpoint=note, vkey=vkey, progress=report)
@@ -297,6 +305,13 @@ def verify(store: Path, checkpoint: Path | None, vkey: str | None, output: Forma
     else:
         print_report(result)
     sys.exit(0 if result.intact else NO)
+
+
+def _read_note(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise NoteError(f"malformed note: {path} is not UTF-8") from None
 
 
 def print_report(report: Report) -> None:

@@ -7,6 +7,7 @@ import click
 
 from tidelog.engine.cli.demo import demo
 from tidelog.engine.cli.log import log
+from tidelog.engine.cli.output import visible
 from tidelog.engine.moments import MalformedMomentError
 from tidelog.events.names import MalformedNameError
 from tidelog.events.note import NoteError
@@ -31,7 +32,7 @@ def main() -> None:
     try:
         cli.main(standalone_mode=True)
     except (StoreError, NoteError, MalformedMomentError, MalformedNameError) as error:
-        click.secho(f"Error: {error}", err=True, fg="red")
+        click.secho(f"Error: {visible(str(error))}", err=True, fg="red")
         sys.exit(FAILED)
     except BrokenPipeError:
         # The reader of our output (`head`) has seen enough.
