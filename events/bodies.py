@@ -1,8 +1,23 @@
 """References to content that is kept beside the events, behind its digest."""
 
+import re
+
 import msgspec
 
 from tidelog.events.digest import Digest, digest_of
+
+_reference = re.compile(
+    rb'\{"digest":"((?:hmac-)?sha256:[0-9a-f]{64})"(?:,"secret":true)?,"size":(\d{1,19})(?:,"stored":"([^"]*)")?\}'
+)
+
+
+def find_references(envelope: bytes) -> list[tuple[bytes, bytes, bytes]]:
+    """The bodies that a stored envelope names: digest, size in digits, and the digest of the ciphertext or nothing.
+
+    It reads the canonical form and not the payload, so that events of types that this release does not know, and
+    references in the midst of one, are found too.
+    """
+    return _reference.findall(envelope)
 
 
 class BodyRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

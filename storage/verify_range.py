@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeAlias
 
 import msgspec
 
+from tidelog.events.bodies import find_references
 from tidelog.events.merkle import TILE_WIDTH, fold
 from tidelog.storage.compression import unpack
 from tidelog.storage.connection import LOG, VIEWS, connect_to_read, version_of
@@ -118,11 +119,7 @@ class Claims(NamedTuple):
 _decode = msgspec.json.Decoder(Header).decode
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _claims = attrgetter(*Claims._fields)
-# A reference to a body, in the canonical form in which every event has it.
 _OPENING = b'{"digest":"'
-find_references = re.compile(
-    rb'\{"digest":"((?:hmac-)?sha256:[0-9a-f]{64})"(?:,"secret":true)?,"size":(\d{1,19})(?:,"stored":"([^"]*)")?\}'
-).findall
 
 
 def _text(value: object) -> str:

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import msgspec
 
-from tidelog.events.bodies import BodyRef
+from tidelog.events.bodies import BodyRef, find_references
 from tidelog.events.canonical import NotCanonicalError, encode
 from tidelog.events.codec import encode_envelope
 from tidelog.events.digest import Digest
@@ -39,7 +39,6 @@ from tidelog.storage.log import (
 )
 from tidelog.storage.prepare import PreparedAppend, PreparedEvent, PreparedStream
 from tidelog.storage.reader import tree_of
-from tidelog.storage.verify_range import find_references
 
 CACHE_ENTRIES_MAX = 65_536
 """Entries of each of the writer's caches."""

@@ -76,9 +76,7 @@ def _impurities(node: ast.AST) -> Iterator[str]:
         module = node.module or ""
         if not _allowed(module):
             yield f"imports {module}"
-        yield from (
-            f"imports {module}.{alias.name}" for alias in node.names if alias.name in FORBIDDEN_ATTRIBUTES
-        )
+        yield from (f"imports {module}.{alias.name}" for alias in node.names if alias.name in FORBIDDEN_ATTRIBUTES)
     elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in FORBIDDEN_NAMES:
         yield f"uses {node.id}"
     elif isinstance(node, ast.Attribute) and node.attr in FORBIDDEN_ATTRIBUTES:

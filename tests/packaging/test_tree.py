@@ -22,8 +22,7 @@ def public_modules() -> list[Path]:
         path
         for path in found
         if not any(
-            part.startswith("_") and part not in {"__init__.py", "__main__.py"}
-            for part in path.relative_to(ROOT).parts
+            part.startswith("_") and part not in {"__init__.py", "__main__.py"} for part in path.relative_to(ROOT).parts
         )
     )
 
@@ -35,9 +34,7 @@ def test_top_of_the_tree_is_documented(root: Path, committed: list[str]) -> None
 
 def test_links_lead_to_the_rooms(root: Path) -> None:
     links = {
-        path.name: path.readlink().as_posix()
-        for path in (root / ".dev" / "tidelog").iterdir()
-        if path.is_symlink()
+        path.name: path.readlink().as_posix() for path in (root / ".dev" / "tidelog").iterdir() if path.is_symlink()
     }
     assert links == {room: f"../../{room}" for room in ("engine", "events", "storage")}
 
@@ -49,17 +46,13 @@ def test_no_file_names_a_machine_or_an_index(root: Path, committed: list[str]) -
             lines = (root / path).read_text(encoding="utf-8").splitlines()
         except UnicodeDecodeError:
             continue
-        found += [
-            f"{path}:{n}: {line.strip()}" for n, line in enumerate(lines, 1) if NOT_COMMITTED.search(line)
-        ]
+        found += [f"{path}:{n}: {line.strip()}" for n, line in enumerate(lines, 1) if NOT_COMMITTED.search(line)]
     assert not found, "\n".join(found)
 
 
 def test_hooks_are_local(root: Path) -> None:
     """A hook from elsewhere would bring a second version of a tool."""
-    repositories = re.findall(
-        r"^\s*- repo: (.*)$", (root / ".pre-commit-config.yaml").read_text(), re.MULTILINE
-    )
+    repositories = re.findall(r"^\s*- repo: (.*)$", (root / ".pre-commit-config.yaml").read_text(), re.MULTILINE)
     assert set(repositories) == {"local"}
 
 

@@ -188,9 +188,7 @@ def test_a_key_that_came_with_the_data_is_called_that(export: Export) -> None:
 def test_a_checkpoint_kept_from_earlier(export: Export, tmp_path: Path) -> None:
     export.write()
     kept = tmp_path / "kept"
-    kept.write_text(
-        sign(checkpoint_of([encoded(event) for event in export.events[:3]]), LOG), encoding="utf-8"
-    )
+    kept.write_text(sign(checkpoint_of([encoded(event) for event in export.events[:3]]), LOG), encoding="utf-8")
     status, output = run("export", export.folder, "--vkey", LOG.verifier.text, "--checkpoint", kept)
     assert status == 0, output
     assert "ok: --checkpoint is signed by example.com/log: log example.com/log has 3 events" in output
@@ -335,9 +333,7 @@ TAMPERED: list[tuple[str, Callable[[Export], object], list[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("tamper", "expected"), [case[1:] for case in TAMPERED], ids=[case[0] for case in TAMPERED]
-)
+@pytest.mark.parametrize(("tamper", "expected"), [case[1:] for case in TAMPERED], ids=[case[0] for case in TAMPERED])
 def test_tampering_is_named(export: Export, tamper: Callable[[Export], object], expected: list[str]) -> None:
     tamper(export)
     export.write(sign_as_is=False)
@@ -382,9 +378,7 @@ def test_one_byte_outside_the_values_counts(export: Export) -> None:
 def test_events_after_the_checkpoint(export: Export) -> None:
     export.signed = 5
     export.write()
-    assert faults("export", export.folder) == [
-        "events.jsonl line 6: from here on no checkpoint covers the events"
-    ]
+    assert faults("export", export.folder) == ["events.jsonl line 6: from here on no checkpoint covers the events"]
 
 
 def test_nothing_raw_reaches_the_terminal(export: Export) -> None:
@@ -452,9 +446,7 @@ def test_a_key_that_is_none(export: Export, vkey: str) -> None:
     assert run("export", export.folder, "--vkey", vkey)[0] == 2
 
 
-@pytest.mark.parametrize(
-    "args", [[], ["export"], ["other", "x"], ["export", "/nowhere"], ["proof", "/nowhere"]]
-)
+@pytest.mark.parametrize("args", [[], ["export"], ["other", "x"], ["export", "/nowhere"], ["proof", "/nowhere"]])
 def test_wrong_usage(args: list[str]) -> None:
     assert run(*args)[0] == 2
 
@@ -559,9 +551,7 @@ def test_inclusion_of_an_event_that_says_another_place(write: Callable[[Line], P
     assert len(faults("proof", write({**inclusion(0), "hashes": short, "checkpoint": note}))) == 1
 
 
-@pytest.mark.parametrize(
-    ("old", "new"), [(old, new) for new in (1, 4, 6, 7) for old in (1, 3, 4, 7) if old <= new]
-)
+@pytest.mark.parametrize(("old", "new"), [(old, new) for new in (1, 4, 6, 7) for old in (1, 3, 4, 7) if old <= new])
 def test_consistency(write: Callable[[Line], Path], old: int, new: int) -> None:
     status, output = run_inside("proof", write(consistency(old, new)))
     assert status == 0, output
