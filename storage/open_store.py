@@ -157,8 +157,9 @@ def _make_directory(layout: Layout) -> None:
     is_empty = not any(file.exists() and file.stat().st_size for file in (layout.log, _write_ahead_log(layout)))
     if has_strangers and is_empty:
         raise NotAStoreError(directory, "it holds other files and no log")
-    if is_empty and layout.views.exists():
-        raise NotAStoreError(directory, "it holds projections of a log, and the log was removed or emptied")
+    # A new store's log has its tables before anything else is made.
+    if is_empty and (layout.views.exists() or layout.key.exists()):
+        raise NotAStoreError(directory, "it holds what is left of a store, and the log was removed or emptied")
 
 
 def _write_ahead_log(layout: Layout) -> Path:

@@ -20,7 +20,7 @@ from tidelog.storage.reader import LogReader
 from tidelog.storage.view_store import START, Cursor, ViewStore
 
 SNAPSHOT_INTERVAL = 4_096
-"""Events between snapshots: what reading a past moment folds at most."""
+"""Events between snapshots: what reading a past moment folds at most. `VIEWS.version` is raised with it."""
 BATCH_EVENTS = 1_024
 """Events folded in one transaction."""
 ROWS_IN_MEMORY_MAX = 20_000

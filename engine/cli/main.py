@@ -13,6 +13,8 @@ from tidelog.events.names import MalformedNameError
 from tidelog.events.note import NoteError
 from tidelog.storage.errors import StoreError
 
+INTERRUPTED = 130
+"""Exit code when a person ended it with Ctrl-C."""
 FAILED = 3
 """Exit code when what was asked for could not be done (1: it was done, and the answer is no; 2: wrong usage)."""
 
@@ -30,14 +32,16 @@ cli.add_command(demo)
 def main() -> None:
     """Runs the command line; errors that a person can do something about are a sentence, not a traceback."""
     try:
-        cli.main(standalone_mode=True)
+        # What a command ends with: None, or the code that it gave to `ctx.exit`.
+        sys.exit(cli.main(standalone_mode=False))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(INTERRUPTED)
     except (StoreError, NoteError, MalformedMomentError, MalformedNameError) as error:
         click.secho(f"Error: {visible(str(error))}", err=True, fg="red")
         sys.exit(FAILED)
-    except BrokenPipeError:
-        # The reader of our output (`head`) has seen enough.
-        sys.stderr.close()
-        sys.exit(0)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
 """How commands print: tables and colour for people, JSON for programs."""
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, NoReturn, TypeAlias
 
 import click
 import msgspec
@@ -41,10 +42,16 @@ WIDTH_ELSEWHERE = 1_000
 """Columns where output is no terminal: lines are then whole, for `grep` and `awk`."""
 
 
+class _Output(Console):
+    def on_broken_pipe(self) -> None:
+        """Ends quietly."""
+        _leave_quietly()
+
+
 def console() -> Console:
     """Standard output, with colour where it is a terminal."""
     width = None if sys.stdout.isatty() else WIDTH_ELSEWHERE
-    return Console(highlight=False, width=width)
+    return _Output(highlight=False, width=width)
 
 
 def print_document(value: object) -> None:
@@ -73,8 +80,18 @@ def print_json(value: object) -> None:
 
 def print_raw(line: bytes) -> None:
     """A line that is JSON already, byte for byte."""
-    sys.stdout.buffer.write(line + b"\n")
-    sys.stdout.buffer.flush()
+    try:
+        sys.stdout.buffer.write(line + b"\n")
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        _leave_quietly()
+
+
+def _leave_quietly() -> NoReturn:
+    """Ends the command: the reader of its output (`head`) has seen enough."""
+    # Python would find that out again on leaving.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(0)
 
 
 def visible(text: str) -> str:

@@ -14,9 +14,9 @@ ROOMS = ("engine", "events", "storage")
 
 
 def files(directory: Path) -> set[str]:
-    """The files below `directory`, caches left out."""
+    """The files below `directory`, caches and the results of benchmarks left out."""
     found = (path.relative_to(directory) for path in directory.rglob("*") if path.is_file())
-    return {path.as_posix() for path in found if "__pycache__" not in path.parts}
+    return {path.as_posix() for path in found if not {"__pycache__", "results"} & set(path.parts)}
 
 
 def test_wheel_holds_the_tree_and_nothing_else(root: Path, built: "Built") -> None:

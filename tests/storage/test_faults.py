@@ -622,3 +622,15 @@ async def test_log_that_was_closed_says_so(store: Path, use: str) -> None:
         pass
     with pytest.raises(StoreClosedError, match="closed"):
         await USES[use](log)  # type: ignore[misc]
+
+
+async def test_a_log_that_was_removed_is_not_begun_anew_beside_its_key(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    async with open_log(store):
+        pass
+    key = (store / "log.key").read_text()
+    (store / "log.db").unlink()
+    with pytest.raises(NotAStoreError, match="the log was removed or emptied"):
+        async with open_log(store):
+            pass
+    assert (store / "log.key").read_text() == key
