@@ -51,7 +51,7 @@ def cli_page() -> str:
         EXIT_CODES,
     ]
     for path, command in _commands(cli, "tidelog"):
-        context = click.Context(command, info_name=path, max_content_width=110)
+        context = click.Context(command, info_name=path, terminal_width=110, help_option_names=["-h", "--help"])
         parts.append(f"## `{path}`\n")
         parts.append(f"```text\n{command.get_help(context)}\n```\n")
     return "\n".join(parts)
