@@ -1,6 +1,8 @@
 """Opening the store's SQLite files, and telling what is wrong with one that will not open."""
 
+import os
 import sqlite3
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +10,7 @@ from typing import NamedTuple
 
 from tidelog.storage.errors import (
     NotAStoreError,
+    StoreBusyError,
     StoreCorruptError,
     StoreError,
     StoreFailedError,
@@ -35,8 +38,6 @@ SQLITE_MIN = (3, 37, 0)
 BUSY_TIMEOUT_S = 10.0
 """How long a reader waits for SQLite's own short locks (recovery, the end of a checkpoint)."""
 
-_MAGIC = b"SQLite format 3\0"
-
 
 def connect_to_write(path: Path, kind: Kind) -> sqlite3.Connection:
     """A connection for the one writer of `path`, which need not exist yet.
@@ -46,7 +47,7 @@ def connect_to_write(path: Path, kind: Kind) -> sqlite3.Connection:
         StoreError: when it cannot be opened to write.
     """
     _require_sqlite(path)
-    _require_file(path, kind)
+    _require_file(path)
     connection = _connect(f"file:{_quoted(path)}?mode=rwc", path)
     with _closing_on_error(connection, path):
         _require_kind(connection, path, kind)
@@ -73,7 +74,7 @@ def connect_to_read(path: Path, kind: Kind) -> sqlite3.Connection:
     _require_sqlite(path)
     if not path.exists():
         raise StoreNotFoundError(path.parent)
-    _require_file(path, kind)
+    _require_file(path)
     connection = _connect(f"file:{_quoted(path)}?mode=ro", path)
     if not _can_read(connection, path):
         connection = _connect(f"file:{_quoted(path)}?mode=ro&immutable=1", path)
@@ -104,25 +105,28 @@ def _can_read(connection: sqlite3.Connection, path: Path) -> bool:
     return True
 
 
-def _require_file(path: Path, kind: Kind) -> None:
-    """Refuses what is another kind of file before SQLite touches it; says nothing of one that is not there."""
-    if path.is_dir():
-        raise NotAStoreError(path.parent, f"{path.name} is a directory")
+def _require_file(path: Path) -> None:
+    """Refuses what is no file, by its name alone; says nothing of what is not there.
+
+    The file is never opened but through SQLite: closing it would drop the locks that SQLite holds on it for this
+    process (POSIX, fcntl), and the next program to close the database would delete the write-ahead log under the
+    writer.
+    """
     try:
-        with path.open("rb") as file:
-            header = file.read(100)
+        mode = path.stat().st_mode
     except FileNotFoundError:
         return
-    except PermissionError:
-        raise StoreReadOnlyError(path.parent, f"{path.name} may not be read by this user") from None
-    if header and not header.startswith(_MAGIC):
-        raise NotAStoreError(path.parent, f"{path.name} is no SQLite database")
-    if int.from_bytes(header[68:72]) not in (0, kind.application):
-        raise NotAStoreError(path.parent, f"{path.name} is a database of another program")
+    except OSError as error:
+        raise StoreReadOnlyError(path.parent, error.strerror or str(error)) from None
+    if not stat.S_ISREG(mode):
+        what = "directory" if stat.S_ISDIR(mode) else "special file"
+        raise NotAStoreError(path.parent, f"{path.name} is a {what}")
+    if not os.access(path, os.R_OK):
+        raise StoreReadOnlyError(path.parent, f"{path.name} may not be read by this user")
 
 
 def _require_kind(connection: sqlite3.Connection, path: Path, kind: Kind) -> None:
-    """The same, once more, of what stands in the write-ahead log: the header may be older."""
+    """Refuses the database of another program, before anything of it is changed."""
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     is_new = application == 0 and connection.execute("SELECT 1 FROM sqlite_schema").fetchone() is None
     if application != kind.application and not is_new:
@@ -148,6 +152,8 @@ def _closing_on_error(connection: sqlite3.Connection, path: Path) -> Iterator[No
 def translate(error: sqlite3.Error, path: Path) -> StoreError:
     """SQLite's error in the words of this package."""
     name = getattr(error, "sqlite_errorname", "") or ""
+    if name.startswith("SQLITE_BUSY"):
+        return StoreBusyError(path.parent, f"another program, which has locked {path.name}")
     if name in ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"):
         return StoreFullError(path.parent, "the disk or a quota is full")
     if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")):

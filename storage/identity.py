@@ -1,15 +1,19 @@
 """Which log a store holds, and the key with which its checkpoints are signed."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 
+from tidelog.events.codec import decode_event
+from tidelog.events.envelope import Envelope, decode_envelope
 from tidelog.events.merkle import TreeBuilder
+from tidelog.events.names import engine_stream
 from tidelog.events.note import Checkpoint, SignerKey, VerifierKey, sign
-from tidelog.events.vocabulary import LogCreated, LogRestored
+from tidelog.events.vocabulary import Event, LogCreated, LogRestored
 from tidelog.storage.errors import NotAStoreError, StoreReadOnlyError
-from tidelog.storage.layout import sync, writing
+from tidelog.storage.layout import read_text, sync, writing
 from tidelog.storage.log import Query
 from tidelog.storage.reader import LogReader
 
@@ -38,18 +42,61 @@ class LogIdentity(msgspec.Struct, frozen=True):
         return origin_of(self.log, self.incarnation)
 
 
+class Birth(msgspec.Struct, frozen=True):
+    """Where an incarnation begins in the log."""
+
+    position: int
+    identity: LogIdentity
+    root: str | None
+    """Base64 of the root of all before it; none for the first."""
+
+
+BIRTHS = Query(types=("LogCreated", "LogRestored"))
+
+
 def origin_of(log: str, incarnation: int) -> str:
     """The origin of a log's incarnation."""
     return f"tidelog.dev/{log}/{incarnation}"
 
 
 def identity_of(reader: LogReader) -> LogIdentity | None:
-    """The identity that the log's last word about itself gives; None for an empty log."""
-    recorded = reader.last(Query(types=("LogCreated", "LogRestored")))
-    event = recorded and recorded.event
-    if not isinstance(event, LogCreated | LogRestored):
+    """The identity that the log's last word about itself gives; None when it has none that holds."""
+    births, _ = births_in(reader.entries(BIRTHS, 2**31))
+    return births[-1].identity if births else None
+
+
+def births_in(entries: Iterable[bytes]) -> tuple[list["Birth"], list[int]]:
+    """The births of a log's incarnations among stored envelopes, and the positions of those that only claim to be one.
+
+    The first event of the log is the first birth; each further one is in the same stream, of the same log, and the next
+    incarnation. No producer can append one; whatever else is found was forged.
+    """
+    births: list[Birth] = []
+    strangers: list[int] = []
+    for entry in entries:
+        try:
+            envelope = decode_envelope(entry)
+            if envelope.type not in BIRTHS.types:
+                continue  # the column that found it is wrong: verification names that
+            birth = _birth(envelope, decode_event(envelope))
+        except (ValueError, msgspec.DecodeError):
+            continue  # damaged: verification names it
+        due = (births[-1].identity.log, births[-1].identity.incarnation + 1) if births else None
+        if birth is None or (birth.identity.log, birth.identity.incarnation) != (due or (birth.identity.log, 1)):
+            strangers.append(envelope.position)
+        else:
+            births.append(birth)
+    return births, strangers
+
+
+def _birth(envelope: Envelope, event: Event) -> "Birth | None":
+    is_first = envelope.position == 1
+    if not isinstance(event, LogCreated if is_first else LogRestored):
         return None
-    return LogIdentity(event.log, event.incarnation, event.vkey)
+    identity = LogIdentity(event.log, event.incarnation, event.vkey)
+    if envelope.stream != engine_stream(event.log) or identity.verifier.name != identity.origin:
+        return None
+    return Birth(envelope.position, identity, None if isinstance(event, LogCreated) else event.root)
 
 
 def load_signer(path: Path, identity: LogIdentity) -> SignerKey | None:
@@ -59,13 +106,13 @@ def load_signer(path: Path, identity: LogIdentity) -> SignerKey | None:
         NotAStoreError: when the file holds no key.
         StoreReadOnlyError: when it may not be read.
     """
-    try:
-        seed = bytes.fromhex(path.read_text().strip())
-    except FileNotFoundError:
+    if not path.exists():
         return None
+    try:
+        seed = bytes.fromhex(read_text(path).strip())
     except PermissionError:
         raise StoreReadOnlyError(path.parent, f"{path.name} may not be read by this user") from None
-    except ValueError:
+    except (ValueError, OSError):
         seed = b""
     if len(seed) != SEED_BYTES:
         raise NotAStoreError(path.parent, f"{path.name} holds no key; move it away, and a new one is made")
@@ -74,7 +121,7 @@ def load_signer(path: Path, identity: LogIdentity) -> SignerKey | None:
 
 
 def create_signer(path: Path, origin: str) -> SignerKey:
-    """Makes a new key in `path`, in the place of any before it, readable by its owner only, and durable.
+    """Makes a new key in `path`, readable by its owner only, and durable; one that was there before is kept beside it.
 
     Raises:
         StoreFullError, StoreReadOnlyError: when it cannot be written.
@@ -89,6 +136,8 @@ def create_signer(path: Path, origin: str) -> SignerKey:
             os.fsync(file)
         finally:
             os.close(file)
+        if path.exists():
+            path.rename(path.with_name(f"{path.name}.before-{seed[:4].hex()}"))
         temporary.replace(path)
         sync(path.parent)
     return SignerKey(origin, seed)

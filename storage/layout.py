@@ -5,12 +5,19 @@ import fcntl
 import json
 import os
 import socket
+import stat
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tidelog.storage.errors import StoreBusyError, StoreFullError, StoreReadOnlyError
+
+TEXT_BYTES_MAX = 2**20
+"""Of a key or a signed note."""
+LOCK_PATIENCE_S = 1.0
+"""How long a writer waits for the lock: someone who only looked who has it lets go of it at once."""
 
 
 class Layout:
@@ -26,6 +33,10 @@ class Layout:
         """The seed (hex) of the key that signs checkpoints; readable by its owner only."""
         self.lock = self.directory / "writer.lock"
         """Locked, and filled with who it is, by the one writer."""
+
+    def is_own(self, name: str) -> bool:
+        """Whether a file of a store may have this name."""
+        return name in self.names or name.startswith(f"{self.key.name}.before-")
 
     @property
     def names(self) -> frozenset[str]:
@@ -44,19 +55,34 @@ def writer_lock(layout: Layout) -> Iterator[None]:
         StoreReadOnlyError: when the directory cannot be written.
     """
     with writing(layout.directory):
-        lock = os.open(layout.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        lock = os.open(layout.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
     try:
+        _take_lock(lock, layout)
+        try:
+            with writing(layout.directory):
+                os.ftruncate(lock, 0)
+                os.pwrite(lock, json.dumps(_self()).encode(), 0)
+            yield
+            os.ftruncate(lock, 0)
+        finally:
+            fcntl.flock(lock, fcntl.LOCK_UN)  # and not by closing alone: a process that was forked has the file too
+    finally:
+        os.close(lock)
+
+
+def _take_lock(lock: int, layout: Layout) -> None:
+    if not stat.S_ISREG(os.fstat(lock).st_mode):
+        raise StoreReadOnlyError(layout.directory, f"{layout.lock.name} is no regular file")
+    patience = time.monotonic() + LOCK_PATIENCE_S
+    while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise StoreBusyError(layout.directory, _holder(lock)) from None
-        with writing(layout.directory):
-            os.ftruncate(lock, 0)
-            os.pwrite(lock, json.dumps(_self()).encode(), 0)
-        yield
-        os.ftruncate(lock, 0)
-    finally:
-        os.close(lock)
+            if time.monotonic() > patience:
+                raise StoreBusyError(layout.directory, _holder(lock)) from None
+            time.sleep(0.02)
+        else:
+            return
 
 
 @contextmanager
@@ -76,6 +102,21 @@ def writing(directory: Path) -> Iterator[None]:
         raise StoreReadOnlyError(directory, why) from None
 
 
+def read_text(path: Path) -> str:
+    """A small text: a key, or a signed note.
+
+    Raises:
+        OSError: when it cannot be read, is no regular file (one could be waited for or read for ever), or is not small.
+        UnicodeDecodeError: when it is no text.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_size > TEXT_BYTES_MAX:
+            raise OSError(errno.EINVAL, f"it is no file of at most {TEXT_BYTES_MAX} bytes", str(path))
+        return file.read().decode()
+
+
 def sync(path: Path) -> None:
     """Makes a file durable; of a directory, the names in it."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -88,7 +129,7 @@ def sync(path: Path) -> None:
 def holder_of(layout: Layout) -> str | None:
     """Who is writing the store now; None when nobody is."""
     try:
-        lock = os.open(layout.lock, os.O_RDONLY | os.O_CLOEXEC)
+        lock = os.open(layout.lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return None
     try:
@@ -101,7 +142,8 @@ def holder_of(layout: Layout) -> str | None:
 
 
 def _self() -> dict[str, str | int]:
-    return {"pid": os.getpid(), "host": socket.gethostname(), "command": " ".join(sys.argv)[:200]}
+    # Of the command only its name: arguments may hold secrets.
+    return {"pid": os.getpid(), "host": socket.gethostname(), "command": Path(sys.argv[0]).name}
 
 
 def _holder(lock: int) -> str:

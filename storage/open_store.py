@@ -110,7 +110,7 @@ class OpenStore:
         )
 
     def _append(self, identity: LogIdentity, event: Event) -> None:
-        append = prepare([StreamAppend(engine_stream(identity.log), ANY, [NewEvent(event)])], [])
+        append = prepare([StreamAppend(engine_stream(identity.log), ANY, [NewEvent(event)])], [], by_log=True)
         (outcome,) = self.writer.commit([append])
         if isinstance(outcome, StoreError):
             raise outcome
@@ -149,10 +149,10 @@ def _make_directory(layout: Layout) -> None:
         raise NotAStoreError(directory, "it is a file; a store is a directory")
     with writing(directory):
         missing = [path for path in (directory, *directory.parents) if not path.exists()]
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         for path in missing:
             sync(path.parent)
-        has_strangers = any(entry.name not in layout.names for entry in directory.iterdir())
+        has_strangers = any(not layout.is_own(entry.name) for entry in directory.iterdir())
     # A log that is empty, with nothing in the write-ahead log either, is one that was never made, or was emptied.
     is_empty = not any(file.exists() and file.stat().st_size for file in (layout.log, _write_ahead_log(layout)))
     if has_strangers and is_empty:

@@ -1,14 +1,17 @@
 """Appends before they meet the log: encoded, and checked as far as that needs no log."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import msgspec
 
 from tidelog.events.bodies import BodyRef
 from tidelog.events.codec import bodies_of, encode_envelope, encode_event, type_of
-from tidelog.events.envelope import ENVELOPE_BYTES_MAX, Envelope
+from tidelog.events.digest import KEYED, is_digest
+from tidelog.events.envelope import ENVELOPE_BYTES_MAX, Actor, Envelope
 from tidelog.events.moment import Time, is_time
 from tidelog.events.names import EventId, StreamName, is_uuid7, stream_name
+from tidelog.events.vocabulary import LogCreated, LogRestored
 from tidelog.storage.compression import StoredBody
 from tidelog.storage.errors import AppendTooLargeError, EventTooLargeError
 from tidelog.storage.ids import new_id
@@ -81,8 +84,10 @@ class PreparedAppend(msgspec.Struct, frozen=True):
         return sum(len(part.events) for part in self.streams)
 
 
-def prepare(appends: Sequence[StreamAppend], bodies: Sequence[StoredBody]) -> PreparedAppend:
+def prepare(appends: Sequence[StreamAppend], bodies: Sequence[StoredBody], *, by_log: bool = False) -> PreparedAppend:
     """Encodes an append, and refuses what no state of the log could make right.
+
+    Only the log itself (`by_log`) may say which log it is.
 
     Raises:
         AppendTooLargeError, EventTooLargeError: when it is too large.
@@ -92,6 +97,8 @@ def prepare(appends: Sequence[StreamAppend], bodies: Sequence[StoredBody]) -> Pr
     events = [event for part in streams for event in part.events]
     if not events:
         raise ValueError("an append without events")
+    if not by_log and any(isinstance(event.new.event, LogCreated | LogRestored) for event in events):
+        raise ValueError("only the log itself says which log it is")
     if len(events) > APPEND_EVENTS_MAX:
         raise AppendTooLargeError(f"an append of {len(events)} events; {APPEND_EVENTS_MAX} is the most")
     if len({event.id for event in events}) != len(events):
@@ -118,6 +125,9 @@ def _prepare_event(stream: StreamName, new: NewEvent) -> PreparedEvent:
             raise ValueError(f"{name!r} is no UUID of version 7")
     if new.occurred is not None and not is_time(new.occurred):
         raise ValueError(f"{new.occurred!r} is no time of the log (RFC 3339, UTC, microseconds)")
+    _check_actor(new.actor)
+    for reference in bodies_of(new.event):
+        _check_reference(entry.name, reference)
     event = PreparedEvent(
         stream,
         new.id or new_id(),
@@ -132,6 +142,26 @@ def _prepare_event(stream: StreamName, new: NewEvent) -> PreparedEvent:
         if size > ENVELOPE_BYTES_MAX:
             raise EventTooLargeError(entry.name, size, ENVELOPE_BYTES_MAX)
     return event
+
+
+@lru_cache(maxsize=4_096)
+def _check_actor(actor: Actor) -> None:
+    """Refuses an actor that could not be read again: an envelope that is stored is stored for ever."""
+    try:
+        read = msgspec.json.decode(msgspec.json.encode(actor), type=Actor)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise ValueError(f"an actor that cannot be written: {error}") from None
+    if read != actor:
+        raise ValueError(f"an actor that does not hold what its type allows: {actor!r}")
+
+
+def _check_reference(name: str, reference: BodyRef) -> None:
+    """Refuses a reference that is neither one to a body that may be seen, nor one to a secret body."""
+    is_keyed = reference.digest.startswith(KEYED)
+    if not is_digest(reference.digest) or not reference.secret == is_keyed == (reference.stored is not None):
+        raise ValueError(
+            f"a {name} names {reference.digest!r}: a secret body, and no other, has a keyed digest and `stored`"
+        )
 
 
 def _most_bytes(event: PreparedEvent) -> int:

@@ -114,10 +114,14 @@ class Projector:
 
     def rebuild(self) -> None:
         """Throws the rows away and folds the log again from its beginning."""
+        self.reset()
+        self.catch_up()
+
+    def reset(self) -> None:
+        """Throws the rows away. Those who read meanwhile see the old rows, or none and fold the log."""
         for projection in self._projections:
             self._views.reset(projection)
         self._forget()
-        self.catch_up()
 
     def digests(self) -> dict[str, Digest]:
         """The digest over all rows of each projection."""
@@ -136,6 +140,16 @@ class Projector:
         return _is_of(self._log, cursor)
 
 
+def _open_or_replace(layout: Layout) -> Projector:
+    """Opens the projections' file; one that is too damaged for that is thrown away."""
+    try:
+        return Projector.open(layout, PROJECTIONS)
+    except StoreCorruptError:
+        for suffix in ("", "-wal", "-shm"):
+            layout.views.with_name(layout.views.name + suffix).unlink(missing_ok=True)
+        return Projector.open(layout, PROJECTIONS)
+
+
 def rebuild(layout: Layout, progress: Callable[[int, int], None]) -> int:
     """Makes all projections of a store anew; returns the position that they reach.
 
@@ -143,10 +157,9 @@ def rebuild(layout: Layout, progress: Callable[[int, int], None]) -> int:
         StoreBusyError: when a daemon keeps them.
     """
     with writer_lock(layout):
-        for suffix in ("", "-wal", "-shm"):
-            layout.views.with_name(layout.views.name + suffix).unlink(missing_ok=True)
-        projector = Projector.open(layout, PROJECTIONS)
+        projector = _open_or_replace(layout)
         try:
+            projector.reset()
             head = projector.head
             while projector.advance():
                 progress(projector.position, head)

@@ -6,11 +6,12 @@ Any web server can serve the directory. Publishing again adds what is new; a ful
 import os
 from pathlib import Path
 
-from tidelog.events.merkle import TILE_WIDTH
-from tidelog.events.note import Checkpoint, open_checkpoint
+from tidelog.events.merkle import TILE_WIDTH, root_of
+from tidelog.events.note import Checkpoint, NoteError, open_checkpoint
 from tidelog.events.tiles import entries_path, entry_bundle, tile_path, tiles_for
-from tidelog.storage.errors import StoreReadOnlyError
-from tidelog.storage.layout import Layout
+from tidelog.storage.errors import NotAStoreError, StoreReadOnlyError
+from tidelog.storage.identity import BIRTHS, births_in
+from tidelog.storage.layout import Layout, read_text, sync
 from tidelog.storage.log import Query
 from tidelog.storage.proofs import Prover
 from tidelog.storage.reader import LogReader
@@ -29,6 +30,7 @@ def publish_tiles(layout: Layout, directory: Path, progress: Progress | None = N
     reader = LogReader(layout.log)
     try:
         note = prover.checkpoint()
+        _require_same_log(directory, prover, reader)
         tiles = list(tiles_for(prover.size))
         for done, (level, number, width) in enumerate(tiles, 1):
             hashes = b"".join(reader.hashes(level, number * TILE_WIDTH, width))
@@ -47,9 +49,22 @@ def publish_tiles(layout: Layout, directory: Path, progress: Progress | None = N
         prover.close()
 
 
+def _require_same_log(directory: Path, prover: Prover, reader: LogReader) -> None:
+    """Refuses a directory that has another log, or one that this log does not go on from."""
+    if not (directory / CHECKPOINT).exists():
+        return
+    births, _ = births_in(reader.entries(BIRTHS, 2**31))
+    try:
+        published = open_checkpoint(read_text(directory / CHECKPOINT), [birth.identity.verifier for birth in births])
+    except NoteError as error:
+        raise NotAStoreError(directory, f"what is published there is not of this log: {error}") from None
+    if published.size > prover.size or published.root != root_of(published.size, reader.subtree):
+        raise NotAStoreError(directory, "what is published there is not the beginning of this log")
+
+
 def _put(path: Path, content: bytes) -> None:
-    """Writes a file that nobody ever sees half; a tile that is there already is left alone."""
-    if path.name != CHECKPOINT and path.exists():
+    """Writes a file that nobody ever sees half; one that is as it should be is left alone."""
+    if path.exists() and path.read_bytes() == content:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.unfinished-{os.getpid()}")
@@ -58,3 +73,4 @@ def _put(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     unfinished.replace(path)
+    sync(path.parent)

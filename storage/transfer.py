@@ -10,6 +10,7 @@ import binascii
 import os
 import shutil
 import sqlite3
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,9 +23,9 @@ from tidelog.events.digest import Digest
 from tidelog.events.note import Checkpoint, NoteError, VerifierKey, open_checkpoint
 from tidelog.storage.compression import StoredBody, pack, unpack
 from tidelog.storage.connection import LOG, connect_to_write, translate
-from tidelog.storage.errors import NotAStoreError, StoreCorruptError, StoreReadOnlyError
-from tidelog.storage.identity import LogIdentity
-from tidelog.storage.layout import Layout, sync
+from tidelog.storage.errors import NotAStoreError, StoreCorruptError
+from tidelog.storage.identity import BIRTHS, LogIdentity, births_in
+from tidelog.storage.layout import Layout, read_text, sync, writing
 from tidelog.storage.log import PAGE_EVENTS_MAX, Query
 from tidelog.storage.open_store import OpenStore
 from tidelog.storage.proofs import Prover
@@ -99,6 +100,8 @@ def import_log(source: Path, layout: Layout, vkey: str | None = None, progress: 
             _adopt(writer, source, checkpoint, progress)
             if (writer.head, writer.tree.root()) != (checkpoint.size, checkpoint.root):
                 raise StoreCorruptError(str(source), "its events are not those that its checkpoint signs")
+            if not _names(made, checkpoint.origin):
+                raise StoreCorruptError(str(source / CHECKPOINT), f"its log is not {checkpoint.origin}")
             note = _read(source / CHECKPOINT)
             connection.execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?)", (checkpoint.size, note))
         finally:
@@ -141,6 +144,16 @@ def restore(source: Path, layout: Layout, progress: Progress | None = None) -> L
         store.close()
         made.lock.unlink(missing_ok=True)
     return store.identity
+
+
+def _names(layout: Layout, origin: str) -> bool:
+    """Whether an origin is that of an incarnation of the log."""
+    reader = LogReader(layout.log)
+    try:
+        births, strangers = births_in(reader.entries(BIRTHS, 2**31))
+    finally:
+        reader.close()
+    return not strangers and origin in [birth.identity.origin for birth in births]
 
 
 def _note(layout: Layout, size: int) -> str:
@@ -210,15 +223,18 @@ def _stored_bodies(source: Path) -> Iterator[StoredBody]:
 
 def _signed(source: Path, vkey: str | None) -> Checkpoint:
     try:
-        key = VerifierKey.parse(vkey or _read(source / VKEY).strip())
-        return open_checkpoint(_read(source / CHECKPOINT), [key])
+        key = VerifierKey.parse(_read(source / VKEY).strip() if vkey is None else vkey)
+        checkpoint = open_checkpoint(_read(source / CHECKPOINT), [key])
     except NoteError as error:
         raise StoreCorruptError(str(source / CHECKPOINT), str(error)) from None
+    if checkpoint.origin != key.name:
+        raise StoreCorruptError(str(source / CHECKPOINT), f"it is of {checkpoint.origin}, and signed by {key.name}")
+    return checkpoint
 
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_text(path)
     except FileNotFoundError:
         raise NotAStoreError(path.parent, f"it is no export: there is no file {path.name}") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -259,20 +275,21 @@ def _new_directory(target: Path) -> Iterator[Path]:
         NotAStoreError: when there is something at `target` already.
         StoreReadOnlyError: when it cannot be made.
     """
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise NotAStoreError(target, "there is something already; name a new directory")
-    unfinished = target.with_name(f".{target.name}.unfinished-{os.getpid()}")
-    try:
-        unfinished.mkdir(parents=True)
-    except OSError as error:
-        raise StoreReadOnlyError(target, error.strerror or str(error)) from None
+    target = target.absolute()
+    with writing(target):
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise NotAStoreError(target, "there is something already; name a new directory")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Readable by its owner only: an export and a backup hold all that the log holds.
+        unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=target.parent))
     try:
         yield unfinished
-        sync(unfinished)
-        if target.exists():
-            target.rmdir()
-        unfinished.rename(target)
-        sync(target.parent)
+        with writing(target):
+            sync(unfinished)
+            if target.exists():
+                target.rmdir()
+            unfinished.rename(target)
+            sync(target.parent)
     except sqlite3.Error as error:
         raise translate(error, target / "log.db") from None
     finally:

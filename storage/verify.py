@@ -5,6 +5,7 @@ checkpoint that the store kept, and against one that was kept elsewhere, if it i
 a log that was rewritten as a whole, by someone who had its key.
 """
 
+import base64
 import os
 import sys
 from collections import deque
@@ -17,15 +18,12 @@ import anyio.to_thread
 import msgspec
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from tidelog.events.codec import decode_event
-from tidelog.events.envelope import decode_envelope
 from tidelog.events.merkle import TILE_BITS, TILE_WIDTH, fold, root_of
 from tidelog.events.note import Checkpoint, NoteError, VerifierKey, open_checkpoint
 from tidelog.events.projections import PROJECTIONS
 from tidelog.events.tiles import tile_path
-from tidelog.events.vocabulary import LogCreated, LogRestored
 from tidelog.storage.errors import StoreCorruptError, StoreError
-from tidelog.storage.identity import LogIdentity
+from tidelog.storage.identity import LogIdentity, births_in
 from tidelog.storage.layout import Layout
 from tidelog.storage.log import Query
 from tidelog.storage.reader import LogReader
@@ -83,7 +81,7 @@ async def verify_store(
         NoteError: when `checkpoint` or `vkey` is malformed.
     """
     layout = Layout(directory)
-    key = VerifierKey.parse(vkey) if vkey else None
+    key = None if vkey is None else VerifierKey.parse(vkey)
     size, views = await anyio.to_thread.run_sync(_extent, layout)
     parts = _parts(size, views=views)
     results = await _Work(layout.directory, parts, size, progress).run(workers or os.cpu_count() or 1)
@@ -118,7 +116,7 @@ class _Work:
 
     async def _process(self) -> None:
         """Has one process take parts, until there are none or it dies of one."""
-        command = [sys.executable, "-m", "tidelog.storage.verify_worker", str(self._directory)]
+        command = [sys.executable, "-P", "-m", "tidelog.storage.verify_worker", str(self._directory)]
         async with await anyio.open_process(command, stderr=None) as process:
             if process.stdin is None or process.stdout is None:
                 raise RuntimeError("a worker without pipes")
@@ -182,11 +180,13 @@ def _conclude(
     try:
         tree = _Tree(reader, size, events)
         findings += tree.check_nodes()
-        identities = _identities(reader, size)
+        identities = _identities(reader, tree, findings)
         kept = _kept_checkpoints(reader, size, findings)
         checked = [_check(tree, identities, note, at) for at, note in kept]
         if checkpoint is not None:
             checked.append(_check_kept(tree, identities, checkpoint, key))
+        elif key is not None:
+            findings += _check_key(identities, key)
         root = tree.root(size)
     finally:
         reader.close()
@@ -303,18 +303,20 @@ def _node_finding(level: int, number: int, problem: str) -> Finding:
     return Finding(tile_path(level, number // TILE_WIDTH), f"its hash {number % TILE_WIDTH} is {problem}")
 
 
-def _identities(reader: LogReader, size: int) -> list[LogIdentity]:
-    """Every incarnation of the log, by its own events."""
-    identities = []
-    for entry in _births(reader, size):
-        try:
-            event = decode_event(decode_envelope(entry))
-            if isinstance(event, LogCreated | LogRestored):
-                VerifierKey.parse(event.vkey)
-                identities.append(LogIdentity(event.log, event.incarnation, event.vkey))
-        except (ValueError, msgspec.DecodeError):
-            continue  # the event was found to be damaged; what it signed cannot be checked, and is named too
-    return identities
+def _identities(reader: LogReader, tree: "_Tree", findings: list[Finding]) -> list[LogIdentity]:
+    """Every incarnation of the log, by its own events; what only claims to be one is named."""
+    births, strangers = births_in(_births(reader, tree.size))
+    findings += [
+        Finding(f"event {position}", "it claims to say which log this is, and was not made by the log")
+        for position in strangers
+    ]
+    for birth in births:
+        root = tree.root(birth.position - 1)
+        if birth.root is not None and root is not None and birth.root != base64.b64encode(root).decode():
+            findings.append(
+                Finding(f"event {birth.position}", "the root that it names is not that of the events before")
+            )
+    return [birth.identity for birth in births]
 
 
 def _births(reader: LogReader, size: int) -> Sequence[bytes]:
@@ -361,7 +363,18 @@ def _check_kept(tree: _Tree, identities: Sequence[LogIdentity], note: str, key: 
         checkpoint = open_checkpoint(note, [key] if key else [identity.verifier for identity in identities])
     except NoteError as error:
         return Finding(name, str(error))
+    if checkpoint.origin not in [identity.origin for identity in identities]:
+        return Finding(name, f"it is of {checkpoint.origin}, which is not this log")
+    if checkpoint.size == 0:
+        return Finding(name, "it is of an empty log, and so proves nothing")
     return _compare(tree, checkpoint, name)
+
+
+def _check_key(identities: Sequence[LogIdentity], key: VerifierKey) -> list[Finding]:
+    """Whether a trusted key is one that the log names."""
+    if key.text in [identity.vkey for identity in identities]:
+        return []
+    return [Finding("the given key", "it is none that the log names")]
 
 
 def _compare(tree: _Tree, checkpoint: Checkpoint, name: str) -> Finding | None:

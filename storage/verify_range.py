@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeAlias
 import msgspec
 
 from tidelog.events.bodies import find_references
+from tidelog.events.envelope import Actor
 from tidelog.events.merkle import TILE_WIDTH, fold
 from tidelog.storage.compression import unpack
 from tidelog.storage.connection import LOG, VIEWS, connect_to_read, version_of
@@ -83,6 +84,8 @@ class Header(msgspec.Struct, gc=False):
     time: str
     type: str
     version: int
+    actor: Actor
+    schema: int
     run: str | None = None
     trace: str | None = None
     cause: str | None = None

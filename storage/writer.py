@@ -28,6 +28,7 @@ from tidelog.storage.errors import (
     BodyMissingError,
     CauseUnknownError,
     EventIdReusedError,
+    StoreBusyError,
     StoreCorruptError,
     StoreError,
     StoreFailedError,
@@ -127,6 +128,8 @@ class LogWriter:
             return self._commit(appends)
         except sqlite3.Error as error:
             refusal = translate(error, self._path)
+            if isinstance(refusal, StoreBusyError):
+                return [refusal] * len(appends)
             if isinstance(refusal, StoreFullError):
                 return [refusal] if len(appends) == 1 else [self.commit([append])[0] for append in appends]
             return self._fail(str(refusal), appends)

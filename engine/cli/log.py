@@ -33,7 +33,7 @@ from tidelog.events.note import NoteError
 from tidelog.events.projection import Projection
 from tidelog.events.projections import PROJECTIONS
 from tidelog.storage.identity import identity_of
-from tidelog.storage.layout import Layout, holder_of
+from tidelog.storage.layout import Layout, holder_of, read_text
 from tidelog.storage.log import Query, Recorded
 from tidelog.storage.prepare import POSITION_MAX
 from tidelog.storage.projector import Past
@@ -47,6 +47,8 @@ from tidelog.storage.transfer import restore as restore_log
 from tidelog.storage.verify import Report, verify_store
 from tidelog.storage.view_store import ViewStore
 
+ACTOR_WIDTH_MAX = 80
+"""Characters of an actor in a line of `tail`; `show` has all of them."""
 NO = 1
 """Exit code when it was done, and the answer is no: damage was found, there is no such event."""
 
@@ -127,10 +129,18 @@ def print_event(recorded: Recorded, output: Format) -> None:
         print_raw(recorded.raw)
         return
     envelope = recorded.envelope
+    actor = escape(_short(visible(str(envelope.actor))))
+    # Not wrapped by us: a long name must not look like a line of its own.
     console().print(
         f"[cyan]{envelope.position:>8}[/] [dim]{envelope.time}[/] [bold]{escape(visible(envelope.type)):<18}[/] "
-        f"{escape(visible(envelope.stream))} [dim]v{envelope.version} by {escape(visible(str(envelope.actor)))}[/]"
+        f"{escape(visible(envelope.stream))} [dim]v{envelope.version} by {actor}[/]",
+        soft_wrap=True,
     )
+
+
+def _short(text: str) -> str:
+    """The text, or its beginning and its end: where an actor's proof stands."""
+    return text if len(text) <= ACTOR_WIDTH_MAX else f"{text[: ACTOR_WIDTH_MAX // 2]}…{text[-ACTOR_WIDTH_MAX // 2 :]}"
 
 
 @log.command()
@@ -249,6 +259,8 @@ def state(store: Path, projection: str, key: str | None, moment: str | None, out
     with _reading(store) as reader:
         position = reader.head() if moment is None else position_of(moment, reader, datetime.now(UTC))
         views = ViewStore.to_read(layout.views)
+        if views is not None:
+            views.begin_read()
         past = Past(reader, views)
         if key is None:
             rows = dict(past.rows(definition, position).items())
@@ -309,7 +321,7 @@ def verify(store: Path, checkpoint: Path | None, vkey: str | None, output: Forma
 
 def _read_note(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_text(path)
     except UnicodeDecodeError:
         raise NoteError(f"malformed note: {path} is not UTF-8") from None
 

@@ -13,6 +13,8 @@ from tidelog.events.names import MalformedNameError
 from tidelog.events.note import NoteError
 from tidelog.storage.errors import StoreError
 
+KNOWN = (StoreError, NoteError, MalformedMomentError, MalformedNameError)
+"""Errors that say in a sentence what happened and what to do."""
 INTERRUPTED = 130
 """Exit code when a person ended it with Ctrl-C."""
 FAILED = 3
@@ -39,7 +41,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(INTERRUPTED)
-    except (StoreError, NoteError, MalformedMomentError, MalformedNameError) as error:
+    except (*KNOWN, OSError, UnicodeError, MemoryError) as error:
         click.secho(f"Error: {visible(str(error))}", err=True, fg="red")
         sys.exit(FAILED)
 

@@ -309,7 +309,7 @@ def test_one_that_is_killed_leaves_no_half_store_and_can_be_repeated(
     for _ in range(2):
         assert child(action, source, target, "kill").returncode == -signal.SIGKILL
         assert not target.exists()
-    assert all(name.startswith(".new.unfinished-") for name in names(target.parent))
+    assert all(name.startswith(".unfinished-") for name in names(target.parent))
     done = child(action, source, target, "whole")
     assert done.returncode == 0, done.stderr
     report = verified(target)

@@ -79,7 +79,7 @@ def signed(problem: str, *sizes: int) -> list[tuple[str, str]]:
     return [(f"checkpoint {size}", problem.format(size)) for size in sizes]
 
 
-ALTER = 'UPDATE events SET envelope = replace(envelope, \'"kind":"\', \'"kind":"X\') WHERE position = {}'
+ALTER = 'UPDATE events SET envelope = replace(envelope, \'"name":"\', \'"name":"X\') WHERE position = {}'
 REHASH = "UPDATE events SET leaf = leaf(envelope) WHERE position = {}"
 APART = "its envelope and its leaf hash do not belong together"
 TARGET_1 = "east/kustomize.toolkit.fluxcd.io/Kustomization/flux-system/target-1"
