@@ -130,7 +130,8 @@ class SqliteEventLog(SqliteLogReader):
     def __init__(self, layout: Layout, store: OpenStore) -> None:
         super().__init__(layout)
         self._store = store
-        self._changed = anyio.Event()
+        self._changed: anyio.Event | None = None
+        """Set at the next commit; made by the first who waits for it."""
         self._commits = GroupCommit(store.writer.commit, self._announce, StoreClosedError(layout.directory))
 
     @property
@@ -164,7 +165,8 @@ class SqliteEventLog(SqliteLogReader):
     async def wait_beyond(self, position: int) -> None:
         """Waits until the log has an event after a position."""
         while True:
-            changed = self._changed  # taken before looking: what is committed in between will have set it
+            # Taken before looking: what is committed in between will have set it.
+            changed = self._changed = self._changed or anyio.Event()
             if await self.head() > position:
                 return
             await changed.wait()
@@ -178,8 +180,9 @@ class SqliteEventLog(SqliteLogReader):
             await anyio.to_thread.run_sync(self._store.close)
 
     def _announce(self) -> None:
-        self._changed.set()
-        self._changed = anyio.Event()
+        changed, self._changed = self._changed, None
+        if changed is not None:
+            changed.set()
 
     async def checkpoint(self) -> str:
         """A signed note (C2SP tlog-checkpoint) of the log as it is now."""
