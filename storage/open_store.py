@@ -153,12 +153,13 @@ def _make_directory(layout: Layout) -> None:
         for path in missing:
             sync(path.parent)
         has_strangers = any(not layout.is_own(entry.name) for entry in directory.iterdir())
-    # A log that is empty, with nothing in the write-ahead log either, is one that was never made, or was emptied.
-    is_empty = not any(file.exists() and file.stat().st_size for file in (layout.log, _write_ahead_log(layout)))
+    # A log that is empty is one that was never made, or was removed or emptied.
+    is_empty = not layout.log.exists() or layout.log.stat().st_size == 0
     if has_strangers and is_empty:
         raise NotAStoreError(directory, "it holds other files and no log")
     # A new store's log has its tables before anything else is made.
-    if is_empty and (layout.views.exists() or layout.key.exists()):
+    remains = (layout.views, layout.key, _write_ahead_log(layout))
+    if is_empty and any(file.exists() and file.stat().st_size for file in remains):
         raise NotAStoreError(directory, "it holds what is left of a store, and the log was removed or emptied")
 
 

@@ -113,6 +113,8 @@ def prepare(appends: Sequence[StreamAppend], bodies: Sequence[StoredBody], *, by
 def _prepare_stream(append: StreamAppend) -> PreparedStream:
     stream = stream_name(append.stream)
     expected = None if append.expected is ANY else append.expected
+    if append.expected is not ANY and type(append.expected) is not int:
+        raise TypeError(f"a stream's expected version is an integer or ANY, not {append.expected!r}")
     if expected is not None and expected < 0:
         raise ValueError(f"{expected} is no version of a stream")
     return PreparedStream(stream, expected, tuple(_prepare_event(stream, new) for new in append.events))

@@ -28,6 +28,8 @@ WAS, BECOMES = b"moved by mistake", b"moved on purpose"
 @click.option("--fast", is_flag=True, help="Without pauses.")
 def demo(store: Path | None, *, fast: bool) -> None:
     """Show what the log does, on a small made-up history. No cluster is touched."""
+    if store is not None and store.exists():
+        raise click.UsageError(f"{store} is there already: the demonstration makes a store of its own, name a new one")
     directory = store or Path(tempfile.mkdtemp(prefix="tidelog-demo-")) / "store"
     anyio.run(_Demo(directory, 0 if fast else PAUSE_S).run)
 
@@ -88,7 +90,7 @@ class _Demo:
 
     async def _tamper(self) -> None:
         await self._title("Someone rewrites the past, in a copy of the store")
-        copy = self._store.with_name("tampered")
+        copy = Path(tempfile.mkdtemp(prefix="tidelog-demo-")) / "tampered"
         await anyio.to_thread.run_sync(_rewrite, self._store, copy)
         self._out.print(f"  $ sed -i 's/{WAS.decode()}/{BECOMES.decode()}/' {copy / 'log.db'}")
         print_report(await verify_store(copy))

@@ -215,3 +215,23 @@ async def test_verification_runs_no_code_of_the_directory_it_is_started_in(
     monkeypatch.setattr("tidelog.storage.verify.IN_PROCESS_EVENTS_MAX", 0)
     assert (await verify_store(tmp_path / "store")).intact
     assert not (tmp_path / "ran").exists()
+
+
+async def test_a_log_that_was_removed_beside_its_write_ahead_log_is_not_begun_anew(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    async with open_log(store):
+        pass
+    (store / "log.db").unlink()
+    (store / "log.key").unlink()
+    (store / "log.db-wal").write_bytes(b"acknowledged events")
+    with pytest.raises(NotAStoreError, match="the log was removed or emptied"):
+        async with open_log(store):
+            pass
+    assert (store / "log.db-wal").read_bytes() == b"acknowledged events"
+
+
+@pytest.mark.parametrize("expected", [None, True, "0", 1.0])
+async def test_an_expected_version_is_an_integer_or_any(expected: object, tmp_path: Path) -> None:
+    async with open_log(tmp_path / "store") as log:
+        with pytest.raises(TypeError, match="an integer or ANY"):
+            await log.append(WEB, expected, [NewEvent(Marked(label="x"))])  # type: ignore[arg-type]
