@@ -17,7 +17,7 @@ from tidelog.storage.errors import MomentError, StoreCorruptError
 from tidelog.storage.layout import Layout, writer_lock
 from tidelog.storage.log import Query
 from tidelog.storage.reader import LogReader
-from tidelog.storage.view_store import START, Cursor, ViewStore
+from tidelog.storage.view_store import START, Cursor, ViewStore, remove_views
 
 SNAPSHOT_INTERVAL = 4_096
 """Events between snapshots: what reading a past moment folds at most. `VIEWS.version` is raised with it."""
@@ -145,8 +145,7 @@ def _open_or_replace(layout: Layout) -> Projector:
     try:
         return Projector.open(layout, PROJECTIONS)
     except StoreCorruptError:
-        for suffix in ("", "-wal", "-shm"):
-            layout.views.with_name(layout.views.name + suffix).unlink(missing_ok=True)
+        remove_views(layout.views)
         return Projector.open(layout, PROJECTIONS)
 
 

@@ -51,10 +51,6 @@ class LogReader:
         """The position of the last event; 0 for an empty log."""
         return self._one("SELECT coalesce(max(position), 0) FROM events")
 
-    def change_counter(self) -> int:
-        """A number that differs from the last one when another process has written in between."""
-        return self._one("PRAGMA data_version")
-
     def entries(self, query: Query, limit: int = PAGE_EVENTS_MAX) -> list[bytes]:
         """Stored envelopes that fulfil `query`, the first `limit` of them in the order of the log."""
         entries = [row[0] for row in self._rows(*_select(query, limit))]

@@ -283,9 +283,14 @@ def _damaged(error: sqlite3.Error, path: Path) -> StoreError:
     return translated
 
 
-def _made_anew(path: Path) -> sqlite3.Connection:
+def remove_views(path: Path) -> None:
+    """Throws a projections' file away; it is made again from the log."""
     for suffix in ("", "-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def _made_anew(path: Path) -> sqlite3.Connection:
+    remove_views(path)
     connection = connect_to_write(path, VIEWS)
     connection.execute("BEGIN IMMEDIATE")
     connection.execute(f"PRAGMA application_id = {VIEWS.application}")
