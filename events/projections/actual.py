@@ -3,6 +3,7 @@
 import msgspec
 
 from tidelog.events.bodies import BodyRef
+from tidelog.events.digest import Digest
 from tidelog.events.envelope import Envelope
 from tidelog.events.names import StreamName, cluster_of, object_stream
 from tidelog.events.projection import Projection, Rows, on
@@ -30,6 +31,10 @@ class Actual(msgspec.Struct, kw_only=True, omit_defaults=True):
     drift: tuple[FieldDrift, ...] = ()
     """Fields that someone else changed since they were last applied."""
     position: int = 0
+    api_version: str = ""
+    applied: Digest | None = None
+    """Of the fields that the owner's field manager owns, as the server answered when the object was last applied."""
+    leaves: BodyRef | None = None
 
 
 def _row(rows: Rows[Actual], stream: StreamName, envelope: Envelope) -> Actual:
@@ -45,6 +50,9 @@ def _applied(rows: Rows[Actual], envelope: Envelope, event: ObjectApplied) -> No
     row = _row(rows, object_stream(cluster_of(envelope.stream), event.object), envelope)
     row.uid, row.resource_version, row.state = event.uid, event.resource_version, event.state
     row.owner, row.drift = envelope.stream, ()
+    row.api_version, row.applied, row.leaves = event.api_version, event.owned, event.leaves
+    if event.health is not None:
+        row.health = event.health
 
 
 def _pruned(rows: Rows[Actual], envelope: Envelope, event: ObjectPruned) -> None:
@@ -63,9 +71,10 @@ def _observed(rows: Rows[Actual], envelope: Envelope, event: ObjectObserved) -> 
         return
     row = _row(rows, envelope.stream, envelope)
     if row.uid not in ("", event.uid):
-        row.owner, row.drift = None, ()  # someone else deleted it, and made another of that name
+        row.owner, row.applied, row.drift = None, None, ()  # someone else deleted it, and made another of that name
     row.uid, row.resource_version = event.uid, event.resource_version
     row.state, row.health = event.state, event.health or "Unknown"
+    row.api_version, row.leaves = event.api_version or row.api_version, event.leaves
 
 
 def _drifted(rows: Rows[Actual], envelope: Envelope, event: DriftDetected) -> None:

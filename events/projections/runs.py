@@ -19,11 +19,12 @@ from tidelog.events.vocabulary import (
     Rendered,
     RevisionFetched,
     RevisionSettled,
+    RunEnded,
     StageFailed,
     VerificationFailed,
 )
 
-Outcome: TypeAlias = Literal["running", "succeeded", "settled", "held", "rejected", "failed"]
+Outcome: TypeAlias = Literal["running", "succeeded", "unchanged", "settled", "held", "rejected", "superseded", "failed"]
 
 
 class Run(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -119,6 +120,14 @@ def _finished(rows: Rows[Run], envelope: Envelope, event: ApplyFinished) -> None
         run.reason = run.message = ""
 
 
+def _ended(rows: Rows[Run], envelope: Envelope, event: RunEnded) -> None:
+    if run := _run(rows, envelope):
+        run.outcome = event.outcome
+        run.revision = event.revision or run.revision
+        if event.outcome != "rejected":
+            run.reason = run.message = ""
+
+
 RUNS = Projection(
     name="runs",
     version=1,
@@ -138,6 +147,7 @@ RUNS = Projection(
             on(ApplyFailed, _failed),
             on(StageFailed, _failed),
             on(ApplyFinished, _finished),
+            on(RunEnded, _ended),
         ]
     ),
     columns={"stream": "$.stream", "trace": "$.trace", "outcome": "$.outcome"},

@@ -23,7 +23,6 @@ from tidelog.events.vocabulary.engine import (
     EngineStopped,
     LogCreated,
     LogRestored,
-    StageFailed,
 )
 from tidelog.events.vocabulary.fetch import Person, RevisionFetched, RevisionSettled, Signature
 from tidelog.events.vocabulary.observe import (
@@ -45,6 +44,7 @@ from tidelog.events.vocabulary.request import (
     Suspended,
     Unpinned,
 )
+from tidelog.events.vocabulary.run import RunEnded, StageFailed
 from tidelog.events.vocabulary.verify import Verdict, VerificationFailed, Verified
 
 __all__ = [
@@ -82,6 +82,7 @@ __all__ = [
     "RevisionFetched",
     "RevisionRejected",
     "RevisionSettled",
+    "RunEnded",
     "Signature",
     "SourceDeclared",
     "SourceRemoved",

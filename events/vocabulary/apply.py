@@ -6,6 +6,7 @@ from tidelog.events.bodies import BodyRef
 from tidelog.events.digest import Digest
 from tidelog.events.names import ObjectId, PlanId, Revision
 from tidelog.events.vocabulary.base import Event, event
+from tidelog.events.vocabulary.observe import Health
 
 
 @event("ApplyStarted")
@@ -30,6 +31,12 @@ class ObjectApplied(Event, frozen=True, kw_only=True):
     """Of the object as rendered."""
     state: BodyRef | None = None
     """The server's answer, less status and bookkeeping."""
+    api_version: str = ""
+    owned: Digest | None = None
+    """Of the fields that the target's field manager owns, as the server answered; keyed for a secret object."""
+    leaves: BodyRef | None = None
+    """Of a secret object: a keyed digest for each of its fields, by path."""
+    health: Health | None = None
 
 
 @event("ObjectPruned")

@@ -1,12 +1,7 @@
 """The life of the log and of the engine that writes it; all in the stream `<log>/engine`."""
 
-from typing import Literal
-
 from tidelog.events.bodies import BodyRef
-from tidelog.events.names import StreamName
 from tidelog.events.vocabulary.base import Event, event
-
-Stage = Literal["declare", "fetch", "render", "plan", "verify", "approve", "apply", "observe"]
 
 
 @event("LogCreated")
@@ -54,21 +49,3 @@ class ConfigurationLoaded(Event, frozen=True, kw_only=True):
     """The daemon works by this configuration from here on."""
 
     configuration: BodyRef
-
-
-@event("StageFailed")
-class StageFailed(Event, frozen=True, kw_only=True):
-    """A stage of a run ended without its result; stands in the stream of the run's source or target.
-
-    Only a failure that the inputs alone explain is `final`: it is not tried again until they change. A failure
-    exactly like the one before it in the stream is this event with `repeats` set and neither message nor details.
-    """
-
-    stage: Stage
-    reason: str
-    final: bool
-    message: str = ""
-    attempt: int = 1
-    repeats: bool = False
-    waits_for: StreamName | None = None
-    details: BodyRef | None = None

@@ -5,6 +5,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from tidelog.events.bodies import BodyRef
+from tidelog.events.digest import Digest
 from tidelog.events.names import StreamName
 from tidelog.events.vocabulary.base import Event, event
 
@@ -30,6 +31,11 @@ class ObjectObserved(Event, frozen=True, kw_only=True):
     """The object, less status and bookkeeping; none when it is gone."""
     gone: bool = False
     health: Health | None = None
+    api_version: str = ""
+    owned: Digest | None = None
+    """Of the fields that its target's field manager owns; keyed for a secret object."""
+    leaves: BodyRef | None = None
+    """Of a secret object: a keyed digest for each of its fields, by path."""
 
 
 @event("DriftDetected")

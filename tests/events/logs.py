@@ -40,6 +40,7 @@ from tidelog.events.vocabulary import (
     RevisionFetched,
     RevisionRejected,
     RevisionSettled,
+    RunEnded,
     SourceDeclared,
     SourceRemoved,
     StageFailed,
@@ -321,6 +322,15 @@ def _target_run(
         yield Step(stream, ApplyFailed(plan=plan, wave=0, reason="Conflict", message="field owned"), in_run)
     else:
         yield Step(stream, ApplyFinished(plan=plan, revision=revision, set=made, pruned=1), in_run)
+        yield Step(stream, RunEnded(outcome=_ENDS[number % 4], generation=1, revision=revision, set=made), in_run)
+
+
+_ENDS: tuple[Literal["succeeded", "unchanged", "superseded", "rejected"], ...] = (
+    "succeeded",
+    "unchanged",
+    "superseded",
+    "rejected",
+)
 
 
 def told(stories: Iterable[Story], seed: int) -> list[bytes]:

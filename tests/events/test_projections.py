@@ -677,7 +677,7 @@ def test_row_of_a_stream_depends_on_that_stream_alone(projection: Projection[Any
         own = in_one_go(projection, [entry for entry in entries if decode_envelope(entry).stream == stream])
         assert own.keys() <= {stream}
         assert own.get(stream) == whole.get(stream)
-    assert projection.key_is_stream or projection.name in {"actual", "runs", "object_versions"}
+    assert projection.key_is_stream or projection.name in {"actual", "conditions", "runs", "object_versions"}
 
 
 @every_projection

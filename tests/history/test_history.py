@@ -3,11 +3,13 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import anyio.to_thread
 import msgspec
 import pytest
 
+import tidelog
 from tidelog.events.codec import UnknownEvent
 from tidelog.events.projection import encode_row
 from tidelog.events.projections import PROJECTIONS
@@ -15,6 +17,7 @@ from tidelog.events.vocabulary.base import BY_NAME
 from tidelog.storage import Query, open_log, open_views, read_log, verify_store
 from tidelog.storage.layout import Layout
 from tidelog.storage.transfer import import_log
+from tidelog.storage.views import Views
 
 RELEASES = sorted(path.parent for path in Path(__file__).parent.glob("*/events.jsonl"))
 
@@ -40,9 +43,7 @@ async def test_it_verifies(release: Path, store: Path) -> None:
 async def test_it_folds_to_the_same_rows(release: Path, store: Path) -> None:
     expected = json.loads((release / "projections.json").read_text())
     async with open_log(store) as log, open_views(log) as views:
-        for projection in PROJECTIONS:
-            rows = await views.rows(projection, at=size(release))
-            assert {key: json.loads(encode_row(row)) for key, row in rows.items()} == expected[projection.name]
+        await check_rows(views, release, expected)
 
 
 async def test_every_event_is_known_and_reads_as_its_line_in_the_export(release: Path, store: Path) -> None:
@@ -58,18 +59,24 @@ async def test_its_export_imports_to_the_same_rows(release: Path, tmp_path: Path
     await anyio.to_thread.run_sync(import_log, release, layout)
     expected = json.loads((release / "projections.json").read_text())
     async with open_log(layout.directory) as log, open_views(log) as views:
-        for projection in PROJECTIONS:
-            rows = await views.rows(projection, at=size(release))
-            assert {key: json.loads(encode_row(row)) for key, row in rows.items()} == expected[projection.name]
+        await check_rows(views, release, expected)
 
 
 def test_it_holds_every_event_type_that_its_release_had(release: Path) -> None:
     lines = (release / "events.jsonl").read_bytes().splitlines()
     held = {msgspec.json.decode(line)["type"] for line in lines}
-    if release == RELEASES[-1]:
+    if release.name == tidelog.__version__:
         assert held >= set(BY_NAME) - {"LogRestored"}
     else:
         assert held <= set(BY_NAME)
+
+
+async def check_rows(views: Views, release: Path, expected: dict[str, Any]) -> None:
+    """Each projection that the release had; those that came later have nothing of it to be held against."""
+    known = {projection.name: projection for projection in PROJECTIONS}
+    for name, kept in expected.items():
+        rows = await views.rows(known[name], at=size(release))
+        assert {key: json.loads(encode_row(row)) for key, row in rows.items()} == kept
 
 
 def size(release: Path) -> int:

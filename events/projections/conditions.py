@@ -1,0 +1,319 @@
+"""`conditions`: how each source and target stands, and what it waits for. Key: its stream.
+
+What a status says, what wakes a target and what the next run has to do are all read from here.
+"""
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from tidelog.events.digest import Digest
+from tidelog.events.envelope import Envelope
+from tidelog.events.moment import Time
+from tidelog.events.names import PlanId, Revision, RunId, StreamName, TraceId
+from tidelog.events.projection import Projection, Rows, on
+from tidelog.events.vocabulary import (
+    ApplyFailed,
+    ApplyFinished,
+    ApplyStarted,
+    HealthChanged,
+    PlanApproved,
+    PlanHeld,
+    Planned,
+    PlanRejected,
+    Rendered,
+    RevisionFetched,
+    RevisionSettled,
+    RunEnded,
+    SourceDeclared,
+    SourceRemoved,
+    StageFailed,
+    TargetDeclared,
+    TargetRemoved,
+    VerificationFailed,
+)
+from tidelog.events.vocabulary.observe import Health
+
+ATTEMPTS_MAX = 5
+"""Attempts that a row keeps, because Flux's `status.history` shows so many; the log has all."""
+
+Ready: TypeAlias = Literal["True", "False", "Unknown"]
+
+
+class Hold(msgspec.Struct, frozen=True, kw_only=True):
+    """A plan that waits for approval."""
+
+    plan: PlanId
+    check: str
+    why: str
+    since: Time
+
+
+class Approval(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What somebody decided of a plan."""
+
+    plan: PlanId
+    by: str
+    why: str
+    until: Time | None = None
+    rejected: bool = False
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Attempts at one rendered set that ended alike, as `status.history` (Flux contract KS-047) counts them."""
+
+    set: Digest
+    reason: str
+    first: Time
+    last: Time
+    began: Time
+    """When the last of them began."""
+    total: int
+    revision: Revision | None = None
+
+
+class Standing(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One source or target."""
+
+    ready: Ready
+    """Always written, so that rows can be asked for by it."""
+    reason: str = ""
+    message: str = ""
+    since: Time | None = None
+    """When readiness, reason or message last changed."""
+    stalled: bool = False
+    final: bool = False
+    """Whether the failure is not tried again until its inputs change."""
+    waits_for: StreamName | None = None
+    failures: int = 0
+    """Runs that failed, one after the other."""
+    failed: Time | None = None
+    """When the last of them failed."""
+    declared: int = 0
+    """The generation of the spec."""
+    observed: int = 0
+    """The generation that the last run which ended well worked by."""
+    attempted: Revision | None = None
+    applied: Revision | None = None
+    """The last revision that a run ended well with."""
+    set: Digest | None = None
+    """The rendered set that was last applied as a whole."""
+    rendered: Digest | None = None
+    """The rendered set that the target came to want last."""
+    inputs: Digest | None = None
+    """Of what that was rendered from."""
+    plan: PlanId | None = None
+    held: Hold | None = None
+    approval: Approval | None = None
+    applying: PlanId | None = None
+    """A plan whose apply began and neither finished nor failed."""
+    health: Health | None = None
+    health_since: Time | None = None
+    health_message: str = ""
+    run: RunId | None = None
+    """The run that is not over."""
+    trace: TraceId | None = None
+    began: Time | None = None
+    """When the last run began."""
+    fetched: Time | None = None
+    """When the revision of a source was fetched."""
+    handled: str = ""
+    """The last `reconcile.fluxcd.io/requestedAt` that a run answered."""
+    history: tuple[Attempt, ...] = ()
+    position: int = 0
+
+
+def _row(rows: Rows[Standing], envelope: Envelope) -> Standing:
+    row = rows.get(envelope.stream)
+    if row is None:
+        row = Standing(ready="Unknown")
+    if envelope.run is not None and envelope.run != row.run:
+        row.run, row.trace, row.began = envelope.run, envelope.trace, envelope.time
+    row.position = envelope.position
+    rows.put(envelope.stream, row)
+    return row
+
+
+def _stand(row: Standing, envelope: Envelope, ready: Ready, reason: str, message: str) -> None:
+    if (row.ready, row.reason, row.message) != (ready, reason, message):
+        row.since = envelope.time
+    row.ready, row.reason, row.message = ready, reason, message
+
+
+def _attempt(row: Standing, envelope: Envelope, reason: str) -> None:
+    """Counts an attempt at the rendered set: beside those that ended alike, the newest first."""
+    if row.rendered is None:
+        return
+    alike = next((a for a in row.history if a.set == row.rendered and a.reason == reason), None)
+    attempt = Attempt(
+        set=row.rendered,
+        reason=reason,
+        first=envelope.time if alike is None else alike.first,
+        last=envelope.time,
+        began=row.began or envelope.time,
+        total=1 if alike is None else alike.total + 1,
+        revision=row.attempted,
+    )
+    row.history = (attempt, *(other for other in row.history if other is not alike))[:ATTEMPTS_MAX]
+
+
+def _declared(rows: Rows[Standing], envelope: Envelope, event: SourceDeclared | TargetDeclared) -> None:
+    _row(rows, envelope).declared = event.generation
+
+
+def _removed(rows: Rows[Standing], envelope: Envelope, _: SourceRemoved | TargetRemoved) -> None:
+    rows.drop(envelope.stream)
+
+
+def _fetched(rows: Rows[Standing], envelope: Envelope, event: RevisionFetched) -> None:
+    row = _row(rows, envelope)
+    row.attempted, row.fetched = event.revision, envelope.time
+
+
+def _settled(rows: Rows[Standing], envelope: Envelope, event: RevisionSettled) -> None:
+    for target in event.targets:
+        row = rows.get(target)
+        if row is not None:
+            row.attempted = row.applied = event.revision
+            row.position = envelope.position
+            rows.put(target, row)
+
+
+def _rendered(rows: Rows[Standing], envelope: Envelope, event: Rendered) -> None:
+    row = _row(rows, envelope)
+    row.attempted, row.inputs, row.rendered = event.revision, event.inputs, event.set
+
+
+def _planned(rows: Rows[Standing], envelope: Envelope, event: Planned) -> None:
+    row = _row(rows, envelope)
+    row.plan, row.held = event.plan, None
+    row.attempted, row.rendered = event.revision, event.set
+
+
+def _held(rows: Rows[Standing], envelope: Envelope, event: PlanHeld) -> None:
+    row = _row(rows, envelope)
+    row.held = Hold(plan=event.plan, check=event.check, why=event.why, since=envelope.time)
+    _stand(row, envelope, "False", "PlanHeld", event.why)
+
+
+def _approved(rows: Rows[Standing], envelope: Envelope, event: PlanApproved) -> None:
+    row = _row(rows, envelope)
+    row.approval = Approval(plan=event.plan, by=str(envelope.actor), why=event.why, until=event.until)
+
+
+def _rejected(rows: Rows[Standing], envelope: Envelope, event: PlanRejected) -> None:
+    row = _row(rows, envelope)
+    row.approval = Approval(plan=event.plan, by=str(envelope.actor), why=event.why, rejected=True)
+
+
+def _fail(row: Standing, envelope: Envelope, reason: str, message: str, *, final: bool = False) -> None:
+    row.failures += 1
+    row.failed, row.final = envelope.time, final
+    row.waits_for, row.held = None, None
+    row.run = None
+    _stand(row, envelope, "False", reason, message)
+
+
+def _unverified(rows: Rows[Standing], envelope: Envelope, event: VerificationFailed) -> None:
+    row = _row(rows, envelope)
+    message = "; ".join(verdict.message for verdict in event.failed) or "a check of the plan did not pass"
+    _fail(row, envelope, "ReconciliationFailed", message)
+    _attempt(row, envelope, "ReconciliationFailed")
+
+
+def _stage_failed(rows: Rows[Standing], envelope: Envelope, event: StageFailed) -> None:
+    row = _row(rows, envelope)
+    # A failure that repeats the one before it comes without the message.
+    message = row.message if event.repeats and event.reason == row.reason else event.message
+    _fail(row, envelope, event.reason, message, final=event.final)
+    row.stalled, row.waits_for = event.stalled, event.waits_for
+    if event.revision is not None:
+        row.attempted = event.revision
+    if event.stage in ("plan", "verify", "apply", "observe"):
+        _attempt(row, envelope, event.reason)
+
+
+def _apply_started(rows: Rows[Standing], envelope: Envelope, event: ApplyStarted) -> None:
+    _row(rows, envelope).applying = event.plan
+
+
+def _apply_failed(rows: Rows[Standing], envelope: Envelope, event: ApplyFailed) -> None:
+    row = _row(rows, envelope)
+    row.applying = None
+    _fail(row, envelope, event.reason, event.message)
+    _attempt(row, envelope, event.reason)
+
+
+def _apply_finished(rows: Rows[Standing], envelope: Envelope, event: ApplyFinished) -> None:
+    row = _row(rows, envelope)
+    row.applying = row.approval = row.held = None
+    row.set = event.set
+
+
+def _health(rows: Rows[Standing], envelope: Envelope, event: HealthChanged) -> None:
+    row = rows.get(envelope.stream)
+    if row is None:
+        return  # of an object: `actual` has it
+    row = _row(rows, envelope)
+    if row.health != event.health:
+        row.health_since = envelope.time
+    row.health, row.health_message = event.health, event.message
+    if event.health == "Failed":
+        _fail(row, envelope, event.reason or "HealthCheckFailed", event.message)
+        _attempt(row, envelope, row.reason)
+
+
+def _ended(rows: Rows[Standing], envelope: Envelope, event: RunEnded) -> None:
+    row = _row(rows, envelope)
+    row.run = None
+    row.handled = event.token or row.handled
+    row.held = None
+    if event.outcome == "superseded":
+        return
+    if event.outcome == "rejected":
+        row.observed = event.generation
+        _fail(
+            row, envelope, "PlanRejected", "the plan was rejected" + (f": {row.approval.why}" if row.approval else "")
+        )
+        row.final = True
+        return
+    row.failures, row.failed, row.final, row.stalled, row.waits_for = 0, None, False, False, None
+    row.observed = event.generation
+    if event.revision is not None:
+        row.attempted = row.applied = event.revision
+    row.set = event.set or row.set
+    _stand(row, envelope, "True", "Succeeded", "")
+    if event.set is not None:
+        row.rendered = event.set
+        _attempt(row, envelope, "Succeeded")
+
+
+CONDITIONS = Projection(
+    name="conditions",
+    version=1,
+    row=Standing,
+    mention=str,
+    handlers=dict(
+        [
+            on(SourceDeclared, _declared),
+            on(TargetDeclared, _declared),
+            on(SourceRemoved, _removed),
+            on(TargetRemoved, _removed),
+            on(RevisionFetched, _fetched),
+            on(RevisionSettled, _settled),
+            on(Rendered, _rendered),
+            on(Planned, _planned),
+            on(PlanHeld, _held),
+            on(PlanApproved, _approved),
+            on(PlanRejected, _rejected),
+            on(VerificationFailed, _unverified),
+            on(StageFailed, _stage_failed),
+            on(ApplyStarted, _apply_started),
+            on(ApplyFailed, _apply_failed),
+            on(ApplyFinished, _apply_finished),
+            on(HealthChanged, _health),
+            on(RunEnded, _ended),
+        ]
+    ),
+    columns={"ready": "$.ready"},
+)
