@@ -1,0 +1,1 @@
+"""The kinds of Flux's API that the engine knows: their specs, statuses, conditions and CRDs. Pure, all of it."""

@@ -1,0 +1,196 @@
+"""What the kinds have in common: references, artifacts, conditions, and the keys that steer an engine.
+
+The structs are the API: `crds.py` makes the schemas out of them (a field's docstring is its description), and
+`decode.py` reads and checks objects by them. A field that is not required has a default, which is never written.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+
+import msgspec
+
+KubeObject: TypeAlias = dict[str, Any]
+"""A Kubernetes object, or a part of one, as decoded JSON."""
+
+REQUESTED_AT = "reconcile.fluxcd.io/requestedAt"
+"""Annotation: adding or changing it asks for a reconciliation (contract CM-034)."""
+WATCH_LABEL = "reconcile.fluxcd.io/watch"
+"""Label: changes of a ConfigMap or Secret that bears it reach who references it (contract CM-037)."""
+EVENT_PREFIX = "event.toolkit.fluxcd.io/"
+"""Annotations that begin so are added to events (contract CM-038)."""
+FINALIZER = "finalizers.fluxcd.io"
+"""Contract CM-054."""
+PART_OF = "app.kubernetes.io/part-of"
+INSTANCE = "app.kubernetes.io/instance"
+COMPONENT = "app.kubernetes.io/component"
+VERSION = "app.kubernetes.io/version"
+
+SOURCE_GROUP = "source.toolkit.fluxcd.io"
+KUSTOMIZE_GROUP = "kustomize.toolkit.fluxcd.io"
+OWNER_NAME = f"{KUSTOMIZE_GROUP}/name"
+OWNER_NAMESPACE = f"{KUSTOMIZE_GROUP}/namespace"
+"""Labels of what a Kustomization applied (contract CM-039)."""
+PRUNE = f"{KUSTOMIZE_GROUP}/prune"
+RECONCILE = f"{KUSTOMIZE_GROUP}/reconcile"
+SSA = f"{KUSTOMIZE_GROUP}/ssa"
+FORCE = f"{KUSTOMIZE_GROUP}/force"
+SUBSTITUTE = f"{KUSTOMIZE_GROUP}/substitute"
+DECRYPT = f"{KUSTOMIZE_GROUP}/decrypt"
+"""Flags on applied objects (contract CM-041 to CM-049)."""
+
+ORIGIN_REVISION = "org.opencontainers.image.revision"
+"""Key of an artifact's metadata that holds the revision before it was packed (contract CM-033)."""
+
+
+class KubeStruct(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """A part of an object of the API."""
+
+    rules: ClassVar[tuple["Rule", ...]] = ()
+    """What holds between the fields."""
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """Something that holds between the fields of a struct."""
+
+    cel: str
+    """For the API server, in CEL."""
+    message: str
+    holds: Callable[[KubeObject], bool]
+    """The same for us, asked of the object as JSON."""
+
+
+class Column(msgspec.Struct, frozen=True):
+    """A column that `kubectl get` prints."""
+
+    name: str
+    path: str
+    type: Literal["string", "date"] = "string"
+
+
+class Resource(msgspec.Struct, frozen=True, kw_only=True):
+    """How a kind is served. All kinds are namespaced and have one version (contract CM-001 to CM-013)."""
+
+    group: str
+    version: str
+    kind: str
+    plural: str
+    short_names: tuple[str, ...]
+    categories: tuple[str, ...]
+    columns: tuple[Column, ...]
+
+    @property
+    def api_version(self) -> str:
+        """What an object's `apiVersion` says."""
+        return f"{self.group}/{self.version}"
+
+    @property
+    def crd_name(self) -> str:
+        """The name of the CustomResourceDefinition."""
+        return f"{self.plural}.{self.group}"
+
+
+Timestamp = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
+"""RFC 3339. Kubernetes writes whole seconds of UTC, for example `2026-11-23T01:36:51Z`."""
+Labels: TypeAlias = dict[str, str]
+
+
+class LocalReference(KubeStruct, frozen=True, kw_only=True):
+    """Names an object in the namespace of who refers to it."""
+
+    name: str
+    """Name of the object."""
+
+
+class SecretKeyReference(KubeStruct, frozen=True, kw_only=True):
+    """Names a Secret, and which of its keys, in the namespace of who refers to it."""
+
+    name: str
+    """Name of the Secret."""
+    key: str = ""
+    """Key in the Secret; without it, `value` is looked for, then `value.yaml`."""
+
+
+class NamespacedReference(KubeStruct, frozen=True, kw_only=True):
+    """Names any object."""
+
+    api_version: str = ""
+    """API version of the object; apps/v1 where it is not given."""
+    kind: str
+    """Kind of the object."""
+    name: str
+    """Name of the object."""
+    namespace: str = ""
+    """Namespace of the object; that of who refers to it where it is not given."""
+
+
+class Artifact(KubeStruct, frozen=True, kw_only=True):
+    """What a source offers for download (contract CM-027 to CM-033)."""
+
+    path: str
+    """Where the file lies below the root of what is served."""
+    url: str
+    """Address of the file, for an HTTP GET."""
+    revision: str
+    """Revision of the source, for people and for comparison as a whole."""
+    digest: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[a-zA-Z0-9=_-]+$")]
+    """Digest of the file, as `<algorithm>:<checksum>`."""
+    last_update_time: Timestamp
+    """When the file was last made."""
+    size: int | None = None
+    """Bytes of the file."""
+    metadata: Labels = msgspec.field(default_factory=dict)
+    """What the source says about the artifact, for example OCI annotations."""
+
+
+Status = Literal["True", "False", "Unknown"]
+
+
+class Condition(KubeStruct, frozen=True, kw_only=True):
+    """One aspect of the state of an object."""
+
+    type: Annotated[
+        str,
+        msgspec.Meta(
+            max_length=316,
+            pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?"
+            r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$",
+        ),
+    ]
+    """Name of the aspect, in CamelCase."""
+    status: Status
+    """Whether it holds: True, False or Unknown."""
+    reason: Annotated[
+        str, msgspec.Meta(min_length=1, max_length=1024, pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")
+    ]
+    """Why it has this status, as one word in CamelCase, for programs."""
+    message: Annotated[str, msgspec.Meta(max_length=32768)]
+    """Why it has this status, for people."""
+    last_transition_time: Timestamp
+    """When status, reason or message last became another."""
+    observed_generation: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Generation of the object that was looked at."""
+
+
+class ObjectMeta(KubeStruct, frozen=True, kw_only=True):
+    """What the engine reads of an object's metadata."""
+
+    name: str
+    namespace: str = ""
+    uid: str = ""
+    resource_version: str = ""
+    generation: int = 0
+    creation_timestamp: str = ""
+    deletion_timestamp: str = ""
+    labels: Labels = msgspec.field(default_factory=dict)
+    annotations: Labels = msgspec.field(default_factory=dict)
+    finalizers: tuple[str, ...] = ()
+
+    @property
+    def requested_at(self) -> str | None:
+        """The token of the last request to reconcile (contract CM-034)."""
+        return self.annotations.get(REQUESTED_AT)
+
+    @property
+    def deleting(self) -> bool:
+        """Whether the object's deletion has begun."""
+        return bool(self.deletion_timestamp)
