@@ -73,6 +73,8 @@ def _observed(rows: Rows[Actual], envelope: Envelope, event: ObjectObserved) -> 
     if row.uid not in ("", event.uid):
         row.owner, row.applied, row.drift = None, None, ()  # someone else deleted it, and made another of that name
     row.uid, row.resource_version = event.uid, event.resource_version
+    if row.applied is not None and event.owned == row.applied:
+        row.drift = ()  # whoever changed it has put it back
     row.state, row.health = event.state, event.health or "Unknown"
     row.api_version, row.leaves = event.api_version or row.api_version, event.leaves
 

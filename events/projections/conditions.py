@@ -31,6 +31,7 @@ from tidelog.events.vocabulary import (
     TargetDeclared,
     TargetRemoved,
     VerificationFailed,
+    Verified,
 )
 from tidelog.events.vocabulary.observe import Health
 
@@ -84,6 +85,8 @@ class Standing(msgspec.Struct, kw_only=True, omit_defaults=True):
     stalled: bool = False
     final: bool = False
     """Whether the failure is not tried again until its inputs change."""
+    tried: int = 0
+    """The generation that the last failure worked by."""
     waits_for: StreamName | None = None
     failures: int = 0
     """Runs that failed, one after the other."""
@@ -103,6 +106,8 @@ class Standing(msgspec.Struct, kw_only=True, omit_defaults=True):
     inputs: Digest | None = None
     """Of what that was rendered from."""
     plan: PlanId | None = None
+    verified: PlanId | None = None
+    """The plan that passed its verification."""
     held: Hold | None = None
     approval: Approval | None = None
     applying: PlanId | None = None
@@ -115,8 +120,12 @@ class Standing(msgspec.Struct, kw_only=True, omit_defaults=True):
     trace: TraceId | None = None
     began: Time | None = None
     """When the last run began."""
+    began_by: int = 0
+    """The generation of the spec that it began by."""
     fetched: Time | None = None
     """When the revision of a source was fetched."""
+    size: int = 0
+    """Of a source's artifact, in bytes."""
     handled: str = ""
     """The last `reconcile.fluxcd.io/requestedAt` that a run answered."""
     history: tuple[Attempt, ...] = ()
@@ -128,7 +137,7 @@ def _row(rows: Rows[Standing], envelope: Envelope) -> Standing:
     if row is None:
         row = Standing(ready="Unknown")
     if envelope.run is not None and envelope.run != row.run:
-        row.run, row.trace, row.began = envelope.run, envelope.trace, envelope.time
+        row.run, row.trace, row.began, row.began_by = envelope.run, envelope.trace, envelope.time, row.declared
     row.position = envelope.position
     rows.put(envelope.stream, row)
     return row
@@ -167,7 +176,7 @@ def _removed(rows: Rows[Standing], envelope: Envelope, _: SourceRemoved | Target
 
 def _fetched(rows: Rows[Standing], envelope: Envelope, event: RevisionFetched) -> None:
     row = _row(rows, envelope)
-    row.attempted, row.fetched = event.revision, envelope.time
+    row.attempted, row.fetched, row.size = event.revision, envelope.time, event.size
 
 
 def _settled(rows: Rows[Standing], envelope: Envelope, event: RevisionSettled) -> None:
@@ -188,6 +197,10 @@ def _planned(rows: Rows[Standing], envelope: Envelope, event: Planned) -> None:
     row = _row(rows, envelope)
     row.plan, row.held = event.plan, None
     row.attempted, row.rendered = event.revision, event.set
+
+
+def _verified(rows: Rows[Standing], envelope: Envelope, event: Verified) -> None:
+    _row(rows, envelope).verified = event.plan
 
 
 def _held(rows: Rows[Standing], envelope: Envelope, event: PlanHeld) -> None:
@@ -226,7 +239,7 @@ def _stage_failed(rows: Rows[Standing], envelope: Envelope, event: StageFailed) 
     # A failure that repeats the one before it comes without the message.
     message = row.message if event.repeats and event.reason == row.reason else event.message
     _fail(row, envelope, event.reason, message, final=event.final)
-    row.stalled, row.waits_for = event.stalled, event.waits_for
+    row.stalled, row.waits_for, row.tried = event.stalled, event.waits_for, event.generation
     if event.revision is not None:
         row.attempted = event.revision
     if event.stage in ("plan", "verify", "apply", "observe"):
@@ -306,6 +319,7 @@ CONDITIONS = Projection(
             on(PlanHeld, _held),
             on(PlanApproved, _approved),
             on(PlanRejected, _rejected),
+            on(Verified, _verified),
             on(VerificationFailed, _unverified),
             on(StageFailed, _stage_failed),
             on(ApplyStarted, _apply_started),

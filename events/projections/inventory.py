@@ -9,13 +9,14 @@ from tidelog.events.projection import Projection, Rows, on
 from tidelog.events.vocabulary import ObjectApplied, ObjectPruned, TargetRemoved
 
 
-class Entry(msgspec.Struct, frozen=True):
+class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     """An object of an inventory."""
 
     uid: str
     desired: Digest
     """Of the object as rendered when it was last applied."""
     position: int
+    api_version: str = ""
 
 
 class Inventory(msgspec.Struct, kw_only=True):
@@ -26,7 +27,7 @@ class Inventory(msgspec.Struct, kw_only=True):
 
 def _applied(rows: Rows[Inventory], envelope: Envelope, event: ObjectApplied) -> None:
     row = rows.get(envelope.stream) or Inventory(objects={})
-    row.objects[event.object] = Entry(event.uid, event.desired, envelope.position)
+    row.objects[event.object] = Entry(event.uid, event.desired, envelope.position, event.api_version)
     rows.put(envelope.stream, row)
 
 

@@ -1,0 +1,337 @@
+"""The one door: nothing changes a cluster on a target's behalf but what is here, by a plan that was verified.
+
+The intent is in the log before the first write, and the outcome of each object after its own. A write is
+made against the uid and the version that the plan saw; where the state has moved, the plan is void, and the
+next pass makes another. Nothing here is retried: a pass that ends is followed by one that plans anew, and finds
+what was applied unchanged.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Literal
+
+import anyio
+
+
+from tidelog.engine.apply.record import ObjectRecorder
+from tidelog.engine.cluster.errors import ClusterError, ConflictError, NotFoundError, UnknownKindError
+from tidelog.engine.cluster.port import Cluster, Preconditions
+from tidelog.engine.objects.kube import KubeObject
+from tidelog.engine.objects.managed_fields import take_over_patch
+from tidelog.engine.observe.health import health_of
+from tidelog.engine.plan.draft import Draft, Planner, Subject
+from tidelog.engine.plan.model import Plan, Step, Wanted, plan_id
+from tidelog.events.moment import Time
+from tidelog.events.names import ObjectId, ObjectKey
+from tidelog.events.projections import Standing
+from tidelog.events.vocabulary import (
+    ApplyFailed,
+    ApplyFinished,
+    ApplyStarted,
+    Event,
+    ObjectPruned,
+    VerificationFailed,
+    Verified,
+)
+
+ESTABLISHED_TIMEOUT_S = 60
+"""How long a wave may take to be ready for the next (Flux contract KS-071)."""
+ESTABLISHED_PAUSE_S = (0.05, 1.0)
+VERSION_CONFLICTS_MAX = 3
+"""How often a write is tried again where another writer (of the status, say) was quicker."""
+CHANGED_SHOWN_MAX = 20
+
+Did = Literal["created", "configured", "recreated", "unchanged"]
+Record = Callable[..., Awaitable[object]]
+
+
+class NotVerifiedError(RuntimeError):
+    """Raised when a plan comes to the door that the log does not let through: a defect of the engine."""
+
+
+class PlanVoid(Exception):
+    """Raised when the cluster is no longer as the plan saw it."""
+
+
+class ApplyStopped(Exception):
+    """Raised when an apply ended before its end; its event is in the log."""
+
+    def __init__(self, event: ApplyFailed, *, void: bool) -> None:
+        super().__init__(event.message)
+        self.event = event
+        self.void = void
+        """Whether only the plan was out of date, so that another can be made at once."""
+
+
+class Door:
+    """Applies plans of one target."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        subject: Subject,
+        planner: Planner,
+        recorder: ObjectRecorder,
+        record: Record,
+        writing: Callable[[ObjectId], AbstractContextManager[None]],
+    ) -> None:
+        self._cluster = cluster
+        self._subject = subject
+        self._planner = planner
+        self._recorder = recorder
+        self._record = record
+        self._writing = writing
+        self._changed: list[str] = []
+
+    async def apply(self, draft: Draft, standing: Standing, now: Time) -> ApplyFinished:
+        """Applies a plan, wave by wave, and prunes.
+
+        Raises:
+            NotVerifiedError: when the log has no verification, or no approval, that lets it through.
+            ApplyStopped: when it ended before its end; what was applied stays.
+        """
+        plan = draft.plan
+        check_verified(plan, standing, now)
+        await self._record([ApplyStarted(plan=plan.id, waves=len(plan.waves))])
+        wave, step = 0, None
+        try:
+            for wave, steps in enumerate(plan.waves):
+                steps = await self._verified_wave(draft, wave, steps)
+                for step in steps:
+                    await self._take(step, wave, draft)
+                if wave + 1 < len(plan.waves):
+                    await self._established(steps)
+            step = None
+            for step in plan.prunes:
+                await self._prune(plan, step)
+        except (ClusterError, PlanVoid, TimeoutError) as error:
+            raise await self._stopped(plan, wave, step, error) from error
+        finished = self._finished(plan)
+        await self._record([finished])
+        return finished
+
+    async def _verified_wave(self, draft: Draft, wave: int, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+        """The steps of a wave; of one that could not be asked about before, as the server now answers."""
+        if draft.probed is None or wave <= draft.probed or not any(step.writes for step in steps):
+            return steps
+        refused = len(draft.refused)
+        probed = await self._planner.probe([draft.wanted[step.object] for step in steps], draft)
+        failed = tuple(draft.refused[refused:])
+        if failed:
+            await self._record(
+                [VerificationFailed(plan=draft.plan.id, policies=self._recorder.policies, failed=failed, wave=wave)]
+            )
+            raise WaveRefused(failed[0].message, failed[0].object)
+        for planned, found in zip(steps, probed, strict=True):
+            if found.writes and not planned.writes:
+                raise PlanVoid(f"{found.object} would change, and the plan did not say so")
+        await self._record(
+            [Verified(plan=draft.plan.id, policies=self._recorder.policies, checks=("dry-run",), wave=wave)]
+        )
+        return probed
+
+    async def _take(self, step: Step, wave: int, draft: Draft) -> None:
+        """Does what a step says, and records what came of it."""
+        wanted = draft.wanted[step.object]
+        if not step.writes:
+            await self._recorder.found(step, wave, wanted, draft.answers.get(step.object))
+            return
+        with self._writing(step.object):
+            if step.action == "recreate":
+                await self._delete_and_wait(step)
+            answer, did = await self._write(step, wanted)
+            self._changed.append(f"{_named(wanted.key)} {did}")
+            await self._recorder.applied(step, wave, wanted, answer, did)
+
+    async def _write(self, step: Step, wanted: Wanted) -> tuple[KubeObject, Did]:
+        version = step.resource_version
+        for attempt in range(VERSION_CONFLICTS_MAX + 1):
+            if step.takes_over:
+                version = await self._take_over(step, wanted)
+            try:
+                applied = await self._cluster.apply(
+                    _against(wanted.object, step, version),
+                    manager=self._subject.manager,
+                    identity=self._subject.identity,
+                )
+            except ConflictError as error:
+                if attempt == VERSION_CONFLICTS_MAX or step.action != "update":
+                    raise PlanVoid(f"{wanted.key.id} has changed since the plan was made: {error}") from error
+                version = await self._unmoved(step, wanted)
+                continue
+            if step.action == "recreate":
+                return applied.object, "recreated"
+            return applied.object, "created" if applied.created else "configured"
+        raise PlanVoid(f"{wanted.key.id} changes too often")
+
+    async def _unmoved(self, step: Step, wanted: Wanted) -> str:
+        """The object's version now, if all that counts of it is as the plan saw it."""
+        kind = await self._cluster.kind(step.api_version, wanted.key.kind)
+        try:
+            live = await self._cluster.get(
+                kind, wanted.key.namespace, wanted.key.name, identity=self._subject.identity
+            )
+        except NotFoundError:
+            raise PlanVoid(f"{wanted.key.id} is gone") from None
+        if self._recorder.state_digest(live, secret=wanted.secret) != step.before:
+            raise PlanVoid(f"{wanted.key.id} is no longer as the plan saw it")
+        return str(live["metadata"]["resourceVersion"])
+
+    async def _take_over(self, step: Step, wanted: Wanted) -> str:
+        """Makes fields of other managers the engine's own (KS-074); returns the version after that."""
+        kind = await self._cluster.kind(step.api_version, wanted.key.kind)
+        where = (kind, wanted.key.namespace, wanted.key.name)
+        live = await self._cluster.get(*where, identity=self._subject.identity)
+        patch = take_over_patch(live, self._subject.manager)
+        if not patch:
+            return str(live["metadata"]["resourceVersion"])
+        patched = await self._cluster.patch(
+            *where, patch, type="json", manager=self._subject.manager, identity=self._subject.identity
+        )
+        return str(patched["metadata"]["resourceVersion"])
+
+    async def _delete_and_wait(self, step: Step) -> None:
+        await self._delete(step)
+        key = ObjectKey.parse(step.object)
+        kind = await self._cluster.kind(step.api_version, key.kind)
+        async for _ in _pauses(f"{step.object} is still there after its deletion"):
+            try:
+                live = await self._cluster.get(kind, key.namespace, key.name, identity=self._subject.identity)
+            except NotFoundError:
+                return
+            if live["metadata"]["uid"] != step.uid:
+                raise PlanVoid(f"{step.object} was made again by somebody else")
+
+    async def _delete(self, step: Step) -> Literal["deleted", "absent"]:
+        key = ObjectKey.parse(step.object)
+        try:
+            kind = await self._cluster.kind(step.api_version, key.kind)
+            await self._cluster.delete(
+                kind,
+                key.namespace,
+                key.name,
+                preconditions=Preconditions(uid=step.uid),
+                identity=self._subject.identity,
+            )
+        except (NotFoundError, UnknownKindError):
+            return "absent"
+        except ConflictError as error:
+            raise PlanVoid(f"{step.object} is another object of that name now: {error}") from error
+        return "deleted"
+
+    async def _prune(self, plan: Plan, step: Step) -> None:
+        outcome: Literal["deleted", "absent", "skipped"]
+        if step.action == "delete":
+            with self._writing(step.object):
+                outcome = await self._delete(step)
+                self._changed.append(f"{_named(ObjectKey.parse(step.object))} deleted")
+                await self._record(
+                    [ObjectPruned(plan=plan.id, object=step.object, uid=step.uid, outcome=outcome)]
+                )
+            return
+        outcome = "absent" if step.why == "absent" else "skipped"
+        await self._record([ObjectPruned(plan=plan.id, object=step.object, uid=step.uid, outcome=outcome)])
+
+    async def _established(self, steps: Sequence[Step]) -> None:
+        """Waits until what was written is ready for what comes after it (KS-071)."""
+        written = [step for step in steps if step.writes]
+        if any(ObjectKey.parse(step.object).kind == "CustomResourceDefinition" for step in written):
+            self._cluster.forget_kinds()
+        for step in written:
+            key = ObjectKey.parse(step.object)
+            kind = await self._cluster.kind(step.api_version, key.kind)
+            async for _ in _pauses(f"{step.object} is not ready for what depends on it"):
+                live = await self._cluster.get(kind, key.namespace, key.name, identity=self._subject.identity)
+                if health_of(live).health == "Current":
+                    break
+        if any(ObjectKey.parse(step.object).kind == "CustomResourceDefinition" for step in written):
+            self._cluster.forget_kinds()
+
+    async def _stopped(self, plan: Plan, wave: int, step: Step | None, error: Exception) -> ApplyStopped:
+        void = isinstance(error, PlanVoid)
+        done = len(self._changed)
+        event = ApplyFailed(
+            plan=plan.id,
+            wave=wave,
+            reason="PlanVoid" if void else "PruneFailed" if step in plan.prunes else "ReconciliationFailed",
+            message=f"{error}{_listed(self._changed)}",
+            object=None if step is None else step.object,
+            applied=done,
+            pending=sum(step.writes for step in plan.steps) - done,
+        )
+        await self._record([event])
+        return ApplyStopped(event, void=void)
+
+    def _finished(self, plan: Plan) -> ApplyFinished:
+        words = [line.rpartition(" ")[2] for line in self._changed]
+        return ApplyFinished(
+            plan=plan.id,
+            revision=plan.revision,
+            set=plan.set,
+            created=words.count("created") + words.count("recreated"),
+            configured=words.count("configured"),
+            unchanged=sum(not step.writes for wave in plan.waves for step in wave),
+            pruned=words.count("deleted"),
+        )
+
+    @property
+    def changed(self) -> Sequence[str]:
+        """What was changed so far, a line an object, in Flux's words (KS-044)."""
+        return tuple(self._changed)
+
+
+class WaveRefused(PlanVoid):
+    """Raised when the server does not accept a wave that could not be asked about before."""
+
+    def __init__(self, message: str, object_id: ObjectId | None) -> None:
+        super().__init__(message)
+        self.object = object_id
+
+
+def check_verified(plan: Plan, standing: Standing, now: Time) -> None:
+    """Refuses a plan that the log does not let through.
+
+    Raises:
+        NotVerifiedError: when it is none, or was altered, not verified, rejected, held, or approved until before now.
+    """
+    if plan.id != plan_id(plan.run, plan.revision, plan.set, plan.steps):
+        raise NotVerifiedError(f"{plan.id} is not the plan that it was")
+    if standing.plan != plan.id or standing.verified != plan.id:
+        raise NotVerifiedError(f"{plan.id} was not verified")
+    if standing.held is None or standing.held.plan != plan.id:
+        return
+    approval = standing.approval
+    if approval is None or approval.plan != plan.id or approval.rejected:
+        raise NotVerifiedError(f"{plan.id} is held and was not approved")
+    if approval.until is not None and approval.until < now:
+        raise NotVerifiedError(f"the approval of {plan.id} expired at {approval.until}")
+
+
+def _against(obj: KubeObject, step: Step, version: str) -> KubeObject:
+    """The object to apply, with what it is applied against."""
+    if step.action != "update":
+        return obj
+    against = {"uid": step.uid, **({"resourceVersion": version} if version else {})}
+    return obj | {"metadata": obj["metadata"] | against}
+
+
+async def _pauses(problem: str) -> AsyncIterator[None]:
+    """Longer and longer pauses, the first of none; a `TimeoutError` when they have lasted too long."""
+    pause, longest = ESTABLISHED_PAUSE_S
+    deadline = anyio.current_time() + ESTABLISHED_TIMEOUT_S
+    while anyio.current_time() < deadline:
+        yield
+        await anyio.sleep(pause)
+        pause = min(pause * 2, longest)
+    raise TimeoutError(f"{problem} ({ESTABLISHED_TIMEOUT_S} s)")
+
+
+def _named(key: ObjectKey) -> str:
+    return "/".join(part for part in (key.kind, key.namespace, key.name) if part)
+
+
+def _listed(changed: Sequence[str]) -> str:
+    if not changed:
+        return ""
+    more = f"\n… and {len(changed) - CHANGED_SHOWN_MAX} more" if len(changed) > CHANGED_SHOWN_MAX else ""
+    return "\nchanged before that:\n" + "\n".join(changed[:CHANGED_SHOWN_MAX]) + more

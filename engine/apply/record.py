@@ -1,0 +1,95 @@
+"""What is recorded of an object that was applied: the server's answer, which is the observation of it too."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Literal
+
+from tidelog.engine.objects.kube import KubeObject, canonical_bytes
+from tidelog.engine.objects.state import owned_digest, state_of
+from tidelog.engine.observe.health import health_of
+from tidelog.engine.plan.model import Step, Wanted
+from tidelog.engine.runtime.sealing import Sealer
+from tidelog.engine.secrecy.objects import leaves
+from tidelog.events.bodies import Body
+from tidelog.events.canonical import encode
+from tidelog.events.digest import Digest
+from tidelog.events.names import ObjectId, PlanId
+from tidelog.events.projections import Entry
+from tidelog.events.vocabulary import Event, ObjectApplied
+
+Did = Literal["created", "configured", "recreated", "unchanged"]
+
+
+class Seen:
+    """What is recorded of an object as it is: in an `ObjectApplied` or an `ObjectObserved`."""
+
+    __slots__ = ("bodies", "fields", "owned", "state")
+
+    def __init__(self, live: KubeObject, manager: str, sealer: Sealer, *, secret: bool) -> None:
+        state = state_of(live, manager)
+        self.state = sealer.body(canonical_bytes(state), secret=secret)
+        self.owned = owned_digest(live, manager, lambda data: sealer.digest(data, secret))
+        self.bodies: list[Body] = [self.state]
+        hidden = Body.of(encode(leaves(state, sealer.key))) if secret else None
+        if hidden is not None:
+            self.bodies.append(hidden)
+        self.fields = {
+            "uid": live["metadata"]["uid"],
+            "resource_version": live["metadata"]["resourceVersion"],
+            "api_version": live["apiVersion"],
+            "state": self.state.ref,
+            "owned": self.owned,
+            "leaves": None if hidden is None else hidden.ref,
+            "health": health_of(live).health,
+        }
+
+
+class ObjectRecorder:
+    """Records the objects of one plan."""
+
+    def __init__(
+        self,
+        plan: PlanId,
+        manager: str,
+        sealer: Sealer,
+        inventory: Callable[[ObjectId], Entry | None],
+        record: Callable[[Sequence[Event], Sequence[Body]], Awaitable[object]],
+        policies: Digest,
+    ) -> None:
+        self.policies = policies
+        self._plan = plan
+        self._manager = manager
+        self._sealer = sealer
+        self._inventory = inventory
+        self._record = record
+
+    def state_digest(self, live: KubeObject, *, secret: bool) -> Digest:
+        """The digest of an object's state, as plans have it."""
+        return self._sealer.digest(canonical_bytes(state_of(live, self._manager)), secret)
+
+    async def applied(self, step: Step, wave: int, wanted: Wanted, answer: KubeObject, did: Did) -> None:
+        """Records the server's answer to a write."""
+        seen = Seen(answer, self._manager, self._sealer, secret=wanted.secret)
+        event = ObjectApplied(
+            plan=self._plan, object=step.object, action=did, wave=wave, desired=wanted.digest, **seen.fields
+        )
+        await self._record([event], seen.bodies)
+
+    async def found(self, step: Step, wave: int, wanted: Wanted, live: KubeObject | None = None) -> None:
+        """Records an object that needs no write: that it is the target's, and rendered like this."""
+        entry = self._inventory(step.object)
+        if entry is not None and entry.desired == wanted.digest and entry.uid == step.uid:
+            return
+        if live is not None:
+            await self.applied(step, wave, wanted, live, "unchanged")
+            return
+        event = ObjectApplied(
+            plan=self._plan,
+            object=step.object,
+            uid=step.uid,
+            resource_version=step.resource_version,
+            action="unchanged",
+            wave=wave,
+            desired=wanted.digest,
+            api_version=step.api_version,
+        )
+        await self._record([event], ())

@@ -1,0 +1,358 @@
+"""Making a plan: what differs is found by digests, and of what differs the server is asked once.
+
+An object is unchanged if it is rendered as it was last applied, and the fields that our manager owns are as the
+server last answered. Everything else is dry-run: the answer is the plan's after-state, and the verdict on it.
+Only the first wave that writes can be asked about; the others are asked when the one before is established.
+"""
+
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from typing import TypeAlias
+
+import anyio
+import msgspec
+
+from tidelog.engine.cluster.errors import (
+    BadRequestError,
+    ClusterError,
+    ConflictError,
+    ForbiddenError,
+    InvalidError,
+    NotFoundError,
+    UnknownKindError,
+)
+from tidelog.engine.cluster.port import Applied, Cluster, Identity
+from tidelog.engine.objects.diff import differences
+from tidelog.engine.objects.kube import KubeObject, canonical_bytes, flagged
+from tidelog.engine.objects.managed_fields import entries_of, take_over_patch
+from tidelog.engine.objects.order import prune_order, waves
+from tidelog.engine.objects.state import state_of
+from tidelog.engine.plan.model import CHANGES_MAX, Change, Plan, Step, Wanted, plan_id
+from tidelog.events.digest import Digest
+from tidelog.events.names import ObjectId, ObjectKey, PlanId, Revision, RunId, StreamName
+from tidelog.events.projections import Actual, Entry
+from tidelog.events.vocabulary import Verdict
+
+DRY_RUNS_MAX = 4
+"""Dry runs of one target at once (Flux: `--concurrent-ssa`)."""
+
+KUSTOMIZE = "kustomize.toolkit.fluxcd.io"
+
+DigestOf: TypeAlias = Callable[[bytes, bool], Digest]
+"""The digest of bytes; keyed where they are secret."""
+
+
+class Subject(msgspec.Struct, frozen=True, kw_only=True):
+    """The target that a plan is for, as far as planning needs to know it."""
+
+    stream: StreamName
+    namespace: str
+    name: str
+    manager: str
+    """The field manager."""
+    identity: Identity | None = None
+    """Who the server is to take us for."""
+    force: bool = False
+    prune: bool = True
+    custom_kinds: frozenset[str] = frozenset()
+    """`Kind.group` of what has a wave of its own (Flux: `--custom-apply-stage-kinds`)."""
+
+    def owns(self, live: KubeObject) -> bool:
+        """Whether an object has this target's labels (Flux contract KS-092)."""
+        labels = (live.get("metadata") or {}).get("labels") or {}
+        return bool(
+            labels.get(f"{KUSTOMIZE}/name") == self.name and labels.get(f"{KUSTOMIZE}/namespace") == self.namespace
+        )
+
+
+class Knowledge(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of the cluster without asking it."""
+
+    inventory: Mapping[ObjectId, Entry]
+    """What the target applied, and has not pruned."""
+    found: Mapping[ObjectId, str]
+    """What the target's status says beyond that, with the API version: applied by the engine before us."""
+    actual: Callable[[ObjectId], Actual | None]
+    seen: Callable[[ObjectId, str], Awaitable[KubeObject | None]]
+    """The state of an object at a resource version, where a watch or our own write has told it."""
+    digest_of: DigestOf
+
+
+class Draft(msgspec.Struct, kw_only=True):
+    """A plan, and what came to light while it was made."""
+
+    plan: Plan
+    wanted: dict[ObjectId, Wanted]
+    probed: int | None
+    """The wave that was dry-run; none when no wave writes."""
+    refused: list[Verdict]
+    """What the server would not accept."""
+    warnings: list[str]
+    answers: dict[ObjectId, KubeObject]
+    """The server's answers about what turned out to be unchanged."""
+
+
+def is_unchanged(wanted: Wanted, stream: StreamName, entry: Entry | None, actual: Actual | None) -> bool:
+    """Whether nothing has to be asked of an object, let alone done."""
+    return (
+        entry is not None
+        and actual is not None
+        and entry.desired == wanted.digest
+        and actual.uid == entry.uid
+        and actual.owner == stream
+        and not actual.drift
+    )
+
+
+class Planner:
+    """Makes plans for one target."""
+
+    def __init__(self, cluster: Cluster, subject: Subject, knowledge: Knowledge) -> None:
+        self._cluster = cluster
+        self._subject = subject
+        self._known = knowledge
+        self._limiter = anyio.CapacityLimiter(DRY_RUNS_MAX)
+
+    async def draft(self, wanted: Sequence[Wanted], run: RunId, revision: Revision, made: Digest) -> Draft:
+        """The plan that brings the cluster to the rendered set `made`.
+
+        Raises:
+            ClusterError: when the server cannot be asked; what it refuses is in the draft.
+        """
+        by_id = {one.key.id: one for one in wanted}
+        parts = waves([one.key for one in wanted], self._subject.custom_kinds)
+        draft = Draft(
+            plan=Plan(id=PlanId(""), run=run, target=self._subject.stream, revision=revision, set=made, waves=()),
+            wanted=by_id,
+            probed=None,
+            refused=[],
+            warnings=[],
+            answers={},
+        )
+        steps: list[tuple[Step, ...]] = []
+        for number, part in enumerate(parts):
+            wave = [by_id[key.id] for key in part.keys]
+            if draft.probed is None:
+                probed = await self.probe(wave, draft)
+                if any(step.writes for step in probed) or draft.refused:
+                    draft.probed = number
+                steps.append(probed)
+            else:
+                steps.append(tuple(self._guess(one) for one in wave))
+        prunes = await self._prunes(by_id.keys())
+        everything = tuple(step for wave in steps for step in wave) + prunes
+        draft.plan = msgspec.structs.replace(
+            draft.plan, id=plan_id(run, revision, made, everything), waves=tuple(steps), prunes=prunes
+        )
+        return draft
+
+    async def probe(self, wave: Iterable[Wanted], draft: Draft) -> tuple[Step, ...]:
+        """The steps of one wave; those that differ as the server's dry run answers."""
+        steps: dict[ObjectId, Step] = {}
+        wave = list(wave)
+        async with anyio.create_task_group() as tasks:
+            for one in wave:
+                entry, actual = self._known.inventory.get(one.key.id), self._known.actual(one.key.id)
+                if is_unchanged(one, self._subject.stream, entry, actual):
+                    steps[one.key.id] = _step(one, "unchanged", uid=actual.uid if actual else "")
+                else:
+                    tasks.start_soon(self._probe_into, one, draft, steps)
+        return tuple(steps[one.key.id] for one in wave)
+
+    async def _probe_into(self, one: Wanted, draft: Draft, steps: dict[ObjectId, Step]) -> None:
+        async with self._limiter:
+            steps[one.key.id] = await self._probe(one, draft)
+
+    def _guess(self, one: Wanted) -> Step:
+        """The step of an object in a wave that cannot be asked about yet."""
+        entry, actual = self._known.inventory.get(one.key.id), self._known.actual(one.key.id)
+        if is_unchanged(one, self._subject.stream, entry, actual):
+            return _step(one, "unchanged", uid=actual.uid if actual else "")
+        if actual is None or not actual.uid:
+            return _step(one, "create")
+        before = None if actual.state is None else actual.state.digest
+        return _step(one, "update", uid=actual.uid, before=before)
+
+    async def _probe(self, one: Wanted, draft: Draft) -> Step:
+        """What would become of one object."""
+        why = _left_alone(one.object)
+        if why:
+            return _step(one, "skip", why=why)
+        try:
+            if flagged(one.object, f"{KUSTOMIZE}/ssa", "IfNotPresent"):
+                live = await self._live(one)
+                if live is not None:
+                    return _step(one, "skip", uid=live["metadata"]["uid"], why="it is there (ssa: IfNotPresent)")
+            answer = await self._apply_dry(one)
+        except (UnknownKindError, NotFoundError, ForbiddenError, BadRequestError) as error:
+            draft.refused.append(_refusal(one, error))
+            return _step(one, "create")
+        except (InvalidError, ConflictError) as error:
+            if is_immutable(error) and (self._subject.force or flagged(one.object, f"{KUSTOMIZE}/force", "enabled")):
+                return await self._recreation(one)
+            draft.refused.append(_refusal(one, error))
+            return _step(one, "update")
+        draft.warnings += [f"{one.key.id}: {warning}" for warning in answer.warnings]
+        if answer.created:
+            return self._compared(one, None, answer.object, ())
+        return await self._updated(one, answer.object, draft)
+
+    async def _updated(self, one: Wanted, answer: KubeObject, draft: Draft) -> Step:
+        why = _left_alone(answer)
+        uid = answer["metadata"]["uid"]
+        if why:
+            return _step(one, "skip", uid=uid, why=why)
+        takes_over = _taken_over(answer, self._subject.manager)
+        step = self._compared(one, await self._before(one, answer), answer, takes_over)
+        if not step.writes:
+            draft.answers[step.object] = answer
+        return step
+
+    async def _before(self, one: Wanted, answer: KubeObject) -> KubeObject | None:
+        """The state that a dry run was made against: as a watch has told it, else by asking."""
+        metadata = answer["metadata"]
+        seen = await self._known.seen(one.key.id, metadata["resourceVersion"])
+        if seen is not None:
+            return seen
+        live = await self._live(one)
+        if live is None or live["metadata"]["uid"] != metadata["uid"]:
+            return None  # it was deleted a moment ago
+        return state_of(live, self._subject.manager)
+
+    def _compared(
+        self, one: Wanted, before: KubeObject | None, answer: KubeObject, takes_over: tuple[str, ...]
+    ) -> Step:
+        metadata, after = answer["metadata"], state_of(answer, self._subject.manager)
+        before_digest = None if before is None else self._known.digest_of(canonical_bytes(before), one.secret)
+        after_digest = self._known.digest_of(canonical_bytes(after), one.secret)
+        same = before_digest == after_digest and not takes_over
+        return _step(
+            one,
+            "unchanged" if same else "create" if before is None else "update",
+            before=before_digest,
+            after=after_digest,
+            uid="" if before is None else metadata["uid"],
+            resource_version="" if before is None else metadata["resourceVersion"],
+            changes=changes_between(before, after, secret=one.secret),
+            takes_over=takes_over,
+        )
+
+    async def _recreation(self, one: Wanted) -> Step:
+        live = await self._live(one)
+        if live is None:
+            return _step(one, "create")
+        before = state_of(live, self._subject.manager)
+        return _step(
+            one,
+            "recreate",
+            before=self._known.digest_of(canonical_bytes(before), one.secret),
+            uid=live["metadata"]["uid"],
+            resource_version=live["metadata"]["resourceVersion"],
+            changes=changes_between(before, one.object, secret=one.secret),
+        )
+
+    async def _apply_dry(self, one: Wanted) -> Applied:
+        return await self._cluster.apply(
+            one.object, manager=self._subject.manager, dry_run=True, identity=self._subject.identity
+        )
+
+    async def _live(self, one: Wanted) -> KubeObject | None:
+        return await self._get(one.key, one.api_version)
+
+    async def _get(self, key: ObjectKey, api_version: str) -> KubeObject | None:
+        try:
+            kind = await self._cluster.kind(api_version, key.kind)
+            return await self._cluster.get(kind, key.namespace, key.name, identity=self._subject.identity)
+        except (NotFoundError, UnknownKindError):
+            return None
+
+    async def _prunes(self, wanted: Collection[ObjectId]) -> tuple[Step, ...]:
+        """What becomes of the objects that the target owns and no longer wants."""
+        stale = {id: self._api_version(id) for id in self._known.inventory if id not in wanted}
+        stale |= {id: version for id, version in self._known.found.items() if id not in wanted}
+        keys = prune_order([ObjectKey.parse(id) for id in stale])
+        return tuple([await self._prune(key, stale[key.id]) for key in keys])
+
+    def _api_version(self, id: ObjectId) -> str:
+        actual = self._known.actual(id)
+        return "" if actual is None else actual.api_version
+
+    async def _prune(self, key: ObjectKey, api_version: str) -> Step:
+        live = await self._get(key, api_version) if api_version else None
+        if live is None:
+            return Step(object=key.id, api_version=api_version, action="skip", why="absent")
+        uid = live["metadata"]["uid"]
+        why = self._kept(live)
+        if why:
+            return Step(object=key.id, api_version=api_version, action="skip", uid=uid, why=why)
+        before = state_of(live, self._subject.manager)
+        return Step(
+            object=key.id,
+            api_version=api_version,
+            action="delete",
+            uid=uid,
+            resource_version=live["metadata"]["resourceVersion"],
+            before=self._known.digest_of(canonical_bytes(before), key.kind == "Secret" and not key.group),
+        )
+
+    def _kept(self, live: KubeObject) -> str:
+        """Why an object that is no longer wanted is left there; empty when it is to be deleted (KS-092)."""
+        if not self._subject.prune:
+            return "prune is off"
+        if flagged(live, f"{KUSTOMIZE}/prune", "disabled"):
+            return "prune: disabled"
+        if not self._subject.owns(live):
+            return "it is not this target's any more"
+        return _left_alone(live)
+
+
+def changes_between(before: KubeObject | None, after: KubeObject | None, *, secret: bool) -> tuple[Change, ...]:
+    """What a step changes, field by field; of a secret object only where."""
+    found = differences(before, after)[:CHANGES_MAX]
+    return tuple(
+        Change(path=one.path, hidden=True)
+        if secret or one.hidden
+        else Change(path=one.path, before=one.before, after=one.after)
+        for one in found
+    )
+
+
+def _taken_over(answer: KubeObject, manager: str) -> tuple[str, ...]:
+    """Whose fields become the engine's; of who only left annotations behind, the first of them."""
+    patch = take_over_patch(answer, manager)
+    if not patch:
+        return ()
+    kept = [entry["manager"] for op in patch if op["path"] == "/metadata/managedFields" for entry in op["value"]]
+    gone = [entry.get("manager") or "" for entry in entries_of(answer)]
+    taken = tuple(dict.fromkeys(name for name in gone if kept and name not in kept))
+    return taken or (str(patch[0]["path"]),)
+
+
+def is_immutable(error: ClusterError) -> bool:
+    """Whether the server refused a change because a field cannot be changed (Flux contract KS-073)."""
+    text = str(error)
+    return "field is immutable" in text or "may not change" in text or "Forbidden: updates to" in text
+
+
+def _step(one: Wanted, action: str, **fields: object) -> Step:
+    return Step(
+        object=one.key.id,
+        api_version=one.api_version,
+        action=action,  # type: ignore[arg-type]
+        desired=one.digest,
+        **fields,  # type: ignore[arg-type]
+    )
+
+
+def _left_alone(obj: KubeObject) -> str:
+    """Why an object is not to be touched; empty when it may be (KS-081)."""
+    if flagged(obj, f"{KUSTOMIZE}/reconcile", "disabled"):
+        return "reconcile: disabled"
+    if flagged(obj, f"{KUSTOMIZE}/ssa", "Ignore"):
+        return "ssa: Ignore"
+    return ""
+
+
+def _refusal(one: Wanted, error: Exception) -> Verdict:
+    causes = error.status.causes if isinstance(error, ClusterError) else ()
+    path = causes[0].field if causes else ""
+    return Verdict(check="dry-run", passed=False, object=one.key.id, path=path, message=f"{one.key.id}: {error}")

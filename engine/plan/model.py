@@ -1,0 +1,126 @@
+"""A plan: all that is going to be done to a cluster for one target, decided before any of it is done."""
+
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+from tidelog.engine.objects.kube import KubeObject
+from tidelog.events.canonical import encode
+from tidelog.events.digest import Digest, digest_of
+from tidelog.events.names import ObjectId, ObjectKey, PlanId, Revision, RunId, StreamName
+from tidelog.events.vocabulary import BlastRadius
+
+Action: TypeAlias = Literal["create", "update", "recreate", "delete", "unchanged", "skip"]
+
+CHANGES_MAX = 200
+"""Field changes that a step keeps; a plan that is read by nobody needs no more."""
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """An object of a rendered set."""
+
+    key: ObjectKey
+    api_version: str
+    digest: Digest
+    """Of the object as rendered; keyed when it is secret."""
+    secret: bool = False
+    loaded: KubeObject | None = None
+    """The object itself; needed only of what is not unchanged."""
+
+    @property
+    def object(self) -> KubeObject:
+        """The object itself."""
+        if self.loaded is None:
+            raise RuntimeError(f"{self.key.id} was not loaded")
+        return self.loaded
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One field that a step changes. Of a secret field neither value is here."""
+
+    path: str
+    before: Any = None
+    after: Any = None
+    hidden: bool = False
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is done to one object."""
+
+    object: ObjectId
+    api_version: str
+    action: Action
+    desired: Digest | None = None
+    """Of the object as rendered."""
+    before: Digest | None = None
+    """Of the object's state when the plan was made; none where there was no object."""
+    after: Digest | None = None
+    """Of the state that the server's dry run answered with; none where it was not asked yet."""
+    uid: str = ""
+    resource_version: str = ""
+    changes: tuple[Change, ...] = ()
+    takes_over: tuple[str, ...] = ()
+    """Field managers whose fields become the engine's (Flux contract KS-074)."""
+    why: str = ""
+
+    @property
+    def writes(self) -> bool:
+        """Whether the step changes the cluster."""
+        return self.action not in ("unchanged", "skip")
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The steps, wave by wave, and what is deleted after them."""
+
+    id: PlanId
+    run: RunId
+    target: StreamName
+    revision: Revision
+    set: Digest
+    waves: tuple[tuple[Step, ...], ...]
+    prunes: tuple[Step, ...] = ()
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """All steps, in the order in which they are taken."""
+        return tuple(step for wave in self.waves for step in wave) + self.prunes
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing would be written."""
+        return not any(step.writes for step in self.steps)
+
+    @property
+    def blast_radius(self) -> BlastRadius:
+        """How much the plan changes."""
+        counts = {action: 0 for action in ("create", "update", "delete", "recreate", "unchanged")}
+        for step in self.steps:
+            if step.action in counts:
+                counts[step.action] += 1
+        destructive = tuple(step.object for step in self.steps if is_destructive(step))
+        return BlastRadius(**counts, destructive=destructive)
+
+
+def plan_id(run: RunId, revision: Revision, made: Digest, steps: tuple[Step, ...]) -> PlanId:
+    """The name of a plan: the same run that would do the same to the same state has the same plan."""
+    identity: list[Any] = [
+        [step.object, step.action, step.desired, step.before, step.uid] for step in steps if step.writes
+    ]
+    return PlanId("plan-" + digest_of(encode([run, revision, made, identity]))[7:23])
+
+
+# What another apply does not bring back.
+_DESTRUCTIVE = frozenset(
+    {
+        ("", "Namespace"),
+        ("", "PersistentVolume"),
+        ("", "PersistentVolumeClaim"),
+        ("apiextensions.k8s.io", "CustomResourceDefinition"),
+    }
+)
+
+
+def is_destructive(step: Step) -> bool:
+    """Whether a step loses what another apply does not bring back."""
+    key = ObjectKey.parse(step.object)
+    return step.action in ("delete", "recreate") and (key.group, key.kind) in _DESTRUCTIVE

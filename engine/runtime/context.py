@@ -1,0 +1,123 @@
+"""What every pass works with: the parts of the running engine, put together by the daemon."""
+
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+
+from tidelog.engine.cluster.port import Cluster
+from tidelog.engine.render.renderer import Renderer
+from tidelog.engine.runtime.activity import Activity
+from tidelog.engine.runtime.declared import Declarations
+from tidelog.engine.runtime.inputs import Inputs
+from tidelog.engine.runtime.memory import Memory
+from tidelog.engine.runtime.observer import Observer
+from tidelog.engine.runtime.rendered import Renderings
+from tidelog.engine.runtime.schedule import Scheduler
+from tidelog.engine.runtime.sealing import Sealer
+from tidelog.engine.runtime.settings import Settings
+from tidelog.engine.sources.git.fetcher import GitFetcher
+from tidelog.events.moment import Time, datetime_of, time_of
+from tidelog.events.names import ObjectKey, Revision, StreamName
+from tidelog.storage.artifacts.store import ArtifactStore
+from tidelog.storage.keys import KeyRing
+
+if TYPE_CHECKING:
+    from tidelog.engine.runtime.notices import Notices
+    from tidelog.engine.runtime.status import StatusWriter
+
+
+def utc_now() -> datetime:
+    """The present time."""
+    return datetime.now(UTC)
+
+
+class Engine:
+    """The parts of the running engine. `status` and `notices` are set by who makes it: they need it themselves."""
+
+    status: "StatusWriter"
+    notices: "Notices"
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        cluster: Cluster,
+        memory: Memory,
+        declared: Declarations,
+        inputs: Inputs,
+        observer: Observer,
+        renderer: Renderer,
+        renderings: Renderings,
+        fetcher: GitFetcher,
+        artifacts: ArtifactStore,
+        keys: KeyRing,
+        store: Path,
+        clock: Callable[[], datetime] = utc_now,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self.settings = settings
+        self.cluster_alias = settings.cluster_name
+        self.cluster = cluster
+        self.memory = memory
+        self.declared = declared
+        self.inputs = inputs
+        self.observer = observer
+        self.renderer = renderer
+        self.renderings = renderings
+        self.fetcher = fetcher
+        self.artifacts = artifacts
+        self.keys = keys
+        self.store = store
+        self.activity = Activity()
+        self._clock = clock
+        self._chance = chance
+        self.targets: Scheduler
+        self.sources: Scheduler
+        self.wait_for: Callable[[StreamName, StreamName], None]
+        """Has a target woken at the next good news of what it waits for."""
+        self.artifact_address = ""
+
+    def now(self) -> Time:
+        """The present time, as the log writes times."""
+        return time_of(self._clock())
+
+    def seconds_since(self, time: Time | None) -> float:
+        """Seconds since a time of the log; none for no time, or one that is yet to come."""
+        if time is None:
+            return 0.0
+        return max(0.0, (self._clock() - datetime_of(time)).total_seconds())
+
+    def jittered(self, seconds: float) -> float:
+        """An interval that varies a little, so that not everything happens at once (Flux contract CM-056)."""
+        share = self.settings.jitter
+        return seconds * (1 - share + 2 * share * self._chance())
+
+    def backoff(self, failures: int) -> float:
+        """Seconds before the next try after so many failures (Flux contract CM-055)."""
+        shortest, longest = self.settings.min_retry_delay_s, self.settings.max_retry_delay_s
+        return min(longest, shortest * 2.0 ** min(max(0, failures - 1), 30))
+
+    async def sealer(self, stream: StreamName) -> Sealer:
+        """What seals the secrets of a target."""
+        return Sealer(await self.keys.key(stream))
+
+    def waiting(self, seconds: float) -> list[StreamName]:
+        """Targets that have waited for health for longer than that."""
+        return [
+            stream
+            for stream, row in self.memory.conditions.items()
+            if row.health == "InProgress" and row.run is not None and self.seconds_since(row.health_since) >= seconds
+        ]
+
+    def artifact_path(self, source: ObjectKey, revision: Revision) -> str:
+        """Where a source's artifact is served (Flux contract CM-027, SC-010)."""
+        commit = revision.rpartition(":")[2]
+        return f"{source.kind.lower()}/{source.namespace}/{source.name}/{commit}.tar.gz"
+
+    def artifact_url(self, path: str) -> str:
+        """The address of an artifact (Flux contract CM-028)."""
+        address = self.settings.storage_adv_addr or self.artifact_address
+        return f"{address if '://' in address else f'http://{address}'}/{path}"

@@ -1,0 +1,380 @@
+"""The daemon: the parts of the engine, put together, and what keeps them running.
+
+It owns every task. It opens the store, takes the Leases, watches what is declared, and serves until it is told to
+stop; what a crash interrupted is taken up from the log.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import version
+from os import getpid
+from pathlib import Path
+from socket import gethostname
+
+import anyio
+import anyio.abc
+import anyio.lowlevel
+import msgspec
+
+from tidelog.engine.cluster.port import Cluster, Kind
+from tidelog.engine.kinds.meta import KUSTOMIZE_GROUP, SOURCE_GROUP
+from tidelog.engine.objects.kube import KubeObject
+from tidelog.engine.observe.drift import Flap
+from tidelog.engine.observe.reflector import Reflector
+from tidelog.engine.render.renderer import Renderer
+from tidelog.engine.runtime.context import Engine, utc_now
+from tidelog.engine.runtime.declared import Declarations
+from tidelog.engine.runtime.inputs import Inputs
+from tidelog.engine.runtime.lease import Leases, Timings
+from tidelog.engine.runtime.memory import Memory, Origin
+from tidelog.engine.runtime.notices import Notices
+from tidelog.engine.runtime.observer import Observer
+from tidelog.engine.runtime.rendered import Renderings
+from tidelog.engine.runtime.schedule import Scheduler, Trigger
+from tidelog.engine.runtime.settings import CONTROLLERS, Settings
+from tidelog.engine.runtime.source import reconcile_source
+from tidelog.engine.runtime.status import StatusWriter
+from tidelog.engine.runtime.target import MANAGER, reconcile_target
+from tidelog.engine.sources.git.fetcher import GitFetcher
+from tidelog.events.bodies import Body
+from tidelog.events.canonical import encode
+from tidelog.events.digest import Digest, digest_of
+from tidelog.events.names import ObjectKey, StreamName, engine_stream
+from tidelog.events.vocabulary import (
+    ApplyFailed,
+    ClusterBound,
+    ConfigurationLoaded,
+    EngineStarted,
+    EngineStopped,
+    Event,
+    InputChanged,
+    PlanApproved,
+    PlanRejected,
+    Pinned,
+    RevisionFetched,
+    RevisionSettled,
+    RunEnded,
+    SourceDeclared,
+    TargetDeclared,
+    Unpinned,
+)
+from tidelog.storage import Query, Recorded, open_log, open_views
+from tidelog.storage.artifacts.store import ArtifactStore
+from tidelog.storage.keys import KeyRing
+from tidelog.storage.master_key import find_master_key
+from tidelog.storage.sqlite_log import SqliteEventLog
+from tidelog.storage.views import FollowedViews
+
+KUBE_SYSTEM = "kube-system"
+SOFTWARE = f"tidelog {version('tidelog')}"
+
+
+class WrongClusterError(RuntimeError):
+    """Raised when the store is of another cluster than the one that was reached."""
+
+
+class Daemon:
+    """A running engine. Made by `open_daemon`."""
+
+    def __init__(self, engine: Engine, log: SqliteEventLog, views: FollowedViews, settings: Settings) -> None:
+        self.engine = engine
+        self.log = log
+        self.views = views
+        self._settings = settings
+        self._stream = engine_stream(log.identity.log)
+        self.serving = anyio.Event()
+        """Set once all that is declared has been seen."""
+        self.waits_for = ""
+        """Who holds a Lease that the daemon waits for."""
+
+    async def run(self) -> None:
+        """Serves, until cancelled.
+
+        Raises:
+            LeaseLostError: when another may be writing now.
+        """
+        if not self._settings.leader_election:
+            await self._serve()
+            return
+        timings = Timings(
+            self._settings.leader_election_lease_duration_s,
+            self._settings.leader_election_renew_deadline_s,
+            self._settings.leader_election_retry_period_s,
+        )
+        leases = Leases.of(
+            self.engine.cluster,
+            self._settings.runtime_namespace,
+            CONTROLLERS,
+            timings,
+            self._settings.watch_label_selector,
+        )
+        await leases.hold(self._wait_for, self._serve)
+
+    def _wait_for(self, lease: str, holder: str) -> None:
+        self.waits_for = f"{holder} (Lease {lease})"
+
+    async def _serve(self) -> None:
+        engine = self.engine
+        self.waits_for = ""
+        await self._begin()
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self.views.follow)
+                tasks.start_soon(engine.inputs.run)
+                tasks.start_soon(engine.observer.run)
+                tasks.start_soon(engine.status.run)
+                tasks.start_soon(engine.notices.run)
+                await anyio.lowlevel.checkpoint()
+                await self._watch_declarations(tasks)
+                tasks.start_soon(engine.sources.run)
+                tasks.start_soon(engine.targets.run)
+                self.serving.set()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await engine.memory.append(self._stream, [EngineStopped(why="it was told to stop")], Origin())
+
+    async def _begin(self) -> None:
+        """Says that the engine runs, by what configuration, and on which cluster; closes what a crash left open."""
+        memory = self.engine.memory
+        configuration = Body.of(encode(msgspec.to_builtins(self._settings)))
+        events: list[Event] = [
+            EngineStarted(software=SOFTWARE, host=gethostname(), pid=getpid()),
+            ConfigurationLoaded(configuration=configuration.ref),
+        ]
+        await memory.append(self._stream, events, Origin(), bodies=[configuration])
+        for stream, standing in list(memory.conditions.items()):
+            if standing.applying is not None:
+                event = ApplyFailed(
+                    plan=standing.applying,
+                    wave=0,
+                    reason="Interrupted",
+                    message="the engine ended in the midst of it; what was written is found again",
+                )
+                await memory.append(stream, [event], Origin(run=standing.run, trace=standing.trace))
+
+    async def _watch_declarations(self, tasks: anyio.abc.TaskGroup) -> None:
+        """Watches our kinds; returns when all that is declared has been seen, sources first."""
+        for api_version, name in (
+            (f"{SOURCE_GROUP}/v1", "GitRepository"),
+            (f"{KUSTOMIZE_GROUP}/v1", "Kustomization"),
+        ):
+            kind = await self.engine.cluster.kind(api_version, name)
+            told = _Declared(self, kind)
+            namespace = "" if self._settings.watch_all_namespaces else self._settings.runtime_namespace
+            reflector = Reflector(
+                self.engine.cluster, kind, namespace=namespace, labels=self._settings.watch_label_selector
+            )
+            tasks.start_soon(reflector.run, told)
+            await told.complete.wait()
+
+
+class _Declared:
+    """What the reflector of one of our kinds tells."""
+
+    def __init__(self, daemon: Daemon, kind: Kind) -> None:
+        self._daemon = daemon
+        self._engine = daemon.engine
+        self._kind = kind
+        self._listed: set[StreamName] = set()
+        self.complete = anyio.Event()
+
+    async def changed(self, obj: KubeObject) -> None:
+        if not self.complete.is_set():
+            self._listed.add(ObjectKey(self._kind.group, self._kind.kind, *_place(obj)).stream(self._engine.cluster_alias))
+        await self._engine.declared.seen(obj)
+
+    async def gone(self, key: ObjectKey, uid: str) -> None:
+        stream = key.stream(self._engine.cluster_alias)
+        await self._engine.declared.gone(stream)
+        for scheduler in (self._engine.sources, self._engine.targets):
+            scheduler.forget(stream)
+        self._engine.inputs.release(stream)
+        self._engine.renderings.forget(stream)
+        self._engine.status.forget(stream)
+
+    async def interrupted(self, why: str) -> None:
+        await self._engine.observer.interrupted(self._kind, why)
+
+    async def resumed(self) -> None:
+        if self.complete.is_set():
+            await self._engine.observer.resumed(self._kind)
+            return
+        await self._engine.declared.compare(self._kind, self._listed)
+        self.complete.set()
+
+
+def _place(obj: KubeObject) -> tuple[str, str]:
+    return obj["metadata"].get("namespace") or "", obj["metadata"]["name"]
+
+
+@asynccontextmanager
+async def open_daemon(
+    cluster: Cluster, store: Path, settings: Settings, *, environment: dict[str, str], repo: Path | None = None
+) -> AsyncIterator[Daemon]:
+    """Puts a daemon together on a cluster and a store.
+
+    Args:
+        cluster: to be kept as the repositories say.
+        store: the directory of the log, the artifacts and the keys.
+        settings: how to work.
+        environment: where a master key may be named.
+        repo: a repository on this machine that may be read, the one given with `--repo`.
+
+    Raises:
+        StoreError: when the store cannot be opened.
+        WrongClusterError: when the store is of another cluster.
+        ClusterError: when the cluster cannot be asked.
+    """
+    async with AsyncExitStack() as stack:
+        log = await stack.enter_async_context(open_log(store))
+        views = await stack.enter_async_context(open_views(log))
+        master = await anyio.to_thread.run_sync(
+            lambda: find_master_key(log.layout, environment, create=True)
+        )
+        keys = await anyio.to_thread.run_sync(KeyRing.open, log.layout, master)
+        artifacts = await anyio.to_thread.run_sync(ArtifactStore.open, store)
+        stack.callback(artifacts.close)
+        renderer = await stack.enter_async_context(
+            Renderer(artifacts, strict=settings.strict_substitutions, remote_bases=not settings.no_remote_bases)
+        )
+        fetcher = await stack.enter_async_context(GitFetcher(artifacts, local=repo))
+        memory = Memory(log)
+        await memory.load(views)
+        stream = engine_stream(log.identity.log)
+        await _bind(memory, stream, cluster, settings.cluster_name)
+        engine = _assemble(settings, cluster, memory, views, renderer, fetcher, artifacts, keys, stream)
+        yield Daemon(engine, log, views, settings)
+
+
+def _assemble(
+    settings: Settings,
+    cluster: Cluster,
+    memory: Memory,
+    views: FollowedViews,
+    renderer: Renderer,
+    fetcher: GitFetcher,
+    artifacts: ArtifactStore,
+    keys: KeyRing,
+    stream: StreamName,
+) -> Engine:
+    """The parts of the engine, each with those that it needs."""
+
+    def wake(key: StreamName, trigger: Trigger) -> None:
+        (engine.targets if _is_target(key) else engine.sources).wake(key, trigger)
+
+    async def changed(user: StreamName, key: ObjectKey, live: KubeObject | None) -> None:
+        digest = await _digest_of_input(engine, user, key, live)
+        (recorded,) = await memory.append(user, [InputChanged(object=key.id, digest=digest)], Origin())
+        wake(user, Trigger(why=f"{key.kind} {key.name} changed", cause=recorded.envelope.id, forced=True))
+
+    def flapping(owner: StreamName, flaps: tuple[Flap, ...]) -> None:
+        target = engine.declared.target(owner)
+        if target is not None:
+            engine.notices.flapping(target, flaps)
+
+    engine = Engine(
+        settings=settings,
+        cluster=cluster,
+        memory=memory,
+        declared=Declarations(cluster, memory, settings.cluster_name, wake),
+        inputs=Inputs(cluster, changed),
+        observer=Observer(
+            cluster,
+            memory,
+            settings.cluster_name,
+            MANAGER,
+            stream,
+            lambda owner: engine.sealer(owner),
+            wake,
+            lambda owner, seconds: engine.targets.wake_in(owner, seconds),
+            flapping,
+            utc_now,
+        ),
+        renderer=renderer,
+        renderings=Renderings(memory.log, views),
+        fetcher=fetcher,
+        artifacts=artifacts,
+        keys=keys,
+        store=memory.log.layout.directory,
+    )
+    engine.status = StatusWriter(engine)
+    engine.notices = Notices(engine)
+    engine.sources = Scheduler(lambda key, trigger: reconcile_source(engine, key, trigger), settings.concurrent_sources)
+    engine.targets = Scheduler(lambda key, trigger: reconcile_target(engine, key, trigger), settings.concurrent)
+    waker = _Waker(engine, wake)
+    memory.listen(waker.heard)
+    engine.wait_for = waker.wait_for
+    return engine
+
+
+def _is_target(stream: StreamName) -> bool:
+    return f"/{KUSTOMIZE_GROUP}/" in stream
+
+
+async def _digest_of_input(engine: Engine, user: StreamName, key: ObjectKey, live: KubeObject | None) -> Digest | None:
+    """The digest of what an object that is read holds; keyed for a Secret."""
+    if live is None:
+        return None
+    data = encode({name: live[name] for name in ("data", "binaryData", "status") if name in live})
+    return (await engine.sealer(user)).digest(data, secret=True) if key.kind == "Secret" else digest_of(data)
+
+
+async def _bind(memory: Memory, stream: StreamName, cluster: Cluster, alias: str) -> None:
+    """Binds the alias to the cluster, once and for all.
+
+    Raises:
+        WrongClusterError: when it is bound to another cluster.
+    """
+    kind = await cluster.kind("v1", "Namespace")
+    uid = (await cluster.get(kind, "", KUBE_SYSTEM))["metadata"]["uid"]
+    bound: dict[str, str] = {}
+    async for recorded in memory.log.read(Query(types=("ClusterBound",))):
+        event = recorded.event
+        if isinstance(event, ClusterBound):
+            bound[event.alias] = event.uid
+    known = bound.get(alias)
+    if known is None:
+        await memory.append(stream, [ClusterBound(alias=alias, uid=uid)], Origin())
+    elif known != uid:
+        raise WrongClusterError(
+            f"this store knows another cluster as {alias!r} (kube-system {known}, and here it is {uid}); "
+            "give another --store, or another --cluster-name"
+        )
+
+
+class _Waker:
+    """Wakes who waits for what an event says."""
+
+    def __init__(self, engine: Engine, wake: Callable[[StreamName, Trigger], None]) -> None:
+        self._engine = engine
+        self._wake = wake
+        self._waiting: dict[StreamName, set[StreamName]] = {}
+
+    def wait_for(self, who: StreamName, what: StreamName) -> None:
+        """Has `who` woken at the next good news of `what`."""
+        self._waiting.setdefault(what, set()).add(who)
+
+    def heard(self, recorded: Recorded) -> None:
+        """An event was recorded."""
+        envelope, event = recorded.envelope, recorded.event
+        if isinstance(event, RunEnded) and event.outcome in ("succeeded", "unchanged"):
+            self._good_news(envelope.stream, recorded)
+        elif isinstance(event, RevisionFetched | SourceDeclared | TargetDeclared):
+            self._good_news(envelope.stream, recorded)
+        elif isinstance(event, RevisionSettled):
+            for target in event.targets:
+                self._good_news(target, recorded)
+        elif isinstance(event, PlanApproved | PlanRejected | Pinned | Unpinned):
+            if envelope.run is None:  # what a run records itself, it knows
+                self._wake(envelope.stream, _trigger(recorded, forced=True))
+
+    def _good_news(self, stream: StreamName, recorded: Recorded) -> None:
+        for waiting in sorted(self._waiting.pop(stream, ())):
+            self._wake(waiting, _trigger(recorded))
+
+
+def _trigger(recorded: Recorded, *, forced: bool = False) -> Trigger:
+    envelope = recorded.envelope
+    return Trigger(
+        why=envelope.type, actor=envelope.actor, trace=envelope.trace, cause=envelope.id, forced=forced
+    )

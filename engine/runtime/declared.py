@@ -1,0 +1,279 @@
+"""What the users declare: the sources and targets as they stand in the cluster, and the events that say so."""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from tidelog.engine.cluster.errors import ConflictError, NotFoundError
+from tidelog.engine.cluster.port import Cluster, Kind
+from tidelog.engine.kinds.decode import InvalidObjectError, decode
+from tidelog.engine.kinds.durations import Interval
+from tidelog.engine.kinds.gitrepository import GitRepository, GitRepositorySpec, GitRepositoryStatus
+from tidelog.engine.kinds.kustomization import Kustomization, KustomizationSpec, KustomizationStatus, SourceReference
+from tidelog.engine.kinds.meta import FINALIZER
+from tidelog.engine.objects.kube import KubeObject, MalformedObjectError, key_of, parse_inventory_id
+from tidelog.engine.runtime.memory import Memory, Origin
+from tidelog.engine.runtime.schedule import Trigger
+from tidelog.events.bodies import Body
+from tidelog.events.canonical import encode
+from tidelog.events.envelope import ENGINE, Actor, Proof
+from tidelog.events.names import ObjectId, ObjectKey, StreamName
+from tidelog.events.vocabulary import (
+    Event,
+    ReconcileRequested,
+    Resumed,
+    SourceDeclared,
+    SourceRemoved,
+    Suspended,
+    TargetDeclared,
+    TargetRemoved,
+)
+
+CLAIM_ATTEMPTS_MAX = 5
+
+Spec = TypeVar("Spec", GitRepositorySpec, KustomizationSpec)
+Status = TypeVar("Status", GitRepositoryStatus, KustomizationStatus)
+
+
+class Declared(Generic[Spec, Status]):
+    """One source or target, as it was last seen."""
+
+    def __init__(self, stream: StreamName, live: KubeObject, spec: Spec, status: Status, problems: tuple[str, ...]):
+        metadata = live["metadata"]
+        self.stream = stream
+        self.key: ObjectKey = key_of(live)
+        self.live = live
+        self.spec: Spec = spec
+        self.status: Status = status
+        self.problems = problems
+        """What is wrong with the object, a sentence each."""
+        self.uid: str = metadata["uid"]
+        self.generation: int = metadata.get("generation", 0)
+        self.deleting = "deletionTimestamp" in metadata
+        self.finalizers: tuple[str, ...] = tuple(metadata.get("finalizers") or ())
+        self.annotations: Mapping[str, str] = metadata.get("annotations") or {}
+        self.found: dict[ObjectId, str] = {}
+        """Of a target: what its status listed when it was first seen, with the API version."""
+
+    @property
+    def requested_at(self) -> str | None:
+        """The token of the last request to reconcile (Flux contract CM-034)."""
+        return self.annotations.get("reconcile.fluxcd.io/requestedAt")
+
+    @property
+    def suspended(self) -> bool:
+        """Whether its spec says that it is to be left alone."""
+        return self.spec.suspend
+
+
+DeclaredSource: TypeAlias = Declared[GitRepositorySpec, GitRepositoryStatus]
+DeclaredTarget: TypeAlias = Declared[KustomizationSpec, KustomizationStatus]
+AnyDeclared: TypeAlias = DeclaredSource | DeclaredTarget
+
+# What stands in for the spec of an object that cannot be read; its problems keep it from being worked on.
+_NO_SOURCE = GitRepositorySpec(url="https://invalid", interval=Interval.of_seconds(3600))
+_NO_TARGET = KustomizationSpec(
+    interval=Interval.of_seconds(3600), prune=False, source_ref=SourceReference(kind="GitRepository", name="invalid")
+)
+
+Wake = Callable[[StreamName, Trigger], None]
+
+
+class Declarations:
+    """All sources and targets of the cluster. Fed by watches; records what is new about them."""
+
+    def __init__(self, cluster: Cluster, memory: Memory, alias: str, wake: Wake) -> None:
+        self._cluster = cluster
+        self._memory = memory
+        self._alias = alias
+        self._wake = wake
+        self._sources: dict[StreamName, DeclaredSource] = {}
+        self._targets: dict[StreamName, DeclaredTarget] = {}
+        self._requests: dict[StreamName, str | None] = {}
+
+    def source(self, stream: StreamName) -> DeclaredSource | None:
+        """A source that is declared."""
+        return self._sources.get(stream)
+
+    def target(self, stream: StreamName) -> DeclaredTarget | None:
+        """A target that is declared."""
+        return self._targets.get(stream)
+
+    @property
+    def sources(self) -> Mapping[StreamName, DeclaredSource]:
+        """All sources, by stream."""
+        return self._sources
+
+    @property
+    def targets(self) -> Mapping[StreamName, DeclaredTarget]:
+        """All targets, by stream."""
+        return self._targets
+
+    async def seen(self, live: KubeObject) -> None:
+        """Takes note of a source or target as it now is: records a new spec, a request, a suspension; wakes it."""
+        declared = self._read(live)
+        before = self._sources.get(declared.stream) or self._targets.get(declared.stream)
+        is_other = before is not None and before.uid != declared.uid
+        if is_other:
+            await self.gone(declared.stream)
+            before = None
+        if isinstance(declared.spec, KustomizationSpec):
+            found = before.found if before is not None else self._found(declared)  # type: ignore[arg-type]
+            declared.found = found
+            self._targets[declared.stream] = declared  # type: ignore[assignment]
+        else:
+            self._sources[declared.stream] = declared  # type: ignore[assignment]
+        cause = await self._record(declared, first=before is None)
+        if cause is not None or before is None or declared.deleting:
+            self._wake(declared.stream, cause or Trigger(why="found at the start"))
+
+    async def gone(self, stream: StreamName) -> None:
+        """Takes note that a source or target is no more; one whose finalizer was removed by force is recorded here."""
+        declared = self._sources.pop(stream, None) or self._targets.pop(stream, None)
+        self._requests.pop(stream, None)
+        if declared is None or self._memory.conditions.get(stream) is None:
+            return
+        is_target = isinstance(declared.spec, KustomizationSpec)
+        event = TargetRemoved(uid=declared.uid) if is_target else SourceRemoved(uid=declared.uid)
+        await self._memory.append(stream, [event], Origin())
+
+    async def compare(self, kind: Kind, listed: Collection[StreamName]) -> None:
+        """After the first list: what the log knows and was not listed was deleted meanwhile."""
+        for stream, _ in list(self._memory.conditions.items()):
+            key = ObjectKey.parse(stream.partition("/")[2])
+            if (key.group, key.kind) != (kind.group, kind.kind) or stream in listed:
+                continue
+            row = self._memory.desired.get(stream)
+            event = TargetRemoved if key.kind == "Kustomization" else SourceRemoved
+            await self._memory.append(stream, [event(uid="" if row is None else row.uid)], Origin())
+
+    def wrote(self, stream: StreamName, live: KubeObject) -> None:
+        """Takes note of an object as our own write of its status left it."""
+        declared = self._sources.get(stream) or self._targets.get(stream)
+        if declared is not None and declared.uid == live["metadata"]["uid"]:
+            declared.live = live
+            declared.status = self._read(live).status  # type: ignore[assignment]
+
+    async def claim(self, declared: AnyDeclared) -> None:
+        """Adds the finalizer, so that the object is not gone before what it owns is (Flux contract CM-054)."""
+        await self._set_finalizers(declared, lambda there: [*there, FINALIZER] if FINALIZER not in there else there)
+
+    async def release(self, declared: AnyDeclared) -> None:
+        """Removes the finalizer: the engine has nothing more to do for the object."""
+        await self._set_finalizers(declared, lambda there: [name for name in there if name != FINALIZER])
+
+    async def _set_finalizers(self, declared: AnyDeclared, change: Callable[[list[str]], list[str]]) -> None:
+        kind = await self._cluster.kind(declared.live["apiVersion"], declared.key.kind)
+        where = (kind, declared.key.namespace, declared.key.name)
+        live = declared.live
+        for attempt in range(CLAIM_ATTEMPTS_MAX):
+            there = list(live["metadata"].get("finalizers") or ())
+            wanted = change(there)
+            if wanted == there:
+                return
+            patch = {"metadata": {"finalizers": wanted, "resourceVersion": live["metadata"]["resourceVersion"]}}
+            try:
+                live = await self._cluster.patch(*where, patch, type="merge", manager=manager_of(declared.key.kind))
+            except NotFoundError:
+                return
+            except ConflictError:
+                if attempt + 1 == CLAIM_ATTEMPTS_MAX:
+                    raise
+                live = await self._cluster.get(*where)
+            else:
+                declared.live, declared.finalizers = live, tuple(live["metadata"].get("finalizers") or ())
+                return
+
+    def _read(self, live: KubeObject) -> AnyDeclared:
+        stream = key_of(live).stream(self._alias)
+        kind: type[Kustomization] | type[GitRepository] = (
+            Kustomization if live["kind"] == "Kustomization" else GitRepository
+        )
+        try:
+            read: Any = decode(kind, live)
+        except InvalidObjectError as error:
+            sentences = tuple(str(problem) for problem in error.problems)
+            if kind is Kustomization:
+                return Declared(stream, live, _NO_TARGET, KustomizationStatus(), sentences)
+            return Declared(stream, live, _NO_SOURCE, GitRepositoryStatus(), sentences)
+        return Declared(stream, live, read.spec, read.status, ())
+
+    def _found(self, declared: DeclaredTarget) -> dict[ObjectId, str]:
+        """What the status lists and the log does not know: applied by another engine, or since a backup."""
+        row = self._memory.inventory.get(declared.stream)
+        known = {} if row is None else row.objects
+        found: dict[ObjectId, str] = {}
+        for entry in declared.status.inventory.entries if declared.status.inventory else ():
+            try:
+                key = parse_inventory_id(entry.id)
+            except MalformedObjectError:
+                continue
+            if key.id not in known:
+                found[key.id] = f"{key.group}/{entry.v}" if key.group else entry.v
+        return found
+
+    async def _record(self, declared: AnyDeclared, *, first: bool) -> Trigger | None:
+        """Records what is new; returns the trigger that it is, or None."""
+        row = self._memory.desired.get(declared.stream)
+        events: list[Event] = []
+        bodies: list[Body] = []
+        spec = Body.of(encode(declared.live.get("spec") or {}))
+        why = ""
+        if row is None or row.uid != declared.uid or row.spec is None or row.spec.digest != spec.ref.digest:
+            status = Body.of(encode(declared.live["status"])) if row is None and _has_been_worked_on(declared) else None
+            event = TargetDeclared if isinstance(declared.spec, KustomizationSpec) else SourceDeclared
+            events.append(
+                event(
+                    uid=declared.uid,
+                    generation=declared.generation,
+                    spec=spec.ref,
+                    status=None if status is None else status.ref,
+                )
+            )
+            bodies += [spec, status] if status is not None else [spec]
+            why = "it has a new spec"
+        suspended = row is not None and row.suspended is not None
+        if declared.suspended and not suspended:
+            events.append(Suspended(why="spec.suspend was set"))
+            why = "it was suspended"
+        elif suspended and not declared.suspended:
+            events.append(Resumed(why="spec.suspend was removed"))
+            why = "it was resumed"
+        token = declared.requested_at
+        standing = self._memory.conditions.get(declared.stream)
+        handled = declared.status.last_handled_reconcile_at or (standing.handled if standing else "")
+        asked = bool(token) and token != self._requests.get(declared.stream, handled)
+        self._requests[declared.stream] = token
+        if asked:
+            events.append(ReconcileRequested(token=token or ""))
+            why = "somebody asked for it"
+        if not events:
+            return None
+        actor = _actor(declared, "metadata" if asked else "spec")
+        recorded = await self._memory.append(declared.stream, events, Origin(actor=actor), bodies=bodies)
+        return Trigger(
+            why=why, actor=ENGINE, cause=recorded[-1].envelope.id, token=(token or "") if asked else "", forced=True
+        )
+
+
+def manager_of(kind: str) -> str:
+    """The field manager that writes finalizers and statuses of a kind (Flux contract SC-009)."""
+    return "kustomize-controller" if kind == "Kustomization" else "source-controller"
+
+
+def _has_been_worked_on(declared: AnyDeclared) -> bool:
+    status = declared.live.get("status") or {}
+    return bool(status.keys() - {"observedGeneration"})
+
+
+def _actor(declared: AnyDeclared, place: str) -> Actor:
+    """Who wrote last below `spec` or `metadata`, by the field manager's name: an inference."""
+    own = manager_of(declared.key.kind)
+    writers = [
+        (entry.get("time") or "", entry.get("manager") or "")
+        for entry in declared.live["metadata"].get("managedFields") or ()
+        if not entry.get("subresource") and f"f:{place}" in (entry.get("fieldsV1") or {})
+    ]
+    others = [writer for writer in writers if writer[1] != own] or writers
+    if not others:
+        return ENGINE
+    return Actor(kind="manager", name=max(others)[1], proof=Proof(kind="inferred"))

@@ -1,0 +1,135 @@
+"""Objects that are named and not owned: ConfigMaps and Secrets that are read, objects whose health is asked for.
+
+Each is watched by its name while somebody uses it, so that it is asked for once, and its users are woken when it
+changes. Content is kept in memory only.
+"""
+
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from typing import TypeAlias
+
+import anyio
+from anyio.abc import TaskGroup
+
+from tidelog.engine.cluster.errors import ClusterError, ForbiddenError, GoneError, UnknownKindError
+from tidelog.engine.cluster.port import Cluster, Kind
+from tidelog.engine.objects.kube import KubeObject
+from tidelog.events.names import ObjectKey, StreamName
+
+RETRY_S = (0.5, 30.0)
+FIRST_ANSWER_S = 30
+"""How long the first answer about an object may take."""
+
+Changed: TypeAlias = Callable[[StreamName, ObjectKey, KubeObject | None], Awaitable[None]]
+"""Called for each user of an object that has changed."""
+
+
+class _Named:
+    """One object that is watched by its name."""
+
+    def __init__(self, key: ObjectKey, api_version: str) -> None:
+        self.key = key
+        self.api_version = api_version
+        self.users: set[StreamName] = set()
+        self.live: KubeObject | None = None
+        self.problem: ClusterError | None = None
+        self.known = anyio.Event()
+        self.scope = anyio.CancelScope()
+
+
+class Inputs:
+    """The objects that sources and targets name."""
+
+    def __init__(self, cluster: Cluster, changed: Changed) -> None:
+        self._cluster = cluster
+        self._changed = changed
+        self._named: dict[tuple[ObjectKey, str], _Named] = {}
+        self._tasks: TaskGroup | None = None
+
+    async def run(self) -> None:
+        """Serves, until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            await anyio.sleep_forever()
+
+    async def get(self, user: StreamName, key: ObjectKey, api_version: str = "v1") -> KubeObject | None:
+        """An object as it now is; None when it is not there. From now on `user` is woken when it changes.
+
+        Raises:
+            ClusterError: when it cannot be read.
+        """
+        if self._tasks is None:
+            raise RuntimeError("inputs are not being served")
+        named = self._named.get((key, api_version))
+        if named is None:
+            named = self._named[key, api_version] = _Named(key, api_version)
+            self._tasks.start_soon(self._watch, named)
+        named.users.add(user)
+        with anyio.fail_after(FIRST_ANSWER_S):
+            await named.known.wait()
+        if named.problem is not None:
+            raise named.problem
+        return named.live
+
+    def release(self, user: StreamName) -> None:
+        """Says that somebody no longer uses what it asked for; what nobody uses is watched no more."""
+        for identity, named in list(self._named.items()):
+            named.users.discard(user)
+            if not named.users:
+                named.scope.cancel()
+                del self._named[identity]
+
+    async def _watch(self, named: _Named) -> None:
+        pause, longest = RETRY_S
+        with named.scope:
+            while True:
+                try:
+                    kind = await self._cluster.kind(named.api_version, named.key.kind)
+                    await self._follow(named, kind)
+                    pause = RETRY_S[0]
+                except (ForbiddenError, UnknownKindError) as error:
+                    await self._failed(named, error)
+                    pause = longest
+                except GoneError:
+                    continue
+                except (ClusterError, TimeoutError) as error:
+                    if not named.known.is_set():
+                        await self._failed(named, error if isinstance(error, ClusterError) else ClusterError(str(error)))
+                await anyio.sleep(pause)
+                pause = min(pause * 2, longest)
+
+    async def _follow(self, named: _Named, kind: Kind) -> None:
+        where = {"namespace": named.key.namespace, "fields": f"metadata.name={named.key.name}"}
+        listing = await self._cluster.list(kind, **where)
+        await self._is(named, listing.items[0] if listing.items else None)
+        version = listing.resource_version
+        while True:
+            async with aclosing(self._cluster.watch(kind, resource_version=version, **where)) as events:
+                async for event in events:
+                    version = event.object["metadata"]["resourceVersion"]
+                    if event.type == "DELETED":
+                        await self._is(named, None)
+                    elif event.type != "BOOKMARK":
+                        await self._is(named, event.object)
+
+    async def _is(self, named: _Named, live: KubeObject | None) -> None:
+        news = named.known.is_set() and (_version(live) != _version(named.live) or named.problem is not None)
+        named.live, named.problem = live, None
+        named.known.set()
+        if news:
+            await self._tell(named)
+
+    async def _failed(self, named: _Named, error: ClusterError) -> None:
+        news = named.problem is None and named.known.is_set()
+        named.problem = error
+        named.known.set()
+        if news:
+            await self._tell(named)
+
+    async def _tell(self, named: _Named) -> None:
+        for user in sorted(named.users):
+            await self._changed(user, named.key, named.live)
+
+
+def _version(live: KubeObject | None) -> str:
+    return "" if live is None else str(live["metadata"]["resourceVersion"])

@@ -1,0 +1,200 @@
+"""One writer a cluster: the Leases of the Flux controllers that the engine stands in for.
+
+They bear Flux's names and keep Flux's timings (Flux contract FL-006, FL-011, FL-012), so that neither a second
+replica nor a running Flux writes at the same time. Whether a Lease has run out is told by our own clock: by how long
+it was not seen to change.
+"""
+
+import hashlib
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+import anyio
+import msgspec
+
+from tidelog.engine.cluster.errors import AlreadyExistsError, ClusterError, ConflictError, NotFoundError
+from tidelog.engine.cluster.port import Cluster, Kind
+from tidelog.engine.objects.kube import KubeObject
+from tidelog.storage.ids import new_id
+
+API_VERSION = "coordination.k8s.io/v1"
+MANAGER = "tidelog"
+
+
+class LeaseLostError(RuntimeError):
+    """Raised when a Lease could not be renewed in time: another may be writing now."""
+
+
+class Timings(msgspec.Struct, frozen=True):
+    """In seconds; Flux's defaults."""
+
+    duration: float = 35.0
+    renew_deadline: float = 30.0
+    retry_period: float = 5.0
+
+
+class Lease:
+    """One Lease."""
+
+    def __init__(self, cluster: Cluster, namespace: str, name: str, timings: Timings, identity: str) -> None:
+        self._cluster = cluster
+        self._namespace = namespace
+        self.name = name
+        self._timings = timings
+        self._identity = identity
+        self._kind: Kind | None = None
+        self._live: KubeObject | None = None
+        self._seen: tuple[str, float] = "", 0.0
+        self.holder = ""
+        """Who has it, as last seen."""
+
+    async def acquire(self, waits_for: Callable[[str, str], None]) -> None:
+        """Waits until it is ours; `waits_for` is told of whom it is waited for.
+
+        Raises:
+            NotFoundError: when its namespace is not there.
+            ClusterError: when the server refuses.
+        """
+        told = ""
+        while not await self._try_to_take():
+            if self.holder != told:
+                told = self.holder
+                waits_for(self.name, told)
+            await anyio.sleep(self._timings.retry_period)
+
+    async def keep(self) -> None:
+        """Renews it, until cancelled.
+
+        Raises:
+            LeaseLostError: when that has not succeeded for too long, or somebody else has it.
+        """
+        renewed = anyio.current_time()
+        while True:
+            await anyio.sleep(self._timings.retry_period)
+            try:
+                with anyio.fail_after(self._timings.renew_deadline):
+                    if not await self._renew():
+                        raise LeaseLostError(f"the Lease {self._namespace}/{self.name} was taken by {self.holder}")
+                renewed = anyio.current_time()
+            except (ClusterError, TimeoutError) as error:
+                if anyio.current_time() - renewed > self._timings.renew_deadline:
+                    raise LeaseLostError(
+                        f"the Lease {self._namespace}/{self.name} could not be renewed: {error}"
+                    ) from error
+
+    async def release(self) -> None:
+        """Lets go of it, so that the next need not wait until it runs out."""
+        if self._live is None:
+            return
+        spec = self._live["spec"] | {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _now()}
+        try:
+            await self._cluster.replace(self._live | {"spec": spec}, manager=MANAGER)
+        except ClusterError:
+            return  # it runs out by itself
+
+    async def _try_to_take(self) -> bool:
+        kind = await self._of_kind()
+        try:
+            live = await self._cluster.get(kind, self._namespace, self.name)
+        except NotFoundError:
+            return await self._create()
+        spec = live.get("spec") or {}
+        self.holder = spec.get("holderIdentity") or ""
+        if self.holder and self.holder != self._identity and not self._has_run_out(spec):
+            return False
+        transitions = (spec.get("leaseTransitions") or 0) + (self.holder != self._identity)
+        return await self._write(live, spec | self._own() | {"acquireTime": _now(), "leaseTransitions": transitions})
+
+    async def _create(self) -> bool:
+        lease = {
+            "apiVersion": API_VERSION,
+            "kind": "Lease",
+            "metadata": {"name": self.name, "namespace": self._namespace},
+            "spec": self._own() | {"acquireTime": _now(), "leaseTransitions": 0},
+        }
+        try:
+            self._live = await self._cluster.create(lease, manager=MANAGER)
+        except AlreadyExistsError:
+            return False
+        return True
+
+    async def _renew(self) -> bool:
+        if self._live is None:
+            return False
+        if await self._write(self._live, self._live["spec"] | self._own()):
+            return True
+        # Somebody wrote it: perhaps only a label.
+        live = await self._cluster.get(await self._of_kind(), self._namespace, self.name)
+        self.holder = live["spec"].get("holderIdentity") or ""
+        return self.holder == self._identity and await self._write(live, live["spec"] | self._own())
+
+    async def _write(self, live: KubeObject, spec: KubeObject) -> bool:
+        try:
+            self._live = await self._cluster.replace(live | {"spec": spec}, manager=MANAGER)
+        except ConflictError:
+            return False
+        self.holder = self._identity
+        return True
+
+    def _has_run_out(self, spec: KubeObject) -> bool:
+        """Whether nobody has renewed it for as long as it lasts, by our own clock."""
+        mark = f"{self.holder} {spec.get('renewTime')}"
+        now = anyio.current_time()
+        if mark != self._seen[0]:
+            self._seen = mark, now
+            return False
+        return now - self._seen[1] > (spec.get("leaseDurationSeconds") or self._timings.duration)
+
+    def _own(self) -> KubeObject:
+        return {
+            "holderIdentity": self._identity,
+            "leaseDurationSeconds": int(self._timings.duration),
+            "renewTime": _now(),
+        }
+
+    async def _of_kind(self) -> Kind:
+        if self._kind is None:
+            self._kind = await self._cluster.kind(API_VERSION, "Lease")
+        return self._kind
+
+
+class Leases:
+    """All the Leases that the engine has to hold."""
+
+    def __init__(self, leases: list[Lease]) -> None:
+        self._leases = leases
+
+    @classmethod
+    def of(
+        cls, cluster: Cluster, namespace: str, controllers: tuple[str, ...], timings: Timings, shard: str = ""
+    ) -> "Leases":
+        """Those of some controllers; of a shard (`--watch-label-selector`), its own."""
+        identity = f"{socket.gethostname()}_{os.getpid()}_{new_id()}"
+        suffix = f"-{hashlib.sha256(shard.encode()).hexdigest()[:10]}" if shard else ""
+        names = [f"{controller}-leader-election{suffix}" for controller in controllers]
+        return cls([Lease(cluster, namespace, name, timings, identity) for name in names])
+
+    async def hold(self, waits_for: Callable[[str, str], None], work: Callable[[], Awaitable[None]]) -> None:
+        """Runs `work` while all of them are held.
+
+        Raises:
+            LeaseLostError: when one was lost; `work` was cancelled before.
+        """
+        try:
+            for lease in self._leases:
+                await lease.acquire(waits_for)
+            async with anyio.create_task_group() as tasks:
+                for lease in self._leases:
+                    tasks.start_soon(lease.keep)
+                await work()
+                tasks.cancel_scope.cancel()
+        finally:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(5):
+                for lease in self._leases:
+                    await lease.release()
+
+
+def _now() -> str:
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}Z"

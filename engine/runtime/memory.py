@@ -1,0 +1,138 @@
+"""What the engine knows now: the rows that decisions are made from, and the one door into the log.
+
+Every event that the engine records goes through `Memory.append`, which folds it as soon as it is durable and
+then tells the listeners. So a decision is never made from rows that lag behind what was recorded, and no event
+is waited for by polling. After a start the rows come from the projections' file.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import anyio
+
+from tidelog.events.bodies import Body
+from tidelog.events.envelope import ENGINE, Actor
+from tidelog.events.names import EventId, RunId, StreamName, TraceId
+from tidelog.events.projection import Fold, Rows
+from tidelog.events.projections import (
+    ACTUAL,
+    CONDITIONS,
+    DESIRED,
+    INVENTORY,
+    Actual,
+    Desired,
+    Inventory,
+    Standing,
+)
+from tidelog.events.vocabulary import Event
+from tidelog.storage import ANY, NewEvent, Query, Recorded, StreamAppend
+from tidelog.storage.log import ExpectedVersion
+from tidelog.storage.sqlite_log import SqliteEventLog
+from tidelog.storage.views import Views
+
+Listener: TypeAlias = Callable[[Recorded], None]
+"""Called with each event, in the order of the log, once it is durable and folded. Must neither block nor raise."""
+
+
+class Origin:
+    """Who and what stands behind the events of one run: written into each envelope."""
+
+    __slots__ = ("actor", "cause", "run", "trace")
+
+    def __init__(
+        self,
+        *,
+        actor: Actor = ENGINE,
+        run: RunId | None = None,
+        trace: TraceId | None = None,
+        cause: EventId | None = None,
+    ) -> None:
+        self.actor = actor
+        self.run = run
+        self.trace = trace
+        self.cause = cause
+
+
+class Memory:
+    """The rows of `conditions`, `desired`, `inventory` and `actual`, kept up with every append."""
+
+    def __init__(self, log: SqliteEventLog) -> None:
+        self.log = log
+        self.conditions: Rows[Standing] = Rows()
+        self.desired: Rows[Desired] = Rows()
+        self.inventory: Rows[Inventory] = Rows()
+        self.actual: Rows[Actual] = Rows()
+        self._fold = Fold()
+        self._fold.add(CONDITIONS, self.conditions)
+        self._fold.add(DESIRED, self.desired)
+        self._fold.add(INVENTORY, self.inventory)
+        self._fold.add(ACTUAL, self.actual)
+        self._position = 0
+        self._early: dict[int, Recorded] = {}
+        self._listeners: list[Listener] = []
+
+    async def load(self, views: Views) -> None:
+        """Takes the rows as they are at the log's head; nothing may be appended meanwhile."""
+        self._position = await self.log.head()
+        for projection, rows in (
+            (CONDITIONS, self.conditions),
+            (DESIRED, self.desired),
+            (INVENTORY, self.inventory),
+            (ACTUAL, self.actual),
+        ):
+            for key, row in (await views.rows(projection, at=self._position)).items():  # type: ignore[arg-type]
+                rows.put(key, row)  # type: ignore[attr-defined]
+            rows.take_changed()  # type: ignore[attr-defined]
+
+    @property
+    def position(self) -> int:
+        """The position that is folded."""
+        return self._position
+
+    def listen(self, listener: Listener) -> None:
+        """Has `listener` called with every event from now on."""
+        self._listeners.append(listener)
+
+    async def append(
+        self,
+        stream: StreamName,
+        events: Sequence[Event],
+        origin: Origin,
+        *,
+        bodies: Sequence[Body] = (),
+        expected: ExpectedVersion = ANY,
+    ) -> tuple[Recorded, ...]:
+        """Records events in one stream, each caused by the one before; see `EventLog.append_all` for errors.
+
+        An append that was begun is seen through even if the caller is cancelled: what is durable is folded.
+        """
+        new = [
+            NewEvent(event, actor=origin.actor, run=origin.run, trace=origin.trace, cause=origin.cause)
+            for event in events
+        ]
+        return await self.append_all([StreamAppend(stream, expected, new)], bodies=bodies)
+
+    async def append_all(self, appends: Sequence[StreamAppend], *, bodies: Sequence[Body] = ()) -> tuple[Recorded, ...]:
+        """Records events in several streams, all or none."""
+        with anyio.CancelScope(shield=True):
+            recorded = await self.log.append_all(appends, bodies=bodies)
+        for one in recorded:
+            self._early[one.envelope.position] = one
+        self._settle()
+        return recorded
+
+    async def read_missing(self) -> None:
+        """Folds what others (the log itself, when it was opened) recorded since `load`."""
+        async for recorded in self.log.read(Query(after=self._position)):
+            self._early[recorded.envelope.position] = recorded
+        self._settle()
+
+    def _settle(self) -> None:
+        """Folds what has come, in the order of the log: of two commits, the later may be answered first."""
+        while (recorded := self._early.pop(self._position + 1, None)) is not None:
+            self._fold.fold([recorded.raw])
+            self._position += 1
+            for rows in (self.conditions, self.desired, self.inventory, self.actual):
+                rows.take_changed()
+            for listener in self._listeners:
+                listener(recorded)

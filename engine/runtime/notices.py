@@ -1,0 +1,187 @@
+"""Kubernetes Events: what other tools, and people with kubectl, are told (Flux contract 1.6).
+
+Told in the background and at most once: the log is what remembers. Where nobody takes them, the oldest are dropped.
+"""
+
+import socket
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+import aiohttp
+import anyio
+import msgspec
+
+from tidelog.engine.cluster.errors import ClusterError
+from tidelog.engine.objects.kube import KubeObject
+from tidelog.engine.observe.drift import Flap
+from tidelog.engine.runtime.context import Engine
+from tidelog.engine.runtime.declared import AnyDeclared, DeclaredSource, DeclaredTarget, manager_of
+from tidelog.engine.runtime.run import StageError
+from tidelog.engine.sources.git.spec import Fetched
+from tidelog.events.names import Revision
+from tidelog.storage.ids import new_id
+
+WAITING_MAX = 4_096
+MESSAGE_BYTES_MAX = 1_024
+"""Of the Event in the cluster: the API server takes no more."""
+POSTED_BYTES_MAX = 39_000
+"""Of what is posted (Flux contract CM-068)."""
+POST_TIMEOUT_S = 5.0
+SUBJECT_LENGTH_MAX = 50
+
+
+class Notice(msgspec.Struct, frozen=True, kw_only=True):
+    """One event."""
+
+    declared: AnyDeclared
+    warning: bool
+    reason: str
+    message: str
+    metadata: Mapping[str, str]
+    posted: bool = True
+    """Whether it is for the events address too, and not only for the cluster (Flux contract CM-063)."""
+
+
+class Notices:
+    """Tells what happened, in the background."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._waiting: deque[Notice] = deque(maxlen=WAITING_MAX)
+        self._changed = anyio.Event()
+        self._host = socket.gethostname()
+
+    # What is told.
+
+    def fetched(self, declared: DeclaredSource, fetched: Fetched) -> None:
+        """A source has a new artifact (Flux contract GR-030, SE-001)."""
+        subject = fetched.message.partition("\n")[0][:SUBJECT_LENGTH_MAX]
+        metadata = {"revision": fetched.revision, "digest": fetched.artifact}
+        self._tell(declared, "NewArtifact", f"stored artifact for commit '{subject}'", metadata)
+
+    def changed(self, declared: DeclaredTarget, revision: Revision | None, lines: Sequence[str]) -> None:
+        """Objects were changed (Flux contract KS-044)."""
+        if lines:
+            self._tell(declared, "Progressing", "\n".join(lines), _revision(revision))
+
+    def reconciled(self, declared: DeclaredTarget, revision: Revision | None) -> None:
+        """A run ended well (Flux contract KS-043)."""
+        standing = self._engine.memory.conditions.get(declared.stream)
+        took = self._engine.seconds_since(standing.began if standing else None)
+        message = f"Reconciliation finished in {took:.3f}s, next run in {declared.spec.interval}"
+        metadata = {**_revision(revision), "commit_status": "update"}
+        self._tell(declared, "ReconciliationSucceeded", message, metadata)
+
+    def failed(self, declared: AnyDeclared, revision: Revision | None, error: StageError) -> None:
+        """A run failed (Flux contract KS-042, KS-051, SE-005)."""
+        if error.waits_for is not None and error.reason == "ArtifactFailed":
+            return
+        standing = self._engine.memory.conditions.get(declared.stream)
+        message = standing.message if standing is not None and standing.message else error.reason
+        warning = error.reason != "DependencyNotReady"
+        self._tell(declared, error.reason, message, _revision(revision), warning=warning)
+
+    def flapping(self, declared: DeclaredTarget, flaps: Sequence[Flap]) -> None:
+        """Somebody keeps on changing back what the target says."""
+        lines = [
+            f"{flap.object.kind} {flap.object.namespace}/{flap.object.name}: {flap.path} was changed {flap.times} times "
+            f"since {flap.since:%H:%M:%S} by {flap.manager or 'somebody'}; leave it out of the manifests, or stop who "
+            "writes it"
+            for flap in flaps
+        ]
+        self._tell(declared, "DriftFlapping", "\n".join(lines), {}, warning=True)
+
+    def _tell(
+        self, declared: AnyDeclared, reason: str, message: str, metadata: Mapping[str, str], *, warning: bool = False
+    ) -> None:
+        group = declared.key.group
+        whole = {f"{group}/{name}": value for name, value in metadata.items()}
+        whole |= {
+            name: value for name, value in declared.annotations.items() if name.startswith("event.toolkit.fluxcd.io/")
+        }
+        self._waiting.append(
+            Notice(declared=declared, warning=warning, reason=reason, message=message, metadata=whole)
+        )
+        self._changed.set()
+
+    # How.
+
+    async def run(self) -> None:
+        """Tells, until cancelled."""
+        timeout = aiohttp.ClientTimeout(total=POST_TIMEOUT_S)
+        async with aiohttp.ClientSession(timeout=timeout) as session:
+            while True:
+                while self._waiting:
+                    notice = self._waiting.popleft()
+                    await self._to_cluster(notice)
+                    if self._engine.settings.events_addr and notice.posted:
+                        await self._post(session, notice)
+                self._changed = anyio.Event()
+                await self._changed.wait()
+
+    async def _to_cluster(self, notice: Notice) -> None:
+        try:
+            await self._engine.cluster.create(self._event(notice), manager=manager_of(notice.declared.key.kind))
+        except ClusterError:
+            return  # the namespace may be on its way out, and the log has it
+
+    async def _post(self, session: aiohttp.ClientSession, notice: Notice) -> None:
+        try:
+            async with session.post(self._engine.settings.events_addr, json=self._posted(notice)) as answer:
+                await answer.read()
+        except (aiohttp.ClientError, TimeoutError):
+            return
+
+    def _event(self, notice: Notice) -> KubeObject:
+        key, now = notice.declared.key, f"{self._engine.now()[:19]}Z"
+        return {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {
+                "name": f"{key.name[:200]}.{new_id()}",
+                "namespace": key.namespace,
+                "annotations": dict(notice.metadata),
+            },
+            "involvedObject": self._involved(notice),
+            "type": "Warning" if notice.warning else "Normal",
+            "reason": notice.reason,
+            "message": _cut(notice.message, MESSAGE_BYTES_MAX),
+            "source": {"component": manager_of(key.kind)},
+            "reportingComponent": manager_of(key.kind),
+            "reportingInstance": self._host,
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+        }
+
+    def _posted(self, notice: Notice) -> KubeObject:
+        return {
+            "involvedObject": self._involved(notice),
+            "severity": "error" if notice.warning else "info",
+            "timestamp": self._engine.now(),
+            "message": _cut(notice.message, POSTED_BYTES_MAX),
+            "reason": notice.reason,
+            "metadata": dict(notice.metadata),
+            "reportingController": manager_of(notice.declared.key.kind),
+            "reportingInstance": self._host,
+        }
+
+    def _involved(self, notice: Notice) -> KubeObject:
+        key, live = notice.declared.key, notice.declared.live
+        return {
+            "apiVersion": live["apiVersion"],
+            "kind": key.kind,
+            "name": key.name,
+            "namespace": key.namespace,
+            "uid": notice.declared.uid,
+            "resourceVersion": live["metadata"]["resourceVersion"],
+        }
+
+
+def _revision(revision: Revision | None) -> dict[str, str]:
+    return {"revision": revision} if revision else {}
+
+
+def _cut(text: str, size: int) -> str:
+    encoded = text.encode()
+    return text if len(encoded) <= size else encoded[: size - 3].decode(errors="ignore") + "..."

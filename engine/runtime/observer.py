@@ -1,0 +1,322 @@
+"""Observation: what watches tell of the objects that targets own, and what is recorded of it.
+
+The answer to our own write is the observation of it, and its echo appends nothing; while a write is under way, what
+is told of its object waits. A change of the fields that our manager owns is drift, and wakes the target.
+"""
+
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TypeAlias
+
+import anyio
+import msgspec
+from anyio.abc import TaskGroup
+
+from tidelog.engine.apply.record import Seen
+from tidelog.engine.cluster.errors import ClusterError, NotFoundError
+from tidelog.engine.cluster.port import Cluster, Kind
+from tidelog.engine.objects.kube import KubeObject, key_of
+from tidelog.engine.observe.drift import Flap, Flaps, drift
+from tidelog.engine.observe.health import health_of
+from tidelog.engine.observe.reflector import Reflector
+from tidelog.engine.plan.model import Wanted
+from tidelog.engine.runtime.memory import Memory, Origin
+from tidelog.engine.runtime.schedule import Trigger
+from tidelog.engine.runtime.sealing import Sealer
+from tidelog.events.envelope import Actor, Proof
+from tidelog.events.names import ObjectId, ObjectKey, StreamName, object_stream
+from tidelog.events.projections import Actual
+from tidelog.events.vocabulary import (
+    DriftDetected,
+    Event,
+    FieldDrift,
+    HealthChanged,
+    ObjectObserved,
+    ObservationInterrupted,
+    ObservationResumed,
+)
+
+KUSTOMIZE = "kustomize.toolkit.fluxcd.io"
+OWNED = f"{KUSTOMIZE}/name"
+"""The label that every object of a Kustomization has (Flux contract CM-039)."""
+UNKNOWN_KIND_RETRY_S = 30.0
+FLAPPING_PAUSE_S = 900.0
+"""How long a field that somebody keeps on changing back is left to them."""
+
+SealerOf: TypeAlias = Callable[[StreamName], Awaitable[Sealer]]
+Wake: TypeAlias = Callable[[StreamName, Trigger], None]
+WakeIn: TypeAlias = Callable[[StreamName, float], None]
+Flapping: TypeAlias = Callable[[StreamName, tuple[Flap, ...]], None]
+
+
+class Observer:
+    """Watches every kind of which a target owns an object."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        memory: Memory,
+        alias: str,
+        manager: str,
+        engine_stream: StreamName,
+        sealer: SealerOf,
+        wake: Wake,
+        wake_in: WakeIn,
+        flapping: Flapping,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._cluster = cluster
+        self._memory = memory
+        self._alias = alias
+        self._manager = manager
+        self._engine_stream = engine_stream
+        self._sealer = sealer
+        self._wake = wake
+        self._wake_in = wake_in
+        self._flapping = flapping
+        self._clock = clock
+        self._tasks: TaskGroup | None = None
+        self._watched: set[tuple[str, str]] = set()
+        self._writing: dict[StreamName, int] = {}
+        self._deferred: dict[StreamName, KubeObject | tuple[ObjectKey, str]] = {}
+        self._versions: dict[StreamName, str] = {}
+        self._flaps = Flaps()
+
+    # Watching.
+
+    async def run(self) -> None:
+        """Watches, until cancelled; begins with the kinds of all inventories."""
+        async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            for _, inventory in self._memory.inventory.items():
+                for id, entry in inventory.objects.items():
+                    if entry.api_version:
+                        self._watch(entry.api_version, ObjectKey.parse(id).kind)
+            await anyio.sleep_forever()
+
+    def watch_all(self, wanted: Iterable[Wanted]) -> None:
+        """Watches the kinds of some objects from now on."""
+        for one in wanted:
+            self._watch(one.api_version, one.key.kind)
+
+    def _watch(self, api_version: str, kind: str) -> None:
+        if self._tasks is not None and (api_version, kind) not in self._watched:
+            self._watched.add((api_version, kind))
+            self._tasks.start_soon(self._follow, api_version, kind)
+
+    async def _follow(self, api_version: str, name: str) -> None:
+        while True:
+            try:
+                kind = await self._cluster.kind(api_version, name)
+            except ClusterError:
+                await anyio.sleep(UNKNOWN_KIND_RETRY_S)
+                continue
+            await Reflector(self._cluster, kind, labels=OWNED).run(_Told(self, kind))
+
+    async def interrupted(self, kind: Kind, why: str) -> None:
+        """Records that changes of a kind may go unseen from here on."""
+        event = ObservationInterrupted(cluster=self._alias, kinds=(_kind_name(kind),), why=why)
+        await self._memory.append(self._engine_stream, [event], Origin())
+
+    async def resumed(self, kind: Kind) -> None:
+        """Records that a kind is seen again."""
+        event = ObservationResumed(cluster=self._alias, kinds=(_kind_name(kind),))
+        await self._memory.append(self._engine_stream, [event], Origin())
+
+    # Writes of our own.
+
+    @contextmanager
+    def writing(self, id: ObjectId) -> Iterator[None]:
+        """While an object is written, what is told of it waits."""
+        stream = object_stream(self._alias, id)
+        self._writing[stream] = self._writing.get(stream, 0) + 1
+        try:
+            yield
+        finally:
+            self._writing[stream] -= 1
+            if not self._writing[stream]:
+                del self._writing[stream]
+                waiting = self._deferred.pop(stream, None)
+                if waiting is not None and self._tasks is not None:
+                    self._tasks.start_soon(self._look_again, waiting)
+
+    async def _look_again(self, waiting: KubeObject | tuple[ObjectKey, str]) -> None:
+        if isinstance(waiting, tuple):
+            await self.is_gone(*waiting)
+        else:
+            await self.is_now(waiting)
+
+    async def seen(self, id: ObjectId, version: str, sealer: Sealer) -> KubeObject | None:
+        """The state of an object at a resource version, where a watch or our own write has told it."""
+        stream = object_stream(self._alias, id)
+        row = self._memory.actual.get(stream)
+        if row is None or row.state is None or version not in (row.resource_version, self._versions.get(stream)):
+            return None
+        body = await self._memory.log.body(row.state.digest)
+        state: KubeObject = msgspec.json.decode(sealer.open(body))
+        return state
+
+    def stream_of(self, obj: KubeObject) -> StreamName:
+        """The stream of an object of this cluster."""
+        return key_of(obj).stream(self._alias)
+
+    # What is told.
+
+    async def is_now(self, obj: KubeObject) -> None:
+        """An object of ours is there, and is like this."""
+        key, owner = key_of(obj), self._owner_of(obj)
+        stream = key.stream(self._alias)
+        if owner is None:
+            return
+        if stream in self._writing:
+            self._deferred[stream] = obj
+            return
+        row = self._memory.actual.get(stream)
+        inventory = self._memory.inventory.get(owner)
+        if inventory is None or key.id not in inventory.objects:
+            return
+        version, uid = obj["metadata"]["resourceVersion"], obj["metadata"]["uid"]
+        if row is not None and row.uid == uid and not _is_later(version, row.resource_version):
+            return
+        secret = (key.kind == "Secret" and not key.group) or (
+            row is not None and row.state is not None and row.state.secret
+        )
+        sealer = await self._sealer(owner) if secret else Sealer(None)
+        seen = Seen(obj, self._manager, sealer, secret=secret)
+        same = row is not None and row.uid == uid and row.state is not None and row.state.digest == seen.state.ref.digest
+        if same and row is not None:
+            self._versions[stream] = version
+            await self._only_health(obj, stream, owner, row)
+            return
+        events: list[Event] = [ObjectObserved(**seen.fields)]
+        drifted: tuple[FieldDrift, ...] = ()
+        if row is not None and row.applied is not None and (seen.owned != row.applied or row.uid != uid):
+            drifted = await self._drift(obj, row, sealer)
+        if drifted:
+            events.append(DriftDetected(target=owner, uid=uid, resource_version=version, fields=drifted))
+        was = None if row is None else row.health
+        await self._memory.append(stream, events, Origin(actor=_writer(obj, self._manager)), bodies=seen.bodies)
+        self._versions[stream] = version
+        if drifted:
+            self._drifted(owner, key, drifted)
+        elif seen.fields["health"] != was:
+            self._wake(owner, Trigger(why=f"the health of {key.kind} {key.name} changed"))
+
+    async def is_gone(self, key: ObjectKey, uid: str) -> None:
+        """An object of ours is no more."""
+        stream = key.stream(self._alias)
+        if stream in self._writing:
+            self._deferred[stream] = key, uid
+            return
+        row = self._memory.actual.get(stream)
+        if row is None or row.owner is None or row.uid != uid:
+            return
+        self._versions.pop(stream, None)
+        inventory = self._memory.inventory.get(row.owner)
+        wanted = inventory is not None and key.id in inventory.objects
+        gone = ObjectObserved(uid=uid, resource_version=row.resource_version, gone=True)
+        drifted = DriftDetected(
+            target=row.owner, uid=uid, resource_version=row.resource_version, fields=(), gone=True
+        )
+        owner = row.owner
+        await self._memory.append(stream, [drifted, gone] if wanted else [gone], Origin())
+        if wanted:
+            self._drifted(owner, key, (FieldDrift(path="metadata.uid"),))
+
+    async def compare(self, kind: Kind, listed: Collection[StreamName]) -> None:
+        """After the first list of a kind: what is recorded as there and was not listed, is no more."""
+        for stream, row in list(self._memory.actual.items()):
+            key = ObjectKey.parse(stream.partition("/")[2])
+            if (key.group, key.kind) != (kind.group, kind.kind) or row.owner is None or stream in listed:
+                continue
+            try:
+                live = await self._cluster.get(kind, key.namespace, key.name)
+            except NotFoundError:
+                await self.is_gone(key, row.uid)
+            except ClusterError:
+                continue
+            else:
+                await self.is_now(live)
+
+    async def _only_health(self, obj: KubeObject, stream: StreamName, owner: StreamName, row: Actual) -> None:
+        found = health_of(obj)
+        if found.health == row.health:
+            return
+        event = HealthChanged(health=found.health, reason=found.reason, message=found.message[:1024])
+        await self._memory.append(stream, [event], Origin())
+        self._wake(owner, Trigger(why=f"the health of {stream.rpartition('/')[2]} changed"))
+
+    async def _drift(self, obj: KubeObject, row: Actual, sealer: Sealer) -> tuple[FieldDrift, ...]:
+        """The fields that are no longer as they were applied."""
+        if row.state is None or row.uid != obj["metadata"]["uid"]:
+            return (FieldDrift(path="metadata.uid", manager=_writer(obj, self._manager).name),)
+        body = await self._memory.log.body(row.state.digest)
+        return drift(msgspec.json.decode(sealer.open(body)), obj, self._manager)
+
+    def _drifted(self, owner: StreamName, key: ObjectKey, fields: tuple[FieldDrift, ...]) -> None:
+        """Has the target put right what was changed; what somebody keeps on changing back is left to them for a while."""
+        flaps = self._flaps.add(key, fields, self._clock())
+        if not flaps:
+            self._wake(owner, Trigger(why=f"{key.kind} {key.name} was changed"))
+            return
+        self._flapping(owner, flaps)
+        self._wake_in(owner, FLAPPING_PAUSE_S)
+
+    def _owner_of(self, obj: KubeObject) -> StreamName | None:
+        """The target whose labels an object has, if it is one of ours."""
+        labels = obj["metadata"].get("labels") or {}
+        name, namespace = labels.get(OWNED), labels.get(f"{KUSTOMIZE}/namespace")
+        if not name or not namespace:
+            row = self._memory.actual.get(key_of(obj).stream(self._alias))
+            return None if row is None else row.owner
+        stream = ObjectKey(KUSTOMIZE, "Kustomization", namespace, name).stream(self._alias)
+        return stream if self._memory.conditions.get(stream) is not None else None
+
+
+class _Told:
+    """What the reflector of one kind tells, for the observer."""
+
+    def __init__(self, observer: Observer, kind: Kind) -> None:
+        self._observer = observer
+        self._kind = kind
+        self._listed: set[StreamName] | None = set()
+        """Until the first list is over: what was in it."""
+
+    async def changed(self, obj: KubeObject) -> None:
+        if self._listed is not None:
+            self._listed.add(self._observer.stream_of(obj))
+        await self._observer.is_now(obj)
+
+    async def gone(self, key: ObjectKey, uid: str) -> None:
+        await self._observer.is_gone(key, uid)
+
+    async def interrupted(self, why: str) -> None:
+        await self._observer.interrupted(self._kind, why)
+
+    async def resumed(self) -> None:
+        if self._listed is None:
+            await self._observer.resumed(self._kind)
+            return
+        listed, self._listed = self._listed, None
+        await self._observer.compare(self._kind, listed)
+
+
+def _is_later(version: str, than: str) -> bool:
+    """Whether a resource version is later: since Kubernetes 1.35 they may be compared as numbers."""
+    try:
+        return int(version) > int(than)
+    except ValueError:
+        return version != than
+
+
+def _kind_name(kind: Kind) -> str:
+    return f"{kind.group or 'core'}/{kind.kind}"
+
+
+def _writer(obj: KubeObject, manager: str) -> Actor:
+    """Who wrote last, by the field manager's name: an inference, and said to be one."""
+    entries = obj["metadata"].get("managedFields") or ()
+    latest = max(entries, key=lambda entry: entry.get("time") or "", default=None)
+    name = (latest or {}).get("manager") or "unknown"
+    return Actor(kind="manager", name=name, proof=Proof(kind="inferred"))

@@ -1,0 +1,206 @@
+"""Rendered sets: a list of objects by id and digest, and where the objects themselves are to be had.
+
+A set is small; its objects are bodies of the log, read only where something is to be done with them.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from tidelog.engine.kinds.decode import encode as encode_kind
+from tidelog.engine.kinds.kustomization import KustomizationSpec
+from tidelog.engine.objects.kube import canonical_bytes, key_of
+from tidelog.engine.plan.model import Wanted
+from tidelog.engine.render.errors import ReadEntry
+from tidelog.engine.render.renderer import Rendering
+from tidelog.engine.render.spec import RenderSpec
+from tidelog.engine.runtime.sealing import Sealer
+from tidelog.engine.runtime.variables import Variables
+from tidelog.engine.secrecy.values import SecretValues
+from tidelog.events.bodies import Body
+from tidelog.events.canonical import encode
+from tidelog.events.digest import KEYED, Digest, digest_of
+from tidelog.events.names import ObjectId, ObjectKey, Revision, StreamName
+from tidelog.events.projections import DESIRED
+from tidelog.events.vocabulary import Rendered, Tool
+from tidelog.storage import Query
+from tidelog.storage.sqlite_log import SqliteLogReader
+from tidelog.storage.views import Views
+
+KEPT_MAX = 2_048
+"""Sets that are kept in memory, as lists of digests."""
+
+class RenderedSet(msgspec.Struct, kw_only=True):
+    """A rendered set, as the log has it."""
+
+    digest: Digest
+    wanted: tuple[Wanted, ...]
+    """In the order of their ids, without the objects themselves."""
+    read_set: tuple[ReadEntry, ...] = ()
+    toolchain: tuple[Tool, ...] = ()
+    remote_bases: tuple[str, ...] = ()
+    pinned: bool = False
+
+
+class Sealed(msgspec.Struct, kw_only=True):
+    """A rendered set that is new: with its bodies."""
+
+    set: RenderedSet
+    objects: Body
+    """The list."""
+    read_set: Body
+    bodies: list[Body]
+
+    def event(self, revision: Revision, inputs: Digest) -> Rendered:
+        """The event that records it."""
+        return Rendered(
+            revision=revision,
+            inputs=inputs,
+            read_set=self.read_set.ref,
+            toolchain=self.set.toolchain,
+            set=self.set.digest,
+            objects=self.objects.ref,
+            count=len(self.set.wanted),
+        )
+
+
+def render_spec(spec: KustomizationSpec) -> RenderSpec:
+    """What of a spec decides how objects are rendered; the rest decides what becomes of them."""
+    return msgspec.convert(encode_kind(spec), RenderSpec)
+
+
+def inputs_digest(
+    spec: KustomizationSpec, variables: Variables, read_set: Iterable[ReadEntry], toolchain: Iterable[Tool]
+) -> Digest:
+    """The digest of all that a rendering is made from."""
+    return digest_of(
+        encode(
+            [
+                msgspec.to_builtins(render_spec(spec)),
+                variables.digest,
+                [[entry.path, entry.id] for entry in read_set],
+                [[tool.name, tool.version] for tool in toolchain],
+            ]
+        )
+    )
+
+
+def sealed(rendering: Rendering, sealer: Sealer, secrets: SecretValues) -> Sealed:
+    """A rendered set with the bodies of its objects; what is secret, sealed."""
+    wanted, bodies = [], []
+    for obj in rendering.objects:
+        key = key_of(obj)
+        secret = key in rendering.secret
+        body = sealer.body(canonical_bytes(obj), secret=secret)
+        if secret:
+            secrets.add_secret(obj)
+        bodies.append(body)
+        wanted.append(
+            Wanted(key=key, api_version=obj["apiVersion"], digest=body.ref.digest, secret=secret, loaded=obj)
+        )
+    wanted.sort(key=lambda one: one.key.id)
+    objects = Body.of(encode([[one.key.id, one.digest, one.api_version] for one in wanted]))
+    read_set = Body.of(encode([[entry.path, entry.id] for entry in rendering.read_set]))
+    made = RenderedSet(
+        digest=objects.ref.digest,
+        wanted=tuple(wanted),
+        read_set=tuple(rendering.read_set),
+        toolchain=tuple(rendering.toolchain),
+        remote_bases=tuple(rendering.remote_bases),
+    )
+    return Sealed(set=made, objects=objects, read_set=read_set, bodies=[*bodies, objects, read_set])
+
+
+def _listed(data: bytes) -> tuple[Wanted, ...]:
+    entries = msgspec.json.decode(data, type=list[tuple[str, str, str]])
+    return tuple(
+        Wanted(
+            key=ObjectKey.parse(id), api_version=version, digest=Digest(digest), secret=digest.startswith(KEYED)
+        )
+        for id, digest, version in entries
+    )
+
+
+class Renderings:
+    """The last rendered set of each target, and the past ones."""
+
+    nothing = digest_of(encode([]))
+    """The digest of a set without objects: what a target that is deleted wants."""
+
+    def __init__(self, log: SqliteLogReader, views: Views) -> None:
+        self._log = log
+        self._views = views
+        self._last: OrderedDict[StreamName, RenderedSet] = OrderedDict()
+
+    def keep(self, stream: StreamName, made: RenderedSet) -> None:
+        """Remembers a target's last rendered set, as digests."""
+        light = tuple(msgspec.structs.replace(one, loaded=None) for one in made.wanted)
+        self._last[stream] = RenderedSet(
+            digest=made.digest,
+            wanted=light,
+            read_set=made.read_set,
+            toolchain=made.toolchain,
+            remote_bases=made.remote_bases,
+        )
+        self._last.move_to_end(stream)
+        if len(self._last) > KEPT_MAX:
+            self._last.popitem(last=False)
+
+    def has(self, stream: StreamName, digest: Digest) -> bool:
+        """Whether an object's body is known to be in the log."""
+        last = self._last.get(stream)
+        return last is not None and any(one.digest == digest for one in last.wanted)
+
+    def forget(self, stream: StreamName) -> None:
+        """Lets go of a target that is no more."""
+        self._last.pop(stream, None)
+
+    async def last(self, stream: StreamName) -> RenderedSet | None:
+        """The set that the target came to want last; read from the log after a start."""
+        if stream not in self._last:
+            rendered = await self._last_event(stream)
+            if rendered is None:
+                return None
+            self.keep(stream, await self._of(rendered))
+        return self._last[stream]
+
+    async def at(self, stream: StreamName, position: int) -> RenderedSet | None:
+        """The set that the target wanted when the log was at a position."""
+        row = await self._views.row(DESIRED, stream, at=position)
+        if row is None or row.objects is None or row.set is None:
+            return None
+        body = await self._log.body(row.objects.digest)
+        return RenderedSet(digest=row.set, wanted=_listed(body.data), pinned=True)
+
+    async def load(
+        self, stream: StreamName, wanted: Sequence[Wanted], touched: Iterable[Wanted], sealer: Sealer
+    ) -> list[Wanted]:
+        """The wanted objects; those that are touched with the objects themselves."""
+        needed: set[ObjectId] = {one.key.id for one in touched}
+        return [await self._loaded(one, sealer) if one.key.id in needed else one for one in wanted]
+
+    async def _loaded(self, one: Wanted, sealer: Sealer) -> Wanted:
+        if one.loaded is not None:
+            return one
+        body = await self._log.body(one.digest)
+        return msgspec.structs.replace(one, loaded=msgspec.json.decode(sealer.open(body)))
+
+    async def _last_event(self, stream: StreamName) -> Rendered | None:
+        last = None
+        async for recorded in self._log.read(Query(stream=stream, types=("Rendered",))):
+            last = recorded
+        event = None if last is None else last.event
+        return event if isinstance(event, Rendered) else None
+
+    async def _of(self, event: Rendered) -> RenderedSet:
+        objects = await self._log.body(event.objects.digest)
+        read = await self._log.body(event.read_set.digest)
+        entries = msgspec.json.decode(read.data, type=list[tuple[str, Any]])
+        return RenderedSet(
+            digest=event.set,
+            wanted=_listed(objects.data),
+            read_set=tuple(ReadEntry(path, id) for path, id in entries),
+            toolchain=event.toolchain,
+        )

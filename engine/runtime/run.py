@@ -1,0 +1,165 @@
+"""One run: the reconciliation of one source or target, and what it records.
+
+A run begins with its first event. A pass that stops at a wait (for health, or an approval) leaves it open, and
+the next pass goes on with it; a newer revision or spec supersedes it.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from tidelog.engine.cluster.errors import (
+    ClusterError,
+    OutcomeUnknown,
+    ServerError,
+    TooManyRequestsError,
+    UnreachableError,
+)
+from tidelog.engine.runtime.memory import Memory, Origin
+from tidelog.engine.runtime.schedule import Trigger
+from tidelog.engine.secrecy.values import SecretValues
+from tidelog.events.bodies import Body
+from tidelog.events.names import Revision, RunId, StreamName, TraceId
+from tidelog.events.projections import Standing
+from tidelog.events.vocabulary import Event, RunEnded, StageFailed, Verdict, VerificationFailed
+from tidelog.events.vocabulary.run import Stage
+from tidelog.storage.ids import new_id
+from tidelog.storage.log import ANY, ExpectedVersion
+
+MESSAGE_BYTES_MAX = 16_384
+"""Of a failure: an event is small, and a condition holds 32 KiB."""
+
+PASSING = (TooManyRequestsError, ServerError, UnreachableError, OutcomeUnknown, TimeoutError)
+"""Errors of the surroundings, which the inputs do not explain."""
+
+
+class StageError(Exception):
+    """Raised when a stage ends without its result. Its message is for the person who reads the condition."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        reason: str,
+        message: str,
+        *,
+        final: bool = False,
+        stalled: bool = False,
+        waits_for: StreamName | None = None,
+        retry_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.stage = stage
+        self.reason = reason
+        self.final = final
+        self.stalled = stalled
+        self.waits_for = waits_for
+        self.retry_s = retry_s
+        """When to try again, where that is known better than by the retry interval."""
+
+
+class Run:
+    """What a pass records, and under which run and trace."""
+
+    def __init__(self, memory: Memory, stream: StreamName, trigger: Trigger) -> None:
+        self.memory = memory
+        self.stream = stream
+        self.trigger = trigger
+        self.secrets = SecretValues()
+        """The secret values that this pass came to know: no text from outside is recorded with one of them."""
+        self._origin: Origin | None = None
+        self.records = 0
+        """Events recorded by this pass."""
+
+    @property
+    def standing(self) -> Standing:
+        """How the source or target stands now."""
+        return self.memory.conditions.get(self.stream) or Standing(ready="Unknown")
+
+    @property
+    def origin(self) -> Origin:
+        """The run that is open, or else a new one."""
+        if self._origin is None:
+            standing = self.standing
+            self._origin = Origin(
+                actor=self.trigger.actor,
+                run=standing.run or RunId(new_id()),
+                trace=(standing.trace if standing.run else None) or self.trigger.trace or TraceId(new_id()),
+                cause=self.trigger.cause,
+            )
+        return self._origin
+
+    @property
+    def id(self) -> RunId:
+        """The run's id."""
+        if self.origin.run is None:
+            raise RuntimeError("a run without an id")
+        return self.origin.run
+
+    async def record(
+        self, events: Sequence[Event], bodies: Sequence[Body] = (), *, expected: ExpectedVersion = ANY
+    ) -> None:
+        """Records events of this run in its stream, each caused by the one before."""
+        origin = self.origin
+        recorded = await self.memory.append(
+            self.stream, [self._scrubbed(event) for event in events], origin, bodies=bodies, expected=expected
+        )
+        origin.cause = recorded[-1].envelope.id
+        self.records += len(recorded)
+
+    async def fail(self, error: StageError, generation: int, revision: Revision | None) -> None:
+        """Records that a stage ended without its result; like the failure before it, in few words."""
+        standing = self.standing
+        message = self._cut(self.secrets.filter(str(error)))
+        repeats = (standing.ready, standing.reason, standing.message) == ("False", error.reason, message)
+        if repeats and standing.waits_for is not None and standing.waits_for == error.waits_for:
+            return  # it still waits for the same thing: nothing has happened
+        await self.record(
+            [
+                StageFailed(
+                    stage=error.stage,
+                    reason=error.reason,
+                    final=error.final,
+                    stalled=error.stalled,
+                    message="" if repeats else message,
+                    repeats=repeats,
+                    attempt=standing.failures + 1,
+                    waits_for=error.waits_for,
+                    generation=generation,
+                    revision=revision,
+                )
+            ]
+        )
+        self._origin = None
+
+    async def supersede(self, generation: int) -> None:
+        """Ends the open run, if there is one: something newer has come while it waited."""
+        if self.standing.run is not None:
+            await self.record([RunEnded(outcome="superseded", generation=generation)])
+            self._origin = None
+
+    def _scrubbed(self, event: Event) -> Event:
+        """The event without secret values in the texts that came from outside."""
+        if isinstance(event, VerificationFailed):
+            return msgspec.structs.replace(event, failed=tuple(self._scrubbed_verdict(v) for v in event.failed))
+        message = getattr(event, "message", None)
+        if not message:
+            return event
+        return msgspec.structs.replace(event, message=self._cut(self.secrets.filter(message)))
+
+    def _scrubbed_verdict(self, verdict: Verdict) -> Verdict:
+        return msgspec.structs.replace(verdict, message=self._cut(self.secrets.filter(verdict.message)))
+
+    @staticmethod
+    def _cut(text: str) -> str:
+        encoded = text.encode()
+        if len(encoded) <= MESSAGE_BYTES_MAX:
+            return text
+        return encoded[: MESSAGE_BYTES_MAX - 3].decode(errors="ignore") + "…"
+
+
+def of_cluster(stage: Stage, error: ClusterError | TimeoutError, reason: str = "ReconciliationFailed") -> StageError:
+    """A stage's error for what the API server, or the way to it, answered."""
+    retry = error.retry_after_s if isinstance(error, TooManyRequestsError) else None
+    if retry is None and isinstance(error, PASSING):
+        retry = 0.0  # the sooner the better: the scheduler's back-off says when
+    return StageError(stage, reason, str(error), retry_s=retry)

@@ -1,0 +1,147 @@
+"""When each source and target runs: woken by events, one run at a time each, fair between namespaces.
+
+A key that is woken while it runs, runs once more after that, however often it was woken; of several triggers the
+newest counts. What waits for a time is an entry here, not a task.
+"""
+
+import heapq
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+import anyio
+import msgspec
+
+from tidelog.events.envelope import ENGINE, Actor
+from tidelog.events.names import EventId, ObjectKey, StreamName, TraceId
+
+
+class Trigger(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run is for."""
+
+    why: str
+    actor: Actor = ENGINE
+    trace: TraceId | None = None
+    cause: EventId | None = None
+    token: str = ""
+    """The value of `reconcile.fluxcd.io/requestedAt`."""
+    forced: bool = False
+    """Whether to look even where nothing is known to have changed."""
+
+
+Reconcile: TypeAlias = Callable[[StreamName, Trigger], Awaitable[float | None]]
+"""Runs one key; returns in how many seconds it wants to run again, or None to wait for an event."""
+
+
+class Scheduler:
+    """Runs keys, at most `concurrency` at once."""
+
+    def __init__(self, reconcile: Reconcile, concurrency: int) -> None:
+        self._reconcile = reconcile
+        self._concurrency = concurrency
+        self._ready: OrderedDict[str, OrderedDict[StreamName, Trigger]] = OrderedDict()
+        """By namespace; the next namespace to be served is the first."""
+        self._running: dict[StreamName, Trigger | None] = {}
+        """What runs, and what it was woken for meanwhile."""
+        self._timers: list[tuple[float, StreamName]] = []
+        self._due: dict[StreamName, float] = {}
+        self._changed = anyio.Event()
+
+    def wake(self, key: StreamName, trigger: Trigger) -> None:
+        """Has a key run as soon as its turn comes."""
+        if key in self._running:
+            self._running[key] = _merged(self._running[key], trigger)
+            return
+        waiting = self._ready.setdefault(_namespace_of(key), OrderedDict())
+        waiting[key] = _merged(waiting.get(key), trigger)
+        self._changed.set()
+
+    def wake_in(self, key: StreamName, seconds: float) -> None:
+        """Has a key run in some seconds, unless it runs before and asks for something else."""
+        due = anyio.current_time() + max(0.0, seconds)
+        self._due[key] = due
+        heapq.heappush(self._timers, (due, key))
+        self._changed.set()
+
+    def forget(self, key: StreamName) -> None:
+        """Lets go of a key that is no more."""
+        self._due.pop(key, None)
+        self._ready.get(_namespace_of(key), OrderedDict()).pop(key, None)
+
+    @property
+    def queued(self) -> int:
+        """How many keys wait for their turn."""
+        return sum(len(waiting) for waiting in self._ready.values())
+
+    @property
+    def running(self) -> int:
+        """How many keys run now."""
+        return len(self._running)
+
+    def is_idle(self, key: StreamName) -> bool:
+        """Whether a key neither runs nor waits for its turn."""
+        return key not in self._running and key not in self._ready.get(_namespace_of(key), ())
+
+    async def run(self) -> None:
+        """Serves, until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            while True:
+                self._changed = anyio.Event()
+                now = anyio.current_time()
+                self._ring(now)
+                while len(self._running) < self._concurrency and (turn := self._next()) is not None:
+                    self._running[turn[0]] = None
+                    tasks.start_soon(self._serve, *turn)
+                with anyio.move_on_after(self._until_next_timer(now)):
+                    await self._changed.wait()
+
+    def _ring(self, now: float) -> None:
+        """Wakes the keys whose time has come."""
+        while self._timers and self._timers[0][0] <= now:
+            due, key = heapq.heappop(self._timers)
+            if self._due.get(key) == due:
+                del self._due[key]
+                self.wake(key, Trigger(why="its time has come"))
+
+    def _until_next_timer(self, now: float) -> float | None:
+        return max(0.0, self._timers[0][0] - now) if self._timers else None
+
+    def _next(self) -> tuple[StreamName, Trigger] | None:
+        while self._ready:
+            namespace, waiting = next(iter(self._ready.items()))
+            if not waiting:
+                del self._ready[namespace]
+                continue
+            self._ready.move_to_end(namespace)
+            return waiting.popitem(last=False)
+        return None
+
+    async def _serve(self, key: StreamName, trigger: Trigger) -> None:
+        again: Trigger | None = None
+        try:
+            self._due.pop(key, None)
+            delay = await self._reconcile(key, trigger)
+            if delay is not None:
+                self.wake_in(key, delay)
+        finally:
+            again = self._running.pop(key)
+            if again is not None:
+                self.wake(key, again)
+            self._changed.set()
+
+
+def _merged(older: Trigger | None, newer: Trigger) -> Trigger:
+    """The newest trigger; what an older one asked for and the newer does not say, stays."""
+    if older is None:
+        return newer
+    return msgspec.structs.replace(
+        newer,
+        token=newer.token or older.token,
+        forced=newer.forced or older.forced,
+        cause=newer.cause or older.cause,
+        trace=newer.trace or older.trace,
+    )
+
+
+def _namespace_of(key: StreamName) -> str:
+    return ObjectKey.parse(key.partition("/")[2]).namespace

@@ -1,0 +1,261 @@
+"""The reconciliation of one source: asked at its interval, fetched when its answer is new.
+
+An answer that is not new appends nothing.
+"""
+
+import base64
+import binascii
+from collections.abc import Iterable
+
+import anyio
+
+from tidelog.engine.cluster.errors import ClusterError
+from tidelog.engine.kinds.gitrepository import GitRepositorySpec
+from tidelog.engine.kinds.later import UNSUPPORTED, credentials_left, features_left
+from tidelog.engine.kinds.meta import FINALIZER
+from tidelog.engine.objects.kube import KubeObject
+from tidelog.engine.runtime.context import Engine
+from tidelog.engine.runtime.declared import DeclaredSource
+from tidelog.engine.runtime.run import Run, StageError, of_cluster
+from tidelog.engine.runtime.schedule import Trigger
+from tidelog.engine.sources.errors import FetchError
+from tidelog.engine.sources.git.credentials import ANONYMOUS, Credentials, credentials_of
+from tidelog.engine.sources.git.spec import Fetched, GitRef, GitSpec, Head
+from tidelog.events.names import ObjectKey, StreamName
+from tidelog.events.vocabulary import RevisionFetched, RevisionSettled, RunEnded, SourceRemoved
+
+STALLING = frozenset({"URLInvalid", "InvalidProviderConfiguration"})
+"""Failures that only another spec ends (Flux contract SC-003)."""
+
+
+async def reconcile_source(engine: Engine, stream: StreamName, trigger: Trigger) -> float | None:
+    """Makes one pass over a source; returns in how many seconds the next is due."""
+    declared = engine.declared.source(stream)
+    if declared is None:
+        return None
+    run = SourcePass(engine, declared, trigger)
+    try:
+        return await run.reconcile()
+    except StageError as error:
+        return await run.failed(error)
+    finally:
+        engine.activity.end(stream)
+        engine.status.answered(stream, declared.requested_at)
+        engine.status.mark(stream)
+
+
+class SourcePass:
+    """One pass over one source."""
+
+    def __init__(self, engine: Engine, declared: DeclaredSource, trigger: Trigger) -> None:
+        self._engine = engine
+        self._declared = declared
+        self._spec: GitRepositorySpec = declared.spec
+        self._stream = declared.stream
+        self._memory = engine.memory
+        self._trigger = trigger
+        self._run = Run(engine.memory, declared.stream, trigger)
+
+    async def reconcile(self) -> float | None:
+        """The pass."""
+        if self._declared.deleting:
+            return await self._finalize()
+        if self._declared.suspended:
+            return None
+        await self._own()
+        credentials = await self._credentials()
+        head = await self._ask(credentials)
+        if self._is_new(head):
+            fetched = await self._fetch(credentials, head)
+            await self._settle(fetched)
+        return await self._end(head)
+
+    async def _finalize(self) -> float | None:
+        if FINALIZER not in self._declared.finalizers:
+            return None
+        await self._run.record([SourceRemoved(uid=self._declared.uid)])
+        await self._in_cluster(self._engine.declared.release(self._declared))
+        return None
+
+    # The stages.
+
+    async def _own(self) -> None:
+        left = (*self._declared.problems, *features_left(self._spec))
+        if left:
+            reason = "InvalidSpec" if self._declared.problems else UNSUPPORTED
+            raise StageError("declare", reason, "; ".join(left), final=True, stalled=True)
+        if FINALIZER not in self._declared.finalizers:
+            await self._in_cluster(self._engine.declared.claim(self._declared))
+
+    async def _credentials(self) -> Credentials:
+        reference = self._spec.secret_ref
+        if reference is None:
+            return ANONYMOUS
+        key = ObjectKey("", "Secret", self._declared.key.namespace, reference.name)
+        secret = await self._in_cluster(self._engine.inputs.get(self._stream, key))
+        if secret is None:
+            raise StageError(
+                "fetch",
+                "AuthenticationFailed",
+                f"spec.secretRef: there is no Secret {key.namespace}/{key.name}; create it, or leave secretRef out",
+            )
+        data = _decoded(secret)
+        self._run.secrets.add(data.values())
+        left = credentials_left(data.keys(), reference.name)
+        if left:
+            raise StageError("fetch", UNSUPPORTED, "; ".join(left), final=True, stalled=True)
+        try:
+            return credentials_of(data, reference.name)
+        except FetchError as error:
+            raise self._failed_to_fetch(error) from error
+
+    async def _ask(self, credentials: Credentials) -> Head:
+        self._engine.activity.begin(self._stream, "fetching", "")
+        try:
+            return await self._engine.fetcher.ask(self._git_spec(), credentials)
+        except FetchError as error:
+            raise self._failed_to_fetch(error) from error
+
+    async def _fetch(self, credentials: Credentials, head: Head) -> Fetched:
+        try:
+            fetched = await self._engine.fetcher.fetch(self._git_spec(), credentials, head)
+        except FetchError as error:
+            raise self._failed_to_fetch(error) from error
+        await self._run.record(
+            [
+                RevisionFetched(
+                    revision=fetched.revision,
+                    tree=fetched.tree,
+                    artifact=fetched.artifact,
+                    size=fetched.size,
+                    author=fetched.author,
+                    committer=fetched.committer,
+                    message=fetched.message,
+                )
+            ]
+        )
+        self._engine.notices.fetched(self._declared, fetched)
+        return fetched
+
+    async def _settle(self, fetched: Fetched) -> None:
+        """Records which targets the revision leaves unchanged; wakes the others."""
+        settled, concerned = [], []
+        for stream in self._targets():
+            (settled if await self._leaves_unchanged(stream, fetched) else concerned).append(stream)
+        if settled:
+            await self._run.record([RevisionSettled(revision=fetched.revision, targets=tuple(sorted(settled)))])
+            for stream in settled:
+                self._engine.status.mark(stream)
+        origin = self._run.origin
+        for stream in self._by_dependency(concerned):
+            trigger = Trigger(
+                why=f"revision {fetched.revision}", actor=origin.actor, trace=origin.trace, cause=origin.cause
+            )
+            self._engine.targets.wake(stream, trigger)
+
+    async def _end(self, head: Head) -> float | None:
+        standing, token = self._run.standing, self._declared.requested_at
+        news = (
+            self._run.records > 0
+            or standing.ready != "True"
+            or standing.observed != self._declared.generation
+            or (token and token != standing.handled)
+        )
+        if news:
+            outcome = "succeeded" if self._run.records else "unchanged"
+            event = RunEnded(
+                outcome=outcome, generation=self._declared.generation, revision=head.revision, token=token or ""
+            )
+            await self._run.record([event])
+        return self._engine.jittered(self._spec.interval.seconds)
+
+    # What the stages need to know.
+
+    async def failed(self, error: StageError) -> float | None:
+        """Records a failure; returns when to try again."""
+        await self._run.fail(error, self._declared.generation, None)
+        self._engine.notices.failed(self._declared, None, error)
+        if error.stalled:
+            return None
+        return min(self._spec.interval.seconds, self._engine.backoff(self._run.standing.failures))
+
+    def _failed_to_fetch(self, error: FetchError) -> StageError:
+        stalled = error.reason in STALLING
+        return StageError("fetch", error.reason, str(error), final=error.final, stalled=stalled)
+
+    def _is_new(self, head: Head) -> bool:
+        """Whether there is something to fetch: another revision, other ignore rules, or a file that is gone."""
+        row = self._memory.desired.get(self._stream)
+        if row is None or row.revision != head.revision or row.artifact is None:
+            return True
+        if self._declared.status.observed_ignore != self._spec.ignore and self._trigger.forced:
+            return True
+        return self._engine.artifacts.tarball_path(row.artifact) is None
+
+    def _git_spec(self) -> GitSpec:
+        ref = self._spec.reference
+        return GitSpec(
+            namespace=self._declared.key.namespace,
+            name=self._declared.key.name,
+            url=self._spec.url,
+            ref=GitRef(branch=ref.branch, tag=ref.tag, semver=ref.semver, name=ref.name, commit=ref.commit),
+            ignore=self._spec.ignore,
+            timeout_s=self._spec.timeout.seconds,
+        )
+
+    def _targets(self) -> list[StreamName]:
+        """The targets that are rendered from this source."""
+        key = self._declared.key
+        return [
+            stream
+            for stream, target in self._engine.declared.targets.items()
+            if (ref := target.spec.source_ref).kind == key.kind
+            and (ref.namespace or target.key.namespace) == key.namespace
+            and ref.name == key.name
+        ]
+
+    async def _leaves_unchanged(self, stream: StreamName, fetched: Fetched) -> bool:
+        """Whether a target that is well reads nothing that the revision changes."""
+        standing = self._memory.conditions.get(stream)
+        target = self._engine.declared.target(stream)
+        desired = self._memory.desired.get(stream)
+        well = (
+            standing is not None
+            and target is not None
+            and standing.ready == "True"
+            and standing.run is None
+            and standing.observed == target.generation
+            and not target.suspended
+            and not target.deleting
+            and self._engine.targets.is_idle(stream)
+            and (desired is None or desired.pinned is None)
+        )
+        if not well:
+            return False
+        last = await self._engine.renderings.last(stream)
+        if last is None or last.remote_bases:
+            return False
+        return await anyio.to_thread.run_sync(self._engine.renderer.unchanged, fetched.tree, last.read_set)
+
+    def _by_dependency(self, streams: Iterable[StreamName]) -> list[StreamName]:
+        """Who depends on nothing first, so that fewer find their dependencies not ready (Flux contract CM-060)."""
+        return sorted(
+            streams,
+            key=lambda stream: len(target.spec.depends_on) if (target := self._engine.declared.target(stream)) else 0,
+        )
+
+    async def _in_cluster(self, work):  # type: ignore[no-untyped-def]
+        try:
+            return await work
+        except (ClusterError, TimeoutError) as error:
+            raise of_cluster("fetch", error, "GitOperationFailed") from error
+
+
+def _decoded(secret: KubeObject) -> dict[str, bytes]:
+    found = {}
+    for name, value in (secret.get("data") or {}).items():
+        try:
+            found[name] = base64.b64decode(value, validate=True)
+        except binascii.Error:
+            found[name] = value.encode()
+    return found

@@ -1,0 +1,546 @@
+"""The reconciliation of one target: the way of the data, top to bottom, each line one stage.
+
+A pass is level-triggered: it reads how things stand, does what is missing, and stops where it has to wait. What
+was done is memoised by the log, so that a pass that finds nothing to do appends nothing and asks nobody.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import anyio
+import msgspec
+
+from tidelog.engine.apply.door import ApplyStopped, Door
+from tidelog.engine.apply.record import ObjectRecorder
+from tidelog.engine.cluster.errors import ClusterError, NotFoundError
+from tidelog.engine.cluster.port import Identity
+from tidelog.engine.kinds.kustomization import KustomizationSpec
+from tidelog.engine.kinds.later import UNSUPPORTED, features_left
+from tidelog.engine.kinds.meta import FINALIZER, KUSTOMIZE_GROUP, SOURCE_GROUP
+from tidelog.engine.plan.draft import Draft, Knowledge, Planner, Subject, is_unchanged
+from tidelog.engine.plan.model import Wanted
+from tidelog.engine.render.errors import RenderError
+from tidelog.engine.runtime.context import Engine
+from tidelog.engine.runtime.declared import DeclaredTarget
+from tidelog.engine.runtime.health import assess
+from tidelog.engine.runtime.rendered import RenderedSet, inputs_digest, render_spec, sealed
+from tidelog.engine.runtime.run import Run, StageError, of_cluster
+from tidelog.engine.runtime.schedule import Trigger
+from tidelog.engine.runtime.sealing import Sealer
+from tidelog.engine.runtime.variables import Variables, read_variables
+from tidelog.engine.verify.checks import policies_digest, verdicts_of
+from tidelog.engine.verify.guard import Owned, accident
+from tidelog.events.bodies import Body
+from tidelog.events.canonical import encode
+from tidelog.events.names import ObjectId, ObjectKey, Revision, StreamName
+from tidelog.events.projections import Actual, Desired, Inventory
+from tidelog.events.vocabulary import (
+    Event,
+    HealthChanged,
+    PlanHeld,
+    Planned,
+    Rendered,
+    RunEnded,
+    TargetRemoved,
+    Unpinned,
+    Verdict,
+    VerificationFailed,
+    Verified,
+)
+
+MANAGER = "kustomize-controller"
+"""The field manager: Flux's own, so that Tidelog can take over from Flux and hand back (Flux contract KS-069)."""
+VERDICTS_MAX = 20
+"""Verdicts in an event; all of them are in the body."""
+
+
+class Source(msgspec.Struct, frozen=True):
+    """The artifact that a target is rendered from."""
+
+    stream: StreamName
+    revision: Revision
+    tree: str
+
+
+class Stop(Exception):
+    """Raised when a pass ends before its end, and everything that is to be recorded has been."""
+
+    def __init__(self, again_s: float | None = None) -> None:
+        super().__init__()
+        self.again_s = again_s
+
+
+async def reconcile_target(engine: Engine, stream: StreamName, trigger: Trigger) -> float | None:
+    """Makes one pass over a target; returns in how many seconds the next is due, or None to wait for an event."""
+    declared = engine.declared.target(stream)
+    if declared is None:
+        return None
+    run = TargetPass(engine, declared, trigger)
+    try:
+        return await run.reconcile()
+    except Stop as stop:
+        return stop.again_s
+    except StageError as error:
+        return await run.failed(error)
+    finally:
+        engine.activity.end(stream)
+        engine.status.answered(stream, declared.requested_at)
+        engine.status.mark(stream)
+
+
+class TargetPass:
+    """One pass over one target."""
+
+    def __init__(self, engine: Engine, declared: DeclaredTarget, trigger: Trigger) -> None:
+        self._engine = engine
+        self._declared = declared
+        self._spec: KustomizationSpec = declared.spec
+        self._trigger = trigger
+        self._stream = declared.stream
+        self._memory = engine.memory
+        self._run = Run(engine.memory, declared.stream, trigger)
+        self._activity = engine.activity
+        self._revision: Revision | None = None
+        self._sealer = Sealer(None)
+        self._applied = False
+
+    # The way of the data.
+
+    async def reconcile(self) -> float | None:
+        """The pass."""
+        if self._declared.deleting:
+            return await self._finalize()
+        await self._own()
+        source = self._source()
+        self._dependencies(source)
+        variables = await self._variables()
+        rendered = await self._render(source, variables)
+        draft = await self._plan(rendered)
+        if draft is not None:
+            await self._verify(draft)
+            await self._approve(draft)
+            await self._apply(draft)
+        await self._healthy(rendered)
+        return await self._end(source, rendered)
+
+    async def _finalize(self) -> float | None:
+        """Deletes what the target owns, as its deletion policy says, and lets go of it (KS-095)."""
+        if FINALIZER not in self._declared.finalizers:
+            return None
+        if self._prunes_when_deleted():
+            draft = await self._plan(None)
+            if draft is not None:
+                await self._verify(draft)
+                await self._approve(draft, explicit=True)
+                await self._apply(draft)
+                await self._gone(draft)
+        await self._run.record(
+            [TargetRemoved(uid=self._declared.uid, deletion_policy=self._spec.effective_deletion_policy)]
+        )
+        await self._engine.declared.release(self._declared)
+        return None
+
+    # The stages.
+
+    async def _own(self) -> None:
+        """Ends the pass for what is not to be worked on, and marks what is as ours."""
+        if self._declared.suspended:
+            raise Stop
+        left = (*self._declared.problems, *features_left(self._spec))
+        if left:
+            reason = "InvalidSpec" if self._declared.problems else UNSUPPORTED
+            raise StageError("declare", reason, "; ".join(left), final=True, stalled=True)
+        if FINALIZER not in self._declared.finalizers:
+            await self._in_cluster("declare", self._engine.declared.claim(self._declared))
+        standing = self._run.standing
+        if standing.run is not None and self._is_superseded():
+            await self._run.supersede(self._declared.generation)
+        if self._has_failed_for_good():
+            raise Stop
+
+    def _source(self) -> Source:
+        """The artifact to render."""
+        ref = self._spec.source_ref
+        namespace = ref.namespace or self._declared.key.namespace
+        if self._engine.settings.no_cross_namespace_refs and namespace != self._declared.key.namespace:
+            raise StageError(
+                "fetch",
+                "AccessDenied",
+                f"can't access '{ref.kind}/{namespace}/{ref.name}': cross-namespace references have been blocked",
+                final=True,
+                stalled=True,
+            )
+        stream = ObjectKey(SOURCE_GROUP, ref.kind, namespace, ref.name).stream(self._engine.cluster_alias)
+        if self._engine.declared.source(stream) is None:
+            raise StageError(
+                "fetch", "ArtifactFailed", f"{ref.kind} {namespace}/{ref.name} not found", waits_for=stream
+            )
+        row = self._memory.desired.get(stream)
+        if row is None or row.revision is None or row.tree is None:
+            raise StageError(
+                "fetch", "ArtifactFailed", "Source artifact not found, retrying as soon as it is there", waits_for=stream
+            )
+        self._revision = row.revision
+        return Source(stream, row.revision, row.tree)
+
+    def _dependencies(self, source: Source) -> None:
+        """Every dependency is ready, and as new as what this target is about to apply (KS-038)."""
+        for dependency in self._spec.depends_on:
+            namespace = dependency.namespace or self._declared.key.namespace
+            stream = ObjectKey(KUSTOMIZE_GROUP, "Kustomization", namespace, dependency.name).stream(
+                self._engine.cluster_alias
+            )
+            problem = self._not_ready(stream, source)
+            if problem:
+                raise StageError(
+                    "declare",
+                    "DependencyNotReady",
+                    f"dependency '{namespace}/{dependency.name}' {problem}",
+                    waits_for=stream,
+                )
+
+    def _not_ready(self, stream: StreamName, source: Source) -> str:
+        """Why a dependency keeps this target waiting; empty when it does not."""
+        other, standing = self._engine.declared.target(stream), self._memory.conditions.get(stream)
+        if other is None:
+            return "not found"
+        if standing is None or standing.ready != "True" or standing.observed != other.generation:
+            return "is not ready"
+        theirs = other.spec.source_ref
+        same = ObjectKey(SOURCE_GROUP, theirs.kind, theirs.namespace or other.key.namespace, theirs.name)
+        if same.stream(self._engine.cluster_alias) == source.stream and standing.applied != source.revision:
+            return f"is not ready: it is at {standing.applied}, and not yet at {source.revision}"
+        return ""
+
+    async def _variables(self) -> Variables:
+        """What is to be put into the rendered objects (KS-061)."""
+        found = await self._in_cluster("render", read_variables(self._engine.inputs, self._declared, self._engine.sealer))
+        self._run.secrets.add(found.secret_values)
+        return found
+
+    async def _render(self, source: Source, variables: Variables) -> RenderedSet:
+        """The objects that the target wants: as rendered before, where nothing that was read has changed."""
+        await self._unpin_for(source)
+        pinned = await self._pinned()
+        if pinned is not None:
+            return pinned
+        standing = self._run.standing
+        before = await self._engine.renderings.last(self._stream)
+        if before is not None and standing.inputs is not None:
+            same_files = await anyio.to_thread.run_sync(
+                self._engine.renderer.unchanged, source.tree, before.read_set
+            )
+            inputs = inputs_digest(self._spec, variables, before.read_set, before.toolchain)
+            if same_files and inputs == standing.inputs:
+                return before
+        self._activity.begin(self._stream, "building", source.revision)
+        try:
+            rendering = await self._engine.renderer.render(
+                source.tree,
+                render_spec(self._spec),
+                self._declared.key,
+                variables.values,
+                variables.secret_names,
+                time_s=self._spec.effective_timeout.seconds,
+            )
+        except RenderError as error:
+            raise StageError("render", error.reason, str(error), final=error.final) from error
+        if rendering.secret:
+            self._sealer = await self._engine.sealer(self._stream)
+        made = sealed(rendering, self._sealer, self._run.secrets)
+        inputs = inputs_digest(self._spec, variables, rendering.read_set, rendering.toolchain)
+        new = [body for body in made.bodies if not self._engine.renderings.has(self._stream, body.ref.digest)]
+        await self._run.record([made.event(source.revision, inputs)], new)
+        self._engine.renderings.keep(self._stream, made.set)
+        return made.set
+
+    async def _plan(self, rendered: RenderedSet | None) -> Draft | None:
+        """The plan that brings the cluster to the rendered set; None when the cluster is there."""
+        wanted = () if rendered is None else rendered.wanted
+        inventory, found = self._inventory(), self._found()
+        ids = {one.key.id for one in wanted}
+        touched = [
+            one
+            for one in wanted
+            if not is_unchanged(one, self._stream, inventory.objects.get(one.key.id), self._actual(one.key.id))
+        ]
+        stale = (inventory.objects.keys() | found.keys()) - ids
+        if not touched and not stale:
+            return None
+        self._activity.begin(self._stream, "detecting", self._revision or "")
+        if any(one.secret for one in wanted) or any(self._is_secret(id) for id in stale):
+            self._sealer = await self._engine.sealer(self._stream)
+        loaded = await self._engine.renderings.load(self._stream, wanted, touched, self._sealer)
+        for one in loaded:
+            if one.secret and one.loaded is not None:
+                self._run.secrets.add_secret(one.loaded)
+        self._engine.observer.watch_all(loaded)
+        planner = self._planner(inventory, found)
+        standing = self._run.standing
+        draft: Draft = await self._in_cluster(
+            "plan",
+            planner.draft(
+                loaded,
+                self._run.id,
+                self._revision or standing.applied or Revision(""),
+                rendered.digest if rendered is not None else self._engine.renderings.nothing,
+            ),
+        )
+        plan = draft.plan
+        if standing.plan != plan.id:
+            waves = Body.of(encode(msgspec.to_builtins(plan)))
+            event = Planned(
+                plan=plan.id, revision=plan.revision, set=plan.set, waves=waves.ref, blast_radius=plan.blast_radius
+            )
+            await self._run.record([event], [waves])
+        return draft
+
+    async def _verify(self, draft: Draft) -> None:
+        """Every check of the plan passes; else nothing of it is applied."""
+        checks, failed = await self._in_cluster(
+            "verify", verdicts_of(draft, self._engine.cluster, self._owner_of, self._stream)
+        )
+        policies = policies_digest(self._engine.settings.guard)
+        if failed:
+            body = Body.of(encode(msgspec.to_builtins([self._scrub(verdict) for verdict in failed])))
+            event = VerificationFailed(
+                plan=draft.plan.id, policies=policies, failed=tuple(failed[:VERDICTS_MAX]), verdicts=body.ref
+            )
+            await self._run.record([event], [body])
+            raise Stop(self._spec.effective_retry_interval.seconds)
+        if self._run.standing.verified != draft.plan.id:
+            await self._run.record([Verified(plan=draft.plan.id, policies=policies, checks=checks)])
+
+    async def _approve(self, draft: Draft, *, explicit: bool = False) -> None:
+        """A plan that looks like an accident waits for somebody to approve it."""
+        found = self._found()
+        owned = Owned(
+            objects=len(self._inventory().objects.keys() | found.keys()),
+            by=self._owned_by,
+            explicit=explicit,
+            taken_over=any(step.object in found for step in draft.plan.prunes if step.action == "delete"),
+        )
+        held = accident(self._engine.settings.guard, draft.plan, owned)
+        if held is None:
+            return
+        standing, plan = self._run.standing, draft.plan
+        approval = standing.approval
+        if approval is not None and approval.plan == plan.id:
+            if approval.rejected:
+                await self._run.record([RunEnded(outcome="rejected", generation=self._declared.generation)])
+                raise Stop
+            if approval.until is None or approval.until >= self._engine.now():
+                return
+        if standing.held is None or standing.held.plan != plan.id:
+            why = (
+                f"plan {plan.id} is held by the check {held.check}: {held.why}. "
+                f'To go on: tidelog approve {plan.id} --why "…"'
+            )
+            await self._run.record([PlanHeld(plan=plan.id, check=held.check, why=why)])
+        raise Stop
+
+    async def _apply(self, draft: Draft) -> None:
+        """Applies the plan, wave by wave."""
+        self._activity.begin(self._stream, "detecting", self._revision or "")
+        subject = self._subject()
+        recorder = ObjectRecorder(
+            draft.plan.id,
+            MANAGER,
+            self._sealer,
+            lambda id: self._inventory().objects.get(id),
+            self._run.record,
+            policies_digest(self._engine.settings.guard),
+        )
+        planner = self._planner(self._inventory(), self._found())
+        door = Door(
+            self._engine.cluster, subject, planner, recorder, self._run.record, self._engine.observer.writing
+        )
+        try:
+            await door.apply(draft, self._run.standing, self._engine.now())
+        except ApplyStopped as stopped:
+            self._engine.notices.changed(self._declared, self._revision, door.changed)
+            raise Stop(0.0 if stopped.void else self._spec.effective_retry_interval.seconds) from stopped
+        self._applied = True
+        self._engine.notices.changed(self._declared, self._revision, door.changed)
+
+    async def _healthy(self, rendered: RenderedSet) -> None:
+        """What the spec asks to be healthy is; else the pass ends, and an event or the deadline begins the next."""
+        standing = self._run.standing
+        checked = await self._in_cluster("observe", assess(self._engine, self._declared, rendered))
+        if checked is None:
+            return
+        limit = self._spec.effective_timeout
+        if checked.health == "Current":
+            if standing.health != "Current":
+                await self._run.record([HealthChanged(health="Current", message=checked.message)])
+            return
+        waited = self._engine.seconds_since(standing.health_since) if standing.health == "InProgress" else 0.0
+        if checked.health == "Failed":
+            message = f"failed early due to stalled resources: {checked.message}"
+        elif waited >= limit.seconds:
+            message = f"health check failed after {limit}: timeout waiting for: {checked.message}"
+        else:
+            if standing.health != "InProgress":
+                await self._run.record([HealthChanged(health="InProgress", message=checked.message)])
+            raise Stop(limit.seconds - waited)
+        if standing.health == "Failed" and standing.health_message == message:
+            raise Stop(self._spec.effective_retry_interval.seconds)
+        await self._run.record([HealthChanged(health="Failed", reason="HealthCheckFailed", message=message)])
+        raise Stop(self._spec.effective_retry_interval.seconds)
+
+    async def _end(self, source: Source, rendered: RenderedSet) -> float | None:
+        """The run is over; nothing is recorded of a pass that had nothing to say."""
+        standing, token = self._run.standing, self._declared.requested_at
+        revision = standing.applied if rendered.pinned else source.revision
+        news = (
+            self._run.records > 0
+            or standing.ready != "True"
+            or standing.run is not None
+            or standing.applied != revision
+            or standing.observed != self._declared.generation
+            or (token and token != standing.handled)
+        )
+        if news:
+            outcome = "succeeded" if self._applied or standing.run is not None else "unchanged"
+            await self._run.record(
+                [
+                    RunEnded(
+                        outcome=outcome,
+                        generation=self._declared.generation,
+                        revision=revision,
+                        set=rendered.digest,
+                        token=token or "",
+                    )
+                ]
+            )
+            self._engine.notices.reconciled(self._declared, revision)
+        self._declared.found.clear()
+        if rendered.remote_bases:
+            return self._engine.jittered(self._spec.interval.seconds)
+        return None
+
+    # What the stages need to know.
+
+    async def failed(self, error: StageError) -> float | None:
+        """Records a failure; returns when to try again."""
+        await self._run.fail(error, self._declared.generation, self._revision)
+        self._engine.notices.failed(self._declared, self._revision, error)
+        if error.waits_for is not None:
+            self._engine.wait_for(self._stream, error.waits_for)
+            return None
+        if error.final:
+            return None
+        retry = self._spec.effective_retry_interval.seconds
+        if error.retry_s is None:
+            return retry
+        return min(retry, max(error.retry_s, self._engine.backoff(self._run.standing.failures)))
+
+    def _is_superseded(self) -> bool:
+        """Whether a revision, or a spec, has come since the open run began."""
+        standing, row = self._run.standing, self._memory.desired.get(self._source_stream())
+        if standing.began_by != standing.declared:
+            return True
+        return row is not None and standing.attempted is not None and row.revision not in (None, standing.attempted)
+
+    def _has_failed_for_good(self) -> bool:
+        """Whether it was tried with the same inputs, which alone explain that it failed."""
+        standing = self._run.standing
+        if not standing.final or self._trigger.forced or standing.tried != self._declared.generation:
+            return False
+        row = self._memory.desired.get(self._source_stream())
+        return row is not None and row.revision == standing.attempted
+
+    def _source_stream(self) -> StreamName:
+        ref = self._spec.source_ref
+        namespace = ref.namespace or self._declared.key.namespace
+        return ObjectKey(SOURCE_GROUP, ref.kind, namespace, ref.name).stream(self._engine.cluster_alias)
+
+    async def _unpin_for(self, source: Source) -> None:
+        pin = self._desired().pinned
+        if pin is not None and pin.left != source.revision:
+            await self._run.record([Unpinned(why=f"revision {source.revision} is newer than the one that was left")])
+
+    async def _pinned(self) -> RenderedSet | None:
+        pin = self._desired().pinned
+        return None if pin is None else await self._engine.renderings.at(self._stream, pin.position)
+
+    def _prunes_when_deleted(self) -> bool:
+        policy = self._spec.effective_deletion_policy
+        if self._declared.suspended or policy == "Orphan":
+            return False
+        return policy != "MirrorPrune" or self._spec.prune
+
+    async def _gone(self, draft: Draft) -> None:
+        """Waits until what was deleted is gone, where the policy says so (KS-096)."""
+        if self._spec.effective_deletion_policy != "WaitForTermination":
+            return
+        with anyio.move_on_after(self._spec.effective_timeout.seconds):
+            for step in draft.plan.prunes:
+                key = ObjectKey.parse(step.object)
+                while step.action == "delete":
+                    try:
+                        kind = await self._engine.cluster.kind(step.api_version, key.kind)
+                        await self._engine.cluster.get(kind, key.namespace, key.name)
+                    except NotFoundError:
+                        break
+                    await anyio.sleep(2)
+
+    async def _in_cluster(self, stage: str, work):  # type: ignore[no-untyped-def]
+        try:
+            return await work
+        except (ClusterError, TimeoutError) as error:
+            raise of_cluster(stage, error) from error  # type: ignore[arg-type]
+
+    def _subject(self) -> Subject:
+        name = self._spec.service_account_name or self._engine.settings.default_service_account
+        namespace = self._declared.key.namespace
+        return Subject(
+            stream=self._stream,
+            namespace=namespace,
+            name=self._declared.key.name,
+            manager=MANAGER,
+            identity=Identity(f"system:serviceaccount:{namespace}:{name}") if name else None,
+            force=self._spec.force,
+            prune=self._spec.prune or self._declared.deleting,
+            custom_kinds=self._engine.settings.custom_apply_stage_kinds,
+        )
+
+    def _planner(self, inventory: Inventory, found: Mapping[ObjectId, str]) -> Planner:
+        knowledge = Knowledge(
+            inventory=inventory.objects,
+            found=found,
+            actual=self._actual,
+            seen=lambda id, version: self._engine.observer.seen(id, version, self._sealer),
+            digest_of=self._sealer.digest,
+        )
+        return Planner(self._engine.cluster, self._subject(), knowledge)
+
+    def _inventory(self) -> Inventory:
+        return self._memory.inventory.get(self._stream) or Inventory(objects={})
+
+    def _found(self) -> dict[ObjectId, str]:
+        """What the status that was found lists and the log does not know, with its API version."""
+        known = self._inventory().objects
+        return {id: version for id, version in self._declared.found.items() if id not in known}
+
+    def _desired(self) -> Desired:
+        return self._memory.desired.get(self._stream) or Desired()
+
+    def _actual(self, id: ObjectId) -> Actual | None:
+        return self._memory.actual.get(f"{self._engine.cluster_alias}/{id}")
+
+    def _owner_of(self, id: ObjectId) -> StreamName | None:
+        actual = self._actual(id)
+        return None if actual is None else actual.owner
+
+    def _owned_by(self, id: ObjectId) -> int:
+        row = self._memory.inventory.get(f"{self._engine.cluster_alias}/{id}")
+        return 0 if row is None else len(row.objects)
+
+    def _is_secret(self, id: ObjectId) -> bool:
+        actual = self._actual(id)
+        return id.startswith("core/Secret/") or (
+            actual is not None and actual.state is not None and actual.state.secret
+        )
+
+    def _scrub(self, verdict: Verdict) -> Verdict:
+        return msgspec.structs.replace(verdict, message=self._run.secrets.filter(verdict.message))

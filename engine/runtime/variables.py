@@ -1,0 +1,77 @@
+"""The variables of a target: `spec.postBuild`, and the ConfigMaps and Secrets that it names."""
+
+import base64
+import binascii
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from tidelog.engine.objects.kube import KubeObject
+from tidelog.engine.runtime.declared import DeclaredTarget
+from tidelog.engine.runtime.inputs import Inputs
+from tidelog.engine.runtime.run import StageError
+from tidelog.engine.runtime.sealing import Sealer
+from tidelog.events.canonical import encode
+from tidelog.events.digest import Digest
+from tidelog.events.names import ObjectKey, StreamName
+
+
+class Variables(msgspec.Struct, frozen=True, kw_only=True):
+    """Names and values; which of them are secret; and the digest of them all."""
+
+    values: dict[str, str]
+    secret_names: frozenset[str]
+    digest: Digest
+
+    @property
+    def secret_values(self) -> list[str]:
+        """The values that must not be seen."""
+        return [self.values[name] for name in self.secret_names]
+
+
+async def read_variables(
+    inputs: Inputs, declared: DeclaredTarget, sealer_of: Callable[[StreamName], Awaitable[Sealer]]
+) -> Variables:
+    """The variables of a target: those of `substituteFrom` in order, then `substitute` (Flux contract KS-061).
+
+    Raises:
+        StageError: when an object that is not optional is missing, or cannot be read.
+        ClusterError: when the server cannot be asked.
+    """
+    build = declared.spec.post_build
+    values: dict[str, str] = {}
+    secret: set[str] = set()
+    for reference in build.substitute_from if build else ():
+        key = ObjectKey("", reference.kind, declared.key.namespace, reference.name)
+        found = await inputs.get(declared.stream, key)
+        if found is None:
+            if reference.optional:
+                continue
+            raise StageError(
+                "render",
+                "BuildFailed",
+                f"substitute from '{reference.kind}/{reference.name}' error: it is not there; "
+                "create it, or set optional in spec.postBuild.substituteFrom",
+            )
+        new = _data_of(found, key)
+        values |= new
+        secret = secret | set(new) if reference.kind == "Secret" else secret - set(new)
+    inline = dict(build.substitute) if build else {}
+    values |= inline
+    secret -= set(inline)
+    # A plain digest of a short secret would tell it to who tries them all.
+    sealer = await sealer_of(declared.stream) if secret else Sealer(None)
+    digest = sealer.digest(encode(values), bool(secret))
+    return Variables(values=values, secret_names=frozenset(secret), digest=digest)
+
+
+def _data_of(found: KubeObject, key: ObjectKey) -> dict[str, str]:
+    data: dict[str, str] = found.get("data") or {}
+    if key.kind == "ConfigMap":
+        return dict(data)
+    try:
+        return {name: base64.b64decode(value, validate=True).decode() for name, value in data.items()}
+    except (binascii.Error, UnicodeDecodeError):
+        raise StageError(
+            "render", "BuildFailed", f"Secret {key.namespace}/{key.name} has a value that is no text: it is no variable"
+        ) from None

@@ -1,0 +1,90 @@
+"""The prune guard: a plan whose deletions look like an accident waits for somebody to approve it.
+
+What was lost when other engines pruned by mistake (namespaces, definitions of kinds, volumes, most of a cluster
+after one bad commit) does not come back with the next apply.
+"""
+
+from collections.abc import Callable
+
+import msgspec
+
+from tidelog.engine.plan.model import Plan, Step, is_destructive
+from tidelog.events.names import ObjectId, ObjectKey
+
+DELETIONS_MAX = 20
+SHARE_MAX = 50
+SHARE_FROM = 5
+EXAMPLES_MAX = 5
+"""Objects that a message names."""
+
+CHECK = "prune-guard"
+
+
+class Guard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="kebab"):
+    """What a plan may delete without asking."""
+
+    enabled: bool = True
+    destructive: bool = False
+    """Whether it may delete namespaces, definitions of kinds (CRDs) and volumes."""
+    deletions_max: int = DELETIONS_MAX
+    """Objects; those that a deleted Kustomization owns count too."""
+    share_max: int = SHARE_MAX
+    """Percent of a target's inventory, where at least `share_from` objects are deleted."""
+    share_from: int = SHARE_FROM
+    """Deletions from which on their share counts: of three objects, two are quickly gone on purpose."""
+    namespace: str = "flux-system"
+    """The engine's own namespace, whose deletion is always held."""
+
+
+class Held(msgspec.Struct, frozen=True):
+    """The check that holds a plan, and why."""
+
+    check: str
+    why: str
+
+
+class Owned(msgspec.Struct, frozen=True, kw_only=True):
+    """What the guard has to know of the target beside its plan."""
+
+    objects: int
+    """In its inventory, before the plan."""
+    by: Callable[[ObjectId], int] = lambda _: 0
+    """How many objects another target owns, which would be deleted with it."""
+    explicit: bool = False
+    """Whether somebody deleted the target itself, so that deleting all it owns is what was asked for."""
+    taken_over: bool = False
+    """Whether some of the inventory is known only from the status that another engine left."""
+
+
+def accident(guard: Guard, plan: Plan, owned: Owned) -> Held | None:
+    """Why a plan has to be approved first; None when its deletions look meant."""
+    if not guard.enabled:
+        return None
+    deleted = [step.object for step in plan.prunes if step.action == "delete"]
+    lost = [step.object for step in plan.steps if is_destructive(step) and not _allowed(guard, step)]
+    if lost:
+        return Held(CHECK, f"it deletes {_named(lost)}, which no other apply brings back")
+    if deleted and owned.taken_over:
+        return Held("taken-over", f"it is the first to delete ({_named(deleted)}) since another engine was in charge")
+    if owned.explicit:
+        return None
+    below = sum(owned.by(id) for id in deleted)
+    if len(deleted) + below > guard.deletions_max:
+        with_them = f", with {below} that these own" if below else ""
+        return Held(CHECK, f"it deletes {_named(deleted)}{with_them}: more than {guard.deletions_max} objects")
+    if len(deleted) >= guard.share_from and len(deleted) * 100 > guard.share_max * owned.objects:
+        share = len(deleted) * 100 // owned.objects
+        return Held(CHECK, f"it deletes {_named(deleted)}: {share} % of the {owned.objects} objects of this target")
+    return None
+
+
+def _allowed(guard: Guard, step: Step) -> bool:
+    key = ObjectKey.parse(step.object)
+    return guard.destructive and (key.kind, key.name) != ("Namespace", guard.namespace)
+
+
+def _named(ids: list[ObjectId]) -> str:
+    keys = [ObjectKey.parse(id) for id in ids[:EXAMPLES_MAX]]
+    names = [f"{key.kind}/{key.namespace}/{key.name}" if key.namespace else f"{key.kind}/{key.name}" for key in keys]
+    more = f" and {len(ids) - len(names)} more" if len(ids) > len(names) else ""
+    return ", ".join(names) + more
