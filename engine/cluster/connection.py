@@ -27,6 +27,7 @@ from tidelog.engine.cluster.errors import (
 from tidelog.engine.cluster.kubeconfig import Access
 from tidelog.engine.cluster.port import Identity, OnRequest
 
+USER_AGENT = f"tidelog/{metadata.version('tidelog')}"
 READ_BUFFER_BYTES = 1 << 18
 """What a watch holds of changes that nobody has asked for yet is at most twice this; then TCP makes the server wait."""
 IDLE_S = 60.0
@@ -104,7 +105,7 @@ class Connection:
         self._session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": f"tidelog/{metadata.version('tidelog')}", "Accept-Encoding": "identity"},
+            headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
             skip_auto_headers=("Accept", "Content-Type"),
             timeout=aiohttp.ClientTimeout(
                 total=None, connect=self._limits.connect_s, sock_connect=self._limits.connect_s

@@ -131,6 +131,8 @@ _BY_CODE: dict[int, tuple[type[ClusterError], str]] = {
     422: (InvalidError, "it is not valid"),
     429: (TooManyRequestsError, "the server is busy"),
 }
+_NOT_TYPED = re.compile(r"failed to create typed patch object \(.*?\): (?:errors:\s*)?(.*)", re.DOTALL)
+"""What a server-side apply answers, with HTTP 500, when the object does not fit the schema: the object's fault."""
 _NOT_KNOWN = re.compile(r"etcdserver: (?:request timed out|leader changed)|context deadline exceeded")
 
 
@@ -197,10 +199,19 @@ _decode = msgspec.json.Decoder(_WireStatus).decode
 def _status(wire: _WireStatus, code: int, retry_after: str | None) -> Status:
     details = wire.details or _WireDetails()
     causes = tuple(Cause(cause.field, cause.reason, cause.message) for cause in details.causes or ())
+    typed = _NOT_TYPED.match(wire.message)
+    if typed and not causes:
+        causes = tuple(map(_typed_cause, typed[1].strip().splitlines()))
     seconds = _seconds(retry_after)
     if seconds is None and details.retry_after_seconds:
         seconds = float(details.retry_after_seconds)
     return Status(code or wire.code or 500, wire.reason, wire.message[:TEXT_MAX], causes, seconds)
+
+
+def _typed_cause(line: str) -> Cause:
+    """Of `.spec.replicas: expected numeric, got string`; keys such as `[name="a"]` may hold a colon."""
+    field, parted, message = line.strip().partition(": ")
+    return Cause(field.removeprefix("."), "FieldValueInvalid", message) if parted else Cause("", "", line.strip())
 
 
 def _seconds(header: str | None) -> float | None:
@@ -212,6 +223,11 @@ def _class_of(status: Status) -> tuple[type[ClusterError], str]:
     if status.code == 409:
         exists = status.reason == "AlreadyExists"
         return (AlreadyExistsError, "it is there already") if exists else (ConflictError, "it is in conflict")
+    if status.code == 422 and status.causes and all(cause.field == "metadata.uid" for cause in status.causes):
+        # An apply to another object of the same name: a precondition, told as an immutable field.
+        return ConflictError, "another object of this name is there"
+    if status.code == 500 and _NOT_TYPED.match(status.message):
+        return _BY_CODE[422]
     if status.reason == "Expired":
         return _BY_CODE[410]
     if status.code in _BY_CODE:

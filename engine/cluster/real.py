@@ -122,9 +122,8 @@ class RealCluster:
         self, kind: Kind, namespace: str, name: str, *, identity: Identity | None = None
     ) -> KubeObject:
         what = _what("get", kind, namespace, name)
-        return await self._object(
-            Call("get", what, kind.plural, "GET", _path(kind, namespace, name), identity=identity)
-        )
+        call = Call("get", what, kind.plural, "GET", _path(kind, namespace, name), identity=identity)
+        return await self._object(call, kind)
 
     async def list(  # noqa: D102
         self, kind: Kind, *, namespace: str = "", labels: str = "", fields: str = "", limit: int = PAGE
@@ -308,15 +307,13 @@ class RealCluster:
         call = Call("get", "ask the server for its version", "/version", "GET", "/version")
         return _decoded(call, await self._connection.send(call), _decode_version).git_version
 
-    async def _object(self, call: Call, kind: Kind | None = None) -> KubeObject:
+    async def _object(self, call: Call, kind: Kind) -> KubeObject:
         return _decoded(call, await self._send(call, kind), _decode_object)
 
-    async def _send(self, call: Call, kind: Kind | None) -> Answer:
+    async def _send(self, call: Call, kind: Kind) -> Answer:
         try:
             return await self._connection.send(call)
         except NotFoundError as error:
-            if kind is None:
-                raise
             raise self._not_served(error, kind) from error
 
     def _not_served(self, error: NotFoundError, kind: Kind) -> NotFoundError:
