@@ -39,16 +39,24 @@ install: $(DEV) ## the environment for development, in .venv
 demo: $(RUNTIME) ## Tidelog at work, in your terminal
 	$(BIN)/tidelog demo
 
+.PHONY: servers
+servers: $(DEV) ## the Kubernetes servers of the tests, built once (six to ten minutes) where Go is
+	@if [[ -n "$${KUBEBUILDER_ASSETS:-}$${CI:-}" ]] || command -v go >/dev/null; then \
+		$(BIN)/python tests/servers/kubernetes_servers.py build; \
+	else \
+		echo "No Go and no KUBEBUILDER_ASSETS: tests on Kubernetes servers will be skipped." >&2; \
+	fi
+
 .PHONY: test
-test: $(DEV) ## all tests but the soak (ARGS="-k name" for some)
+test: $(DEV) servers ## all tests but the soak (ARGS="-k name" for some)
 	$(PYTEST) $(ARGS)
 
 .PHONY: soak
-soak: $(DEV) ## all tests, with larger numbers: takes long
+soak: $(DEV) servers ## all tests, with larger numbers: takes long
 	TIDELOG_SOAK=1 $(PYTEST) -m "soak or not soak" --timeout 3600 $(ARGS)
 
 .PHONY: test-wheel
-test-wheel: $(DEV) ## the tests against the built wheel, in an environment of its own
+test-wheel: $(DEV) servers ## the tests against the built wheel, in an environment of its own
 	rm -rf dist .venv-wheel
 	$(BIN)/python -m build --no-isolation
 	$(BIN)/check-wheel-contents dist/*.whl
@@ -80,7 +88,7 @@ bench: $(DEV) ## the benchmarks (ARGS="name" for one)
 	$(BIN)/python -m bench $(ARGS)
 
 .PHONY: coverage
-coverage: $(DEV) ## which lines and branches the tests reach
+coverage: $(DEV) servers ## which lines and branches the tests reach
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest $(ARGS)
 	$(BIN)/coverage combine --quiet

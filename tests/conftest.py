@@ -12,6 +12,10 @@ import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import HealthCheck, settings
 
+from tests.servers.fixtures import end_servers, kubernetes, namespace, own_servers, report_skipped
+
+__all__ = ["kubernetes", "namespace", "own_servers"]
+
 SOAK = bool(os.environ.get("TIDELOG_SOAK"))
 SHOWN = ("anyio", "msgspec", "sqlite-utils", "zstandard", "cryptography", "hypothesis")
 
@@ -55,6 +59,14 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         f"python {platform.python_version()}, sqlite {sqlite3.sqlite_version}, {versions}",
         f"seed: {config.stash[SEED]} (again with --seed {config.stash[SEED]})",
     ]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    report_skipped(terminalreporter)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    end_servers(config)
 
 
 def _require_installed() -> None:

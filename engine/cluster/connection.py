@@ -1,0 +1,321 @@
+"""Requests to one API server: bounded in number and time, tried again where that is safe, errors in people's words."""
+
+import os
+import socket
+import time
+from collections.abc import AsyncGenerator, Mapping
+from importlib import metadata
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+import aiohttp
+import anyio
+from msgspec import Struct
+from yarl import URL
+
+from tidelog.engine.cluster.credentials import Credentials, Material
+from tidelog.engine.cluster.errors import (
+    ClusterError,
+    OutcomeUnknown,
+    Status,
+    UnauthorizedError,
+    UnreachableError,
+    error_of,
+    status_of,
+)
+from tidelog.engine.cluster.kubeconfig import Access
+from tidelog.engine.cluster.port import Identity, OnRequest
+
+USER_AGENT = f"tidelog/{metadata.version('tidelog')}"
+READ_BUFFER_BYTES = 1 << 18
+"""What a watch holds of changes that nobody has asked for yet is at most twice this; then TCP makes the server wait."""
+IDLE_S = 60.0
+"""How long an unused connection is kept: less than the 90 s after which the API server closes it under our hands."""
+BUSY_WAIT_S = 1.0
+"""How long to wait after a 429 that does not say."""
+
+
+class Limits(Struct, frozen=True):
+    """How much is asked of an API server at once, and how long it may take."""
+
+    connect_s: float = 10.0
+    """Until there is a connection, TLS included."""
+    call_s: float = 75.0
+    """Until the whole answer is there: the API server allows itself 60 s, and is to speak first."""
+    calls: int = 32
+    """Calls at one time, each with its connection. Watches have connections of their own."""
+    tries: int = 5
+    """Of one call, while the server says that it is busy."""
+    busy_max_s: float = 30.0
+    """The longest wait that the server may ask for before the next try."""
+
+
+class Call(Struct, frozen=True):
+    """One thing to ask."""
+
+    verb: str
+    """As in audit logs: get, list, watch, apply, create, update, patch, delete."""
+    what: str
+    """For messages, after "cannot": `get Deployment app in namespace web`."""
+    resource: str
+    """For metrics: the kind's plural, or a path."""
+    method: str
+    target: str
+    """Path and query, encoded."""
+    body: bytes | None = None
+    content_type: str = "application/json"
+    accept: str = "application/json"
+    identity: Identity | None = None
+    changes: bool = False
+    """Whether it may change something: then an answer that is missing is an outcome that is unknown."""
+    again: bool = True
+    """Whether it may be sent again after the server said that it is busy."""
+    headers: Mapping[str, str] = {}
+
+
+class Answer(Struct, frozen=True):
+    """A success; for a stream, `response` is what the body is read from."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    warnings: tuple[str, ...] = ()
+    response: aiohttp.ClientResponse | None = None
+
+
+class Connection:
+    """The connections to one API server. An async context manager."""
+
+    def __init__(
+        self, access: Access, credentials: Credentials, limits: Limits, on_request: OnRequest | None = None
+    ) -> None:
+        self._access = access
+        self._credentials = credentials
+        self._limits = limits
+        self._on_request = on_request
+        self._slots = anyio.Semaphore(limits.calls, fast_acquire=True)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        # The number of connections is bounded by `_slots`: waiting there is not counted as waiting for the server.
+        connector = aiohttp.TCPConnector(
+            limit=0, keepalive_timeout=IDLE_S, enable_cleanup_closed=False, socket_factory=_socket
+        )
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
+            skip_auto_headers=("Accept", "Content-Type"),
+            timeout=aiohttp.ClientTimeout(
+                total=None, connect=self._limits.connect_s, sock_connect=self._limits.connect_s
+            ),
+            read_bufsize=READ_BUFFER_BYTES,
+            max_field_size=1 << 16,
+        )
+        # aiohttp would silently send a DELETE or PUT a second time when a kept connection breaks, and the second
+        # answer (404, 409) would be taken for the truth about the first.
+        self._session._retry_connection = False  # noqa: SLF001
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session:
+            with anyio.CancelScope(shield=True):
+                await self._session.close()
+
+    async def send(self, call: Call) -> Answer:
+        """The whole answer to a call.
+
+        Raises:
+            ClusterError: for any answer but success, and for none.
+        """
+        return await self._send(call, stream=False)
+
+    async def stream(self, call: Call) -> AsyncGenerator[bytes, None]:
+        """The answer in pieces, as they come; the server may take its time between them.
+
+        Raises:
+            ClusterError: as `send` does.
+            UnreachableError: when the connection breaks.
+        """
+        answer = await self._send(call, stream=True)
+        response = answer.response
+        if response is None:
+            raise TypeError("no stream")
+        try:
+            async for chunk in response.content.iter_any():
+                yield chunk
+        except (aiohttp.ClientError, OSError) as error:
+            raise UnreachableError(f"cannot {call.what} any longer: the connection broke: {_reason(error)}") from error
+        finally:
+            # Not back to the pool: more is to come on it.
+            response.close()
+
+    async def _send(self, call: Call, *, stream: bool) -> Answer:
+        material = await self._credentials.current()
+        renewed = lost = False
+        tries = 0
+        while True:
+            try:
+                answer = await self._try(call, material, stream=stream)
+            except _LostError as error:
+                # A kept connection that the server was just closing; asking again is asking once.
+                if lost or call.changes:
+                    raise self._lost(call, error.__cause__ or error) from error.__cause__
+                lost = True
+                continue
+            if answer.status < 300 or answer.status == 304:
+                return answer
+            retry_after = answer.headers.get("Retry-After")
+            if answer.status == 401 and not renewed:
+                renewed = True
+                fresh = await self._credentials.renewed(material)
+                if fresh:
+                    material = fresh
+                    continue
+            tries += 1
+            wait_s = self._wait_s(call, answer, retry_after)
+            if wait_s is None or tries >= self._limits.tries:
+                raise self._error(call, answer, retry_after, material)
+            await anyio.sleep(wait_s)
+
+    def _wait_s(self, call: Call, answer: Answer, retry_after: str | None) -> float | None:
+        """How long to wait until the next try; None when there is to be none."""
+        if not call.again or answer.status not in {429, 503}:
+            return None
+        wanted = status_of(answer.status, answer.body, retry_after).retry_after_s
+        if wanted is None:
+            return BUSY_WAIT_S if answer.status == 429 else None
+        return min(wanted, self._limits.busy_max_s)
+
+    def _error(self, call: Call, answer: Answer, retry_after: str | None, material: Material) -> ClusterError:
+        error = error_of(call.what, answer.status, answer.body, retry_after, changes=call.changes)
+        if not isinstance(error, UnauthorizedError):
+            return error
+        text = f"{error}; the credentials are from {self._access.origin}"
+        if material.certificate_ends:
+            text += f", whose client certificate is valid until {material.certificate_ends:%Y-%m-%d %H:%M} UTC"
+        return UnauthorizedError(text, error.status)
+
+    async def _try(self, call: Call, material: Material, *, stream: bool) -> Answer:
+        async with self._slots:
+            began = time.perf_counter()
+            status = 0
+            try:
+                with anyio.fail_after(self._limits.call_s):
+                    answer = await self._exchange(call, material, stream=stream)
+                status = answer.status
+                return answer
+            except aiohttp.ClientConnectorError as error:
+                raise UnreachableError(self._no_connection(call, error)) from error
+            except aiohttp.ConnectionTimeoutError as error:
+                raise UnreachableError(self._no_connection(call, error)) from error
+            except TimeoutError as error:
+                raise self._silent(call) from error
+            except (aiohttp.ClientError, OSError) as error:
+                raise _LostError from error
+            finally:
+                if self._on_request:
+                    self._on_request(call.verb, call.resource, status, time.perf_counter() - began)
+
+    async def _exchange(self, call: Call, material: Material, *, stream: bool) -> Answer:
+        session = self._session
+        if session is None or session.closed:
+            raise UnreachableError(f"cannot {call.what}: the cluster was closed")
+        headers = {"Accept": call.accept, **material.headers, **call.headers}
+        if call.body is not None:
+            headers["Content-Type"] = call.content_type
+        response = await session.request(
+            call.method,
+            URL(self._access.server + call.target, encoded=True),
+            data=call.body,
+            headers=_with_identity(headers, call.identity or self._default_identity),
+            ssl=material.tls or True,
+            server_hostname=self._access.server_name,
+            proxy=self._access.proxy,
+            allow_redirects=False,
+        )
+        if stream and response.status == 200:
+            return Answer(200, response.headers, b"", response=response)
+        async with response:
+            body = await response.read()
+        return Answer(response.status, response.headers, body, tuple(response.headers.getall("Warning", ())))
+
+    @property
+    def _default_identity(self) -> Identity | None:
+        act_as = self._access.user.act_as
+        return Identity(*act_as) if act_as else None
+
+    def _no_connection(self, call: Call, error: Exception) -> str:
+        text = f"cannot {call.what}: no connection to {self._access.server}: "
+        if isinstance(error, aiohttp.ClientConnectorCertificateError):
+            return text + (
+                f"its certificate is not trusted ({_reason(error.certificate_error)}): check certificate-authority in "
+                f"{self._access.origin}"
+            )
+        if isinstance(error, aiohttp.ClientConnectorDNSError):
+            host = urlsplit(self._access.server).hostname
+            return text + f"the name {host} is not known; check `server` in {self._access.origin}"
+        if isinstance(error, TimeoutError):
+            return (
+                text + f"nothing answers within {self._limits.connect_s:g} s; check `server` in {self._access.origin}"
+            )
+        return text + f"{_reason(error)}; is it running, and is `server` in {self._access.origin} right?"
+
+    def _silent(self, call: Call) -> ClusterError:
+        text = f"cannot {call.what}: {self._access.server} did not answer within {self._limits.call_s:g} s"
+        if call.changes:
+            return OutcomeUnknown(f"{text}; it may have been done all the same")
+        return UnreachableError(text)
+
+    def _lost(self, call: Call, error: BaseException) -> ClusterError:
+        text = f"cannot {call.what}: {self._access.server} closed the connection before it answered: {_reason(error)}"
+        if call.changes:
+            return OutcomeUnknown(f"{text}; it may have been done all the same")
+        return UnreachableError(text)
+
+
+class _LostError(Exception):
+    """The connection broke after something was sent; `__cause__` is what aiohttp said."""
+
+
+def garbage(call: Call, answer: Answer, why: str) -> ClusterError:
+    """The error for a success whose body is not what it should be."""
+    text = f"cannot {call.what}: the answer is not what a Kubernetes API gives ({why}): is there a proxy in between?"
+    status = Status(answer.status)
+    return OutcomeUnknown(text, status) if call.changes else UnreachableError(text, status)
+
+
+def _with_identity(headers: dict[str, str], identity: Identity | None) -> list[tuple[str, str]]:
+    found = list(headers.items())
+    if identity:
+        found.append(("Impersonate-User", identity.user))
+        found += [("Impersonate-Group", group) for group in identity.groups]
+    return found
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong, without the Python around it."""
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "no answer came"
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return "the answer is cut short"
+    verify = getattr(error, "verify_message", None)
+    number = getattr(error, "errno", None)
+    if verify:
+        return str(verify)
+    return os.strerror(number) if isinstance(number, int) and number > 0 else str(error) or type(error).__name__
+
+
+def _socket(address: tuple[object, ...]) -> socket.socket:
+    """A socket that notices within about a minute when the other side is gone without a word: a watch never sends."""
+    family, kind, protocol = address[:3]
+    made = socket.socket(family, kind, protocol)  # type: ignore[arg-type]
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 60_000)
+    return made

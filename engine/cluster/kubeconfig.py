@@ -1,0 +1,387 @@
+"""Which API server to talk to, and as whom: a kubeconfig file's words, or those that a pod finds in its own files.
+
+kubectl's rules, but for what reads badly when it goes wrong: every error is one `KubeconfigError` that names file and
+entry and says what to do, and no error shows a value. Not supported, because kubectl is about to drop it or has:
+`auth-provider` (an `exec` plugin does the same).
+"""
+
+import base64
+import binascii
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import msgspec
+import yaml
+from msgspec import Struct
+
+from tidelog.engine.cluster.errors import KubeconfigError
+
+POD_FILES = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+"""Where a pod has its service account's token and the cluster's certificate authority."""
+FILE_MAX_BYTES = 16 << 20
+"""More is no kubeconfig, certificate or token."""
+
+
+class Exec(Struct, frozen=True):
+    """A program that gives credentials (`client.authentication.k8s.io`)."""
+
+    argv: tuple[str, ...]
+    api_version: str
+    environment: dict[str, str]
+    cluster_info: dict[str, Any] | None
+    hint: str
+
+    def __repr__(self) -> str:
+        return f"Exec({self.argv[0]!r})"  # Arguments and environment may hold secrets.
+
+
+class User(Struct, frozen=True):
+    """Where credentials come from; what is given as bytes does not change, files are read again now and then."""
+
+    certificate: bytes | Path | None = None
+    key: bytes | Path | None = None
+    token: str | Path | None = None
+    basic: tuple[str, str] | None = None
+    exec: Exec | None = None
+    act_as: tuple[str, tuple[str, ...]] | None = None
+
+    def __repr__(self) -> str:
+        return "User(…)"
+
+
+class Access(Struct, frozen=True):
+    """How an API server is reached."""
+
+    origin: str
+    """Where this was found, for messages: `context "dev" of /home/me/.kube/config`."""
+    server: str
+    """The URL, without a slash at its end."""
+    user: User
+    ca: bytes | None = None
+    """PEM certificates to trust; None for those of the system."""
+    verify: bool = True
+    server_name: str | None = None
+    proxy: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Access({self.origin}: {self.server})"  # A proxy's URL may hold a password.
+
+
+def find_access(
+    kubeconfig: Path | None,
+    context: str | None,
+    environment: Mapping[str, str] | None = None,
+    pod_files: Path = POD_FILES,
+) -> Access:
+    """As kubectl looks for it: the file that is named, else `KUBECONFIG`, else `~/.kube/config`, else the pod's files.
+
+    Blocks; for a worker thread.
+
+    Raises:
+        KubeconfigError: when there is none, or it cannot be used.
+    """
+    environment = os.environ if environment is None else environment
+    paths = _paths(kubeconfig, environment)
+    if paths:
+        return _from_files(paths, context, environment)
+    if environment.get("KUBERNETES_SERVICE_HOST") and not context:
+        return _from_pod(environment, pod_files)
+    raise KubeconfigError(
+        "no cluster is named: give --kubeconfig FILE, or set KUBECONFIG; there is no ~/.kube/config, and this is no pod"
+    )
+
+
+def read_file(path: Path, what: str) -> bytes:
+    """A file that a kubeconfig names, or that file itself.
+
+    Raises:
+        KubeconfigError: when it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(FILE_MAX_BYTES + 1)
+    except OSError as error:
+        raise KubeconfigError(f"cannot read {what} {path}: {error.strerror or error}") from error
+    if len(content) > FILE_MAX_BYTES:
+        raise KubeconfigError(f"{what} {path} has more than {FILE_MAX_BYTES >> 20} MiB: it cannot be meant")
+    return content
+
+
+# --------------------------------------------------------------------------------------------- kubeconfig files
+
+
+class _Cluster(Struct, rename="kebab"):
+    server: str = ""
+    certificate_authority: str | None = None
+    certificate_authority_data: str | None = None
+    insecure_skip_tls_verify: bool = False
+    tls_server_name: str | None = None
+    proxy_url: str | None = None
+
+
+class _EnvironmentEntry(Struct):
+    name: str
+    value: str
+
+
+class _Exec(Struct, rename="camel"):
+    command: str
+    api_version: str
+    args: list[str] | None = None
+    env: list[_EnvironmentEntry] | None = None
+    install_hint: str = ""
+    provide_cluster_info: bool = False
+    interactive_mode: str = "IfAvailable"
+
+
+class _User(Struct, rename="kebab"):
+    client_certificate: str | None = None
+    client_certificate_data: str | None = None
+    client_key: str | None = None
+    client_key_data: str | None = None
+    token: str | None = None
+    token_file: str | None = msgspec.field(default=None, name="tokenFile")
+    username: str | None = None
+    password: str | None = None
+    exec: _Exec | None = None
+    auth_provider: dict[str, Any] | None = None
+    impersonate: str | None = msgspec.field(default=None, name="as")
+    impersonate_groups: list[str] | None = msgspec.field(default=None, name="as-groups")
+
+
+class _Context(Struct):
+    cluster: str = ""
+    user: str = ""
+
+
+class _NamedCluster(Struct):
+    name: str
+    cluster: _Cluster
+
+
+class _NamedUser(Struct):
+    name: str
+    user: _User | None = None
+
+
+class _NamedContext(Struct):
+    name: str
+    context: _Context
+
+
+class _Config(Struct, rename="kebab"):
+    clusters: list[_NamedCluster] | None = None
+    users: list[_NamedUser] | None = None
+    contexts: list[_NamedContext] | None = None
+    current_context: str | None = None
+
+
+class _Loaded(Struct):
+    """A kubeconfig, and the file that it is from: relative paths begin at its folder."""
+
+    path: Path
+    config: _Config
+
+
+def _paths(kubeconfig: Path | None, environment: Mapping[str, str]) -> list[Path]:
+    if kubeconfig is not None:
+        return [kubeconfig]
+    named = [Path(part) for part in environment.get("KUBECONFIG", "").split(":") if part]
+    if named:
+        # kubectl passes over those that are not there; with none left, the first is the one to complain about.
+        return [path for path in named if path.exists()] or named[:1]
+    home = environment.get("HOME")
+    usual = Path(home) / ".kube" / "config" if home else None
+    return [usual] if usual and usual.exists() else []
+
+
+def _from_files(paths: Sequence[Path], context: str | None, environment: Mapping[str, str]) -> Access:
+    files = [_load(path) for path in paths]
+    where = ", ".join(map(str, paths))
+    name = context or next((file.config.current_context for file in files if file.config.current_context), None)
+    if not name:
+        raise KubeconfigError(
+            f"{where} has no current-context: name one with --context, one of: {_names(files, 'contexts')}"
+        )
+    found = _find(files, "contexts", name)
+    if found is None:
+        raise KubeconfigError(f"{where} has no context {name!r}; its contexts: {_names(files, 'contexts')}")
+    chosen = found[1].context
+    cluster = _find(files, "clusters", chosen.cluster)
+    if cluster is None:
+        raise KubeconfigError(
+            f"context {name!r} of {where} names the cluster {chosen.cluster!r}, which is not there; "
+            f"its clusters: {_names(files, 'clusters')}"
+        )
+    user = _find(files, "users", chosen.user) if chosen.user else None
+    if user is None and chosen.user:
+        raise KubeconfigError(
+            f"context {name!r} of {where} names the user {chosen.user!r}, which is not there; "
+            f"its users: {_names(files, 'users')}"
+        )
+    return _access(f"context {name!r} of {where}", cluster, user, environment)
+
+
+def _access(
+    origin: str,
+    named_cluster: tuple[_Loaded, _NamedCluster],
+    named_user: tuple[_Loaded, _NamedUser] | None,
+    environment: Mapping[str, str],
+) -> Access:
+    cluster_file, entry = named_cluster
+    cluster = entry.cluster
+    ca = _bytes_or_path(
+        cluster_file.path,
+        f"the certificate authority of cluster {entry.name!r}",
+        cluster.certificate_authority_data,
+        cluster.certificate_authority,
+    )
+    ca = read_file(ca, "the certificate authority") if isinstance(ca, Path) else ca
+    server = _server(cluster.server, f"cluster {entry.name!r} of {cluster_file.path}")
+    user = User()
+    if named_user and named_user[1].user:
+        user = _user(named_user[0].path, named_user[1].name, named_user[1].user, cluster, ca)
+    return Access(
+        origin=origin,
+        server=server,
+        user=user,
+        ca=ca,
+        verify=not cluster.insecure_skip_tls_verify,
+        server_name=cluster.tls_server_name,
+        proxy=_proxy(server, cluster.proxy_url, environment),
+    )
+
+
+def _user(path: Path, name: str, entry: _User, cluster: _Cluster, ca: bytes | None) -> User:
+    where = f"user {name!r} of {path}"
+    if entry.auth_provider is not None:
+        raise KubeconfigError(f"{where} has an auth-provider, which is not supported: use an exec plugin or a token")
+    certificate = _bytes_or_path(
+        path, f"the client certificate of {where}", entry.client_certificate_data, entry.client_certificate
+    )
+    key = _bytes_or_path(path, f"the client key of {where}", entry.client_key_data, entry.client_key)
+    if (certificate is None) != (key is None):
+        absent, there = ("client-key", "client-certificate") if key is None else ("client-certificate", "client-key")
+        raise KubeconfigError(f"{where} has a {there} and no {absent}: both are needed")
+    token: str | Path | None = entry.token or None
+    if entry.token_file:
+        token = path.parent / entry.token_file  # kubectl prefers it to `token`
+    return User(
+        certificate=certificate,
+        key=key,
+        token=token,
+        basic=(entry.username, entry.password or "") if entry.username else None,
+        exec=_exec(path, where, entry.exec, cluster, ca) if entry.exec else None,
+        act_as=(entry.impersonate, tuple(entry.impersonate_groups or ())) if entry.impersonate else None,
+    )
+
+
+def _exec(path: Path, where: str, entry: _Exec, cluster: _Cluster, ca: bytes | None) -> Exec:
+    if entry.interactive_mode == "Always":
+        raise KubeconfigError(f"the exec plugin of {where} wants a terminal, and there is none: use another user")
+    command = entry.command
+    if os.sep in command:
+        command = str(path.parent / command)
+    info = None
+    if entry.provide_cluster_info:
+        info = {
+            "server": cluster.server,
+            "tls-server-name": cluster.tls_server_name,
+            "insecure-skip-tls-verify": cluster.insecure_skip_tls_verify,
+            "certificate-authority-data": base64.b64encode(ca).decode() if ca else None,
+            "proxy-url": cluster.proxy_url,
+        }
+        info = {key: value for key, value in info.items() if value}
+    return Exec(
+        argv=(command, *(entry.args or ())),
+        api_version=entry.api_version,
+        environment={each.name: each.value for each in entry.env or ()},
+        cluster_info=info,
+        hint=entry.install_hint.strip(),
+    )
+
+
+def _load(path: Path) -> _Loaded:
+    content = read_file(path, "the kubeconfig")
+    try:
+        document = yaml.load(content, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
+        if document is None:
+            raise KubeconfigError(f"the kubeconfig {path} is empty")
+        return _Loaded(path, msgspec.convert(document, _Config))
+    except yaml.MarkedYAMLError as error:
+        # The error's own text would show the line, which may hold a token.
+        mark = error.problem_mark or error.context_mark
+        place = f"{path}, line {mark.line + 1}" if mark else str(path)
+        raise KubeconfigError(f"the kubeconfig is no YAML: {place}: {error.problem}") from None
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise KubeconfigError(f"the kubeconfig {path} is no YAML: {error}") from None
+    except msgspec.ValidationError as error:
+        raise KubeconfigError(f"the kubeconfig {path} cannot be used: {error}") from None
+
+
+def _find(files: Sequence[_Loaded], attribute: str, name: str) -> tuple[_Loaded, Any] | None:
+    """The first entry of that name: earlier files win."""
+    for file in files:
+        for entry in getattr(file.config, attribute) or ():
+            if entry.name == name:
+                return file, entry
+    return None
+
+
+def _names(files: Sequence[_Loaded], attribute: str) -> str:
+    names = (entry.name for file in files for entry in getattr(file.config, attribute) or ())
+    return ", ".join(dict.fromkeys(names)) or "none"
+
+
+def _bytes_or_path(config: Path, what: str, data: str | None, file: str | None) -> bytes | Path | None:
+    if data:
+        try:
+            return base64.b64decode("".join(data.split()), validate=True)
+        except (binascii.Error, ValueError):
+            raise KubeconfigError(f"{what} is not base64") from None
+    return config.parent / file if file else None
+
+
+def _server(text: str, where: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in {"https", "http"} or not parts.hostname:
+        raise KubeconfigError(f"{where} has server: {text!r}; a URL is needed, such as https://kubernetes.example:6443")
+    return text.rstrip("/")
+
+
+def _proxy(server: str, configured: str | None, environment: Mapping[str, str]) -> str | None:
+    """As the kubeconfig says, else as the environment does (HTTPS_PROXY, NO_PROXY)."""
+    if configured:
+        if urlsplit(configured).scheme not in {"http", "https"}:
+            raise KubeconfigError("proxy-url: only http:// and https:// proxies are supported")
+        return configured
+    if environment is not os.environ:
+        return None
+    parts = urlsplit(server)
+    if proxy_bypass(parts.netloc):
+        return None
+    return getproxies().get(parts.scheme)
+
+
+# ---------------------------------------------------------------------------------------------------- in a pod
+
+
+def _from_pod(environment: Mapping[str, str], files: Path) -> Access:
+    host = environment["KUBERNETES_SERVICE_HOST"]
+    port = environment.get("KUBERNETES_SERVICE_PORT", "443")
+    token = files / "token"
+    if not token.exists():
+        raise KubeconfigError(
+            f"this is a pod without a token of its service account ({token}): set automountServiceAccountToken, or "
+            "give --kubeconfig FILE"
+        )
+    return Access(
+        origin="the pod's service account",
+        server=f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}",
+        user=User(token=token),
+        ca=read_file(files / "ca.crt", "the cluster's certificate authority"),
+    )

@@ -1,0 +1,210 @@
+"""What Tidelog asks of a Kubernetes API, whichever one it is.
+
+Objects are decoded JSON, and nobody keeps one that was handed over: who gets it may change it. Every method raises
+the errors of `tidelog.engine.cluster.errors` and no others, and may be cancelled at any moment.
+"""
+
+from collections.abc import AsyncGenerator, Callable
+from typing import Any, Literal, Protocol, TypeAlias
+
+from msgspec import Struct
+
+KubeObject: TypeAlias = dict[str, Any]
+"""A Kubernetes object as decoded JSON."""
+WatchEventType: TypeAlias = Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
+PatchType: TypeAlias = Literal["merge", "json", "strategic"]
+Patch: TypeAlias = KubeObject | list[KubeObject]
+Propagation: TypeAlias = Literal["Background", "Foreground", "Orphan"]
+OnRequest: TypeAlias = Callable[[str, str, int, float], None]
+"""Called once a request: verb as in audit logs, plural of the kind (or a path), HTTP status (0: none came), seconds."""
+
+PAGE = 500
+"""Objects in a page of a list, as kubectl asks for."""
+
+
+class Kind(Struct, frozen=True):
+    """A kind that a cluster serves, in one version. `group` is empty for core."""
+
+    group: str
+    version: str
+    kind: str
+    plural: str
+    namespaced: bool
+    verbs: frozenset[str] = frozenset()
+
+    @property
+    def api_version(self) -> str:
+        """As objects write it: `apps/v1`, `v1`."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+
+class Applied(Struct, frozen=True):
+    """The answer to a server-side apply."""
+
+    object: KubeObject
+    created: bool
+    warnings: tuple[str, ...] = ()
+
+
+class Listing(Struct, frozen=True):
+    """The objects of one kind, or a page of them, as of `resource_version`."""
+
+    items: list[KubeObject]
+    resource_version: str
+
+
+class WatchEvent(Struct, frozen=True):
+    """A change. The object of a BOOKMARK has nothing but a kind and `metadata.resourceVersion`."""
+
+    type: WatchEventType
+    object: KubeObject
+
+
+class Identity(Struct, frozen=True):
+    """Whom to act as (impersonation). For a service account, the server adds its groups where none are named."""
+
+    user: str
+    groups: tuple[str, ...] = ()
+
+
+class Preconditions(Struct, frozen=True):
+    """What must hold of the object that is there, or nothing is done: ConflictError."""
+
+    uid: str | None = None
+    resource_version: str | None = None
+
+
+class Cluster(Protocol):
+    """A Kubernetes API."""
+
+    async def kind(self, api_version: str, kind: str) -> Kind:
+        """The kind that objects with these two fields are of; kept, and asked for once more before it is unknown.
+
+        Raises:
+            UnknownKindError: when the cluster does not serve it.
+        """
+        ...
+
+    async def kinds(self) -> tuple[Kind, ...]:
+        """All kinds that are served, each in the version that its group prefers."""
+        ...
+
+    def forget_kinds(self) -> None:
+        """Forgets what `kind`, `kinds` and `openapi` keep: a CRD has changed."""
+        ...
+
+    async def get(self, kind: Kind, namespace: str, name: str, *, identity: Identity | None = None) -> KubeObject:
+        """One object. `namespace` is empty for kinds without.
+
+        Raises:
+            NotFoundError: when there is none.
+        """
+        ...
+
+    async def list(
+        self, kind: Kind, *, namespace: str = "", labels: str = "", fields: str = "", limit: int = PAGE
+    ) -> Listing:
+        """All objects of a kind, read in pages of `limit`; `labels` and `fields` are selectors in Kubernetes' words.
+
+        When the server forgets what the next page continues (410), reading begins anew; the third time, GoneError.
+        """
+        ...
+
+    def pages(
+        self, kind: Kind, *, namespace: str = "", labels: str = "", fields: str = "", limit: int = PAGE
+    ) -> AsyncGenerator[Listing, None]:
+        """The pages of a list, for what is too much at once; GoneError when the server forgets in between.
+
+        Close it (`contextlib.aclosing`) when leaving before its end.
+        """
+        ...
+
+    def watch(
+        self, kind: Kind, *, resource_version: str, namespace: str = "", labels: str = "", fields: str = ""
+    ) -> AsyncGenerator[WatchEvent, None]:
+        """The changes after `resource_version`, with bookmarks; ends when the server ends it, as it does now and then.
+
+        Reads no faster than it is asked for. Close it (`contextlib.aclosing`) when leaving before its end.
+
+        Raises:
+            GoneError: the server has forgotten that version (410); list again.
+            UnreachableError: the connection broke; go on from the last version seen.
+        """
+        ...
+
+    async def apply(
+        self,
+        obj: KubeObject,
+        *,
+        manager: str,
+        force: bool = True,
+        dry_run: bool = False,
+        identity: Identity | None = None,
+    ) -> Applied:
+        """Server-side apply. `metadata.uid` and `metadata.resourceVersion`, where given, are preconditions.
+
+        Raises:
+            ConflictError: a precondition does not hold, or (without `force`) another manager owns a field.
+        """
+        ...
+
+    async def create(self, obj: KubeObject, *, manager: str, identity: Identity | None = None) -> KubeObject:
+        """Makes an object that is not there.
+
+        Raises:
+            AlreadyExistsError: when it is there.
+        """
+        ...
+
+    async def replace(
+        self, obj: KubeObject, *, manager: str, subresource: str = "", identity: Identity | None = None
+    ) -> KubeObject:
+        """Puts the object, or its subresource, in the place of what is there; `resourceVersion` is a precondition.
+
+        Raises:
+            ConflictError: when another has written since that version.
+        """
+        ...
+
+    async def patch(
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        patch: Patch,
+        *,
+        type: PatchType,
+        manager: str,
+        subresource: str = "",
+        dry_run: bool = False,
+        identity: Identity | None = None,
+    ) -> KubeObject:
+        """Patches an object or its subresource, and gives what it then is. Only a JSON patch is a list."""
+        ...
+
+    async def delete(
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        *,
+        preconditions: Preconditions | None = None,
+        propagation: Propagation = "Background",
+        dry_run: bool = False,
+        identity: Identity | None = None,
+    ) -> None:
+        """Asks for an object's deletion; it may stay for a while, for its finalizers.
+
+        Raises:
+            NotFoundError: when it is not there.
+            ConflictError: when a precondition does not hold.
+        """
+        ...
+
+    async def openapi(self, group: str, version: str) -> bytes | None:
+        """The OpenAPI v3 document of a group's version, JSON; None when there is none. Kept until it changes."""
+        ...
+
+    async def version(self) -> str:
+        """The server's version, such as `v1.35.4`."""
+        ...

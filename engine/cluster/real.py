@@ -1,0 +1,544 @@
+"""A real Kubernetes API server behind the port.
+
+JSON straight from and to the wire through msgspec, without models: what the API server sends is what is handed over.
+"""
+
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote, urlencode
+
+import anyio
+import anyio.to_thread
+import msgspec
+from msgspec import Struct
+
+from tidelog.engine.cluster.connection import Answer, Call, Connection, Limits, garbage
+from tidelog.engine.cluster.credentials import Credentials
+from tidelog.engine.cluster.discovery import ACCEPT, ROOTS, Kinds, NotAggregatedError, kinds_in
+from tidelog.engine.cluster.errors import (
+    BadRequestError,
+    GoneError,
+    NotFoundError,
+    ServerError,
+    UnknownKindError,
+    UnreachableError,
+    error_from,
+    status_in,
+)
+from tidelog.engine.cluster.kubeconfig import find_access
+from tidelog.engine.cluster.port import (
+    PAGE,
+    Applied,
+    Identity,
+    Kind,
+    KubeObject,
+    Listing,
+    OnRequest,
+    Patch,
+    PatchType,
+    Preconditions,
+    Propagation,
+    WatchEvent,
+    WatchEventType,
+)
+
+WATCH_S = 86_400
+"""How long the server is asked to keep a watch; without this it ends each within the hour."""
+WATCH_LINE_MAX_BYTES = 64 << 20
+"""One change. etcd holds no object beyond some MiB, and an extension API server should not either."""
+LIST_ATTEMPTS = 3
+OPENAPI_DOCUMENTS_MAX = 32
+"""Documents that are kept: a cluster has some thirty groups, each some 100 KiB to 2 MiB."""
+_PATCH_TYPES: dict[PatchType, str] = {
+    "merge": "application/merge-patch+json",
+    "json": "application/json-patch+json",
+    "strategic": "application/strategic-merge-patch+json",
+}
+_TYPES: dict[str, WatchEventType] = {
+    "ADDED": "ADDED",
+    "MODIFIED": "MODIFIED",
+    "DELETED": "DELETED",
+    "BOOKMARK": "BOOKMARK",
+}
+_WARNING = re.compile(r'299 \S+ "((?:[^"\\]|\\.)*)"')
+
+
+@asynccontextmanager
+async def open_cluster(
+    kubeconfig: Path | None = None,
+    context: str | None = None,
+    *,
+    limits: Limits = Limits(),  # noqa: B008 - immutable
+    on_request: OnRequest | None = None,
+) -> AsyncIterator["RealCluster"]:
+    """Connects to the cluster that a kubeconfig names, or to the one that this pod runs in; asks it for its version.
+
+    Args:
+        kubeconfig: the file; None for `KUBECONFIG`, then `~/.kube/config`, then the pod's own files.
+        context: one of its contexts; None for the current one.
+        limits: how much is asked at once, and how long it may take.
+        on_request: is told of each request, for metrics.
+
+    Raises:
+        KubeconfigError: when no request can be made.
+        ClusterError: when the server does not answer, or refuses.
+    """
+    access = await anyio.to_thread.run_sync(find_access, kubeconfig, context)
+    async with Connection(access, Credentials(access), limits, on_request) as connection:
+        cluster = RealCluster(connection)
+        await cluster.version()
+        yield cluster
+
+
+class RealCluster:
+    """`Cluster`, on an API server. Made by `open_cluster`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._discovery = _Discovery(connection)
+        self._openapi = _OpenApi(connection)
+
+    async def kind(self, api_version: str, kind: str) -> Kind:  # noqa: D102
+        kinds = await self._discovery.kept()
+        found = kinds.get(api_version, kind)
+        if found is None:
+            kinds = await self._discovery.newer_than(kinds)
+            found = kinds.get(api_version, kind)
+        if found is None:
+            raise UnknownKindError(_unknown(api_version, kind, kinds.versions_of(kind)))
+        return found
+
+    async def kinds(self) -> tuple[Kind, ...]:  # noqa: D102
+        return (await self._discovery.kept()).preferred
+
+    def forget_kinds(self) -> None:  # noqa: D102
+        self._discovery.forget()
+        self._openapi.forget()
+
+    async def get(  # noqa: D102
+        self, kind: Kind, namespace: str, name: str, *, identity: Identity | None = None
+    ) -> KubeObject:
+        what = _what("get", kind, namespace, name)
+        call = Call("get", what, kind.plural, "GET", _path(kind, namespace, name), identity=identity)
+        return await self._object(call, kind)
+
+    async def list(  # noqa: D102
+        self, kind: Kind, *, namespace: str = "", labels: str = "", fields: str = "", limit: int = PAGE
+    ) -> Listing:
+        for attempt in range(1, LIST_ATTEMPTS + 1):
+            items: list[KubeObject] = []
+            version = ""
+            try:
+                async with aclosing(
+                    self.pages(kind, namespace=namespace, labels=labels, fields=fields, limit=limit)
+                ) as pages:
+                    async for page in pages:
+                        items += page.items
+                        version = page.resource_version
+            except GoneError:
+                if attempt == LIST_ATTEMPTS:
+                    raise
+            else:
+                return Listing(items, version)
+        raise AssertionError("unreachable")
+
+    async def pages(  # noqa: D102
+        self, kind: Kind, *, namespace: str = "", labels: str = "", fields: str = "", limit: int = PAGE
+    ) -> AsyncGenerator[Listing, None]:
+        what = _what("list", kind, namespace)
+        going_on = ""
+        while True:
+            query = _query(labelSelector=labels, fieldSelector=fields, limit=str(limit), **{"continue": going_on})
+            call = Call("list", what, kind.plural, "GET", _path(kind, namespace) + query)
+            page = _decoded(call, await self._send(call, kind), _decode_page)
+            for item in page.items or ():
+                # In lists of built-in kinds, these two are left out.
+                item.setdefault("apiVersion", kind.api_version)
+                item.setdefault("kind", kind.kind)
+            yield Listing(page.items or [], page.metadata.resource_version)
+            going_on = page.metadata.continue_
+            if not going_on:
+                return
+
+    async def watch(  # noqa: D102
+        self, kind: Kind, *, resource_version: str, namespace: str = "", labels: str = "", fields: str = ""
+    ) -> AsyncGenerator[WatchEvent, None]:
+        query = _query(
+            watch="true",
+            allowWatchBookmarks="true",
+            resourceVersion=resource_version,
+            timeoutSeconds=str(WATCH_S),
+            labelSelector=labels,
+            fieldSelector=fields,
+        )
+        call = Call("watch", _what("watch", kind, namespace), kind.plural, "GET", _path(kind, namespace) + query)
+        lines = _Lines(call)
+        try:
+            async with aclosing(self._connection.stream(call)) as chunks:
+                async for chunk in chunks:
+                    for line in lines.feed(chunk):
+                        yield _event(call, line)
+        except NotFoundError as error:
+            raise self._not_served(error, kind) from error
+        lines.end()
+
+    async def apply(  # noqa: D102
+        self,
+        obj: KubeObject,
+        *,
+        manager: str,
+        force: bool = True,
+        dry_run: bool = False,
+        identity: Identity | None = None,
+    ) -> Applied:
+        kind, namespace, name = await self._place(obj)
+        query = _query(fieldManager=manager, force="true" if force else "false", dryRun="All" if dry_run else "")
+        call = Call(
+            verb="apply",
+            what=_what("dry-run the apply of" if dry_run else "apply", kind, namespace, name),
+            resource=kind.plural,
+            method="PATCH",
+            target=_path(kind, namespace, name) + query,
+            body=msgspec.json.encode(obj),
+            content_type="application/apply-patch+yaml",  # JSON is YAML
+            identity=identity,
+            changes=not dry_run,
+        )
+        answer = await self._send(call, kind)
+        return Applied(_decoded(call, answer, _decode_object), answer.status == 201, tuple(_warnings(answer.warnings)))
+
+    async def create(  # noqa: D102
+        self, obj: KubeObject, *, manager: str, identity: Identity | None = None
+    ) -> KubeObject:
+        kind, namespace, name = await self._place(obj)
+        call = Call(
+            verb="create",
+            what=_what("create", kind, namespace, name),
+            resource=kind.plural,
+            method="POST",
+            target=_path(kind, namespace) + _query(fieldManager=manager),
+            body=msgspec.json.encode(obj),
+            identity=identity,
+            changes=True,
+            again=False,
+        )
+        return await self._object(call, kind)
+
+    async def replace(  # noqa: D102
+        self, obj: KubeObject, *, manager: str, subresource: str = "", identity: Identity | None = None
+    ) -> KubeObject:
+        kind, namespace, name = await self._place(obj)
+        call = Call(
+            verb="update",
+            what=_what("update", kind, namespace, name, subresource),
+            resource=kind.plural,
+            method="PUT",
+            target=_path(kind, namespace, name, subresource) + _query(fieldManager=manager),
+            body=msgspec.json.encode(obj),
+            identity=identity,
+            changes=True,
+        )
+        return await self._object(call, kind)
+
+    async def patch(  # noqa: D102
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        patch: Patch,
+        *,
+        type: PatchType,
+        manager: str,
+        subresource: str = "",
+        dry_run: bool = False,
+        identity: Identity | None = None,
+    ) -> KubeObject:
+        call = Call(
+            verb="patch",
+            what=_what("patch", kind, namespace, name, subresource),
+            resource=kind.plural,
+            method="PATCH",
+            target=_path(kind, namespace, name, subresource)
+            + _query(fieldManager=manager, dryRun="All" if dry_run else ""),
+            body=msgspec.json.encode(patch),
+            content_type=_PATCH_TYPES[type],
+            identity=identity,
+            changes=not dry_run,
+            again=dry_run or type != "json",
+        )
+        return await self._object(call, kind)
+
+    async def delete(  # noqa: D102
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        *,
+        preconditions: Preconditions | None = None,
+        propagation: Propagation = "Background",
+        dry_run: bool = False,
+        identity: Identity | None = None,
+    ) -> None:
+        options: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation}
+        if preconditions:
+            wanted = {"uid": preconditions.uid, "resourceVersion": preconditions.resource_version}
+            options["preconditions"] = {key: value for key, value in wanted.items() if value is not None}
+        if dry_run:
+            options["dryRun"] = ["All"]
+        call = Call(
+            verb="delete",
+            what=_what("dry-run the deletion of" if dry_run else "delete", kind, namespace, name),
+            resource=kind.plural,
+            method="DELETE",
+            target=_path(kind, namespace, name),
+            body=msgspec.json.encode(options),
+            identity=identity,
+            changes=not dry_run,
+        )
+        await self._send(call, kind)
+
+    async def openapi(self, group: str, version: str) -> bytes | None:  # noqa: D102
+        return await self._openapi.document(f"apis/{group}/{version}" if group else f"api/{version}")
+
+    async def version(self) -> str:  # noqa: D102
+        call = Call("get", "ask the server for its version", "/version", "GET", "/version")
+        return _decoded(call, await self._connection.send(call), _decode_version).git_version
+
+    async def _object(self, call: Call, kind: Kind) -> KubeObject:
+        return _decoded(call, await self._send(call, kind), _decode_object)
+
+    async def _send(self, call: Call, kind: Kind) -> Answer:
+        try:
+            return await self._connection.send(call)
+        except NotFoundError as error:
+            raise self._not_served(error, kind) from error
+
+    def _not_served(self, error: NotFoundError, kind: Kind) -> NotFoundError:
+        """Tells a kind that is no longer served, its CRD gone since we asked, from an object that is not there."""
+        told = error.status
+        if told.reason == "NotFound" and not told.message.startswith(
+            "the server could not find the requested resource"
+        ):
+            return error
+        self._discovery.forget()
+        return UnknownKindError(f"{error}; the cluster no longer serves {kind.kind} {kind.api_version}", told)
+
+    async def _place(self, obj: KubeObject) -> tuple[Kind, str, str]:
+        """Where an object belongs."""
+        metadata = obj.get("metadata")
+        api_version, kind_name = obj.get("apiVersion"), obj.get("kind")
+        name = metadata.get("name") if isinstance(metadata, dict) else None
+        if not (isinstance(api_version, str) and isinstance(kind_name, str) and isinstance(name, str) and name):
+            raise BadRequestError("an object needs apiVersion, kind and metadata.name")
+        kind = await self.kind(api_version, kind_name)
+        namespace = metadata.get("namespace") or "" if isinstance(metadata, dict) else ""
+        if kind.namespaced and not namespace:
+            raise BadRequestError(f"{kind_name} {name} needs a namespace, and metadata.namespace is not set")
+        return kind, namespace if kind.namespaced else "", name
+
+
+# ------------------------------------------------------------------------------------------ what is kept
+
+
+class _Discovery:
+    """The kinds that are served, asked for when somebody wants to know."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._lock = anyio.Lock()
+        self._kinds: Kinds | None = None
+        self._answers: dict[str, tuple[str, list[Kind]]] = {}
+        """Of each document the ETag and what was in it: a question whose answer has not changed costs little."""
+
+    def forget(self) -> None:
+        self._kinds = None
+
+    async def kept(self) -> Kinds:
+        return self._kinds or await self.newer_than(None)
+
+    async def newer_than(self, seen: Kinds | None) -> Kinds:
+        """Asks again, unless somebody has since `seen`."""
+        async with self._lock:
+            if self._kinds is None or self._kinds is seen:
+                self._kinds = Kinds([kind for root in ROOTS for kind in await self._ask(root)])
+            return self._kinds
+
+    async def _ask(self, root: str) -> list[Kind]:
+        known = self._answers.get(root)
+        call = Call(
+            verb="get",
+            what="ask the server for its kinds",
+            resource=root,
+            method="GET",
+            target=root,
+            accept=ACCEPT,
+            headers={"If-None-Match": known[0]} if known else {},
+        )
+        answer = await self._connection.send(call)
+        if known and answer.status == 304:
+            return known[1]
+        try:
+            kinds = _decoded(call, answer, kinds_in)
+        except NotAggregatedError:
+            raise ServerError("the server has no aggregated discovery: Kubernetes 1.27 or newer is needed") from None
+        etag = answer.headers.get("ETag")
+        if etag:
+            self._answers[root] = etag, kinds
+        return kinds
+
+
+class _OpenApi:
+    """The OpenAPI documents; each has its hash in its address, so what is kept is never old."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._lock = anyio.Lock()
+        self._addresses: dict[str, str] | None = None
+        self._documents: dict[str, bytes] = {}
+
+    def forget(self) -> None:
+        self._addresses = None
+
+    async def document(self, name: str) -> bytes | None:
+        async with self._lock:
+            if self._addresses is None:
+                self._addresses = await self._index()
+            address = self._addresses.get(name)
+            if address is None:
+                return None
+            document = self._documents.pop(address, None)
+            if document is None:
+                call = Call("get", f"read the schemas of {name}", "/openapi/v3", "GET", address)
+                document = (await self._connection.send(call)).body
+            self._documents[address] = document  # at the end: the last one used
+            if len(self._documents) > OPENAPI_DOCUMENTS_MAX:
+                del self._documents[next(iter(self._documents))]
+            return document
+
+    async def _index(self) -> dict[str, str]:
+        call = Call("get", "ask the server for its schemas", "/openapi/v3", "GET", "/openapi/v3")
+        index = _decoded(call, await self._connection.send(call), _decode_index)
+        return {name: path.server_relative_url for name, path in index.paths.items()}
+
+
+# ------------------------------------------------------------------------------------------- the wire
+
+
+class _ListMetadata(Struct, rename="camel"):
+    resource_version: str = ""
+    continue_: str = msgspec.field(default="", name="continue")
+
+
+class _Page(Struct):
+    metadata: _ListMetadata
+    items: list[dict[str, Any]] | None = None
+
+
+class _Event(Struct):
+    type: str
+    object: dict[str, Any]
+
+
+class _Version(Struct, rename="camel"):
+    git_version: str
+
+
+class _OpenApiPath(Struct):
+    server_relative_url: str = msgspec.field(name="serverRelativeURL")
+
+
+class _OpenApiIndex(Struct):
+    paths: dict[str, _OpenApiPath] = {}
+
+
+_decode_object = msgspec.json.Decoder(dict[str, Any]).decode
+_decode_page = msgspec.json.Decoder(_Page).decode
+_decode_event = msgspec.json.Decoder(_Event).decode
+_decode_version = msgspec.json.Decoder(_Version).decode
+_decode_index = msgspec.json.Decoder(_OpenApiIndex).decode
+
+
+_T = TypeVar("_T")
+
+
+def _decoded(call: Call, answer: Answer, decode: Callable[[bytes], _T]) -> _T:
+    try:
+        return decode(answer.body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise garbage(call, answer, str(error)) from error
+
+
+class _Lines:
+    """The lines of a stream that comes in pieces."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._rest = bytearray()
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        """The lines that `chunk` completes."""
+        first, *more = chunk.split(b"\n")
+        self._rest += first
+        if len(self._rest) > WATCH_LINE_MAX_BYTES:
+            raise ServerError(f"cannot {self._call.what}: one change has more than {WATCH_LINE_MAX_BYTES >> 20} MiB")
+        for line in more:
+            whole = bytes(self._rest)
+            self._rest = bytearray(line)
+            if whole.strip():
+                yield whole
+
+    def end(self) -> None:
+        """The stream has ended.
+
+        Raises:
+            UnreachableError: in the midst of a line.
+        """
+        if self._rest.strip():
+            raise UnreachableError(f"cannot {self._call.what} any longer: the stream ended in the middle of a change")
+
+
+def _event(call: Call, line: bytes) -> WatchEvent:
+    try:
+        event = _decode_event(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UnreachableError(f"cannot {call.what} any longer: the server sent no change ({error})") from error
+    known = _TYPES.get(event.type)
+    if known:
+        return WatchEvent(known, event.object)
+    raise error_from(call.what, status_in(event.object))
+
+
+def _path(kind: Kind, namespace: str, name: str = "", subresource: str = "") -> str:
+    parts = ["apis", kind.group, kind.version] if kind.group else ["api", kind.version]
+    if kind.namespaced and namespace:
+        parts += ["namespaces", namespace]
+    parts += [part for part in (kind.plural, name, subresource) if part]
+    return "/" + "/".join(quote(part, safe="") for part in parts)
+
+
+def _query(**parameters: str) -> str:
+    given = {name: value for name, value in parameters.items() if value}
+    return f"?{urlencode(given)}" if given else ""
+
+
+def _what(verb: str, kind: Kind, namespace: str, name: str = "", subresource: str = "") -> str:
+    subject = f"{kind.kind} {name}" if name else kind.plural
+    if subresource:
+        subject = f"the {subresource} of {subject}"
+    return f"{verb} {subject} in namespace {namespace}" if namespace else f"{verb} {subject}"
+
+
+def _warnings(headers: tuple[str, ...]) -> Iterator[str]:
+    for header in headers:
+        for match in _WARNING.finditer(header):
+            yield re.sub(r"\\(.)", r"\1", match[1])
+
+
+def _unknown(api_version: str, kind: str, served: list[str]) -> str:
+    text = f"the cluster does not serve {kind} {api_version}"
+    if served:
+        return f"{text}; it serves {kind} as {', '.join(served)}"
+    return f"{text}: is its CustomResourceDefinition installed?"

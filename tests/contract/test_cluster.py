@@ -1,0 +1,670 @@
+"""What every cluster behind the port promises; the real API server is the measure of the others."""
+
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, aclosing, suppress
+from functools import partial
+from typing import Any, TypeAlias
+
+import anyio
+import pytest
+
+from tests.servers.kubernetes_servers import Servers
+from tidelog.engine.cluster.errors import (
+    AlreadyExistsError,
+    BadRequestError,
+    ClusterError,
+    ConflictError,
+    ForbiddenError,
+    InvalidError,
+    NotFoundError,
+    UnknownKindError,
+)
+from tidelog.engine.cluster.port import Cluster, Identity, Kind, KubeObject, Preconditions, WatchEvent
+from tidelog.engine.cluster.real import open_cluster
+
+LIMIT_S = 30
+MANAGER = "tidelog-test"
+
+Requests: TypeAlias = list[tuple[str, str, int]]
+Open: TypeAlias = Callable[..., AbstractAsyncContextManager[Cluster]]
+
+
+@pytest.fixture(params=["real"])
+def open_it(request: pytest.FixtureRequest) -> Open:
+    """Opens the implementation; the tests' namespace is made by the fixture `namespace`, on the real one."""
+    kubernetes: Servers = request.getfixturevalue("kubernetes")
+    return partial(open_cluster, kubernetes.kubeconfig)
+
+
+@pytest.fixture
+def requests() -> Requests:
+    """The requests that the cluster has made: verb, resource, status."""
+    return []
+
+
+@pytest.fixture
+async def cluster(open_it: Open, requests: Requests) -> AsyncIterator[Cluster]:
+    async with open_it(on_request=lambda verb, kind, status, seconds: requests.append((verb, kind, status))) as opened:
+        requests.clear()
+        yield opened
+
+
+@pytest.fixture
+async def config_maps(cluster: Cluster) -> Kind:
+    return await cluster.kind("v1", "ConfigMap")
+
+
+def config_map(namespace: str, name: str, labels: dict[str, str] | None = None, **data: str) -> KubeObject:
+    metadata: KubeObject = {"namespace": namespace, "name": name}
+    if labels:
+        metadata["labels"] = labels
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+
+
+def deployment(namespace: str, **spec: Any) -> KubeObject:
+    labels = {"app": "web"}
+    pod = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "web", "image": "web:1"}]}}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"namespace": namespace, "name": "web"},
+        "spec": {"replicas": 0, "selector": {"matchLabels": labels}, "template": pod, **spec},
+    }
+
+
+def names(items: list[KubeObject]) -> list[str]:
+    return [item["metadata"]["name"] for item in items]
+
+
+async def take(events: AsyncIterator[WatchEvent], count: int) -> list[tuple[str, str]]:
+    """The next `count` changes, less bookmarks and what the cluster itself puts into a namespace."""
+    taken: list[tuple[str, str]] = []
+    with anyio.fail_after(LIMIT_S):
+        while len(taken) < count:
+            event = await anext(events)
+            name = event.object["metadata"].get("name")
+            if event.type != "BOOKMARK" and name != "kube-root-ca.crt":
+                taken.append((event.type, name))
+    return taken
+
+
+@pytest.fixture
+def group() -> str:
+    """A group of this test's own."""
+    return f"g{uuid.uuid4().hex[:8]}.example.com"
+
+
+def definition(group: str) -> KubeObject:
+    schema = {
+        "type": "object",
+        "properties": {
+            "spec": {
+                "type": "object",
+                "properties": {
+                    "size": {"type": "integer", "minimum": 1},
+                    "big": {"type": "integer", "format": "int64"},
+                },
+            },
+            "status": {"type": "object", "properties": {"ready": {"type": "boolean"}}},
+        },
+    }
+    version = {"served": True, "schema": {"openAPIV3Schema": schema}, "subresources": {"status": {}}}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"widgets.{group}"},
+        "spec": {
+            "group": group,
+            "names": {"kind": "Widget", "plural": "widgets", "singular": "widget", "listKind": "WidgetList"},
+            "scope": "Namespaced",
+            "versions": [{"name": "v1", "storage": True, **version}, {"name": "v1beta1", "storage": False, **version}],
+        },
+    }
+
+
+@pytest.fixture
+async def widgets(cluster: Cluster, group: str) -> AsyncIterator[Kind]:
+    """A kind from a CRD."""
+    made = await cluster.create(definition(group), manager=MANAGER)
+    definitions = await cluster.kind("apiextensions.k8s.io/v1", "CustomResourceDefinition")
+    try:
+        yield await until_served(cluster, f"{group}/v1", "Widget")
+    finally:
+        with anyio.CancelScope(shield=True):
+            with suppress(NotFoundError):
+                await cluster.delete(definitions, "", made["metadata"]["name"])
+
+
+async def until_served(cluster: Cluster, api_version: str, kind: str) -> Kind:
+    with anyio.fail_after(LIMIT_S):
+        while True:
+            try:
+                return await cluster.kind(api_version, kind)
+            except UnknownKindError:
+                await anyio.sleep(0.05)
+
+
+# ---------------------------------------------------------------------------------------------------- kinds
+
+
+async def test_kind_says_how_it_is_addressed(cluster: Cluster) -> None:
+    found = await cluster.kind("apps/v1", "Deployment")
+    assert (found.group, found.version, found.plural, found.namespaced) == ("apps", "v1", "deployments", True)
+    assert found.api_version == "apps/v1"
+    assert {"get", "list", "watch", "patch", "delete"} <= found.verbs
+    core = await cluster.kind("v1", "Namespace")
+    assert (core.group, core.api_version, core.namespaced) == ("", "v1", False)
+
+
+async def test_kinds_are_asked_for_once(cluster: Cluster, requests: Requests) -> None:
+    async with anyio.create_task_group() as tasks:
+        for name in ("ConfigMap", "Secret", "Namespace", "Pod") * 5:
+            tasks.start_soon(cluster.kind, "v1", name)
+    assert requests == [("get", "/api", 200), ("get", "/apis", 200)]
+
+
+async def test_unknown_kind_is_asked_for_once_more(cluster: Cluster, requests: Requests) -> None:
+    await cluster.kinds()
+    requests.clear()
+    with pytest.raises(
+        UnknownKindError, match=r"does not serve Unheard example.com/v1: is its CustomResourceDefinition"
+    ):
+        await cluster.kind("example.com/v1", "Unheard")
+    assert [(verb, resource) for verb, resource, _ in requests] == [("get", "/api"), ("get", "/apis")]
+
+
+async def test_unknown_version_is_told_with_those_that_are_served(cluster: Cluster) -> None:
+    with pytest.raises(UnknownKindError, match=r"Deployment apps/v1beta1; it serves Deployment as apps/v1"):
+        await cluster.kind("apps/v1beta1", "Deployment")
+
+
+async def test_each_kind_is_listed_once_in_its_preferred_version(cluster: Cluster, widgets: Kind) -> None:
+    cluster.forget_kinds()
+    kinds = await cluster.kinds()
+    assert len({(kind.group, kind.kind) for kind in kinds}) == len(kinds)
+    assert [kind.version for kind in kinds if kind.group == widgets.group] == ["v1"]
+    assert (await cluster.kind(f"{widgets.group}/v1beta1", "Widget")).version == "v1beta1"
+
+
+async def test_kind_whose_definition_comes_later_is_found(cluster: Cluster, group: str, widgets: Kind) -> None:
+    assert widgets == Kind(group, "v1", "Widget", "widgets", namespaced=True, verbs=widgets.verbs)
+    assert "watch" in widgets.verbs
+
+
+async def test_kind_whose_definition_went_is_unknown(cluster: Cluster, widgets: Kind, namespace: str) -> None:
+    definitions = await cluster.kind("apiextensions.k8s.io/v1", "CustomResourceDefinition")
+    await cluster.delete(definitions, "", f"widgets.{widgets.group}")
+
+    async def list_until_it_fails() -> None:
+        while True:
+            await cluster.list(widgets, namespace=namespace)
+            await anyio.sleep(0.05)
+
+    with anyio.fail_after(LIMIT_S), pytest.raises(UnknownKindError, match="no longer serves Widget"):
+        await list_until_it_fails()
+    with pytest.raises(UnknownKindError):
+        await cluster.get(widgets, namespace, "one")
+
+
+async def test_version_is_that_of_the_server(cluster: Cluster) -> None:
+    assert (await cluster.version()).startswith("v1.")
+
+
+async def test_openapi_document_is_kept_until_it_changes(
+    cluster: Cluster, group: str, requests: Requests, widgets: Kind
+) -> None:
+    cluster.forget_kinds()
+    requests.clear()
+    document = await cluster.openapi("apps", "v1")
+    assert document
+    assert b"io.k8s.api.apps.v1.DeploymentSpec" in document
+    assert await cluster.openapi("apps", "v1") == document
+    assert requests == [("get", "/openapi/v3", 200)] * 2
+    assert await cluster.openapi("", "v1")
+    assert await cluster.openapi("no.such.group", "v1") is None
+    with anyio.fail_after(LIMIT_S):
+        while b'"minimum":1' not in (await cluster.openapi(group, "v1") or b""):
+            cluster.forget_kinds()
+            await anyio.sleep(0.05)
+
+
+# -------------------------------------------------------------------------------------------------- reading
+
+
+async def test_object_is_got_as_it_was_made(cluster: Cluster, widgets: Kind, namespace: str) -> None:
+    """Numbers beyond 2**53 and every letter survive."""
+    widget = {
+        "apiVersion": widgets.api_version,
+        "kind": "Widget",
+        "metadata": {"namespace": namespace, "name": "one", "annotations": {"words": 'Grüße, "世界" \U0001f30a\n'}},
+        "spec": {"size": 3, "big": 2**63 - 1},
+    }
+    made = await cluster.create(widget, manager=MANAGER)
+    got = await cluster.get(widgets, namespace, "one")
+    assert got == made
+    assert got["spec"] == widget["spec"]
+    assert got["metadata"]["annotations"] == {"words": 'Grüße, "世界" \U0001f30a\n'}
+
+
+async def test_absent_object_is_not_found(cluster: Cluster, config_maps: Kind, namespace: str) -> None:
+    with pytest.raises(NotFoundError, match=f"cannot get ConfigMap nothing in namespace {namespace}") as caught:
+        await cluster.get(config_maps, namespace, "nothing")
+    assert not isinstance(caught.value, UnknownKindError)
+    assert (caught.value.status.code, caught.value.status.reason) == (404, "NotFound")
+
+
+async def test_names_are_no_paths(cluster: Cluster, config_maps: Kind, namespace: str) -> None:
+    with pytest.raises(ClusterError):
+        await cluster.get(config_maps, namespace, "../../../../version")
+    with pytest.raises(ClusterError):
+        await cluster.get(config_maps, namespace, "a?b=c#d")
+
+
+async def test_list_reads_all_pages(cluster: Cluster, config_maps: Kind, namespace: str, requests: Requests) -> None:
+    for n in range(7):
+        await cluster.create(config_map(namespace, f"m{n}", {"some": "label"}), manager=MANAGER)
+    requests.clear()
+    listing = await cluster.list(config_maps, namespace=namespace, labels="some=label", limit=3)
+    assert names(listing.items) == [f"m{n}" for n in range(7)]
+    assert {(item["apiVersion"], item["kind"]) for item in listing.items} == {("v1", "ConfigMap")}
+    assert int(listing.resource_version) > 0
+    assert requests == [("list", "configmaps", 200)] * 3
+
+
+async def test_pages_are_handed_over_one_by_one(cluster: Cluster, config_maps: Kind, namespace: str) -> None:
+    for n in range(5):
+        await cluster.create(config_map(namespace, f"m{n}", {"some": "label"}), manager=MANAGER)
+    async with aclosing(cluster.pages(config_maps, namespace=namespace, labels="some", limit=2)) as pages:
+        got = [names(page.items) async for page in pages]
+    assert got == [["m0", "m1"], ["m2", "m3"], ["m4"]]
+
+
+async def test_list_of_nothing_has_a_version(cluster: Cluster, widgets: Kind, namespace: str) -> None:
+    listing = await cluster.list(widgets, namespace=namespace)
+    assert listing.items == []
+    assert int(listing.resource_version) > 0
+
+
+async def test_list_takes_selectors(cluster: Cluster, config_maps: Kind, namespace: str) -> None:
+    await cluster.create(config_map(namespace, "a", {"app": "one", "tier": "front"}), manager=MANAGER)
+    await cluster.create(config_map(namespace, "b", {"app": "one"}), manager=MANAGER)
+    await cluster.create(config_map(namespace, "c", {"app": "two"}), manager=MANAGER)
+    by_label = await cluster.list(config_maps, namespace=namespace, labels="app in (one,three),!tier")
+    assert names(by_label.items) == ["b"]
+    by_field = await cluster.list(config_maps, namespace=namespace, fields="metadata.name=c")
+    assert names(by_field.items) == ["c"]
+    everywhere = await cluster.list(config_maps, fields=f"metadata.namespace={namespace}", labels="app")
+    assert names(everywhere.items) == ["a", "b", "c"]
+
+
+async def test_selector_that_is_none_is_refused(cluster: Cluster, config_maps: Kind, namespace: str) -> None:
+    with pytest.raises(BadRequestError, match="unable to parse requirement"):
+        await cluster.list(config_maps, namespace=namespace, labels="app in (")
+
+
+# ------------------------------------------------------------------------------------------------- watching
+
+
+async def test_watch_tells_each_change_in_order(cluster: Cluster, config_maps: Kind, namespace: str) -> None:
+    since = (await cluster.list(config_maps, namespace=namespace)).resource_version
+    async with aclosing(cluster.watch(config_maps, resource_version=since, namespace=namespace)) as events:
+        await cluster.create(config_map(namespace, "a"), manager=MANAGER)
+        await cluster.apply(config_map(namespace, "a", key="1"), manager=MANAGER)
+        await cluster.create(config_map(namespace, "b"), manager=MANAGER)
+        await cluster.delete(config_maps, namespace, "a")
+        assert await take(events, 4) == [("ADDED", "a"), ("MODIFIED", "a"), ("ADDED", "b"), ("DELETED", "a")]
+
+
+async def test_watch_goes_on_where_another_stopped(cluster: Cluster, config_maps: Kind, namespace: str) -> None:
+    since = (await cluster.list(config_maps, namespace=namespace)).resource_version
+    made = await cluster.create(config_map(namespace, "a"), manager=MANAGER)
+    await cluster.create(config_map(namespace, "b"), manager=MANAGER)
+    async with aclosing(cluster.watch(config_maps, resource_version=since, namespace=namespace)) as events:
+        assert await take(events, 2) == [("ADDED", "a"), ("ADDED", "b")]
+    later = made["metadata"]["resourceVersion"]
+    async with aclosing(cluster.watch(config_maps, resource_version=later, namespace=namespace)) as events:
+        assert await take(events, 1) == [("ADDED", "b")]
+
+
+async def test_watch_with_a_selector_tells_leaving_as_deletion(
+    cluster: Cluster, config_maps: Kind, namespace: str
+) -> None:
+    since = (await cluster.list(config_maps, namespace=namespace)).resource_version
+    watching = cluster.watch(config_maps, resource_version=since, namespace=namespace, labels="in=yes")
+    async with aclosing(watching) as events:
+        await cluster.create(config_map(namespace, "other"), manager=MANAGER)
+        await cluster.apply(config_map(namespace, "a", {"in": "yes"}), manager=MANAGER)
+        await cluster.apply(config_map(namespace, "a", {"in": "no"}), manager=MANAGER)
+        assert await take(events, 2) == [("ADDED", "a"), ("DELETED", "a")]
+
+
+async def test_watch_may_be_cancelled(cluster: Cluster, config_maps: Kind, namespace: str) -> None:
+    since = (await cluster.list(config_maps, namespace=namespace)).resource_version
+    seen = anyio.Event()
+
+    async def watch() -> None:
+        async with aclosing(cluster.watch(config_maps, resource_version=since, namespace=namespace)) as events:
+            async for _ in events:
+                seen.set()
+
+    with anyio.fail_after(LIMIT_S):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(watch)
+            await cluster.create(config_map(namespace, "a"), manager=MANAGER)
+            await seen.wait()
+            tasks.cancel_scope.cancel()
+    assert await cluster.get(config_maps, namespace, "a")
+
+
+# ------------------------------------------------------------------------------------------------- applying
+
+
+async def test_apply_says_whether_it_made_the_object(cluster: Cluster, namespace: str) -> None:
+    first = await cluster.apply(config_map(namespace, "a", key="1"), manager=MANAGER)
+    again = await cluster.apply(config_map(namespace, "a", key="1"), manager=MANAGER)
+    other = await cluster.apply(config_map(namespace, "a", key="2"), manager=MANAGER)
+    assert (first.created, again.created, other.created) == (True, False, False)
+    versions = [applied.object["metadata"]["resourceVersion"] for applied in (first, again, other)]
+    assert versions[0] == versions[1] != versions[2]
+    assert other.object["data"] == {"key": "2"}
+
+
+async def test_applied_fields_that_are_left_out_go(cluster: Cluster, config_maps: Kind, namespace: str) -> None:
+    await cluster.apply(config_map(namespace, "a", mine="1", also="1"), manager=MANAGER)
+    await cluster.apply(config_map(namespace, "a", theirs="1"), manager="somebody")
+    applied = await cluster.apply(config_map(namespace, "a", mine="2"), manager=MANAGER)
+    assert applied.object["data"] == {"mine": "2", "theirs": "1"}
+    managers = {(e["manager"], e["operation"]) for e in applied.object["metadata"]["managedFields"]}
+    assert managers == {(MANAGER, "Apply"), ("somebody", "Apply")}
+
+
+async def test_dry_run_answers_and_changes_nothing(cluster: Cluster, config_maps: Kind, namespace: str) -> None:
+    tried = await cluster.apply(deployment(namespace), manager=MANAGER, dry_run=True)
+    assert tried.object["spec"]["strategy"]["type"] == "RollingUpdate"  # a default
+    with pytest.raises(NotFoundError):
+        await cluster.get(await cluster.kind("apps/v1", "Deployment"), namespace, "web")
+    await cluster.apply(config_map(namespace, "a", key="1"), manager=MANAGER)
+    tried = await cluster.apply(config_map(namespace, "a", key="2"), manager=MANAGER, dry_run=True)
+    assert (tried.created, tried.object["data"]) == (False, {"key": "2"})
+    assert (await cluster.get(config_maps, namespace, "a"))["data"] == {"key": "1"}
+
+
+async def test_warnings_of_the_server_are_handed_over(cluster: Cluster, namespace: str) -> None:
+    assert (await cluster.apply(config_map(namespace, "a"), manager=MANAGER)).warnings == ()
+    old = {"apiVersion": "v1", "kind": "Endpoints", "metadata": {"namespace": namespace, "name": "a"}}
+    applied = await cluster.apply(old, manager=MANAGER)
+    assert applied.warnings == ("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",)
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "message"),
+    [
+        ({"replicaz": 1}, "spec.replicaz", "field not declared in schema"),
+        ({"replicas": "many"}, "spec.replicas", "expected numeric"),
+    ],
+)
+async def test_object_that_does_not_fit_the_schema_is_told_by_field(
+    cluster: Cluster, namespace: str, change: dict[str, Any], field: str, message: str
+) -> None:
+    """The server calls it an error of its own, HTTP 500; it is the object's."""
+    with pytest.raises(InvalidError) as caught:
+        await cluster.apply(deployment(namespace, **change), manager=MANAGER)
+    assert [cause.field for cause in caught.value.status.causes] == [field]
+    assert message in caught.value.status.causes[0].message
+
+
+async def test_conflict_names_the_managers_and_fields(cluster: Cluster, namespace: str) -> None:
+    await cluster.apply(deployment(namespace, replicas=0), manager="first")
+    with pytest.raises(ConflictError, match="cannot apply Deployment web") as caught:
+        await cluster.apply(deployment(namespace, replicas=1), manager=MANAGER, force=False)
+    assert caught.value.managers == ("first",)
+    assert [cause.field for cause in caught.value.status.causes] == [".spec.replicas"]
+    forced = await cluster.apply(deployment(namespace, replicas=1), manager=MANAGER)
+    assert forced.object["spec"]["replicas"] == 1
+
+
+@pytest.mark.parametrize("field", ["uid", "resourceVersion"])
+async def test_apply_holds_to_its_preconditions(
+    cluster: Cluster, config_maps: Kind, namespace: str, field: str
+) -> None:
+    wrong = {"uid": str(uuid.uuid4()), "resourceVersion": "1"}[field]
+    first = await cluster.apply(config_map(namespace, "a", key="1"), manager=MANAGER)
+    changed = config_map(namespace, "a", key="2")
+    changed["metadata"][field] = wrong
+    with pytest.raises(ConflictError) as caught:
+        await cluster.apply(changed, manager=MANAGER)
+    assert caught.value.managers == ()
+    assert (await cluster.get(config_maps, namespace, "a"))["data"] == {"key": "1"}
+    changed["metadata"][field] = first.object["metadata"][field]
+    assert (await cluster.apply(changed, manager=MANAGER)).object["data"] == {"key": "2"}
+
+
+async def test_apply_with_the_uid_of_what_is_gone_makes_nothing(
+    cluster: Cluster, config_maps: Kind, namespace: str
+) -> None:
+    obj = config_map(namespace, "a")
+    obj["metadata"]["uid"] = str(uuid.uuid4())
+    with pytest.raises(ConflictError):
+        await cluster.apply(obj, manager=MANAGER)
+    with pytest.raises(NotFoundError):
+        await cluster.get(config_maps, namespace, "a")
+
+
+async def test_invalid_object_is_told_by_field(cluster: Cluster, namespace: str) -> None:
+    with pytest.raises(InvalidError, match="Deployment web") as caught:
+        await cluster.apply(deployment(namespace, replicas=-1), manager=MANAGER, dry_run=True)
+    assert [cause.field for cause in caught.value.status.causes] == ["spec.replicas"]
+    assert caught.value.status.causes[0].message.startswith("Invalid value: -1")
+
+
+async def test_object_of_a_custom_kind_is_held_to_its_schema(cluster: Cluster, widgets: Kind, namespace: str) -> None:
+    widget = {
+        "apiVersion": widgets.api_version,
+        "kind": "Widget",
+        "metadata": {"namespace": namespace, "name": "one"},
+        "spec": {"size": 0},
+    }
+    with pytest.raises(InvalidError) as caught:
+        await cluster.apply(widget, manager=MANAGER)
+    assert [cause.field for cause in caught.value.status.causes] == ["spec.size"]
+
+
+async def test_immutable_field_is_told_by_field(cluster: Cluster, namespace: str) -> None:
+    await cluster.apply(deployment(namespace), manager=MANAGER)
+    other = deployment(namespace)
+    other["spec"]["selector"] = {"matchLabels": {"app": "other"}}
+    other["spec"]["template"]["metadata"]["labels"] = {"app": "other"}
+    with pytest.raises(InvalidError) as caught:
+        await cluster.apply(other, manager=MANAGER)
+    (cause,) = caught.value.status.causes
+    assert cause.field == "spec.selector"
+    assert "field is immutable" in cause.message
+
+
+async def test_missing_namespace_is_not_found(cluster: Cluster) -> None:
+    with pytest.raises(NotFoundError, match='namespaces "nowhere-at-all" not found'):
+        await cluster.apply(config_map("nowhere-at-all", "a"), manager=MANAGER)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({"name": "a"}, "needs a namespace"),
+        ({"namespace": "default"}, r"needs apiVersion, kind and metadata.name"),
+        (None, r"needs apiVersion, kind and metadata.name"),
+    ],
+)
+async def test_object_without_a_place_is_refused(cluster: Cluster, metadata: KubeObject | None, message: str) -> None:
+    with pytest.raises(BadRequestError, match=message):
+        await cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}, manager=MANAGER)
+
+
+# ------------------------------------------------------------------------------------- other ways of writing
+
+
+async def test_create_is_for_what_is_not_there(cluster: Cluster, config_maps: Kind, namespace: str) -> None:
+    made = await cluster.create(config_map(namespace, "a", key="1"), manager=MANAGER)
+    assert made["metadata"]["uid"]
+    with pytest.raises(AlreadyExistsError, match="cannot create ConfigMap a"):
+        await cluster.create(config_map(namespace, "a", key="2"), manager=MANAGER)
+    assert (await cluster.get(config_maps, namespace, "a"))["data"] == {"key": "1"}
+
+
+async def test_replace_holds_to_the_version(cluster: Cluster, namespace: str) -> None:
+    made = await cluster.create(config_map(namespace, "a", key="1"), manager=MANAGER)
+    stale = {**made, "data": {"key": "stale"}}
+    replaced = await cluster.replace({**made, "data": {"key": "2"}}, manager=MANAGER)
+    assert replaced["data"] == {"key": "2"}
+    with pytest.raises(ConflictError, match="object has been modified"):
+        await cluster.replace(stale, manager=MANAGER)
+
+
+async def test_status_is_a_subresource(cluster: Cluster, widgets: Kind, namespace: str) -> None:
+    widget = {
+        "apiVersion": widgets.api_version,
+        "kind": "Widget",
+        "metadata": {"namespace": namespace, "name": "one"},
+        "spec": {"size": 1},
+        "status": {"ready": True},
+    }
+    made = await cluster.create(widget, manager=MANAGER)
+    assert "status" not in made
+    made |= {"spec": {"size": 2}, "status": {"ready": False}}
+    replaced = await cluster.replace(made, manager=MANAGER, subresource="status")
+    assert (replaced["spec"], replaced["status"]) == ({"size": 1}, {"ready": False})
+    patched = await cluster.patch(
+        widgets, namespace, "one", {"status": {"ready": True}}, type="merge", manager="other", subresource="status"
+    )
+    assert patched["status"] == {"ready": True}
+    entry = next(e for e in patched["metadata"]["managedFields"] if e["manager"] == "other")
+    assert entry["subresource"] == "status"
+
+
+async def test_patches_of_each_type(cluster: Cluster, config_maps: Kind, namespace: str) -> None:
+    await cluster.create(config_map(namespace, "a", one="1", two="2"), manager=MANAGER)
+    patch = partial(cluster.patch, config_maps, namespace, "a", manager=MANAGER)
+    assert (await patch({"data": {"one": None}}, type="merge"))["data"] == {"two": "2"}
+    assert (await patch({"data": {"three": "3"}}, type="strategic"))["data"] == {"two": "2", "three": "3"}
+    operations: list[KubeObject] = [
+        {"op": "test", "path": "/data/two", "value": "2"},
+        {"op": "remove", "path": "/data/two"},
+    ]
+    assert (await patch(operations, type="json", dry_run=True))["data"] == {"three": "3"}
+    assert (await patch(operations, type="json"))["data"] == {"three": "3"}
+    with pytest.raises(InvalidError):
+        await patch(operations, type="json")
+
+
+async def test_delete_holds_to_its_preconditions(cluster: Cluster, config_maps: Kind, namespace: str) -> None:
+    made = await cluster.create(config_map(namespace, "a"), manager=MANAGER)
+    other = Preconditions(uid=str(uuid.uuid4()))
+    with pytest.raises(ConflictError):
+        await cluster.delete(config_maps, namespace, "a", preconditions=other)
+    with pytest.raises(ConflictError):
+        await cluster.delete(config_maps, namespace, "a", preconditions=Preconditions(resource_version="1"))
+    await cluster.delete(config_maps, namespace, "a", dry_run=True)
+    assert (await cluster.get(config_maps, namespace, "a"))["metadata"]["uid"] == made["metadata"]["uid"]
+    mine = Preconditions(uid=made["metadata"]["uid"], resource_version=made["metadata"]["resourceVersion"])
+    await cluster.delete(config_maps, namespace, "a", preconditions=mine)
+    with pytest.raises(NotFoundError, match="cannot delete ConfigMap a"):
+        await cluster.delete(config_maps, namespace, "a")
+
+
+async def test_orphans_stay_when_their_owner_is_deleted(cluster: Cluster, config_maps: Kind, namespace: str) -> None:
+    owner = await cluster.create(config_map(namespace, "owner"), manager=MANAGER)
+    child = config_map(namespace, "child")
+    child["metadata"]["ownerReferences"] = [
+        {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner["metadata"]["uid"]}
+    ]
+    await cluster.create(child, manager=MANAGER)
+    await cluster.delete(config_maps, namespace, "owner", propagation="Orphan")
+    get_child = partial(cluster.get, config_maps, namespace, "child")
+    with anyio.fail_after(LIMIT_S):
+        while "ownerReferences" in (await get_child())["metadata"]:  # noqa: ASYNC110 - the collector tells nobody
+            await anyio.sleep(0.05)
+
+
+async def test_object_with_a_finalizer_stays_for_now(cluster: Cluster, config_maps: Kind, namespace: str) -> None:
+    obj = config_map(namespace, "a")
+    obj["metadata"]["finalizers"] = ["example.com/stay"]
+    await cluster.create(obj, manager=MANAGER)
+    await cluster.delete(config_maps, namespace, "a")
+    assert (await cluster.get(config_maps, namespace, "a"))["metadata"]["deletionTimestamp"]
+    await cluster.patch(config_maps, namespace, "a", {"metadata": {"finalizers": None}}, type="merge", manager=MANAGER)
+    with pytest.raises(NotFoundError):
+        await cluster.get(config_maps, namespace, "a")
+
+
+# --------------------------------------------------------------------------------------------- as somebody else
+
+
+async def test_who_may_not_is_told_what(cluster: Cluster, config_maps: Kind, namespace: str) -> None:
+    nobody = Identity(f"system:serviceaccount:{namespace}:default")
+    with pytest.raises(ForbiddenError, match=f'"{nobody.user}" cannot patch resource "configmaps"'):
+        await cluster.apply(config_map(namespace, "a"), manager=MANAGER, identity=nobody)
+    with pytest.raises(ForbiddenError):
+        await cluster.get(config_maps, namespace, "kube-root-ca.crt", identity=nobody)
+    with pytest.raises(ForbiddenError):
+        await cluster.delete(config_maps, namespace, "kube-root-ca.crt", identity=nobody)
+    with pytest.raises(ForbiddenError):
+        await cluster.create(config_map(namespace, "a"), manager=MANAGER, identity=nobody)
+
+
+async def test_service_account_may_do_what_its_role_allows(cluster: Cluster, config_maps: Kind, namespace: str) -> None:
+    """By its groups too: the server knows those of a service account."""
+    role = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": {"namespace": namespace, "name": "edit"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "edit"},
+        "subjects": [
+            {
+                "apiGroup": "rbac.authorization.k8s.io",
+                "kind": "Group",
+                "name": f"system:serviceaccounts:{namespace}",
+            }
+        ],
+    }
+    await cluster.create(role, manager=MANAGER)
+    account = Identity(f"system:serviceaccount:{namespace}:default")
+    with anyio.fail_after(LIMIT_S):
+        while True:  # the authorizer learns of the binding a moment later
+            try:
+                await cluster.apply(config_map(namespace, "a"), manager=MANAGER, identity=account)
+                break
+            except ForbiddenError:
+                await anyio.sleep(0.02)
+    assert await cluster.get(config_maps, namespace, "a", identity=account)
+    stranger = Identity("jane", ("system:authenticated", f"system:serviceaccounts:{namespace}"))
+    assert await cluster.get(config_maps, namespace, "a", identity=stranger)
+    with pytest.raises(ForbiddenError):
+        await cluster.get(config_maps, namespace, "a", identity=Identity("jane"))
+
+
+# --------------------------------------------------------------------------------------------------- many
+
+
+async def test_many_calls_at_once_all_have_their_answer(cluster: Cluster, config_maps: Kind, namespace: str) -> None:
+    answers: dict[str, str] = {}
+
+    async def apply(name: str) -> None:
+        applied = await cluster.apply(config_map(namespace, name, key=name), manager=MANAGER)
+        answers[name] = applied.object["data"]["key"]
+
+    wanted = [f"m{n:03}" for n in range(200)]
+    async with anyio.create_task_group() as tasks:
+        for name in wanted:
+            tasks.start_soon(apply, name)
+    assert answers == {name: name for name in wanted}
+    listing = await cluster.list(config_maps, namespace=namespace, fields="metadata.name!=kube-root-ca.crt", limit=70)
+    assert names(listing.items) == wanted
+
+
+async def test_requests_are_told(cluster: Cluster, config_maps: Kind, namespace: str, requests: Requests) -> None:
+    requests.clear()
+    await cluster.apply(config_map(namespace, "a"), manager=MANAGER)
+    await cluster.get(config_maps, namespace, "a")
+    with pytest.raises(NotFoundError):
+        await cluster.delete(config_maps, namespace, "b")
+    assert requests == [("apply", "configmaps", 201), ("get", "configmaps", 200), ("delete", "configmaps", 404)]
