@@ -1,0 +1,151 @@
+"""What of an object counts: its state, and the values of the fields that a manager owns in it.
+
+An object is unchanged while the fields that our manager owns are as the server last answered. That is asked for
+every watch event, so `owned_values` walks field set and object once, and copies nothing.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from tidelog.engine.objects.kube import KubeObject, KubeValue
+from tidelog.engine.objects.managed_fields import (
+    CONTAINERS,
+    SELF,
+    FieldSet,
+    element,
+    entry_of,
+    fields_of,
+    found_items,
+    is_leaf,
+    is_presence,
+    other_owners,
+    path_text,
+)
+from tidelog.events.canonical import encode
+from tidelog.events.digest import Digest, digest_of
+
+BOOKKEEPING: Final = frozenset(
+    {"uid", "resourceVersion", "generation", "creationTimestamp", "selfLink", "managedFields"}
+)
+"""Fields of `metadata` in which the API server keeps its own books."""
+
+
+def state_of(obj: KubeObject, manager: str) -> KubeObject:
+    """An object less status and bookkeeping; of `managedFields`, what `manager` applied stays, without its time.
+
+    Two observations whose states are equal differ in nothing that anyone asks about. `owned_values` of the state
+    are those of the object.
+    """
+    metadata = {name: value for name, value in obj["metadata"].items() if name not in BOOKKEEPING}
+    entry = entry_of(obj, manager)
+    if entry is not None:
+        fields = _with_presence(entry.get("fieldsV1") or {}, _Walk(obj, manager).granular())
+        kept = {name: value for name, value in entry.items() if name != "time"}
+        metadata["managedFields"] = [{**kept, "fieldsV1": fields}]
+    state = {name: value for name, value in obj.items() if name != "status"}
+    state["metadata"] = metadata
+    return state
+
+
+def owned_values(obj: KubeObject, manager: str) -> dict[str, KubeValue]:
+    """The values of the fields that `manager` applied and still owns, by their paths.
+
+    A field that was taken over, or removed, by someone else is not among them; nor is what others add. A map or list
+    that the server takes as one value has one entry; one that `manager` owns as being there, and others fill, is
+    empty. Of lists with keys, and sets, the path of the list itself says in which order the owned items stand.
+    """
+    walk = _Walk(obj, manager)
+    walk.into(fields_of(obj, manager), obj, "")
+    return walk.values
+
+
+def owned_digest(obj: KubeObject, manager: str, digest: Callable[[bytes], Digest] = digest_of) -> Digest:
+    """The digest of `owned_values`.
+
+    Args:
+        obj: the object, as the server says it is.
+        manager: the field manager.
+        digest: makes the digest; a keyed one for objects with secret values.
+    """
+    return digest(encode(owned_values(obj, manager)))
+
+
+class _Walk:
+    """One walk along a manager's field set through an object."""
+
+    def __init__(self, obj: KubeObject, manager: str) -> None:
+        self.values: dict[str, KubeValue] = {}
+        self._obj = obj
+        self._manager = manager
+        self._others: list[FieldSet] | None = None
+        self._above: list[str] = []
+        self._granular: list[tuple[str, ...]] = []
+
+    def granular(self) -> list[tuple[str, ...]]:
+        """The owned maps and lists without owned children that others own parts of."""
+        self.into(fields_of(self._obj, self._manager), self._obj, "")
+        return self._granular
+
+    def into(self, fields: FieldSet, value: KubeValue, steps: str) -> None:
+        if type(value) is dict:
+            for text, children in fields.items():
+                if text != SELF:
+                    kind, _, name, shown = element(text)
+                    if kind == "f" and name in value:
+                        self._at(text, children, value[name], steps + shown)
+        elif type(value) is list:
+            here = found_items(fields, value)
+            for text, (_, item) in here.items():
+                self._at(text, fields[text], item, steps + element(text).text)
+            if len(here) > 1:
+                ordered = sorted((place, element(text).text) for text, (place, _) in here.items())
+                self.values[path_text(steps)] = [text for _, text in ordered]
+
+    def _at(self, text: str, children: FieldSet, item: KubeValue, path: str) -> None:
+        if not children:
+            self.values[path_text(path)] = self._leaf(text, item) if item and type(item) in CONTAINERS else item
+        elif is_presence(children):
+            self.values[path_text(path)] = _empty(item)
+        else:
+            self._above.append(text)
+            self.into(children, item, path)
+            self._above.pop()
+
+    def _leaf(self, text: str, item: KubeValue) -> KubeValue:
+        """A map or list that is owned whole, or its emptiness where others own parts of it."""
+        if not self._has_parts(text):
+            return item
+        self._granular.append((*self._above, text))
+        return _empty(item)
+
+    def _has_parts(self, text: str) -> bool:
+        if self._others is None:
+            self._others = [owner.fields for owner in other_owners(self._obj, self._manager)]
+        return any(_goes_below(fields, (*self._above, text)) for fields in self._others)
+
+
+def _goes_below(fields: FieldSet, path: tuple[str, ...]) -> bool:
+    """Whether a field set owns something below a path."""
+    for text in path:
+        below = fields.get(text)
+        if below is None:
+            return False
+        fields = below
+    return not (is_leaf(fields) or is_presence(fields))
+
+
+def _empty(value: KubeValue) -> KubeValue:
+    return type(value)() if type(value) in CONTAINERS else value
+
+
+def _with_presence(fields: FieldSet, paths: list[tuple[str, ...]]) -> FieldSet:
+    """A field set in which the fields at `paths` are owned as being there, and not with all that is in them."""
+    for path in paths:
+        fields = _presence_at(fields, path)
+    return fields
+
+
+def _presence_at(fields: FieldSet, path: tuple[str, ...]) -> FieldSet:
+    if not path:
+        return {SELF: {}}
+    return {**fields, path[0]: _presence_at(fields[path[0]], path[1:])}

@@ -1,0 +1,1 @@
+"""What is seen in a cluster: health, drift, and the watch that tells of every change."""

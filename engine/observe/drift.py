@@ -1,0 +1,158 @@
+"""Drift: which fields that we own are no longer as the server last answered, and who wrote them.
+
+What is compared is two answers of the server, never an answer with a manifest: defaults and webhooks are in both, and
+so can never be drift.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Final
+
+import msgspec
+
+from tidelog.engine.objects.kube import KubeObject, KubeValue
+from tidelog.engine.objects.managed_fields import (
+    CONTAINERS,
+    SELF,
+    FieldSet,
+    Owner,
+    below,
+    element,
+    fields_of,
+    found_items,
+    is_leaf,
+    is_presence,
+    other_owners,
+    path_text,
+    same,
+)
+from tidelog.events.names import ObjectKey
+from tidelog.events.vocabulary.observe import FieldDrift
+
+FLAPPING_COUNT: Final = 5
+FLAPPING_WITHIN: Final = timedelta(hours=1)
+
+
+def drift(applied: KubeObject, live: KubeObject, manager: str) -> tuple[FieldDrift, ...]:
+    """The fields that `manager` applied and that are now another value, or gone.
+
+    Where a whole map or item is gone, it is named once, and not with each field in it. What others add, and a field
+    that only changed hands, is no drift.
+
+    Args:
+        applied: the server's answer when we last applied, or its state (`state_of`).
+        live: the object as it is now.
+        manager: our field manager.
+
+    Returns:
+        Each with the manager that owns it now and wrote last; empty where nobody does, as after a removal.
+    """
+    drifted: list[FieldDrift] = []
+    _compare(fields_of(applied, manager), applied, live, "", other_owners(live, manager), drifted)
+    return tuple(sorted(drifted, key=lambda one: one.path))
+
+
+def _compare(
+    fields: FieldSet,
+    applied: KubeValue,
+    live: KubeValue,
+    steps: str,
+    owners: list[Owner],
+    drifted: list[FieldDrift],
+) -> None:
+    before, now = _found(fields, applied), _found(fields, live)
+    for text, (_, was) in before.items():
+        path, theirs = steps + element(text).text, below(owners, text)
+        if text not in now:
+            drifted.append(FieldDrift(path=path_text(path), manager=_latest(theirs)))
+            continue
+        (_, item), children = now[text], fields[text]
+        if is_leaf(children) or is_presence(children):
+            if _differs(was, item, whole=is_leaf(children) and not any(map(_has_parts, theirs))):
+                drifted.append(FieldDrift(path=path_text(path), manager=_latest(theirs)))
+        elif _differs(was, item, whole=False):
+            drifted.append(FieldDrift(path=path_text(path), manager=_latest(theirs)))
+        else:
+            _compare(children, was, item, path, theirs, drifted)
+    if isinstance(live, list) and _order(before, now) != _order(now, before):
+        drifted.append(FieldDrift(path=path_text(steps)))
+
+
+def _found(fields: FieldSet, value: KubeValue) -> dict[str, tuple[int, KubeValue]]:
+    if isinstance(value, list):
+        return found_items(fields, value)
+    if not isinstance(value, dict):
+        return {}
+    named = ((text, element(text)) for text in fields if text != SELF)
+    return {text: (0, value[e.value]) for text, e in named if e.kind == "f" and e.value in value}
+
+
+def _differs(was: KubeValue, item: KubeValue, *, whole: bool) -> bool:
+    """Whether a field is another; of a map or list that is not owned whole, only that it is there counts."""
+    if not whole and type(was) in CONTAINERS:
+        return type(was) is not type(item)
+    return not same(was, item)
+
+
+def _has_parts(owner: Owner) -> bool:
+    return not (is_leaf(owner.fields) or is_presence(owner.fields))
+
+
+def _latest(owners: list[Owner]) -> str:
+    return owners[0].manager if owners else ""
+
+
+def _order(items: dict[str, tuple[int, KubeValue]], others: dict[str, tuple[int, KubeValue]]) -> list[str]:
+    """The items that both have, in the order in which they stand here."""
+    return [text for _, text in sorted((place, text) for text, (place, _) in items.items() if text in others)]
+
+
+class Flap(msgspec.Struct, frozen=True):
+    """A field that someone keeps on changing back."""
+
+    object: ObjectKey
+    path: str
+    manager: str
+    times: int
+    """How often, within the time that is looked back on."""
+    since: datetime
+    """When the first of these was seen."""
+
+
+class Flaps:
+    """Recognises fields over which two managers fight, so that the engine can say so rather than fight on.
+
+    A fold over drifts, in their order: it knows no clock but the times that it is given. Per field it keeps as many
+    times as the threshold has, and forgets fields that have been quiet.
+    """
+
+    def __init__(self, count: int = FLAPPING_COUNT, within: timedelta = FLAPPING_WITHIN) -> None:
+        """Flapping is `count` drifts of one field by one manager within `within`."""
+        if count < 1:
+            raise ValueError(f"flapping is one drift at least, and not {count}")
+        self._count = count
+        self._within = within
+        self._seen: dict[tuple[ObjectKey, str, str], list[datetime]] = {}
+
+    def __len__(self) -> int:
+        return len(self._seen)
+
+    def add(self, key: ObjectKey, fields: Iterable[FieldDrift], at: datetime) -> tuple[Flap, ...]:
+        """Counts the drift of an object's fields, and returns those that flap now."""
+        self._forget(at - self._within)
+        return tuple(flap for field in fields if (flap := self._add(key, field, at)) is not None)
+
+    def _add(self, key: ObjectKey, field: FieldDrift, at: datetime) -> Flap | None:
+        # Taken out and put back: the dict then stands in the order of the last drift, the quietest first.
+        times = [*self._seen.pop((key, field.path, field.manager), ()), at]
+        times = [time for time in times[-self._count :] if time > at - self._within]
+        self._seen[key, field.path, field.manager] = times
+        if len(times) < self._count:
+            return None
+        return Flap(key, field.path, field.manager, len(times), times[0])
+
+    def _forget(self, until: datetime) -> None:
+        for seen in list(self._seen):
+            if self._seen[seen][-1] > until:
+                return
+            del self._seen[seen]
