@@ -5,6 +5,7 @@ why nothing is compressed: docs/decisions/0010-secrets.md.
 """
 
 import os
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
@@ -140,7 +141,7 @@ class KeyRing:
             create: make keys on demand; for who holds the store to write only.
 
         Raises:
-            WrongMasterKeyError, KeyDamagedError: when the keys that are there cannot be read with it.
+            WrongMasterKeyError: when the keys that are there are wrapped by another.
             StoreError: when the log cannot be read.
         """
         files = KeyFiles(layout)
@@ -293,9 +294,12 @@ class KeyRing:
 
     def _try_master(self) -> None:
         """Fails at once, and not in the midst of a run, when the master key is not the right one."""
-        first = next((names[0] for names in self._names.values()), None)
-        if first is not None and self._master is not None:
-            self._read(first)
+        if self._master is None:
+            return
+        for names in self._names.values():
+            with suppress(KeyDamagedError):  # of that stream alone: told when it is asked for
+                self._read(names[0])
+                return
 
 
 def damaged_keys(layout: Layout) -> list[tuple[Path, str]]:
