@@ -256,15 +256,13 @@ def forget(store: Path, stream: str, why: str, output: Format, *, yes: bool) -> 
         count = sum(reader.count_bodies(header_of(key)) for key in keys)
     if not keys:
         _refuse_to_forget(name, before)
+    bodies = f"{count} secret bod{'y' if count == 1 else 'ies'}"
     if not yes:
-        bodies = f"{count} secret bod{'y' if count == 1 else 'ies'}"
         click.confirm(f"{visible(name)}: {bodies} can never be read again. Go on?", abort=True, err=True)
     done = anyio.run(_forget, store, name, why)
     if done is None:
         _refuse_to_forget(name, before)
-    _print_done(
-        output, f"Forgot {visible(name)}: {count} secret bodies, at position {done.position}.", position=done.position
-    )
+    _print_done(output, f"Forgot {visible(name)}: {bodies}, at position {done.position}.", position=done.position)
 
 
 def _refuse_to_forget(name: str, before: Sequence[Forgetting]) -> NoReturn:
