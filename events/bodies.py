@@ -1,6 +1,7 @@
 """References to content that is kept beside the events, behind its digest."""
 
 import re
+from collections.abc import Iterator
 
 import msgspec
 
@@ -18,6 +19,18 @@ def find_references(envelope: bytes) -> list[tuple[bytes, bytes, bytes]]:
     references in the midst of one, are found too.
     """
     return _reference.findall(envelope)
+
+
+def secret_digests(document: object) -> Iterator[Digest]:
+    """The digests of the secret bodies that are named anywhere in a decoded document (a payload, a row)."""
+    if isinstance(document, dict):
+        if document.get("secret") is True and isinstance(document.get("digest"), str):
+            yield Digest(document["digest"])
+        for value in document.values():
+            yield from secret_digests(value)
+    elif isinstance(document, list | tuple):
+        for value in document:
+            yield from secret_digests(value)
 
 
 class BodyRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

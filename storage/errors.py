@@ -12,6 +12,12 @@ StoreError
 ├── StoreClosedError        the log was closed before
 ├── BodyNotFoundError       no body has that digest
 ├── MomentError             a moment that the log does not have
+├── SecretError             what is secret cannot be sealed or read
+│   ├── MasterKeyError
+│   ├── WrongMasterKeyError
+│   ├── KeyDamagedError
+│   ├── KeyMissingError
+│   └── ForgottenError
 └── AppendError             an append that was refused; nothing of it was kept
     ├── VersionConflictError
     ├── EventIdReusedError
@@ -181,3 +187,52 @@ class CauseUnknownError(AppendError):
     def __init__(self, name: str, cause: EventId) -> None:
         super().__init__(f"a {name} names {cause} as its cause, which is not in this log")
         self.cause = cause
+
+
+class SecretError(StoreError):
+    """What is secret cannot be sealed or read."""
+
+
+class MasterKeyError(SecretError):
+    """Raised when there is no master key, or what is given as one is none."""
+
+    def __init__(self, source: str, why: str) -> None:
+        super().__init__(f"no master key from {source}: {why}")
+        self.source = source
+
+
+class WrongMasterKeyError(SecretError):
+    """Raised when the data keys of a store are wrapped by another master key than the one that is given."""
+
+    def __init__(self, source: str, given: str, path: Path, wanted: str) -> None:
+        super().__init__(
+            f"the master key from {source} ({given}) is not the one that wraps {path} ({wanted}): "
+            "give the master key with which the store was made"
+        )
+        self.path = path
+
+
+class KeyDamagedError(SecretError):
+    """Raised when the file of a data key is not as it was written."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"{path} is damaged: {why}; put back a copy of it, if one was kept with `--with-keys`")
+        self.path = path
+
+
+class KeyMissingError(SecretError):
+    """Raised when the data key of a secret body is not in this store, and was not destroyed on purpose."""
+
+    def __init__(self, key: str, directory: Path) -> None:
+        super().__init__(
+            f"the data key {key} is not in {directory}: it was lost, or left behind when this store was copied"
+        )
+        self.key = key
+
+
+class ForgottenError(SecretError):
+    """Raised on reading, or sealing under, what was forgotten on purpose. It is no damage."""
+
+    def __init__(self, stream: StreamName, how: str) -> None:
+        super().__init__(f"what was secret in {stream} was {how}")
+        self.stream = stream

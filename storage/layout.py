@@ -33,6 +33,10 @@ class Layout:
         """The seed (hex) of the key that signs checkpoints; readable by its owner only."""
         self.lock = self.directory / "writer.lock"
         """Locked, and filled with who it is, by the one writer."""
+        self.keys = self.directory / "keys"
+        """The data keys of what is secret, a file each, wrapped by the master key; a directory."""
+        self.master = self.directory / "master.key"
+        """The master key (hex), where none is given from elsewhere; readable by its owner only."""
 
     def is_own(self, name: str) -> bool:
         """Whether a file of a store may have this name."""
@@ -43,7 +47,8 @@ class Layout:
         """The names that files of a store may have."""
         suffixes = ("", "-wal", "-shm", "-journal")  # a journal only while a new file is set to write ahead
         databases = {f"{file.name}{suffix}" for file in (self.log, self.views) for suffix in suffixes}
-        return frozenset(databases | {self.key.name, f"{self.key.name}.new", self.lock.name})
+        keys = {f"{file.name}{suffix}" for file in (self.key, self.master) for suffix in ("", ".new")}
+        return frozenset(databases | keys | {self.keys.name, self.lock.name})
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from tidelog.storage.errors import (
     StoreError,
     StoreTooNewError,
 )
+from tidelog.storage.forget import finish_forgetting
 from tidelog.storage.identity import (
     LogIdentity,
     create_signer,
@@ -28,6 +29,7 @@ from tidelog.storage.identity import (
     signed_checkpoint,
 )
 from tidelog.storage.ids import new_id
+from tidelog.storage.key_files import KeyFiles
 from tidelog.storage.layout import Layout, sync, writer_lock, writing
 from tidelog.storage.log import ANY, NewEvent, StreamAppend
 from tidelog.storage.prepare import prepare
@@ -54,6 +56,7 @@ class OpenStore:
                 _bring_up(connection, layout)
                 self.writer = LogWriter(connection, layout.log, clock)
                 self.identity, self._signer = self._identify()
+                self._finish_forgetting()
             except sqlite3.Error as error:
                 raise translate(error, layout.log) from None
             except (ValueError, TypeError) as error:
@@ -84,6 +87,16 @@ class OpenStore:
         identity = LogIdentity(log, incarnation, signer.verifier.text)
         self._append(identity, self._birth(identity))
         return identity, signer
+
+    def _finish_forgetting(self) -> None:
+        """Destroys the keys that the log says are forgotten, and that a crash, or a copy put back, left here."""
+        if not self.layout.keys.is_dir():
+            return
+        reader = LogReader(self.layout.log)
+        try:
+            finish_forgetting(KeyFiles(self.layout), reader)
+        finally:
+            reader.close()
 
     def _known_identity(self) -> LogIdentity | None:
         if self.writer.head == 0:
@@ -158,7 +171,8 @@ def _make_directory(layout: Layout) -> None:
     if has_strangers and is_empty:
         raise NotAStoreError(directory, "it holds other files and no log")
     # A new store's log has its tables before anything else is made.
-    remains = (layout.views, layout.key, _write_ahead_log(layout))
+    # A master key may be put there before the first start; data keys are of a log.
+    remains = (layout.views, layout.key, layout.keys, _write_ahead_log(layout))
     if is_empty and any(file.exists() and file.stat().st_size for file in remains):
         raise NotAStoreError(directory, "it holds what is left of a store, and the log was removed or emptied")
 

@@ -140,6 +140,11 @@ class LogReader:
         except sqlite3.Error as error:
             raise translate(error, self.path) from None
 
+    def count_bodies(self, beginning: bytes) -> int:
+        """How many bodies are stored with this beginning: of secret ones, it names the key."""
+        statement = "SELECT count(*) FROM bodies WHERE secret = 1 AND substr(data, 1, ?) = ?"
+        return int(self._rows(statement, (len(beginning), beginning))[0][0])
+
     def hashes(self, level: int, first: int, count: int) -> list[bytes]:
         """Stored hashes of a tile level: `count` of them from number `first`; level 0 are the leaves'."""
         try:

@@ -2,7 +2,7 @@
 
 An export is a directory: `events.jsonl` (the stored envelopes, byte for byte), `bodies.jsonl`, `checkpoint` (the
 signed note of size and root) and `vkey`. Neither has the log's key: whoever goes on from a copy is another
-incarnation of the log.
+incarnation of the log. Neither has the keys of secrets, but for a backup that is asked to.
 """
 
 import base64
@@ -25,6 +25,7 @@ from tidelog.storage.compression import StoredBody, pack, unpack
 from tidelog.storage.connection import LOG, connect_to_write, translate
 from tidelog.storage.errors import NotAStoreError, StoreCorruptError
 from tidelog.storage.identity import BIRTHS, LogIdentity, births_in
+from tidelog.storage.key_files import copy_keys
 from tidelog.storage.layout import Layout, read_text, sync, writing
 from tidelog.storage.log import PAGE_EVENTS_MAX, Query
 from tidelog.storage.open_store import OpenStore
@@ -109,10 +110,11 @@ def import_log(source: Path, layout: Layout, vkey: str | None = None, progress: 
     return checkpoint
 
 
-def back_up(layout: Layout, target: Path, progress: Progress | None = None) -> int:
+def back_up(layout: Layout, target: Path, progress: Progress | None = None, *, with_keys: bool = False) -> int:
     """Copies the log, which may be in use, to the new store `target`; returns how many events it has.
 
-    The copy is of one moment, holds a signed checkpoint of it, and can be read where it is.
+    The copy is of one moment, holds a signed checkpoint of it, and can be read where it is. What is secret in it can
+    be read only `with_keys`: with the data keys, and the master key if the store has its own.
     """
     prover = Prover(layout)
     prover.close()
@@ -127,19 +129,28 @@ def back_up(layout: Layout, target: Path, progress: Progress | None = None) -> i
         finally:
             connection.close()
         sync(copy)
+        if with_keys:
+            # After the log: every key that it needs is there, and none that was forgotten meanwhile.
+            copy_keys(layout, Layout(directory))
     return size
 
 
-def restore(source: Path, layout: Layout, progress: Progress | None = None) -> LogIdentity:
+def restore(source: Path, layout: Layout, progress: Progress | None = None, *, with_keys: bool = False) -> LogIdentity:
     """Makes the new store at `layout` from a backup, as a new incarnation of the log; returns which.
 
+    Without `with_keys`, what is secret in it cannot be read, and what will be is sealed under new keys.
+
     Raises:
-        StoreError: when the backup cannot be read; no store is made then.
+        StoreError: when the backup cannot be read, or has not the keys that are asked for; no store is made then.
     """
     backup = Layout(source)
     with _new_directory(layout.directory) as directory:
         made = Layout(directory)
         _copy_database(backup.log, made.log, progress)
+        if with_keys:
+            if not backup.keys.is_dir():
+                raise NotAStoreError(source, "it holds no keys: it was made without them, or the store had none")
+            copy_keys(backup, made)
         store = OpenStore(made, utc_now)
         store.close()
         made.lock.unlink(missing_ok=True)

@@ -24,6 +24,7 @@ from tidelog.events.projections import PROJECTIONS
 from tidelog.events.tiles import tile_path
 from tidelog.storage.errors import StoreCorruptError, StoreError
 from tidelog.storage.identity import LogIdentity, births_in
+from tidelog.storage.keys import damaged_keys
 from tidelog.storage.layout import Layout
 from tidelog.storage.log import Query
 from tidelog.storage.reader import LogReader
@@ -192,6 +193,7 @@ def _conclude(
         reader.close()
     findings += [finding for finding in checked if finding is not None]
     findings += _damaged_rows(layout)
+    findings += [Finding(f"keys/{path.name}", why) for path, why in damaged_keys(layout)]
     return Report(
         events=sum(result.count for result in events),
         bodies=sum(result.count for result in results if result.part.kind == "bodies"),

@@ -1,13 +1,17 @@
 """`tidelog log`: reading, verifying, proving and moving the log. Every command works while a daemon writes."""
 
+import os
+import pwd
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import anyio
+import anyio.to_thread
 import click
 import msgspec
 from rich.markup import escape
@@ -26,13 +30,18 @@ from tidelog.engine.cli.output import (
     visible,
 )
 from tidelog.engine.moments import position_of
+from tidelog.events.bodies import Body, secret_digests
 from tidelog.events.codec import UnknownEvent, bodies_of
 from tidelog.events.digest import Digest
+from tidelog.events.envelope import Actor, Proof
 from tidelog.events.merkle import leaf_hash
+from tidelog.events.names import stream_name
 from tidelog.events.note import NoteError
 from tidelog.events.projection import Projection
 from tidelog.events.projections import PROJECTIONS
+from tidelog.storage.forget import Forgetting, forgettings, forgotten_bodies
 from tidelog.storage.identity import identity_of
+from tidelog.storage.key_files import KeyFiles
 from tidelog.storage.layout import Layout, holder_of, read_text
 from tidelog.storage.log import Query, Recorded
 from tidelog.storage.prepare import POSITION_MAX
@@ -41,7 +50,8 @@ from tidelog.storage.projector import rebuild as rebuild_views
 from tidelog.storage.proofs import Prover
 from tidelog.storage.publish import publish_tiles
 from tidelog.storage.reader import LogReader
-from tidelog.storage.sqlite_log import read_log
+from tidelog.storage.sealed import header_of
+from tidelog.storage.sqlite_log import open_log, read_log
 from tidelog.storage.transfer import back_up, export_log, import_log
 from tidelog.storage.transfer import restore as restore_log
 from tidelog.storage.verify import Report, verify_store
@@ -175,20 +185,107 @@ def show(store: Path, position: int, output: Format) -> None:
         "bodies": " ".join(reference.digest for reference in bodies_of(recorded.event)) or None,
     }
     console().print(plain_facts(facts))
-    print_document(msgspec.json.decode(envelope.data))
+    document = msgspec.json.decode(envelope.data)
+    print_document(document)
+    _print_forgotten(_forgotten(store, document))
+
+
+def _forgotten(store: Path, document: object) -> dict[Digest, Forgetting]:
+    """The bodies named anywhere in a document that were forgotten."""
+    digests = list(secret_digests(document))
+    if not digests:
+        return {}
+    with _reading(store) as reader:
+        return forgotten_bodies(reader, digests)
+
+
+def _print_forgotten(forgotten: dict[Digest, Forgetting]) -> None:
+    for digest, forgetting in forgotten.items():
+        console().print(f"{digest} was {escape(visible(str(forgetting)))}", soft_wrap=True)
 
 
 @log.command()
 @click.argument("digest")
+@click.option("--reveal", is_flag=True, help="Show it even if it is secret: needs the master key and the data key.")
 @store_option
-def body(store: Path, digest: str) -> None:
-    """The content of a body, as it was; of a secret one, nothing is shown."""
+def body(store: Path, digest: str, *, reveal: bool) -> None:
+    """The content of a body, as it was; of a secret one, nothing is shown without --reveal.
+
+    The master key is that of the store, or the one that TIDELOG_MASTER_KEY, TIDELOG_MASTER_KEY_FILE or
+    TIDELOG_MASTER_KEY_COMMAND gives.
+    """
     with _reading(store) as reader:
         found = reader.body(Digest(digest))
-    if found.ref.secret:
+        forgotten = forgotten_bodies(reader, [found.ref.digest])
+    for forgetting in forgotten.values():
+        click.echo(f"{digest} was {visible(str(forgetting))}", err=True)
+        sys.exit(NO)
+    if found.ref.secret and not reveal:
         click.echo(f"{digest} is secret ({found.ref.size} bytes): its content is not shown.", err=True)
         sys.exit(NO)
-    sys.stdout.buffer.write(found.data)
+    sys.stdout.buffer.write(_content(Layout(store), found))
+
+
+def _content(layout: Layout, found: Body) -> bytes:
+    if not found.ref.secret:
+        return found.data
+    from tidelog.storage.keys import KeyRing
+    from tidelog.storage.master_key import find_master_key
+
+    master = find_master_key(layout, os.environ, create=False)
+    return KeyRing.open(layout, master, create=False).open_body(found)
+
+
+@log.command()
+@click.argument("stream")
+@click.option("--why", required=True, help="Stays in the log, with who did it.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@output_option
+@store_option
+def forget(store: Path, stream: str, why: str, output: Format, *, yes: bool) -> None:
+    """Destroy the keys of STREAM: what was secret in it can never be read again, here or in any copy without keys.
+
+    Its events and its proofs stay, and the log verifies as before. What is sealed later is under a new key. Bodies
+    that may be seen are no secret, and stay too. Needs no master key, and no daemon at work.
+    """
+    name = stream_name(stream)
+    files = KeyFiles(Layout(store))
+    with _reading(store) as reader:
+        before = [forgetting for forgetting in forgettings(reader) if forgetting.stream == name]
+        keys = [key.id for key in files.of(name)]
+        count = sum(reader.count_bodies(header_of(key)) for key in keys)
+    if not keys:
+        _refuse_to_forget(name, before)
+    bodies = f"{count} secret bod{'y' if count == 1 else 'ies'}"
+    if not yes:
+        click.confirm(f"{visible(name)}: {bodies} can never be read again. Go on?", abort=True, err=True)
+    done = anyio.run(_forget, store, name, why)
+    if done is None:
+        _refuse_to_forget(name, before)
+    _print_done(output, f"Forgot {visible(name)}: {bodies}, at position {done.position}.", position=done.position)
+
+
+def _refuse_to_forget(name: str, before: Sequence[Forgetting]) -> NoReturn:
+    told = f"it was {visible(str(before[-1]))}" if before else "nothing secret is kept of it"
+    click.echo(f"{visible(name)} has no key: {told}.", err=True)
+    sys.exit(NO)
+
+
+async def _forget(store: Path, stream: str, why: str) -> Forgetting | None:
+    from tidelog.storage.keys import KeyRing
+
+    async with open_log(store, create=False) as log:
+        ring = await anyio.to_thread.run_sync(partial(KeyRing.open, log.layout, None, create=False))
+        return await ring.forget(log, stream, why=why, actor=_user())
+
+
+def _user() -> Actor:
+    """Who runs the command, as the system knows."""
+    try:
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        name = str(os.getuid())
+    return Actor(kind="user", name=name, proof=Proof(kind="authenticated", by="unix"))
 
 
 @log.command()
@@ -269,10 +366,13 @@ def state(store: Path, projection: str, key: str | None, moment: str | None, out
             rows = {} if row is None else {key: row}
         if views is not None:
             views.close()
+    forgotten = _forgotten(store, msgspec.to_builtins(rows))
     if output == "json":
-        print_json({"projection": projection, "position": position, "rows": rows})
+        told = {"forgotten": {digest: str(how) for digest, how in forgotten.items()}} if forgotten else {}
+        print_json({"projection": projection, "position": position, "rows": rows, **told})
     else:
         _print_rows(projection, position, rows)
+        _print_forgotten(forgotten)
     if key is not None and not rows:
         click.echo(f"{projection} has no row {key} at position {position}.", err=True)
         sys.exit(NO)
@@ -411,23 +511,29 @@ def import_(store: Path, directory: Path, vkey: str | None, output: Format) -> N
 
 @log.command()
 @click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--with-keys", is_flag=True, help="With the keys of secrets: whoever has the copy can read them.")
 @output_option
 @store_option
-def backup(store: Path, directory: Path, output: Format) -> None:
-    """Copy the store, in use or not, to a new DIRECTORY that opens as a store."""
+def backup(store: Path, directory: Path, output: Format, *, with_keys: bool) -> None:
+    """Copy the store, in use or not, to a new DIRECTORY that opens as a store.
+
+    Without --with-keys nobody can read in the copy what is secret. With it, the data keys go along, and the master
+    key if the store has its own; what is forgotten later can still be read from such a copy.
+    """
     with reporting("copying") as report:
-        size = back_up(Layout(store), directory, report)
+        size = back_up(Layout(store), directory, report, with_keys=with_keys)
     _print_done(output, f"Backed up {size} events to {directory}.", events=size)
 
 
 @log.command()
 @click.argument("directory", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--with-keys", is_flag=True, help="With the keys of secrets, which the backup must have.")
 @output_option
 @store_option
-def restore(store: Path, directory: Path, output: Format) -> None:
+def restore(store: Path, directory: Path, output: Format, *, with_keys: bool) -> None:
     """Make a new store from a backup, as a new incarnation of its log."""
     with reporting("restoring") as report:
-        identity = restore_log(directory, Layout(store), report)
+        identity = restore_log(directory, Layout(store), report, with_keys=with_keys)
     message = f"Restored log {identity.log} to {store}, as incarnation {identity.incarnation}."
     _print_done(output, message, log=identity.log, incarnation=identity.incarnation)
 

@@ -113,6 +113,8 @@ class Declarations:
         declared = self._read(live)
         before = self._sources.get(declared.stream) or self._targets.get(declared.stream)
         is_other = before is not None and before.uid != declared.uid
+        if before is not None and not is_other and _version(before.live) > _version(live):
+            return  # our own write of it has told more already
         if is_other:
             await self.gone(declared.stream)
             before = None
@@ -253,6 +255,13 @@ class Declarations:
         return Trigger(
             why=why, actor=ENGINE, cause=recorded[-1].envelope.id, token=(token or "") if asked else "", forced=True
         )
+
+
+def _version(live: KubeObject) -> int:
+    try:
+        return int(live["metadata"]["resourceVersion"])
+    except ValueError:
+        return 0
 
 
 def manager_of(kind: str) -> str:

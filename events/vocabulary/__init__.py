@@ -41,6 +41,7 @@ from tidelog.events.vocabulary.request import (
     ReconcileRequested,
     Resumed,
     RevisionRejected,
+    StreamForgotten,
     Suspended,
     Unpinned,
 )
@@ -87,6 +88,7 @@ __all__ = [
     "SourceDeclared",
     "SourceRemoved",
     "StageFailed",
+    "StreamForgotten",
     "Suspended",
     "TargetDeclared",
     "TargetRemoved",

@@ -64,3 +64,16 @@ class Marked(Event, frozen=True, kw_only=True):
 
     label: str
     why: str = ""
+
+
+@event("StreamForgotten")
+class StreamForgotten(Event, frozen=True, kw_only=True):
+    """What is secret in the bodies of a stream can never be read again: its data keys are destroyed.
+
+    Durable before the first key is gone. Whoever opens the store later finishes what a crash left; a key of the same
+    stream that was made afterwards has another id, and stays.
+    """
+
+    keys: tuple[str, ...]
+    """The ids of the data keys."""
+    why: str

@@ -292,7 +292,7 @@ def test_two_types_of_one_name_are_refused() -> None:
 
 
 # The participles that do not end in -ed.
-IRREGULAR = {"Bound", "Held"}
+IRREGULAR = {"Bound", "Forgotten", "Held"}
 
 
 @every_type

@@ -39,6 +39,7 @@ from tidelog.events.vocabulary import (
     RevisionSettled,
     SourceRemoved,
     StageFailed,
+    StreamForgotten,
     Suspended,
     TargetRemoved,
     Unpinned,
@@ -93,6 +94,7 @@ def others(engine: StreamName) -> list[tuple[StreamName, Event]]:
         (TARGET, Marked(label="release", why="ünïcode 🌊")),
         (WEB.stream("demo"), HealthChanged(health="Current", message=why)),
         (engine, EngineStopped(why=why)),
+        (OLD, StreamForgotten(keys=("0123456789abcdef0123456789abcdef",), why=why)),
         (OLD, TargetRemoved(uid="2", deletion_policy="Delete")),
         (OLD, SourceRemoved(uid="3")),
     ]
