@@ -164,6 +164,7 @@ ACCEPTED = [
 REFUSED = [
     Sample("spec.url", changed(SOURCE, "spec.url", "git@github.com:stefanprodan/podinfo.git")),
     Sample("spec.url", changed(SOURCE, "spec.url", "file:///srv/git")),
+    Sample("spec.url", changed(SOURCE, "spec.url", "https://git.example.com/a\n")),
     Sample("spec.url", changed(SOURCE, "spec.url", ...)),
     Sample("spec.interval", changed(SOURCE, "spec.interval", ...)),
     Sample("spec.interval", changed(SOURCE, "spec.interval", "5")),

@@ -1,8 +1,11 @@
 """Objects become structs; what is wrong with one is said with its path, all of it, in plain words."""
 
+import copy
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.kinds.samples import ACCEPTED, REFUSED, SOURCE, TARGET, WHOLE_SOURCE, WHOLE_TARGET, Sample, changed
 from tidelog.engine.kinds.decode import InvalidObjectError, decode, encode, problems, unknown_fields
@@ -103,6 +106,11 @@ def test_what_the_code_takes_for_fields_that_are_not_given() -> None:
     assert target.effective_retry_interval == target.interval
     assert target.effective_deletion_policy == "MirrorPrune"
     assert target.effective_substitute_strategy == "WithVariables"
+    checks = decode(Kustomization, WHOLE_TARGET).spec.health_checks
+    assert [(check.kind, check.effective_api_version) for check in checks] == [
+        ("Deployment", "apps/v1"),
+        ("StatefulSet", "apps/v1"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -131,3 +139,42 @@ def test_metadata_tells_what_steers_the_engine() -> None:
 def test_a_source_reference_prints_as_messages_name_it() -> None:
     assert str(decode(Kustomization, TARGET).spec.source_ref) == "GitRepository/podinfo"
     assert str(decode(Kustomization, WHOLE_TARGET).spec.source_ref) == "OCIRepository/x/fleet"
+
+
+def test_a_duration_that_the_api_takes_and_no_clock_can_hold_is_told() -> None:
+    with pytest.raises(InvalidObjectError, match=r"^spec\.interval: '9999999999h' is too long"):
+        decode(Kustomization, changed(TARGET, "spec.interval", "9999999999h"))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def places(value: object, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    below: list[tuple[str | int, ...]] = []
+    if isinstance(value, dict):
+        below = [place for key, element in value.items() for place in places(element, (*path, key))]
+    elif isinstance(value, list):
+        below = [place for index, element in enumerate(value) for place in places(element, (*path, index))]
+    return [path, *below]
+
+
+@given(st.sampled_from([WHOLE_SOURCE, WHOLE_TARGET]), st.data(), JSON)
+def test_whatever_stands_in_a_field_is_read_or_told_with_its_path(
+    obj: KubeObject, data: st.DataObject, value: object
+) -> None:
+    broken = copy.deepcopy(obj)
+    *parents, last = data.draw(st.sampled_from(places(obj["spec"])[1:]))
+    place = broken["spec"]
+    for parent in parents:
+        place = place[parent]
+    place[last] = value
+    kind = KINDS[obj["kind"]]
+    unknown_fields(kind, broken)
+    found = problems(kind, broken)
+    assert all(problem.path.startswith("spec") for problem in found)
+    if not found:
+        decode(kind, broken)
