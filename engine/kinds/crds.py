@@ -90,7 +90,7 @@ def _object_schema(kind: type[KubeStruct]) -> KubeObject:
             "kind": {"type": "string", "description": _KIND},
             "metadata": {"type": "object"},
             "spec": whole["spec"],
-            "status": whole["status"] | {"default": _STATUS_DEFAULT},
+            "status": whole["status"] | {"default": dict(_STATUS_DEFAULT)},
         },
     }
 

@@ -165,8 +165,13 @@ def _of_text(text: inspect.StrType, value: Any, path: str) -> Iterator[Problem]:
         yield Problem(path, f"must have at least {text.min_length} characters, and has {len(value)}")
     elif text.max_length is not None and len(value) > text.max_length:
         yield Problem(path, f"must have at most {text.max_length} characters, and has {len(value)}")
-    elif text.pattern is not None and not re.search(text.pattern, value, re.ASCII):
+    elif text.pattern is not None and not re.search(_for_python(text.pattern), value, re.ASCII):
         yield Problem(path, f"must match {text.pattern}, and is {_shown(path, value)}")
+
+
+def _for_python(pattern: str) -> str:
+    # In Go, as the API server reads it, `$` is the end of the text and nothing else.
+    return f"{pattern.removesuffix('$')}\\Z" if pattern.endswith("$") else pattern
 
 
 def _of_duration(wanted: type[Any], value: Any, path: str) -> Iterator[Problem]:

@@ -60,7 +60,7 @@ class GitInclude(KubeStruct, frozen=True, kw_only=True):
 
 
 def _identity_has_its_provider(spec: KubeObject) -> bool:
-    return "serviceAccountName" not in spec or spec.get("provider") in {"aws", "azure"}
+    return "serviceAccountName" not in spec or spec.get("provider") in ("aws", "azure")
 
 
 class GitRepositorySpec(KubeStruct, frozen=True, kw_only=True):

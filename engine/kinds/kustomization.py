@@ -22,7 +22,6 @@ from tidelog.engine.kinds.meta import (
 
 TIMEOUT_MARGIN = Duration.of_seconds(30)
 """What the time limit leaves of the interval, and the least that it is (contract KS-006)."""
-DEFAULT_HEALTH_CHECK_API_VERSION = "apps/v1"
 
 DeletionPolicy = Literal["MirrorPrune", "Delete", "WaitForTermination", "Orphan"]
 SubstituteStrategy = Literal["WithVariables", "Always"]

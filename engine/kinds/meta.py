@@ -122,6 +122,11 @@ class NamespacedReference(KubeStruct, frozen=True, kw_only=True):
     namespace: str = ""
     """Namespace of the object; that of who refers to it where it is not given."""
 
+    @property
+    def effective_api_version(self) -> str:
+        """API version of the object, with its default (contract KS-011)."""
+        return self.api_version or "apps/v1"
+
 
 class Artifact(KubeStruct, frozen=True, kw_only=True):
     """What a source offers for download (contract CM-027 to CM-033)."""

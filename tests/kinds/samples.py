@@ -1,0 +1,221 @@
+"""Objects that Flux's CRDs accept and refuse: the tests hold both our decoding and our CRDs to them."""
+
+import copy
+from typing import Any, NamedTuple
+
+KubeObject = dict[str, Any]
+
+SOURCE: KubeObject = {
+    "apiVersion": "source.toolkit.fluxcd.io/v1",
+    "kind": "GitRepository",
+    "metadata": {"name": "podinfo"},
+    "spec": {"interval": "5m0s", "url": "https://github.com/stefanprodan/podinfo", "ref": {"branch": "master"}},
+}
+TARGET: KubeObject = {
+    "apiVersion": "kustomize.toolkit.fluxcd.io/v1",
+    "kind": "Kustomization",
+    "metadata": {"name": "podinfo"},
+    "spec": {
+        "interval": "10m",
+        "targetNamespace": "default",
+        "sourceRef": {"kind": "GitRepository", "name": "podinfo"},
+        "path": "./kustomize",
+        "prune": True,
+        "timeout": "1m",
+    },
+}
+
+# As Flux's documentation shows them, retold: every field at least once.
+WHOLE_SOURCE = SOURCE | {
+    "spec": {
+        "url": "ssh://git@git.example.com:2222/team/fleet.git",
+        "interval": "1h30m",
+        "timeout": "90s",
+        "provider": "azure",
+        "serviceAccountName": "fleet",
+        "secretRef": {"name": "fleet-auth"},
+        "proxySecretRef": {"name": "egress"},
+        "ref": {
+            "branch": "main",
+            "tag": "v1.0.0",
+            "semver": ">=1.0.0 <2.0.0",
+            "name": "refs/pull/420/head",
+            "commit": "363a6a8fe6a7f13e05d34c163b0ef02a777da20a",
+        },
+        "verify": {"mode": "TagAndHEAD", "secretRef": {"name": "keys"}},
+        "ignore": "/*\n!/deploy\n",
+        "suspend": True,
+        "recurseSubmodules": True,
+        "include": [
+            {"repository": {"name": "base"}},
+            {"repository": {"name": "more"}, "fromPath": "a", "toPath": "b/c"},
+        ],
+        "sparseCheckout": ["./deploy", "charts"],
+    },
+}
+WHOLE_TARGET = TARGET | {
+    "spec": {
+        "commonMetadata": {"labels": {"team": "blue"}, "annotations": {"owner": "blue@example.com"}},
+        "dependsOn": [
+            {"name": "common"},
+            {"name": "db", "namespace": "data", "readyExpr": "dep.status.observedGeneration == 3"},
+        ],
+        "decryption": {"provider": "sops", "secretRef": {"name": "age"}, "serviceAccountName": "kms"},
+        "interval": "1h",
+        "retryInterval": "2m0.5s",
+        "kubeConfig": {"secretRef": {"name": "remote", "key": "value.yaml"}},
+        "path": "./apps/production",
+        "postBuild": {
+            "substituteStrategy": "Always",
+            "substitute": {"cluster_env": "prod", "empty": ""},
+            "substituteFrom": [
+                {"kind": "ConfigMap", "name": "vars"},
+                {"kind": "Secret", "name": "secret-vars", "optional": True},
+            ],
+        },
+        "prune": False,
+        "deletionPolicy": "WaitForTermination",
+        "healthChecks": [
+            {"apiVersion": "apps/v1", "kind": "Deployment", "name": "backend", "namespace": "dev"},
+            {"kind": "StatefulSet", "name": "db"},
+        ],
+        "namePrefix": "prod-",
+        "nameSuffix": "-v2",
+        "patches": [
+            {"patch": "- op: remove\n  path: /spec/replicas\n", "target": {"kind": "Deployment", "name": "pod.*"}},
+            {
+                "patch": "kind: Deployment\nmetadata:\n  name: any\n",
+                "target": {
+                    "group": "apps",
+                    "version": "v1",
+                    "namespace": "x",
+                    "labelSelector": "a=b",
+                    "annotationSelector": "c=d",
+                },
+            },
+        ],
+        "images": [
+            {"name": "podinfo", "newName": "registry.example.com/podinfo", "newTag": "6.0.0"},
+            {"name": "redis", "digest": "sha256:24a0c4b4a4c0eb97a1aabb8e29f18e917d05abfe1b7a7c07857230879ce7d3d3"},
+        ],
+        "serviceAccountName": "deployer",
+        "sourceRef": {
+            "apiVersion": "source.toolkit.fluxcd.io/v1",
+            "kind": "OCIRepository",
+            "name": "fleet",
+            "namespace": "x",
+        },
+        "suspend": False,
+        "targetNamespace": "prod",
+        "timeout": "3m",
+        "force": True,
+        "wait": True,
+        "buildMetadata": ["originAnnotations", "transformerAnnotations"],
+        "components": ["../ha", "../backup"],
+        "ignoreMissingComponents": True,
+        "healthCheckExprs": [
+            {
+                "apiVersion": "cert-manager.io/v1",
+                "kind": "Certificate",
+                "inProgress": "has(status.a)",
+                "failed": "false",
+                "current": "true",
+            }
+        ],
+        "ignore": [{"paths": ["/spec/replicas"], "target": {"kind": "Deployment"}}],
+    },
+}
+
+
+def changed(obj: KubeObject, path: str, value: object) -> KubeObject:
+    """A copy with the field at `path` (dots between names) set; `...` takes it away."""
+    made = copy.deepcopy(obj)
+    *parents, last = path.split(".")
+    place = made
+    for parent in parents:
+        place = place.setdefault(parent, {})
+    if value is ...:
+        del place[last]
+    else:
+        place[last] = value
+    return made
+
+
+class Sample(NamedTuple):
+    id: str
+    object: KubeObject
+
+
+ACCEPTED = [
+    Sample("the source of the documentation", SOURCE),
+    Sample("the target of the documentation", TARGET),
+    Sample("a source with every field", WHOLE_SOURCE),
+    Sample("a target with every field", WHOLE_TARGET),
+    Sample("a source that ignores nothing", changed(SOURCE, "spec.ignore", "")),
+    Sample("an empty ref", changed(SOURCE, "spec.ref", {})),
+    Sample("plain http", changed(SOURCE, "spec.url", "http://git.example.com/a")),
+    Sample("the old word for HEAD", changed(SOURCE, "spec.verify", {"mode": "head", "secretRef": {"name": "k"}})),
+    Sample("an identity for aws", changed(changed(SOURCE, "spec.provider", "aws"), "spec.serviceAccountName", "a")),
+    Sample("a cluster by ConfigMap", changed(TARGET, "spec.kubeConfig", {"configMapRef": {"name": "c"}})),
+    Sample("an external artifact", changed(TARGET, "spec.sourceRef.kind", "ExternalArtifact")),
+    Sample("a fraction of an hour", changed(TARGET, "spec.interval", "1.5h")),
+    Sample("empty lists", changed(TARGET, "spec.dependsOn", [])),
+]
+REFUSED = [
+    Sample("spec.url", changed(SOURCE, "spec.url", "git@github.com:stefanprodan/podinfo.git")),
+    Sample("spec.url", changed(SOURCE, "spec.url", "file:///srv/git")),
+    Sample("spec.url", changed(SOURCE, "spec.url", "https://git.example.com/a\n")),
+    Sample("spec.url", changed(SOURCE, "spec.url", ...)),
+    Sample("spec.interval", changed(SOURCE, "spec.interval", ...)),
+    Sample("spec.interval", changed(SOURCE, "spec.interval", "5")),
+    Sample("spec.interval", changed(SOURCE, "spec.interval", "-5m")),
+    Sample("spec.interval", changed(SOURCE, "spec.interval", 300)),
+    Sample("spec.timeout", changed(SOURCE, "spec.timeout", "1h")),
+    Sample("spec.provider", changed(SOURCE, "spec.provider", "gitlab")),
+    Sample("spec.provider", changed(SOURCE, "spec.provider", "")),
+    Sample("spec", changed(SOURCE, "spec.serviceAccountName", "a")),
+    Sample("spec", changed(changed(SOURCE, "spec.provider", "github"), "spec.serviceAccountName", "a")),
+    Sample("spec.secretRef.name", changed(SOURCE, "spec.secretRef", {})),
+    Sample("spec.verify.secretRef", changed(SOURCE, "spec.verify", {"mode": "HEAD"})),
+    Sample("spec.verify.mode", changed(SOURCE, "spec.verify", {"mode": "tag", "secretRef": {"name": "k"}})),
+    Sample("spec.include[0].repository", changed(SOURCE, "spec.include", [{"fromPath": "a"}])),
+    Sample("spec.sparseCheckout[1]", changed(SOURCE, "spec.sparseCheckout", ["a", 1])),
+    Sample("spec.suspend", changed(SOURCE, "spec.suspend", "yes")),
+    Sample("spec.prune", changed(TARGET, "spec.prune", ...)),
+    Sample("spec.prune", changed(TARGET, "spec.prune", "true")),
+    Sample("spec.interval", changed(TARGET, "spec.interval", "10 minutes")),
+    Sample("spec.retryInterval", changed(TARGET, "spec.retryInterval", "1us")),
+    Sample("spec.sourceRef", changed(TARGET, "spec.sourceRef", ...)),
+    Sample("spec.sourceRef.name", changed(TARGET, "spec.sourceRef", {"kind": "Bucket"})),
+    Sample("spec.sourceRef.kind", changed(TARGET, "spec.sourceRef.kind", "HelmRepository")),
+    Sample("spec.deletionPolicy", changed(TARGET, "spec.deletionPolicy", "Keep")),
+    Sample("spec.targetNamespace", changed(TARGET, "spec.targetNamespace", "")),
+    Sample("spec.targetNamespace", changed(TARGET, "spec.targetNamespace", "n" * 64)),
+    Sample("spec.namePrefix", changed(TARGET, "spec.namePrefix", "")),
+    Sample("spec.nameSuffix", changed(TARGET, "spec.nameSuffix", "s" * 201)),
+    Sample("spec.patches[0].patch", changed(TARGET, "spec.patches", [{"target": {"kind": "Service"}}])),
+    Sample("spec.images[0].name", changed(TARGET, "spec.images", [{"newTag": "1"}])),
+    Sample("spec.buildMetadata[0]", changed(TARGET, "spec.buildMetadata", ["managedBy"])),
+    Sample("spec.components", changed(TARGET, "spec.components", "../ha")),
+    Sample("spec.dependsOn[0].name", changed(TARGET, "spec.dependsOn", [{"namespace": "a"}])),
+    Sample("spec.decryption.provider", changed(TARGET, "spec.decryption", {"provider": "vault"})),
+    Sample("spec.kubeConfig", changed(TARGET, "spec.kubeConfig", {})),
+    Sample(
+        "spec.kubeConfig",
+        changed(TARGET, "spec.kubeConfig", {"secretRef": {"name": "a"}, "configMapRef": {"name": "a"}}),
+    ),
+    Sample("spec.healthChecks[0].kind", changed(TARGET, "spec.healthChecks", [{"name": "a"}])),
+    Sample("spec.healthCheckExprs[0].current", changed(TARGET, "spec.healthCheckExprs", [{"apiVersion": "a/v1"}])),
+    Sample("spec.ignore[0].paths", changed(TARGET, "spec.ignore", [{"target": {}}])),
+    Sample("spec.postBuild.substituteStrategy", changed(TARGET, "spec.postBuild.substituteStrategy", "Never")),
+    Sample(
+        "spec.postBuild.substituteFrom[0].kind",
+        changed(TARGET, "spec.postBuild.substituteFrom", [{"kind": "Pod", "name": "a"}]),
+    ),
+    Sample(
+        "spec.postBuild.substituteFrom[0].name",
+        changed(TARGET, "spec.postBuild.substituteFrom", [{"kind": "Secret", "name": ""}]),
+    ),
+    Sample("spec.postBuild.substitute['replicas']", changed(TARGET, "spec.postBuild.substitute", {"replicas": 2})),
+    Sample("spec.commonMetadata.labels", changed(TARGET, "spec.commonMetadata.labels", ["a"])),
+]

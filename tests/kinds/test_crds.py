@@ -1,0 +1,102 @@
+"""The CRDs are those of Flux's API (contract 1.1). What they accept and refuse is tried on a real API server."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tidelog.engine.kinds.crds import KINDS, crd, crds
+from tidelog.engine.kinds.meta import KubeObject
+
+GITREPOSITORY, KUSTOMIZATION = crds()
+
+
+def version(obj: KubeObject) -> KubeObject:
+    (only,) = obj["spec"]["versions"]
+    assert isinstance(only, dict)
+    return only
+
+
+def schema(obj: KubeObject) -> KubeObject:
+    found: KubeObject = version(obj)["schema"]["openAPIV3Schema"]
+    return found
+
+
+def spec(obj: KubeObject) -> KubeObject:
+    found: KubeObject = schema(obj)["properties"]["spec"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("obj", "name", "short", "categories", "columns"),
+    [
+        (
+            GITREPOSITORY,
+            "gitrepositories.source.toolkit.fluxcd.io",
+            ["gitrepo"],
+            ["all", "fluxcd", "fluxcd-sources"],
+            ["URL", "Age", "Ready", "Status"],
+        ),
+        (
+            KUSTOMIZATION,
+            "kustomizations.kustomize.toolkit.fluxcd.io",
+            ["ks"],
+            ["all", "fluxcd", "fluxcd-appliers"],
+            ["Age", "Ready", "Status"],
+        ),
+    ],
+)
+def test_names_categories_and_columns(
+    obj: KubeObject, name: str, short: list[str], categories: list[str], columns: list[str]
+) -> None:
+    assert obj["metadata"]["name"] == name
+    assert obj["spec"]["names"]["shortNames"] == short
+    assert obj["spec"]["names"]["categories"] == categories
+    assert [column["name"] for column in version(obj)["additionalPrinterColumns"]] == columns
+    assert name == f"{obj['spec']['names']['plural']}.{obj['spec']['group']}"
+
+
+@pytest.mark.parametrize("obj", [GITREPOSITORY, KUSTOMIZATION])
+def test_one_version_namespaced_with_a_status_that_nobody_observed_yet(obj: KubeObject) -> None:
+    only = version(obj)
+    assert (obj["spec"]["scope"], only["name"], only["served"], only["storage"]) == ("Namespaced", "v1", True, True)
+    assert only["subresources"] == {"status": {}}
+    assert schema(obj)["properties"]["status"]["default"] == {"observedGeneration": -1}
+    assert "required" not in schema(obj)
+
+
+@pytest.mark.parametrize("obj", [GITREPOSITORY, KUSTOMIZATION])
+def test_a_kustomization_that_applies_the_crds_leaves_their_dollars_alone(obj: KubeObject) -> None:
+    assert obj["metadata"]["annotations"] == {"kustomize.toolkit.fluxcd.io/substitute": "disabled"}
+
+
+def test_durations_have_flux_s_patterns() -> None:
+    long, short = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$", r"^([0-9]+(\.[0-9]+)?(ms|s|m))+$"
+    source, target = spec(GITREPOSITORY)["properties"], spec(KUSTOMIZATION)["properties"]
+    assert (source["interval"]["pattern"], source["timeout"]["pattern"]) == (long, short)
+    assert {target[name]["pattern"] for name in ("interval", "retryInterval", "timeout")} == {long}
+
+
+def test_what_is_required_and_what_has_a_default() -> None:
+    assert sorted(spec(GITREPOSITORY)["required"]) == ["interval", "url"]
+    assert sorted(spec(KUSTOMIZATION)["required"]) == ["interval", "prune", "sourceRef"]
+    defaults = {
+        name: field["default"]
+        for obj in (GITREPOSITORY, KUSTOMIZATION)
+        for name, field in spec(obj)["properties"].items()
+        if "default" in field
+    }
+    assert defaults == {"timeout": "60s", "force": False}
+
+
+def fields(node: object, path: str = "") -> Iterator[tuple[str, KubeObject]]:
+    if isinstance(node, dict):
+        for name, field in (node.get("properties") or {}).items():
+            yield f"{path}.{name}", field
+            yield from fields(field, f"{path}.{name}")
+        yield from fields(node.get("items"), f"{path}[]")
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_kubectl_explain_has_a_sentence_for_every_field(kind: type) -> None:
+    silent = [path for path, field in fields(schema(crd(kind))) if not field.get("description")]
+    assert silent == [".metadata"]
