@@ -1,0 +1,1 @@
+"""The one door through which clusters are changed."""

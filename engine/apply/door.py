@@ -12,7 +12,6 @@ from typing import Literal
 
 import anyio
 
-
 from tidelog.engine.apply.record import ObjectRecorder
 from tidelog.engine.cluster.errors import ClusterError, ConflictError, NotFoundError, UnknownKindError
 from tidelog.engine.cluster.port import Cluster, Preconditions
@@ -28,7 +27,6 @@ from tidelog.events.vocabulary import (
     ApplyFailed,
     ApplyFinished,
     ApplyStarted,
-    Event,
     ObjectPruned,
     VerificationFailed,
     Verified,
@@ -95,8 +93,8 @@ class Door:
         await self._record([ApplyStarted(plan=plan.id, waves=len(plan.waves))])
         wave, step = 0, None
         try:
-            for wave, steps in enumerate(plan.waves):
-                steps = await self._verified_wave(draft, wave, steps)
+            for wave, planned in enumerate(plan.waves):
+                steps = await self._verified_wave(draft, wave, planned)
                 for step in steps:
                     await self._take(step, wave, draft)
                 if wave + 1 < len(plan.waves):
@@ -168,9 +166,7 @@ class Door:
         """The object's version now, if all that counts of it is as the plan saw it."""
         kind = await self._cluster.kind(step.api_version, wanted.key.kind)
         try:
-            live = await self._cluster.get(
-                kind, wanted.key.namespace, wanted.key.name, identity=self._subject.identity
-            )
+            live = await self._cluster.get(kind, wanted.key.namespace, wanted.key.name, identity=self._subject.identity)
         except NotFoundError:
             raise PlanVoid(f"{wanted.key.id} is gone") from None
         if self._recorder.state_digest(live, secret=wanted.secret) != step.before:
@@ -225,9 +221,7 @@ class Door:
             with self._writing(step.object):
                 outcome = await self._delete(step)
                 self._changed.append(f"{_named(ObjectKey.parse(step.object))} deleted")
-                await self._record(
-                    [ObjectPruned(plan=plan.id, object=step.object, uid=step.uid, outcome=outcome)]
-                )
+                await self._record([ObjectPruned(plan=plan.id, object=step.object, uid=step.uid, outcome=outcome)])
             return
         outcome = "absent" if step.why == "absent" else "skipped"
         await self._record([ObjectPruned(plan=plan.id, object=step.object, uid=step.uid, outcome=outcome)])

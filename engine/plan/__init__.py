@@ -1,0 +1,1 @@
+"""What is going to be done to a cluster, decided before it is done."""

@@ -93,7 +93,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def blast_radius(self) -> BlastRadius:
         """How much the plan changes."""
-        counts = {action: 0 for action in ("create", "update", "delete", "recreate", "unchanged")}
+        counts = dict.fromkeys(("create", "update", "delete", "recreate", "unchanged"), 0)
         for step in self.steps:
             if step.action in counts:
                 counts[step.action] += 1

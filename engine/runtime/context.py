@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-
 from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.render.renderer import Renderer
 from tidelog.engine.runtime.activity import Activity

@@ -31,6 +31,7 @@ from tidelog.engine.runtime.notices import Notices
 from tidelog.engine.runtime.observer import Observer
 from tidelog.engine.runtime.rendered import Renderings
 from tidelog.engine.runtime.schedule import Scheduler, Trigger
+from tidelog.engine.runtime.sealing import Sealer
 from tidelog.engine.runtime.settings import CONTROLLERS, Settings
 from tidelog.engine.runtime.source import reconcile_source
 from tidelog.engine.runtime.status import StatusWriter
@@ -48,9 +49,9 @@ from tidelog.events.vocabulary import (
     EngineStopped,
     Event,
     InputChanged,
+    Pinned,
     PlanApproved,
     PlanRejected,
-    Pinned,
     RevisionFetched,
     RevisionSettled,
     RunEnded,
@@ -180,10 +181,12 @@ class _Declared:
 
     async def changed(self, obj: KubeObject) -> None:
         if not self.complete.is_set():
-            self._listed.add(ObjectKey(self._kind.group, self._kind.kind, *_place(obj)).stream(self._engine.cluster_alias))
+            self._listed.add(
+                ObjectKey(self._kind.group, self._kind.kind, *_place(obj)).stream(self._engine.cluster_alias)
+            )
         await self._engine.declared.seen(obj)
 
-    async def gone(self, key: ObjectKey, uid: str) -> None:
+    async def gone(self, key: ObjectKey, uid: str) -> None:  # noqa: ARG002 - as a handler is told
         stream = key.stream(self._engine.cluster_alias)
         await self._engine.declared.gone(stream)
         for scheduler in (self._engine.sources, self._engine.targets):
@@ -228,9 +231,7 @@ async def open_daemon(
     async with AsyncExitStack() as stack:
         log = await stack.enter_async_context(open_log(store))
         views = await stack.enter_async_context(open_views(log))
-        master = await anyio.to_thread.run_sync(
-            lambda: find_master_key(log.layout, environment, create=True)
-        )
+        master = await anyio.to_thread.run_sync(lambda: find_master_key(log.layout, environment, create=True))
         keys = await anyio.to_thread.run_sync(KeyRing.open, log.layout, master)
         artifacts = await anyio.to_thread.run_sync(ArtifactStore.open, store)
         stack.callback(artifacts.close)
@@ -259,6 +260,12 @@ def _assemble(
 ) -> Engine:
     """The parts of the engine, each with those that it needs."""
 
+    async def sealer(owner: StreamName) -> Sealer:
+        return await engine.sealer(owner)
+
+    def wake_in(owner: StreamName, seconds: float) -> None:
+        engine.targets.wake_in(owner, seconds)
+
     def wake(key: StreamName, trigger: Trigger) -> None:
         (engine.targets if _is_target(key) else engine.sources).wake(key, trigger)
 
@@ -284,9 +291,9 @@ def _assemble(
             settings.cluster_name,
             MANAGER,
             stream,
-            lambda owner: engine.sealer(owner),
+            sealer,
             wake,
-            lambda owner, seconds: engine.targets.wake_in(owner, seconds),
+            wake_in,
             flapping,
             utc_now,
         ),
@@ -357,16 +364,16 @@ class _Waker:
     def heard(self, recorded: Recorded) -> None:
         """An event was recorded."""
         envelope, event = recorded.envelope, recorded.event
-        if isinstance(event, RunEnded) and event.outcome in ("succeeded", "unchanged"):
-            self._good_news(envelope.stream, recorded)
-        elif isinstance(event, RevisionFetched | SourceDeclared | TargetDeclared):
+        if (isinstance(event, RunEnded) and event.outcome in ("succeeded", "unchanged")) or isinstance(
+            event, RevisionFetched | SourceDeclared | TargetDeclared
+        ):
             self._good_news(envelope.stream, recorded)
         elif isinstance(event, RevisionSettled):
             for target in event.targets:
                 self._good_news(target, recorded)
-        elif isinstance(event, PlanApproved | PlanRejected | Pinned | Unpinned):
-            if envelope.run is None:  # what a run records itself, it knows
-                self._wake(envelope.stream, _trigger(recorded, forced=True))
+        elif isinstance(event, PlanApproved | PlanRejected | Pinned | Unpinned) and envelope.run is None:
+            # What a run records itself, it knows.
+            self._wake(envelope.stream, _trigger(recorded, forced=True))
 
     def _good_news(self, stream: StreamName, recorded: Recorded) -> None:
         for waiting in sorted(self._waiting.pop(stream, ())):
@@ -375,6 +382,4 @@ class _Waker:
 
 def _trigger(recorded: Recorded, *, forced: bool = False) -> Trigger:
     envelope = recorded.envelope
-    return Trigger(
-        why=envelope.type, actor=envelope.actor, trace=envelope.trace, cause=envelope.id, forced=forced
-    )
+    return Trigger(why=envelope.type, actor=envelope.actor, trace=envelope.trace, cause=envelope.id, forced=forced)

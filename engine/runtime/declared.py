@@ -37,7 +37,9 @@ Status = TypeVar("Status", GitRepositoryStatus, KustomizationStatus)
 class Declared(Generic[Spec, Status]):
     """One source or target, as it was last seen."""
 
-    def __init__(self, stream: StreamName, live: KubeObject, spec: Spec, status: Status, problems: tuple[str, ...]):
+    def __init__(
+        self, stream: StreamName, live: KubeObject, spec: Spec, status: Status, problems: tuple[str, ...]
+    ) -> None:
         metadata = live["metadata"]
         self.stream = stream
         self.key: ObjectKey = key_of(live)
@@ -124,7 +126,7 @@ class Declarations:
             self._targets[declared.stream] = declared  # type: ignore[assignment]
         else:
             self._sources[declared.stream] = declared  # type: ignore[assignment]
-        cause = await self._record(declared, first=before is None)
+        cause = await self._record(declared)
         if cause is not None or before is None or declared.deleting:
             self._wake(declared.stream, cause or Trigger(why="found at the start"))
 
@@ -187,9 +189,7 @@ class Declarations:
 
     def _read(self, live: KubeObject) -> AnyDeclared:
         stream = key_of(live).stream(self._alias)
-        kind: type[Kustomization] | type[GitRepository] = (
-            Kustomization if live["kind"] == "Kustomization" else GitRepository
-        )
+        kind: type[Kustomization | GitRepository] = Kustomization if live["kind"] == "Kustomization" else GitRepository
         try:
             read: Any = decode(kind, live)
         except InvalidObjectError as error:
@@ -213,7 +213,7 @@ class Declarations:
                 found[key.id] = f"{key.group}/{entry.v}" if key.group else entry.v
         return found
 
-    async def _record(self, declared: AnyDeclared, *, first: bool) -> Trigger | None:
+    async def _record(self, declared: AnyDeclared) -> Trigger | None:
         """Records what is new; returns the trigger that it is, or None."""
         row = self._memory.desired.get(declared.stream)
         events: list[Event] = []

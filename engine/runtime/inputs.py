@@ -94,17 +94,20 @@ class Inputs:
                     continue
                 except (ClusterError, TimeoutError) as error:
                     if not named.known.is_set():
-                        await self._failed(named, error if isinstance(error, ClusterError) else ClusterError(str(error)))
+                        await self._failed(
+                            named, error if isinstance(error, ClusterError) else ClusterError(str(error))
+                        )
                 await anyio.sleep(pause)
                 pause = min(pause * 2, longest)
 
     async def _follow(self, named: _Named, kind: Kind) -> None:
-        where = {"namespace": named.key.namespace, "fields": f"metadata.name={named.key.name}"}
-        listing = await self._cluster.list(kind, **where)
+        namespace, fields = named.key.namespace, f"metadata.name={named.key.name}"
+        listing = await self._cluster.list(kind, namespace=namespace, fields=fields)
         await self._is(named, listing.items[0] if listing.items else None)
         version = listing.resource_version
         while True:
-            async with aclosing(self._cluster.watch(kind, resource_version=version, **where)) as events:
+            changes = self._cluster.watch(kind, resource_version=version, namespace=namespace, fields=fields)
+            async with aclosing(changes) as events:
                 async for event in events:
                     version = event.object["metadata"]["resourceVersion"]
                     if event.type == "DELETED":

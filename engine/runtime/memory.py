@@ -13,7 +13,7 @@ import anyio
 from tidelog.events.bodies import Body
 from tidelog.events.envelope import ENGINE, Actor
 from tidelog.events.names import EventId, RunId, StreamName, TraceId
-from tidelog.events.projection import Fold, Rows
+from tidelog.events.projection import Fold, Projection, Row, Rows
 from tidelog.events.projections import (
     ACTUAL,
     CONDITIONS,
@@ -74,15 +74,10 @@ class Memory:
     async def load(self, views: Views) -> None:
         """Takes the rows as they are at the log's head; nothing may be appended meanwhile."""
         self._position = await self.log.head()
-        for projection, rows in (
-            (CONDITIONS, self.conditions),
-            (DESIRED, self.desired),
-            (INVENTORY, self.inventory),
-            (ACTUAL, self.actual),
-        ):
-            for key, row in (await views.rows(projection, at=self._position)).items():  # type: ignore[arg-type]
-                rows.put(key, row)  # type: ignore[attr-defined]
-            rows.take_changed()  # type: ignore[attr-defined]
+        await _load(views, CONDITIONS, self.conditions, self._position)
+        await _load(views, DESIRED, self.desired, self._position)
+        await _load(views, INVENTORY, self.inventory, self._position)
+        await _load(views, ACTUAL, self.actual, self._position)
 
     @property
     def position(self) -> int:
@@ -136,3 +131,9 @@ class Memory:
                 rows.take_changed()
             for listener in self._listeners:
                 listener(recorded)
+
+
+async def _load(views: Views, projection: Projection[Row], rows: Rows[Row], position: int) -> None:
+    for key, row in (await views.rows(projection, at=position)).items():
+        rows.put(key, row)
+    rows.take_changed()

@@ -84,8 +84,8 @@ class Notices:
     def flapping(self, declared: DeclaredTarget, flaps: Sequence[Flap]) -> None:
         """Somebody keeps on changing back what the target says."""
         lines = [
-            f"{flap.object.kind} {flap.object.namespace}/{flap.object.name}: {flap.path} was changed {flap.times} times "
-            f"since {flap.since:%H:%M:%S} by {flap.manager or 'somebody'}; leave it out of the manifests, or stop who "
+            f"{flap.object.kind} {flap.object.namespace}/{flap.object.name}: {flap.path} was changed {flap.times} "
+            f"times since {flap.since:%H:%M:%S} by {flap.manager or 'somebody'}; leave it out of the manifests, or stop who "
             "writes it"
             for flap in flaps
         ]
@@ -99,9 +99,7 @@ class Notices:
         whole |= {
             name: value for name, value in declared.annotations.items() if name.startswith("event.toolkit.fluxcd.io/")
         }
-        self._waiting.append(
-            Notice(declared=declared, warning=warning, reason=reason, message=message, metadata=whole)
-        )
+        self._waiting.append(Notice(declared=declared, warning=warning, reason=reason, message=message, metadata=whole))
         self._changed.set()
 
     # How.

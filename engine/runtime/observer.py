@@ -89,7 +89,7 @@ class Observer:
         """Watches, until cancelled; begins with the kinds of all inventories."""
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
-            for _, inventory in self._memory.inventory.items():
+            for _, inventory in self._memory.inventory.items():  # noqa: PERF102 - rows are no dict
                 for id, entry in inventory.objects.items():
                     if entry.api_version:
                         self._watch(entry.api_version, ObjectKey.parse(id).kind)
@@ -184,7 +184,9 @@ class Observer:
         )
         sealer = await self._sealer(owner) if secret else Sealer(None)
         seen = Seen(obj, self._manager, sealer, secret=secret)
-        same = row is not None and row.uid == uid and row.state is not None and row.state.digest == seen.state.ref.digest
+        same = (
+            row is not None and row.uid == uid and row.state is not None and row.state.digest == seen.state.ref.digest
+        )
         if same and row is not None:
             self._versions[stream] = version
             await self._only_health(obj, stream, owner, row)
@@ -196,7 +198,7 @@ class Observer:
         if drifted:
             events.append(DriftDetected(target=owner, uid=uid, resource_version=version, fields=drifted))
         was = None if row is None else row.health
-        await self._memory.append(stream, events, Origin(actor=_writer(obj, self._manager)), bodies=seen.bodies)
+        await self._memory.append(stream, events, Origin(actor=_writer(obj)), bodies=seen.bodies)
         self._versions[stream] = version
         if drifted:
             self._drifted(owner, key, drifted)
@@ -216,9 +218,7 @@ class Observer:
         inventory = self._memory.inventory.get(row.owner)
         wanted = inventory is not None and key.id in inventory.objects
         gone = ObjectObserved(uid=uid, resource_version=row.resource_version, gone=True)
-        drifted = DriftDetected(
-            target=row.owner, uid=uid, resource_version=row.resource_version, fields=(), gone=True
-        )
+        drifted = DriftDetected(target=row.owner, uid=uid, resource_version=row.resource_version, fields=(), gone=True)
         owner = row.owner
         await self._memory.append(stream, [drifted, gone] if wanted else [gone], Origin())
         if wanted:
@@ -250,12 +250,12 @@ class Observer:
     async def _drift(self, obj: KubeObject, row: Actual, sealer: Sealer) -> tuple[FieldDrift, ...]:
         """The fields that are no longer as they were applied."""
         if row.state is None or row.uid != obj["metadata"]["uid"]:
-            return (FieldDrift(path="metadata.uid", manager=_writer(obj, self._manager).name),)
+            return (FieldDrift(path="metadata.uid", manager=_writer(obj).name),)
         body = await self._memory.log.body(row.state.digest)
         return drift(msgspec.json.decode(sealer.open(body)), obj, self._manager)
 
     def _drifted(self, owner: StreamName, key: ObjectKey, fields: tuple[FieldDrift, ...]) -> None:
-        """Has the target put right what was changed; what somebody keeps on changing back is left to them for a while."""
+        """Has the target put right what was changed; what somebody keeps on changing back is left for a while."""
         flaps = self._flaps.add(key, fields, self._clock())
         if not flaps:
             self._wake(owner, Trigger(why=f"{key.kind} {key.name} was changed"))
@@ -314,7 +314,7 @@ def _kind_name(kind: Kind) -> str:
     return f"{kind.group or 'core'}/{kind.kind}"
 
 
-def _writer(obj: KubeObject, manager: str) -> Actor:
+def _writer(obj: KubeObject) -> Actor:
     """Who wrote last, by the field manager's name: an inference, and said to be one."""
     entries = obj["metadata"].get("managedFields") or ()
     latest = max(entries, key=lambda entry: entry.get("time") or "", default=None)

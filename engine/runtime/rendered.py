@@ -32,6 +32,7 @@ from tidelog.storage.views import Views
 KEPT_MAX = 2_048
 """Sets that are kept in memory, as lists of digests."""
 
+
 class RenderedSet(msgspec.Struct, kw_only=True):
     """A rendered set, as the log has it."""
 
@@ -97,9 +98,7 @@ def sealed(rendering: Rendering, sealer: Sealer, secrets: SecretValues) -> Seale
         if secret:
             secrets.add_secret(obj)
         bodies.append(body)
-        wanted.append(
-            Wanted(key=key, api_version=obj["apiVersion"], digest=body.ref.digest, secret=secret, loaded=obj)
-        )
+        wanted.append(Wanted(key=key, api_version=obj["apiVersion"], digest=body.ref.digest, secret=secret, loaded=obj))
     wanted.sort(key=lambda one: one.key.id)
     objects = Body.of(encode([[one.key.id, one.digest, one.api_version] for one in wanted]))
     read_set = Body.of(encode([[entry.path, entry.id] for entry in rendering.read_set]))
@@ -116,9 +115,7 @@ def sealed(rendering: Rendering, sealer: Sealer, secrets: SecretValues) -> Seale
 def _listed(data: bytes) -> tuple[Wanted, ...]:
     entries = msgspec.json.decode(data, type=list[tuple[str, str, str]])
     return tuple(
-        Wanted(
-            key=ObjectKey.parse(id), api_version=version, digest=Digest(digest), secret=digest.startswith(KEYED)
-        )
+        Wanted(key=ObjectKey.parse(id), api_version=version, digest=Digest(digest), secret=digest.startswith(KEYED))
         for id, digest, version in entries
     )
 
@@ -174,9 +171,7 @@ class Renderings:
         body = await self._log.body(row.objects.digest)
         return RenderedSet(digest=row.set, wanted=_listed(body.data), pinned=True)
 
-    async def load(
-        self, stream: StreamName, wanted: Sequence[Wanted], touched: Iterable[Wanted], sealer: Sealer
-    ) -> list[Wanted]:
+    async def load(self, wanted: Sequence[Wanted], touched: Iterable[Wanted], sealer: Sealer) -> list[Wanted]:
         """The wanted objects; those that are touched with the objects themselves."""
         needed: set[ObjectId] = {one.key.id for one in touched}
         return [await self._loaded(one, sealer) if one.key.id in needed else one for one in wanted]

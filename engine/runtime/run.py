@@ -4,7 +4,8 @@ A run begins with its first event. A pass that stops at a wait (for health, or a
 the next pass goes on with it; a newer revision or spec supersedes it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -163,3 +164,18 @@ def of_cluster(stage: Stage, error: ClusterError | TimeoutError, reason: str = "
     if retry is None and isinstance(error, PASSING):
         retry = 0.0  # the sooner the better: the scheduler's back-off says when
     return StageError(stage, reason, str(error), retry_s=retry)
+
+
+T = TypeVar("T")
+
+
+async def asking(stage: Stage, work: Awaitable[T], reason: str = "ReconciliationFailed") -> T:
+    """What `work` answers; what the cluster does not answer ends the stage.
+
+    Raises:
+        StageError: with the cluster's words.
+    """
+    try:
+        return await work
+    except (ClusterError, TimeoutError) as error:
+        raise of_cluster(stage, error, reason) from error

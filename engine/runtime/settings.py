@@ -1,4 +1,7 @@
-"""How the daemon is to work: one TOML file, and flags that go before it. Names and defaults are Flux's where Flux has them."""
+"""How the daemon is to work: one TOML file, and flags that go before it.
+
+Names and defaults are Flux's where Flux has them.
+"""
 
 import tomllib
 from pathlib import Path

@@ -9,14 +9,13 @@ from collections.abc import Iterable
 
 import anyio
 
-from tidelog.engine.cluster.errors import ClusterError
 from tidelog.engine.kinds.gitrepository import GitRepositorySpec
 from tidelog.engine.kinds.later import UNSUPPORTED, credentials_left, features_left
 from tidelog.engine.kinds.meta import FINALIZER
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.declared import DeclaredSource
-from tidelog.engine.runtime.run import Run, StageError, of_cluster
+from tidelog.engine.runtime.run import Run, StageError, asking
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.sources.errors import FetchError
 from tidelog.engine.sources.git.credentials import ANONYMOUS, Credentials, credentials_of
@@ -74,7 +73,7 @@ class SourcePass:
         if FINALIZER not in self._declared.finalizers:
             return None
         await self._run.record([SourceRemoved(uid=self._declared.uid)])
-        await self._in_cluster(self._engine.declared.release(self._declared))
+        await asking("fetch", self._engine.declared.release(self._declared), "GitOperationFailed")
         return None
 
     # The stages.
@@ -85,14 +84,14 @@ class SourcePass:
             reason = "InvalidSpec" if self._declared.problems else UNSUPPORTED
             raise StageError("declare", reason, "; ".join(left), final=True, stalled=True)
         if FINALIZER not in self._declared.finalizers:
-            await self._in_cluster(self._engine.declared.claim(self._declared))
+            await asking("fetch", self._engine.declared.claim(self._declared), "GitOperationFailed")
 
     async def _credentials(self) -> Credentials:
         reference = self._spec.secret_ref
         if reference is None:
             return ANONYMOUS
         key = ObjectKey("", "Secret", self._declared.key.namespace, reference.name)
-        secret = await self._in_cluster(self._engine.inputs.get(self._stream, key))
+        secret = await asking("fetch", self._engine.inputs.get(self._stream, key), "GitOperationFailed")
         if secret is None:
             raise StageError(
                 "fetch",
@@ -139,7 +138,8 @@ class SourcePass:
 
     async def _settle(self, fetched: Fetched) -> None:
         """Records which targets the revision leaves unchanged; wakes the others."""
-        settled, concerned = [], []
+        settled: list[StreamName] = []
+        concerned: list[StreamName] = []
         for stream in self._targets():
             (settled if await self._leaves_unchanged(stream, fetched) else concerned).append(stream)
         if settled:
@@ -162,9 +162,11 @@ class SourcePass:
             or (token and token != standing.handled)
         )
         if news:
-            outcome = "succeeded" if self._run.records else "unchanged"
             event = RunEnded(
-                outcome=outcome, generation=self._declared.generation, revision=head.revision, token=token or ""
+                outcome="succeeded" if self._run.records else "unchanged",
+                generation=self._declared.generation,
+                revision=head.revision,
+                token=token or "",
             )
             await self._run.record([event])
         return self._engine.jittered(self._spec.interval.seconds)
@@ -243,12 +245,6 @@ class SourcePass:
             streams,
             key=lambda stream: len(target.spec.depends_on) if (target := self._engine.declared.target(stream)) else 0,
         )
-
-    async def _in_cluster(self, work):  # type: ignore[no-untyped-def]
-        try:
-            return await work
-        except (ClusterError, TimeoutError) as error:
-            raise of_cluster("fetch", error, "GitOperationFailed") from error
 
 
 def _decoded(secret: KubeObject) -> dict[str, bytes]:

@@ -4,7 +4,6 @@ One outcome is one write. That something is going on is written only when it tak
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping
 from datetime import datetime
 
 import anyio
@@ -16,9 +15,15 @@ from tidelog.engine.kinds import statuses
 from tidelog.engine.kinds.conditions import Conditions, Observed
 from tidelog.engine.kinds.durations import Duration
 from tidelog.engine.kinds.gitrepository import GitRepositoryStatus
-from tidelog.engine.kinds.kustomization import Inventory, InventoryEntry, KustomizationSpec, KustomizationStatus, Snapshot
+from tidelog.engine.kinds.kustomization import (
+    Inventory,
+    InventoryEntry,
+    KustomizationSpec,
+    KustomizationStatus,
+    Snapshot,
+)
 from tidelog.engine.kinds.meta import Artifact, Timestamp
-from tidelog.engine.objects.kube import inventory_id
+from tidelog.engine.objects.kube import KubeObject, inventory_id
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.declared import AnyDeclared, DeclaredSource, DeclaredTarget, manager_of
 from tidelog.events.moment import Time
@@ -129,7 +134,7 @@ class StatusWriter:
             self._engine.declared.wrote(stream, live)
         self.mark(stream)
 
-    def _patch(self, declared: AnyDeclared) -> Mapping[str, object]:
+    def _patch(self, declared: AnyDeclared) -> KubeObject:
         standing = self._engine.memory.conditions.get(declared.stream)
         if standing is None:
             return {}

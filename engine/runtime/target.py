@@ -4,26 +4,25 @@ A pass is level-triggered: it reads how things stand, does what is missing, and 
 was done is memoised by the log, so that a pass that finds nothing to do appends nothing and asks nobody.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import anyio
 import msgspec
 
 from tidelog.engine.apply.door import ApplyStopped, Door
 from tidelog.engine.apply.record import ObjectRecorder
-from tidelog.engine.cluster.errors import ClusterError, NotFoundError
+from tidelog.engine.cluster.errors import NotFoundError
 from tidelog.engine.cluster.port import Identity
 from tidelog.engine.kinds.kustomization import KustomizationSpec
 from tidelog.engine.kinds.later import UNSUPPORTED, features_left
 from tidelog.engine.kinds.meta import FINALIZER, KUSTOMIZE_GROUP, SOURCE_GROUP
 from tidelog.engine.plan.draft import Draft, Knowledge, Planner, Subject, is_unchanged
-from tidelog.engine.plan.model import Wanted
 from tidelog.engine.render.errors import RenderError
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.declared import DeclaredTarget
 from tidelog.engine.runtime.health import assess
 from tidelog.engine.runtime.rendered import RenderedSet, inputs_digest, render_spec, sealed
-from tidelog.engine.runtime.run import Run, StageError, of_cluster
+from tidelog.engine.runtime.run import Run, StageError, asking
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.sealing import Sealer
 from tidelog.engine.runtime.variables import Variables, read_variables
@@ -32,13 +31,11 @@ from tidelog.engine.verify.guard import Owned, accident
 from tidelog.events.bodies import Body
 from tidelog.events.canonical import encode
 from tidelog.events.names import ObjectId, ObjectKey, Revision, StreamName
-from tidelog.events.projections import Actual, Desired, Inventory
+from tidelog.events.projections import Actual, Desired, Entry, Inventory
 from tidelog.events.vocabulary import (
-    Event,
     HealthChanged,
     PlanHeld,
     Planned,
-    Rendered,
     RunEnded,
     TargetRemoved,
     Unpinned,
@@ -150,7 +147,7 @@ class TargetPass:
             reason = "InvalidSpec" if self._declared.problems else UNSUPPORTED
             raise StageError("declare", reason, "; ".join(left), final=True, stalled=True)
         if FINALIZER not in self._declared.finalizers:
-            await self._in_cluster("declare", self._engine.declared.claim(self._declared))
+            await asking("declare", self._engine.declared.claim(self._declared))
         standing = self._run.standing
         if standing.run is not None and self._is_superseded():
             await self._run.supersede(self._declared.generation)
@@ -177,7 +174,10 @@ class TargetPass:
         row = self._memory.desired.get(stream)
         if row is None or row.revision is None or row.tree is None:
             raise StageError(
-                "fetch", "ArtifactFailed", "Source artifact not found, retrying as soon as it is there", waits_for=stream
+                "fetch",
+                "ArtifactFailed",
+                "Source artifact not found, retrying as soon as it is there",
+                waits_for=stream,
             )
         self._revision = row.revision
         return Source(stream, row.revision, row.tree)
@@ -213,7 +213,7 @@ class TargetPass:
 
     async def _variables(self) -> Variables:
         """What is to be put into the rendered objects (KS-061)."""
-        found = await self._in_cluster("render", read_variables(self._engine.inputs, self._declared, self._engine.sealer))
+        found = await asking("render", read_variables(self._engine.inputs, self._declared, self._engine.sealer))
         self._run.secrets.add(found.secret_values)
         return found
 
@@ -226,9 +226,7 @@ class TargetPass:
         standing = self._run.standing
         before = await self._engine.renderings.last(self._stream)
         if before is not None and standing.inputs is not None:
-            same_files = await anyio.to_thread.run_sync(
-                self._engine.renderer.unchanged, source.tree, before.read_set
-            )
+            same_files = await anyio.to_thread.run_sync(self._engine.renderer.unchanged, source.tree, before.read_set)
             inputs = inputs_digest(self._spec, variables, before.read_set, before.toolchain)
             if same_files and inputs == standing.inputs:
                 return before
@@ -269,14 +267,14 @@ class TargetPass:
         self._activity.begin(self._stream, "detecting", self._revision or "")
         if any(one.secret for one in wanted) or any(self._is_secret(id) for id in stale):
             self._sealer = await self._engine.sealer(self._stream)
-        loaded = await self._engine.renderings.load(self._stream, wanted, touched, self._sealer)
+        loaded = await self._engine.renderings.load(wanted, touched, self._sealer)
         for one in loaded:
             if one.secret and one.loaded is not None:
                 self._run.secrets.add_secret(one.loaded)
         self._engine.observer.watch_all(loaded)
         planner = self._planner(inventory, found)
         standing = self._run.standing
-        draft: Draft = await self._in_cluster(
+        draft: Draft = await asking(
             "plan",
             planner.draft(
                 loaded,
@@ -296,9 +294,7 @@ class TargetPass:
 
     async def _verify(self, draft: Draft) -> None:
         """Every check of the plan passes; else nothing of it is applied."""
-        checks, failed = await self._in_cluster(
-            "verify", verdicts_of(draft, self._engine.cluster, self._owner_of, self._stream)
-        )
+        checks, failed = await asking("verify", verdicts_of(draft, self._engine.cluster, self._owner_of, self._stream))
         policies = policies_digest(self._engine.settings.guard)
         if failed:
             body = Body.of(encode(msgspec.to_builtins([self._scrub(verdict) for verdict in failed])))
@@ -346,14 +342,12 @@ class TargetPass:
             draft.plan.id,
             MANAGER,
             self._sealer,
-            lambda id: self._inventory().objects.get(id),
+            self._entry,
             self._run.record,
             policies_digest(self._engine.settings.guard),
         )
         planner = self._planner(self._inventory(), self._found())
-        door = Door(
-            self._engine.cluster, subject, planner, recorder, self._run.record, self._engine.observer.writing
-        )
+        door = Door(self._engine.cluster, subject, planner, recorder, self._run.record, self._engine.observer.writing)
         try:
             await door.apply(draft, self._run.standing, self._engine.now())
         except ApplyStopped as stopped:
@@ -365,7 +359,7 @@ class TargetPass:
     async def _healthy(self, rendered: RenderedSet) -> None:
         """What the spec asks to be healthy is; else the pass ends, and an event or the deadline begins the next."""
         standing = self._run.standing
-        checked = await self._in_cluster("observe", assess(self._engine, self._declared, rendered))
+        checked = await asking("observe", assess(self._engine, self._declared, rendered))
         if checked is None:
             return
         limit = self._spec.effective_timeout
@@ -400,11 +394,11 @@ class TargetPass:
             or (token and token != standing.handled)
         )
         if news:
-            outcome = "succeeded" if self._applied or standing.run is not None else "unchanged"
+            worked = self._applied or standing.run is not None
             await self._run.record(
                 [
                     RunEnded(
-                        outcome=outcome,
+                        outcome="succeeded" if worked else "unchanged",
                         generation=self._declared.generation,
                         revision=revision,
                         set=rendered.digest,
@@ -484,12 +478,6 @@ class TargetPass:
                         break
                     await anyio.sleep(2)
 
-    async def _in_cluster(self, stage: str, work):  # type: ignore[no-untyped-def]
-        try:
-            return await work
-        except (ClusterError, TimeoutError) as error:
-            raise of_cluster(stage, error) from error  # type: ignore[arg-type]
-
     def _subject(self) -> Subject:
         name = self._spec.service_account_name or self._engine.settings.default_service_account
         namespace = self._declared.key.namespace
@@ -516,6 +504,9 @@ class TargetPass:
 
     def _inventory(self) -> Inventory:
         return self._memory.inventory.get(self._stream) or Inventory(objects={})
+
+    def _entry(self, id: ObjectId) -> Entry | None:
+        return self._inventory().objects.get(id)
 
     def _found(self) -> dict[ObjectId, str]:
         """What the status that was found lists and the log does not know, with its API version."""

@@ -56,8 +56,7 @@ def _owned_by_others(
             _, _, rest = owner.partition("/")
             other = ObjectKey.parse(rest)
             message = (
-                f"{step.object} belongs to {other.kind} {other.namespace}/{other.name}; "
-                "remove it there first, or here"
+                f"{step.object} belongs to {other.kind} {other.namespace}/{other.name}; remove it there first, or here"
             )
             failed.append(Verdict(check="ownership", passed=False, object=step.object, message=message))
     return failed

@@ -52,10 +52,10 @@ class Schemas:
         """
         found = dict(_defined_in(draft))
         needed = {
-            (one.api_version, one.key.kind)
+            (step.api_version, draft.wanted[step.object].key.kind)
             for wave in draft.plan.waves
             for step in wave
-            if step.writes and step.after is None and (one := draft.wanted[step.object])
+            if step.writes and step.after is None
         }
         for api_version in sorted({version for version, kind in needed if (version, kind) not in found}):
             group, version = group_of(api_version), api_version.rpartition("/")[2]
