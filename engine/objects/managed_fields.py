@@ -84,6 +84,8 @@ def element(text: str) -> Element:
                 return Element("v", (), value, f"[={_shown(value)}]")
             case "i":
                 return Element("i", (), int(rest), f"[{int(rest)}]")
+            case _:
+                pass
     except ValueError as error:
         raise MalformedObjectError(f"managedFields: {text!r} is no path element: {error}") from error
     raise MalformedObjectError(f"managedFields: {text!r} is no path element")
@@ -225,7 +227,7 @@ def _joined(one: FieldSet | None, other: FieldSet | None) -> FieldSet:
         return one if one is not None else other or {}
     if is_leaf(one) and is_leaf(other):
         return {}
-    itself = {SELF: {}}
+    itself: FieldSet = {SELF: {}}
     both = union(one or itself, other or itself)
     return {} if is_presence(both) else both
 

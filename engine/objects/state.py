@@ -51,8 +51,9 @@ def owned_values(obj: KubeObject, manager: str) -> dict[str, KubeValue]:
     """The values of the fields that `manager` applied and still owns, by their paths.
 
     A field that was taken over, or removed, by someone else is not among them; nor is what others add. A map or list
-    that the server takes as one value has one entry; one that `manager` owns as being there, and others fill, is
-    empty. Of lists with keys, and sets, the path of the list itself says in which order the owned items stand.
+    that the server takes as one value has one entry. What is owned and empty is None, whether the server keeps it as
+    empty, drops it, or others have filled it meanwhile. Of lists with keys, and sets, the path of the list itself
+    says in which order the owned items stand: the server puts them back into the order of the manifest.
     """
     walk = _Walk(obj, manager)
     walk.into(fields_of(obj, manager), obj, "")
@@ -87,36 +88,37 @@ class _Walk:
         return self._granular
 
     def into(self, fields: FieldSet, value: KubeValue, steps: str) -> None:
-        if type(value) is dict:
+        if type(value) is list:
+            here = found_items(fields, value)
             for text, children in fields.items():
                 if text != SELF:
-                    kind, _, name, shown = element(text)
-                    if kind == "f" and name in value:
-                        self._at(text, children, value[name], steps + shown)
-        elif type(value) is list:
-            here = found_items(fields, value)
-            for text, (_, item) in here.items():
-                self._at(text, fields[text], item, steps + element(text).text)
+                    self._at(text, children, here[text][1] if text in here else None, steps + element(text).text)
             if len(here) > 1:
                 ordered = sorted((place, element(text).text) for text, (place, _) in here.items())
                 self.values[path_text(steps)] = [text for _, text in ordered]
+            return
+        inside = value if type(value) is dict else {}
+        for text, children in fields.items():
+            if text != SELF:
+                kind, _, name, shown = element(text)
+                self._at(text, children, inside.get(name) if kind == "f" else None, steps + shown)
 
     def _at(self, text: str, children: FieldSet, item: KubeValue, path: str) -> None:
-        if not children:
-            self.values[path_text(path)] = self._leaf(text, item) if item and type(item) in CONTAINERS else item
-        elif is_presence(children):
-            self.values[path_text(path)] = _empty(item)
-        else:
+        if children and not is_presence(children):
             self._above.append(text)
             self.into(children, item, path)
             self._above.pop()
+        elif type(item) not in CONTAINERS:
+            self.values[path_text(path)] = item
+        else:
+            self.values[path_text(path)] = self._leaf(text, item) if item and not children else None
 
     def _leaf(self, text: str, item: KubeValue) -> KubeValue:
-        """A map or list that is owned whole, or its emptiness where others own parts of it."""
+        """A map or list that is owned whole, or nothing where others own parts of it."""
         if not self._has_parts(text):
             return item
         self._granular.append((*self._above, text))
-        return _empty(item)
+        return None
 
     def _has_parts(self, text: str) -> bool:
         if self._others is None:
@@ -132,10 +134,6 @@ def _goes_below(fields: FieldSet, path: tuple[str, ...]) -> bool:
             return False
         fields = below
     return not (is_leaf(fields) or is_presence(fields))
-
-
-def _empty(value: KubeValue) -> KubeValue:
-    return type(value)() if type(value) in CONTAINERS else value
 
 
 def _with_presence(fields: FieldSet, paths: list[tuple[str, ...]]) -> FieldSet:

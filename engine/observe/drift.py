@@ -12,6 +12,7 @@ import msgspec
 
 from tidelog.engine.objects.kube import KubeObject, KubeValue
 from tidelog.engine.objects.managed_fields import (
+    ABSENT,
     CONTAINERS,
     SELF,
     FieldSet,
@@ -31,6 +32,7 @@ from tidelog.events.vocabulary.observe import FieldDrift
 
 FLAPPING_COUNT: Final = 5
 FLAPPING_WITHIN: Final = timedelta(hours=1)
+_nowhere: Final = (0, ABSENT)
 
 
 def drift(applied: KubeObject, live: KubeObject, manager: str) -> tuple[FieldDrift, ...]:
@@ -61,18 +63,18 @@ def _compare(
     drifted: list[FieldDrift],
 ) -> None:
     before, now = _found(fields, applied), _found(fields, live)
-    for text, (_, was) in before.items():
-        path, theirs = steps + element(text).text, below(owners, text)
-        if text not in now:
-            drifted.append(FieldDrift(path=path_text(path), manager=_latest(theirs)))
+    for text, children in fields.items():
+        if text == SELF:
             continue
-        (_, item), children = now[text], fields[text]
+        path, theirs = steps + element(text).text, below(owners, text)
+        was, item = before.get(text, _nowhere)[1], now.get(text, _nowhere)[1]
         if is_leaf(children) or is_presence(children):
-            if _differs(was, item, whole=is_leaf(children) and not any(map(_has_parts, theirs))):
-                drifted.append(FieldDrift(path=path_text(path), manager=_latest(theirs)))
-        elif _differs(was, item, whole=False):
-            drifted.append(FieldDrift(path=path_text(path), manager=_latest(theirs)))
+            differs = _differs(was, item, whole=is_leaf(children) and not any(map(_has_parts, theirs)))
         else:
+            differs = was is not ABSENT and type(was) is not type(item)
+        if differs:
+            drifted.append(FieldDrift(path=path_text(path), manager=_latest(theirs)))
+        elif not is_leaf(children) and was is not ABSENT:
             _compare(children, was, item, path, theirs, drifted)
     if isinstance(live, list) and _order(before, now) != _order(now, before):
         drifted.append(FieldDrift(path=path_text(steps)))
@@ -88,7 +90,9 @@ def _found(fields: FieldSet, value: KubeValue) -> dict[str, tuple[int, KubeValue
 
 
 def _differs(was: KubeValue, item: KubeValue, *, whole: bool) -> bool:
-    """Whether a field is another; of a map or list that is not owned whole, only that it is there counts."""
+    """Whether a field is another; what is in a map or list counts only if it is owned whole."""
+    if was is ABSENT:  # owned and empty, so that the server dropped it
+        return whole and item is not ABSENT and bool(item or type(item) not in CONTAINERS)
     if not whole and type(was) in CONTAINERS:
         return type(was) is not type(item)
     return not same(was, item)

@@ -126,7 +126,7 @@ class Maker:
         ]
 
     def _containers(self) -> list[KubeObject]:
-        states = (
+        states: tuple[KubeObject, ...] = (
             {"running": {}},
             {"waiting": {"reason": "CrashLoopBackOff"}},
             {"waiting": {"reason": "ImagePullBackOff"}},
