@@ -11,7 +11,7 @@ StoreError
 ├── StoreCorruptError       what was read back is not what was written
 ├── StoreClosedError        the log was closed before
 ├── BodyNotFoundError       no body has that digest
-├── MomentError             a moment that the log does not have
+├── MomentError             a moment, an event or a checkpoint that the log does not have
 └── AppendError             an append that was refused; nothing of it was kept
     ├── VersionConflictError
     ├── EventIdReusedError
@@ -121,7 +121,7 @@ class BodyNotFoundError(StoreError):
 
 
 class MomentError(StoreError):
-    """Raised on asking for a moment that the log does not have."""
+    """Raised on asking for a moment, an event or a checkpoint that the log does not have."""
 
 
 class AppendError(StoreError):

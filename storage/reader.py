@@ -72,14 +72,29 @@ class LogReader:
         page = self.page(msgspec.structs.replace(query, until=head), limit)
         return page, page[-1].envelope.position if len(page) == limit else max(head, query.after)
 
-    def last_page(self, query: Query, limit: int) -> list[Recorded]:
-        """The last `limit` events that fulfil `query`, in the order of the log."""
-        return [_recorded(row[0]) for row in reversed(self._rows(*_select(query, limit, last=True)))]
+    def last_pages(self, query: Query, count: int) -> Iterator[list[Recorded]]:
+        """The last `count` events that fulfil `query`, in the order of the log, a page at a time."""
+        until = self.head() if query.until is None else query.until
+        query = msgspec.structs.replace(query, until=until)
+        after = self._before_last(query, count)
+        while after < until:
+            page, after = self.next_page(msgspec.structs.replace(query, after=after))
+            if page:
+                yield page
+
+    def _before_last(self, query: Query, count: int) -> int:
+        """The position after which `count` events fulfil `query`, or as many as there are."""
+        head = self.head()
+        if count == 0:
+            return head if query.until is None else query.until
+        statement, values = _select(query, min(count, head), last=True, columns="position")
+        first: int | None = self._rows(f"SELECT min(position) FROM ({statement})", values)[0][0]
+        return head if first is None else first - 1
 
     def last(self, query: Query) -> Recorded | None:
         """The last event that fulfils `query`."""
-        page = self.last_page(query, 1)
-        return page[0] if page else None
+        rows = self._rows(*_select(query, 1, last=True))
+        return _recorded(rows[0][0]) if rows else None
 
     def event(self, position: int) -> Recorded | None:
         """The event at a position."""
@@ -99,14 +114,22 @@ class LogReader:
         low, high = 0, self.head()
         while low < high:
             middle = (low + high + 1) // 2
-            event = self.event(middle)
-            if event is None:
-                raise StoreCorruptError(f"event {middle}", "it is missing")
-            if event.envelope.time <= time:
+            if self.time_at(middle) <= time:
                 low = middle
             else:
                 high = middle - 1
         return low
+
+    def time_at(self, position: int) -> Time:
+        """The time of the event at a position that the log has.
+
+        Raises:
+            StoreCorruptError: when it is missing.
+        """
+        event = self.event(position)
+        if event is None:
+            raise StoreCorruptError(f"event {position}", "it is missing")
+        return event.envelope.time
 
     def stream_names(self) -> list[str]:
         """The names of all streams, sorted."""
@@ -272,7 +295,6 @@ def stored_body(row: Sequence[Any]) -> StoredBody:
     )
 
 
-_ENVELOPES = "SELECT envelope, position FROM events"
 _STREAM = "(SELECT number FROM streams WHERE name = ?)"
 _TYPE = "(SELECT number FROM types WHERE name = ?)"
 _RUN = "(SELECT number FROM correlations WHERE run = ?)"
@@ -280,24 +302,25 @@ _TRACE = "(SELECT number FROM correlations WHERE trace = ?)"
 _CAUSE = "(SELECT position FROM events WHERE id = ?)"
 
 
-def _select(query: Query, limit: int, *, last: bool = False) -> tuple[str, Values]:
+def _select(query: Query, limit: int, *, last: bool = False, columns: str = "envelope, position") -> tuple[str, Values]:
     """The statement that answers a query, and its values.
 
     The index is named, because SQLite cannot know that of run, stream and type the run is the narrowest. Events
     of several types are several walks of the type's index, merged: so that a page of a long log costs a page.
     """
     order = "DESC" if last else "ASC"
+    select = f"SELECT {columns} FROM events"
     conditions, values = _conditions(query)
     index = _index(query)
     if index != "events_type" or len(query.types) == 1:
         where = " AND ".join([*conditions, *_type_condition(query.types)])
         hint = f"INDEXED BY {index}" if index else "NOT INDEXED"
         return (
-            f"{_ENVELOPES} {hint} WHERE {where} ORDER BY position {order} LIMIT ?",
+            f"{select} {hint} WHERE {where} ORDER BY position {order} LIMIT ?",
             (*values, *query.types, limit),
         )
     where = " AND ".join([*conditions, f"type = {_TYPE}"])
-    branch = f"SELECT * FROM ({_ENVELOPES} INDEXED BY events_type WHERE {where} ORDER BY position {order} LIMIT ?)"
+    branch = f"SELECT * FROM ({select} INDEXED BY events_type WHERE {where} ORDER BY position {order} LIMIT ?)"
     branches = [(*values, name, limit) for name in dict.fromkeys(query.types)]
     return (
         " UNION ALL ".join([branch] * len(branches)) + f" ORDER BY position {order} LIMIT ?",

@@ -341,7 +341,7 @@ def read_all(directory: Path, known: Known, *, proofs: bool = True) -> Readable:
                 *(recorded.event for recorded in page),
                 *(reader.event(position) for position in range(0, head + 2, 17)),
                 *(reader.position_at(page[at].envelope.time) for at in range(0, len(page), 41)),
-                *(reader.last_page(query, 3) for query in known.queries[::7]),
+                *(next(reader.last_pages(query, 3), []) for query in known.queries[::7]),
             ],
             bodies={
                 **{stored.digest: reader.body(stored.digest) for stored in reader.stored_bodies()},
