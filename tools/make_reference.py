@@ -21,7 +21,7 @@ EXIT_CODES = """\
 | exit code | means |
 |---|---|
 | 0 | done; a list may be empty |
-| 1 | the log was read, and the answer is no: damage was found, or it does not have the event, row, body, checkpoint or moment that was asked for |
+| 1 | the log was read, and the answer is no: damage was found, or the event, row, body or moment is not there |
 | 2 | wrong usage: what was typed means nothing |
 | 3 | it could not be done (no store, in use, disk full, damaged) |
 | 130 | ended by Ctrl-C |
