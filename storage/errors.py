@@ -6,6 +6,7 @@ StoreError
 ├── StoreTooNewError        written by a release that this one cannot read
 ├── StoreBusyError          another writer holds the store
 ├── StoreReadOnlyError      the store cannot be written here
+├── StoreUnreadableError    the store cannot be read by this user
 ├── StoreFullError          the disk is full; nothing of the append was kept
 ├── StoreFailedError        the disk failed; what became of the append is unknown
 ├── StoreCorruptError       what was read back is not what was written
@@ -72,6 +73,14 @@ class StoreReadOnlyError(StoreError):
 
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(f"{path} cannot be written: {why}")
+        self.path = path
+
+
+class StoreUnreadableError(StoreError):
+    """Raised when a store may not be read by this user."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"{path} cannot be read: {why}")
         self.path = path
 
 

@@ -28,7 +28,7 @@ from tidelog.storage.identity import (
     signed_checkpoint,
 )
 from tidelog.storage.ids import new_id
-from tidelog.storage.layout import Layout, sync, writer_lock, writing
+from tidelog.storage.layout import PRIVATE_DIRECTORY, Layout, sync, writer_lock, writing
 from tidelog.storage.log import ANY, NewEvent, StreamAppend
 from tidelog.storage.prepare import prepare
 from tidelog.storage.reader import LogReader
@@ -149,7 +149,9 @@ def _make_directory(layout: Layout) -> None:
         raise NotAStoreError(directory, "it is a file; a store is a directory")
     with writing(directory):
         missing = [path for path in (directory, *directory.parents) if not path.exists()]
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+        if directory in missing:
+            directory.chmod(PRIVATE_DIRECTORY)
         for path in missing:
             sync(path.parent)
         has_strangers = any(not layout.is_own(entry.name) for entry in directory.iterdir())

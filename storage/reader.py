@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -16,11 +16,18 @@ from tidelog.events.moment import Time
 from tidelog.events.names import EventId, MalformedNameError, is_uuid7
 from tidelog.events.tiles import tile_path
 from tidelog.storage.compression import StoredBody, unpack
-from tidelog.storage.connection import LOG, connect_to_read, translate
-from tidelog.storage.errors import BodyNotFoundError, NotAStoreError, StoreCorruptError, StoreTooNewError
+from tidelog.storage.connection import LOG, FrozenConnection, connect_to_read, stamp_of, translate, version_of
+from tidelog.storage.errors import (
+    BodyNotFoundError,
+    NotAStoreError,
+    StoreBusyError,
+    StoreCorruptError,
+    StoreTooNewError,
+)
 from tidelog.storage.log import PAGE_EVENTS_MAX, Query, Recorded
 
 Values = tuple[int | str | bytes, ...]
+T = TypeVar("T")
 
 
 class LogReader:
@@ -32,16 +39,23 @@ class LogReader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._db = connect_to_read(path, LOG)
+        self._db = self._open()
+
+    def _open(self) -> sqlite3.Connection:
+        connection = connect_to_read(self.path, LOG)
         try:
-            version = self._one("PRAGMA user_version")
+            version = version_of(connection)
             if version > LOG.version:
-                raise StoreTooNewError(path.parent, version, LOG.version)
+                raise StoreTooNewError(self.path.parent, version, LOG.version)
             if version == 0:
-                raise NotAStoreError(path.parent, f"{path.name} holds no log")
+                raise NotAStoreError(self.path.parent, f"{self.path.name} holds no log")
+        except sqlite3.Error as error:
+            connection.close()
+            raise translate(error, self.path) from None
         except BaseException:
-            self._db.close()
+            connection.close()
             raise
+        return connection
 
     def close(self) -> None:
         """Closes the log; repeated calls do nothing."""
@@ -157,18 +171,18 @@ class LogReader:
 
     def stored_bodies(self) -> Iterator[StoredBody]:
         """The rows of all bodies, unchecked, in the order of their digests."""
+        statement = "SELECT digest, secret, size, stored, data FROM bodies ORDER BY digest"
         try:
-            for row in self._db.execute("SELECT digest, secret, size, stored, data FROM bodies ORDER BY digest"):
+            for row in self._ask(lambda db: db.execute(statement)):
                 yield stored_body(row)
         except sqlite3.Error as error:
             raise translate(error, self.path) from None
+        if self._reopen_if_written():
+            raise StoreBusyError(self.path.parent, "a writer that came while it was being read")
 
     def hashes(self, level: int, first: int, count: int) -> list[bytes]:
         """Stored hashes of a tile level: `count` of them from number `first`; level 0 are the leaves'."""
-        try:
-            return stored_hashes(self._db, level, first, count)
-        except sqlite3.Error as error:
-            raise translate(error, self.path) from None
+        return self._ask(lambda db: stored_hashes(db, level, first, count))
 
     def nodes(self, level: int) -> dict[int, bytes]:
         """All stored hashes of a tile level from 1 up, by number."""
@@ -198,17 +212,7 @@ class LogReader:
 
     def copy_to(self, target: Path, pages: int, progress: Callable[[int, int], None] | None) -> None:
         """Copies the whole database as it is now, some `pages` at a time; others may go on writing it."""
-        copy = sqlite3.connect(target)
-        try:
-            self._db.execute("BEGIN")  # one moment: without it, the copy begins anew at every commit
-            self._db.execute("SELECT 1 FROM sqlite_schema").fetchone()
-            report = None if progress is None else lambda _, left, total: progress(total - left, total)
-            self._db.backup(copy, pages=pages, progress=report)
-            self._db.execute("ROLLBACK")
-        except sqlite3.Error as error:
-            raise translate(error, target) from None
-        finally:
-            copy.close()
+        self._ask(lambda db: _copy(db, target, pages, progress))
 
     def count(self, table: str) -> int:
         """The number of rows of one of the log's tables."""
@@ -227,10 +231,41 @@ class LogReader:
         return value
 
     def _rows(self, statement: str, values: Values = ()) -> list[tuple[Any, ...]]:
-        try:
-            return self._db.execute(statement, values).fetchall()
-        except sqlite3.Error as error:
-            raise translate(error, self.path) from None
+        return self._ask(lambda db: db.execute(statement, values).fetchall())
+
+    def _ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
+        """Asks the file; and again, where it was taken for one that nobody changes and a writer has come."""
+        while True:
+            try:
+                answer = question(self._db)
+            except sqlite3.Error as error:
+                if not self._reopen_if_written():
+                    raise translate(error, self.path) from None
+            else:
+                if not self._reopen_if_written():
+                    return answer
+
+    def _reopen_if_written(self) -> bool:
+        known = self._db
+        if not isinstance(known, FrozenConnection) or stamp_of(self.path) == known.stamp:
+            return False
+        self._db = self._open()
+        known.close()
+        return True
+
+
+def _copy(source: sqlite3.Connection, target: Path, pages: int, progress: Callable[[int, int], None] | None) -> None:
+    copy = sqlite3.connect(target)
+    try:
+        source.execute("BEGIN")  # one moment: without it, the copy begins anew at every commit
+        source.execute("SELECT 1 FROM sqlite_schema").fetchone()
+        report = None if progress is None else lambda _, left, total: progress(total - left, total)
+        source.backup(copy, pages=pages, progress=report)
+        source.execute("ROLLBACK")
+    except sqlite3.Error as error:
+        raise translate(error, target) from None
+    finally:
+        copy.close()
 
 
 def stored_hashes(connection: sqlite3.Connection, level: int, first: int, count: int) -> list[bytes]:

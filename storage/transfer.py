@@ -25,7 +25,7 @@ from tidelog.storage.compression import StoredBody, pack, unpack
 from tidelog.storage.connection import LOG, connect_to_write, translate
 from tidelog.storage.errors import NotAStoreError, StoreCorruptError
 from tidelog.storage.identity import BIRTHS, LogIdentity, births_in
-from tidelog.storage.layout import Layout, read_text, sync, writing
+from tidelog.storage.layout import PRIVATE_DIRECTORY, Layout, create_private, read_text, sync, writing
 from tidelog.storage.log import PAGE_EVENTS_MAX, Query
 from tidelog.storage.open_store import OpenStore
 from tidelog.storage.proofs import Prover
@@ -166,6 +166,7 @@ def _note(layout: Layout, size: int) -> str:
 
 def _copy_database(source: Path, target: Path, progress: Progress | None) -> None:
     """Copies a database as it is at one moment, while others may write it."""
+    create_private(target)
     reader = LogReader(source)
     try:
         reader.copy_to(target, COPY_PAGES, progress)
@@ -261,7 +262,8 @@ def _batches(items: Iterator[T]) -> Iterator[list[T]]:
 
 
 def _write(path: Path, lines: Iterator[bytes]) -> None:
-    with path.open("xb") as file:
+    create_private(path)
+    with path.open("r+b") as file:
         file.writelines(line + b"\n" for line in lines)
         file.flush()
         os.fsync(file.fileno())
@@ -282,6 +284,7 @@ def _new_directory(target: Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         # Readable by its owner only: an export and a backup hold all that the log holds.
         unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=target.parent))
+        unfinished.chmod(PRIVATE_DIRECTORY)
     try:
         yield unfinished
         with writing(target):
