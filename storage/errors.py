@@ -107,8 +107,8 @@ class StoreFailedError(StoreError):
 class StoreCorruptError(StoreError):
     """Raised when what was read back is not what was written."""
 
-    def __init__(self, what: str, why: str) -> None:
-        super().__init__(f"{what} is damaged: {why}; run `tidelog log verify` for the whole picture")
+    def __init__(self, what: str, why: str, advice: str = "run `tidelog log verify` for the whole picture") -> None:
+        super().__init__(f"{what} is damaged: {why}; {advice}")
         self.what = what
         self.why = why
 

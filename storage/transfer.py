@@ -7,11 +7,12 @@ incarnation of the log.
 
 import base64
 import binascii
+import itertools
 import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -20,8 +21,9 @@ import msgspec
 
 from tidelog.events.bodies import Body, BodyRef
 from tidelog.events.digest import Digest
+from tidelog.events.envelope import ENVELOPE_BYTES_MAX
 from tidelog.events.note import Checkpoint, NoteError, VerifierKey, open_checkpoint
-from tidelog.storage.compression import StoredBody, pack, unpack
+from tidelog.storage.compression import BODY_BYTES_MAX, StoredBody, pack, unpack
 from tidelog.storage.connection import LOG, connect_to_write, translate
 from tidelog.storage.errors import NotAStoreError, StoreCorruptError
 from tidelog.storage.identity import BIRTHS, LogIdentity, births_in
@@ -41,6 +43,10 @@ BODIES = "bodies.jsonl"
 CHECKPOINT = "checkpoint"
 VKEY = "vkey"
 T = TypeVar("T")
+BODY_LINE_BYTES_MAX = BODY_BYTES_MAX * 4 // 3 + 1_024
+"""Of a line of `bodies.jsonl`: base64, and what stands around it."""
+IMPORT_BATCH_BYTES = 16 * 2**20
+"""Bytes after which an import commits; one body may be larger."""
 COPY_PAGES = 2_048
 """Pages of a database copied between two reports of progress."""
 
@@ -88,6 +94,13 @@ def import_log(source: Path, layout: Layout, vkey: str | None = None, progress: 
         StoreCorruptError: when the export does not hold what its checkpoint signs; no store is made then.
         NotAStoreError: when it is no export.
     """
+    try:
+        return _import(source, layout, vkey, progress)
+    except StoreCorruptError as error:
+        raise StoreCorruptError(error.what, error.why, "no store was made, get the export anew") from None
+
+
+def _import(source: Path, layout: Layout, vkey: str | None, progress: Progress | None) -> Checkpoint:
     checkpoint = _signed(source, vkey)
     with _new_directory(layout.directory) as directory:
         made = Layout(directory)
@@ -204,16 +217,16 @@ def _body_lines(layout: Layout) -> Iterator[bytes]:
 
 
 def _adopt(writer: LogWriter, source: Path, checkpoint: Checkpoint, progress: Progress | None) -> None:
-    for bodies in _batches(_stored_bodies(source)):
+    for bodies in _batches(_stored_bodies(source), lambda body: len(body.data)):
         writer.adopt([], bodies)
-    for entries in _batches(_lines(source / EVENTS)):
+    for entries in _batches(_lines(source / EVENTS, ENVELOPE_BYTES_MAX), len):
         writer.adopt(entries, [])
         if progress is not None:
             progress(writer.head, checkpoint.size)
 
 
 def _stored_bodies(source: Path) -> Iterator[StoredBody]:
-    for number, text in enumerate(_lines(source / BODIES), 1):
+    for number, text in enumerate(_lines(source / BODIES, BODY_LINE_BYTES_MAX), 1):
         try:
             line = msgspec.json.decode(text, type=BodyLine)
             reference = BodyRef(digest=line.digest, size=line.size, secret=line.secret, stored=line.stored)
@@ -242,21 +255,30 @@ def _read(path: Path) -> str:
         raise NotAStoreError(path.parent, f"{path.name} cannot be read: {error}") from None
 
 
-def _lines(path: Path) -> Iterator[bytes]:
+def _lines(path: Path, most: int) -> Iterator[bytes]:
+    """The lines of a file, none of more than `most` bytes."""
     if not path.is_file():
         raise NotAStoreError(path.parent, f"it is no export: there is no file {path.name}")
     with path.open("rb") as file:
-        for line in file:
+        for number in itertools.count(1):
+            line = file.readline(most + 1)  # and not a file of one line whole
+            if not line:
+                return
+            if len(line) > most and not line.endswith(b"\n"):
+                raise StoreCorruptError(f"{path}, line {number}", f"it has more than {most} bytes")
             yield line.removesuffix(b"\n")
 
 
-def _batches(items: Iterator[T]) -> Iterator[list[T]]:
+def _batches(items: Iterable[T], size_of: Callable[[T], int]) -> Iterator[list[T]]:
+    """What one transaction takes at a time, by number and by bytes."""
     batch: list[T] = []
+    size = 0
     for item in items:
         batch.append(item)
-        if len(batch) == PAGE_EVENTS_MAX:
+        size += size_of(item)
+        if len(batch) == PAGE_EVENTS_MAX or size >= IMPORT_BATCH_BYTES:
             yield batch
-            batch = []
+            batch, size = [], 0
     if batch:
         yield batch
 
