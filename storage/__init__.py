@@ -1,5 +1,6 @@
 """Where bytes live: the event log, bodies, projections and proofs, on SQLite."""
 
+from tidelog.storage.ids import new_id
 from tidelog.storage.log import ANY, EventLog, NewEvent, Query, Recorded, StreamAppend
 from tidelog.storage.sqlite_log import open_log, read_log
 from tidelog.storage.verify import Report, verify_store
@@ -13,6 +14,7 @@ __all__ = [
     "Recorded",
     "Report",
     "StreamAppend",
+    "new_id",
     "open_log",
     "open_views",
     "read_log",

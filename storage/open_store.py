@@ -69,6 +69,7 @@ class OpenStore:
         """Keeps a last checkpoint, and lets go of the store."""
         with self._opened:
             self.writer.keep_checkpoint()
+            self.writer.empty_write_ahead_log()
 
     def _sign(self, tree: TreeBuilder) -> str:
         return signed_checkpoint(self._signer, tree)

@@ -6,6 +6,7 @@ tree, the heads of streams) is changed only after the commit that made it true.
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 from uuid import UUID
@@ -414,6 +415,16 @@ class LogWriter:
             except sqlite3.Error as error:
                 if error.sqlite_errorname != "SQLITE_FULL":
                     raise translate(error, self._path) from None
+
+    def empty_write_ahead_log(self) -> None:
+        """Moves what is committed to the database itself, so that the log is one file also where a reader stays.
+
+        Where a reader is in the midst of reading, it is left to SQLite.
+        """
+        if self._failure is None:
+            with suppress(sqlite3.Error):
+                self._db.execute("PRAGMA busy_timeout = 0")
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _write_checkpoint(self, tree: TreeBuilder) -> int:
         if self.sign is not None:
