@@ -286,13 +286,23 @@ def _facts(layout: Layout, reader: LogReader, now: datetime) -> dict[str, str | 
 
 
 def _cursors(layout: Layout) -> dict[str, int]:
-    views = ViewStore.to_read(layout.views)
-    if views is None:
-        return {}
-    try:
+    with _reading_views(layout) as views:
+        if views is None:
+            return {}
         return {projection.name: views.cursor(projection).position for projection in PROJECTIONS}
+
+
+@contextmanager
+def _reading_views(layout: Layout) -> Iterator[ViewStore | None]:
+    """One state of the projections' file; None where there is none."""
+    views = ViewStore.to_read(layout.views)
+    try:
+        if views is not None:
+            views.begin_read()
+        yield views
     finally:
-        views.close()
+        if views is not None:
+            views.close()
 
 
 @log.command()
@@ -307,17 +317,13 @@ def state(store: Path, projection: str, key: str | None, moment: str | None, out
     layout = Layout(store)
     with _reading(store) as reader:
         position = reader.head() if moment is None else position_of(moment, reader, datetime.now(UTC))
-        views = ViewStore.to_read(layout.views)
-        if views is not None:
-            views.begin_read()
-        past = Past(reader, views)
-        if key is None:
-            rows = dict(past.rows(definition, position).items())
-        else:
-            row = past.row(definition, key, position)
-            rows = {} if row is None else {key: row}
-        if views is not None:
-            views.close()
+        with _reading_views(layout) as views:
+            past = Past(reader, views)
+            if key is None:
+                rows = dict(past.rows(definition, position).items())
+            else:
+                row = past.row(definition, key, position)
+                rows = {} if row is None else {key: row}
     if output == "json":
         print_json({"projection": projection, "position": position, "rows": rows})
     else:
