@@ -229,6 +229,9 @@ def test_a_flipped_bit_in_the_write_ahead_log_cuts_off_its_end_and_is_told_by_a_
             assert report.findings == ()
         else:
             assert [finding.what for finding in report.findings] == ["the given checkpoint"], at
-            assert "its end was cut off" in report.findings[0].problem
-        Prover(Layout(store)).close()
+            # A log of which nothing is left does not say its key either.
+            told = "its end was cut off" if report.events else "no signature by a known key"
+            assert told in report.findings[0].problem
+        if report.events:
+            Prover(Layout(store)).close()
     assert sizes
