@@ -4,6 +4,7 @@ Any web server can serve the directory. Publishing again adds what is new; a ful
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from tidelog.events.merkle import TILE_WIDTH, root_of
@@ -15,8 +16,9 @@ from tidelog.storage.layout import Layout, read_text, sync
 from tidelog.storage.log import Query
 from tidelog.storage.proofs import Prover
 from tidelog.storage.reader import LogReader
-from tidelog.storage.transfer import Progress
 
+Progress = Callable[[int, int], None]
+"""Called with what is done and what there is to do."""
 CHECKPOINT = "checkpoint"
 
 
