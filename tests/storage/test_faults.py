@@ -489,6 +489,20 @@ def test_a_reader_who_may_write_nothing_sees_a_writer_that_comes_later(children:
     assert found == [[2, True], [22, False], [42, False], [42, False], [62, False]]
 
 
+async def test_a_reader_who_may_not_read_what_the_writer_has_not_moved_yet_is_told(
+    children: Path, public: Path
+) -> None:
+    store = public / "store"
+    async with open_log(store) as log:
+        await log.append(stream(), 0, [note()])
+        share(store)
+        for suffix in ("-wal", "-shm"):
+            (store / f"log.db{suffix}").chmod(0o600 if os.geteuid() == 0 else 0)
+        told = await anyio.to_thread.run_sync(as_nobody, children, "read", store)
+    assert told.startswith(f"StoreUnreadableError: {store} cannot be read: log.db is being written, or was not closed")
+    assert "log.db-wal" in told
+
+
 def test_store_is_not_made_in_a_read_only_directory(children: Path, public: Path) -> None:
     with read_only(public):
         told = as_nobody(children, "write", public / "new")

@@ -13,6 +13,7 @@ import pytest
 
 from tests.storage.samples import PATIENCE_S, check_whole, everything, first, note, positions, stream, texts
 from tidelog.storage.errors import StoreBusyError
+from tidelog.storage.layout import Layout, holder_of
 from tidelog.storage.log import ANY, Query, Recorded
 from tidelog.storage.sqlite_log import open_log, read_log
 
@@ -56,6 +57,15 @@ async def test_second_writer_is_refused_with_the_name_of_the_first(children: Pat
         assert caught.value.holder in str(caught.value)
         async with read_log(store) as reader:
             assert await reader.head() == 1
+
+
+def test_who_writes_is_not_known_to_who_may_not_read_the_lock(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise PermissionError
+
+    assert holder_of(Layout(store)) is None
+    monkeypatch.setattr("tidelog.storage.layout.os.open", refuse)
+    assert holder_of(Layout(store)) == "not known: writer.lock may not be read by this user"
 
 
 async def test_store_is_free_when_its_writer_was_killed(children: Path, store: Path) -> None:
