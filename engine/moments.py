@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from tidelog.events.moment import Time, datetime_of, time_of
 from tidelog.storage.errors import MomentError
-from tidelog.storage.reader import LogReader
+from tidelog.storage.log.reader import LogReader
 
 _ago = re.compile(r"([0-9]+)\s*(s|m|h|d|w)\s+ago")
 DIGITS_MAX = 1_000

@@ -23,17 +23,17 @@ from tidelog.events.bodies import Body, BodyRef
 from tidelog.events.digest import Digest
 from tidelog.events.envelope import ENVELOPE_BYTES_MAX
 from tidelog.events.note import Checkpoint, NoteError, VerifierKey, open_checkpoint
-from tidelog.storage.compression import BODY_BYTES_MAX, StoredBody, pack, unpack
 from tidelog.storage.connection import LOG, connect_to_write, translate
 from tidelog.storage.errors import NotAStoreError, StoreCorruptError
-from tidelog.storage.identity import BIRTHS, LogIdentity, births_in
 from tidelog.storage.layout import PRIVATE_DIRECTORY, Layout, create_private, read_text, sync, writing
 from tidelog.storage.log import PAGE_EVENTS_MAX, Query
-from tidelog.storage.open_store import OpenStore
-from tidelog.storage.proofs import Prover
-from tidelog.storage.reader import LogReader
-from tidelog.storage.sqlite_log import utc_now
-from tidelog.storage.writer import LogWriter
+from tidelog.storage.log.compression import BODY_BYTES_MAX, StoredBody, pack, unpack
+from tidelog.storage.log.identity import BIRTHS, LogIdentity, births_in
+from tidelog.storage.log.open_store import OpenStore
+from tidelog.storage.log.reader import LogReader
+from tidelog.storage.log.sqlite_log import utc_now
+from tidelog.storage.log.writer import LogWriter
+from tidelog.storage.proofs.prover import Prover
 
 Progress = Callable[[int, int], None]
 """Called with what is done and what there is to do."""
@@ -104,7 +104,7 @@ def _import(source: Path, layout: Layout, vkey: str | None, progress: Progress |
     checkpoint = _signed(source, vkey)
     with _new_directory(layout.directory) as directory:
         made = Layout(directory)
-        from tidelog.storage.schema import migrate  # noqa: PLC0415 - brings sqlite-utils, which is seldom needed
+        from tidelog.storage.log.schema import migrate  # noqa: PLC0415 - brings sqlite-utils, which is seldom needed
 
         connection = connect_to_write(made.log, LOG)
         try:

@@ -17,8 +17,8 @@ from tidelog.engine.story import CLUSTER, TARGET, WEB, history
 from tidelog.events.projection import Projection
 from tidelog.events.projections import ACTUAL, RUNS
 from tidelog.storage import Query, open_log, open_views, verify_store
-from tidelog.storage.sqlite_log import SqliteEventLog
-from tidelog.storage.views import FollowedViews
+from tidelog.storage.log.sqlite_log import SqliteEventLog
+from tidelog.storage.projections.views import FollowedViews
 
 Row = TypeVar("Row", bound=msgspec.Struct)
 PAUSE_S = 1.2

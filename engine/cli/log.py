@@ -35,21 +35,21 @@ from tidelog.events.note import NoteError, VerifierKey
 from tidelog.events.projection import Projection
 from tidelog.events.projections import PROJECTIONS
 from tidelog.storage.errors import MomentError, StoreCorruptError
-from tidelog.storage.identity import identity_of
 from tidelog.storage.layout import Layout, holder_of, read_text
 from tidelog.storage.log import Query, Recorded
-from tidelog.storage.prepare import POSITION_MAX
-from tidelog.storage.projector import Past
-from tidelog.storage.projector import rebuild as rebuild_views
-from tidelog.storage.proofs import Prover
-from tidelog.storage.publish import publish_tiles
-from tidelog.storage.reader import LogReader
-from tidelog.storage.sqlite_log import read_log
+from tidelog.storage.log.identity import identity_of
+from tidelog.storage.log.prepare import POSITION_MAX
+from tidelog.storage.log.reader import LogReader
+from tidelog.storage.log.sqlite_log import read_log
+from tidelog.storage.projections.projector import Past
+from tidelog.storage.projections.projector import rebuild as rebuild_views
+from tidelog.storage.projections.view_store import ViewStore
+from tidelog.storage.proofs.prover import Prover
+from tidelog.storage.proofs.publish import publish_tiles
+from tidelog.storage.proofs.verify import Report, verify_store
+from tidelog.storage.proofs.verify_range import Finding
 from tidelog.storage.transfer import back_up, export_log, import_log
 from tidelog.storage.transfer import restore as restore_log
-from tidelog.storage.verify import Report, verify_store
-from tidelog.storage.verify_range import Finding
-from tidelog.storage.view_store import ViewStore
 
 CLOCK_TOLERANCE_S = 1.0
 """By how much two clocks that are right may differ."""

@@ -31,9 +31,9 @@ from tidelog.events.vocabulary import Marked, ObjectObserved
 from tidelog.storage.errors import MomentError
 from tidelog.storage.layout import Layout
 from tidelog.storage.log import ANY, NewEvent, Query
-from tidelog.storage.open_store import OpenStore
-from tidelog.storage.reader import LogReader
-from tidelog.storage.sqlite_log import open_log, utc_now
+from tidelog.storage.log.open_store import OpenStore
+from tidelog.storage.log.reader import LogReader
+from tidelog.storage.log.sqlite_log import open_log, utc_now
 
 Run: TypeAlias = Any
 SCRIPT = Path(__file__).parents[2] / "tools" / "verify_log.py"

@@ -13,12 +13,13 @@ import pytest
 from tests.storage.samples import PATIENCE_S, event_id, everything, note, stream, texts
 from tests.storage.test_faults import Connection, settle
 from tidelog.events.names import EventId
-from tidelog.storage import layout, open_store, projector
+from tidelog.storage import layout
 from tidelog.storage.errors import StoreBusyError
-from tidelog.storage.log import ANY, Query
-from tidelog.storage.sqlite_log import open_log
+from tidelog.storage.log import ANY, Query, open_store
+from tidelog.storage.log.sqlite_log import open_log
+from tidelog.storage.projections import projector
+from tidelog.storage.projections.views import open_views
 from tidelog.storage.to_the_end import run_to_the_end
-from tidelog.storage.views import open_views
 
 
 @pytest.fixture(autouse=True)

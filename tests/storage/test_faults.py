@@ -33,7 +33,6 @@ from tests.storage.samples import (
 )
 from tidelog.events.bodies import Body
 from tidelog.events.moment import Time
-from tidelog.storage import prepare
 from tidelog.storage.errors import (
     AppendTooLargeError,
     NotAStoreError,
@@ -45,10 +44,10 @@ from tidelog.storage.errors import (
     StoreTooNewError,
 )
 from tidelog.storage.layout import Layout
-from tidelog.storage.log import ANY, Query, Recorded, StreamAppend
-from tidelog.storage.sqlite_log import SqliteEventLog, open_log, read_log
+from tidelog.storage.log import ANY, Query, Recorded, StreamAppend, prepare
+from tidelog.storage.log.sqlite_log import SqliteEventLog, open_log, read_log
+from tidelog.storage.projections.views import open_views
 from tidelog.storage.transfer import back_up, export_log, import_log, restore
-from tidelog.storage.views import open_views
 
 
 class Connection:

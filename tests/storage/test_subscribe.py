@@ -13,8 +13,8 @@ import pytest
 from tests.storage.samples import PATIENCE_S, everything, first, health, note, positions, stream
 from tidelog.storage.errors import StoreClosedError
 from tidelog.storage.log import ANY, APPEND_EVENTS_MAX, PAGE_EVENTS_MAX, Query, Recorded
-from tidelog.storage.reader import LogReader
-from tidelog.storage.sqlite_log import SqliteEventLog, SqliteLogReader, open_log, read_log
+from tidelog.storage.log.reader import LogReader
+from tidelog.storage.log.sqlite_log import SqliteEventLog, SqliteLogReader, open_log, read_log
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from tests.storage.samples import PATIENCE_S, check_whole, everything, first, no
 from tidelog.storage.errors import StoreBusyError
 from tidelog.storage.layout import Layout, holder_of
 from tidelog.storage.log import ANY, Query, Recorded
-from tidelog.storage.sqlite_log import open_log, read_log
+from tidelog.storage.log.sqlite_log import open_log, read_log
 
 
 @contextmanager

@@ -20,14 +20,14 @@ from tidelog.events.envelope import ENVELOPE_BYTES_MAX
 from tidelog.events.note import SignerKey
 from tidelog.events.projections import PROJECTIONS
 from tidelog.storage import transfer
-from tidelog.storage.compression import StoredBody
 from tidelog.storage.errors import NotAStoreError, StoreCorruptError, StoreError, StoreFullError
 from tidelog.storage.layout import Layout
 from tidelog.storage.log import Query
-from tidelog.storage.projector import Projector
-from tidelog.storage.reader import LogReader
+from tidelog.storage.log.compression import StoredBody
+from tidelog.storage.log.reader import LogReader
+from tidelog.storage.log.writer import LogWriter
+from tidelog.storage.projections.projector import Projector
 from tidelog.storage.transfer import export_log, import_log
-from tidelog.storage.writer import LogWriter
 
 FILES = ["bodies.jsonl", "checkpoint", "events.jsonl", "vkey"]
 ROOT = Path(__file__).parents[2]

@@ -48,14 +48,14 @@ from tidelog.events.vocabulary import (
     Verdict,
     VerificationFailed,
 )
-from tidelog.storage.identity import identity_of
 from tidelog.storage.layout import Layout
 from tidelog.storage.log import ANY, NewEvent, Query, StreamAppend
-from tidelog.storage.proofs import Prover
-from tidelog.storage.reader import LogReader
-from tidelog.storage.sqlite_log import SqliteEventLog, open_log
-from tidelog.storage.verify import Report, verify_store
-from tidelog.storage.views import open_views
+from tidelog.storage.log.identity import identity_of
+from tidelog.storage.log.reader import LogReader
+from tidelog.storage.log.sqlite_log import SqliteEventLog, open_log
+from tidelog.storage.projections.views import open_views
+from tidelog.storage.proofs.prover import Prover
+from tidelog.storage.proofs.verify import Report, verify_store
 
 BEGIN = datetime(2026, 3, 1, 12, tzinfo=UTC)
 OBJECTS = [ObjectId(f"apps/Deployment/shop/web-{number}") for number in range(6)]

@@ -16,12 +16,12 @@ import anyio
 import pytest
 
 from tests.verify.stores import History, file_hashes, fill, make_store, verified
-from tidelog.storage import verify
 from tidelog.storage.errors import NotAStoreError, StoreError, StoreNotFoundError
 from tidelog.storage.layout import Layout
-from tidelog.storage.proofs import Prover
-from tidelog.storage.sqlite_log import open_log
-from tidelog.storage.verify import verify_store
+from tidelog.storage.log.sqlite_log import open_log
+from tidelog.storage.proofs import verify
+from tidelog.storage.proofs.prover import Prover
+from tidelog.storage.proofs.verify import verify_store
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def dying(part: str, how: str) -> list[str]:
         "import os, sys, signal\n"
         "from pathlib import Path\n"
         "import msgspec\n"
-        "from tidelog.storage.verify_range import Part, PartVerifier\n"
+        "from tidelog.storage.proofs.verify_range import Part, PartVerifier\n"
         "for line in sys.stdin.buffer:\n"
         "    part = msgspec.json.decode(line, type=Part)\n"
         f"    if (part.kind, part.first) == {part}:\n"
@@ -166,7 +166,7 @@ import os, sys, anyio
 from pathlib import Path
 from random import Random
 from tests.verify.stores import History, fill
-from tidelog.storage.sqlite_log import open_log
+from tidelog.storage.log.sqlite_log import open_log
 
 async def main():
     async with open_log(sys.argv[1]) as log:

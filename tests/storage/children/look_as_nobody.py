@@ -8,7 +8,7 @@ from pathlib import Path
 from tidelog.events.names import StreamName
 from tidelog.storage.connection import FrozenConnection
 from tidelog.storage.log import Query
-from tidelog.storage.reader import LogReader
+from tidelog.storage.log.reader import LogReader
 
 NOBODY = 65534
 

@@ -16,11 +16,11 @@ from tidelog.events.projection import Projection
 from tidelog.events.projections import PROJECTIONS, ObjectVersion
 from tidelog.storage.errors import StoreClosedError
 from tidelog.storage.layout import Layout
-from tidelog.storage.projector import Past, Projector
-from tidelog.storage.reader import LogReader
-from tidelog.storage.sqlite_log import SqliteEventLog, SqliteLogReader
+from tidelog.storage.log.reader import LogReader
+from tidelog.storage.log.sqlite_log import SqliteEventLog, SqliteLogReader
+from tidelog.storage.projections.projector import Past, Projector
+from tidelog.storage.projections.view_store import ViewStore
 from tidelog.storage.to_the_end import run_to_the_end
-from tidelog.storage.view_store import ViewStore
 
 Row = TypeVar("Row", bound=msgspec.Struct)
 T = TypeVar("T")

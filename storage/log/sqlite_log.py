@@ -18,15 +18,15 @@ import msgspec
 from tidelog.events.bodies import Body
 from tidelog.events.digest import Digest
 from tidelog.events.moment import Time, time_of
-from tidelog.storage.commit import GroupCommit
-from tidelog.storage.compression import StoredBody, pack
 from tidelog.storage.errors import StoreClosedError, StoreNotFoundError
-from tidelog.storage.identity import LogIdentity
 from tidelog.storage.layout import Layout
 from tidelog.storage.log import ExpectedVersion, NewEvent, Query, Recorded, StreamAppend
-from tidelog.storage.open_store import OpenStore
-from tidelog.storage.prepare import prepare
-from tidelog.storage.reader import LogReader
+from tidelog.storage.log.commit import GroupCommit
+from tidelog.storage.log.compression import StoredBody, pack
+from tidelog.storage.log.identity import LogIdentity
+from tidelog.storage.log.open_store import OpenStore
+from tidelog.storage.log.prepare import prepare
+from tidelog.storage.log.reader import LogReader
 from tidelog.storage.to_the_end import run_to_the_end
 
 READERS_MAX = 4

@@ -19,7 +19,9 @@ from tidelog.storage.errors import (
     StoreError,
     StoreTooNewError,
 )
-from tidelog.storage.identity import (
+from tidelog.storage.layout import PRIVATE_DIRECTORY, Layout, sync, writer_lock, writing
+from tidelog.storage.log import ANY, NewEvent, StreamAppend
+from tidelog.storage.log.identity import (
     LogIdentity,
     create_signer,
     identity_of,
@@ -27,12 +29,10 @@ from tidelog.storage.identity import (
     origin_of,
     signed_checkpoint,
 )
-from tidelog.storage.ids import new_id
-from tidelog.storage.layout import PRIVATE_DIRECTORY, Layout, sync, writer_lock, writing
-from tidelog.storage.log import ANY, NewEvent, StreamAppend
-from tidelog.storage.prepare import prepare
-from tidelog.storage.reader import LogReader
-from tidelog.storage.writer import LogWriter
+from tidelog.storage.log.ids import new_id
+from tidelog.storage.log.prepare import prepare
+from tidelog.storage.log.reader import LogReader
+from tidelog.storage.log.writer import LogWriter
 
 
 class OpenStore:
@@ -123,7 +123,7 @@ def _bring_up(connection: sqlite3.Connection, layout: Layout) -> None:
     if found > LOG.version:
         raise StoreTooNewError(layout.directory, found, LOG.version)
     if found < LOG.version:
-        from tidelog.storage.schema import migrate  # noqa: PLC0415 - brings sqlite-utils, which is seldom needed
+        from tidelog.storage.log.schema import migrate  # noqa: PLC0415 - brings sqlite-utils, which is seldom needed
 
         migrate(connection)
         with writing(layout.directory):

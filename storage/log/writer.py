@@ -22,7 +22,6 @@ from tidelog.events.merkle import TreeBuilder, leaf_hash
 from tidelog.events.moment import Time, is_time
 from tidelog.events.names import EventId, StreamName, is_uuid7, stream_name
 from tidelog.events.vocabulary.base import Event
-from tidelog.storage.compression import StoredBody
 from tidelog.storage.connection import translate
 from tidelog.storage.errors import (
     AppendError,
@@ -40,8 +39,9 @@ from tidelog.storage.errors import (
 from tidelog.storage.log import (
     Recorded,
 )
-from tidelog.storage.prepare import PreparedAppend, PreparedEvent, PreparedStream
-from tidelog.storage.reader import tree_of
+from tidelog.storage.log.compression import StoredBody
+from tidelog.storage.log.prepare import PreparedAppend, PreparedEvent, PreparedStream
+from tidelog.storage.log.reader import tree_of
 
 CACHE_ENTRIES_MAX = 65_536
 """Entries of each of the writer's caches."""

@@ -15,7 +15,6 @@ from tidelog.events.merkle import HASH_BYTES, TILE_BITS, TILE_WIDTH, Subtree, Tr
 from tidelog.events.moment import Time
 from tidelog.events.names import EventId, MalformedNameError, is_uuid7
 from tidelog.events.tiles import tile_path
-from tidelog.storage.compression import StoredBody, unpack
 from tidelog.storage.connection import LOG, FrozenConnection, connect_to_read, stamp_of, translate, version_of
 from tidelog.storage.errors import (
     BodyNotFoundError,
@@ -25,6 +24,7 @@ from tidelog.storage.errors import (
     StoreTooNewError,
 )
 from tidelog.storage.log import PAGE_EVENTS_MAX, Query, Recorded
+from tidelog.storage.log.compression import StoredBody, unpack
 
 Values = tuple[int | str | bytes, ...]
 T = TypeVar("T")

@@ -15,7 +15,7 @@ from tidelog.events.vocabulary import Event, LogCreated, LogRestored
 from tidelog.storage.errors import NotAStoreError, StoreReadOnlyError
 from tidelog.storage.layout import create_private, read_text, sync, writing
 from tidelog.storage.log import Query
-from tidelog.storage.reader import LogReader
+from tidelog.storage.log.reader import LogReader
 
 SEED_BYTES = 32
 
