@@ -12,9 +12,9 @@ from bench.workload import GENERATOR_VERSION, SEED, Fleet, Workload
 from tidelog.events.projections import PROJECTIONS
 from tidelog.storage.errors import StoreError
 from tidelog.storage.layout import Layout, writer_lock
-from tidelog.storage.projector import Projector
-from tidelog.storage.reader import LogReader
-from tidelog.storage.sqlite_log import open_log
+from tidelog.storage.log.reader import LogReader
+from tidelog.storage.log.sqlite_log import open_log
+from tidelog.storage.projections.projector import Projector
 
 
 class Mark(msgspec.Struct, frozen=True):

@@ -9,8 +9,8 @@ from contextlib import closing
 
 from bench.folding import TargetFold
 from tidelog.storage.layout import Layout
-from tidelog.storage.projector import rebuild
-from tidelog.storage.reader import LogReader
+from tidelog.storage.log.reader import LogReader
+from tidelog.storage.projections.projector import rebuild
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from tidelog.events.envelope import Envelope
 from tidelog.events.projection import Projection
 from tidelog.events.vocabulary.base import BY_NAME, BY_PAYLOAD
 from tidelog.storage.connection import LOG, connect_to_write
-from tidelog.storage.schema import migrate
+from tidelog.storage.log.schema import migrate
 
 INSERT = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 EventRow: TypeAlias = tuple[Any, ...]

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from tidelog.events.projection import Fold, Rows
 from tidelog.events.projections import DESIRED, INVENTORY, Desired, Inventory
 from tidelog.storage.log import Query
-from tidelog.storage.reader import LogReader
+from tidelog.storage.log.reader import LogReader
 
 
 class TargetFold:

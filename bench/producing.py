@@ -7,9 +7,9 @@ from tidelog.events.bodies import Body
 from tidelog.events.digest import digest_of
 from tidelog.events.names import EventId, PlanId, RunId, TraceId, object_stream
 from tidelog.events.vocabulary import ObjectApplied, ObjectObserved
-from tidelog.storage.ids import new_id
 from tidelog.storage.log import ANY, NewEvent, StreamAppend
-from tidelog.storage.sqlite_log import SqliteEventLog
+from tidelog.storage.log.ids import new_id
+from tidelog.storage.log.sqlite_log import SqliteEventLog
 
 EVENTS_PER_RUN = 12
 

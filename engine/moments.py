@@ -3,9 +3,9 @@
 import re
 from datetime import UTC, datetime, timedelta
 
-from tidelog.events.moment import time_of
+from tidelog.events.moment import Time, datetime_of, time_of
 from tidelog.storage.errors import MomentError
-from tidelog.storage.reader import LogReader
+from tidelog.storage.log.reader import LogReader
 
 _ago = re.compile(r"([0-9]+)\s*(s|m|h|d|w)\s+ago")
 DIGITS_MAX = 1_000
@@ -20,11 +20,13 @@ class MalformedMomentError(ValueError):
 def position_of(text: str, reader: LogReader, now: datetime) -> int:
     """The position of the log at the moment that `text` names.
 
-    A position is itself; a time is the last position not after it.
+    A position is itself; a time is the last position not after it. A time yet to come is none: what the log will have
+    learned by then is not known, and to answer with the present would pass for it. A time beyond this machine's clock,
+    but not beyond the log's last event, is one that another clock gave.
 
     Raises:
         MalformedMomentError: when the text names no moment.
-        MomentError: when the log has no such position, or nothing as old.
+        MomentError: when the log has no such position, or nothing as old, or the time is yet to come.
     """
     if text.isascii() and text.isdigit() and len(text) <= DIGITS_MAX:
         position = int(text)
@@ -32,11 +34,17 @@ def position_of(text: str, reader: LogReader, now: datetime) -> int:
         if position > head:
             raise MomentError(f"the log has no position {position}: its last is {head}")
         return position
-    moment = _moment(text, now)
-    position = reader.position_at(time_of(moment))
+    time = time_of(_moment(text, now))
+    position = reader.position_at(time)
     if position == 0:
-        raise MomentError(f"the log begins after {moment:%Y-%m-%d %H:%M:%S} UTC")
+        raise MomentError(f"the log begins after {_shown(time)}")
+    if time > time_of(now) and position == reader.head() and time > reader.time_at(position):
+        raise MomentError(f"{_shown(time)} is yet to come (it is {_shown(time_of(now))}): leave the moment out for now")
     return position
+
+
+def _shown(time: Time) -> str:
+    return f"{datetime_of(time):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _moment(text: str, now: datetime) -> datetime:

@@ -34,7 +34,7 @@ from tidelog.events.vocabulary import (
     Verified,
 )
 from tidelog.storage import ANY, NewEvent, StreamAppend
-from tidelog.storage.ids import new_id
+from tidelog.storage.log.ids import new_id
 
 CLUSTER = "demo"
 SOURCE = ObjectKey("source.toolkit.fluxcd.io", "GitRepository", "flux-system", "shop").stream(CLUSTER)

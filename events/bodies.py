@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from tidelog.events.digest import Digest, digest_of
+from tidelog.events.digest import KEYED, Digest, digest_of, is_digest
 
 _reference = re.compile(
     rb'\{"digest":"((?:hmac-)?sha256:[0-9a-f]{64})"(?:,"secret":true)?,"size":(\d{1,19})(?:,"stored":"([^"]*)")?\}'
@@ -46,6 +46,12 @@ class BodyRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Bytes of the plaintext."""
     secret: bool = False
     stored: Digest | None = None
+
+    @property
+    def binds(self) -> bool:
+        """Whether it can name a body: a secret one, and no other, has a keyed digest and `stored`."""
+        is_keyed = self.digest.startswith(KEYED)
+        return is_digest(self.digest) and self.secret == is_keyed == (self.stored is not None)
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True):

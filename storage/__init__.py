@@ -1,9 +1,10 @@
 """Where bytes live: the event log, bodies, projections and proofs, on SQLite."""
 
 from tidelog.storage.log import ANY, EventLog, NewEvent, Query, Recorded, StreamAppend
-from tidelog.storage.sqlite_log import open_log, read_log
-from tidelog.storage.verify import Report, verify_store
-from tidelog.storage.views import open_views, read_views
+from tidelog.storage.log.ids import new_id
+from tidelog.storage.log.sqlite_log import open_log, read_log
+from tidelog.storage.projections.views import open_views, read_views
+from tidelog.storage.proofs.verify import Report, verify_store
 
 __all__ = [
     "ANY",
@@ -13,6 +14,7 @@ __all__ = [
     "Recorded",
     "Report",
     "StreamAppend",
+    "new_id",
     "open_log",
     "open_views",
     "read_log",

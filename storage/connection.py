@@ -6,7 +6,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from tidelog.storage.errors import (
     NotAStoreError,
@@ -17,7 +17,12 @@ from tidelog.storage.errors import (
     StoreFullError,
     StoreNotFoundError,
     StoreReadOnlyError,
+    StoreUnreadableError,
 )
+from tidelog.storage.layout import create_private
+
+Stamp: TypeAlias = tuple[tuple[int, int, int] | None, ...]
+C = TypeVar("C", bound=sqlite3.Connection)
 
 
 class Kind(NamedTuple):
@@ -39,8 +44,31 @@ BUSY_TIMEOUT_S = 10.0
 """How long a reader waits for SQLite's own short locks (recovery, the end of a checkpoint)."""
 
 
+def stamp_of(path: Path) -> Stamp:
+    """What changes whenever somebody writes a database, to it or to its write-ahead log."""
+    return tuple(_state_of(file) for file in (path, path.with_name(path.name + "-wal")))
+
+
+def _state_of(file: Path) -> tuple[int, int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+class FrozenConnection(sqlite3.Connection):
+    """A connection that takes a file for one that nobody changes.
+
+    It is right for as long as `stamp_of` gives its `stamp`: a writer that came since is not seen, and what was read
+    meanwhile may be of no one moment.
+    """
+
+    stamp: Stamp
+
+
 def connect_to_write(path: Path, kind: Kind) -> sqlite3.Connection:
-    """A connection for the one writer of `path`, which need not exist yet.
+    """A connection for the one writer of `path`, which need not exist yet: then its owner alone may read it.
 
     Raises:
         NotAStoreError: when there is something else; it was not touched.
@@ -48,7 +76,9 @@ def connect_to_write(path: Path, kind: Kind) -> sqlite3.Connection:
     """
     _require_sqlite(path)
     _require_file(path)
-    connection = _connect(f"file:{_quoted(path)}?mode=rwc", path)
+    if not path.exists():  # one that is there is never opened but through SQLite: see `_require_file`
+        create_private(path)
+    connection = _connect(f"file:{_quoted(path)}?mode=rw", path, sqlite3.Connection)
     with _closing_on_error(connection, path):
         _require_kind(connection, path, kind)
         if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
@@ -64,20 +94,24 @@ def connect_to_read(path: Path, kind: Kind) -> sqlite3.Connection:
     """A connection that cannot write; texts come as bytes, so that damage cannot hide in decoding.
 
     A store that was closed in good order can be read from a place that cannot be written (a backup on
-    read-only media); SQLite must then be told that nobody else changes it.
+    read-only media); SQLite must then be told that nobody else changes it. That connection is a `FrozenConnection`.
 
     Raises:
         StoreNotFoundError: when there is no file.
         NotAStoreError: when it is something else.
+        StoreUnreadableError: when this user may not read it.
         StoreError: when it cannot be opened.
     """
     _require_sqlite(path)
+    _require_file(path)
     if not path.exists():
         raise StoreNotFoundError(path.parent)
-    _require_file(path)
-    connection = _connect(f"file:{_quoted(path)}?mode=ro", path)
+    stamp = stamp_of(path)
+    connection = _connect(f"file:{_quoted(path)}?mode=ro", path, sqlite3.Connection)
     if not _can_read(connection, path):
-        connection = _connect(f"file:{_quoted(path)}?mode=ro&immutable=1", path)
+        frozen = _connect(f"file:{_quoted(path)}?mode=ro&immutable=1", path, FrozenConnection)
+        frozen.stamp = stamp
+        connection = frozen
     with _closing_on_error(connection, path):
         _require_kind(connection, path, kind)
         connection.text_factory = bytes
@@ -98,8 +132,14 @@ def _can_read(connection: sqlite3.Connection, path: Path) -> bool:
         try:
             connection.execute("PRAGMA schema_version").fetchone()
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorname not in ("SQLITE_CANTOPEN", "SQLITE_READONLY_DIRECTORY") or _has_wal(path):
+            if error.sqlite_errorname not in ("SQLITE_CANTOPEN", "SQLITE_READONLY_DIRECTORY"):
                 raise
+            if _has_wal(path):
+                raise StoreUnreadableError(
+                    path.parent,
+                    f"{path.name} is being written, or was not closed, and this user may not read {path.name}-wal and "
+                    f"{path.name}-shm, or not make them",
+                ) from None
             connection.close()
             return False
     return True
@@ -114,15 +154,15 @@ def _require_file(path: Path) -> None:
     """
     try:
         mode = path.stat().st_mode
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
-        raise StoreReadOnlyError(path.parent, error.strerror or str(error)) from None
+        raise StoreUnreadableError(path.parent, error.strerror or str(error)) from None
     if not stat.S_ISREG(mode):
         what = "directory" if stat.S_ISDIR(mode) else "special file"
         raise NotAStoreError(path.parent, f"{path.name} is a {what}")
     if not os.access(path, os.R_OK):
-        raise StoreReadOnlyError(path.parent, f"{path.name} may not be read by this user")
+        raise StoreUnreadableError(path.parent, f"this user may not read {path.name}")
 
 
 def _require_kind(connection: sqlite3.Connection, path: Path, kind: Kind) -> None:
@@ -159,15 +199,17 @@ def translate(error: sqlite3.Error, path: Path) -> StoreError:
     if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")):
         return StoreReadOnlyError(path.parent, str(error))
     if name == "SQLITE_NOTADB":
-        return NotAStoreError(path.parent, f"{path.name} is no SQLite database")
+        return NotAStoreError(path.parent, f"{path.name} is no SQLite database, or its first page is damaged")
     if name.startswith("SQLITE_CORRUPT"):
         return StoreCorruptError(str(path), str(error))
     return StoreFailedError(path.parent, f"{error} ({name or type(error).__name__})")
 
 
-def _connect(uri: str, path: Path) -> sqlite3.Connection:
+def _connect(uri: str, path: Path, factory: type[C]) -> C:
     try:
-        return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_S)
+        return sqlite3.connect(
+            uri, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_S, factory=factory
+        )
     except sqlite3.Error as error:
         raise translate(error, path) from None
 

@@ -6,12 +6,13 @@ StoreError
 ├── StoreTooNewError        written by a release that this one cannot read
 ├── StoreBusyError          another writer holds the store
 ├── StoreReadOnlyError      the store cannot be written here
+├── StoreUnreadableError    the store cannot be read by this user
 ├── StoreFullError          the disk is full; nothing of the append was kept
 ├── StoreFailedError        the disk failed; what became of the append is unknown
 ├── StoreCorruptError       what was read back is not what was written
 ├── StoreClosedError        the log was closed before
 ├── BodyNotFoundError       no body has that digest
-├── MomentError             a moment that the log does not have
+├── MomentError             a moment, an event or a checkpoint that the log does not have
 ├── SecretError             what is secret cannot be sealed or read
 │   ├── MasterKeyError
 │   ├── WrongMasterKeyError
@@ -81,6 +82,14 @@ class StoreReadOnlyError(StoreError):
         self.path = path
 
 
+class StoreUnreadableError(StoreError):
+    """Raised when a store may not be read by this user."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"{path} cannot be read: {why}")
+        self.path = path
+
+
 class StoreFullError(StoreError):
     """Raised by an append for which there was no room; the log goes on with what fits."""
 
@@ -104,8 +113,8 @@ class StoreFailedError(StoreError):
 class StoreCorruptError(StoreError):
     """Raised when what was read back is not what was written."""
 
-    def __init__(self, what: str, why: str) -> None:
-        super().__init__(f"{what} is damaged: {why}; run `tidelog log verify` for the whole picture")
+    def __init__(self, what: str, why: str, advice: str = "run `tidelog log verify` for the whole picture") -> None:
+        super().__init__(f"{what} is damaged: {why}; {advice}")
         self.what = what
         self.why = why
 
@@ -127,7 +136,7 @@ class BodyNotFoundError(StoreError):
 
 
 class MomentError(StoreError):
-    """Raised on asking for a moment that the log does not have."""
+    """Raised on asking for a moment, an event or a checkpoint that the log does not have."""
 
 
 class AppendError(StoreError):

@@ -17,7 +17,7 @@ from tidelog.events.vocabulary import StreamForgotten
 from tidelog.storage.errors import BodyNotFoundError, ForgottenError, StoreCorruptError
 from tidelog.storage.key_files import KeyFiles, KeyName, stream_hash
 from tidelog.storage.log import Query, Recorded
-from tidelog.storage.reader import LogReader
+from tidelog.storage.log.reader import LogReader
 from tidelog.storage.sealed import key_id_of
 
 FORGETTINGS = Query(types=("StreamForgotten",))

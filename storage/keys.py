@@ -33,8 +33,8 @@ from tidelog.storage.forget import Forgetting, forgettings
 from tidelog.storage.key_files import FORMAT, KeyFiles, KeyName, WrappedKey, stream_hash
 from tidelog.storage.layout import Layout
 from tidelog.storage.log import ANY, ExpectedVersion, NewEvent, Recorded
+from tidelog.storage.log.reader import LogReader
 from tidelog.storage.master_key import KEY_BYTES, MasterKey, derive
-from tidelog.storage.reader import LogReader
 from tidelog.storage.sealed import HEADER_BYTES, KEY_ID_BYTES, header_of, key_id_of
 
 __all__ = ["DataKey", "KeyRing", "MasterKey"]

@@ -9,13 +9,16 @@ import stat
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tidelog.storage.errors import StoreBusyError, StoreFullError, StoreReadOnlyError
 
 TEXT_BYTES_MAX = 2**20
 """Of a key or a signed note."""
+PRIVATE = 0o600
+"""The mode of every file that is made in a store, a backup or an export: they hold all that the log holds."""
+PRIVATE_DIRECTORY = 0o700
 LOCK_PATIENCE_S = 1.0
 """How long a writer waits for the lock: someone who only looked who has it lets go of it at once."""
 
@@ -59,8 +62,9 @@ def writer_lock(layout: Layout) -> Iterator[None]:
         StoreBusyError: when another writer has it; names that one.
         StoreReadOnlyError: when the directory cannot be written.
     """
+    create_private(layout.lock)
     with writing(layout.directory):
-        lock = os.open(layout.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+        lock = os.open(layout.lock, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         _take_lock(lock, layout)
         try:
@@ -107,6 +111,22 @@ def writing(directory: Path) -> Iterator[None]:
         raise StoreReadOnlyError(directory, why) from None
 
 
+def create_private(path: Path) -> None:
+    """Makes an empty file that its owner alone may read, whatever the umask; one that is there is left as it is.
+
+    SQLite gives the files that it makes beside a database the mode of the database.
+
+    Raises:
+        StoreFullError, StoreReadOnlyError: when it cannot be made.
+    """
+    with writing(path.parent), suppress(FileExistsError):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE)
+        try:
+            os.fchmod(descriptor, PRIVATE)
+        finally:
+            os.close(descriptor)
+
+
 def read_text(path: Path) -> str:
     """A small text: a key, or a signed note.
 
@@ -135,6 +155,8 @@ def holder_of(layout: Layout) -> str | None:
     """Who is writing the store now; None when nobody is."""
     try:
         lock = os.open(layout.lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except PermissionError:
+        return f"not known: {layout.lock.name} may not be read by this user"
     except OSError:
         return None
     try:

@@ -7,11 +7,12 @@ incarnation of the log. Neither has the keys of secrets, but for a backup that i
 
 import base64
 import binascii
+import itertools
 import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -20,19 +21,20 @@ import msgspec
 
 from tidelog.events.bodies import Body, BodyRef
 from tidelog.events.digest import Digest
+from tidelog.events.envelope import ENVELOPE_BYTES_MAX
 from tidelog.events.note import Checkpoint, NoteError, VerifierKey, open_checkpoint
-from tidelog.storage.compression import StoredBody, pack, unpack
 from tidelog.storage.connection import LOG, connect_to_write, translate
 from tidelog.storage.errors import NotAStoreError, StoreCorruptError
-from tidelog.storage.identity import BIRTHS, LogIdentity, births_in
 from tidelog.storage.key_files import copy_keys
-from tidelog.storage.layout import Layout, read_text, sync, writing
+from tidelog.storage.layout import PRIVATE_DIRECTORY, Layout, create_private, read_text, sync, writing
 from tidelog.storage.log import PAGE_EVENTS_MAX, Query
-from tidelog.storage.open_store import OpenStore
-from tidelog.storage.proofs import Prover
-from tidelog.storage.reader import LogReader
-from tidelog.storage.sqlite_log import utc_now
-from tidelog.storage.writer import LogWriter
+from tidelog.storage.log.compression import BODY_BYTES_MAX, StoredBody, pack, unpack
+from tidelog.storage.log.identity import BIRTHS, LogIdentity, births_in
+from tidelog.storage.log.open_store import OpenStore
+from tidelog.storage.log.reader import LogReader
+from tidelog.storage.log.sqlite_log import utc_now
+from tidelog.storage.log.writer import LogWriter
+from tidelog.storage.proofs.prover import Prover
 
 Progress = Callable[[int, int], None]
 """Called with what is done and what there is to do."""
@@ -42,6 +44,10 @@ BODIES = "bodies.jsonl"
 CHECKPOINT = "checkpoint"
 VKEY = "vkey"
 T = TypeVar("T")
+BODY_LINE_BYTES_MAX = BODY_BYTES_MAX * 4 // 3 + 1_024
+"""Of a line of `bodies.jsonl`: base64, and what stands around it."""
+IMPORT_BATCH_BYTES = 16 * 2**20
+"""Bytes after which an import commits; one body may be larger."""
 COPY_PAGES = 2_048
 """Pages of a database copied between two reports of progress."""
 
@@ -89,10 +95,17 @@ def import_log(source: Path, layout: Layout, vkey: str | None = None, progress: 
         StoreCorruptError: when the export does not hold what its checkpoint signs; no store is made then.
         NotAStoreError: when it is no export.
     """
+    try:
+        return _import(source, layout, vkey, progress)
+    except StoreCorruptError as error:
+        raise StoreCorruptError(error.what, error.why, "no store was made, get the export anew") from None
+
+
+def _import(source: Path, layout: Layout, vkey: str | None, progress: Progress | None) -> Checkpoint:
     checkpoint = _signed(source, vkey)
     with _new_directory(layout.directory) as directory:
         made = Layout(directory)
-        from tidelog.storage.schema import migrate  # noqa: PLC0415 - brings sqlite-utils, which is seldom needed
+        from tidelog.storage.log.schema import migrate  # noqa: PLC0415 - brings sqlite-utils, which is seldom needed
 
         connection = connect_to_write(made.log, LOG)
         try:
@@ -177,6 +190,7 @@ def _note(layout: Layout, size: int) -> str:
 
 def _copy_database(source: Path, target: Path, progress: Progress | None) -> None:
     """Copies a database as it is at one moment, while others may write it."""
+    create_private(target)
     reader = LogReader(source)
     try:
         reader.copy_to(target, COPY_PAGES, progress)
@@ -214,16 +228,16 @@ def _body_lines(layout: Layout) -> Iterator[bytes]:
 
 
 def _adopt(writer: LogWriter, source: Path, checkpoint: Checkpoint, progress: Progress | None) -> None:
-    for bodies in _batches(_stored_bodies(source)):
+    for bodies in _batches(_stored_bodies(source), lambda body: len(body.data)):
         writer.adopt([], bodies)
-    for entries in _batches(_lines(source / EVENTS)):
+    for entries in _batches(_lines(source / EVENTS, ENVELOPE_BYTES_MAX), len):
         writer.adopt(entries, [])
         if progress is not None:
             progress(writer.head, checkpoint.size)
 
 
 def _stored_bodies(source: Path) -> Iterator[StoredBody]:
-    for number, text in enumerate(_lines(source / BODIES), 1):
+    for number, text in enumerate(_lines(source / BODIES, BODY_LINE_BYTES_MAX), 1):
         try:
             line = msgspec.json.decode(text, type=BodyLine)
             reference = BodyRef(digest=line.digest, size=line.size, secret=line.secret, stored=line.stored)
@@ -252,27 +266,37 @@ def _read(path: Path) -> str:
         raise NotAStoreError(path.parent, f"{path.name} cannot be read: {error}") from None
 
 
-def _lines(path: Path) -> Iterator[bytes]:
+def _lines(path: Path, most: int) -> Iterator[bytes]:
+    """The lines of a file, none of more than `most` bytes."""
     if not path.is_file():
         raise NotAStoreError(path.parent, f"it is no export: there is no file {path.name}")
     with path.open("rb") as file:
-        for line in file:
+        for number in itertools.count(1):
+            line = file.readline(most + 1)  # and not a file of one line whole
+            if not line:
+                return
+            if len(line) > most and not line.endswith(b"\n"):
+                raise StoreCorruptError(f"{path}, line {number}", f"it has more than {most} bytes")
             yield line.removesuffix(b"\n")
 
 
-def _batches(items: Iterator[T]) -> Iterator[list[T]]:
+def _batches(items: Iterable[T], size_of: Callable[[T], int]) -> Iterator[list[T]]:
+    """What one transaction takes at a time, by number and by bytes."""
     batch: list[T] = []
+    size = 0
     for item in items:
         batch.append(item)
-        if len(batch) == PAGE_EVENTS_MAX:
+        size += size_of(item)
+        if len(batch) == PAGE_EVENTS_MAX or size >= IMPORT_BATCH_BYTES:
             yield batch
-            batch = []
+            batch, size = [], 0
     if batch:
         yield batch
 
 
 def _write(path: Path, lines: Iterator[bytes]) -> None:
-    with path.open("xb") as file:
+    create_private(path)
+    with path.open("r+b") as file:
         file.writelines(line + b"\n" for line in lines)
         file.flush()
         os.fsync(file.fileno())
@@ -293,6 +317,7 @@ def _new_directory(target: Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         # Readable by its owner only: an export and a backup hold all that the log holds.
         unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=target.parent))
+        unfinished.chmod(PRIVATE_DIRECTORY)
     try:
         yield unfinished
         with writing(target):

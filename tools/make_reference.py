@@ -18,9 +18,19 @@ Every event of the vocabulary, as `events/vocabulary/` declares it. How they are
 [the store](store.md). This page is made by `make docs`.
 """
 EXIT_CODES = """\
-Exit codes: 0 done; 1 done, and the answer is no (damage was found, there is no such event); 2 wrong usage; 3 it could
-not be done (no store, in use, disk full), with a sentence on standard error that says why and what to do; 130 ended by
-Ctrl-C. With `-o json`, standard output holds JSON only: one value, or one a line.
+| exit code | means |
+|---|---|
+| 0 | done; a list may be empty |
+| 1 | the log was read, and the answer is no: damage was found, or the event, row, body or moment is not there |
+| 2 | wrong usage: what was typed means nothing |
+| 3 | it could not be done (no store, in use, disk full, damaged) |
+| 130 | ended by Ctrl-C |
+
+Where the code is not 0, a sentence on standard error says why and what to do; `verify` says it in its report. With
+`-o json`, standard output holds JSON only: one value, or one a line.
+
+The moment of `--at` is a position (120), a time (`2026-11-23T14:05Z`; without a zone it is this machine's) or how long
+ago (`2h ago`). A time is the last position not after it. A time before the log began, or one yet to come, is none.
 """
 
 REFERENCE = Path(__file__).resolve().parents[1] / "docs" / "reference"

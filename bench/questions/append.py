@@ -24,7 +24,7 @@ from bench.floors import EventTable, event_rows
 from bench.producing import prepared
 from bench.session import Session
 from tidelog.storage.log import StreamAppend
-from tidelog.storage.sqlite_log import SqliteEventLog, open_log
+from tidelog.storage.log.sqlite_log import SqliteEventLog, open_log
 
 NAME = "append"
 PRODUCERS = 64

@@ -19,7 +19,7 @@ from bench.figures import Figure, Goal, figure
 from bench.floors import EventTable, event_rows
 from bench.producing import prepared
 from bench.session import Session
-from tidelog.storage.sqlite_log import open_log
+from tidelog.storage.log.sqlite_log import open_log
 
 NAME = "append-alone"
 GROUPS = 9

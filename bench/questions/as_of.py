@@ -26,8 +26,8 @@ from bench.session import Session
 from bench.workload import SEED, SPAN, START
 from tidelog.events.moment import time_of
 from tidelog.events.projections import ACTUAL, DESIRED, INVENTORY
-from tidelog.storage.sqlite_log import read_log
-from tidelog.storage.views import Views, read_views
+from tidelog.storage.log.sqlite_log import read_log
+from tidelog.storage.projections.views import Views, read_views
 
 NAME = "as-of"
 SLICES = 20

@@ -1,8 +1,8 @@
 """How many events a second go into the projections' file, when all of it is made anew?
 
 A fresh process throws the file away and makes all projections again from the log, with their snapshots, on
-disk: `tidelog.storage.projector.rebuild`, as after a change of a projection's version. Its memory is watched as
-in `memory`. Neither has a goal, and so no floor.
+disk: `rebuild` of `storage/projections/projector.py`, as after a change of a projection's version. Its memory is
+watched as in `memory`. Neither has a goal, and so no floor.
 """
 
 from bench.figures import Figure, figure

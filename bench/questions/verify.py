@@ -22,7 +22,7 @@ from bench.figures import Figure, Goal, figure
 from bench.floors import hash_all
 from bench.session import Session
 from tidelog.storage.connection import LOG, connect_to_read
-from tidelog.storage.verify import verify_store
+from tidelog.storage.proofs.verify import verify_store
 
 NAME = "verify"
 ROUNDS = 3

@@ -1,21 +1,26 @@
 """`tidelog demo`: what the log does, on a small made-up history."""
 
+import shlex
 import shutil
 import tempfile
 from pathlib import Path
+from typing import TypeVar
 
 import anyio
 import click
+import msgspec
 from rich.markup import escape
 
-from tidelog.engine.cli.log import print_event, print_report
-from tidelog.engine.cli.output import console, print_document
+from tidelog.engine.cli.log import print_event, print_report, print_rows, print_whole_event
+from tidelog.engine.cli.output import console
 from tidelog.engine.story import CLUSTER, TARGET, WEB, history
+from tidelog.events.projection import Projection
 from tidelog.events.projections import ACTUAL, RUNS
-from tidelog.storage import Query, Recorded, open_log, open_views, verify_store
-from tidelog.storage.sqlite_log import SqliteEventLog
-from tidelog.storage.views import FollowedViews
+from tidelog.storage import Query, open_log, open_views, verify_store
+from tidelog.storage.log.sqlite_log import SqliteEventLog
+from tidelog.storage.projections.views import FollowedViews
 
+Row = TypeVar("Row", bound=msgspec.Struct)
 PAUSE_S = 1.2
 WAS, BECOMES = b"moved by mistake", b"moved on purpose"
 """What the tampering changes: as long as it was, so that the file stays a database."""
@@ -44,6 +49,7 @@ class _Demo:
 
     async def run(self) -> None:
         self._out.print("[bold]Tidelog[/] remembers everything. This is its log, alone: the engine comes next.")
+        self._command(f"export TIDELOG_STORE={shlex.quote(str(self._store))}")
         async with open_log(self._store) as log, open_views(log) as views:
             before = await self._write(log)
             await views.catch_up()
@@ -63,41 +69,52 @@ class _Demo:
         return positions[2]
 
     async def _look_back(self, log: SqliteEventLog, views: FollowedViews, before: int) -> None:
-        await self._title(
-            "What runs now, and what ran before the second commit?", f"tidelog log state actual --at {before}"
-        )
+        await self._title("What runs now, and what ran before the second commit?")
         for moment in (await log.head(), before):
-            row = await views.row(ACTUAL, WEB.stream(CLUSTER), at=moment)
-            body = None if row is None or row.state is None else await log.body(row.state.digest)
-            self._out.print(f"deployment [bold]web[/] at position [cyan]{moment}[/]:")
-            self._out.print(f"  {escape((body.data if body else b'(absent)').decode())}")
-        await self._title("What became of each commit?", "tidelog log state runs")
-        for run in sorted((await views.rows(RUNS)).values(), key=lambda run: run.first):
-            if run.stream == TARGET:
-                self._out.print(f"  {run.revision or '(drift)'}  [bold]{run.outcome}[/]  {escape(run.message)}")
-        await self._title("Who kept the shop alive?", "tidelog log tail --type PlanRejected")
-        async for recorded in log.read(Query(types=("PlanRejected",))):
+            row = await self._state(views, ACTUAL, WEB.stream(CLUSTER), moment)
+            if row is not None and row.state is not None:
+                self._command(f"tidelog log body {row.state.digest}")
+                body = await log.body(row.state.digest)
+                self._out.print(body.data.decode(), markup=False, soft_wrap=True)
+        await self._title("What became of the last commit?")
+        runs = await views.rows(RUNS)
+        last = max((key for key in runs if runs[key].stream == TARGET), key=lambda key: runs[key].first)
+        await self._state(views, RUNS, last, await log.head())
+        await self._title("Who kept the shop alive?")
+        self._command("tidelog log tail --type PlanRejected")
+        found = [recorded async for recorded in log.read(Query(types=("PlanRejected",)))]
+        for recorded in found:
             print_event(recorded, "table")
-            self._print_data(recorded)
+        for recorded in found:
+            self._command(f"tidelog log show {recorded.envelope.position}")
+            print_whole_event(recorded, "table")
 
-    def _print_data(self, recorded: Recorded) -> None:
-        event = recorded.event
-        print_document({field: str(getattr(event, field)) for field in event.__struct_fields__})
+    async def _state(self, views: FollowedViews, projection: Projection[Row], key: str, moment: int) -> Row | None:
+        """Asks for a row, and prints it as the command does."""
+        self._command(f"tidelog log state {projection.name} {key} --at {moment}")
+        row = await views.row(projection, key, at=moment)
+        print_rows(projection.name, moment, {} if row is None else {key: row})
+        return row
 
     async def _verify(self) -> None:
-        await self._title("Is all of it as it was written?", f"tidelog log verify --store {self._store}")
+        await self._title("Is all of it as it was written?")
+        self._command("tidelog log verify")
         print_report(await verify_store(self._store))
 
     async def _tamper(self) -> None:
         await self._title("Someone rewrites the past, in a copy of the store")
-        copy = Path(tempfile.mkdtemp(prefix="tidelog-demo-")) / "tampered"
-        await anyio.to_thread.run_sync(_rewrite, self._store, copy)
-        self._out.print(f"  $ sed -i 's/{WAS.decode()}/{BECOMES.decode()}/' {copy / 'log.db'}")
+        copy = await anyio.to_thread.run_sync(_rewrite, self._store)
+        self._command(f"sed -i 's/{WAS.decode()}/{BECOMES.decode()}/' {shlex.quote(str(copy / 'log.db'))}")
+        self._command(f"tidelog log verify --store {shlex.quote(str(copy))}")
         print_report(await verify_store(copy))
 
-    async def _title(self, title: str, command: str | None = None) -> None:
+    async def _title(self, title: str) -> None:
         await anyio.sleep(self._pause_s)
-        self._out.print(f"\n[bold cyan]{escape(title)}[/]" + (f"  [dim]$ {escape(command)}[/]" if command else ""))
+        self._out.print(f"\n[bold cyan]{escape(title)}[/]")
+
+    def _command(self, command: str) -> None:
+        """Shows the command that gives the answer that follows, in the same form."""
+        self._out.print(f"[dim]$ {escape(command)}[/]", soft_wrap=True)
 
     def _say_goodbye(self) -> None:
         self._out.print(f"\nThe store is in {self._store}. Try next:")
@@ -105,8 +122,9 @@ class _Demo:
             self._out.print(f"  tidelog log {command} --store {self._store}")
 
 
-def _rewrite(store: Path, copy: Path) -> None:
-    """Copies a store, and does what a person with access to its disk might."""
-    shutil.copytree(store, copy)
+def _rewrite(store: Path) -> Path:
+    """Copies a store, and does what a person with access to its disk might; returns the copy."""
+    copy = Path(shutil.copytree(store, Path(tempfile.mkdtemp(prefix="tidelog-demo-")) / "tampered"))
     log = copy / "log.db"
     log.write_bytes(log.read_bytes().replace(WAS, BECOMES))
+    return copy

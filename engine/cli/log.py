@@ -3,7 +3,7 @@
 import os
 import pwd
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -17,6 +17,7 @@ import msgspec
 from rich.markup import escape
 
 from tidelog.engine.cli.output import (
+    NO,
     Format,
     console,
     output_option,
@@ -32,40 +33,55 @@ from tidelog.engine.cli.output import (
 from tidelog.engine.moments import position_of
 from tidelog.events.bodies import Body, secret_digests
 from tidelog.events.codec import UnknownEvent, bodies_of
-from tidelog.events.digest import Digest
+from tidelog.events.digest import Digest, is_digest
 from tidelog.events.envelope import Actor, Proof
 from tidelog.events.merkle import leaf_hash
+from tidelog.events.moment import datetime_of
 from tidelog.events.names import stream_name
-from tidelog.events.note import NoteError
+from tidelog.events.note import NoteError, VerifierKey
 from tidelog.events.projection import Projection
 from tidelog.events.projections import PROJECTIONS
+from tidelog.storage.errors import MomentError, StoreCorruptError
 from tidelog.storage.forget import Forgetting, forgettings, forgotten_bodies
-from tidelog.storage.identity import identity_of
 from tidelog.storage.key_files import KeyFiles
 from tidelog.storage.layout import Layout, holder_of, read_text
 from tidelog.storage.log import Query, Recorded
-from tidelog.storage.prepare import POSITION_MAX
-from tidelog.storage.projector import Past
-from tidelog.storage.projector import rebuild as rebuild_views
-from tidelog.storage.proofs import Prover
-from tidelog.storage.publish import publish_tiles
-from tidelog.storage.reader import LogReader
+from tidelog.storage.log.identity import identity_of
+from tidelog.storage.log.prepare import POSITION_MAX
+from tidelog.storage.log.reader import LogReader
+from tidelog.storage.log.sqlite_log import open_log, read_log
+from tidelog.storage.projections.projector import Past
+from tidelog.storage.projections.projector import rebuild as rebuild_views
+from tidelog.storage.projections.view_store import ViewStore
+from tidelog.storage.proofs.prover import Prover
+from tidelog.storage.proofs.publish import publish_tiles
+from tidelog.storage.proofs.verify import Report, verify_store
+from tidelog.storage.proofs.verify_range import Finding
 from tidelog.storage.sealed import header_of
-from tidelog.storage.sqlite_log import open_log, read_log
 from tidelog.storage.transfer import back_up, export_log, import_log
 from tidelog.storage.transfer import restore as restore_log
-from tidelog.storage.verify import Report, verify_store
-from tidelog.storage.view_store import ViewStore
 
+CLOCK_TOLERANCE_S = 1.0
+"""By how much two clocks that are right may differ."""
 ACTOR_WIDTH_MAX = 80
 """Characters of an actor in a line of `tail`; `show` has all of them."""
-NO = 1
-"""Exit code when it was done, and the answer is no: damage was found, there is no such event."""
 
 
 @click.group()
 def log() -> None:
     """Read, verify, prove and move the log."""
+
+
+def _checked_key(_: click.Context, __: click.Parameter, text: str | None) -> str | None:
+    """A key that was typed.
+
+    Raises:
+        click.BadParameter: when it is none.
+    """
+    try:
+        return None if text is None else VerifierKey.parse(text).text
+    except NoteError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 @contextmanager
@@ -107,7 +123,7 @@ def tail(
     *,
     follow: bool,
 ) -> None:
-    """The last events, and those that come."""
+    """The last events, and those that come. Of several conditions, all must hold."""
     query = Query(
         stream=stream,
         types=types,
@@ -115,16 +131,28 @@ def tail(
         trace=trace,
         cause=cause,
     )
+    printed = 0
     with _reading(store) as reader:
         head = reader.head()
-        page = reader.last_page(msgspec.structs.replace(query, until=head), min(count, head))
-    for recorded in page:
-        print_event(recorded, output)
+        for page in reader.last_pages(msgspec.structs.replace(query, until=head), count):
+            for recorded in page:
+                print_event(recorded, output)
+            printed += len(page)
+    if count and not printed:
+        yet = " yet" if follow else ""
+        click.echo(f"None of the log's {head} events{yet} has {visible(_conditions(query))}.", err=True)
     if follow:
         try:
             anyio.run(_follow, store, msgspec.structs.replace(query, after=head), output)
         except KeyboardInterrupt:
             sys.exit(130)
+
+
+def _conditions(query: Query) -> str:
+    """The conditions of a query, as they were typed."""
+    typed = [("--stream", query.stream), *(("--type", name) for name in query.types)]
+    typed += [("--run", query.run), ("--trace", query.trace), ("--cause", query.cause)]
+    return " ".join(f"{option} {value}" for option, value in typed if value is not None)
 
 
 async def _follow(store: Path, query: Query, output: Format) -> None:
@@ -162,8 +190,14 @@ def show(store: Path, position: int, output: Format) -> None:
     with _reading(store) as reader:
         recorded = reader.event(position)
         if recorded is None:
-            click.echo(f"There is no event {position}: the last is {reader.head()}.", err=True)
-            sys.exit(NO)
+            raise MomentError(f"the log has no event {position}: its last is {reader.head()}")
+    print_whole_event(recorded, output)
+    if output != "json":
+        _print_forgotten(_forgotten(store, msgspec.json.decode(recorded.envelope.data)))
+
+
+def print_whole_event(recorded: Recorded, output: Format) -> None:
+    """One event, whole."""
     if output == "json":
         print_raw(recorded.raw)
         return
@@ -185,9 +219,7 @@ def show(store: Path, position: int, output: Format) -> None:
         "bodies": " ".join(reference.digest for reference in bodies_of(recorded.event)) or None,
     }
     console().print(plain_facts(facts))
-    document = msgspec.json.decode(envelope.data)
-    print_document(document)
-    _print_forgotten(_forgotten(store, document))
+    print_document(msgspec.json.decode(envelope.data))
 
 
 def _forgotten(store: Path, document: object) -> dict[Digest, Forgetting]:
@@ -214,6 +246,8 @@ def body(store: Path, digest: str, *, reveal: bool) -> None:
     The master key is that of the store, or the one that TIDELOG_MASTER_KEY, TIDELOG_MASTER_KEY_FILE or
     TIDELOG_MASTER_KEY_COMMAND gives.
     """
+    if not is_digest(digest):
+        raise click.BadParameter(f"{digest!r} is no digest: sha256:<64 hex>, or hmac-sha256:<64 hex> of a secret body")
     with _reading(store) as reader:
         found = reader.body(Digest(digest))
         forgotten = forgotten_bodies(reader, [found.ref.digest])
@@ -295,9 +329,11 @@ def stat(store: Path, output: Format) -> None:
     """What is in the store: sizes, counts, and how far the projections have come."""
     layout = Layout(store)
     with _reading(store) as reader:
-        facts = _facts(layout, reader)
+        facts = _facts(layout, reader, datetime.now(UTC))
         types = reader.types()
         positions = _cursors(layout)
+    if facts["seconds_ahead"]:
+        click.echo(_AHEAD.format(facts["seconds_ahead"]), err=True)
     if output == "json":
         print_json({**facts, "types": dict(types), "projections": positions})
         return
@@ -312,7 +348,19 @@ def stat(store: Path, output: Format) -> None:
     console().print(views)
 
 
-def _facts(layout: Layout, reader: LogReader) -> dict[str, str | int | None]:
+_AHEAD = (
+    "The last event's time lies {} seconds ahead of this machine's clock. Times never decrease: until the clock has "
+    "passed it, every event gets that same time."
+)
+
+
+def _seconds_ahead(last: Recorded | None, now: datetime) -> int | None:
+    """By how much the log's time is ahead of the clock; None when it is not."""
+    ahead = 0 if last is None else (datetime_of(last.envelope.time) - now).total_seconds()
+    return round(ahead) if ahead > CLOCK_TOLERANCE_S else None
+
+
+def _facts(layout: Layout, reader: LogReader, now: datetime) -> dict[str, str | int | None]:
     identity = identity_of(reader)
     head = reader.head()
     first, last = reader.event(1), reader.event(head)
@@ -326,6 +374,7 @@ def _facts(layout: Layout, reader: LogReader) -> dict[str, str | int | None]:
         "bodies": reader.count("bodies"),
         "first_event": None if first is None else first.envelope.time,
         "last_event": None if last is None else last.envelope.time,
+        "seconds_ahead": _seconds_ahead(last, now),
         "root": reader.tree().root().hex(),
         "last_kept_checkpoint": checkpoints[-1][0] if checkpoints else None,
         "bytes": sum(file.stat().st_size for file in layout.directory.iterdir() if file.is_file()),
@@ -334,13 +383,23 @@ def _facts(layout: Layout, reader: LogReader) -> dict[str, str | int | None]:
 
 
 def _cursors(layout: Layout) -> dict[str, int]:
-    views = ViewStore.to_read(layout.views)
-    if views is None:
-        return {}
-    try:
+    with _reading_views(layout) as views:
+        if views is None:
+            return {}
         return {projection.name: views.cursor(projection).position for projection in PROJECTIONS}
+
+
+@contextmanager
+def _reading_views(layout: Layout) -> Iterator[ViewStore | None]:
+    """One state of the projections' file; None where there is none."""
+    views = ViewStore.to_read(layout.views)
+    try:
+        if views is not None:
+            views.begin_read()
+        yield views
     finally:
-        views.close()
+        if views is not None:
+            views.close()
 
 
 @log.command()
@@ -355,30 +414,27 @@ def state(store: Path, projection: str, key: str | None, moment: str | None, out
     layout = Layout(store)
     with _reading(store) as reader:
         position = reader.head() if moment is None else position_of(moment, reader, datetime.now(UTC))
-        views = ViewStore.to_read(layout.views)
-        if views is not None:
-            views.begin_read()
-        past = Past(reader, views)
-        if key is None:
-            rows = dict(past.rows(definition, position).items())
-        else:
-            row = past.row(definition, key, position)
-            rows = {} if row is None else {key: row}
-        if views is not None:
-            views.close()
+        with _reading_views(layout) as views:
+            past = Past(reader, views)
+            if key is None:
+                rows = dict(past.rows(definition, position).items())
+            else:
+                row = past.row(definition, key, position)
+                rows = {} if row is None else {key: row}
     forgotten = _forgotten(store, msgspec.to_builtins(rows))
     if output == "json":
         told = {"forgotten": {digest: str(how) for digest, how in forgotten.items()}} if forgotten else {}
         print_json({"projection": projection, "position": position, "rows": rows, **told})
     else:
-        _print_rows(projection, position, rows)
+        print_rows(projection, position, rows)
         _print_forgotten(forgotten)
     if key is not None and not rows:
         click.echo(f"{projection} has no row {key} at position {position}.", err=True)
         sys.exit(NO)
 
 
-def _print_rows(projection: str, position: int, rows: dict[str, msgspec.Struct]) -> None:
+def print_rows(projection: str, position: int, rows: Mapping[str, msgspec.Struct]) -> None:
+    """Rows of a projection as they were at a position."""
     console().print(f"[bold]{projection}[/] at position [cyan]{position}[/]: {len(rows)} row{'s'[: len(rows) != 1]}")
     for key, row in rows.items():
         console().print(f"\n[bold]{escape(visible(key))}[/]")
@@ -400,7 +456,11 @@ def rebuild(store: Path) -> None:
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="A checkpoint of this log that was kept elsewhere.",
 )
-@click.option("--vkey", help="The key that is trusted to have signed it (default: the one that the log names).")
+@click.option(
+    "--vkey",
+    callback=_checked_key,
+    help="The key that is trusted to have signed it (default: the one that the log names).",
+)
 @output_option
 @store_option
 def verify(store: Path, checkpoint: Path | None, vkey: str | None, output: Format) -> None:
@@ -411,12 +471,24 @@ def verify(store: Path, checkpoint: Path | None, vkey: str | None, output: Forma
         return await verify_store(store, checkpoint=note, vkey=vkey, progress=report)
 
     with reporting("verifying") as report:
-        result = anyio.run(run)
+        try:
+            result = anyio.run(run)
+        except StoreCorruptError as error:
+            result = _unopenable(error)
     if output == "json":
         print_json({"intact": result.intact, **msgspec.to_builtins(result)})
     else:
         print_report(result)
     sys.exit(0 if result.intact else NO)
+
+
+def _unopenable(error: StoreCorruptError) -> Report:
+    """The report on a log that is so damaged that nothing in it can be looked at."""
+    problem = (
+        f"cannot be opened: {error.why}. Nothing in it was checked. Keep the file as it is, restore a backup with "
+        "`tidelog log restore`, or see what `sqlite3 log.db .recover` still finds"
+    )
+    return Report(events=0, bodies=0, root=None, checkpoints=0, findings=(Finding(error.what, problem),))
 
 
 def _read_note(path: Path) -> str:
@@ -499,7 +571,11 @@ def export_(store: Path, directory: Path, output: Format) -> None:
 
 @log.command("import")
 @click.argument("directory", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option("--vkey", help="The key that is trusted to have signed the export (default: the one in it).")
+@click.option(
+    "--vkey",
+    callback=_checked_key,
+    help="The key that is trusted to have signed the export (default: the one in it).",
+)
 @output_option
 @store_option
 def import_(store: Path, directory: Path, vkey: str | None, output: Format) -> None:

@@ -2,23 +2,30 @@
 
 import sys
 from importlib.metadata import version
+from typing import NoReturn
 
 import click
 
 from tidelog.engine.cli.demo import demo
 from tidelog.engine.cli.log import log
-from tidelog.engine.cli.output import visible
+from tidelog.engine.cli.output import NO, visible
 from tidelog.engine.moments import MalformedMomentError
 from tidelog.events.names import MalformedNameError
 from tidelog.events.note import NoteError
-from tidelog.storage.errors import StoreError
+from tidelog.storage.errors import BodyNotFoundError, MomentError, StoreError
 
-KNOWN = (StoreError, NoteError, MalformedMomentError, MalformedNameError)
+ABSENT = (MomentError, BodyNotFoundError)
+"""Errors that are an answer: the log was read, and does not have what was asked for."""
+MALFORMED = (MalformedMomentError, MalformedNameError)
+"""Errors of what was typed."""
+KNOWN = (StoreError, NoteError)
 """Errors that say in a sentence what happened and what to do."""
 INTERRUPTED = 130
 """Exit code when a person ended it with Ctrl-C."""
+USAGE = 2
+"""Exit code when what was typed means nothing; click has the same."""
 FAILED = 3
-"""Exit code when what was asked for could not be done (1: it was done, and the answer is no; 2: wrong usage)."""
+"""Exit code when what was asked for could not be done."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -41,9 +48,19 @@ def main() -> None:
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(INTERRUPTED)
+    except ABSENT as error:
+        sentence = visible(str(error))
+        click.echo(f"{sentence[:1].upper()}{sentence[1:]}.", err=True)
+        sys.exit(NO)
+    except MALFORMED as error:
+        _end(error, USAGE)
     except (*KNOWN, OSError, UnicodeError, MemoryError) as error:
-        click.secho(f"Error: {visible(str(error))}", err=True, fg="red")
-        sys.exit(FAILED)
+        _end(error, FAILED)
+
+
+def _end(error: BaseException, code: int) -> NoReturn:
+    click.secho(f"Error: {visible(str(error))}", err=True, fg="red")
+    sys.exit(code)
 
 
 if __name__ == "__main__":

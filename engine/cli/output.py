@@ -17,6 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 Format: TypeAlias = Literal["table", "json"]
+NO = 1
+"""Exit code when it was done, and the answer is no: damage was found, there is no such event."""
 
 store_option = click.option(
     "--store",

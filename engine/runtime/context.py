@@ -96,7 +96,7 @@ class Engine:
 
     def backoff(self, failures: int) -> float:
         """Seconds before the next try after so many failures (Flux contract CM-055)."""
-        shortest, longest = self.settings.min_retry_delay_s, self.settings.max_retry_delay_s
+        shortest, longest = self.settings.min_retry_delay.seconds, self.settings.max_retry_delay.seconds
         return min(longest, shortest * 2.0 ** min(max(0, failures - 1), 30))
 
     async def sealer(self, stream: StreamName) -> Sealer:
@@ -106,7 +106,7 @@ class Engine:
     def waiting(self, seconds: float) -> list[StreamName]:
         """Targets that have waited for health for longer than that."""
         return [
-            stream
+            StreamName(stream)
             for stream, row in self.memory.conditions.items()
             if row.health == "InProgress" and row.run is not None and self.seconds_since(row.health_since) >= seconds
         ]

@@ -14,7 +14,6 @@ from socket import gethostname
 import anyio
 import anyio.abc
 import anyio.lowlevel
-import msgspec
 
 from tidelog.engine.cluster.port import Cluster, Kind
 from tidelog.engine.kinds.meta import KUSTOMIZE_GROUP, SOURCE_GROUP
@@ -32,7 +31,7 @@ from tidelog.engine.runtime.observer import Observer
 from tidelog.engine.runtime.rendered import Renderings
 from tidelog.engine.runtime.schedule import Scheduler, Trigger
 from tidelog.engine.runtime.sealing import Sealer
-from tidelog.engine.runtime.settings import CONTROLLERS, Settings
+from tidelog.engine.runtime.settings import CONTROLLERS, Settings, as_json
 from tidelog.engine.runtime.source import reconcile_source
 from tidelog.engine.runtime.status import StatusWriter
 from tidelog.engine.runtime.target import MANAGER, reconcile_target
@@ -62,9 +61,9 @@ from tidelog.events.vocabulary import (
 from tidelog.storage import Query, Recorded, open_log, open_views
 from tidelog.storage.artifacts.store import ArtifactStore
 from tidelog.storage.keys import KeyRing
+from tidelog.storage.log.sqlite_log import SqliteEventLog
 from tidelog.storage.master_key import find_master_key
-from tidelog.storage.sqlite_log import SqliteEventLog
-from tidelog.storage.views import FollowedViews
+from tidelog.storage.projections.views import FollowedViews
 
 KUBE_SYSTEM = "kube-system"
 SOFTWARE = f"tidelog {version('tidelog')}"
@@ -94,13 +93,13 @@ class Daemon:
         Raises:
             LeaseLostError: when another may be writing now.
         """
-        if not self._settings.leader_election:
+        if not self._settings.enable_leader_election:
             await self._serve()
             return
         timings = Timings(
-            self._settings.leader_election_lease_duration_s,
-            self._settings.leader_election_renew_deadline_s,
-            self._settings.leader_election_retry_period_s,
+            self._settings.leader_election_lease_duration.seconds,
+            self._settings.leader_election_renew_deadline.seconds,
+            self._settings.leader_election_retry_period.seconds,
         )
         leases = Leases.of(
             self.engine.cluster,
@@ -137,7 +136,7 @@ class Daemon:
     async def _begin(self) -> None:
         """Says that the engine runs, by what configuration, and on which cluster; closes what a crash left open."""
         memory = self.engine.memory
-        configuration = Body.of(encode(msgspec.to_builtins(self._settings)))
+        configuration = Body.of(encode(as_json(self._settings)))
         events: list[Event] = [
             EngineStarted(software=SOFTWARE, host=gethostname(), pid=getpid()),
             ConfigurationLoaded(configuration=configuration.ref),
@@ -151,7 +150,7 @@ class Daemon:
                     reason="Interrupted",
                     message="the engine ended in the midst of it; what was written is found again",
                 )
-                await memory.append(stream, [event], Origin(run=standing.run, trace=standing.trace))
+                await memory.append(StreamName(stream), [event], Origin(run=standing.run, trace=standing.trace))
 
     async def _watch_declarations(self, tasks: anyio.abc.TaskGroup) -> None:
         """Watches our kinds; returns when all that is declared has been seen, sources first."""
@@ -236,7 +235,9 @@ async def open_daemon(
         artifacts = await anyio.to_thread.run_sync(ArtifactStore.open, store)
         stack.callback(artifacts.close)
         renderer = await stack.enter_async_context(
-            Renderer(artifacts, strict=settings.strict_substitutions, remote_bases=not settings.no_remote_bases)
+            Renderer(
+                artifacts, strict=settings.strict_post_build_substitutions, remote_bases=not settings.no_remote_bases
+            )
         )
         fetcher = await stack.enter_async_context(GitFetcher(artifacts, local=repo))
         memory = Memory(log)

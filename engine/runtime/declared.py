@@ -121,11 +121,11 @@ class Declarations:
             await self.gone(declared.stream)
             before = None
         if isinstance(declared.spec, KustomizationSpec):
-            found = before.found if before is not None else self._found(declared)  # type: ignore[arg-type]
+            found = before.found if before is not None else self._found(declared)
             declared.found = found
-            self._targets[declared.stream] = declared  # type: ignore[assignment]
+            self._targets[declared.stream] = declared
         else:
-            self._sources[declared.stream] = declared  # type: ignore[assignment]
+            self._sources[declared.stream] = declared
         cause = await self._record(declared)
         if cause is not None or before is None or declared.deleting:
             self._wake(declared.stream, cause or Trigger(why="found at the start"))
@@ -148,14 +148,14 @@ class Declarations:
                 continue
             row = self._memory.desired.get(stream)
             event = TargetRemoved if key.kind == "Kustomization" else SourceRemoved
-            await self._memory.append(stream, [event(uid="" if row is None else row.uid)], Origin())
+            await self._memory.append(StreamName(stream), [event(uid="" if row is None else row.uid)], Origin())
 
     def wrote(self, stream: StreamName, live: KubeObject) -> None:
         """Takes note of an object as our own write of its status left it."""
         declared = self._sources.get(stream) or self._targets.get(stream)
         if declared is not None and declared.uid == live["metadata"]["uid"]:
             declared.live = live
-            declared.status = self._read(live).status  # type: ignore[assignment]
+            declared.status = self._read(live).status
 
     async def claim(self, declared: AnyDeclared) -> None:
         """Adds the finalizer, so that the object is not gone before what it owns is (Flux contract CM-054)."""

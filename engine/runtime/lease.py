@@ -17,7 +17,7 @@ import msgspec
 from tidelog.engine.cluster.errors import AlreadyExistsError, ClusterError, ConflictError, NotFoundError
 from tidelog.engine.cluster.port import Cluster, Kind
 from tidelog.engine.objects.kube import KubeObject
-from tidelog.storage.ids import new_id
+from tidelog.storage.log.ids import new_id
 
 API_VERSION = "coordination.k8s.io/v1"
 MANAGER = "tidelog"

@@ -27,8 +27,8 @@ from tidelog.events.projections import (
 from tidelog.events.vocabulary import Event
 from tidelog.storage import ANY, NewEvent, Query, Recorded, StreamAppend
 from tidelog.storage.log import ExpectedVersion
-from tidelog.storage.sqlite_log import SqliteEventLog
-from tidelog.storage.views import Views
+from tidelog.storage.log.sqlite_log import SqliteEventLog
+from tidelog.storage.projections.views import Views
 
 Listener: TypeAlias = Callable[[Recorded], None]
 """Called with each event, in the order of the log, once it is durable and folded. Must neither block nor raise."""

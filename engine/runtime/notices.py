@@ -19,7 +19,7 @@ from tidelog.engine.runtime.declared import AnyDeclared, DeclaredSource, Declare
 from tidelog.engine.runtime.run import StageError
 from tidelog.engine.sources.git.spec import Fetched
 from tidelog.events.names import Revision
-from tidelog.storage.ids import new_id
+from tidelog.storage.log.ids import new_id
 
 WAITING_MAX = 4_096
 MESSAGE_BYTES_MAX = 1_024
@@ -85,8 +85,8 @@ class Notices:
         """Somebody keeps on changing back what the target says."""
         lines = [
             f"{flap.object.kind} {flap.object.namespace}/{flap.object.name}: {flap.path} was changed {flap.times} "
-            f"times since {flap.since:%H:%M:%S} by {flap.manager or 'somebody'}; leave it out of the manifests, or stop who "
-            "writes it"
+            f"times since {flap.since:%H:%M:%S} by {flap.manager or 'somebody'}; leave it out of the manifests, or "
+            "stop who writes it"
             for flap in flaps
         ]
         self._tell(declared, "DriftFlapping", "\n".join(lines), {}, warning=True)

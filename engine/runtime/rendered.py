@@ -26,8 +26,8 @@ from tidelog.events.names import ObjectId, ObjectKey, Revision, StreamName
 from tidelog.events.projections import DESIRED
 from tidelog.events.vocabulary import Rendered, Tool
 from tidelog.storage import Query
-from tidelog.storage.sqlite_log import SqliteLogReader
-from tidelog.storage.views import Views
+from tidelog.storage.log.sqlite_log import SqliteLogReader
+from tidelog.storage.projections.views import Views
 
 KEPT_MAX = 2_048
 """Sets that are kept in memory, as lists of digests."""

@@ -24,8 +24,8 @@ from tidelog.events.names import Revision, RunId, StreamName, TraceId
 from tidelog.events.projections import Standing
 from tidelog.events.vocabulary import Event, RunEnded, StageFailed, Verdict, VerificationFailed
 from tidelog.events.vocabulary.run import Stage
-from tidelog.storage.ids import new_id
 from tidelog.storage.log import ANY, ExpectedVersion
+from tidelog.storage.log.ids import new_id
 
 MESSAGE_BYTES_MAX = 16_384
 """Of a failure: an event is small, and a condition holds 32 KiB."""

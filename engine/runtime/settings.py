@@ -1,6 +1,7 @@
 """How the daemon is to work: one TOML file, and flags that go before it.
 
-Names and defaults are Flux's where Flux has them.
+Names and defaults are Flux's where Flux has them (Flux contract 6.1, 6.2): a field `a_b` is the flag `--a-b` and the
+key `a-b` of the file.
 """
 
 import tomllib
@@ -9,9 +10,24 @@ from typing import Annotated, Any
 
 import msgspec
 
+from tidelog.engine.kinds.durations import Duration, MalformedDurationError
 from tidelog.engine.verify.guard import Guard
 
 CONTROLLERS = ("source-controller", "kustomize-controller")
+
+NO_EFFECT = {
+    "kube_api_qps": "requests follow what the server allows",
+    "kube_api_burst": "requests follow what the server allows",
+    "requeue_dependency": "who waits for something is woken by it",
+    "http_retry": "artifacts are read from the store",
+    "artifact_retention_ttl": "artifacts are kept as long as a status names them, and a minute more",
+    "artifact_retention_records": "the log keeps every revision",
+    "concurrent_ssa": "four dry runs of a target at once",
+    "watch_configs_label_selector": "every ConfigMap and Secret that is named is watched",
+    "log_encoding": "logs are JSON",
+    "leader_election_release_on_cancel": "Leases are always released",
+}
+"""Flags of Flux that are taken, so that its manifests serve, and change nothing; with the reason."""
 
 
 class SettingsError(ValueError):
@@ -19,45 +35,58 @@ class SettingsError(ValueError):
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="kebab"):
-    """Settings of the daemon. A field `a_b` is the flag `--a-b` and the key `a-b` of the file."""
+    """Settings of the daemon."""
 
     cluster_name: str = "default"
     """The alias of the cluster, with which its streams begin."""
     runtime_namespace: str = "flux-system"
     """The engine's own namespace, where its Leases are."""
     watch_all_namespaces: bool = True
+    """Whether the kinds of all namespaces are looked after, or those of the engine's own only."""
     watch_label_selector: str = ""
+    """Only objects of our kinds with these labels are looked after."""
     concurrent: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 20
     """Kustomizations that run at once."""
     concurrent_sources: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 10
     """Sources that run at once."""
-    concurrent_builds: Annotated[int, msgspec.Meta(ge=0, le=256)] = 0
-    """Builds at once; 0 for as many as there are processors."""
     interval_jitter_percentage: Annotated[int, msgspec.Meta(ge=0, lt=100)] = 5
-    min_retry_delay_s: float = 0.75
-    max_retry_delay_s: float = 900.0
+    """By how much an interval varies."""
+    min_retry_delay: Duration = Duration.of_seconds(0.75)
+    """Before the first try after a failure of the surroundings; doubled for each further one."""
+    max_retry_delay: Duration = Duration.of_seconds(900)
+    """The longest of these."""
     storage_addr: str = ":9090"
     """Where artifacts are served; empty for not at all."""
     storage_adv_addr: str = ""
     """How others reach it; the address itself where it is empty."""
     health_addr: str = ":9440"
+    """Where /healthz and /readyz are; empty for nowhere."""
     metrics_addr: str = ":8080"
+    """Where /metrics is; empty for nowhere."""
     events_addr: str = ""
     """Where events are posted to, besides the cluster."""
     default_service_account: str = ""
+    """Whom to act as for a Kustomization that names no ServiceAccount."""
     no_cross_namespace_refs: bool = False
+    """Whether a Kustomization may only name sources of its own namespace."""
     no_remote_bases: bool = False
+    """Whether a kustomization may only have bases of its own artifact."""
     custom_apply_stage_kinds: frozenset[str] = frozenset()
-    strict_substitutions: bool = True
-    """Flux's feature gate StrictPostBuildSubstitutions."""
-    leader_election: bool = True
+    """Kinds, `Kind` or `group/Kind`, that are applied before the others, in a wave of their own."""
+    strict_post_build_substitutions: bool = True
+    """Whether a variable without a value fails the build."""
+    enable_leader_election: bool = True
     """Whether the Leases of Flux's controllers are held while the daemon writes."""
-    leader_election_lease_duration_s: float = 35.0
-    leader_election_renew_deadline_s: float = 30.0
-    leader_election_retry_period_s: float = 5.0
+    leader_election_lease_duration: Duration = Duration.of_seconds(35)
+    """How long a Lease lasts."""
+    leader_election_renew_deadline: Duration = Duration.of_seconds(30)
+    """How long renewing one may fail."""
+    leader_election_retry_period: Duration = Duration.of_seconds(5)
+    """How often one is renewed, or tried for."""
     log_level: str = "info"
-    log_encoding: str = "json"
-    guard: Guard = Guard()
+    """`debug`, `info` or `error`."""
+    prune_guard: Guard = Guard()
+    """Which deletions have to be approved."""
 
     @property
     def jitter(self) -> float:
@@ -68,6 +97,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 def load_settings(file: Path | None, flags: dict[str, Any]) -> Settings:
     """The settings of a file (none: the defaults), with those of the command line on top.
 
+    Args:
+        file: TOML.
+        flags: by the name of the field; None for what was not given.
+
     Raises:
         SettingsError: when the file cannot be read, or a setting is unknown or makes no sense.
     """
@@ -77,10 +110,23 @@ def load_settings(file: Path | None, flags: dict[str, Any]) -> Settings:
             found = tomllib.loads(file.read_text())
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise SettingsError(f"{file}: {error}") from None
-    given = {name: value for name, value in flags.items() if value is not None}
+    given = {name.replace("_", "-"): value for name, value in flags.items() if value is not None}
     try:
-        settings = msgspec.convert(found | given, Settings, strict=False)
-    except msgspec.ValidationError as error:
+        settings = msgspec.convert(found | given, Settings, strict=False, dec_hook=_read)
+    except (msgspec.ValidationError, MalformedDurationError) as error:
         raise SettingsError(f"{file or 'the command line'}: {error}") from None
-    guard = msgspec.structs.replace(settings.guard, namespace=settings.runtime_namespace)
-    return msgspec.structs.replace(settings, guard=guard)
+    guard = msgspec.structs.replace(settings.prune_guard, namespace=settings.runtime_namespace)
+    return msgspec.structs.replace(settings, prune_guard=guard)
+
+
+def as_json(settings: Settings) -> dict[str, Any]:
+    """The settings as JSON has them, for the log."""
+    written: dict[str, Any] = msgspec.to_builtins(settings, enc_hook=str)
+    written["custom-apply-stage-kinds"] = sorted(settings.custom_apply_stage_kinds)
+    return written
+
+
+def _read(wanted: type[Any], value: Any) -> Any:
+    if wanted is Duration:
+        return Duration.parse(str(value))
+    raise NotImplementedError(f"no way to read a {wanted.__name__}")

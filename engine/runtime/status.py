@@ -138,12 +138,13 @@ class StatusWriter:
         standing = self._engine.memory.conditions.get(declared.stream)
         if standing is None:
             return {}
+        status: KustomizationStatus | GitRepositoryStatus
         token = self._answered.get(declared.stream) or declared.status.last_handled_reconcile_at
         if isinstance(declared.spec, KustomizationSpec):
-            status = target_status(self._engine, declared, standing)  # type: ignore[arg-type]
+            status = target_status(self._engine, declared, standing)
             owned = c.TARGET_OWNED
         else:
-            status = source_status(self._engine, declared, standing)  # type: ignore[arg-type,assignment]
+            status = source_status(self._engine, declared, standing)
             owned = c.SOURCE_OWNED
         if token:
             status = msgspec.structs.replace(status, last_handled_reconcile_at=token)

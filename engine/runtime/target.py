@@ -295,7 +295,7 @@ class TargetPass:
     async def _verify(self, draft: Draft) -> None:
         """Every check of the plan passes; else nothing of it is applied."""
         checks, failed = await asking("verify", verdicts_of(draft, self._engine.cluster, self._owner_of, self._stream))
-        policies = policies_digest(self._engine.settings.guard)
+        policies = policies_digest(self._engine.settings.prune_guard)
         if failed:
             body = Body.of(encode(msgspec.to_builtins([self._scrub(verdict) for verdict in failed])))
             event = VerificationFailed(
@@ -315,7 +315,7 @@ class TargetPass:
             explicit=explicit,
             taken_over=any(step.object in found for step in draft.plan.prunes if step.action == "delete"),
         )
-        held = accident(self._engine.settings.guard, draft.plan, owned)
+        held = accident(self._engine.settings.prune_guard, draft.plan, owned)
         if held is None:
             return
         standing, plan = self._run.standing, draft.plan
@@ -344,7 +344,7 @@ class TargetPass:
             self._sealer,
             self._entry,
             self._run.record,
-            policies_digest(self._engine.settings.guard),
+            policies_digest(self._engine.settings.prune_guard),
         )
         planner = self._planner(self._inventory(), self._found())
         door = Door(self._engine.cluster, subject, planner, recorder, self._run.record, self._engine.observer.writing)

@@ -24,15 +24,16 @@ from tidelog.engine.moments import MalformedMomentError, position_of
 from tidelog.events.canonical import encode
 from tidelog.events.envelope import Actor, Proof
 from tidelog.events.merkle import leaf_hash
+from tidelog.events.moment import datetime_of, time_of
 from tidelog.events.names import StreamName
 from tidelog.events.projections import PROJECTIONS
 from tidelog.events.vocabulary import Marked, ObjectObserved
 from tidelog.storage.errors import MomentError
 from tidelog.storage.layout import Layout
 from tidelog.storage.log import ANY, NewEvent, Query
-from tidelog.storage.open_store import OpenStore
-from tidelog.storage.reader import LogReader
-from tidelog.storage.sqlite_log import open_log, utc_now
+from tidelog.storage.log.open_store import OpenStore
+from tidelog.storage.log.reader import LogReader
+from tidelog.storage.log.sqlite_log import open_log, utc_now
 
 Run: TypeAlias = Any
 SCRIPT = Path(__file__).parents[2] / "tools" / "verify_log.py"
@@ -123,8 +124,18 @@ def test_tail_takes_several_types(store: Path, tidelog: Run) -> None:
     assert {json.loads(line)["type"] for line in shown.lines} == {"Marked", "Resumed"}
 
 
-def test_tail_of_what_does_not_occur_is_empty(store: Path, tidelog: Run) -> None:
-    assert tidelog("log", "tail", "--type", "Nothing") == (0, "", "")
+def test_tail_of_what_does_not_occur_is_empty_and_says_what_was_looked_for(store: Path, tidelog: Run) -> None:
+    told = "None of the log's 300 events has --stream a/b --type Nothing --type More.\n"
+    for output in ("table", "json"):
+        asked = ("--type", "Nothing", "--type", "More", "--stream", "a/b", "-o", output)
+        assert tidelog("log", "tail", *asked) == (0, "", told)
+    assert tidelog("log", "tail", "-n", 0, "--type", "Nothing") == (0, "", "")
+
+
+def test_tail_of_a_cause_that_is_no_id_is_wrong_usage(store: Path, tidelog: Run) -> None:
+    shown = tidelog("log", "tail", "--cause", "x")
+    assert (shown.code, shown.out) == (2, "")
+    assert shown.err == "Error: 'x' is no event id: a UUID of version 7\n"
 
 
 @pytest.mark.parametrize("count", ["-1", "x"])
@@ -151,7 +162,7 @@ def test_show_prints_an_event_whole(store: Path, tidelog: Run, position: int) ->
 
 @pytest.mark.parametrize("position", [301, 10**15])
 def test_show_of_no_event_says_so(store: Path, tidelog: Run, position: int) -> None:
-    assert tidelog("log", "show", position) == (1, "", f"There is no event {position}: the last is 300.\n")
+    assert tidelog("log", "show", position) == (1, "", f"The log has no event {position}: its last is 300.\n")
 
 
 @pytest.mark.parametrize("position", ["0", "-3", "x", str(2**70)])
@@ -246,11 +257,17 @@ def test_no_command_shows_what_is_secret(store: Path, tidelog: Run) -> None:
             assert hidden not in shown.out + shown.err, command
 
 
-@pytest.mark.parametrize("digest", ["sha256:" + "0" * 64, "nonsense", ""])
-def test_body_that_is_not_there(store: Path, tidelog: Run, digest: str) -> None:
+@pytest.mark.parametrize("kind", ["", "hmac-"])
+def test_body_that_is_not_there(store: Path, tidelog: Run, kind: str) -> None:
+    digest = f"{kind}sha256:" + "0" * 64
+    assert tidelog("log", "body", digest) == (1, "", f"No body {digest}.\n")
+
+
+@pytest.mark.parametrize("digest", ["nonsense", "", "sha256:00"])
+def test_body_of_no_digest_is_wrong_usage(store: Path, tidelog: Run, digest: str) -> None:
     shown = tidelog("log", "body", digest)
-    assert (shown.code, shown.out, shown.err.count("\n")) == (3, "", 1)
-    assert shown.err.startswith("Error: ")
+    assert (shown.code, shown.out) == (2, "")
+    assert f"{digest!r} is no digest" in shown.err
 
 
 # stat and state
@@ -281,6 +298,25 @@ def test_stat_names_the_writer(store: Path, tidelog: Run) -> None:
     finally:
         opened.close()
     assert writer.startswith(f"process {os.getpid()} on ")
+
+
+def test_stat_says_when_the_log_is_ahead_of_the_clock(store: Path, tidelog: Run) -> None:
+    shown = tidelog("log", "stat", "-o", "json")
+    assert (shown.err, json.loads(shown.out)["seconds_ahead"]) == ("", None)
+    ahead = time_of(datetime.now(UTC) + timedelta(hours=2))
+
+    async def jump() -> None:
+        async with open_log(store, clock=lambda: ahead) as log:
+            await log.append(StreamName("east/apps/Deployment/shop/cli"), ANY, [NewEvent(Marked(label="jumped"))])
+        async with open_log(store) as log:
+            await log.append(StreamName("east/apps/Deployment/shop/cli"), ANY, [NewEvent(Marked(label="back"))])
+
+    anyio.run(jump)
+    shown = tidelog("log", "stat", "-o", "json")
+    assert json.loads(shown.out)["last_event"] == ahead
+    assert 7_100 < json.loads(shown.out)["seconds_ahead"] <= 7_200
+    assert re.fullmatch(r"The last event's time lies 7\d\d\d seconds ahead of this machine's clock\. .*\n", shown.err)
+    assert re.search(r"^seconds ahead +7\d\d\d *$", tidelog("log", "stat").out, re.MULTILINE)
 
 
 def test_stat_without_projections(store: Path, tidelog: Run) -> None:
@@ -387,8 +423,24 @@ def test_a_moment_is_so_long_ago(reader: LogReader) -> None:
         )
 
 
-def test_the_future_is_now(reader: LogReader) -> None:
-    assert position_of("2999-01-01", reader, datetime.now(UTC)) == 300
+def test_a_time_yet_to_come_is_no_moment_of_the_log(reader: LogReader) -> None:
+    now = datetime(2026, 11, 1, 12, tzinfo=UTC)
+    assert position_of("2026-11-01T12:00:00Z", reader, now) == 300
+    for text in ("2026-11-01T12:00:00.000001Z", "2999-01-01"):
+        with pytest.raises(
+            MomentError, match=r"is yet to come \(it is 2026-11-01 12:00:00 UTC\): leave the moment out"
+        ):
+            position_of(text, reader, now)
+
+
+def test_a_time_that_the_log_has_reached_is_a_moment_though_this_clock_is_behind(reader: LogReader) -> None:
+    last = datetime_of(reader.time_at(300))
+    behind = last - timedelta(days=1)
+    assert position_of(last.isoformat(), reader, behind) == 300
+    middle = BEGIN + timedelta(seconds=5)
+    assert position_of(middle.isoformat(), reader, BEGIN) == last_until(reader, middle)
+    with pytest.raises(MomentError, match="is yet to come"):
+        position_of((last + timedelta(seconds=1)).isoformat(), reader, behind)
 
 
 def test_before_the_log_there_is_nothing(reader: LogReader) -> None:
@@ -422,11 +474,19 @@ def test_nonsense_is_no_moment(reader: LogReader, text: str) -> None:
         position_of(text, reader, datetime.now(UTC))
 
 
-def test_moments_that_are_none_end_in_a_sentence(store: Path, tidelog: Run) -> None:
-    for text in ("yesterday", "301", "2020-01-01"):
-        shown = tidelog("log", "state", "runs", "--at", text)
-        assert (shown.code, shown.out, shown.err.count("\n")) == (3, "", 1)
-        assert shown.err.startswith("Error: ")
+@pytest.mark.parametrize(
+    ("text", "code", "told"),
+    [
+        ("yesterday", 2, "Error: 'yesterday' is no moment: give"),
+        ("301", 1, "The log has no position 301: its last is 300."),
+        ("2020-01-01", 1, "The log begins after "),
+        ("2999-01-01T00:00Z", 1, "2999-01-01 00:00:00 UTC is yet to come"),
+    ],
+)
+def test_moments_that_are_none_end_in_a_sentence(store: Path, tidelog: Run, text: str, code: int, told: str) -> None:
+    shown = tidelog("log", "state", "runs", "--at", text)
+    assert (shown.code, shown.out, shown.err.count("\n")) == (code, "", 1)
+    assert shown.err.startswith(told)
 
 
 # rebuild and verify
@@ -476,6 +536,22 @@ def test_verify_of_a_damaged_store_names_the_damage_and_ends_with_1(store: Path,
     assert report["findings"] == [{"what": "event 42", "problem": "not what its envelope says: version"}]
 
 
+def test_verify_of_a_log_that_cannot_be_opened_says_what_to_do(store: Path, tidelog: Run) -> None:
+    """It is damage like any other, and the sentence that other commands end with must lead somewhere."""
+    with (store / "log.db").open("r+b") as file:
+        file.seek(100)
+        file.write(bytes(200))
+    (store / "views.db").unlink()
+    assert "run `tidelog log verify` for the whole picture" in tidelog("log", "tail").err
+    shown = tidelog("log", "verify")
+    assert (shown.code, shown.err) == (1, "")
+    assert "cannot be opened" in shown.out
+    assert "tidelog log restore" in shown.out
+    assert "tidelog log verify" not in shown.out
+    report = json.loads(tidelog("log", "verify", "-o", "json").out)
+    assert (report["intact"], report["events"], report["findings"][0]["what"]) == (False, 0, str(store / "log.db"))
+
+
 def test_verify_takes_a_checkpoint_that_was_kept_elsewhere(store: Path, tidelog: Run, tmp_path: Path) -> None:
     note, vkey = tidelog("log", "checkpoint").out, tidelog("log", "checkpoint", "--vkey").out.strip()
     kept = tmp_path / "kept"
@@ -490,13 +566,19 @@ def test_verify_takes_a_checkpoint_that_was_kept_elsewhere(store: Path, tidelog:
     assert "it is of 300 events, the log has 299: its end was cut off" in shown.out
 
 
-@pytest.mark.parametrize("option", ["--checkpoint", "--vkey"])
-def test_verify_refuses_what_is_no_checkpoint_or_key(store: Path, tidelog: Run, tmp_path: Path, option: str) -> None:
+def test_verify_refuses_what_is_no_checkpoint(store: Path, tidelog: Run, tmp_path: Path) -> None:
     (tmp_path / "kept").write_text("nonsense", encoding="utf-8")
-    shown = tidelog("log", "verify", option, tmp_path / "kept")
+    shown = tidelog("log", "verify", "--checkpoint", tmp_path / "kept")
     assert shown.code in (1, 3)
     assert "malformed" in shown.out + shown.err
     assert tidelog("log", "verify", "--checkpoint", tmp_path / "nowhere").code == 2
+
+
+@pytest.mark.parametrize("command", ["verify", "import"])
+def test_a_key_that_is_none_is_wrong_usage(store: Path, tidelog: Run, tmp_path: Path, command: str) -> None:
+    shown = tidelog("log", command, "--vkey", "nonsense", *([tmp_path] if command == "import" else []))
+    assert (shown.code, shown.out) == (2, "")
+    assert "Invalid value for '--vkey': malformed key 'nonsense'" in shown.err
 
 
 def test_verify_of_a_checkpoint_that_is_no_text(store: Path, tidelog: Run, tmp_path: Path) -> None:
@@ -543,7 +625,7 @@ def test_prove_needs_to_know_what(store: Path, tidelog: Run, arguments: tuple[ob
 @pytest.mark.parametrize("arguments", [("--event", 301), ("--from", 1, "--to", 301), ("--from", 9, "--to", 5)])
 def test_what_the_log_does_not_have_is_not_proved(store: Path, tidelog: Run, arguments: tuple[object, ...]) -> None:
     shown = tidelog("log", "prove", *arguments)
-    assert (shown.code, shown.out, shown.err.count("\n")) == (3, "", 1)
+    assert (shown.code, shown.out, shown.err.count("\n")) == (1, "", 1)
 
 
 def test_checkpoint_of_an_earlier_size(store: Path, tidelog: Run) -> None:
@@ -551,7 +633,7 @@ def test_checkpoint_of_an_earlier_size(store: Path, tidelog: Run) -> None:
         store, "SELECT note FROM checkpoints WHERE size = 120"
     )
     assert tidelog("log", "checkpoint").out.splitlines()[1] == "300"
-    assert tidelog("log", "checkpoint", "--size", 301).code == 3
+    assert tidelog("log", "checkpoint", "--size", 301).code == 1
 
 
 # Moving

@@ -13,7 +13,7 @@ import pytest
 from tests.verify.stores import file_hashes
 from tidelog.storage.layout import Layout
 from tidelog.storage.log import Query
-from tidelog.storage.reader import LogReader
+from tidelog.storage.log.reader import LogReader
 
 # In a process of its own: what Datasette warns about is its own affair.
 DATASETTE = """

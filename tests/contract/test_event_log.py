@@ -52,7 +52,7 @@ from tidelog.storage.log import (
     Recorded,
     StreamAppend,
 )
-from tidelog.storage.sqlite_log import open_log, read_log
+from tidelog.storage.log.sqlite_log import open_log, read_log
 
 
 class Reads(Protocol):

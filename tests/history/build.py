@@ -47,10 +47,10 @@ from tidelog.events.vocabulary import (
     VerificationFailed,
 )
 from tidelog.storage import ANY, NewEvent, open_log, open_views, read_log, read_views
-from tidelog.storage.ids import new_id
 from tidelog.storage.layout import Layout
+from tidelog.storage.log.ids import new_id
+from tidelog.storage.projections.views import Views
 from tidelog.storage.transfer import export_log
-from tidelog.storage.views import Views
 
 HERE = Path(__file__).parent
 OLD = StreamName("demo/kustomize.toolkit.fluxcd.io/Kustomization/flux-system/old")

@@ -16,8 +16,8 @@ from tidelog.events.projections import PROJECTIONS
 from tidelog.events.vocabulary.base import BY_NAME
 from tidelog.storage import Query, open_log, open_views, read_log, verify_store
 from tidelog.storage.layout import Layout
+from tidelog.storage.projections.views import Views
 from tidelog.storage.transfer import import_log
-from tidelog.storage.views import Views
 
 RELEASES = sorted(path.parent for path in Path(__file__).parent.glob("*/events.jsonl"))
 

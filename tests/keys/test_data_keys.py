@@ -18,7 +18,6 @@ from tidelog.events.digest import digest_of
 from tidelog.events.names import MalformedNameError, StreamName
 from tidelog.events.vocabulary import ObjectObserved
 from tidelog.storage import ANY, NewEvent, open_log, verify_store
-from tidelog.storage.compression import pack, unpack
 from tidelog.storage.errors import (
     KeyDamagedError,
     KeyMissingError,
@@ -32,6 +31,7 @@ from tidelog.storage.errors import (
 from tidelog.storage.key_files import KeyFiles
 from tidelog.storage.keys import DataKey, KeyRing, MasterKey
 from tidelog.storage.layout import Layout
+from tidelog.storage.log.compression import pack, unpack
 
 MASTER = MasterKey(b"m" * 32, "a test")
 

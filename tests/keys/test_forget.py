@@ -21,7 +21,7 @@ from tidelog.storage.forget import FORGETTINGS, Forgetting
 from tidelog.storage.key_files import KeyFiles
 from tidelog.storage.keys import KeyRing
 from tidelog.storage.layout import Layout
-from tidelog.storage.reader import LogReader
+from tidelog.storage.log.reader import LogReader
 from tidelog.storage.transfer import back_up, export_log, import_log, restore
 
 ADA = Actor(kind="user", name="ada", proof=Proof(kind="authenticated", by="unix"))

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from urllib.parse import urlencode
 
 import pytest
-from tests.servers.kubernetes_servers import Servers
 
+from tests.servers.kubernetes_servers import Servers
 from tidelog.engine.objects.kube import KubeObject, KubeValue
 from tidelog.engine.objects.managed_fields import element, fields_of, found_items, is_leaf, paths_of, take_over_patch
 from tidelog.engine.objects.state import owned_digest, owned_values, state_of

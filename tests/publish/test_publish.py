@@ -14,8 +14,8 @@ from tidelog.events.vocabulary import Marked
 from tidelog.storage import ANY, NewEvent, Query, open_log
 from tidelog.storage.errors import StoreNotFoundError
 from tidelog.storage.layout import Layout
-from tidelog.storage.publish import publish_tiles
-from tidelog.storage.sqlite_log import SqliteEventLog
+from tidelog.storage.log.sqlite_log import SqliteEventLog
+from tidelog.storage.proofs.publish import publish_tiles
 
 ORACLE = Path(__file__).resolve().parents[1] / "oracles" / "tlog"
 STREAM = "demo/apps/Deployment/default/web"

@@ -352,7 +352,7 @@ class Servers:
         return path
 
     def request(
-        self, method: str, path: str, body: Json | None = None, content_type: str = "application/json"
+        self, method: str, path: str, body: Json | list[Json] | None = None, content_type: str = "application/json"
     ) -> Answer:
         """One request of the administrator; for preparing and checking what a test is about."""
         where = urlsplit(self.url)

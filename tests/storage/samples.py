@@ -11,9 +11,9 @@ from tidelog.events.bodies import Body
 from tidelog.events.merkle import TreeBuilder, leaf_hash
 from tidelog.events.names import EventId, RunId, StreamName, TraceId, uuid7
 from tidelog.events.vocabulary import HealthChanged, Marked, ObjectObserved
-from tidelog.storage.ids import new_id
 from tidelog.storage.log import ANY, NewEvent, Recorded, StreamAppend
-from tidelog.storage.reader import LogReader
+from tidelog.storage.log.ids import new_id
+from tidelog.storage.log.reader import LogReader
 
 PATIENCE_S = 15
 """How long a test waits for what must come."""

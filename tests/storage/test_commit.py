@@ -16,12 +16,11 @@ from hypothesis import strategies as st
 
 from tests.storage.samples import PATIENCE_S, note, stream
 from tidelog.events.bodies import Body
-from tidelog.storage import commit
-from tidelog.storage.commit import Budget, GroupCommit, Outcome
-from tidelog.storage.compression import pack
 from tidelog.storage.errors import StoreClosedError, StoreError, StoreFullError
-from tidelog.storage.log import ANY, StreamAppend
-from tidelog.storage.prepare import PreparedAppend, prepare
+from tidelog.storage.log import ANY, StreamAppend, commit
+from tidelog.storage.log.commit import Budget, GroupCommit, Outcome
+from tidelog.storage.log.compression import pack
+from tidelog.storage.log.prepare import PreparedAppend, prepare
 
 pytestmark = pytest.mark.timeout(30)
 

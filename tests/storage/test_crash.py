@@ -23,7 +23,7 @@ from tests.storage.samples import (
 )
 from tidelog.events.names import EventId
 from tidelog.storage.log import ANY, Query
-from tidelog.storage.sqlite_log import open_log
+from tidelog.storage.log.sqlite_log import open_log
 
 pytestmark = pytest.mark.slow
 

@@ -8,9 +8,9 @@ import pytest
 
 from tests.storage.samples import check_tree, check_whole, everything
 from tests.storage.trace import Call, Disk, moments, run_traced
-from tidelog.storage.ids import new_id
 from tidelog.storage.log import Query
-from tidelog.storage.sqlite_log import open_log
+from tidelog.storage.log.ids import new_id
+from tidelog.storage.log.sqlite_log import open_log
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("strace")]
 

@@ -13,11 +13,11 @@ from tidelog.events.digest import digest_of, keyed_digest_of
 from tidelog.events.vocabulary import Event, LogCreated, LogRestored, Marked, ObjectObserved
 from tidelog.storage import ANY, NewEvent, Query, open_log, open_views, read_log, verify_store
 from tidelog.storage.errors import NotAStoreError, StoreBusyError
-from tidelog.storage.identity import LogIdentity, identity_of
 from tidelog.storage.layout import Layout, holder_of
-from tidelog.storage.publish import publish_tiles
-from tidelog.storage.reader import LogReader
-from tidelog.storage.sqlite_log import SqliteEventLog
+from tidelog.storage.log.identity import LogIdentity, identity_of
+from tidelog.storage.log.reader import LogReader
+from tidelog.storage.log.sqlite_log import SqliteEventLog
+from tidelog.storage.proofs.publish import publish_tiles
 
 WEB = "prod/apps/Deployment/default/web"
 
@@ -93,7 +93,7 @@ async def test_what_claims_to_be_a_birth_and_is_none_is_neither_believed_nor_pas
     async with open_log(store) as log:
         known = log.identity
         event = LogRestored(log=known.log, incarnation=9, vkey=known.vkey, software="", root="")
-        monkeypatch.setattr("tidelog.storage.prepare.LogRestored", Marked)  # as if another release had let it pass
+        monkeypatch.setattr("tidelog.storage.log.prepare.LogRestored", Marked)  # as if another release had let it pass
         await log.append(WEB, ANY, [NewEvent(event)])
     key = (store / "log.key").read_text()
     async with open_log(store) as log:
@@ -212,7 +212,7 @@ async def test_verification_runs_no_code_of_the_directory_it_is_started_in(
         await mark(log)
     (tmp_path / "zstandard.py").write_text("open('ran', 'w').close()")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("tidelog.storage.verify.IN_PROCESS_EVENTS_MAX", 0)
+    monkeypatch.setattr("tidelog.storage.proofs.verify.IN_PROCESS_EVENTS_MAX", 0)
     assert (await verify_store(tmp_path / "store")).intact
     assert not (tmp_path / "ran").exists()
 

@@ -21,7 +21,7 @@ from tidelog.events.bodies import Body
 from tidelog.events.names import EventId, RunId, TraceId, uuid7
 from tidelog.storage.errors import AppendError, BodyNotFoundError
 from tidelog.storage.log import ANY, ExpectedVersion, NewEvent, Query, Recorded, StreamAppend
-from tidelog.storage.sqlite_log import SqliteEventLog, open_log, read_log
+from tidelog.storage.log.sqlite_log import SqliteEventLog, open_log, read_log
 
 STREAMS = 3
 IDS = [EventId(uuid7(number, bytes([number] * 10))) for number in range(12)]

@@ -11,10 +11,11 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from tests.storage.samples import PATIENCE_S, check_whole, everything, first, note, positions, stream
+from tests.storage.samples import PATIENCE_S, check_whole, everything, first, note, positions, stream, texts
 from tidelog.storage.errors import StoreBusyError
+from tidelog.storage.layout import Layout, holder_of
 from tidelog.storage.log import ANY, Query, Recorded
-from tidelog.storage.sqlite_log import open_log, read_log
+from tidelog.storage.log.sqlite_log import open_log, read_log
 
 
 @contextmanager
@@ -56,6 +57,15 @@ async def test_second_writer_is_refused_with_the_name_of_the_first(children: Pat
         assert caught.value.holder in str(caught.value)
         async with read_log(store) as reader:
             assert await reader.head() == 1
+
+
+def test_who_writes_is_not_known_to_who_may_not_read_the_lock(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise PermissionError
+
+    assert holder_of(Layout(store)) is None
+    monkeypatch.setattr("tidelog.storage.layout.os.open", refuse)
+    assert holder_of(Layout(store)) == "not known: writer.lock may not be read by this user"
 
 
 async def test_store_is_free_when_its_writer_was_killed(children: Path, store: Path) -> None:
@@ -108,6 +118,18 @@ async def test_readers_in_other_processes_go_on_while_the_writer_writes(children
             for follower in followers:
                 follower.kill()
                 await anyio.to_thread.run_sync(follower.wait)
+
+
+async def test_a_log_that_is_closed_is_one_file_though_a_reader_stays(store: Path) -> None:
+    """Someone who then alters it alters what is read."""
+    async with open_log(store) as log, read_log(store) as reader:
+        await log.append(stream(), 0, [note("spoken truly")])
+        await first(2, reader.subscribe(Query()))
+        await log.close()
+        assert (store / "log.db-wal").stat().st_size == 0
+        (store / "log.db").write_bytes((store / "log.db").read_bytes().replace(b"spoken truly", b"spoken false"))
+        async with read_log(store) as other:
+            assert texts(await everything(other.read(Query()))) == ["spoken false"]
 
 
 async def test_reader_goes_on_when_the_writer_closes_and_another_comes(store: Path) -> None:

@@ -11,8 +11,8 @@ import anyio
 import pytest
 
 from tests.verify.stores import make_store
-from tidelog.storage import projector
 from tidelog.storage.layout import Layout
+from tidelog.storage.projections import projector
 from tidelog.storage.transfer import export_log
 
 SCRIPT = Path(__file__).parents[2] / "tools" / "verify_log.py"

@@ -23,15 +23,15 @@ from tidelog.events.merkle import leaf_hash, verify_inclusion
 from tidelog.events.note import VerifierKey, open_checkpoint
 from tidelog.events.vocabulary import LogRestored
 from tidelog.storage.errors import MomentError, NotAStoreError, StoreError
-from tidelog.storage.identity import LogIdentity, identity_of
 from tidelog.storage.layout import Layout
 from tidelog.storage.log import Query
-from tidelog.storage.proofs import Prover
-from tidelog.storage.reader import LogReader
-from tidelog.storage.sqlite_log import open_log, read_log
+from tidelog.storage.log.identity import LogIdentity, identity_of
+from tidelog.storage.log.reader import LogReader
+from tidelog.storage.log.sqlite_log import open_log, read_log
+from tidelog.storage.projections.views import open_views
+from tidelog.storage.proofs.prover import Prover
+from tidelog.storage.proofs.verify import verify_store
 from tidelog.storage.transfer import back_up, export_log, import_log, restore
-from tidelog.storage.verify import verify_store
-from tidelog.storage.views import open_views
 
 ROOT = Path(__file__).parents[2]
 
@@ -86,13 +86,13 @@ READ = """
 import os, sys
 import anyio
 import anyio._backends._asyncio
-from tidelog.storage import schema
+from tidelog.storage.log import schema
 from tidelog.storage.errors import StoreReadOnlyError
 from tidelog.storage.layout import Layout
 from tidelog.storage.log import Query
-from tidelog.storage.proofs import Prover
-from tidelog.storage.sqlite_log import open_log, read_log
-from tidelog.storage.verify import verify_store
+from tidelog.storage.proofs.prover import Prover
+from tidelog.storage.log.sqlite_log import open_log, read_log
+from tidelog.storage.proofs.verify import verify_store
 
 anyio.run(anyio.to_thread.run_sync, len, [])
 if os.getuid() == 0:

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,13 +16,17 @@ import pytest
 
 from tests.verify.stores import file_hashes, known_of, read_all, verified
 from tidelog.events.canonical import encode
+from tidelog.events.envelope import ENVELOPE_BYTES_MAX
 from tidelog.events.note import SignerKey
 from tidelog.events.projections import PROJECTIONS
+from tidelog.storage import transfer
 from tidelog.storage.errors import NotAStoreError, StoreCorruptError, StoreError, StoreFullError
 from tidelog.storage.layout import Layout
 from tidelog.storage.log import Query
-from tidelog.storage.projector import Projector
-from tidelog.storage.reader import LogReader
+from tidelog.storage.log.compression import StoredBody
+from tidelog.storage.log.reader import LogReader
+from tidelog.storage.log.writer import LogWriter
+from tidelog.storage.projections.projector import Projector
 from tidelog.storage.transfer import export_log, import_log
 
 FILES = ["bodies.jsonl", "checkpoint", "events.jsonl", "vkey"]
@@ -153,12 +158,40 @@ def without(name: str) -> Fault:
     return lambda export: (export / name).unlink()
 
 
+def pad(line: bytes) -> bytes:
+    """An event that is larger than any may be, and otherwise right."""
+    event = json.loads(line)
+    return encode(event | {"actor": event["actor"] | {"name": "x" * ENVELOPE_BYTES_MAX}})
+
+
+def unbound(export: Path) -> None:
+    """An event that names a secret body without the digest of its ciphertext."""
+    lines = (export / "events.jsonl").read_bytes().splitlines(keepends=True)
+    changed = [re.sub(rb',"stored":"sha256:[0-9a-f]{64}"', b"", line) for line in lines]
+    assert changed != lines
+    (export / "events.jsonl").write_bytes(b"".join(changed))
+
+
 STRANGER = SignerKey("example.com/stranger", bytes(32))
+LONG_AGO = "2020-01-01T00:00:00.000000Z"
+NOBODY = "01890000-0000-7000-8000-000000000000"
 NEVER = "its events are not those that its checkpoint signs"
 FAULTS: dict[str, tuple[Fault, str]] = {
     "an event altered": (edit("events.jsonl", 30, fields(actor={"kind": "x"})), "event 31"),
-    "an event altered in a way that is valid": (edit("events.jsonl", 30, fields(occurred="2020")), NEVER),
-    "the last event altered": (edit("events.jsonl", -1, fields(occurred="2020")), NEVER),
+    "an event altered in a way that is valid": (edit("events.jsonl", 30, fields(occurred=LONG_AGO)), NEVER),
+    "the last event altered": (edit("events.jsonl", -1, fields(occurred=LONG_AGO)), NEVER),
+    "an outside time that is none": (
+        edit("events.jsonl", 30, fields(occurred="2020")),
+        "event 31 .* '2020' is no time",
+    ),
+    "no stream": (edit("events.jsonl", 30, fields(stream="a/b")), "event 31 is damaged: 'a/b' is no stream"),
+    "a run that is none": (edit("events.jsonl", 30, fields(run="x")), "event 31 is damaged: 'x' is no UUID"),
+    "a trace that is none": (edit("events.jsonl", 30, fields(trace="x")), "event 31 is damaged: 'x' is no UUID"),
+    "a cause that is not there": (edit("events.jsonl", 30, fields(cause=NOBODY)), "event 31 .* its cause .* does not"),
+    "a payload that is malformed": (edit("events.jsonl", 0, fields(data={})), "event 1 is damaged: a LogCreated of"),
+    "an event that is too large": (edit("events.jsonl", 30, pad), "events.jsonl, line 31 is damaged: it has more than"),
+    "an event without end": (edit("events.jsonl", -1, lambda _: b"x" * 200_000), "events.jsonl, line 600 is damaged"),
+    "a reference that binds nothing": (unbound, "event .* names no body: a secret one has"),
     "no JSON": (edit("events.jsonl", 30, lambda line: line[:-1]), "event 31"),
     "no UTF-8": (edit("events.jsonl", 30, lambda line: line.replace(b'"east/', b'"\xffast/')), "event 31"),
     "not canonical": (edit("events.jsonl", 30, spaced), "event 31 is damaged: it is not in canonical form"),
@@ -167,14 +200,14 @@ FAULTS: dict[str, tuple[Fault, str]] = {
     "the last event missing": (remove("events.jsonl", -1), NEVER),
     "an event twice": (twice("events.jsonl", 30), "event 32 is damaged: position and version are not 32 and"),
     "an id twice": (same_id, "event 51 is damaged: its id .* stands before it"),
-    "an id that is none": (edit("events.jsonl", 30, fields(id="x")), "event 31 is damaged: its id, or"),
-    "a cause that is no id": (edit("events.jsonl", 30, fields(cause="x")), "event 31 is damaged: its id, or"),
+    "an id that is none": (edit("events.jsonl", 30, fields(id="x")), "event 31 is damaged: 'x' is no UUID"),
+    "a cause that is no id": (edit("events.jsonl", 30, fields(cause="x")), "event 31 is damaged: 'x' is no UUID"),
     "a version gap": (edit("events.jsonl", 30, fields(version=77)), "event 31 is damaged: position and version"),
     "a time that goes back": (
         edit("events.jsonl", 30, fields(time="2020-01-01T00:00:00.000000Z")),
         "event 31 is damaged: its time is before",
     ),
-    "no time": (edit("events.jsonl", -1, fields(time="tomorrow")), "event 600 is damaged: its time is before"),
+    "no time": (edit("events.jsonl", -1, fields(time="tomorrow")), "event 600 is damaged: 'tomorrow' is no time"),
     "events cut off in a line": (cut("events.jsonl", 30), "event 600"),
     "events cut off to nothing": (lambda export: os.truncate(export / "events.jsonl", 0), NEVER),
     "an empty line": (edit("events.jsonl", 30, lambda _: b""), "event 31"),
@@ -210,7 +243,28 @@ def test_an_export_that_was_changed_is_refused_and_nothing_is_left(exported: Pat
     with pytest.raises(StoreError, match=message) as caught:
         import_log(export, Layout(tmp_path / "new"))
     assert isinstance(caught.value, StoreCorruptError | NotAStoreError)
+    assert "tidelog log verify" not in str(caught.value), "there is no store to verify"
     assert names(tmp_path) == ["export"]
+
+
+@pytest.mark.parametrize("most", [1, 3_000, 16 * 2**20])
+def test_an_import_commits_by_bytes_too(
+    exported: Path, tmp_path: Path, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: list[int] = []
+    adopt = LogWriter.adopt
+
+    def counting(self: LogWriter, entries: list[bytes], bodies: list[StoredBody]) -> None:
+        sizes = [len(entry) for entry in entries] + [len(body.data) for body in bodies]
+        assert sum(sizes[:-1]) < most
+        batches.append(sum(sizes))
+        adopt(self, entries, bodies)
+
+    monkeypatch.setattr(LogWriter, "adopt", counting)
+    monkeypatch.setattr(transfer, "IMPORT_BATCH_BYTES", most)
+    assert import_log(exported, Layout(tmp_path / "new")).size == 600
+    assert (len(batches) == 2) == (most == 16 * 2**20), "the events in one, the bodies in another"
+    assert verified(tmp_path / "new").intact
 
 
 def test_an_export_signed_by_another_than_the_trusted_key_is_refused(exported: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from tests.verify.stores import make_store
-from tidelog.storage import projector
+from tidelog.storage.projections import projector
 
 SIZES = (150, 300, 600)
 

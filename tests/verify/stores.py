@@ -48,14 +48,14 @@ from tidelog.events.vocabulary import (
     Verdict,
     VerificationFailed,
 )
-from tidelog.storage.identity import identity_of
 from tidelog.storage.layout import Layout
 from tidelog.storage.log import ANY, NewEvent, Query, StreamAppend
-from tidelog.storage.proofs import Prover
-from tidelog.storage.reader import LogReader
-from tidelog.storage.sqlite_log import SqliteEventLog, open_log
-from tidelog.storage.verify import Report, verify_store
-from tidelog.storage.views import open_views
+from tidelog.storage.log.identity import identity_of
+from tidelog.storage.log.reader import LogReader
+from tidelog.storage.log.sqlite_log import SqliteEventLog, open_log
+from tidelog.storage.projections.views import open_views
+from tidelog.storage.proofs.prover import Prover
+from tidelog.storage.proofs.verify import Report, verify_store
 
 BEGIN = datetime(2026, 3, 1, 12, tzinfo=UTC)
 OBJECTS = [ObjectId(f"apps/Deployment/shop/web-{number}") for number in range(6)]
@@ -341,7 +341,7 @@ def read_all(directory: Path, known: Known, *, proofs: bool = True) -> Readable:
                 *(recorded.event for recorded in page),
                 *(reader.event(position) for position in range(0, head + 2, 17)),
                 *(reader.position_at(page[at].envelope.time) for at in range(0, len(page), 41)),
-                *(reader.last_page(query, 3) for query in known.queries[::7]),
+                *(next(reader.last_pages(query, 3), []) for query in known.queries[::7]),
             ],
             bodies={
                 **{stored.digest: reader.body(stored.digest) for stored in reader.stored_bodies()},

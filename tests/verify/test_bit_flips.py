@@ -13,14 +13,14 @@ import pytest
 from tests.verify.stores import OBJECTS, Known, Readable, known_of, make_store, read_all, verified
 from tidelog.events.names import StreamName
 from tidelog.events.projections import PROJECTIONS
-from tidelog.storage import projector
 from tidelog.storage.errors import StoreError
 from tidelog.storage.layout import Layout
-from tidelog.storage.open_store import OpenStore
-from tidelog.storage.projector import Past
-from tidelog.storage.reader import LogReader
-from tidelog.storage.sqlite_log import utc_now
-from tidelog.storage.view_store import ViewStore
+from tidelog.storage.log.open_store import OpenStore
+from tidelog.storage.log.reader import LogReader
+from tidelog.storage.log.sqlite_log import utc_now
+from tidelog.storage.projections import projector
+from tidelog.storage.projections.projector import Past
+from tidelog.storage.projections.view_store import ViewStore
 
 PAGE = 4_096
 FLIPS, SOAK_FLIPS = 100, 3_000

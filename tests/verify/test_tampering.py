@@ -17,14 +17,14 @@ from tidelog.events.merkle import leaf_hash
 from tidelog.events.names import EventId, uuid7
 from tidelog.events.note import Checkpoint, SignerKey, sign
 from tidelog.storage.connection import LOG, connect_to_read
-from tidelog.storage.identity import identity_of
 from tidelog.storage.layout import Layout
-from tidelog.storage.open_store import OpenStore
-from tidelog.storage.projector import Past
-from tidelog.storage.reader import LogReader
-from tidelog.storage.sqlite_log import utc_now
-from tidelog.storage.verify import Report
-from tidelog.storage.view_store import ViewStore
+from tidelog.storage.log.identity import identity_of
+from tidelog.storage.log.open_store import OpenStore
+from tidelog.storage.log.reader import LogReader
+from tidelog.storage.log.sqlite_log import utc_now
+from tidelog.storage.projections.projector import Past
+from tidelog.storage.projections.view_store import ViewStore
+from tidelog.storage.proofs.verify import Report
 
 NOT_SIGNED = "the first {} events are not those that were signed"
 UNREAD = "cannot be held against the log: events before it could not be read"

@@ -16,12 +16,12 @@ import anyio
 import pytest
 
 from tests.verify.stores import History, file_hashes, fill, make_store, verified
-from tidelog.storage import verify
 from tidelog.storage.errors import NotAStoreError, StoreError, StoreNotFoundError
 from tidelog.storage.layout import Layout
-from tidelog.storage.proofs import Prover
-from tidelog.storage.sqlite_log import open_log
-from tidelog.storage.verify import verify_store
+from tidelog.storage.log.sqlite_log import open_log
+from tidelog.storage.proofs import verify
+from tidelog.storage.proofs.prover import Prover
+from tidelog.storage.proofs.verify import verify_store
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def dying(part: str, how: str) -> list[str]:
         "import os, sys, signal\n"
         "from pathlib import Path\n"
         "import msgspec\n"
-        "from tidelog.storage.verify_range import Part, PartVerifier\n"
+        "from tidelog.storage.proofs.verify_range import Part, PartVerifier\n"
         "for line in sys.stdin.buffer:\n"
         "    part = msgspec.json.decode(line, type=Part)\n"
         f"    if (part.kind, part.first) == {part}:\n"
@@ -166,7 +166,7 @@ import os, sys, anyio
 from pathlib import Path
 from random import Random
 from tests.verify.stores import History, fill
-from tidelog.storage.sqlite_log import open_log
+from tidelog.storage.log.sqlite_log import open_log
 
 async def main():
     async with open_log(sys.argv[1]) as log:
@@ -229,6 +229,9 @@ def test_a_flipped_bit_in_the_write_ahead_log_cuts_off_its_end_and_is_told_by_a_
             assert report.findings == ()
         else:
             assert [finding.what for finding in report.findings] == ["the given checkpoint"], at
-            assert "its end was cut off" in report.findings[0].problem
-        Prover(Layout(store)).close()
+            # A log of which nothing is left does not say its key either.
+            told = "its end was cut off" if report.events else "no signature by a known key"
+            assert told in report.findings[0].problem
+        if report.events:
+            Prover(Layout(store)).close()
     assert sizes

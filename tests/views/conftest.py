@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tidelog.storage import projector
+from tidelog.storage.projections import projector
 
 
 @pytest.fixture(autouse=True)

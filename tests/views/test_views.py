@@ -24,16 +24,16 @@ from tidelog.events.names import StreamName
 from tidelog.events.projection import Fold, Projection, Rows, encode_row
 from tidelog.events.projections import ACTUAL, DESIRED, INVENTORY, OBJECT_VERSIONS, PROJECTIONS, RUNS
 from tidelog.events.vocabulary import Marked, ObjectObserved, ObjectPruned
-from tidelog.storage import projector
 from tidelog.storage.errors import MomentError, StoreBusyError, StoreCorruptError
 from tidelog.storage.layout import Layout
 from tidelog.storage.log import ANY, NewEvent, Query
-from tidelog.storage.projector import Past, Projector
-from tidelog.storage.reader import LogReader
-from tidelog.storage.sqlite_log import open_log, read_log
+from tidelog.storage.log.reader import LogReader
+from tidelog.storage.log.sqlite_log import open_log, read_log
+from tidelog.storage.projections import projector
+from tidelog.storage.projections.projector import Past, Projector
+from tidelog.storage.projections.view_store import ViewStore
+from tidelog.storage.projections.views import open_views, read_views
 from tidelog.storage.transfer import export_log, import_log
-from tidelog.storage.view_store import ViewStore
-from tidelog.storage.views import open_views, read_views
 
 PATIENCE_S = 30
 EVENTS = 300
@@ -201,9 +201,9 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from tidelog.events.projections import PROJECTIONS
-from tidelog.storage import projector
+from tidelog.storage.projections import projector
 from tidelog.storage.layout import Layout
-from tidelog.storage.view_store import ViewStore
+from tidelog.storage.projections.view_store import ViewStore
 projector.SNAPSHOT_INTERVAL, projector.BATCH_EVENTS = 16, 5
 opened = projector.Projector.open(Layout(Path(sys.argv[1])), PROJECTIONS)
 for _ in range(int(sys.argv[2])):

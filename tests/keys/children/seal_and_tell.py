@@ -11,8 +11,8 @@ import anyio.to_thread
 from tidelog.events.names import StreamName
 from tidelog.events.vocabulary import ObjectObserved
 from tidelog.storage import ANY, NewEvent, open_log
-from tidelog.storage.ids import new_id
 from tidelog.storage.keys import KeyRing
+from tidelog.storage.log.ids import new_id
 from tidelog.storage.master_key import find_master_key
 
 

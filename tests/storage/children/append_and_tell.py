@@ -15,9 +15,9 @@ import anyio
 from tidelog.events.bodies import Body
 from tidelog.events.names import EventId, StreamName
 from tidelog.events.vocabulary import Marked, ObjectObserved
-from tidelog.storage.ids import new_id
 from tidelog.storage.log import ANY, NewEvent
-from tidelog.storage.sqlite_log import SqliteEventLog, open_log
+from tidelog.storage.log.ids import new_id
+from tidelog.storage.log.sqlite_log import SqliteEventLog, open_log
 
 PRODUCERS = 3
 BODY_EVERY = 4

@@ -13,7 +13,7 @@ import anyio
 
 from tests.storage.samples import appends_of
 from tidelog.events.names import EventId, uuid7
-from tidelog.storage.sqlite_log import SqliteEventLog, open_log
+from tidelog.storage.log.sqlite_log import SqliteEventLog, open_log
 
 PRODUCERS = 4
 

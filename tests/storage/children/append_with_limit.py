@@ -11,9 +11,9 @@ import anyio
 from tidelog.events.bodies import Body
 from tidelog.events.vocabulary import ObjectObserved
 from tidelog.storage.errors import StoreError
-from tidelog.storage.ids import new_id
 from tidelog.storage.log import ANY, NewEvent, Query, StreamAppend
-from tidelog.storage.sqlite_log import open_log
+from tidelog.storage.log.ids import new_id
+from tidelog.storage.log.sqlite_log import open_log
 
 LIMIT = 2_000_000
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import anyio
 
 from tidelog.storage.log import Query
-from tidelog.storage.sqlite_log import read_log
+from tidelog.storage.log.sqlite_log import read_log
 
 
 async def main(store: Path, count: int) -> None:

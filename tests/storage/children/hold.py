@@ -6,7 +6,7 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from tidelog.storage.sqlite_log import open_log
+from tidelog.storage.log.sqlite_log import open_log
 
 
 async def main(store: Path) -> None:

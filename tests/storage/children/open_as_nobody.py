@@ -10,7 +10,7 @@ import anyio
 
 from tidelog.storage.errors import StoreError
 from tidelog.storage.log import Query
-from tidelog.storage.sqlite_log import open_log, read_log
+from tidelog.storage.log.sqlite_log import open_log, read_log
 
 NOBODY = 65534
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from tidelog.storage.verify_range import Part, PartVerifier
+from tidelog.storage.proofs.verify_range import Part, PartVerifier
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -15,12 +15,19 @@ from tidelog.events.merkle import HASH_BYTES, TILE_BITS, TILE_WIDTH, Subtree, Tr
 from tidelog.events.moment import Time
 from tidelog.events.names import EventId, MalformedNameError, is_uuid7
 from tidelog.events.tiles import tile_path
-from tidelog.storage.compression import StoredBody, unpack
-from tidelog.storage.connection import LOG, connect_to_read, translate
-from tidelog.storage.errors import BodyNotFoundError, NotAStoreError, StoreCorruptError, StoreTooNewError
+from tidelog.storage.connection import LOG, FrozenConnection, connect_to_read, stamp_of, translate, version_of
+from tidelog.storage.errors import (
+    BodyNotFoundError,
+    NotAStoreError,
+    StoreBusyError,
+    StoreCorruptError,
+    StoreTooNewError,
+)
 from tidelog.storage.log import PAGE_EVENTS_MAX, Query, Recorded
+from tidelog.storage.log.compression import StoredBody, unpack
 
 Values = tuple[int | str | bytes, ...]
+T = TypeVar("T")
 
 
 class LogReader:
@@ -32,16 +39,23 @@ class LogReader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._db = connect_to_read(path, LOG)
+        self._db = self._open()
+
+    def _open(self) -> sqlite3.Connection:
+        connection = connect_to_read(self.path, LOG)
         try:
-            version = self._one("PRAGMA user_version")
+            version = version_of(connection)
             if version > LOG.version:
-                raise StoreTooNewError(path.parent, version, LOG.version)
+                raise StoreTooNewError(self.path.parent, version, LOG.version)
             if version == 0:
-                raise NotAStoreError(path.parent, f"{path.name} holds no log")
+                raise NotAStoreError(self.path.parent, f"{self.path.name} holds no log")
+        except sqlite3.Error as error:
+            connection.close()
+            raise translate(error, self.path) from None
         except BaseException:
-            self._db.close()
+            connection.close()
             raise
+        return connection
 
     def close(self) -> None:
         """Closes the log; repeated calls do nothing."""
@@ -72,14 +86,29 @@ class LogReader:
         page = self.page(msgspec.structs.replace(query, until=head), limit)
         return page, page[-1].envelope.position if len(page) == limit else max(head, query.after)
 
-    def last_page(self, query: Query, limit: int) -> list[Recorded]:
-        """The last `limit` events that fulfil `query`, in the order of the log."""
-        return [_recorded(row[0]) for row in reversed(self._rows(*_select(query, limit, last=True)))]
+    def last_pages(self, query: Query, count: int) -> Iterator[list[Recorded]]:
+        """The last `count` events that fulfil `query`, in the order of the log, a page at a time."""
+        until = self.head() if query.until is None else query.until
+        query = msgspec.structs.replace(query, until=until)
+        after = self._before_last(query, count)
+        while after < until:
+            page, after = self.next_page(msgspec.structs.replace(query, after=after))
+            if page:
+                yield page
+
+    def _before_last(self, query: Query, count: int) -> int:
+        """The position after which `count` events fulfil `query`, or as many as there are."""
+        head = self.head()
+        if count == 0:
+            return head if query.until is None else query.until
+        statement, values = _select(query, min(count, head), last=True, columns="position")
+        first: int | None = self._rows(f"SELECT min(position) FROM ({statement})", values)[0][0]
+        return head if first is None else first - 1
 
     def last(self, query: Query) -> Recorded | None:
         """The last event that fulfils `query`."""
-        page = self.last_page(query, 1)
-        return page[0] if page else None
+        rows = self._rows(*_select(query, 1, last=True))
+        return _recorded(rows[0][0]) if rows else None
 
     def event(self, position: int) -> Recorded | None:
         """The event at a position."""
@@ -99,14 +128,22 @@ class LogReader:
         low, high = 0, self.head()
         while low < high:
             middle = (low + high + 1) // 2
-            event = self.event(middle)
-            if event is None:
-                raise StoreCorruptError(f"event {middle}", "it is missing")
-            if event.envelope.time <= time:
+            if self.time_at(middle) <= time:
                 low = middle
             else:
                 high = middle - 1
         return low
+
+    def time_at(self, position: int) -> Time:
+        """The time of the event at a position that the log has.
+
+        Raises:
+            StoreCorruptError: when it is missing.
+        """
+        event = self.event(position)
+        if event is None:
+            raise StoreCorruptError(f"event {position}", "it is missing")
+        return event.envelope.time
 
     def stream_names(self) -> list[str]:
         """The names of all streams, sorted."""
@@ -134,11 +171,14 @@ class LogReader:
 
     def stored_bodies(self) -> Iterator[StoredBody]:
         """The rows of all bodies, unchecked, in the order of their digests."""
+        statement = "SELECT digest, secret, size, stored, data FROM bodies ORDER BY digest"
         try:
-            for row in self._db.execute("SELECT digest, secret, size, stored, data FROM bodies ORDER BY digest"):
+            for row in self._ask(lambda db: db.execute(statement)):
                 yield stored_body(row)
         except sqlite3.Error as error:
             raise translate(error, self.path) from None
+        if self._reopen_if_written():
+            raise StoreBusyError(self.path.parent, "a writer that came while it was being read")
 
     def count_bodies(self, beginning: bytes) -> int:
         """How many bodies are stored with this beginning: of secret ones, it names the key."""
@@ -147,10 +187,7 @@ class LogReader:
 
     def hashes(self, level: int, first: int, count: int) -> list[bytes]:
         """Stored hashes of a tile level: `count` of them from number `first`; level 0 are the leaves'."""
-        try:
-            return stored_hashes(self._db, level, first, count)
-        except sqlite3.Error as error:
-            raise translate(error, self.path) from None
+        return self._ask(lambda db: stored_hashes(db, level, first, count))
 
     def nodes(self, level: int) -> dict[int, bytes]:
         """All stored hashes of a tile level from 1 up, by number."""
@@ -180,17 +217,7 @@ class LogReader:
 
     def copy_to(self, target: Path, pages: int, progress: Callable[[int, int], None] | None) -> None:
         """Copies the whole database as it is now, some `pages` at a time; others may go on writing it."""
-        copy = sqlite3.connect(target)
-        try:
-            self._db.execute("BEGIN")  # one moment: without it, the copy begins anew at every commit
-            self._db.execute("SELECT 1 FROM sqlite_schema").fetchone()
-            report = None if progress is None else lambda _, left, total: progress(total - left, total)
-            self._db.backup(copy, pages=pages, progress=report)
-            self._db.execute("ROLLBACK")
-        except sqlite3.Error as error:
-            raise translate(error, target) from None
-        finally:
-            copy.close()
+        self._ask(lambda db: _copy(db, target, pages, progress))
 
     def count(self, table: str) -> int:
         """The number of rows of one of the log's tables."""
@@ -209,10 +236,41 @@ class LogReader:
         return value
 
     def _rows(self, statement: str, values: Values = ()) -> list[tuple[Any, ...]]:
-        try:
-            return self._db.execute(statement, values).fetchall()
-        except sqlite3.Error as error:
-            raise translate(error, self.path) from None
+        return self._ask(lambda db: db.execute(statement, values).fetchall())
+
+    def _ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
+        """Asks the file; and again, where it was taken for one that nobody changes and a writer has come."""
+        while True:
+            try:
+                answer = question(self._db)
+            except sqlite3.Error as error:
+                if not self._reopen_if_written():
+                    raise translate(error, self.path) from None
+            else:
+                if not self._reopen_if_written():
+                    return answer
+
+    def _reopen_if_written(self) -> bool:
+        known = self._db
+        if not isinstance(known, FrozenConnection) or stamp_of(self.path) == known.stamp:
+            return False
+        self._db = self._open()
+        known.close()
+        return True
+
+
+def _copy(source: sqlite3.Connection, target: Path, pages: int, progress: Callable[[int, int], None] | None) -> None:
+    copy = sqlite3.connect(target)
+    try:
+        source.execute("BEGIN")  # one moment: without it, the copy begins anew at every commit
+        source.execute("SELECT 1 FROM sqlite_schema").fetchone()
+        report = None if progress is None else lambda _, left, total: progress(total - left, total)
+        source.backup(copy, pages=pages, progress=report)
+        source.execute("ROLLBACK")
+    except sqlite3.Error as error:
+        raise translate(error, target) from None
+    finally:
+        copy.close()
 
 
 def stored_hashes(connection: sqlite3.Connection, level: int, first: int, count: int) -> list[bytes]:
@@ -277,7 +335,6 @@ def stored_body(row: Sequence[Any]) -> StoredBody:
     )
 
 
-_ENVELOPES = "SELECT envelope, position FROM events"
 _STREAM = "(SELECT number FROM streams WHERE name = ?)"
 _TYPE = "(SELECT number FROM types WHERE name = ?)"
 _RUN = "(SELECT number FROM correlations WHERE run = ?)"
@@ -285,24 +342,25 @@ _TRACE = "(SELECT number FROM correlations WHERE trace = ?)"
 _CAUSE = "(SELECT position FROM events WHERE id = ?)"
 
 
-def _select(query: Query, limit: int, *, last: bool = False) -> tuple[str, Values]:
+def _select(query: Query, limit: int, *, last: bool = False, columns: str = "envelope, position") -> tuple[str, Values]:
     """The statement that answers a query, and its values.
 
     The index is named, because SQLite cannot know that of run, stream and type the run is the narrowest. Events
     of several types are several walks of the type's index, merged: so that a page of a long log costs a page.
     """
     order = "DESC" if last else "ASC"
+    select = f"SELECT {columns} FROM events"
     conditions, values = _conditions(query)
     index = _index(query)
     if index != "events_type" or len(query.types) == 1:
         where = " AND ".join([*conditions, *_type_condition(query.types)])
         hint = f"INDEXED BY {index}" if index else "NOT INDEXED"
         return (
-            f"{_ENVELOPES} {hint} WHERE {where} ORDER BY position {order} LIMIT ?",
+            f"{select} {hint} WHERE {where} ORDER BY position {order} LIMIT ?",
             (*values, *query.types, limit),
         )
     where = " AND ".join([*conditions, f"type = {_TYPE}"])
-    branch = f"SELECT * FROM ({_ENVELOPES} INDEXED BY events_type WHERE {where} ORDER BY position {order} LIMIT ?)"
+    branch = f"SELECT * FROM ({select} INDEXED BY events_type WHERE {where} ORDER BY position {order} LIMIT ?)"
     branches = [(*values, name, limit) for name in dict.fromkeys(query.types)]
     return (
         " UNION ALL ".join([branch] * len(branches)) + f" ORDER BY position {order} LIMIT ?",

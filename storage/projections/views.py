@@ -1,5 +1,6 @@
 """Projections for asyncio: kept up with the log in the background, and read as of any moment."""
 
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -13,11 +14,13 @@ from tidelog.events.moment import Time
 from tidelog.events.names import StreamName
 from tidelog.events.projection import Projection
 from tidelog.events.projections import PROJECTIONS, ObjectVersion
+from tidelog.storage.errors import StoreClosedError
 from tidelog.storage.layout import Layout
-from tidelog.storage.projector import Past, Projector
-from tidelog.storage.reader import LogReader
-from tidelog.storage.sqlite_log import SqliteEventLog, SqliteLogReader
-from tidelog.storage.view_store import ViewStore
+from tidelog.storage.log.reader import LogReader
+from tidelog.storage.log.sqlite_log import SqliteEventLog, SqliteLogReader
+from tidelog.storage.projections.projector import Past, Projector
+from tidelog.storage.projections.view_store import ViewStore
+from tidelog.storage.to_the_end import run_to_the_end
 
 Row = TypeVar("Row", bound=msgspec.Struct)
 T = TypeVar("T")
@@ -77,6 +80,9 @@ class FollowedViews(Views):
         super().__init__(log)
         self._projector = projector
         self._lock = anyio.Lock()
+        self._working = threading.Lock()
+        """Held by the thread that has the projector: asyncio's own cancellation does not wait for it, closing must."""
+        self._closed = False
         self._advanced = anyio.Event()
         self.position = 0
         """The position that every projection has reached."""
@@ -97,7 +103,7 @@ class FollowedViews(Views):
     async def digests(self) -> dict[str, Digest]:
         """The digest over all rows of each projection: the same events give the same."""
         async with self._lock:
-            return await anyio.to_thread.run_sync(self._projector.digests)
+            return await anyio.to_thread.run_sync(self._alone, self._projector.digests)
 
     async def follow(self) -> None:
         """Keeps the projections up with the log, until cancelled."""
@@ -107,10 +113,29 @@ class FollowedViews(Views):
 
     async def _work(self, work: Callable[[], None]) -> None:
         async with self._lock:
-            await anyio.to_thread.run_sync(work)
-            self.position = await anyio.to_thread.run_sync(lambda: self._projector.position)
+            self.position = await anyio.to_thread.run_sync(self._alone, lambda: self._reached(work))
             self._advanced.set()
             self._advanced = anyio.Event()
+
+    def _reached(self, work: Callable[[], None]) -> int:
+        """The position after some work."""
+        work()
+        return self._projector.position
+
+    def _alone(self, work: Callable[[], T]) -> T:
+        with self._working:
+            if self._closed:
+                raise StoreClosedError(self._log.layout.directory)
+            return work()
+
+    async def close(self) -> None:
+        """Closes the projections; `open_views` does it when its block ends."""
+        (await run_to_the_end(self._close)).raise_cancelled()
+
+    def _close(self) -> None:
+        with self._working:
+            self._closed = True
+            self._projector.close()
 
 
 def _ask(layout: Layout, question: Callable[[Past], T]) -> T:
@@ -139,14 +164,14 @@ async def open_views(
     Raises:
         StoreCorruptError: when their file is damaged; it can be deleted.
     """
-    projector = await anyio.to_thread.run_sync(Projector.open, log.layout, projections)
+    opened = await run_to_the_end(lambda: Projector.open(log.layout, projections))
+    views = FollowedViews(log, opened.result)
     try:
-        views = FollowedViews(log, projector)
+        opened.raise_cancelled()
         await views.catch_up()
         yield views
     finally:
-        with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(projector.close)
+        await views.close()
 
 
 def read_views(log: SqliteLogReader) -> Views:

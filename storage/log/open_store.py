@@ -20,7 +20,10 @@ from tidelog.storage.errors import (
     StoreTooNewError,
 )
 from tidelog.storage.forget import finish_forgetting
-from tidelog.storage.identity import (
+from tidelog.storage.key_files import KeyFiles
+from tidelog.storage.layout import PRIVATE_DIRECTORY, Layout, sync, writer_lock, writing
+from tidelog.storage.log import ANY, NewEvent, StreamAppend
+from tidelog.storage.log.identity import (
     LogIdentity,
     create_signer,
     identity_of,
@@ -28,13 +31,10 @@ from tidelog.storage.identity import (
     origin_of,
     signed_checkpoint,
 )
-from tidelog.storage.ids import new_id
-from tidelog.storage.key_files import KeyFiles
-from tidelog.storage.layout import Layout, sync, writer_lock, writing
-from tidelog.storage.log import ANY, NewEvent, StreamAppend
-from tidelog.storage.prepare import prepare
-from tidelog.storage.reader import LogReader
-from tidelog.storage.writer import LogWriter
+from tidelog.storage.log.ids import new_id
+from tidelog.storage.log.prepare import prepare
+from tidelog.storage.log.reader import LogReader
+from tidelog.storage.log.writer import LogWriter
 
 
 class OpenStore:
@@ -72,6 +72,7 @@ class OpenStore:
         """Keeps a last checkpoint, and lets go of the store."""
         with self._opened:
             self.writer.keep_checkpoint()
+            self.writer.empty_write_ahead_log()
 
     def _sign(self, tree: TreeBuilder) -> str:
         return signed_checkpoint(self._signer, tree)
@@ -135,7 +136,7 @@ def _bring_up(connection: sqlite3.Connection, layout: Layout) -> None:
     if found > LOG.version:
         raise StoreTooNewError(layout.directory, found, LOG.version)
     if found < LOG.version:
-        from tidelog.storage.schema import migrate  # noqa: PLC0415 - brings sqlite-utils, which is seldom needed
+        from tidelog.storage.log.schema import migrate  # noqa: PLC0415 - brings sqlite-utils, which is seldom needed
 
         migrate(connection)
         with writing(layout.directory):
@@ -162,7 +163,9 @@ def _make_directory(layout: Layout) -> None:
         raise NotAStoreError(directory, "it is a file; a store is a directory")
     with writing(directory):
         missing = [path for path in (directory, *directory.parents) if not path.exists()]
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+        if directory in missing:
+            directory.chmod(PRIVATE_DIRECTORY)
         for path in missing:
             sync(path.parent)
         has_strangers = any(not layout.is_own(entry.name) for entry in directory.iterdir())

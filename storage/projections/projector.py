@@ -16,8 +16,8 @@ from tidelog.events.vocabulary.base import BY_PAYLOAD
 from tidelog.storage.errors import MomentError, StoreCorruptError
 from tidelog.storage.layout import Layout, writer_lock
 from tidelog.storage.log import Query
-from tidelog.storage.reader import LogReader
-from tidelog.storage.view_store import START, Cursor, ViewStore, remove_views
+from tidelog.storage.log.reader import LogReader
+from tidelog.storage.projections.view_store import START, Cursor, ViewStore, remove_views
 
 SNAPSHOT_INTERVAL = 4_096
 """Events between snapshots: what reading a past moment folds at most. `VIEWS.version` is raised with it."""

@@ -14,10 +14,10 @@ import msgspec
 from tidelog.events.bodies import find_references
 from tidelog.events.envelope import Actor
 from tidelog.events.merkle import TILE_WIDTH, fold
-from tidelog.storage.compression import unpack
 from tidelog.storage.connection import LOG, VIEWS, connect_to_read, version_of
 from tidelog.storage.errors import StoreCorruptError, StoreError
-from tidelog.storage.reader import stored_body
+from tidelog.storage.log.compression import unpack
+from tidelog.storage.log.reader import stored_body
 
 FINDINGS_MAX = 100
 """Faults that are told of one part; after that it is damaged beyond listing."""
@@ -411,7 +411,7 @@ def _check_definitions(connection: sqlite3.Connection, result: PartResult) -> No
     """Whether every table, index and view is defined as this release defines it."""
     if version_of(connection) != LOG.version:
         return
-    from tidelog.storage.schema import migrate  # noqa: PLC0415 - brings sqlite-utils, which other parts do not need
+    from tidelog.storage.log.schema import migrate  # noqa: PLC0415 - brings sqlite-utils, which other parts do not need
 
     new = sqlite3.connect(":memory:", isolation_level=None)
     try:

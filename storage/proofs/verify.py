@@ -23,13 +23,13 @@ from tidelog.events.note import Checkpoint, NoteError, VerifierKey, open_checkpo
 from tidelog.events.projections import PROJECTIONS
 from tidelog.events.tiles import tile_path
 from tidelog.storage.errors import StoreCorruptError, StoreError
-from tidelog.storage.identity import LogIdentity, births_in
 from tidelog.storage.keys import damaged_keys
 from tidelog.storage.layout import Layout
 from tidelog.storage.log import Query
-from tidelog.storage.reader import LogReader
-from tidelog.storage.verify_range import Finding, Part, PartResult, PartVerifier
-from tidelog.storage.view_store import ViewStore
+from tidelog.storage.log.identity import LogIdentity, births_in
+from tidelog.storage.log.reader import LogReader
+from tidelog.storage.projections.view_store import ViewStore
+from tidelog.storage.proofs.verify_range import Finding, Part, PartResult, PartVerifier
 
 PART_EVENTS = 256 * TILE_WIDTH
 """Events of one part of the work."""
@@ -117,7 +117,7 @@ class _Work:
 
     async def _process(self) -> None:
         """Has one process take parts, until there are none or it dies of one."""
-        command = [sys.executable, "-P", "-m", "tidelog.storage.verify_worker", str(self._directory)]
+        command = [sys.executable, "-P", "-m", "tidelog.storage.proofs.verify_worker", str(self._directory)]
         async with await anyio.open_process(command, stderr=None) as process:
             if process.stdin is None or process.stdout is None:
                 raise RuntimeError("a worker without pipes")

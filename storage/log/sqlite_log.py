@@ -4,8 +4,9 @@
 processes, while the writer writes.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
@@ -17,15 +18,16 @@ import msgspec
 from tidelog.events.bodies import Body
 from tidelog.events.digest import Digest
 from tidelog.events.moment import Time, time_of
-from tidelog.storage.commit import GroupCommit
-from tidelog.storage.compression import StoredBody, pack
 from tidelog.storage.errors import StoreClosedError, StoreNotFoundError
-from tidelog.storage.identity import LogIdentity
 from tidelog.storage.layout import Layout
 from tidelog.storage.log import ExpectedVersion, NewEvent, Query, Recorded, StreamAppend
-from tidelog.storage.open_store import OpenStore
-from tidelog.storage.prepare import prepare
-from tidelog.storage.reader import LogReader
+from tidelog.storage.log.commit import GroupCommit
+from tidelog.storage.log.compression import StoredBody, pack
+from tidelog.storage.log.identity import LogIdentity
+from tidelog.storage.log.open_store import OpenStore
+from tidelog.storage.log.prepare import prepare
+from tidelog.storage.log.reader import LogReader
+from tidelog.storage.to_the_end import run_to_the_end
 
 READERS_MAX = 4
 """Connections that read at once for one log; further reads wait."""
@@ -112,16 +114,19 @@ class SqliteLogReader:
         try:
             return function(reader, *arguments, **named)
         finally:
-            if self._closed:
-                reader.close()
-            else:
-                self._readers.append(reader)
+            self._readers.append(reader)
+            if self._closed:  # meanwhile: whoever comes last closes what is there
+                self._close_idle()
 
     def close_readers(self) -> None:
         """Ends reading; `read_log` and `open_log` do it when their block ends."""
         self._closed = True
-        while self._readers:
-            self._readers.pop().close()
+        self._close_idle()
+
+    def _close_idle(self) -> None:
+        with suppress(IndexError):
+            while True:
+                self._readers.pop().close()
 
 
 class SqliteEventLog(SqliteLogReader):
@@ -173,11 +178,24 @@ class SqliteEventLog(SqliteLogReader):
 
     async def close(self) -> None:
         """Makes the appends that wait, and closes the store; `open_log` does it when its block ends."""
-        await self._commits.close()
+        cancelled = await self._end_commits()
         self.close_readers()
         self._announce()
-        with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(self._store.close)
+        closed = await run_to_the_end(self._store.close)
+        closed.raise_cancelled()
+        if cancelled is not None:
+            raise cancelled
+
+    async def _end_commits(self) -> asyncio.CancelledError | None:
+        """Waits for the appends that wait, whoever cancels the task; returns the cancellation that came meanwhile."""
+        cancelled = None
+        while True:
+            try:
+                await self._commits.close()
+            except asyncio.CancelledError as error:
+                cancelled = error
+            else:
+                return cancelled
 
     def _announce(self) -> None:
         changed, self._changed = self._changed, None
@@ -210,8 +228,11 @@ async def open_log(
     layout = Layout(directory)
     if not create and not await anyio.Path(layout.log).exists():
         raise StoreNotFoundError(layout.directory)
-    store = await anyio.to_thread.run_sync(OpenStore, layout, clock)
-    log = SqliteEventLog(layout, store)
+    opened = await run_to_the_end(lambda: OpenStore(layout, clock))
+    if opened.cancelled is not None:
+        await run_to_the_end(opened.result.close)
+        raise opened.cancelled
+    log = SqliteEventLog(layout, opened.result)
     try:
         yield log
     finally:
@@ -226,8 +247,8 @@ async def read_log(directory: Path | str) -> AsyncIterator[SqliteLogReader]:
         StoreError: when there is none that can be read.
     """
     log = SqliteLogReader(Layout(directory))
-    await log.head()
     try:
+        await log.head()
         yield log
     finally:
         log.close_readers()

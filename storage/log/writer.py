@@ -6,6 +6,7 @@ tree, the heads of streams) is changed only after the commit that made it true.
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 from uuid import UUID
@@ -13,14 +14,14 @@ from uuid import UUID
 import msgspec
 
 from tidelog.events.bodies import BodyRef, find_references
-from tidelog.events.canonical import NotCanonicalError, encode
-from tidelog.events.codec import encode_envelope
+from tidelog.events.canonical import encode
+from tidelog.events.codec import bodies_of, decode_event, encode_envelope
 from tidelog.events.digest import Digest
-from tidelog.events.envelope import Envelope, decode_envelope
+from tidelog.events.envelope import ENVELOPE_BYTES_MAX, Envelope, decode_envelope
 from tidelog.events.merkle import TreeBuilder, leaf_hash
 from tidelog.events.moment import Time, is_time
-from tidelog.events.names import EventId, StreamName, is_uuid7
-from tidelog.storage.compression import StoredBody
+from tidelog.events.names import EventId, StreamName, is_uuid7, stream_name
+from tidelog.events.vocabulary.base import Event
 from tidelog.storage.connection import translate
 from tidelog.storage.errors import (
     AppendError,
@@ -38,8 +39,9 @@ from tidelog.storage.errors import (
 from tidelog.storage.log import (
     Recorded,
 )
-from tidelog.storage.prepare import PreparedAppend, PreparedEvent, PreparedStream
-from tidelog.storage.reader import tree_of
+from tidelog.storage.log.compression import StoredBody
+from tidelog.storage.log.prepare import PreparedAppend, PreparedEvent, PreparedStream
+from tidelog.storage.log.reader import tree_of
 
 CACHE_ENTRIES_MAX = 65_536
 """Entries of each of the writer's caches."""
@@ -300,6 +302,8 @@ class LogWriter:
     def adopt(self, entries: Sequence[bytes], bodies: Sequence[StoredBody]) -> None:
         """Adds events of another store of this log, byte for byte, in one transaction.
 
+        What an append would refuse is refused here too: whoever signed it, a log that holds it is none of ours.
+
         Raises:
             StoreCorruptError: when one is no event, or does not go on from the one before it.
             StoreError: when they cannot be kept.
@@ -325,10 +329,14 @@ class LogWriter:
 
     def _adopt(self, transaction: _Transaction, entry: bytes) -> None:
         name = f"event {transaction.position + 1}"
+        if len(entry) > ENVELOPE_BYTES_MAX:
+            raise StoreCorruptError(name, f"it has {len(entry)} bytes; {ENVELOPE_BYTES_MAX} is the most")
         try:
             envelope = decode_envelope(entry)
             canonical = encode(msgspec.json.decode(entry))
-        except (msgspec.DecodeError, UnicodeDecodeError, NotCanonicalError, RecursionError) as error:
+            _check_names(envelope)
+            _check_references(decode_event(envelope))
+        except (msgspec.DecodeError, RecursionError, ValueError) as error:
             raise StoreCorruptError(name, str(error)) from None
         head = self._stream(transaction, envelope.stream)
         due = transaction.position + 1, (head[1] if head else 0) + 1
@@ -336,12 +344,12 @@ class LogWriter:
             raise StoreCorruptError(name, "it is not in canonical form")
         if (envelope.position, envelope.version) != due:
             raise StoreCorruptError(name, f"position and version are not {due[0]} and {due[1]}")
-        if envelope.time < transaction.time or not is_time(envelope.time):
-            raise StoreCorruptError(name, f"its time is before {transaction.time}, or none")
-        if not is_uuid7(envelope.id) or (envelope.cause is not None and not is_uuid7(envelope.cause)):
-            raise StoreCorruptError(name, "its id, or that of its cause, is no UUID of version 7")
+        if envelope.time < transaction.time:
+            raise StoreCorruptError(name, f"its time is before {transaction.time}")
         if self._position(transaction, envelope.id) is not None:
             raise StoreCorruptError(name, f"its id {envelope.id} stands before it")
+        if envelope.cause is not None and self._position(transaction, envelope.cause) is None:
+            raise StoreCorruptError(name, f"its cause {envelope.cause} does not stand before it")
         for digest, size, ciphertext in find_references(entry):
             held = self._held(transaction, Digest(digest.decode()))
             if held is None or held.size != int(size) or ciphertext not in (b"", held.stored.encode()):
@@ -408,6 +416,16 @@ class LogWriter:
                 if error.sqlite_errorname != "SQLITE_FULL":
                     raise translate(error, self._path) from None
 
+    def empty_write_ahead_log(self) -> None:
+        """Moves what is committed to the database itself, so that the log is one file also where a reader stays.
+
+        Where a reader is in the midst of reading, it is left to SQLite.
+        """
+        if self._failure is None:
+            with suppress(sqlite3.Error):
+                self._db.execute("PRAGMA busy_timeout = 0")
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def _write_checkpoint(self, tree: TreeBuilder) -> int:
         if self.sign is not None:
             self._db.execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?)", (tree.size, self.sign(tree)))
@@ -422,6 +440,32 @@ class LogWriter:
         if row is None:
             return 0, Time("")
         return row[0], msgspec.json.decode(row[1], type=Envelope).time
+
+
+def _check_names(envelope: Envelope) -> None:
+    """Refuses names and times that no append would have made.
+
+    Raises:
+        ValueError: when one is malformed.
+    """
+    stream_name(envelope.stream)
+    for name in (envelope.id, envelope.run, envelope.trace, envelope.cause):
+        if name is not None and not is_uuid7(name):
+            raise ValueError(f"{name!r} is no UUID of version 7")
+    for time in (envelope.time, envelope.occurred):
+        if time is not None and not is_time(time):
+            raise ValueError(f"{time!r} is no time of the log")
+
+
+def _check_references(event: Event) -> None:
+    """Refuses references to bodies that no append would have made.
+
+    Raises:
+        ValueError: when one is malformed.
+    """
+    for reference in bodies_of(event):
+        if not reference.binds:
+            raise ValueError(f"{reference.digest!r} names no body: a secret one has a keyed digest and `stored`")
 
 
 def _check_reference(name: str, reference: BodyRef, held: _Held | None) -> None:

@@ -4,19 +4,21 @@ Any web server can serve the directory. Publishing again adds what is new; a ful
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from tidelog.events.merkle import TILE_WIDTH, root_of
 from tidelog.events.note import Checkpoint, NoteError, open_checkpoint
 from tidelog.events.tiles import entries_path, entry_bundle, tile_path, tiles_for
 from tidelog.storage.errors import NotAStoreError, StoreReadOnlyError
-from tidelog.storage.identity import BIRTHS, births_in
 from tidelog.storage.layout import Layout, read_text, sync
 from tidelog.storage.log import Query
-from tidelog.storage.proofs import Prover
-from tidelog.storage.reader import LogReader
-from tidelog.storage.transfer import Progress
+from tidelog.storage.log.identity import BIRTHS, births_in
+from tidelog.storage.log.reader import LogReader
+from tidelog.storage.proofs.prover import Prover
 
+Progress = Callable[[int, int], None]
+"""Called with what is done and what there is to do."""
 CHECKPOINT = "checkpoint"
 
 

@@ -17,7 +17,7 @@ import anyio.to_thread
 
 from tidelog.storage.errors import StoreClosedError, StoreError
 from tidelog.storage.log import Recorded
-from tidelog.storage.prepare import PreparedAppend
+from tidelog.storage.log.prepare import PreparedAppend
 
 COMMIT_EVENTS_MAX = 4_096
 """Events of one commit. More would keep the first of them waiting for the last."""

@@ -8,9 +8,9 @@ import msgspec
 from tidelog.events.merkle import consistency_proof, inclusion_proof, root_of
 from tidelog.events.note import Checkpoint, NoteError, open_checkpoint, sign
 from tidelog.storage.errors import MomentError, NotAStoreError
-from tidelog.storage.identity import identity_of, load_signer
 from tidelog.storage.layout import Layout
-from tidelog.storage.reader import LogReader
+from tidelog.storage.log.identity import identity_of, load_signer
+from tidelog.storage.log.reader import LogReader
 
 
 class InclusionProof(msgspec.Struct, frozen=True, kw_only=True):

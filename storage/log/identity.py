@@ -13,9 +13,9 @@ from tidelog.events.names import engine_stream
 from tidelog.events.note import Checkpoint, SignerKey, VerifierKey, sign
 from tidelog.events.vocabulary import Event, LogCreated, LogRestored
 from tidelog.storage.errors import NotAStoreError, StoreReadOnlyError
-from tidelog.storage.layout import read_text, sync, writing
+from tidelog.storage.layout import create_private, read_text, sync, writing
 from tidelog.storage.log import Query
-from tidelog.storage.reader import LogReader
+from tidelog.storage.log.reader import LogReader
 
 SEED_BYTES = 32
 
@@ -130,7 +130,8 @@ def create_signer(path: Path, origin: str) -> SignerKey:
     temporary = path.with_name(path.name + ".new")
     with writing(path.parent):
         temporary.unlink(missing_ok=True)
-        file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        create_private(temporary)
+        file = os.open(temporary, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
             os.write(file, seed.hex().encode() + b"\n")
             os.fsync(file)

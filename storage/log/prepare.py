@@ -12,10 +12,10 @@ from tidelog.events.envelope import ENVELOPE_BYTES_MAX, Actor, Envelope
 from tidelog.events.moment import Time, is_time
 from tidelog.events.names import EventId, StreamName, is_uuid7, stream_name
 from tidelog.events.vocabulary import LogCreated, LogRestored
-from tidelog.storage.compression import StoredBody
 from tidelog.storage.errors import AppendTooLargeError, EventTooLargeError
-from tidelog.storage.ids import new_id
 from tidelog.storage.log import ANY, APPEND_BODIES_BYTES_MAX, APPEND_EVENTS_MAX, NewEvent, StreamAppend
+from tidelog.storage.log.compression import StoredBody
+from tidelog.storage.log.ids import new_id
 
 EVENT_OVERHEAD_BYTES = 1_024
 """What an event in the queue weighs beside its payload, for back-pressure."""
