@@ -19,7 +19,8 @@ from tidelog.engine.kinds.decode import rules_of, unwrapped
 from tidelog.engine.kinds.durations import Duration
 from tidelog.engine.kinds.gitrepository import GitRepository
 from tidelog.engine.kinds.kustomization import Kustomization
-from tidelog.engine.kinds.meta import INSTANCE, PART_OF, SUBSTITUTE, KubeObject, KubeStruct, Resource
+from tidelog.engine.kinds.meta import INSTANCE, PART_OF, SUBSTITUTE, KubeStruct, Resource
+from tidelog.engine.objects.kube import KubeObject
 
 KINDS: tuple[type[GitRepository | Kustomization], ...] = (GitRepository, Kustomization)
 INSTANCE_NAME = "flux-system"

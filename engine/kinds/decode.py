@@ -13,7 +13,8 @@ import msgspec
 from msgspec import inspect
 
 from tidelog.engine.kinds.durations import Duration, MalformedDurationError
-from tidelog.engine.kinds.meta import KubeObject, KubeStruct, ObjectMeta, Rule
+from tidelog.engine.kinds.meta import KubeStruct, ObjectMeta, Rule
+from tidelog.engine.objects.kube import KubeObject
 
 K = TypeVar("K", bound=KubeStruct)
 

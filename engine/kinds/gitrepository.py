@@ -10,13 +10,13 @@ from tidelog.engine.kinds.meta import (
     Artifact,
     Column,
     Condition,
-    KubeObject,
     KubeStruct,
     LocalReference,
     ObjectMeta,
     Resource,
     Rule,
 )
+from tidelog.engine.objects.kube import KubeObject
 
 DEFAULT_BRANCH = "master"
 DEFAULT_TIMEOUT = SourceTimeout.of_seconds(60)

@@ -11,7 +11,8 @@ The Namespace bears no label: it is shared with Flux, and is left as it is where
 """
 
 from tidelog.engine.kinds.crds import INSTANCE_NAME, crds
-from tidelog.engine.kinds.meta import INSTANCE, KUSTOMIZE_GROUP, PART_OF, SOURCE_GROUP, KubeObject
+from tidelog.engine.kinds.meta import INSTANCE, KUSTOMIZE_GROUP, PART_OF, SOURCE_GROUP
+from tidelog.engine.objects.kube import KubeObject
 
 NAMESPACE = "flux-system"
 SERVICE_ACCOUNT = "tidelog"

@@ -5,12 +5,11 @@ The structs are the API: `crds.py` makes the schemas out of them (a field's docs
 """
 
 from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 import msgspec
 
-KubeObject: TypeAlias = dict[str, Any]
-"""A Kubernetes object, or a part of one, as decoded JSON."""
+from tidelog.engine.objects.kube import KubeObject
 
 REQUESTED_AT = "reconcile.fluxcd.io/requestedAt"
 """Annotation: adding or changing it asks for a reconciliation (contract CM-034)."""

@@ -15,7 +15,8 @@ from tidelog.engine.kinds.decode import encode
 from tidelog.engine.kinds.durations import Duration
 from tidelog.engine.kinds.gitrepository import GitRepositorySpec, GitRepositoryStatus
 from tidelog.engine.kinds.kustomization import Inventory, InventoryEntry, KustomizationStatus, Snapshot
-from tidelog.engine.kinds.meta import Artifact, Condition, KubeObject, Labels, Timestamp
+from tidelog.engine.kinds.meta import Artifact, Condition, Labels, Timestamp
+from tidelog.engine.objects.kube import KubeObject
 
 HISTORY_LENGTH_MAX = 5
 """Contract KS-047."""

@@ -1,9 +1,9 @@
 """Objects that Flux's CRDs accept and refuse: the tests hold both our decoding and our CRDs to them."""
 
 import copy
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-KubeObject = dict[str, Any]
+from tidelog.engine.objects.kube import KubeObject
 
 SOURCE: KubeObject = {
     "apiVersion": "source.toolkit.fluxcd.io/v1",

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tidelog.engine.kinds.crds import KINDS, crd, crds
-from tidelog.engine.kinds.meta import KubeObject
+from tidelog.engine.objects.kube import KubeObject
 
 GITREPOSITORY, KUSTOMIZATION = crds()
 

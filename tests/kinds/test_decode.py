@@ -11,7 +11,8 @@ from tests.kinds.samples import ACCEPTED, REFUSED, SOURCE, TARGET, WHOLE_SOURCE,
 from tidelog.engine.kinds.decode import InvalidObjectError, decode, encode, problems, unknown_fields
 from tidelog.engine.kinds.gitrepository import GitReference, GitRepository
 from tidelog.engine.kinds.kustomization import Kustomization
-from tidelog.engine.kinds.meta import REQUESTED_AT, KubeObject
+from tidelog.engine.kinds.meta import REQUESTED_AT
+from tidelog.engine.objects.kube import KubeObject
 
 KINDS: dict[str, type[GitRepository | Kustomization]] = {"GitRepository": GitRepository, "Kustomization": Kustomization}
 

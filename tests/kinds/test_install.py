@@ -3,7 +3,7 @@
 from typing import Any
 
 from tidelog.engine.kinds.install import install_objects
-from tidelog.engine.kinds.meta import KubeObject
+from tidelog.engine.objects.kube import KubeObject
 
 PART_OF = "app.kubernetes.io/part-of"
 

@@ -2,11 +2,12 @@
 
 import pytest
 
-from tests.kinds.samples import SOURCE, TARGET, WHOLE_SOURCE, WHOLE_TARGET, KubeObject, changed
+from tests.kinds.samples import SOURCE, TARGET, WHOLE_SOURCE, WHOLE_TARGET, changed
 from tidelog.engine.kinds.decode import decode
 from tidelog.engine.kinds.gitrepository import GitRepository, GitRepositorySpec
 from tidelog.engine.kinds.kustomization import Kustomization, KustomizationSpec
 from tidelog.engine.kinds.later import credentials_left, features_left
+from tidelog.engine.objects.kube import KubeObject
 
 
 def spec_of(obj: KubeObject) -> GitRepositorySpec | KustomizationSpec:

@@ -18,8 +18,9 @@ from tidelog.engine.kinds.decode import encode
 from tidelog.engine.kinds.durations import Duration, Interval
 from tidelog.engine.kinds.gitrepository import GitRepositorySpec, GitRepositoryStatus
 from tidelog.engine.kinds.kustomization import InventoryEntry, KustomizationStatus, Snapshot
-from tidelog.engine.kinds.meta import Artifact, Condition, KubeObject
+from tidelog.engine.kinds.meta import Artifact, Condition
 from tidelog.engine.kinds.statuses import Attempt
+from tidelog.engine.objects.kube import KubeObject
 
 THEN = Observed(3, "2026-11-23T01:00:00Z")
 NOW = Observed(3, "2026-11-23T02:00:00Z")
