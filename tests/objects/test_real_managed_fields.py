@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from urllib.parse import urlencode
 
 import pytest
-from tests.servers.kubernetes_servers import Servers
 
+from tests.servers.kubernetes_servers import Servers
 from tidelog.engine.objects.kube import KubeObject, KubeValue
 from tidelog.engine.objects.managed_fields import element, fields_of, found_items, is_leaf, paths_of, take_over_patch
 from tidelog.engine.objects.state import owned_digest, owned_values, state_of
@@ -286,7 +286,7 @@ class Cluster:
 
     def patch(self, name: str, patch: list[KubeObject]) -> KubeObject:
         where = f"{MANIFESTS[name][0].format(ns=self._namespace)}/it?fieldManager={OURS}"
-        answer = self._servers.request("PATCH", where, patch, "application/json-patch+json")
+        answer = self._servers.request("PATCH", where, patch, "application/json-patch+json")  # type: ignore[arg-type]
         if answer.status != 200:
             raise RefusedError(answer.status, answer.body)
         return dict(answer.body)
