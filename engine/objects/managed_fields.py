@@ -77,11 +77,9 @@ def element(text: str) -> Element:
                 return Element("f", (), rest, field_text(rest))
             case "k":
                 keys = sorted(msgspec.json.decode(rest, type=dict[str, Any]).items())
-                shown = ",".join(f"{name}={_shown(value)}" for name, value in keys)
-                return Element("k", tuple(name for name, _ in keys), tuple(value for _, value in keys), f"[{shown}]")
+                return key_element(tuple(name for name, _ in keys), tuple(value for _, value in keys))
             case "v":
-                value = msgspec.json.decode(rest)
-                return Element("v", (), value, f"[={_shown(value)}]")
+                return value_element(msgspec.json.decode(rest))
             case "i":
                 return Element("i", (), int(rest), f"[{int(rest)}]")
             case _:
@@ -89,6 +87,17 @@ def element(text: str) -> Element:
     except ValueError as error:
         raise MalformedObjectError(f"managedFields: {text!r} is no path element: {error}") from error
     raise MalformedObjectError(f"managedFields: {text!r} is no path element")
+
+
+def key_element(names: tuple[str, ...], values: tuple[KubeValue, ...]) -> Element:
+    """The item of a list that has `values` in its keys `names`."""
+    shown = ",".join(f"{name}={_shown(value)}" for name, value in zip(names, values, strict=True))
+    return Element("k", names, values, f"[{shown}]")
+
+
+def value_element(value: KubeValue) -> Element:
+    """The member of a set."""
+    return Element("v", (), value, f"[={_shown(value)}]")
 
 
 def field_text(name: str) -> str:

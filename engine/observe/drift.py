@@ -6,7 +6,7 @@ so can never be drift.
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -35,7 +35,7 @@ FLAPPING_WITHIN: Final = timedelta(hours=1)
 _nowhere: Final = (0, ABSENT)
 
 
-def drift(applied: KubeObject, live: KubeObject, manager: str) -> tuple[FieldDrift, ...]:
+def drift(applied: KubeObject, live: KubeObject, manager: str, *, secret: bool = False) -> tuple[FieldDrift, ...]:
     """The fields that `manager` applied and that are now another value, or gone.
 
     Where a whole map or item is gone, it is named once, and not with each field in it. What others add, and a field
@@ -45,39 +45,43 @@ def drift(applied: KubeObject, live: KubeObject, manager: str) -> tuple[FieldDri
         applied: the server's answer when we last applied, or its state (`state_of`).
         live: the object as it is now.
         manager: our field manager.
+        secret: whether a secret value went into the object: keys of items, which are values too, are then shown as `*`.
 
     Returns:
         Each with the manager that owns it now and wrote last; empty where nobody does, as after a removal.
     """
-    drifted: list[FieldDrift] = []
-    _compare(fields_of(applied, manager), applied, live, "", other_owners(live, manager), drifted)
-    return tuple(sorted(drifted, key=lambda one: one.path))
+    drifted: dict[FieldDrift, None] = {}
+    comparison = _Comparison(secret, drifted)
+    comparison.compare(fields_of(applied, manager), applied, live, "", other_owners(live, manager))
+    return tuple(sorted(drifted, key=lambda one: (one.path, one.manager)))
 
 
-def _compare(
-    fields: FieldSet,
-    applied: KubeValue,
-    live: KubeValue,
-    steps: str,
-    owners: list[Owner],
-    drifted: list[FieldDrift],
-) -> None:
-    before, now = _found(fields, applied), _found(fields, live)
-    for text, children in fields.items():
-        if text == SELF:
-            continue
-        path, theirs = steps + element(text).text, below(owners, text)
-        was, item = before.get(text, _nowhere)[1], now.get(text, _nowhere)[1]
-        if is_leaf(children) or is_presence(children):
-            differs = _differs(was, item, whole=is_leaf(children) and not any(map(_has_parts, theirs)))
-        else:
-            differs = was is not ABSENT and type(was) is not type(item)
-        if differs:
-            drifted.append(FieldDrift(path=path_text(path), manager=_latest(theirs)))
-        elif not is_leaf(children) and was is not ABSENT:
-            _compare(children, was, item, path, theirs, drifted)
-    if isinstance(live, list) and _order(before, now) != _order(now, before):
-        drifted.append(FieldDrift(path=path_text(steps)))
+class _Comparison(NamedTuple):
+    secret: bool
+    drifted: dict[FieldDrift, None]
+
+    def compare(self, fields: FieldSet, applied: KubeValue, live: KubeValue, steps: str, owners: list[Owner]) -> None:
+        before, now = _found(fields, applied), _found(fields, live)
+        for text, children in fields.items():
+            if text == SELF:
+                continue
+            step = element(text)
+            path = steps + ("[*]" if self.secret and step.kind in {"k", "v"} else step.text)
+            theirs = below(owners, text)
+            was, item = before.get(text, _nowhere)[1], now.get(text, _nowhere)[1]
+            if is_leaf(children) or is_presence(children):
+                differs = _differs(was, item, whole=is_leaf(children) and not any(map(_has_parts, theirs)))
+            else:
+                differs = was is not ABSENT and type(was) is not type(item)
+            if differs:
+                self._add(path, theirs)
+            elif not is_leaf(children) and was is not ABSENT:
+                self.compare(children, was, item, path, theirs)
+        if isinstance(live, list) and _order(before, now) != _order(now, before):
+            self._add(steps, [])
+
+    def _add(self, path: str, owners: list[Owner]) -> None:
+        self.drifted[FieldDrift(path=path_text(path), manager=owners[0].manager if owners else "")] = None
 
 
 def _found(fields: FieldSet, value: KubeValue) -> dict[str, tuple[int, KubeValue]]:
@@ -100,10 +104,6 @@ def _differs(was: KubeValue, item: KubeValue, *, whole: bool) -> bool:
 
 def _has_parts(owner: Owner) -> bool:
     return not (is_leaf(owner.fields) or is_presence(owner.fields))
-
-
-def _latest(owners: list[Owner]) -> str:
-    return owners[0].manager if owners else ""
 
 
 def _order(items: dict[str, tuple[int, KubeValue]], others: dict[str, tuple[int, KubeValue]]) -> list[str]:
