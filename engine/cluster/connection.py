@@ -18,6 +18,7 @@ from tidelog.engine.cluster.credentials import Credentials, Material
 from tidelog.engine.cluster.errors import (
     ClusterError,
     OutcomeUnknown,
+    ServerError,
     Status,
     UnauthorizedError,
     UnreachableError,
@@ -285,7 +286,7 @@ def garbage(call: Call, answer: Answer, why: str) -> ClusterError:
     """The error for a success whose body is not what it should be."""
     text = f"cannot {call.what}: the answer is not what a Kubernetes API gives ({why}): is there a proxy in between?"
     status = Status(answer.status)
-    return OutcomeUnknown(text, status) if call.changes else UnreachableError(text, status)
+    return OutcomeUnknown(text, status) if call.changes else ServerError(text, status)
 
 
 def _with_identity(headers: dict[str, str], identity: Identity | None) -> list[tuple[str, str]]:

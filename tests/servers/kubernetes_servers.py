@@ -375,7 +375,7 @@ class Servers:
         """The requests of `user` (before impersonation) that are complete, oldest first, from the audit log."""
         with self.audit_log.open("rb") as lines:
             entries = [json.loads(line) for line in lines if line.endswith(b"\n")]
-        return [e for e in entries if e["user"]["username"] == user and e["stage"] == "ResponseComplete"]
+        return [e for e in entries if e["user"].get("username") == user and e["stage"] == "ResponseComplete"]
 
     def is_ready(self) -> bool:
         """Whether the API server answers and says that it is ready."""
