@@ -25,6 +25,7 @@ from tests.cluster.conftest import (
     with_limits,
 )
 from tidelog.engine.cluster.errors import (
+    BadRequestError,
     ClusterError,
     ConflictError,
     ForbiddenError,
@@ -258,6 +259,19 @@ async def test_change_that_was_not_sent_is_not_unknown(script: Script, cluster: 
     connection._access = msgspec.structs.replace(connection._access, server=f"http://127.0.0.1:{free_port}")
     with pytest.raises(UnreachableError, match="cannot apply ConfigMap a in namespace n: no connection to"):
         await apply(cluster)
+    assert script.seen == []
+
+
+@pytest.mark.parametrize("value", ["half a \ud800 character", object()])
+async def test_what_json_cannot_hold_is_not_sent(script: Script, cluster: RealCluster, value: object) -> None:
+    with pytest.raises(BadRequestError, match="cannot apply ConfigMap a in namespace n: it cannot be written as JSON"):
+        await cluster.apply({**CONFIG_MAP, "data": {"key": value}}, manager="m")
+    assert script.seen == []
+
+
+async def test_name_to_act_as_is_no_header(script: Script, cluster: RealCluster) -> None:
+    with pytest.raises(BadRequestError, match="has characters that none has"):
+        await cluster.get(CONFIG_MAPS, "n", "a", identity=Identity("jane\r\nImpersonate-Group: system:masters"))
     assert script.seen == []
 
 
