@@ -16,8 +16,10 @@ from yarl import URL
 
 from tidelog.engine.cluster.credentials import Credentials, Material
 from tidelog.engine.cluster.errors import (
+    BadRequestError,
     ClusterError,
     OutcomeUnknown,
+    ServerError,
     Status,
     UnauthorizedError,
     UnreachableError,
@@ -210,7 +212,7 @@ class Connection:
                 return answer
             except aiohttp.ClientConnectorError as error:
                 raise UnreachableError(self._no_connection(call, error)) from error
-            except aiohttp.ConnectionTimeoutError as error:
+            except (aiohttp.ConnectionTimeoutError, aiohttp.ClientHttpProxyError) as error:
                 raise UnreachableError(self._no_connection(call, error)) from error
             except TimeoutError as error:
                 raise self._silent(call) from error
@@ -258,6 +260,8 @@ class Connection:
         if isinstance(error, aiohttp.ClientConnectorDNSError):
             host = urlsplit(self._access.server).hostname
             return text + f"the name {host} is not known; check `server` in {self._access.origin}"
+        if isinstance(error, aiohttp.ClientHttpProxyError):
+            return text + f"the proxy answers with HTTP {error.status}"
         if isinstance(error, TimeoutError):
             return (
                 text + f"nothing answers within {self._limits.connect_s:g} s; check `server` in {self._access.origin}"
@@ -285,12 +289,14 @@ def garbage(call: Call, answer: Answer, why: str) -> ClusterError:
     """The error for a success whose body is not what it should be."""
     text = f"cannot {call.what}: the answer is not what a Kubernetes API gives ({why}): is there a proxy in between?"
     status = Status(answer.status)
-    return OutcomeUnknown(text, status) if call.changes else UnreachableError(text, status)
+    return OutcomeUnknown(text, status) if call.changes else ServerError(text, status)
 
 
 def _with_identity(headers: dict[str, str], identity: Identity | None) -> list[tuple[str, str]]:
     found = list(headers.items())
     if identity:
+        if not all(text.isprintable() for text in (identity.user, *identity.groups)):
+            raise BadRequestError("the name of a user or group to act as has characters that none has")
         found.append(("Impersonate-User", identity.user))
         found += [("Impersonate-Group", group) for group in identity.groups]
     return found

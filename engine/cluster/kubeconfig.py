@@ -57,7 +57,7 @@ class Access(Struct, frozen=True):
     """How an API server is reached."""
 
     origin: str
-    """Where this was found, for messages: `context "dev" of /home/me/.kube/config`."""
+    """Where this was found, for messages: `context 'dev' of config.yaml`."""
     server: str
     """The URL, without a slash at its end."""
     user: User

@@ -196,13 +196,14 @@ class RealCluster:
     ) -> Applied:
         kind, namespace, name = await self._place(obj)
         query = _query(fieldManager=manager, force="true" if force else "false", dryRun="All" if dry_run else "")
+        what = _what("dry-run the apply of" if dry_run else "apply", kind, namespace, name)
         call = Call(
             verb="apply",
-            what=_what("dry-run the apply of" if dry_run else "apply", kind, namespace, name),
+            what=what,
             resource=kind.plural,
             method="PATCH",
             target=_path(kind, namespace, name) + query,
-            body=msgspec.json.encode(obj),
+            body=_encoded(what, obj),
             content_type="application/apply-patch+yaml",  # JSON is YAML
             identity=identity,
             changes=not dry_run,
@@ -214,13 +215,14 @@ class RealCluster:
         self, obj: KubeObject, *, manager: str, identity: Identity | None = None
     ) -> KubeObject:
         kind, namespace, name = await self._place(obj)
+        what = _what("create", kind, namespace, name)
         call = Call(
             verb="create",
-            what=_what("create", kind, namespace, name),
+            what=what,
             resource=kind.plural,
             method="POST",
             target=_path(kind, namespace) + _query(fieldManager=manager),
-            body=msgspec.json.encode(obj),
+            body=_encoded(what, obj),
             identity=identity,
             changes=True,
             again=False,
@@ -231,13 +233,14 @@ class RealCluster:
         self, obj: KubeObject, *, manager: str, subresource: str = "", identity: Identity | None = None
     ) -> KubeObject:
         kind, namespace, name = await self._place(obj)
+        what = _what("update", kind, namespace, name, subresource)
         call = Call(
             verb="update",
-            what=_what("update", kind, namespace, name, subresource),
+            what=what,
             resource=kind.plural,
             method="PUT",
             target=_path(kind, namespace, name, subresource) + _query(fieldManager=manager),
-            body=msgspec.json.encode(obj),
+            body=_encoded(what, obj),
             identity=identity,
             changes=True,
         )
@@ -256,14 +259,15 @@ class RealCluster:
         dry_run: bool = False,
         identity: Identity | None = None,
     ) -> KubeObject:
+        what = _what("patch", kind, namespace, name, subresource)
         call = Call(
             verb="patch",
-            what=_what("patch", kind, namespace, name, subresource),
+            what=what,
             resource=kind.plural,
             method="PATCH",
             target=_path(kind, namespace, name, subresource)
             + _query(fieldManager=manager, dryRun="All" if dry_run else ""),
-            body=msgspec.json.encode(patch),
+            body=_encoded(what, patch),
             content_type=_PATCH_TYPES[type],
             identity=identity,
             changes=not dry_run,
@@ -288,9 +292,10 @@ class RealCluster:
             options["preconditions"] = {key: value for key, value in wanted.items() if value is not None}
         if dry_run:
             options["dryRun"] = ["All"]
+        what = _what("dry-run the deletion of" if dry_run else "delete", kind, namespace, name)
         call = Call(
             verb="delete",
-            what=_what("dry-run the deletion of" if dry_run else "delete", kind, namespace, name),
+            what=what,
             resource=kind.plural,
             method="DELETE",
             target=_path(kind, namespace, name),
@@ -462,6 +467,16 @@ _decode_index = msgspec.json.Decoder(_OpenApiIndex).decode
 
 
 _T = TypeVar("_T")
+
+
+def _encoded(what: str, value: object) -> bytes:
+    try:
+        return msgspec.json.encode(value)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        # Not the error's own text: it may show a value.
+        raise BadRequestError(
+            f"cannot {what}: it cannot be written as JSON ({type(error).__name__}): is there half of a character in it?"
+        ) from None
 
 
 def _decoded(call: Call, answer: Answer, decode: Callable[[bytes], _T]) -> _T:

@@ -32,7 +32,6 @@ def kubernetes(request: pytest.FixtureRequest) -> Servers:
     """The API server that all tests of this run share: each keeps to its own `namespace`, and tidies what has none."""
     _require(request)
     directory = _directory_of_run(request.config)
-    directory.mkdir(mode=0o700, exist_ok=True)
     with (directory / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (directory / servers.STATE).exists():
@@ -77,9 +76,9 @@ def new_namespace(kubernetes: Servers) -> Iterator[str]:
 
 def end_servers(config: pytest.Config) -> None:
     """Ends the servers of this run, in the process that owns them."""
-    directory = _directory_of_run(config)
-    if _is_worker(config) or not directory.exists():
+    if _is_worker(config):
         return
+    directory = _directory_of_run(config)
     with suppress(FileNotFoundError, ProcessLookupError):
         guard = os.pidfd_open(int((directory / "guard").read_text()))
         signal.pidfd_send_signal(guard, signal.SIGTERM)
@@ -121,7 +120,8 @@ def _owner(config: pytest.Config) -> int:
 
 def _directory_of_run(config: pytest.Config) -> Path:
     """Where the run's workers meet. Not in pytest's own directory: that is kept for days, and this has keys."""
-    return Path(tempfile.gettempdir()) / f"tidelog-servers-{os.getuid()}-{_owner(config)}"
+    name = f"tidelog-servers-{os.getuid()}"
+    return servers.directory_of_process(Path(tempfile.gettempdir()), name, _owner(config))
 
 
 def _wait_for_state(directory: Path, guard: subprocess.Popen[str]) -> None:

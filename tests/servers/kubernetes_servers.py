@@ -372,10 +372,13 @@ class Servers:
             return Answer(response.status, {"text": content.decode(errors="replace")})
 
     def audited(self, user: str) -> list[Json]:
-        """The requests of `user` (before impersonation) that are complete, oldest first, from the audit log."""
+        """The requests of `user` (before impersonation) that are complete, oldest first, from the audit log.
+
+        An answer may be here a moment before its line in the log.
+        """
         with self.audit_log.open("rb") as lines:
             entries = [json.loads(line) for line in lines if line.endswith(b"\n")]
-        return [e for e in entries if e["user"]["username"] == user and e["stage"] == "ResponseComplete"]
+        return [e for e in entries if e["user"].get("username") == user and e["stage"] == "ResponseComplete"]
 
     def is_ready(self) -> bool:
         """Whether the API server answers and says that it is ready."""
@@ -497,7 +500,7 @@ class Guard:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._commands = find()
-        self._data = Path(tempfile.mkdtemp(prefix="tidelog-etcd-", dir=_quick_disk()))
+        self._data = directory_of_process(_quick_disk(), "tidelog-etcd", os.getpid())
         self._port = 0
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -736,6 +739,16 @@ def _die_with_parent() -> None:
         os._exit(1)
 
 
+def directory_of_process(parent: Path, name: str, pid: int) -> Path:
+    """`<parent>/<name>-<pid>`, made if need be; removes what processes left that were killed before they could."""
+    for path in parent.glob(f"{name}-*"):
+        if not Path("/proc", path.name.rpartition("-")[2]).exists():
+            shutil.rmtree(path, ignore_errors=True)
+    path = parent / f"{name}-{pid}"
+    path.mkdir(mode=0o700, exist_ok=True)
+    return path
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -744,11 +757,11 @@ def _free_port() -> int:
     return port
 
 
-def _quick_disk() -> Path | None:
+def _quick_disk() -> Path:
     """Memory, where there is enough of it: etcd is the slowest of the three on a disk."""
     if os.access(TMPFS, os.W_OK) and shutil.disk_usage(TMPFS).free > TMPFS_FREE_MIN:
         return TMPFS
-    return None
+    return Path(tempfile.gettempdir())
 
 
 def _wait(holds: Any, otherwise: str) -> None:
