@@ -83,6 +83,7 @@ class _Walker:
         self._trees = trees
         self._tree = tree
         self._spec = spec
+        self._root = root_path(spec.path)
         self._read: dict[str, TreeEntry | None] = {}
         self._listed: str | None = None
         self._visited: set[str] = set()
@@ -92,7 +93,7 @@ class _Walker:
         self._warnings: list[str] = []
 
     def run(self) -> Walk:
-        root = root_path(self._spec.path)
+        root = self._root
         entry = self._trees.entry(self._tree, root)
         if entry is None or entry.kind != "tree":
             self._read[root] = entry
@@ -210,9 +211,12 @@ class _Walker:
 
     def _follow(self, directory: str, file: str, content: Kustomization) -> None:
         self._refuse_helm(file, content)
-        for field in ("resources", "bases", "components"):
+        for field in ("resources", "bases"):
             for path in _texts(content.get(field)):
-                self._resource(directory, path, file, only_directory=field == "components")
+                self._resource(directory, path, file, only_directory=False)
+        for path in _texts(content.get("components")):
+            ours = directory == self._root and path in self._spec.components
+            self._resource(directory, path, "spec.components" if ours else file, only_directory=True)
         for field in ("configurations", "crds"):
             for path in _texts(content.get(field)):
                 self._file(directory, path, file)

@@ -130,7 +130,7 @@ def test_json_is_read_as_itself(value: Any) -> None:
 
 @given(JSON)
 def test_what_pyyaml_writes_is_read_back(value: Any) -> None:
-    """Another's writer, in block style, that quotes what would be read as something else."""
-    text = yaml.safe_dump({"a": value}, allow_unicode=False)
+    """Another's writer, in block style, with quotes and tags."""
+    text = yaml.safe_dump({"a": value}, default_style='"')
 
     assert objects(text) == [{"a": value}]

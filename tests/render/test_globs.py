@@ -17,9 +17,7 @@ def as_regex(pattern: str) -> str:
 @given(PATTERN, VALUE)
 def test_the_shortest_and_the_longest_beginning_are_those_a_regular_expression_finds(pattern: str, value: str) -> None:
     lengths = [
-        length
-        for length in range(1, len(value) + 1)
-        if re.fullmatch(as_regex(pattern), value[:length], re.DOTALL)
+        length for length in range(1, len(value) + 1) if re.fullmatch(as_regex(pattern), value[:length], re.DOTALL)
     ]
 
     assert matching_beginnings(pattern, value) == ((lengths[0], lengths[-1]) if lengths else None)
