@@ -4,8 +4,7 @@ import base64
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-KubeObject = dict[str, Any]
-"""A Kubernetes object as decoded JSON."""
+from tidelog.engine.objects.kube import KubeObject
 
 OWNER_NAME: Final = "kustomize.toolkit.fluxcd.io/name"
 OWNER_NAMESPACE: Final = "kustomize.toolkit.fluxcd.io/namespace"

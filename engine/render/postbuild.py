@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import msgspec
 
+from tidelog.engine.objects.kube import KubeObject, group_of
 from tidelog.engine.render import normal
 from tidelog.engine.render.documents import documents
 from tidelog.engine.render.errors import RenderError, SubstitutionError, YamlError
-from tidelog.engine.render.normal import KubeObject
 from tidelog.engine.render.substitution import is_plain, is_variable_name, substitute
 from tidelog.events.names import ObjectKey
 
@@ -169,8 +169,7 @@ def _checked(found: Any, read: _Read) -> ObjectKey:
     for field in ("labels", "annotations"):
         _require_texts(metadata, field, read)
     api_version: str = found["apiVersion"]
-    group = api_version.rpartition("/")[0]
-    return ObjectKey(group, found["kind"], namespace or "", metadata["name"])
+    return ObjectKey(group_of(api_version), found["kind"], namespace or "", metadata["name"])
 
 
 def _require_texts(metadata: dict[str, Any], field: str, read: _Read) -> None:

@@ -14,12 +14,12 @@ import anyio
 import anyio.to_thread
 import msgspec
 
+from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.render import kustomize
 from tidelog.engine.render.diagnose import diagnose, places_of_variable
 from tidelog.engine.render.errors import ReadEntry, RenderError, SubstitutionError
 from tidelog.engine.render.jobs import Finish, Run
 from tidelog.engine.render.landlock import Reach
-from tidelog.engine.render.normal import KubeObject
 from tidelog.engine.render.pool import Workers
 from tidelog.engine.render.postbuild import Settings
 from tidelog.engine.render.spec import CommonMetadata, PostBuild, RenderSpec, build_inputs

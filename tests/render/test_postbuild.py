@@ -53,7 +53,8 @@ def pod(containers: list[Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("api_version", "kind", "path"),
     [
-        ("v1", "Pod", "spec"), ("apps/v1", "Deployment", "spec.template.spec"), ("batch/v1", "Job", "spec.template.spec"),
+        ("v1", "Pod", "spec"),
+        ("apps/v1", "Deployment", "spec.template.spec"), ("batch/v1", "Job", "spec.template.spec"),
         ("batch/v1", "CronJob", "spec.jobTemplate.spec.template.spec"), ("apps/v1", "DaemonSet", "spec.template.spec"),
     ],
 )  # fmt: skip
@@ -175,7 +176,8 @@ def test_a_variable_without_value_is_named_with_the_object_the_field_and_the_lin
         with_variables(text, {"x": "1"})
 
     assert caught.value.message == (
-        'ConfigMap/shop/a: post build failed, line 3 of the built object (host): variable not set (strict mode): "domain"'
+        "ConfigMap/shop/a: post build failed, line 3 of the built object (host): "
+        'variable not set (strict mode): "domain"'
     )
 
 
@@ -195,7 +197,7 @@ def test_the_name_of_a_variable_is_checked_where_something_is_substituted() -> N
         ({"apiVersion": "v1", "kind": "A", "metadata": {}}, r"A: no metadata\.name"),
         ({"apiVersion": "v1", "kind": "A"}, r"no metadata\.name"),
         ({"apiVersion": "v1", "kind": "A", "metadata": {"name": 1}}, r"A/1: metadata\.name is no text"),
-        ({"apiVersion": "v1", "kind": "A", "metadata": {"name": "x", "labels": {"a": 1}}}, "'a' is no text; put it in quotes"),
+        ({"apiVersion": "v1", "kind": "A", "metadata": {"name": "x", "labels": {"a": 1}}}, "'a' is no text; put it"),
         ({"apiVersion": "v1", "kind": "List", "items": [1]}, "an item of the list is no object"),
     ],
 )  # fmt: skip

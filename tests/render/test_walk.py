@@ -7,6 +7,12 @@ from tidelog.engine.render.errors import RenderError
 from tidelog.engine.render.spec import RenderSpec
 from tidelog.engine.render.walk import Walk, is_unchanged, sorted_resources, walk
 
+NAMED = (
+    "a.yaml", "p1.yaml", "p2.yaml", "p3.json", "f1.txt", "f2.txt", "f3.txt", "f4.txt", "e1.env", "e2.env", "e3.env",
+    "conf.yaml", "crd.yaml", "schema.json", "r.yaml", "r2.yaml", "inline.yaml",
+)  # fmt: skip
+GIVEN = ("kustomization.yaml", "t.yaml", "g.yaml", "sub/kustomization.yaml")
+
 
 def walked(trees: MemoryTrees, files: Mapping[str, str], path: str = "", **links: str) -> Walk:
     return walk(trees, trees.add(files, links), RenderSpec(path=path))
@@ -51,19 +57,15 @@ generators: [g.yaml]
             "comp/kustomization.yaml": "resources: [c.yaml]\nkind: Component\n",
             "comp/c.yaml": "",
             "app/sub/kustomization.yaml": "resources: [../a.yaml]\n",
-            **{
-                f"app/{name}": ""
-                for name in ["a.yaml", "p1.yaml", "p2.yaml", "p3.json", "f1.txt", "f2.txt", "f3.txt", "f4.txt", "e1.env", "e2.env", "e3.env", "conf.yaml", "crd.yaml", "schema.json", "r.yaml", "r2.yaml", "inline.yaml", "unnamed.yaml"]
-            },
+            **{f"app/{name}": "" for name in NAMED},
+            "app/unnamed.yaml": "",
         },
         "app",
     )
 
     assert not found.missing
     assert read(found) == {
-        *(f"app/{name}" for name in ["kustomization.yaml", "a.yaml", "p1.yaml", "p2.yaml", "p3.json", "t.yaml", "g.yaml"]),
-        *(f"app/{name}" for name in ["f1.txt", "f2.txt", "f3.txt", "f4.txt", "e1.env", "e2.env", "e3.env", "conf.yaml", "crd.yaml"]),
-        *(f"app/{name}" for name in ["schema.json", "r.yaml", "r2.yaml", "inline.yaml", "sub/kustomization.yaml"]),
+        *(f"app/{name}" for name in (*NAMED, *GIVEN)),
         "base/Kustomization",
         "oldbase/kustomization.yml",
         "comp/kustomization.yaml",
