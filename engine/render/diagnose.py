@@ -1,0 +1,149 @@
+"""Why a build failed, with file and line: kustomize names the first rarely and the second almost never.
+
+Only failed builds pay for this.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+from tidelog.engine.render.documents import Document, documents
+from tidelog.engine.render.errors import YamlError
+from tidelog.engine.render.overlay import FIELDS, FILE_NAMES
+from tidelog.engine.render.walk import Walk
+from tidelog.storage.trees import Trees
+
+FINDINGS_MAX: Final = 5
+FILES_MAX: Final = 2_000
+FILE_BYTES_MAX: Final = 4 * 1024 * 1024
+
+_YAML: Final = (".yaml", ".yml")
+_twice = re.compile(r"already registered id: (?P<kind>[^.\s]+)\.\S*?/(?P<name>[^.\s]+)")
+
+
+def diagnose(trees: Trees, tree: str, walk: Walk, said: str) -> tuple[str, ...]:
+    """Sentences on what is wrong in the files that the build read. Blocks.
+
+    Args:
+        trees: where the files are.
+        tree: the source's tree.
+        walk: of the build.
+        said: what kustomize said.
+    """
+    findings = list(walk.missing)
+    found: list[tuple[str, Document]] = []
+    for path, text in _texts(trees, tree, walk):
+        try:
+            read = documents(text)
+        except YamlError as error:
+            if _is_yaml(path):
+                findings.append(f"{path}:{error.line or 1}: {error.problem}")
+            continue
+        found += [(path, document) for document in read if document.value is not None]
+    findings += _unknown_fields(found, walk)
+    findings += _twice_in(found, said)
+    if not findings:
+        findings += _no_objects(found, walk)
+    return tuple(findings[:FINDINGS_MAX])
+
+
+def places_of_variable(trees: Trees, tree: str, walk: Walk, name: str) -> tuple[str, ...]:
+    """Where the files of a build refer to a variable, as `file:line`. Blocks."""
+    reference = re.compile(rf"\$\{{#?{re.escape(name)}(?![_A-Za-z0-9])")
+    places = [
+        f"{path}:{number}"
+        for path, text in _texts(trees, tree, walk)
+        for number, line in enumerate(text.splitlines(), 1)
+        if reference.search(line)
+    ]
+    return tuple(places[:FINDINGS_MAX])
+
+
+def _texts(trees: Trees, tree: str, walk: Walk) -> Iterator[tuple[str, str]]:
+    for path, blob in _blobs(trees, tree, walk):
+        data = trees.read(blob)
+        if len(data) > FILE_BYTES_MAX:
+            continue
+        try:
+            yield path, data.decode()
+        except UnicodeDecodeError:
+            if _is_yaml(path):
+                yield path, "\x00"  # no YAML either, and said so with its name
+
+
+def _blobs(trees: Trees, tree: str, walk: Walk) -> Iterator[tuple[str, str]]:
+    number = 0
+    for path in walk.checkout:
+        for below, blob in _below(trees, tree, path):
+            number += 1
+            if number > FILES_MAX:
+                return
+            yield below, blob
+
+
+def _below(trees: Trees, tree: str, path: str) -> Iterator[tuple[str, str]]:
+    entry = trees.entry(tree, path)
+    if entry is None or entry.kind == "link":
+        return
+    if entry.kind == "blob":
+        yield path, entry.id
+        return
+    for name, child in sorted(trees.children(entry.id).items()):
+        below = f"{path}/{name}" if path else name
+        if child.kind == "tree":
+            yield from _below(trees, tree, below)
+        elif child.kind == "blob":
+            yield below, child.id
+
+
+def _is_yaml(path: str) -> bool:
+    return path.endswith(_YAML) or _is_kustomization(path)
+
+
+def _is_kustomization(path: str) -> bool:
+    return path.rpartition("/")[2] in FILE_NAMES
+
+
+def _unknown_fields(found: list[tuple[str, Document]], walk: Walk) -> Iterator[str]:
+    for path, document in found:
+        if not _is_kustomization(path) or path == walk.file or not isinstance(document.value, dict):
+            continue
+        for field in sorted(document.value.keys() - FIELDS, key=document.keys.__getitem__):
+            yield f"{path}:{document.keys[field]}: {field!r} is no field of a kustomization"
+
+
+def _twice_in(found: list[tuple[str, Document]], said: str) -> Iterator[str]:
+    match = _twice.search(said)
+    if match is None:
+        return
+    places = [
+        f"{path}:{document.line}"
+        for path, document in found
+        if _names(document.value) == (match["kind"], match["name"])
+    ]
+    if len(places) > 1:
+        yield f"{match['kind']}/{match['name']} comes twice: {', '.join(places[:FINDINGS_MAX])}"
+    elif places:
+        yield f"{match['kind']}/{match['name']} of {places[0]} comes twice: something lists it again"
+
+
+def _no_objects(found: list[tuple[str, Document]], walk: Walk) -> Iterator[str]:
+    """Documents among a generated list of resources that are no objects."""
+    for path, document in found:
+        if not path.endswith(_YAML) or _is_kustomization(path):
+            continue
+        kind, name = _names(document.value)
+        if not isinstance(document.value, dict):
+            yield f"{path}:{document.line}: no Kubernetes object"
+        elif not kind and ("metadata" in document.value or any(read.path == walk.root for read in walk.read_set)):
+            yield f"{path}:{document.line}: no Kubernetes object, for it has no kind"
+        elif kind and not name and "items" not in document.value and "metadata" in document.value:
+            yield f"{path}:{document.line}: {kind} without metadata.name"
+
+
+def _names(value: Any) -> tuple[str, str]:
+    if not isinstance(value, dict):
+        return "", ""
+    metadata = value.get("metadata")
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    return str(value.get("kind") or ""), str(name or "")

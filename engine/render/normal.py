@@ -1,0 +1,85 @@
+"""An object in the form in which it is compared and applied (contract KS-019, KS-056, CM-039)."""
+
+import base64
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from tidelog.engine.objects.kube import KubeObject
+
+OWNER_NAME: Final = "kustomize.toolkit.fluxcd.io/name"
+OWNER_NAMESPACE: Final = "kustomize.toolkit.fluxcd.io/namespace"
+
+_POD_SPECS: Final[dict[tuple[str, str], tuple[str, ...]]] = {
+    ("v1", "Pod"): ("spec",),
+    **{
+        ("apps/v1", kind): ("spec", "template", "spec")
+        for kind in ("DaemonSet", "Deployment", "ReplicaSet", "StatefulSet")
+    },
+    ("batch/v1", "Job"): ("spec", "template", "spec"),
+    ("batch/v1", "CronJob"): ("spec", "jobTemplate", "spec", "template", "spec"),
+}
+
+
+def normalise(found: KubeObject) -> None:
+    """Puts in the protocols of ports, folds `stringData` into `data`, drops status and creation time. In place.
+
+    Server-side apply keys ports by number and protocol, and takes `stringData` for fields that nobody can read back:
+    without this, two applies of one object would differ. Roles and ClusterRoles are left as they are.
+    """
+    kind = (found.get("apiVersion"), found.get("kind"))
+    if kind in {("rbac.authorization.k8s.io/v1", "Role"), ("rbac.authorization.k8s.io/v1", "ClusterRole")}:
+        return
+    if kind == ("v1", "Service"):
+        _protocols(_at(found, ("spec",)))
+    elif kind == ("v1", "Secret"):
+        _fold(found)
+    elif kind in _POD_SPECS:
+        for container in _mappings(_at(found, _POD_SPECS[kind]).get("containers")):
+            _protocols(container)
+    if found.get("kind") != "CustomResourceDefinition":
+        found.pop("status", None)
+    _at(found, ("metadata",)).pop("creationTimestamp", None)
+
+
+def own(found: KubeObject, name: str, namespace: str) -> None:
+    """Says on the object whose it is. In place."""
+    _add(found, "labels", {OWNER_NAME: name, OWNER_NAMESPACE: namespace})
+
+
+def add_common(found: KubeObject, labels: Mapping[str, str], annotations: Mapping[str, str]) -> None:
+    """Puts in a target's common labels and annotations, over those of the object. In place."""
+    _add(found, "labels", labels)
+    _add(found, "annotations", annotations)
+
+
+def _add(found: KubeObject, field: str, values: Mapping[str, str]) -> None:
+    if not values:
+        return
+    metadata = found["metadata"]
+    metadata[field] = {**(metadata.get(field) or {}), **values}
+
+
+def _fold(secret: KubeObject) -> None:
+    texts = secret.pop("stringData", None)
+    if not isinstance(texts, dict) or not texts:
+        return
+    encoded = {name: base64.b64encode(str(text).encode()).decode() for name, text in texts.items() if text is not None}
+    data = secret.get("data")
+    secret["data"] = (data if isinstance(data, dict) else {}) | encoded
+
+
+def _protocols(holder: Mapping[str, Any]) -> None:
+    for port in _mappings(holder.get("ports")):
+        if not port.get("protocol"):
+            port["protocol"] = "TCP"
+
+
+def _at(found: Any, path: tuple[str, ...]) -> dict[str, Any]:
+    """The mapping at `path`, or an empty one: a field of another type is for the server to refuse."""
+    for field in path:
+        found = found.get(field) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _mappings(value: Any) -> Iterator[dict[str, Any]]:
+    return (item for item in value if isinstance(item, dict)) if isinstance(value, list) else iter(())

@@ -1,0 +1,234 @@
+"""From kustomize's text to a target's objects: substitution, then normal form. Pure; it runs in a worker.
+
+The text is kustomize's own, object by object: substitution works on it (contract KS-058), so that its quotes decide
+what becomes a number.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+import msgspec
+
+from tidelog.engine.objects.kube import KubeObject, group_of
+from tidelog.engine.render import normal
+from tidelog.engine.render.documents import documents
+from tidelog.engine.render.errors import RenderError, SubstitutionError, YamlError
+from tidelog.engine.render.substitution import is_plain, is_variable_name, substitute
+from tidelog.events.names import ObjectKey
+
+SUBSTITUTE: Final = "kustomize.toolkit.fluxcd.io/substitute"
+DECRYPT: Final = "kustomize.toolkit.fluxcd.io/decrypt"
+DISABLED: Final = "disabled"
+
+_separator = re.compile(r"^---\n", re.MULTILINE)
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """What a target adds to a build."""
+
+    owner_name: str
+    owner_namespace: str
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    variables: dict[str, str] | None = None
+    """None when nothing is to be substituted."""
+    secret_variables: frozenset[str] = frozenset()
+    strict: bool = True
+
+
+class Finished(msgspec.Struct, frozen=True):
+    """A target's objects."""
+
+    objects: list[KubeObject]
+    secret: list[ObjectKey]
+    """Secrets, and objects that the value of a secret variable went into."""
+
+
+class _Read(msgspec.Struct, frozen=True):
+    """An object, and whether a secret value went into it."""
+
+    value: KubeObject
+    secret: bool
+    said: str
+    """The object as errors name it: from before substitution, so that it says no value."""
+
+
+def finish(text: str, settings: Settings) -> Finished:
+    """Makes a target's objects from the output of a build.
+
+    Raises:
+        RenderError: with the object, and the line in its text; it quotes no variable's value.
+    """
+    objects: list[KubeObject] = []
+    secret: list[ObjectKey] = []
+    seen: dict[ObjectKey, str] = {}
+    for read in _read_all(text, settings):
+        for found in _flat(read.value):
+            if _is_kustomization(found):
+                continue
+            key = _checked(found, read)
+            if key in seen:
+                raise RenderError(f"{read.said}: the same object comes twice")
+            seen[key] = read.said
+            _require_decrypted(found, read)
+            normal.own(found, settings.owner_name, settings.owner_namespace)
+            normal.normalise(found)
+            normal.add_common(found, settings.labels, settings.annotations)
+            objects.append(found)
+            if read.secret or key[:2] == ("", "Secret"):
+                secret.append(key)
+    return Finished(objects, secret)
+
+
+def _read_all(text: str, settings: Settings) -> Iterator[_Read]:
+    for part in _separator.split(text):
+        if not part.strip():
+            continue
+        found = _parsed(part, "kustomize's output")
+        if not isinstance(found, dict):
+            raise RenderError("kustomize's output has a document that is no object")
+        said = _said(found)
+        _require_conventions(found, said)
+        if settings.variables is None or is_plain(part) or _flag(found, SUBSTITUTE) == DISABLED:
+            _require_names(settings, said, found)
+            yield _Read(found, secret=False, said=said)
+        else:
+            yield _substituted(part, found, said, settings)
+
+
+def _require_names(settings: Settings, said: str, found: KubeObject) -> None:
+    if settings.variables and _flag(found, SUBSTITUTE) != DISABLED:
+        for name in settings.variables:
+            if not is_variable_name(name):
+                raise RenderError(
+                    f"{said}: post build failed: {name!r} cannot be a variable's name, which has letters, digits and "
+                    "underscores and begins with no digit"
+                )
+
+
+def _substituted(part: str, found: KubeObject, said: str, settings: Settings) -> _Read:
+    _require_names(settings, said, found)
+    try:
+        result = substitute(part, settings.variables or {}, strict=settings.strict)
+    except SubstitutionError as error:
+        described = _line_of(part, error.line)
+        failed = SubstitutionError(error.problem, variable=error.variable)
+        failed.args = (f"{said}: post build failed, line {error.line} of the built object{described}: {error.problem}",)
+        failed.message = failed.args[0]
+        raise failed from None
+    value = _parsed(result.text, f"{said}, after substitution")
+    if not isinstance(value, dict):
+        raise RenderError(f"{said}: substitution leaves no object")
+    return _Read(value, secret=bool(result.used & settings.secret_variables), said=said)
+
+
+def _line_of(part: str, line: int | None) -> str:
+    """The field that stands in a line: the text before its colon, which is the source's own."""
+    lines = part.splitlines()
+    if line is None or line > len(lines):
+        return ""
+    field, colon, _ = lines[line - 1].strip().removeprefix("- ").partition(":")
+    return f" ({field})" if colon and "$" not in field else ""
+
+
+def _parsed(part: str, said: str) -> Any:
+    try:
+        values = [document.value for document in documents(part) if document.value is not None]
+    except YamlError as error:
+        # A key may hold a value that was substituted: the sentence on it does not name it then.
+        problem = "a key is given twice" if "given twice" in error.problem else error.problem
+        raise RenderError(f"{said}: line {error.line or 1} of the built object: {problem}") from None
+    if len(values) != 1:
+        raise RenderError(f"{said}: {len(values)} documents instead of one")
+    return values[0]
+
+
+def _flat(found: KubeObject) -> list[Any]:
+    """A list's items (contract KS-057); an object with a field `items` that is a list is one."""
+    items = found.get("items")
+    return items if isinstance(items, list) else [found]
+
+
+def _require_conventions(found: KubeObject, said: str) -> None:
+    if isinstance(found.get("items"), list):
+        return
+    if _missing(found):
+        raise RenderError(f"{said}: {_missing(found)}; every object needs apiVersion, kind and metadata.name")
+
+
+def _checked(found: Any, read: _Read) -> ObjectKey:
+    if not isinstance(found, dict):
+        raise RenderError(f"{read.said}: an item of the list is no object")
+    if missing := _missing(found):
+        raise RenderError(f"{read.said}: {missing}; every object needs apiVersion, kind and metadata.name")
+    metadata = found["metadata"]
+    namespace = metadata.get("namespace")
+    if not isinstance(namespace, str | None):
+        raise RenderError(f"{read.said}: metadata.namespace is no text; put it in quotes")
+    for field in ("labels", "annotations"):
+        _require_texts(metadata, field, read)
+    api_version: str = found["apiVersion"]
+    return ObjectKey(group_of(api_version), found["kind"], namespace or "", metadata["name"])
+
+
+def _require_texts(metadata: dict[str, Any], field: str, read: _Read) -> None:
+    values = metadata.get(field)
+    if values is None:
+        return
+    if not isinstance(values, dict):
+        raise RenderError(f"{read.said}: metadata.{field} is no mapping")
+    for name, value in values.items():
+        if not isinstance(value, str):
+            named = "a value" if read.secret else repr(name)
+            raise RenderError(f"{read.said}: metadata.{field}: {named} is no text; put it in quotes")
+
+
+def _missing(found: dict[str, Any]) -> str:
+    metadata = found.get("metadata")
+    for field, holder in (
+        ("apiVersion", found),
+        ("kind", found),
+        ("name", metadata if isinstance(metadata, dict) else {}),
+    ):
+        value = holder.get(field)
+        said = "metadata.name" if field == "name" else field
+        if value is None or value == "":
+            return f"no {said}"
+        if not isinstance(value, str):
+            return f"{said} is no text (put it in quotes)"
+    return ""
+
+
+def _require_decrypted(found: KubeObject, read: _Read) -> None:
+    """Contract KS-080."""
+    if found["kind"] != "Secret" or found["apiVersion"] != "v1" or "sops" not in found:
+        return
+    annotations = found["metadata"].get("annotations") or {}
+    if annotations.get(DECRYPT, "").lower() != DISABLED:
+        raise RenderError(f"{read.said} is SOPS encrypted, configuring decryption is required for this secret")
+
+
+def _flag(found: KubeObject, name: str) -> str | None:
+    metadata = found.get("metadata")
+    for field in ("labels", "annotations"):
+        values = metadata.get(field) if isinstance(metadata, dict) else None
+        if isinstance(values, dict) and isinstance(value := values.get(name), str) and value == DISABLED:
+            return value
+    return None
+
+
+def _is_kustomization(found: Any) -> bool:
+    """A kustomization file among the resources is for kustomize, and not for the cluster."""
+    return (
+        isinstance(found, dict)
+        and found.get("kind") == "Kustomization"
+        and str(found.get("apiVersion")).startswith("kustomize.config.k8s.io/")
+    )
+
+
+def _said(found: KubeObject) -> str:
+    metadata = found.get("metadata")
+    metadata = metadata if isinstance(metadata, dict) else {}
+    names = [found.get("kind") or "an object without kind", metadata.get("namespace"), metadata.get("name")]
+    return "/".join(str(name) for name in names if name)

@@ -1,0 +1,392 @@
+"""Renders targets: one build for all whose inputs are equal, then for each what it alone adds."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import anyio
+import anyio.to_thread
+import msgspec
+
+from tidelog.engine.objects.kube import KubeObject
+from tidelog.engine.render import kustomize
+from tidelog.engine.render.diagnose import diagnose, places_of_variable
+from tidelog.engine.render.errors import ReadEntry, RenderError, SubstitutionError
+from tidelog.engine.render.jobs import Finish, Run
+from tidelog.engine.render.landlock import Reach
+from tidelog.engine.render.pool import Workers
+from tidelog.engine.render.postbuild import Settings
+from tidelog.engine.render.spec import CommonMetadata, PostBuild, RenderSpec, build_inputs
+from tidelog.engine.render.substitution import VERSION as SUBSTITUTION_VERSION
+from tidelog.engine.render.walk import Walk, is_unchanged, walk, whole_tree
+from tidelog.events.digest import Digest, digest_of
+from tidelog.events.names import ObjectKey
+from tidelog.events.vocabulary.render import Tool
+from tidelog.storage.trees import Trees
+
+KEPT_BYTES: Final = 64 * 1024 * 1024
+"""Output of past builds that is kept for other targets with equal inputs."""
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What one render may take."""
+
+    time_s: float = 300.0
+    """For the build, and again for what follows it; a target's `spec.timeout` where it has one."""
+    memory_bytes: int = 1024 * 1024 * 1024
+    output_bytes: int = 64 * 1024 * 1024
+
+
+class Build(msgspec.Struct, frozen=True):
+    """What kustomize made of a tree, before what a target adds."""
+
+    text: str
+    tree: str
+    key: Digest
+    """Of all that went in: equal keys, equal text. Of a build with remote bases too, though it promises nothing."""
+    walk: Walk
+    read_set: tuple[ReadEntry, ...]
+    toolchain: tuple[Tool, ...]
+
+    @property
+    def pure(self) -> bool:
+        """Whether the inputs alone decide the result: not so with a remote base."""
+        return not self.walk.remote_bases
+
+
+class Rendering(msgspec.Struct, frozen=True):
+    """A target's objects, and what they were made of."""
+
+    objects: tuple[KubeObject, ...]
+    """In kustomize's order."""
+    read_set: tuple[ReadEntry, ...]
+    toolchain: tuple[Tool, ...]
+    remote_bases: tuple[str, ...]
+    """Bases that were fetched: not empty, and the result may differ though the read-set is the same."""
+    secret: frozenset[ObjectKey]
+    """Secrets, and objects that the value of a secret variable went into."""
+    warnings: tuple[str, ...] = ()
+    """What was left out silently, as Flux does, and is likely a mistake."""
+
+
+class _Flight:
+    """A build that is under way, and those who wait for it."""
+
+    def __init__(self) -> None:
+        self.ended = anyio.Event()
+        self.build: Build | None = None
+        self.error: RenderError | None = None
+
+
+class Renderer:
+    """Renders targets from trees.
+
+    Args:
+        trees: the store of the sources' files.
+        limits: of one render.
+        strict: whether a variable without value fails the render (contract KS-062).
+        remote_bases: whether bases may be fetched (`--no-remote-bases`).
+        workers: processes that run at a time.
+        scratch: where checkouts go; a file system in memory serves well.
+    """
+
+    def __init__(
+        self,
+        trees: Trees,
+        *,
+        limits: Limits = Limits(),  # noqa: B008 - frozen
+        strict: bool = True,
+        remote_bases: bool = True,
+        workers: Workers | None = None,
+        scratch: Path | None = None,
+    ) -> None:
+        self._trees = trees
+        self._limits = limits
+        self._strict = strict
+        self._remote_bases = remote_bases
+        self._workers = workers or Workers()
+        self._scratch = scratch
+        self._toolchain: tuple[Tool, ...] = ()
+        self._flights: dict[Digest, _Flight] = {}
+        self._kept: OrderedDict[Digest, Build] = OrderedDict()
+        self._kept_bytes = 0
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._workers.__aexit__(kind, error, trace)
+
+    def unchanged(self, tree: str, read_set: Sequence[ReadEntry]) -> bool:
+        """Whether a render that read `read_set` would read the same from `tree`. Blocks; for worker threads."""
+        return is_unchanged(self._trees, tree, read_set)
+
+    async def toolchain(self) -> tuple[Tool, ...]:
+        """The programs of a render, with their versions.
+
+        Raises:
+            RenderError: not final, when kustomize is missing.
+        """
+        if not self._toolchain:
+            kubectl = str(await anyio.to_thread.run_sync(kustomize.program))
+            async with self._directory() as place:
+                job = self._job(kustomize.version_command(kubectl), place, kubectl, remote=False)
+                ran = await self._workers.run(job, time_s=self._limits.time_s)
+            self._toolchain = (kustomize.tool(ran.output), Tool("tidelog-substitution", SUBSTITUTION_VERSION))
+        return self._toolchain
+
+    async def build(self, tree: str, spec: RenderSpec, *, time_s: float | None = None) -> Build:
+        """Builds the objects of a tree, before what a target adds. Targets with equal inputs share a build.
+
+        Args:
+            tree: the source's.
+            spec: of the target.
+            time_s: what it may take; the limits' when not given.
+
+        Raises:
+            RenderError: with what it read, when it cannot be built.
+        """
+        toolchain = await self.toolchain()
+        found = await anyio.to_thread.run_sync(walk, self._trees, tree, spec)
+        if found.remote_bases:
+            return await self._build_impure(tree, spec, found, toolchain, time_s)
+        key = self._key(found, spec, toolchain, tree)
+        while True:
+            if (kept := self._kept.get(key)) is not None:
+                self._kept.move_to_end(key)
+                return msgspec.structs.replace(kept, tree=tree)
+            flight = self._flights.get(key)
+            if flight is None:
+                return await self._lead(key, tree, found, toolchain, time_s)
+            await flight.ended.wait()
+            if flight.error is not None:
+                raise _copy(flight.error)
+            if flight.build is not None:
+                return msgspec.structs.replace(flight.build, tree=tree)
+            # Its leader was cancelled: the next who asks leads.
+
+    async def render(
+        self,
+        tree: str,
+        spec: RenderSpec,
+        owner: ObjectKey,
+        variables: Mapping[str, str] | None = None,
+        secret_variables: frozenset[str] = frozenset(),
+        *,
+        time_s: float | None = None,
+    ) -> Rendering:
+        """Renders a target.
+
+        Args:
+            tree: the source's.
+            spec: of the target.
+            owner: the target, whose name goes on the objects.
+            variables: of `spec.postBuild.substituteFrom`, in its order; those of `substitute` are added here.
+            secret_variables: those of `variables` that come from a Secret.
+            time_s: what the build may take, and what follows it; the limits' when not given.
+
+        Raises:
+            RenderError: with what it read, when it cannot be rendered.
+        """
+        build = await self.build(tree, spec, time_s=time_s)
+        settings = _settings(spec, owner, variables or {}, secret_variables, strict=self._strict)
+        try:
+            finished = await self._workers.finish(Finish(build.text, settings), time_s=time_s or self._limits.time_s)
+        except SubstitutionError as error:
+            raise await self._placed(error, build) from None
+        except RenderError as error:
+            error.read_set = build.read_set
+            raise
+        return Rendering(
+            objects=tuple(finished.objects),
+            read_set=build.read_set,
+            toolchain=build.toolchain,
+            remote_bases=build.walk.remote_bases,
+            secret=frozenset(finished.secret),
+            warnings=build.walk.warnings,
+        )
+
+    async def _placed(self, error: SubstitutionError, build: Build) -> RenderError:
+        """A variable without value, with the files and lines that refer to it."""
+        places = await anyio.to_thread.run_sync(places_of_variable, self._trees, build.tree, build.walk, error.variable)
+        where = f" (in {', '.join(places)})" if places else ""
+        placed = RenderError(
+            f"{error.message}{where}; give it a value in spec.postBuild, "
+            f"or a default as in ${{{error.variable}:-default}}"
+        )
+        placed.read_set = build.read_set
+        return placed
+
+    def _key(self, found: Walk, spec: RenderSpec, toolchain: Sequence[Tool], tree: str) -> Digest:
+        read_set = whole_tree(tree) if found.whole else found.read_set
+        return digest_of(
+            msgspec.json.encode([read_set, found.root, found.file, build_inputs(spec).decode(), toolchain])
+        )
+
+    async def _lead(
+        self, key: Digest, tree: str, found: Walk, toolchain: tuple[Tool, ...], time_s: float | None
+    ) -> Build:
+        flight = self._flights[key] = _Flight()
+        try:
+            flight.build = await self._build_pure(key, tree, found, toolchain, time_s)
+            self._keep(flight.build)
+            return flight.build
+        except RenderError as error:
+            flight.error = error
+            raise
+        finally:
+            del self._flights[key]
+            flight.ended.set()
+
+    def _keep(self, build: Build) -> None:
+        size = len(build.text)
+        if size > KEPT_BYTES // 2:
+            return
+        self._kept[build.key] = build
+        self._kept_bytes += size
+        while self._kept_bytes > KEPT_BYTES:
+            _, dropped = self._kept.popitem(last=False)
+            self._kept_bytes -= len(dropped.text)
+
+    async def _build_pure(
+        self, key: Digest, tree: str, found: Walk, toolchain: tuple[Tool, ...], time_s: float | None
+    ) -> Build:
+        """On the read-set alone; on the whole tree when that fails and nothing that the walk saw explains it."""
+        read_set = whole_tree(tree) if found.whole else found.read_set
+        said = ""
+        if not found.whole:
+            text, said = await self._kustomize(tree, found, found.checkout, time_s)
+            if text is not None:
+                return Build(text, tree, key, found, read_set, toolchain)
+            reasons = await anyio.to_thread.run_sync(diagnose, self._trees, tree, found, said)
+            if reasons:
+                raise _failed(reasons, said, read_set)
+        text, said = await self._kustomize(tree, found, None, time_s)
+        if text is None:
+            raise _failed((), said, whole_tree(tree))
+        return Build(text, tree, key, found, whole_tree(tree), toolchain)
+
+    async def _build_impure(
+        self, tree: str, spec: RenderSpec, found: Walk, toolchain: tuple[Tool, ...], time_s: float | None
+    ) -> Build:
+        if not self._remote_bases:
+            error = RenderError(f"remote bases are not allowed here, and the build has {', '.join(found.remote_bases)}")
+            error.read_set = found.read_set
+            raise error
+        text, said = await self._kustomize(tree, found, None, time_s, remote=True)
+        if text is None:
+            reasons = await anyio.to_thread.run_sync(diagnose, self._trees, tree, found, said)
+            raise _failed(reasons, said, whole_tree(tree), final=bool(reasons))
+        return Build(text, tree, self._key(found, spec, toolchain, tree), found, whole_tree(tree), toolchain)
+
+    async def _kustomize(
+        self, tree: str, found: Walk, paths: Sequence[str] | None, time_s: float | None, *, remote: bool = False
+    ) -> tuple[str | None, str]:
+        """The output, or None and what kustomize said."""
+        kubectl = str(await anyio.to_thread.run_sync(kustomize.program))
+        async with self._directory() as place:
+            checkout = place / "tree"
+            await anyio.to_thread.run_sync(_check_out, self._trees, tree, found, paths, checkout)
+            job = self._job(kustomize.build_command(kubectl, str(checkout / found.root)), place, kubectl, remote=remote)
+            ran = await self._workers.run(job, time_s=time_s or self._limits.time_s)
+            if ran.code:
+                kustomize.require_explained(ran.code, ran.errors)
+                return None, kustomize.readable(ran.errors, str(checkout))
+            return ran.output.decode(errors="replace"), ""
+
+    def _job(self, command: tuple[str, ...], place: Path, kubectl: str, *, remote: bool) -> Run:
+        system, search = kustomize.system_paths(remote=remote)
+        home = place / "home"
+        reach = Reach(
+            read=(str(place / "tree"),), execute=(kubectl, *system), write=(str(home), "/dev/null"), network=remote
+        )
+        return Run(
+            command=command,
+            directory=str(place),
+            home=str(home),
+            search=search,
+            reach=reach,
+            memory_bytes=self._limits.memory_bytes,
+            output_bytes=self._limits.output_bytes,
+        )
+
+    @contextlib.asynccontextmanager
+    async def _directory(self) -> AsyncIterator[Path]:
+        """A directory with `tree` and `home` in it, that is gone afterwards."""
+        place = await anyio.to_thread.run_sync(_make_directory, self._scratch)
+        try:
+            yield place
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(shutil.rmtree, place, True)  # noqa: FBT003 - errors are ignored
+
+
+def _make_directory(scratch: Path | None) -> Path:
+    place = Path(tempfile.mkdtemp(prefix="tidelog-render-", dir=scratch)).resolve()
+    (place / "tree").mkdir()
+    (place / "home").mkdir()
+    return place
+
+
+def _check_out(trees: Trees, tree: str, found: Walk, paths: Sequence[str] | None, into: Path) -> None:
+    """Writes what the build may read: no links, and the target's own kustomization file."""
+    trees.checkout(tree, None if paths is None or "" in paths else paths, into)
+    _remove_links(into)
+    file = into / found.file
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(found.content)
+
+
+def _remove_links(directory: Path) -> None:
+    for parent, directories, files in os.walk(directory):  # it does not follow links
+        for name in (*directories, *files):
+            path = Path(parent, name)
+            if path.is_symlink():
+                path.unlink()
+
+
+def _settings(
+    spec: RenderSpec, owner: ObjectKey, variables: Mapping[str, str], secret: frozenset[str], *, strict: bool
+) -> Settings:
+    common = spec.common_metadata or CommonMetadata()
+    return Settings(
+        owner_name=owner.name,
+        owner_namespace=owner.namespace,
+        labels=common.labels,
+        annotations=common.annotations,
+        variables=_variables(spec.post_build, variables),
+        secret_variables=secret - spec.post_build.substitute.keys() if spec.post_build else frozenset(),
+        strict=strict,
+    )
+
+
+def _variables(post_build: PostBuild | None, variables: Mapping[str, str]) -> dict[str, str] | None:
+    """Contract KS-058, KS-059, KS-061: the spec's own win, and values have no line breaks."""
+    if post_build is None:
+        return None
+    merged = {name: value.replace("\n", "") for name, value in {**variables, **post_build.substitute}.items()}
+    return merged if merged or post_build.substitute_strategy == "Always" else None
+
+
+def _failed(reasons: Sequence[str], said: str, read_set: tuple[ReadEntry, ...], *, final: bool = True) -> RenderError:
+    words = f"kustomize build failed: {'; '.join(reasons) or said}"
+    if reasons and said:
+        words += f" (kustomize says: {said[:400]})"
+    error = RenderError(words, final=final)
+    error.read_set = read_set
+    return error
+
+
+def _copy(error: RenderError) -> RenderError:
+    """For each who waits one of its own: an exception carries the traceback of one."""
+    copied = RenderError(error.message, reason=error.reason, final=error.final)
+    copied.read_set = error.read_set
+    return copied

@@ -1,0 +1,385 @@
+"""What a build reads: found by walking the kustomization files, before anything runs.
+
+Whatever the walk looks up goes into the read-set, with the id that it found or None where it found nothing. So the
+read-set answers both questions: which files the build needs, and whether another tree would be built alike. What the
+walk does not know (a list of transformers in a directory of its own, say) makes it ask for the whole tree.
+
+Links are as good as absent: a source's artifact has none (contract SC-012).
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from tidelog.engine.render.documents import documents
+from tidelog.engine.render.errors import ReadEntry, RenderError, YamlError
+from tidelog.engine.render.overlay import FILE_NAMES, Kustomization, encoded, generated, overlaid, unknown_fields
+from tidelog.engine.render.paths import is_remote, join, root_path
+from tidelog.engine.render.spec import RenderSpec
+from tidelog.storage.trees import TreeEntry, Trees
+
+LOOKUPS_MAX: Final = 100_000
+"""Places that one build may look up."""
+FILE_BYTES_MAX: Final = 10 * 1024 * 1024
+"""Of a kustomization file, or of one with transformers."""
+
+# Where a plugin's configuration names files.
+_PLUGIN_PATHS: Final = ("path", "targetFilePath")
+_PLUGIN_LISTS: Final = ("paths", "envs")
+
+
+class Walk(msgspec.Struct, frozen=True):
+    """What a build needs and depends on."""
+
+    root: str
+    """The directory that is built."""
+    file: str
+    """The path of its kustomization file."""
+    content: bytes
+    """What is written there for the build."""
+    read_set: tuple[ReadEntry, ...]
+    checkout: tuple[str, ...]
+    """The files to write, and directories with all below them."""
+    whole: bool
+    """Whether the walk met something that it does not know: the whole tree is needed."""
+    missing: tuple[str, ...]
+    """Sentences on files that are named and not there."""
+    remote_bases: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def whole_tree(tree: str) -> tuple[ReadEntry, ...]:
+    """The read-set of a build that may have read anything."""
+    return (ReadEntry("", tree),)
+
+
+def is_unchanged(trees: Trees, tree: str, read_set: Sequence[ReadEntry]) -> bool:
+    """Whether a build that read `read_set` would read the same from `tree`. Blocks."""
+    return all(_id(trees.entry(tree, read.path)) == read.id for read in read_set)
+
+
+def _id(entry: TreeEntry | None) -> str | None:
+    return None if entry is None else entry.id
+
+
+def walk(trees: Trees, tree: str, spec: RenderSpec) -> Walk:
+    """Finds what a build of `spec` reads from `tree`. Blocks.
+
+    Raises:
+        RenderError: when the path is not there, or a file of the walk cannot be read or leaves the tree; with the
+            read-set so far.
+    """
+    walker = _Walker(trees, tree, spec)
+    try:
+        return walker.run()
+    except RenderError as error:
+        error.read_set = walker.read_set()
+        raise
+
+
+class _Walker:
+    def __init__(self, trees: Trees, tree: str, spec: RenderSpec) -> None:
+        self._trees = trees
+        self._tree = tree
+        self._spec = spec
+        self._root = root_path(spec.path)
+        self._read: dict[str, TreeEntry | None] = {}
+        self._listed: str | None = None
+        self._visited: set[str] = set()
+        self._whole = False
+        self._missing: list[str] = []
+        self._remote: list[str] = []
+        self._warnings: list[str] = []
+
+    def run(self) -> Walk:
+        root = self._root
+        entry = self._trees.entry(self._tree, root)
+        if entry is None or entry.kind != "tree":
+            self._read[root] = entry
+            raise RenderError(f"kustomization path not found: {self._spec.path or './'}", reason="ArtifactFailed")
+        self._visited.add(root)
+        name = self._file_name(root)
+        file = _below(root, name or FILE_NAMES[0])
+        if name is None:
+            self._list(root, entry)
+            found = generated(sorted_resources(self._trees, entry.id))
+        else:
+            found = self._kustomization(file) or {}
+            self._warnings += [
+                f"{file}: {field!r} is no field of a kustomization and is left out" for field in unknown_fields(found)
+            ]
+        content = overlaid(
+            found,
+            self._spec,
+            written=name is not None,
+            exists=lambda path: self._directory(join(root, path, named_in="spec.components")),
+            named_in=file,
+        )
+        self._follow(root, file, content)
+        return Walk(
+            root=root,
+            file=file,
+            content=encoded(content),
+            read_set=self.read_set(),
+            checkout=self._checkout(),
+            whole=self._whole,
+            missing=tuple(self._missing),
+            remote_bases=tuple(dict.fromkeys(self._remote)),
+            warnings=tuple(self._warnings),
+        )
+
+    def read_set(self) -> tuple[ReadEntry, ...]:
+        """Sorted; what lies below a listed directory is in its id."""
+        if self._whole:
+            return whole_tree(self._tree)
+        return tuple(
+            ReadEntry(path, _id(entry)) for path, entry in sorted(self._read.items()) if not self._is_listed(path)
+        )
+
+    def _checkout(self) -> tuple[str, ...]:
+        files = [path for path, entry in sorted(self._read.items()) if entry is not None and entry.kind == "blob"]
+        kept = [path for path in files if not self._is_listed(path)]
+        return tuple(kept if self._listed is None else [self._listed, *kept])
+
+    def _is_listed(self, path: str) -> bool:
+        return self._listed is not None and path != self._listed and _is_below(path, self._listed)
+
+    def _list(self, root: str, entry: TreeEntry) -> None:
+        self._listed = root
+        self._read[root] = entry
+
+    def _look(self, path: str) -> TreeEntry | None:
+        """What stands at `path`; None for nothing and for a link."""
+        if path not in self._read:
+            if len(self._read) >= LOOKUPS_MAX:
+                raise RenderError(f"the kustomization names more than {LOOKUPS_MAX} files")
+            self._read[path] = self._trees.entry(self._tree, path)
+        entry = self._read[path]
+        if entry is None or entry.kind == "link":
+            return None
+        return entry
+
+    def _directory(self, path: str) -> bool:
+        """Whether there is a directory. Only an absence is noted: of a directory, what is read of it counts."""
+        entry = self._trees.entry(self._tree, path)
+        if entry is None or entry.kind == "link":
+            self._read[path] = entry
+            return False
+        return True
+
+    def _file_name(self, directory: str) -> str | None:
+        """The kustomization file's name. All are looked up: two of them are an error of kustomize's."""
+        found = [name for name in FILE_NAMES if _is_file(self._look(_below(directory, name)))]
+        return found[0] if found else None
+
+    def _kustomization(self, file: str) -> Kustomization | None:
+        values = [document.value for document in self._documents(file) if document.value is not None]
+        if not values:
+            return None
+        if len(values) > 1 or not isinstance(values[0], dict):
+            raise RenderError(f"{file}: a kustomization file is one mapping")
+        content: Kustomization = values[0]
+        return content
+
+    def _documents(self, file: str) -> list[Any]:
+        entry = self._look(file)
+        if entry is None:
+            return []
+        data = self._trees.read(entry.id)
+        if len(data) > FILE_BYTES_MAX:
+            raise RenderError(f"{file}: larger than {FILE_BYTES_MAX} bytes")
+        try:
+            return documents(data.decode())
+        except UnicodeDecodeError:
+            raise RenderError(f"{file}: not UTF-8") from None
+        except YamlError as error:
+            raise RenderError(f"{file}:{error.line or 1}: {error.problem}") from None
+
+    def _visit(self, directory: str) -> None:
+        if directory in self._visited:
+            return
+        self._visited.add(directory)
+        name = self._file_name(directory)
+        if name is None:
+            self._missing.append(f"{directory or './'} has none of {', '.join(FILE_NAMES)}")
+            return
+        file = _below(directory, name)
+        content = self._kustomization(file)
+        if content is not None:
+            self._follow(directory, file, content)
+
+    def _follow(self, directory: str, file: str, content: Kustomization) -> None:
+        self._refuse_helm(file, content)
+        for field in ("resources", "bases"):
+            for path in _texts(content.get(field)):
+                self._resource(directory, path, file, only_directory=False)
+        for path in _texts(content.get("components")):
+            ours = directory == self._root and path in self._spec.components
+            self._resource(directory, path, "spec.components" if ours else file, only_directory=True)
+        for field in ("configurations", "crds"):
+            for path in _texts(content.get(field)):
+                self._file(directory, path, file)
+        for item in _items(content.get("patches")):
+            self._patch(directory, item, file)
+        for path in _texts(content.get("patchesStrategicMerge")):
+            self._maybe_inline(directory, path, file)
+        for field in ("patchesJson6902", "replacements"):
+            for item in _mappings(content.get(field)):
+                self._named_in(directory, item, file)
+        for field in ("configMapGenerator", "secretGenerator"):
+            for item in _mappings(content.get(field)):
+                self._named_in(directory, item, file)
+        if isinstance(openapi := content.get("openapi"), dict):
+            self._named_in(directory, openapi, file)
+        for field in ("transformers", "generators", "validators"):
+            for path in _texts(content.get(field)):
+                self._plugin(directory, path, file)
+
+    def _refuse_helm(self, file: str, content: Kustomization) -> None:
+        for field in ("helmCharts", "helmChartInflationGenerator"):
+            if content.get(field):
+                raise RenderError(f"{file}: {field} needs Helm, which does not run here; use a HelmRelease instead")
+
+    def _resource(self, directory: str, path: str, file: str, *, only_directory: bool) -> None:
+        """A file, a directory or a repository: a file of that name wins, as in kustomize."""
+        remote = is_remote(path)
+        if remote and (only_directory or "://" in path):
+            return self._remote_base(path, file)
+        place = join(directory, path, named_in=file)
+        entry = None if only_directory and self._directory(place) else self._look(place)
+        if _is_file(entry):
+            return None
+        if remote:
+            return self._remote_base(path, file)
+        if entry is None and not self._directory(place):
+            return self._miss(path, place, file)
+        self._forget_directory(place)
+        return self._visit(place)
+
+    def _forget_directory(self, place: str) -> None:
+        """A directory that is not listed counts for what is read of it, and not for all that is in it."""
+        entry = self._read.get(place)
+        if entry is not None and entry.kind == "tree" and place != self._listed:
+            del self._read[place]
+
+    def _file(self, directory: str, path: str, file: str) -> None:
+        if is_remote(path) and "://" in path:
+            return self._remote_base(path, file)
+        place = join(directory, path, named_in=file)
+        if not _is_file(self._look(place)):
+            self._forget_directory(place)
+            self._miss(path, place, file)
+        return None
+
+    def _maybe_inline(self, directory: str, text: str, file: str) -> None:
+        """What has more than one line is the thing itself, and not the path to it."""
+        if "\n" in text or "{" in text or ": " in text:
+            return
+        self._file(directory, text, file)
+
+    def _patch(self, directory: str, item: Any, file: str) -> None:
+        if isinstance(item, str):
+            self._maybe_inline(directory, item, file)
+        elif isinstance(item, dict):
+            self._named_in(directory, item, file)
+
+    def _named_in(self, directory: str, item: dict[str, Any], file: str) -> None:
+        """The files that a patch, a replacement, a generator or a plugin's configuration names."""
+        for field in _PLUGIN_PATHS:
+            if isinstance(path := item.get(field), str) and path:
+                self._file(directory, path, file)
+        for field in _PLUGIN_LISTS:
+            for path in _texts(item.get(field)):
+                self._maybe_inline(directory, path, file)
+        if isinstance(path := item.get("env"), str) and path:
+            self._file(directory, path, file)
+        for source in _texts(item.get("files")):
+            self._file(directory, source.partition("=")[2] or source, file)
+        for replacement in _mappings(item.get("replacements")):
+            self._named_in(directory, replacement, file)
+
+    def _plugin(self, directory: str, text: str, file: str) -> None:
+        """A transformer, generator or validator: inline, in a file, or in a directory (which takes the whole tree)."""
+        if "\n" in text or "{" in text or ": " in text:
+            self._configured(directory, text, file)
+            return
+        if is_remote(text):
+            self._remote_base(text, file)
+            return
+        place = join(directory, text, named_in=file)
+        entry = self._look(place)
+        if entry is None:
+            self._miss(text, place, file)
+        elif entry.kind == "tree":
+            self._whole = True
+        else:
+            for document in self._documents(place):
+                if isinstance(document.value, dict):
+                    self._named_in(directory, document.value, place)
+
+    def _configured(self, directory: str, text: str, file: str) -> None:
+        try:
+            found = documents(text)
+        except YamlError as error:
+            raise RenderError(f"{file}: an inline transformer, {error.message}") from None
+        for document in found:
+            if isinstance(document.value, dict):
+                self._named_in(directory, document.value, file)
+
+    def _remote_base(self, path: str, file: str) -> None:
+        if "file://" in path.lower():
+            raise RenderError(f"{file}: {path!r} is outside the source; only its own files can be used")
+        self._remote.append(path)
+
+    def _miss(self, path: str, place: str, file: str) -> None:
+        entry = self._read.get(place)
+        why = (
+            "is a symbolic link, which artifacts do not carry"
+            if entry is not None and entry.kind == "link"
+            else "is not there"
+        )
+        self._missing.append(f"{file}: {path!r} {why} ({place or './'})")
+
+
+def sorted_resources(trees: Trees, tree: str) -> list[str]:
+    """The resources of a directory without kustomization file, relative to it (contract KS-052)."""
+    return [f"./{path}" for path in _resources(trees, tree, "")]
+
+
+def _resources(trees: Trees, tree: str, prefix: str) -> Iterator[str]:
+    """In the order of names, a directory where its name stands."""
+    for name, entry in sorted(trees.children(tree).items()):
+        path = f"{prefix}{name}"
+        if entry.kind == "tree":
+            inner = trees.children(entry.id)
+            if any(_is_file(inner.get(file)) for file in FILE_NAMES):
+                yield path
+            else:
+                yield from _resources(trees, entry.id, f"{path}/")
+        elif entry.kind == "blob" and name.endswith((".yaml", ".yml")):
+            yield path
+
+
+def _is_file(entry: TreeEntry | None) -> bool:
+    return entry is not None and entry.kind == "blob"
+
+
+def _below(directory: str, name: str) -> str:
+    return f"{directory}/{name}" if directory else name
+
+
+def _is_below(path: str, directory: str) -> bool:
+    return not directory or path.startswith(f"{directory}/")
+
+
+def _items(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _texts(value: Any) -> list[str]:
+    return [item for item in _items(value) if isinstance(item, str) and item]
+
+
+def _mappings(value: Any) -> list[dict[str, Any]]:
+    return [item for item in _items(value) if isinstance(item, dict)]

@@ -1,0 +1,481 @@
+"""Renders, with the real kustomize."""
+
+import os
+import random
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import msgspec
+import pytest
+
+from tests.render.random_trees import random_tree
+from tests.render.trees import MemoryTrees
+from tidelog.engine.render import kustomize
+from tidelog.engine.render import renderer as renderer_module
+from tidelog.engine.render.documents import objects
+from tidelog.engine.render.errors import RenderError
+from tidelog.engine.render.landlock import Fence, Reach, version
+from tidelog.engine.render.pool import Workers
+from tidelog.engine.render.renderer import Limits, Renderer
+from tidelog.engine.render.spec import CommonMetadata, Image, Patch, PostBuild, RenderSpec, Selector
+from tidelog.engine.render.walk import whole_tree
+from tidelog.events.names import ObjectKey
+
+OWNER = ObjectKey("kustomize.toolkit.fluxcd.io", "Kustomization", "flux-system", "apps")
+FUNCTION = """apiVersion: example.com/v1
+kind: Example
+metadata:
+  name: x
+  annotations:
+    config.kubernetes.io/function: |
+      exec: {path: /bin/true}
+"""
+CONFIGMAP = "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {0}}}\ndata: {{x: '${{v:-d}}'}}\n".format
+
+
+async def rendered(trees: MemoryTrees, renderer: Renderer, files: dict[str, str], **spec: Any) -> list[dict[str, Any]]:
+    return list((await renderer.render(trees.add(files), RenderSpec(**spec), OWNER)).objects)
+
+
+async def failure(trees: MemoryTrees, renderer: Renderer, files: dict[str, str], **spec: Any) -> RenderError:
+    with pytest.raises(RenderError) as caught:
+        await rendered(trees, renderer, files, **spec)
+    return caught.value
+
+
+async def test_a_target_is_rendered(trees: MemoryTrees, renderer: Renderer) -> None:
+    files = {
+        "apps/kustomization.yaml": "resources: [b.yaml, ../base]\nnamePrefix: old-\n",
+        "apps/b.yaml": CONFIGMAP("b"),
+        "base/kustomization.yaml": "resources: [a.yaml]\n",
+        "base/a.yaml": CONFIGMAP("a"),
+    }
+    spec = RenderSpec(
+        path="./apps",
+        target_namespace="shop",
+        name_prefix="new-",
+        common_metadata=CommonMetadata(labels={"team": "one"}),
+        post_build=PostBuild({"v": "inline"}),
+    )
+    found = await renderer.render(trees.add(files), spec, OWNER, {"v": "from", "w": "secret"}, frozenset({"v", "w"}))
+
+    assert [one["metadata"]["name"] for one in found.objects] == ["new-b", "new-a"], "in the order of the files"
+    assert found.objects[0] == {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "data": {"x": "inline"},
+        "metadata": {
+            "name": "new-b",
+            "namespace": "shop",
+            "labels": {
+                "kustomize.toolkit.fluxcd.io/name": "apps",
+                "kustomize.toolkit.fluxcd.io/namespace": "flux-system",
+                "team": "one",
+            },
+        },
+    }
+    assert found.secret == frozenset(), "the spec's own value stands before the Secret's"
+    assert {tool.name: bool(tool.version) for tool in found.toolchain} == {
+        "kustomize": True,
+        "tidelog-substitution": True,
+    }
+    assert found.remote_bases == found.warnings == ()
+
+
+async def test_a_value_of_a_secret_marks_what_it_went_into(trees: MemoryTrees, renderer: Renderer) -> None:
+    tree = trees.add({"a.yaml": CONFIGMAP("a"), "b.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: b}\n"})
+    spec = RenderSpec(post_build=PostBuild())
+    found = await renderer.render(tree, spec, OWNER, {"v": "one\ntwo\n"}, frozenset({"v"}))
+
+    assert found.secret == {ObjectKey("", "ConfigMap", "", "a")}
+    assert found.objects[0]["data"] == {"x": "onetwo"}, "values have no line breaks"
+
+
+async def test_without_post_build_nothing_is_substituted(trees: MemoryTrees, renderer: Renderer) -> None:
+    tree = trees.add({"a.yaml": CONFIGMAP("a")})
+    assert (await renderer.render(tree, RenderSpec(), OWNER, {"v": "1"})).objects[0]["data"] == {"x": "${v:-d}"}
+    spec = RenderSpec(post_build=PostBuild(substitute_strategy="Always"))
+    assert (await renderer.render(tree, spec, OWNER)).objects[0]["data"] == {"x": "d"}
+    spec = RenderSpec(post_build=PostBuild())
+    assert (await renderer.render(tree, spec, OWNER)).objects[0]["data"] == {"x": "${v:-d}"}
+
+
+async def test_a_directory_without_kustomization_file(trees: MemoryTrees, renderer: Renderer) -> None:
+    files = {
+        "b.yaml": CONFIGMAP("b"),
+        "a/c.yml": CONFIGMAP("c"),
+        "d/kustomization.yaml": "resources: [e.yaml]\nnameSuffix: -nested\n",
+        "d/e.yaml": CONFIGMAP("e"),
+        "d/unnamed.yaml": CONFIGMAP("unnamed"),
+        "notes.txt": "a: [",
+        "empty.yaml": "",
+        "comment.yaml": "# nothing\n---\n",
+    }
+    found = await rendered(trees, renderer, files)
+
+    assert [one["metadata"]["name"] for one in found] == ["c", "b", "e-nested"]
+
+
+async def test_a_directory_without_anything_gives_nothing(trees: MemoryTrees, renderer: Renderer) -> None:
+    assert await rendered(trees, renderer, {"README": ""}) == []
+    assert await rendered(trees, renderer, {"README": ""}, target_namespace="x") == []
+
+
+async def test_the_spec_s_patches_images_and_components(trees: MemoryTrees, renderer: Renderer) -> None:
+    files = {
+        "app/kustomization.yaml": "resources: [p.yaml]\nimages: [{name: nginx, newTag: '1', newName: mine}]\n",
+        "app/p.yaml": "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: [{name: c, image: nginx}]}\n",
+        "comp/kustomization.yaml": "apiVersion: kustomize.config.k8s.io/v1alpha1\nkind: Component\nnamePrefix: c-\n",
+    }
+    (found,) = await rendered(
+        trees,
+        renderer,
+        files,
+        path="app",
+        components=("../comp", "../gone"),
+        ignore_missing_components=True,
+        images=(Image("nginx", new_tag="2"),),
+        patches=(
+            Patch('[{"op": "add", "path": "/metadata/annotations", "value": {"a": "é\u2028"}}]', Selector(kind="Pod")),
+        ),
+    )
+
+    assert found["metadata"]["name"] == "c-p"
+    assert found["metadata"]["annotations"] == {"a": "é\u2028"}
+    assert found["spec"]["containers"][0]["image"] == "mine:2"
+
+
+@pytest.mark.parametrize(
+    ("files", "spec", "said"),
+    [
+        ({"a.yaml": "a: [1\n"}, {}, "a.yaml:2: did not find expected"),
+        ({"a.yaml": "apiVersion: v1\nkind: A\nmetadata:\n\tname: x\n"}, {}, "a.yaml:4: the line is indented with a t"),
+        ({"a.yaml": CONFIGMAP("a") + "kind: B\n"}, {}, "a.yaml:5: the key 'kind' is given twice"),
+        ({"a.yaml": "replicas: 3\n"}, {}, "a.yaml:1: no Kubernetes object, for it has no kind"),
+        ({"a.yaml": "apiVersion: v1\nkind: A\nmetadata: {}\n"}, {}, "a.yaml:1: A without metadata.name"),
+        ({"a.yaml": CONFIGMAP("a"), "b/b.yaml": CONFIGMAP("a")}, {}, "ConfigMap/a comes twice: a.yaml:1, b/b.yaml:1"),
+        ({"kustomization.yaml": "resources: [x.yaml]\n"}, {}, "kustomization.yaml: 'x.yaml' is not there"),
+        ({"kustomization.yaml": "resources: [x]\n", "x/y": ""}, {}, "x has none of kustomization.yaml"),
+        (
+            {"kustomization.yaml": "resources: [b]\n", "b/kustomization.yaml": "a: 1\n"},
+            {},
+            "b/kustomization.yaml:1: 'a' is no field of a kustomization",
+        ),
+        (
+            {"a/kustomization.yaml": "resources: [../b]\n", "b/kustomization.yaml": "resources: [../a]\n"},
+            {"path": "a"},
+            "cycle",
+        ),
+        ({"kustomization.yaml": "resources: [../x]\n"}, {}, "leaves the source"),
+        ({"kustomization.yaml": "resources: ['https://127.0.0.1:9/x']\n"}, {}, "remote bases are not allowed here"),
+        ({"kustomization.yaml": "configMapGenerator: [{name: a, literals: [x]}]\n"}, {}, "kustomize build failed"),
+        ({"kustomization.yaml": "generators: [g.yaml]\n", "g.yaml": FUNCTION}, {}, "kustomize build failed"),
+        ({"kustomization.yaml": "resources: []\n", "kustomization.yml": ""}, {}, "multiple kustomization files"),
+        ({"a.yaml": CONFIGMAP("a")}, {"components": ("c",)}, "spec.components"),
+    ],
+)  # fmt: skip
+async def test_what_cannot_be_built_is_explained(
+    trees: MemoryTrees, renderer: Renderer, files: dict[str, str], spec: dict[str, Any], said: str
+) -> None:
+    error = await failure(trees, renderer, files, **spec)
+
+    assert said.lower() in error.message.lower()
+    assert error.final
+    assert "tidelog-render" not in error.message, "the name of a temporary directory helps nobody"
+    assert error.read_set, "while what was read stays the same, so does the failure"
+
+
+async def test_a_missing_file_that_comes_is_noticed(trees: MemoryTrees, renderer: Renderer) -> None:
+    files = {"kustomization.yaml": "resources: [x.yaml]\n", "other": "1"}
+    error = await failure(trees, renderer, files)
+
+    assert renderer.unchanged(trees.add(files | {"other": "2"}), error.read_set)
+    assert not renderer.unchanged(trees.add(files | {"x.yaml": ""}), error.read_set)
+
+
+async def test_a_variable_without_value_is_placed_in_its_file(trees: MemoryTrees, renderer: Renderer) -> None:
+    files = {"a.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata:\n  host: x.${domain}\n"}
+    error = await failure(trees, renderer, files, post_build=PostBuild({"other": "1"}))
+
+    assert "ConfigMap/a" in error.message
+    assert 'variable not set (strict mode): "domain" (in a.yaml:5)' in error.message
+    assert error.final
+
+
+async def test_lenient_a_variable_without_value_is_empty(trees: MemoryTrees) -> None:
+    tree = trees.add({"a.yaml": CONFIGMAP("a").replace(":-d", "")})
+    async with Renderer(trees, strict=False) as lenient:
+        found = await lenient.render(tree, RenderSpec(post_build=PostBuild({"w": "1"})), OWNER)
+
+    assert found.objects[0]["data"] == {"x": None}
+
+
+async def test_what_the_root_file_has_too_much_is_a_warning(trees: MemoryTrees, renderer: Renderer) -> None:
+    tree = trees.add({"kustomization.yaml": "resources: [a.yaml]\nresource: []\n", "a.yaml": CONFIGMAP("a")})
+
+    assert (await renderer.render(tree, RenderSpec(), OWNER)).warnings == (
+        "kustomization.yaml: 'resource' is no field of a kustomization and is left out",
+    )
+
+
+async def test_what_the_walk_does_not_know_is_built_on_the_whole_tree(trees: MemoryTrees, renderer: Renderer) -> None:
+    files = {
+        "kustomization.yaml": "resources: [a.yaml]\ntransformers: [t]\n",
+        "a.yaml": CONFIGMAP("a"),
+        "t/kustomization.yaml": "resources: [t.yaml]\n",
+        "t/t.yaml": "apiVersion: builtin\nkind: PatchTransformer\nmetadata: {name: t}\n"
+        "path: p.yaml\ntarget: {kind: ConfigMap}\n",
+        "p.yaml": '[{"op": "add", "path": "/metadata/annotations", "value": {"patched": "1"}}]',
+    }
+    tree = trees.add(files)
+    found = await renderer.render(tree, RenderSpec(), OWNER)
+
+    assert found.objects[0]["metadata"]["annotations"] == {"patched": "1"}
+    assert found.read_set == whole_tree(tree)
+
+
+async def test_a_file_that_the_walk_missed_fails_the_small_build_and_not_the_render(
+    trees: MemoryTrees, renderer: Renderer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forgetful(*args: Any) -> Any:
+        found = real(*args)
+        kept = tuple(entry for entry in found.read_set if entry.path != "a.yaml")
+        return msgspec.structs.replace(found, read_set=kept, checkout=("kustomization.yaml",))
+
+    real: Callable[..., Any] = renderer_module.walk
+    monkeypatch.setattr(renderer_module, "walk", forgetful)
+    tree = trees.add({"kustomization.yaml": "resources: [a.yaml]\n", "a.yaml": CONFIGMAP("a")})
+    found = await renderer.render(tree, RenderSpec(), OWNER)
+
+    assert len(found.objects) == 1
+    assert found.read_set == whole_tree(tree)
+
+
+@pytest.mark.skipif(version() == 0, reason="this kernel has no Landlock")
+async def test_the_kernel_keeps_a_build_in_its_checkout(trees: MemoryTrees, renderer: Renderer, tmp_path: Path) -> None:
+    """By a path that no walk follows: of a transformer in a directory of its own."""
+    outside = tmp_path / "outside.yaml"
+    outside.write_text('[{"op": "add", "path": "/metadata/annotations", "value": {"leaked": "1"}}]')
+    files = {
+        "kustomization.yaml": "resources: [a.yaml]\ntransformers: [t]\n",
+        "a.yaml": CONFIGMAP("a"),
+        "t/kustomization.yaml": "resources: [t.yaml]\n",
+        "t/t.yaml": "apiVersion: builtin\nkind: PatchTransformer\nmetadata: {name: t}\n"
+        f"path: ../../../../../../../../..{outside}\ntarget: {{kind: ConfigMap}}\n",
+    }
+    error = await failure(trees, renderer, files)
+
+    assert "permission denied" in error.message
+
+
+@pytest.mark.skipif(version() == 0, reason="this kernel has no Landlock")
+def test_a_fence_holds_for_what_is_read_written_run_and_called(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "in", tmp_path / "out"
+    inside.mkdir()
+    outside.mkdir()
+    (outside / "file").write_text("1")
+    system = ("/usr", "/bin", "/lib", "/lib64", "/etc", "/proc", "/dev")
+    fence = Fence(Reach(read=(str(inside),), execute=system, write=(str(inside),)))
+    script = f"cat {outside}/file || echo 1 > {outside}/new || exec 3<>/dev/tcp/127.0.0.1/9 || echo 2 > {inside}/new"
+    done = subprocess.run(
+        ["bash", "-c", script], preexec_fn=fence.close_around_me, capture_output=True, text=True, check=False
+    )
+    fence.close()
+
+    assert done.returncode == 0
+    assert done.stderr.count("ermission denied") >= 2
+    assert (inside / "new").exists()
+    assert not (outside / "new").exists()
+
+
+async def test_targets_with_equal_inputs_share_a_build(trees: MemoryTrees, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {"app/kustomization.yaml": "resources: [a.yaml]\n", "app/a.yaml": CONFIGMAP("a")}
+    number = 0
+
+    class Counting(Workers):
+        async def run(self, job: Any, *, time_s: float) -> Any:
+            nonlocal number
+            number += "kustomize" in job.command
+            return await super().run(job, time_s=time_s)
+
+    found: list[str] = []
+
+    async def one(number: int) -> None:
+        tree = trees.add(files | {"unread": str(number)})
+        spec = RenderSpec(path=["app", "./app/"][number % 2], post_build=PostBuild({"v": str(number)}))
+        owner = OWNER._replace(name=f"n{number}")
+        (made,) = (await renderer.render(tree, spec, owner)).objects
+        found.append(f"{made['metadata']['labels']['kustomize.toolkit.fluxcd.io/name']}={made['data']['x']}")
+
+    async with Renderer(trees, workers=Counting()) as renderer:
+        async with anyio.create_task_group() as group:
+            for index in range(8):
+                group.start_soon(one, index)
+        await one(8)
+
+    assert number == 1
+    assert sorted(found) == [f"n{index}={index}" for index in range(9)]
+
+
+async def test_who_waits_goes_on_when_the_one_who_builds_is_cancelled(trees: MemoryTrees) -> None:
+    tree = trees.add({"a.yaml": CONFIGMAP("a")})
+    first = anyio.Event()
+    jobs = 0
+
+    class Slow(Workers):
+        async def run(self, job: Any, *, time_s: float) -> Any:
+            nonlocal jobs
+            if "kustomize" in job.command:
+                jobs += 1
+                first.set()
+                if jobs == 1:
+                    await anyio.sleep_forever()
+            return await super().run(job, time_s=time_s)
+
+    texts: list[str] = []
+    async with Renderer(trees, workers=Slow()) as renderer, anyio.create_task_group() as group:
+        scope = anyio.CancelScope()
+
+        async def leader() -> None:
+            with scope:
+                await renderer.build(tree, RenderSpec())
+
+        async def follower() -> None:
+            texts.append((await renderer.build(tree, RenderSpec())).text)
+
+        group.start_soon(leader)
+        await first.wait()
+        group.start_soon(follower)
+        await anyio.wait_all_tasks_blocked()
+        scope.cancel()
+
+    assert jobs == 2
+    assert "name: a" in texts[0]
+
+
+async def test_who_waits_gets_the_failure_too(trees: MemoryTrees, renderer: Renderer) -> None:
+    tree = trees.add({"a.yaml": "a: ["})
+    errors: list[RenderError] = []
+
+    async def one() -> None:
+        with pytest.raises(RenderError) as caught:
+            await renderer.build(tree, RenderSpec())
+        errors.append(caught.value)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(3):
+            group.start_soon(one)
+
+    assert len({error.message for error in errors}) == 1
+    assert all(error.final and error.read_set for error in errors)
+
+
+async def test_a_time_limit_is_no_final_failure_and_ends_what_runs(trees: MemoryTrees, tmp_path: Path) -> None:
+    tree = trees.add({f"{number}.yaml": CONFIGMAP(f"c{number}") for number in range(300)})
+    async with Renderer(trees, scratch=tmp_path, workers=Workers(1)) as renderer:
+        await renderer.toolchain()
+        with pytest.raises(RenderError, match="kustomize takes longer than") as caught:
+            await renderer.build(tree, RenderSpec(), time_s=0.001)
+        assert not caught.value.final
+        assert not os.listdir(tmp_path), "the checkout is gone"  # noqa: PTH208 - the same in an async function
+        assert await renderer.build(tree, RenderSpec()), "another worker goes on"
+
+
+@pytest.mark.parametrize("limits", [Limits(memory_bytes=30 * 1024 * 1024), Limits(output_bytes=1024)])
+async def test_limits_of_memory_and_output_are_no_final_failures(trees: MemoryTrees, limits: Limits) -> None:
+    tree = trees.add({f"{number}.yaml": CONFIGMAP(f"c{number}") for number in range(100)})
+    async with Renderer(trees, limits=Limits(), workers=Workers(1)) as generous:
+        toolchain = await generous.toolchain()
+        async with Renderer(trees, limits=limits, workers=Workers(1)) as renderer:
+            renderer._toolchain = toolchain
+            with pytest.raises(RenderError) as caught:
+                await renderer.build(tree, RenderSpec())
+
+    assert not caught.value.final, caught.value.message
+
+
+async def test_a_missing_kustomize_is_a_clear_error(
+    trees: MemoryTrees, renderer: Renderer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kustomize, "PACKAGE", "no-such-package")
+    error = await failure(trees, renderer, {"a.yaml": CONFIGMAP("a")})
+
+    assert "is not installed; `pip install" in error.message
+    assert not error.final
+
+
+async def test_a_worker_that_dies_is_replaced(trees: MemoryTrees) -> None:
+    tree = trees.add({"a.yaml": CONFIGMAP("a")})
+    async with Renderer(trees, workers=Workers(1)) as renderer:
+        await renderer.build(tree, RenderSpec())
+        os.kill(renderer._workers._idle[0].process.pid, 9)
+        with pytest.raises(RenderError, match="the worker died") as caught:
+            await renderer.render(tree, RenderSpec(), OWNER)
+        assert not caught.value.final
+        assert (await renderer.render(tree, RenderSpec(), OWNER)).objects
+
+
+def kustomize_build(
+    trees: MemoryTrees, tree: str, path: str, into: Path, content: tuple[str, bytes] | None
+) -> list[Any]:
+    """kustomize run by hand on the whole tree."""
+    trees.checkout(tree, None, into)
+    if content is not None:
+        (into / content[0]).write_bytes(content[1])
+    command = kustomize.build_command(str(kustomize.program()), str(into / path))
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env={"HOME": "/nonexistent"})
+    return objects(done.stdout)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(4))
+async def test_a_build_of_the_read_set_is_that_of_the_whole_tree(
+    trees: MemoryTrees, renderer: Renderer, tmp_path: Path, seed: int, part: int
+) -> None:
+    """And a file that is not in the read-set never changes the result, while one that is in it is noticed."""
+    rng = random.Random(f"{seed} {part}")
+    for number in range(5):
+        files, spec = random_tree(rng)
+        tree = trees.add(files)
+        build = await renderer.build(tree, spec)
+        by_hand = await anyio.to_thread.run_sync(
+            kustomize_build,
+            trees,
+            tree,
+            build.walk.root,
+            tmp_path / str(number),
+            (build.walk.file, build.walk.content),
+        )
+        assert objects(build.text) == by_hand
+
+        read = {entry.path for entry in build.read_set if entry.id is not None}
+        listed = [path for path in read if trees.entry(tree, path).kind == "tree"]  # type: ignore[union-attr]
+        for path in files:
+            other = trees.add(files | {path: files[path] + "\n# changed\n"})
+            inside = path in read or any(path.startswith(f"{directory}/") for directory in listed)
+            assert renderer.unchanged(other, build.read_set) is not inside, path
+            assert (await renderer.build(other, spec)).key == build.key if not inside else True, path
+
+
+@pytest.mark.slow
+async def test_without_fields_of_a_spec_the_result_is_that_of_the_untouched_tree(
+    trees: MemoryTrees, renderer: Renderer, tmp_path: Path, seed: int
+) -> None:
+    rng = random.Random(seed)
+    compared = 0
+    while compared < 5:
+        files, spec = random_tree(rng)
+        spec = RenderSpec(path=spec.path)
+        build = await renderer.build(trees.add(files), spec)
+        if spec.path.endswith("plain"):
+            continue
+        compared += 1
+        by_hand = await anyio.to_thread.run_sync(
+            kustomize_build, trees, build.tree, build.walk.root, tmp_path / str(compared), None
+        )
+        # Without an order of its own in the file, the command sorts.
+        assert sorted(map(repr, objects(build.text))) == sorted(map(repr, by_hand))
