@@ -29,6 +29,7 @@ from tidelog.engine.runtime.memory import Memory, Origin
 from tidelog.engine.runtime.notices import Notices
 from tidelog.engine.runtime.observer import Observer
 from tidelog.engine.runtime.rendered import Renderings
+from tidelog.engine.runtime.requests import Requests
 from tidelog.engine.runtime.schedule import Scheduler, Trigger
 from tidelog.engine.runtime.sealing import Sealer
 from tidelog.engine.runtime.settings import CONTROLLERS, Settings, as_json
@@ -82,6 +83,7 @@ class Daemon:
         self.views = views
         self._settings = settings
         self._stream = engine_stream(log.identity.log)
+        self.requests = Requests(engine.memory, views, engine.cluster, self._stream)
         self.serving = anyio.Event()
         """Set once all that is declared has been seen."""
         self.waits_for = ""
@@ -350,6 +352,9 @@ async def _bind(memory: Memory, stream: StreamName, cluster: Cluster, alias: str
         )
 
 
+_ASKED = (PlanApproved, PlanRejected, Pinned, Unpinned, ReconcileRequested)
+
+
 class _Waker:
     """Wakes who waits for what an event says."""
 
@@ -372,7 +377,7 @@ class _Waker:
         elif isinstance(event, RevisionSettled):
             for target in event.targets:
                 self._good_news(target, recorded)
-        elif isinstance(event, PlanApproved | PlanRejected | Pinned | Unpinned) and envelope.run is None:
+        elif isinstance(event, _ASKED) and envelope.run is None:
             # What a run records itself, it knows.
             self._wake(envelope.stream, _trigger(recorded, forced=True))
 

@@ -1,0 +1,157 @@
+"""The daemon's HTTP: artifacts, health and metrics for everybody who can reach it, and the door for who may write.
+
+The door is a unix socket in the store's directory; who comes through it is who the kernel says (SO_PEERCRED).
+"""
+
+import os
+import pwd
+import socket
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+from aiohttp import web
+
+from tidelog.engine.cluster.errors import ClusterError
+from tidelog.engine.http.artifacts import artifact_routes
+from tidelog.engine.runtime.daemon import Daemon
+from tidelog.engine.runtime.metrics import CONTENT_TYPE, Metrics
+from tidelog.engine.runtime.requests import RefusedError, Request
+from tidelog.events.digest import Digest
+from tidelog.events.envelope import Actor, Proof
+
+DOOR = "daemon.sock"
+BODY_BYTES_MAX = 65_536
+_CREDENTIALS = struct.Struct("3i")
+
+
+def address_of(text: str) -> tuple[str, int]:
+    """Host and port of an address as Go writes it: `:9090`, `127.0.0.1:9090`.
+
+    Raises:
+        ValueError: when it is none.
+    """
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdecimal():
+        raise ValueError(f"{text!r} is no address: write it like :9090 or 127.0.0.1:9090")
+    return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104 - all interfaces, as Flux's controllers listen
+
+
+@asynccontextmanager
+async def serving(daemon: Daemon, metrics: Metrics, store: Path) -> AsyncIterator[None]:
+    """Serves while the block lasts.
+
+    Raises:
+        OSError: when an address cannot be listened on; names it.
+    """
+    settings = daemon.engine.settings
+    apps: dict[str, web.Application] = {}
+    for address, routes in (
+        (settings.storage_addr, artifact_routes(daemon.engine.artifacts, lambda path: _named(daemon, path))),
+        (settings.health_addr, _health_routes(daemon)),
+        (settings.metrics_addr, [web.get("/metrics", lambda _: _metrics(metrics))]),
+    ):
+        if address:
+            apps.setdefault(address, web.Application()).add_routes(routes)
+    runners = []
+    try:
+        for address, app in apps.items():
+            runner = web.AppRunner(app, access_log=None)
+            await runner.setup()
+            runners.append(runner)
+            host, port = address_of(address)
+            site = web.TCPSite(runner, host, port)
+            await site.start()
+            if address == settings.storage_addr:
+                daemon.engine.artifact_address = _advertised(host, runner)
+        runners.append(await _door(daemon, store))
+        yield
+    finally:
+        for runner in runners:
+            await runner.cleanup()
+
+
+def _advertised(host: str, runner: web.AppRunner) -> str:
+    port = runner.addresses[0][1]
+    return f"{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"  # noqa: S104 - compared, not listened on
+
+
+def _named(daemon: Daemon, path: str) -> Digest | None:
+    """The artifact that a status names with this path."""
+    parts = path.split("/")
+    if len(parts) != 4:
+        return None
+    engine = daemon.engine
+    for stream, declared in engine.declared.sources.items():
+        row = engine.memory.desired.get(stream)
+        if row is not None and row.revision is not None and engine.artifact_path(declared.key, row.revision) == path:
+            return row.artifact
+    return None
+
+
+def _health_routes(daemon: Daemon) -> list[web.RouteDef]:
+    async def healthz(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def readyz(_: web.Request) -> web.Response:
+        if daemon.serving.is_set():
+            return web.Response(text="ok\n")
+        why = f"it waits for {daemon.waits_for}\n" if daemon.waits_for else "it is starting\n"
+        return web.Response(status=503, text=why)
+
+    return [web.get("/healthz", healthz), web.get("/readyz", readyz)]
+
+
+async def _metrics(metrics: Metrics) -> web.Response:
+    return web.Response(body=metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+
+
+async def _door(daemon: Daemon, store: Path) -> web.AppRunner:
+    """The unix socket; readable and writable by its owner only."""
+    app = web.Application(client_max_size=BODY_BYTES_MAX)
+
+    async def take(request: web.Request) -> web.Response:
+        try:
+            asked = msgspec.json.decode(await request.read(), type=Request)
+            recorded = await daemon.requests.take(asked, _who(request))
+        except (msgspec.DecodeError, RefusedError) as error:
+            return _answer(400, error=str(error))
+        except ClusterError as error:
+            return _answer(502, error=str(error))
+        return _answer(200, position=recorded.envelope.position, time=recorded.envelope.time)
+
+    async def state(_: web.Request) -> web.Response:
+        return _answer(200, serving=daemon.serving.is_set(), waits_for=daemon.waits_for)
+
+    app.add_routes([web.post("/v1/requests", take), web.get("/v1/state", state)])
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    path = store / DOOR
+    path.unlink(missing_ok=True)  # of a daemon that was killed: the store's lock is ours
+    before = os.umask(0o177)
+    try:
+        site = web.UnixSite(runner, path)
+        await site.start()
+    finally:
+        os.umask(before)
+    return runner
+
+
+def _answer(status: int, **said: object) -> web.Response:
+    return web.Response(status=status, body=msgspec.json.encode(said), content_type="application/json")
+
+
+def _who(request: web.Request) -> Actor:
+    """Who is at the other end of the socket, as the kernel knows."""
+    transport = request.transport
+    peer = None if transport is None else transport.get_extra_info("socket")
+    if peer is None:
+        raise RefusedError("who asks cannot be told")
+    _, uid, _ = _CREDENTIALS.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        name = str(uid)
+    return Actor(kind="user", name=name, proof=Proof(kind="authenticated", by="unix-socket"))

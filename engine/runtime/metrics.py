@@ -1,0 +1,86 @@
+"""Metrics, in Prometheus' form: Flux's own by their names (Flux contract 6.4), and ours."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from tidelog.engine.runtime.context import Engine
+from tidelog.engine.runtime.memory import Listener
+from tidelog.events.names import ObjectKey, StreamName
+from tidelog.storage import Recorded
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+# Ten exponential buckets from 10 ms to 1800 s, as Flux has them (ME-001).
+_BUCKETS = tuple(0.01 * (1800 / 0.01) ** (n / 9) for n in range(10))
+
+
+class Metrics:
+    """What is counted. One for a process."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        labels = ("kind", "name", "namespace")
+        self._duration = Histogram(
+            "gotk_reconcile_duration_seconds",
+            "How long a pass over a source or target took.",
+            labels,
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
+        self._requests = Counter(
+            "tidelog_cluster_requests", "Requests to the API server.", ("verb", "kind", "code"), registry=self.registry
+        )
+        self._request_seconds = Counter(
+            "tidelog_cluster_request_seconds", "Seconds that requests took.", ("verb",), registry=self.registry
+        )
+        self._events = Counter("tidelog_events", "Events recorded.", ("type",), registry=self.registry)
+        self._head = Gauge("tidelog_log_position", "The position of the log's last event.", registry=self.registry)
+        self._ready = Gauge(
+            "tidelog_ready", "1 when ready, 0 when not.", ("kind", "namespace", "name"), registry=self.registry
+        )
+
+    def bind(self, engine: Engine) -> None:
+        """Counts what an engine does."""
+        engine.memory.listen(self._heard(engine))
+        for name, scheduler in (("sources", engine.sources), ("targets", engine.targets)):
+            queued = Gauge(f"tidelog_{name}_queued", f"{name} that wait for their turn.", registry=self.registry)
+            running = Gauge(f"tidelog_{name}_running", f"{name} that run.", registry=self.registry)
+            queued.set_function(lambda scheduler=scheduler: scheduler.queued)
+            running.set_function(lambda scheduler=scheduler: scheduler.running)
+
+    def on_request(self, verb: str, kind: str, code: int, seconds: float) -> None:
+        """A request to the API server is over."""
+        self._requests.labels(verb, kind, str(code)).inc()
+        self._request_seconds.labels(verb).inc(seconds)
+
+    def on_pass(self, stream: StreamName, seconds: float) -> None:
+        """A pass is over."""
+        key = ObjectKey.parse(stream.partition("/")[2])
+        self._duration.labels(key.kind, key.name, key.namespace).observe(seconds)
+
+    def forget(self, stream: StreamName) -> None:
+        """Lets go of a source or target that is no more (CM-058)."""
+        key = ObjectKey.parse(stream.partition("/")[2])
+        for metric, labels in (
+            (self._duration, (key.kind, key.name, key.namespace)),
+            (self._ready, (key.kind, key.namespace, key.name)),
+        ):
+            try:
+                metric.remove(*labels)
+            except KeyError:
+                continue
+
+    def text(self) -> bytes:
+        """All of it."""
+        return generate_latest(self.registry)
+
+    def _heard(self, engine: Engine) -> Listener:
+        def heard(recorded: Recorded) -> None:
+            envelope = recorded.envelope
+            self._events.labels(envelope.type).inc()
+            self._head.set(envelope.position)
+            standing = engine.memory.conditions.get(envelope.stream)
+            if standing is not None:
+                key = ObjectKey.parse(envelope.stream.partition("/")[2])
+                self._ready.labels(key.kind, key.namespace, key.name).set(standing.ready == "True")
+
+        return heard
