@@ -15,7 +15,7 @@ import msgspec
 
 from tidelog.events.names import StreamName
 from tidelog.storage.errors import KeyDamagedError
-from tidelog.storage.layout import Layout, read_text, sync, writing
+from tidelog.storage.layout import Layout, read_small, read_text, sync, writing
 
 FORMAT = 1
 """Of a key's file."""
@@ -161,7 +161,7 @@ class KeyFiles:
             other._make_directory()  # noqa: SLF001 - of the same class
             for name in sorted(self.names()):
                 try:
-                    content = read_text(self.directory / name.file).encode()
+                    content = read_small(self.directory / name.file)
                 except FileNotFoundError:
                     continue
                 write_private(other.directory / name.file, content)
@@ -191,7 +191,7 @@ def copy_keys(source: Layout, target: Layout) -> None:
     KeyFiles(source).copy_to(KeyFiles(target))
     if source.master.exists():
         with writing(target.directory):
-            write_private(target.master, read_text(source.master).encode())
+            write_private(target.master, read_small(source.master))
             sync(target.directory)
 
 

@@ -134,12 +134,21 @@ def read_text(path: Path) -> str:
         OSError: when it cannot be read, is no regular file (one could be waited for or read for ever), or is not small.
         UnicodeDecodeError: when it is no text.
     """
+    return read_small(path).decode()
+
+
+def read_small(path: Path) -> bytes:
+    """The bytes of such a file, whatever they are.
+
+    Raises:
+        OSError: as `read_text`.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as file:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode) or found.st_size > TEXT_BYTES_MAX:
             raise OSError(errno.EINVAL, f"it is no file of at most {TEXT_BYTES_MAX} bytes", str(path))
-        return file.read().decode()
+        return file.read()
 
 
 def sync(path: Path) -> None:

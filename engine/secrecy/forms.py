@@ -33,23 +33,28 @@ class Form(NamedTuple):
 def forms_of(value: bytes) -> Iterator[Form]:
     """Every form of a value: as it is, its lines, in base64 at each place in a longer one, in hex, quoted."""
     for part in _parts(value):
-        try:
-            texts = [part.decode()]
-        except UnicodeDecodeError:
-            texts = [part.decode("utf-8", "surrogateescape"), part.decode("latin-1")]
-        for text in texts:
-            yield from _quoted(text)
-            if "\n" in text:
-                lines = (line.strip() for line in text.splitlines())
-                for line in lines:
-                    if len(line) >= SHORT and not _armour.fullmatch(line):
-                        yield from _quoted(line)
+        yield from _texts_of(part)
         if len(part) >= SHORT:
             yield from _base64(part)
             yield Form(part.hex())
             yield Form(part.hex().upper())
         else:
             yield Form(base64.b64encode(part).decode(), word=True)
+
+
+def _texts_of(part: bytes) -> Iterator[Form]:
+    try:
+        text = part.decode()
+    except UnicodeDecodeError:
+        # No text: as it reads where its bytes are escaped, and where each was taken for a character.
+        for garbled in (part.decode("utf-8", "surrogateescape"), part.decode("latin-1")):
+            yield Form(garbled, word=len(garbled) < SHORT)
+        return
+    yield from _quoted(text)
+    if "\n" in text:
+        for line in map(str.strip, text.splitlines()):
+            if len(line) >= SHORT and not _armour.fullmatch(line):
+                yield from _quoted(line)
 
 
 def values_in(value: bytes, depth: int = NESTED_MAX) -> Iterator[bytes]:

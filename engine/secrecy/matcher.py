@@ -9,6 +9,8 @@ from tidelog.engine.secrecy.views import views
 
 PIECE = 16
 """A longer form is looked for by pieces of so many characters, so that one that was cut off is found too."""
+FINE_MAX = 64
+"""Of a form up to this length, pieces overlap by half."""
 PIECES_MAX = 1_024
 """Of one form. They lie further apart in a larger one; from each, what is found grows as far as it is the form."""
 PATTERN_CHARACTERS_MAX = 2 * 2**20
@@ -86,7 +88,7 @@ def _offsets(length: int) -> list[int]:
     """Where the pieces of a form begin."""
     if length <= PIECE:
         return [0]
-    step = max(PIECE // 2, length // PIECES_MAX)
+    step = max(PIECE if length > FINE_MAX else PIECE // 2, length // PIECES_MAX)
     return [*range(0, length - PIECE, step), length - PIECE]
 
 

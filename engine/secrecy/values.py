@@ -12,8 +12,8 @@ from tidelog.engine.secrecy.matcher import Matcher, TooManyValuesError
 KubeObject: TypeAlias = dict[str, Any]
 MASK = "***"
 WITHHELD = "*** (a text that could not be searched for secret values, and so is not shown)"
-TEXT_CHARACTERS_MAX = 2**20
-"""Of a text that is filtered; what is beyond is cut off, and said to be."""
+TEXT_CHARACTERS_MAX = 2**18
+"""Of a text that is filtered; what is beyond is cut off, and said to be. At worst (all escapes) it takes a second."""
 WORD_CHARACTERS_MAX = 4_096
 """A text is cut off between words, where one ends so near."""
 

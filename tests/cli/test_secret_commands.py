@@ -106,7 +106,7 @@ def test_forget_says_why_there_is_nothing_to_forget(made: Made, tidelog: Run) ->
     again = tidelog("log", "forget", STREAM, "--why", "again", "--yes")
     assert again.code == 1
     assert "it was forgotten on" in again.err
-    assert tidelog("log", "forget", "no stream", "--why", "x").code == 3
+    assert tidelog("log", "forget", "no stream", "--why", "x").code == 2
     assert tidelog("log", "forget", OTHER).code == 2
 
 

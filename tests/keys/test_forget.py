@@ -16,7 +16,7 @@ from tests.keys.conftest import DOCUMENT, OTHER, PLANTED, STREAM, Made, places_o
 from tidelog.events.envelope import Actor, Proof
 from tidelog.events.vocabulary import ObjectObserved, StreamForgotten
 from tidelog.storage import ANY, NewEvent, open_log, open_views, verify_store
-from tidelog.storage.errors import ForgottenError, KeyMissingError, NotAStoreError, StoreReadOnlyError
+from tidelog.storage.errors import ForgottenError, KeyDamagedError, KeyMissingError, NotAStoreError, StoreReadOnlyError
 from tidelog.storage.forget import FORGETTINGS, Forgetting
 from tidelog.storage.key_files import KeyFiles
 from tidelog.storage.keys import KeyRing
@@ -284,6 +284,15 @@ def test_a_copy_with_keys_can_be_read(made: Made, tmp_path: Path) -> None:
     assert restored.ring(create=True).load(STREAM).seal(DOCUMENT) == made.body
     restore(tmp_path / "backup", Layout(tmp_path / "without"))
     assert not (tmp_path / "without" / "keys").exists()
+
+
+def test_a_damaged_key_is_copied_as_it_is(made: Made, tmp_path: Path) -> None:
+    (name,) = KeyFiles(made.layout).of(OTHER)
+    (made.layout.keys / name.file).write_bytes(b"\xff\x00")
+    back_up(made.layout, tmp_path / "backup", with_keys=True)
+    assert Made(tmp_path / "backup", made.body, made.other).ring().open_body(made.body) == DOCUMENT
+    with pytest.raises(KeyDamagedError):
+        Made(tmp_path / "backup", made.body, made.other).ring().open_body(made.other)
 
 
 def test_keys_that_a_backup_has_not_are_not_restored_in_silence(made: Made, tmp_path: Path) -> None:

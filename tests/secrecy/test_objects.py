@@ -76,7 +76,7 @@ def test_what_changed_is_seen_and_what_is_equal_elsewhere_is_not() -> None:
     assert not set(before.values()) & set(leaves(secret(a="one", b="two"), key(b"o")).values())
 
 
-@given(st.dictionaries(st.text(), st.recursive(st.text() | st.booleans(), st.lists), max_size=4))
+@given(st.dictionaries(st.text(), st.recursive(st.text() | st.booleans(), st.lists, max_leaves=8), max_size=4))
 def test_paths_are_never_two_for_one(data: dict[str, Any]) -> None:
     def count(value: Any) -> int:
         held = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []

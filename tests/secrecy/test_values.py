@@ -78,7 +78,7 @@ def assert_not_in(value: str, filtered: str) -> None:
 
 @given(
     st.lists(st.text(min_size=4, max_size=40), min_size=1, max_size=5),
-    st.lists(st.tuples(st.text(max_size=10), st.integers(0, 4), st.sampled_from(sorted(FORMS))), max_size=8),
+    st.lists(st.tuples(st.text(max_size=10), st.integers(0, 4), st.sampled_from(sorted(FORMS))), max_size=5),
 )
 def test_no_value_is_left_whatever_the_values_and_the_text(
     values: list[str], parts: list[tuple[str, int, str]]
@@ -117,6 +117,24 @@ def test_values_that_overlap_leave_no_part_of_either(one: str, other: str, data:
                 hidden[at : at + len(value)] = [True] * len(value)
     kept = "".join(character for character, is_hidden in zip(text, hidden, strict=True) if not is_hidden)
     assert filtered.replace(MASK, "") == kept
+
+
+@given(st.lists(st.text(alphabet="ab", min_size=4, max_size=90), min_size=1, max_size=4), st.data())
+def test_every_whole_value_is_covered_however_long_and_however_they_overlap(
+    values: list[str], data: st.DataObject
+) -> None:
+    parts = st.sampled_from(values) | st.text(alphabet="ab", max_size=5)
+    cut = st.builds(lambda text, start, end: text[start:end], parts, st.integers(0, 30), st.integers(30, 90))
+    text = "".join(data.draw(st.lists(parts | cut, max_size=8)))
+    found = SecretValues(values)._search()
+    assert found is not None
+    hidden = [False] * len(text)
+    for start, end in found.find(text):
+        hidden[start:end] = [True] * (end - start)
+    for value in values:
+        for at in range(len(text)):
+            if text.startswith(value, at):
+                assert all(hidden[at : at + len(value)]), (value, at, text)
 
 
 @given(st.text())
@@ -164,10 +182,10 @@ def test_a_value_that_is_cut_off_is_taken_out_as_far_as_it_goes() -> None:
 
 
 def test_a_large_value_is_taken_out_whole() -> None:
-    value = "".join(f"{number:08x}" for number in range(100_000))
+    value = "".join(f"{number:08x}" for number in range(25_000))
     secrets = SecretValues([value])
     assert secrets.filter(f"a {value} z") == "a *** z"
-    assert secrets.filter(f"a {value[5_000:90_000]} z") == "a *** z"
+    assert secrets.filter(f"a {value[5_000:150_000]} z") == "a *** z"
 
 
 def test_what_ends_in_a_line_break_by_accident_is_known_without_it() -> None:
@@ -202,12 +220,13 @@ def test_values_that_come_later_are_taken_out_too() -> None:
     assert secrets.filter("first-value second-value") == "*** ***"
 
 
+@pytest.mark.slow
 def test_a_repetitive_text_takes_time_by_its_length() -> None:
     """No time is asserted: what is quadratic would not come back before the test's limit."""
     secrets = SecretValues(["a" * length for length in range(4, 60)] + ["a" * 1_000, "\\" * 50, "%" * 50])
-    for text in ("a" * 500_000, "\\" * 500_000, "%61" * 100_000, " \n" * 200_000, "\\x61" * 100_000):
+    for text in ("a" * 100_000, "\\" * 100_000, "%61" * 30_000, " \n" * 40_000, "\\x61" * 25_000):
         secrets.filter(text)
-    assert secrets.filter("a" * 500_000) == MASK
+    assert secrets.filter("a" * 100_000) == MASK
 
 
 def test_a_text_that_is_too_long_is_cut_off_between_words(monkeypatch: pytest.MonkeyPatch) -> None:
