@@ -169,7 +169,7 @@ class Door:
             live = await self._cluster.get(kind, wanted.key.namespace, wanted.key.name, identity=self._subject.identity)
         except NotFoundError:
             raise PlanVoid(f"{wanted.key.id} is gone") from None
-        if self._recorder.state_digest(live, secret=wanted.secret) != step.before:
+        if self._recorder.state_digest(step.object, live, secret=wanted.secret) != step.before:
             raise PlanVoid(f"{wanted.key.id} is no longer as the plan saw it")
         return str(live["metadata"]["resourceVersion"])
 

@@ -24,12 +24,12 @@ class Seen:
 
     __slots__ = ("bodies", "fields", "owned", "state")
 
-    def __init__(self, live: KubeObject, manager: str, sealer: Sealer, *, secret: bool) -> None:
+    def __init__(self, id: ObjectId, live: KubeObject, manager: str, sealer: Sealer, *, secret: bool) -> None:
         state = state_of(live, manager)
-        self.state = sealer.body(canonical_bytes(state), secret=secret)
-        self.owned = owned_digest(live, manager, lambda data: sealer.digest(data, secret))
+        self.state = sealer.body(id, canonical_bytes(state), secret=secret)
+        self.owned = owned_digest(live, manager, lambda data: sealer.digest(id, data, secret=secret))
         self.bodies: list[Body] = [self.state]
-        hidden = Body.of(encode(leaves(state, sealer.key))) if secret else None
+        hidden = Body.of(encode(leaves(state, sealer.key(id)))) if secret else None
         if hidden is not None:
             self.bodies.append(hidden)
         self.fields = {
@@ -62,13 +62,13 @@ class ObjectRecorder:
         self._inventory = inventory
         self._record = record
 
-    def state_digest(self, live: KubeObject, *, secret: bool) -> Digest:
+    def state_digest(self, id: ObjectId, live: KubeObject, *, secret: bool) -> Digest:
         """The digest of an object's state, as plans have it."""
-        return self._sealer.digest(canonical_bytes(state_of(live, self._manager)), secret)
+        return self._sealer.digest(id, canonical_bytes(state_of(live, self._manager)), secret=secret)
 
     async def applied(self, step: Step, wave: int, wanted: Wanted, answer: KubeObject, did: Did) -> None:
         """Records the server's answer to a write."""
-        seen = Seen(answer, self._manager, self._sealer, secret=wanted.secret)
+        seen = Seen(step.object, answer, self._manager, self._sealer, secret=wanted.secret)
         event = ObjectApplied(
             plan=self._plan, object=step.object, action=did, wave=wave, desired=wanted.digest, **seen.fields
         )

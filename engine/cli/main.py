@@ -36,6 +36,7 @@ def cli() -> None:
 
 cli.add_command(log)
 cli.add_command(demo)
+cli.add_command(run)
 
 
 def main() -> None:

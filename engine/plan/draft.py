@@ -6,7 +6,7 @@ Only the first wave that writes can be asked about; the others are asked when th
 """
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from typing import TypeAlias
+from typing import Protocol
 
 import anyio
 import msgspec
@@ -37,8 +37,13 @@ DRY_RUNS_MAX = 4
 
 KUSTOMIZE = "kustomize.toolkit.fluxcd.io"
 
-DigestOf: TypeAlias = Callable[[bytes, bool], Digest]
-"""The digest of bytes; keyed where they are secret."""
+
+class DigestOf(Protocol):
+    """The digest of some bytes of an object; keyed where they are secret."""
+
+    def __call__(self, id: ObjectId, data: bytes, *, secret: bool) -> Digest:
+        """The digest."""
+        ...
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
@@ -222,8 +227,10 @@ class Planner:
         self, one: Wanted, before: KubeObject | None, answer: KubeObject, takes_over: tuple[str, ...]
     ) -> Step:
         metadata, after = answer["metadata"], state_of(answer, self._subject.manager)
-        before_digest = None if before is None else self._known.digest_of(canonical_bytes(before), one.secret)
-        after_digest = self._known.digest_of(canonical_bytes(after), one.secret)
+        before_digest = (
+            None if before is None else self._known.digest_of(one.key.id, canonical_bytes(before), secret=one.secret)
+        )
+        after_digest = self._known.digest_of(one.key.id, canonical_bytes(after), secret=one.secret)
         same = before_digest == after_digest and not takes_over
         return _step(
             one,
@@ -236,6 +243,9 @@ class Planner:
             takes_over=takes_over,
         )
 
+    def _digest(self, one: Wanted, state: KubeObject) -> Digest:
+        return self._known.digest_of(one.key.id, canonical_bytes(state), secret=one.secret)
+
     async def _recreation(self, one: Wanted) -> Step:
         live = await self._live(one)
         if live is None:
@@ -244,7 +254,7 @@ class Planner:
         return _step(
             one,
             "recreate",
-            before=self._known.digest_of(canonical_bytes(before), one.secret),
+            before=self._digest(one, before),
             uid=live["metadata"]["uid"],
             resource_version=live["metadata"]["resourceVersion"],
             changes=changes_between(before, one.object, secret=one.secret),
@@ -291,7 +301,9 @@ class Planner:
             action="delete",
             uid=uid,
             resource_version=live["metadata"]["resourceVersion"],
-            before=self._known.digest_of(canonical_bytes(before), key.kind == "Secret" and not key.group),
+            before=self._known.digest_of(
+                key.id, canonical_bytes(before), secret=key.kind == "Secret" and not key.group
+            ),
         )
 
     def _kept(self, live: KubeObject) -> str:

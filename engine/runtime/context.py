@@ -1,7 +1,7 @@
 """What every pass works with: the parts of the running engine, put together by the daemon."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ from tidelog.engine.runtime.sealing import Sealer
 from tidelog.engine.runtime.settings import Settings
 from tidelog.engine.sources.git.fetcher import GitFetcher
 from tidelog.events.moment import Time, datetime_of, time_of
-from tidelog.events.names import ObjectKey, Revision, StreamName
+from tidelog.events.names import ObjectId, ObjectKey, Revision, StreamName, object_stream
 from tidelog.storage.artifacts.store import ArtifactStore
 from tidelog.storage.keys import KeyRing
 
@@ -54,6 +54,7 @@ class Engine:
         artifacts: ArtifactStore,
         keys: KeyRing,
         store: Path,
+        local: Path | None = None,
         clock: Callable[[], datetime] = utc_now,
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -70,6 +71,8 @@ class Engine:
         self.artifacts = artifacts
         self.keys = keys
         self.store = store
+        self.local = local
+        """The one repository on this machine that may be read."""
         self.activity = Activity()
         self._clock = clock
         self._chance = chance
@@ -99,9 +102,9 @@ class Engine:
         shortest, longest = self.settings.min_retry_delay.seconds, self.settings.max_retry_delay.seconds
         return min(longest, shortest * 2.0 ** min(max(0, failures - 1), 30))
 
-    async def sealer(self, stream: StreamName) -> Sealer:
-        """What seals the secrets of a target."""
-        return Sealer(await self.keys.key(stream))
+    async def sealer(self, secret: Iterable[ObjectId]) -> Sealer:
+        """What seals some objects that are secret."""
+        return Sealer({id: await self.keys.key(object_stream(self.cluster_alias, id)) for id in set(secret)})
 
     def waiting(self, seconds: float) -> list[StreamName]:
         """Targets that have waited for health for longer than that."""

@@ -4,7 +4,7 @@ It owns every task. It opens the store, takes the Leases, watches what is declar
 stop; what a crash interrupted is taken up from the log.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 from os import getpid
@@ -36,11 +36,11 @@ from tidelog.engine.runtime.settings import CONTROLLERS, Settings, as_json
 from tidelog.engine.runtime.source import reconcile_source
 from tidelog.engine.runtime.status import StatusWriter
 from tidelog.engine.runtime.target import MANAGER, reconcile_target
-from tidelog.engine.sources.git.fetcher import GitFetcher
+from tidelog.engine.sources.git.fetcher import GitFetcher, open_fetcher
 from tidelog.events.bodies import Body
 from tidelog.events.canonical import encode
 from tidelog.events.digest import Digest, digest_of
-from tidelog.events.names import ObjectKey, StreamName, engine_stream
+from tidelog.events.names import ObjectId, ObjectKey, StreamName, engine_stream
 from tidelog.events.vocabulary import (
     ApplyFailed,
     ClusterBound,
@@ -52,6 +52,7 @@ from tidelog.events.vocabulary import (
     Pinned,
     PlanApproved,
     PlanRejected,
+    ReconcileRequested,
     RevisionFetched,
     RevisionSettled,
     RunEnded,
@@ -241,12 +242,12 @@ async def open_daemon(
                 artifacts, strict=settings.strict_post_build_substitutions, remote_bases=not settings.no_remote_bases
             )
         )
-        fetcher = await stack.enter_async_context(GitFetcher(artifacts, local=repo))
+        fetcher = await stack.enter_async_context(open_fetcher(artifacts, repo))
         memory = Memory(log)
         await memory.load(views)
         stream = engine_stream(log.identity.log)
         await _bind(memory, stream, cluster, settings.cluster_name)
-        engine = _assemble(settings, cluster, memory, views, renderer, fetcher, artifacts, keys, stream)
+        engine = _assemble(settings, cluster, memory, views, renderer, fetcher, artifacts, keys, stream, repo)
         yield Daemon(engine, log, views, settings)
 
 
@@ -260,11 +261,12 @@ def _assemble(
     artifacts: ArtifactStore,
     keys: KeyRing,
     stream: StreamName,
+    local: Path | None,
 ) -> Engine:
     """The parts of the engine, each with those that it needs."""
 
-    async def sealer(owner: StreamName) -> Sealer:
-        return await engine.sealer(owner)
+    async def sealer(secret: Iterable[ObjectId]) -> Sealer:
+        return await engine.sealer(secret)
 
     def wake_in(owner: StreamName, seconds: float) -> None:
         engine.targets.wake_in(owner, seconds)
@@ -306,6 +308,7 @@ def _assemble(
         artifacts=artifacts,
         keys=keys,
         store=memory.log.layout.directory,
+        local=local,
     )
     engine.status = StatusWriter(engine)
     engine.notices = Notices(engine)
@@ -326,7 +329,7 @@ async def _digest_of_input(engine: Engine, user: StreamName, key: ObjectKey, liv
     if live is None:
         return None
     data = encode({name: live[name] for name in ("data", "binaryData", "status") if name in live})
-    return (await engine.sealer(user)).digest(data, secret=True) if key.kind == "Secret" else digest_of(data)
+    return (await engine.keys.key(user)).digest(data) if key.kind == "Secret" else digest_of(data)
 
 
 async def _bind(memory: Memory, stream: StreamName, cluster: Cluster, alias: str) -> None:

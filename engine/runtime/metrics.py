@@ -1,16 +1,27 @@
 """Metrics, in Prometheus' form: Flux's own by their names (Flux contract 6.4), and ours."""
 
+from functools import partial
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.memory import Listener
+from tidelog.engine.runtime.schedule import Scheduler
 from tidelog.events.names import ObjectKey, StreamName
 from tidelog.storage import Recorded
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 # Ten exponential buckets from 10 ms to 1800 s, as Flux has them (ME-001).
 _BUCKETS = tuple(0.01 * (1800 / 0.01) ** (n / 9) for n in range(10))
+
+
+def _queued(scheduler: Scheduler) -> float:
+    return scheduler.queued
+
+
+def _running(scheduler: Scheduler) -> float:
+    return scheduler.running
 
 
 class Metrics:
@@ -44,8 +55,8 @@ class Metrics:
         for name, scheduler in (("sources", engine.sources), ("targets", engine.targets)):
             queued = Gauge(f"tidelog_{name}_queued", f"{name} that wait for their turn.", registry=self.registry)
             running = Gauge(f"tidelog_{name}_running", f"{name} that run.", registry=self.registry)
-            queued.set_function(lambda scheduler=scheduler: scheduler.queued)
-            running.set_function(lambda scheduler=scheduler: scheduler.running)
+            queued.set_function(partial(_queued, scheduler))
+            running.set_function(partial(_running, scheduler))
 
     def on_request(self, verb: str, kind: str, code: int, seconds: float) -> None:
         """A request to the API server is over."""

@@ -44,7 +44,7 @@ UNKNOWN_KIND_RETRY_S = 30.0
 FLAPPING_PAUSE_S = 900.0
 """How long a field that somebody keeps on changing back is left to them."""
 
-SealerOf: TypeAlias = Callable[[StreamName], Awaitable[Sealer]]
+SealerOf: TypeAlias = Callable[[Iterable[ObjectId]], Awaitable[Sealer]]
 Wake: TypeAlias = Callable[[StreamName, Trigger], None]
 WakeIn: TypeAlias = Callable[[StreamName, float], None]
 Flapping: TypeAlias = Callable[[StreamName, tuple[Flap, ...]], None]
@@ -154,7 +154,7 @@ class Observer:
         if row is None or row.state is None or version not in (row.resource_version, self._versions.get(stream)):
             return None
         body = await self._memory.log.body(row.state.digest)
-        state: KubeObject = msgspec.json.decode(sealer.open(body))
+        state: KubeObject = msgspec.json.decode(sealer.open(id, body))
         return state
 
     def stream_of(self, obj: KubeObject) -> StreamName:
@@ -182,8 +182,8 @@ class Observer:
         secret = (key.kind == "Secret" and not key.group) or (
             row is not None and row.state is not None and row.state.secret
         )
-        sealer = await self._sealer(owner) if secret else Sealer(None)
-        seen = Seen(obj, self._manager, sealer, secret=secret)
+        sealer = await self._sealer([key.id]) if secret else Sealer()
+        seen = Seen(key.id, obj, self._manager, sealer, secret=secret)
         same = (
             row is not None and row.uid == uid and row.state is not None and row.state.digest == seen.state.ref.digest
         )
@@ -252,7 +252,7 @@ class Observer:
         if row.state is None or row.uid != obj["metadata"]["uid"]:
             return (FieldDrift(path="metadata.uid", manager=_writer(obj).name),)
         body = await self._memory.log.body(row.state.digest)
-        return drift(msgspec.json.decode(sealer.open(body)), obj, self._manager)
+        return drift(msgspec.json.decode(sealer.open(key_of(obj).id, body)), obj, self._manager)
 
     def _drifted(self, owner: StreamName, key: ObjectKey, fields: tuple[FieldDrift, ...]) -> None:
         """Has the target put right what was changed; what somebody keeps on changing back is left for a while."""

@@ -94,7 +94,7 @@ def sealed(rendering: Rendering, sealer: Sealer, secrets: SecretValues) -> Seale
     for obj in rendering.objects:
         key = key_of(obj)
         secret = key in rendering.secret
-        body = sealer.body(canonical_bytes(obj), secret=secret)
+        body = sealer.body(key.id, canonical_bytes(obj), secret=secret)
         if secret:
             secrets.add_secret(obj)
         bodies.append(body)
@@ -180,7 +180,7 @@ class Renderings:
         if one.loaded is not None:
             return one
         body = await self._log.body(one.digest)
-        return msgspec.structs.replace(one, loaded=msgspec.json.decode(sealer.open(body)))
+        return msgspec.structs.replace(one, loaded=msgspec.json.decode(sealer.open(one.key.id, body)))
 
     async def _last_event(self, stream: StreamName) -> Rendered | None:
         last = None

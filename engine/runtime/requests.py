@@ -13,6 +13,7 @@ from tidelog.engine.runtime.memory import Memory, Origin
 from tidelog.events.envelope import Actor
 from tidelog.events.moment import Time, is_time
 from tidelog.events.names import ObjectKey, PlanId, StreamName
+from tidelog.events.projections import DESIRED
 from tidelog.events.vocabulary import (
     Event,
     Marked,
@@ -27,7 +28,6 @@ from tidelog.events.vocabulary import (
 from tidelog.storage import Recorded
 from tidelog.storage.errors import MomentError
 from tidelog.storage.projections.views import Views
-from tidelog.events.projections import DESIRED
 
 Verb: TypeAlias = Literal["approve", "reject", "suspend", "resume", "reconcile", "pin", "unpin", "mark"]
 WHY_LENGTH_MAX = 2_000
@@ -99,13 +99,14 @@ class Requests:
                 return stream, Unpinned(why=_reason(request))
 
     def _about_plan(self, request: Request) -> tuple[StreamName, Event]:
-        for stream, standing in self._memory.conditions.items():
-            if standing.plan == request.plan:
-                break
-        else:
-            raise RefusedError(f"there is no plan {request.plan!r} that waits: `tidelog plans` shows what does")
-        if standing.held is None or standing.held.plan != request.plan:
-            raise RefusedError(f"{request.plan} is not held: there is nothing to approve")
+        held = (
+            stream
+            for stream, standing in self._memory.conditions.items()
+            if standing.held is not None and standing.held.plan == request.plan
+        )
+        stream = next(held, None)
+        if stream is None:
+            raise RefusedError(f"no plan {request.plan!r} is held: `tidelog plans` shows which are")
         plan, why = PlanId(request.plan), _reason(request)
         if request.verb == "approve":
             return StreamName(stream), PlanApproved(plan=plan, why=why, until=request.until)

@@ -1,31 +1,37 @@
-"""Bodies and digests of one target: what is secret is sealed under the key of its stream."""
+"""Bodies and digests of objects: what is secret is sealed under the key of the object's own stream.
+
+So that forgetting the stream of a Secret forgets that Secret, whichever target applied it.
+"""
+
+from collections.abc import Mapping
 
 from tidelog.events.bodies import Body
 from tidelog.events.digest import Digest, digest_of
+from tidelog.events.names import ObjectId
 from tidelog.storage.keys import DataKey
 
 
 class Sealer:
-    """Makes bodies and digests; `key` is needed as soon as something secret comes."""
+    """Makes bodies and digests of objects; of a secret object, its key has to be among `keys`."""
 
-    def __init__(self, key: DataKey | None) -> None:
-        self._key = key
+    def __init__(self, keys: Mapping[ObjectId, DataKey] | None = None) -> None:
+        self._keys = keys or {}
 
-    def body(self, data: bytes, *, secret: bool) -> Body:
-        """A body of some bytes."""
-        return self.key.seal(data) if secret else Body.of(data)
+    def body(self, id: ObjectId, data: bytes, *, secret: bool) -> Body:
+        """A body of some bytes of an object."""
+        return self.key(id).seal(data) if secret else Body.of(data)
 
-    def digest(self, data: bytes, secret: bool) -> Digest:  # noqa: FBT001 - a predicate of the data, as in `body`
-        """The digest of some bytes: keyed where they are secret."""
-        return self.key.digest(data) if secret else digest_of(data)
+    def digest(self, id: ObjectId, data: bytes, *, secret: bool) -> Digest:
+        """The digest of some bytes of an object: keyed where they are secret."""
+        return self.key(id).digest(data) if secret else digest_of(data)
 
-    def open(self, body: Body) -> bytes:
-        """The bytes behind a body."""
-        return self.key.open(body) if body.ref.secret else body.data
+    def open(self, id: ObjectId, body: Body) -> bytes:
+        """The bytes behind a body of an object."""
+        return self.key(id).open(body) if body.ref.secret else body.data
 
-    @property
-    def key(self) -> DataKey:
-        """The stream's key."""
-        if self._key is None:
-            raise RuntimeError("something secret came to a sealer without a key")
-        return self._key
+    def key(self, id: ObjectId) -> DataKey:
+        """The key of an object's stream."""
+        try:
+            return self._keys[id]
+        except KeyError:
+            raise RuntimeError(f"{id} is secret, and came to a sealer without its key") from None

@@ -11,7 +11,7 @@ import anyio
 
 from tidelog.engine.kinds.gitrepository import GitRepositorySpec
 from tidelog.engine.kinds.later import UNSUPPORTED, credentials_left, features_left
-from tidelog.engine.kinds.meta import FINALIZER
+from tidelog.engine.kinds.meta import FINALIZER, SOURCE_GROUP
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.declared import DeclaredSource
@@ -22,6 +22,11 @@ from tidelog.engine.sources.git.credentials import ANONYMOUS, Credentials, crede
 from tidelog.engine.sources.git.spec import Fetched, GitRef, GitSpec, Head
 from tidelog.events.names import ObjectKey, StreamName
 from tidelog.events.vocabulary import RevisionFetched, RevisionSettled, RunEnded, SourceRemoved
+
+LOCAL_REPOSITORY = "tidelog.dev/repository"
+"""Annotation: the directory that `--repo` named; heeded of the engine's own source only, and of no other directory."""
+BOOTSTRAP_NAME = "flux-system"
+"""Of the source and the target that `--repo` makes, as `flux bootstrap` names them."""
 
 STALLING = frozenset({"URLInvalid", "InvalidProviderConfiguration"})
 """Failures that only another spec ends (Flux contract SC-003)."""
@@ -199,11 +204,20 @@ class SourcePass:
         return GitSpec(
             namespace=self._declared.key.namespace,
             name=self._declared.key.name,
-            url=self._spec.url,
+            url=self._address(),
             ref=GitRef(branch=ref.branch, tag=ref.tag, semver=ref.semver, name=ref.name, commit=ref.commit),
             ignore=self._spec.ignore,
             timeout_s=self._spec.timeout.seconds,
         )
+
+    def _address(self) -> str:
+        """The repository's address: for the one that `--repo` names, the directory on this machine."""
+        local = self._engine.local
+        named = self._declared.annotations.get(LOCAL_REPOSITORY)
+        own = ObjectKey(SOURCE_GROUP, "GitRepository", self._engine.settings.runtime_namespace, BOOTSTRAP_NAME)
+        if local is not None and named == str(local) and self._declared.key == own:
+            return local.as_uri()
+        return self._spec.url
 
     def _targets(self) -> list[StreamName]:
         """The targets that are rendered from this source."""

@@ -97,7 +97,7 @@ class TargetPass:
         self._run = Run(engine.memory, declared.stream, trigger)
         self._activity = engine.activity
         self._revision: Revision | None = None
-        self._sealer = Sealer(None)
+        self._sealer = Sealer()
         self._applied = False
 
     # The way of the data.
@@ -213,7 +213,7 @@ class TargetPass:
 
     async def _variables(self) -> Variables:
         """What is to be put into the rendered objects (KS-061)."""
-        found = await asking("render", read_variables(self._engine.inputs, self._declared, self._engine.sealer))
+        found = await asking("render", read_variables(self._engine.inputs, self._declared, self._engine.keys.key))
         self._run.secrets.add(found.secret_values)
         return found
 
@@ -242,8 +242,7 @@ class TargetPass:
             )
         except RenderError as error:
             raise StageError("render", error.reason, str(error), final=error.final) from error
-        if rendering.secret:
-            self._sealer = await self._engine.sealer(self._stream)
+        self._sealer = await self._engine.sealer(key.id for key in rendering.secret)
         made = sealed(rendering, self._sealer, self._run.secrets)
         inputs = inputs_digest(self._spec, variables, rendering.read_set, rendering.toolchain)
         new = [body for body in made.bodies if not self._engine.renderings.has(self._stream, body.ref.digest)]
@@ -265,8 +264,8 @@ class TargetPass:
         if not touched and not stale:
             return None
         self._activity.begin(self._stream, "detecting", self._revision or "")
-        if any(one.secret for one in wanted) or any(self._is_secret(id) for id in stale):
-            self._sealer = await self._engine.sealer(self._stream)
+        secret = [one.key.id for one in wanted if one.secret] + [id for id in stale if self._is_secret(id)]
+        self._sealer = await self._engine.sealer(secret)
         loaded = await self._engine.renderings.load(wanted, touched, self._sealer)
         for one in loaded:
             if one.secret and one.loaded is not None:

@@ -10,10 +10,10 @@ from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.declared import DeclaredTarget
 from tidelog.engine.runtime.inputs import Inputs
 from tidelog.engine.runtime.run import StageError
-from tidelog.engine.runtime.sealing import Sealer
 from tidelog.events.canonical import encode
-from tidelog.events.digest import Digest
+from tidelog.events.digest import Digest, digest_of
 from tidelog.events.names import ObjectKey, StreamName
+from tidelog.storage.keys import DataKey
 
 
 class Variables(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,7 +30,7 @@ class Variables(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def read_variables(
-    inputs: Inputs, declared: DeclaredTarget, sealer_of: Callable[[StreamName], Awaitable[Sealer]]
+    inputs: Inputs, declared: DeclaredTarget, key_of: Callable[[StreamName], Awaitable[DataKey]]
 ) -> Variables:
     """The variables of a target: those of `substituteFrom` in order, then `substitute` (Flux contract KS-061).
 
@@ -60,8 +60,8 @@ async def read_variables(
     values |= inline
     secret -= set(inline)
     # A plain digest of a short secret would tell it to who tries them all.
-    sealer = await sealer_of(declared.stream) if secret else Sealer(None)
-    digest = sealer.digest(encode(values), bool(secret))
+    data = encode(values)
+    digest = (await key_of(declared.stream)).digest(data) if secret else digest_of(data)
     return Variables(values=values, secret_names=frozenset(secret), digest=digest)
 
 

@@ -1,0 +1,169 @@
+"""Running the daemon from the command line: what it is made of, and how it ends."""
+
+import logging
+import signal
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import anyio
+import click
+import msgspec
+
+from tidelog.engine.cluster.errors import ClusterError, NotFoundError
+from tidelog.engine.cluster.port import Cluster
+from tidelog.engine.cluster.real import open_cluster
+from tidelog.engine.http.server import serving
+from tidelog.engine.kinds.crds import crds
+from tidelog.engine.kinds.meta import KUSTOMIZE_GROUP, SOURCE_GROUP
+from tidelog.engine.objects.kube import KubeObject
+from tidelog.engine.runtime.daemon import Daemon, open_daemon
+from tidelog.engine.runtime.metrics import Metrics
+from tidelog.engine.runtime.settings import Settings
+from tidelog.engine.runtime.source import BOOTSTRAP_NAME, LOCAL_REPOSITORY
+
+NOT_READY = 1
+STOP_TIMEOUT_S = 10.0
+MANAGER = "tidelog"
+ESTABLISHED_TIMEOUT_S = 30.0
+
+log = logging.getLogger("tidelog")
+
+
+class Bootstrap(msgspec.Struct, frozen=True):
+    """What `--repo` makes: as `flux bootstrap` does."""
+
+    repo: str
+    path: str
+    branch: str
+    interval: str
+
+    @property
+    def local(self) -> Path | None:
+        """The directory, where the repository is one on this machine."""
+        text = self.repo.removeprefix("file://")
+        return Path(text).resolve() if "://" not in text else None
+
+
+async def serve(
+    store: Path,
+    kubeconfig: Path | None,
+    context: str | None,
+    settings: Settings,
+    bootstrap: Bootstrap | None,
+    until_ready_s: float | None,
+    environment: dict[str, str],
+) -> int:
+    """Runs the daemon until it is told to stop; returns the exit code."""
+    metrics = Metrics()
+    async with AsyncExitStack() as stack:
+        cluster = await stack.enter_async_context(open_cluster(kubeconfig, context, on_request=metrics.on_request))
+        if bootstrap is not None:
+            await make_bootstrap(cluster, settings, bootstrap)
+        local = None if bootstrap is None else bootstrap.local
+        daemon = await stack.enter_async_context(
+            open_daemon(cluster, store, settings, environment=environment, repo=local)
+        )
+        metrics.bind(daemon.engine)
+        await stack.enter_async_context(serving(daemon, metrics, store))
+        return await _until_told(daemon, until_ready_s)
+
+
+async def _until_told(daemon: Daemon, until_ready_s: float | None) -> int:
+    code = 0
+    async with anyio.create_task_group() as tasks:
+
+        async def stop_on_signal() -> None:
+            with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+                async for _ in signals:
+                    tasks.cancel_scope.cancel()
+                    return
+
+        async def stop_when_ready(limit: float) -> None:
+            nonlocal code
+            code = await wait_until_ready(daemon, limit)
+            tasks.cancel_scope.cancel()
+
+        tasks.start_soon(stop_on_signal)
+        tasks.start_soon(daemon.run)
+        if until_ready_s is not None:
+            tasks.start_soon(stop_when_ready, until_ready_s)
+    return code
+
+
+async def wait_until_ready(daemon: Daemon, limit_s: float) -> int:
+    """Waits until every source and target is ready, and says so in its status; returns the exit code."""
+    engine = daemon.engine
+    with anyio.move_on_after(limit_s):
+        await daemon.serving.wait()
+        while not _all_ready(daemon):
+            await anyio.sleep(0.1)
+        return 0
+    for stream, standing in engine.memory.conditions.items():
+        if standing.ready != "True":
+            click.echo(f"{stream}: {standing.reason or 'not begun'}: {standing.message}", err=True)
+    return NOT_READY
+
+
+def _all_ready(daemon: Daemon) -> bool:
+    engine = daemon.engine
+    declared = {**engine.declared.sources, **engine.declared.targets}
+    if not declared or not engine.status.idle:
+        return False
+    for stream, one in declared.items():
+        standing = engine.memory.conditions.get(stream)
+        if one.suspended:
+            continue
+        if standing is None or standing.ready != "True" or standing.observed != one.generation:
+            return False
+        if standing.run is not None:
+            return False
+    return True
+
+
+async def make_bootstrap(cluster: Cluster, settings: Settings, bootstrap: Bootstrap) -> None:
+    """Makes what `flux bootstrap` makes: the kinds, the namespace, a GitRepository and a Kustomization."""
+    await install_kinds(cluster)
+    namespace = settings.runtime_namespace
+    await cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}, manager=MANAGER)
+    local = bootstrap.local
+    # The API takes no address of a directory: the annotation says where it is, and only the daemon's own word counts.
+    url = f"https://localhost{local.as_posix()}" if local else bootstrap.repo
+    metadata = {"name": BOOTSTRAP_NAME, "namespace": namespace}
+    annotations = {LOCAL_REPOSITORY: str(local)} if local else {}
+    source: KubeObject = {
+        "apiVersion": f"{SOURCE_GROUP}/v1",
+        "kind": "GitRepository",
+        "metadata": {**metadata, **({"annotations": annotations} if annotations else {})},
+        "spec": {"interval": bootstrap.interval, "url": url, "ref": {"branch": bootstrap.branch}},
+    }
+    target: KubeObject = {
+        "apiVersion": f"{KUSTOMIZE_GROUP}/v1",
+        "kind": "Kustomization",
+        "metadata": metadata,
+        "spec": {
+            "interval": "10m",
+            "path": bootstrap.path,
+            "prune": True,
+            "sourceRef": {"kind": "GitRepository", "name": BOOTSTRAP_NAME},
+        },
+    }
+    for obj in (source, target):
+        await cluster.apply(obj, manager=MANAGER)
+
+
+async def install_kinds(cluster: Cluster) -> None:
+    """Applies our CustomResourceDefinitions, and waits until they are served."""
+    for crd in crds():
+        await cluster.apply(crd, manager=MANAGER)
+    cluster.forget_kinds()
+    with anyio.fail_after(ESTABLISHED_TIMEOUT_S):
+        for crd in crds():
+            version, kind = crd["spec"]["versions"][0]["name"], crd["spec"]["names"]["kind"]
+            while True:
+                try:
+                    found = await cluster.kind(f"{crd['spec']['group']}/{version}", kind)
+                    await cluster.list(found, limit=1)
+                    break
+                except (NotFoundError, ClusterError):
+                    cluster.forget_kinds()
+                    await anyio.sleep(0.1)
