@@ -9,6 +9,7 @@ import click
 from tidelog.engine.cli.demo import demo
 from tidelog.engine.cli.log import log
 from tidelog.engine.cli.output import NO, visible
+from tidelog.engine.cli.run import run
 from tidelog.engine.moments import MalformedMomentError
 from tidelog.events.names import MalformedNameError
 from tidelog.events.note import NoteError

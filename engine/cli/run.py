@@ -49,13 +49,11 @@ def _help(name: str) -> str:
 @click.option(
     "--kubeconfig",
     type=click.Path(path_type=Path),
-    help="The cluster; without it KUBECONFIG, ~/.kube/config, or the pod's own.",
+    help="The cluster; else KUBECONFIG, ~/.kube/config, or the pod's own.",
 )
 @click.option("--context", help="A context of the kubeconfig.")
 @click.option("--config", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Settings, TOML.")
-@click.option(
-    "--repo", help="First make a GitRepository and Kustomization of this repository: an address, or a directory."
-)
+@click.option("--repo", help="First make a GitRepository and Kustomization of it: an address, or a directory.")
 @click.option("--path", "path", default="./", show_default=True, help="With --repo: the directory in it.")
 @click.option("--branch", default="main", show_default=True, help="With --repo: the branch.")
 @click.option("--interval", default="1m", show_default=True, help="With --repo: how often it is asked.")

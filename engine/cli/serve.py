@@ -17,6 +17,7 @@ from tidelog.engine.kinds.crds import crds
 from tidelog.engine.kinds.meta import KUSTOMIZE_GROUP, SOURCE_GROUP
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.daemon import Daemon, open_daemon
+from tidelog.engine.runtime.declared import AnyDeclared
 from tidelog.engine.runtime.metrics import Metrics
 from tidelog.engine.runtime.settings import Settings
 from tidelog.engine.runtime.source import BOOTSTRAP_NAME, LOCAL_REPOSITORY
@@ -95,7 +96,7 @@ async def wait_until_ready(daemon: Daemon, limit_s: float) -> int:
     engine = daemon.engine
     with anyio.move_on_after(limit_s):
         await daemon.serving.wait()
-        while not _all_ready(daemon):
+        while not _all_ready(daemon):  # noqa: ASYNC110 - of many things that no one event tells
             await anyio.sleep(0.1)
         return 0
     for stream, standing in engine.memory.conditions.items():
@@ -106,11 +107,11 @@ async def wait_until_ready(daemon: Daemon, limit_s: float) -> int:
 
 def _all_ready(daemon: Daemon) -> bool:
     engine = daemon.engine
-    declared = {**engine.declared.sources, **engine.declared.targets}
+    declared: list[AnyDeclared] = [*engine.declared.sources.values(), *engine.declared.targets.values()]
     if not declared or not engine.status.idle:
         return False
-    for stream, one in declared.items():
-        standing = engine.memory.conditions.get(stream)
+    for one in declared:
+        standing = engine.memory.conditions.get(one.stream)
         if one.suspended:
             continue
         if standing is None or standing.ready != "True" or standing.observed != one.generation:
