@@ -34,6 +34,8 @@ class Layout:
         """Projections of the log; may be deleted at any time."""
         self.key = self.directory / "log.key"
         """The seed (hex) of the key that signs checkpoints; readable by its owner only."""
+        self.artifacts = self.directory / "artifacts.git"
+        """The artifact store: a bare Git repository."""
         self.lock = self.directory / "writer.lock"
         """Locked, and filled with who it is, by the one writer."""
         self.keys = self.directory / "keys"
@@ -51,7 +53,8 @@ class Layout:
         suffixes = ("", "-wal", "-shm", "-journal")  # a journal only while a new file is set to write ahead
         databases = {f"{file.name}{suffix}" for file in (self.log, self.views) for suffix in suffixes}
         keys = {f"{file.name}{suffix}" for file in (self.key, self.master) for suffix in ("", ".new")}
-        return frozenset(databases | keys | {self.keys.name, self.lock.name})
+        artifacts = {self.artifacts.name, f"{self.artifacts.name}.new"}
+        return frozenset(databases | keys | artifacts | {self.keys.name, self.lock.name})
 
 
 @contextmanager

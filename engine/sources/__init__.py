@@ -1,0 +1,1 @@
+"""Where artifacts come from: sources are asked, and what is new is fetched."""

@@ -1,0 +1,28 @@
+"""What can go wrong with a source."""
+
+from typing import Literal, TypeAlias
+
+FetchReason: TypeAlias = Literal[
+    "URLInvalid",
+    "AuthenticationFailed",
+    "GitOperationFailed",
+    "EmptyGitRepository",
+    "InvalidProviderConfiguration",
+    "FeatureGateDisabled",
+    "ArchiveOperationFailed",
+]
+"""Why a source could not be fetched (contract GR-031); the last one is of the storage (SC-017)."""
+
+
+class FetchError(Exception):
+    """Raised when a source cannot be asked or fetched.
+
+    The message says what happened, where, and what to do. No credential is ever in it.
+    """
+
+    def __init__(self, reason: FetchReason, message: str, *, final: bool = False) -> None:
+        super().__init__(message)
+        self.reason: FetchReason = reason
+        self.message = message
+        self.final = final
+        """Whether the same inputs fail the same way for ever; else it is the surroundings, and an attempt."""

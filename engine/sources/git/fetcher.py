@@ -1,0 +1,274 @@
+"""Asks and fetches Git repositories: what the same remote is asked at once, it is asked once."""
+
+import secrets
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Hashable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, TypeVar
+
+import anyio
+import anyio.abc
+import anyio.to_thread
+import msgspec
+
+from tidelog.engine.sources.errors import FetchError
+from tidelog.engine.sources.git.address import remote_of
+from tidelog.engine.sources.git.choose import check_ref, choose, prefixes_of
+from tidelog.engine.sources.git.credentials import ANONYMOUS, Credentials
+from tidelog.engine.sources.git.jobs import Brought, Identity, Job
+from tidelog.engine.sources.git.pktline import Refs
+from tidelog.engine.sources.git.shared import Shared
+from tidelog.engine.sources.git.spec import Fetched, GitSpec, Head, revision_of
+from tidelog.engine.sources.git.transport import FileTransport, HttpTransport, Transport, is_file, refused_file
+from tidelog.engine.sources.git.workers import AT_ONCE, MEMORY_BYTES, DamageError, Workers, open_workers
+from tidelog.events.digest import Digest
+from tidelog.events.moment import time_of
+from tidelog.events.vocabulary.fetch import Person
+from tidelog.storage.artifacts import ArtifactStore, Limits, Quarantine, Tarball
+from tidelog.storage.artifacts.store import REFS
+from tidelog.storage.errors import StoreError
+
+HAVE_MAX: Final = 8
+"""Commits that a remote is told we have; the newest, which are the likeliest bases."""
+K = TypeVar("K")
+T = TypeVar("T")
+
+RECENT_MAX: Final = 1024
+"""Fetches that other sources of the same remote share afterwards."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """How transfers are limited."""
+
+    limits: Limits = Limits()
+    memory_bytes: int = MEMORY_BYTES
+    """Of one transfer's process."""
+    at_once: int = AT_ONCE
+    """Transfers at a time."""
+
+
+DEFAULT_SETTINGS: Final = Settings()
+
+
+class GitFetcher:
+    """Asks and fetches. Made by `open_fetcher`."""
+
+    def __init__(
+        self,
+        store: ArtifactStore,
+        http: Transport,
+        local: FileTransport | None,
+        workers: Workers,
+        tasks: anyio.abc.TaskGroup,
+        limits: Limits,
+    ) -> None:
+        self._store = store
+        self._http = http
+        self._local = local
+        self._workers = workers
+        self._limits = limits
+        self._asking: Shared[Refs] = Shared(tasks)
+        self._fetching: Shared[tuple[Brought, Tarball]] = Shared(tasks)
+        self._recent: OrderedDict[Hashable, Brought] = OrderedDict()
+        self._addresses: OrderedDict[Hashable, str] = OrderedDict()
+        """Where remotes were last found, redirects followed."""
+        self._times: OrderedDict[str, int] = OrderedDict()
+        """When a commit was made, where versions are equal and that decides."""
+
+    async def ask(self, spec: GitSpec, credentials: Credentials = ANONYMOUS) -> Head:
+        """What the remote has at the source's reference. Costs two small requests; none where a commit is named.
+
+        Raises:
+            FetchError: when the remote cannot be asked, or has no such reference.
+        """
+        transport = self._transport(spec.url)
+        check_ref(spec.ref)
+        if spec.ref.commit:
+            return Head(revision_of(spec.ref, spec.ref.commit, ""), spec.ref.commit)
+        refs = await self._refs(spec, transport, credentials)
+        found = choose(spec.ref, refs.by_name, refs.address).commits
+        name = max(found) if len(set(found.values())) == 1 else await self._newest(spec, credentials, found)
+        return Head(revision_of(spec.ref, found[name], name), found[name], name)
+
+    async def fetch(self, spec: GitSpec, credentials: Credentials, head: Head) -> Fetched:
+        """Brings a revision into the store. When this returns, it is there durably, and kept by a ref.
+
+        A commit that this source fetched before is not transferred again, nor one that another source just fetched
+        from the same remote with the same credentials.
+
+        Where the reference moved since it was asked for, what is fetched is what it leads to now.
+
+        Raises:
+            FetchError: when it cannot be fetched; nothing of it is left behind.
+        """
+        transport = self._transport(spec.url)
+        check_ref(spec.ref)
+        brought, tarball = await self._brought(spec, transport, credentials, head)
+        await self._in_thread(self._store.keep, {f"{_source(spec)}/{brought.commit}": brought.commit})
+        return Fetched(
+            revision=revision_of(spec.ref, brought.commit, head.name),
+            commit=brought.commit,
+            tree=brought.tree,
+            artifact=tarball.digest,
+            size=tarball.size,
+            path=tarball.path,
+            author=_person(brought.author),
+            committer=_person(brought.committer),
+            message=brought.message,
+        )
+
+    async def _refs(self, spec: GitSpec, transport: Transport, credentials: Credentials) -> Refs:
+        prefixes = prefixes_of(spec.ref)
+        key = (transport.key(spec.url, credentials), prefixes)
+        try:
+            with anyio.fail_after(spec.timeout_s):
+                refs = await self._asking.run(key, lambda: transport.refs(spec.url, credentials, prefixes))
+        except TimeoutError:
+            raise FetchError(
+                "GitOperationFailed",
+                f"{_shown(spec.url)} did not answer within {spec.timeout_s:g} s: "
+                "raise spec.timeout, or look at the remote",
+            ) from None
+        _remember(self._addresses, key[0], refs.address)
+        return refs
+
+    async def _newest(self, spec: GitSpec, credentials: Credentials, found: dict[str, str]) -> str:
+        """Of tags whose versions are equal, the one whose commit is the newest (GR-010): they have to be fetched."""
+        for name, commit in found.items():
+            if commit not in self._times:
+                head = Head(revision_of(spec.ref, commit, name), commit, name)
+                brought, _ = await self._brought(spec, self._transport(spec.url), credentials, head)
+                _remember(self._times, commit, brought.committer.time_s)
+        return max(found, key=lambda name: (self._times.get(found[name], 0), name))
+
+    async def _brought(
+        self, spec: GitSpec, transport: Transport, credentials: Credentials, head: Head
+    ) -> tuple[Brought, Tarball]:
+        remote = transport.key(spec.url, credentials)
+        key = (remote, head.commit, spec.ignore)
+        recent = self._recent.get(key)
+        if recent is not None:
+            tarball = await anyio.to_thread.run_sync(self._store.find_tarball, recent.tree)
+            if tarball is not None:
+                return recent, tarball
+        is_known = await anyio.to_thread.run_sync(self._store.holds, f"{_source(spec)}/{head.commit}") is not None
+        call = (key, spec.timeout_s, is_known, head.name)
+        brought, tarball = await self._fetching.run(
+            call, lambda: self._bring(spec, transport, credentials, head, is_known=is_known)
+        )
+        _remember(self._recent, (remote, brought.commit, spec.ignore), brought)
+        return brought, tarball
+
+    async def _bring(
+        self, spec: GitSpec, transport: Transport, credentials: Credentials, head: Head, *, is_known: bool
+    ) -> tuple[Brought, Tarball]:
+        have = tuple(await anyio.to_thread.run_sync(self._have, spec))
+        job = Job(
+            repository="",
+            tarball="",
+            home="",
+            commit=head.commit,
+            ignore=spec.ignore,
+            limits=self._limits,
+            timeout_s=spec.timeout_s,
+        )
+        if is_known:
+            try:
+                return await self._run(job, credentials)
+            except DamageError:
+                have = ()  # what is there is not whole: all of it is fetched again
+        # Redirects are found out by asking, which has been done but where a commit is named.
+        address = self._addresses.get(transport.key(spec.url, credentials))
+        if address is None:
+            address = (await self._refs(spec, transport, credentials)).address
+        job = msgspec.structs.replace(job, want=head.name, branch=spec.ref.branch if not head.name else "", have=have)
+        return await self._run(transport.job(job, spec.url, address, credentials), credentials)
+
+    async def _run(self, job: Job, credentials: Credentials) -> tuple[Brought, Tarball]:
+        quarantine: Quarantine = await self._in_thread(self._store.make_quarantine)
+        try:
+            here = msgspec.structs.replace(
+                job,
+                repository=str(quarantine.repository),
+                tarball=str(quarantine.tarball),
+                home=str(quarantine.home),
+            )
+            try:
+                brought = await self._workers.run(here)
+            except FetchError as error:
+                raise type(error)(error.reason, credentials.hide(error.message), final=error.final) from None
+            made = Tarball(quarantine.tarball, Digest(brought.digest), brought.size)
+            keeps = {f"{REFS}/trees/{brought.tree}": brought.tree}
+            kept: Tarball = await self._in_thread(self._store.admit, quarantine, keeps, made, brought.tree)
+            return brought, kept
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(self._store.drop, quarantine)
+
+    def _have(self, spec: GitSpec) -> list[str]:
+        return self._store.newest_below(_source(spec), HAVE_MAX)
+
+    def _transport(self, url: str) -> Transport:
+        if not is_file(url):
+            return self._http
+        if self._local is None or not self._local.serves(url):
+            raise refused_file(url)
+        return self._local
+
+    async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:
+        """Runs what writes the store; a failure of it is one of the fetch."""
+        try:
+            return await anyio.to_thread.run_sync(work, *arguments)
+        except StoreError as error:
+            raise FetchError("ArchiveOperationFailed", str(error)) from error
+
+
+@asynccontextmanager
+async def open_fetcher(
+    store: ArtifactStore, local: Path | None = None, settings: Settings = DEFAULT_SETTINGS
+) -> AsyncIterator[GitFetcher]:
+    """A fetcher that keeps what it fetches in `store`.
+
+    Args:
+        store: opened to write.
+        local: the one repository on this machine that may be read; its address is `file://` and its resolved path.
+        settings: limits.
+    """
+    # Credentials are told apart by a key that is nowhere written down.
+    http = HttpTransport(secrets.token_bytes(32))
+    file = await anyio.to_thread.run_sync(FileTransport, local) if local is not None else None
+    async with open_workers(settings.memory_bytes, settings.at_once) as workers:
+        try:
+            async with anyio.create_task_group() as tasks:
+                yield GitFetcher(store, http, file, workers, tasks, settings.limits)
+                tasks.cancel_scope.cancel()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await http.aclose()
+
+
+def _source(spec: GitSpec) -> str:
+    """Where the refs of a source are. Git takes no name that ends in `.lock`, and Kubernetes none with a plus sign."""
+    return f"{REFS}/gitrepository/{spec.namespace}/{spec.name}" + ("+" if spec.name.endswith(".lock") else "")
+
+
+def _shown(url: str) -> str:
+    """An address without the credentials that may be in it."""
+    return url if is_file(url) else remote_of(url, ANONYMOUS).url
+
+
+def _remember(known: OrderedDict[K, T], key: K, value: T) -> None:
+    known[key] = value
+    known.move_to_end(key)
+    if len(known) > RECENT_MAX:
+        known.popitem(last=False)
+
+
+def _person(identity: Identity) -> Person:
+    try:
+        time = time_of(datetime.fromtimestamp(identity.time_s, UTC))
+    except (ValueError, OverflowError, OSError):
+        time = None  # the commit claims a time that no calendar has
+    return Person(name=identity.name, email=identity.email, time=time)
