@@ -22,8 +22,8 @@ from tidelog.events.digest import PLAIN, Digest
 from tidelog.storage.artifacts.errors import ObjectMissingError
 from tidelog.storage.artifacts.objects import EXECUTABLE, LINK, TREE, Objects, RawEntry, use_libgit2_alone
 from tidelog.storage.artifacts.tarballs import Tarball, digest_of_file, write_tarball
-from tidelog.storage.ids import new_id
 from tidelog.storage.layout import sync, writing
+from tidelog.storage.log.ids import new_id
 from tidelog.storage.trees import TreeEntry
 
 REFS: Final = "refs/tidelog"
