@@ -36,6 +36,8 @@ class Layout:
         """The seed (hex) of the key that signs checkpoints; readable by its owner only."""
         self.artifacts = self.directory / "artifacts.git"
         """The artifact store: a bare Git repository."""
+        self.door = self.directory / "daemon.sock"
+        """The unix socket of the daemon."""
         self.lock = self.directory / "writer.lock"
         """Locked, and filled with who it is, by the one writer."""
         self.keys = self.directory / "keys"
@@ -54,7 +56,7 @@ class Layout:
         databases = {f"{file.name}{suffix}" for file in (self.log, self.views) for suffix in suffixes}
         keys = {f"{file.name}{suffix}" for file in (self.key, self.master) for suffix in ("", ".new")}
         artifacts = {self.artifacts.name, f"{self.artifacts.name}.new"}
-        return frozenset(databases | keys | artifacts | {self.keys.name, self.lock.name})
+        return frozenset(databases | keys | artifacts | {self.keys.name, self.lock.name, self.door.name})
 
 
 @contextmanager

@@ -21,8 +21,8 @@ from tidelog.engine.runtime.metrics import CONTENT_TYPE, Metrics
 from tidelog.engine.runtime.requests import RefusedError, Request
 from tidelog.events.digest import Digest
 from tidelog.events.envelope import Actor, Proof
+from tidelog.storage.layout import Layout
 
-DOOR = "daemon.sock"
 BODY_BYTES_MAX = 65_536
 _CREDENTIALS = struct.Struct("3i")
 
@@ -128,7 +128,7 @@ async def _door(daemon: Daemon, store: Path) -> web.AppRunner:
     app.add_routes([web.post("/v1/requests", take), web.get("/v1/state", state)])
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    path = store / DOOR
+    path = Layout(store).door
     path.unlink(missing_ok=True)  # of a daemon that was killed: the store's lock is ours
     before = os.umask(0o177)
     try:

@@ -336,8 +336,7 @@ def _create(directory: Path) -> None:
     for path in sorted(new.rglob("*"), reverse=True):
         sync(path)
     sync(new)
-    shutil.rmtree(directory, ignore_errors=True)  # has no HEAD: what is left of one that was never used
-    new.replace(directory)
+    new.replace(directory)  # fails where something else is: what is there is never removed
     sync(directory.parent)
 
 
