@@ -87,5 +87,5 @@ def run(
 
     bootstrap = Bootstrap(repo, path, branch, interval) if repo else None
     limit = Duration.parse(timeout).seconds if until_ready else None
-    code = anyio.run(serve, store, kubeconfig, context, settings, bootstrap, limit, dict(os.environ))
+    code = anyio.run(serve, store.absolute(), kubeconfig, context, settings, bootstrap, limit, dict(os.environ))
     raise SystemExit(code)

@@ -67,4 +67,5 @@ def _open(store: ArtifactStore, digest: Digest) -> BinaryIO | None:
     try:
         return path.open("rb") if path is not None else None
     except FileNotFoundError:
+        store.forget_tarball(digest)
         return None

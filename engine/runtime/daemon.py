@@ -235,7 +235,7 @@ async def open_daemon(
         views = await stack.enter_async_context(open_views(log))
         master = await anyio.to_thread.run_sync(lambda: find_master_key(log.layout, environment, create=True))
         keys = await anyio.to_thread.run_sync(KeyRing.open, log.layout, master)
-        artifacts = await anyio.to_thread.run_sync(ArtifactStore.open, log.layout.artifacts)
+        artifacts = await anyio.to_thread.run_sync(ArtifactStore.open, log.layout)
         stack.callback(artifacts.close)
         renderer = await stack.enter_async_context(
             Renderer(

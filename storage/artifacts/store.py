@@ -22,7 +22,7 @@ from tidelog.events.digest import PLAIN, Digest
 from tidelog.storage.artifacts.errors import ObjectMissingError
 from tidelog.storage.artifacts.objects import EXECUTABLE, LINK, TREE, Objects, RawEntry, use_libgit2_alone
 from tidelog.storage.artifacts.tarballs import Tarball, digest_of_file, write_tarball
-from tidelog.storage.layout import sync, writing
+from tidelog.storage.layout import Layout, sync, writing
 from tidelog.storage.log.ids import new_id
 from tidelog.storage.trees import TreeEntry
 
@@ -51,43 +51,47 @@ class ArtifactStore:
     One process writes a store: the holder of `storage.layout.writer_lock`.
     """
 
-    def __init__(self, directory: Path, objects: Objects, *, writes: bool) -> None:
+    def __init__(self, directory: Path, objects: Objects) -> None:
         self.directory = directory
         self._objects = objects
-        self._writes = writes
         self._trees: OrderedDict[str, list[RawEntry]] = OrderedDict()
         self._lock = threading.Lock()
+        self._tarballs = {
+            Digest(PLAIN + path.name.split(".")[1]): path for path in _tarballs(directory).glob("*.tar.gz")
+        }
         self._checked: set[Path] = set()
         """The tar.gz files whose content was seen by this process to be what their name says."""
 
     @classmethod
-    def open(cls, directory: Path) -> "ArtifactStore":
-        """Opens the object database at `directory` to write, making it if there is none, and sweeps up.
+    def open(cls, store: Path) -> "ArtifactStore":
+        """Opens the artifacts of the store at `store` to write, making them if there are none, and sweeps up.
 
         Raises:
             StoreReadOnlyError: when the directory cannot be written.
             StoreFullError: when there is no room.
         """
         use_libgit2_alone()
-        with writing(directory.parent):
+        directory = Layout(store).artifacts
+        with writing(store):
             if not (directory / "HEAD").exists():
                 _create(directory)
             _sweep(directory)
             for needed in (_incoming(directory), _tarballs(directory)):
                 needed.mkdir(parents=True, exist_ok=True)
             sync(directory)
-        return cls(directory, Objects(directory), writes=True)
+        return cls(directory, Objects(directory))
 
     @classmethod
-    def read_only(cls, directory: Path) -> "ArtifactStore":
-        """Opens a database that another process may be writing.
+    def read_only(cls, store: Path) -> "ArtifactStore":
+        """Opens the artifacts of a store that another process may be writing.
 
         Raises:
             ObjectMissingError: when there is none.
         """
+        directory = Layout(store).artifacts
         if not (directory / "HEAD").exists():
             raise ObjectMissingError(f"the artifact store {directory}", "is not there: nothing was fetched yet")
-        return cls(directory, Objects(directory), writes=False)
+        return cls(directory, Objects(directory))
 
     def close(self) -> None:
         """Lets go of the files."""
@@ -220,9 +224,8 @@ class ArtifactStore:
 
     def find_tarball(self, tree: str) -> Tarball | None:
         """The tar.gz of a tree that is kept and whole; one that is damaged is removed."""
-        for path in _tarballs(self.directory).glob(f"{tree}.*.tar.gz"):
-            digest = Digest(PLAIN + path.name.split(".")[1])
-            if self.check_tarball(digest) == "whole":
+        for digest, path in [*self._tarballs.items()]:
+            if path.name.startswith(f"{tree}.") and self.check_tarball(digest) == "whole":
                 return Tarball(path, digest, path.stat().st_size)
         return None
 
@@ -234,22 +237,29 @@ class ArtifactStore:
         path = self.tarball_path(digest)
         if path is None:
             return "missing"
-        if path in self._checked:
-            return "whole"
         try:
+            if path in self._checked and path.exists():
+                return "whole"
             found = digest_of_file(path)
         except OSError:
+            self.forget_tarball(digest)
             return "missing"
         if found != digest:
+            self.forget_tarball(digest)
             path.unlink(missing_ok=True)
             return "damaged"
         self._checked.add(path)
         return "whole"
 
     def tarball_path(self, digest: Digest) -> Path | None:
-        """Where a tar.gz is; None when it is not kept."""
-        name = digest.removeprefix(PLAIN)
-        return next(_tarballs(self.directory).glob(f"*.{name}.tar.gz"), None) if name.isalnum() else None
+        """Where a tar.gz is; None when it is not kept. Looks at no disk."""
+        return self._tarballs.get(digest)
+
+    def forget_tarball(self, digest: Digest) -> None:
+        """Notes that a tar.gz is gone, though nobody of us removed it. Looks at no disk."""
+        path = self._tarballs.pop(digest, None)
+        if path is not None:
+            self._checked.discard(path)
 
     def collect(self, named: Collection[Digest], retention_s: float = TARBALL_RETENTION_S) -> int:
         """Removes the tar.gz files that no status names and that are older than `retention_s` (SC-013, SC-016).
@@ -257,17 +267,19 @@ class ArtifactStore:
         Returns:
             How many were removed.
         """
-        names = {digest.removeprefix(PLAIN) for digest in named}
         removed = 0
-        for path in _tarballs(self.directory).glob("*.tar.gz"):
-            try:
-                is_old = time.time() - path.stat().st_mtime >= retention_s
-            except OSError:
-                continue
-            if is_old and path.name.split(".")[1] not in names:
-                self._checked.discard(path)
-                path.unlink(missing_ok=True)
-                removed += 1
+        with self._lock:
+            for digest, path in [*self._tarballs.items()]:
+                if digest in named:
+                    continue
+                try:
+                    is_old = time.time() - path.stat().st_mtime >= retention_s
+                except OSError:
+                    is_old = True
+                if is_old:
+                    self.forget_tarball(digest)
+                    path.unlink(missing_ok=True)
+                    removed += 1
         return removed
 
     def _keep_tarball(self, made: Tarball, tree: str) -> Tarball:
@@ -275,6 +287,7 @@ class ArtifactStore:
         sync(made.path)
         made.path.replace(path)
         sync(path.parent)
+        self._tarballs[made.digest] = path
         self._checked.add(path)
         return Tarball(path, made.digest, made.size)
 

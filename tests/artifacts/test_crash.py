@@ -22,7 +22,7 @@ PATIENCE_S = 60
 
 def kill_while_importing(store: Path, repository: Repository, trees: list[str], random: Random) -> list[str]:
     """Kills the child at a random moment of the making, or of an import; returns what it told to be admitted."""
-    command = [sys.executable, str(CHILD), str(store), str(repository.path), *trees]
+    command = [sys.executable, str(CHILD), str(store.parent), str(repository.path), *trees]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     told = []
@@ -54,7 +54,7 @@ def test_kill_leaves_a_store_that_opens_with_all_that_was_admitted(
     for _ in range(ROUNDS):
         chosen = random.sample(trees, 10)
         admitted |= set(kill_while_importing(directory, repository, chosen, random))
-        store = ArtifactStore.open(directory)
+        store = ArtifactStore.open(directory.parent)
         for tree in admitted:
             assert store.holds(f"refs/tidelog/trees/{tree}") == tree, "what was admitted is lost"
         kept = {path.name for path in (directory / "refs" / "tidelog" / "trees").glob("*")}

@@ -21,7 +21,7 @@ FILES = {"a.yaml": "a: 1\n", "d/b.yaml": "b: 2\n", "d/run*": "#!", "d/l@": "../a
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[ArtifactStore]:
-    opened = ArtifactStore.open(tmp_path / "store" / "artifacts.git")
+    opened = ArtifactStore.open(tmp_path / "store")
     yield opened
     opened.close()
 
@@ -62,7 +62,7 @@ def test_what_is_admitted_is_read(store: ArtifactStore, repository: Repository) 
 def test_it_is_read_after_opening_again(tmp_path: Path, store: ArtifactStore, repository: Repository) -> None:
     tree = repository.tree(FILES)
     kept = admit(store, repository, tree)
-    for again in (ArtifactStore.open(store.directory), ArtifactStore.read_only(store.directory)):
+    for again in (ArtifactStore.open(store.directory.parent), ArtifactStore.read_only(store.directory.parent)):
         assert again.entry(tree, "e/f/g") is not None
         assert again.find_tarball(tree) == kept
         again.close()
@@ -119,7 +119,7 @@ def test_tarball_that_was_altered_is_noticed_and_made_anew(store: ArtifactStore,
     kept = admit(store, repository, tree)
     content = kept.path.read_bytes()
     kept.path.write_bytes(content[:-1] + b"!")
-    later = ArtifactStore.open(store.directory)
+    later = ArtifactStore.open(store.directory.parent)
     assert later.check_tarball(kept.digest) == "damaged"
     assert not kept.path.exists()
     assert later.tarball(tree).path.read_bytes() == content
@@ -162,7 +162,7 @@ def test_leftovers_are_swept_away_on_opening(store: ArtifactStore, repository: R
     lonely = packs / f"pack-{'0' * 40}.pack"
     lonely.write_bytes(b"PACK")
     (store.directory / "refs" / "tidelog" / "trees" / "x.new").write_text("half")
-    again = ArtifactStore.open(store.directory)
+    again = ArtifactStore.open(store.directory.parent)
     assert not lonely.exists()
     assert not list((store.directory / "tidelog" / "incoming").iterdir())
     assert not list(store.directory.rglob("*.new"))
@@ -173,17 +173,17 @@ def test_leftovers_are_swept_away_on_opening(store: ArtifactStore, repository: R
 def test_store_that_was_never_made_whole_is_made_again(tmp_path: Path) -> None:
     half = tmp_path / "store" / "artifacts.git.new" / "objects"
     half.mkdir(parents=True)
-    store = ArtifactStore.open(tmp_path / "store" / "artifacts.git")
+    store = ArtifactStore.open(tmp_path / "store")
     assert not half.exists()
     store.close()
 
 
 def test_reading_needs_a_store(tmp_path: Path) -> None:
     with pytest.raises(ObjectMissingError, match="nothing was fetched yet"):
-        ArtifactStore.read_only(tmp_path / "artifacts.git")
+        ArtifactStore.read_only(tmp_path)
 
 
 def test_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreReadOnlyError, match="cannot be written"):
-        ArtifactStore.open(tmp_path / "file" / "artifacts.git")
+        ArtifactStore.open(tmp_path / "file")

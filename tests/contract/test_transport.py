@@ -12,7 +12,7 @@ import pytest
 from tests.servers.git_server import git_server
 from tests.servers.repositories import EPOCH, Repository, git
 from tidelog.engine.sources.errors import FetchError
-from tidelog.engine.sources.git import Credentials, Fetched, GitFetcher, GitRef, GitSpec, Head, open_fetcher
+from tidelog.engine.sources.git import Credentials, Fetched, GitFetcher, GitRef, GitSpec, Head
 from tidelog.storage.artifacts import ArtifactStore
 
 
@@ -43,7 +43,7 @@ async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     way: str = request.param
     root = tmp_path / "repositories"
     repository = Repository.create(root / "app.git")
-    store = await anyio.to_thread.run_sync(ArtifactStore.open, tmp_path / "store" / "artifacts.git")
+    store = await anyio.to_thread.run_sync(ArtifactStore.open, tmp_path / "store")
     local = repository.path if way == "file" else None
     with git_server(root, tls=way.startswith("https")) as server:
         server.behaviour.protocol_2 = "protocol 0" not in way
@@ -55,7 +55,7 @@ async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         elif "token" in way:
             server.behaviour.token = "t0ken"
             credentials = Credentials(token="t0ken", ca=ca)
-        async with open_fetcher(store, local=local) as fetcher:
+        async with GitFetcher(store, local=local) as fetcher:
             url = repository.path.resolve().as_uri() if local else server.url("app")
             yield Place(repository, url, credentials, fetcher, store)
     await anyio.to_thread.run_sync(store.close)

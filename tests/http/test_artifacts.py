@@ -30,7 +30,7 @@ class Served:
 @pytest.fixture
 async def served(tmp_path: Path) -> AsyncIterator[Served]:
     def make() -> tuple[ArtifactStore, Tarball]:
-        store = ArtifactStore.open(tmp_path / "artifacts.git")
+        store = ArtifactStore.open(tmp_path)
         objects = Objects(store.directory)
         objects.write_tree(())
         objects.close()

@@ -8,7 +8,7 @@ import pytest
 
 from tests.servers.git_server import GitServer, git_server
 from tests.servers.repositories import Repository
-from tidelog.engine.sources.git import Credentials, GitFetcher, open_fetcher
+from tidelog.engine.sources.git import Credentials, GitFetcher
 from tidelog.storage.artifacts import ArtifactStore
 
 
@@ -35,12 +35,12 @@ def trusted(server: GitServer) -> Credentials:
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[ArtifactStore]:
-    opened = await anyio.to_thread.run_sync(ArtifactStore.open, tmp_path / "store" / "artifacts.git")
+    opened = await anyio.to_thread.run_sync(ArtifactStore.open, tmp_path / "store")
     yield opened
     await anyio.to_thread.run_sync(opened.close)
 
 
 @pytest.fixture
 async def fetcher(store: ArtifactStore) -> AsyncIterator[GitFetcher]:
-    async with open_fetcher(store) as opened:
+    async with GitFetcher(store) as opened:
         yield opened

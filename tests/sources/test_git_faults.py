@@ -12,7 +12,7 @@ import pytest
 from tests.servers.git_server import GitServer, git_server
 from tests.servers.repositories import Repository, git
 from tidelog.engine.sources.errors import FetchError
-from tidelog.engine.sources.git import Credentials, GitFetcher, GitRef, GitSpec, Settings, open_fetcher
+from tidelog.engine.sources.git import Credentials, GitFetcher, GitRef, GitSpec, Settings
 from tidelog.engine.sources.git.fetcher import DEFAULT_SETTINGS
 from tidelog.storage.artifacts import ArtifactStore, Limits
 
@@ -202,7 +202,7 @@ async def test_credentials_in_the_address_are_used_and_never_shown(
 
 @pytest.fixture
 async def local(store: ArtifactStore, repository: Repository) -> AsyncIterator[GitFetcher]:
-    async with open_fetcher(store, local=repository.path) as opened:
+    async with GitFetcher(store, local=repository.path) as opened:
         yield opened
 
 
@@ -235,7 +235,7 @@ async def test_too_much_is_refused(
         (Limits(entries=100), "at most 100 files"),
         (Limits(file_bytes=100), "has 500 bytes; 100 are the most"),
     ):
-        async with open_fetcher(store, settings=Settings(limits=limits)) as fetcher:
+        async with GitFetcher(store, settings=Settings(limits=limits)) as fetcher:
             error = await fails(fetcher, spec_of(server.url("app")), trusted)
             assert said in error.message
     assert not await anyio.to_thread.run_sync(lambda: list(store.directory.rglob("*.pack")))
@@ -247,10 +247,10 @@ async def test_transfer_that_takes_too_much_memory_is_stopped(
     """A file that packs well: 200 MiB of nothing."""
     repository.commit({"zero": bytes(200 * 2**20)})
     settings = Settings(limits=Limits(file_bytes=2**30), memory_bytes=150 * 2**20)
-    async with open_fetcher(store, settings=settings) as fetcher:
+    async with GitFetcher(store, settings=settings) as fetcher:
         error = await fails(fetcher, spec_of(server.url("app")), trusted)
         assert "memory" in error.message or "broke off" in error.message
-    async with open_fetcher(store, settings=DEFAULT_SETTINGS) as fetcher:
+    async with GitFetcher(store, settings=DEFAULT_SETTINGS) as fetcher:
         error = await fails(fetcher, spec_of(server.url("app")), trusted)
         assert "zero has 209715200 bytes" in error.message
 
@@ -323,10 +323,10 @@ async def test_restart_transfers_nothing(
     store: ArtifactStore, server: GitServer, trusted: Credentials, commit: str
 ) -> None:
     spec = spec_of(server.url("app"))
-    async with open_fetcher(store) as fetcher:
+    async with GitFetcher(store) as fetcher:
         first = await fetcher.fetch(spec, trusted, await fetcher.ask(spec, trusted))
     told = server.transfers
-    async with open_fetcher(store) as fetcher:
+    async with GitFetcher(store) as fetcher:
         assert await fetcher.fetch(spec, trusted, await fetcher.ask(spec, trusted)) == first
     assert server.transfers == told
 
@@ -335,13 +335,13 @@ async def test_damaged_store_is_fetched_again(
     store: ArtifactStore, server: GitServer, trusted: Credentials, commit: str, tmp_path: Path
 ) -> None:
     spec = spec_of(server.url("app"))
-    async with open_fetcher(store) as fetcher:
+    async with GitFetcher(store) as fetcher:
         first = await fetcher.fetch(spec, trusted, await fetcher.ask(spec, trusted))
     for pack in (store.directory / "objects" / "pack").iterdir():
         pack.unlink()
     first.path.unlink()
-    again = await anyio.to_thread.run_sync(ArtifactStore.open, store.directory)
-    async with open_fetcher(again) as fetcher:
+    again = await anyio.to_thread.run_sync(ArtifactStore.open, store.directory.parent)
+    async with GitFetcher(again) as fetcher:
         assert await fetcher.fetch(spec, trusted, await fetcher.ask(spec, trusted)) == first
     git("fsck", "--full", at=store.directory)
     await anyio.to_thread.run_sync(again.close)

@@ -1,7 +1,7 @@
 """Git repositories: asked with Git's own protocol, fetched by a process of their own."""
 
 from tidelog.engine.sources.git.credentials import Credentials, credentials_of
-from tidelog.engine.sources.git.fetcher import GitFetcher, Settings, open_fetcher
+from tidelog.engine.sources.git.fetcher import GitFetcher, Settings
 from tidelog.engine.sources.git.spec import Fetched, GitRef, GitSpec, Head
 
 __all__ = [
@@ -13,5 +13,4 @@ __all__ = [
     "Head",
     "Settings",
     "credentials_of",
-    "open_fetcher",
 ]

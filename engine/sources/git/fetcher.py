@@ -2,11 +2,12 @@
 
 import secrets
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Hashable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Hashable
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, TypeVar
+from types import TracebackType
+from typing import Final, Self, TypeVar
 
 import anyio
 import anyio.abc
@@ -22,7 +23,7 @@ from tidelog.engine.sources.git.pktline import Refs
 from tidelog.engine.sources.git.shared import Shared
 from tidelog.engine.sources.git.spec import Fetched, GitSpec, Head, revision_of
 from tidelog.engine.sources.git.transport import FileTransport, HttpTransport, Transport, is_file, refused_file
-from tidelog.engine.sources.git.workers import AT_ONCE, MEMORY_BYTES, DamageError, Workers, open_workers
+from tidelog.engine.sources.git.workers import AT_ONCE, MEMORY_BYTES, DamageError, Workers
 from tidelog.events.digest import Digest
 from tidelog.events.moment import time_of
 from tidelog.events.vocabulary.fetch import Person
@@ -53,29 +54,50 @@ DEFAULT_SETTINGS: Final = Settings()
 
 
 class GitFetcher:
-    """Asks and fetches. Made by `open_fetcher`."""
+    """Asks and fetches, while it is entered.
+
+    Args:
+        store: where what is fetched is kept; opened to write.
+        local: the one repository on this machine that may be read; its address is `file://` and its resolved path.
+        settings: limits.
+    """
 
     def __init__(
-        self,
-        store: ArtifactStore,
-        http: Transport,
-        local: FileTransport | None,
-        workers: Workers,
-        tasks: anyio.abc.TaskGroup,
-        limits: Limits,
+        self, store: ArtifactStore, *, local: Path | None = None, settings: Settings = DEFAULT_SETTINGS
     ) -> None:
         self._store = store
-        self._http = http
-        self._local = local
-        self._workers = workers
-        self._limits = limits
-        self._asking: Shared[Refs] = Shared(tasks)
-        self._fetching: Shared[tuple[Brought, Tarball]] = Shared(tasks)
+        self._directory = local
+        self._local: FileTransport | None = None
+        # Credentials are told apart by a key that is nowhere written down.
+        self._http = HttpTransport(secrets.token_bytes(32))
+        self._workers = Workers(settings.memory_bytes, settings.at_once)
+        self._limits = settings.limits
+        self._entered = AsyncExitStack()
+        self._asking: Shared[Refs]
+        self._fetching: Shared[tuple[Brought, Tarball]]
         self._recent: OrderedDict[Hashable, Brought] = OrderedDict()
         self._addresses: OrderedDict[Hashable, str] = OrderedDict()
         """Where remotes were last found, redirects followed."""
         self._times: OrderedDict[str, int] = OrderedDict()
         """When a commit was made, where versions are equal and that decides."""
+
+    async def __aenter__(self) -> Self:
+        if self._directory is not None:
+            self._local = await anyio.to_thread.run_sync(FileTransport, self._directory)
+        async with AsyncExitStack() as entered:
+            entered.push_async_callback(self._http.aclose)
+            entered.push_async_callback(self._workers.stop)
+            tasks = await entered.enter_async_context(anyio.create_task_group())
+            entered.callback(tasks.cancel_scope.cancel)
+            self._asking = Shared(tasks)
+            self._fetching = Shared(tasks)
+            self._entered = entered.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        return await self._entered.__aexit__(kind, error, traceback)
 
     async def ask(self, spec: GitSpec, credentials: Credentials = ANONYMOUS) -> Head:
         """What the remote has at the source's reference. Costs two small requests; none where a commit is named.
@@ -223,30 +245,6 @@ class GitFetcher:
             return await anyio.to_thread.run_sync(work, *arguments)
         except StoreError as error:
             raise FetchError("ArchiveOperationFailed", str(error)) from error
-
-
-@asynccontextmanager
-async def open_fetcher(
-    store: ArtifactStore, local: Path | None = None, settings: Settings = DEFAULT_SETTINGS
-) -> AsyncIterator[GitFetcher]:
-    """A fetcher that keeps what it fetches in `store`.
-
-    Args:
-        store: opened to write.
-        local: the one repository on this machine that may be read; its address is `file://` and its resolved path.
-        settings: limits.
-    """
-    # Credentials are told apart by a key that is nowhere written down.
-    http = HttpTransport(secrets.token_bytes(32))
-    file = await anyio.to_thread.run_sync(FileTransport, local) if local is not None else None
-    async with open_workers(settings.memory_bytes, settings.at_once) as workers:
-        try:
-            async with anyio.create_task_group() as tasks:
-                yield GitFetcher(store, http, file, workers, tasks, settings.limits)
-                tasks.cancel_scope.cancel()
-        finally:
-            with anyio.CancelScope(shield=True):
-                await http.aclose()
 
 
 def _source(spec: GitSpec) -> str:

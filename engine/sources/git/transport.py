@@ -8,6 +8,7 @@ from typing import Final, Protocol
 from urllib.parse import urljoin, urlsplit
 
 import aiohttp
+import anyio
 import anyio.to_thread
 import msgspec
 import pygit2
@@ -65,9 +66,10 @@ class HttpTransport:
 
     async def aclose(self) -> None:
         """Closes the connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        session, self._session = self._session, None
+        if session is not None:
+            with anyio.CancelScope(shield=True):
+                await session.close()
 
     def key(self, url: str, credentials: Credentials) -> Hashable:
         """The address, and who we are there."""

@@ -5,8 +5,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -28,7 +28,7 @@ START_TRIES: Final = 2
 
 
 class Workers:
-    """Processes for jobs. Made by `open_workers`."""
+    """Processes for jobs; `stop` leaves none behind."""
 
     def __init__(self, memory_bytes: int, at_once: int) -> None:
         self._memory_bytes = memory_bytes
@@ -205,13 +205,3 @@ def _own_memory(pid: int) -> int:
         return 0
     line = next((line for line in text.splitlines() if line.startswith("RssAnon:")), "RssAnon: 0 kB")
     return int(line.split()[1]) * 1024
-
-
-@asynccontextmanager
-async def open_workers(memory_bytes: int = MEMORY_BYTES, at_once: int = AT_ONCE) -> AsyncIterator[Workers]:
-    """Processes for jobs; none is left at the end."""
-    workers = Workers(memory_bytes, at_once)
-    try:
-        yield workers
-    finally:
-        await workers.stop()
