@@ -36,7 +36,7 @@ from tidelog.engine.runtime.settings import CONTROLLERS, Settings, as_json
 from tidelog.engine.runtime.source import reconcile_source
 from tidelog.engine.runtime.status import StatusWriter
 from tidelog.engine.runtime.target import MANAGER, reconcile_target
-from tidelog.engine.sources.git.fetcher import GitFetcher, open_fetcher
+from tidelog.engine.sources.git.fetcher import GitFetcher
 from tidelog.events.bodies import Body
 from tidelog.events.canonical import encode
 from tidelog.events.digest import Digest, digest_of
@@ -235,14 +235,14 @@ async def open_daemon(
         views = await stack.enter_async_context(open_views(log))
         master = await anyio.to_thread.run_sync(lambda: find_master_key(log.layout, environment, create=True))
         keys = await anyio.to_thread.run_sync(KeyRing.open, log.layout, master)
-        artifacts = await anyio.to_thread.run_sync(ArtifactStore.open, log.layout)
+        artifacts = await anyio.to_thread.run_sync(ArtifactStore.open, store)
         stack.callback(artifacts.close)
         renderer = await stack.enter_async_context(
             Renderer(
                 artifacts, strict=settings.strict_post_build_substitutions, remote_bases=not settings.no_remote_bases
             )
         )
-        fetcher = await stack.enter_async_context(open_fetcher(artifacts, repo))
+        fetcher = await stack.enter_async_context(GitFetcher(artifacts, local=repo))
         memory = Memory(log)
         await memory.load(views)
         stream = engine_stream(log.identity.log)
