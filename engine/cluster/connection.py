@@ -27,6 +27,7 @@ from tidelog.engine.cluster.errors import (
     status_of,
 )
 from tidelog.engine.cluster.kubeconfig import Access
+from tidelog.engine.cluster.limits import Limits
 from tidelog.engine.cluster.port import Identity, OnRequest
 
 USER_AGENT = f"tidelog/{metadata.version('tidelog')}"
@@ -36,21 +37,6 @@ IDLE_S = 60.0
 """How long an unused connection is kept: less than the 90 s after which the API server closes it under our hands."""
 BUSY_WAIT_S = 1.0
 """How long to wait after a 429 that does not say."""
-
-
-class Limits(Struct, frozen=True):
-    """How much is asked of an API server at once, and how long it may take."""
-
-    connect_s: float = 10.0
-    """Until there is a connection, TLS included."""
-    call_s: float = 75.0
-    """Until the whole answer is there: the API server allows itself 60 s, and is to speak first."""
-    calls: int = 32
-    """Calls at one time, each with its connection. Watches have connections of their own."""
-    tries: int = 5
-    """Of one call, while the server says that it is busy."""
-    busy_max_s: float = 30.0
-    """The longest wait that the server may ask for before the next try."""
 
 
 class Call(Struct, frozen=True):

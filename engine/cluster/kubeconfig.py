@@ -7,12 +7,14 @@ entry and says what to do, and no error shows a value. Not supported, because ku
 
 import base64
 import binascii
+import ipaddress
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
+from urllib.request import proxy_bypass
 
 import msgspec
 import yaml
@@ -347,8 +349,12 @@ def _bytes_or_path(config: Path, what: str, data: str | None, file: str | None) 
 
 
 def _server(text: str, where: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in {"https", "http"} or not parts.hostname:
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in {"https", "http"} and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
         raise KubeconfigError(f"{where} has server: {text!r}; a URL is needed, such as https://kubernetes.example:6443")
     return text.rstrip("/")
 
@@ -359,12 +365,30 @@ def _proxy(server: str, configured: str | None, environment: Mapping[str, str]) 
         if urlsplit(configured).scheme not in {"http", "https"}:
             raise KubeconfigError("proxy-url: only http:// and https:// proxies are supported")
         return configured
-    if environment is not os.environ:
-        return None
     parts = urlsplit(server)
-    if proxy_bypass(parts.netloc):
+    name = f"{parts.scheme}_proxy"
+    proxy = environment.get(name) or environment.get(name.upper())
+    direct = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
+    if not proxy or _is_direct(parts.hostname or "", parts.netloc, direct):
         return None
-    return getproxies().get(parts.scheme)
+    return proxy
+
+
+def _is_direct(host: str, netloc: str, direct: str) -> bool:
+    """Whether a host is reached without the proxy: as Go has it, loopback always is, and NO_PROXY may hold networks."""
+    if host == "localhost" or (direct and proxy_bypass(netloc, {"no": direct})):
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return address.is_loopback or any(address in network for network in _networks(direct))
+
+
+def _networks(direct: str) -> Iterator[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    for part in direct.split(","):
+        with suppress(ValueError):
+            yield ipaddress.ip_network(part.strip(), strict=False)
 
 
 # ---------------------------------------------------------------------------------------------------- in a pod

@@ -5,12 +5,12 @@ the errors of `tidelog.engine.cluster.errors` and no others, and may be cancelle
 """
 
 from collections.abc import AsyncGenerator, Callable
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from msgspec import Struct
 
-KubeObject: TypeAlias = dict[str, Any]
-"""A Kubernetes object as decoded JSON."""
+from tidelog.engine.objects.kube import KubeObject
+
 WatchEventType: TypeAlias = Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
 PatchType: TypeAlias = Literal["merge", "json", "strategic"]
 Patch: TypeAlias = KubeObject | list[KubeObject]

@@ -15,7 +15,7 @@ import anyio.to_thread
 import msgspec
 from msgspec import Struct
 
-from tidelog.engine.cluster.connection import Answer, Call, Connection, Limits, garbage
+from tidelog.engine.cluster.connection import Answer, Call, Connection, garbage
 from tidelog.engine.cluster.credentials import Credentials
 from tidelog.engine.cluster.discovery import ACCEPT, ROOTS, Kinds, NotAggregatedError, kinds_in
 from tidelog.engine.cluster.errors import (
@@ -29,12 +29,12 @@ from tidelog.engine.cluster.errors import (
     status_in,
 )
 from tidelog.engine.cluster.kubeconfig import find_access
+from tidelog.engine.cluster.limits import Limits
 from tidelog.engine.cluster.port import (
     PAGE,
     Applied,
     Identity,
     Kind,
-    KubeObject,
     Listing,
     OnRequest,
     Patch,
@@ -44,6 +44,7 @@ from tidelog.engine.cluster.port import (
     WatchEvent,
     WatchEventType,
 )
+from tidelog.engine.objects.kube import KubeObject
 
 WATCH_S = 86_400
 """How long the server is asked to keep a watch; without this it ends each within the hour."""

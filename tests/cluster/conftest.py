@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from tidelog.engine.cluster.connection import Limits
+from tidelog.engine.cluster.limits import Limits
 from tidelog.engine.cluster.port import Kind
 from tidelog.engine.cluster.real import RealCluster, open_cluster
 

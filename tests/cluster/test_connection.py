@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -23,6 +25,7 @@ from tests.cluster.conftest import (
     never,
     status,
     with_limits,
+    write_kubeconfig,
 )
 from tidelog.engine.cluster.errors import (
     BadRequestError,
@@ -37,7 +40,7 @@ from tidelog.engine.cluster.errors import (
     UnreachableError,
 )
 from tidelog.engine.cluster.port import Identity
-from tidelog.engine.cluster.real import RealCluster
+from tidelog.engine.cluster.real import RealCluster, open_cluster
 
 MIB = 1 << 20
 LIMIT_S = 30
@@ -546,3 +549,39 @@ async def test_server_without_aggregated_discovery_is_told_to_be_too_old(
     monkeypatch.setattr("tests.cluster.conftest.DISCOVERY", {"kind": "APIVersions", "versions": ["v1"]})
     with pytest.raises(ServerError, match=r"Kubernetes 1.27 or newer is needed"):
         await cluster.kinds()
+
+
+# ------------------------------------------------------------------------------- surely not sent, and told so
+
+
+async def refused(kubeconfig: Path, **limits: float) -> str:
+    with pytest.raises(UnreachableError) as caught:
+        async with open_cluster(kubeconfig, limits=with_limits(**limits)):
+            pass
+    return str(caught.value)
+
+
+async def test_name_that_is_not_known_is_told(tmp_path: Path) -> None:
+    kubeconfig = write_kubeconfig(tmp_path / "it", "https://nowhere.invalid:6443", {})
+    assert "the name nowhere.invalid is not known; check `server` in" in await refused(kubeconfig)
+
+
+async def test_server_that_never_greets_is_not_waited_for(tmp_path: Path) -> None:
+    """It takes the connection, and says nothing of TLS."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"https://127.0.0.1:{silent.getsockname()[1]}"
+        message = await refused(write_kubeconfig(tmp_path / "it", url, {}), connect_s=0.2)
+    assert f"no connection to {url}: nothing answers within 0.2 s" in message
+
+
+async def test_server_that_speaks_no_tls_is_told(script: Script, tmp_path: Path) -> None:
+    kubeconfig = write_kubeconfig(tmp_path / "it", script.url.replace("http:", "https:"), {})
+    assert "no connection to https:" in await refused(kubeconfig)
+
+
+async def test_proxy_that_refuses_is_told_without_its_password(script: Script, tmp_path: Path) -> None:
+    proxy = script.url.replace("http://", f"http://me:{TOKEN}@")
+    kubeconfig = write_kubeconfig(tmp_path / "it", "https://one.example", {}, **{"proxy-url": proxy})
+    message = await refused(kubeconfig)
+    assert "the proxy answers with HTTP 404" in message  # the script knows no CONNECT
+    assert TOKEN not in message

@@ -173,7 +173,9 @@ def test_absent_context_cluster_and_user_are_named(path: Path) -> None:
     assert "names the user 'u2', which is not there; its users: u" in refused(config(path, contexts=dangling))
 
 
-@pytest.mark.parametrize("server", ["", "one.example:6443", "ftp://one.example", "https://"])
+@pytest.mark.parametrize(
+    "server", ["", "one.example:6443", "ftp://one.example", "https://", "https://one:port", "https://[::1"]
+)
 def test_server_that_is_no_url_is_shown(path: Path, server: str) -> None:
     message = refused(write_kubeconfig(path, server, {}))
     assert f"cluster 'c' of {path} has server: {server!r}" in message
@@ -234,6 +236,26 @@ def test_usual_place_is_below_home(tmp_path: Path) -> None:
     (tmp_path / ".kube").mkdir()
     config(tmp_path / ".kube" / "config")
     assert find_access(None, None, {"HOME": str(tmp_path)}).server == SERVER
+
+
+@pytest.mark.parametrize(
+    ("server", "direct", "proxied"),
+    [
+        ("https://one.example:6443", "", True),
+        ("https://one.example:6443", "other.example,.sub.one.example", True),
+        ("https://one.example:6443", "other.example, .example", False),
+        ("https://10.1.2.3:443", "192.168.0.0/16,10.0.0.0/8", False),
+        ("https://11.1.2.3:443", "192.168.0.0/16,10.0.0.0/8", True),
+        ("https://[fd00::1]:443", "fd00::/8", False),
+        ("https://127.0.0.1:6443", "", False),
+        ("https://localhost:6443", "", False),
+        ("http://one.example:8080", "", False),
+    ],
+)
+def test_proxy_of_the_environment(path: Path, server: str, direct: str, *, proxied: bool) -> None:
+    environment = {"HTTPS_PROXY": "http://proxy.example:3128", "NO_PROXY": direct}
+    access = find_access(write_kubeconfig(path, server, {}), None, environment)
+    assert access.proxy == ("http://proxy.example:3128" if proxied else None)
 
 
 def test_pod_finds_its_own(tmp_path: Path) -> None:

@@ -20,8 +20,9 @@ from tidelog.engine.cluster.errors import (
     NotFoundError,
     UnknownKindError,
 )
-from tidelog.engine.cluster.port import Cluster, Identity, Kind, KubeObject, Preconditions, WatchEvent
+from tidelog.engine.cluster.port import Cluster, Identity, Kind, Preconditions, WatchEvent
 from tidelog.engine.cluster.real import open_cluster
+from tidelog.engine.objects.kube import KubeObject
 
 LIMIT_S = 30
 MANAGER = "tidelog-test"

@@ -1,0 +1,18 @@
+"""How much is asked of an API server, and for how long it is waited for."""
+
+from msgspec import Struct
+
+
+class Limits(Struct, frozen=True):
+    """How much is asked of an API server at once, and how long it may take."""
+
+    connect_s: float = 10.0
+    """Until there is a connection, TLS included."""
+    call_s: float = 75.0
+    """Until the whole answer is there: the API server allows itself 60 s, and is to speak first."""
+    calls: int = 32
+    """Calls at one time, each with its connection. Watches have connections of their own."""
+    tries: int = 5
+    """Of one call, while the server says that it is busy."""
+    busy_max_s: float = 30.0
+    """The longest wait that the server may ask for before the next try."""
