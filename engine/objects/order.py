@@ -1,7 +1,7 @@
 """The order in which objects are applied and pruned (KS-071, KS-072, KS-092)."""
 
-from collections.abc import Callable, Collection, Iterable
-from typing import Final, TypeVar
+from collections.abc import Collection, Iterable
+from typing import Final
 
 import msgspec
 
@@ -47,7 +47,6 @@ _definitions: Final = frozenset(
     }
 )
 
-T = TypeVar("T")
 Rank = tuple[int, str, str, str, str]
 
 
@@ -63,11 +62,6 @@ class Wave(msgspec.Struct, frozen=True):
 def rank(key: ObjectKey) -> Rank:
     """What objects are sorted by: their kind's place, then group, kind, namespace and name (KS-072)."""
     return _rank.get(key.kind, 0), key.group, key.kind, key.namespace, key.name
-
-
-def in_apply_order(items: Iterable[T], key: Callable[[T], ObjectKey]) -> list[T]:
-    """`items` in the order of KS-072, by the object's key that `key` tells."""
-    return sorted(items, key=lambda item: rank(key(item)))
 
 
 def waves(keys: Iterable[ObjectKey], custom_kinds: Collection[str] = ()) -> tuple[Wave, ...]:

@@ -173,8 +173,9 @@ class Reflector:
             try:
                 async with aclosing(events):
                     while (event := await self._next(events, until)) is not None:
-                        await self._take(event, handler)
+                        # What is not after the version that was asked for is sent again, or out of its order.
                         if _is_newer(_version_of(event.object), version):
+                            await self._take(event, handler)
                             version = _version_of(event.object)
                         self._failures = dropped = ended = 0
             except GoneError:
@@ -197,13 +198,13 @@ class Reflector:
             return
         name = _name_of(event.object)
         known = self._known.get(name)
-        stale = known is not None and not _is_newer(_version_of(event.object), known.version)
-        if event.type == "DELETED":
-            # One that is stale, or of an object that came before the known one, has been told of.
-            if known is not None and not stale and known.uid == event.object["metadata"]["uid"]:
-                await self._confirm(name, handler)
-        elif not stale:
+        # The list has told of what is not newer than what is known.
+        if known is not None and not _is_newer(_version_of(event.object), known.version):
+            return
+        if event.type != "DELETED":
             await self._tell(event.object, handler)
+        elif known is not None:
+            await self._confirm(name, handler)
 
     async def _tell(self, obj: KubeObject, handler: Handler) -> None:
         name, uid = _name_of(obj), obj["metadata"]["uid"]

@@ -91,7 +91,9 @@ def test_items_that_nothing_tells_apart_are_matched_by_their_places() -> None:
 
 
 def test_the_servers_keys_are_taken_before_the_usual_ones() -> None:
-    fields = {"f:spec": {"f:ports": {'k:{"port":53,"protocol":"TCP"}': {".": {}, "f:port": {}, "f:name": {}}}}}
+    fields: KubeObject = {
+        "f:spec": {"f:ports": {'k:{"port":53,"protocol":"TCP"}': {".": {}, "f:port": {}, "f:name": {}}}}
+    }
     metadata = {"name": "dns", "managedFields": [{"manager": "m", "operation": "Apply", "fieldsV1": fields}]}
     ports = [{"name": "a", "port": 53, "protocol": "TCP"}, {"name": "b", "port": 53, "protocol": "UDP"}]
     service = {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"ports": ports}}
@@ -100,7 +102,7 @@ def test_the_servers_keys_are_taken_before_the_usual_ones() -> None:
 
 
 def test_members_of_a_set_are_told_one_by_one() -> None:
-    fields = {"f:spec": {"f:tags": {'v:"a"': {}, 'v:"b"': {}}}}
+    fields: KubeObject = {"f:spec": {"f:tags": {'v:"a"': {}, 'v:"b"': {}}}}
     metadata = {"name": "w", "managedFields": [{"manager": "m", "operation": "Apply", "fieldsV1": fields}]}
     widget = {"apiVersion": "e/v1", "kind": "W", "metadata": metadata, "spec": {"tags": ["a", "b"]}}
     after = changed(widget, "spec", "tags", to=["c", "a"])

@@ -286,7 +286,7 @@ class Cluster:
 
     def patch(self, name: str, patch: list[KubeObject]) -> KubeObject:
         where = f"{MANIFESTS[name][0].format(ns=self._namespace)}/it?fieldManager={OURS}"
-        answer = self._servers.request("PATCH", where, patch, "application/json-patch+json")  # type: ignore[arg-type]
+        answer = self._servers.request("PATCH", where, patch, "application/json-patch+json")
         if answer.status != 200:
             raise RefusedError(answer.status, answer.body)
         return dict(answer.body)

@@ -290,6 +290,57 @@ async def test_half_a_list_is_no_reason_to_take_the_other_half_for_gone() -> Non
     assert "get" not in server.calls
 
 
+class Drifting(Server):
+    """A server that forgot what the next page continues, and goes on with the present."""
+
+    async def pages(
+        self, kind: Kind, *, namespace: str = "", labels: str = "", fields: str = ""
+    ) -> AsyncGenerator[Listing, None]:
+        yield Listing([copy.deepcopy(self.objects["a"]), copy.deepcopy(self.objects["b"])], str(self.version))
+        self.put("a")
+        self.remove("b")
+        self.put("c")
+        yield Listing([copy.deepcopy(self.objects["c"])], str(self.version))
+
+
+async def test_what_happens_between_two_pages_of_different_moments_is_seen() -> None:
+    server = Drifting()
+    for name in "abc":
+        server.put(name)
+    model = Model(server)
+    await watching(server, model, model.until_true)
+    assert model.told == ["a changed", "b changed", "c changed", "resumed", "a changed", "b gone"]
+
+
+class Repeating(Server):
+    """Sends what has been, all of it, before what is new."""
+
+    async def watch(
+        self, kind: Kind, *, resource_version: str, namespace: str = "", labels: str = "", fields: str = ""
+    ) -> AsyncGenerator[WatchEvent, None]:
+        for _, event in self.history:
+            yield copy.deepcopy(event)
+        yield _bookmark(1)
+        async for event in super().watch(kind, resource_version=resource_version):
+            yield event
+
+
+async def test_what_is_sent_again_is_not_told_again_even_of_what_is_gone() -> None:
+    server = Repeating()
+    server.put("a")
+    server.put("b")
+    server.remove("b")
+    model = Model(server)
+
+    async def change() -> None:
+        await model.until("resumed")
+        server.put("c")
+        await model.until("c changed")
+
+    await watching(server, model, change)
+    assert model.told == ["a changed", "resumed", "c changed"]
+
+
 class Lying(Server):
     """Says of an object that is there that it was deleted, as a watch with a selector does when labels change."""
 
@@ -473,6 +524,7 @@ class Weather(Server):
         self._random = random.Random(seed)
         self.steps = steps
         self.calm = anyio.Event()
+        self.lied = 0
         self._hid = False
 
     def _step(self) -> None:
@@ -537,9 +589,10 @@ class Weather(Server):
                     continue
                 yield copy.deepcopy(event)
                 self._perhaps_fail(0.05)
-            if self.steps and self._random.random() < 0.3:
+            if self.steps and at == self.version and self._random.random() < 0.3:
                 async for event in self._noise(at):
                     yield event
+                at = max(at, self.lied)
             if self.steps and self._random.random() < 0.1:
                 return  # the server ends it, as it does now and then
             if not self.steps and not fresh and self.calm.is_set():
@@ -557,10 +610,10 @@ class Weather(Server):
                 if version <= at:
                     yield copy.deepcopy(event)
             case 3 if self.objects:
+                self.version = self.lied = self.version + 1
                 obj = copy.deepcopy(self._random.choice(list(self.objects.values())))
-                if int(obj["metadata"]["resourceVersion"]) <= at:
-                    obj["metadata"]["resourceVersion"] = str(at)
-                    yield WatchEvent("DELETED", obj)
+                obj["metadata"]["resourceVersion"] = str(self.version)
+                yield WatchEvent("DELETED", obj)
             case _:
                 pass
 
