@@ -86,6 +86,18 @@ def require_explained(code: int, errors: bytes) -> None:
         raise RenderError(f"kustomize was ended by signal {-code}", final=False)
 
 
+def text(output: bytes) -> str:
+    """What it built.
+
+    Raises:
+        RenderError: when it is no text, as a resource was that it passed on.
+    """
+    try:
+        return output.decode()
+    except UnicodeDecodeError:
+        raise RenderError("kustomize build failed: the result is not UTF-8; put binary data in binaryData") from None
+
+
 def readable(errors: bytes, checkout: str) -> str:
     """The words of kustomize, without the name of the directory that the build ran in."""
     text = errors.decode(errors="replace").strip().removeprefix("error: ")

@@ -69,6 +69,7 @@ class Workers:
     """
 
     def __init__(self, number: int = WORKERS) -> None:
+        self.number = number
         self._limiter = anyio.CapacityLimiter(number)
         self._idle: list[_Worker] = []
         self._closed = False

@@ -112,6 +112,7 @@ class Renderer:
         self._remote_bases = remote_bases
         self._workers = workers or Workers()
         self._scratch = scratch
+        self._places = anyio.CapacityLimiter(self._workers.number)
         self._toolchain: tuple[Tool, ...] = ()
         self._flights: dict[Digest, _Flight] = {}
         self._kept: OrderedDict[Digest, Build] = OrderedDict()
@@ -292,7 +293,8 @@ class Renderer:
     ) -> tuple[str | None, str]:
         """The output, or None and what kustomize said."""
         kubectl = str(await anyio.to_thread.run_sync(kustomize.program))
-        async with self._directory() as place:
+        # As many checkouts as workers: a thousand targets at once do not fill the disk.
+        async with self._places, self._directory() as place:
             checkout = place / "tree"
             await anyio.to_thread.run_sync(_check_out, self._trees, tree, found, paths, checkout)
             job = self._job(kustomize.build_command(kubectl, str(checkout / found.root)), place, kubectl, remote=remote)
@@ -300,7 +302,7 @@ class Renderer:
             if ran.code:
                 kustomize.require_explained(ran.code, ran.errors)
                 return None, kustomize.readable(ran.errors, str(checkout))
-            return ran.output.decode(errors="replace"), ""
+            return kustomize.text(ran.output), ""
 
     def _job(self, command: tuple[str, ...], place: Path, kubectl: str, *, remote: bool) -> Run:
         system, search = kustomize.system_paths(remote=remote)

@@ -1,8 +1,11 @@
 """Renders, with the real kustomize."""
 
+import http.server
 import os
 import random
 import subprocess
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,15 +17,18 @@ import pytest
 
 from tests.render.random_trees import random_tree
 from tests.render.trees import MemoryTrees
+from tidelog.engine.kinds.decode import decode, encode
+from tidelog.engine.kinds.kustomization import KustomizationSpec
 from tidelog.engine.render import kustomize
 from tidelog.engine.render import renderer as renderer_module
 from tidelog.engine.render.documents import objects
 from tidelog.engine.render.errors import RenderError
+from tidelog.engine.render.jobs import Ran, Run
 from tidelog.engine.render.landlock import Fence, Reach, version
 from tidelog.engine.render.pool import Workers
 from tidelog.engine.render.renderer import Limits, Renderer
 from tidelog.engine.render.spec import CommonMetadata, Image, Patch, PostBuild, RenderSpec, Selector
-from tidelog.engine.render.walk import whole_tree
+from tidelog.engine.render.walk import walk, whole_tree
 from tidelog.events.names import ObjectKey
 
 OWNER = ObjectKey("kustomize.toolkit.fluxcd.io", "Kustomization", "flux-system", "apps")
@@ -246,7 +252,7 @@ async def test_a_file_that_the_walk_missed_fails_the_small_build_and_not_the_ren
         kept = tuple(entry for entry in found.read_set if entry.path != "a.yaml")
         return msgspec.structs.replace(found, read_set=kept, checkout=("kustomization.yaml",))
 
-    real: Callable[..., Any] = renderer_module.walk
+    real: Callable[..., Any] = walk
     monkeypatch.setattr(renderer_module, "walk", forgetful)
     tree = trees.add({"kustomization.yaml": "resources: [a.yaml]\n", "a.yaml": CONFIGMAP("a")})
     found = await renderer.render(tree, RenderSpec(), OWNER)
@@ -382,7 +388,7 @@ async def test_a_time_limit_is_no_final_failure_and_ends_what_runs(trees: Memory
             await renderer.build(tree, RenderSpec(), time_s=0.001)
         assert not caught.value.final
         assert not os.listdir(tmp_path), "the checkout is gone"  # noqa: PTH208 - the same in an async function
-        assert await renderer.build(tree, RenderSpec()), "another worker goes on"
+        assert (await renderer.build(tree, RenderSpec())).text, "another worker goes on"
 
 
 @pytest.mark.parametrize("limits", [Limits(memory_bytes=30 * 1024 * 1024), Limits(output_bytes=1024)])
@@ -406,6 +412,157 @@ async def test_a_missing_kustomize_is_a_clear_error(
 
     assert "is not installed; `pip install" in error.message
     assert not error.final
+
+
+async def test_what_runs_too_long_is_ended_with_all_it_started(tmp_path: Path) -> None:
+    job = Run(
+        command=("/bin/sh", "-c", "sleep 1000 & sleep 1000"),
+        directory=str(tmp_path),
+        home=str(tmp_path),
+        search="/usr/bin:/bin",
+        reach=Reach(read=(str(tmp_path),), execute=("/usr", "/bin", "/lib", "/lib64", "/etc"), write=(str(tmp_path),)),
+        memory_bytes=1 << 30,
+        output_bytes=1 << 20,
+    )
+    async with Workers(1) as workers:
+        group = 0
+
+        async def look() -> None:
+            nonlocal group
+            while not group:
+                await anyio.sleep(0.01)
+                children = await anyio.to_thread.run_sync(children_of, os.getpid())
+                group = next((pid for pid in children if len(children_of(pid)) > 0), 0)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(look)
+            with pytest.raises(RenderError, match=r"takes longer than 2 s"):
+                await workers.run(job, time_s=2)
+
+    assert group
+    while await anyio.to_thread.run_sync(alive_in, group):
+        await anyio.sleep(0.01)
+
+
+def alive_in(group: int) -> list[str]:
+    """The processes of a group that have not ended; one that has may wait for init to ask how."""
+    alive = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, found = stat.read_text().rpartition(")")[2].split()[:3]
+        except OSError:
+            continue
+        if int(found) == group and state != "Z":
+            alive.append(stat.parent.name)
+    return alive
+
+
+def children_of(pid: int) -> list[int]:
+    try:
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    except OSError:
+        return []
+    return [int(child) for child in text.split()]
+
+
+async def test_what_takes_too_much_memory_is_ended(tmp_path: Path) -> None:
+    """Memory that RLIMIT_DATA does not count: a file that is mapped and shared."""
+    script = "import mmap,time;m=mmap.mmap(-1,1<<28);m.write(bytes(1<<28));time.sleep(1000)"
+    job = Run(
+        command=(sys.executable, "-c", script),
+        directory=str(tmp_path),
+        home=str(tmp_path),
+        search="/nonexistent",
+        reach=Reach(execute=("/",)),
+        memory_bytes=200 << 20,
+        output_bytes=1 << 20,
+    )
+    async with Workers(1) as workers:
+        # The interpreter itself makes the 256 MiB of zeros, or meets RLIMIT_DATA in doing so.
+        try:
+            ran: Ran | RenderError = await workers.run(job, time_s=60)
+        except RenderError as error:
+            ran = error
+
+    assert isinstance(ran, RenderError) or b"MemoryError" in ran.errors
+    assert not isinstance(ran, RenderError) or not ran.final
+
+
+class Remote(http.server.BaseHTTPRequestHandler):
+    """Serves a manifest that is another each time."""
+
+    number = 0
+
+    def do_GET(self) -> None:
+        type(self).number += 1
+        body = CONFIGMAP(f"remote-{self.number}").encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it
+        pass
+
+
+async def test_a_remote_base_is_fetched_each_time_and_said(trees: MemoryTrees) -> None:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Remote)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        address = f"http://127.0.0.1:{server.server_address[1]}/a.yaml"
+        tree = trees.add({"kustomization.yaml": f"resources: ['{address}']\n"})
+        async with Renderer(trees) as renderer:
+            one, two = [await renderer.render(tree, RenderSpec(), OWNER) for _ in range(2)]
+    finally:
+        await anyio.to_thread.run_sync(server.shutdown)
+        thread.join()
+        server.server_close()
+
+    assert one.remote_bases == two.remote_bases == (address,)
+    assert one.read_set == whole_tree(tree)
+    assert one.objects[0]["metadata"]["name"] != two.objects[0]["metadata"]["name"]
+
+
+async def test_a_remote_base_that_does_not_answer_is_no_final_failure(trees: MemoryTrees) -> None:
+    tree = trees.add({"kustomization.yaml": "resources: ['http://127.0.0.1:9/a.yaml']\n"})
+    async with Renderer(trees) as renderer:
+        with pytest.raises(RenderError, match="127") as caught:
+            await renderer.render(tree, RenderSpec(), OWNER)
+
+    assert not caught.value.final
+
+
+def test_a_kustomization_s_spec_gives_what_a_render_reads() -> None:
+    spec = decode_spec(
+        {
+            "interval": "1m",
+            "prune": True,
+            "sourceRef": {"kind": "GitRepository", "name": "x"},
+            "path": "./a",
+            "targetNamespace": "t",
+            "patches": [{"patch": "x", "target": {"kind": "A", "labelSelector": "a=b"}}],
+            "images": [{"name": "n", "newTag": "1"}],
+            "postBuild": {"substitute": {"a": "b"}, "substituteStrategy": "Always"},
+            "commonMetadata": {"labels": {"a": "b"}},
+            "ignoreMissingComponents": True,
+        }
+    )
+
+    assert spec == RenderSpec(
+        path="./a",
+        target_namespace="t",
+        patches=(Patch("x", Selector(kind="A", label_selector="a=b")),),
+        images=(Image("n", new_tag="1"),),
+        post_build=PostBuild({"a": "b"}, "Always"),
+        common_metadata=CommonMetadata(labels={"a": "b"}),
+        ignore_missing_components=True,
+    )
+
+
+def decode_spec(spec: dict[str, Any]) -> RenderSpec:
+    """By way of the struct that the API's edge decodes into."""
+    return msgspec.convert(encode(decode(KustomizationSpec, spec)), RenderSpec)
 
 
 async def test_a_worker_that_dies_is_replaced(trees: MemoryTrees) -> None:
