@@ -440,7 +440,7 @@ async def test_what_runs_too_long_is_ended_with_all_it_started(tmp_path: Path) -
                 await workers.run(job, time_s=2)
 
     assert group
-    while await anyio.to_thread.run_sync(alive_in, group):
+    while await anyio.to_thread.run_sync(alive_in, group):  # noqa: ASYNC110 - another process says nothing
         await anyio.sleep(0.01)
 
 
