@@ -319,7 +319,7 @@ class Planner:
 
 def changes_between(before: KubeObject | None, after: KubeObject | None, *, secret: bool) -> tuple[Change, ...]:
     """What a step changes, field by field; of a secret object only where."""
-    found = differences(before, after)[:CHANGES_MAX]
+    found = differences(before, after, secret=secret)[:CHANGES_MAX]
     return tuple(
         Change(path=one.path, hidden=True)
         if secret or one.hidden

@@ -194,7 +194,7 @@ class Observer:
         events: list[Event] = [ObjectObserved(**seen.fields)]
         drifted: tuple[FieldDrift, ...] = ()
         if row is not None and row.applied is not None and (seen.owned != row.applied or row.uid != uid):
-            drifted = await self._drift(obj, row, sealer)
+            drifted = await self._drift(obj, row, sealer, secret=secret)
         if drifted:
             events.append(DriftDetected(target=owner, uid=uid, resource_version=version, fields=drifted))
         was = None if row is None else row.health
@@ -247,12 +247,13 @@ class Observer:
         await self._memory.append(stream, [event], Origin())
         self._wake(owner, Trigger(why=f"the health of {stream.rpartition('/')[2]} changed"))
 
-    async def _drift(self, obj: KubeObject, row: Actual, sealer: Sealer) -> tuple[FieldDrift, ...]:
+    async def _drift(self, obj: KubeObject, row: Actual, sealer: Sealer, *, secret: bool) -> tuple[FieldDrift, ...]:
         """The fields that are no longer as they were applied."""
         if row.state is None or row.uid != obj["metadata"]["uid"]:
             return (FieldDrift(path="metadata.uid", manager=_writer(obj).name),)
         body = await self._memory.log.body(row.state.digest)
-        return drift(msgspec.json.decode(sealer.open(key_of(obj).id, body)), obj, self._manager)
+        before = msgspec.json.decode(sealer.open(key_of(obj).id, body))
+        return drift(before, obj, self._manager, secret=secret)
 
     def _drifted(self, owner: StreamName, key: ObjectKey, fields: tuple[FieldDrift, ...]) -> None:
         """Has the target put right what was changed; what somebody keeps on changing back is left for a while."""
