@@ -27,6 +27,7 @@ from tidelog.events.vocabulary import (
     TargetDeclared,
     TargetRemoved,
 )
+from tidelog.storage.keys import KeyRing
 
 CLAIM_ATTEMPTS_MAX = 5
 
@@ -83,7 +84,8 @@ Wake = Callable[[StreamName, Trigger], None]
 class Declarations:
     """All sources and targets of the cluster. Fed by watches; records what is new about them."""
 
-    def __init__(self, cluster: Cluster, memory: Memory, alias: str, wake: Wake) -> None:
+    def __init__(self, cluster: Cluster, memory: Memory, alias: str, keys: KeyRing, wake: Wake) -> None:
+        self._keys = keys
         self._cluster = cluster
         self._memory = memory
         self._alias = alias
@@ -213,12 +215,17 @@ class Declarations:
                 found[key.id] = f"{key.group}/{entry.v}" if key.group else entry.v
         return found
 
+    async def _body_of(self, declared: AnyDeclared) -> Body:
+        """The spec; sealed, where an address in it has credentials."""
+        data = encode(declared.live.get("spec") or {})
+        return (await self._keys.key(declared.stream)).seal(data) if _tells_secrets(declared) else Body.of(data)
+
     async def _record(self, declared: AnyDeclared) -> Trigger | None:
         """Records what is new; returns the trigger that it is, or None."""
         row = self._memory.desired.get(declared.stream)
         events: list[Event] = []
         bodies: list[Body] = []
-        spec = Body.of(encode(declared.live.get("spec") or {}))
+        spec = await self._body_of(declared)
         why = ""
         if row is None or row.uid != declared.uid or row.spec is None or row.spec.digest != spec.ref.digest:
             status = Body.of(encode(declared.live["status"])) if row is None and _has_been_worked_on(declared) else None
@@ -267,6 +274,12 @@ def _version(live: KubeObject) -> int:
 def manager_of(kind: str) -> str:
     """The field manager that writes finalizers and statuses of a kind (Flux contract SC-009)."""
     return "kustomize-controller" if kind == "Kustomization" else "source-controller"
+
+
+def _tells_secrets(declared: AnyDeclared) -> bool:
+    """Whether an address in the spec has credentials in it."""
+    url = str((declared.live.get("spec") or {}).get("url") or "")
+    return "@" in url.partition("://")[2].partition("/")[0]
 
 
 def _has_been_worked_on(declared: AnyDeclared) -> bool:

@@ -52,6 +52,7 @@ class Metrics:
     def bind(self, engine: Engine) -> None:
         """Counts what an engine does."""
         engine.memory.listen(self._heard(engine))
+        engine.on_pass = self.on_pass
         for name, scheduler in (("sources", engine.sources), ("targets", engine.targets)):
             queued = Gauge(f"tidelog_{name}_queued", f"{name} that wait for their turn.", registry=self.registry)
             running = Gauge(f"tidelog_{name}_running", f"{name} that run.", registry=self.registry)

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import msgspec
 
 from tidelog.engine.kinds.durations import Duration, MalformedDurationError
+from tidelog.engine.runtime.errors import SettingsError
 from tidelog.engine.verify.guard import Guard
 
 CONTROLLERS = ("source-controller", "kustomize-controller")
@@ -28,10 +29,6 @@ NO_EFFECT = {
     "leader_election_release_on_cancel": "Leases are always released",
 }
 """Flags of Flux that are taken, so that its manifests serve, and change nothing; with the reason."""
-
-
-class SettingsError(ValueError):
-    """Raised when settings make no sense; names the file and the setting."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="kebab"):
