@@ -336,7 +336,7 @@ def _guarded(engine: Engine, one_pass: Pass) -> Reconcile:
             return await one_pass(engine, stream, trigger)
         except (StoreError, NotVerifiedError):
             raise  # nothing can be recorded, or nothing may be: the daemon must not go on
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - told with its traceback, and recorded
             logger.exception("a defect of the engine", extra={"fields": {"stream": stream}})
             message = f"a defect of the engine: {type(error).__name__}; its log has the details"
             event = StageFailed(stage="declare", reason="InternalError", final=False, message=message)
