@@ -16,6 +16,9 @@ from tidelog.engine.sources.git import Credentials, Fetched, GitFetcher, GitRef,
 from tidelog.storage.artifacts import ArtifactStore
 
 
+pytestmark = pytest.mark.slow
+
+
 class Place(NamedTuple):
     """A repository, and how it is reached."""
 
