@@ -15,7 +15,6 @@ from tidelog.engine.sources.errors import FetchError
 from tidelog.engine.sources.git import Credentials, Fetched, GitFetcher, GitRef, GitSpec, Head
 from tidelog.storage.artifacts import ArtifactStore
 
-
 pytestmark = pytest.mark.slow
 
 
