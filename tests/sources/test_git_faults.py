@@ -270,6 +270,21 @@ async def test_program_that_was_killed_is_started_again(
         await program.wait()
 
 
+async def test_program_that_hangs_is_replaced(
+    fetcher: GitFetcher, server: GitServer, repository: Repository, trusted: Credentials, commit: str
+) -> None:
+    spec = spec_of(server.url("app"))
+    await fetcher.fetch(spec, trusted, await fetcher.ask(spec, trusted))
+    program = fetcher._workers._program
+    assert program is not None
+    os.kill(program.pid, signal.SIGSTOP)
+    commit = repository.commit({"n": "2"})
+    head = await fetcher.ask(spec, trusted)
+    with pytest.raises(FetchError, match=r"took longer than 0\.3 s"):
+        await fetcher.fetch(spec_of(server.url("app"), timeout_s=0.3), trusted, head)
+    assert (await fetcher.fetch(spec, trusted, head)).commit == commit
+
+
 @pytest.mark.usefixtures("commit")
 async def test_process_knows_nothing_of_us(fetcher: GitFetcher, server: GitServer, trusted: Credentials) -> None:
     """Neither arguments nor environment hold anything but the interpreter's."""
