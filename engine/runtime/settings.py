@@ -62,6 +62,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Where /metrics is; empty for nowhere."""
     events_addr: str = ""
     """Where events are posted to, besides the cluster."""
+    webhook_addr: str = ":9292"
+    """Where webhooks are called; nowhere without a token."""
+    webhook_token_file: str = ""
+    """A file with the token that the addresses of webhooks are made from, and their calls are signed with."""
     default_service_account: str = ""
     """Whom to act as for a Kustomization that names no ServiceAccount."""
     no_cross_namespace_refs: bool = False
