@@ -15,6 +15,7 @@ from typing import TypeAlias
 import anyio
 import anyio.abc
 import anyio.lowlevel
+import anyio.to_thread
 
 from tidelog.engine.apply.door import NotVerifiedError
 from tidelog.engine.cluster.port import Cluster, Kind
@@ -123,6 +124,7 @@ class Daemon:
         engine = self.engine
         self.waits_for = ""
         await self._begin()
+        await self._check_artifacts()
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self.views.follow)
@@ -157,6 +159,17 @@ class Daemon:
                     message="the engine ended in the midst of it; what was written is found again",
                 )
                 await memory.append(StreamName(stream), [event], Origin(run=standing.run, trace=standing.trace))
+
+    async def _check_artifacts(self) -> None:
+        """Lets go of artifacts that are not what they were: their sources are fetched again (SC-014)."""
+        artifacts = self.engine.artifacts
+        for stream, row in list(self.engine.memory.desired.items()):
+            if row.artifact is None:
+                continue
+            if await anyio.to_thread.run_sync(artifacts.check_tarball, row.artifact) == "damaged":
+                await anyio.to_thread.run_sync(artifacts.forget_tarball, row.artifact)
+                fields = {"stream": stream, "artifact": row.artifact}
+                logger.error("an artifact's file is damaged, and is made anew", extra={"fields": fields})
 
     async def _watch_declarations(self, tasks: anyio.abc.TaskGroup) -> None:
         """Watches our kinds; returns when all that is declared has been seen, sources first."""
@@ -331,9 +344,11 @@ def _guarded(engine: Engine, one_pass: Pass) -> Reconcile:
     """A pass in which a defect of the engine ends that pass, is told, and is tried again, rather than end them all."""
 
     async def reconcile(stream: StreamName, trigger: Trigger) -> float | None:
-        began = anyio.current_time()
+        began, result = anyio.current_time(), "error"
         try:
-            return await one_pass(engine, stream, trigger)
+            again = await one_pass(engine, stream, trigger)
+            result = "success" if again is None else "requeue_after"
+            return again
         except (StoreError, NotVerifiedError):
             raise  # nothing can be recorded, or nothing may be: the daemon must not go on
         except Exception as error:  # noqa: BLE001 - told with its traceback, and recorded
@@ -343,7 +358,7 @@ def _guarded(engine: Engine, one_pass: Pass) -> Reconcile:
             await engine.memory.append(stream, [event], Origin())
             return DEFECT_RETRY_S
         finally:
-            engine.on_pass(stream, anyio.current_time() - began)
+            engine.on_pass(stream, anyio.current_time() - began, result)
 
     return reconcile
 

@@ -16,6 +16,22 @@ from tidelog.engine.verify.guard import Guard
 
 CONTROLLERS = ("source-controller", "kustomize-controller")
 
+FEATURE_GATES = {
+    "StrictPostBuildSubstitutions": "strict-post-build-substitutions",
+    "CacheSecretsAndConfigMaps": None,
+    "ObjectLevelWorkloadIdentity": None,
+    "ExternalArtifact": None,
+    "DisableStatusPollerCache": None,
+    "DisableFailFastBehavior": None,
+    "GroupChangeLog": None,
+    "AdditiveCELDependencyCheck": None,
+    "CancelHealthCheckOnNewRevision": None,
+    "DirectSourceFetch": None,
+    "DisableConfigWatchers": None,
+    "MigrateAPIVersion": None,
+}
+"""Flux's feature gates (Flux contract 6.3), with the setting that each is; None for those that change nothing here."""
+
 NO_EFFECT = {
     "kube_api_qps": "requests follow what the server allows",
     "kube_api_burst": "requests follow what the server allows",
@@ -118,6 +134,25 @@ def load_settings(file: Path | None, flags: dict[str, Any]) -> Settings:
         raise SettingsError(f"{file or 'the command line'}: {error}") from None
     guard = msgspec.structs.replace(settings.prune_guard, namespace=settings.runtime_namespace)
     return msgspec.structs.replace(settings, prune_guard=guard)
+
+
+def gates_of(text: str) -> dict[str, bool]:
+    """The settings that `--feature-gates=A=true,B=false` sets (Flux contract FL-015).
+
+    Raises:
+        SettingsError: for a gate that Flux does not have.
+    """
+    found = {}
+    for gate in filter(None, map(str.strip, text.split(","))):
+        name, _, value = gate.partition("=")
+        if name not in FEATURE_GATES:
+            raise SettingsError(f"--feature-gates: feature-gate '{name}' not supported")
+        if value not in ("true", "false"):
+            raise SettingsError(f"--feature-gates: {name} is true or false, and not {value!r}")
+        setting = FEATURE_GATES[name]
+        if setting is not None:
+            found[setting.replace("-", "_")] = value == "true"
+    return found
 
 
 def as_json(settings: Settings) -> dict[str, Any]:
