@@ -1,9 +1,13 @@
 """Where bytes live: the event log, bodies, projections and proofs, on SQLite."""
 
-from tidelog.storage.log import ANY, EventLog, NewEvent, Query, Recorded, StreamAppend
-from tidelog.storage.sqlite_log import open_log, read_log
-from tidelog.storage.verify import Report, verify_store
-from tidelog.storage.views import open_views, read_views
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tidelog.storage.log import ANY, EventLog, NewEvent, Query, Recorded, StreamAppend
+    from tidelog.storage.sqlite_log import open_log, read_log
+    from tidelog.storage.verify import Report, verify_store
+    from tidelog.storage.views import open_views, read_views
 
 __all__ = [
     "ANY",
@@ -19,3 +23,20 @@ __all__ = [
     "read_views",
     "verify_store",
 ]
+
+_MODULES = {
+    "open_log": "sqlite_log",
+    "read_log": "sqlite_log",
+    "Report": "verify",
+    "verify_store": "verify",
+    "open_views": "views",
+    "read_views": "views",
+}
+"""Where a name is, if not in `log`."""
+
+
+def __getattr__(name: str) -> object:
+    """Imports what is asked for, and no more: the workers of a verification need little, and start often."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES.get(name, 'log')}"), name)
