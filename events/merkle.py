@@ -127,9 +127,13 @@ class TreeBuilder:
     @classmethod
     def from_frontier(cls, frontier: Frontier) -> Self:
         """Go on where `frontier` stands; nodes completed before it are not reported again."""
+        return cls._at(frontier.size, frontier.hashes)
+
+    @classmethod
+    def _at(cls, size: int, peaks: Sequence[bytes]) -> Self:
         builder = cls()
-        builder._size = frontier.size
-        builder._peaks = list(frontier.hashes)
+        builder._size = size
+        builder._peaks = list(peaks)
         return builder
 
     @property
@@ -190,7 +194,7 @@ class TreeBuilder:
 
     def copy(self) -> Self:
         """An independent builder in the same state, nodes not yet drained included."""
-        other = self.from_frontier(self.frontier())
+        other = self._at(self._size, self._peaks)
         other.completed = self.completed.copy()
         return other
 

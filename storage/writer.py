@@ -8,7 +8,6 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
-from uuid import UUID
 
 import msgspec
 
@@ -218,7 +217,7 @@ class LogWriter:
     def _position(self, transaction: _Transaction, event_id: EventId) -> int | None:
         position = transaction.positions.get(event_id) or self._positions.get(event_id)
         if position is None:
-            row = self._db.execute("SELECT position FROM events WHERE id = ?", (UUID(event_id).bytes,)).fetchone()
+            row = self._db.execute("SELECT position FROM events WHERE id = ?", (_id_bytes(event_id),)).fetchone()
             position = row and row[0]
         return position
 
@@ -282,7 +281,7 @@ class LogWriter:
                 envelope.position,
                 raw.decode(),
                 leaf,
-                UUID(envelope.id).bytes,
+                _id_bytes(envelope.id),
                 stream,
                 envelope.version,
                 self._type(transaction, envelope.type),
@@ -422,6 +421,10 @@ class LogWriter:
         if row is None:
             return 0, Time("")
         return row[0], msgspec.json.decode(row[1], type=Envelope).time
+
+
+def _id_bytes(event_id: EventId) -> bytes:
+    return bytes.fromhex(event_id.replace("-", ""))
 
 
 def _check_reference(name: str, reference: BodyRef, held: _Held | None) -> None:
