@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -440,8 +441,12 @@ async def test_what_runs_too_long_is_ended_with_all_it_started(tmp_path: Path) -
                 await workers.run(job, time_s=2)
 
     assert group
-    while await anyio.to_thread.run_sync(alive_in, group):
-        await anyio.sleep(0.01)
+    await anyio.to_thread.run_sync(wait_until_none_is_alive, group)
+
+
+def wait_until_none_is_alive(group: int) -> None:
+    while alive_in(group):
+        time.sleep(0.01)
 
 
 def alive_in(group: int) -> list[str]:
