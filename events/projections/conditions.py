@@ -264,9 +264,8 @@ def _apply_finished(rows: Rows[Standing], envelope: Envelope, event: ApplyFinish
 
 
 def _health(rows: Rows[Standing], envelope: Envelope, event: HealthChanged) -> None:
-    row = rows.get(envelope.stream)
-    if row is None:
-        return  # of an object: `actual` has it
+    if envelope.run is None or rows.get(envelope.stream) is None:
+        return  # seen of an object: `actual` has it, also where the object is a target itself
     row = _row(rows, envelope)
     if row.health != event.health:
         row.health_since = envelope.time
