@@ -56,7 +56,7 @@ async def serving(daemon: Daemon, metrics: Metrics, store: Path) -> AsyncIterato
     for address, routes in (
         (settings.storage_addr, artifact_routes(daemon.engine.artifacts, lambda path: _named(daemon, path))),
         (settings.health_addr, _health_routes(daemon)),
-        (settings.metrics_addr, [web.get("/metrics", lambda _: _metrics(metrics))]),
+        (settings.metrics_addr, _metrics_routes(metrics)),
         (settings.webhook_addr if token else "", hook_routes(daemon, token)),
     ):
         if address:
@@ -116,8 +116,11 @@ def _health_routes(daemon: Daemon) -> list[web.RouteDef]:
     return [web.get("/healthz", healthz), web.get("/readyz", readyz)]
 
 
-async def _metrics(metrics: Metrics) -> web.Response:
-    return web.Response(body=metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+def _metrics_routes(metrics: Metrics) -> list[web.RouteDef]:
+    async def shown(_: web.Request) -> web.Response:
+        return web.Response(body=metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+
+    return [web.get("/metrics", shown)]
 
 
 async def _secure_door(daemon: Daemon) -> web.AppRunner:

@@ -58,7 +58,6 @@ from tidelog.events.vocabulary import (
     PlanApproved,
     PlanRejected,
     ReconcileRequested,
-    RevisionFetched,
     RevisionSettled,
     RunEnded,
     SourceDeclared,
@@ -416,9 +415,8 @@ class _Waker:
     def heard(self, recorded: Recorded) -> None:
         """An event was recorded."""
         envelope, event = recorded.envelope, recorded.event
-        if (isinstance(event, RunEnded) and event.outcome in ("succeeded", "unchanged")) or isinstance(
-            event, RevisionFetched | SourceDeclared | TargetDeclared
-        ):
+        ended_well = isinstance(event, RunEnded) and event.outcome in ("succeeded", "unchanged")
+        if ended_well or isinstance(event, SourceDeclared | TargetDeclared):
             self._good_news(envelope.stream, recorded)
         elif isinstance(event, RevisionSettled):
             for target in event.targets:

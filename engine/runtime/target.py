@@ -4,7 +4,7 @@ A pass is level-triggered: it reads how things stand, does what is missing, and 
 was done is memoised by the log, so that a pass that finds nothing to do appends nothing and asks nobody.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import anyio
 import msgspec
@@ -293,7 +293,7 @@ class TargetPass:
         self._engine.observer.watch_all(loaded)
         planner = self._planner(inventory, found)
         standing = self._run.standing
-        draft: Draft = await asking(
+        return await asking(
             "plan",
             planner.draft(
                 loaded,
@@ -302,21 +302,28 @@ class TargetPass:
                 rendered.digest if rendered is not None else self._engine.renderings.nothing,
             ),
         )
+
+    async def _record_plan(self, draft: Draft) -> None:
+        """Records a plan, once: a pass that goes on after a wait makes the same plan of the same state."""
         plan = draft.plan
-        if standing.plan != plan.id:
-            waves = Body.of(encode(msgspec.to_builtins(plan)))
-            event = Planned(
-                plan=plan.id, revision=plan.revision, set=plan.set, waves=waves.ref, blast_radius=plan.blast_radius
-            )
-            await self._run.record([event], [waves])
-        return draft
+        if self._run.standing.plan == plan.id:
+            return
+        waves = Body.of(encode(msgspec.to_builtins(plan)))
+        event = Planned(
+            plan=plan.id, revision=plan.revision, set=plan.set, waves=waves.ref, blast_radius=plan.blast_radius
+        )
+        await self._run.record([event], [waves])
 
     async def _verify(self, draft: Draft) -> None:
         """Every check of the plan passes; else nothing of it is applied."""
         checks, failed = await asking("verify", verdicts_of(draft, self._engine.cluster, self._owner_of, self._stream))
         policies = policies_digest(self._engine.settings.prune_guard)
+        failed = [self._scrub(verdict) for verdict in failed]
+        if failed and self._fails_as_before(draft, failed):
+            raise StageError("verify", "ReconciliationFailed", self._run.standing.message)
+        await self._record_plan(draft)
         if failed:
-            body = Body.of(encode(msgspec.to_builtins([self._scrub(verdict) for verdict in failed])))
+            body = Body.of(encode(msgspec.to_builtins(failed)))
             event = VerificationFailed(
                 plan=draft.plan.id, policies=policies, failed=tuple(failed[:VERDICTS_MAX]), verdicts=body.ref
             )
@@ -324,6 +331,12 @@ class TargetPass:
             raise Stop(self._spec.effective_retry_interval.seconds)
         if self._run.standing.verified != draft.plan.id:
             await self._run.record([Verified(plan=draft.plan.id, policies=policies, checks=checks)])
+
+    def _fails_as_before(self, draft: Draft, failed: Sequence[Verdict]) -> bool:
+        """Whether the last plan was of the same set, and failed in the same words: that needs no second telling."""
+        standing = self._run.standing
+        said = "; ".join(verdict.message for verdict in failed[:VERDICTS_MAX])
+        return standing.ready == "False" and standing.message == said and standing.rendered == draft.plan.set
 
     async def _approve(self, draft: Draft, *, explicit: bool = False) -> None:
         """A plan that looks like an accident waits for somebody to approve it."""
