@@ -81,6 +81,8 @@ class Engine:
         self.sources: Scheduler
         self.wait_for: Callable[[StreamName, StreamName], None]
         """Has a target woken at the next good news of what it waits for."""
+        self.wait_no_more: Callable[[StreamName], None]
+        """Takes note that a target looks for itself again."""
         self.on_pass: Callable[[StreamName, float, str], None] = lambda _, __, ___: None
         """Told of each pass that is over, with the seconds that it took, and `success`, `requeue_after` or `error`."""
         self.artifact_address = ""

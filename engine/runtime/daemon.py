@@ -332,7 +332,7 @@ def _assemble(
     waker = _Waker(engine, wake)
     memory.listen(waker.heard)
     memory.listen(log_event)
-    engine.wait_for = waker.wait_for
+    engine.wait_for, engine.wait_no_more = waker.wait_for, waker.wait_no_more
     return engine
 
 
@@ -411,6 +411,11 @@ class _Waker:
     def wait_for(self, who: StreamName, what: StreamName) -> None:
         """Has `who` woken at the next good news of `what`."""
         self._waiting.setdefault(what, set()).add(who)
+
+    def wait_no_more(self, who: StreamName) -> None:
+        """Takes note that `who` looks for itself again."""
+        for waiting in self._waiting.values():
+            waiting.discard(who)
 
     def heard(self, recorded: Recorded) -> None:
         """An event was recorded."""

@@ -74,6 +74,7 @@ async def reconcile_target(engine: Engine, stream: StreamName, trigger: Trigger)
     declared = engine.declared.target(stream)
     if declared is None:
         return None
+    engine.wait_no_more(stream)
     run = TargetPass(engine, declared, trigger)
     try:
         return await run.reconcile()
