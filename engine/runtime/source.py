@@ -149,6 +149,9 @@ class SourcePass:
         concerned: list[StreamName] = []
         for stream in self._targets():
             (settled if await self._leaves_unchanged(stream, fetched) else concerned).append(stream)
+        # Meanwhile one may have begun a pass of its own, which sees the new revision.
+        concerned += [stream for stream in settled if not self._is_well(stream)]
+        settled = [stream for stream in settled if stream not in concerned]
         if settled:
             await self._run.record([RevisionSettled(revision=fetched.revision, targets=tuple(sorted(settled)))])
             for stream in settled:
@@ -234,10 +237,19 @@ class SourcePass:
 
     async def _leaves_unchanged(self, stream: StreamName, fetched: Fetched) -> bool:
         """Whether a target that is well reads nothing that the revision changes."""
+        if not self._is_well(stream):
+            return False
+        last = await self._engine.renderings.last(stream)
+        if last is None or last.remote_bases:
+            return False
+        return await anyio.to_thread.run_sync(self._engine.renderer.unchanged, fetched.tree, last.read_set)
+
+    def _is_well(self, stream: StreamName) -> bool:
+        """Whether a target is ready, at rest, and follows its source."""
         standing = self._memory.conditions.get(stream)
         target = self._engine.declared.target(stream)
         desired = self._memory.desired.get(stream)
-        well = (
+        return (
             standing is not None
             and target is not None
             and standing.ready == "True"
@@ -248,12 +260,6 @@ class SourcePass:
             and self._engine.targets.is_idle(stream)
             and (desired is None or desired.pinned is None)
         )
-        if not well:
-            return False
-        last = await self._engine.renderings.last(stream)
-        if last is None or last.remote_bases:
-            return False
-        return await anyio.to_thread.run_sync(self._engine.renderer.unchanged, fetched.tree, last.read_set)
 
     def _by_dependency(self, streams: Iterable[StreamName]) -> list[StreamName]:
         """Who depends on nothing first, so that fewer find their dependencies not ready (Flux contract CM-060)."""

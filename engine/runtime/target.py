@@ -13,6 +13,7 @@ from tidelog.engine.apply.door import ApplyStopped, Door
 from tidelog.engine.apply.record import ObjectRecorder
 from tidelog.engine.cluster.errors import NotFoundError
 from tidelog.engine.cluster.port import Identity
+from tidelog.engine.kinds.durations import Duration
 from tidelog.engine.kinds.kustomization import KustomizationSpec
 from tidelog.engine.kinds.later import UNSUPPORTED, features_left
 from tidelog.engine.kinds.meta import FINALIZER, KUSTOMIZE_GROUP, SOURCE_GROUP
@@ -398,9 +399,10 @@ class TargetPass:
         limit = self._spec.effective_timeout
         if checked.health == "Current":
             if standing.health != "Current":
-                await self._run.record([HealthChanged(health="Current", message=checked.message)])
+                message = f"{checked.message} in {Duration.of_seconds(self._waited_for_health())}"
+                await self._run.record([HealthChanged(health="Current", message=message)])
             return
-        waited = self._engine.seconds_since(standing.health_since) if standing.health == "InProgress" else 0.0
+        waited = self._waited_for_health()
         if checked.health == "Failed":
             message = f"failed early due to stalled resources: {checked.message}"
         elif waited >= limit.seconds:
@@ -413,6 +415,13 @@ class TargetPass:
             raise Stop(self._spec.effective_retry_interval.seconds)
         await self._run.record([HealthChanged(health="Failed", reason="HealthCheckFailed", message=message)])
         raise Stop(self._spec.effective_retry_interval.seconds)
+
+    def _waited_for_health(self) -> float:
+        """Seconds; what was waited for on behalf of a run that was superseded does not count."""
+        standing = self._run.standing
+        if standing.health != "InProgress" or standing.health_since is None:
+            return 0.0
+        return self._engine.seconds_since(max(standing.health_since, standing.began or standing.health_since))
 
     async def _end(self, source: Source, rendered: RenderedSet) -> float | None:
         """The run is over; nothing is recorded of a pass that had nothing to say."""
@@ -449,10 +458,12 @@ class TargetPass:
 
     async def failed(self, error: StageError) -> float | None:
         """Records a failure; returns when to try again."""
+        if error.waits_for is not None:
+            # Before anything is awaited: the good news may come while the failure is recorded.
+            self._engine.wait_for(self._stream, error.waits_for)
         await self._run.fail(error, self._declared.generation, self._revision)
         self._engine.notices.failed(self._declared, self._revision, error)
         if error.waits_for is not None:
-            self._engine.wait_for(self._stream, error.waits_for)
             return None
         if error.final:
             return None

@@ -29,7 +29,7 @@ from tidelog.events.names import ObjectKey, StreamName
 from tidelog.events.vocabulary import Event
 from tidelog.storage import Query, Recorded
 
-LIMIT_S = 60.0
+LIMIT_S = 20.0
 """How long anything may take that is waited for, on a machine that does much else; most takes well below a second."""
 SOURCE = "source.toolkit.fluxcd.io/v1"
 KUSTOMIZE = "kustomize.toolkit.fluxcd.io/v1"
