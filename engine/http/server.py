@@ -18,9 +18,11 @@ from tidelog.engine.cluster.errors import ClusterError
 from tidelog.engine.http.artifacts import artifact_routes
 from tidelog.engine.runtime.daemon import Daemon
 from tidelog.engine.runtime.metrics import CONTENT_TYPE, Metrics
+from tidelog.engine.runtime.outcome import outcome_of
 from tidelog.engine.runtime.requests import RefusedError, Request
 from tidelog.events.digest import Digest
 from tidelog.events.envelope import Actor, Proof
+from tidelog.events.names import StreamName
 from tidelog.storage.layout import Layout
 
 BODY_BYTES_MAX = 65_536
@@ -115,17 +117,23 @@ async def _door(daemon: Daemon, store: Path) -> web.AppRunner:
     async def take(request: web.Request) -> web.Response:
         try:
             asked = msgspec.json.decode(await request.read(), type=Request)
-            recorded = await daemon.requests.take(asked, _who(request))
+            taken = await daemon.requests.take(asked, _who(request))
         except (msgspec.DecodeError, RefusedError) as error:
             return _answer(400, error=str(error))
         except ClusterError as error:
             return _answer(502, error=str(error))
-        return _answer(200, position=recorded.envelope.position, time=recorded.envelope.time)
+        return _answer(200, position=taken.position, time=taken.time)
 
     async def state(_: web.Request) -> web.Response:
         return _answer(200, serving=daemon.serving.is_set(), waits_for=daemon.waits_for)
 
-    app.add_routes([web.post("/v1/requests", take), web.get("/v1/state", state)])
+    async def standing(request: web.Request) -> web.Response:
+        found = outcome_of(daemon.engine, StreamName(request.query.get("stream", "")))
+        return _answer(404, error="there is no such source or target") if found is None else _json(200, found)
+
+    app.add_routes(
+        [web.post("/v1/requests", take), web.get("/v1/state", state), web.get("/v1/standing", standing)]
+    )
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     path = Layout(store).door
@@ -140,6 +148,10 @@ async def _door(daemon: Daemon, store: Path) -> web.AppRunner:
 
 
 def _answer(status: int, **said: object) -> web.Response:
+    return _json(status, said)
+
+
+def _json(status: int, said: object) -> web.Response:
     return web.Response(status=status, body=msgspec.json.encode(said), content_type="application/json")
 
 

@@ -84,7 +84,15 @@ class Daemon:
         self.views = views
         self._settings = settings
         self._stream = engine_stream(log.identity.log)
-        self.requests = Requests(engine.memory, views, engine.cluster, self._stream)
+        self.requests = Requests(
+            engine.memory,
+            views,
+            self._stream,
+            cluster=engine.cluster,
+            declared=engine.declared,
+            wake=engine.wake,
+            keys=engine.keys,
+        )
         self.serving = anyio.Event()
         """Set once all that is declared has been seen."""
         self.waits_for = ""
@@ -317,6 +325,7 @@ def _assemble(
     waker = _Waker(engine, wake)
     memory.listen(waker.heard)
     engine.wait_for = waker.wait_for
+    engine.wake = wake
     return engine
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Generic, TypeAlias, TypeVar
 
+import msgspec
+
 from tidelog.engine.cluster.errors import ConflictError, NotFoundError
 from tidelog.engine.cluster.port import Cluster, Kind
 from tidelog.engine.kinds.decode import InvalidObjectError, decode
@@ -17,6 +19,7 @@ from tidelog.events.bodies import Body
 from tidelog.events.canonical import encode
 from tidelog.events.envelope import ENGINE, Actor, Proof
 from tidelog.events.names import ObjectId, ObjectKey, StreamName
+from tidelog.events.projections import Desired
 from tidelog.events.vocabulary import (
     Event,
     ReconcileRequested,
@@ -213,6 +216,17 @@ class Declarations:
                 found[key.id] = f"{key.group}/{entry.v}" if key.group else entry.v
         return found
 
+    async def _awaits(self, row: Desired | None, *, suspend: bool) -> bool:
+        """Whether somebody asked for that `spec.suspend`, and it is still to be written.
+
+        A request is recorded before it is carried out. Until then the spec that the log knows last is as it was before
+        it; once it was carried out, the spec says the same, and a spec that says otherwise again is somebody else's.
+        """
+        if row is None or row.spec is None:
+            return False
+        body = await self._memory.log.body(row.spec.digest)
+        return bool(msgspec.json.decode(body.data).get("suspend")) != suspend
+
     async def _record(self, declared: AnyDeclared) -> Trigger | None:
         """Records what is new; returns the trigger that it is, or None."""
         row = self._memory.desired.get(declared.stream)
@@ -234,12 +248,13 @@ class Declarations:
             bodies += [spec, status] if status is not None else [spec]
             why = "it has a new spec"
         suspended = row is not None and row.suspended is not None
-        if declared.suspended and not suspended:
-            events.append(Suspended(why="spec.suspend was set"))
-            why = "it was suspended"
-        elif suspended and not declared.suspended:
-            events.append(Resumed(why="spec.suspend was removed"))
-            why = "it was resumed"
+        if declared.suspended != suspended and not await self._awaits(row, suspend=suspended):
+            if declared.suspended:
+                events.append(Suspended(why="spec.suspend was set"))
+                why = "it was suspended"
+            else:
+                events.append(Resumed(why="spec.suspend was removed"))
+                why = "it was resumed"
         token = declared.requested_at
         standing = self._memory.conditions.get(declared.stream)
         handled = declared.status.last_handled_reconcile_at or (standing.handled if standing else "")

@@ -4,7 +4,7 @@ A pass is level-triggered: it reads how things stand, does what is missing, and 
 was done is memoised by the log, so that a pass that finds nothing to do appends nothing and asks nobody.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import anyio
 import msgspec
@@ -17,6 +17,7 @@ from tidelog.engine.kinds.kustomization import KustomizationSpec
 from tidelog.engine.kinds.later import UNSUPPORTED, features_left
 from tidelog.engine.kinds.meta import FINALIZER, KUSTOMIZE_GROUP, SOURCE_GROUP
 from tidelog.engine.plan.draft import Draft, Knowledge, Planner, Subject, is_unchanged
+from tidelog.engine.plan.model import Wanted
 from tidelog.engine.render.errors import RenderError
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.declared import DeclaredTarget
@@ -24,7 +25,8 @@ from tidelog.engine.runtime.health import assess
 from tidelog.engine.runtime.rendered import RenderedSet, inputs_digest, render_spec, sealed
 from tidelog.engine.runtime.run import Run, StageError, asking
 from tidelog.engine.runtime.schedule import Trigger
-from tidelog.engine.runtime.sealing import Sealer
+from tidelog.engine.runtime.sealing import LostSecretError, Sealer
+from tidelog.engine.runtime.suspension import still_suspended
 from tidelog.engine.runtime.variables import Variables, read_variables
 from tidelog.engine.verify.checks import policies_digest, verdicts_of
 from tidelog.engine.verify.guard import Owned, accident
@@ -43,6 +45,7 @@ from tidelog.events.vocabulary import (
     VerificationFailed,
     Verified,
 )
+from tidelog.storage.errors import ForgottenError
 
 MANAGER = "kustomize-controller"
 """The field manager: Flux's own, so that Tidelog can take over from Flux and hand back (Flux contract KS-069)."""
@@ -76,6 +79,8 @@ async def reconcile_target(engine: Engine, stream: StreamName, trigger: Trigger)
         return await run.reconcile()
     except Stop as stop:
         return stop.again_s
+    except ForgottenError:
+        return 0.0  # a key was destroyed in the midst of the pass: the next has a new one
     except StageError as error:
         return await run.failed(error)
     finally:
@@ -140,8 +145,9 @@ class TargetPass:
 
     async def _own(self) -> None:
         """Ends the pass for what is not to be worked on, and marks what is as ours."""
-        if self._declared.suspended:
-            raise Stop
+        suspended = await still_suspended(self._engine, self._declared)
+        if suspended is not None:
+            raise Stop(suspended.again_s)
         left = (*self._declared.problems, *features_left(self._spec))
         if left:
             reason = "InvalidSpec" if self._declared.problems else UNSUPPORTED
@@ -266,7 +272,7 @@ class TargetPass:
         self._activity.begin(self._stream, "detecting", self._revision or "")
         secret = [one.key.id for one in wanted if one.secret] + [id for id in stale if self._is_secret(id)]
         self._sealer = await self._engine.sealer(secret)
-        loaded = await self._engine.renderings.load(wanted, touched, self._sealer)
+        loaded = await self._load(wanted, touched)
         for one in loaded:
             if one.secret and one.loaded is not None:
                 self._run.secrets.add_secret(one.loaded)
@@ -290,6 +296,17 @@ class TargetPass:
             )
             await self._run.record([event], [waves])
         return draft
+
+    async def _load(self, wanted: Sequence[Wanted], touched: Sequence[Wanted]) -> list[Wanted]:
+        try:
+            return await self._engine.renderings.load(wanted, touched, self._sealer)
+        except LostSecretError as error:
+            if self._desired().pinned is not None:
+                raise StageError(
+                    "render", "BuildFailed", f"{error}: the moment that it is pinned to cannot come back; unpin it"
+                ) from None
+            self._engine.renderings.lose(self._stream)
+            raise Stop(0.0) from None
 
     async def _verify(self, draft: Draft) -> None:
         """Every check of the plan passes; else nothing of it is applied."""
@@ -458,7 +475,7 @@ class TargetPass:
 
     def _prunes_when_deleted(self) -> bool:
         policy = self._spec.effective_deletion_policy
-        if self._declared.suspended or policy == "Orphan":
+        if self._declared.suspended or self._desired().suspended is not None or policy == "Orphan":
             return False
         return policy != "MirrorPrune" or self._spec.prune
 
