@@ -10,7 +10,10 @@ from tidelog.engine.cli.demo import demo
 from tidelog.engine.cli.log import log
 from tidelog.engine.cli.output import NO, visible
 from tidelog.engine.cli.run import run
+from tidelog.engine.cluster.errors import ClusterError
+from tidelog.engine.kinds.durations import MalformedDurationError
 from tidelog.engine.moments import MalformedMomentError
+from tidelog.engine.runtime.errors import LeaseLostError, SettingsError, WrongClusterError
 from tidelog.events.names import MalformedNameError
 from tidelog.events.note import NoteError
 from tidelog.storage.errors import BodyNotFoundError, MomentError, StoreError
@@ -19,7 +22,7 @@ ABSENT = (MomentError, BodyNotFoundError)
 """Errors that are an answer: the log was read, and does not have what was asked for."""
 MALFORMED = (MalformedMomentError, MalformedNameError)
 """Errors of what was typed."""
-KNOWN = (StoreError, NoteError)
+KNOWN = (StoreError, NoteError, ClusterError, SettingsError, MalformedDurationError, LeaseLostError, WrongClusterError)
 """Errors that say in a sentence what happened and what to do."""
 INTERRUPTED = 130
 """Exit code when a person ended it with Ctrl-C."""
@@ -56,8 +59,24 @@ def main() -> None:
         sys.exit(NO)
     except MALFORMED as error:
         _end(error, USAGE)
+    except BaseExceptionGroup as errors:
+        _end_group(errors)
     except (*KNOWN, OSError, UnicodeError, MemoryError) as error:
         _end(error, FAILED)
+
+
+def _end_group(errors: BaseExceptionGroup[BaseException]) -> NoReturn:
+    """Of tasks that failed together: the sentence of the first, if each has one."""
+    known, rest = errors.split((*KNOWN, OSError))
+    interrupted, rest = (None, None) if rest is None else rest.split(KeyboardInterrupt)
+    if rest is not None:
+        raise rest
+    if known is None:
+        sys.exit(INTERRUPTED if interrupted else FAILED)
+    first: BaseException = known
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    _end(first, FAILED)
 
 
 def _end(error: BaseException, code: int) -> NoReturn:

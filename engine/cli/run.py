@@ -11,7 +11,7 @@ import msgspec
 
 from tidelog.engine.cli.output import store_option
 from tidelog.engine.kinds.durations import Duration
-from tidelog.engine.runtime.settings import NO_EFFECT, Settings, load_settings
+from tidelog.engine.runtime.settings import NO_EFFECT, Settings, gates_of, load_settings
 
 STOP_TIMEOUT_S = 10.0
 NOT_READY = 1
@@ -32,6 +32,7 @@ def settings_options(command: Callable[..., None]) -> Callable[..., None]:
         else:
             option = click.option(name, field.name, help=_help(field.name))
         command = option(command)
+    command = click.option("--feature-gates", help="Flux's feature gates: A=true,B=false.")(command)
     for ignored in NO_EFFECT:
         command = click.option(f"--{ignored.replace('_', '-')}", ignored, hidden=True)(command)
     return command
@@ -80,7 +81,10 @@ def run(
     guard = flags.pop("prune_guard")
     if guard is not None:
         flags["prune_guard"] = {"enabled": guard}
-    settings = load_settings(config, flags)
+    gates = flags.pop("feature_gates")
+    settings = load_settings(
+        config, (gates_of(gates) if gates else {}) | {k: v for k, v in flags.items() if v is not None}
+    )
     for name in ignored:
         click.echo(f"--{name.replace('_', '-')} has no effect: {NO_EFFECT[name]}", err=True)
     from tidelog.engine.cli.serve import Bootstrap, serve

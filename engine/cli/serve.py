@@ -1,7 +1,7 @@
 """Running the daemon from the command line: what it is made of, and how it ends."""
 
-import logging
 import signal
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -18,16 +18,16 @@ from tidelog.engine.kinds.meta import KUSTOMIZE_GROUP, SOURCE_GROUP
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.daemon import Daemon, open_daemon
 from tidelog.engine.runtime.declared import AnyDeclared
+from tidelog.engine.runtime.logs import start_logging
 from tidelog.engine.runtime.metrics import Metrics
 from tidelog.engine.runtime.settings import Settings
 from tidelog.engine.runtime.source import BOOTSTRAP_NAME, LOCAL_REPOSITORY
+from tidelog.events.names import ObjectId, ObjectKey
 
 NOT_READY = 1
 STOP_TIMEOUT_S = 10.0
 MANAGER = "tidelog"
 ESTABLISHED_TIMEOUT_S = 30.0
-
-log = logging.getLogger("tidelog")
 
 
 class Bootstrap(msgspec.Struct, frozen=True):
@@ -55,6 +55,7 @@ async def serve(
     environment: dict[str, str],
 ) -> int:
     """Runs the daemon until it is told to stop; returns the exit code."""
+    start_logging(settings.log_level)
     metrics = Metrics()
     async with AsyncExitStack() as stack:
         cluster = await stack.enter_async_context(open_cluster(kubeconfig, context, on_request=metrics.on_request))
@@ -110,6 +111,9 @@ def _all_ready(daemon: Daemon) -> bool:
     declared: list[AnyDeclared] = [*engine.declared.sources.values(), *engine.declared.targets.values()]
     if not declared or not engine.status.idle:
         return False
+    names = {one.stream for one in declared}
+    if any(_is_ours(id) and f"{engine.cluster_alias}/{id}" not in names for id in _owned(daemon)):
+        return False  # it was applied a moment ago, and its watch has not told of it yet
     for one in declared:
         standing = engine.memory.conditions.get(one.stream)
         if one.suspended:
@@ -119,6 +123,16 @@ def _all_ready(daemon: Daemon) -> bool:
         if standing.run is not None:
             return False
     return True
+
+
+def _owned(daemon: Daemon) -> Iterator[ObjectId]:
+    for _, inventory in daemon.engine.memory.inventory.items():  # noqa: PERF102 - rows are no dict
+        yield from inventory.objects
+
+
+def _is_ours(id: ObjectId) -> bool:
+    key = ObjectKey.parse(id)
+    return (key.group, key.kind) in ((SOURCE_GROUP, "GitRepository"), (KUSTOMIZE_GROUP, "Kustomization"))
 
 
 async def make_bootstrap(cluster: Cluster, settings: Settings, bootstrap: Bootstrap) -> None:

@@ -11,11 +11,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import anyio.to_thread
 import msgspec
 from aiohttp import web
 
 from tidelog.engine.cluster.errors import ClusterError
 from tidelog.engine.http.artifacts import artifact_routes
+from tidelog.engine.http.hooks import BODY_BYTES_MAX as HOOK_BYTES_MAX
+from tidelog.engine.http.hooks import hook_routes
 from tidelog.engine.runtime.daemon import Daemon
 from tidelog.engine.runtime.metrics import CONTENT_TYPE, Metrics
 from tidelog.engine.runtime.outcome import outcome_of
@@ -23,7 +26,7 @@ from tidelog.engine.runtime.requests import RefusedError, Request
 from tidelog.events.digest import Digest
 from tidelog.events.envelope import Actor, Proof
 from tidelog.events.names import StreamName
-from tidelog.storage.layout import Layout
+from tidelog.storage.layout import Layout, read_text
 
 BODY_BYTES_MAX = 65_536
 _CREDENTIALS = struct.Struct("3i")
@@ -50,13 +53,15 @@ async def serving(daemon: Daemon, metrics: Metrics, store: Path) -> AsyncIterato
     """
     settings = daemon.engine.settings
     apps: dict[str, web.Application] = {}
+    token = await anyio.to_thread.run_sync(_token, settings.webhook_token_file)
     for address, routes in (
         (settings.storage_addr, artifact_routes(daemon.engine.artifacts, lambda path: _named(daemon, path))),
         (settings.health_addr, _health_routes(daemon)),
         (settings.metrics_addr, [web.get("/metrics", lambda _: _metrics(metrics))]),
+        (settings.webhook_addr if token else "", hook_routes(daemon, token)),
     ):
         if address:
-            apps.setdefault(address, web.Application()).add_routes(routes)
+            apps.setdefault(address, web.Application(client_max_size=HOOK_BYTES_MAX)).add_routes(routes)
     runners = []
     try:
         for address, app in apps.items():
@@ -73,6 +78,10 @@ async def serving(daemon: Daemon, metrics: Metrics, store: Path) -> AsyncIterato
     finally:
         for runner in runners:
             await runner.cleanup()
+
+
+def _token(file: str) -> str:
+    return read_text(Path(file)).strip() if file else ""
 
 
 def _advertised(host: str, runner: web.AppRunner) -> str:

@@ -18,6 +18,7 @@ from tidelog.engine.runtime.schedule import Scheduler, Trigger
 from tidelog.engine.runtime.sealing import Sealer
 from tidelog.engine.runtime.settings import Settings
 from tidelog.engine.sources.git.fetcher import GitFetcher
+from tidelog.events.digest import Digest
 from tidelog.events.moment import Time, datetime_of, time_of
 from tidelog.events.names import ObjectId, ObjectKey, Revision, StreamName, object_stream
 from tidelog.storage.artifacts.store import ArtifactStore
@@ -82,6 +83,8 @@ class Engine:
         """Has a target woken at the next good news of what it waits for."""
         self.wake: Callable[[StreamName, Trigger], None]
         """Has a source or target run."""
+        self.on_pass: Callable[[StreamName, float, str], None] = lambda _, __, ___: None
+        """Told of each pass that is over, with the seconds that it took, and `success`, `requeue_after` or `error`."""
         self.artifact_address = ""
 
     def now(self) -> Time:
@@ -119,6 +122,11 @@ class Engine:
             for stream, row in self.memory.conditions.items()
             if row.health == "InProgress" and row.run is not None and self.seconds_since(row.health_since) >= seconds
         ]
+
+    def named_artifacts(self) -> set[Digest]:
+        """The artifacts that statuses name."""
+        rows = (self.memory.desired.get(stream) for stream in self.declared.sources)
+        return {row.artifact for row in rows if row is not None and row.artifact is not None}
 
     def artifact_path(self, source: ObjectKey, revision: Revision) -> str:
         """Where a source's artifact is served (Flux contract CM-027, SC-010)."""

@@ -4,17 +4,20 @@ It owns every task. It opens the store, takes the Leases, watches what is declar
 stop; what a crash interrupted is taken up from the log.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 from os import getpid
 from pathlib import Path
 from socket import gethostname
+from typing import TypeAlias
 
 import anyio
 import anyio.abc
 import anyio.lowlevel
+import anyio.to_thread
 
+from tidelog.engine.apply.door import NotVerifiedError
 from tidelog.engine.cluster.port import Cluster, Kind
 from tidelog.engine.kinds.meta import KUSTOMIZE_GROUP, SOURCE_GROUP
 from tidelog.engine.objects.kube import KubeObject
@@ -23,14 +26,16 @@ from tidelog.engine.observe.reflector import Reflector
 from tidelog.engine.render.renderer import Renderer
 from tidelog.engine.runtime.context import Engine, utc_now
 from tidelog.engine.runtime.declared import Declarations
+from tidelog.engine.runtime.errors import WrongClusterError
 from tidelog.engine.runtime.inputs import Inputs
 from tidelog.engine.runtime.lease import Leases, Timings
+from tidelog.engine.runtime.logs import log_event, logger
 from tidelog.engine.runtime.memory import Memory, Origin
 from tidelog.engine.runtime.notices import Notices
 from tidelog.engine.runtime.observer import Observer
 from tidelog.engine.runtime.rendered import Renderings
 from tidelog.engine.runtime.requests import Requests
-from tidelog.engine.runtime.schedule import Scheduler, Trigger
+from tidelog.engine.runtime.schedule import Reconcile, Scheduler, Trigger
 from tidelog.engine.runtime.sealing import Sealer
 from tidelog.engine.runtime.settings import CONTROLLERS, Settings, as_json
 from tidelog.engine.runtime.source import reconcile_source
@@ -57,22 +62,21 @@ from tidelog.events.vocabulary import (
     RevisionSettled,
     RunEnded,
     SourceDeclared,
+    StageFailed,
     TargetDeclared,
     Unpinned,
 )
 from tidelog.storage import Query, Recorded, open_log, open_views
 from tidelog.storage.artifacts.store import ArtifactStore
+from tidelog.storage.errors import StoreError
 from tidelog.storage.keys import KeyRing
 from tidelog.storage.log.sqlite_log import SqliteEventLog
 from tidelog.storage.master_key import find_master_key
 from tidelog.storage.projections.views import FollowedViews
 
 KUBE_SYSTEM = "kube-system"
+DEFECT_RETRY_S = 60.0
 SOFTWARE = f"tidelog {version('tidelog')}"
-
-
-class WrongClusterError(RuntimeError):
-    """Raised when the store is of another cluster than the one that was reached."""
 
 
 class Daemon:
@@ -128,6 +132,7 @@ class Daemon:
         engine = self.engine
         self.waits_for = ""
         await self._begin()
+        await self._check_artifacts()
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self.views.follow)
@@ -162,6 +167,17 @@ class Daemon:
                     message="the engine ended in the midst of it; what was written is found again",
                 )
                 await memory.append(StreamName(stream), [event], Origin(run=standing.run, trace=standing.trace))
+
+    async def _check_artifacts(self) -> None:
+        """Lets go of artifacts that are not what they were: their sources are fetched again (SC-014)."""
+        artifacts = self.engine.artifacts
+        for stream, row in list(self.engine.memory.desired.items()):
+            if row.artifact is None:
+                continue
+            if await anyio.to_thread.run_sync(artifacts.check_tarball, row.artifact) == "damaged":
+                await anyio.to_thread.run_sync(artifacts.forget_tarball, row.artifact)
+                fields = {"stream": stream, "artifact": row.artifact}
+                logger.error("an artifact's file is damaged, and is made anew", extra={"fields": fields})
 
     async def _watch_declarations(self, tasks: anyio.abc.TaskGroup) -> None:
         """Watches our kinds; returns when all that is declared has been seen, sources first."""
@@ -296,7 +312,7 @@ def _assemble(
         settings=settings,
         cluster=cluster,
         memory=memory,
-        declared=Declarations(cluster, memory, settings.cluster_name, wake),
+        declared=Declarations(cluster, memory, settings.cluster_name, keys, wake),
         inputs=Inputs(cluster, changed),
         observer=Observer(
             cluster,
@@ -320,13 +336,40 @@ def _assemble(
     )
     engine.status = StatusWriter(engine)
     engine.notices = Notices(engine)
-    engine.sources = Scheduler(lambda key, trigger: reconcile_source(engine, key, trigger), settings.concurrent_sources)
-    engine.targets = Scheduler(lambda key, trigger: reconcile_target(engine, key, trigger), settings.concurrent)
+    engine.sources = Scheduler(_guarded(engine, reconcile_source), settings.concurrent_sources)
+    engine.targets = Scheduler(_guarded(engine, reconcile_target), settings.concurrent)
     waker = _Waker(engine, wake)
     memory.listen(waker.heard)
+    memory.listen(log_event)
     engine.wait_for = waker.wait_for
     engine.wake = wake
     return engine
+
+
+Pass: TypeAlias = Callable[[Engine, StreamName, Trigger], Awaitable[float | None]]
+
+
+def _guarded(engine: Engine, one_pass: Pass) -> Reconcile:
+    """A pass in which a defect of the engine ends that pass, is told, and is tried again, rather than end them all."""
+
+    async def reconcile(stream: StreamName, trigger: Trigger) -> float | None:
+        began, result = anyio.current_time(), "error"
+        try:
+            again = await one_pass(engine, stream, trigger)
+            result = "success" if again is None else "requeue_after"
+            return again
+        except (StoreError, NotVerifiedError):
+            raise  # nothing can be recorded, or nothing may be: the daemon must not go on
+        except Exception as error:  # noqa: BLE001 - told with its traceback, and recorded
+            logger.exception("a defect of the engine", extra={"fields": {"stream": stream}})
+            message = f"a defect of the engine: {type(error).__name__}; its log has the details"
+            event = StageFailed(stage="declare", reason="InternalError", final=False, message=message)
+            await engine.memory.append(stream, [event], Origin())
+            return DEFECT_RETRY_S
+        finally:
+            engine.on_pass(stream, anyio.current_time() - began, result)
+
+    return reconcile
 
 
 def _is_target(stream: StreamName) -> bool:

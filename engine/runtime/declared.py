@@ -30,6 +30,8 @@ from tidelog.events.vocabulary import (
     TargetDeclared,
     TargetRemoved,
 )
+from tidelog.storage.keys import KeyRing
+from tidelog.storage.sealed import key_id_of
 
 CLAIM_ATTEMPTS_MAX = 5
 
@@ -86,7 +88,8 @@ Wake = Callable[[StreamName, Trigger], None]
 class Declarations:
     """All sources and targets of the cluster. Fed by watches; records what is new about them."""
 
-    def __init__(self, cluster: Cluster, memory: Memory, alias: str, wake: Wake) -> None:
+    def __init__(self, cluster: Cluster, memory: Memory, alias: str, keys: KeyRing, wake: Wake) -> None:
+        self._keys = keys
         self._cluster = cluster
         self._memory = memory
         self._alias = alias
@@ -216,7 +219,7 @@ class Declarations:
                 found[key.id] = f"{key.group}/{entry.v}" if key.group else entry.v
         return found
 
-    async def _awaits(self, row: Desired | None, *, suspend: bool) -> bool:
+    async def _awaits(self, stream: StreamName, row: Desired | None, *, suspend: bool) -> bool:
         """Whether somebody asked for that `spec.suspend`, and it is still to be written.
 
         A request is recorded before it is carried out. Until then the spec that the log knows last is as it was before
@@ -225,14 +228,25 @@ class Declarations:
         if row is None or row.spec is None:
             return False
         body = await self._memory.log.body(row.spec.digest)
-        return bool(msgspec.json.decode(body.data).get("suspend")) != suspend
+        spec = body.data
+        if row.spec.secret:
+            key = await self._keys.key(stream)
+            if key_id_of(body) != key.id:
+                return False  # it was forgotten
+            spec = key.open(body)
+        return bool(msgspec.json.decode(spec).get("suspend")) != suspend
+
+    async def _body_of(self, declared: AnyDeclared) -> Body:
+        """The spec; sealed, where an address in it has credentials."""
+        data = encode(declared.live.get("spec") or {})
+        return (await self._keys.key(declared.stream)).seal(data) if _tells_secrets(declared) else Body.of(data)
 
     async def _record(self, declared: AnyDeclared) -> Trigger | None:
         """Records what is new; returns the trigger that it is, or None."""
         row = self._memory.desired.get(declared.stream)
         events: list[Event] = []
         bodies: list[Body] = []
-        spec = Body.of(encode(declared.live.get("spec") or {}))
+        spec = await self._body_of(declared)
         why = ""
         if row is None or row.uid != declared.uid or row.spec is None or row.spec.digest != spec.ref.digest:
             status = Body.of(encode(declared.live["status"])) if row is None and _has_been_worked_on(declared) else None
@@ -248,7 +262,7 @@ class Declarations:
             bodies += [spec, status] if status is not None else [spec]
             why = "it has a new spec"
         suspended = row is not None and row.suspended is not None
-        if declared.suspended != suspended and not await self._awaits(row, suspend=suspended):
+        if declared.suspended != suspended and not await self._awaits(declared.stream, row, suspend=suspended):
             if declared.suspended:
                 events.append(Suspended(why="spec.suspend was set"))
                 why = "it was suspended"
@@ -282,6 +296,12 @@ def _version(live: KubeObject) -> int:
 def manager_of(kind: str) -> str:
     """The field manager that writes finalizers and statuses of a kind (Flux contract SC-009)."""
     return "kustomize-controller" if kind == "Kustomization" else "source-controller"
+
+
+def _tells_secrets(declared: AnyDeclared) -> bool:
+    """Whether an address in the spec has credentials in it."""
+    url = str((declared.live.get("spec") or {}).get("url") or "")
+    return "@" in url.partition("://")[2].partition("/")[0]
 
 
 def _has_been_worked_on(declared: AnyDeclared) -> bool:

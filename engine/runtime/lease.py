@@ -17,14 +17,11 @@ import msgspec
 from tidelog.engine.cluster.errors import AlreadyExistsError, ClusterError, ConflictError, NotFoundError
 from tidelog.engine.cluster.port import Cluster, Kind
 from tidelog.engine.objects.kube import KubeObject
+from tidelog.engine.runtime.errors import LeaseLostError
 from tidelog.storage.log.ids import new_id
 
 API_VERSION = "coordination.k8s.io/v1"
 MANAGER = "tidelog"
-
-
-class LeaseLostError(RuntimeError):
-    """Raised when a Lease could not be renewed in time: another may be writing now."""
 
 
 class Timings(msgspec.Struct, frozen=True):

@@ -68,6 +68,7 @@ class Memory:
         self._fold.add(INVENTORY, self.inventory)
         self._fold.add(ACTUAL, self.actual)
         self._position = 0
+        self._versions: dict[StreamName, int] = {}
         self._early: dict[int, Recorded] = {}
         self._listeners: list[Listener] = []
 
@@ -83,6 +84,10 @@ class Memory:
     def position(self) -> int:
         """The position that is folded."""
         return self._position
+
+    def version_of(self, stream: StreamName) -> ExpectedVersion:
+        """The version of the last event in a stream, if it was recorded since the start."""
+        return self._versions.get(stream, ANY)
 
     def listen(self, listener: Listener) -> None:
         """Has `listener` called with every event from now on."""
@@ -127,6 +132,7 @@ class Memory:
         while (recorded := self._early.pop(self._position + 1, None)) is not None:
             self._fold.fold([recorded.raw])
             self._position += 1
+            self._versions[recorded.envelope.stream] = recorded.envelope.version
             for rows in (self.conditions, self.desired, self.inventory, self.actual):
                 rows.take_changed()
             for listener in self._listeners:

@@ -37,6 +37,14 @@ class Metrics:
             buckets=_BUCKETS,
             registry=self.registry,
         )
+        # Those that dashboards for Flux use (ME-007).
+        self._reconciles = Counter(
+            "controller_runtime_reconcile", "Passes.", ("controller", "result"), registry=self.registry
+        )
+        self._concurrent = Gauge(
+            "controller_runtime_max_concurrent_reconciles", "Passes at once.", ("controller",), registry=self.registry
+        )
+        self._depth = Gauge("workqueue_depth", "What waits for its turn.", ("name",), registry=self.registry)
         self._requests = Counter(
             "tidelog_cluster_requests", "Requests to the API server.", ("verb", "kind", "code"), registry=self.registry
         )
@@ -52,10 +60,12 @@ class Metrics:
     def bind(self, engine: Engine) -> None:
         """Counts what an engine does."""
         engine.memory.listen(self._heard(engine))
+        engine.on_pass = self.on_pass
         for name, scheduler in (("sources", engine.sources), ("targets", engine.targets)):
-            queued = Gauge(f"tidelog_{name}_queued", f"{name} that wait for their turn.", registry=self.registry)
+            controller = "gitrepository" if name == "sources" else "kustomization"
+            self._depth.labels(controller).set_function(partial(_queued, scheduler))
+            self._concurrent.labels(controller).set(scheduler.concurrency)
             running = Gauge(f"tidelog_{name}_running", f"{name} that run.", registry=self.registry)
-            queued.set_function(partial(_queued, scheduler))
             running.set_function(partial(_running, scheduler))
 
     def on_request(self, verb: str, kind: str, code: int, seconds: float) -> None:
@@ -63,10 +73,11 @@ class Metrics:
         self._requests.labels(verb, kind, str(code)).inc()
         self._request_seconds.labels(verb).inc(seconds)
 
-    def on_pass(self, stream: StreamName, seconds: float) -> None:
+    def on_pass(self, stream: StreamName, seconds: float, result: str) -> None:
         """A pass is over."""
         key = ObjectKey.parse(stream.partition("/")[2])
         self._duration.labels(key.kind, key.name, key.namespace).observe(seconds)
+        self._reconciles.labels(key.kind.lower(), result).inc()
 
     def forget(self, stream: StreamName) -> None:
         """Lets go of a source or target that is no more (CM-058)."""

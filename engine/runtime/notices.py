@@ -81,6 +81,11 @@ class Notices:
         warning = error.reason != "DependencyNotReady"
         self._tell(declared, error.reason, message, _revision(revision), warning=warning)
 
+    def left_behind(self, declared: DeclaredTarget, account: str, ids: Sequence[str]) -> None:
+        """A deleted target's objects stay, because nobody may delete them any more (Flux contract KS-097)."""
+        message = f"the ServiceAccount {account} is gone, so these objects are left there:\n" + "\n".join(ids)
+        self._tell(declared, "ReconciliationFailed", message, {}, warning=True)
+
     def flapping(self, declared: DeclaredTarget, flaps: Sequence[Flap]) -> None:
         """Somebody keeps on changing back what the target says."""
         lines = [

@@ -4,7 +4,7 @@ The answer to our own write is the observation of it, and its echo appends nothi
 is told of its object waits. A change of the fields that our manager owns is drift, and wakes the target.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TypeAlias
@@ -201,7 +201,7 @@ class Observer:
         if drifted:
             events.append(DriftDetected(target=owner, uid=uid, resource_version=version, fields=drifted))
         was = None if row is None else row.health
-        await self._memory.append(stream, events, Origin(actor=_writer(obj)), bodies=seen.bodies)
+        await self._memory.append(stream, events, Origin(actor=_by(drifted) or _writer(obj)), bodies=seen.bodies)
         self._versions[stream] = version
         if drifted:
             self._drifted(owner, key, drifted)
@@ -316,6 +316,12 @@ def _is_later(version: str, than: str) -> bool:
 
 def _kind_name(kind: Kind) -> str:
     return f"{kind.group or 'core'}/{kind.kind}"
+
+
+def _by(drifted: Sequence[FieldDrift]) -> Actor | None:
+    """Who drifted the fields, where that is known."""
+    names = [field.manager for field in drifted if field.manager]
+    return Actor(kind="manager", name=names[0], proof=Proof(kind="inferred")) if names else None
 
 
 def _writer(obj: KubeObject) -> Actor:

@@ -197,9 +197,7 @@ class Renderings:
         return msgspec.structs.replace(one, loaded=msgspec.json.decode(sealer.open(one.key.id, body)))
 
     async def _last_event(self, stream: StreamName) -> Rendered | None:
-        last = None
-        async for recorded in self._log.read(Query(stream=stream, types=("Rendered",))):
-            last = recorded
+        last = await self._log.last(Query(stream=stream, types=("Rendered",)))
         event = None if last is None else last.event
         return event if isinstance(event, Rendered) else None
 

@@ -24,11 +24,14 @@ from tidelog.events.names import Revision, RunId, StreamName, TraceId
 from tidelog.events.projections import Standing
 from tidelog.events.vocabulary import Event, RunEnded, StageFailed, Verdict, VerificationFailed
 from tidelog.events.vocabulary.run import Stage
-from tidelog.storage.log import ANY, ExpectedVersion
+from tidelog.storage.errors import VersionConflictError
 from tidelog.storage.log.ids import new_id
 
 MESSAGE_BYTES_MAX = 16_384
 """Of a failure: an event is small, and a condition holds 32 KiB."""
+
+CONFLICTS_MAX = 8
+"""How often an append is tried again where others appended first."""
 
 PASSING = (TooManyRequestsError, ServerError, UnreachableError, OutcomeUnknown, TimeoutError)
 """Errors of the surroundings, which the inputs do not explain."""
@@ -96,16 +99,28 @@ class Run:
             raise RuntimeError("a run without an id")
         return self.origin.run
 
-    async def record(
-        self, events: Sequence[Event], bodies: Sequence[Body] = (), *, expected: ExpectedVersion = ANY
-    ) -> None:
-        """Records events of this run in its stream, each caused by the one before."""
-        origin = self.origin
-        recorded = await self.memory.append(
-            self.stream, [self._scrubbed(event) for event in events], origin, bodies=bodies, expected=expected
-        )
-        origin.cause = recorded[-1].envelope.id
-        self.records += len(recorded)
+    async def record(self, events: Sequence[Event], bodies: Sequence[Body] = ()) -> None:
+        """Records events of this run in its stream, after all that is there; requests may have come between.
+
+        Raises:
+            StageError: when another run has begun in the stream meanwhile, and this one must not go on.
+        """
+        scrubbed = [self._scrubbed(event) for event in events]
+        for _ in range(CONFLICTS_MAX):
+            origin = self.origin
+            try:
+                recorded = await self.memory.append(
+                    self.stream, scrubbed, origin, bodies=bodies, expected=self.memory.version_of(self.stream)
+                )
+            except VersionConflictError:
+                await self.memory.read_missing()
+                if self.standing.run not in (None, origin.run):
+                    raise StageError("apply", "Superseded", "another run has begun", retry_s=0.0) from None
+                continue
+            origin.cause = recorded[-1].envelope.id
+            self.records += len(recorded)
+            return
+        raise StageError("apply", "Superseded", f"others write {self.stream} all the time", retry_s=1.0)
 
     async def fail(self, error: StageError, generation: int, revision: Revision | None) -> None:
         """Records that a stage ended without its result; like the failure before it, in few words."""

@@ -38,7 +38,7 @@ class Scheduler:
 
     def __init__(self, reconcile: Reconcile, concurrency: int) -> None:
         self._reconcile = reconcile
-        self._concurrency = concurrency
+        self.concurrency = concurrency
         self._ready: OrderedDict[str, OrderedDict[StreamName, Trigger]] = OrderedDict()
         """By namespace; the next namespace to be served is the first."""
         self._running: dict[StreamName, Trigger | None] = {}
@@ -89,7 +89,7 @@ class Scheduler:
                 self._changed = anyio.Event()
                 now = anyio.current_time()
                 self._ring(now)
-                while len(self._running) < self._concurrency and (turn := self._next()) is not None:
+                while len(self._running) < self.concurrency and (turn := self._next()) is not None:
                     self._running[turn[0]] = None
                     tasks.start_soon(self._serve, *turn)
                 with anyio.move_on_after(self._until_next_timer(now)):

@@ -11,9 +11,26 @@ from typing import Annotated, Any
 import msgspec
 
 from tidelog.engine.kinds.durations import Duration, MalformedDurationError
+from tidelog.engine.runtime.errors import SettingsError
 from tidelog.engine.verify.guard import Guard
 
 CONTROLLERS = ("source-controller", "kustomize-controller")
+
+FEATURE_GATES = {
+    "StrictPostBuildSubstitutions": "strict-post-build-substitutions",
+    "CacheSecretsAndConfigMaps": None,
+    "ObjectLevelWorkloadIdentity": None,
+    "ExternalArtifact": None,
+    "DisableStatusPollerCache": None,
+    "DisableFailFastBehavior": None,
+    "GroupChangeLog": None,
+    "AdditiveCELDependencyCheck": None,
+    "CancelHealthCheckOnNewRevision": None,
+    "DirectSourceFetch": None,
+    "DisableConfigWatchers": None,
+    "MigrateAPIVersion": None,
+}
+"""Flux's feature gates (Flux contract 6.3), with the setting that each is; None for those that change nothing here."""
 
 NO_EFFECT = {
     "kube_api_qps": "requests follow what the server allows",
@@ -28,10 +45,6 @@ NO_EFFECT = {
     "leader_election_release_on_cancel": "Leases are always released",
 }
 """Flags of Flux that are taken, so that its manifests serve, and change nothing; with the reason."""
-
-
-class SettingsError(ValueError):
-    """Raised when settings make no sense; names the file and the setting."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="kebab"):
@@ -65,6 +78,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Where /metrics is; empty for nowhere."""
     events_addr: str = ""
     """Where events are posted to, besides the cluster."""
+    webhook_addr: str = ":9292"
+    """Where webhooks are called; nowhere without a token."""
+    webhook_token_file: str = ""
+    """A file with the token that the addresses of webhooks are made from, and their calls are signed with."""
     default_service_account: str = ""
     """Whom to act as for a Kustomization that names no ServiceAccount."""
     no_cross_namespace_refs: bool = False
@@ -117,6 +134,25 @@ def load_settings(file: Path | None, flags: dict[str, Any]) -> Settings:
         raise SettingsError(f"{file or 'the command line'}: {error}") from None
     guard = msgspec.structs.replace(settings.prune_guard, namespace=settings.runtime_namespace)
     return msgspec.structs.replace(settings, prune_guard=guard)
+
+
+def gates_of(text: str) -> dict[str, bool]:
+    """The settings that `--feature-gates=A=true,B=false` sets (Flux contract FL-015).
+
+    Raises:
+        SettingsError: for a gate that Flux does not have.
+    """
+    found = {}
+    for gate in filter(None, map(str.strip, text.split(","))):
+        name, _, value = gate.partition("=")
+        if name not in FEATURE_GATES:
+            raise SettingsError(f"--feature-gates: feature-gate '{name}' not supported")
+        if value not in ("true", "false"):
+            raise SettingsError(f"--feature-gates: {name} is true or false, and not {value!r}")
+        setting = FEATURE_GATES[name]
+        if setting is not None:
+            found[setting.replace("-", "_")] = value == "true"
+    return found
 
 
 def as_json(settings: Settings) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import binascii
 from collections.abc import Iterable
 
 import anyio
+import anyio.to_thread
 
 from tidelog.engine.kinds.gitrepository import GitRepositorySpec
 from tidelog.engine.kinds.later import UNSUPPORTED, credentials_left, features_left
@@ -141,6 +142,7 @@ class SourcePass:
             ]
         )
         self._engine.notices.fetched(self._declared, fetched)
+        await anyio.to_thread.run_sync(self._engine.artifacts.collect, self._engine.named_artifacts())
         return fetched
 
     async def _settle(self, fetched: Fetched) -> None:

@@ -16,6 +16,7 @@ from tidelog.engine.cluster.port import Identity
 from tidelog.engine.kinds.kustomization import KustomizationSpec
 from tidelog.engine.kinds.later import UNSUPPORTED, features_left
 from tidelog.engine.kinds.meta import FINALIZER, KUSTOMIZE_GROUP, SOURCE_GROUP
+from tidelog.engine.observe.health import health_of
 from tidelog.engine.plan.draft import Draft, Knowledge, Planner, Subject, is_unchanged
 from tidelog.engine.plan.model import Wanted
 from tidelog.engine.render.errors import RenderError
@@ -32,7 +33,7 @@ from tidelog.engine.verify.checks import policies_digest, verdicts_of
 from tidelog.engine.verify.guard import Owned, accident
 from tidelog.events.bodies import Body
 from tidelog.events.canonical import encode
-from tidelog.events.names import ObjectId, ObjectKey, Revision, StreamName
+from tidelog.events.names import MalformedNameError, ObjectId, ObjectKey, Revision, StreamName
 from tidelog.events.projections import Actual, Desired, Entry, Inventory
 from tidelog.events.vocabulary import (
     HealthChanged,
@@ -47,6 +48,8 @@ from tidelog.events.vocabulary import (
 )
 from tidelog.storage.errors import ForgottenError
 
+DEPENDS_ON = "tidelog.dev/depends-on"
+"""Annotation: ids of objects of any kind (`apps/Deployment/shop/db`) that have to be healthy first, with commas."""
 MANAGER = "kustomize-controller"
 """The field manager: Flux's own, so that Tidelog can take over from Flux and hand back (Flux contract KS-069)."""
 VERDICTS_MAX = 20
@@ -113,7 +116,7 @@ class TargetPass:
             return await self._finalize()
         await self._own()
         source = self._source()
-        self._dependencies(source)
+        await self._dependencies(source)
         variables = await self._variables()
         rendered = await self._render(source, variables)
         draft = await self._plan(rendered)
@@ -128,7 +131,7 @@ class TargetPass:
         """Deletes what the target owns, as its deletion policy says, and lets go of it (KS-095)."""
         if FINALIZER not in self._declared.finalizers:
             return None
-        if self._prunes_when_deleted():
+        if self._prunes_when_deleted() and await asking("apply", self._may_still_act()):
             draft = await self._plan(None)
             if draft is not None:
                 await self._verify(draft)
@@ -188,8 +191,11 @@ class TargetPass:
         self._revision = row.revision
         return Source(stream, row.revision, row.tree)
 
-    def _dependencies(self, source: Source) -> None:
+    async def _dependencies(self, source: Source) -> None:
         """Every dependency is ready, and as new as what this target is about to apply (KS-038)."""
+        for id in self._declared.annotations.get(DEPENDS_ON, "").split(","):
+            if id.strip():
+                await asking("declare", self._other_kind(id.strip()))
         for dependency in self._spec.depends_on:
             namespace = dependency.namespace or self._declared.key.namespace
             stream = ObjectKey(KUSTOMIZE_GROUP, "Kustomization", namespace, dependency.name).stream(
@@ -203,6 +209,20 @@ class TargetPass:
                     f"dependency '{namespace}/{dependency.name}' {problem}",
                     waits_for=stream,
                 )
+
+    async def _other_kind(self, id: str) -> None:
+        """An object of any kind, named by the annotation, is healthy; its watch wakes this target."""
+        try:
+            key = ObjectKey.parse(id)
+        except MalformedNameError as error:
+            raise StageError("declare", "InvalidSpec", f"annotation {DEPENDS_ON}: {error}", final=True) from None
+        kinds = await self._engine.cluster.kinds()
+        kind = next((kind for kind in kinds if (kind.group, kind.kind) == (key.group, key.kind)), None)
+        live = None if kind is None else await self._engine.inputs.get(self._stream, key, kind.api_version)
+        found = health_of(live)
+        if found.health != "Current":
+            said = f": {found.message}" if found.message else ""
+            raise StageError("declare", "DependencyNotReady", f"dependency '{id}' is {found.health}{said}")
 
     def _not_ready(self, stream: StreamName, source: Source) -> str:
         """Why a dependency keeps this target waiting; empty when it does not."""
@@ -478,6 +498,20 @@ class TargetPass:
         if self._declared.suspended or self._desired().suspended is not None or policy == "Orphan":
             return False
         return policy != "MirrorPrune" or self._spec.prune
+
+    async def _may_still_act(self) -> bool:
+        """Whether the ServiceAccount to act as is still there; without it, what it applied is left there (KS-097)."""
+        identity = self._subject().identity
+        if identity is None:
+            return True
+        name = identity.user.rpartition(":")[2]
+        kind = await self._engine.cluster.kind("v1", "ServiceAccount")
+        try:
+            await self._engine.cluster.get(kind, self._declared.key.namespace, name)
+        except NotFoundError:
+            self._engine.notices.left_behind(self._declared, name, sorted(self._inventory().objects))
+            return False
+        return True
 
     async def _gone(self, draft: Draft) -> None:
         """Waits until what was deleted is gone, where the policy says so (KS-096)."""

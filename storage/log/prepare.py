@@ -128,7 +128,8 @@ def _prepare_event(stream: StreamName, new: NewEvent) -> PreparedEvent:
     if new.occurred is not None and not is_time(new.occurred):
         raise ValueError(f"{new.occurred!r} is no time of the log (RFC 3339, UTC, microseconds)")
     _check_actor(new.actor)
-    for reference in bodies_of(new.event):
+    references = tuple(bodies_of(new.event))
+    for reference in references:
         _check_reference(entry.name, reference)
     event = PreparedEvent(
         stream,
@@ -137,7 +138,7 @@ def _prepare_event(stream: StreamName, new: NewEvent) -> PreparedEvent:
         entry.name,
         entry.schema,
         encode_event(new.event),
-        tuple(bodies_of(new.event)),
+        references,
     )
     if _most_bytes(event) > ENVELOPE_BYTES_MAX:
         size = len(encode_envelope(event.envelope(POSITION_MAX, POSITION_MAX, _A_TIME)))

@@ -82,6 +82,10 @@ class SqliteLogReader:
         while await self.head() <= position:  # noqa: ASYNC110
             await anyio.sleep(POLL_INTERVAL_S)
 
+    async def last(self, query: Query) -> Recorded | None:
+        """The last event that fulfils `query`."""
+        return await self._run(LogReader.last, query)
+
     async def head(self) -> int:
         """The position of the last event; 0 for an empty log."""
         return await self._run(LogReader.head)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
-from uuid import UUID
 
 import msgspec
 
@@ -220,7 +219,7 @@ class LogWriter:
     def _position(self, transaction: _Transaction, event_id: EventId) -> int | None:
         position = transaction.positions.get(event_id) or self._positions.get(event_id)
         if position is None:
-            row = self._db.execute("SELECT position FROM events WHERE id = ?", (UUID(event_id).bytes,)).fetchone()
+            row = self._db.execute("SELECT position FROM events WHERE id = ?", (_id_bytes(event_id),)).fetchone()
             position = row and row[0]
         return position
 
@@ -284,7 +283,7 @@ class LogWriter:
                 envelope.position,
                 raw.decode(),
                 leaf,
-                UUID(envelope.id).bytes,
+                _id_bytes(envelope.id),
                 stream,
                 envelope.version,
                 self._type(transaction, envelope.type),
@@ -466,6 +465,10 @@ def _check_references(event: Event) -> None:
     for reference in bodies_of(event):
         if not reference.binds:
             raise ValueError(f"{reference.digest!r} names no body: a secret one has a keyed digest and `stored`")
+
+
+def _id_bytes(event_id: EventId) -> bytes:
+    return bytes.fromhex(event_id.replace("-", ""))
 
 
 def _check_reference(name: str, reference: BodyRef, held: _Held | None) -> None:

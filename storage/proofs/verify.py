@@ -18,7 +18,7 @@ import anyio.to_thread
 import msgspec
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from tidelog.events.merkle import TILE_BITS, TILE_WIDTH, fold, root_of
+from tidelog.events.merkle import TILE_BITS, TILE_WIDTH, fold, node_hash, root_of
 from tidelog.events.note import Checkpoint, NoteError, VerifierKey, open_checkpoint
 from tidelog.events.projections import PROJECTIONS
 from tidelog.events.tiles import tile_path
@@ -31,7 +31,7 @@ from tidelog.storage.log.reader import LogReader
 from tidelog.storage.projections.view_store import ViewStore
 from tidelog.storage.proofs.verify_range import Finding, Part, PartResult, PartVerifier
 
-PART_EVENTS = 256 * TILE_WIDTH
+PART_EVENTS = 128 * TILE_WIDTH
 """Events of one part of the work."""
 IN_PROCESS_EVENTS_MAX = 20_000
 """A smaller log is verified sooner than a process is started."""
@@ -236,6 +236,8 @@ class _Tree:
         self.size = size
         self._roots = [root for result in events for root in _roots_of(result)]
         self._rest = events[-1].rest if events else []
+        self._known: dict[tuple[int, int], bytes] = {}
+        """Subtrees above the tiles: the checkpoints share nearly all of them."""
 
     def root(self, size: int) -> bytes | None:
         """The root over the first `size` events; None where they could not all be read."""
@@ -251,12 +253,15 @@ class _Tree:
             if (self._roots[tile] if tile < len(self._roots) else self._rest) is None:
                 raise LookupError("events that could not be read")
             return self._reader.subtree(level, number)
-        width = 1 << (level - TILE_BITS)
-        roots = self._roots[number * width : (number + 1) * width]
-        known = [root for root in roots if root is not None]
-        if len(known) != width:
-            raise LookupError("events that could not be read")
-        return fold(known)
+        if level == TILE_BITS:
+            root = self._roots[number]
+            if root is None:
+                raise LookupError("events that could not be read")
+            return root
+        if (level, number) not in self._known:
+            halves = (self._subtree(level - 1, 2 * number), self._subtree(level - 1, 2 * number + 1))
+            self._known[level, number] = node_hash(*halves)
+        return self._known[level, number]
 
     def check_nodes(self) -> list[Finding]:
         """Every stored hash of the tree that is not what the envelopes give."""

@@ -2,18 +2,17 @@
 
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from hashlib import sha256
-from operator import attrgetter
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, cast
+from uuid import UUID
 
 import msgspec
 
 from tidelog.events.bodies import find_references
 from tidelog.events.envelope import Actor
-from tidelog.events.merkle import TILE_WIDTH, fold
+from tidelog.events.merkle import TILE_WIDTH, fold, leaf_hashes
 from tidelog.storage.connection import LOG, VIEWS, connect_to_read, version_of
 from tidelog.storage.errors import StoreCorruptError, StoreError
 from tidelog.storage.log.compression import unpack
@@ -22,11 +21,12 @@ from tidelog.storage.log.reader import stored_body
 FINDINGS_MAX = 100
 """Faults that are told of one part; after that it is damaged beyond listing."""
 LOG_FILE, VIEWS_FILE = "log.db", "views.db"
+KNOWN_NAMES_MAX = 16_384
+"""Entries of each table that a worker keeps in memory."""
 KNOWN_REFERENCES_MAX = 100_000
 MAPPED_BYTES_MAX = 2**40
-REFERENCES_AT_ONCE = 128
-"""Envelopes that are searched as one text: few enough for it to be small memory, which is quickly had."""
-RECENT_IDS_MAX = 65_536
+ID_BYTES = 16
+_MISSING = object()
 
 Row: TypeAlias = tuple[int, bytes, bytes, bytes, int, int, int, int | None, int | None]
 
@@ -75,7 +75,7 @@ class PartResult(msgspec.Struct, kw_only=True):
         return True
 
 
-class Header(msgspec.Struct, gc=False):
+class Header(msgspec.Struct, kw_only=True, gc=False):
     """What an envelope says that a column says too, or that its neighbours must agree with."""
 
     id: str
@@ -84,11 +84,11 @@ class Header(msgspec.Struct, gc=False):
     time: str
     type: str
     version: int
-    actor: Actor
-    schema: int
     run: str | None = None
     trace: str | None = None
     cause: str | None = None
+    actor: Actor
+    schema: int
 
 
 class _Columns(NamedTuple):
@@ -117,16 +117,34 @@ class Claims(NamedTuple):
     run: tuple[str | None, ...]
     trace: tuple[str | None, ...]
     cause: tuple[str | None, ...]
+    actor: tuple[Actor, ...]
+    schema: tuple[int, ...]
 
 
 _decode = msgspec.json.Decoder(Header).decode
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-_claims = attrgetter(*Claims._fields)
-_OPENING = b'{"digest":"'
+_fields_of = msgspec.structs.astuple
+_references_in = re.compile(rb'\{"digest":"[^}]*\}').findall
+"""What may name a body: found at once in all envelopes of a tile, and looked at when it is new."""
 
 
 def _text(value: object) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else repr(value)
+
+
+def _pair(run: object, trace: object) -> tuple[str | None, str | None]:
+    return _text(run) or None, _text(trace) or None
+
+
+def _id_text(column: object) -> str:
+    return str(UUID(bytes=column)) if isinstance(column, bytes) and len(column) == ID_BYTES else _text(column)
+
+
+def _ids_as(column: tuple[bytes, ...], claims: tuple[str, ...]) -> tuple[bytes | None, ...]:
+    """What a column of ids should hold by what the envelopes say; as a rule, what it holds."""
+    if b"".join(column).hex() == "".join(claims).replace("-", "") and set(map(len, column)) == {ID_BYTES}:
+        return column
+    return tuple(map(_id_bytes, claims))
 
 
 def _id_bytes(event_id: str) -> bytes | None:
@@ -136,18 +154,73 @@ def _id_bytes(event_id: str) -> bytes | None:
         return None
 
 
-class EventsVerifier:
-    """Verifies a range of events: hashes, columns, order, and the presence of the bodies that they name."""
+class _Names:
+    """What the numbers in a column of the events stand for, read from its table when it is first needed."""
 
-    def __init__(self, connection: sqlite3.Connection, part: Part, known_references: set[bytes]) -> None:
+    def __init__(self, statement: str, name: Callable[..., object], none: object = None) -> None:
+        """`statement` selects rows by their number, `name` makes a name of the rest of one; `none` is that of NULL."""
+        self._statement = statement
+        self._name = name
+        self._none = none
+        self._known: dict[object, object] = {None: none}
+
+    def of(self, connection: sqlite3.Connection, numbers: tuple[int | None, ...]) -> tuple[object, ...]:
+        """The name of each; `_MISSING`, which no envelope can say, where the table has none."""
+        names = tuple(map(self._known.get, numbers))
+        if None in names and (new := set(numbers).difference(self._known)):
+            self._read(connection, list(new))
+            names = tuple(map(self._known.get, numbers))
+        return names
+
+    def _read(self, connection: sqlite3.Connection, numbers: list[int | None]) -> None:
+        self._known.update(dict.fromkeys(numbers, _MISSING))
+        marks = ", ".join("?" * len(numbers))
+        for number, *columns in connection.execute(f"{self._statement} ({marks})", numbers):
+            self._known[number] = self._name(*columns)
+
+    def add(self, numbers: Sequence[int | None], names: Sequence[object]) -> None:
+        """Makes names known."""
+        self._known.update(zip(numbers, names, strict=True))
+
+    def forget(self) -> None:
+        """See `Known.forget`."""
+        if len(self._known) > KNOWN_NAMES_MAX:
+            self._known = {None: self._none}
+
+
+class Known:
+    """What a worker knows of the other tables, from one part to the next."""
+
+    def __init__(self) -> None:
+        """Nothing yet."""
+        self.streams = _Names("SELECT number, name FROM streams WHERE number IN", _text)
+        self.types = _Names("SELECT number, name FROM types WHERE number IN", _text)
+        self.correlations = _Names("SELECT number, run, trace FROM correlations WHERE number IN", _pair, (None, None))
+        self.ids = _Names("SELECT position, id FROM events WHERE position IN", _id_text)
+        """Of events, by position, for those that are a cause."""
+        self.references: set[bytes] = set()
+        """To bodies, as they stand in envelopes that were looked at."""
+
+    def forget(self) -> None:
+        """Keeps the memory small, and quick: what is needed again is read again."""
+        for names in (self.streams, self.types, self.correlations, self.ids):
+            names.forget()
+        if len(self.references) > KNOWN_REFERENCES_MAX:
+            self.references.clear()
+
+
+class EventsVerifier:
+    """Verifies a range of events: hashes, columns, order, and the presence of the bodies that they name.
+
+    It works on a tile at a time and, where nothing is wrong, without a loop over events in Python: whole columns are
+    compared. Only what differs is looked at one by one, to be named.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, part: Part, known: Known) -> None:
         self._db = connection
         self._part = part
+        self._known = known
         self.result = PartResult(part=part)
-        self._streams = self._names("streams")
-        self._types = self._names("types")
-        self._correlations: dict[tuple[str | None, str | None], int | None] = {}
-        self._recent: dict[str | None, int | None] = {None: None}
-        self._references = known_references
         self._first_versions: dict[str, int] = {}
         self._last_versions: dict[str, int] = {}
         self._last_time = ""
@@ -171,12 +244,13 @@ class EventsVerifier:
 
     def _tile(self, first: int, last: int) -> None:
         rows = self._fetch(first, last)
-        leaves = [sha256(b"\0" + row[1]).digest() for row in rows]
+        leaves = leaf_hashes([row[1] for row in rows])
         if len(rows) < last - first + 1:
             self._name_missing(first, last, rows)
         intact, headers = self._intact(rows, leaves)
         whole = len(intact) == last - first + 1
         self.result.lost += last - first + 1 - len(intact)
+        self._known.forget()
         if intact:
             self._check(intact, headers, f"events {first} to {last}")
         self.result.count += len(rows)
@@ -194,7 +268,7 @@ class EventsVerifier:
             rows: list[Row] = self._db.execute(statement, (first, last)).fetchall()
         except sqlite3.DatabaseError:
             rows = [row for position in range(first, last + 1) for row in self._fetch_one(statement, position)]
-        if all(type(row[1]) is bytes and type(row[3]) is bytes for row in rows):
+        if {type(row[1]) for row in rows} | {type(row[3]) for row in rows} <= {bytes}:
             return rows
         return [row for row in rows if self._is_row(row)]
 
@@ -216,7 +290,7 @@ class EventsVerifier:
         """The rows whose envelopes are those that were hashed, and their headers; the others are named."""
         try:
             headers = [_decode(row[1]) for row in rows]
-            if all(row[2] == leaf for row, leaf in zip(rows, leaves, strict=True)):
+            if [row[2] for row in rows] == leaves:
                 return rows, headers
         except _UNREADABLE:
             pass
@@ -235,34 +309,41 @@ class EventsVerifier:
     def _check(self, rows: list[Row], headers: list[Header], name: str) -> None:
         """Whether rows agree with what their envelopes say, with each other and with the other tables."""
         columns = _Columns(*zip(*rows, strict=True))
-        claims = Claims(*zip(*map(_claims, headers), strict=True))
+        claims = Claims(*zip(*map(_fields_of, headers), strict=True))
         try:
-            self._check_columns(columns, claims)
-            self._check_order(claims)
+            streams = self._check_columns(columns, claims)
+            self._check_order(claims, streams)
             self._check_bodies(columns)
         except sqlite3.DatabaseError as error:
             self._found(name, f"cannot be held against the other tables: {error}")
 
-    def _check_columns(self, columns: _Columns, claims: Claims) -> None:
-        """Whether the columns hold what the envelopes say. A tile at a time: the loops are those of `map`."""
-        self._recent.update(zip(claims.id, claims.position, strict=True))
-        self._load_correlations(columns.correlation)
-        pairs = zip(claims.run, claims.trace, strict=True)
-        wrong = {
-            "position": columns.position != claims.position,
-            "id": b"".join(columns.id).hex() != "".join(claims.id).replace("-", ""),
-            "stream": columns.stream != tuple(map(self._streams.get, claims.stream)),
-            "version": columns.version != claims.version,
-            "type": columns.type != tuple(map(self._types.get, claims.type)),
-            "correlation": columns.correlation != tuple(map(self._correlations.get, pairs)),
-            # Causes are near, as a rule: only where one is not, each is looked up.
-            "cause": columns.cause != tuple(map(self._recent.get, claims.cause))
-            and columns.cause != tuple(map(self._position, claims.cause)),
-        }
-        if any(wrong.values()):
-            self._name_columns(columns, claims, [name for name, is_wrong in wrong.items() if is_wrong])
+    def _check_columns(self, columns: _Columns, claims: Claims) -> tuple[str, ...]:
+        """Whether the columns hold what the envelopes say; returns the streams."""
+        known, db = self._known, self._db
+        known.ids.add(claims.position, claims.id)
+        streams = known.streams.of(db, columns.stream)
+        pairs: list[tuple[str, Sequence[object], Sequence[object]]] = [
+            ("position", columns.position, claims.position),
+            ("id", columns.id, _ids_as(columns.id, claims.id)),
+            ("stream", streams, claims.stream),
+            ("version", columns.version, claims.version),
+            ("type", known.types.of(db, columns.type), claims.type),
+            (
+                "correlation",
+                known.correlations.of(db, columns.correlation),
+                tuple(zip(claims.run, claims.trace, strict=True)),
+            ),
+            ("cause", known.ids.of(db, columns.cause), claims.cause),
+        ]
+        wrong = [pair for pair in pairs if pair[1] != pair[2]]
+        for index, position in enumerate(columns.position if wrong else ()):
+            names = [name for name, column, claim in wrong if column[index] != claim[index]]
+            if names:
+                self._found(f"event {position}", f"not what its envelope says: {', '.join(names)}")
+        # Those that were known already, where they are the same: a dictionary finds them sooner.
+        return cast("tuple[str, ...]", streams) if streams == claims.stream else claims.stream
 
-    def _check_order(self, claims: Claims) -> None:
+    def _check_order(self, claims: Claims, streams: tuple[str, ...]) -> None:
         """Whether times never decrease, and versions have no gaps."""
         times = claims.time
         if times[0] < self._last_time or list(times) != sorted(times):
@@ -274,27 +355,21 @@ class EventsVerifier:
         self._last_time = times[-1]
         self.result.times = (self.result.times or times)[0], times[-1]
         first, last = self._first_versions, self._last_versions
-        for stream, version, position in zip(claims.stream, claims.version, claims.position, strict=True):
+        for stream, version, position in zip(streams, claims.version, claims.position, strict=True):
             previous_version = last.get(stream)
             if previous_version is None:
                 first[stream] = version
             elif version != previous_version + 1 and not self.result.explains(version, previous_version):
                 self._found(f"event {position}", f"its version in {stream} is {version}, after {previous_version}")
             last[stream] = version
-        if len(self._recent) > RECENT_IDS_MAX:
-            self._recent = {None: None, **dict(zip(claims.id, claims.position, strict=True))}
 
     def _check_bodies(self, columns: _Columns) -> None:
         """Whether every body that an event names is there, once for each reference."""
-        for first in range(0, len(columns.envelope), REFERENCES_AT_ONCE):
-            entries = columns.envelope[first : first + REFERENCES_AT_ONCE]
-            openings = b"\n".join(entries).split(_OPENING)[1:]
-            for reference in {opening[: opening.find(b"}") + 1] for opening in openings} - self._references:
-                for digest, size, stored in find_references(_OPENING + reference):
-                    self._check_body(columns, digest, int(size), stored)
-                self._references.add(reference)
-        if len(self._references) > KNOWN_REFERENCES_MAX:
-            self._references.clear()
+        known = self._known.references
+        for reference in set(_references_in(b"\n".join(columns.envelope))) - known:
+            for digest, size, stored in find_references(reference):
+                self._check_body(columns, digest, int(size), stored)
+            known.add(reference)
 
     def _check_body(self, columns: _Columns, digest: bytes, size: int, stored: bytes) -> None:
         found = self._db.execute("SELECT stored, size FROM bodies WHERE digest = ?", (digest.decode(),)).fetchone()
@@ -304,55 +379,12 @@ class EventsVerifier:
         problem = f"missing; event {position} names it" if found is None else f"not what event {position} names"
         self._found(f"body {digest.decode()}", problem)
 
-    def _name_columns(self, columns: _Columns, claims: Claims, names: list[str]) -> None:
-        for index, position in enumerate(columns.position):
-            derived = {
-                "position": claims.position[index],
-                "id": _id_bytes(claims.id[index]),
-                "stream": self._streams.get(claims.stream[index]),
-                "version": claims.version[index],
-                "type": self._types.get(claims.type[index]),
-                "correlation": self._correlations.get((claims.run[index], claims.trace[index])),
-                "cause": self._position(claims.cause[index]),
-            }
-            wrong = [name for name in names if getattr(columns, name)[index] != derived[name]]
-            if wrong:
-                self._found(f"event {position}", f"not what its envelope says: {', '.join(wrong)}")
-
     def _name_missing(self, first: int, last: int, rows: list[Row]) -> None:
         there = {row[0] for row in rows}
         unreadable = {finding.what for finding in self.result.findings}
         for position in range(first, last + 1):
             if position not in there and f"event {position}" not in unreadable:
                 self._found(f"event {position}", "missing")
-
-    def _load_correlations(self, numbers: tuple[int | None, ...]) -> None:
-        """Makes known which run and trace the numbers of a tile stand for."""
-        wanted = list({number for number in numbers if number is not None})
-        marks = ", ".join("?" * len(wanted))
-        self._correlations = {(None, None): None}
-        for number, run, trace in self._db.execute(
-            f"SELECT number, run, trace FROM correlations WHERE number IN ({marks})", wanted
-        ):
-            self._correlations[_text(run) or None, _text(trace) or None] = number
-
-    def _position(self, event_id: str | None) -> int | None:
-        if event_id is None:
-            return None
-        position = self._recent.get(event_id)
-        if position is None:
-            row = self._db.execute("SELECT position FROM events WHERE id = ?", (_id_bytes(event_id),)).fetchone()
-            position = row and row[0]
-        return position
-
-    def _names(self, table: str) -> dict[str, int]:
-        names: dict[str, int] = {}
-        try:
-            for number, name in self._db.execute(f"SELECT number, name FROM {table}"):
-                names[_text(name)] = number
-        except sqlite3.DatabaseError as error:
-            self._found(f"log.db, table {table}", f"cannot be read: {error}")
-        return names
 
     def _found(self, what: str, problem: str) -> None:
         self.result.findings.append(Finding(what, problem))
@@ -389,6 +421,7 @@ def verify_structure(connection: sqlite3.Connection, part: Part, file: str) -> P
     """Verifies the pages of a database file, and that its indexes and tables agree."""
     result = PartResult(part=part)
     try:
+        connection.execute("PRAGMA cell_size_check = OFF")  # the check at the end does the same, once
         names = {
             root: f"{_text(kind)} {_text(name)}"
             for kind, name, root in connection.execute("SELECT type, name, rootpage FROM sqlite_schema")
@@ -396,7 +429,6 @@ def verify_structure(connection: sqlite3.Connection, part: Part, file: str) -> P
         if file == LOG_FILE:
             _check_definitions(connection, result)
             _check_names(connection, result)
-        connection.execute("PRAGMA cell_size_check = OFF")  # the check below does the same, once
         answers = connection.execute(f"PRAGMA integrity_check({FINDINGS_MAX})").fetchall()
     except sqlite3.DatabaseError as error:
         result.findings.append(Finding(file, str(error)))
@@ -470,7 +502,7 @@ class PartVerifier:
     def __init__(self, directory: Path, *, mapped: bool = False) -> None:
         self._directory = directory
         self._mapped = mapped
-        self._references: set[bytes] = set()
+        self._known = Known()
 
     def verify(self, part: Part) -> PartResult:
         """Verifies a part."""
@@ -485,7 +517,7 @@ class PartVerifier:
                 connection.execute(f"PRAGMA mmap_size = {MAPPED_BYTES_MAX}")
             match part.kind:
                 case "events":
-                    return EventsVerifier(connection, part, self._references).run()
+                    return EventsVerifier(connection, part, self._known).run()
                 case "bodies":
                     return verify_bodies(connection, part)
                 case _:

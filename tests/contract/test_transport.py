@@ -15,6 +15,8 @@ from tidelog.engine.sources.errors import FetchError
 from tidelog.engine.sources.git import Credentials, Fetched, GitFetcher, GitRef, GitSpec, Head
 from tidelog.storage.artifacts import ArtifactStore
 
+pytestmark = pytest.mark.slow
+
 
 class Place(NamedTuple):
     """A repository, and how it is reached."""

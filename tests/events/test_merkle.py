@@ -17,6 +17,7 @@ from tidelog.events.merkle import (
     frontier_of,
     inclusion_proof,
     leaf_hash,
+    leaf_hashes,
     node_hash,
     root_of,
     subtrees,
@@ -110,6 +111,7 @@ def test_published_roots() -> None:
 
 def test_published_inclusion_proof() -> None:
     leaves = [leaf_hash(entry) for entry in ENTRIES]
+    assert leaf_hashes(ENTRIES) == leaves
     proof = inclusion_proof(5, 8, lambda level, number: fold(leaves[number << level : (number + 1) << level]))
     assert [part.hex() for part in proof] == [
         "bc1a0643b12e4d2d7c77918f44e0f4f79a838b6cf9ec5b5c283e1f4d88599e6b",

@@ -16,6 +16,8 @@ from tidelog.engine.sources.git import Credentials, GitFetcher, GitRef, GitSpec,
 from tidelog.engine.sources.git.fetcher import DEFAULT_SETTINGS
 from tidelog.storage.artifacts import ArtifactStore, Limits
 
+pytestmark = pytest.mark.slow
+
 SECRET = "s3cr3t-p4ss"
 
 
@@ -244,15 +246,15 @@ async def test_too_much_is_refused(
 async def test_transfer_that_takes_too_much_memory_is_stopped(
     store: ArtifactStore, server: GitServer, repository: Repository, trusted: Credentials
 ) -> None:
-    """A file that packs well: 200 MiB of nothing."""
-    repository.commit({"zero": bytes(200 * 2**20)})
-    settings = Settings(limits=Limits(file_bytes=2**30), memory_bytes=150 * 2**20)
+    """A file that packs well: 120 MiB of nothing."""
+    repository.commit({"zero": bytes(120 * 2**20)})
+    settings = Settings(limits=Limits(file_bytes=2**30), memory_bytes=100 * 2**20)
     async with GitFetcher(store, settings=settings) as fetcher:
         error = await fails(fetcher, spec_of(server.url("app")), trusted)
         assert "memory" in error.message or "broke off" in error.message
     async with GitFetcher(store, settings=DEFAULT_SETTINGS) as fetcher:
         error = await fails(fetcher, spec_of(server.url("app")), trusted)
-        assert "zero has 209715200 bytes" in error.message
+        assert "zero has 125829120 bytes" in error.message
 
 
 async def test_program_that_was_killed_is_started_again(
@@ -266,6 +268,21 @@ async def test_program_that_was_killed_is_started_again(
         assert program is not None
         os.kill(program.pid, signal.SIGKILL)
         await program.wait()
+
+
+async def test_program_that_hangs_is_replaced(
+    fetcher: GitFetcher, server: GitServer, repository: Repository, trusted: Credentials, commit: str
+) -> None:
+    spec = spec_of(server.url("app"))
+    await fetcher.fetch(spec, trusted, await fetcher.ask(spec, trusted))
+    program = fetcher._workers._program
+    assert program is not None
+    os.kill(program.pid, signal.SIGSTOP)
+    commit = repository.commit({"n": "2"})
+    head = await fetcher.ask(spec, trusted)
+    with pytest.raises(FetchError, match=r"took longer than 0\.3 s"):
+        await fetcher.fetch(spec_of(server.url("app"), timeout_s=0.3), trusted, head)
+    assert (await fetcher.fetch(spec, trusted, head)).commit == commit
 
 
 @pytest.mark.usefixtures("commit")

@@ -343,11 +343,45 @@ def test_a_kept_checkpoint_that_a_stranger_signed_is_named(store: Path) -> None:
     assert problem.startswith("no signature by a known key; it is signed by ")
 
 
+@pytest.mark.parametrize("column", ["correlation", "cause"])
+@pytest.mark.parametrize("number", ["1000000", "1"])
+def test_a_correlation_or_cause_of_which_the_envelope_says_nothing_is_named(
+    store: Path, column: str, number: str
+) -> None:
+    """Also one that leads nowhere: what is not there must not be taken for nothing."""
+    position = value(store, f"SELECT max(position) FROM events WHERE {column} IS NULL AND position < 300")
+    change(store, f"UPDATE events SET {column} = {number} WHERE position = {position}")
+    assert findings(store) == [(f"event {position}", f"not what its envelope says: {column}")]
+
+
+def test_ids_of_which_one_has_a_byte_of_the_next_are_named(store: Path) -> None:
+    first, second = (value(store, f"SELECT hex(id) FROM events WHERE position = {position}") for position in (20, 21))
+    change(
+        store,
+        f"UPDATE events SET id = x'{first + second[:2]}' WHERE position = 20",
+        f"UPDATE events SET id = x'{second[2:]}' WHERE position = 21",
+    )
+    named = [finding for finding in findings(store) if finding[1] == "not what its envelope says: id"]
+    assert named == [("event 20", named[0][1]), ("event 21", named[0][1])]
+
+
 @pytest.mark.parametrize(("table", "column"), [("streams", "stream"), ("types", "type")])
 def test_a_name_that_was_changed_is_told_by_every_event_that_has_it(store: Path, table: str, column: str) -> None:
     number = value(store, f"SELECT {column} FROM events GROUP BY {column} HAVING count(*) BETWEEN 5 AND 60 LIMIT 1")
     positions = value(store, f"SELECT group_concat(position) FROM events WHERE {column} = {number}").split(",")
     change(store, f"UPDATE {table} SET name = name || 'x' WHERE number = {number}")
+    problem = f"not what its envelope says: {column}"
+    assert set(findings(store)) == {(f"event {at}", problem) for at in positions}
+
+
+@pytest.mark.parametrize(
+    ("table", "column"), [("streams", "stream"), ("types", "type"), ("correlations", "correlation")]
+)
+def test_a_name_that_is_missing_is_told_by_every_event_that_has_it(store: Path, table: str, column: str) -> None:
+    few = f"GROUP BY {column} HAVING count(*) BETWEEN 2 AND 60 LIMIT 1"
+    number = value(store, f"SELECT {column} FROM events WHERE {column} NOT NULL {few}")
+    positions = value(store, f"SELECT group_concat(position) FROM events WHERE {column} = {number}").split(",")
+    change(store, f"DELETE FROM {table} WHERE number = {number}")
     problem = f"not what its envelope says: {column}"
     assert set(findings(store)) == {(f"event {at}", problem) for at in positions}
 

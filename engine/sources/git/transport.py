@@ -9,9 +9,11 @@ from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import msgspec
 import pygit2
+from aiohttp.connector import NEEDS_CLEANUP_CLOSED
 
 from tidelog.engine.sources.errors import FetchError
 from tidelog.engine.sources.git.address import ADVERTISEMENT, QUERY, Remote, found_at, redirected, remote_of
@@ -70,6 +72,7 @@ class HttpTransport:
         if session is not None:
             with anyio.CancelScope(shield=True):
                 await session.close()
+                await anyio.lowlevel.checkpoint()  # what was aborted is closed by the loop
 
     def key(self, url: str, credentials: Credentials) -> Hashable:
         """The address, and who we are there."""
@@ -117,8 +120,9 @@ class HttpTransport:
             headers = {"Git-Protocol": "version=2", **_authorization(remote)}
             async with self._open().get(url, headers=headers, ssl=context, allow_redirects=False) as response:
                 if response.status not in {301, 302, 303, 307, 308}:
+                    data = await _read(response)  # a page that nobody wants too: the connection is used again
                     _check_status(response, first, remote)
-                    return remote, await _read(response)
+                    return remote, data
                 target = redirected(remote, urljoin(url, response.headers.get("Location", "")))
                 if target is None:
                     raise FetchError(
@@ -138,12 +142,18 @@ class HttpTransport:
         async with self._open().post(
             url, data=ask_for(prefixes), headers=headers, ssl=context, allow_redirects=False
         ) as response:
+            data = await _read(response)
             _check_status(response, remote, remote)
-            return await _read(response)
+            return data
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
-            connector = aiohttp.TCPConnector(limit=CONNECTIONS_MAX, limit_per_host=CONNECTIONS_PER_HOST_MAX)
+            connector = aiohttp.TCPConnector(
+                limit=CONNECTIONS_MAX,
+                limit_per_host=CONNECTIONS_PER_HOST_MAX,
+                # Before Python 3.12.7 a TLS connection that the other side does not close stays open.
+                enable_cleanup_closed=NEEDS_CLEANUP_CLOSED,
+            )
             # The time limit is the caller's: none of aiohttp's own.
             self._session = aiohttp.ClientSession(
                 connector=connector,

@@ -124,6 +124,8 @@ class Workers:
             await process.begin(job)
             said = await process.read_until(lambda said: said.startswith((TRANSFERRED, b"{")))
         if in_time.cancelled_caught:
+            if not process.has_begun:
+                await self.stop()  # the program hangs; another one is started for the next job
             where = job.url or job.directory
             return _failed(
                 f"{where} took longer than {job.timeout_s:g} s to send: raise spec.timeout, or look at the remote"
@@ -159,6 +161,7 @@ class _Process:
         self._stream = stream
         self._pid = 0
         self._rest = b""
+        self.has_begun = False
 
     async def begin(self, job: Job) -> None:
         line = await self.read_until(lambda said: b"\n" in said)
@@ -167,6 +170,7 @@ class _Process:
             return
         self._rest = rest
         self._pid = int(first)
+        self.has_begun = True
         await self._stream.send(msgspec.json.encode(job))
         await self._stream.send_eof()
 

@@ -1,0 +1,116 @@
+"""The daemon's log lines: JSON, a line an event that somebody would want to read, with its run and trace.
+
+They are a projection of the event log, in the form that `flux logs` reads (Flux contract CL-007).
+"""
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+
+from tidelog.engine.runtime.declared import manager_of
+from tidelog.engine.secrecy.logs import SecrecyFilter
+from tidelog.events.names import ENGINE, ObjectKey
+from tidelog.events.vocabulary import (
+    ApplyFailed,
+    ApplyFinished,
+    DriftDetected,
+    EngineStarted,
+    EngineStopped,
+    Event,
+    HealthChanged,
+    ObservationInterrupted,
+    ObservationResumed,
+    PlanApproved,
+    PlanHeld,
+    PlanRejected,
+    ReconcileRequested,
+    Resumed,
+    RevisionFetched,
+    RevisionSettled,
+    RunEnded,
+    StageFailed,
+    Suspended,
+    VerificationFailed,
+)
+from tidelog.storage import Recorded
+
+logger = logging.getLogger("tidelog")
+
+# What is worth a line, with what it says. An error is what somebody has to see to.
+_LINES: dict[type[Event], tuple[int, str]] = {
+    EngineStarted: (logging.INFO, "engine started"),
+    EngineStopped: (logging.INFO, "engine stopped"),
+    RevisionFetched: (logging.INFO, "revision fetched"),
+    RevisionSettled: (logging.INFO, "revision leaves targets unchanged"),
+    StageFailed: (logging.ERROR, "stage failed"),
+    VerificationFailed: (logging.ERROR, "verification failed"),
+    PlanHeld: (logging.WARNING, "plan is held"),
+    PlanApproved: (logging.INFO, "plan approved"),
+    PlanRejected: (logging.INFO, "plan rejected"),
+    ApplyFinished: (logging.INFO, "plan applied"),
+    ApplyFailed: (logging.ERROR, "apply failed"),
+    DriftDetected: (logging.WARNING, "drift detected"),
+    HealthChanged: (logging.DEBUG, "health changed"),
+    ReconcileRequested: (logging.INFO, "reconciliation requested"),
+    Suspended: (logging.INFO, "suspended"),
+    Resumed: (logging.INFO, "resumed"),
+    ObservationInterrupted: (logging.WARNING, "observation interrupted"),
+    ObservationResumed: (logging.INFO, "observation resumed"),
+    RunEnded: (logging.INFO, "reconciliation finished"),
+}
+_SHOWN = ("revision", "plan", "outcome", "stage", "reason", "check", "created", "configured", "pruned", "why", "kinds")
+_LEVELS = {logging.DEBUG: "debug", logging.INFO: "info", logging.WARNING: "info", logging.ERROR: "error"}
+
+
+class JsonFormatter(logging.Formatter):
+    """A record as one line of JSON, with what was given as `extra`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        line: dict[str, object] = {
+            "level": _LEVELS.get(record.levelno, record.levelname.lower()),
+            "ts": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "logger": record.name,
+            "msg": record.getMessage(),
+        }
+        line |= getattr(record, "fields", {})
+        if record.exc_info or record.exc_text:
+            line["stacktrace"] = record.exc_text or self.formatException(record.exc_info)  # type: ignore[arg-type]
+        return json.dumps(line, default=str)
+
+
+def start_logging(level: str) -> None:
+    """Has the package's log lines written to standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    handler.addFilter(SecrecyFilter())
+    logger.addHandler(handler)
+    logger.setLevel({"trace": "DEBUG"}.get(level, level.upper()))
+    logger.propagate = False
+
+
+def log_event(recorded: Recorded) -> None:
+    """Writes the line of an event, if it has one."""
+    event, envelope = recorded.event, recorded.envelope
+    level, says = _LINES.get(type(event), (0, ""))
+    if not says or not logger.isEnabledFor(level):
+        return
+    fields: dict[str, object] = {"position": envelope.position}
+    cluster, _, rest = envelope.stream.partition("/")
+    if rest != ENGINE:
+        key = ObjectKey.parse(rest)
+        fields |= {"controllerKind": key.kind, key.kind: {"name": key.name, "namespace": key.namespace}}
+        fields |= {"name": key.name, "namespace": key.namespace, "cluster": cluster}
+    if envelope.run is not None:
+        fields |= {"run": envelope.run, "trace": envelope.trace}
+    fields |= {name: value for name in _SHOWN if (value := getattr(event, name, None))}
+    message = getattr(event, "message", "")
+    if isinstance(event, VerificationFailed):
+        message = "; ".join(verdict.message for verdict in event.failed)
+    if isinstance(event, DriftDetected):
+        fields["fields"] = [f"{field.path} by {field.manager or 'unknown'}" for field in event.fields]
+    if message:
+        fields["error" if level == logging.ERROR else "message"] = message
+    controller = manager_of(ObjectKey.parse(rest).kind) if rest != ENGINE else "engine"
+    logging.getLogger(f"tidelog.{controller}").log(level, says, extra={"fields": fields})
