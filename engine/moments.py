@@ -1,15 +1,22 @@
-"""Moments as people name them: a position, a time, or how long ago."""
+"""Moments as people name them: a position, a time, how long ago, or a revision."""
 
 import re
 from datetime import UTC, datetime, timedelta
 
+import msgspec
+
 from tidelog.events.moment import Time, datetime_of, time_of
+from tidelog.events.names import Revision, StreamName
+from tidelog.events.vocabulary import RevisionFetched, RunEnded
 from tidelog.storage.errors import MomentError
+from tidelog.storage.log import Query
 from tidelog.storage.log.reader import LogReader
 
 _ago = re.compile(r"([0-9]+)\s*(s|m|h|d|w)\s+ago")
 DIGITS_MAX = 1_000
 """Of a position that is read as one: Python refuses to convert ever more of them."""
+_commit = re.compile(r"(?:.*@)?(?:sha1:|sha256:)?([0-9a-f]{7,64})")
+"""A revision, or the beginning of its commit: seven digits tell commits apart in most repositories."""
 _units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -17,16 +24,18 @@ class MalformedMomentError(ValueError):
     """Raised for a text that names no moment; the message shows the forms that do."""
 
 
-def position_of(text: str, reader: LogReader, now: datetime) -> int:
+def position_of(text: str, reader: LogReader, now: datetime, stream: StreamName | None = None) -> int:
     """The position of the log at the moment that `text` names.
 
     A position is itself; a time is the last position not after it. A time yet to come is none: what the log will have
     learned by then is not known, and to answer with the present would pass for it. A time beyond this machine's clock,
-    but not beyond the log's last event, is one that another clock gave.
+    but not beyond the log's last event, is one that another clock gave. A revision (`main@sha1:4a3b…`, `sha1:4a3b…`,
+    or the first seven or more digits of the commit) is when the last run that worked by it ended, of `stream` where
+    that is given and has one; where none has ended, when it was fetched.
 
     Raises:
-        MalformedMomentError: when the text names no moment.
-        MomentError: when the log has no such position, or nothing as old, or the time is yet to come.
+        MalformedMomentError: when the text names no moment, or several revisions.
+        MomentError: when the log has no such position or revision, or nothing as old, or the time is yet to come.
     """
     if text.isascii() and text.isdigit() and len(text) <= DIGITS_MAX:
         position = int(text)
@@ -34,6 +43,8 @@ def position_of(text: str, reader: LogReader, now: datetime) -> int:
         if position > head:
             raise MomentError(f"the log has no position {position}: its last is {head}")
         return position
+    if _commit.fullmatch(text):
+        return _position_of_revision(text, reader, stream)
     time = time_of(_moment(text, now))
     position = reader.position_at(time)
     if position == 0:
@@ -41,6 +52,42 @@ def position_of(text: str, reader: LogReader, now: datetime) -> int:
     if time > time_of(now) and position == reader.head() and time > reader.time_at(position):
         raise MomentError(f"{_shown(time)} is yet to come (it is {_shown(time_of(now))}): leave the moment out for now")
     return position
+
+
+def _position_of_revision(text: str, reader: LogReader, stream: StreamName | None) -> int:
+    """See `position_of`."""
+    fetched = ended = of_stream = 0
+    named: set[Revision] = set()
+    after, head = 0, reader.head()
+    query = Query(types=("RevisionFetched", "RunEnded"), until=head)
+    digits = (_commit.fullmatch(text) or [text, text])[1].encode()
+    while after < head:
+        page, after = reader.next_page(msgspec.structs.replace(query, after=after))
+        for recorded in page:
+            event = recorded.event if digits in recorded.raw else None
+            if not isinstance(event, RevisionFetched | RunEnded) or not _is_named(event.revision, text):
+                continue
+            position = recorded.envelope.position
+            named |= {event.revision} if event.revision else set()
+            fetched = position if isinstance(event, RevisionFetched) else fetched
+            ended = position if isinstance(event, RunEnded) else ended
+            of_stream = position if isinstance(event, RunEnded) and recorded.envelope.stream == stream else of_stream
+    if len({revision.rpartition("@")[2] for revision in named}) > 1:
+        raise MalformedMomentError(f"{text!r} may be any of {len(named)} revisions: {', '.join(sorted(named))}")
+    position = of_stream or ended or fetched
+    if not position:
+        raise MomentError(f"the log has no revision {text}")
+    return position
+
+
+def _is_named(revision: Revision | None, text: str) -> bool:
+    """Whether a text is a revision, or the beginning of its commit."""
+    if revision is None:
+        return False
+    name, _, digest = revision.rpartition("@")
+    _, _, commit = digest.rpartition(":")
+    typed_name, _, typed = text.rpartition("@")
+    return typed_name in ("", name) and (commit.startswith(typed) or digest.startswith(typed))
 
 
 def _shown(time: Time) -> str:
@@ -56,5 +103,6 @@ def _moment(text: str, now: datetime) -> datetime:
         return datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError):
         raise MalformedMomentError(
-            f"{text!r} is no moment: give a position (120), a time (2026-11-23T14:05Z) or how long ago (2h ago)"
+            f"{text!r} is no moment: give a position (120), a time (2026-11-23T14:05Z), how long ago (2h ago) "
+            "or a revision (main@sha1:4a3b…, or the first seven digits of its commit)"
         ) from None

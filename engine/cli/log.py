@@ -30,6 +30,7 @@ from tidelog.engine.cli.output import (
     store_option,
     visible,
 )
+from tidelog.engine.cli.reading import at_option
 from tidelog.engine.moments import position_of
 from tidelog.events.bodies import Body, secret_digests
 from tidelog.events.codec import UnknownEvent, bodies_of
@@ -405,7 +406,7 @@ def _reading_views(layout: Layout) -> Iterator[ViewStore | None]:
 @log.command()
 @click.argument("projection", type=click.Choice([projection.name for projection in PROJECTIONS]))
 @click.argument("key", required=False)
-@click.option("--at", "moment", help="As of a position (120), a time (2026-11-23T14:05Z) or how long ago ('2h ago').")
+@at_option
 @output_option
 @store_option
 def state(store: Path, projection: str, key: str | None, moment: str | None, output: Format) -> None:

@@ -7,20 +7,28 @@ from typing import NoReturn
 import click
 
 from tidelog.engine.cli.demo import demo
+from tidelog.engine.cli.events import events
+from tidelog.engine.cli.explain import explain
+from tidelog.engine.cli.get import get
+from tidelog.engine.cli.history import history
 from tidelog.engine.cli.log import log
 from tidelog.engine.cli.output import NO, visible
+from tidelog.engine.cli.plans import plans, show_plan
 from tidelog.engine.cli.run import run
+from tidelog.engine.cli.trace import trace
+from tidelog.engine.cli.tree import tree
 from tidelog.engine.cluster.errors import ClusterError
 from tidelog.engine.kinds.durations import MalformedDurationError
 from tidelog.engine.moments import MalformedMomentError
 from tidelog.engine.runtime.errors import LeaseLostError, SettingsError, WrongClusterError
+from tidelog.engine.views.names import NotThereError, UnclearNameError
 from tidelog.events.names import MalformedNameError
 from tidelog.events.note import NoteError
 from tidelog.storage.errors import BodyNotFoundError, MomentError, StoreError
 
-ABSENT = (MomentError, BodyNotFoundError)
+ABSENT = (MomentError, BodyNotFoundError, NotThereError)
 """Errors that are an answer: the log was read, and does not have what was asked for."""
-MALFORMED = (MalformedMomentError, MalformedNameError)
+MALFORMED = (MalformedMomentError, MalformedNameError, UnclearNameError)
 """Errors of what was typed."""
 KNOWN = (StoreError, NoteError, ClusterError, SettingsError, MalformedDurationError, LeaseLostError, WrongClusterError)
 """Errors that say in a sentence what happened and what to do."""
@@ -38,9 +46,8 @@ def cli() -> None:
     """Tidelog: a GitOps engine with a perfect memory."""
 
 
-cli.add_command(log)
-cli.add_command(demo)
-cli.add_command(run)
+for command in (demo, events, explain, get, history, log, plans, run, show_plan, trace, tree):
+    cli.add_command(command)
 
 
 def main() -> None:

@@ -1,0 +1,93 @@
+"""`tidelog events`: what happened, in plain sentences."""
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import anyio
+import click
+from rich.text import Text
+
+from tidelog.engine.cli.output import Format, console, output_option, store_option, visible
+from tidelog.engine.cli.reading import all_namespaces_option, at_option, namespace_option, print_struct, reading
+from tidelog.engine.moments import position_of
+from tidelog.engine.views.chronicle import Scope, last_events, scope_for
+from tidelog.engine.views.listing import shortened
+from tidelog.engine.views.names import default_namespace, find
+from tidelog.engine.views.sentences import Told, told
+from tidelog.storage.log import Query
+from tidelog.storage.log.sqlite_log import read_log
+
+COUNT = 50
+INTERRUPTED = 130
+
+
+@click.command()
+@click.option("--for", "name", metavar="KIND/NAME", help="Only what is about this; of a target, its source's too.")
+@click.option("--since", "since_", help="Only what came after a moment, given as for --at.")
+@click.option(
+    "--limit", "count", type=click.IntRange(0), default=COUNT, show_default=True, help="Only so many; 0 for all."
+)
+@click.option("-w", "--watch", is_flag=True, help="Go on with each event as it comes.")
+@namespace_option
+@all_namespaces_option
+@at_option
+@output_option
+@store_option
+def events(
+    store: Path,
+    output: Format,
+    name: str | None,
+    since_: str | None,
+    count: int,
+    namespace: str | None,
+    moment: str | None,
+    *,
+    watch: bool,
+    everywhere: bool,
+) -> None:
+    """What happened, a sentence an event, the newest last.
+
+    Without --for: to all in a namespace, or with -A, to all.
+    """
+    if watch and moment is not None:
+        raise click.UsageError("--watch goes on from now, and --at ends before: give one of them")
+    with reading(store, moment) as archive:
+        if name is not None:
+            scope = scope_for(archive, find(archive, (name,), namespace))
+        else:
+            scope = Scope(namespace=None if everywhere else namespace or default_namespace())
+        after = 0 if since_ is None else position_of(since_, archive.log, datetime.now(UTC))
+        head = archive.position
+        found = [told(recorded) for recorded in last_events(archive, scope, after, count)]
+    for one in found:
+        print_told(one, output)
+    if not found:
+        click.echo("No event" + (" yet." if watch else f" up to position {head}."), err=True)
+    if watch:
+        try:
+            anyio.run(_follow, store, scope, head, output)
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
+
+
+async def _follow(store: Path, scope: Scope, after: int, output: Format) -> None:
+    async with read_log(store) as log:
+        async for recorded in log.subscribe(Query(after=after)):
+            if scope.holds(recorded):
+                print_told(told(recorded), output)
+
+
+def print_told(one: Told, output: Format) -> None:
+    """An event, on a line."""
+    if output == "json":
+        print_struct(one)
+        return
+    line = Text(f"{one.position:>8} ", style="cyan")
+    line.append(f"{one.time[:19].replace('T', ' ')} ", style="dim")
+    line.append(f"{visible(one.subject)} ", style="bold")
+    line.append(visible(shortened(one.sentence)))
+    if one.actor.kind != "engine":
+        line.append(visible(f" — {one.by}"), style="dim")
+    # Not wrapped by us: a long name must not look like a line of its own.
+    console().print(line, soft_wrap=True)

@@ -1,0 +1,126 @@
+"""`tidelog get`: how sources and targets stand, with the names and columns of `flux get`."""
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import click
+from rich.text import Text
+
+from tidelog.engine.cli.output import NO, Format, console, output_option, plain_table, store_option, visible
+from tidelog.engine.cli.reading import all_namespaces_option, at_option, namespace_option, print_structs, reading
+from tidelog.engine.views.listing import Listed, listed, shortened
+from tidelog.engine.views.names import GIT_REPOSITORY, KUSTOMIZATION, default_namespace
+
+READY_STYLES = {"True": "green", "False": "red", "Unknown": "yellow"}
+SELECTORS = ("ready=true", "ready=false", "ready=unknown")
+
+
+class Aliases(click.Group):
+    """A group whose commands go by more than one name, of which the help shows one."""
+
+    aliases: dict[str, str]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a name, or of what the name stands for."""
+        return super().get_command(ctx, self.aliases.get(cmd_name, cmd_name))
+
+
+class _Kinds(Aliases):
+    aliases = {"ks": "kustomizations", "kustomization": "kustomizations", "source": "sources"}  # noqa: RUF012
+
+
+class _Sources(Aliases):
+    aliases = {"gitrepository": "git", "gitrepositories": "git"}  # noqa: RUF012
+
+
+@click.group(cls=_Kinds)
+def get() -> None:
+    """How sources and targets stand, now or as of any moment."""
+
+
+@get.group("sources", cls=_Sources)
+def sources() -> None:
+    """Sources."""
+
+
+def _command(group: click.Group, name: str, kinds: tuple[tuple[str, str], ...], help_: str) -> None:
+    @group.command(name, help=help_)
+    @click.argument("name", required=False)
+    @click.option(
+        "--status-selector", "selector", type=click.Choice(SELECTORS), help="Only those that are ready or not."
+    )
+    @click.option("--no-header", is_flag=True, help="Do not print the columns' headings.")
+    @namespace_option
+    @all_namespaces_option
+    @at_option
+    @output_option
+    @store_option
+    def command(
+        store: Path,
+        output: Format,
+        name: str | None,
+        selector: str | None,
+        namespace: str | None,
+        moment: str | None,
+        *,
+        everywhere: bool,
+        no_header: bool,
+    ) -> None:
+        where = None if everywhere else namespace or default_namespace()
+        with reading(store, moment) as archive:
+            rows = [
+                row for row in listed(archive, kinds, where) if name in (None, row.name) and _is_chosen(row, selector)
+            ]
+            position = archive.position
+        if output == "json":
+            print_structs(rows)
+        elif rows:
+            _print(rows, everywhere=everywhere, with_kind=len(kinds) > 1, header=not no_header)
+        if not rows:
+            place = "any namespace" if where is None else f"namespace {where}"
+            wanted = " or ".join(kind for _, kind in kinds) + ("" if name is None else f" {name}")
+            click.echo(f"There is no {visible(wanted)} in {visible(place)} at position {position}.", err=True)
+            if name is not None:
+                sys.exit(NO)
+
+
+def _is_chosen(row: Listed, selector: str | None) -> bool:
+    return selector is None or selector == f"ready={row.ready.lower()}"
+
+
+def _print(rows: Sequence[Listed], *, everywhere: bool, with_kind: bool, header: bool) -> None:
+    headings = ("NAME", "REVISION", "SUSPENDED", "READY", "MESSAGE")
+    table = plain_table(*(("NAMESPACE", *headings) if everywhere else headings))
+    table.show_header = header
+    for row in rows:
+        name = f"{row.kind.lower()}/{row.name}" if with_kind else row.name
+        cells = [
+            Text(visible(name)),
+            Text(visible(shortened(row.revision or ""))),
+            Text(str(row.suspended), style="yellow" if row.suspended else ""),
+            Text(row.ready, style=READY_STYLES[row.ready]),
+            Text(visible(shortened(row.message))),
+        ]
+        table.add_row(*([Text(visible(row.namespace)), *cells] if everywhere else cells))
+    console().print(table)
+    for row in rows:
+        _print_hints(row)
+
+
+def _print_hints(row: Listed) -> None:
+    """Who switched automation off, or pinned a target: beside the table, not in it, for who cuts its columns."""
+    tell = partial(click.echo, err=True)
+    if row.suspension is not None:
+        until = f", until {row.suspension.until}" if row.suspension.until else ""
+        tell(visible(f"► {row.name} is suspended by {row.suspension.by}: {row.suspension.why}{until}"))
+    if row.pin is not None:
+        pin = row.pin
+        tell(visible(f"► {row.name} is pinned by {pin.by} to what it was at position {pin.position}: {pin.why}"))
+
+
+_command(sources, "git", (GIT_REPOSITORY,), "GitRepositories.")
+_command(sources, "all", (GIT_REPOSITORY,), "Sources of all kinds.")
+_command(get, "kustomizations", (KUSTOMIZATION,), "Kustomizations (ks).")
+_command(get, "all", (GIT_REPOSITORY, KUSTOMIZATION), "All sources and targets.")

@@ -1,0 +1,109 @@
+"""`tidelog history`: the runs of a source or target, the versions of an object."""
+
+from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
+
+import click
+from rich.table import Table
+from rich.text import Text
+
+from tidelog.engine.cli.output import Format, console, output_option, plain_table, store_option, visible
+from tidelog.engine.cli.reading import (
+    ago,
+    at_option,
+    duration,
+    limit_option,
+    namespace_option,
+    print_structs,
+    reading,
+    subject_argument,
+)
+from tidelog.engine.views.archive import Archive
+from tidelog.engine.views.histories import RunTold, VersionTold, is_reconciled, runs_of, versions_of
+from tidelog.engine.views.listing import shortened
+from tidelog.engine.views.names import find, subject_of
+
+STYLES = {"succeeded": "green", "failed": "red", "held": "yellow", "rejected": "red", "running": "yellow"}
+FIELDS_SHOWN_MAX = 3
+
+
+@click.command()
+@subject_argument()
+@limit_option
+@namespace_option
+@at_option
+@output_option
+@store_option
+def history(
+    store: Path, output: Format, words: tuple[str, ...], count: int, namespace: str | None, moment: str | None
+) -> None:
+    """Every run of a source or target, every version of any other object; the newest first."""
+    with reading(store, moment) as archive:
+        subject = find(archive, words, namespace)
+        limit = count or None
+        if is_reconciled(archive, subject):
+            runs = islice(runs_of(archive, subject), limit)
+            print_structs(runs) if output == "json" else _print_runs(runs, archive)
+        else:
+            versions = islice(versions_of(archive, subject), limit)
+            print_structs(versions) if output == "json" else _print_versions(versions, archive)
+
+
+def _print_runs(runs: Iterable[RunTold], archive: Archive) -> None:
+    table = plain_table("POSITION", "AGE", "OUTCOME", "REVISION", "COMMIT", "CHANGES", "TOOK", "PLAN", "WHY")
+    for run in runs:
+        table.add_row(
+            str(run.position),
+            ago(run.started, archive.now),
+            Text(run.outcome, style=STYLES.get(run.outcome, "")),
+            _text(run.revision or ""),
+            _text("" if run.commit is None else run.commit.subject),
+            _changes(run),
+            duration(run.duration_ms),
+            _text(run.plan or ""),
+            _text(_why(run)),
+        )
+    _print_table(table)
+
+
+def _changes(run: RunTold) -> str:
+    counts = {"created": run.created, "configured": run.configured, "pruned": run.pruned, "applied": run.applied}
+    return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+
+
+def _why(run: RunTold) -> str:
+    """How it ended, where that was badly; else what it was for, and who stood behind it."""
+    message = ": ".join(part for part in (run.reason, run.message) if part)
+    who = "" if run.by.startswith("engine ") else f"by {run.by}"
+    return message or " ".join(part for part in (run.why, who) if part)
+
+
+def _print_versions(versions: Iterable[VersionTold], archive: Archive) -> None:
+    table = plain_table("POSITION", "AGE", "WHAT", "BY", "FIELDS")
+    for version in versions:
+        by = version.by if version.target is None else f"{subject_of(version.target)}, {version.by}"
+        table.add_row(
+            str(version.position),
+            ago(version.occurred, archive.now),
+            _text(version.what),
+            _text(by),
+            _text(_fields(version.fields)),
+        )
+    _print_table(table)
+
+
+def _fields(fields: tuple[str, ...]) -> str:
+    more = f" and {len(fields) - FIELDS_SHOWN_MAX} more" if len(fields) > FIELDS_SHOWN_MAX else ""
+    return ", ".join(fields[:FIELDS_SHOWN_MAX]) + more
+
+
+def _text(text: str) -> Text:
+    return Text(visible(shortened(text)))
+
+
+def _print_table(table: Table) -> None:
+    if table.row_count:
+        console().print(table)
+    else:
+        click.echo("Nothing of it is in the log up to this moment.", err=True)

@@ -1,0 +1,96 @@
+"""What the commands that read the log share: options, moments, ages, and JSON."""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import msgspec
+
+from tidelog.engine.cli.output import print_raw
+from tidelog.engine.views.archive import Archive, open_archive
+from tidelog.events.moment import Time, datetime_of
+
+namespace_option = click.option(
+    "-n",
+    "--namespace",
+    help="Where to look. Default: $FLUX_SYSTEM_NAMESPACE, or flux-system; for objects, everywhere.",
+)
+all_namespaces_option = click.option(
+    "-A", "--all-namespaces", "everywhere", is_flag=True, help="Look in all namespaces."
+)
+at_option = click.option(
+    "--at",
+    "moment",
+    help="As of a position (120), a time (2026-11-23T14:05Z), how long ago ('2h ago') or a revision (main@sha1:4a3b…).",
+)
+limit_option = click.option(
+    "--limit",
+    "count",
+    type=click.IntRange(0),
+    default=20,
+    show_default=True,
+    help="Only so many, the newest; 0 for all.",
+)
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def subject_argument(*, required: bool = True) -> Callable[[Command], Command]:
+    """The argument that names a source, target or object: `KIND/NAME` or `KIND NAME`."""
+    return click.argument("words", metavar="KIND/NAME", nargs=-1, required=required)
+
+
+@contextmanager
+def reading(store: Path, moment: str | None) -> Iterator[Archive]:
+    """The store at a moment that was typed, while a daemon may write it."""
+    with open_archive(store, moment) as archive:
+        yield archive
+
+
+def print_struct(value: msgspec.Struct) -> None:
+    """An answer as JSON, on a line: with every field, in the order of the reference."""
+    print_raw(msgspec.json.encode(value))
+
+
+def print_structs(values: Iterable[msgspec.Struct]) -> None:
+    """Answers as one JSON list, made and printed one by one."""
+    out = sys.stdout.buffer
+    first = True
+    for value in values:
+        out.write((b"[" if first else b",\n ") + msgspec.json.encode(value))
+        first = False
+    print_raw(b"[]" if first else b"]")
+
+
+def ago(time: Time | None, now: datetime) -> str:
+    """How long ago, as kubectl writes ages: 45s, 5m, 3h, 2d."""
+    if time is None:
+        return ""
+    return length_of(max(0, round((now - datetime_of(time)).total_seconds())))
+
+
+def duration(milliseconds: int) -> str:
+    """A length of time in as few signs as say enough."""
+    if milliseconds < 1_000:
+        return f"{milliseconds}ms"
+    seconds = milliseconds / 1_000
+    return f"{seconds:.1f}s" if seconds < 100 else length_of(round(seconds))
+
+
+def length_of(seconds: int) -> str:
+    """Whole seconds as minutes, hours or days, whichever is the largest that has two."""
+    for unit, length in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length}{unit}"
+    return f"{seconds}s"
+
+
+def since(position: int, time: Time | None, archive: Archive) -> str:
+    """Since which event, and how long ago; empty where neither is known."""
+    if not position:
+        return f"since {ago(time, archive.now)} ago" if time else ""
+    return f"since event {position}, {ago(time, archive.now)} ago"

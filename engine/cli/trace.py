@@ -1,0 +1,102 @@
+"""`tidelog trace`: from an object back to the commit."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from tidelog.engine.cli.output import NO, Format, console, output_option, plain_facts, store_option, visible
+from tidelog.engine.cli.reading import (
+    ago,
+    at_option,
+    namespace_option,
+    print_struct,
+    reading,
+    subject_argument,
+)
+from tidelog.engine.views.archive import Archive
+from tidelog.engine.views.names import find, subject_of
+from tidelog.engine.views.sentences import field_sentence, radius, verdict_sentence
+from tidelog.engine.views.traces import Step, Trace, VerifyStep, trace_of
+
+
+@click.command()
+@subject_argument()
+@namespace_option
+@at_option
+@output_option
+@store_option
+def trace(store: Path, output: Format, words: tuple[str, ...], namespace: str | None, moment: str | None) -> None:
+    """The commit, build, plan, checks and apply that put an object there, with who and when.
+
+    Exits with 1 where nobody applied it.
+    """
+    with reading(store, moment) as archive:
+        found = trace_of(archive, find(archive, words, namespace))
+        if output == "json":
+            print_struct(found)
+        else:
+            _print(found, archive)
+    if found.apply is None:
+        if output == "json":
+            click.echo(_nobody(found), err=True)
+        sys.exit(NO)
+
+
+def _nobody(found: Trace) -> str:
+    name = "/".join(part for part in (found.kind, found.namespace, found.name) if part)
+    return f"Nobody applied {visible(name)} through Tidelog."
+
+
+def _print(found: Trace, archive: Archive) -> None:
+    name = "/".join(part for part in (found.kind, found.namespace, found.name) if part)
+    facts: dict[str, object] = {"Object": f"{name} ({found.health})"}
+    if found.apply is None:
+        click.echo(_nobody(found), err=True)
+        if found.first_seen is not None:
+            facts["First seen"] = _who(found.first_seen, archive)
+        console().print(plain_facts(facts))
+        return
+    facts["Target"] = None if found.target is None else subject_of(found.target)
+    facts.update(_commit(found, archive))
+    if found.render is not None:
+        tools = ", ".join(f"{tool.name} {tool.version}" for tool in found.render.toolchain)
+        facts["Render"] = f"{found.render.count} objects, {tools or 'no tools'}; {_who(found.render, archive)}"
+    if found.plan is not None:
+        facts["Plan"] = f"{found.plan.plan}: {radius(found.plan.blast_radius)}; {_who(found.plan, archive)}"
+    for number, step in enumerate(found.verdicts):
+        facts["Checks" + " " * number] = f"{_checks(step)}; {_who(step, archive)}"
+    for number, decision in enumerate(found.approvals):
+        facts["Approval" + " " * number] = f"{decision.decision}: {decision.why}; {_who(decision, archive)}"
+    facts["Apply"] = f"{found.apply.action}, wave {found.apply.wave}; {_who(found.apply, archive)}"
+    facts["Trace"] = found.trace
+    if found.drift:
+        facts["Changed since"] = ", ".join(field_sentence(field) for field in found.drift)
+    if found.applied_revision is not None and found.commit is not None:
+        later = found.applied_revision != found.commit.revision
+        facts["Now at"] = f"{found.applied_revision}, which left it as it is" if later else None
+    console().print(plain_facts(facts))
+
+
+def _commit(found: Trace, archive: Archive) -> Iterator[tuple[str, object]]:
+    commit = found.commit
+    if commit is None:
+        yield "Revision", None if found.render is None else found.render.revision
+        return
+    yield "Source", subject_of(commit.source)
+    yield "Revision", f"{commit.revision}; fetched at position {commit.position}"
+    yield "Commit", commit.subject or None
+    when = f", {ago(commit.time, archive.now)} ago" if commit.time else ""
+    yield "Author", f"{commit.author}{when}" if commit.author else None
+
+
+def _checks(step: VerifyStep) -> str:
+    if step.failed:
+        return "failed: " + "; ".join(verdict_sentence(verdict) for verdict in step.failed)
+    wave = "" if step.wave is None else f"wave {step.wave}: "
+    return f"{wave}passed: {', '.join(step.checks)}"
+
+
+def _who(step: Step, archive: Archive) -> str:
+    return f"position {step.position}, {ago(step.time, archive.now)} ago, by {step.by}"

@@ -1,0 +1,73 @@
+"""`tidelog tree`: what a target applied."""
+
+from pathlib import Path
+
+import click
+from rich.text import Text
+from rich.tree import Tree
+
+from tidelog.engine.cli.get import READY_STYLES, Aliases
+from tidelog.engine.cli.output import Format, console, output_option, store_option, visible
+from tidelog.engine.cli.reading import at_option, namespace_option, print_struct, reading
+from tidelog.engine.views.names import find
+from tidelog.engine.views.sentences import field_sentence
+from tidelog.engine.views.trees import Node, tree_of
+
+MARKS = {
+    "Current": ("✔", "green"),
+    "InProgress": ("◎", "yellow"),
+    "Terminating": ("◎", "yellow"),
+    "Failed": ("✗", "red"),
+    "NotFound": ("✗", "red"),
+}
+
+
+class _Kinds(Aliases):
+    aliases = {"ks": "kustomization", "kustomizations": "kustomization"}  # noqa: RUF012
+
+
+@click.group(cls=_Kinds)
+def tree() -> None:
+    """What a target applied, as a tree: with health, and with what somebody changed since."""
+
+
+@tree.command()
+@click.argument("name")
+@click.option("--compact", is_flag=True, help="Only sources and targets.")
+@namespace_option
+@at_option
+@output_option
+@store_option
+def kustomization(
+    store: Path, output: Format, name: str, namespace: str | None, moment: str | None, *, compact: bool
+) -> None:
+    """The inventory of a Kustomization, with those of the Kustomizations in it."""
+    with reading(store, moment) as archive:
+        subject = find(archive, ("kustomization.kustomize.toolkit.fluxcd.io", name), namespace)
+        root = tree_of(archive, subject.stream, compact=compact)
+    if output == "json":
+        print_struct(root)
+    else:
+        console().print(_drawn(root, Tree(_label(root))))
+
+
+def _drawn(node: Node, drawn: Tree) -> Tree:
+    for child in node.resources:
+        _drawn(child, drawn.add(_label(child)))
+    return drawn
+
+
+def _label(node: Node) -> Text:
+    name = "/".join(part for part in (node.kind, node.namespace, node.name) if part)
+    label = Text(visible(name))
+    mark, style = MARKS.get(node.health, ("", ""))
+    if node.ready:
+        label.append(" ready" if node.ready == "True" else " not ready", style=READY_STYLES[node.ready])
+    elif mark:
+        label.append(f" {mark} {node.health}", style=style)
+    if node.drift:
+        fields = ", ".join(field_sentence(field) for field in node.drift)
+        label.append(visible(f" drifted: {fields}"), style="magenta")
+    if node.cycle:
+        label.append(" (see above)", style="dim")
+    return label

@@ -1,0 +1,483 @@
+"""`tidelog explain`: from "not ready" to the one thing that holds it."""
+
+from collections.abc import Iterable
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from tidelog.engine.views.archive import Archive
+from tidelog.engine.views.commits import Commit, commit_of, source_of
+from tidelog.engine.views.names import NotThereError, Subject, subject_in, subject_of
+from tidelog.events.moment import Time
+from tidelog.events.names import ObjectId, StreamName, object_stream
+from tidelog.events.projections import ACTUAL, CONDITIONS, DESIRED, INVENTORY, Actual, Desired, Standing
+from tidelog.events.vocabulary import (
+    ApplyFailed,
+    HealthChanged,
+    ObjectObserved,
+    ObjectPruned,
+    StageFailed,
+    Verdict,
+    VerificationFailed,
+)
+from tidelog.storage.log import Query, Recorded
+
+Why: TypeAlias = Literal[
+    "suspended",
+    "dependency",
+    "artifact",
+    "cycle",
+    "missing",
+    "held",
+    "rejected",
+    "verification",
+    "health",
+    "drift",
+    "failed",
+    "running",
+    "waiting",
+]
+
+DETAILS_MAX = 50
+"""Objects or verdicts that a cause names one by one."""
+_FAILURES = ("StageFailed", "VerificationFailed", "ApplyFailed", "HealthChanged", "RunEnded", "PlanHeld")
+_UNWELL = ("Failed", "Terminating", "NotFound", "InProgress")
+"""From the worst to the one that passes by itself."""
+
+
+class Detail(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the objects that a cause is about."""
+
+    object: StreamName | None
+    path: str
+    """Of the field; empty where it is about the object as a whole."""
+    message: str
+
+
+class Cause(msgspec.Struct, frozen=True, kw_only=True):
+    """One link of the chain from a symptom to what holds it."""
+
+    stream: StreamName
+    kind: str
+    namespace: str
+    name: str
+    why: Why
+    sentence: str
+    reason: str = ""
+    """As the condition has it."""
+    message: str = ""
+    since: Time | None = None
+    position: int = 0
+    """Of the event since which it is so; 0 where there is none."""
+    details: tuple[Detail, ...] = ()
+    command: str = ""
+    """What a person can type to end it, where that is one command."""
+
+
+class Explanation(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a source, target or object is as it is."""
+
+    stream: StreamName
+    kind: str
+    namespace: str
+    name: str
+    ready: bool
+    sentence: str
+    since: Time | None
+    position: int
+    commit: Commit | None
+    """What is applied; of an object, by its target."""
+    chain: tuple[Cause, ...]
+    """From the symptom to its root; empty when it is ready."""
+    root: Cause | None
+    """The one thing that holds it: the last of the chain."""
+    notes: tuple[Cause, ...]
+    """What is worth knowing although it holds nothing now."""
+
+
+def explain(archive: Archive, subject: Subject) -> Explanation:
+    """Why a source, target or object is as it is.
+
+    Raises:
+        NotThereError: when it is not there at the archive's moment, and nothing wants it.
+    """
+    if subject.stream in archive.rows(CONDITIONS):
+        return _of_flux(archive, subject)
+    return _of_object(archive, subject)
+
+
+# Sources and targets.
+
+
+def _of_flux(archive: Archive, subject: Subject) -> Explanation:
+    standing, desired = _standing(archive, subject.stream), _desired(archive, subject.stream)
+    chain, notes = _chain(archive, subject.stream, ()), []
+    if standing.ready == "True" and (desired.suspended or standing.run):
+        # What stands is ready; that it is left alone, or worked on, is another matter.
+        chain, notes = [], chain or [_running(archive, subject, standing)]
+    commit = None
+    if standing.applied is not None:
+        source = subject.stream if subject.group.startswith("source.") else source_of(archive, subject.stream)
+        commit = commit_of(archive, standing.applied, source=source)
+    revision = f" at revision {standing.applied}" if standing.applied else ""
+    sentence = f"{subject} is not ready" if chain else f"{subject} is ready{revision}"
+    event = None if standing.since is None else _since(archive, subject.stream, standing.since)
+    if desired.pinned is not None:
+        notes.append(_pinned(subject, desired))
+    return _explanation(subject, sentence, chain, notes, commit, event)
+
+
+def _explanation(
+    subject: Subject,
+    sentence: str,
+    chain: list[Cause],
+    notes: list[Cause],
+    commit: Commit | None,
+    event: Recorded | None,
+) -> Explanation:
+    return Explanation(
+        stream=subject.stream,
+        kind=subject.kind,
+        namespace=subject.namespace,
+        name=subject.name,
+        ready=not chain,
+        sentence=sentence,
+        since=None if event is None else event.envelope.time,
+        position=0 if event is None else event.envelope.position,
+        commit=commit,
+        chain=tuple(chain),
+        root=chain[-1] if chain else None,
+        notes=tuple(notes),
+    )
+
+
+def _chain(archive: Archive, stream: StreamName, above: tuple[StreamName, ...]) -> list[Cause]:
+    """What holds a source or target; empty when nothing does."""
+    subject = subject_of(stream)
+    if stream in above:
+        round_ = [str(subject_of(one)) for one in (*above[above.index(stream) :], stream)]
+        sentence = f"they wait for each other for ever: {' → '.join(round_)}; take one of these dependencies out"
+        return [_cause(subject, "cycle", sentence)]
+    if stream not in archive.rows(CONDITIONS):
+        return [_cause(subject, "missing", f"there is no {subject}; declare it, or correct who names it")]
+    standing, desired = _standing(archive, stream), _desired(archive, stream)
+    if desired.suspended is not None:
+        return [_suspended(archive, subject, desired)]
+    if standing.held is not None:
+        return [_held(archive, subject, standing)]
+    if standing.run is not None and standing.health == "InProgress":
+        return _unhealthy(archive, subject, standing, above)
+    if standing.ready == "True":
+        return []
+    if standing.ready == "Unknown":
+        return [_running(archive, subject, standing) if standing.run else _waiting(archive, subject)]
+    return _failure(archive, subject, standing, above)
+
+
+def _failure(archive: Archive, subject: Subject, standing: Standing, above: tuple[StreamName, ...]) -> list[Cause]:
+    if standing.waits_for is not None:
+        return _waits_for(archive, subject, standing, standing.waits_for, above)
+    last = archive.last(Query(stream=subject.stream, types=_FAILURES))
+    event = None if last is None else last.event
+    match event:
+        case VerificationFailed():
+            return [_unverified(archive, subject, standing, event.failed)]
+        case HealthChanged():
+            return _unhealthy(archive, subject, standing, above)
+        case ApplyFailed():
+            return [_not_applied(archive, subject, standing, event)]
+        case _:
+            return [_failed(archive, subject, standing, event if isinstance(event, StageFailed) else None)]
+
+
+def _waits_for(
+    archive: Archive, subject: Subject, standing: Standing, other: StreamName, above: tuple[StreamName, ...]
+) -> list[Cause]:
+    why: Why = "dependency" if standing.reason == "DependencyNotReady" else "artifact"
+    sentence = f"it waits for {subject_of(other)}"
+    first = _standing_cause(archive, subject, standing, why, sentence)
+    rest = _chain(archive, other, (*above, subject.stream))
+    if rest:
+        return [first, *rest]
+    known = _standing(archive, other)
+    told = f"{sentence}, which is ready at revision {known.applied}: its next run is due"
+    return [msgspec.structs.replace(first, sentence=told)]
+
+
+def _unhealthy(archive: Archive, subject: Subject, standing: Standing, above: tuple[StreamName, ...]) -> list[Cause]:
+    """The objects that a target waits for, or that failed; the worst of them last."""
+    unwell = _unwell(archive, subject.stream)
+    failed = standing.health == "Failed"
+    sentence = "what it applied did not become healthy" if failed else "it waits for what it applied to be healthy"
+    details = tuple(
+        Detail(object=one.stream, path="", message=_health_of(archive, one)) for one in unwell[:DETAILS_MAX]
+    )
+    event = None if standing.health_since is None else _since(archive, subject.stream, standing.health_since)
+    first = msgspec.structs.replace(
+        _cause(subject, "health", sentence, event=event),
+        reason=standing.reason if failed else "",
+        message=standing.health_message,
+        details=details,
+    )
+    if not unwell:
+        return [first]
+    worst = unwell[0]
+    if worst.stream in archive.rows(CONDITIONS):
+        return [first, *_chain(archive, worst.stream, (*above, subject.stream))]
+    return [first, _object_cause(archive, worst)]
+
+
+def _unwell(archive: Archive, target: StreamName) -> list[Subject]:
+    """The objects of a target that are not healthy, the worst first."""
+    row, actual = archive.row(INVENTORY, target), archive.rows(ACTUAL)
+    found: list[tuple[int, Subject]] = []
+    for id in () if row is None else row.objects:
+        subject = subject_in(target, id)
+        if subject.stream == target:
+            continue
+        seen = actual.get(subject.stream)
+        health = "NotFound" if seen is None else seen.health
+        if health in _UNWELL:
+            found.append((_UNWELL.index(health), subject))
+    return [subject for _, subject in sorted(found, key=lambda pair: (pair[0], pair[1].stream))]
+
+
+def _suspended(archive: Archive, subject: Subject, desired: Desired) -> Cause:
+    suspension = desired.suspended
+    if suspension is None:
+        raise ValueError(f"{subject} is not suspended")
+    event = archive.last(Query(stream=subject.stream, types=("Suspended",)))
+    until = f", until {suspension.until}" if suspension.until else ""
+    sentence = f"automation is off: suspended by {suspension.by}: {suspension.why}{until}"
+    cause = _cause(subject, "suspended", sentence, event=event)
+    return msgspec.structs.replace(
+        cause, reason="Suspended", message=suspension.why, command=f"tidelog resume {_typed(subject)}"
+    )
+
+
+def _held(archive: Archive, subject: Subject, standing: Standing) -> Cause:
+    held, approval = standing.held, standing.approval
+    if held is None:
+        raise ValueError(f"{subject} has no plan that is held")
+    if approval is not None and approval.plan == held.plan:
+        event = archive.last(Query(stream=subject.stream, types=("PlanApproved", "PlanRejected")))
+        if approval.rejected:
+            sentence = f"plan {held.plan} was rejected by {approval.by}: {approval.why}"
+            return _cause(subject, "rejected", sentence, event=event)
+        if approval.until is None or archive.now.isoformat() < approval.until:
+            sentence = f"plan {held.plan} was approved by {approval.by}: {approval.why}; its apply is due"
+            return _cause(subject, "running", sentence, event=event)
+    event = archive.last(Query(stream=subject.stream, types=("PlanHeld",)))
+    cause = _cause(subject, "held", f"plan {held.plan} is held by the check {held.check}", event=event)
+    return msgspec.structs.replace(
+        cause, reason="PlanHeld", message=held.why, command=f'tidelog approve {held.plan} --why "…"'
+    )
+
+
+def _unverified(archive: Archive, subject: Subject, standing: Standing, verdicts: Iterable[Verdict]) -> Cause:
+    failed = [verdict for verdict in verdicts if not verdict.passed]
+    details = tuple(
+        Detail(object=_stream(subject, one.object), path=one.path, message=f"{one.check}: {one.message}")
+        for one in failed[:DETAILS_MAX]
+    )
+    checks = ", ".join(dict.fromkeys(verdict.check for verdict in failed))
+    plan = f"plan {standing.plan} " if standing.plan else "its plan "
+    sentence = f"{plan}did not pass its checks ({checks}); nothing of it was applied"
+    return msgspec.structs.replace(
+        _standing_cause(archive, subject, standing, "verification", sentence), details=details
+    )
+
+
+def _not_applied(archive: Archive, subject: Subject, standing: Standing, event: ApplyFailed) -> Cause:
+    how_far = f"{event.applied} applied, {event.pending} not"
+    sentence = f"the apply of plan {event.plan} stopped in wave {event.wave}: {how_far}"
+    detail = Detail(object=_stream(subject, event.object), path="", message=event.message)
+    return msgspec.structs.replace(
+        _standing_cause(archive, subject, standing, "failed", sentence), details=(detail,) if event.object else ()
+    )
+
+
+def _failed(archive: Archive, subject: Subject, standing: Standing, event: StageFailed | None) -> Cause:
+    if standing.reason == "PlanRejected":
+        return _standing_cause(archive, subject, standing, "rejected", standing.message)
+    stage = "a run" if event is None else f"the stage {event.stage}"
+    at = f" at revision {standing.attempted}" if standing.attempted else ""
+    if standing.stalled:
+        again = "it is not tried again before the spec, or the engine's configuration, is another"
+    elif standing.final:
+        again = "it is not tried again until what it was made from changes"
+    else:
+        again = f"tried {standing.failures} time{'s'[: standing.failures != 1]}, and again"
+    return _standing_cause(archive, subject, standing, "failed", f"{stage} failed{at}; {again}")
+
+
+def _running(archive: Archive, subject: Subject, standing: Standing) -> Cause:
+    event = None
+    if standing.run is not None:
+        event = next(archive.events(Query(stream=subject.stream, run=standing.run)), None)
+    at = f", at revision {standing.attempted}" if standing.attempted else ""
+    return _cause(subject, "running", f"a run is going on{at}", event=event)
+
+
+def _waiting(archive: Archive, subject: Subject) -> Cause:
+    event = archive.last(Query(stream=subject.stream, types=("SourceDeclared", "TargetDeclared")))
+    return _cause(subject, "waiting", "it was declared, and waits for its first run", event=event)
+
+
+def _pinned(subject: Subject, desired: Desired) -> Cause:
+    pin = desired.pinned
+    if pin is None:
+        raise ValueError(f"{subject} is not pinned")
+    sentence = (
+        f"it is pinned by {pin.by} to what it was at position {pin.position}, until a revision newer than {pin.left} "
+        f"arrives: {pin.why}"
+    )
+    command = f'tidelog unpin {_typed(subject)} --why "…"'
+    return msgspec.structs.replace(_cause(subject, "waiting", sentence), command=command)
+
+
+# Objects.
+
+
+def _of_object(archive: Archive, subject: Subject) -> Explanation:
+    actual = archive.rows(ACTUAL).get(subject.stream)
+    if actual is None:
+        return _absent(archive, subject)
+    owner = actual.owner
+    chain: list[Cause] = []
+    notes: list[Cause] = []
+    if actual.health in _UNWELL:
+        chain.append(_object_cause(archive, subject))
+    if actual.drift:
+        chain.append(_drift(archive, subject, actual))
+    above = [] if owner is None else _chain(archive, owner, ())
+    if chain and not actual.drift:
+        notes += above  # the object's own health is the cause; its target only waits for it
+    else:
+        chain += above
+    commit = None
+    if owner is not None and (revision := _standing(archive, owner).applied) is not None:
+        commit = commit_of(archive, revision, source=source_of(archive, owner))
+    by = f"applied by {subject_of(owner)}" if owner is not None else "applied by nobody that Tidelog knows"
+    sentence = f"{subject} is {actual.health}, {by}"
+    if chain and actual.health not in _UNWELL and not actual.drift:
+        sentence += ", which is not ready"
+    return _explanation(subject, sentence, chain, notes, commit, archive.event(actual.position))
+
+
+def _absent(archive: Archive, subject: Subject) -> Explanation:
+    """Of an object that is not there: who wants it, and why it is not applied; or who took it away."""
+    wanting = _who_wants(archive, subject)
+    if wanting is not None:
+        chain = _chain(archive, wanting, ()) or [_running(archive, subject_of(wanting), _standing(archive, wanting))]
+        sentence = f"{subject} is not there: {subject_of(wanting)} renders it, and has not applied it"
+        missing = _cause(subject, "missing", sentence)
+        return _explanation(subject, sentence, [missing, *chain], [], None, None)
+    gone = _gone(archive, subject)
+    if gone is None:
+        raise NotThereError(f"{subject} is not there, and no target renders it")
+    how = "was pruned" if isinstance(gone.event, ObjectPruned) else "is gone"
+    by = f"{gone.envelope.actor}"
+    sentence = f"{subject} {how}, by {by}; no target renders it"
+    return _explanation(subject, sentence, [_cause(subject, "missing", sentence, event=gone)], [], None, gone)
+
+
+def _who_wants(archive: Archive, subject: Subject) -> StreamName | None:
+    id = subject.key.id.encode()
+    for stream, desired in archive.rows(DESIRED).items():
+        if desired.objects is None or not stream.startswith(f"{subject.cluster}/"):
+            continue
+        data = archive.body(desired.objects)
+        if data is not None and b'"' + id + b'"' in data:
+            return StreamName(stream)
+    return None
+
+
+def _gone(archive: Archive, subject: Subject) -> Recorded | None:
+    """The event with which an object was lost sight of."""
+    seen = archive.last(Query(stream=subject.stream, types=("ObjectObserved",)))
+    if seen is not None and isinstance(seen.event, ObjectObserved) and seen.event.gone:
+        return seen
+    needle = subject.key.id.encode()
+    for recorded in archive.backwards(Query(types=("ObjectPruned",))):
+        event = recorded.event if needle in recorded.raw else None
+        if isinstance(event, ObjectPruned) and event.object == subject.key.id:
+            return recorded
+    return None
+
+
+def _object_cause(archive: Archive, subject: Subject) -> Cause:
+    actual = archive.rows(ACTUAL).get(subject.stream)
+    health = "NotFound" if actual is None else actual.health
+    changed = archive.last(Query(stream=subject.stream, types=("HealthChanged",)))
+    event = None if changed is None else changed.event
+    told = event if isinstance(event, HealthChanged) and event.health == health else None
+    known = changed if told is not None else None if actual is None else archive.event(actual.position)
+    cause = _cause(subject, "health", f"{subject} is {health}", event=known)
+    if told is None:
+        return cause
+    return msgspec.structs.replace(cause, reason=told.reason, message=told.message)
+
+
+def _health_of(archive: Archive, subject: Subject) -> str:
+    cause = _object_cause(archive, subject)
+    said = ": ".join(part for part in (cause.reason, cause.message) if part)
+    health = cause.sentence.rpartition(" ")[2]
+    return f"{health}, {said}" if said else health
+
+
+def _drift(archive: Archive, subject: Subject, actual: Actual) -> Cause:
+    event = archive.last(Query(stream=subject.stream, types=("DriftDetected",)))
+    who = ", ".join(dict.fromkeys(field.manager for field in actual.drift if field.manager)) or "someone"
+    sentence = f"{subject} is no longer as it was applied: changed by {who}"
+    details = tuple(
+        Detail(object=subject.stream, path=field.path, message=f"changed by {field.manager or 'someone'}")
+        for field in actual.drift[:DETAILS_MAX]
+    )
+    return msgspec.structs.replace(_cause(subject, "drift", sentence, event=event), details=details)
+
+
+# Parts.
+
+
+def _cause(subject: Subject, why: Why, sentence: str, *, event: Recorded | None = None) -> Cause:
+    return Cause(
+        stream=subject.stream,
+        kind=subject.kind,
+        namespace=subject.namespace,
+        name=subject.name,
+        why=why,
+        sentence=sentence,
+        since=None if event is None else event.envelope.time,
+        position=0 if event is None else event.envelope.position,
+    )
+
+
+def _standing_cause(archive: Archive, subject: Subject, standing: Standing, why: Why, sentence: str) -> Cause:
+    """A cause in the words of the condition, since when that says so."""
+    event = None if standing.since is None else _since(archive, subject.stream, standing.since)
+    return msgspec.structs.replace(
+        _cause(subject, why, sentence, event=event), reason=standing.reason, message=standing.message
+    )
+
+
+def _since(archive: Archive, stream: StreamName, time: Time) -> Recorded | None:
+    """The event of a stream since which it stands as it does."""
+    return archive.first_since(Query(stream=stream, types=_FAILURES), time)
+
+
+def _standing(archive: Archive, stream: StreamName) -> Standing:
+    return archive.rows(CONDITIONS).get(stream) or Standing(ready="Unknown")
+
+
+def _desired(archive: Archive, stream: StreamName) -> Desired:
+    return archive.rows(DESIRED).get(stream) or Desired()
+
+
+def _stream(subject: Subject, id: ObjectId | None) -> StreamName | None:
+    return None if id is None else object_stream(subject.cluster, id)
+
+
+def _typed(subject: Subject) -> str:
+    """A subject as it is typed."""
+    return f"{subject.kind.lower()}/{subject.name} -n {subject.namespace}"

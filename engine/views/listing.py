@@ -1,0 +1,93 @@
+"""`tidelog get`: sources and targets, with the columns of `flux get` (Flux contract CL-006)."""
+
+import re
+from collections.abc import Iterator
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from tidelog.engine.views.archive import Archive
+from tidelog.engine.views.names import Subject, subject_of
+from tidelog.events.moment import Time
+from tidelog.events.names import Revision, StreamName
+from tidelog.events.projections import CONDITIONS, DESIRED, Desired, Pin, Standing, Suspension
+
+Ready: TypeAlias = Literal["True", "False", "Unknown"]
+WAITING = "waiting to be reconciled"
+IN_PROGRESS = "Reconciliation in progress"
+
+_hex = re.compile(r"(sha1|sha256):([0-9a-f]{8})[0-9a-f]{32,}")
+
+
+class Listed(msgspec.Struct, frozen=True, kw_only=True):
+    """One source or target."""
+
+    stream: StreamName
+    kind: str
+    namespace: str
+    name: str
+    revision: Revision | None
+    """Of a source: fetched last. Of a target: applied last."""
+    suspended: bool
+    ready: Ready
+    reason: str
+    message: str
+    since: Time | None
+    """When readiness, reason or message last changed."""
+    suspension: Suspension | None
+    """Who switched automation off, why, and until when."""
+    pin: Pin | None
+    """The past rendered set that a target is kept at."""
+    position: int
+    """Of the event that last changed how it stands."""
+
+
+def listed(archive: Archive, kinds: tuple[tuple[str, str], ...], namespace: str | None) -> Iterator[Listed]:
+    """The sources and targets of some kinds (group, kind) in a namespace, or in all: kind by kind, by name."""
+    desired = archive.rows(DESIRED)
+    rows = [(subject_of(StreamName(stream)), row) for stream, row in archive.rows(CONDITIONS).items()]
+    for group, kind in kinds:
+        chosen = [
+            (subject, row)
+            for subject, row in rows
+            if (subject.group, subject.kind) == (group, kind) and namespace in (None, subject.namespace)
+        ]
+        for subject, row in sorted(chosen, key=lambda pair: (pair[0].namespace, pair[0].name, pair[0].cluster)):
+            yield _listed(subject, row, desired.get(subject.stream) or Desired())
+
+
+def _listed(subject: Subject, row: Standing, desired: Desired) -> Listed:
+    is_source = subject.group.startswith("source.")
+    revision = desired.revision if is_source else row.applied
+    ready, message = _told(row, is_source=is_source, revision=revision)
+    return Listed(
+        stream=subject.stream,
+        kind=subject.kind,
+        namespace=subject.namespace,
+        name=subject.name,
+        revision=revision,
+        suspended=desired.suspended is not None,
+        ready=ready,
+        reason=row.reason,
+        message=message,
+        since=row.since,
+        suspension=desired.suspended,
+        pin=desired.pinned,
+        position=row.position,
+    )
+
+
+def _told(row: Standing, *, is_source: bool, revision: Revision | None) -> tuple[Ready, str]:
+    """Readiness and message, in Flux's words."""
+    if row.ready == "True":
+        return "True", f"stored artifact for revision '{revision}'" if is_source else f"Applied revision: {revision}"
+    if row.ready == "False":
+        return "False", row.message
+    if row.run is not None:
+        return "Unknown", IN_PROGRESS
+    return "False", WAITING
+
+
+def shortened(text: str) -> str:
+    """A text with the commits in it cut to eight digits, as `flux get` prints them."""
+    return _hex.sub(r"\1:\2", text)

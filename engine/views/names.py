@@ -1,0 +1,211 @@
+"""Which source, target or object a person means by `KIND/NAME`."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+
+import msgspec
+
+from tidelog.engine.kinds.meta import KUSTOMIZE_GROUP, SOURCE_GROUP
+from tidelog.engine.views.archive import Archive
+from tidelog.events.names import ENGINE, MalformedNameError, ObjectId, ObjectKey, StreamName, cluster_of, stream_name
+from tidelog.events.projections import ACTUAL, CONDITIONS
+from tidelog.events.vocabulary import ObjectPruned
+from tidelog.storage.log import Query
+
+NAMESPACE_VARIABLE = "FLUX_SYSTEM_NAMESPACE"
+DEFAULT_NAMESPACE = "flux-system"
+CANDIDATES_SHOWN_MAX = 10
+
+GIT_REPOSITORY = (SOURCE_GROUP, "GitRepository")
+KUSTOMIZATION = (KUSTOMIZE_GROUP, "Kustomization")
+FLUX_GROUPS = frozenset({SOURCE_GROUP, KUSTOMIZE_GROUP, "helm.toolkit.fluxcd.io"})
+
+# The short names that kubectl and flux know.
+_short_names: Mapping[str, str] = {
+    "cj": "cronjob",
+    "cm": "configmap",
+    "crd": "customresourcedefinition",
+    "deploy": "deployment",
+    "ds": "daemonset",
+    "git": "gitrepository",
+    "gitrepo": "gitrepository",
+    "hpa": "horizontalpodautoscaler",
+    "hr": "helmrelease",
+    "ing": "ingress",
+    "ks": "kustomization",
+    "netpol": "networkpolicy",
+    "ns": "namespace",
+    "pc": "priorityclass",
+    "pdb": "poddisruptionbudget",
+    "po": "pod",
+    "pv": "persistentvolume",
+    "pvc": "persistentvolumeclaim",
+    "quota": "resourcequota",
+    "rs": "replicaset",
+    "sa": "serviceaccount",
+    "sc": "storageclass",
+    "sts": "statefulset",
+    "svc": "service",
+}
+
+
+class NotThereError(LookupError):
+    """Raised when the log does not have what was asked for."""
+
+
+class UnclearNameError(ValueError):
+    """Raised for a text that names nothing, or more than one thing; the message says how to name it."""
+
+
+class Subject(msgspec.Struct, frozen=True, kw_only=True):
+    """A source, target or object, as it is told in answers."""
+
+    stream: StreamName
+    cluster: str
+    group: str
+    kind: str
+    namespace: str
+    name: str
+
+    @property
+    def key(self) -> ObjectKey:
+        """The object's key."""
+        return ObjectKey(self.group, self.kind, self.namespace, self.name)
+
+    @property
+    def is_flux(self) -> bool:
+        """Whether it is of a kind that is reconciled, and not only applied."""
+        return self.group in FLUX_GROUPS
+
+    def __str__(self) -> str:
+        """As Flux names objects: `<Kind>/<namespace>/<name>`."""
+        return "/".join(part for part in (self.kind, self.namespace, self.name) if part)
+
+
+def subject_of(stream: StreamName) -> Subject:
+    """The subject of a stream that is not an engine's."""
+    cluster, _, rest = stream.partition("/")
+    key = ObjectKey.parse(rest)
+    return Subject(
+        stream=stream, cluster=cluster, group=key.group, kind=key.kind, namespace=key.namespace, name=key.name
+    )
+
+
+def subject_in(target: StreamName, id: ObjectId) -> Subject:
+    """The subject of an object in the cluster of a target."""
+    return subject_of(ObjectKey.parse(id).stream(cluster_of(target)))
+
+
+def is_engine(stream: StreamName) -> bool:
+    """Whether a stream is about an engine's life."""
+    return stream.endswith(f"/{ENGINE}") and stream.count("/") == 1
+
+
+def default_namespace() -> str:
+    """The namespace of sources and targets where none is given (Flux contract CL-001)."""
+    return os.environ.get(NAMESPACE_VARIABLE) or DEFAULT_NAMESPACE
+
+
+def is_kind(typed: str, group: str, kind: str) -> bool:
+    """Whether what was typed (`deployment`, `deploy`, `deployments.apps`) is this kind."""
+    word, dot, typed_group = typed.lower().partition(".")
+    if dot and typed_group != group.lower():
+        return False
+    singular = kind.lower()
+    return _short_names.get(word, word) in (singular, plural(singular))
+
+
+def plural(singular: str) -> str:
+    """The plural of a kind in lower case, as Kubernetes makes it for nearly all kinds."""
+    if singular.endswith(("s", "x", "z", "ch", "sh")):
+        return f"{singular}es"
+    if singular.endswith("y") and not singular.endswith(("ay", "ey", "oy", "uy")):
+        return f"{singular[:-1]}ies"
+    return f"{singular}s"
+
+
+def parse(words: Iterable[str]) -> tuple[str, str]:
+    """The kind and the name in `KIND/NAME` or `KIND NAME`.
+
+    Raises:
+        UnclearNameError: when it has not that form.
+    """
+    parts = tuple(words)
+    if len(parts) == 1:
+        parts = tuple(parts[0].split("/"))
+    if len(parts) != 2 or not all(parts) or any("/" in part for part in parts):
+        raise UnclearNameError(
+            f"{' '.join(words)!r} names nothing: give KIND/NAME, for example kustomization/apps or deployment/web"
+        )
+    return parts[0], parts[1]
+
+
+def find(archive: Archive, words: Iterable[str], namespace: str | None) -> Subject:
+    """The one thing that is named, as it is known at the archive's moment, or was before.
+
+    A name is `KIND/NAME`, `KIND NAME`, or a whole stream's name. Sources and targets are looked for in the default
+    namespace first, objects in all, where no namespace is given.
+
+    Raises:
+        NotThereError: when the log has no such thing.
+        UnclearNameError: when the text names nothing, or several things.
+    """
+    words = tuple(words)
+    if len(words) == 1 and words[0].count("/") == 4:
+        return _whole(archive, words[0])
+    kind, name = parse(words)
+    for known in (_known(archive), _streams(archive), _pruned(archive)):
+        found = {
+            subject.stream: subject
+            for subject in map(subject_of, known)
+            if subject.name == name and is_kind(kind, subject.group, subject.kind)
+        }
+        if found:
+            return _the_one(list(found.values()), f"{kind}/{name}", namespace)
+    raise NotThereError(f"the log knows no {kind}/{name} at position {archive.position}")
+
+
+def _whole(archive: Archive, text: str) -> Subject:
+    try:
+        subject = subject_of(stream_name(text))
+    except MalformedNameError as error:
+        raise UnclearNameError(str(error)) from None
+    for known in (_known(archive), _streams(archive), _pruned(archive)):
+        if subject.stream in set(known):
+            return subject
+    raise NotThereError(f"the log knows no {text} at position {archive.position}")
+
+
+def _the_one(found: list[Subject], typed: str, namespace: str | None) -> Subject:
+    wanted = namespace
+    if wanted is None and len(found) > 1 and all(subject.is_flux for subject in found):
+        wanted = default_namespace()
+    narrowed = found if wanted is None else [subject for subject in found if subject.namespace in (wanted, "")]
+    if len(narrowed) == 1:
+        return narrowed[0]
+    if not narrowed:
+        places = ", ".join(sorted({subject.namespace or "no namespace" for subject in found}))
+        raise NotThereError(f"there is no {typed} in namespace {wanted}; there is one in: {places}")
+    shown = ", ".join(sorted(subject.stream for subject in narrowed)[:CANDIDATES_SHOWN_MAX])
+    raise UnclearNameError(f"{typed} may be any of {len(narrowed)}: give --namespace, or the whole name: {shown}")
+
+
+def _known(archive: Archive) -> Iterator[StreamName]:
+    """What is there at the moment."""
+    yield from map(StreamName, archive.rows(CONDITIONS))
+    yield from map(StreamName, archive.rows(ACTUAL))
+
+
+def _streams(archive: Archive) -> Iterator[StreamName]:
+    """What was there before, and had events of its own."""
+    for name in map(StreamName, archive.log.stream_names()):
+        if not is_engine(name) and archive.last(Query(stream=name)) is not None:
+            yield name
+
+
+def _pruned(archive: Archive) -> Iterator[StreamName]:
+    """What was there before, and was only ever applied and pruned."""
+    for recorded in archive.backwards(Query(types=("ObjectPruned",))):
+        event = recorded.event
+        if isinstance(event, ObjectPruned):
+            yield subject_in(recorded.envelope.stream, event.object).stream

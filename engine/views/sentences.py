@@ -1,0 +1,312 @@
+"""Events in plain sentences, for people who do not know the vocabulary."""
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar, cast
+
+import msgspec
+
+from tidelog.engine.views.commits import subject_line
+from tidelog.engine.views.names import is_engine, subject_of
+from tidelog.events.codec import UnknownEvent
+from tidelog.events.envelope import Actor
+from tidelog.events.moment import Time
+from tidelog.events.names import EventId, ObjectId, ObjectKey, RunId, StreamName, TraceId
+from tidelog.events.vocabulary import (
+    ApplyFailed,
+    ApplyFinished,
+    ApplyStarted,
+    BlastRadius,
+    ClusterBound,
+    ConfigurationLoaded,
+    DriftDetected,
+    EngineStarted,
+    EngineStopped,
+    Event,
+    FieldDrift,
+    HealthChanged,
+    InputChanged,
+    LogCreated,
+    LogRestored,
+    Marked,
+    ObjectApplied,
+    ObjectObserved,
+    ObjectPruned,
+    ObservationInterrupted,
+    ObservationResumed,
+    Pinned,
+    PlanApproved,
+    PlanHeld,
+    Planned,
+    PlanRejected,
+    ReconcileRequested,
+    Rendered,
+    Resumed,
+    RevisionFetched,
+    RevisionRejected,
+    RevisionSettled,
+    RunEnded,
+    SourceDeclared,
+    SourceRemoved,
+    StageFailed,
+    StreamForgotten,
+    Suspended,
+    TargetDeclared,
+    TargetRemoved,
+    Unpinned,
+    Verdict,
+    VerificationFailed,
+    Verified,
+)
+from tidelog.storage.log import Recorded
+
+SHOWN_MAX = 3
+"""Items that a sentence names one by one."""
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True):
+    """An event, told."""
+
+    position: int
+    time: Time
+    stream: StreamName
+    subject: str
+    """As Flux names objects: `<Kind>/<namespace>/<name>`; `engine` for the engine itself."""
+    type: str
+    sentence: str
+    by: str
+    """Who, with how that is known."""
+    actor: Actor
+    id: EventId
+    run: RunId | None
+    trace: TraceId | None
+
+
+def told(recorded: Recorded) -> Told:
+    """An event, told."""
+    envelope = recorded.envelope
+    return Told(
+        position=envelope.position,
+        time=envelope.time,
+        stream=envelope.stream,
+        subject="engine" if is_engine(envelope.stream) else str(subject_of(envelope.stream)),
+        type=envelope.type,
+        sentence=sentence_of(recorded.event),
+        by=str(envelope.actor),
+        actor=envelope.actor,
+        id=envelope.id,
+        run=envelope.run,
+        trace=envelope.trace,
+    )
+
+
+def sentence_of(event: Event) -> str:
+    """What an event says, in a sentence without its subject and its end."""
+    tell = _sentences.get(type(event))
+    if tell is not None:
+        return tell(event)
+    return f"{event.type} (not known to this release)" if isinstance(event, UnknownEvent) else type(event).__name__
+
+
+def radius(changes: BlastRadius) -> str:
+    """How much a plan changes, in words."""
+    counts = {
+        "to create": changes.create,
+        "to update": changes.update,
+        "to recreate": changes.recreate,
+        "to delete": changes.delete,
+        "unchanged": changes.unchanged,
+    }
+    return ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "nothing to do"
+
+
+def short(id: ObjectId) -> str:
+    """An object's id as Flux names objects."""
+    key = ObjectKey.parse(id)
+    return "/".join(part for part in (key.kind, key.namespace, key.name) if part)
+
+
+E = TypeVar("E", bound=Event)
+Tell = Callable[[Event], str]
+
+
+def _on(payload: type[E], tell: Callable[[E], str]) -> tuple[type[Event], Tell]:
+    return payload, cast("Tell", tell)
+
+
+def _until(time: Time | None) -> str:
+    return f", until {time}" if time else ""
+
+
+def _because(why: str) -> str:
+    return f": {why}" if why else ""
+
+
+def _some(items: list[str]) -> str:
+    more = f" and {len(items) - SHOWN_MAX} more" if len(items) > SHOWN_MAX else ""
+    return ", ".join(items[:SHOWN_MAX]) + more
+
+
+def _fetched(event: RevisionFetched) -> str:
+    author = f" by {event.author.name}" if event.author else ""
+    subject = subject_line(event.message)
+    return f"Fetched revision {event.revision}" + (f": “{subject}”{author}" if subject else author)
+
+
+def _settled(event: RevisionSettled) -> str:
+    names = [str(subject_of(stream)) for stream in event.targets]
+    return f"Revision {event.revision} leaves {_some(names)} as they are"
+
+
+def _rendered(event: Rendered) -> str:
+    tools = ", ".join(f"{tool.name} {tool.version}" for tool in event.toolchain)
+    by = f" with {tools}" if tools else ""
+    return f"Rendered {_count(event.count, 'object')} from revision {event.revision}{by}"
+
+
+def _planned(event: Planned) -> str:
+    return f"Planned {event.plan}: {radius(event.blast_radius)}"
+
+
+def _verified(event: Verified) -> str:
+    wave = "" if event.wave is None else f", wave {event.wave}"
+    return f"Verified {event.plan}{wave}: {', '.join(event.checks)}"
+
+
+def _unverified(event: VerificationFailed) -> str:
+    return f"{event.plan} did not pass its checks: {_some([verdict_sentence(one) for one in event.failed])}"
+
+
+def verdict_sentence(verdict: Verdict) -> str:
+    """What a check said, in a sentence."""
+    about = " ".join(part for part in (short(verdict.object) if verdict.object else "", verdict.path) if part)
+    return f"{verdict.check}: {about + ': ' if about else ''}{verdict.message}"
+
+
+def _applied(event: ObjectApplied) -> str:
+    words = {"unchanged": "Found", "created": "Created", "configured": "Configured", "recreated": "Recreated"}
+    health = f", {event.health}" if event.health else ""
+    as_planned = " as it should be" if event.action == "unchanged" else ""
+    return f"{words[event.action]} {short(event.object)}{as_planned}{health}"
+
+
+def _pruned(event: ObjectPruned) -> str:
+    outcomes = {"deleted": "Deleted", "absent": "Did not find", "skipped": "Left alone"}
+    return f"{outcomes[event.outcome]} {short(event.object)}, which is no longer wanted"
+
+
+def _apply_failed(event: ApplyFailed) -> str:
+    about = f"{short(event.object)}: " if event.object else ""
+    return f"The apply of {event.plan} stopped in wave {event.wave}: {about}{event.message or event.reason}"
+
+
+def _finished(event: ApplyFinished) -> str:
+    counts = {
+        "created": event.created,
+        "configured": event.configured,
+        "unchanged": event.unchanged,
+        "pruned": event.pruned,
+    }
+    said = ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "nothing"
+    return f"Applied {event.plan}: {said}"
+
+
+def _failed(event: StageFailed) -> str:
+    message = "as before" if event.repeats else event.message
+    tail = "; only a person can help" if event.stalled else "; not tried again until its inputs change" * event.final
+    waits = f"; waits for {subject_of(event.waits_for)}" if event.waits_for else ""
+    return f"The stage {event.stage} failed ({event.reason}): {message}{waits}{tail}"
+
+
+def _ended(event: RunEnded) -> str:
+    outcomes = {
+        "succeeded": "The run succeeded",
+        "unchanged": "The run found nothing to do",
+        "superseded": "The run was superseded by something newer",
+        "rejected": "The run ended: its plan was rejected",
+    }
+    return outcomes[event.outcome] + (f" at revision {event.revision}" if event.revision else "")
+
+
+def _observed(event: ObjectObserved) -> str:
+    if event.gone:
+        return "Is gone"
+    return f"Is now at version {event.resource_version}" + (f", {event.health}" if event.health else "")
+
+
+def _drifted(event: DriftDetected) -> str:
+    if event.gone:
+        return f"Was deleted, and {subject_of(event.target)} wants it"
+    return f"Was changed: {_some([field_sentence(field) for field in event.fields])}"
+
+
+def field_sentence(field: FieldDrift) -> str:
+    """A field that was changed, with who changed it."""
+    return f"{field.path} by {field.manager}" if field.manager else field.path
+
+
+def _health(event: HealthChanged) -> str:
+    said = ": ".join(part for part in (event.reason, event.message) if part)
+    return f"Became {event.health}" + (f": {said}" if said else "")
+
+
+def _input(event: InputChanged) -> str:
+    return f"{short(event.object)} {'changed' if event.digest else 'is not there'}"
+
+
+def _requested(event: ReconcileRequested) -> str:
+    how = " with force" * event.force + " from scratch" * event.reset
+    return f"A reconciliation was asked for{how}{_because(event.why)}"
+
+
+def _pinned(event: Pinned) -> str:
+    return f"Pinned to what it was at position {event.position}, leaving revision {event.left}{_because(event.why)}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s'[: number != 1]}"
+
+
+_sentences: Mapping[type[Event], Tell] = dict(
+    [
+        _on(LogCreated, lambda e: f"The log {e.log} was created by {e.software}"),
+        _on(LogRestored, lambda e: f"The log goes on from a copy, as incarnation {e.incarnation}"),
+        _on(EngineStarted, lambda e: f"{e.software} started on {e.host}"),
+        _on(EngineStopped, lambda e: f"The engine stopped{_because(e.why)}"),
+        _on(ConfigurationLoaded, lambda _: "A configuration was loaded"),
+        _on(ClusterBound, lambda e: f"The alias {e.alias} was bound to cluster {e.uid}"),
+        _on(SourceDeclared, lambda e: f"Was declared, generation {e.generation}"),
+        _on(TargetDeclared, lambda e: f"Was declared, generation {e.generation}"),
+        _on(SourceRemoved, lambda _: "Was removed"),
+        _on(TargetRemoved, lambda e: "Was removed" + (f" ({e.deletion_policy})" if e.deletion_policy else "")),
+        _on(InputChanged, _input),
+        _on(RevisionFetched, _fetched),
+        _on(RevisionSettled, _settled),
+        _on(Rendered, _rendered),
+        _on(Planned, _planned),
+        _on(Verified, _verified),
+        _on(VerificationFailed, _unverified),
+        _on(PlanHeld, lambda e: f"{e.plan} is held by the check {e.check}{_because(e.why)}"),
+        _on(PlanApproved, lambda e: f"{e.plan} was approved{_because(e.why)}{_until(e.until)}"),
+        _on(PlanRejected, lambda e: f"{e.plan} was rejected{_because(e.why)}"),
+        _on(ApplyStarted, lambda e: f"Began to apply {e.plan} in {_count(e.waves, 'wave')}"),
+        _on(ObjectApplied, _applied),
+        _on(ObjectPruned, _pruned),
+        _on(ApplyFailed, _apply_failed),
+        _on(ApplyFinished, _finished),
+        _on(StageFailed, _failed),
+        _on(RunEnded, _ended),
+        _on(ObjectObserved, _observed),
+        _on(DriftDetected, _drifted),
+        _on(HealthChanged, _health),
+        _on(ObservationInterrupted, lambda e: f"Changes of {_some(list(e.kinds))} may go unseen{_because(e.why)}"),
+        _on(ObservationResumed, lambda e: f"{_some(list(e.kinds))} is watched again"),
+        _on(ReconcileRequested, _requested),
+        _on(Suspended, lambda e: f"Was suspended{_because(e.why)}{_until(e.until)}"),
+        _on(Resumed, lambda e: f"Was resumed{_because(e.why)}"),
+        _on(Pinned, _pinned),
+        _on(Unpinned, lambda e: f"Follows its source again{_because(e.why)}"),
+        _on(RevisionRejected, lambda e: f"Revision {e.revision} was rejected{_because(e.why)}"),
+        _on(Marked, lambda e: f"Marked as {e.label}{_because(e.why)}"),
+        _on(StreamForgotten, lambda e: f"What is secret in it was forgotten{_because(e.why)}"),
+    ]
+)
