@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import click
 import msgspec
 
@@ -168,11 +169,12 @@ async def make_bootstrap(cluster: Cluster, settings: Settings, bootstrap: Bootst
 
 async def install_kinds(cluster: Cluster) -> None:
     """Applies our CustomResourceDefinitions, and waits until they are served."""
-    for crd in crds():
+    definitions = await anyio.to_thread.run_sync(crds)  # descriptions are read from the sources
+    for crd in definitions:
         await cluster.apply(crd, manager=MANAGER)
     cluster.forget_kinds()
     with anyio.fail_after(ESTABLISHED_TIMEOUT_S):
-        for crd in crds():
+        for crd in definitions:
             version, kind = crd["spec"]["versions"][0]["name"], crd["spec"]["names"]["kind"]
             while True:
                 try:
