@@ -11,7 +11,8 @@ import anyio.to_thread
 import msgspec
 
 from tidelog.engine.runtime.outcome import Outcome
-from tidelog.engine.runtime.requests import RefusedError, Request, Taken
+from tidelog.engine.runtime.requests import RefusedError, Request
+from tidelog.events.moment import Time
 from tidelog.events.names import StreamName
 from tidelog.storage.layout import Layout
 
@@ -24,6 +25,13 @@ T = TypeVar("T")
 
 class DoorError(Exception):
     """Raised when the daemon cannot be asked, or could not do what it took; the message is for people."""
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """The event that a request became."""
+
+    position: int
+    time: Time
 
 
 class DoorClient:
@@ -61,7 +69,7 @@ class DoorClient:
             async with self._session.request(method, f"{_HOST}{path}", data=data, params=params) as answer:
                 body = await answer.read()
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise DoorError(f"the daemon does not answer: {error or 'it took too long'}") from error
+            raise DoorError(f"the daemon does not answer: {str(error) or 'it took too long'}") from error
         try:
             if answer.status == 200:
                 return msgspec.json.decode(body, type=form)

@@ -126,12 +126,12 @@ async def _door(daemon: Daemon, store: Path) -> web.AppRunner:
     async def take(request: web.Request) -> web.Response:
         try:
             asked = msgspec.json.decode(await request.read(), type=Request)
-            taken = await daemon.requests.take(asked, _who(request))
+            recorded = await daemon.requests.take(asked, _who(request))
         except (msgspec.DecodeError, RefusedError) as error:
             return _answer(400, error=str(error))
         except ClusterError as error:
             return _answer(502, error=str(error))
-        return _answer(200, position=taken.position, time=taken.time)
+        return _answer(200, position=recorded.envelope.position, time=recorded.envelope.time)
 
     async def state(_: web.Request) -> web.Response:
         return _answer(200, serving=daemon.serving.is_set(), waits_for=daemon.waits_for)
@@ -140,9 +140,7 @@ async def _door(daemon: Daemon, store: Path) -> web.AppRunner:
         found = outcome_of(daemon.engine, StreamName(request.query.get("stream", "")))
         return _answer(404, error="there is no such source or target") if found is None else _json(200, found)
 
-    app.add_routes(
-        [web.post("/v1/requests", take), web.get("/v1/state", state), web.get("/v1/standing", standing)]
-    )
+    app.add_routes([web.post("/v1/requests", take), web.get("/v1/state", state), web.get("/v1/standing", standing)])
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     path = Layout(store).door

@@ -13,7 +13,7 @@ from tidelog.engine.kinds.gitrepository import GitRepository, GitRepositorySpec,
 from tidelog.engine.kinds.kustomization import Kustomization, KustomizationSpec, KustomizationStatus, SourceReference
 from tidelog.engine.kinds.meta import FINALIZER
 from tidelog.engine.objects.kube import KubeObject, MalformedObjectError, key_of, parse_inventory_id
-from tidelog.engine.runtime.memory import Memory, Origin
+from tidelog.engine.runtime.memory import Facts, Memory, Origin
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.events.bodies import Body
 from tidelog.events.canonical import encode
@@ -118,7 +118,7 @@ class Declarations:
 
     async def seen(self, live: KubeObject) -> None:
         """Takes note of a source or target as it now is: records a new spec, a request, a suspension; wakes it."""
-        declared = self._read(live)
+        declared = read_declared(live, self._alias)
         before = self._sources.get(declared.stream) or self._targets.get(declared.stream)
         is_other = before is not None and before.uid != declared.uid
         if before is not None and not is_other and _version(before.live) > _version(live):
@@ -127,7 +127,7 @@ class Declarations:
             await self.gone(declared.stream)
             before = None
         if isinstance(declared.spec, KustomizationSpec):
-            found = before.found if before is not None else self._found(declared)
+            found = before.found if before is not None else found_of(declared, self._memory)
             declared.found = found
             self._targets[declared.stream] = declared
         else:
@@ -161,7 +161,7 @@ class Declarations:
         declared = self._sources.get(stream) or self._targets.get(stream)
         if declared is not None and declared.uid == live["metadata"]["uid"]:
             declared.live = live
-            declared.status = self._read(live).status
+            declared.status = read_declared(live, self._alias).status
 
     async def claim(self, declared: AnyDeclared) -> None:
         """Adds the finalizer, so that the object is not gone before what it owns is (Flux contract CM-054)."""
@@ -192,32 +192,6 @@ class Declarations:
             else:
                 declared.live, declared.finalizers = live, tuple(live["metadata"].get("finalizers") or ())
                 return
-
-    def _read(self, live: KubeObject) -> AnyDeclared:
-        stream = key_of(live).stream(self._alias)
-        kind: type[Kustomization | GitRepository] = Kustomization if live["kind"] == "Kustomization" else GitRepository
-        try:
-            read: Any = decode(kind, live)
-        except InvalidObjectError as error:
-            sentences = tuple(str(problem) for problem in error.problems)
-            if kind is Kustomization:
-                return Declared(stream, live, _NO_TARGET, KustomizationStatus(), sentences)
-            return Declared(stream, live, _NO_SOURCE, GitRepositoryStatus(), sentences)
-        return Declared(stream, live, read.spec, read.status, ())
-
-    def _found(self, declared: DeclaredTarget) -> dict[ObjectId, str]:
-        """What the status lists and the log does not know: applied by another engine, or since a backup."""
-        row = self._memory.inventory.get(declared.stream)
-        known = {} if row is None else row.objects
-        found: dict[ObjectId, str] = {}
-        for entry in declared.status.inventory.entries if declared.status.inventory else ():
-            try:
-                key = parse_inventory_id(entry.id)
-            except MalformedObjectError:
-                continue
-            if key.id not in known:
-                found[key.id] = f"{key.group}/{entry.v}" if key.group else entry.v
-        return found
 
     async def _awaits(self, stream: StreamName, row: Desired | None, *, suspend: bool) -> bool:
         """Whether somebody asked for that `spec.suspend`, and it is still to be written.
@@ -284,6 +258,35 @@ class Declarations:
         return Trigger(
             why=why, actor=ENGINE, cause=recorded[-1].envelope.id, token=(token or "") if asked else "", forced=True
         )
+
+
+def read_declared(live: KubeObject, alias: str) -> AnyDeclared:
+    """A source or target as the API server has it; what cannot be read of it is among its problems."""
+    stream = key_of(live).stream(alias)
+    kind: type[Kustomization | GitRepository] = Kustomization if live["kind"] == "Kustomization" else GitRepository
+    try:
+        read: Any = decode(kind, live)
+    except InvalidObjectError as error:
+        sentences = tuple(str(problem) for problem in error.problems)
+        if kind is Kustomization:
+            return Declared(stream, live, _NO_TARGET, KustomizationStatus(), sentences)
+        return Declared(stream, live, _NO_SOURCE, GitRepositoryStatus(), sentences)
+    return Declared(stream, live, read.spec, read.status, ())
+
+
+def found_of(declared: DeclaredTarget, facts: Facts) -> dict[ObjectId, str]:
+    """What the status lists and the log does not know: applied by another engine, or since a backup."""
+    row = facts.inventory.get(declared.stream)
+    known = {} if row is None else row.objects
+    found: dict[ObjectId, str] = {}
+    for entry in declared.status.inventory.entries if declared.status.inventory else ():
+        try:
+            key = parse_inventory_id(entry.id)
+        except MalformedObjectError:
+            continue
+        if key.id not in known:
+            found[key.id] = f"{key.group}/{entry.v}" if key.group else entry.v
+    return found
 
 
 def _version(live: KubeObject) -> int:

@@ -60,13 +60,6 @@ class RefusedError(ValueError):
     """Raised for a request that cannot be carried out; says why, and what to do."""
 
 
-class Taken(msgspec.Struct, frozen=True):
-    """The event that a request became."""
-
-    position: int
-    time: Time
-
-
 class Requests:
     """Takes requests.
 
@@ -99,7 +92,7 @@ class Requests:
         self._wake = wake
         self._keys = keys
 
-    async def take(self, request: Request, actor: Actor) -> Taken:
+    async def take(self, request: Request, actor: Actor) -> Recorded:
         """Records a request, and has it carried out.
 
         Raises:
@@ -118,7 +111,7 @@ class Requests:
         (recorded,) = await self._memory.append(stream, [event], Origin(actor=actor))
         if request.verb in ("suspend", "resume"):
             await self._set_suspend(stream, suspend=request.verb == "suspend", cause=recorded)
-        return _taken(recorded)
+        return recorded
 
     async def _event(self, request: Request) -> tuple[StreamName, Event]:
         match request.verb:
@@ -205,17 +198,18 @@ class Requests:
             # To tell the cluster what it could not be told, and to wake again at the end of the suspension.
             self._wake(stream, Trigger(why=cause.envelope.type, cause=cause.envelope.id))
 
-    async def _forget(self, request: Request, actor: Actor) -> Taken:
+    async def _forget(self, request: Request, actor: Actor) -> Recorded:
         if self._keys is None:
             raise RefusedError("there are no keys here that could be forgotten")
         try:
             stream = stream_name(request.target)
         except MalformedNameError as error:
             raise RefusedError(str(error)) from None
-        forgetting = await self._keys.forget(_Appends(self._memory), stream, why=_reason(request), actor=actor)
-        if forgetting is None:
+        appends = _Appends(self._memory)
+        await self._keys.forget(appends, stream, why=_reason(request), actor=actor)
+        if appends.recorded is None:
             raise RefusedError(f"{stream} has no key: nothing secret is kept of it")
-        return Taken(forgetting.position, forgetting.time)
+        return appends.recorded
 
 
 class _Appends:
@@ -223,13 +217,12 @@ class _Appends:
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
+        self.recorded: Recorded | None = None
 
     async def append(self, stream: str, expected: ExpectedVersion, events: list[NewEvent]) -> tuple[Recorded, ...]:
-        return await self._memory.append_all([StreamAppend(stream, expected, events)])
-
-
-def _taken(recorded: Recorded) -> Taken:
-    return Taken(recorded.envelope.position, recorded.envelope.time)
+        recorded = await self._memory.append_all([StreamAppend(stream, expected, events)])
+        (self.recorded,) = recorded
+        return recorded
 
 
 def _shown(stream: StreamName) -> str:
