@@ -3,6 +3,8 @@
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeAlias
 
+import msgspec
+
 from tidelog.engine.cluster.port import Cluster, Identity
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.plan.draft import Knowledge, Planner, Subject, is_unchanged
@@ -14,6 +16,7 @@ from tidelog.engine.runtime.settings import Settings
 from tidelog.engine.verify.guard import Held, Owned, accident
 from tidelog.events.names import ObjectId, StreamName
 from tidelog.events.projections import Actual, Desired, Entry, Inventory
+from tidelog.events.vocabulary import FieldDrift
 
 MANAGER = "kustomize-controller"
 """The field manager: Flux's own, so that Tidelog can take over from Flux and hand back (Flux contract KS-069)."""
@@ -22,15 +25,22 @@ Seen: TypeAlias = Callable[[ObjectId, str, Sealer], Awaitable[KubeObject | None]
 """The state of an object at a resource version, where it is known without asking."""
 
 
+_UNKNOWN = (FieldDrift(path=""),)
+
+
 class Situation:
     """A target, and what the log says of it and of what it owns."""
 
-    def __init__(self, facts: Facts, alias: str, settings: Settings, declared: DeclaredTarget) -> None:
+    def __init__(
+        self, facts: Facts, alias: str, settings: Settings, declared: DeclaredTarget, *, doubted: bool = False
+    ) -> None:
         self._facts = facts
         self._alias = alias
         self._settings = settings
         self._declared = declared
         self._stream = declared.stream
+        self._doubted = doubted
+        """Whether nobody may have watched the cluster: then no object is known to be as it should be."""
 
     @property
     def subject(self) -> Subject:
@@ -70,7 +80,8 @@ class Situation:
 
     def actual(self, id: ObjectId) -> Actual | None:
         """An object as last observed."""
-        return self._facts.actual.get(f"{self._alias}/{id}")
+        row = self._facts.actual.get(f"{self._alias}/{id}")
+        return msgspec.structs.replace(row, drift=_UNKNOWN) if row is not None and self._doubted else row
 
     def owner_of(self, id: ObjectId) -> StreamName | None:
         """The target in whose inventory an object is."""
