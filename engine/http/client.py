@@ -10,8 +10,9 @@ import aiohttp
 import anyio.to_thread
 import msgspec
 
+from tidelog.engine.runtime.errors import DoorError, RefusedError
 from tidelog.engine.runtime.outcome import Outcome
-from tidelog.engine.runtime.requests import RefusedError, Request
+from tidelog.engine.runtime.requests import Request
 from tidelog.events.moment import Time
 from tidelog.events.names import StreamName
 from tidelog.storage.layout import Layout
@@ -21,10 +22,6 @@ CALL_S = 90.0
 _HOST = "http://daemon"
 
 T = TypeVar("T")
-
-
-class DoorError(Exception):
-    """Raised when the daemon cannot be asked, or could not do what it took; the message is for people."""
 
 
 class Taken(msgspec.Struct, frozen=True):

@@ -20,9 +20,10 @@ from tidelog.engine.http.artifacts import artifact_routes
 from tidelog.engine.http.hooks import BODY_BYTES_MAX as HOOK_BYTES_MAX
 from tidelog.engine.http.hooks import hook_routes
 from tidelog.engine.runtime.daemon import Daemon
+from tidelog.engine.runtime.errors import RefusedError
 from tidelog.engine.runtime.metrics import CONTENT_TYPE, Metrics
 from tidelog.engine.runtime.outcome import outcome_of
-from tidelog.engine.runtime.requests import RefusedError, Request
+from tidelog.engine.runtime.requests import Request
 from tidelog.events.digest import Digest
 from tidelog.events.envelope import Actor, Proof
 from tidelog.events.names import StreamName

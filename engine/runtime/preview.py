@@ -25,6 +25,7 @@ from tidelog.engine.render.errors import RenderError
 from tidelog.engine.render.renderer import Renderer
 from tidelog.engine.runtime.binding import check_cluster
 from tidelog.engine.runtime.declared import DeclaredTarget, found_of, read_declared
+from tidelog.engine.runtime.errors import PreviewError
 from tidelog.engine.runtime.memory import Facts
 from tidelog.engine.runtime.rendered import RenderedSet, Renderings, render_spec, sealed
 from tidelog.engine.runtime.run import StageError
@@ -47,10 +48,6 @@ from tidelog.storage.log.sqlite_log import SqliteLogReader
 from tidelog.storage.master_key import KEY_BYTES, find_master_key
 from tidelog.storage.sealed import KEY_ID_BYTES
 from tidelog.storage.trees import Trees
-
-
-class PreviewError(Exception):
-    """Raised when no plan can be made: it says why, as the condition of the target would."""
 
 
 class Preview(msgspec.Struct, frozen=True, kw_only=True):

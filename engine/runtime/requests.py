@@ -13,6 +13,7 @@ import msgspec
 
 from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.runtime.declared import Declarations
+from tidelog.engine.runtime.errors import RefusedError
 from tidelog.engine.runtime.memory import Memory, Origin
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.suspension import write_suspend
@@ -54,10 +55,6 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     position: int = 0
     """Of the moment to go back to (pin)."""
     label: str = ""
-
-
-class RefusedError(ValueError):
-    """Raised for a request that cannot be carried out; says why, and what to do."""
 
 
 class Requests:

@@ -10,16 +10,13 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+from tidelog.engine.sources.errors import DirectoryError
 from tidelog.engine.sources.ignore import IGNORE_FILE, Ignore, ignore_of
 from tidelog.storage.trees import TreeEntry
 
 FILES_MAX: Final = 100_000
 FILE_BYTES_MAX: Final = 64 * 1024 * 1024
 """Of one file; more is no manifest."""
-
-
-class DirectoryError(ValueError):
-    """Raised for a directory that cannot be taken as a tree; names the file, and says what to do."""
 
 
 class DirectoryTree:
