@@ -6,6 +6,7 @@ from typing import NoReturn
 
 import click
 
+from tidelog.engine.cli.ask import approve, mark, reconcile, reject, resume, suspend, unpin
 from tidelog.engine.cli.demo import demo
 from tidelog.engine.cli.events import events
 from tidelog.engine.cli.explain import explain
@@ -20,17 +21,37 @@ from tidelog.engine.cli.tree import tree
 from tidelog.engine.cluster.errors import ClusterError
 from tidelog.engine.kinds.durations import MalformedDurationError
 from tidelog.engine.moments import MalformedMomentError
-from tidelog.engine.runtime.errors import LeaseLostError, SettingsError, WrongClusterError
+from tidelog.engine.runtime.errors import (
+    DoorError,
+    LeaseLostError,
+    PreviewError,
+    RefusedError,
+    SettingsError,
+    WrongClusterError,
+)
+from tidelog.engine.sources.errors import DirectoryError, FetchError
 from tidelog.engine.views.names import NotThereError, UnclearNameError
 from tidelog.events.names import MalformedNameError
 from tidelog.events.note import NoteError
 from tidelog.storage.errors import BodyNotFoundError, MomentError, StoreError
 
-ABSENT = (MomentError, BodyNotFoundError, NotThereError)
-"""Errors that are an answer: the log was read, and does not have what was asked for."""
+ABSENT = (MomentError, BodyNotFoundError, NotThereError, RefusedError)
+"""Errors that are an answer: the log was read, and does not have what was asked for, or what is asked for is refused."""
 MALFORMED = (MalformedMomentError, MalformedNameError, UnclearNameError)
 """Errors of what was typed."""
-KNOWN = (StoreError, NoteError, ClusterError, SettingsError, MalformedDurationError, LeaseLostError, WrongClusterError)
+KNOWN = (
+    StoreError,
+    NoteError,
+    ClusterError,
+    SettingsError,
+    MalformedDurationError,
+    LeaseLostError,
+    WrongClusterError,
+    DoorError,
+    PreviewError,
+    DirectoryError,
+    FetchError,
+)
 """Errors that say in a sentence what happened and what to do."""
 INTERRUPTED = 130
 """Exit code when a person ended it with Ctrl-C."""
@@ -46,7 +67,26 @@ def cli() -> None:
     """Tidelog: a GitOps engine with a perfect memory."""
 
 
-for command in (demo, events, explain, get, history, log, plans, run, show_plan, trace, tree):
+for command in (
+    approve,
+    demo,
+    events,
+    explain,
+    get,
+    history,
+    log,
+    mark,
+    plans,
+    reconcile,
+    reject,
+    resume,
+    run,
+    show_plan,
+    suspend,
+    trace,
+    tree,
+    unpin,
+):
     cli.add_command(command)
 
 

@@ -15,7 +15,8 @@ from tidelog.engine.cluster.errors import ClusterError
 from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.daemon import Daemon
-from tidelog.engine.runtime.requests import RefusedError, Request
+from tidelog.engine.runtime.errors import RefusedError
+from tidelog.engine.runtime.requests import Request
 from tidelog.events.envelope import Actor, Proof
 from tidelog.events.names import MalformedNameError, ObjectKey
 

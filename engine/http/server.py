@@ -21,10 +21,13 @@ from tidelog.engine.http.hooks import BODY_BYTES_MAX as HOOK_BYTES_MAX
 from tidelog.engine.http.hooks import hook_routes
 from tidelog.engine.http.secure_door import door_routes, tls_of
 from tidelog.engine.runtime.daemon import Daemon
+from tidelog.engine.runtime.errors import RefusedError
 from tidelog.engine.runtime.metrics import CONTENT_TYPE, Metrics
-from tidelog.engine.runtime.requests import RefusedError, Request
+from tidelog.engine.runtime.outcome import outcome_of
+from tidelog.engine.runtime.requests import Request
 from tidelog.events.digest import Digest
 from tidelog.events.envelope import Actor, Proof
+from tidelog.events.names import StreamName
 from tidelog.storage.layout import Layout, read_text
 
 BODY_BYTES_MAX = 65_536
@@ -152,7 +155,11 @@ async def _door(daemon: Daemon, store: Path) -> web.AppRunner:
     async def state(_: web.Request) -> web.Response:
         return _answer(200, serving=daemon.serving.is_set(), waits_for=daemon.waits_for)
 
-    app.add_routes([web.post("/v1/requests", take), web.get("/v1/state", state)])
+    async def standing(request: web.Request) -> web.Response:
+        found = outcome_of(daemon.engine, StreamName(request.query.get("stream", "")))
+        return _answer(404, error="there is no such source or target") if found is None else _json(200, found)
+
+    app.add_routes([web.post("/v1/requests", take), web.get("/v1/state", state), web.get("/v1/standing", standing)])
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     path = Layout(store).door
@@ -167,6 +174,10 @@ async def _door(daemon: Daemon, store: Path) -> web.AppRunner:
 
 
 def _answer(status: int, **said: object) -> web.Response:
+    return _json(status, said)
+
+
+def _json(status: int, said: object) -> web.Response:
     return web.Response(status=status, body=msgspec.json.encode(said), content_type="application/json")
 
 

@@ -14,7 +14,7 @@ from tidelog.engine.runtime.inputs import Inputs
 from tidelog.engine.runtime.memory import Memory
 from tidelog.engine.runtime.observer import Observer
 from tidelog.engine.runtime.rendered import Renderings
-from tidelog.engine.runtime.schedule import Scheduler
+from tidelog.engine.runtime.schedule import Scheduler, Trigger
 from tidelog.engine.runtime.sealing import Sealer
 from tidelog.engine.runtime.settings import Settings
 from tidelog.engine.sources.git.fetcher import GitFetcher
@@ -83,6 +83,8 @@ class Engine:
         """Has a target woken at the next good news of what it waits for."""
         self.wait_no_more: Callable[[StreamName], None]
         """Takes note that a target looks for itself again."""
+        self.wake: Callable[[StreamName, Trigger], None]
+        """Has a source or target run."""
         self.on_pass: Callable[[StreamName, float, str], None] = lambda _, __, ___: None
         """Told of each pass that is over, with the seconds that it took, and `success`, `requeue_after` or `error`."""
         self.artifact_address = ""
@@ -96,6 +98,10 @@ class Engine:
         if time is None:
             return 0.0
         return max(0.0, (self._clock() - datetime_of(time)).total_seconds())
+
+    def seconds_until(self, time: Time) -> float:
+        """Seconds until a time of the log; none for one that is past."""
+        return max(0.0, (datetime_of(time) - self._clock()).total_seconds())
 
     def jittered(self, seconds: float) -> float:
         """An interval that varies a little, so that not everything happens at once (Flux contract CM-056)."""

@@ -24,9 +24,9 @@ from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.observe.drift import Flap
 from tidelog.engine.observe.reflector import Reflector
 from tidelog.engine.render.renderer import Renderer
+from tidelog.engine.runtime.binding import bound_uid, check_cluster
 from tidelog.engine.runtime.context import Engine, utc_now
 from tidelog.engine.runtime.declared import Declarations
-from tidelog.engine.runtime.errors import WrongClusterError
 from tidelog.engine.runtime.inputs import Inputs
 from tidelog.engine.runtime.lease import Leases, Timings
 from tidelog.engine.runtime.logs import log_event, logger
@@ -38,9 +38,10 @@ from tidelog.engine.runtime.requests import Requests
 from tidelog.engine.runtime.schedule import Reconcile, Scheduler, Trigger
 from tidelog.engine.runtime.sealing import Sealer
 from tidelog.engine.runtime.settings import CONTROLLERS, Settings, as_json
+from tidelog.engine.runtime.situation import MANAGER
 from tidelog.engine.runtime.source import reconcile_source
 from tidelog.engine.runtime.status import StatusWriter
-from tidelog.engine.runtime.target import MANAGER, reconcile_target
+from tidelog.engine.runtime.target import reconcile_target
 from tidelog.engine.sources.git.fetcher import GitFetcher
 from tidelog.events.bodies import Body
 from tidelog.events.canonical import encode
@@ -65,7 +66,7 @@ from tidelog.events.vocabulary import (
     TargetDeclared,
     Unpinned,
 )
-from tidelog.storage import Query, Recorded, open_log, open_views
+from tidelog.storage import Recorded, open_log, open_views
 from tidelog.storage.artifacts.store import ArtifactStore
 from tidelog.storage.errors import StoreError
 from tidelog.storage.keys import KeyRing
@@ -87,7 +88,15 @@ class Daemon:
         self.views = views
         self._settings = settings
         self._stream = engine_stream(log.identity.log)
-        self.requests = Requests(engine.memory, views, engine.cluster, self._stream)
+        self.requests = Requests(
+            engine.memory,
+            views,
+            self._stream,
+            cluster=engine.cluster,
+            declared=engine.declared,
+            wake=engine.wake,
+            keys=engine.keys,
+        )
         self.serving = anyio.Event()
         """Set once all that is declared has been seen."""
         self.waits_for = ""
@@ -333,6 +342,7 @@ def _assemble(
     memory.listen(waker.heard)
     memory.listen(log_event)
     engine.wait_for, engine.wait_no_more = waker.wait_for, waker.wait_no_more
+    engine.wake = wake
     return engine
 
 
@@ -380,21 +390,9 @@ async def _bind(memory: Memory, stream: StreamName, cluster: Cluster, alias: str
     Raises:
         WrongClusterError: when it is bound to another cluster.
     """
-    kind = await cluster.kind("v1", "Namespace")
-    uid = (await cluster.get(kind, "", KUBE_SYSTEM))["metadata"]["uid"]
-    bound: dict[str, str] = {}
-    async for recorded in memory.log.read(Query(types=("ClusterBound",))):
-        event = recorded.event
-        if isinstance(event, ClusterBound):
-            bound[event.alias] = event.uid
-    known = bound.get(alias)
-    if known is None:
+    uid = await check_cluster(cluster, memory.log, alias)
+    if await bound_uid(memory.log, alias) is None:
         await memory.append(stream, [ClusterBound(alias=alias, uid=uid)], Origin())
-    elif known != uid:
-        raise WrongClusterError(
-            f"this store knows another cluster as {alias!r} (kube-system {known}, and here it is {uid}); "
-            "give another --store, or another --cluster-name"
-        )
 
 
 _ASKED = (PlanApproved, PlanRejected, Pinned, Unpinned, ReconcileRequested)

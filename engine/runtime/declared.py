@@ -3,6 +3,8 @@
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Generic, TypeAlias, TypeVar
 
+import msgspec
+
 from tidelog.engine.cluster.errors import ConflictError, NotFoundError
 from tidelog.engine.cluster.port import Cluster, Kind
 from tidelog.engine.kinds.decode import InvalidObjectError, decode
@@ -11,12 +13,13 @@ from tidelog.engine.kinds.gitrepository import GitRepository, GitRepositorySpec,
 from tidelog.engine.kinds.kustomization import Kustomization, KustomizationSpec, KustomizationStatus, SourceReference
 from tidelog.engine.kinds.meta import FINALIZER
 from tidelog.engine.objects.kube import KubeObject, MalformedObjectError, key_of, parse_inventory_id
-from tidelog.engine.runtime.memory import Memory, Origin
+from tidelog.engine.runtime.memory import Facts, Memory, Origin
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.events.bodies import Body
 from tidelog.events.canonical import encode
 from tidelog.events.envelope import ENGINE, Actor, Proof
 from tidelog.events.names import ObjectId, ObjectKey, StreamName
+from tidelog.events.projections import Desired
 from tidelog.events.vocabulary import (
     Event,
     ReconcileRequested,
@@ -28,6 +31,7 @@ from tidelog.events.vocabulary import (
     TargetRemoved,
 )
 from tidelog.storage.keys import KeyRing
+from tidelog.storage.sealed import key_id_of
 
 CLAIM_ATTEMPTS_MAX = 5
 
@@ -114,7 +118,7 @@ class Declarations:
 
     async def seen(self, live: KubeObject) -> None:
         """Takes note of a source or target as it now is: records a new spec, a request, a suspension; wakes it."""
-        declared = self._read(live)
+        declared = read_declared(live, self._alias)
         before = self._sources.get(declared.stream) or self._targets.get(declared.stream)
         is_other = before is not None and before.uid != declared.uid
         if before is not None and not is_other and _version(before.live) > _version(live):
@@ -123,7 +127,7 @@ class Declarations:
             await self.gone(declared.stream)
             before = None
         if isinstance(declared.spec, KustomizationSpec):
-            found = before.found if before is not None else self._found(declared)
+            found = before.found if before is not None else found_of(declared, self._memory)
             declared.found = found
             self._targets[declared.stream] = declared
         else:
@@ -157,7 +161,7 @@ class Declarations:
         declared = self._sources.get(stream) or self._targets.get(stream)
         if declared is not None and declared.uid == live["metadata"]["uid"]:
             declared.live = live
-            declared.status = self._read(live).status
+            declared.status = read_declared(live, self._alias).status
 
     async def claim(self, declared: AnyDeclared) -> None:
         """Adds the finalizer, so that the object is not gone before what it owns is (Flux contract CM-054)."""
@@ -189,31 +193,22 @@ class Declarations:
                 declared.live, declared.finalizers = live, tuple(live["metadata"].get("finalizers") or ())
                 return
 
-    def _read(self, live: KubeObject) -> AnyDeclared:
-        stream = key_of(live).stream(self._alias)
-        kind: type[Kustomization | GitRepository] = Kustomization if live["kind"] == "Kustomization" else GitRepository
-        try:
-            read: Any = decode(kind, live)
-        except InvalidObjectError as error:
-            sentences = tuple(str(problem) for problem in error.problems)
-            if kind is Kustomization:
-                return Declared(stream, live, _NO_TARGET, KustomizationStatus(), sentences)
-            return Declared(stream, live, _NO_SOURCE, GitRepositoryStatus(), sentences)
-        return Declared(stream, live, read.spec, read.status, ())
+    async def _awaits(self, stream: StreamName, row: Desired | None, *, suspend: bool) -> bool:
+        """Whether somebody asked for that `spec.suspend`, and it is still to be written.
 
-    def _found(self, declared: DeclaredTarget) -> dict[ObjectId, str]:
-        """What the status lists and the log does not know: applied by another engine, or since a backup."""
-        row = self._memory.inventory.get(declared.stream)
-        known = {} if row is None else row.objects
-        found: dict[ObjectId, str] = {}
-        for entry in declared.status.inventory.entries if declared.status.inventory else ():
-            try:
-                key = parse_inventory_id(entry.id)
-            except MalformedObjectError:
-                continue
-            if key.id not in known:
-                found[key.id] = f"{key.group}/{entry.v}" if key.group else entry.v
-        return found
+        A request is recorded before it is carried out. Until then the spec that the log knows last is as it was before
+        it; once it was carried out, the spec says the same, and a spec that says otherwise again is somebody else's.
+        """
+        if row is None or row.spec is None:
+            return False
+        body = await self._memory.log.body(row.spec.digest)
+        spec = body.data
+        if row.spec.secret:
+            key = await self._keys.key(stream)
+            if key_id_of(body) != key.id:
+                return False  # it was forgotten
+            spec = key.open(body)
+        return bool(msgspec.json.decode(spec).get("suspend")) != suspend
 
     async def _body_of(self, declared: AnyDeclared) -> Body:
         """The spec; sealed, where an address in it has credentials."""
@@ -241,12 +236,13 @@ class Declarations:
             bodies += [spec, status] if status is not None else [spec]
             why = "it has a new spec"
         suspended = row is not None and row.suspended is not None
-        if declared.suspended and not suspended:
-            events.append(Suspended(why="spec.suspend was set"))
-            why = "it was suspended"
-        elif suspended and not declared.suspended:
-            events.append(Resumed(why="spec.suspend was removed"))
-            why = "it was resumed"
+        if declared.suspended != suspended and not await self._awaits(declared.stream, row, suspend=suspended):
+            if declared.suspended:
+                events.append(Suspended(why="spec.suspend was set"))
+                why = "it was suspended"
+            else:
+                events.append(Resumed(why="spec.suspend was removed"))
+                why = "it was resumed"
         token = declared.requested_at
         standing = self._memory.conditions.get(declared.stream)
         handled = declared.status.last_handled_reconcile_at or (standing.handled if standing else "")
@@ -262,6 +258,35 @@ class Declarations:
         return Trigger(
             why=why, actor=ENGINE, cause=recorded[-1].envelope.id, token=(token or "") if asked else "", forced=True
         )
+
+
+def read_declared(live: KubeObject, alias: str) -> AnyDeclared:
+    """A source or target as the API server has it; what cannot be read of it is among its problems."""
+    stream = key_of(live).stream(alias)
+    kind: type[Kustomization | GitRepository] = Kustomization if live["kind"] == "Kustomization" else GitRepository
+    try:
+        read: Any = decode(kind, live)
+    except InvalidObjectError as error:
+        sentences = tuple(str(problem) for problem in error.problems)
+        if kind is Kustomization:
+            return Declared(stream, live, _NO_TARGET, KustomizationStatus(), sentences)
+        return Declared(stream, live, _NO_SOURCE, GitRepositoryStatus(), sentences)
+    return Declared(stream, live, read.spec, read.status, ())
+
+
+def found_of(declared: DeclaredTarget, facts: Facts) -> dict[ObjectId, str]:
+    """What the status lists and the log does not know: applied by another engine, or since a backup."""
+    row = facts.inventory.get(declared.stream)
+    known = {} if row is None else row.objects
+    found: dict[ObjectId, str] = {}
+    for entry in declared.status.inventory.entries if declared.status.inventory else ():
+        try:
+            key = parse_inventory_id(entry.id)
+        except MalformedObjectError:
+            continue
+        if key.id not in known:
+            found[key.id] = f"{key.group}/{entry.v}" if key.group else entry.v
+    return found
 
 
 def _version(live: KubeObject) -> int:

@@ -1,4 +1,4 @@
-"""What keeps the daemon from running, each a sentence that says what to do."""
+"""What keeps the daemon, or a command, from doing what it was asked for: each a sentence that says what to do."""
 
 
 class SettingsError(ValueError):
@@ -11,3 +11,15 @@ class LeaseLostError(RuntimeError):
 
 class WrongClusterError(RuntimeError):
     """Raised when the store is of another cluster than the one that was reached."""
+
+
+class RefusedError(ValueError):
+    """Raised for a request that cannot be carried out; says why, and what to do."""
+
+
+class DoorError(Exception):
+    """Raised when the daemon cannot be asked, or could not do what it took; the message is for people."""
+
+
+class PreviewError(Exception):
+    """Raised when no plan can be made: it says why, as the condition of the target would."""

@@ -27,7 +27,7 @@ from tidelog.events.projections import (
 from tidelog.events.vocabulary import Event
 from tidelog.storage import ANY, NewEvent, Query, Recorded, StreamAppend
 from tidelog.storage.log import ExpectedVersion
-from tidelog.storage.log.sqlite_log import SqliteEventLog
+from tidelog.storage.log.sqlite_log import SqliteEventLog, SqliteLogReader
 from tidelog.storage.projections.views import Views
 
 Listener: TypeAlias = Callable[[Recorded], None]
@@ -53,27 +53,19 @@ class Origin:
         self.cause = cause
 
 
-class Memory:
-    """The rows of `conditions`, `desired`, `inventory` and `actual`, kept up with every append."""
+class Facts:
+    """The rows of `conditions`, `desired`, `inventory` and `actual`, as they are at one position."""
 
-    def __init__(self, log: SqliteEventLog) -> None:
+    def __init__(self, log: SqliteLogReader) -> None:
         self.log = log
         self.conditions: Rows[Standing] = Rows()
         self.desired: Rows[Desired] = Rows()
         self.inventory: Rows[Inventory] = Rows()
         self.actual: Rows[Actual] = Rows()
-        self._fold = Fold()
-        self._fold.add(CONDITIONS, self.conditions)
-        self._fold.add(DESIRED, self.desired)
-        self._fold.add(INVENTORY, self.inventory)
-        self._fold.add(ACTUAL, self.actual)
         self._position = 0
-        self._versions: dict[StreamName, int] = {}
-        self._early: dict[int, Recorded] = {}
-        self._listeners: list[Listener] = []
 
     async def load(self, views: Views) -> None:
-        """Takes the rows as they are at the log's head; nothing may be appended meanwhile."""
+        """Takes the rows as they are at the log's head; what is appended meanwhile is not in them."""
         self._position = await self.log.head()
         await _load(views, CONDITIONS, self.conditions, self._position)
         await _load(views, DESIRED, self.desired, self._position)
@@ -84,6 +76,23 @@ class Memory:
     def position(self) -> int:
         """The position that is folded."""
         return self._position
+
+
+class Memory(Facts):
+    """The same rows, kept up with every append."""
+
+    log: SqliteEventLog
+
+    def __init__(self, log: SqliteEventLog) -> None:
+        super().__init__(log)
+        self._fold = Fold()
+        self._fold.add(CONDITIONS, self.conditions)
+        self._fold.add(DESIRED, self.desired)
+        self._fold.add(INVENTORY, self.inventory)
+        self._fold.add(ACTUAL, self.actual)
+        self._versions: dict[StreamName, int] = {}
+        self._early: dict[int, Recorded] = {}
+        self._listeners: list[Listener] = []
 
     def version_of(self, stream: StreamName) -> ExpectedVersion:
         """The version of the last event in a stream, if it was recorded since the start."""

@@ -23,7 +23,7 @@ from tidelog.engine.observe.reflector import Reflector
 from tidelog.engine.plan.model import Wanted
 from tidelog.engine.runtime.memory import Memory, Origin
 from tidelog.engine.runtime.schedule import Trigger
-from tidelog.engine.runtime.sealing import Sealer
+from tidelog.engine.runtime.sealing import LostSecretError, Sealer
 from tidelog.events.envelope import Actor, Proof
 from tidelog.events.names import ObjectId, ObjectKey, StreamName, object_stream
 from tidelog.events.projections import Actual
@@ -154,7 +154,10 @@ class Observer:
         if row is None or row.state is None or version not in (row.resource_version, self._versions.get(stream)):
             return None
         body = await self._memory.log.body(row.state.digest)
-        state: KubeObject = msgspec.json.decode(sealer.open(id, body))
+        try:
+            state: KubeObject = msgspec.json.decode(sealer.open(id, body))
+        except LostSecretError:
+            return None
         return state
 
     def stream_of(self, obj: KubeObject) -> StreamName:

@@ -130,6 +130,7 @@ class Renderings:
         self._log = log
         self._views = views
         self._last: OrderedDict[StreamName, RenderedSet] = OrderedDict()
+        self._lost: set[StreamName] = set()
 
     def keep(self, stream: StreamName, made: RenderedSet) -> None:
         """Remembers a target's last rendered set, as digests."""
@@ -142,6 +143,7 @@ class Renderings:
             remote_bases=made.remote_bases,
         )
         self._last.move_to_end(stream)
+        self._lost.discard(stream)
         if len(self._last) > KEPT_MAX:
             self._last.popitem(last=False)
 
@@ -153,9 +155,17 @@ class Renderings:
     def forget(self, stream: StreamName) -> None:
         """Lets go of a target that is no more."""
         self._last.pop(stream, None)
+        self._lost.discard(stream)
+
+    def lose(self, stream: StreamName) -> None:
+        """Says that the last set cannot be read any more (secret values were forgotten): it is to be made again."""
+        self._last.pop(stream, None)
+        self._lost.add(stream)
 
     async def last(self, stream: StreamName) -> RenderedSet | None:
         """The set that the target came to want last; read from the log after a start."""
+        if stream in self._lost:
+            return None
         if stream not in self._last:
             rendered = await self._last_event(stream)
             if rendered is None:
@@ -172,7 +182,11 @@ class Renderings:
         return RenderedSet(digest=row.set, wanted=_listed(body.data), pinned=True)
 
     async def load(self, wanted: Sequence[Wanted], touched: Iterable[Wanted], sealer: Sealer) -> list[Wanted]:
-        """The wanted objects; those that are touched with the objects themselves."""
+        """The wanted objects; those that are touched with the objects themselves.
+
+        Raises:
+            LostSecretError: when one of these was secret, and was forgotten.
+        """
         needed: set[ObjectId] = {one.key.id for one in touched}
         return [await self._loaded(one, sealer) if one.key.id in needed else one for one in wanted]
 

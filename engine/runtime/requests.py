@@ -1,19 +1,27 @@
 """What people ask for: an event with who and why, whichever door it came through.
 
 The event is all that is recorded; what it causes is done by who hears it. Only what other tools have to see as well
-(`spec.suspend`) is written to the cluster here, after the event.
+(`spec.suspend`) is written to the cluster here, after the event, and keys are destroyed here. The daemon takes requests
+through its doors; where none is at work, a command takes its own.
 """
 
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Literal, TypeAlias
 
 import msgspec
 
 from tidelog.engine.cluster.port import Cluster
+from tidelog.engine.runtime.declared import Declarations
+from tidelog.engine.runtime.errors import RefusedError
 from tidelog.engine.runtime.memory import Memory, Origin
+from tidelog.engine.runtime.schedule import Trigger
+from tidelog.engine.runtime.suspension import write_suspend
 from tidelog.events.envelope import Actor
-from tidelog.events.moment import Time, is_time
-from tidelog.events.names import ObjectKey, PlanId, StreamName
+from tidelog.events.moment import Time, datetime_of, is_time
+from tidelog.events.names import MalformedNameError, ObjectKey, PlanId, StreamName, stream_name
 from tidelog.events.projections import DESIRED
+from tidelog.events.projections.desired import Suspension
 from tidelog.events.vocabulary import (
     Event,
     Marked,
@@ -25,11 +33,13 @@ from tidelog.events.vocabulary import (
     Suspended,
     Unpinned,
 )
-from tidelog.storage import Recorded
+from tidelog.storage import NewEvent, Recorded, StreamAppend
 from tidelog.storage.errors import MomentError
+from tidelog.storage.keys import KeyRing
+from tidelog.storage.log import ExpectedVersion
 from tidelog.storage.projections.views import Views
 
-Verb: TypeAlias = Literal["approve", "reject", "suspend", "resume", "reconcile", "pin", "unpin", "mark"]
+Verb: TypeAlias = Literal["approve", "reject", "suspend", "resume", "reconcile", "pin", "unpin", "mark", "forget"]
 WHY_LENGTH_MAX = 2_000
 
 
@@ -38,7 +48,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     verb: Verb
     target: str = ""
-    """A stream's name."""
+    """A stream's name; of a source or target, for every verb but `forget`."""
     plan: str = ""
     why: str = ""
     until: Time | None = None
@@ -47,55 +57,91 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     label: str = ""
 
 
-class RefusedError(ValueError):
-    """Raised for a request that cannot be carried out; says why, and what to do."""
-
-
 class Requests:
-    """Takes requests."""
+    """Takes requests.
 
-    def __init__(self, memory: Memory, views: Views, cluster: Cluster | None, engine_stream: StreamName) -> None:
+    Args:
+        memory: of the log that they are recorded in.
+        views: for what was at a past moment.
+        engine_stream: for what is about neither source nor target.
+        cluster: where other tools have to see a request; without it, that is left to the next daemon.
+        declared: is told what became of the object.
+        wake: has a source or target looked at.
+        keys: of the store, to forget them.
+    """
+
+    def __init__(
+        self,
+        memory: Memory,
+        views: Views,
+        engine_stream: StreamName,
+        *,
+        cluster: Cluster | None = None,
+        declared: Declarations | None = None,
+        wake: Callable[[StreamName, Trigger], None] = lambda _, __: None,
+        keys: KeyRing | None = None,
+    ) -> None:
         self._memory = memory
         self._views = views
-        self._cluster = cluster
         self._engine_stream = engine_stream
+        self._cluster = cluster
+        self._declared = declared
+        self._wake = wake
+        self._keys = keys
 
     async def take(self, request: Request, actor: Actor) -> Recorded:
         """Records a request, and has it carried out.
 
         Raises:
             RefusedError: when it makes no sense as things stand.
-            ClusterError: when it was recorded, and the cluster could not be told.
+            ClusterError: when it was recorded, and the cluster could not be told yet.
         """
         if len(request.why) > WHY_LENGTH_MAX:
             raise RefusedError(f"the reason has {len(request.why)} characters, {WHY_LENGTH_MAX} is the most")
         if request.until is not None and not is_time(request.until):
             raise RefusedError(f"{request.until!r} is no time of the log (RFC 3339, UTC, microseconds)")
+        if request.until is not None and datetime_of(request.until) <= datetime.now(UTC):
+            raise RefusedError(f"{request.until} is past: --until names a time to come")
+        if request.verb == "forget":
+            return await self._forget(request, actor)
         stream, event = await self._event(request)
         (recorded,) = await self._memory.append(stream, [event], Origin(actor=actor))
         if request.verb in ("suspend", "resume"):
-            await self._set_suspend(stream, suspend=request.verb == "suspend")
+            await self._set_suspend(stream, suspend=request.verb == "suspend", cause=recorded)
         return recorded
 
     async def _event(self, request: Request) -> tuple[StreamName, Event]:
         match request.verb:
+            case "forget":
+                raise RuntimeError("forgetting records its event itself")
             case "approve" | "reject":
                 return self._about_plan(request)
             case "mark":
+                if not request.label.strip():
+                    raise RefusedError("a mark needs a label")
                 return self._engine_stream, Marked(label=request.label, why=request.why)
             case "suspend":
                 return self._known(request), Suspended(why=_reason(request), until=request.until)
             case "resume":
-                return self._known(request), Resumed(why=request.why)
+                stream = self._known(request)
+                if self._suspension(stream) is None:
+                    raise RefusedError(f"{_shown(stream)} is not suspended")
+                return stream, Resumed(why=request.why)
             case "reconcile":
-                return self._known(request), ReconcileRequested(why=request.why)
+                stream = self._known(request)
+                suspension = self._suspension(stream)
+                if suspension is not None:
+                    raise RefusedError(
+                        f"{_shown(stream)} was suspended by {suspension.by}: {suspension.why}; `tidelog resume` goes on"
+                    )
+                return stream, ReconcileRequested(why=request.why)
             case "pin":
                 return await self._pin(request)
             case "unpin":
                 stream = self._known(request)
                 row = self._memory.desired.get(stream)
                 if row is None or row.pinned is None:
-                    raise RefusedError(f"{stream} is not pinned")
+                    raise RefusedError(f"{_shown(stream)} is not pinned")
                 return stream, Unpinned(why=_reason(request))
 
     def _about_plan(self, request: Request) -> tuple[StreamName, Event]:
@@ -106,7 +152,7 @@ class Requests:
         )
         stream = next(held, None)
         if stream is None:
-            raise RefusedError(f"no plan {request.plan!r} is held: `tidelog plans` shows which are")
+            raise RefusedError(f"no plan {request.plan!r} is held{self._held()}")
         plan, why = PlanId(request.plan), _reason(request)
         if request.verb == "approve":
             return StreamName(stream), PlanApproved(plan=plan, why=why, until=request.until)
@@ -118,12 +164,12 @@ class Requests:
             row = await self._views.row(DESIRED, stream, at=request.position)
         except MomentError as error:
             raise RefusedError(str(error)) from None
-        if row is None or row.set is None:
-            raise RefusedError(f"{stream} wanted nothing yet at position {request.position}")
+        if row is None or row.set is None or row.count == 0:
+            raise RefusedError(f"{_shown(stream)} wanted nothing at position {request.position}: give a later moment")
         standing = self._memory.conditions.get(stream)
         left = standing.attempted if standing is not None else None
         if left is None:
-            raise RefusedError(f"{stream} has no revision that could be left")
+            raise RefusedError(f"{_shown(stream)} has no revision that could be left")
         return stream, Pinned(set=row.set, position=request.position, left=left, why=_reason(request))
 
     def _known(self, request: Request) -> StreamName:
@@ -131,13 +177,54 @@ class Requests:
             raise RefusedError(f"there is no {request.target or 'target'}: `tidelog get all -A` shows what there is")
         return StreamName(request.target)
 
-    async def _set_suspend(self, stream: StreamName, *, suspend: bool) -> None:
-        if self._cluster is None:
-            return
-        key = ObjectKey.parse(stream.partition("/")[2])
-        kind = await self._cluster.kind(f"{key.group}/v1", key.kind)
-        patch = {"spec": {"suspend": True if suspend else None}}
-        await self._cluster.patch(kind, key.namespace, key.name, patch, type="merge", manager="tidelog")
+    def _held(self) -> str:
+        held = [row.held.plan for _, row in self._memory.conditions.items() if row.held is not None]
+        return f"; held are {', '.join(held)}" if held else ", and no other is"
+
+    def _suspension(self, stream: StreamName) -> Suspension | None:
+        row = self._memory.desired.get(stream)
+        return None if row is None else row.suspended
+
+    async def _set_suspend(self, stream: StreamName, *, suspend: bool, cause: Recorded) -> None:
+        try:
+            if self._cluster is not None:
+                live = await write_suspend(self._cluster, stream, suspend=suspend)
+                if self._declared is not None:
+                    await self._declared.seen(live)
+        finally:
+            # To tell the cluster what it could not be told, and to wake again at the end of the suspension.
+            self._wake(stream, Trigger(why=cause.envelope.type, cause=cause.envelope.id))
+
+    async def _forget(self, request: Request, actor: Actor) -> Recorded:
+        if self._keys is None:
+            raise RefusedError("there are no keys here that could be forgotten")
+        try:
+            stream = stream_name(request.target)
+        except MalformedNameError as error:
+            raise RefusedError(str(error)) from None
+        appends = _Appends(self._memory)
+        await self._keys.forget(appends, stream, why=_reason(request), actor=actor)
+        if appends.recorded is None:
+            raise RefusedError(f"{stream} has no key: nothing secret is kept of it")
+        return appends.recorded
+
+
+class _Appends:
+    """The log, as the ring of keys knows it; what is appended is folded."""
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self.recorded: Recorded | None = None
+
+    async def append(self, stream: str, expected: ExpectedVersion, events: list[NewEvent]) -> tuple[Recorded, ...]:
+        recorded = await self._memory.append_all([StreamAppend(stream, expected, events)])
+        (self.recorded,) = recorded
+        return recorded
+
+
+def _shown(stream: StreamName) -> str:
+    key = ObjectKey.parse(stream.partition("/")[2])
+    return f"{key.kind} {key.namespace}/{key.name}"
 
 
 def _reason(request: Request) -> str:

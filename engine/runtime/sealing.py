@@ -9,6 +9,14 @@ from tidelog.events.bodies import Body
 from tidelog.events.digest import Digest, digest_of
 from tidelog.events.names import ObjectId
 from tidelog.storage.keys import DataKey
+from tidelog.storage.sealed import key_id_of
+
+
+class LostSecretError(Exception):
+    """Raised for a secret body whose key was destroyed (`tidelog log forget`)."""
+
+    def __init__(self, id: ObjectId) -> None:
+        super().__init__(f"the secret values of {id} were forgotten")
 
 
 class Sealer:
@@ -26,8 +34,17 @@ class Sealer:
         return self.key(id).digest(data) if secret else digest_of(data)
 
     def open(self, id: ObjectId, body: Body) -> bytes:
-        """The bytes behind a body of an object."""
-        return self.key(id).open(body) if body.ref.secret else body.data
+        """The bytes behind a body of an object.
+
+        Raises:
+            LostSecretError: when it is sealed under a key that is no more.
+        """
+        if not body.ref.secret:
+            return body.data
+        key = self.key(id)
+        if key_id_of(body) != key.id:
+            raise LostSecretError(id)
+        return key.open(body)
 
     def key(self, id: ObjectId) -> DataKey:
         """The key of an object's stream."""

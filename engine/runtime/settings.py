@@ -168,6 +168,16 @@ def as_json(settings: Settings) -> dict[str, Any]:
     return written
 
 
+def settings_of(data: bytes) -> Settings:
+    """The settings that `as_json` wrote, of this release or another; what this one does not know is left out."""
+    known = {field.encode_name for field in msgspec.structs.fields(Settings)}
+    found = {name: value for name, value in msgspec.json.decode(data).items() if name in known}
+    try:
+        return msgspec.convert(found, Settings, strict=False, dec_hook=_read)
+    except (msgspec.ValidationError, MalformedDurationError) as error:
+        raise SettingsError(f"the settings of the last daemon: {error}") from None
+
+
 def _read(wanted: type[Any], value: Any) -> Any:
     if wanted is Duration:
         return Duration.parse(str(value))

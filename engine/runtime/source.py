@@ -18,6 +18,7 @@ from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.declared import DeclaredSource
 from tidelog.engine.runtime.run import Run, StageError, asking
 from tidelog.engine.runtime.schedule import Trigger
+from tidelog.engine.runtime.suspension import still_suspended
 from tidelog.engine.sources.errors import FetchError
 from tidelog.engine.sources.git.credentials import ANONYMOUS, Credentials, credentials_of
 from tidelog.engine.sources.git.spec import Fetched, GitRef, GitSpec, Head
@@ -65,8 +66,9 @@ class SourcePass:
         """The pass."""
         if self._declared.deleting:
             return await self._finalize()
-        if self._declared.suspended:
-            return None
+        suspended = await still_suspended(self._engine, self._declared)
+        if suspended is not None:
+            return suspended.again_s
         await self._own()
         credentials = await self._credentials()
         head = await self._ask(credentials)

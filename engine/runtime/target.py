@@ -4,7 +4,7 @@ A pass is level-triggered: it reads how things stand, does what is missing, and 
 was done is memoised by the log, so that a pass that finds nothing to do appends nothing and asks nobody.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import anyio
 import msgspec
@@ -12,13 +12,13 @@ import msgspec
 from tidelog.engine.apply.door import ApplyStopped, Door
 from tidelog.engine.apply.record import ObjectRecorder
 from tidelog.engine.cluster.errors import NotFoundError
-from tidelog.engine.cluster.port import Identity
 from tidelog.engine.kinds.durations import Duration
 from tidelog.engine.kinds.kustomization import KustomizationSpec
 from tidelog.engine.kinds.later import UNSUPPORTED, features_left
 from tidelog.engine.kinds.meta import FINALIZER, KUSTOMIZE_GROUP, SOURCE_GROUP
 from tidelog.engine.observe.health import health_of
-from tidelog.engine.plan.draft import Draft, Knowledge, Planner, Subject, is_unchanged
+from tidelog.engine.plan.draft import Draft, Planner
+from tidelog.engine.plan.model import Wanted
 from tidelog.engine.render.errors import RenderError
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.declared import DeclaredTarget
@@ -26,14 +26,15 @@ from tidelog.engine.runtime.health import assess
 from tidelog.engine.runtime.rendered import RenderedSet, inputs_digest, render_spec, sealed
 from tidelog.engine.runtime.run import Run, StageError, asking
 from tidelog.engine.runtime.schedule import Trigger
-from tidelog.engine.runtime.sealing import Sealer
+from tidelog.engine.runtime.sealing import LostSecretError, Sealer
+from tidelog.engine.runtime.situation import MANAGER, Situation
+from tidelog.engine.runtime.suspension import still_suspended
 from tidelog.engine.runtime.variables import Variables, read_variables
 from tidelog.engine.verify.checks import policies_digest, verdicts_of
-from tidelog.engine.verify.guard import Owned, accident
 from tidelog.events.bodies import Body
 from tidelog.events.canonical import encode
-from tidelog.events.names import MalformedNameError, ObjectId, ObjectKey, Revision, StreamName
-from tidelog.events.projections import Actual, Desired, Entry, Inventory
+from tidelog.events.names import MalformedNameError, ObjectKey, Revision, StreamName
+from tidelog.events.projections import Desired
 from tidelog.events.vocabulary import (
     HealthChanged,
     PlanHeld,
@@ -45,11 +46,10 @@ from tidelog.events.vocabulary import (
     VerificationFailed,
     Verified,
 )
+from tidelog.storage.errors import ForgottenError
 
 DEPENDS_ON = "tidelog.dev/depends-on"
 """Annotation: ids of objects of any kind (`apps/Deployment/shop/db`) that have to be healthy first, with commas."""
-MANAGER = "kustomize-controller"
-"""The field manager: Flux's own, so that Tidelog can take over from Flux and hand back (Flux contract KS-069)."""
 VERDICTS_MAX = 20
 """Verdicts in an event; all of them are in the body."""
 
@@ -81,6 +81,8 @@ async def reconcile_target(engine: Engine, stream: StreamName, trigger: Trigger)
         return await run.reconcile()
     except Stop as stop:
         return stop.again_s
+    except ForgottenError:
+        return 0.0  # a key was destroyed in the midst of the pass: the next has a new one
     except StageError as error:
         return await run.failed(error)
     finally:
@@ -99,6 +101,7 @@ class TargetPass:
         self._trigger = trigger
         self._stream = declared.stream
         self._memory = engine.memory
+        self._situation = Situation(engine.memory, engine.cluster_alias, engine.settings, declared)
         self._run = Run(engine.memory, declared.stream, trigger)
         self._activity = engine.activity
         self._revision: Revision | None = None
@@ -145,8 +148,9 @@ class TargetPass:
 
     async def _own(self) -> None:
         """Ends the pass for what is not to be worked on, and marks what is as ours."""
-        if self._declared.suspended:
-            raise Stop
+        suspended = await still_suspended(self._engine, self._declared)
+        if suspended is not None:
+            raise Stop(suspended.again_s)
         left = (*self._declared.problems, *features_left(self._spec))
         if left:
             reason = "InvalidSpec" if self._declared.problems else UNSUPPORTED
@@ -275,29 +279,20 @@ class TargetPass:
     async def _plan(self, rendered: RenderedSet | None) -> Draft | None:
         """The plan that brings the cluster to the rendered set; None when the cluster is there."""
         wanted = () if rendered is None else rendered.wanted
-        inventory, found = self._inventory(), self._found()
-        ids = {one.key.id for one in wanted}
-        touched = [
-            one
-            for one in wanted
-            if not is_unchanged(one, self._stream, inventory.objects.get(one.key.id), self._actual(one.key.id))
-        ]
-        stale = (inventory.objects.keys() | found.keys()) - ids
+        touched, stale = self._situation.touched(wanted), self._situation.stale(wanted)
         if not touched and not stale:
             return None
         self._activity.begin(self._stream, "detecting", self._revision or "")
-        secret = [one.key.id for one in wanted if one.secret] + [id for id in stale if self._is_secret(id)]
-        self._sealer = await self._engine.sealer(secret)
-        loaded = await self._engine.renderings.load(wanted, touched, self._sealer)
+        self._sealer = await self._engine.sealer(self._situation.secret(wanted, stale))
+        loaded = await self._load(wanted, touched)
         for one in loaded:
             if one.secret and one.loaded is not None:
                 self._run.secrets.add_secret(one.loaded)
         self._engine.observer.watch_all(loaded)
-        planner = self._planner(inventory, found)
         standing = self._run.standing
         return await asking(
             "plan",
-            planner.draft(
+            self._planner().draft(
                 loaded,
                 self._run.id,
                 self._revision or standing.applied or Revision(""),
@@ -316,9 +311,22 @@ class TargetPass:
         )
         await self._run.record([event], [waves])
 
+    async def _load(self, wanted: Sequence[Wanted], touched: Sequence[Wanted]) -> list[Wanted]:
+        try:
+            return await self._engine.renderings.load(wanted, touched, self._sealer)
+        except LostSecretError as error:
+            if self._desired().pinned is not None:
+                raise StageError(
+                    "render", "BuildFailed", f"{error}: the moment that it is pinned to cannot come back; unpin it"
+                ) from None
+            self._engine.renderings.lose(self._stream)
+            raise Stop(0.0) from None
+
     async def _verify(self, draft: Draft) -> None:
         """Every check of the plan passes; else nothing of it is applied."""
-        checks, failed = await asking("verify", verdicts_of(draft, self._engine.cluster, self._owner_of, self._stream))
+        checks, failed = await asking(
+            "verify", verdicts_of(draft, self._engine.cluster, self._situation.owner_of, self._stream)
+        )
         policies = policies_digest(self._engine.settings.prune_guard)
         failed = [self._scrub(verdict) for verdict in failed]
         if failed and self._fails_as_before(draft, failed):
@@ -342,14 +350,7 @@ class TargetPass:
 
     async def _approve(self, draft: Draft, *, explicit: bool = False) -> None:
         """A plan that looks like an accident waits for somebody to approve it."""
-        found = self._found()
-        owned = Owned(
-            objects=len(self._inventory().objects.keys() | found.keys()),
-            by=self._owned_by,
-            explicit=explicit,
-            taken_over=any(step.object in found for step in draft.plan.prunes if step.action == "delete"),
-        )
-        held = accident(self._engine.settings.prune_guard, draft.plan, owned)
+        held = self._situation.accident(draft.plan, explicit=explicit)
         if held is None:
             return
         standing, plan = self._run.standing, draft.plan
@@ -371,17 +372,22 @@ class TargetPass:
     async def _apply(self, draft: Draft) -> None:
         """Applies the plan, wave by wave."""
         self._activity.begin(self._stream, "detecting", self._revision or "")
-        subject = self._subject()
         recorder = ObjectRecorder(
             draft.plan.id,
             MANAGER,
             self._sealer,
-            self._entry,
+            self._situation.entry,
             self._run.record,
             policies_digest(self._engine.settings.prune_guard),
         )
-        planner = self._planner(self._inventory(), self._found())
-        door = Door(self._engine.cluster, subject, planner, recorder, self._run.record, self._engine.observer.writing)
+        door = Door(
+            self._engine.cluster,
+            self._situation.subject,
+            self._planner(),
+            recorder,
+            self._run.record,
+            self._engine.observer.writing,
+        )
         try:
             await door.apply(draft, self._run.standing, self._engine.now())
         except ApplyStopped as stopped:
@@ -503,13 +509,13 @@ class TargetPass:
 
     def _prunes_when_deleted(self) -> bool:
         policy = self._spec.effective_deletion_policy
-        if self._declared.suspended or policy == "Orphan":
+        if self._declared.suspended or self._desired().suspended is not None or policy == "Orphan":
             return False
         return policy != "MirrorPrune" or self._spec.prune
 
     async def _may_still_act(self) -> bool:
         """Whether the ServiceAccount to act as is still there; without it, what it applied is left there (KS-097)."""
-        identity = self._subject().identity
+        identity = self._situation.subject.identity
         if identity is None:
             return True
         name = identity.user.rpartition(":")[2]
@@ -517,7 +523,7 @@ class TargetPass:
         try:
             await self._engine.cluster.get(kind, self._declared.key.namespace, name)
         except NotFoundError:
-            self._engine.notices.left_behind(self._declared, name, sorted(self._inventory().objects))
+            self._engine.notices.left_behind(self._declared, name, sorted(self._situation.inventory.objects))
             return False
         return True
 
@@ -536,60 +542,11 @@ class TargetPass:
                         break
                     await anyio.sleep(2)
 
-    def _subject(self) -> Subject:
-        name = self._spec.service_account_name or self._engine.settings.default_service_account
-        namespace = self._declared.key.namespace
-        return Subject(
-            stream=self._stream,
-            namespace=namespace,
-            name=self._declared.key.name,
-            manager=MANAGER,
-            identity=Identity(f"system:serviceaccount:{namespace}:{name}") if name else None,
-            force=self._spec.force,
-            prune=self._spec.prune or self._declared.deleting,
-            custom_kinds=self._engine.settings.custom_apply_stage_kinds,
-        )
-
-    def _planner(self, inventory: Inventory, found: Mapping[ObjectId, str]) -> Planner:
-        knowledge = Knowledge(
-            inventory=inventory.objects,
-            found=found,
-            actual=self._actual,
-            seen=lambda id, version: self._engine.observer.seen(id, version, self._sealer),
-            digest_of=self._sealer.digest,
-        )
-        return Planner(self._engine.cluster, self._subject(), knowledge)
-
-    def _inventory(self) -> Inventory:
-        return self._memory.inventory.get(self._stream) or Inventory(objects={})
-
-    def _entry(self, id: ObjectId) -> Entry | None:
-        return self._inventory().objects.get(id)
-
-    def _found(self) -> dict[ObjectId, str]:
-        """What the status that was found lists and the log does not know, with its API version."""
-        known = self._inventory().objects
-        return {id: version for id, version in self._declared.found.items() if id not in known}
+    def _planner(self) -> Planner:
+        return self._situation.planner(self._engine.cluster, self._sealer, self._engine.observer.seen)
 
     def _desired(self) -> Desired:
-        return self._memory.desired.get(self._stream) or Desired()
-
-    def _actual(self, id: ObjectId) -> Actual | None:
-        return self._memory.actual.get(f"{self._engine.cluster_alias}/{id}")
-
-    def _owner_of(self, id: ObjectId) -> StreamName | None:
-        actual = self._actual(id)
-        return None if actual is None else actual.owner
-
-    def _owned_by(self, id: ObjectId) -> int:
-        row = self._memory.inventory.get(f"{self._engine.cluster_alias}/{id}")
-        return 0 if row is None else len(row.objects)
-
-    def _is_secret(self, id: ObjectId) -> bool:
-        actual = self._actual(id)
-        return id.startswith("core/Secret/") or (
-            actual is not None and actual.state is not None and actual.state.secret
-        )
+        return self._situation.desired
 
     def _scrub(self, verdict: Verdict) -> Verdict:
         return msgspec.structs.replace(verdict, message=self._run.secrets.filter(verdict.message))

@@ -3,12 +3,12 @@
 import base64
 import binascii
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 import msgspec
 
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.declared import DeclaredTarget
-from tidelog.engine.runtime.inputs import Inputs
 from tidelog.engine.runtime.run import StageError
 from tidelog.events.canonical import encode
 from tidelog.events.digest import Digest, digest_of
@@ -29,8 +29,16 @@ class Variables(msgspec.Struct, frozen=True, kw_only=True):
         return [self.values[name] for name in self.secret_names]
 
 
+class Reads(Protocol):
+    """Reads objects that a target names."""
+
+    async def get(self, user: StreamName, key: ObjectKey) -> KubeObject | None:
+        """An object as it now is; None when it is not there."""
+        ...
+
+
 async def read_variables(
-    inputs: Inputs, declared: DeclaredTarget, key_of: Callable[[StreamName], Awaitable[DataKey]]
+    inputs: Reads, declared: DeclaredTarget, key_of: Callable[[StreamName], Awaitable[DataKey]]
 ) -> Variables:
     """The variables of a target: those of `substituteFrom` in order, then `substitute` (Flux contract KS-061).
 

@@ -26,3 +26,7 @@ class FetchError(Exception):
         self.message = message
         self.final = final
         """Whether the same inputs fail the same way for ever; else it is the surroundings, and an attempt."""
+
+
+class DirectoryError(ValueError):
+    """Raised for a directory that cannot be taken as a tree; names the file, and says what to do."""

@@ -70,9 +70,7 @@ def run(command: str, directory: Path, kubeconfig: Path | None = None) -> str:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
-def test_the_commands_of_a_page_print_what_it_says(
-    page: Path, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
+def test_the_commands_of_a_page_print_what_it_says(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     # A page that is about a cluster has one of its own: what it says holds on an empty one.
     needs_cluster = any("kubectl" in block.text for block in blocks(page) if block.kind == "console")
     kubeconfig = request.getfixturevalue("own_servers").kubeconfig if needs_cluster else None

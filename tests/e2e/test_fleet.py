@@ -92,7 +92,7 @@ def fleet(ns: str) -> dict[str, str | bytes]:
         ),
         "apps/base/podinfo/config.yaml": (
             "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: podinfo\n"
-            'data:\n  cluster: ${cluster}\n  colour: ${colour}\n  kept: $${colour}\n'
+            "data:\n  cluster: ${cluster}\n  colour: ${colour}\n  kept: $${colour}\n"
             "  size: ${size:=small}\n"
         ),
         "apps/production/kustomization.yaml": kustomization("../base/podinfo")
@@ -237,9 +237,7 @@ async def test_a_commit_that_a_target_does_not_read_costs_it_nothing(world: Worl
         requests = (await world.requests())[before:]
         (settled,) = running.events(RevisionSettled, after=events)
     assert isinstance(settled, RevisionSettled)
-    assert set(settled.targets) == {
-        running.target(name) for name in ("flux-system", "controllers", "configs", "apps")
-    }
+    assert set(settled.targets) == {running.target(name) for name in ("flux-system", "controllers", "configs", "apps")}
     assert running.events(Rendered, Planned, after=events) == []
     assert dry_runs(requests) == []
     # One status for the source and one for each target.
@@ -284,13 +282,19 @@ async def test_a_daemon_that_starts_again_finds_nothing_to_do(world: World) -> N
 async def test_it_goes_on_from_commits_made_while_it_was_down(world: World) -> None:
     async with world.daemon():
         await installed(world)
-    world.change({"infrastructure/configs/vars.yaml": manifest(
-        "v1", "ConfigMap", "cluster-vars", metadata={"namespace": world.namespace}, data={"cluster": "moved"}
-    )})
+    world.change(
+        {
+            "infrastructure/configs/vars.yaml": manifest(
+                "v1", "ConfigMap", "cluster-vars", metadata={"namespace": world.namespace}, data={"cluster": "moved"}
+            )
+        }
+    )
     async with world.daemon():
         await world.until_applied("flux-system", "controllers", "configs", "apps")
         config = await world.until(
-            "v1", "ConfigMap", "podinfo",
+            "v1",
+            "ConfigMap",
+            "podinfo",
             lambda obj: obj is not None and obj["data"]["cluster"] == "moved",
             namespace=f"{world.namespace}-apps",
         )
@@ -300,10 +304,12 @@ async def test_it_goes_on_from_commits_made_while_it_was_down(world: World) -> N
 async def test_what_the_fleet_no_longer_names_is_deleted(world: World) -> None:
     async with world.daemon() as running:
         await installed(world)
-        await world.push({
-            "apps/base/podinfo/kustomization.yaml": kustomization("deployment.yaml", "config.yaml"),
-            "apps/base/podinfo/service.yaml": None,
-        })
+        await world.push(
+            {
+                "apps/base/podinfo/kustomization.yaml": kustomization("deployment.yaml", "config.yaml"),
+                "apps/base/podinfo/service.yaml": None,
+            }
+        )
         await world.until_applied("apps")
         assert await world.get("v1", "Service", "podinfo", f"{world.namespace}-apps") is None
         deleted = await world.until_told("apps", "Progressing", "deleted")
@@ -316,7 +322,9 @@ async def test_what_the_fleet_no_longer_names_is_deleted(world: World) -> None:
 
 async def test_a_changed_variable_wakes_who_reads_it(world: World) -> None:
     world.commit({"app/cm.yaml": config_map("app", colour="${colour}")})
-    await world.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "vars"}, "data": {"colour": "red"}})
+    await world.apply(
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "vars"}, "data": {"colour": "red"}}
+    )
     await world.source()
     await world.target(
         "app",

@@ -191,9 +191,7 @@ class Running:
 class World:
     """All of one test."""
 
-    def __init__(
-        self, servers: Servers, namespace: str, cluster: RealCluster, git: GitServer, directory: Path
-    ) -> None:
+    def __init__(self, servers: Servers, namespace: str, cluster: RealCluster, git: GitServer, directory: Path) -> None:
         self.servers = servers
         self.namespace = namespace
         self.cluster = cluster
@@ -286,7 +284,9 @@ class World:
         found = await self.get("v1", "ConfigMap", name)
         return None if found is None else dict(found.get("data") or {})
 
-    async def patch(self, api_version: str, kind: str, name: str, patch: KubeObject, manager: str = "test") -> KubeObject:
+    async def patch(
+        self, api_version: str, kind: str, name: str, patch: KubeObject, manager: str = "test"
+    ) -> KubeObject:
         """A merge patch, as `kubectl patch` makes one."""
         found = await self.cluster.kind(api_version, kind)
         return await self.cluster.patch(found, self.namespace, name, patch, type="merge", manager=manager)
@@ -355,7 +355,9 @@ class World:
 
     async def until_target(self, name: str, holds: Predicate, what: str = "", **how: Any) -> KubeObject:
         """Watches a Kustomization until something holds of it."""
-        found = await self.until(KUSTOMIZE, "Kustomization", name, lambda obj: obj is not None and holds(obj), what, **how)
+        found = await self.until(
+            KUSTOMIZE, "Kustomization", name, lambda obj: obj is not None and holds(obj), what, **how
+        )
         assert found is not None
         return found
 
@@ -440,7 +442,12 @@ class World:
 
     @asynccontextmanager
     async def daemon(
-        self, *, store: Path | None = None, kubeconfig: Path | None = None, cluster: Cluster | None = None, **settings: Any
+        self,
+        *,
+        store: Path | None = None,
+        kubeconfig: Path | None = None,
+        cluster: Cluster | None = None,
+        **settings: Any,
     ) -> AsyncIterator[Running]:
         """Runs a daemon while the block lasts; it is serving when the block begins."""
         async with (

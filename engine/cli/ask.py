@@ -1,0 +1,175 @@
+"""The commands that ask for something: who, and why, stays in the log."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import anyio
+import click
+
+from tidelog.engine.cli.output import Format, output_option, store_option, visible
+from tidelog.engine.cli.reading import namespace_option, subject_argument
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+why_option = click.option("--why", required=True, help="Stays in the log, with who did it.")
+
+
+def cluster_options(command: Command) -> Command:
+    """The options that name a cluster, as kubectl has them."""
+    command = click.option("--context", help="A context of the kubeconfig.")(command)
+    return click.option(
+        "--kubeconfig",
+        type=click.Path(path_type=Path),
+        help="The cluster; else KUBECONFIG, ~/.kube/config, or the pod's own.",
+    )(command)
+
+
+def wait_options(command: Command) -> Command:
+    """Whether and how long to wait for what was asked for."""
+    command = click.option("--timeout", default="5m", show_default=True, help="How long to wait at most.")(command)
+    return click.option(
+        "--wait/--no-wait", "waits", default=True, show_default=True, help="Wait for the run, and say how it ended."
+    )(command)
+
+
+@click.command()
+@click.argument("plan", metavar="PLAN")
+@why_option
+@click.option("--until", help="The approval counts no longer than that: 2h, or 2026-12-24T18:00Z.")
+@output_option
+@store_option
+def approve(store: Path, output: Format, plan: str, why: str, until: str | None) -> None:
+    """Let a held plan be applied.
+
+    It counts for this plan only: when the cluster or the repository moves, another plan is made, and held again.
+    """
+    from tidelog.engine.cli.asking import Access, Request, ask_and_tell, time_to_come
+
+    request = Request(verb="approve", plan=plan, why=why, until=time_to_come(until))
+    ask_and_tell(Access(store), output, request, f"Approved {plan}")
+
+
+@click.command()
+@click.argument("plan", metavar="PLAN")
+@why_option
+@output_option
+@store_option
+def reject(store: Path, output: Format, plan: str, why: str) -> None:
+    """Refuse a held plan: nothing of it is applied, and its target waits for a newer revision."""
+    from tidelog.engine.cli.asking import Access, Request, ask_and_tell
+
+    ask_and_tell(Access(store), output, Request(verb="reject", plan=plan, why=why), f"Rejected {plan}")
+
+
+@click.command()
+@subject_argument()
+@click.option("--with-source", is_flag=True, help="Ask its source first.")
+@click.option("--why", default="", help="Stays in the log, with who did it.")
+@wait_options
+@namespace_option
+@output_option
+@cluster_options
+@store_option
+def reconcile(
+    store: Path,
+    kubeconfig: Path | None,
+    context: str | None,
+    output: Format,
+    words: tuple[str, ...],
+    namespace: str | None,
+    timeout: str,
+    why: str,
+    *,
+    waits: bool,
+    with_source: bool,
+) -> None:
+    """Have a source or target reconciled now, and say how that ended.
+
+    Without a store, it becomes the annotation that `flux reconcile` writes.
+    """
+    from tidelog.engine.cli.asking import Access, named, reconcile_and_tell
+    from tidelog.engine.kinds.durations import Duration
+
+    access = Access(store, kubeconfig, context)
+    stream = named(access, words, namespace)
+    limit = Duration.parse(timeout).seconds if waits else None
+    raise SystemExit(anyio.run(reconcile_and_tell, access, stream, why, limit, with_source, output))
+
+
+@click.command()
+@subject_argument()
+@why_option
+@click.option("--until", help="Resume by itself then: 2h, or 2026-12-24T18:00Z.")
+@namespace_option
+@output_option
+@cluster_options
+@store_option
+def suspend(
+    store: Path,
+    kubeconfig: Path | None,
+    context: str | None,
+    output: Format,
+    words: tuple[str, ...],
+    namespace: str | None,
+    why: str,
+    until: str | None,
+) -> None:
+    """Leave a source or target alone from now on: nothing is fetched, applied or pruned, by Flux neither."""
+    from tidelog.engine.cli.asking import Access, Request, ask_and_tell, named, shown, time_to_come
+
+    access = Access(store, kubeconfig, context)
+    stream = named(access, words, namespace)
+    request = Request(verb="suspend", target=stream, why=why, until=time_to_come(until))
+    ask_and_tell(access, output, request, f"Suspended {shown(stream)}")
+
+
+@click.command()
+@subject_argument()
+@click.option("--why", default="", help="Stays in the log, with who did it.")
+@namespace_option
+@output_option
+@cluster_options
+@store_option
+def resume(
+    store: Path,
+    kubeconfig: Path | None,
+    context: str | None,
+    output: Format,
+    words: tuple[str, ...],
+    namespace: str | None,
+    why: str,
+) -> None:
+    """Reconcile a source or target again that was suspended."""
+    from tidelog.engine.cli.asking import Access, Request, ask_and_tell, named, shown
+
+    access = Access(store, kubeconfig, context)
+    stream = named(access, words, namespace)
+    ask_and_tell(access, output, Request(verb="resume", target=stream, why=why), f"Resumed {shown(stream)}")
+
+
+@click.command()
+@subject_argument()
+@why_option
+@namespace_option
+@output_option
+@store_option
+def unpin(store: Path, output: Format, words: tuple[str, ...], namespace: str | None, why: str) -> None:
+    """Let a target follow its source again, which `tidelog reapply` had kept at a past moment."""
+    from tidelog.engine.cli.asking import Access, Request, ask_and_tell, named, shown
+
+    access = Access(store)
+    stream = named(access, words, namespace)
+    ask_and_tell(access, output, Request(verb="unpin", target=stream, why=why), f"Unpinned {shown(stream)}")
+
+
+@click.command()
+@click.argument("label")
+@why_option
+@output_option
+@store_option
+def mark(store: Path, output: Format, label: str, why: str) -> None:
+    """Write a note into the log at this place: a release, an incident, a hand-over."""
+    from tidelog.engine.cli.asking import Access, Request, ask_and_tell
+
+    ask_and_tell(Access(store), output, Request(verb="mark", label=label, why=why), f"Marked {visible(label)}")

@@ -1,0 +1,77 @@
+"""Asking, and telling people what became of it."""
+
+import anyio
+import click
+import msgspec
+
+from tidelog.engine.cli.door import Access, Asked, ask, named, shown, source_of, time_to_come, wait
+from tidelog.engine.cli.output import NO, Format, print_json, visible
+from tidelog.engine.runtime.outcome import Outcome
+from tidelog.engine.runtime.requests import Request
+from tidelog.events.names import StreamName
+
+__all__ = ["Access", "Request", "ask_and_tell", "ended_well", "named", "reconcile_and_tell", "shown", "time_to_come"]
+
+
+def ask_and_tell(access: Access, output: Format, request: Request, done: str) -> None:
+    """Has a request taken, and says so."""
+    asked = anyio.run(ask, access, request)
+    if output == "json":
+        print_json(asked)
+        return
+    place = f" at position {asked.position}" if asked.position is not None else ""
+    click.echo(f"{visible(done)}{place}.")
+    _tell_note(asked)
+
+
+async def reconcile_and_tell(
+    access: Access,
+    stream: StreamName,
+    why: str,
+    limit_s: float | None,
+    with_source: bool,  # noqa: FBT001 - as anyio hands it over
+    output: Format,
+) -> int:
+    """Has a target reconciled, after its source if asked for; returns the exit code."""
+    source = await source_of(access, stream) if with_source else None
+    for one in (source, stream):
+        if one is None:
+            continue
+        click.echo(f"► {visible(shown(one))}: asked for a run", err=True)
+        asked = await ask(access, Request(verb="reconcile", target=one, why=why))
+        _tell_note(asked)
+        if limit_s is not None and not await ended_well(access, one, asked, limit_s, output, last=one == stream):
+            return NO
+    return 0
+
+
+async def ended_well(
+    access: Access, stream: StreamName, asked: Asked, limit_s: float, output: Format, *, last: bool = True
+) -> bool:
+    """Waits for what was asked for, says how it ended, and whether that is well.
+
+    Where nobody is there to do it, that was said, and nothing is wrong.
+    """
+    try:
+        outcome = await wait(access, stream, asked, limit_s)
+    except TimeoutError:
+        click.echo(f"✗ {visible(shown(stream))}: it has not ended within {limit_s:g} s", err=True)
+        return False
+    if outcome is None:
+        return True
+    well = outcome.ready == "True"
+    if output == "json" and (last or not well):
+        print_json({"stream": stream, **msgspec.to_builtins(outcome)})
+    click.echo(f"{'✔' if well else '✗'} {visible(f'{shown(stream)}: {_told(outcome)}')}", err=True)
+    return well
+
+
+def _told(outcome: Outcome) -> str:
+    if outcome.ready == "True":
+        return outcome.message or f"ready at {outcome.revision}"
+    return f"{outcome.reason or 'not ready'}: {outcome.message}"
+
+
+def _tell_note(asked: Asked) -> None:
+    if asked.note:
+        click.echo(f"{visible(asked.note[:1].upper() + asked.note[1:])}.", err=True)

@@ -1,0 +1,333 @@
+"""How a command asks for something.
+
+Through the daemon's door; without a daemon, in its place; without a store, with the annotation that `flux` writes.
+"""
+
+import os
+import pwd
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import click
+import msgspec
+
+from tidelog.engine.cluster.errors import ClusterError, KubeconfigError, NotFoundError
+from tidelog.engine.cluster.port import Cluster
+from tidelog.engine.cluster.real import open_cluster
+from tidelog.engine.http.client import DoorClient, open_door
+from tidelog.engine.kinds.durations import Duration, MalformedDurationError
+from tidelog.engine.kinds.meta import KUSTOMIZE_GROUP, SOURCE_GROUP
+from tidelog.engine.objects.kube import KubeObject
+from tidelog.engine.runtime.binding import check_cluster
+from tidelog.engine.runtime.declared import Declarations
+from tidelog.engine.runtime.errors import RefusedError
+from tidelog.engine.runtime.memory import Memory
+from tidelog.engine.runtime.outcome import Outcome
+from tidelog.engine.runtime.requests import Request, Requests
+from tidelog.engine.views.archive import open_archive
+from tidelog.engine.views.names import UnclearNameError, default_namespace, find, is_kind, parse
+from tidelog.events.envelope import Actor, Proof
+from tidelog.events.moment import Time, time_of
+from tidelog.events.names import ObjectKey, StreamName, cluster_of, engine_stream
+from tidelog.events.projections import DESIRED
+from tidelog.storage.errors import SecretError
+from tidelog.storage.keys import KeyRing
+from tidelog.storage.layout import Layout
+from tidelog.storage.log.sqlite_log import open_log
+from tidelog.storage.master_key import find_master_key
+from tidelog.storage.projections.views import read_views
+
+REQUESTED_AT = "reconcile.fluxcd.io/requestedAt"
+MANAGER = "tidelog"
+LOOK_AGAIN_S = 0.1
+LOOK_AT_CLUSTER_AGAIN_S = 1.0
+"""`flux` looks every 2 s (Flux contract CL-004)."""
+KINDS = ((SOURCE_GROUP, "GitRepository"), (KUSTOMIZE_GROUP, "Kustomization"))
+
+
+class Access(msgspec.Struct, frozen=True):
+    """What a command was told of store and cluster."""
+
+    store: Path
+    kubeconfig: Path | None = None
+    context: str | None = None
+
+    @property
+    def has_store(self) -> bool:
+        """Whether there is a store to write to."""
+        return Layout(self.store).log.exists()
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What became of a request."""
+
+    position: int | None = None
+    """Of its event; none where there is no log here."""
+    time: str = ""
+    token: str = ""
+    """The value of the annotation, where it became one."""
+    note: str = ""
+    """What is still to be done, and by whom."""
+
+
+def user() -> Actor:
+    """Who runs the command, as the system knows."""
+    try:
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        name = str(os.getuid())
+    return Actor(kind="user", name=name, proof=Proof(kind="authenticated", by="unix"))
+
+
+def named(access: Access, words: tuple[str, ...], namespace: str | None) -> StreamName:
+    """The stream of the source or target that is named; without a store, of a cluster without a name.
+
+    Raises:
+        NotThereError: when the log has none of that name.
+        UnclearNameError: when the text names no source and no target.
+    """
+    if access.has_store:
+        with open_archive(access.store) as archive:
+            subject = find(archive, words, namespace)
+        if not subject.is_flux:
+            raise UnclearNameError(f"{subject} is applied by a target, and not reconciled itself: name the target")
+        return subject.stream
+    typed, name = parse(words)
+    for group, kind in KINDS:
+        if is_kind(typed, group, kind):
+            return ObjectKey(group, kind, namespace or default_namespace(), name).stream("cluster")
+    raise UnclearNameError(f"{typed!r} is none of the kinds that are reconciled: gitrepository, kustomization")
+
+
+def time_to_come(text: str | None, now: datetime | None = None) -> Time | None:
+    """The time that `--until` names: a time, or how long from now.
+
+    Raises:
+        click.BadParameter: when it is neither, or is past.
+    """
+    if text is None:
+        return None
+    now = now or datetime.now(UTC)
+    try:
+        moment = now + timedelta(seconds=Duration.parse(text).seconds)
+    except MalformedDurationError:
+        try:
+            moment = datetime.fromisoformat(text).astimezone(UTC)  # without a zone it is the reader's own
+        except ValueError:
+            raise click.BadParameter(
+                f"{text!r} is neither a length of time (90m, 2h, 36h) nor a time (2026-12-24T18:00Z)"
+            ) from None
+    except OverflowError:
+        raise click.BadParameter(f"{text!r} is too long") from None
+    if moment <= now:
+        raise click.BadParameter(f"{text!r} is past")
+    return time_of(moment)
+
+
+async def source_of(access: Access, target: StreamName) -> StreamName | None:
+    """The source that a target is rendered from, as its spec names it; None for a source itself."""
+    key = ObjectKey.parse(target.partition("/")[2])
+    if (key.group, key.kind) != (KUSTOMIZE_GROUP, "Kustomization"):
+        return None
+    reference = await anyio.to_thread.run_sync(_reference_in_log, access, target) if access.has_store else None
+    if reference is None:
+        async with open_cluster(access.kubeconfig, access.context) as cluster:
+            reference = (await _live(cluster, target))["spec"]["sourceRef"]
+    namespace = reference.get("namespace") or key.namespace
+    return ObjectKey(SOURCE_GROUP, reference["kind"], namespace, reference["name"]).stream(cluster_of(target))
+
+
+def _reference_in_log(access: Access, target: StreamName) -> KubeObject | None:
+    with open_archive(access.store) as archive:
+        row = archive.row(DESIRED, target)
+        spec = None if row is None else archive.body(row.spec)
+    return None if spec is None else msgspec.json.decode(spec).get("sourceRef")
+
+
+# Asking.
+
+
+async def ask(access: Access, request: Request) -> Asked:
+    """Has a request recorded, and carried out.
+
+    Raises:
+        RefusedError: when it makes no sense as things stand.
+        DoorError, StoreError, ClusterError: when it could not be told; a sentence.
+    """
+    async with open_door(access.store) as door:
+        if door is not None:
+            return await ask_daemon(door, request)
+    if access.has_store:
+        return await _record(access, request)
+    return await _annotate(access, request)
+
+
+async def ask_daemon(door: DoorClient, request: Request) -> Asked:
+    """Has a daemon take a request."""
+    taken = await door.ask(request)
+    return Asked(position=taken.position, time=taken.time)
+
+
+async def wait(access: Access, stream: StreamName, asked: Asked, limit_s: float) -> Outcome | None:
+    """Waits until what was asked for has come to its end; None when there is nobody who does it.
+
+    Raises:
+        TimeoutError: when it took longer.
+    """
+    with anyio.fail_after(limit_s):
+        async with open_door(access.store) as door:
+            if door is not None:
+                return await wait_for_daemon(door, stream)
+        return await _wait_for_status(access, stream, asked.token) if asked.token and not access.has_store else None
+
+
+async def wait_for_daemon(door: DoorClient, stream: StreamName) -> Outcome:
+    """Waits until nothing goes on any more in a source or target."""
+    while True:
+        outcome = await door.outcome(stream)
+        if outcome.over and await door.is_serving():
+            return outcome
+        await anyio.sleep(LOOK_AGAIN_S)
+
+
+# Without a daemon.
+
+
+async def _record(access: Access, request: Request) -> Asked:
+    """Opens the log to write, and takes the request as the daemon would."""
+    told_later = "no daemon is at work: it is done when one comes"
+    async with AsyncExitStack() as stack:
+        cluster = None
+        if request.verb in ("suspend", "resume", "reconcile"):
+            cluster = await stack.enter_async_context(_cluster_at_hand(access))
+        log = await stack.enter_async_context(open_log(access.store, create=False))
+        memory, views = Memory(log), read_views(log)
+        await memory.load(views)
+        declared = None
+        if cluster is not None:
+            alias = cluster_of(StreamName(request.target))
+            await check_cluster(cluster, log, alias)
+            keys = await anyio.to_thread.run_sync(_keys, log.layout)
+            declared = None if keys is None else Declarations(cluster, memory, alias, keys, lambda _, __: None)
+        requests = Requests(memory, views, engine_stream(log.identity.log), cluster=cluster, declared=declared)
+        position = await log.head()
+        try:
+            recorded = await requests.take(request, user())
+        except ClusterError as error:
+            if await log.head() == position:
+                raise
+            return Asked(position=position + 1, note=f"{told_later}, because {error}")
+        asked = Asked(position=recorded.envelope.position, time=recorded.envelope.time)
+        if request.verb in ("suspend", "resume") and cluster is not None:
+            return asked
+        if request.verb == "reconcile" and cluster is not None:
+            try:
+                asked = msgspec.structs.replace(asked, token=await _request_in(cluster, StreamName(request.target)))
+            except ClusterError as error:
+                return msgspec.structs.replace(asked, note=f"{told_later}, because {error}")
+        if request.verb == "mark":
+            return asked
+        return msgspec.structs.replace(asked, note=told_later)
+
+
+@asynccontextmanager
+async def _cluster_at_hand(access: Access) -> AsyncIterator[Cluster | None]:
+    """The cluster, where one is named; None where none is."""
+    async with AsyncExitStack() as stack:
+        try:
+            cluster: Cluster | None = await stack.enter_async_context(open_cluster(access.kubeconfig, access.context))
+        except KubeconfigError:
+            if access.kubeconfig is not None or access.context is not None:
+                raise
+            cluster = None
+        yield cluster
+
+
+def _keys(layout: Layout) -> KeyRing | None:
+    try:
+        return KeyRing.open(layout, find_master_key(layout, os.environ, create=False))
+    except SecretError:
+        return None  # what became of the object is noted by the next daemon, which has the key
+
+
+# Without a store.
+
+
+async def _annotate(access: Access, request: Request) -> Asked:
+    """Writes to the cluster what `flux` would."""
+    if request.verb not in ("reconcile", "suspend", "resume"):
+        raise RefusedError(
+            f"there is no store at {access.store}, and nothing but a log can take this: give --store DIR, "
+            "or set TIDELOG_STORE"
+        )
+    stream = StreamName(request.target)
+    async with open_cluster(access.kubeconfig, access.context) as cluster:
+        if request.verb == "reconcile":
+            if (await _live(cluster, stream)).get("spec", {}).get("suspend"):
+                raise RefusedError(f"{shown(stream)} is suspended; `tidelog resume` goes on")
+            return Asked(token=await _request_in(cluster, stream))
+        if request.until is not None:
+            raise RefusedError("--until needs a store, whose daemon resumes it: give --store DIR, or set TIDELOG_STORE")
+        patch = {"spec": {"suspend": True if request.verb == "suspend" else None}}
+        await _patch(cluster, stream, patch)
+        return Asked(note="there is no store here: who and why is not recorded")
+
+
+async def _request_in(cluster: Cluster, stream: StreamName) -> str:
+    """Asks whoever reconciles an object in the cluster to do it now; returns the token (Flux contract CM-034)."""
+    token = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}Z"
+    await _patch(cluster, stream, {"metadata": {"annotations": {REQUESTED_AT: token}}})
+    return token
+
+
+async def _wait_for_status(access: Access, stream: StreamName, token: str) -> Outcome:
+    async with open_cluster(access.kubeconfig, access.context) as cluster:
+        while True:
+            live = await _live(cluster, stream)
+            status = live.get("status") or {}
+            if status.get("lastHandledReconcileAt") == token:
+                found = _outcome(live)
+                if found.over:
+                    return found
+            await anyio.sleep(LOOK_AT_CLUSTER_AGAIN_S)
+
+
+def _outcome(live: KubeObject) -> Outcome:
+    conditions = {one["type"]: one for one in (live.get("status") or {}).get("conditions") or ()}
+    ready = conditions.get("Ready") or {}
+    artifact = live["status"].get("artifact") or {}
+    return Outcome(
+        over="Reconciling" not in conditions or ready.get("status") == "False",
+        ready=ready.get("status") or "Unknown",
+        reason=ready.get("reason") or "",
+        message=ready.get("message") or "",
+        revision=live["status"].get("lastAppliedRevision") or artifact.get("revision") or "",
+    )
+
+
+async def _live(cluster: Cluster, stream: StreamName) -> KubeObject:
+    key = ObjectKey.parse(stream.partition("/")[2])
+    kind = await cluster.kind(f"{key.group}/v1", key.kind)
+    try:
+        return await cluster.get(kind, key.namespace, key.name)
+    except NotFoundError:
+        raise RefusedError(f"there is no {shown(stream)} in the cluster") from None
+
+
+async def _patch(cluster: Cluster, stream: StreamName, patch: KubeObject) -> None:
+    key = ObjectKey.parse(stream.partition("/")[2])
+    kind = await cluster.kind(f"{key.group}/v1", key.kind)
+    try:
+        await cluster.patch(kind, key.namespace, key.name, patch, type="merge", manager=MANAGER)
+    except NotFoundError:
+        raise RefusedError(f"there is no {shown(stream)} in the cluster") from None
+
+
+def shown(stream: StreamName) -> str:
+    """A source or target, as Flux names objects: `<Kind>/<namespace>/<name>`."""
+    key = ObjectKey.parse(stream.partition("/")[2])
+    return f"{key.kind}/{key.namespace}/{key.name}"

@@ -1,0 +1,143 @@
+"""What is known of one target when a plan is made for it: by a pass that goes on to apply it, or by a preview."""
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeAlias
+
+import msgspec
+
+from tidelog.engine.cluster.port import Cluster, Identity
+from tidelog.engine.objects.kube import KubeObject
+from tidelog.engine.plan.draft import Knowledge, Planner, Subject, is_unchanged
+from tidelog.engine.plan.model import Plan, Wanted
+from tidelog.engine.runtime.declared import DeclaredTarget
+from tidelog.engine.runtime.memory import Facts
+from tidelog.engine.runtime.sealing import Sealer
+from tidelog.engine.runtime.settings import Settings
+from tidelog.engine.verify.guard import Held, Owned, accident
+from tidelog.events.names import ObjectId, StreamName
+from tidelog.events.projections import Actual, Desired, Entry, Inventory
+from tidelog.events.vocabulary import FieldDrift
+
+MANAGER = "kustomize-controller"
+"""The field manager: Flux's own, so that Tidelog can take over from Flux and hand back (Flux contract KS-069)."""
+
+Seen: TypeAlias = Callable[[ObjectId, str, Sealer], Awaitable[KubeObject | None]]
+"""The state of an object at a resource version, where it is known without asking."""
+
+
+_UNKNOWN = (FieldDrift(path=""),)
+
+
+class Situation:
+    """A target, and what the log says of it and of what it owns."""
+
+    def __init__(
+        self, facts: Facts, alias: str, settings: Settings, declared: DeclaredTarget, *, doubted: bool = False
+    ) -> None:
+        self._facts = facts
+        self._alias = alias
+        self._settings = settings
+        self._declared = declared
+        self._stream = declared.stream
+        self._doubted = doubted
+        """Whether nobody may have watched the cluster: then no object is known to be as it should be."""
+
+    @property
+    def subject(self) -> Subject:
+        """The target, as far as planning needs to know it."""
+        spec, key = self._declared.spec, self._declared.key
+        name = spec.service_account_name or self._settings.default_service_account
+        return Subject(
+            stream=self._stream,
+            namespace=key.namespace,
+            name=key.name,
+            manager=MANAGER,
+            identity=Identity(f"system:serviceaccount:{key.namespace}:{name}") if name else None,
+            force=spec.force,
+            prune=spec.prune or self._declared.deleting,
+            custom_kinds=self._settings.custom_apply_stage_kinds,
+        )
+
+    @property
+    def inventory(self) -> Inventory:
+        """What the target applied, and has not pruned."""
+        return self._facts.inventory.get(self._stream) or Inventory(objects={})
+
+    @property
+    def found(self) -> dict[ObjectId, str]:
+        """What the status that was found lists and the log does not know, with its API version."""
+        known = self.inventory.objects
+        return {id: version for id, version in self._declared.found.items() if id not in known}
+
+    @property
+    def desired(self) -> Desired:
+        """What the target came to want last."""
+        return self._facts.desired.get(self._stream) or Desired()
+
+    def entry(self, id: ObjectId) -> Entry | None:
+        """What the target last applied of an object."""
+        return self.inventory.objects.get(id)
+
+    def actual(self, id: ObjectId) -> Actual | None:
+        """An object as last observed."""
+        row = self._facts.actual.get(f"{self._alias}/{id}")
+        return msgspec.structs.replace(row, drift=_UNKNOWN) if row is not None and self._doubted else row
+
+    def owner_of(self, id: ObjectId) -> StreamName | None:
+        """The target in whose inventory an object is."""
+        actual = self.actual(id)
+        return None if actual is None else actual.owner
+
+    def touched(self, wanted: Iterable[Wanted]) -> list[Wanted]:
+        """The objects of a set that are not known to be as they should be."""
+        objects = self.inventory.objects
+        return [
+            one
+            for one in wanted
+            if not is_unchanged(one, self._stream, objects.get(one.key.id), self.actual(one.key.id))
+        ]
+
+    def stale(self, wanted: Iterable[Wanted]) -> set[ObjectId]:
+        """The objects that the target owns, and that a set does not have."""
+        return (self.inventory.objects.keys() | self.found.keys()) - {one.key.id for one in wanted}
+
+    def secret(self, wanted: Iterable[Wanted], stale: Iterable[ObjectId]) -> list[ObjectId]:
+        """Those of the objects that are secret."""
+        return [one.key.id for one in wanted if one.secret] + [id for id in stale if self._is_secret(id)]
+
+    def planner(self, cluster: Cluster, sealer: Sealer, seen: Seen) -> Planner:
+        """What makes plans for the target."""
+        knowledge = Knowledge(
+            inventory=self.inventory.objects,
+            found=self.found,
+            actual=self.actual,
+            seen=lambda id, version: seen(id, version, sealer),
+            digest_of=sealer.digest,
+        )
+        return Planner(cluster, self.subject, knowledge)
+
+    def accident(self, plan: Plan, *, explicit: bool) -> Held | None:
+        """Why a plan has to be approved first; None when its deletions look meant.
+
+        Args:
+            plan: for this target.
+            explicit: whether somebody deleted the target itself.
+        """
+        found = self.found
+        owned = Owned(
+            objects=len(self.inventory.objects.keys() | found.keys()),
+            by=self._owned_by,
+            explicit=explicit,
+            taken_over=any(step.object in found for step in plan.prunes if step.action == "delete"),
+        )
+        return accident(self._settings.prune_guard, plan, owned)
+
+    def _owned_by(self, id: ObjectId) -> int:
+        row = self._facts.inventory.get(f"{self._alias}/{id}")
+        return 0 if row is None else len(row.objects)
+
+    def _is_secret(self, id: ObjectId) -> bool:
+        actual = self.actual(id)
+        return id.startswith("core/Secret/") or (
+            actual is not None and actual.state is not None and actual.state.secret
+        )
