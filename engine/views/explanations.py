@@ -112,9 +112,10 @@ def explain(archive: Archive, subject: Subject) -> Explanation:
 def _of_flux(archive: Archive, subject: Subject) -> Explanation:
     standing, desired = _standing(archive, subject.stream), _desired(archive, subject.stream)
     chain, notes = _chain(archive, subject.stream, ()), []
-    if standing.ready == "True" and (desired.suspended or standing.run):
-        # What stands is ready; that it is left alone, or worked on, is another matter.
-        chain, notes = [], chain or [_running(archive, subject, standing)]
+    if standing.ready == "True" and desired.suspended is not None:
+        chain, notes = [], chain  # that it is left alone is another matter
+    elif standing.ready == "True" and standing.run is not None and not chain:
+        notes = [_running(archive, subject, standing)]
     commit = None
     if standing.applied is not None:
         source = subject.stream if subject.group.startswith("source.") else source_of(archive, subject.stream)
