@@ -18,6 +18,7 @@ from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.declared import DeclaredSource
 from tidelog.engine.runtime.run import Run, StageError, asking
 from tidelog.engine.runtime.schedule import Trigger
+from tidelog.engine.runtime.texts import pages_of
 from tidelog.engine.sources.errors import FetchError
 from tidelog.engine.sources.git.credentials import ANONYMOUS, Credentials, credentials_of
 from tidelog.engine.sources.git.spec import Fetched, GitRef, GitSpec, Head
@@ -29,6 +30,8 @@ LOCAL_REPOSITORY = "tidelog.dev/repository"
 BOOTSTRAP_NAME = "flux-system"
 """Of the source and the target that `--repo` makes, as `flux bootstrap` names them."""
 
+SETTLED_BYTES_MAX = 32_768
+"""Of the targets that one event names, in JSON."""
 STALLING = frozenset({"URLInvalid", "InvalidProviderConfiguration"})
 """Failures that only another spec ends (Flux contract SC-003)."""
 
@@ -150,7 +153,8 @@ class SourcePass:
         for stream in self._targets():
             (settled if await self._leaves_unchanged(stream, fetched) else concerned).append(stream)
         if settled:
-            await self._run.record([RevisionSettled(revision=fetched.revision, targets=tuple(sorted(settled)))])
+            pages = pages_of(sorted(settled), SETTLED_BYTES_MAX)
+            await self._run.record([RevisionSettled(revision=fetched.revision, targets=page) for page in pages])
             for stream in settled:
                 self._engine.status.mark(stream)
         origin = self._run.origin

@@ -40,7 +40,6 @@ from tidelog.events.vocabulary import (
     RunEnded,
     TargetRemoved,
     Unpinned,
-    Verdict,
     VerificationFailed,
     Verified,
 )
@@ -49,8 +48,6 @@ DEPENDS_ON = "tidelog.dev/depends-on"
 """Annotation: ids of objects of any kind (`apps/Deployment/shop/db`) that have to be healthy first, with commas."""
 MANAGER = "kustomize-controller"
 """The field manager: Flux's own, so that Tidelog can take over from Flux and hand back (Flux contract KS-069)."""
-VERDICTS_MAX = 20
-"""Verdicts in an event; all of them are in the body."""
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -316,11 +313,8 @@ class TargetPass:
         checks, failed = await asking("verify", verdicts_of(draft, self._engine.cluster, self._owner_of, self._stream))
         policies = policies_digest(self._engine.settings.prune_guard)
         if failed:
-            body = Body.of(encode(msgspec.to_builtins([self._scrub(verdict) for verdict in failed])))
-            event = VerificationFailed(
-                plan=draft.plan.id, policies=policies, failed=tuple(failed[:VERDICTS_MAX]), verdicts=body.ref
-            )
-            await self._run.record([event], [body])
+            event = VerificationFailed(plan=draft.plan.id, policies=policies, failed=tuple(failed))
+            await self._run.record([event])
             raise Stop(self._spec.effective_retry_interval.seconds)
         if self._run.standing.verified != draft.plan.id:
             await self._run.record([Verified(plan=draft.plan.id, policies=policies, checks=checks)])
@@ -435,10 +429,12 @@ class TargetPass:
 
     async def failed(self, error: StageError) -> float | None:
         """Records a failure; returns when to try again."""
+        if error.waits_for is not None:
+            # Before anything is awaited: what is waited for may come meanwhile.
+            self._engine.wait_for(self._stream, error.waits_for)
         await self._run.fail(error, self._declared.generation, self._revision)
         self._engine.notices.failed(self._declared, self._revision, error)
         if error.waits_for is not None:
-            self._engine.wait_for(self._stream, error.waits_for)
             return None
         if error.final:
             return None
@@ -565,6 +561,3 @@ class TargetPass:
         return id.startswith("core/Secret/") or (
             actual is not None and actual.state is not None and actual.state.secret
         )
-
-    def _scrub(self, verdict: Verdict) -> Verdict:
-        return msgspec.structs.replace(verdict, message=self._run.secrets.filter(verdict.message))
