@@ -36,7 +36,7 @@ from tidelog.events.note import NoteError
 from tidelog.storage.errors import BodyNotFoundError, MomentError, StoreError
 
 ABSENT = (MomentError, BodyNotFoundError, NotThereError, RefusedError)
-"""Errors that are an answer: the log was read, and does not have what was asked for, or what is asked for is refused."""
+"""Errors that are an answer: what was asked for is not in the log, or is refused."""
 MALFORMED = (MalformedMomentError, MalformedNameError, UnclearNameError)
 """Errors of what was typed."""
 KNOWN = (

@@ -50,8 +50,6 @@ from tidelog.storage.errors import ForgottenError
 
 DEPENDS_ON = "tidelog.dev/depends-on"
 """Annotation: ids of objects of any kind (`apps/Deployment/shop/db`) that have to be healthy first, with commas."""
-VERDICTS_MAX = 20
-"""Verdicts in an event; all of them are in the body."""
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -333,11 +331,8 @@ class TargetPass:
             raise StageError("verify", "ReconciliationFailed", self._run.standing.message)
         await self._record_plan(draft)
         if failed:
-            body = Body.of(encode(msgspec.to_builtins(failed)))
-            event = VerificationFailed(
-                plan=draft.plan.id, policies=policies, failed=tuple(failed[:VERDICTS_MAX]), verdicts=body.ref
-            )
-            await self._run.record([event], [body])
+            event = VerificationFailed(plan=draft.plan.id, policies=policies, failed=tuple(failed))
+            await self._run.record([event])
             raise Stop(self._spec.effective_retry_interval.seconds)
         if self._run.standing.verified != draft.plan.id:
             await self._run.record([Verified(plan=draft.plan.id, policies=policies, checks=checks)])
@@ -345,8 +340,8 @@ class TargetPass:
     def _fails_as_before(self, draft: Draft, failed: Sequence[Verdict]) -> bool:
         """Whether the last plan was of the same set, and failed in the same words: that needs no second telling."""
         standing = self._run.standing
-        said = "; ".join(verdict.message for verdict in failed[:VERDICTS_MAX])
-        return standing.ready == "False" and standing.message == said and standing.rendered == draft.plan.set
+        said = failed[0].message
+        return standing.ready == "False" and said in standing.message and standing.rendered == draft.plan.set
 
     async def _approve(self, draft: Draft, *, explicit: bool = False) -> None:
         """A plan that looks like an accident waits for somebody to approve it."""
