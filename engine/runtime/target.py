@@ -401,7 +401,7 @@ class TargetPass:
         if checked.health == "Current":
             if standing.health != "Current":
                 message = f"{checked.message} in {Duration.of_seconds(self._waited_for_health())}"
-                await self._run.record([HealthChanged(health="Current", message=message)])
+                await self._run.record([HealthChanged(checked=True, health="Current", message=message)])
             return
         waited = self._waited_for_health()
         if checked.health == "Failed":
@@ -410,11 +410,13 @@ class TargetPass:
             message = f"health check failed after {limit}: timeout waiting for: {checked.message}"
         else:
             if standing.health != "InProgress":
-                await self._run.record([HealthChanged(health="InProgress", message=checked.message)])
+                await self._run.record([HealthChanged(checked=True, health="InProgress", message=checked.message)])
             raise Stop(limit.seconds - waited)
         if standing.health == "Failed" and standing.health_message == message:
             raise Stop(self._spec.effective_retry_interval.seconds)
-        await self._run.record([HealthChanged(health="Failed", reason="HealthCheckFailed", message=message)])
+        await self._run.record(
+            [HealthChanged(checked=True, health="Failed", reason="HealthCheckFailed", message=message)]
+        )
         raise Stop(self._spec.effective_retry_interval.seconds)
 
     def _waited_for_health(self) -> float:

@@ -85,8 +85,7 @@ def _drifted(rows: Rows[Actual], envelope: Envelope, event: DriftDetected) -> No
 
 
 def _health(rows: Rows[Actual], envelope: Envelope, event: HealthChanged) -> None:
-    # What a run says in its target's stream is the health of what the target owns.
-    if envelope.run is None and rows.get(envelope.stream) is not None:
+    if not event.checked and rows.get(envelope.stream) is not None:
         _row(rows, envelope.stream, envelope).health = event.health
 
 

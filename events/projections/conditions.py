@@ -266,7 +266,7 @@ def _apply_finished(rows: Rows[Standing], envelope: Envelope, event: ApplyFinish
 
 
 def _health(rows: Rows[Standing], envelope: Envelope, event: HealthChanged) -> None:
-    if envelope.run is None or rows.get(envelope.stream) is None:
+    if not event.checked:
         return  # seen of an object: `actual` has it, also where the object is a target itself
     row = _row(rows, envelope)
     if row.health != event.health:

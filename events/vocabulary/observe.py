@@ -54,7 +54,7 @@ class DriftDetected(Event, frozen=True, kw_only=True):
 
 @event("HealthChanged")
 class HealthChanged(Event, frozen=True, kw_only=True):
-    """The health of an object is now another; or, in a run, that of what its target owns.
+    """The health of an object is now another, or (`checked`) a target's health check says something else.
 
     Both may stand in one stream: a target may be an object of another target's.
     """
@@ -62,6 +62,8 @@ class HealthChanged(Event, frozen=True, kw_only=True):
     health: Health
     reason: str = ""
     message: str = ""
+    checked: bool = False
+    """Whether it is what a target's health check says of all that it owns."""
 
 
 @event("ObservationInterrupted")

@@ -228,7 +228,7 @@ def steps_of(story: Story, run: RunId) -> Iterator[Step]:
         case "source removed":
             yield Step(at_source, SourceRemoved(uid="s"), {})
         case "health":
-            yield Step(at_target, HealthChanged(health=HEALTHS[number % 3], message=f"{number}"), in_run)
+            yield Step(at_target, HealthChanged(checked=True, health=HEALTHS[number % 3], message=f"{number}"), in_run)
         case "unknown":
             yield Step(at_target, b"QuotaRaised", in_run)
         case "newer":

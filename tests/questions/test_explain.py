@@ -156,7 +156,11 @@ def test_objects_that_are_not_healthy_are_the_root_with_their_own_words(ask: Ask
     why = "context deadline exceeded: ImagePullBackOff"
     scene.tell(worker.stream("prod"), HealthChanged(health="Failed", reason="ProgressDeadlineExceeded", message=why))
     at = scene.position
-    scene.tell(APPS, HealthChanged(health="InProgress", message="[Deployment/shop/worker status: 'Failed']"), run=run)
+    scene.tell(
+        APPS,
+        HealthChanged(checked=True, health="InProgress", message="[Deployment/shop/worker status: 'Failed']"),
+        run=run,
+    )
     found = _explain(ask(scene), "ks/apps")
     assert _whys(found) == [("health", "apps"), ("health", "worker")]
     assert found.root is not None
@@ -173,7 +177,7 @@ def test_a_nested_target_that_is_not_ready_is_followed_into(ask: Ask) -> None:
     scene.tell(INFRA, HealthChanged(health="Failed", reason="Stalled"))
     _fail(scene, INFRA, "BuildFailed", "kustomization.yaml: no such file")
     # As the cluster shows it: the object is observed with the health of its conditions.
-    scene.tell(ROOT, HealthChanged(health="Failed", reason="HealthCheckFailed", message="[…]"), run=run)
+    scene.tell(ROOT, HealthChanged(checked=True, health="Failed", reason="HealthCheckFailed", message="[…]"), run=run)
     found = _explain(ask(scene), "ks/flux-system")
     assert _whys(found) == [("health", "flux-system"), ("failed", "infra")]
     assert found.root is not None

@@ -65,8 +65,8 @@ def failed(message: str = "no", **rest: object) -> StageError:
 
 async def test_events_of_a_pass_are_one_run_and_each_is_caused_by_the_one_before(memory: Memory) -> None:
     run = Run(memory, SHOP, Trigger(why="test", actor=JANE))
-    await run.record([HealthChanged(health="InProgress")])
-    await run.record([HealthChanged(health="Current"), RunEnded(outcome="succeeded", generation=1)])
+    await run.record([HealthChanged(checked=True, health="InProgress")])
+    await run.record([HealthChanged(checked=True, health="Current"), RunEnded(outcome="succeeded", generation=1)])
     first, second, third = (one.envelope for one in await recorded(memory))
     assert first.run == second.run == third.run == run.id
     assert (first.cause, second.cause) == (None, first.id)
@@ -75,16 +75,16 @@ async def test_events_of_a_pass_are_one_run_and_each_is_caused_by_the_one_before
 
 
 async def test_a_pass_goes_on_with_the_run_that_is_open_and_begins_another_when_it_is_over(memory: Memory) -> None:
-    await a_pass(memory).record([HealthChanged(health="InProgress")])
+    await a_pass(memory).record([HealthChanged(checked=True, health="InProgress")])
     await a_pass(memory).record([RunEnded(outcome="succeeded", generation=1)])
-    await a_pass(memory).record([HealthChanged(health="InProgress")])
+    await a_pass(memory).record([HealthChanged(checked=True, health="InProgress")])
     runs = [one.envelope.run for one in await recorded(memory)]
     assert runs[0] == runs[1] != runs[2]
 
 
 async def test_a_request_that_came_between_does_not_keep_a_run_from_recording(memory: Memory) -> None:
     run = a_pass(memory)
-    await run.record([HealthChanged(health="InProgress")])
+    await run.record([HealthChanged(checked=True, health="InProgress")])
     await memory.log.append(SHOP, ANY, [NewEvent(PlanApproved(plan=PLAN, why="it is fine"))])
     await run.record([RunEnded(outcome="succeeded", generation=1)])
     assert [one.envelope.type for one in await recorded(memory)] == ["HealthChanged", "PlanApproved", "RunEnded"]
@@ -93,10 +93,10 @@ async def test_a_request_that_came_between_does_not_keep_a_run_from_recording(me
 
 async def test_a_pass_does_not_go_on_when_another_run_has_begun(memory: Memory) -> None:
     run = a_pass(memory)
-    await run.record([HealthChanged(health="InProgress")])
+    await run.record([HealthChanged(checked=True, health="InProgress")])
     other = Run(memory, SHOP, Trigger(why="other"))
     other.origin.run = other.origin.trace  # type: ignore[assignment]
-    await memory.log.append(SHOP, ANY, [NewEvent(HealthChanged(health="Current"), run=other.id)])
+    await memory.log.append(SHOP, ANY, [NewEvent(HealthChanged(checked=True, health="Current"), run=other.id)])
     with pytest.raises(StageError, match="another run has begun") as caught:
         await run.record([RunEnded(outcome="succeeded", generation=1)])
     assert caught.value.retry_s == 0
@@ -141,9 +141,9 @@ async def test_superseding_ends_the_open_run_and_nothing_else(memory: Memory) ->
     run = a_pass(memory)
     await run.supersede(1)
     assert await recorded(memory) == [], "there was none"
-    await run.record([HealthChanged(health="InProgress")])
+    await run.record([HealthChanged(checked=True, health="InProgress")])
     await run.supersede(2)
-    await run.record([HealthChanged(health="InProgress")])
+    await run.record([HealthChanged(checked=True, health="InProgress")])
     first, ended, second = await recorded(memory)
     assert ended.event == RunEnded(outcome="superseded", generation=2)
     assert first.envelope.run == ended.envelope.run != second.envelope.run
@@ -158,7 +158,7 @@ VERDICT = Verdict(check="dry-run", passed=False, object=ObjectId("core/ConfigMap
     "event",
     [
         ApplyFailed(plan=PLAN, wave=0, reason="ReconciliationFailed", message=f"cannot apply: {SECRET}"),
-        HealthChanged(health="Failed", message=f"it says {SECRET}"),
+        HealthChanged(checked=True, health="Failed", message=f"it says {SECRET}"),
         VerificationFailed(plan=PLAN, policies=digest("policies"), failed=(VERDICT,)),
         VerificationFailed(
             plan=PLAN,
@@ -212,7 +212,7 @@ HUGE = "\x00" * 100_000
     "event",
     [
         ApplyFailed(plan=PLAN, wave=0, reason="ReconciliationFailed", message=HUGE),
-        HealthChanged(health="Failed", message=HUGE),
+        HealthChanged(checked=True, health="Failed", message=HUGE),
         StageFailed(stage="render", reason="BuildFailed", final=True, message=HUGE),
         RevisionFetched(
             revision=Revision("main@sha1:1"),
