@@ -16,6 +16,7 @@ from tidelog.events.vocabulary import (
     HealthChanged,
     ObjectObserved,
     ObjectPruned,
+    RunEnded,
     StageFailed,
     Verdict,
     VerificationFailed,
@@ -178,7 +179,7 @@ def _chain(archive: Archive, stream: StreamName, above: tuple[StreamName, ...]) 
 def _failure(archive: Archive, subject: Subject, standing: Standing, above: tuple[StreamName, ...]) -> list[Cause]:
     if standing.waits_for is not None:
         return _waits_for(archive, subject, standing, standing.waits_for, above)
-    last = archive.last(Query(stream=subject.stream, types=_FAILURES))
+    last = next(filter(_is_of_condition, archive.backwards(Query(stream=subject.stream, types=_FAILURES))), None)
     event = None if last is None else last.event
     match event:
         case VerificationFailed():
@@ -302,7 +303,7 @@ def _failed(archive: Archive, subject: Subject, standing: Standing, event: Stage
     if standing.reason == "PlanRejected":
         return _standing_cause(archive, subject, standing, "rejected", standing.message)
     stage = "a run" if event is None else f"the stage {event.stage}"
-    at = f" at revision {standing.attempted}" if standing.attempted else ""
+    at = "" if event is None or event.revision is None else f" at revision {event.revision}"
     if standing.stalled:
         again = "it is not tried again before the spec, or the engine's configuration, is another"
     elif standing.final:
@@ -464,7 +465,15 @@ def _standing_cause(archive: Archive, subject: Subject, standing: Standing, why:
 
 def _since(archive: Archive, stream: StreamName, time: Time) -> Recorded | None:
     """The event of a stream since which it stands as it does."""
-    return archive.first_since(Query(stream=stream, types=_FAILURES), time)
+    return next(filter(_is_of_condition, archive.since(Query(stream=stream, types=_FAILURES), time)), None)
+
+
+def _is_of_condition(recorded: Recorded) -> bool:
+    """Whether an event decides how a source or target stands."""
+    event = recorded.event
+    if isinstance(event, HealthChanged):
+        return recorded.envelope.run is not None  # else it is what was seen of it as an object
+    return not (isinstance(event, RunEnded) and event.outcome == "superseded")
 
 
 def _standing(archive: Archive, stream: StreamName) -> Standing:

@@ -130,7 +130,7 @@ def test_commands_work_on_a_store_while_a_daemon_writes_it_and_when_there_is_non
     nowhere = tidelog("get", "all", "--store", tmp_path / "none")
     assert nowhere.code == 3
     scene.write()
-    command = [sys.executable, HOLDER, scene.store]
+    command = [sys.executable, str(HOLDER), str(scene.store)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as daemon:
         try:
             assert daemon.stdout is not None

@@ -184,6 +184,20 @@ def test_a_nested_target_that_is_not_ready_is_followed_into(ask: Ask) -> None:
     assert found.root.message == "kustomization.yaml: no such file"
 
 
+def test_what_is_seen_of_a_target_as_an_object_is_no_cause(ask: Ask) -> None:
+    scene = shop()
+    failed = Verdict(check="schema", passed=False, object=WEB.id, message="must be a number")
+    scene.tell(
+        APPS, VerificationFailed(plan=PlanId("plan-x"), policies=digest_of(b""), failed=(failed,)), run=RunId(new_id())
+    )
+    at = scene.position
+    scene.tell(APPS, HealthChanged(health="Failed", reason="ReconciliationFailed"))  # by the watch, and of no run
+    scene.tell(APPS, RunEnded(outcome="superseded", generation=1), run=RunId(new_id()))
+    root = _explain(ask(scene), "ks/apps").root
+    assert root is not None
+    assert (root.why, root.position) == ("verification", at)
+
+
 def test_a_check_that_failed_names_object_and_field(ask: Ask) -> None:
     scene = shop()
     verdicts = (
