@@ -1,6 +1,7 @@
 """`tidelog explain`: from "not ready" to the one thing that holds it."""
 
 from collections.abc import Iterable
+from itertools import takewhile
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -465,7 +466,9 @@ def _standing_cause(archive: Archive, subject: Subject, standing: Standing, why:
 
 def _since(archive: Archive, stream: StreamName, time: Time) -> Recorded | None:
     """The event of a stream since which it stands as it does."""
-    return next(filter(_is_of_condition, archive.since(Query(stream=stream, types=_FAILURES), time)), None)
+    later = archive.since(Query(stream=stream, types=_FAILURES), time)
+    then = takewhile(lambda recorded: recorded.envelope.time == time, later)
+    return max(filter(_is_of_condition, then), key=lambda recorded: recorded.envelope.position, default=None)
 
 
 def _is_of_condition(recorded: Recorded) -> bool:
