@@ -1,5 +1,6 @@
 """Ten thousand runs are answered a page at a time."""
 
+import itertools
 import tracemalloc
 from itertools import islice
 from pathlib import Path
@@ -33,7 +34,8 @@ async def _write(store: Path) -> None:
     scene.declare(SHOP, url="https://git.example.com/shop")
     scene.declare(APPS, sourceRef={"kind": "GitRepository", "name": "shop"})
     scene.fetch(SHOP, "one", "Open the shop")
-    async with open_log(store, clock=lambda: time(0)) as log:
+    seconds = itertools.count()
+    async with open_log(store, clock=lambda: time(next(seconds))) as log:
         for told in scene._told:
             await log.append_all([told.append], bodies=told.bodies)
         for first in range(0, RUNS, 500):
