@@ -412,7 +412,8 @@ def _gone(archive: Archive, subject: Subject) -> Recorded | None:
 def _object_cause(archive: Archive, subject: Subject) -> Cause:
     actual = archive.rows(ACTUAL).get(subject.stream)
     health = "NotFound" if actual is None else actual.health
-    changed = archive.last(Query(stream=subject.stream, types=("HealthChanged",)))
+    seen = archive.backwards(Query(stream=subject.stream, types=("HealthChanged",)))
+    changed = next((one for one in seen if not _is_of_condition(one)), None)
     event = None if changed is None else changed.event
     told = event if isinstance(event, HealthChanged) and event.health == health else None
     known = changed if told is not None else None if actual is None else archive.event(actual.position)
@@ -475,7 +476,7 @@ def _is_of_condition(recorded: Recorded) -> bool:
     """Whether an event decides how a source or target stands."""
     event = recorded.event
     if isinstance(event, HealthChanged):
-        return recorded.envelope.run is not None  # else it is what was seen of it as an object
+        return event.checked  # else it is what was seen of it as an object
     return not (isinstance(event, RunEnded) and event.outcome == "superseded")
 
 
