@@ -42,6 +42,8 @@ from tidelog.engine.runtime.situation import MANAGER
 from tidelog.engine.runtime.source import reconcile_source
 from tidelog.engine.runtime.status import StatusWriter
 from tidelog.engine.runtime.target import reconcile_target
+from tidelog.engine.secrecy.logs import keeping_secret
+from tidelog.engine.secrecy.values import SecretValues
 from tidelog.engine.sources.git.fetcher import GitFetcher
 from tidelog.events.bodies import Body
 from tidelog.events.canonical import encode
@@ -68,7 +70,7 @@ from tidelog.events.vocabulary import (
 )
 from tidelog.storage import Recorded, open_log, open_views
 from tidelog.storage.artifacts.store import ArtifactStore
-from tidelog.storage.errors import StoreError
+from tidelog.storage.errors import AppendError, StoreError
 from tidelog.storage.keys import KeyRing
 from tidelog.storage.log.sqlite_log import SqliteEventLog
 from tidelog.storage.master_key import find_master_key
@@ -353,14 +355,18 @@ def _guarded(engine: Engine, one_pass: Pass) -> Reconcile:
     """A pass in which a defect of the engine ends that pass, is told, and is tried again, rather than end them all."""
 
     async def reconcile(stream: StreamName, trigger: Trigger) -> float | None:
+        with keeping_secret(SecretValues()):
+            return await watched(stream, trigger)
+
+    async def watched(stream: StreamName, trigger: Trigger) -> float | None:
         began, result = anyio.current_time(), "error"
         try:
             again = await one_pass(engine, stream, trigger)
             result = "success" if again is None else "requeue_after"
             return again
-        except (StoreError, NotVerifiedError):
-            raise  # nothing can be recorded, or nothing may be: the daemon must not go on
-        except Exception as error:  # noqa: BLE001 - told with its traceback, and recorded
+        except Exception as error:
+            if _must_end(error):
+                raise
             logger.exception("a defect of the engine", extra={"fields": {"stream": stream}})
             message = f"a defect of the engine: {type(error).__name__}; its log has the details"
             event = StageFailed(stage="declare", reason="InternalError", final=False, message=message)
@@ -370,6 +376,14 @@ def _guarded(engine: Engine, one_pass: Pass) -> Reconcile:
             engine.on_pass(stream, anyio.current_time() - began, result)
 
     return reconcile
+
+
+def _must_end(error: Exception) -> bool:
+    """Whether the daemon must not go on: nothing can be recorded, or nothing may be applied.
+
+    An append that the log refuses (too large, say) concerns the one pass that made it.
+    """
+    return isinstance(error, NotVerifiedError) or (isinstance(error, StoreError) and not isinstance(error, AppendError))
 
 
 def _is_target(stream: StreamName) -> bool:

@@ -24,6 +24,7 @@ from tidelog.engine.plan.model import Wanted
 from tidelog.engine.runtime.memory import Memory, Origin
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.sealing import LostSecretError, Sealer
+from tidelog.engine.runtime.texts import cut, first_of
 from tidelog.events.envelope import Actor, Proof
 from tidelog.events.names import ObjectId, ObjectKey, StreamName, object_stream
 from tidelog.events.projections import Actual
@@ -41,6 +42,10 @@ KUSTOMIZE = "kustomize.toolkit.fluxcd.io"
 OWNED = f"{KUSTOMIZE}/name"
 """The label that every object of a Kustomization has (Flux contract CM-039)."""
 UNKNOWN_KIND_RETRY_S = 30.0
+DRIFT_BYTES_MAX = 32_768
+"""Of the fields that an event names, in JSON."""
+MESSAGE_BYTES_MAX = 1_024
+"""Of what is said of an object's health, in JSON."""
 FLAPPING_PAUSE_S = 900.0
 """How long a field that somebody keeps on changing back is left to them."""
 
@@ -199,7 +204,9 @@ class Observer:
         if row is not None and row.applied is not None and (seen.owned != row.applied or row.uid != uid):
             drifted = await self._drift(obj, row, sealer, secret=secret)
         if drifted:
-            events.append(DriftDetected(target=owner, uid=uid, resource_version=version, fields=drifted))
+            shown = first_of(drifted, DRIFT_BYTES_MAX)
+            more = len(drifted) - len(shown)
+            events.append(DriftDetected(target=owner, uid=uid, resource_version=version, fields=shown, more=more))
         was = None if row is None else row.health
         await self._memory.append(stream, events, Origin(actor=_by(drifted) or _writer(obj)), bodies=seen.bodies)
         self._versions[stream] = version
@@ -246,7 +253,7 @@ class Observer:
         found = health_of(obj)
         if found.health == row.health:
             return
-        event = HealthChanged(health=found.health, reason=found.reason, message=found.message[:1024])
+        event = HealthChanged(health=found.health, reason=found.reason, message=cut(found.message, MESSAGE_BYTES_MAX))
         await self._memory.append(stream, [event], Origin())
         self._wake(owner, Trigger(why=f"the health of {stream.rpartition('/')[2]} changed"))
 

@@ -19,6 +19,7 @@ from tidelog.engine.runtime.declared import DeclaredSource
 from tidelog.engine.runtime.run import Run, StageError, asking
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.suspension import still_suspended
+from tidelog.engine.runtime.texts import pages_of
 from tidelog.engine.sources.errors import FetchError
 from tidelog.engine.sources.git.credentials import ANONYMOUS, Credentials, credentials_of
 from tidelog.engine.sources.git.spec import Fetched, GitRef, GitSpec, Head
@@ -30,6 +31,8 @@ LOCAL_REPOSITORY = "tidelog.dev/repository"
 BOOTSTRAP_NAME = "flux-system"
 """Of the source and the target that `--repo` makes, as `flux bootstrap` names them."""
 
+SETTLED_BYTES_MAX = 32_768
+"""Of the targets that one event names, in JSON."""
 STALLING = frozenset({"URLInvalid", "InvalidProviderConfiguration"})
 """Failures that only another spec ends (Flux contract SC-003)."""
 
@@ -155,7 +158,8 @@ class SourcePass:
         concerned += [stream for stream in settled if not self._is_well(stream)]
         settled = [stream for stream in settled if stream not in concerned]
         if settled:
-            await self._run.record([RevisionSettled(revision=fetched.revision, targets=tuple(sorted(settled)))])
+            pages = pages_of(sorted(settled), SETTLED_BYTES_MAX)
+            await self._run.record([RevisionSettled(revision=fetched.revision, targets=page) for page in pages])
             for stream in settled:
                 self._engine.status.mark(stream)
         origin = self._run.origin

@@ -50,8 +50,6 @@ from tidelog.storage.errors import ForgottenError
 
 DEPENDS_ON = "tidelog.dev/depends-on"
 """Annotation: ids of objects of any kind (`apps/Deployment/shop/db`) that have to be healthy first, with commas."""
-VERDICTS_MAX = 20
-"""Verdicts in an event; all of them are in the body."""
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -328,16 +326,12 @@ class TargetPass:
             "verify", verdicts_of(draft, self._engine.cluster, self._situation.owner_of, self._stream)
         )
         policies = policies_digest(self._engine.settings.prune_guard)
-        failed = [self._scrub(verdict) for verdict in failed]
         if failed and self._fails_as_before(draft, failed):
             raise StageError("verify", "ReconciliationFailed", self._run.standing.message)
         await self._record_plan(draft)
         if failed:
-            body = Body.of(encode(msgspec.to_builtins(failed)))
-            event = VerificationFailed(
-                plan=draft.plan.id, policies=policies, failed=tuple(failed[:VERDICTS_MAX]), verdicts=body.ref
-            )
-            await self._run.record([event], [body])
+            event = VerificationFailed(plan=draft.plan.id, policies=policies, failed=tuple(failed))
+            await self._run.record([event])
             raise Stop(self._spec.effective_retry_interval.seconds)
         if self._run.standing.verified != draft.plan.id:
             await self._run.record([Verified(plan=draft.plan.id, policies=policies, checks=checks)])
@@ -345,7 +339,7 @@ class TargetPass:
     def _fails_as_before(self, draft: Draft, failed: Sequence[Verdict]) -> bool:
         """Whether the last plan was of the same set, and failed in the same words: that needs no second telling."""
         standing = self._run.standing
-        said = "; ".join(verdict.message for verdict in failed[:VERDICTS_MAX])
+        said = self._run.said_of(failed)
         return standing.ready == "False" and standing.message == said and standing.rendered == draft.plan.set
 
     async def _approve(self, draft: Draft, *, explicit: bool = False) -> None:
@@ -547,6 +541,3 @@ class TargetPass:
 
     def _desired(self) -> Desired:
         return self._situation.desired
-
-    def _scrub(self, verdict: Verdict) -> Verdict:
-        return msgspec.structs.replace(verdict, message=self._run.secrets.filter(verdict.message))

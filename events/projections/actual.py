@@ -85,9 +85,10 @@ def _drifted(rows: Rows[Actual], envelope: Envelope, event: DriftDetected) -> No
 
 
 def _health(rows: Rows[Actual], envelope: Envelope, event: HealthChanged) -> None:
-    # A target's own health has the same event, in the same stream, and is a run's. What a run says of an object that
-    # was seen counts too: logs of before 0.2 told them apart in no other way.
-    if rows.get(envelope.stream) is not None:
+    # A target's own health has the same event, in the same stream, and is a run's. Of other objects, what a run says
+    # counts too: logs of before 0.2 have it so.
+    of_target = envelope.run is not None and "/kustomize.toolkit.fluxcd.io/" in envelope.stream
+    if not of_target and rows.get(envelope.stream) is not None:
         _row(rows, envelope.stream, envelope).health = event.health
 
 

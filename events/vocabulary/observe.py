@@ -46,12 +46,18 @@ class DriftDetected(Event, frozen=True, kw_only=True):
     uid: str
     resource_version: str
     fields: tuple[FieldDrift, ...]
+    """The first of them; the states before and after have all."""
     gone: bool = False
+    more: int = 0
+    """How many fields more."""
 
 
 @event("HealthChanged")
 class HealthChanged(Event, frozen=True, kw_only=True):
-    """The health of an object or a target is now another."""
+    """The health of an object is now another; or, in a run, that of what its target owns.
+
+    Both may stand in one stream: a target may be an object of another target's.
+    """
 
     health: Health
     reason: str = ""
