@@ -25,7 +25,7 @@ from tidelog.events.bodies import Body
 from tidelog.events.canonical import encode
 from tidelog.events.names import Revision, RunId, StreamName, TraceId
 from tidelog.events.projections import Standing
-from tidelog.events.vocabulary import Event, Person, RevisionFetched, RunEnded, StageFailed, VerificationFailed
+from tidelog.events.vocabulary import Event, Person, RevisionFetched, RunEnded, StageFailed, Verdict, VerificationFailed
 from tidelog.events.vocabulary.run import Stage
 from tidelog.storage.errors import VersionConflictError
 from tidelog.storage.log.ids import new_id
@@ -176,13 +176,25 @@ class Run:
         message = getattr(event, "message", None)
         return msgspec.structs.replace(event, message=self._outside(message)) if message else event
 
+    def said_of(self, failed: Sequence[Verdict]) -> str:
+        """What a condition says of verdicts, once they are recorded."""
+        return "; ".join(verdict.message for verdict in self._told(failed)[1])
+
     def _refusal(self, event: VerificationFailed) -> tuple[VerificationFailed, list[Body]]:
         """A failed verification with as many verdicts as fit, and the body that has all, where some do not."""
+        verdicts, shown = self._told(event.failed)
+        if shown == verdicts:
+            return msgspec.structs.replace(event, failed=shown), []
+        body = Body.of(encode(msgspec.to_builtins(verdicts)))
+        return msgspec.structs.replace(event, failed=shown, verdicts=body.ref), [body]
+
+    def _told(self, failed: Sequence[Verdict]) -> tuple[tuple[Verdict, ...], tuple[Verdict, ...]]:
+        """Verdicts without secret values; and as many of them, and as much of each, as an event can hold."""
         verdicts = tuple(
             msgspec.structs.replace(
                 verdict, path=self.secrets.filter(verdict.path), message=self.secrets.filter(verdict.message)
             )
-            for verdict in event.failed
+            for verdict in failed
         )
         short = (
             msgspec.structs.replace(
@@ -190,11 +202,7 @@ class Run:
             )
             for verdict in verdicts
         )
-        shown = first_of(short, VERDICTS_BYTES_MAX)
-        if shown == verdicts:
-            return msgspec.structs.replace(event, failed=shown), []
-        body = Body.of(encode(msgspec.to_builtins(verdicts)))
-        return msgspec.structs.replace(event, failed=shown, verdicts=body.ref), [body]
+        return verdicts, first_of(short, VERDICTS_BYTES_MAX)
 
     def _outside(self, text: str, size: int = MESSAGE_BYTES_MAX) -> str:
         """A text from outside as it may be recorded."""

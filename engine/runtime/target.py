@@ -326,7 +326,6 @@ class TargetPass:
             "verify", verdicts_of(draft, self._engine.cluster, self._situation.owner_of, self._stream)
         )
         policies = policies_digest(self._engine.settings.prune_guard)
-        failed = [self._scrub(verdict) for verdict in failed]
         if failed and self._fails_as_before(draft, failed):
             raise StageError("verify", "ReconciliationFailed", self._run.standing.message)
         await self._record_plan(draft)
@@ -340,8 +339,8 @@ class TargetPass:
     def _fails_as_before(self, draft: Draft, failed: Sequence[Verdict]) -> bool:
         """Whether the last plan was of the same set, and failed in the same words: that needs no second telling."""
         standing = self._run.standing
-        said = failed[0].message
-        return standing.ready == "False" and said in standing.message and standing.rendered == draft.plan.set
+        said = self._run.said_of(failed)
+        return standing.ready == "False" and standing.message == said and standing.rendered == draft.plan.set
 
     async def _approve(self, draft: Draft, *, explicit: bool = False) -> None:
         """A plan that looks like an accident waits for somebody to approve it."""
@@ -544,6 +543,3 @@ class TargetPass:
 
     def _desired(self) -> Desired:
         return self._situation.desired
-
-    def _scrub(self, verdict: Verdict) -> Verdict:
-        return msgspec.structs.replace(verdict, message=self._run.secrets.filter(verdict.message))
