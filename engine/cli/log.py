@@ -281,7 +281,8 @@ def forget(store: Path, stream: str, why: str, output: Format, *, yes: bool) -> 
     """Destroy the keys of STREAM: what was secret in it can never be read again, here or in any copy without keys.
 
     Its events and its proofs stay, and the log verifies as before. What is sealed later is under a new key. Bodies
-    that may be seen are no secret, and stay too. Needs no master key, and no daemon at work.
+    that may be seen are no secret, and stay too. Needs no master key. A daemon at work does it itself, and makes what it
+    still needs anew, under another key.
     """
     name = stream_name(stream)
     files = KeyFiles(Layout(store))
@@ -297,7 +298,7 @@ def forget(store: Path, stream: str, why: str, output: Format, *, yes: bool) -> 
     done = anyio.run(_forget, store, name, why)
     if done is None:
         _refuse_to_forget(name, before)
-    _print_done(output, f"Forgot {visible(name)}: {bodies}, at position {done.position}.", position=done.position)
+    _print_done(output, f"Forgot {visible(name)}: {bodies}, at position {done}.", position=done)
 
 
 def _refuse_to_forget(name: str, before: Sequence[Forgetting]) -> NoReturn:
@@ -306,12 +307,19 @@ def _refuse_to_forget(name: str, before: Sequence[Forgetting]) -> NoReturn:
     sys.exit(NO)
 
 
-async def _forget(store: Path, stream: str, why: str) -> Forgetting | None:
+async def _forget(store: Path, stream: str, why: str) -> int | None:
+    """The position at which it was said; None when there was nothing to forget."""
+    from tidelog.engine.http.client import open_door
+    from tidelog.engine.runtime.requests import Request
     from tidelog.storage.keys import KeyRing
 
+    async with open_door(store) as door:
+        if door is not None:
+            return (await door.ask(Request(verb="forget", target=stream, why=why))).position
     async with open_log(store, create=False) as log:
         ring = await anyio.to_thread.run_sync(partial(KeyRing.open, log.layout, None, create=False))
-        return await ring.forget(log, stream, why=why, actor=_user())
+        forgetting = await ring.forget(log, stream, why=why, actor=_user())
+        return None if forgetting is None else forgetting.position
 
 
 def _user() -> Actor:

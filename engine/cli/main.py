@@ -12,8 +12,10 @@ from tidelog.engine.cli.events import events
 from tidelog.engine.cli.explain import explain
 from tidelog.engine.cli.get import get
 from tidelog.engine.cli.history import history
+from tidelog.engine.cli.install import check, install, uninstall
 from tidelog.engine.cli.log import log
 from tidelog.engine.cli.output import NO, visible
+from tidelog.engine.cli.plan import plan, reapply
 from tidelog.engine.cli.plans import plans, show_plan
 from tidelog.engine.cli.run import run
 from tidelog.engine.cli.trace import trace
@@ -36,7 +38,7 @@ from tidelog.events.note import NoteError
 from tidelog.storage.errors import BodyNotFoundError, MomentError, StoreError
 
 ABSENT = (MomentError, BodyNotFoundError, NotThereError, RefusedError)
-"""Errors that are an answer: what was asked for is not in the log, or is refused."""
+"""Errors that are an answer: the log was read, and lacks what was asked for; or it makes no sense as things stand."""
 MALFORMED = (MalformedMomentError, MalformedNameError, UnclearNameError)
 """Errors of what was typed."""
 KNOWN = (
@@ -69,14 +71,18 @@ def cli() -> None:
 
 for command in (
     approve,
+    check,
     demo,
     events,
     explain,
     get,
     history,
+    install,
     log,
     mark,
+    plan,
     plans,
+    reapply,
     reconcile,
     reject,
     resume,
@@ -85,6 +91,7 @@ for command in (
     suspend,
     trace,
     tree,
+    uninstall,
     unpin,
 ):
     cli.add_command(command)

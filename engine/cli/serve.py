@@ -1,7 +1,7 @@
 """Running the daemon from the command line: what it is made of, and how it ends."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -172,6 +172,15 @@ async def install_kinds(cluster: Cluster) -> None:
     definitions = await anyio.to_thread.run_sync(crds)  # descriptions are read from the sources
     for crd in definitions:
         await cluster.apply(crd, manager=MANAGER)
+    await wait_for_kinds(cluster, definitions)
+
+
+async def wait_for_kinds(cluster: Cluster, definitions: Iterable[KubeObject]) -> None:
+    """Waits until kinds are served.
+
+    Raises:
+        TimeoutError: when they are not, after a while.
+    """
     cluster.forget_kinds()
     with anyio.fail_after(ESTABLISHED_TIMEOUT_S):
         for crd in definitions:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Generic, TypeAlias, TypeVar
 
+import anyio
 import msgspec
 
 from tidelog.engine.cluster.errors import ConflictError, NotFoundError
@@ -101,6 +102,8 @@ class Declarations:
         self._sources: dict[StreamName, DeclaredSource] = {}
         self._targets: dict[StreamName, DeclaredTarget] = {}
         self._requests: dict[StreamName, str | None] = {}
+        self._one_at_a_time = anyio.Lock()
+        """What a watch tells and what our own write answered may be the same: it is recorded once."""
 
     def source(self, stream: StreamName) -> DeclaredSource | None:
         """A source that is declared."""
@@ -122,6 +125,10 @@ class Declarations:
 
     async def seen(self, live: KubeObject) -> None:
         """Takes note of a source or target as it now is: records a new spec, a request, a suspension; wakes it."""
+        async with self._one_at_a_time:
+            await self._seen(live)
+
+    async def _seen(self, live: KubeObject) -> None:
         declared = read_declared(live, self._alias)
         before = self._sources.get(declared.stream) or self._targets.get(declared.stream)
         is_other = before is not None and before.uid != declared.uid

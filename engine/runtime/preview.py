@@ -25,7 +25,7 @@ from tidelog.engine.render.errors import RenderError
 from tidelog.engine.render.renderer import Renderer
 from tidelog.engine.runtime.binding import check_cluster
 from tidelog.engine.runtime.declared import DeclaredTarget, found_of, read_declared
-from tidelog.engine.runtime.errors import PreviewError
+from tidelog.engine.runtime.errors import PreviewError, RefusedError
 from tidelog.engine.runtime.memory import Facts
 from tidelog.engine.runtime.rendered import RenderedSet, Renderings, render_spec, sealed
 from tidelog.engine.runtime.run import StageError
@@ -65,7 +65,7 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     def verdicts(self) -> tuple[Verdict, ...]:
         """What each check said."""
         wrong = {verdict.check for verdict in self.failed}
-        passed = [Verdict(check=check, passed=True) for check in self.checks if check not in wrong]
+        passed = [Verdict(check=check, passed=True, message="passed") for check in self.checks if check not in wrong]
         if self.held is None:
             return (*passed, *self.failed)
         held = Verdict(check=self.held.check, passed=False, message=f"it would be held: {self.held.why}")
@@ -127,13 +127,14 @@ class Previewer:
         """What would become of a target if it were to want what it wanted at a position of the log.
 
         Raises:
-            PreviewError: when it wanted nothing then, or what it wanted cannot be read any more.
+            RefusedError: when it wanted nothing then.
+            PreviewError: when what it wanted cannot be read any more.
             ClusterError: when the cluster cannot be asked.
         """
         declared = await self._declared(target)
         rendered = await self._renderings.at(target, position)
         if rendered is None or not rendered.wanted:
-            raise PreviewError(f"{_shown(target)} wanted nothing at position {position}: give a later moment")
+            raise RefusedError(f"{_shown(target)} wanted nothing at position {position}: give a later moment")
         standing = self._facts.conditions.get(target)
         revision = standing.attempted if standing is not None and standing.attempted else Revision("")
         return await self._plan(declared, rendered, revision, SecretValues())

@@ -1,0 +1,98 @@
+"""`tidelog plan` and `tidelog reapply`: what would be done, shown before it is."""
+
+import os
+from pathlib import Path
+
+import anyio
+import click
+
+from tidelog.engine.cli.ask import cluster_options, why_option
+from tidelog.engine.cli.output import NO, Format, output_option, store_option
+from tidelog.engine.cli.plans import PlanFormat, plan_output_option
+from tidelog.engine.cli.reading import namespace_option, subject_argument
+
+REFUSED = 4
+"""Exit code of `plan` when a check does not pass."""
+
+
+@click.command()
+@subject_argument()
+@click.option(
+    "--path",
+    "directory",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Take the files of this directory, the root of a repository, for those of its source.",
+)
+@namespace_option
+@plan_output_option
+@cluster_options
+@store_option
+def plan(
+    store: Path,
+    kubeconfig: Path | None,
+    context: str | None,
+    output: PlanFormat,
+    words: tuple[str, ...],
+    directory: Path | None,
+    namespace: str | None,
+) -> None:
+    """What reconciling a target would change in the cluster now, with the verdict of every check.
+
+    Nothing is recorded, and nothing applied: the server is asked by dry runs. Works with a daemon and without. The plan
+    is of the source's last revision, or of the files in a directory. Values of secrets are not shown.
+
+    The exit code is 0 when nothing would change, 1 when something would, and 4 when a check does not pass, so that
+    nothing would be applied.
+    """
+    from tidelog.engine.cli.planning import Access, named, plan_and_tell
+
+    access = Access(store, kubeconfig, context)
+    stream = named(access, words, namespace)
+    changes, refused = anyio.run(plan_and_tell, access, stream, directory, output, dict(os.environ))
+    raise SystemExit(REFUSED if refused else NO if changes else 0)
+
+
+@click.command()
+@subject_argument()
+@click.option(
+    "--at",
+    "moment",
+    required=True,
+    help="A position (120), a time (2026-11-23T14:05Z), how long ago ('2h ago') or a revision (main@sha1:4a3b…).",
+)
+@why_option
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--timeout", default="5m", show_default=True, help="How long to wait for the outcome at most.")
+@namespace_option
+@output_option
+@cluster_options
+@store_option
+def reapply(
+    store: Path,
+    kubeconfig: Path | None,
+    context: str | None,
+    output: Format,
+    words: tuple[str, ...],
+    namespace: str | None,
+    moment: str,
+    why: str,
+    timeout: str,
+    *,
+    yes: bool,
+) -> None:
+    """Put a target back to what it wanted at a past moment.
+
+    Shows the plan for that against the cluster of today, with its verdicts, and asks. Then the target is pinned there:
+    it is still looked after, so that drift is corrected, but the revision that was left is not applied again. A newer
+    revision ends the pin, and so does `tidelog unpin`. Nothing is suspended, and nothing is reverted in Git.
+
+    The exit code is 0 when the target is ready there, and 1 when it is not, or a check does not pass.
+    """
+    from tidelog.engine.cli.planning import Access, named, reapply_and_tell
+    from tidelog.engine.kinds.durations import Duration
+
+    access = Access(store, kubeconfig, context)
+    stream = named(access, words, namespace)
+    limit = Duration.parse(timeout).seconds
+    code = anyio.run(reapply_and_tell, access, stream, moment, why, yes, limit, output, dict(os.environ))
+    raise SystemExit(code)

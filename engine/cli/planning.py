@@ -1,0 +1,92 @@
+"""Making previews for people, and going back to a moment after they have seen one."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import anyio.to_thread
+import click
+
+from tidelog.engine.cli.asking import ended_well
+from tidelog.engine.cli.door import Access, ask, named, shown
+from tidelog.engine.cli.output import NO, Format, visible
+from tidelog.engine.cli.plans import PlanFormat, print_plan
+from tidelog.engine.cluster.real import open_cluster
+from tidelog.engine.moments import position_of
+from tidelog.engine.runtime.preview import Preview, open_previewer
+from tidelog.engine.runtime.requests import Request
+from tidelog.events.names import StreamName
+from tidelog.storage.layout import Layout
+from tidelog.storage.log.reader import LogReader
+
+__all__ = ["Access", "named", "plan_and_tell", "reapply_and_tell"]
+
+
+async def plan_and_tell(
+    access: Access, target: StreamName, directory: Path | None, output: PlanFormat, environment: Mapping[str, str]
+) -> tuple[bool, bool]:
+    """Prints a fresh plan; returns whether it changes anything, and whether it would be refused."""
+    async with (
+        open_cluster(access.kubeconfig, access.context) as cluster,
+        open_previewer(cluster, access.store, target, environment) as previewer,
+    ):
+        if directory is None:
+            preview = await previewer.of_source(target)
+        else:
+            preview = await previewer.of_directory(target, directory)
+    print_plan(preview.plan, preview.verdicts, output)
+    return not preview.plan.is_empty, bool(preview.failed)
+
+
+async def reapply_and_tell(
+    access: Access,
+    target: StreamName,
+    moment: str,
+    why: str,
+    yes: bool,  # noqa: FBT001 - as anyio hands it over
+    limit_s: float,
+    output: Format,
+    environment: Mapping[str, str],
+) -> int:
+    """Shows what going back would do, asks, does it and waits; returns the exit code."""
+    position = await anyio.to_thread.run_sync(_position, access, moment, target)
+    async with (
+        open_cluster(access.kubeconfig, access.context) as cluster,
+        open_previewer(cluster, access.store, target, environment) as previewer,
+    ):
+        preview = await previewer.of_moment(target, position)
+    if output != "json":
+        _show(preview, target, position)
+    if preview.failed:
+        click.echo("A check does not pass: this plan would be refused, and nothing was asked for.", err=True)
+        return NO
+    if not yes:
+        await anyio.to_thread.run_sync(_confirm)
+    asked = await ask(access, Request(verb="pin", target=target, position=position, why=why))
+    click.echo(f"► {visible(shown(target))}: pinned to position {position}, at position {asked.position}", err=True)
+    if asked.note:
+        click.echo(f"{visible(asked.note[:1].upper() + asked.note[1:])}.", err=True)
+    return 0 if await ended_well(access, target, asked, limit_s, output) else NO
+
+
+def _position(access: Access, moment: str, target: StreamName) -> int:
+    reader = LogReader(Layout(access.store).log)
+    try:
+        return position_of(moment, reader, datetime.now(UTC), target)
+    finally:
+        reader.close()
+
+
+def _show(preview: Preview, target: StreamName, position: int) -> None:
+    print_plan(preview.plan, preview.verdicts, "table")
+    click.echo()
+    click.echo(
+        f"{visible(shown(target))} is put back to what it wanted at position {position}, and pinned there until a "
+        "newer revision comes, or until `tidelog unpin`."
+    )
+    if preview.held is not None:
+        click.echo("The plan will be held, and waits for `tidelog approve`.")
+
+
+def _confirm() -> None:
+    click.confirm("Go on?", abort=True, err=True)
