@@ -50,6 +50,7 @@ DEPENDS_ON = "tidelog.dev/depends-on"
 """Annotation: ids of objects of any kind (`apps/Deployment/shop/db`) that have to be healthy first, with commas."""
 MANAGER = "kustomize-controller"
 """The field manager: Flux's own, so that Tidelog can take over from Flux and hand back (Flux contract KS-069)."""
+DEFINITION = "CustomResourceDefinition"
 VERDICTS_MAX = 20
 """Verdicts in an event; all of them are in the body."""
 
@@ -322,6 +323,7 @@ class TargetPass:
                 plan=draft.plan.id, policies=policies, failed=tuple(failed[:VERDICTS_MAX]), verdicts=body.ref
             )
             await self._run.record([event], [body])
+            self._engine.notices.stopped(self._declared, self._revision)
             raise Stop(self._spec.effective_retry_interval.seconds)
         if self._run.standing.verified != draft.plan.id:
             await self._run.record([Verified(plan=draft.plan.id, policies=policies, checks=checks)])
@@ -343,6 +345,7 @@ class TargetPass:
         if approval is not None and approval.plan == plan.id:
             if approval.rejected:
                 await self._run.record([RunEnded(outcome="rejected", generation=self._declared.generation)])
+                self._engine.notices.stopped(self._declared, self._revision)
                 raise Stop
             if approval.until is None or approval.until >= self._engine.now():
                 return
@@ -352,6 +355,7 @@ class TargetPass:
                 f'To go on: tidelog approve {plan.id} --why "…"'
             )
             await self._run.record([PlanHeld(plan=plan.id, check=held.check, why=why)])
+            self._engine.notices.stopped(self._declared, self._revision)
         raise Stop
 
     async def _apply(self, draft: Draft) -> None:
@@ -369,9 +373,15 @@ class TargetPass:
         planner = self._planner(self._inventory(), self._found())
         door = Door(self._engine.cluster, subject, planner, recorder, self._run.record, self._engine.observer.writing)
         try:
-            await door.apply(draft, self._run.standing, self._engine.now())
+            try:
+                await door.apply(draft, self._run.standing, self._engine.now())
+            finally:
+                if any(ObjectKey.parse(step.object).kind == DEFINITION for step in draft.plan.steps if step.writes):
+                    self._engine.observer.kinds_changed()
         except ApplyStopped as stopped:
             self._engine.notices.changed(self._declared, self._revision, door.changed)
+            if not stopped.void:
+                self._engine.notices.stopped(self._declared, self._revision)
             raise Stop(0.0 if stopped.void else self._spec.effective_retry_interval.seconds) from stopped
         self._applied = True
         self._engine.notices.changed(self._declared, self._revision, door.changed)
@@ -387,6 +397,7 @@ class TargetPass:
             if standing.health != "Current":
                 message = f"{checked.message} in {Duration.of_seconds(self._waited_for_health())}"
                 await self._run.record([HealthChanged(health="Current", message=message)])
+                self._engine.notices.healthy(self._declared, self._revision, message)
             return
         waited = self._waited_for_health()
         if checked.health == "Failed":
@@ -400,6 +411,7 @@ class TargetPass:
         if standing.health == "Failed" and standing.health_message == message:
             raise Stop(self._spec.effective_retry_interval.seconds)
         await self._run.record([HealthChanged(health="Failed", reason="HealthCheckFailed", message=message)])
+        self._engine.notices.stopped(self._declared, self._revision)
         raise Stop(self._spec.effective_retry_interval.seconds)
 
     def _waited_for_health(self) -> float:
