@@ -87,6 +87,16 @@ class Notices:
         message = f"the ServiceAccount {account} is gone, so these objects are left there:\n" + "\n".join(ids)
         self._tell(declared, "ReconciliationFailed", message, {}, warning=True)
 
+    def stopped(self, declared: DeclaredTarget, revision: Revision | None) -> None:
+        """A run ended without what it was for, or waits for an approval: as its condition says (KS-042, KS-101)."""
+        standing = self._engine.memory.conditions.get(declared.stream)
+        if standing is not None and standing.ready == "False":
+            self._tell(declared, standing.reason, standing.message, _revision(revision), warning=True)
+
+    def healthy(self, declared: DeclaredTarget, revision: Revision | None, message: str) -> None:
+        """What is asked to be healthy has become so (Flux contract KS-102)."""
+        self._tell(declared, "Progressing", message, _revision(revision))
+
     def flapping(self, declared: DeclaredTarget, flaps: Sequence[Flap]) -> None:
         """Somebody keeps on changing back what the target says."""
         lines = [

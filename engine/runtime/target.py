@@ -50,6 +50,7 @@ from tidelog.storage.errors import ForgottenError
 
 DEPENDS_ON = "tidelog.dev/depends-on"
 """Annotation: ids of objects of any kind (`apps/Deployment/shop/db`) that have to be healthy first, with commas."""
+DEFINITION = "CustomResourceDefinition"
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -332,6 +333,7 @@ class TargetPass:
         if failed:
             event = VerificationFailed(plan=draft.plan.id, policies=policies, failed=tuple(failed))
             await self._run.record([event])
+            self._engine.notices.stopped(self._declared, self._revision)
             raise Stop(self._spec.effective_retry_interval.seconds)
         if self._run.standing.verified != draft.plan.id:
             await self._run.record([Verified(plan=draft.plan.id, policies=policies, checks=checks)])
@@ -352,6 +354,7 @@ class TargetPass:
         if approval is not None and approval.plan == plan.id:
             if approval.rejected:
                 await self._run.record([RunEnded(outcome="rejected", generation=self._declared.generation)])
+                self._engine.notices.stopped(self._declared, self._revision)
                 raise Stop
             if approval.until is None or approval.until >= self._engine.now():
                 return
@@ -361,6 +364,7 @@ class TargetPass:
                 f'To go on: tidelog approve {plan.id} --why "…"'
             )
             await self._run.record([PlanHeld(plan=plan.id, check=held.check, why=why)])
+            self._engine.notices.stopped(self._declared, self._revision)
         raise Stop
 
     async def _apply(self, draft: Draft) -> None:
@@ -383,9 +387,15 @@ class TargetPass:
             self._engine.observer.writing,
         )
         try:
-            await door.apply(draft, self._run.standing, self._engine.now())
+            try:
+                await door.apply(draft, self._run.standing, self._engine.now())
+            finally:
+                if any(ObjectKey.parse(step.object).kind == DEFINITION for step in draft.plan.steps if step.writes):
+                    self._engine.observer.kinds_changed()
         except ApplyStopped as stopped:
             self._engine.notices.changed(self._declared, self._revision, door.changed)
+            if not stopped.void:
+                self._engine.notices.stopped(self._declared, self._revision)
             raise Stop(0.0 if stopped.void else self._spec.effective_retry_interval.seconds) from stopped
         self._applied = True
         self._engine.notices.changed(self._declared, self._revision, door.changed)
@@ -401,6 +411,7 @@ class TargetPass:
             if standing.health != "Current":
                 message = f"{checked.message} in {Duration.of_seconds(self._waited_for_health())}"
                 await self._run.record([HealthChanged(checked=True, health="Current", message=message)])
+                self._engine.notices.healthy(self._declared, self._revision, message)
             return
         waited = self._waited_for_health()
         if checked.health == "Failed":
@@ -416,6 +427,7 @@ class TargetPass:
         await self._run.record(
             [HealthChanged(checked=True, health="Failed", reason="HealthCheckFailed", message=message)]
         )
+        self._engine.notices.stopped(self._declared, self._revision)
         raise Stop(self._spec.effective_retry_interval.seconds)
 
     def _waited_for_health(self) -> float:

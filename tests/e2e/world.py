@@ -8,7 +8,7 @@ import base64
 import itertools
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -159,7 +159,7 @@ class Running:
             if (not kinds or isinstance(one.event, kinds)) and stream in ("", one.envelope.stream)
         ]
 
-    async def ask(self, verb: Any, target: StreamName = StreamName(""), **fields: Any) -> Recorded:
+    async def ask(self, verb: Any, target: StreamName = StreamName(""), **fields: Any) -> Recorded:  # noqa: B008 - it is a string
         """Asks for something, as who comes through a door does."""
         why = fields.pop("why", "a test wants it")
         return await self.daemon.requests.take(Request(verb=verb, target=target, why=why, **fields), ADA)
@@ -340,7 +340,7 @@ class World:
                         found, resource_version=listing.resource_version, namespace=where, fields=fields
                     )
                     try:
-                        async with aclosing(changes) as changes:  # type: ignore[type-var]
+                        async with aclosing(changes) as changes:
                             async for change in changes:
                                 if change.type == "BOOKMARK":
                                     continue
@@ -414,7 +414,7 @@ class World:
                 changes = self.cluster.watch(
                     found, resource_version=listing.resource_version, namespace=self.namespace, fields=fields
                 )
-                async with aclosing(changes) as changes:  # type: ignore[type-var]
+                async with aclosing(changes) as changes:
                     async for change in changes:
                         if change.type == "BOOKMARK":
                             continue
@@ -476,12 +476,10 @@ class World:
         """A request of our own that is in the log has all that came before it there."""
         mark = f"mark-{self.namespace}-{next(self._tokens)}"
         kind = await self.cluster.kind("v1", "ConfigMap")
-        try:
+        with suppress(NotFoundError):
             await self.cluster.get(kind, self.namespace, mark)
-        except NotFoundError:
-            pass
         with anyio.fail_after(LIMIT_S):
-            while mark.encode() not in await anyio.to_thread.run_sync(self.servers.audit_log.read_bytes):
+            while mark.encode() not in await anyio.to_thread.run_sync(self.servers.audit_log.read_bytes):  # noqa: ASYNC110 - another process
                 await anyio.sleep(0.01)
 
 

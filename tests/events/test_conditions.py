@@ -78,20 +78,20 @@ def declared(generation: int = 1) -> TargetDeclared:
     return TargetDeclared(uid="u", generation=generation, spec=body("spec"))
 
 
-def rendered(revision: Revision = ONE, set: str = "set") -> Rendered:
+def rendered(revision: Revision = ONE, of_set: str = "set") -> Rendered:
     return Rendered(
         revision=revision,
         inputs=digest("inputs"),
         read_set=body("read"),
         toolchain=(),
-        set=digest(set),
-        objects=body(set),
+        set=digest(of_set),
+        objects=body(of_set),
         count=1,
     )
 
 
-def planned(plan: PlanId = PLAN, revision: Revision = ONE, set: str = "set") -> Planned:
-    return Planned(plan=plan, revision=revision, set=digest(set), waves=body("waves"), blast_radius=BlastRadius())
+def planned(plan: PlanId = PLAN, revision: Revision = ONE, of_set: str = "set") -> Planned:
+    return Planned(plan=plan, revision=revision, set=digest(of_set), waves=body("waves"), blast_radius=BlastRadius())
 
 
 def verified(plan: PlanId = PLAN) -> Verified:
@@ -218,7 +218,7 @@ def test_attempts_at_one_set_that_end_alike_are_one_entry_and_the_newest_is_firs
 def test_no_more_attempts_are_kept_than_flux_shows() -> None:
     story = Story()
     for number in range(ATTEMPTS_MAX + 3):
-        story.begins().then(rendered(set=str(number)), ended(revision=ONE, set=digest(str(number))))
+        story.begins().then(rendered(of_set=str(number)), ended(revision=ONE, set=digest(str(number))))
     history = story.standing().history
     assert [attempt.set for attempt in history] == [digest(str(number)) for number in range(ATTEMPTS_MAX + 2, 2, -1)]
 

@@ -1,5 +1,7 @@
 """Texts and lists that are kept to a size."""
 
+import itertools
+
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,7 +37,7 @@ def test_pages_hold_everything_in_order_and_keep_their_size(items: list[str], mo
     assert [item for page in pages for item in page] == items
     assert all(page for page in pages)
     assert all(size(page) <= most + 2 or len(page) == 1 for page in pages)
-    for page, following in zip(pages, pages[1:], strict=False):
+    for page, following in itertools.pairwise(pages):
         assert size([*page, following[0]]) > most, "a page was left before it was full"
 
 
