@@ -258,7 +258,7 @@ class Demo:
 
             self.chapter("4. Back to how it was at first: planned, shown, applied, and remembered")
             self.run(f"tidelog reapply kustomization/shop --at {first} --why 'podinfo 6.9.0 is too slow' --yes")
-            self.run("kubectl -n shop get deployment web -o jsonpath={.spec.template.spec.containers[0].image}{'\\n'}")
+            self.run("kubectl -n shop get deployment web -o jsonpath={.spec.template.spec.containers[0].image}")
             self.run("tidelog explain kustomization/shop")
 
             self.chapter("5. Nothing is forgotten, and all of it can be proved")

@@ -151,7 +151,7 @@ def test_only_the_last_failure_says_whether_a_person_or_a_new_input_is_needed() 
     for event in (
         VerificationFailed(plan=PLAN, policies=digest("p"), failed=(Verdict(check="c", passed=False, message="m"),)),
         ApplyFailed(plan=PLAN, wave=0, reason="ReconciliationFailed", message="m"),
-        HealthChanged(health="Failed", message="m"),
+        HealthChanged(checked=True, health="Failed", message="m"),
         failed(),
     ):
         again = Story().begins().then(failed("InvalidSpec", final=True, stalled=True, waits_for=SRC))
@@ -238,33 +238,45 @@ def test_a_failure_to_build_is_no_attempt_at_a_set() -> None:
 
 
 def test_health_that_does_not_come_fails_the_run() -> None:
-    story = Story().begins().then(rendered(), HealthChanged(health="InProgress", message="waits"))
+    story = Story().begins().then(rendered(), HealthChanged(checked=True, health="InProgress", message="waits"))
     assert (story.standing().health, story.standing().health_since) == ("InProgress", moment(2))
-    standing = story.then(HealthChanged(health="Failed", reason="HealthCheckFailed", message="late")).standing()
+    standing = story.then(
+        HealthChanged(checked=True, health="Failed", reason="HealthCheckFailed", message="late")
+    ).standing()
     assert (standing.ready, standing.reason, standing.message) == ("False", "HealthCheckFailed", "late")
     assert (standing.failures, standing.run, standing.history[0].reason) == (1, None, "HealthCheckFailed")
 
 
 def test_a_new_run_waits_for_health_from_its_own_beginning() -> None:
-    story = Story().begins().then(rendered(), HealthChanged(health="InProgress", message="waits"), ended("superseded"))
+    story = (
+        Story()
+        .begins()
+        .then(rendered(), HealthChanged(checked=True, health="InProgress", message="waits"), ended("superseded"))
+    )
     standing = story.begins().then(rendered(TWO)).standing()
     assert (standing.health, standing.health_since) == (None, None)
 
 
 def test_health_that_is_there_stays_when_a_new_run_begins() -> None:
-    story = Story().begins().then(HealthChanged(health="Current"), ended(revision=ONE)).begins().then(rendered(TWO))
+    story = (
+        Story()
+        .begins()
+        .then(HealthChanged(checked=True, health="Current"), ended(revision=ONE))
+        .begins()
+        .then(rendered(TWO))
+    )
     assert story.standing().health == "Current"
 
 
 def test_the_health_of_a_target_as_an_object_of_another_is_not_the_health_of_what_it_owns() -> None:
     """A Kustomization may be applied by another: both are told of in its stream."""
     story = Story().begins().then(ObjectObserved(uid="u", resource_version="1", state=body("s"), health="Current"))
-    story.then(HealthChanged(health="Current"), ended(revision=ONE))
+    story.then(HealthChanged(checked=True, health="Current"), ended(revision=ONE))
     story.run = None
     story.then(HealthChanged(health="Failed", reason="Stalled", message="the object says so"))
     standing = story.standing()
     assert (standing.ready, standing.health, standing.failures) == ("True", "Current", 0)
-    story.begins().then(HealthChanged(health="InProgress", message="what it owns"))
+    story.begins().then(HealthChanged(checked=True, health="InProgress", message="what it owns"))
     actual: Rows[Actual] = Rows()
     fold = Fold()
     fold.add(ACTUAL, actual)
@@ -317,9 +329,9 @@ RUN_EVENTS = st.sampled_from(
         ApplyFailed(plan=PLAN, wave=0, reason="ReconciliationFailed", message="m"),
         ApplyFinished(plan=PLAN, revision=ONE, set=digest("set")),
         VerificationFailed(plan=PLAN, policies=digest("p"), failed=()),
-        HealthChanged(health="InProgress"),
-        HealthChanged(health="Current"),
-        HealthChanged(health="Failed", message="m"),
+        HealthChanged(checked=True, health="InProgress"),
+        HealthChanged(checked=True, health="Current"),
+        HealthChanged(checked=True, health="Failed", message="m"),
         failed(),
         failed(final=True, stalled=True, waits_for=SRC),
         ended(revision=ONE, set=digest("set")),
