@@ -72,6 +72,14 @@ def test_comments_and_escapes_are_those_of_gitignore() -> None:
     assert ignore.keeps("comment")
 
 
+def test_two_asterisks_and_a_slash_at_the_end_are_read_as_flux_reads_them() -> None:
+    ignore = rules(spec="c/**/\n")
+    assert not ignore.keeps("c/a")
+    assert not ignore.keeps("c/b/a")
+    assert ignore.keeps("a")
+    assert ignore.keeps("d/a")
+
+
 def test_too_much_is_refused() -> None:
     with pytest.raises(FetchError, match="patterns to ignore"):
         rules(spec="x\n" * (PATTERNS_MAX + 1))
@@ -97,6 +105,17 @@ def paths(random: Random) -> list[str]:
     return [path for path in chosen if not any(other.startswith(f"{path}/") for other in chosen)]
 
 
+def to_git(pattern: str) -> str:
+    """What says to Git what a pattern says to Flux.
+
+    After a directory, `**/` at the end is all that is below it to Flux (go-git's matcher), as `**` is; to Git it would
+    be only what is below a directory in it.
+    """
+    before = pattern.lstrip("!/").removesuffix("/**/")
+    named = pattern.endswith("/**/") and any(part != "**" for part in before.split("/"))
+    return pattern.removesuffix("/") if named else pattern
+
+
 def ignored_by_git(at: Path, files: list[str]) -> set[str]:
     ran = subprocess.run(
         ["git", "check-ignore", "--no-index", "--stdin", "-z"],
@@ -118,7 +137,7 @@ def test_patterns_are_read_as_git_reads_them(tmp_path: Path, seed: int) -> None:
     left_out = 0
     for _ in range(60):
         patterns = [any_pattern(random) for _ in range(random.choice([1, 2, 3]))]
-        (tmp_path / ".gitignore").write_text("\n".join(patterns) + "\n")
+        (tmp_path / ".gitignore").write_text("\n".join(map(to_git, patterns)) + "\n")
         files = paths(random)
         for path in files:
             (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
@@ -133,7 +152,7 @@ def test_patterns_are_read_as_git_reads_them(tmp_path: Path, seed: int) -> None:
             assert ours <= found, patterns
             differ = [path for path in found - ours if not any_directory_is_ignored(tmp_path, path)]
             # Or what a `!` brings back with its whole directory: to Git it would be the directory alone.
-            brought_back = [pattern.removeprefix("!") for pattern in patterns if pattern.startswith("!")]
+            brought_back = [to_git(pattern[1:]) for pattern in patterns if pattern.startswith("!")]
             (tmp_path / ".gitignore").write_text("\n".join(brought_back) + "\n")
             for path in differ:
                 assert any_directory_is_ignored(tmp_path, path), (patterns, path)
