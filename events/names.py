@@ -53,6 +53,20 @@ class ObjectKey(NamedTuple):
         """The stream of this object in a cluster."""
         return stream_name(f"{cluster}/{self.id}")
 
+    @property
+    def shown(self) -> str:
+        """The key as Flux shows objects to people: `<Kind>/<namespace>/<name>`."""
+        return "/".join(part for part in (self.kind, self.namespace, self.name) if part)
+
+    @classmethod
+    def of_stream(cls, stream: str) -> "ObjectKey":
+        """The key of the object that a stream is about.
+
+        Raises:
+            MalformedNameError: when the stream is an engine's.
+        """
+        return cls.parse(stream.partition("/")[2])
+
     @classmethod
     def parse(cls, text: str) -> "ObjectKey":
         """The key behind an object's id.

@@ -130,7 +130,7 @@ def time_to_come(text: str | None, now: datetime | None = None) -> Time | None:
 
 async def source_of(access: Access, target: StreamName) -> StreamName | None:
     """The source that a target is rendered from, as its spec names it; None for a source itself."""
-    key = ObjectKey.parse(target.partition("/")[2])
+    key = ObjectKey.of_stream(target)
     if (key.group, key.kind) != (KUSTOMIZE_GROUP, "Kustomization"):
         return None
     reference = await anyio.to_thread.run_sync(_reference_in_log, access, target) if access.has_store else None
@@ -310,7 +310,7 @@ def _outcome(live: KubeObject) -> Outcome:
 
 
 async def _live(cluster: Cluster, stream: StreamName) -> KubeObject:
-    key = ObjectKey.parse(stream.partition("/")[2])
+    key = ObjectKey.of_stream(stream)
     kind = await cluster.kind(f"{key.group}/v1", key.kind)
     try:
         return await cluster.get(kind, key.namespace, key.name)
@@ -319,7 +319,7 @@ async def _live(cluster: Cluster, stream: StreamName) -> KubeObject:
 
 
 async def _patch(cluster: Cluster, stream: StreamName, patch: KubeObject) -> None:
-    key = ObjectKey.parse(stream.partition("/")[2])
+    key = ObjectKey.of_stream(stream)
     kind = await cluster.kind(f"{key.group}/v1", key.kind)
     try:
         await cluster.patch(kind, key.namespace, key.name, patch, type="merge", manager=MANAGER)
@@ -329,5 +329,5 @@ async def _patch(cluster: Cluster, stream: StreamName, patch: KubeObject) -> Non
 
 def shown(stream: StreamName) -> str:
     """A source or target, as Flux names objects: `<Kind>/<namespace>/<name>`."""
-    key = ObjectKey.parse(stream.partition("/")[2])
+    key = ObjectKey.of_stream(stream)
     return f"{key.kind}/{key.namespace}/{key.name}"

@@ -79,7 +79,7 @@ async def install(access: Access, namespace: str) -> None:
             applied = await cluster.apply(obj, manager=MANAGER)
             after = applied.object["metadata"]["resourceVersion"]
             done = "created" if before is None else "unchanged" if before == after else "configured"
-            click.echo(f"✔ {_named(obj)} {done}", err=True)
+            click.echo(f"✔ {key_of(obj).shown} {done}", err=True)
         click.echo("◎ waiting for the kinds to be served", err=True)
         await wait_for_kinds(cluster, [obj for obj in objects if obj["kind"] == "CustomResourceDefinition"])
         click.echo("✔ installed: `tidelog run` keeps the cluster as its repositories say", err=True)
@@ -388,7 +388,7 @@ async def _steps_for(cluster: Cluster, api_version: str, name: str, *, strip: bo
 
 def _deletion(kind: Kind, obj: KubeObject) -> Step:
     return Step(
-        f"delete {_named(obj | {'kind': kind.kind})}",
+        f"delete {key_of(obj).shown}",
         kind,
         obj["metadata"].get("namespace") or "",
         obj["metadata"]["name"],
@@ -418,8 +418,3 @@ def _warnings_of_log(access: Access) -> list[str]:
             if row.suspended is not None and row.suspended.until is not None:
                 found.append(f"{shown(stream)} stays suspended: Flux knows no time at which it ends")
     return found
-
-
-def _named(obj: KubeObject) -> str:
-    meta = obj["metadata"]
-    return "/".join(part for part in (obj["kind"], meta.get("namespace") or "", meta["name"]) if part)

@@ -19,6 +19,7 @@ from tidelog.engine.views.archive import Archive
 from tidelog.engine.views.names import find, subject_of
 from tidelog.engine.views.sentences import field_sentence, radius, verdict_sentence
 from tidelog.engine.views.traces import Step, Trace, VerifyStep, trace_of
+from tidelog.events.names import ObjectKey
 
 
 @click.command()
@@ -45,13 +46,11 @@ def trace(store: Path, output: Format, words: tuple[str, ...], namespace: str | 
 
 
 def _nobody(found: Trace) -> str:
-    name = "/".join(part for part in (found.kind, found.namespace, found.name) if part)
-    return f"Nobody applied {visible(name)} through Tidelog."
+    return f"Nobody applied {visible(ObjectKey.of_stream(found.object).shown)} through Tidelog."
 
 
 def _print(found: Trace, archive: Archive) -> None:
-    name = "/".join(part for part in (found.kind, found.namespace, found.name) if part)
-    facts: dict[str, object] = {"Object": f"{name} ({found.health})"}
+    facts: dict[str, object] = {"Object": f"{ObjectKey.of_stream(found.object).shown} ({found.health})"}
     if found.apply is None:
         click.echo(_nobody(found), err=True)
         if found.first_seen is not None:

@@ -12,6 +12,7 @@ from tidelog.engine.cli.reading import at_option, namespace_option, print_struct
 from tidelog.engine.views.names import find
 from tidelog.engine.views.sentences import field_sentence
 from tidelog.engine.views.trees import Node, tree_of
+from tidelog.events.names import ObjectKey
 
 MARKS = {
     "Current": ("✔", "green"),
@@ -58,8 +59,7 @@ def _drawn(node: Node, drawn: Tree) -> Tree:
 
 
 def _label(node: Node) -> Text:
-    name = "/".join(part for part in (node.kind, node.namespace, node.name) if part)
-    label = Text(visible(name))
+    label = Text(visible(ObjectKey.of_stream(node.stream).shown))
     mark, style = MARKS.get(node.health, ("", ""))
     if node.ready:
         label.append(" ready" if node.ready == "True" else " not ready", style=READY_STYLES[node.ready])

@@ -112,7 +112,7 @@ async def _who(cluster: Cluster, token: str) -> KubeObject:
 def _attributes(daemon: Daemon, asked: Request) -> dict[str, str]:
     stream = asked.target or _stream_of(daemon, asked.plan)
     try:
-        key = ObjectKey.parse(stream.partition("/")[2])
+        key = ObjectKey.of_stream(stream)
     except MalformedNameError:
         key = ObjectKey("", "", "", "")
     resource = "plans" if asked.verb in _OF_PLANS else "targets"

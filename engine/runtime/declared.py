@@ -160,7 +160,7 @@ class Declarations:
     async def compare(self, kind: Kind, listed: Collection[StreamName]) -> None:
         """After the first list: what the log knows and was not listed was deleted meanwhile."""
         for stream, _ in list(self._memory.conditions.items()):
-            key = ObjectKey.parse(stream.partition("/")[2])
+            key = ObjectKey.of_stream(stream)
             if (key.group, key.kind) != (kind.group, kind.kind) or stream in listed:
                 continue
             row = self._memory.desired.get(stream)

@@ -76,7 +76,7 @@ class Metrics:
 
     def on_pass(self, stream: StreamName, seconds: float, result: str) -> None:
         """A pass is over."""
-        key = ObjectKey.parse(stream.partition("/")[2])
+        key = ObjectKey.of_stream(stream)
         self._duration.labels(key.kind, key.name, key.namespace).observe(seconds)
         self._reconciles.labels(key.kind.lower(), result).inc()
 
@@ -90,7 +90,7 @@ class Metrics:
 
     def forget(self, stream: StreamName) -> None:
         """Lets go of a source or target that is no more (CM-058)."""
-        key = ObjectKey.parse(stream.partition("/")[2])
+        key = ObjectKey.of_stream(stream)
         for metric, labels in (
             (self._duration, (key.kind, key.name, key.namespace)),
             (self._ready, (key.kind, key.namespace, key.name)),
@@ -111,7 +111,7 @@ class Metrics:
             self._head.set(envelope.position)
             standing = engine.memory.conditions.get(envelope.stream)
             if standing is not None:
-                key = ObjectKey.parse(envelope.stream.partition("/")[2])
+                key = ObjectKey.of_stream(envelope.stream)
                 self._ready.labels(key.kind, key.namespace, key.name).set(standing.ready == "True")
             elif isinstance(recorded.event, SourceRemoved | TargetRemoved):
                 self.forget(envelope.stream)

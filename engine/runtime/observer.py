@@ -244,7 +244,7 @@ class Observer:
     async def compare(self, kind: Kind, listed: Collection[StreamName]) -> None:
         """After the first list of a kind: what is recorded as there and was not listed, is no more."""
         for stream, row in list(self._memory.actual.items()):
-            key = ObjectKey.parse(stream.partition("/")[2])
+            key = ObjectKey.of_stream(stream)
             if (key.group, key.kind) != (kind.group, kind.kind) or row.owner is None or stream in listed:
                 continue
             try:

@@ -28,6 +28,7 @@ from tidelog.engine.runtime.declared import DeclaredTarget, found_of, read_decla
 from tidelog.engine.runtime.errors import PreviewError, RefusedError
 from tidelog.engine.runtime.memory import Facts
 from tidelog.engine.runtime.rendered import RenderedSet, Renderings, render_spec, sealed
+from tidelog.engine.runtime.requests import told
 from tidelog.engine.runtime.run import StageError
 from tidelog.engine.runtime.sealing import LostSecretError, Sealer
 from tidelog.engine.runtime.settings import Settings, settings_of
@@ -134,7 +135,7 @@ class Previewer:
         declared = await self._declared(target)
         rendered = await self._renderings.at(target, position)
         if rendered is None or not rendered.wanted:
-            raise RefusedError(f"{_shown(target)} wanted nothing at position {position}: give a later moment")
+            raise RefusedError(f"{told(target)} wanted nothing at position {position}: give a later moment")
         standing = self._facts.conditions.get(target)
         revision = standing.attempted if standing is not None and standing.attempted else Revision("")
         return await self._plan(declared, rendered, revision, SecretValues())
@@ -194,15 +195,15 @@ class Previewer:
     # What it takes.
 
     async def _declared(self, target: StreamName) -> DeclaredTarget:
-        key = ObjectKey.parse(target.partition("/")[2])
+        key = ObjectKey.of_stream(target)
         kind = await self._cluster.kind(f"{key.group}/v1", key.kind)
         try:
             live = await self._cluster.get(kind, key.namespace, key.name)
         except NotFoundError:
-            raise PreviewError(f"there is no {_shown(target)} in the cluster") from None
+            raise PreviewError(f"there is no {told(target)} in the cluster") from None
         declared = read_declared(live, self._alias)
         if not isinstance(declared.spec, KustomizationSpec):
-            raise PreviewError(f"{_shown(target)} is a source, and applies nothing: name a Kustomization")
+            raise PreviewError(f"{told(target)} is a source, and applies nothing: name a Kustomization")
         left = (*declared.problems, *features_left(declared.spec))
         if left:
             raise PreviewError("; ".join(left))
@@ -216,7 +217,7 @@ class Previewer:
 
     async def _ignore_of(self, declared: DeclaredTarget) -> str | None:
         """The ignore rules of the target's source, where it has some."""
-        key = ObjectKey.parse(self._source_of(declared).partition("/")[2])
+        key = ObjectKey.of_stream(self._source_of(declared))
         kind = await self._cluster.kind(f"{key.group}/v1", key.kind)
         try:
             live = await self._cluster.get(kind, key.namespace, key.name)
@@ -316,11 +317,6 @@ def _needs(one: Wanted, created: frozenset[tuple[str, str]]) -> bool:
 
 def _ephemeral(stream: StreamName) -> DataKey:
     return DataKey(stream, os.urandom(KEY_ID_BYTES).hex(), os.urandom(KEY_BYTES), {})
-
-
-def _shown(stream: StreamName) -> str:
-    key = ObjectKey.parse(stream.partition("/")[2])
-    return f"{key.kind} {key.namespace}/{key.name}"
 
 
 @asynccontextmanager

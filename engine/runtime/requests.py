@@ -125,14 +125,14 @@ class Requests:
             case "resume":
                 stream = self._known(request)
                 if self._suspension(stream) is None:
-                    raise RefusedError(f"{_shown(stream)} is not suspended")
+                    raise RefusedError(f"{told(stream)} is not suspended")
                 return stream, Resumed(why=request.why)
             case "reconcile":
                 stream = self._known(request)
                 suspension = self._suspension(stream)
                 if suspension is not None:
                     raise RefusedError(
-                        f"{_shown(stream)} was suspended by {suspension.by}: {suspension.why}; `tidelog resume` goes on"
+                        f"{told(stream)} was suspended by {suspension.by}: {suspension.why}; `tidelog resume` goes on"
                     )
                 return stream, ReconcileRequested(why=request.why)
             case "pin":
@@ -141,7 +141,7 @@ class Requests:
                 stream = self._known(request)
                 row = self._memory.desired.get(stream)
                 if row is None or row.pinned is None:
-                    raise RefusedError(f"{_shown(stream)} is not pinned")
+                    raise RefusedError(f"{told(stream)} is not pinned")
                 return stream, Unpinned(why=_reason(request))
 
     def _about_plan(self, request: Request) -> tuple[StreamName, Event]:
@@ -165,11 +165,11 @@ class Requests:
         except MomentError as error:
             raise RefusedError(str(error)) from None
         if row is None or row.set is None or row.count == 0:
-            raise RefusedError(f"{_shown(stream)} wanted nothing at position {request.position}: give a later moment")
+            raise RefusedError(f"{told(stream)} wanted nothing at position {request.position}: give a later moment")
         standing = self._memory.conditions.get(stream)
         left = standing.attempted if standing is not None else None
         if left is None:
-            raise RefusedError(f"{_shown(stream)} has no revision that could be left")
+            raise RefusedError(f"{told(stream)} has no revision that could be left")
         return stream, Pinned(set=row.set, position=request.position, left=left, why=_reason(request))
 
     def _known(self, request: Request) -> StreamName:
@@ -222,8 +222,9 @@ class _Appends:
         return recorded
 
 
-def _shown(stream: StreamName) -> str:
-    key = ObjectKey.parse(stream.partition("/")[2])
+def told(stream: StreamName) -> str:
+    """A source or target, in a sentence."""
+    key = ObjectKey.of_stream(stream)
     return f"{key.kind} {key.namespace}/{key.name}"
 
 

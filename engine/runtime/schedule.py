@@ -167,4 +167,4 @@ def _merged(older: Trigger | None, newer: Trigger) -> Trigger:
 
 
 def _namespace_of(key: StreamName) -> str:
-    return ObjectKey.parse(key.partition("/")[2]).namespace
+    return ObjectKey.of_stream(key).namespace

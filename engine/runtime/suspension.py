@@ -36,7 +36,7 @@ async def write_suspend(cluster: Cluster, stream: StreamName, *, suspend: bool) 
     Raises:
         ClusterError: when the server refuses, or cannot be asked.
     """
-    key = ObjectKey.parse(stream.partition("/")[2])
+    key = ObjectKey.of_stream(stream)
     kind = await cluster.kind(f"{key.group}/v1", key.kind)
     patch = {"spec": {"suspend": True if suspend else None}}
     return await cluster.patch(kind, key.namespace, key.name, patch, type="merge", manager=MANAGER)

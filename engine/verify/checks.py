@@ -53,8 +53,7 @@ def _owned_by_others(
     for step in draft.plan.steps:
         owner = owner_of(step.object)
         if step.writes and step.action != "delete" and owner is not None and owner != target:
-            _, _, rest = owner.partition("/")
-            other = ObjectKey.parse(rest)
+            other = ObjectKey.of_stream(owner)
             message = (
                 f"{step.object} belongs to {other.kind} {other.namespace}/{other.name}; remove it there first, or here"
             )

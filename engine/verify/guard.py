@@ -84,7 +84,6 @@ def _allowed(guard: Guard, step: Step) -> bool:
 
 
 def _named(ids: list[ObjectId]) -> str:
-    keys = [ObjectKey.parse(id) for id in ids[:EXAMPLES_MAX]]
-    names = [f"{key.kind}/{key.namespace}/{key.name}" if key.namespace else f"{key.kind}/{key.name}" for key in keys]
+    names = [ObjectKey.parse(id).shown for id in ids[:EXAMPLES_MAX]]
     more = f" and {len(ids) - len(names)} more" if len(ids) > len(names) else ""
     return ", ".join(names) + more

@@ -51,7 +51,7 @@ def source_of(archive: Archive, target: StreamName, position: int | None = None)
     reference = spec_of(archive, target, position).get("sourceRef")
     if not isinstance(reference, dict) or not reference.get("kind") or not reference.get("name"):
         return None
-    namespace = reference.get("namespace") or ObjectKey.parse(target.partition("/")[2]).namespace
+    namespace = reference.get("namespace") or ObjectKey.of_stream(target).namespace
     key = ObjectKey(SOURCE_GROUP, str(reference["kind"]), str(namespace), str(reference["name"]))
     return key.stream(cluster_of(target))
 

@@ -79,15 +79,19 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         """As Flux names objects: `<Kind>/<namespace>/<name>`."""
-        return "/".join(part for part in (self.kind, self.namespace, self.name) if part)
+        return self.key.shown
 
 
 def subject_of(stream: StreamName) -> Subject:
     """The subject of a stream that is not an engine's."""
-    cluster, _, rest = stream.partition("/")
-    key = ObjectKey.parse(rest)
+    key = ObjectKey.of_stream(stream)
     return Subject(
-        stream=stream, cluster=cluster, group=key.group, kind=key.kind, namespace=key.namespace, name=key.name
+        stream=stream,
+        cluster=cluster_of(stream),
+        group=key.group,
+        kind=key.kind,
+        namespace=key.namespace,
+        name=key.name,
     )
 
 

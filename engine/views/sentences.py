@@ -122,10 +122,9 @@ def radius(changes: BlastRadius) -> str:
 def short(id: ObjectId) -> str:
     """An object's id as Flux names objects."""
     try:
-        key = ObjectKey.parse(id)
+        return ObjectKey.parse(id).shown
     except MalformedNameError:
         return id
-    return "/".join(part for part in (key.kind, key.namespace, key.name) if part)
 
 
 def _named(stream: StreamName) -> str:
