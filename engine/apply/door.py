@@ -19,7 +19,7 @@ from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.objects.managed_fields import take_over_patch
 from tidelog.engine.observe.health import health_of
 from tidelog.engine.plan.draft import Draft, Planner, Subject
-from tidelog.engine.plan.model import Plan, Step, Wanted, plan_id
+from tidelog.engine.plan.model import Plan, Step, Wanted
 from tidelog.events.moment import Time
 from tidelog.events.names import ObjectId, ObjectKey
 from tidelog.events.projections import Standing
@@ -228,7 +228,8 @@ class Door:
     async def _established(self, steps: Sequence[Step]) -> None:
         """Waits until what was written is ready for what comes after it (KS-071)."""
         written = [step for step in steps if step.writes]
-        if any(ObjectKey.parse(step.object).kind == "CustomResourceDefinition" for step in written):
+        defines = any(ObjectKey.parse(step.object).kind == "CustomResourceDefinition" for step in written)
+        if defines:
             self._cluster.forget_kinds()
         for step in written:
             key = ObjectKey.parse(step.object)
@@ -237,7 +238,7 @@ class Door:
                 live = await self._cluster.get(kind, key.namespace, key.name, identity=self._subject.identity)
                 if health_of(live).health == "Current":
                     break
-        if any(ObjectKey.parse(step.object).kind == "CustomResourceDefinition" for step in written):
+        if defines:
             self._cluster.forget_kinds()
 
     async def _stopped(self, plan: Plan, wave: int, step: Step | None, error: Exception) -> ApplyStopped:
@@ -287,7 +288,7 @@ def check_verified(plan: Plan, standing: Standing, now: Time) -> None:
     Raises:
         NotVerifiedError: when it is none, or was altered, not verified, rejected, held, or approved until before now.
     """
-    if plan.id != plan_id(plan.run, plan.revision, plan.set, plan.steps):
+    if plan.id != plan.named().id:
         raise NotVerifiedError(f"{plan.id} is not the plan that it was")
     if standing.plan != plan.id or standing.verified != plan.id:
         raise NotVerifiedError(f"{plan.id} was not verified")

@@ -20,7 +20,7 @@ from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.cluster.real import open_cluster
 from tidelog.engine.http.client import DoorClient, open_door
 from tidelog.engine.kinds.durations import Duration, MalformedDurationError
-from tidelog.engine.kinds.meta import KUSTOMIZE_GROUP, SOURCE_GROUP
+from tidelog.engine.kinds.meta import KUSTOMIZE_GROUP, OWN_MANAGER, REQUESTED_AT, SOURCE_GROUP
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.binding import check_cluster
 from tidelog.engine.runtime.declared import Declarations
@@ -41,8 +41,6 @@ from tidelog.storage.log.sqlite_log import open_log
 from tidelog.storage.master_key import find_master_key
 from tidelog.storage.projections.views import read_views
 
-REQUESTED_AT = "reconcile.fluxcd.io/requestedAt"
-MANAGER = "tidelog"
 LOOK_AGAIN_S = 0.1
 LOOK_AT_CLUSTER_AGAIN_S = 1.0
 """`flux` looks every 2 s (Flux contract CL-004)."""
@@ -322,7 +320,7 @@ async def _patch(cluster: Cluster, stream: StreamName, patch: KubeObject) -> Non
     key = ObjectKey.of_stream(stream)
     kind = await cluster.kind(f"{key.group}/v1", key.kind)
     try:
-        await cluster.patch(kind, key.namespace, key.name, patch, type="merge", manager=MANAGER)
+        await cluster.patch(kind, key.namespace, key.name, patch, type="merge", manager=OWN_MANAGER)
     except NotFoundError:
         raise RefusedError(f"there is no {shown(stream)} in the cluster") from None
 

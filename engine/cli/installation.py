@@ -20,7 +20,7 @@ from tidelog.engine.cluster.port import Cluster, Kind
 from tidelog.engine.cluster.real import open_cluster
 from tidelog.engine.http.client import open_door
 from tidelog.engine.kinds.install import install_objects
-from tidelog.engine.kinds.meta import FINALIZER, PART_OF
+from tidelog.engine.kinds.meta import FINALIZER, OWN_MANAGER, PART_OF
 from tidelog.engine.objects.kube import KubeObject, key_of
 from tidelog.engine.runtime.errors import DoorError, RefusedError
 from tidelog.engine.runtime.settings import CONTROLLERS
@@ -32,7 +32,6 @@ from tidelog.storage.errors import StoreError
 from tidelog.storage.layout import Layout, holder_of
 from tidelog.storage.master_key import find_master_key
 
-MANAGER = "tidelog"
 OLDEST = (1, 30)
 """The first Kubernetes that has aggregated discovery and checks managed fields as we read them."""
 OWN_ANNOTATIONS = "tidelog.dev/"
@@ -76,7 +75,7 @@ async def install(access: Access, namespace: str) -> None:
         await _tell_of_flux(cluster, namespace)
         for obj in objects:
             before = await _version(cluster, obj)
-            applied = await cluster.apply(obj, manager=MANAGER)
+            applied = await cluster.apply(obj, manager=OWN_MANAGER)
             after = applied.object["metadata"]["resourceVersion"]
             done = "created" if before is None else "unchanged" if before == after else "configured"
             click.echo(f"✔ {key_of(obj).shown} {done}", err=True)
@@ -203,7 +202,7 @@ async def _check_permissions(cluster: Cluster, namespace: str) -> Check:
         "spec": {"namespace": namespace},
     }
     try:
-        answer = await cluster.create(review, manager=MANAGER)
+        answer = await cluster.create(review, manager=OWN_MANAGER)
     except ClusterError as error:
         return Check("permissions", well=False, message=f"they cannot be asked for: {error}")
     rules = answer["status"].get("resourceRules") or ()
@@ -400,7 +399,7 @@ async def _take(cluster: Cluster, step: Step) -> None:
         if step.patch is None:
             await cluster.delete(step.kind, step.namespace, step.name)
         else:
-            await cluster.patch(step.kind, step.namespace, step.name, step.patch, type="merge", manager=MANAGER)
+            await cluster.patch(step.kind, step.namespace, step.name, step.patch, type="merge", manager=OWN_MANAGER)
     except NotFoundError:
         return
 

@@ -15,7 +15,7 @@ from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.cluster.real import open_cluster
 from tidelog.engine.http.server import serving
 from tidelog.engine.kinds.crds import crds
-from tidelog.engine.kinds.meta import KUSTOMIZE_GROUP, SOURCE_GROUP
+from tidelog.engine.kinds.meta import KUSTOMIZE_GROUP, OWN_MANAGER, SOURCE_GROUP
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.daemon import Daemon, open_daemon
 from tidelog.engine.runtime.declared import AnyDeclared
@@ -27,7 +27,6 @@ from tidelog.events.names import ObjectId, ObjectKey
 
 NOT_READY = 1
 STOP_TIMEOUT_S = 10.0
-MANAGER = "tidelog"
 ESTABLISHED_TIMEOUT_S = 30.0
 
 
@@ -140,7 +139,7 @@ async def make_bootstrap(cluster: Cluster, settings: Settings, bootstrap: Bootst
     """Makes what `flux bootstrap` makes: the kinds, the namespace, a GitRepository and a Kustomization."""
     await install_kinds(cluster)
     namespace = settings.runtime_namespace
-    await cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}, manager=MANAGER)
+    await cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}, manager=OWN_MANAGER)
     local = bootstrap.local
     # The API takes no address of a directory: the annotation says where it is, and only the daemon's own word counts.
     url = f"https://localhost{local.as_posix()}" if local else bootstrap.repo
@@ -164,14 +163,14 @@ async def make_bootstrap(cluster: Cluster, settings: Settings, bootstrap: Bootst
         },
     }
     for obj in (source, target):
-        await cluster.apply(obj, manager=MANAGER)
+        await cluster.apply(obj, manager=OWN_MANAGER)
 
 
 async def install_kinds(cluster: Cluster) -> None:
     """Applies our CustomResourceDefinitions, and waits until they are served."""
     definitions = await anyio.to_thread.run_sync(crds)  # descriptions are read from the sources
     for crd in definitions:
-        await cluster.apply(crd, manager=MANAGER)
+        await cluster.apply(crd, manager=OWN_MANAGER)
     await wait_for_kinds(cluster, definitions)
 
 

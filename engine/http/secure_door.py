@@ -13,6 +13,7 @@ from aiohttp import web
 
 from tidelog.engine.cluster.errors import ClusterError
 from tidelog.engine.cluster.port import Cluster
+from tidelog.engine.kinds.meta import OWN_MANAGER
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.daemon import Daemon
 from tidelog.engine.runtime.errors import RefusedError
@@ -21,7 +22,6 @@ from tidelog.events.envelope import Actor, Proof
 from tidelog.events.names import MalformedNameError, ObjectKey
 
 GROUP: Final = "tidelog.dev"
-MANAGER: Final = "tidelog"
 _OF_PLANS: Final = frozenset({"approve", "reject"})
 
 
@@ -88,7 +88,7 @@ async def _admitted(daemon: Daemon, authorization: str, asked: Request) -> Actor
             "resourceAttributes": attributes,
         },
     }
-    status = (await cluster.create(review, manager=MANAGER)).get("status") or {}
+    status = (await cluster.create(review, manager=OWN_MANAGER)).get("status") or {}
     if not status.get("allowed"):
         what = f"{attributes['verb']} {attributes['resource']}.{GROUP} in namespace {attributes['namespace']!r}"
         raise DeniedError(403, f"{user['username']} may not {what}: a Role that allows it is missing")
@@ -102,7 +102,7 @@ async def _who(cluster: Cluster, token: str) -> KubeObject:
         "metadata": {},
         "spec": {"token": token},
     }
-    status = (await cluster.create(review, manager=MANAGER)).get("status") or {}
+    status = (await cluster.create(review, manager=OWN_MANAGER)).get("status") or {}
     if not status.get("authenticated"):
         raise DeniedError(401, "the cluster does not know this token")
     user: KubeObject = status["user"]

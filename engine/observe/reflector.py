@@ -174,7 +174,7 @@ class Reflector:
                 async with aclosing(events):
                     while (event := await self._next(events, until)) is not None:
                         # What is not after the version that was asked for is sent again, or out of its order.
-                        if _is_newer(_version_of(event.object), version):
+                        if is_newer(_version_of(event.object), version):
                             await self._take(event, handler)
                             version = _version_of(event.object)
                         self._failures = dropped = ended = 0
@@ -199,7 +199,7 @@ class Reflector:
         name = _name_of(event.object)
         known = self._known.get(name)
         # The list has told of what is not newer than what is known.
-        if known is not None and not _is_newer(_version_of(event.object), known.version):
+        if known is not None and not is_newer(_version_of(event.object), known.version):
             return
         if event.type != "DELETED":
             await self._tell(event.object, handler)
@@ -254,7 +254,7 @@ def _version_of(obj: KubeObject) -> str:
     return version
 
 
-def _is_newer(version: str, known: str) -> bool:
+def is_newer(version: str, known: str) -> bool:
     """Whether a resource version comes after another. They are numbers; of others, any that differs counts as newer."""
     if version.isdecimal() and known.isdecimal():
         return int(version) > int(known)

@@ -21,12 +21,13 @@ from tidelog.engine.cluster.errors import (
     UnknownKindError,
 )
 from tidelog.engine.cluster.port import Applied, Cluster, Identity, Kind
+from tidelog.engine.kinds.meta import FORCE, OWNER_NAME, OWNER_NAMESPACE, PRUNE, RECONCILE, SSA
 from tidelog.engine.objects.diff import differences
 from tidelog.engine.objects.kube import KubeObject, canonical_bytes, flagged
 from tidelog.engine.objects.managed_fields import entries_of, take_over_patch
 from tidelog.engine.objects.order import prune_order, waves
 from tidelog.engine.objects.state import state_of
-from tidelog.engine.plan.model import CHANGES_MAX, Action, Change, Plan, Step, Wanted, plan_id
+from tidelog.engine.plan.model import CHANGES_MAX, Action, Change, Plan, Step, Wanted
 from tidelog.engine.tasks import one_error
 from tidelog.events.digest import Digest
 from tidelog.events.names import ObjectId, ObjectKey, PlanId, Revision, RunId, StreamName
@@ -35,8 +36,6 @@ from tidelog.events.vocabulary import Verdict
 
 DRY_RUNS_MAX = 4
 """Dry runs of one target at once (Flux: `--concurrent-ssa`)."""
-
-KUSTOMIZE = "kustomize.toolkit.fluxcd.io"
 
 
 class DigestOf(Protocol):
@@ -65,9 +64,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     def owns(self, live: KubeObject) -> bool:
         """Whether an object has this target's labels (Flux contract KS-092)."""
         labels = (live.get("metadata") or {}).get("labels") or {}
-        return bool(
-            labels.get(f"{KUSTOMIZE}/name") == self.name and labels.get(f"{KUSTOMIZE}/namespace") == self.namespace
-        )
+        return bool(labels.get(OWNER_NAME) == self.name and labels.get(OWNER_NAMESPACE) == self.namespace)
 
 
 class Knowledge(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,10 +140,7 @@ class Planner:
             else:
                 steps.append(tuple(self._guess(one) for one in wave))
         prunes = await self._prunes(by_id.keys())
-        everything = tuple(step for wave in steps for step in wave) + prunes
-        draft.plan = msgspec.structs.replace(
-            draft.plan, id=plan_id(run, revision, made, everything), waves=tuple(steps), prunes=prunes
-        )
+        draft.plan = msgspec.structs.replace(draft.plan, waves=tuple(steps), prunes=prunes).named()
         return draft
 
     async def probe(self, wave: Iterable[Wanted], draft: Draft) -> tuple[Step, ...]:
@@ -194,7 +188,7 @@ class Planner:
         if why:
             return _step(one, "skip", why=why)
         try:
-            if flagged(one.object, f"{KUSTOMIZE}/ssa", "IfNotPresent"):
+            if flagged(one.object, SSA, "IfNotPresent"):
                 live = await self._live(one)
                 if live is not None:
                     return _step(one, "skip", uid=live["metadata"]["uid"], why="it is there (ssa: IfNotPresent)")
@@ -203,7 +197,7 @@ class Planner:
             draft.refused.append(_refusal(one, error))
             return _step(one, "create")
         except (InvalidError, ConflictError) as error:
-            if is_immutable(error) and (self._subject.force or flagged(one.object, f"{KUSTOMIZE}/force", "enabled")):
+            if is_immutable(error) and (self._subject.force or flagged(one.object, FORCE, "enabled")):
                 return await self._recreation(one)
             draft.refused.append(_refusal(one, error))
             return _step(one, "update")
@@ -327,7 +321,7 @@ class Planner:
         """Why an object that is no longer wanted is left there; empty when it is to be deleted (KS-092)."""
         if not self._subject.prune:
             return "prune is off"
-        if flagged(live, f"{KUSTOMIZE}/prune", "disabled"):
+        if flagged(live, PRUNE, "disabled"):
             return "prune: disabled"
         if not self._subject.owns(live):
             return "it is not this target's any more"
@@ -369,9 +363,9 @@ def _step(one: Wanted, action: Action, **fields: object) -> Step:
 
 def _left_alone(obj: KubeObject) -> str:
     """Why an object is not to be touched; empty when it may be (KS-081)."""
-    if flagged(obj, f"{KUSTOMIZE}/reconcile", "disabled"):
+    if flagged(obj, RECONCILE, "disabled"):
         return "reconcile: disabled"
-    if flagged(obj, f"{KUSTOMIZE}/ssa", "Ignore"):
+    if flagged(obj, SSA, "Ignore"):
         return "ssa: Ignore"
     return ""
 

@@ -87,6 +87,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """All steps, in the order in which they are taken."""
         return tuple(step for wave in self.waves for step in wave) + self.prunes
 
+    def named(self) -> "Plan":
+        """The plan under its own name: the same run that would do the same to the same state has the same plan."""
+        identity: list[Any] = [
+            [step.object, step.action, step.desired, step.before, step.uid] for step in self.steps if step.writes
+        ]
+        name = digest_of(encode([self.run, self.revision, self.set, identity]))[7:23]
+        return msgspec.structs.replace(self, id=PlanId(f"plan-{name}"))
+
     @property
     def is_empty(self) -> bool:
         """Whether nothing would be written."""
@@ -102,14 +110,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         lost = [step.object for step in self.steps if is_destructive(step)]
         more = max(0, len(lost) - DESTRUCTIVE_MAX)
         return BlastRadius(**counts, destructive=tuple(lost[:DESTRUCTIVE_MAX]), destructive_more=more)
-
-
-def plan_id(run: RunId, revision: Revision, made: Digest, steps: tuple[Step, ...]) -> PlanId:
-    """The name of a plan: the same run that would do the same to the same state has the same plan."""
-    identity: list[Any] = [
-        [step.object, step.action, step.desired, step.before, step.uid] for step in steps if step.writes
-    ]
-    return PlanId("plan-" + digest_of(encode([run, revision, made, identity]))[7:23])
 
 
 # What another apply does not bring back.

@@ -4,10 +4,8 @@ import base64
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from tidelog.engine.kinds.meta import OWNER_NAME, OWNER_NAMESPACE
 from tidelog.engine.objects.kube import KubeObject
-
-OWNER_NAME: Final = "kustomize.toolkit.fluxcd.io/name"
-OWNER_NAMESPACE: Final = "kustomize.toolkit.fluxcd.io/namespace"
 
 _POD_SPECS: Final[dict[tuple[str, str], tuple[str, ...]]] = {
     ("v1", "Pod"): ("spec",),

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from tidelog.engine.kinds.meta import DECRYPT, SUBSTITUTE
 from tidelog.engine.objects.kube import KubeObject, group_of
 from tidelog.engine.render import normal
 from tidelog.engine.render.documents import documents
@@ -17,8 +18,6 @@ from tidelog.engine.render.errors import RenderError, SubstitutionError, YamlErr
 from tidelog.engine.render.substitution import is_plain, is_variable_name, substitute
 from tidelog.events.names import ObjectKey
 
-SUBSTITUTE: Final = "kustomize.toolkit.fluxcd.io/substitute"
-DECRYPT: Final = "kustomize.toolkit.fluxcd.io/decrypt"
 DISABLED: Final = "disabled"
 
 _separator = re.compile(r"^---\n", re.MULTILINE)

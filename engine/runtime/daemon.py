@@ -76,7 +76,6 @@ from tidelog.storage.log.sqlite_log import SqliteEventLog
 from tidelog.storage.master_key import find_master_key
 from tidelog.storage.projections.views import FollowedViews
 
-KUBE_SYSTEM = "kube-system"
 DEFECT_RETRY_S = 60.0
 SOFTWARE = f"tidelog {version('tidelog')}"
 
@@ -177,7 +176,6 @@ class Daemon:
             if row.artifact is None:
                 continue
             if await anyio.to_thread.run_sync(artifacts.check_tarball, row.artifact) == "damaged":
-                await anyio.to_thread.run_sync(artifacts.forget_tarball, row.artifact)
                 fields = {"stream": stream, "artifact": row.artifact}
                 logger.error("an artifact's file is damaged, and is made anew", extra={"fields": fields})
 
@@ -201,7 +199,6 @@ class _Declared:
     """What the reflector of one of our kinds tells."""
 
     def __init__(self, daemon: Daemon, kind: Kind) -> None:
-        self._daemon = daemon
         self._engine = daemon.engine
         self._kind = kind
         self._listed: set[StreamName] = set()
@@ -209,9 +206,7 @@ class _Declared:
 
     async def changed(self, obj: KubeObject) -> None:
         if not self.complete.is_set():
-            self._listed.add(
-                ObjectKey(self._kind.group, self._kind.kind, *_place(obj)).stream(self._engine.cluster_alias)
-            )
+            self._listed.add(self._engine.observer.stream_of(obj))
         await self._engine.declared.seen(obj)
 
     async def gone(self, key: ObjectKey, uid: str) -> None:  # noqa: ARG002 - as a handler is told
@@ -232,10 +227,6 @@ class _Declared:
             return
         await self._engine.declared.compare(self._kind, self._listed)
         self.complete.set()
-
-
-def _place(obj: KubeObject) -> tuple[str, str]:
-    return obj["metadata"].get("namespace") or "", obj["metadata"]["name"]
 
 
 @asynccontextmanager

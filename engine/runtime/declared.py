@@ -12,7 +12,7 @@ from tidelog.engine.kinds.decode import InvalidObjectError, decode
 from tidelog.engine.kinds.durations import Interval
 from tidelog.engine.kinds.gitrepository import GitRepository, GitRepositorySpec, GitRepositoryStatus
 from tidelog.engine.kinds.kustomization import Kustomization, KustomizationSpec, KustomizationStatus, SourceReference
-from tidelog.engine.kinds.meta import FINALIZER
+from tidelog.engine.kinds.meta import FINALIZER, REQUESTED_AT, SOURCE_GROUP
 from tidelog.engine.objects.kube import KubeObject, MalformedObjectError, key_of, parse_inventory_id
 from tidelog.engine.runtime.memory import Facts, Memory, Origin
 from tidelog.engine.runtime.schedule import Trigger
@@ -68,13 +68,19 @@ class Declared(Generic[Spec, Status]):
     @property
     def requested_at(self) -> str | None:
         """The token of the last request to reconcile (Flux contract CM-034); of one that no tool writes, a part."""
-        token = self.annotations.get("reconcile.fluxcd.io/requestedAt")
+        token = self.annotations.get(REQUESTED_AT)
         return None if token is None else cut(token, TOKEN_BYTES_MAX)
 
     @property
     def suspended(self) -> bool:
         """Whether its spec says that it is to be left alone."""
         return self.spec.suspend
+
+
+def source_of(target: "DeclaredTarget") -> ObjectKey:
+    """The source that a target names; in its own namespace, where it names none."""
+    reference = target.spec.source_ref
+    return ObjectKey(SOURCE_GROUP, reference.kind, reference.namespace or target.key.namespace, reference.name)
 
 
 DeclaredSource: TypeAlias = Declared[GitRepositorySpec, GitRepositoryStatus]

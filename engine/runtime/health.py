@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from tidelog.engine.objects.kube import group_of
 from tidelog.engine.observe.health import health_of
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.declared import DeclaredTarget
@@ -36,9 +37,8 @@ async def assess(engine: Engine, declared: DeclaredTarget, rendered: RenderedSet
     found: list[tuple[ObjectKey, Health]] = []
     inventory = engine.memory.inventory.get(declared.stream)
     for check in declared.spec.health_checks:
-        api_version = check.api_version or "apps/v1"
-        group = api_version.rpartition("/")[0]
-        key = ObjectKey(group, check.kind, check.namespace or declared.key.namespace, check.name)
+        api_version = check.effective_api_version
+        key = ObjectKey(group_of(api_version), check.kind, check.namespace or declared.key.namespace, check.name)
         if inventory is not None and key.id in inventory.objects:
             found.append((key, _own(engine, key)))
             continue

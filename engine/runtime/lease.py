@@ -16,12 +16,12 @@ import msgspec
 
 from tidelog.engine.cluster.errors import AlreadyExistsError, ClusterError, ConflictError, NotFoundError
 from tidelog.engine.cluster.port import Cluster, Kind
+from tidelog.engine.kinds.meta import OWN_MANAGER
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.errors import LeaseLostError
 from tidelog.storage.log.ids import new_id
 
 API_VERSION = "coordination.k8s.io/v1"
-MANAGER = "tidelog"
 
 
 class Timings(msgspec.Struct, frozen=True):
@@ -87,7 +87,7 @@ class Lease:
             return
         spec = self._live["spec"] | {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _now()}
         try:
-            await self._cluster.replace(self._live | {"spec": spec}, manager=MANAGER)
+            await self._cluster.replace(self._live | {"spec": spec}, manager=OWN_MANAGER)
         except ClusterError:
             return  # it runs out by itself
 
@@ -112,7 +112,7 @@ class Lease:
             "spec": self._own() | {"acquireTime": _now(), "leaseTransitions": 0},
         }
         try:
-            self._live = await self._cluster.create(lease, manager=MANAGER)
+            self._live = await self._cluster.create(lease, manager=OWN_MANAGER)
         except AlreadyExistsError:
             return False
         return True
@@ -129,7 +129,7 @@ class Lease:
 
     async def _write(self, live: KubeObject, spec: KubeObject) -> bool:
         try:
-            self._live = await self._cluster.replace(live | {"spec": spec}, manager=MANAGER)
+            self._live = await self._cluster.replace(live | {"spec": spec}, manager=OWN_MANAGER)
         except ConflictError:
             return False
         self.holder = self._identity

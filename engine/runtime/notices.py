@@ -12,6 +12,7 @@ import anyio
 import msgspec
 
 from tidelog.engine.cluster.errors import ClusterError
+from tidelog.engine.kinds.meta import EVENT_PREFIX
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.observe.drift import Flap
 from tidelog.engine.runtime.context import Engine
@@ -112,9 +113,7 @@ class Notices:
     ) -> None:
         group = declared.key.group
         whole = {f"{group}/{name}": value for name, value in metadata.items()}
-        whole |= {
-            name: value for name, value in declared.annotations.items() if name.startswith("event.toolkit.fluxcd.io/")
-        }
+        whole |= {name: value for name, value in declared.annotations.items() if name.startswith(EVENT_PREFIX)}
         self._waiting.append(Notice(declared=declared, warning=warning, reason=reason, message=message, metadata=whole))
         self._changed.set()
 

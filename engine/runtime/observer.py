@@ -16,10 +16,11 @@ from anyio.abc import TaskGroup
 from tidelog.engine.apply.record import Seen
 from tidelog.engine.cluster.errors import ClusterError, NotFoundError
 from tidelog.engine.cluster.port import Cluster, Kind
+from tidelog.engine.kinds.meta import KUSTOMIZE_GROUP, OWNER_NAME, OWNER_NAMESPACE
 from tidelog.engine.objects.kube import KubeObject, key_of
 from tidelog.engine.observe.drift import Flap, Flaps, drift
 from tidelog.engine.observe.health import health_of
-from tidelog.engine.observe.reflector import Reflector
+from tidelog.engine.observe.reflector import Reflector, is_newer
 from tidelog.engine.plan.model import Wanted
 from tidelog.engine.runtime.memory import Memory, Origin
 from tidelog.engine.runtime.schedule import Trigger
@@ -38,9 +39,6 @@ from tidelog.events.vocabulary import (
     ObservationResumed,
 )
 
-KUSTOMIZE = "kustomize.toolkit.fluxcd.io"
-OWNED = f"{KUSTOMIZE}/name"
-"""The label that every object of a Kustomization has (Flux contract CM-039)."""
 UNKNOWN_KIND_RETRY_S = 30.0
 DRIFT_BYTES_MAX = 32_768
 """Of the fields that an event names, in JSON."""
@@ -124,7 +122,7 @@ class Observer:
                 with anyio.move_on_after(UNKNOWN_KIND_RETRY_S):
                     await self._kinds_changed.wait()
                 continue
-            await Reflector(self._cluster, kind, labels=OWNED).run(_Told(self, kind))
+            await Reflector(self._cluster, kind, labels=OWNER_NAME).run(_Told(self, kind))
 
     async def interrupted(self, kind: Kind, why: str) -> None:
         """Records that changes of a kind may go unseen from here on."""
@@ -192,7 +190,7 @@ class Observer:
         if inventory is None or key.id not in inventory.objects:
             return
         version, uid = obj["metadata"]["resourceVersion"], obj["metadata"]["uid"]
-        if row is not None and row.uid == uid and not _is_later(version, row.resource_version):
+        if row is not None and row.uid == uid and not is_newer(version, row.resource_version):
             return
         secret = (key.kind == "Secret" and not key.group) or (
             row is not None and row.state is not None and row.state.secret
@@ -285,11 +283,11 @@ class Observer:
     def _owner_of(self, obj: KubeObject) -> StreamName | None:
         """The target whose labels an object has, if it is one of ours."""
         labels = obj["metadata"].get("labels") or {}
-        name, namespace = labels.get(OWNED), labels.get(f"{KUSTOMIZE}/namespace")
+        name, namespace = labels.get(OWNER_NAME), labels.get(OWNER_NAMESPACE)
         if not name or not namespace:
             row = self._memory.actual.get(key_of(obj).stream(self._alias))
             return None if row is None else row.owner
-        stream = ObjectKey(KUSTOMIZE, "Kustomization", namespace, name).stream(self._alias)
+        stream = ObjectKey(KUSTOMIZE_GROUP, "Kustomization", namespace, name).stream(self._alias)
         return stream if self._memory.conditions.get(stream) is not None else None
 
 
@@ -319,14 +317,6 @@ class _Told:
             return
         listed, self._listed = self._listed, None
         await self._observer.compare(self._kind, listed)
-
-
-def _is_later(version: str, than: str) -> bool:
-    """Whether a resource version is later: since Kubernetes 1.35 they may be compared as numbers."""
-    try:
-        return int(version) > int(than)
-    except ValueError:
-        return version != than
 
 
 def _kind_name(kind: Kind) -> str:

@@ -17,14 +17,13 @@ from tidelog.engine.cluster.errors import NotFoundError
 from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.kinds.kustomization import KustomizationSpec
 from tidelog.engine.kinds.later import features_left
-from tidelog.engine.kinds.meta import SOURCE_GROUP
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.plan.draft import Draft, Planner
-from tidelog.engine.plan.model import Plan, Step, Wanted, plan_id
+from tidelog.engine.plan.model import Plan, Wanted
 from tidelog.engine.render.errors import RenderError
 from tidelog.engine.render.renderer import Renderer
 from tidelog.engine.runtime.binding import check_cluster
-from tidelog.engine.runtime.declared import DeclaredTarget, found_of, read_declared
+from tidelog.engine.runtime.declared import DeclaredTarget, found_of, read_declared, source_of
 from tidelog.engine.runtime.errors import PreviewError, RefusedError
 from tidelog.engine.runtime.memory import Facts
 from tidelog.engine.runtime.rendered import RenderedSet, Renderings, render_spec, sealed
@@ -211,13 +210,11 @@ class Previewer:
         return declared
 
     def _source_of(self, declared: DeclaredTarget) -> StreamName:
-        ref = declared.spec.source_ref
-        namespace = ref.namespace or declared.key.namespace
-        return ObjectKey(SOURCE_GROUP, ref.kind, namespace, ref.name).stream(self._alias)
+        return source_of(declared).stream(self._alias)
 
     async def _ignore_of(self, declared: DeclaredTarget) -> str | None:
         """The ignore rules of the target's source, where it has some."""
-        key = ObjectKey.of_stream(self._source_of(declared))
+        key = source_of(declared)
         kind = await self._cluster.kind(f"{key.group}/v1", key.kind)
         try:
             live = await self._cluster.get(kind, key.namespace, key.name)
@@ -289,11 +286,7 @@ async def _look_further(planner: Planner, draft: Draft) -> None:
         asked = [draft.wanted[step.object] for step in waves[number] if not _needs(draft.wanted[step.object], created)]
         steps = {step.object: step for step in await planner.probe(asked, draft)}
         waves[number] = tuple(steps.get(step.object, step) for step in waves[number])
-    plan = draft.plan
-    everything: tuple[Step, ...] = tuple(step for wave in waves for step in wave) + plan.prunes
-    draft.plan = msgspec.structs.replace(
-        plan, id=plan_id(plan.run, plan.revision, plan.set, everything), waves=tuple(waves)
-    )
+    draft.plan = msgspec.structs.replace(draft.plan, waves=tuple(waves)).named()
 
 
 def _created(draft: Draft) -> frozenset[tuple[str, str]]:

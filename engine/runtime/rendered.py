@@ -135,13 +135,7 @@ class Renderings:
     def keep(self, stream: StreamName, made: RenderedSet) -> None:
         """Remembers a target's last rendered set, as digests."""
         light = tuple(msgspec.structs.replace(one, loaded=None) for one in made.wanted)
-        self._last[stream] = RenderedSet(
-            digest=made.digest,
-            wanted=light,
-            read_set=made.read_set,
-            toolchain=made.toolchain,
-            remote_bases=made.remote_bases,
-        )
+        self._last[stream] = msgspec.structs.replace(made, wanted=light)
         self._last.move_to_end(stream)
         self._lost.discard(stream)
         if len(self._last) > KEPT_MAX:

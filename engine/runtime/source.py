@@ -15,7 +15,7 @@ from tidelog.engine.kinds.later import UNSUPPORTED, credentials_left, features_l
 from tidelog.engine.kinds.meta import FINALIZER, SOURCE_GROUP
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.context import Engine
-from tidelog.engine.runtime.declared import DeclaredSource
+from tidelog.engine.runtime.declared import DeclaredSource, source_of
 from tidelog.engine.runtime.run import Run, StageError, asking
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.suspension import still_suspended
@@ -232,14 +232,8 @@ class SourcePass:
 
     def _targets(self) -> list[StreamName]:
         """The targets that are rendered from this source."""
-        key = self._declared.key
-        return [
-            stream
-            for stream, target in self._engine.declared.targets.items()
-            if (ref := target.spec.source_ref).kind == key.kind
-            and (ref.namespace or target.key.namespace) == key.namespace
-            and ref.name == key.name
-        ]
+        targets = self._engine.declared.targets.items()
+        return [stream for stream, target in targets if source_of(target) == self._declared.key]
 
     async def _leaves_unchanged(self, stream: StreamName, fetched: Fetched) -> bool:
         """Whether a target that is well reads nothing that the revision changes."""

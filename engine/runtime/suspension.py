@@ -8,6 +8,7 @@ import msgspec
 
 from tidelog.engine.cluster.errors import NotFoundError
 from tidelog.engine.cluster.port import Cluster
+from tidelog.engine.kinds.meta import OWN_MANAGER
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.declared import AnyDeclared
@@ -19,7 +20,6 @@ from tidelog.events.names import ObjectKey, StreamName
 from tidelog.events.projections.desired import Suspension
 from tidelog.events.vocabulary import Resumed
 
-MANAGER = "tidelog"
 SCHEDULE = Actor(kind="schedule", name="suspension", proof=Proof(kind="authenticated", by="process"))
 
 
@@ -39,7 +39,7 @@ async def write_suspend(cluster: Cluster, stream: StreamName, *, suspend: bool) 
     key = ObjectKey.of_stream(stream)
     kind = await cluster.kind(f"{key.group}/v1", key.kind)
     patch = {"spec": {"suspend": True if suspend else None}}
-    return await cluster.patch(kind, key.namespace, key.name, patch, type="merge", manager=MANAGER)
+    return await cluster.patch(kind, key.namespace, key.name, patch, type="merge", manager=OWN_MANAGER)
 
 
 async def still_suspended(engine: Engine, declared: AnyDeclared) -> StillSuspended | None:

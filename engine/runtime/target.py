@@ -15,13 +15,13 @@ from tidelog.engine.cluster.errors import NotFoundError
 from tidelog.engine.kinds.durations import Duration
 from tidelog.engine.kinds.kustomization import KustomizationSpec
 from tidelog.engine.kinds.later import UNSUPPORTED, features_left
-from tidelog.engine.kinds.meta import FINALIZER, KUSTOMIZE_GROUP, SOURCE_GROUP
+from tidelog.engine.kinds.meta import FINALIZER, KUSTOMIZE_GROUP
 from tidelog.engine.observe.health import health_of
 from tidelog.engine.plan.draft import Draft, Planner
 from tidelog.engine.plan.model import Wanted
 from tidelog.engine.render.errors import RenderError
 from tidelog.engine.runtime.context import Engine
-from tidelog.engine.runtime.declared import DeclaredTarget
+from tidelog.engine.runtime.declared import DeclaredTarget, source_of
 from tidelog.engine.runtime.health import assess
 from tidelog.engine.runtime.rendered import RenderedSet, inputs_digest, render_spec, sealed
 from tidelog.engine.runtime.run import Run, StageError, asking
@@ -164,20 +164,19 @@ class TargetPass:
 
     def _source(self) -> Source:
         """The artifact to render."""
-        ref = self._spec.source_ref
-        namespace = ref.namespace or self._declared.key.namespace
-        if self._engine.settings.no_cross_namespace_refs and namespace != self._declared.key.namespace:
+        source = source_of(self._declared)
+        if self._engine.settings.no_cross_namespace_refs and source.namespace != self._declared.key.namespace:
             raise StageError(
                 "fetch",
                 "AccessDenied",
-                f"can't access '{ref.kind}/{namespace}/{ref.name}': cross-namespace references have been blocked",
+                f"can't access '{source.shown}': cross-namespace references have been blocked",
                 final=True,
                 stalled=True,
             )
-        stream = ObjectKey(SOURCE_GROUP, ref.kind, namespace, ref.name).stream(self._engine.cluster_alias)
+        stream = source.stream(self._engine.cluster_alias)
         if self._engine.declared.source(stream) is None:
             raise StageError(
-                "fetch", "ArtifactFailed", f"{ref.kind} {namespace}/{ref.name} not found", waits_for=stream
+                "fetch", "ArtifactFailed", f"{source.kind} {source.namespace}/{source.name} not found", waits_for=stream
             )
         row = self._memory.desired.get(stream)
         if row is None or row.revision is None or row.tree is None:
@@ -230,9 +229,8 @@ class TargetPass:
             return "not found"
         if standing is None or standing.ready != "True" or standing.observed != other.generation:
             return "is not ready"
-        theirs = other.spec.source_ref
-        same = ObjectKey(SOURCE_GROUP, theirs.kind, theirs.namespace or other.key.namespace, theirs.name)
-        if same.stream(self._engine.cluster_alias) == source.stream and standing.applied != source.revision:
+        theirs = source_of(other).stream(self._engine.cluster_alias)
+        if theirs == source.stream and standing.applied != source.revision:
             return f"is not ready: it is at {standing.applied}, and not yet at {source.revision}"
         return ""
 
@@ -502,9 +500,7 @@ class TargetPass:
         return row is not None and row.revision == standing.attempted
 
     def _source_stream(self) -> StreamName:
-        ref = self._spec.source_ref
-        namespace = ref.namespace or self._declared.key.namespace
-        return ObjectKey(SOURCE_GROUP, ref.kind, namespace, ref.name).stream(self._engine.cluster_alias)
+        return source_of(self._declared).stream(self._engine.cluster_alias)
 
     async def _unpin_for(self, source: Source) -> None:
         pin = self._desired().pinned
