@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal
 
 from tidelog.engine.objects.kube import KubeObject, canonical_bytes
-from tidelog.engine.objects.state import owned_digest, state_of
+from tidelog.engine.objects.state import state_and_owned, state_of
 from tidelog.engine.observe.health import health_of
 from tidelog.engine.plan.model import Step, Wanted
 from tidelog.engine.runtime.sealing import Sealer
@@ -25,9 +25,9 @@ class Seen:
     __slots__ = ("bodies", "fields", "owned", "state")
 
     def __init__(self, id: ObjectId, live: KubeObject, manager: str, sealer: Sealer, *, secret: bool) -> None:
-        state = state_of(live, manager)
+        state, owned = state_and_owned(live, manager)
         self.state = sealer.body(id, canonical_bytes(state), secret=secret)
-        self.owned = owned_digest(live, manager, lambda data: sealer.digest(id, data, secret=secret))
+        self.owned = sealer.digest(id, encode(owned), secret=secret)
         self.bodies: list[Body] = [self.state]
         hidden = Body.of(encode(leaves(state, sealer.key(id)))) if secret else None
         if hidden is not None:

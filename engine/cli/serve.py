@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Iterable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 
 import anyio
@@ -10,7 +10,7 @@ import anyio.to_thread
 import click
 import msgspec
 
-from tidelog.engine.cluster.errors import ClusterError, NotFoundError
+from tidelog.engine.cluster.errors import ClusterError
 from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.cluster.real import open_cluster
 from tidelog.engine.http.server import serving
@@ -187,8 +187,9 @@ async def wait_for_kinds(cluster: Cluster, definitions: Iterable[KubeObject]) ->
             while True:
                 try:
                     found = await cluster.kind(f"{crd['spec']['group']}/{version}", kind)
-                    await cluster.list(found, limit=1)
+                    async with aclosing(cluster.pages(found, limit=1)) as pages:
+                        await anext(pages, None)  # one object: that the kind is served is all that is asked
                     break
-                except (NotFoundError, ClusterError):
+                except ClusterError:
                     cluster.forget_kinds()
                     await anyio.sleep(0.1)

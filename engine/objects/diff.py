@@ -133,10 +133,11 @@ class _Differences:
         if were is None or are is None or self._secret:
             self._by_place(before, after, path, fields)
             return
+        before_fields, after_fields = _items_below(fields, before), _items_below(fields, after)
         for one in sorted({*were, *are}, key=lambda item: item.text):
             was = before[were[one]] if one in were else ABSENT
             now = after[are[one]] if one in are else ABSENT
-            below = _items_below(fields, before, were.get(one)) + _items_below(fields, after, are.get(one))
+            below = before_fields.get(were.get(one), []) + after_fields.get(are.get(one), [])
             self._value(was, now, path + one.text, below)
         order = [one.text for one in were if one in are], [one.text for one in are if one in were]
         if order[0] != order[1]:
@@ -177,10 +178,13 @@ def _below(fields: Iterable[FieldSet], text: str) -> list[FieldSet]:
     return [below[text] for below in fields if text in below]
 
 
-def _items_below(fields: Iterable[FieldSet], items: list[KubeValue], place: int | None) -> list[FieldSet]:
-    """The field sets below the item at a place."""
-    found = ((below, found_items(below, items)) for below in fields)
-    return [below[text] for below, named in found for text, (at, _) in named.items() if at == place]
+def _items_below(fields: Iterable[FieldSet], items: list[KubeValue]) -> dict[int | None, list[FieldSet]]:
+    """The field sets below each item, by its place."""
+    found: dict[int | None, list[FieldSet]] = {}
+    for below in fields:
+        for text, (place, _) in found_items(below, items).items():
+            found.setdefault(place, []).append(below[text])
+    return found
 
 
 _Places = dict[Element, int]

@@ -1,7 +1,7 @@
 """What of an object counts: its state, and the values of the fields that a manager owns in it.
 
 An object is unchanged while the fields that our manager owns are as the server last answered. That is asked for
-every watch event, so `owned_values` walks field set and object once, and copies nothing.
+every watch event, so field set and object are walked once for state and values together, and nothing is copied.
 """
 
 from collections.abc import Callable
@@ -36,15 +36,7 @@ def state_of(obj: KubeObject, manager: str) -> KubeObject:
     Two observations whose states are equal differ in nothing that anyone asks about. `owned_values` of the state
     are those of the object.
     """
-    metadata = {name: value for name, value in obj["metadata"].items() if name not in BOOKKEEPING}
-    entry = entry_of(obj, manager)
-    if entry is not None:
-        fields = _with_presence(entry.get("fieldsV1") or {}, _Walk(obj, manager).granular())
-        kept = {name: value for name, value in entry.items() if name != "time"}
-        metadata["managedFields"] = [{**kept, "fieldsV1": fields}]
-    state = {name: value for name, value in obj.items() if name != "status"}
-    state["metadata"] = metadata
-    return state
+    return state_and_owned(obj, manager)[0]
 
 
 def owned_values(obj: KubeObject, manager: str) -> dict[str, KubeValue]:
@@ -55,9 +47,21 @@ def owned_values(obj: KubeObject, manager: str) -> dict[str, KubeValue]:
     empty, drops it, or others have filled it meanwhile. Of lists with keys, and sets, the path of the list itself
     says in which order the owned items stand: the server puts them back into the order of the manifest.
     """
+    return _Walk(obj, manager).values
+
+
+def state_and_owned(obj: KubeObject, manager: str) -> tuple[KubeObject, dict[str, KubeValue]]:
+    """`state_of` and `owned_values` of an object, in one walk."""
     walk = _Walk(obj, manager)
-    walk.into(fields_of(obj, manager), obj, "")
-    return walk.values
+    metadata = {name: value for name, value in obj["metadata"].items() if name not in BOOKKEEPING}
+    entry = entry_of(obj, manager)
+    if entry is not None:
+        fields = _with_presence(entry.get("fieldsV1") or {}, walk.granular)
+        kept = {name: value for name, value in entry.items() if name != "time"}
+        metadata["managedFields"] = [{**kept, "fieldsV1": fields}]
+    state = {name: value for name, value in obj.items() if name != "status"}
+    state["metadata"] = metadata
+    return state, walk.values
 
 
 def owned_digest(obj: KubeObject, manager: str, digest: Callable[[bytes], Digest] = digest_of) -> Digest:
@@ -80,14 +84,11 @@ class _Walk:
         self._manager = manager
         self._others: list[FieldSet] | None = None
         self._above: list[str] = []
-        self._granular: list[tuple[str, ...]] = []
-
-    def granular(self) -> list[tuple[str, ...]]:
+        self.granular: list[tuple[str, ...]] = []
         """The owned maps and lists without owned children that others own parts of."""
-        self.into(fields_of(self._obj, self._manager), self._obj, "")
-        return self._granular
+        self._into(fields_of(obj, manager), obj, "")
 
-    def into(self, fields: FieldSet, value: KubeValue, steps: str) -> None:
+    def _into(self, fields: FieldSet, value: KubeValue, steps: str) -> None:
         if type(value) is list:
             here = found_items(fields, value)
             for text, children in fields.items():
@@ -106,7 +107,7 @@ class _Walk:
     def _at(self, text: str, children: FieldSet, item: KubeValue, path: str) -> None:
         if children and not is_presence(children):
             self._above.append(text)
-            self.into(children, item, path)
+            self._into(children, item, path)
             self._above.pop()
         elif type(item) not in CONTAINERS:
             self.values[path_text(path)] = item
@@ -117,7 +118,7 @@ class _Walk:
         """A map or list that is owned whole, or nothing where others own parts of it."""
         if not self._has_parts(text):
             return item
-        self._granular.append((*self._above, text))
+        self.granular.append((*self._above, text))
         return None
 
     def _has_parts(self, text: str) -> bool:

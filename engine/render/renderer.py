@@ -109,6 +109,7 @@ class Renderer:
         self._scratch = scratch
         self._places = anyio.CapacityLimiter(self._workers.number)
         self._toolchain: tuple[Tool, ...] = ()
+        self._asking = anyio.Lock()
         self._flights: dict[Digest, _Flight] = {}
         self._kept: OrderedDict[Digest, Build] = OrderedDict()
         self._kept_bytes = 0
@@ -132,12 +133,16 @@ class Renderer:
             RenderError: not final, when kustomize is missing.
         """
         if not self._toolchain:
-            kubectl = str(await anyio.to_thread.run_sync(kustomize.program))
-            async with self._directory() as place:
-                job = self._job(kustomize.version_command(kubectl), place, kubectl, remote=False)
-                ran = await self._workers.run(job, time_s=self._limits.time_s)
-            self._toolchain = (kustomize.tool(ran.output), Tool("tidelog-substitution", SUBSTITUTION_VERSION))
+            async with self._asking:  # after a start, many targets want it at once
+                self._toolchain = self._toolchain or await self._ask_toolchain()
         return self._toolchain
+
+    async def _ask_toolchain(self) -> tuple[Tool, ...]:
+        kubectl = str(await anyio.to_thread.run_sync(kustomize.program))
+        async with self._directory() as place:
+            job = self._job(kustomize.version_command(kubectl), place, kubectl, remote=False)
+            ran = await self._workers.run(job, time_s=self._limits.time_s)
+        return kustomize.tool(ran.output), Tool("tidelog-substitution", SUBSTITUTION_VERSION)
 
     async def build(self, tree: str, spec: RenderSpec, *, time_s: float | None = None) -> Build:
         """Builds the objects of a tree, before what a target adds. Targets with equal inputs share a build.
@@ -154,7 +159,7 @@ class Renderer:
         found = await anyio.to_thread.run_sync(walk, self._trees, tree, spec)
         if found.remote_bases:
             return await self._build_impure(tree, spec, found, toolchain, time_s)
-        key = self._key(found, spec, toolchain, tree)
+        key = self._key(found, spec, toolchain)
         while True:
             if (kept := self._kept.get(key)) is not None:
                 self._kept.move_to_end(key)
@@ -221,10 +226,9 @@ class Renderer:
         placed.read_set = build.read_set
         return placed
 
-    def _key(self, found: Walk, spec: RenderSpec, toolchain: Sequence[Tool], tree: str) -> Digest:
-        read_set = whole_tree(tree) if found.whole else found.read_set
+    def _key(self, found: Walk, spec: RenderSpec, toolchain: Sequence[Tool]) -> Digest:
         return digest_of(
-            msgspec.json.encode([read_set, found.root, found.file, build_inputs(spec).decode(), toolchain])
+            msgspec.json.encode([found.read_set, found.root, found.file, build_inputs(spec).decode(), toolchain])
         )
 
     async def _lead(
@@ -256,15 +260,14 @@ class Renderer:
         self, key: Digest, tree: str, found: Walk, toolchain: tuple[Tool, ...], time_s: float | None
     ) -> Build:
         """On the read-set alone; on the whole tree when that fails and nothing that the walk saw explains it."""
-        read_set = whole_tree(tree) if found.whole else found.read_set
         said = ""
         if not found.whole:
             text, said = await self._kustomize(tree, found, found.checkout, time_s)
             if text is not None:
-                return Build(text, tree, key, found, read_set, toolchain)
+                return Build(text, tree, key, found, found.read_set, toolchain)
             reasons = await anyio.to_thread.run_sync(diagnose, self._trees, tree, found, said)
             if reasons:
-                raise _failed(reasons, said, read_set)
+                raise _failed(reasons, said, found.read_set)
         text, said = await self._kustomize(tree, found, None, time_s)
         if text is None:
             raise _failed((), said, whole_tree(tree))
@@ -281,7 +284,7 @@ class Renderer:
         if text is None:
             reasons = await anyio.to_thread.run_sync(diagnose, self._trees, tree, found, said)
             raise _failed(reasons, said, whole_tree(tree), final=bool(reasons))
-        return Build(text, tree, self._key(found, spec, toolchain, tree), found, whole_tree(tree), toolchain)
+        return Build(text, tree, self._key(found, spec, toolchain), found, whole_tree(tree), toolchain)
 
     async def _kustomize(
         self, tree: str, found: Walk, paths: Sequence[str] | None, time_s: float | None, *, remote: bool = False

@@ -21,6 +21,10 @@ from tidelog.storage.projections.view_store import ViewStore
 
 Row = TypeVar("Row", bound=msgspec.Struct)
 
+FIRST_PAGE_EVENTS = 32
+"""Of a reading backwards, which as a rule wants the last few; each page after is larger."""
+PAGE_GROWTH = 4
+
 
 class Archive:
     """A log and its projections as they were at `position`."""
@@ -56,17 +60,13 @@ class Archive:
 
     def backwards(self, query: Query) -> Iterator[Recorded]:
         """The events that fulfil a query, up to this moment, the newest first."""
-        until = self._until(query)
+        until, size = self._until(query), FIRST_PAGE_EVENTS
         while until > query.after:
-            page = [
-                recorded
-                for part in self.log.last_pages(msgspec.structs.replace(query, until=until), PAGE_EVENTS_MAX)
-                for recorded in part
-            ]
-            if not page:
-                return
+            page = self.log.last_page(msgspec.structs.replace(query, until=until), size)
             yield from reversed(page)
-            until = page[0].envelope.position - 1
+            if len(page) < size:
+                return
+            until, size = page[0].envelope.position - 1, min(size * PAGE_GROWTH, PAGE_EVENTS_MAX)
 
     def last(self, query: Query) -> Recorded | None:
         """The last event that fulfils a query, up to this moment."""

@@ -158,7 +158,7 @@ def find(archive: Archive, words: Iterable[str], namespace: str | None) -> Subje
     if len(words) == 1 and words[0].count("/") == 4:
         return _whole(archive, words[0])
     kind, name = parse(words)
-    for known in _everything(archive):
+    for known in _everything(archive, name):
         found = {
             subject.stream: subject
             for subject in map(subject_of, known)
@@ -174,8 +174,8 @@ def _whole(archive: Archive, text: str) -> Subject:
         subject = subject_of(stream_name(text))
     except MalformedNameError as error:
         raise UnclearNameError(str(error)) from None
-    for known in _everything(archive):
-        if subject.stream in set(known):
+    for known in _everything(archive, subject.name):
+        if subject.stream in known:
             return subject
     raise NotThereError(f"the log knows no {text} at position {archive.position}")
 
@@ -194,12 +194,13 @@ def _the_one(found: list[Subject], typed: str, namespace: str | None) -> Subject
     raise UnclearNameError(f"{typed} may be any of {len(narrowed)}: give --namespace, or the whole name: {shown}")
 
 
-def _everything(archive: Archive) -> Iterator[Iterator[StreamName]]:
-    """All that has a name, the likeliest first; what costs more is looked at only if the rest does not have it."""
-    yield _known(archive)
-    yield _rendered(archive)
-    yield _streams(archive)
-    yield _pruned(archive)
+def _everything(archive: Archive, name: str) -> Iterator[Iterator[StreamName]]:
+    """All of that name, the likeliest first; what costs more is looked at only if the rest does not have it."""
+    wanted = f"/{name}"  # names hold no slash
+    for streams in (_known(archive), _rendered(archive)):
+        yield (stream for stream in streams if stream.endswith(wanted))
+    yield _streams(archive, wanted)
+    yield (stream for stream in _pruned(archive) if stream.endswith(wanted))
 
 
 def _known(archive: Archive) -> Iterator[StreamName]:
@@ -216,10 +217,10 @@ def _rendered(archive: Archive) -> Iterator[StreamName]:
             yield subject_in(StreamName(target), ObjectId(entry[0])).stream
 
 
-def _streams(archive: Archive) -> Iterator[StreamName]:
+def _streams(archive: Archive, end: str) -> Iterator[StreamName]:
     """What was there before, and had events of its own."""
     for name in map(StreamName, archive.log.stream_names()):
-        if not is_engine(name) and archive.last(Query(stream=name)) is not None:
+        if name.endswith(end) and not is_engine(name) and archive.last(Query(stream=name)) is not None:
             yield name
 
 

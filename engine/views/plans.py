@@ -1,6 +1,6 @@
 """`tidelog plans` and `tidelog show-plan`: what was going to be done, what was said of it, and what became of it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -90,9 +90,13 @@ class PlanTold(msgspec.Struct, frozen=True, kw_only=True):
 def plans_of(archive: Archive, target: Subject | None) -> Iterator[PlanListed]:
     """The recorded plans of a target, or of all; the newest first."""
     query = Query(types=("Planned",), stream=None if target is None else target.stream)
+    following: dict[StreamName, int] = {}
     for recorded in archive.backwards(query):
         if isinstance(recorded.event, Planned):
-            yield _listed(archive, recorded, recorded.event)
+            stream = recorded.envelope.stream
+            later = _later(archive, recorded, recorded.event, until=following.get(stream))
+            following[stream] = recorded.envelope.position
+            yield _listed(recorded, recorded.event, list(later))
 
 
 def find_plan(archive: Archive, plan: str) -> PlanTold:
@@ -128,7 +132,8 @@ def plan_told(archive: Archive, recorded: Recorded) -> PlanTold:
         raise TypeError(f"event {recorded.envelope.position} is no plan")
     checks: dict[str, None] = {}
     verdicts: list[Verdict] = []
-    for later in _later(archive, recorded, event):
+    became = list(_later(archive, recorded, event))
+    for later in became:
         match later.event:
             case Verified(checks=passed):
                 checks |= dict.fromkeys(passed)
@@ -136,7 +141,7 @@ def plan_told(archive: Archive, recorded: Recorded) -> PlanTold:
                 verdicts += _all_verdicts(archive, body) or failed
             case _:
                 pass
-    known = _listed(archive, recorded, event)
+    known = _listed(recorded, event, became)
     return PlanTold(
         plan=_plan(archive, recorded, event),
         blast_radius=event.blast_radius,
@@ -150,20 +155,20 @@ def plan_told(archive: Archive, recorded: Recorded) -> PlanTold:
     )
 
 
-def _later(archive: Archive, recorded: Recorded, event: Planned) -> Iterator[Recorded]:
-    """What became of a plan, up to the next one of its target."""
+def _later(archive: Archive, recorded: Recorded, event: Planned, until: int | None = None) -> Iterator[Recorded]:
+    """What became of a plan, up to the next one of its target; its position is `until`, where it is known."""
     stream, position = recorded.envelope.stream, recorded.envelope.position
     needle = event.plan.encode()
-    for later in archive.events(Query(stream=stream, types=(*_LATER, "Planned"), after=position)):
+    for later in archive.events(Query(stream=stream, types=(*_LATER, "Planned"), after=position, until=until)):
         if later.envelope.type == "Planned":
             return
         if needle in later.raw and getattr(later.event, "plan", None) == event.plan:
             yield later
 
 
-def _listed(archive: Archive, recorded: Recorded, event: Planned) -> PlanListed:
+def _listed(recorded: Recorded, event: Planned, became: Sequence[Recorded]) -> PlanListed:
     envelope = recorded.envelope
-    decisions = tuple(_decision(later, later.event) for later in _later(archive, recorded, event))
+    decisions = tuple(_decision(later, later.event) for later in became)
     return PlanListed(
         plan=event.plan,
         target=envelope.stream,

@@ -86,6 +86,10 @@ class LogReader:
         page = self.page(msgspec.structs.replace(query, until=head), limit)
         return page, page[-1].envelope.position if len(page) == limit else max(head, query.after)
 
+    def last_page(self, query: Query, limit: int) -> list[Recorded]:
+        """The last events that fulfil `query`, at most so many, in the order of the log."""
+        return [_recorded(entry) for entry, *_ in reversed(self._rows(*_select(query, limit, last=True)))]
+
     def last_pages(self, query: Query, count: int) -> Iterator[list[Recorded]]:
         """The last `count` events that fulfil `query`, in the order of the log, a page at a time."""
         until = self.head() if query.until is None else query.until
@@ -107,8 +111,8 @@ class LogReader:
 
     def last(self, query: Query) -> Recorded | None:
         """The last event that fulfils `query`."""
-        rows = self._rows(*_select(query, 1, last=True))
-        return _recorded(rows[0][0]) if rows else None
+        page = self.last_page(query, 1)
+        return page[0] if page else None
 
     def event(self, position: int) -> Recorded | None:
         """The event at a position."""
