@@ -11,6 +11,7 @@ import msgspec
 
 from tidelog.events.bodies import Body
 from tidelog.events.digest import KEYED, Digest
+from tidelog.events.envelope import Envelope
 from tidelog.events.moment import Time
 from tidelog.events.names import StreamName
 from tidelog.events.vocabulary import StreamForgotten
@@ -87,9 +88,12 @@ def finish_forgetting(files: KeyFiles, reader: LogReader) -> None:
 
 
 def _forgetting(recorded: Recorded) -> Forgetting | None:
-    event, envelope = recorded.event, recorded.envelope
-    if not isinstance(event, StreamForgotten):
-        return None
+    event = recorded.event
+    return forgetting_said(recorded.envelope, event) if isinstance(event, StreamForgotten) else None
+
+
+def forgetting_said(envelope: Envelope, event: StreamForgotten) -> Forgetting:
+    """What an event says of a forgetting."""
     return Forgetting(
         stream=envelope.stream,
         keys=event.keys,

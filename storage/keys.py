@@ -13,6 +13,7 @@ from typing import Protocol
 
 import anyio
 import anyio.to_thread
+import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
@@ -29,7 +30,7 @@ from tidelog.storage.errors import (
     StoreCorruptError,
     WrongMasterKeyError,
 )
-from tidelog.storage.forget import Forgetting, forgettings
+from tidelog.storage.forget import Forgetting, forgetting_said, forgettings
 from tidelog.storage.key_files import FORMAT, KeyFiles, KeyName, WrappedKey, stream_hash
 from tidelog.storage.layout import Layout
 from tidelog.storage.log import ANY, ExpectedVersion, NewEvent, Recorded
@@ -209,17 +210,9 @@ class KeyRing:
             names = await anyio.to_thread.run_sync(self._files.of, name)
             if not names:
                 return None
-            keys = tuple(key.id for key in names)
-            (recorded,) = await log.append(name, ANY, [NewEvent(StreamForgotten(keys=keys, why=why), actor)])
-            envelope = recorded.envelope
-            forgetting = Forgetting(
-                stream=name,
-                keys=keys,
-                position=envelope.position,
-                time=envelope.time,
-                by=str(actor),
-                why=why,
-            )
+            said = StreamForgotten(keys=tuple(key.id for key in names), why=why)
+            (recorded,) = await log.append(name, ANY, [NewEvent(said, actor)])
+            forgetting = forgetting_said(recorded.envelope, said)
             await anyio.to_thread.run_sync(self._destroy, forgetting)
         return forgetting
 
@@ -283,7 +276,7 @@ class KeyRing:
             wrapped="",
         )
         wrapped = master.wrap(secret, _about(plain)).hex()
-        name = self._files.write(_with(plain, wrapped))
+        name = self._files.write(msgspec.structs.replace(plain, wrapped=wrapped))
         self._names.setdefault(name.stream, []).append(name)
         return DataKey(stream, plain.id, secret, self._forgotten)
 
@@ -317,9 +310,3 @@ def damaged_keys(layout: Layout) -> list[tuple[Path, str]]:
 
 def _about(key: WrappedKey) -> list[bytes]:
     return [key.stream.encode(), key.id.encode(), key.made.encode()]
-
-
-def _with(key: WrappedKey, wrapped: str) -> WrappedKey:
-    return WrappedKey(
-        format=key.format, id=key.id, stream=key.stream, made=key.made, master=key.master, wrapped=wrapped
-    )

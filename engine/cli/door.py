@@ -28,6 +28,7 @@ from tidelog.engine.runtime.errors import RefusedError
 from tidelog.engine.runtime.memory import Memory
 from tidelog.engine.runtime.outcome import Outcome
 from tidelog.engine.runtime.requests import Request, Requests
+from tidelog.engine.runtime.suspension import write_suspend
 from tidelog.engine.views.archive import open_archive
 from tidelog.engine.views.names import UnclearNameError, default_namespace, find, is_kind, parse
 from tidelog.events.envelope import Actor, Proof
@@ -270,8 +271,10 @@ async def _annotate(access: Access, request: Request) -> Asked:
             return Asked(token=await _request_in(cluster, stream))
         if request.until is not None:
             raise RefusedError("--until needs a store, whose daemon resumes it: give --store DIR, or set TIDELOG_STORE")
-        patch = {"spec": {"suspend": True if request.verb == "suspend" else None}}
-        await _patch(cluster, stream, patch)
+        try:
+            await write_suspend(cluster, stream, suspend=request.verb == "suspend")
+        except NotFoundError:
+            raise RefusedError(f"there is no {shown(stream)} in the cluster") from None
         return Asked(note="there is no store here: who and why is not recorded")
 
 

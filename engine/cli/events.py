@@ -8,8 +8,8 @@ import anyio
 import click
 from rich.text import Text
 
-from tidelog.engine.cli.output import Format, console, output_option, store_option, visible
-from tidelog.engine.cli.reading import all_namespaces_option, at_option, namespace_option, print_struct, reading
+from tidelog.engine.cli.output import Format, console, output_option, print_json, store_option, visible
+from tidelog.engine.cli.reading import all_namespaces_option, at_option, namespace_option, reading
 from tidelog.engine.moments import position_of
 from tidelog.engine.views.chronicle import Scope, last_events, scope_for
 from tidelog.engine.views.listing import shortened
@@ -81,7 +81,7 @@ async def _follow(store: Path, scope: Scope, after: int, output: Format) -> None
 def print_told(one: Told, output: Format) -> None:
     """An event, on a line."""
     if output == "json":
-        print_struct(one)
+        print_json(one)
         return
     line = Text(f"{one.position:>8} ", style="cyan")
     line.append(f"{one.time[:19].replace('T', ' ')} ", style="dim")

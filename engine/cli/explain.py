@@ -6,8 +6,8 @@ from pathlib import Path
 import click
 from rich.text import Text
 
-from tidelog.engine.cli.output import NO, Format, console, output_option, store_option, visible
-from tidelog.engine.cli.reading import at_option, namespace_option, print_struct, reading, since, subject_argument
+from tidelog.engine.cli.output import NO, Format, console, output_option, print_json, store_option, visible
+from tidelog.engine.cli.reading import at_option, namespace_option, reading, since, subject_argument
 from tidelog.engine.views.archive import Archive
 from tidelog.engine.views.explanations import Cause, Explanation
 from tidelog.engine.views.explanations import explain as explain_subject
@@ -31,7 +31,7 @@ def explain(store: Path, output: Format, words: tuple[str, ...], namespace: str 
     with reading(store, moment) as archive:
         found = explain_subject(archive, find(archive, words, namespace))
         if output == "json":
-            print_struct(found)
+            print_json(found)
         else:
             print_explanation(found, archive)
     sys.exit(0 if found.ready else NO)

@@ -1,7 +1,6 @@
 """`tidelog log`: reading, verifying, proving and moving the log. Every command works while a daemon writes."""
 
 import os
-import pwd
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,7 +34,7 @@ from tidelog.engine.moments import position_of
 from tidelog.events.bodies import Body, secret_digests
 from tidelog.events.codec import UnknownEvent, bodies_of
 from tidelog.events.digest import Digest, is_digest
-from tidelog.events.envelope import Actor, Proof
+from tidelog.events.envelope import Actor
 from tidelog.events.merkle import leaf_hash
 from tidelog.events.moment import datetime_of
 from tidelog.events.names import stream_name
@@ -284,6 +283,8 @@ def forget(store: Path, stream: str, why: str, output: Format, *, yes: bool) -> 
     that may be seen are no secret, and stay too. Needs no master key. A daemon at work does it itself, and makes anew,
     under another key, what it still needs.
     """
+    from tidelog.engine.cli.door import user  # what it needs takes a while to import
+
     name = stream_name(stream)
     files = KeyFiles(Layout(store))
     with _reading(store) as reader:
@@ -295,7 +296,7 @@ def forget(store: Path, stream: str, why: str, output: Format, *, yes: bool) -> 
     bodies = f"{count} secret bod{'y' if count == 1 else 'ies'}"
     if not yes:
         click.confirm(f"{visible(name)}: {bodies} can never be read again. Go on?", abort=True, err=True)
-    done = anyio.run(_forget, store, name, why)
+    done = anyio.run(_forget, store, name, why, user())
     if done is None:
         _refuse_to_forget(name, before)
     _print_done(output, f"Forgot {visible(name)}: {bodies}, at position {done}.", position=done)
@@ -307,7 +308,7 @@ def _refuse_to_forget(name: str, before: Sequence[Forgetting]) -> NoReturn:
     sys.exit(NO)
 
 
-async def _forget(store: Path, stream: str, why: str) -> int | None:
+async def _forget(store: Path, stream: str, why: str, actor: Actor) -> int | None:
     """The position at which it was said; None when there was nothing to forget."""
     from tidelog.engine.http.client import open_door
     from tidelog.engine.runtime.requests import Request
@@ -318,17 +319,8 @@ async def _forget(store: Path, stream: str, why: str) -> int | None:
             return (await door.ask(Request(verb="forget", target=stream, why=why))).position
     async with open_log(store, create=False) as log:
         ring = await anyio.to_thread.run_sync(partial(KeyRing.open, log.layout, None, create=False))
-        forgetting = await ring.forget(log, stream, why=why, actor=_user())
+        forgetting = await ring.forget(log, stream, why=why, actor=actor)
         return None if forgetting is None else forgetting.position
-
-
-def _user() -> Actor:
-    """Who runs the command, as the system knows."""
-    try:
-        name = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        name = str(os.getuid())
-    return Actor(kind="user", name=name, proof=Proof(kind="authenticated", by="unix"))
 
 
 @log.command()

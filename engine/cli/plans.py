@@ -16,7 +16,6 @@ from tidelog.engine.cli.reading import (
     at_option,
     limit_option,
     namespace_option,
-    print_struct,
     print_structs,
     reading,
     subject_argument,
@@ -97,7 +96,7 @@ def show_plan(store: Path, output: PlanFormat, name: str, namespace: str | None,
     with reading(store, moment) as archive:
         told = last_plan(archive, find(archive, (name,), namespace)) if "/" in name else find_plan(archive, name)
         if output == "json":
-            print_struct(told)
+            print_json(told)
             return
         print_plan(told.plan, told.verdicts, output)
         _print_fate(told, output, archive)

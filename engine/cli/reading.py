@@ -51,11 +51,6 @@ def reading(store: Path, moment: str | None) -> Iterator[Archive]:
         yield archive
 
 
-def print_struct(value: msgspec.Struct) -> None:
-    """An answer as JSON, on a line: with every field, in the order of the reference."""
-    print_raw(msgspec.json.encode(value))
-
-
 def print_structs(values: Iterable[msgspec.Struct]) -> None:
     """Answers as one JSON list, made and printed one by one."""
     out = sys.stdout.buffer

@@ -9,13 +9,10 @@ import anyio
 import click
 import msgspec
 
+from tidelog.engine.cli.ask import cluster_options
 from tidelog.engine.cli.output import store_option
 from tidelog.engine.kinds.durations import Duration
 from tidelog.engine.runtime.settings import NO_EFFECT, Settings, gates_of, load_settings
-
-STOP_TIMEOUT_S = 10.0
-NOT_READY = 1
-"""Exit code of `--until-ready` when not everything is ready in time."""
 
 
 def settings_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -47,12 +44,7 @@ def _help(name: str) -> str:
 
 
 @click.command()
-@click.option(
-    "--kubeconfig",
-    type=click.Path(path_type=Path),
-    help="The cluster; else KUBECONFIG, ~/.kube/config, or the pod's own.",
-)
-@click.option("--context", help="A context of the kubeconfig.")
+@cluster_options
 @click.option("--config", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Settings, TOML.")
 @click.option("--repo", help="First make a GitRepository and Kustomization of it: an address, or a directory.")
 @click.option("--path", "path", default="./", show_default=True, help="With --repo: the directory in it.")

@@ -26,7 +26,6 @@ from tidelog.engine.runtime.source import BOOTSTRAP_NAME, LOCAL_REPOSITORY
 from tidelog.events.names import ObjectId, ObjectKey
 
 NOT_READY = 1
-STOP_TIMEOUT_S = 10.0
 ESTABLISHED_TIMEOUT_S = 30.0
 
 

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import click
 
-from tidelog.engine.cli.output import NO, Format, console, output_option, plain_facts, store_option, visible
+from tidelog.engine.cli.output import NO, Format, console, output_option, plain_facts, print_json, store_option, visible
 from tidelog.engine.cli.reading import (
     ago,
     at_option,
     namespace_option,
-    print_struct,
     reading,
     subject_argument,
 )
@@ -36,7 +35,7 @@ def trace(store: Path, output: Format, words: tuple[str, ...], namespace: str | 
     with reading(store, moment) as archive:
         found = trace_of(archive, find(archive, words, namespace))
         if output == "json":
-            print_struct(found)
+            print_json(found)
         else:
             _print(found, archive)
     if found.apply is None:

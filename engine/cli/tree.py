@@ -7,8 +7,8 @@ from rich.text import Text
 from rich.tree import Tree
 
 from tidelog.engine.cli.get import READY_STYLES, Aliases
-from tidelog.engine.cli.output import Format, console, output_option, store_option, visible
-from tidelog.engine.cli.reading import at_option, namespace_option, print_struct, reading
+from tidelog.engine.cli.output import Format, console, output_option, print_json, store_option, visible
+from tidelog.engine.cli.reading import at_option, namespace_option, reading
 from tidelog.engine.views.names import find
 from tidelog.engine.views.sentences import field_sentence
 from tidelog.engine.views.trees import Node, tree_of
@@ -47,7 +47,7 @@ def kustomization(
         subject = find(archive, ("kustomization.kustomize.toolkit.fluxcd.io", name), namespace)
         root = tree_of(archive, subject.stream, compact=compact)
     if output == "json":
-        print_struct(root)
+        print_json(root)
     else:
         console().print(_drawn(root, Tree(_label(root))))
 

@@ -40,8 +40,6 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     message: str
     metadata: Mapping[str, str]
-    posted: bool = True
-    """Whether it is for the events address too, and not only for the cluster (Flux contract CM-063)."""
 
 
 class Notices:
@@ -127,7 +125,7 @@ class Notices:
                 while self._waiting:
                     notice = self._waiting.popleft()
                     await self._to_cluster(notice)
-                    if self._engine.settings.events_addr and notice.posted:
+                    if self._engine.settings.events_addr:
                         await self._post(session, notice)
                 self._changed = anyio.Event()
                 await self._changed.wait()

@@ -7,7 +7,6 @@ import msgspec
 
 from tidelog.events.bodies import BodyRef
 from tidelog.events.codec import bodies_of, encode_envelope, encode_event, type_of
-from tidelog.events.digest import KEYED, is_digest
 from tidelog.events.envelope import ENVELOPE_BYTES_MAX, Actor, Envelope
 from tidelog.events.moment import Time, is_time
 from tidelog.events.names import EventId, StreamName, is_uuid7, stream_name
@@ -160,8 +159,7 @@ def _check_actor(actor: Actor) -> None:
 
 def _check_reference(name: str, reference: BodyRef) -> None:
     """Refuses a reference that is neither one to a body that may be seen, nor one to a secret body."""
-    is_keyed = reference.digest.startswith(KEYED)
-    if not is_digest(reference.digest) or not reference.secret == is_keyed == (reference.stored is not None):
+    if not reference.binds:
         raise ValueError(
             f"a {name} names {reference.digest!r}: a secret body, and no other, has a keyed digest and `stored`"
         )

@@ -2,7 +2,6 @@
 
 import os
 import random
-import shutil
 import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -11,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tests.missing import go_program
 from tidelog.engine.objects.kube import KubeObject, KubeValue
 from tidelog.engine.observe.health import health_of
 
@@ -138,14 +138,7 @@ class Maker:
 @pytest.fixture(scope="module")
 def oracle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The oracle, built."""
-    if shutil.which("go") is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("Go is missing: health cannot be held against kstatus")
-        pytest.skip("Go is missing: health is not held against kstatus")
-    program = tmp_path_factory.mktemp("oracle") / "kstatus"
-    built = subprocess.run(["go", "build", "-o", program, "."], cwd=ORACLE, capture_output=True, text=True, check=False)
-    assert built.returncode == 0, built.stderr
-    return program
+    return go_program(tmp_path_factory.mktemp("oracle") / "kstatus", ORACLE, "health is not held against kstatus")
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ import anyio.to_thread
 import msgspec
 import pytest
 
+from tests.missing import cannot
 from tests.render.random_trees import random_tree
 from tests.render.reading import objects
 from tests.render.trees import MemoryTrees
@@ -262,7 +263,13 @@ async def test_a_file_that_the_walk_missed_fails_the_small_build_and_not_the_ren
     assert found.read_set == whole_tree(tree)
 
 
-@pytest.mark.skipif(version() == 0, reason="this kernel has no Landlock")
+@pytest.fixture
+def _landlock() -> None:
+    if version() == 0:
+        cannot("this kernel has no Landlock: that a build is kept in its checkout is NOT tested")
+
+
+@pytest.mark.usefixtures("_landlock")
 async def test_the_kernel_keeps_a_build_in_its_checkout(trees: MemoryTrees, renderer: Renderer, tmp_path: Path) -> None:
     """By a path that no walk follows: of a transformer in a directory of its own."""
     outside = tmp_path / "outside.yaml"
@@ -279,7 +286,7 @@ async def test_the_kernel_keeps_a_build_in_its_checkout(trees: MemoryTrees, rend
     assert "permission denied" in error.message
 
 
-@pytest.mark.skipif(version() == 0, reason="this kernel has no Landlock")
+@pytest.mark.usefixtures("_landlock")
 def test_a_fence_holds_for_what_is_read_written_run_and_called(tmp_path: Path) -> None:
     inside, outside = tmp_path / "in", tmp_path / "out"
     inside.mkdir()

@@ -1,14 +1,13 @@
 """Versions and ranges, held against the library that Flux uses, and as facts where no Go is."""
 
 import json
-import os
-import shutil
 import subprocess
 from pathlib import Path
 from random import Random
 
 import pytest
 
+from tests.missing import need_go
 from tidelog.engine.sources.semver import NoRangeError, Version, range_of, version_of
 
 ORACLE = Path(__file__).resolve().parents[1] / "oracles" / "semver"
@@ -92,10 +91,7 @@ def test_versions_stand_in_the_order_of_the_specification() -> None:
 
 
 def oracle() -> list[str]:
-    if shutil.which("go") is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("Go is missing: ranges cannot be held against Masterminds/semver")
-        pytest.skip("Go is missing: ranges are not held against Masterminds/semver")
+    need_go("ranges are not held against Masterminds/semver")
     return ["go", "run", "."]
 
 
