@@ -27,7 +27,7 @@ from tidelog.engine.objects.kube import KubeObject, canonical_bytes, flagged
 from tidelog.engine.objects.managed_fields import entries_of, take_over_patch
 from tidelog.engine.objects.order import prune_order, waves
 from tidelog.engine.objects.state import state_of
-from tidelog.engine.plan.model import CHANGES_MAX, Action, Change, Plan, Step, Wanted
+from tidelog.engine.plan.model import CHANGES_MAX, Action, Change, Plan, Step, Wanted, is_secret
 from tidelog.engine.tasks import one_error
 from tidelog.events.digest import Digest
 from tidelog.events.names import ObjectId, ObjectKey, PlanId, Revision, RunId, StreamName
@@ -308,14 +308,8 @@ class Planner:
             step,
             action="delete",
             resource_version=live["metadata"]["resourceVersion"],
-            before=self._known.digest_of(key.id, state, secret=self._is_secret(key)),
+            before=self._known.digest_of(key.id, state, secret=is_secret(key, self._known.actual(key.id))),
         )
-
-    def _is_secret(self, key: ObjectKey) -> bool:
-        """Whether an object that is no longer wanted is secret: by its kind, or by what went into it."""
-        actual = self._known.actual(key.id)
-        made_secret = actual is not None and actual.state is not None and actual.state.secret
-        return made_secret or (key.kind == "Secret" and not key.group)
 
     def _kept(self, live: KubeObject) -> str:
         """Why an object that is no longer wanted is left there; empty when it is to be deleted (KS-092)."""

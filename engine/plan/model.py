@@ -8,6 +8,7 @@ from tidelog.engine.objects.kube import KubeObject
 from tidelog.events.canonical import encode
 from tidelog.events.digest import Digest, digest_of
 from tidelog.events.names import ObjectId, ObjectKey, PlanId, Revision, RunId, StreamName
+from tidelog.events.projections import Actual
 from tidelog.events.vocabulary import BlastRadius
 
 Action: TypeAlias = Literal["create", "update", "recreate", "delete", "unchanged", "skip"]
@@ -35,6 +36,12 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
         if self.loaded is None:
             raise RuntimeError(f"{self.key.id} was not loaded")
         return self.loaded
+
+
+def is_secret(key: ObjectKey, actual: Actual | None) -> bool:
+    """Whether an object is secret: by its kind, or by what went into it when it was last observed."""
+    made_secret = actual is not None and actual.state is not None and actual.state.secret
+    return made_secret or (key.kind == "Secret" and not key.group)
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

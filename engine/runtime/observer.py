@@ -21,7 +21,7 @@ from tidelog.engine.objects.kube import KubeObject, key_of
 from tidelog.engine.observe.drift import Flap, Flaps, drift
 from tidelog.engine.observe.health import health_of
 from tidelog.engine.observe.reflector import Reflector, is_newer
-from tidelog.engine.plan.model import Wanted
+from tidelog.engine.plan.model import Wanted, is_secret
 from tidelog.engine.runtime.memory import Memory, Origin
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.sealing import LostSecretError, Sealer
@@ -192,9 +192,7 @@ class Observer:
         version, uid = obj["metadata"]["resourceVersion"], obj["metadata"]["uid"]
         if row is not None and row.uid == uid and not is_newer(version, row.resource_version):
             return
-        secret = (key.kind == "Secret" and not key.group) or (
-            row is not None and row.state is not None and row.state.secret
-        )
+        secret = is_secret(key, row)
         sealer = await self._sealer([key.id]) if secret else Sealer()
         seen = Seen(key.id, obj, self._manager, sealer, secret=secret)
         same = (

@@ -7,6 +7,7 @@ the next pass goes on with it; a newer revision or spec supersedes it.
 from collections.abc import Awaitable, Sequence
 from typing import TypeVar
 
+import anyio.to_thread
 import msgspec
 
 from tidelog.engine.cluster.errors import (
@@ -115,6 +116,7 @@ class Run:
         Raises:
             StageError: when another run has begun in the stream meanwhile, and this one must not go on.
         """
+        await self._prepare()
         scrubbed, bodies = [], list(bodies)
         for event in events:
             if isinstance(event, VerificationFailed):
@@ -139,6 +141,7 @@ class Run:
 
     async def fail(self, error: StageError, generation: int, revision: Revision | None) -> None:
         """Records that a stage ended without its result; like the failure before it, in few words."""
+        await self._prepare()
         standing = self.standing
         message = self._outside(str(error))
         repeats = (standing.ready, standing.reason, standing.message) == ("False", error.reason, message)
@@ -167,6 +170,11 @@ class Run:
         if self.standing.run is not None:
             await self.record([RunEnded(outcome="superseded", generation=generation)])
             self._origin = None
+
+    async def _prepare(self) -> None:
+        """Many secret values take a while to be made searchable: not on the event loop."""
+        if not self.secrets.is_prepared:
+            await anyio.to_thread.run_sync(self.secrets.prepare)
 
     def _scrubbed(self, event: Event) -> Event:
         """The event without secret values in the texts that came from outside, and no larger than one may be."""

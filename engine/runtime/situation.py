@@ -8,13 +8,13 @@ import msgspec
 from tidelog.engine.cluster.port import Cluster, Identity
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.plan.draft import Knowledge, Planner, Subject, is_unchanged
-from tidelog.engine.plan.model import Plan, Wanted
+from tidelog.engine.plan.model import Plan, Wanted, is_secret
 from tidelog.engine.runtime.declared import DeclaredTarget
 from tidelog.engine.runtime.memory import Facts
 from tidelog.engine.runtime.sealing import Sealer
 from tidelog.engine.runtime.settings import Settings
 from tidelog.engine.verify.guard import Held, Owned, accident
-from tidelog.events.names import ObjectId, StreamName
+from tidelog.events.names import ObjectId, ObjectKey, StreamName
 from tidelog.events.projections import Actual, Desired, Entry, Inventory
 from tidelog.events.vocabulary import FieldDrift
 
@@ -103,7 +103,9 @@ class Situation:
 
     def secret(self, wanted: Iterable[Wanted], stale: Iterable[ObjectId]) -> list[ObjectId]:
         """Those of the objects that are secret."""
-        return [one.key.id for one in wanted if one.secret] + [id for id in stale if self._is_secret(id)]
+        return [one.key.id for one in wanted if one.secret] + [
+            id for id in stale if is_secret(ObjectKey.parse(id), self.actual(id))
+        ]
 
     def planner(self, cluster: Cluster, sealer: Sealer, seen: Seen) -> Planner:
         """What makes plans for the target."""
@@ -135,9 +137,3 @@ class Situation:
     def _owned_by(self, id: ObjectId) -> int:
         row = self._facts.inventory.get(f"{self._alias}/{id}")
         return 0 if row is None else len(row.objects)
-
-    def _is_secret(self, id: ObjectId) -> bool:
-        actual = self.actual(id)
-        return id.startswith("core/Secret/") or (
-            actual is not None and actual.state is not None and actual.state.secret
-        )

@@ -52,6 +52,11 @@ class SecretValues:
         """Makes known what a Secret holds, in `data` and `stringData`, and in the annotation of `kubectl apply`."""
         self.add(_values_of(obj))
 
+    @property
+    def is_prepared(self) -> bool:
+        """Whether a text can be filtered at once."""
+        return self._matcher is not None or self._overflowed or not self._values
+
     def prepare(self) -> None:
         """Does now what the first use would do: with many or large values, in a worker thread."""
         self._search()
