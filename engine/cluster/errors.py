@@ -123,6 +123,9 @@ class ServerError(ClusterError):
     """Raised when the server failed, or a webhook that it had to ask."""
 
 
+PASSING: tuple[type[ClusterError], ...] = (TooManyRequestsError, ServerError, UnreachableError, OutcomeUnknown)
+"""Errors of the surroundings, which what was asked for does not explain."""
+
 _BY_CODE: dict[int, tuple[type[ClusterError], str]] = {
     401: (UnauthorizedError, "the credentials are not accepted"),
     403: (ForbiddenError, "it is not allowed"),
