@@ -1,6 +1,6 @@
 """A plan that waits for approval, and a guard that is told something else meanwhile."""
 
-from tests.e2e.test_prune import app_of, held_plan, many
+from tests.e2e.test_prune import app_of, many
 from tests.e2e.world import World, failed
 from tidelog.engine.verify.guard import Guard
 from tidelog.events.vocabulary import PlanApproved, RunEnded
