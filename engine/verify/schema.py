@@ -102,12 +102,12 @@ _ANY = {"x-kubernetes-preserve-unknown-fields": True}
 
 
 def _served(document: Schema, group: str, version: str) -> dict[tuple[str, str], tuple[Schema, Schema]]:
-    served: Schema = document.get("components", {}).get("schemas", {})
-    schemas = {
+    served: dict[str, Schema] = document.get("components", {}).get("schemas", {})
+    schemas: Schema = {
         name: _less_required(schema) if name.startswith(_GO_TYPES) else schema for name, schema in served.items()
     }
     api_version = f"{group}/{version}" if group else version
-    found = {}
+    found: dict[tuple[str, str], tuple[Schema, Schema]] = {}
     for schema in schemas.values():
         for kind in schema.get("x-kubernetes-group-version-kind") or ():
             if (kind.get("group"), kind.get("version")) == (group, version):
@@ -136,7 +136,8 @@ def _problems(value: Any, schema: Schema, known: Schema, path: str, depth: int) 
     ):
         yield path, f"must be {_NAMES[_TYPES[wanted][0]]}, and is {_NAMES.get(type(value), 'null')}"
         return
-    if "enum" in schema and value not in schema["enum"]:
+    # An empty text is none to the server's own types.
+    if "enum" in schema and value not in ("", *schema["enum"]):
         yield path, f"must be one of {', '.join(map(str, schema['enum']))}"
     if isinstance(value, str):
         yield from _of_text(value, schema, path)

@@ -22,7 +22,7 @@ from tidelog.events.digest import digest_of
 from tidelog.events.names import ObjectKey, PlanId, Revision, RunId
 from tidelog.events.vocabulary import Verdict
 
-ROUNDS = 400
+ROUNDS = 240
 POD = {
     "metadata": {"labels": {"app": "web"}},
     "spec": {
@@ -313,7 +313,7 @@ async def _until_served(cluster: Cluster, namespace: str, obj: KubeObject) -> No
 async def test_what_does_not_fit_the_servers_own_type_is_the_objects_fault(cluster: Cluster, namespace: str) -> None:
     """The server says so with HTTP 500, as if it were its own."""
     service = next(obj for obj in built_in() if obj["kind"] == "Service")
-    service["spec"]["ports"][0]["port"] = {"x": 1}
+    service["spec"]["ports"][0]["targetPort"] = {"x": 1}
     service["metadata"]["namespace"] = namespace
     with pytest.raises(InvalidError, match="cannot unmarshal object"):
         await cluster.apply(service, manager="test", dry_run=True)
