@@ -18,6 +18,7 @@ from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.declared import AnyDeclared, DeclaredSource, DeclaredTarget, manager_of
 from tidelog.engine.runtime.run import StageError
 from tidelog.engine.runtime.texts import cut
+from tidelog.engine.secrecy.logs import without_secrets
 from tidelog.engine.sources.git.spec import Fetched
 from tidelog.events.names import Revision
 from tidelog.storage.log.ids import new_id
@@ -39,8 +40,6 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     message: str
     metadata: Mapping[str, str]
-    posted: bool = True
-    """Whether it is for the events address too, and not only for the cluster (Flux contract CM-063)."""
 
 
 class Notices:
@@ -115,7 +114,8 @@ class Notices:
         whole |= {
             name: value for name, value in declared.annotations.items() if name.startswith("event.toolkit.fluxcd.io/")
         }
-        self._waiting.append(Notice(declared=declared, warning=warning, reason=reason, message=message, metadata=whole))
+        said = without_secrets(message)
+        self._waiting.append(Notice(declared=declared, warning=warning, reason=reason, message=said, metadata=whole))
         self._changed.set()
 
     # How.
@@ -128,7 +128,7 @@ class Notices:
                 while self._waiting:
                     notice = self._waiting.popleft()
                     await self._to_cluster(notice)
-                    if self._engine.settings.events_addr and notice.posted:
+                    if self._engine.settings.events_addr:
                         await self._post(session, notice)
                 self._changed = anyio.Event()
                 await self._changed.wait()

@@ -211,7 +211,7 @@ async def test_an_address_that_is_taken_is_named(store: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "address"),
     [
-        (":9090", ("0.0.0.0", 9090)),  # noqa: S104 - as Go means it
+        (":9090", ("0.0.0.0", 9090)),
         ("127.0.0.1:80", ("127.0.0.1", 80)),
         ("[::1]:80", ("::1", 80)),
         ("localhost:0", ("localhost", 0)),
