@@ -15,7 +15,7 @@ import anyio
 from tidelog.engine.apply.record import Did, ObjectRecorder
 from tidelog.engine.cluster.errors import ClusterError, ConflictError, NotFoundError, UnknownKindError
 from tidelog.engine.cluster.port import Cluster, Preconditions
-from tidelog.engine.objects.kube import KubeObject
+from tidelog.engine.objects.kube import KubeObject, key_text
 from tidelog.engine.objects.managed_fields import take_over_patch
 from tidelog.engine.observe.health import health_of
 from tidelog.engine.plan.draft import Draft, Planner, Subject
@@ -138,7 +138,7 @@ class Door:
             if step.action == "recreate":
                 await self._delete_and_wait(step)
             answer, did = await self._write(step, wanted)
-            self._changed.append(f"{_named(wanted.key)} {did}")
+            self._changed.append(f"{key_text(wanted.key)} {did}")
             await self._recorder.applied(step, wave, wanted, answer, did)
 
     async def _write(self, step: Step, wanted: Wanted) -> tuple[KubeObject, Did]:
@@ -220,7 +220,7 @@ class Door:
         if step.action == "delete":
             with self._writing(step.object):
                 outcome = await self._delete(step)
-                self._changed.append(f"{_named(ObjectKey.parse(step.object))} deleted")
+                self._changed.append(f"{key_text(ObjectKey.parse(step.object))} deleted")
                 await self._record([ObjectPruned(plan=plan.id, object=step.object, uid=step.uid, outcome=outcome)])
             return
         outcome = "absent" if step.why == "absent" else "skipped"
@@ -318,10 +318,6 @@ async def _pauses(problem: str) -> AsyncIterator[None]:
         await anyio.sleep(pause)
         pause = min(pause * 2, longest)
     raise TimeoutError(f"{problem} ({ESTABLISHED_TIMEOUT_S} s)")
-
-
-def _named(key: ObjectKey) -> str:
-    return "/".join(part for part in (key.kind, key.namespace, key.name) if part)
 
 
 def _listed(changed: Sequence[str]) -> str:

@@ -42,6 +42,11 @@ def key_of(obj: KubeObject) -> ObjectKey:
     return ObjectKey(group_of(obj["apiVersion"]), obj["kind"], obj["metadata"].get("namespace") or "", str(name))
 
 
+def key_text(key: ObjectKey) -> str:
+    """A key for people, in Flux's form: `Deployment/shop/web`, `Namespace/shop`."""
+    return "/".join(part for part in (key.kind, key.namespace, key.name) if part)
+
+
 def inventory_id(key: ObjectKey) -> str:
     """The key as Flux's inventories write it: `<namespace>_<name>_<group>_<kind>` (KS-089)."""
     name = key.name.replace(":", "__") if key.group == RBAC and key.kind in _with_colons else key.name

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from tidelog.engine.objects.kube import key_text
 from tidelog.engine.observe.health import health_of
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.declared import DeclaredTarget
@@ -62,10 +63,6 @@ def _together(found: Iterable[tuple[ObjectKey, Health]]) -> Checked:
         return Checked("Current", "Health check passed")
     failed = [(key, health) for key, health in wrong if health == "Failed"]
     shown = failed or wrong
-    names = [f"{_name(key)} status: '{health}'" for key, health in shown[:SHOWN_MAX]]
+    names = [f"{key_text(key)} status: '{health}'" for key, health in shown[:SHOWN_MAX]]
     more = f", and {len(shown) - SHOWN_MAX} more" if len(shown) > SHOWN_MAX else ""
     return Checked("Failed" if failed else "InProgress", f"[{', '.join(names)}{more}]")
-
-
-def _name(key: ObjectKey) -> str:
-    return "/".join(part for part in (key.kind, key.namespace, key.name) if part)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from tidelog.engine.objects.kube import key_text
 from tidelog.engine.plan.model import Plan, Step, is_destructive
 from tidelog.events.names import ObjectId, ObjectKey
 
@@ -84,7 +85,6 @@ def _allowed(guard: Guard, step: Step) -> bool:
 
 
 def _named(ids: list[ObjectId]) -> str:
-    keys = [ObjectKey.parse(id) for id in ids[:EXAMPLES_MAX]]
-    names = [f"{key.kind}/{key.namespace}/{key.name}" if key.namespace else f"{key.kind}/{key.name}" for key in keys]
+    names = [key_text(ObjectKey.parse(id)) for id in ids[:EXAMPLES_MAX]]
     more = f" and {len(ids) - len(names)} more" if len(ids) > len(names) else ""
     return ", ".join(names) + more

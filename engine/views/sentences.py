@@ -5,6 +5,7 @@ from typing import TypeVar, cast
 
 import msgspec
 
+from tidelog.engine.objects.kube import key_text
 from tidelog.engine.views.commits import subject_line
 from tidelog.engine.views.names import is_engine, subject_of
 from tidelog.events.codec import UnknownEvent
@@ -125,7 +126,7 @@ def short(id: ObjectId) -> str:
         key = ObjectKey.parse(id)
     except MalformedNameError:
         return id
-    return "/".join(part for part in (key.kind, key.namespace, key.name) if part)
+    return key_text(key)
 
 
 def _named(stream: StreamName) -> str:
