@@ -90,15 +90,16 @@ class Door:
         plan = draft.plan
         check_verified(plan, standing, now)
         await self._record([ApplyStarted(plan=plan.id, waves=len(plan.waves))])
-        wave, step = 0, None
+        wave = 0
+        step: Step | None = None
         try:
             for wave, planned in enumerate(plan.waves):
                 steps = await self._verified_wave(draft, wave, planned)
                 for step in steps:
                     await self._take(step, wave, draft)
+                step = None
                 if wave + 1 < len(plan.waves):
                     await self._established(steps)
-            step = None
             for step in plan.prunes:
                 await self._prune(plan, step)
         except (ClusterError, PlanVoid, TimeoutError) as error:
@@ -249,7 +250,7 @@ class Door:
             wave=wave,
             reason="PlanVoid" if void else "PruneFailed" if step in plan.prunes else "ReconciliationFailed",
             message=f"{error}{_listed(self._changed)}",
-            object=None if step is None else step.object,
+            object=error.object if isinstance(error, WaveRefused) else None if step is None else step.object,
             applied=done,
             pending=sum(step.writes for step in plan.steps) - done,
         )

@@ -123,6 +123,9 @@ class ServerError(ClusterError):
     """Raised when the server failed, or a webhook that it had to ask."""
 
 
+PASSING: tuple[type[ClusterError], ...] = (TooManyRequestsError, ServerError, UnreachableError, OutcomeUnknown)
+"""Errors of the surroundings, which what was asked for does not explain."""
+
 _BY_CODE: dict[int, tuple[type[ClusterError], str]] = {
     401: (UnauthorizedError, "the credentials are not accepted"),
     403: (ForbiddenError, "it is not allowed"),
@@ -133,6 +136,8 @@ _BY_CODE: dict[int, tuple[type[ClusterError], str]] = {
 }
 _NOT_TYPED = re.compile(r"failed to create typed patch object \(.*?\): (?:errors:\s*)?(.*)", re.DOTALL)
 """What a server-side apply answers, with HTTP 500, when the object does not fit the schema: the object's fault."""
+_NOT_CONVERTED = re.compile(r"unable to convert unstructured object to [^:]*: (.*)", re.DOTALL)
+"""The same of what fits the schema, and not the server's own type: an object where a number or text may stand, say."""
 _NOT_KNOWN = re.compile(r"etcdserver: (?:request timed out|leader changed)|context deadline exceeded")
 
 
@@ -226,7 +231,7 @@ def _class_of(status: Status) -> tuple[type[ClusterError], str]:
     if status.code == 422 and status.causes and all(cause.field == "metadata.uid" for cause in status.causes):
         # An apply to another object of the same name: a precondition, told as an immutable field.
         return ConflictError, "another object of this name is there"
-    if status.code == 500 and _NOT_TYPED.match(status.message):
+    if status.code == 500 and (_NOT_TYPED.match(status.message) or _NOT_CONVERTED.search(status.message)):
         return _BY_CODE[422]
     if status.reason == "Expired":
         return _BY_CODE[410]

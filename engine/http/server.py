@@ -9,8 +9,10 @@ import socket
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
+import anyio
 import anyio.to_thread
 import msgspec
 from aiohttp import web
@@ -80,8 +82,10 @@ async def serving(daemon: Daemon, metrics: Metrics, store: Path) -> AsyncIterato
         runners.append(await _door(daemon, store))
         yield
     finally:
-        for runner in runners:
-            await runner.cleanup()
+        with anyio.CancelScope(shield=True):
+            for runner in runners:
+                await runner.cleanup()
+            await anyio.to_thread.run_sync(partial(Layout(store).door.unlink, missing_ok=True))
 
 
 def _token(file: str) -> str:
@@ -162,15 +166,29 @@ async def _door(daemon: Daemon, store: Path) -> web.AppRunner:
     app.add_routes([web.post("/v1/requests", take), web.get("/v1/state", state), web.get("/v1/standing", standing)])
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    path = Layout(store).door
+    listening = await anyio.to_thread.run_sync(_socket, Layout(store).door)
+    await web.SockSite(runner, listening).start()
+    return runner
+
+
+def _socket(path: Path) -> socket.socket:
+    """A socket that only its owner can use.
+
+    Raises:
+        OSError: when it cannot be made; names it.
+    """
     path.unlink(missing_ok=True)  # of a daemon that was killed: the store's lock is ours
+    made = socket.socket(socket.AF_UNIX)
+    # The mask is the whole process's, and so only for a moment.
     before = os.umask(0o177)
     try:
-        site = web.UnixSite(runner, path)
-        await site.start()
+        made.bind(str(path))
+    except OSError as error:
+        made.close()
+        raise OSError(f"{path}: {error}; a path of less than 108 bytes can be a socket's") from None
     finally:
         os.umask(before)
-    return runner
+    return made
 
 
 def _answer(status: int, **said: object) -> web.Response:

@@ -5,7 +5,7 @@ stop; what a crash interrupted is taken up from the log.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from importlib.metadata import version
 from os import getpid
 from pathlib import Path
@@ -45,6 +45,7 @@ from tidelog.engine.runtime.target import reconcile_target
 from tidelog.engine.secrecy.logs import keeping_secret
 from tidelog.engine.secrecy.values import SecretValues
 from tidelog.engine.sources.git.fetcher import GitFetcher
+from tidelog.engine.tasks import one_error
 from tidelog.events.bodies import Body
 from tidelog.events.canonical import encode
 from tidelog.events.digest import Digest, digest_of
@@ -134,21 +135,31 @@ class Daemon:
         self.waits_for = ""
         await self._begin()
         await self._check_artifacts()
+        why = "it was told to stop"
         try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self.views.follow)
-                tasks.start_soon(engine.inputs.run)
-                tasks.start_soon(engine.observer.run)
-                tasks.start_soon(engine.status.run)
-                tasks.start_soon(engine.notices.run)
-                await anyio.lowlevel.checkpoint()
-                await self._watch_declarations(tasks)
-                tasks.start_soon(engine.sources.run)
-                tasks.start_soon(engine.targets.run)
-                self.serving.set()
+            with one_error():
+                await self._run_all()
+        except Exception as error:
+            why = f"it could not go on: {type(error).__name__}"
+            raise
         finally:
-            with anyio.CancelScope(shield=True):
-                await engine.memory.append(self._stream, [EngineStopped(why="it was told to stop")], Origin())
+            with anyio.CancelScope(shield=True), suppress(StoreError):  # of a store that failed, that is the error
+                await engine.memory.append(self._stream, [EngineStopped(why=why)], Origin())
+
+    async def _run_all(self) -> None:
+        """Runs every part, until cancelled."""
+        engine = self.engine
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self.views.follow)
+            tasks.start_soon(engine.inputs.run)
+            tasks.start_soon(engine.observer.run)
+            tasks.start_soon(engine.status.run)
+            tasks.start_soon(engine.notices.run)
+            await anyio.lowlevel.checkpoint()
+            await self._watch_declarations(tasks)
+            tasks.start_soon(engine.sources.run)
+            tasks.start_soon(engine.targets.run)
+            self.serving.set()
 
     async def _begin(self) -> None:
         """Says that the engine runs, by what configuration, and on which cluster; closes what a crash left open."""

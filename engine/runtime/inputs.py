@@ -83,20 +83,22 @@ class Inputs:
         pause, longest = RETRY_S
         with named.scope:
             while True:
+                began = anyio.current_time()
                 try:
                     kind = await self._cluster.kind(named.api_version, named.key.kind)
                     await self._follow(named, kind)
-                    pause = RETRY_S[0]
                 except (ForbiddenError, UnknownKindError) as error:
                     await self._failed(named, error)
                     pause = longest
                 except GoneError:
-                    continue
+                    pause = RETRY_S[0]
                 except (ClusterError, TimeoutError) as error:
                     if not named.known.is_set():
                         await self._failed(
                             named, error if isinstance(error, ClusterError) else ClusterError(str(error))
                         )
+                if anyio.current_time() - began > longest:
+                    pause = RETRY_S[0]  # it went well for a while
                 await anyio.sleep(pause)
                 pause = min(pause * 2, longest)
 
@@ -114,6 +116,7 @@ class Inputs:
                         await self._is(named, None)
                     elif event.type != "BOOKMARK":
                         await self._is(named, event.object)
+            await anyio.sleep(RETRY_S[0])  # the server has ended it, as it does now and then
 
     async def _is(self, named: _Named, live: KubeObject | None) -> None:
         news = named.known.is_set() and (_version(live) != _version(named.live) or named.problem is not None)

@@ -14,11 +14,18 @@ from datetime import UTC, datetime
 import anyio
 import msgspec
 
-from tidelog.engine.cluster.errors import AlreadyExistsError, ClusterError, ConflictError, NotFoundError
+from tidelog.engine.cluster.errors import (
+    PASSING,
+    AlreadyExistsError,
+    ClusterError,
+    ConflictError,
+    NotFoundError,
+)
 from tidelog.engine.cluster.port import Cluster, Kind
 from tidelog.engine.kinds.meta import OWN_MANAGER
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.errors import LeaseLostError
+from tidelog.engine.tasks import one_error
 from tidelog.storage.log.ids import new_id
 
 API_VERSION = "coordination.k8s.io/v1"
@@ -44,6 +51,8 @@ class Lease:
         self._kind: Kind | None = None
         self._live: KubeObject | None = None
         self._seen: tuple[str, float] = "", 0.0
+        self._renewed = 0.0
+        """When the last renewal that succeeded was asked for."""
         self.holder = ""
         """Who has it, as last seen."""
 
@@ -67,19 +76,23 @@ class Lease:
         Raises:
             LeaseLostError: when that has not succeeded for too long, or somebody else has it.
         """
-        renewed = anyio.current_time()
         while True:
             await anyio.sleep(self._timings.retry_period)
+            await self._renew_in_time(self._renewed + self._timings.renew_deadline)
+
+    async def _renew_in_time(self, deadline: float) -> None:
+        """Tries until it succeeds; it must before others may take the Lease."""
+        problem: Exception = TimeoutError("no answer came")
+        while (left := deadline - anyio.current_time()) > 0:
             try:
-                with anyio.fail_after(self._timings.renew_deadline):
-                    if not await self._renew():
-                        raise LeaseLostError(f"the Lease {self._namespace}/{self.name} was taken by {self.holder}")
-                renewed = anyio.current_time()
+                with anyio.fail_after(left):
+                    if await self._renew():
+                        return
+                raise LeaseLostError(f"the Lease {self._namespace}/{self.name} was taken by {self.holder or 'another'}")
             except (ClusterError, TimeoutError) as error:
-                if anyio.current_time() - renewed > self._timings.renew_deadline:
-                    raise LeaseLostError(
-                        f"the Lease {self._namespace}/{self.name} could not be renewed: {error}"
-                    ) from error
+                problem = error
+            await anyio.sleep(min(self._timings.retry_period, max(0.0, deadline - anyio.current_time())))
+        raise LeaseLostError(f"the Lease {self._namespace}/{self.name} could not be renewed: {problem}") from problem
 
     async def release(self) -> None:
         """Lets go of it, so that the next need not wait until it runs out."""
@@ -92,6 +105,13 @@ class Lease:
             return  # it runs out by itself
 
     async def _try_to_take(self) -> bool:
+        """Takes it, if nobody has it; what only the surroundings keep from being answered is tried again."""
+        try:
+            return await self._take_if_free()
+        except PASSING:
+            return False
+
+    async def _take_if_free(self) -> bool:
         kind = await self._of_kind()
         try:
             live = await self._cluster.get(kind, self._namespace, self.name)
@@ -111,28 +131,34 @@ class Lease:
             "metadata": {"name": self.name, "namespace": self._namespace},
             "spec": self._own() | {"acquireTime": _now(), "leaseTransitions": 0},
         }
+        asked = anyio.current_time()
         try:
             self._live = await self._cluster.create(lease, manager=OWN_MANAGER)
         except AlreadyExistsError:
             return False
+        self.holder, self._renewed = self._identity, asked
         return True
 
     async def _renew(self) -> bool:
         if self._live is None:
             return False
-        if await self._write(self._live, self._live["spec"] | self._own()):
-            return True
+        try:
+            if await self._write(self._live, self._live["spec"] | self._own()):
+                return True
+        except NotFoundError:
+            return await self._create()  # somebody deleted it; who is first has it
         # Somebody wrote it: perhaps only a label.
         live = await self._cluster.get(await self._of_kind(), self._namespace, self.name)
         self.holder = live["spec"].get("holderIdentity") or ""
         return self.holder == self._identity and await self._write(live, live["spec"] | self._own())
 
     async def _write(self, live: KubeObject, spec: KubeObject) -> bool:
+        asked = anyio.current_time()
         try:
             self._live = await self._cluster.replace(live | {"spec": spec}, manager=OWN_MANAGER)
         except ConflictError:
             return False
-        self.holder = self._identity
+        self.holder, self._renewed = self._identity, asked
         return True
 
     def _has_run_out(self, spec: KubeObject) -> bool:
@@ -180,13 +206,13 @@ class Leases:
             LeaseLostError: when one was lost; `work` was cancelled before.
         """
         try:
-            for lease in self._leases:
-                await lease.acquire(waits_for)
-            async with anyio.create_task_group() as tasks:
-                for lease in self._leases:
-                    tasks.start_soon(lease.keep)
-                await work()
-                tasks.cancel_scope.cancel()
+            with one_error():
+                async with anyio.create_task_group() as tasks:
+                    for lease in self._leases:
+                        await lease.acquire(waits_for)
+                        tasks.start_soon(lease.keep)  # also while another is waited for
+                    await work()
+                    tasks.cancel_scope.cancel()
         finally:
             with anyio.CancelScope(shield=True), anyio.move_on_after(5):
                 for lease in self._leases:

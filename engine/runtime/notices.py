@@ -19,6 +19,7 @@ from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.declared import AnyDeclared, DeclaredSource, DeclaredTarget, manager_of
 from tidelog.engine.runtime.run import StageError
 from tidelog.engine.runtime.texts import cut
+from tidelog.engine.secrecy.logs import without_secrets
 from tidelog.engine.sources.git.spec import Fetched
 from tidelog.events.names import Revision
 from tidelog.storage.log.ids import new_id
@@ -112,7 +113,8 @@ class Notices:
         group = declared.key.group
         whole = {f"{group}/{name}": value for name, value in metadata.items()}
         whole |= {name: value for name, value in declared.annotations.items() if name.startswith(EVENT_PREFIX)}
-        self._waiting.append(Notice(declared=declared, warning=warning, reason=reason, message=message, metadata=whole))
+        said = without_secrets(message)
+        self._waiting.append(Notice(declared=declared, warning=warning, reason=reason, message=said, metadata=whole))
         self._changed.set()
 
     # How.

@@ -41,6 +41,7 @@ from tidelog.storage.projections.views import Views
 
 Verb: TypeAlias = Literal["approve", "reject", "suspend", "resume", "reconcile", "pin", "unpin", "mark", "forget"]
 WHY_LENGTH_MAX = 2_000
+LABEL_LENGTH_MAX = 200
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -119,6 +120,8 @@ class Requests:
             case "mark":
                 if not request.label.strip():
                     raise RefusedError("a mark needs a label")
+                if len(request.label) > LABEL_LENGTH_MAX:
+                    raise RefusedError(f"the label has {len(request.label)} characters, {LABEL_LENGTH_MAX} is the most")
                 return self._engine_stream, Marked(label=request.label, why=request.why)
             case "suspend":
                 return self._known(request), Suspended(why=_reason(request), until=request.until)

@@ -10,13 +10,7 @@ from typing import TypeVar
 import anyio.to_thread
 import msgspec
 
-from tidelog.engine.cluster.errors import (
-    ClusterError,
-    OutcomeUnknown,
-    ServerError,
-    TooManyRequestsError,
-    UnreachableError,
-)
+from tidelog.engine.cluster.errors import PASSING, ClusterError, TooManyRequestsError
 from tidelog.engine.runtime.memory import Memory, Origin
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.texts import cut, first_of
@@ -42,9 +36,6 @@ NAME_BYTES_MAX = 512
 
 CONFLICTS_MAX = 8
 """How often an append is tried again where others appended first."""
-
-PASSING = (TooManyRequestsError, ServerError, UnreachableError, OutcomeUnknown, TimeoutError)
-"""Errors of the surroundings, which the inputs do not explain."""
 
 
 class StageError(Exception):
@@ -226,7 +217,7 @@ class Run:
 def of_cluster(stage: Stage, error: ClusterError | TimeoutError, reason: str = "ReconciliationFailed") -> StageError:
     """A stage's error for what the API server, or the way to it, answered."""
     retry = error.retry_after_s if isinstance(error, TooManyRequestsError) else None
-    if retry is None and isinstance(error, PASSING):
+    if retry is None and isinstance(error, (*PASSING, TimeoutError)):
         retry = 0.0  # the sooner the better: the scheduler's back-off says when
     return StageError(stage, reason, str(error), retry_s=retry)
 

@@ -6,7 +6,7 @@ key `a-b` of the file.
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -106,7 +106,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """How long renewing one may fail."""
     leader_election_retry_period: Duration = Duration.of_seconds(5)
     """How often one is renewed, or tried for."""
-    log_level: str = "info"
+    log_level: Literal["trace", "debug", "info", "error"] = "info"
     """`debug`, `info` or `error`."""
     prune_guard: Guard = Guard()
     """Which deletions have to be approved."""
@@ -127,19 +127,29 @@ def load_settings(file: Path | None, flags: dict[str, Any]) -> Settings:
     Raises:
         SettingsError: when the file cannot be read, or a setting is unknown or makes no sense.
     """
-    found: dict[str, Any] = {}
-    if file is not None:
-        try:
-            found = tomllib.loads(file.read_text())
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise SettingsError(f"{file}: {error}") from None
-    given = {name.replace("_", "-"): value for name, value in flags.items() if value is not None}
-    try:
-        settings = msgspec.convert(found | given, Settings, strict=False, dec_hook=_read)
-    except (msgspec.ValidationError, MalformedDurationError) as error:
-        raise SettingsError(f"{file or 'the command line'}: {error}") from None
+    found = {} if file is None else _table(file)
+    _settings(found, str(file))  # so that an error says where it stands
+    for name, value in flags.items():
+        if value is not None:
+            key = name.replace("_", "-")
+            found[key] = {**found.get(key, {}), **value} if isinstance(value, dict) else value
+    settings = _settings(found, "the command line")
     guard = msgspec.structs.replace(settings.prune_guard, namespace=settings.runtime_namespace)
     return msgspec.structs.replace(settings, prune_guard=guard)
+
+
+def _table(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{file}: {error}") from None
+
+
+def _settings(found: dict[str, Any], where: str) -> Settings:
+    try:
+        return msgspec.convert(found, Settings, strict=False, dec_hook=_read)
+    except (msgspec.ValidationError, MalformedDurationError) as error:
+        raise SettingsError(f"{where}: {error}") from None
 
 
 def gates_of(text: str) -> dict[str, bool]:

@@ -106,6 +106,8 @@ class TargetPass:
         self._revision: Revision | None = None
         self._sealer = Sealer()
         self._applied = False
+        self._let_through = engine.now()
+        """When the plan was found to need no approval, or to have one."""
 
     # The way of the data.
 
@@ -136,11 +138,11 @@ class TargetPass:
                 await self._verify(draft)
                 await self._approve(draft, explicit=True)
                 await self._apply(draft)
-                await self._gone(draft)
+                await asking("apply", self._gone(draft))
         await self._run.record(
             [TargetRemoved(uid=self._declared.uid, deletion_policy=self._spec.effective_deletion_policy)]
         )
-        await self._engine.declared.release(self._declared)
+        await asking("apply", self._engine.declared.release(self._declared))
         return None
 
     # The stages.
@@ -344,19 +346,25 @@ class TargetPass:
 
     async def _approve(self, draft: Draft, *, explicit: bool = False) -> None:
         """A plan that looks like an accident waits for somebody to approve it."""
-        held = self._situation.accident(draft.plan, explicit=explicit)
-        if held is None:
-            return
         standing, plan = self._run.standing, draft.plan
+        waits = standing.held is not None and standing.held.plan == plan.id
+        held = self._situation.accident(plan, explicit=explicit)
+        self._let_through = self._engine.now()
+        if held is None and not waits:
+            return
         approval = standing.approval
         if approval is not None and approval.plan == plan.id:
             if approval.rejected:
                 await self._run.record([RunEnded(outcome="rejected", generation=self._declared.generation)])
                 self._engine.notices.stopped(self._declared, self._revision)
                 raise Stop
-            if approval.until is None or approval.until >= self._engine.now():
+            if approval.until is None or approval.until >= self._let_through:
                 return
-        if standing.held is None or standing.held.plan != plan.id:
+        if held is None:
+            # What held it does no longer (the guard was told so, say): the next run makes a plan that nothing holds.
+            await self._run.supersede(self._declared.generation)
+            raise Stop(0.0)
+        if not waits:
             why = (
                 f"plan {plan.id} is held by the check {held.check}: {held.why}. "
                 f'To go on: tidelog approve {plan.id} --why "…"'
@@ -386,7 +394,7 @@ class TargetPass:
         )
         try:
             try:
-                await door.apply(draft, self._run.standing, self._engine.now())
+                await door.apply(draft, self._run.standing, self._let_through)
             finally:
                 if any(ObjectKey.parse(step.object).kind == DEFINITION for step in draft.plan.steps if step.writes):
                     self._engine.observer.kinds_changed()

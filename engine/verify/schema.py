@@ -1,8 +1,9 @@
 """Objects against their schemas, where the server cannot be asked yet: in the waves after the first that writes.
 
 The schemas are those of the cluster (OpenAPI v3), and those of definitions (CRDs) that stand in the plan itself. What
-is checked is what Kubernetes' structural schemas say; rules in CEL are left to the server, which is asked before
-the wave is applied.
+is checked is what Kubernetes' structural schemas say, as far as the server is sure to refuse what it
+forbids. Rules in CEL, and patterns (Go's, which Python reads otherwise, and can be made to read for ever), are left to
+the server, which is asked before the wave is applied.
 """
 
 import re
@@ -23,6 +24,8 @@ VERDICTS_MAX = 5
 """Verdicts about one object: the first tell what is wrong."""
 DEPTH_MAX = 64
 _REFERENCE = "#/components/schemas/"
+_GO_TYPES = ("io.k8s.api.", "io.k8s.apimachinery.", "io.k8s.apiextensions-apiserver.", "io.k8s.kube-aggregator.")
+"""What the names of the server's own types begin with."""
 _plain_name = re.compile(r"[A-Za-z_$][\w$-]*", re.ASCII)
 
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -99,9 +102,12 @@ _ANY = {"x-kubernetes-preserve-unknown-fields": True}
 
 
 def _served(document: Schema, group: str, version: str) -> dict[tuple[str, str], tuple[Schema, Schema]]:
-    schemas = document.get("components", {}).get("schemas", {})
+    served: dict[str, Schema] = document.get("components", {}).get("schemas", {})
+    schemas: Schema = {
+        name: _less_required(schema) if name.startswith(_GO_TYPES) else schema for name, schema in served.items()
+    }
     api_version = f"{group}/{version}" if group else version
-    found = {}
+    found: dict[tuple[str, str], tuple[Schema, Schema]] = {}
     for schema in schemas.values():
         for kind in schema.get("x-kubernetes-group-version-kind") or ():
             if (kind.get("group"), kind.get("version")) == (group, version):
@@ -109,10 +115,17 @@ def _served(document: Schema, group: str, version: str) -> dict[tuple[str, str],
     return found
 
 
+def _less_required(schema: Schema) -> Schema:
+    """A type of the server's own without the fields that it calls required: some it fills in, some may be empty."""
+    return {name: part for name, part in schema.items() if name != "required"}
+
+
 def _problems(value: Any, schema: Schema, known: Schema, path: str, depth: int) -> Iterator[tuple[str, str]]:
     schema = _resolved(schema, known)
     if depth > DEPTH_MAX or value is None:
         return
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # the server takes 2.0 for 2
     if schema.get("x-kubernetes-int-or-string") or schema.get("format") == "int-or-string":
         if not isinstance(value, int | str) or isinstance(value, bool):
             yield path, f"must be a number or text, and is {_NAMES.get(type(value), 'null')}"
@@ -123,7 +136,8 @@ def _problems(value: Any, schema: Schema, known: Schema, path: str, depth: int) 
     ):
         yield path, f"must be {_NAMES[_TYPES[wanted][0]]}, and is {_NAMES.get(type(value), 'null')}"
         return
-    if "enum" in schema and value not in schema["enum"]:
+    # An empty text is none to the server's own types.
+    if "enum" in schema and value not in ("", *schema["enum"]):
         yield path, f"must be one of {', '.join(map(str, schema['enum']))}"
     if isinstance(value, str):
         yield from _of_text(value, schema, path)
@@ -140,7 +154,7 @@ def _of_object(value: KubeObject, schema: Schema, known: Schema, path: str, dept
     properties: Schema = schema.get("properties") or {}
     others = schema.get("additionalProperties")
     for name in schema.get("required") or ():
-        if name not in value:
+        if name not in value and "default" not in (properties.get(name) or {}):
             yield _below(path, name), "is required, and missing"
     for name, held in value.items():
         below = _below(path, name)
@@ -153,9 +167,6 @@ def _of_object(value: KubeObject, schema: Schema, known: Schema, path: str, dept
 
 
 def _of_text(value: str, schema: Schema, path: str) -> Iterator[tuple[str, str]]:
-    pattern = schema.get("pattern")
-    if pattern and not _matches(pattern, value):
-        yield path, f"must match {pattern}"
     if len(value) > schema.get("maxLength", len(value)):
         yield path, f"must have at most {schema['maxLength']} characters"
     if len(value) < schema.get("minLength", 0):
@@ -167,13 +178,6 @@ def _of_number(value: float, schema: Schema, path: str) -> Iterator[tuple[str, s
         yield path, f"must be at least {schema['minimum']}"
     if value > schema.get("maximum", value):
         yield path, f"must be at most {schema['maximum']}"
-
-
-def _matches(pattern: str, value: str) -> bool:
-    try:
-        return re.search(pattern, value) is not None
-    except re.error:
-        return True  # an expression of Go's that Python does not know: the server will tell
 
 
 def _resolved(schema: Schema, known: Schema) -> Schema:

@@ -1,0 +1,153 @@
+"""The daemon's log lines: JSON, with the run, and without secrets."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.events.logs import Log, digest, run_id, target
+from tidelog.engine.runtime.logs import JsonFormatter, log_event
+from tidelog.engine.secrecy.logs import SecrecyFilter, keeping_secret
+from tidelog.engine.secrecy.values import SecretValues
+from tidelog.events.envelope import decode_envelope
+from tidelog.events.names import ObjectKey, PlanId, Revision, engine_stream
+from tidelog.events.vocabulary import (
+    DriftDetected,
+    EngineStarted,
+    Event,
+    FieldDrift,
+    HealthChanged,
+    ObjectObserved,
+    RunEnded,
+    StageFailed,
+    Verdict,
+    VerificationFailed,
+)
+from tidelog.storage import Recorded
+
+SHOP = target("east", "shop")
+DEPLOYMENT = ObjectKey("apps", "Deployment", "shop", "web").stream("east")
+SECRET = "correct-horse"
+
+
+class Lines:
+    def __init__(self) -> None:
+        self.stream = io.StringIO()
+
+    def __call__(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.stream.getvalue().splitlines()]
+
+    @property
+    def only(self) -> dict[str, Any]:
+        (line,) = self()
+        return line
+
+
+@pytest.fixture
+def lines() -> Iterator[Lines]:
+    lines = Lines()
+    handler = logging.StreamHandler(lines.stream)
+    handler.setFormatter(JsonFormatter())
+    handler.addFilter(SecrecyFilter())
+    logger = logging.getLogger("tidelog")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel("INFO")
+    yield lines
+    logger.removeHandler(handler)
+    logger.setLevel(level)
+
+
+def recorded(stream: str, event: Event, **rest: Any) -> Recorded:
+    log = Log()
+    log.append(stream, event, **rest)
+    return Recorded(log.entries[0], decode_envelope(log.entries[0]))
+
+
+def test_an_event_is_a_line_with_its_object_and_run(lines: Lines) -> None:
+    event = RunEnded(outcome="succeeded", generation=1, revision=Revision("main@sha1:1"))
+    log_event(recorded(SHOP, event, run=run_id(1)))
+    line = lines.only
+    assert line["ts"].endswith("Z")
+    del line["ts"]
+    assert line == {
+        "level": "info",
+        "logger": "tidelog.kustomize-controller",
+        "msg": "reconciliation finished",
+        "position": 1,
+        "controllerKind": "Kustomization",
+        "Kustomization": {"name": "shop", "namespace": "flux-system"},
+        "name": "shop",
+        "namespace": "flux-system",
+        "cluster": "east",
+        "run": run_id(1),
+        "trace": None,
+        "revision": "main@sha1:1",
+        "outcome": "succeeded",
+    }
+
+
+@pytest.mark.parametrize(
+    ("event", "words"),
+    [
+        (StageFailed(stage="render", reason="BuildFailed", final=True, message="x.yaml:3"), "x.yaml:3"),
+        (
+            VerificationFailed(
+                plan=PlanId("p"),
+                policies=digest("p"),
+                failed=(Verdict(check="c", passed=False, message="a"), Verdict(check="c", passed=False, message="b")),
+            ),
+            "a; b",
+        ),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_failure_is_an_error_with_its_words(lines: Lines, event: Event, words: str) -> None:
+    log_event(recorded(SHOP, event))
+    assert (lines.only["level"], lines.only["error"]) == ("error", words)
+
+
+def test_drift_names_the_fields_and_who_wrote_them(lines: Lines) -> None:
+    fields = (FieldDrift(path="spec.replicas", manager="kubectl"), FieldDrift(path="spec.paused"))
+    log_event(recorded(DEPLOYMENT, DriftDetected(target=SHOP, uid="u", resource_version="1", fields=fields)))
+    assert lines.only["fields"] == ["spec.replicas by kubectl", "spec.paused by unknown"]
+
+
+def test_the_life_of_the_engine_is_told_of_no_object(lines: Lines) -> None:
+    log_event(recorded(engine_stream("log"), EngineStarted(software="tidelog 1", host="h", pid=1)))
+    assert (lines.only["logger"], lines.only["msg"]) == ("tidelog.engine", "engine started")
+    assert "controllerKind" not in lines.only
+
+
+def test_what_nobody_reads_has_no_line(lines: Lines) -> None:
+    log_event(recorded(DEPLOYMENT, ObjectObserved(uid="u", resource_version="1")))
+    log_event(recorded(DEPLOYMENT, HealthChanged(health="Current")))
+    assert lines() == []
+
+
+def test_a_line_is_one_line_whatever_is_in_it(lines: Lines) -> None:
+    event = StageFailed(stage="render", reason="BuildFailed", final=True, message='two\nlines and "quotes" \u2028 é')
+    log_event(recorded(SHOP, event))
+    assert lines.only["error"] == event.message
+
+
+def test_no_secret_value_is_in_a_line_or_a_traceback_of_the_pass(lines: Lines) -> None:
+    with keeping_secret(SecretValues([SECRET])):
+        try:
+            raise RuntimeError(f"cannot use {SECRET}")
+        except RuntimeError:
+            logging.getLogger("tidelog").exception("a defect of %s", SECRET, extra={"fields": {"what": SECRET}})
+    line = lines.only
+    assert SECRET not in lines.stream.getvalue()
+    assert line["msg"] == "a defect of ***"
+    assert line["what"] == "***"
+    assert "RuntimeError: cannot use ***" in line["stacktrace"]
+
+
+def test_what_is_no_json_is_written_as_text(lines: Lines) -> None:
+    logging.getLogger("tidelog").info("x", extra={"fields": {"what": msgspec.UNSET}})
+    assert lines.only["what"] == "UNSET"

@@ -1,0 +1,181 @@
+"""What other tools are told: Events in the cluster, and posts to the events address."""
+
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any, cast
+
+import anyio
+import msgspec
+import pytest
+from aiohttp import web
+
+from tests.apply.keeper import TARGET, a_target
+from tidelog.engine.cluster.errors import ForbiddenError
+from tidelog.engine.objects.kube import KubeObject
+from tidelog.engine.runtime.context import Engine
+from tidelog.engine.runtime.notices import WAITING_MAX, Notices
+from tidelog.engine.runtime.run import StageError
+from tidelog.engine.runtime.settings import Settings
+from tidelog.engine.secrecy.logs import keeping_secret
+from tidelog.engine.secrecy.values import SecretValues
+from tidelog.events.names import Revision, StreamName
+from tidelog.events.projections import Standing
+
+GROUP = "kustomize.toolkit.fluxcd.io"
+REVISION = Revision("main@sha1:1")
+PATIENCE_S = 20
+
+
+class World:
+    """Who is told."""
+
+    def __init__(self, address: str) -> None:
+        self.events: list[KubeObject] = []
+        self.posts: list[dict[str, Any]] = []
+        self.answers = 200
+        self.refuses = False
+        self.news = anyio.Event()
+        self.standing = Standing(ready="False", reason="BuildFailed", message="no such file: x.yaml")
+        settings = msgspec.structs.replace(Settings(), events_addr=address)
+        self.engine = SimpleNamespace(
+            settings=settings,
+            cluster=self,
+            memory=SimpleNamespace(conditions={TARGET: self.standing}),
+            seconds_since=lambda _: 1.5,
+            now=lambda: "2026-11-25T10:00:00.123456Z",
+        )
+        self.notices = Notices(cast("Engine", self.engine))
+        self.declared = a_target()
+        self.declared.live["metadata"]["resourceVersion"] = "7"
+
+    async def create(self, obj: KubeObject, *, manager: str) -> KubeObject:
+        if self.refuses:
+            raise ForbiddenError("the namespace is on its way out")
+        self.events.append(obj)
+        self._tell()
+        return obj
+
+    async def posted(self, request: web.Request) -> web.Response:
+        self.posts.append(await request.json())
+        self._tell()
+        return web.Response(status=self.answers)
+
+    def _tell(self) -> None:
+        self.news.set()
+        self.news = anyio.Event()
+
+    async def until(self, *, events: int = 0, posts: int = 0) -> None:
+        with anyio.fail_after(PATIENCE_S):
+            while len(self.events) < events or len(self.posts) < posts:
+                await self.news.wait()
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    application = web.Application()
+    runner = web.AppRunner(application, access_log=None)
+    made: list[World] = []
+
+    async def posted(request: web.Request) -> web.Response:
+        return await made[0].posted(request)
+
+    application.router.add_post("/", posted)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    made.append(World(f"http://127.0.0.1:{runner.addresses[0][1]}/"))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(made[0].notices.run)
+        yield made[0]
+        tasks.cancel_scope.cancel()
+    await runner.cleanup()
+
+
+async def test_each_notice_is_an_event_and_a_post_with_the_same_words(world: World) -> None:
+    world.notices.reconciled(world.declared, REVISION)
+    await world.until(events=1, posts=1)
+    (event,), (post,) = world.events, world.posts
+    assert event["message"] == post["message"] == "Reconciliation finished in 1.500s, next run in 1m0s"
+    assert event["reason"] == post["reason"] == "ReconciliationSucceeded"
+    assert (event["type"], post["severity"]) == ("Normal", "info")
+    assert (
+        event["involvedObject"]
+        == post["involvedObject"]
+        == {
+            "apiVersion": f"{GROUP}/v1",
+            "kind": "Kustomization",
+            "name": "shop",
+            "namespace": "flux-system",
+            "uid": "target-uid",
+            "resourceVersion": "7",
+        }
+    )
+    assert (
+        event["metadata"]["annotations"]
+        == post["metadata"]
+        == {
+            f"{GROUP}/revision": REVISION,
+            f"{GROUP}/commit_status": "update",
+        }
+    )
+    assert event["source"]["component"] == post["reportingController"] == "kustomize-controller"
+
+
+async def test_a_failure_is_a_warning_with_the_words_of_the_condition(world: World) -> None:
+    world.notices.failed(world.declared, REVISION, StageError("render", "BuildFailed", "unfiltered"))
+    await world.until(events=1, posts=1)
+    assert (world.events[0]["type"], world.posts[0]["severity"]) == ("Warning", "error")
+    assert world.events[0]["message"] == "no such file: x.yaml"
+
+
+async def test_who_waits_for_a_dependency_has_not_failed(world: World) -> None:
+    waits = StageError("declare", "DependencyNotReady", "not yet", waits_for=StreamName("a/b/c/d/e"))
+    world.notices.failed(world.declared, REVISION, waits)
+    await world.until(events=1)
+    assert world.events[0]["type"] == "Normal"
+
+
+async def test_annotations_for_events_are_passed_on_as_they_are(world: World) -> None:
+    world.declared.annotations = {"event.toolkit.fluxcd.io/app": "shop", "other": "x"}
+    world.notices.changed(world.declared, None, ["ConfigMap/shop/a created"])
+    world.notices.changed(world.declared, None, [])
+    await world.until(events=1, posts=1)
+    assert world.posts[0]["metadata"] == {"event.toolkit.fluxcd.io/app": "shop"}
+    assert (world.posts[0]["reason"], world.posts[0]["message"]) == ("Progressing", "ConfigMap/shop/a created")
+    assert len(world.events) == 1, "nothing changed, nothing is told"
+
+
+async def test_long_messages_are_cut_to_what_each_can_take(world: World) -> None:
+    world.notices.changed(
+        world.declared, None, [f"ConfigMap/shop/{'é' * 20}-{number} created" for number in range(2_000)]
+    )
+    await world.until(events=1, posts=1)
+    assert len(world.events[0]["message"].encode()) <= 1_024
+    assert len(world.posts[0]["message"].encode()) <= 39_000
+    assert world.events[0]["message"].endswith("...")
+    assert len(world.posts[0]["message"]) > 20_000
+
+
+async def test_where_nobody_takes_them_the_oldest_are_dropped_and_nobody_waits(world: World) -> None:
+    for number in range(WAITING_MAX + 100):
+        world.notices.changed(world.declared, None, [str(number)])
+    await world.until(events=WAITING_MAX)
+    assert [event["message"] for event in world.events][:2] == ["100", "101"]
+
+
+async def test_neither_a_refusal_nor_an_error_of_the_address_keeps_the_next_from_being_told(world: World) -> None:
+    world.refuses = True
+    world.answers = 500
+    world.notices.changed(world.declared, None, ["first"])
+    await world.until(posts=1)
+    world.refuses = False
+    world.answers = 429
+    world.notices.changed(world.declared, None, ["second"])
+    await world.until(events=1, posts=2)
+    assert [event["message"] for event in world.events] == ["second"]
+
+
+async def test_no_secret_value_of_the_pass_is_told(world: World) -> None:
+    with keeping_secret(SecretValues(["correct-horse"])):
+        world.notices.changed(world.declared, None, ["it says correct-horse"])
+    await world.until(events=1, posts=1)
+    assert world.events[0]["message"] == world.posts[0]["message"] == "it says ***"

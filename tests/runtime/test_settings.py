@@ -1,0 +1,87 @@
+"""How the daemon is told how to work, and what it says when it is told wrongly."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from tidelog.engine.runtime.errors import SettingsError
+from tidelog.engine.runtime.settings import Settings, as_json, gates_of, load_settings
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "settings.toml"
+
+
+def test_without_a_file_and_flags_the_defaults_are_fluxs() -> None:
+    settings = load_settings(None, {})
+    assert settings == Settings()
+    assert (settings.storage_addr, settings.health_addr, settings.metrics_addr) == (":9090", ":9440", ":8080")
+    assert settings.leader_election_lease_duration.seconds == 35
+
+
+def test_a_flag_goes_before_the_file_and_the_file_before_the_default(file: Path) -> None:
+    file.write_text('concurrent = 7\nmin-retry-delay = "2s"\n')
+    settings = load_settings(file, {"concurrent": "9", "cluster_name": None, "max_retry_delay": "1m"})
+    assert (settings.concurrent, settings.min_retry_delay.seconds, settings.max_retry_delay.seconds) == (9, 2, 60)
+    assert settings.cluster_name == "default"
+
+
+def test_a_flag_about_the_guard_leaves_the_rest_of_it_as_the_file_has_it(file: Path) -> None:
+    file.write_text("[prune-guard]\ndeletions-max = 3\nenabled = false\n")
+    guard = load_settings(file, {"prune_guard": {"enabled": True}}).prune_guard
+    assert (guard.enabled, guard.deletions_max) == (True, 3)
+
+
+def test_the_guard_knows_the_engines_own_namespace() -> None:
+    assert load_settings(None, {"runtime_namespace": "gitops"}).prune_guard.namespace == "gitops"
+
+
+@pytest.mark.parametrize(
+    ("content", "flags", "words"),
+    [
+        ("concurent = 7", {}, ("settings.toml", "concurent")),
+        ("concurrent = 0", {}, ("settings.toml", "$.concurrent", "1")),
+        ("concurrent = 'many'", {}, ("settings.toml", "$.concurrent")),
+        ("min-retry-delay = 'soon'", {}, ("settings.toml", "soon")),
+        ("log-level = 'loud'", {}, ("settings.toml", "log-level", "loud")),
+        ("[prune-guard]\nmost = 3", {}, ("settings.toml", "prune-guard", "most")),
+        ("concurrent = \nx = 1", {}, ("settings.toml", "line 1")),
+        ("concurrent = 7", {"concurrent": "0"}, ("the command line", "$.concurrent")),
+        ("", {"max_retry_delay": "soon"}, ("the command line", "soon")),
+        ("", {"log_level": "loud"}, ("the command line", "log-level")),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_place(
+    file: Path, content: str, flags: dict[str, Any], words: tuple[str, ...]
+) -> None:
+    file.write_text(content)
+    with pytest.raises(SettingsError) as caught:
+        load_settings(file, flags)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_named(file: Path) -> None:
+    with pytest.raises(SettingsError, match=r"settings\.toml"):
+        load_settings(file, {})
+
+
+def test_settings_as_the_log_has_them_can_be_read_back(file: Path) -> None:
+    file.write_text('custom-apply-stage-kinds = ["b", "a"]\nmin-retry-delay = "1.5s"\n')
+    settings = load_settings(file, {})
+    written = as_json(settings)
+    assert written["custom-apply-stage-kinds"] == ["a", "b"]
+    assert written["min-retry-delay"] == "1.5s"
+    assert msgspec.json.decode(msgspec.json.encode(written)) == written
+
+
+def test_gates_of_flux_set_what_they_are_here_and_others_are_refused() -> None:
+    assert gates_of("StrictPostBuildSubstitutions=false, ExternalArtifact=true") == {
+        "strict_post_build_substitutions": False
+    }
+    assert gates_of("") == {}
+    for text, words in (("Unheard=true", "not supported"), ("ExternalArtifact=yes", "true or false")):
+        with pytest.raises(SettingsError, match=words):
+            gates_of(text)
