@@ -181,7 +181,7 @@ async def test_statuses_are_as_flux_writes_them(world: World) -> None:
     for obj in (apps, configs):
         assert "finalizers.fluxcd.io" in obj["metadata"]["finalizers"]
         managers = {entry["manager"] for entry in obj["metadata"]["managedFields"] if entry.get("subresource")}
-        assert managers == {"kustomize-controller"}
+        assert managers == {"gotk-kustomize-controller"}
 
 
 async def test_a_source_s_status_names_its_artifact(world: World) -> None:

@@ -144,6 +144,40 @@ async def test_a_newer_revision_ends_a_wait_at_once(world: World) -> None:
     assert condition(app, "Healthy")["status"] == "True"
 
 
+@pytest.mark.slow
+async def test_a_health_check_fails_after_its_time_and_recovers_by_itself(world: World) -> None:
+    async with world.daemon():
+        await app_of(world, deployment("web:1"), wait=True, timeout="1s")  # Flux takes no less than 30 s
+        obj = await world.until_target(
+            "app",
+            failed("HealthCheckFailed", "timeout waiting for", f"Deployment/{world.namespace}/web", "InProgress"),
+            limit_s=LIMIT_S + 30,
+        )
+        assert condition(obj, "Healthy")["status"] == "False"
+        await world.until_told("app", "HealthCheckFailed", "Deployment")
+        await world.push({"app/all.yaml": deployment("web:1", replicas=0)})
+        await world.until_applied("app")
+
+
+def job(command: str) -> str:
+    """On a cluster without nodes no Job ever runs: this one's deadline is soon over, and then it has failed."""
+    container = {"name": "job", "image": "job:1", "command": [command]}
+    template = {"spec": {"restartPolicy": "Never", "containers": [container]}}
+    return manifest("batch/v1", "Job", "job", spec={"activeDeadlineSeconds": 1, "template": template})
+
+
+async def test_what_has_failed_is_not_waited_for(world: World) -> None:
+    async with world.daemon() as running:
+        await app_of(world, job("fail"), wait=True, timeout="1h")
+        await world.until_target(
+            "app",
+            failed("HealthCheckFailed", "failed early", f"Job/{world.namespace}/job", "Failed"),
+        )
+        await world.until_told("app", "HealthCheckFailed", "Job")
+        waited = [event.health for event in running.events(HealthChanged, stream=running.target("app"))]
+    assert waited == ["InProgress", "Failed"]
+
+
 async def test_an_object_that_becomes_healthy_wakes_who_waits_for_it(world: World) -> None:
     job = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "flag"}, "data": {}}
     async with world.daemon():
@@ -157,6 +191,18 @@ async def test_an_object_that_becomes_healthy_wakes_who_waits_for_it(world: Worl
         assert await world.data("a") is not None
         await world.apply(job)
         await world.until_applied("app")
+
+
+async def test_a_request_is_answered_whatever_comes_of_it(world: World) -> None:
+    async with world.daemon() as running:
+        await app_of(world, config_map("a"), dependsOn=[{"name": "nobody"}])
+        await world.until_target("app", failed("DependencyNotReady"))
+        await running.idle()
+        seen = len(running.recorded)
+        token = await world.ask("Kustomization", "app")
+        await world.until_target("app", lambda obj: obj["status"].get("lastHandledReconcileAt") == token)
+        await running.idle()
+        assert running.events(StageFailed, after=seen) == [], "nothing has happened"
 
 
 async def test_a_new_spec_runs_at_once(world: World) -> None:
