@@ -10,8 +10,7 @@ from tidelog.events.vocabulary import ApplyStarted, ObjectPruned
 GOOD = {"app/a.yaml": config_map("a", n="1"), "app/b.yaml": config_map("b", n="1")}
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
-    f"{name}: &{name} [{', '.join(['*' + before] * 10)}]\n"
-    for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+    f"{name}: &{name} [{', '.join(['*' + before] * 10)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
 )
 
 
@@ -31,13 +30,13 @@ CASES = [
         "broken",
         {"app/bad.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: [bad\n"},
         "BuildFailed",
-        ("app/bad.yaml", "line"),
+        ("app/bad.yaml:",),
     ),
     Bad(
         "duplicate key",
         {"app/bad.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: bad\ndata:\n  k: '1'\n  k: '2'\n"},
         "BuildFailed",
-        ("app/bad.yaml", "line 7", "k"),
+        ("app/bad.yaml:7", "k"),
     ),
     Bad(
         "alias bomb",
@@ -49,25 +48,25 @@ CASES = [
         "tab",
         {"app/bad.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata:\n\tname: bad\n"},
         "BuildFailed",
-        ("app/bad.yaml", "line 4", "tab"),
+        ("app/bad.yaml:4",),
     ),
     Bad(
         "no kind",
         {"app/bad.yaml": "apiVersion: v1\nmetadata:\n  name: bad\n"},
         "BuildFailed",
-        ("app/bad.yaml", "kind"),
+        ("app/bad.yaml:1", "kind"),
     ),
     Bad(
         "no name",
         {"app/bad.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  labels: {}\n"},
         "BuildFailed",
-        ("app/bad.yaml", "name"),
+        ("app/bad.yaml:1", "name"),
     ),
     Bad(
         "the same object twice",
         {"app/bad.yaml": config_map("a", n="again")},
         "BuildFailed",
-        ("ConfigMap", "a", "app/bad.yaml"),
+        ("ConfigMap/a", "app/a.yaml:1", "app/bad.yaml:1"),
     ),
     Bad(
         "missing file",
@@ -86,45 +85,55 @@ CASES = [
     ),
     Bad(
         "unknown field of a kustomization",
-        {"app/kustomization.yaml": kustomization("a.yaml", "b.yaml", more="resorces: [c.yaml]\n")},
+        {
+            "app/kustomization.yaml": kustomization("a.yaml", "b.yaml", "../other"),
+            "other/kustomization.yaml": kustomization("c.yaml", more="resorces: [d.yaml]\n"),
+            "other/c.yaml": config_map("c"),
+        },
         "BuildFailed",
-        ("app", "resorces"),
+        ("other/kustomization.yaml:3", "resorces"),
     ),
     Bad(
         "unknown field of an object",
         {"app/bad.yaml": manifest("v1", "Service", "bad", spec={"ports": [{"port": 80}], "portz": []})},
         "ReconciliationFailed",
-        ("Service", "bad", "portz"),
+        ("Service", "bad", "portz", "app/bad.yaml:1"),
     ),
     Bad(
         "value of another type",
         {"app/bad.yaml": manifest("v1", "Service", "bad", spec={"ports": [{"port": "eighty"}]})},
         "ReconciliationFailed",
-        ("Service", "bad", "port"),
+        ("Service", "bad", "port", "app/bad.yaml:1"),
     ),
     Bad(
         "value that the server refuses",
         {"app/bad.yaml": manifest("v1", "Service", "bad", spec={"ports": [{"port": 99999}]})},
         "ReconciliationFailed",
-        ("Service", "bad", "spec.ports[0].port"),
+        ("Service", "bad", "spec.ports[0].port", "app/bad.yaml:1"),
     ),
     Bad(
         "unknown kind",
         {"app/bad.yaml": manifest("example.org/v1", "Nonsense", "bad")},
         "ReconciliationFailed",
-        ("Nonsense", "bad", "example.org/v1"),
+        ("Nonsense", "bad", "example.org/v1", "app/bad.yaml:1"),
     ),
     Bad(
         "name that is none",
         {"app/bad.yaml": config_map("Not A Name")},
+        "BuildFailed",
+        ("ConfigMap", "Not A Name", "app/bad.yaml:1"),
+    ),
+    Bad(
+        "name that the server refuses",
+        {"app/bad.yaml": config_map("NotAName")},
         "ReconciliationFailed",
-        ("ConfigMap", "Not A Name"),
+        ("ConfigMap", "NotAName", "metadata.name", "app/bad.yaml:1"),
     ),
     Bad(
         "object too large",
         {"app/bad.yaml": config_map("bad", big="x" * 1_100_000)},
         "ReconciliationFailed",
-        ("ConfigMap", "bad", "1048576"),
+        ("ConfigMap", "bad", "1048576", "app/bad.yaml:1"),
     ),
     Bad(
         "not a Kubernetes object",
@@ -135,9 +144,7 @@ CASES = [
     Bad(
         "patch of nothing",
         {
-            "app/kustomization.yaml": kustomization(
-                "a.yaml", "b.yaml", more="patches:\n- path: patch.yaml\n"
-            ),
+            "app/kustomization.yaml": kustomization("a.yaml", "b.yaml", more="patches:\n- path: patch.yaml\n"),
             "app/patch.yaml": config_map("nobody", n="2"),
         },
         "BuildFailed",
@@ -146,7 +153,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("bad", CASES, ids=[case.name for case in CASES])
+@pytest.mark.parametrize("bad", CASES, ids=[case.name.replace(" ", "-") for case in CASES])
 async def test_nothing_of_a_bad_commit_is_applied_and_the_next_good_one_is(world: World, bad: Bad) -> None:
     async with world.daemon() as running:
         world.commit(GOOD)
@@ -197,9 +204,9 @@ async def test_a_missing_config_map_of_variables_is_named_and_its_coming_is_noti
         spec = {"substituteFrom": [{"kind": "ConfigMap", "name": "vars"}]}
         await world.target("app", "./app", targetNamespace=world.namespace, postBuild=spec)
         await world.until_target("app", failed("BuildFailed", "ConfigMap/vars"))
-        await world.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "vars"}, "data": {"x": "1"}})
+        await world.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "vars"}, "data": {"x": "one"}})
         await world.until_applied("app")
-    assert await world.data("a") == {"n": "1"}
+    assert await world.data("a") == {"n": "one"}
 
 
 async def test_what_is_left_for_later_is_refused_by_name(world: World) -> None:

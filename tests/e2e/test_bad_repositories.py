@@ -133,7 +133,7 @@ async def test_wrong_credentials_are_said_to_be_and_their_change_is_noticed(worl
         await well(world)
         world.git.behaviour.password = "another"
         await world.ask()
-        source = await world.until_source(failed("AuthenticationFailed", "fleet-auth"))
+        source = await world.until_source(failed("AuthenticationFailed", "fleet.git", "spec.secretRef"))
         assert secret not in str(source)
         told = await world.until_told("fleet", "AuthenticationFailed", kind="GitRepository")
         assert secret not in str(told)
@@ -234,7 +234,9 @@ async def test_fifty_thousand_files_are_no_burden(world: World) -> None:
         before = len(running.recorded)
         await world.push({"data/0/0.txt": "another\n"})
         await world.until_applied("app")
-        assert [type(event).__name__ for event in running.events(after=before) if "Rendered" in type(event).__name__] == []
+        assert [
+            type(event).__name__ for event in running.events(after=before) if "Rendered" in type(event).__name__
+        ] == []
         await world.push({"app/cm.yaml": config_map("settings", n="2")})
         await world.until_applied("app")
     assert await world.data("settings") == {"n": "2"}

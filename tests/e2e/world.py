@@ -361,9 +361,7 @@ class World:
         assert found is not None
         return found
 
-    async def until_source(
-        self, holds: Predicate, what: str = "", name: str = "fleet", **how: Any
-    ) -> KubeObject:
+    async def until_source(self, holds: Predicate, what: str = "", name: str = "fleet", **how: Any) -> KubeObject:
         """Watches a GitRepository until something holds of it."""
         found = await self.until(SOURCE, "GitRepository", name, lambda obj: obj is not None and holds(obj), what, **how)
         assert found is not None
