@@ -62,7 +62,7 @@ def places_of_variable(trees: Trees, tree: str, walk: Walk, name: str) -> tuple[
 def places_of_objects(
     trees: Trees, tree: str, walk: Walk, names: Collection[tuple[str, str]]
 ) -> dict[tuple[str, str], str]:
-    """Where objects are written, by kind and name, as `file:line`; without those that bear another name there. Blocks."""
+    """Where objects are written, by kind and name, as `file:line`; none that are called otherwise there. Blocks."""
     places: dict[tuple[str, str], str] = {}
     for path, text in _texts(trees, tree, walk):
         if not _is_yaml(path) or not any(name in text for _, name in names):

@@ -1,4 +1,4 @@
-"""Repositories that are empty, rewritten, gone, slow, closed, hostile or huge: what was applied stays, and it recovers."""
+"""Repositories that are empty, rewritten, gone, slow, closed, hostile or huge: what was applied stays."""
 
 import shutil
 

@@ -1,4 +1,4 @@
-"""API servers that are slow, refuse, lose answers, drop watches or restart: in the end everything is as it should be."""
+"""API servers that are slow, refuse, lose answers, drop watches or restart: it all ends as it should."""
 
 import random
 from collections.abc import AsyncIterator, Iterator

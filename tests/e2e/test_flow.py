@@ -25,6 +25,7 @@ from tidelog.events.vocabulary import (
     Planned,
     Rendered,
     RunEnded,
+    StageFailed,
     TargetDeclared,
 )
 from tidelog.storage.errors import StoreError
@@ -174,7 +175,11 @@ async def test_what_has_failed_is_not_waited_for(world: World) -> None:
             failed("HealthCheckFailed", "failed early", f"Job/{world.namespace}/job", "Failed"),
         )
         await world.until_told("app", "HealthCheckFailed", "Job")
-        waited = [event.health for event in running.events(HealthChanged, stream=running.target("app"))]
+        waited = [
+            event.health
+            for event in running.events(HealthChanged, stream=running.target("app"))
+            if isinstance(event, HealthChanged)
+        ]
     assert waited == ["InProgress", "Failed"]
 
 
