@@ -135,9 +135,9 @@ async def test_a_gap_in_what_was_seen_is_recorded(world: World, api: FaultyApi) 
         await world.delete("v1", "ConfigMap", "t0-0")
         await world.patch("v1", "ConfigMap", "t1-0", {"data": {"value": "by hand"}}, manager="mallory")
         api.fault = lambda _: None
-        await is_as(world, "1")
         await world.until_data("t0-0", {"value": "1"})
         await world.until_data("t1-0", {"value": "1"})
+        await is_as(world, "1")
 
 
 # ------------------------------------------------------------------------------------------- servers of one's own

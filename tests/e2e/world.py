@@ -7,7 +7,7 @@ daemon makes can be counted. Nothing here sleeps: what is waited for is watched,
 import base64
 import itertools
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -387,6 +387,40 @@ class World:
             return is_ready(obj) and obj["status"].get("lastAppliedRevision") == wanted
 
         return [await self.until_target(name, holds, f"ready at {wanted}") for name in names]
+
+    async def until_all_applied(self, names: Collection[str], *, limit_s: float = LIMIT_S) -> None:
+        """Watches many Kustomizations at once until each is ready at the last commit."""
+        kind = await self.cluster.kind(KUSTOMIZE, "Kustomization")
+        left = set(names)
+
+        def look(obj: KubeObject) -> None:
+            if is_ready(obj) and obj["status"].get("lastAppliedRevision") == self.revision:
+                left.discard(obj["metadata"]["name"])
+
+        try:
+            with anyio.fail_after(limit_s):
+                listing = await self.cluster.list(kind, namespace=self.namespace)
+                for obj in listing.items:
+                    look(obj)
+                changes = self.cluster.watch(
+                    kind, resource_version=listing.resource_version, namespace=self.namespace
+                )
+                if not left:
+                    return
+                async with aclosing(changes) as changes:  # type: ignore[type-var]
+                    async for change in changes:
+                        if change.type != "BOOKMARK":
+                            look(change.object)
+                        if not left:
+                            return
+        except TimeoutError:
+            pass
+        name = min(left)
+        found = await self.get(KUSTOMIZE, "Kustomization", name) or {}
+        raise AssertionError(
+            f"{len(left)} of {len(names)} were never ready at {self.revision}; the first, {name}: "
+            f"{json.dumps(found.get('status'), indent=1)[:4000]}"
+        )
 
     async def events_of(self, name: str, kind: str = "Kustomization") -> list[KubeObject]:
         """The Kubernetes Events about a source or target, oldest first."""
