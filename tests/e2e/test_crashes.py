@@ -55,7 +55,7 @@ async def is_as(world: World, expected: Expected) -> None:
     await world.until_all_applied({f"t{n}" for n in range(TARGETS)})
     maps = await world.cluster.list(await world.cluster.kind("v1", "ConfigMap"), namespace=world.namespace)
     values = {item["metadata"]["name"]: item["data"] for item in maps.items if item["metadata"]["name"][0] == "t"}
-    assert values == dict.fromkeys(expected.names(), {"value": f"v{expected.value}"})
+    assert values == {name: {"value": f"v{expected.value}"} for name in expected.names()}
     secrets = await world.cluster.list(await world.cluster.kind("v1", "Secret"), namespace=world.namespace)
     tokens = {item["metadata"]["name"]: item["data"] for item in secrets.items if item["metadata"]["name"][0] == "s"}
     wanted = {"token": base64.b64encode(expected.secret.encode()).decode()}
@@ -65,7 +65,7 @@ async def is_as(world: World, expected: Expected) -> None:
 @contextmanager
 def daemon_process(world: World) -> Iterator[subprocess.Popen[bytes]]:
     """`tidelog run`, as somebody runs it; killed when the block ends, if it still runs."""
-    command = [TIDELOG, "run", "--kubeconfig", world.kubeconfig, "--store", world.store]
+    command: list[str | Path] = [TIDELOG, "run", "--kubeconfig", world.kubeconfig, "--store", world.store]
     command += ["--runtime-namespace", world.namespace, "--watch-all-namespaces=false"]
     # The Lease of a daemon that was killed has to run out first: that would be all that is waited for here.
     command += ["--enable-leader-election=false", "--storage-addr=", "--health-addr=", "--metrics-addr="]
@@ -134,8 +134,7 @@ async def test_whenever_it_is_killed_the_end_is_the_same(world: World, seed: int
         with daemon_process(world) as process:
             await is_as(world, expected)
             # The one before may have done it all: this one answers before it is told to end.
-            token = await world.ask()
-            await world.until_source(lambda obj, token=token: obj["status"].get("lastHandledReconcileAt") == token)
+            await world.until_answered(await world.ask())
             assert await stopped(process) == 0
     await log_is_whole(world)
     output = (world.directory / "output").read_bytes()

@@ -29,7 +29,7 @@ from tidelog.events.names import ObjectKey, StreamName
 from tidelog.events.vocabulary import Event
 from tidelog.storage import Query, Recorded
 
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 """How long anything may take that is waited for, on a machine that does much else; most takes well below a second."""
 SOURCE = "source.toolkit.fluxcd.io/v1"
 KUSTOMIZE = "kustomize.toolkit.fluxcd.io/v1"
@@ -367,6 +367,10 @@ class World:
         assert found is not None
         return found
 
+    async def until_answered(self, token: str) -> None:
+        """Watches the source until a run has answered a request."""
+        await self.until_source(lambda obj: obj["status"].get("lastHandledReconcileAt") == token, token)
+
     async def until_gone(self, api_version: str, kind: str, name: str) -> None:
         """Watches until an object is no more."""
         await self.until(api_version, kind, name, lambda obj: obj is None, "gone")
@@ -402,12 +406,10 @@ class World:
                 listing = await self.cluster.list(kind, namespace=self.namespace)
                 for obj in listing.items:
                     look(obj)
-                changes = self.cluster.watch(
-                    kind, resource_version=listing.resource_version, namespace=self.namespace
-                )
+                changes = self.cluster.watch(kind, resource_version=listing.resource_version, namespace=self.namespace)
                 if not left:
                     return
-                async with aclosing(changes) as changes:  # type: ignore[type-var]
+                async with aclosing(changes) as changes:
                     async for change in changes:
                         if change.type != "BOOKMARK":
                             look(change.object)
@@ -481,9 +483,10 @@ class World:
         store: Path | None = None,
         kubeconfig: Path | None = None,
         cluster: Cluster | None = None,
+        serving: bool = True,
         **settings: Any,
     ) -> AsyncIterator[Running]:
-        """Runs a daemon while the block lasts; it is serving when the block begins."""
+        """Runs a daemon while the block lasts; it is serving when the block begins, unless that is not waited for."""
         async with (
             open_cluster(kubeconfig or self.kubeconfig) as own,
             open_daemon(cluster or own, store or self.store, self.settings(**settings), environment={}) as daemon,
@@ -491,8 +494,9 @@ class World:
         ):
             running = Running(daemon, self.namespace)
             tasks.start_soon(daemon.run)
-            with anyio.fail_after(LIMIT_S):
-                await daemon.serving.wait()
+            if serving:
+                with anyio.fail_after(LIMIT_S):
+                    await daemon.serving.wait()
             yield running
             tasks.cancel_scope.cancel()
 
