@@ -171,6 +171,7 @@ async def test_nothing_of_a_bad_commit_is_applied_and_the_next_good_one_is(world
         assert obj["status"]["lastAppliedRevision"] == good
         assert obj["status"]["lastAttemptedRevision"] == world.revision
         assert len(condition(obj, "Ready")["message"]) < 4000
+        assert condition(obj, "Reconciling")["reason"] == "ProgressingWithRetry"
         told = await world.until_told("app", bad.reason, *bad.words)
         assert told["type"] == "Warning"
         await running.idle()
