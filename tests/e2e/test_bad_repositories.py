@@ -101,15 +101,21 @@ async def test_a_server_that_never_answers_is_given_up(world: World, what: str) 
         await mended(world)
 
 
-@pytest.mark.parametrize("status", [403, 404, 500, 503])
-async def test_a_server_that_refuses_is_quoted(world: World, status: int) -> None:
+@pytest.mark.parametrize(
+    ("status", "reason", "words"),
+    [
+        (403, "AuthenticationFailed", "403"),
+        (404, "GitOperationFailed", "there is no repository at"),
+        (500, "GitOperationFailed", "500"),
+        (503, "GitOperationFailed", "503"),
+    ],
+)
+async def test_a_server_that_refuses_is_quoted(world: World, status: int, reason: str, words: str) -> None:
     async with world.daemon():
         await well(world)
         world.git.behaviour.status = status
         await world.ask()
-        await world.until_source(
-            failed("AuthenticationFailed" if status == 403 else "GitOperationFailed", str(status)), str(status)
-        )
+        await world.until_source(failed(reason, words))
         await unharmed(world)
         world.git.behaviour.status = None
         await mended(world)

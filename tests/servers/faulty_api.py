@@ -178,6 +178,8 @@ async def _stream(
     try:
         await task
     except asyncio.CancelledError:
+        if answer.connection is not None and answer.connection.transport is not None:
+            answer.connection.transport.abort()  # a TLS connection that is only closed would wait for its peer
         if not task.cancelled():
             task.cancel()
             raise
