@@ -1,5 +1,6 @@
 """Requests to one API server: bounded in number and time, tried again where that is safe, errors in people's words."""
 
+import io
 import os
 import socket
 import time
@@ -32,6 +33,8 @@ from tidelog.engine.cluster.port import Identity, OnRequest
 
 USER_AGENT = f"tidelog/{metadata.version('tidelog')}"
 READ_BUFFER_BYTES = 1 << 18
+BODY_AT_ONCE_BYTES = 1 << 19
+"""Bodies that are larger are sent piece by piece."""
 """What a watch holds of changes that nobody has asked for yet is at most twice this; then TCP makes the server wait."""
 IDLE_S = 60.0
 """How long an unused connection is kept: less than the 90 s after which the API server closes it under our hands."""
@@ -218,7 +221,8 @@ class Connection:
         response = await session.request(
             call.method,
             URL(self._access.server + call.target, encoded=True),
-            data=call.body,
+            # Of what is read piece by piece, the loop does other things between the pieces.
+            data=call.body if call.body is None or len(call.body) < BODY_AT_ONCE_BYTES else io.BytesIO(call.body),
             headers=_with_identity(headers, call.identity or self._default_identity),
             ssl=material.tls or True,
             server_hostname=self._access.server_name,

@@ -162,11 +162,21 @@ class Planner:
     async def _probe_all(self, wave: Iterable[Wanted], draft: Draft, steps: dict[ObjectId, Step]) -> None:
         async with anyio.create_task_group() as tasks:
             for one in wave:
-                entry, actual = self._known.inventory.get(one.key.id), self._known.actual(one.key.id)
-                if is_unchanged(one, self._subject.stream, entry, actual):
-                    steps[one.key.id] = _step(one, "unchanged", uid=actual.uid if actual else "")
+                unchanged = self._unchanged(one)
+                if unchanged is not None:
+                    steps[one.key.id] = unchanged
                 else:
                     tasks.start_soon(self._probe_into, one, draft, steps)
+
+    def _unchanged(self, one: Wanted) -> Step | None:
+        """The step of an object that nothing has to be asked of.
+
+        One that was not loaded was unchanged when the pass began. Drift since then has woken the next pass.
+        """
+        entry, actual = self._known.inventory.get(one.key.id), self._known.actual(one.key.id)
+        if one.loaded is None or is_unchanged(one, self._subject.stream, entry, actual):
+            return _step(one, "unchanged", uid=entry.uid if entry else "")
+        return None
 
     async def _probe_into(self, one: Wanted, draft: Draft, steps: dict[ObjectId, Step]) -> None:
         async with self._limiter:
@@ -174,9 +184,10 @@ class Planner:
 
     def _guess(self, one: Wanted) -> Step:
         """The step of an object in a wave that cannot be asked about yet."""
-        entry, actual = self._known.inventory.get(one.key.id), self._known.actual(one.key.id)
-        if is_unchanged(one, self._subject.stream, entry, actual):
-            return _step(one, "unchanged", uid=actual.uid if actual else "")
+        unchanged = self._unchanged(one)
+        if unchanged is not None:
+            return unchanged
+        actual = self._known.actual(one.key.id)
         if actual is None or not actual.uid:
             return _step(one, "create")
         before = None if actual.state is None else actual.state.digest

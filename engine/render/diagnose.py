@@ -4,7 +4,7 @@ Only failed builds pay for this.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Final
 
 from tidelog.engine.render.documents import Document, documents
@@ -57,6 +57,26 @@ def places_of_variable(trees: Trees, tree: str, walk: Walk, name: str) -> tuple[
         if reference.search(line)
     ]
     return tuple(places[:FINDINGS_MAX])
+
+
+def places_of_objects(
+    trees: Trees, tree: str, walk: Walk, names: Collection[tuple[str, str]]
+) -> dict[tuple[str, str], str]:
+    """Where objects are written, by kind and name, as `file:line`; none that are called otherwise there. Blocks."""
+    places: dict[tuple[str, str], str] = {}
+    for path, text in _texts(trees, tree, walk):
+        if not _is_yaml(path) or not any(name in text for _, name in names):
+            continue
+        try:
+            read = documents(text)
+        except YamlError:
+            continue
+        for document in read:
+            items = document.value.get("items") if isinstance(document.value, dict) else None
+            for value in items if isinstance(items, list) else [document.value]:
+                if (called := _names(value)) in names:
+                    places.setdefault(called, f"{path}:{document.line}")
+    return places
 
 
 def _texts(trees: Trees, tree: str, walk: Walk) -> Iterator[tuple[str, str]]:

@@ -16,7 +16,7 @@ from tidelog.engine.render import normal
 from tidelog.engine.render.documents import documents
 from tidelog.engine.render.errors import RenderError, SubstitutionError, YamlError
 from tidelog.engine.render.substitution import is_plain, is_variable_name, substitute
-from tidelog.events.names import ObjectKey
+from tidelog.events.names import MalformedNameError, ObjectKey
 
 DISABLED: Final = "disabled"
 
@@ -168,7 +168,13 @@ def _checked(found: Any, read: _Read) -> ObjectKey:
     for field in ("labels", "annotations"):
         _require_texts(metadata, field, read)
     api_version: str = found["apiVersion"]
-    return ObjectKey(group_of(api_version), found["kind"], namespace or "", metadata["name"])
+    key = ObjectKey(group_of(api_version), found["kind"], namespace or "", metadata["name"])
+    try:
+        ObjectKey.parse(key.id)
+    except MalformedNameError:
+        problem = "kind, name and namespace of an object have neither spaces nor slashes"
+        raise RenderError(f"{read.said}: {problem}") from None
+    return key
 
 
 def _require_texts(metadata: dict[str, Any], field: str, read: _Read) -> None:

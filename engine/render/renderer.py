@@ -5,7 +5,7 @@ import os
 import shutil
 import tempfile
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -16,7 +16,7 @@ import msgspec
 
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.render import kustomize
-from tidelog.engine.render.diagnose import diagnose, places_of_variable
+from tidelog.engine.render.diagnose import diagnose, places_of_objects, places_of_variable
 from tidelog.engine.render.errors import ReadEntry, RenderError, SubstitutionError
 from tidelog.engine.render.jobs import Finish, Run
 from tidelog.engine.render.landlock import Reach
@@ -204,8 +204,7 @@ class Renderer:
         except SubstitutionError as error:
             raise await self._placed(error, build) from None
         except RenderError as error:
-            error.read_set = build.read_set
-            raise
+            raise await self._about(error, build) from None
         return Rendering(
             objects=tuple(finished.objects),
             read_set=build.read_set,
@@ -214,6 +213,32 @@ class Renderer:
             secret=frozenset(finished.secret),
             warnings=build.walk.warnings,
         )
+
+    async def places(
+        self, tree: str, spec: RenderSpec, names: Collection[tuple[str, str]]
+    ) -> dict[tuple[str, str], str]:
+        """Where objects of a target are written, by kind and name, as `file:line`; of those that can be found."""
+        return await anyio.to_thread.run_sync(self._find, tree, spec, names)
+
+    def _find(self, tree: str, spec: RenderSpec, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        try:
+            found = walk(self._trees, tree, spec)
+        except RenderError:
+            return {}
+        return places_of_objects(self._trees, tree, found, names)
+
+    async def _about(self, error: RenderError, build: Build) -> RenderError:
+        """An error that begins with an object's name, with the place where that is written."""
+        kind, _, rest = error.message.partition(":")[0].partition("/")
+        called = kind, rest.rpartition("/")[2]
+        places = await anyio.to_thread.run_sync(places_of_objects, self._trees, build.tree, build.walk, {called})
+        placed = RenderError(
+            f"{error.message} (in {places[called]})" if places else error.message,
+            reason=error.reason,
+            final=error.final,
+        )
+        placed.read_set = build.read_set
+        return placed
 
     async def _placed(self, error: SubstitutionError, build: Build) -> RenderError:
         """A variable without value, with the files and lines that refer to it."""
@@ -262,7 +287,12 @@ class Renderer:
         """On the read-set alone; on the whole tree when that fails and nothing that the walk saw explains it."""
         said = ""
         if not found.whole:
-            text, said = await self._kustomize(tree, found, found.checkout, time_s)
+            try:
+                text, said = await self._kustomize(tree, found, found.checkout, time_s)
+            except RenderError as error:
+                # A limit was met: by a text that multiplies itself, as likely as not.
+                reasons = await anyio.to_thread.run_sync(diagnose, self._trees, tree, found, "")
+                raise _failed(reasons, error.message, found.read_set, final=error.final) if reasons else error from None
             if text is not None:
                 return Build(text, tree, key, found, found.read_set, toolchain)
             reasons = await anyio.to_thread.run_sync(diagnose, self._trees, tree, found, said)

@@ -314,7 +314,16 @@ def _version(live: KubeObject) -> int:
 
 
 def manager_of(kind: str) -> str:
-    """The field manager that writes finalizers and statuses of a kind (Flux contract SC-009)."""
+    """The field manager that writes finalizers and statuses of a kind (Flux contract SC-009).
+
+    Of a Kustomization another than the one that applies objects, as in Flux: where one Kustomization applies others,
+    it would take the finalizers that an update of that name left for fields to be taken over, and remove them (KS-074).
+    """
+    return "gotk-kustomize-controller" if kind == "Kustomization" else "source-controller"
+
+
+def controller_of(kind: str) -> str:
+    """The controller of Flux that is at work on a kind, by whose name events and logs go."""
     return "kustomize-controller" if kind == "Kustomization" else "source-controller"
 
 

@@ -8,7 +8,7 @@ import logging
 import sys
 from datetime import UTC, datetime
 
-from tidelog.engine.runtime.declared import manager_of
+from tidelog.engine.runtime.declared import controller_of
 from tidelog.engine.secrecy.logs import SecrecyFilter
 from tidelog.events.names import ENGINE, ObjectKey
 from tidelog.events.vocabulary import (
@@ -114,5 +114,5 @@ def log_event(recorded: Recorded) -> None:
         fields["fields"] = [f"{field.path} by {field.manager or 'unknown'}" for field in event.fields]
     if message:
         fields["error" if level == logging.ERROR else "message"] = message
-    controller = manager_of(ObjectKey.parse(rest).kind) if rest != ENGINE else "engine"
+    controller = controller_of(ObjectKey.parse(rest).kind) if rest != ENGINE else "engine"
     logging.getLogger(f"tidelog.{controller}").log(level, says, extra={"fields": fields})

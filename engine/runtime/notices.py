@@ -16,7 +16,7 @@ from tidelog.engine.kinds.meta import EVENT_PREFIX
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.observe.drift import Flap
 from tidelog.engine.runtime.context import Engine
-from tidelog.engine.runtime.declared import AnyDeclared, DeclaredSource, DeclaredTarget, manager_of
+from tidelog.engine.runtime.declared import AnyDeclared, DeclaredSource, DeclaredTarget, controller_of
 from tidelog.engine.runtime.run import StageError
 from tidelog.engine.runtime.texts import cut
 from tidelog.engine.secrecy.logs import without_secrets
@@ -134,7 +134,7 @@ class Notices:
 
     async def _to_cluster(self, notice: Notice) -> None:
         try:
-            await self._engine.cluster.create(self._event(notice), manager=manager_of(notice.declared.key.kind))
+            await self._engine.cluster.create(self._event(notice), manager=controller_of(notice.declared.key.kind))
         except ClusterError:
             return  # the namespace may be on its way out, and the log has it
 
@@ -159,8 +159,8 @@ class Notices:
             "type": "Warning" if notice.warning else "Normal",
             "reason": notice.reason,
             "message": cut(notice.message, MESSAGE_BYTES_MAX, "..."),
-            "source": {"component": manager_of(key.kind)},
-            "reportingComponent": manager_of(key.kind),
+            "source": {"component": controller_of(key.kind)},
+            "reportingComponent": controller_of(key.kind),
             "reportingInstance": self._host,
             "firstTimestamp": now,
             "lastTimestamp": now,
@@ -175,7 +175,7 @@ class Notices:
             "message": cut(notice.message, POSTED_BYTES_MAX, "..."),
             "reason": notice.reason,
             "metadata": dict(notice.metadata),
-            "reportingController": manager_of(notice.declared.key.kind),
+            "reportingController": controller_of(notice.declared.key.kind),
             "reportingInstance": self._host,
         }
 

@@ -326,6 +326,7 @@ class TargetPass:
         checks, failed = await asking(
             "verify", verdicts_of(draft, self._engine.cluster, self._situation.owner_of, self._stream)
         )
+        failed = await self._placed(failed)
         policies = policies_digest(self._engine.settings.prune_guard)
         if failed and self._fails_as_before(draft, failed):
             raise StageError("verify", "ReconciliationFailed", self._run.standing.message)
@@ -337,6 +338,22 @@ class TargetPass:
             raise Stop(self._spec.effective_retry_interval.seconds)
         if self._run.standing.verified != draft.plan.id:
             await self._run.record([Verified(plan=draft.plan.id, policies=policies, checks=checks)])
+
+    async def _placed(self, failed: list[Verdict]) -> list[Verdict]:
+        """Verdicts with the file and line where their objects are written, where that can be told."""
+        row = self._memory.desired.get(self._source_stream())
+        if not failed or row is None or row.tree is None or self._desired().pinned is not None:
+            return failed
+        keys = {verdict.object: ObjectKey.parse(verdict.object) for verdict in failed if verdict.object}
+        names = {(key.kind, key.name) for key in keys.values()}
+        places = await self._engine.renderer.places(row.tree, render_spec(self._spec), names)
+        placed = []
+        for verdict in failed:
+            key = keys.get(verdict.object) if verdict.object else None
+            place = places.get((key.kind, key.name)) if key else None
+            message = f"{verdict.message} (in {place})" if place else verdict.message
+            placed.append(msgspec.structs.replace(verdict, message=message))
+        return placed
 
     def _fails_as_before(self, draft: Draft, failed: Sequence[Verdict]) -> bool:
         """Whether the last plan was of the same set, and failed in the same words: that needs no second telling."""

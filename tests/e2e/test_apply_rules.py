@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.world import KUSTOMIZE, World, config_map, documents, dry_runs, failed, manifest, written
+from tests.e2e.world import KUSTOMIZE, World, condition, config_map, documents, dry_runs, failed, manifest, written
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.events.vocabulary import ApplyStarted, ObjectApplied
 
@@ -240,6 +240,84 @@ async def test_without_permission_nothing_is_applied_and_it_recovers(world: Worl
         assert running.events(ApplyStarted) == []
         await account(world, "weak", may=True)
         await world.until_applied("app")
+
+
+async def may_not_delete(world: World, name: str) -> None:
+    rules: list[KubeObject] = [
+        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "create", "patch"]}
+    ]
+    await world.apply({"apiVersion": f"{RBAC}/v1", "kind": "Role", "metadata": {"name": name}, "rules": rules})
+
+
+async def test_what_could_not_be_deleted_stays_in_the_inventory(world: World) -> None:
+    await account(world, "deployer", may=True)
+    await may_not_delete(world, "deployer")
+    async with world.daemon():
+        await app_of(world, documents(config_map("a"), config_map("b")), serviceAccountName="deployer")
+        await world.until_applied("app")
+        await world.push({"app/all.yaml": config_map("a")})
+        app = await world.until_target("app", failed("PruneFailed", "configmaps", "b"))
+        assert len(app["status"]["inventory"]["entries"]) == 2
+        await world.until_told("app", "PruneFailed", "b")
+        await account(world, "deployer", may=True)
+        await world.ask("Kustomization", "app")
+        await world.until_applied("app")
+    assert await world.data("b") is None
+
+
+async def test_without_its_service_account_a_deleted_target_leaves_what_it_applied(world: World) -> None:
+    await account(world, "deployer", may=True)
+    async with world.daemon():
+        await app_of(world, config_map("a"), serviceAccountName="deployer")
+        await world.until_applied("app")
+        await world.delete("v1", "ServiceAccount", "deployer")
+        await world.delete(KUSTOMIZE, "Kustomization", "app")
+        await world.until_gone(KUSTOMIZE, "Kustomization", "app")
+        told = await world.until_told("app", "ReconciliationFailed", "deployer", f"{world.namespace}/a")
+    assert told["type"] == "Warning"
+    assert await world.data("a") is not None
+
+
+async def test_a_default_account_is_acted_as_where_none_is_named(world: World) -> None:
+    await account(world, "tenant", may=True)
+    async with world.daemon(default_service_account="tenant"):
+        await app_of(world, config_map("a"))
+        await world.until_applied("app")
+        requests = await world.requests("patch")
+    users = {
+        (entry.get("impersonatedUser") or {}).get("username")
+        for entry in requests
+        if entry["objectRef"]["resource"] == "configmaps"
+    }
+    assert users == {f"system:serviceaccount:{world.namespace}:tenant"}
+
+
+async def test_sources_of_other_namespaces_may_be_forbidden(world: World) -> None:
+    async with world.daemon(no_cross_namespace_refs=True):
+        reference = {"kind": "GitRepository", "name": "fleet", "namespace": "default"}
+        await app_of(world, config_map("a"), sourceRef=reference)
+        obj = await world.until_target("app", failed("AccessDenied", "default/fleet", "blocked"))
+        assert condition(obj, "Stalled")["reason"] == "AccessDenied"
+        told = await world.until_told("app", "AccessDenied")
+        assert told["type"] == "Warning"
+        await world.patch(KUSTOMIZE, "Kustomization", "app", {"spec": {"sourceRef": {"namespace": None}}})
+        await world.until_applied("app")
+
+
+async def test_a_shard_keeps_to_its_label(world: World) -> None:
+    shard = {"labels": {"sharding.fluxcd.io/key": "one"}}
+    world.commit({"app/a.yaml": config_map("a"), "other/b.yaml": config_map("b")})
+    await world.source()
+    await world.patch("source.toolkit.fluxcd.io/v1", "GitRepository", "fleet", {"metadata": shard})
+    await world.target("app", "./app", targetNamespace=world.namespace, metadata=shard)
+    await world.target("other", "./other", targetNamespace=world.namespace)
+    async with world.daemon(watch_label_selector="sharding.fluxcd.io/key=one") as running:
+        await world.until_applied("app")
+        await running.idle()
+        other = await world.get(KUSTOMIZE, "Kustomization", "other")
+    assert other is not None
+    assert other["status"] == {"observedGeneration": -1}
+    assert await world.data("b") is None
 
 
 async def test_writes_are_only_what_differs(world: World) -> None:

@@ -181,7 +181,7 @@ async def test_statuses_are_as_flux_writes_them(world: World) -> None:
     for obj in (apps, configs):
         assert "finalizers.fluxcd.io" in obj["metadata"]["finalizers"]
         managers = {entry["manager"] for entry in obj["metadata"]["managedFields"] if entry.get("subresource")}
-        assert managers == {"kustomize-controller"}
+        assert managers == {"gotk-kustomize-controller"}
 
 
 async def test_a_source_s_status_names_its_artifact(world: World) -> None:
@@ -202,6 +202,8 @@ async def test_a_source_s_status_names_its_artifact(world: World) -> None:
     assert ready["reason"] == "Succeeded"
     assert condition(source, "ArtifactInStorage")["status"] == "True"
     assert "url" not in source["status"]
+    managers = {entry["manager"] for entry in source["metadata"]["managedFields"] if entry.get("subresource")}
+    assert managers == {"source-controller"}
 
 
 async def test_people_are_told_what_happened(world: World) -> None:
@@ -210,13 +212,14 @@ async def test_people_are_told_what_happened(world: World) -> None:
         await installed(world)
         created = await world.until_told("apps", "Progressing", f"Deployment/{ns}-apps/podinfo created")
         done = await world.until_told("apps", "ReconciliationSucceeded", "Reconciliation finished in", "next run in 1h")
+        passed = await world.until_told("apps", "Progressing", "Health check passed in ")
         stored = await world.until_told("fleet", "NewArtifact", kind="GitRepository")
     assert sorted(created["message"].splitlines()) == [
         f"ConfigMap/{ns}-apps/podinfo created",
         f"Deployment/{ns}-apps/podinfo created",
         f"Service/{ns}-apps/podinfo created",
     ]
-    assert created["type"] == "Normal"
+    assert created["type"] == passed["type"] == "Normal"
     assert done["metadata"]["annotations"] == {
         f"{OWNER}/revision": world.revision,
         f"{OWNER}/commit_status": "update",

@@ -1,6 +1,5 @@
 """When things run, and what they wait for."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
@@ -18,13 +17,16 @@ from tests.e2e.world import (
     manifest,
     written,
 )
+from tidelog.engine.kinds.durations import Duration
 from tidelog.engine.objects.kube import KubeObject
+from tidelog.engine.runtime.errors import LeaseLostError
 from tidelog.events.vocabulary import (
     HealthChanged,
     PlanHeld,
     Planned,
     Rendered,
     RunEnded,
+    StageFailed,
     TargetDeclared,
 )
 from tidelog.storage.errors import StoreError
@@ -144,6 +146,44 @@ async def test_a_newer_revision_ends_a_wait_at_once(world: World) -> None:
     assert condition(app, "Healthy")["status"] == "True"
 
 
+@pytest.mark.slow
+async def test_a_health_check_fails_after_its_time_and_recovers_by_itself(world: World) -> None:
+    async with world.daemon():
+        await app_of(world, deployment("web:1"), wait=True, timeout="1s")  # Flux takes no less than 30 s
+        obj = await world.until_target(
+            "app",
+            failed("HealthCheckFailed", "timeout waiting for", f"Deployment/{world.namespace}/web", "InProgress"),
+            limit_s=LIMIT_S + 30,
+        )
+        assert condition(obj, "Healthy")["status"] == "False"
+        await world.until_told("app", "HealthCheckFailed", "Deployment")
+        await world.push({"app/all.yaml": deployment("web:1", replicas=0)})
+        await world.until_applied("app")
+
+
+def job(command: str) -> str:
+    """On a cluster without nodes no Job ever runs: this one's deadline is soon over, and then it has failed."""
+    container = {"name": "job", "image": "job:1", "command": [command]}
+    template = {"spec": {"restartPolicy": "Never", "containers": [container]}}
+    return manifest("batch/v1", "Job", "job", spec={"activeDeadlineSeconds": 1, "template": template})
+
+
+async def test_what_has_failed_is_not_waited_for(world: World) -> None:
+    async with world.daemon() as running:
+        await app_of(world, job("fail"), wait=True, timeout="1h")
+        await world.until_target(
+            "app",
+            failed("HealthCheckFailed", "failed early", f"Job/{world.namespace}/job", "Failed"),
+        )
+        await world.until_told("app", "HealthCheckFailed", "Job")
+        waited = [
+            event.health
+            for event in running.events(HealthChanged, stream=running.target("app"))
+            if isinstance(event, HealthChanged)
+        ]
+    assert waited == ["InProgress", "Failed"]
+
+
 async def test_an_object_that_becomes_healthy_wakes_who_waits_for_it(world: World) -> None:
     job = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "flag"}, "data": {}}
     async with world.daemon():
@@ -157,6 +197,18 @@ async def test_an_object_that_becomes_healthy_wakes_who_waits_for_it(world: Worl
         assert await world.data("a") is not None
         await world.apply(job)
         await world.until_applied("app")
+
+
+async def test_a_request_is_answered_whatever_comes_of_it(world: World) -> None:
+    async with world.daemon() as running:
+        await app_of(world, config_map("a"), dependsOn=[{"name": "nobody"}])
+        await world.until_target("app", failed("DependencyNotReady"))
+        await running.idle()
+        seen = len(running.recorded)
+        token = await world.ask("Kustomization", "app")
+        await world.until_target("app", lambda obj: obj["status"].get("lastHandledReconcileAt") == token)
+        await running.idle()
+        assert running.events(StageFailed, after=seen) == [], "nothing has happened"
 
 
 async def test_a_new_spec_runs_at_once(world: World) -> None:
@@ -270,46 +322,65 @@ async def test_the_first_deletion_after_taking_over_is_held(world: World) -> Non
 # ------------------------------------------------------------------------------------------------------ two daemons
 
 
+QUICK: dict[str, Any] = {
+    "enable_leader_election": True,
+    "leader_election_retry_period": Duration.of_seconds(0.2),
+    "leader_election_renew_deadline": Duration.of_seconds(5),
+}
+
+
 async def test_of_two_daemons_one_works_and_the_other_takes_over(world: World) -> None:
-    async with world.daemon(enable_leader_election=True) as first:
+    begun, stop = anyio.Event(), anyio.Event()
+
+    async def first() -> None:
+        async with world.daemon(**QUICK):
+            begun.set()
+            await stop.wait()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(first)
+        await begun.wait()
         await app_of(world, config_map("a", n="1"))
         await world.until_applied("app")
-        leases = await world.get("coordination.k8s.io/v1", "Lease", "kustomize-controller-leader-election")
-        assert leases is not None
-        assert leases["spec"]["holderIdentity"]
-        async with second_daemon(world) as second:
-            while not second.waits_for:  # noqa: ASYNC110 - a list that another fills
-                await anyio.sleep(0.01)
-            assert "controller-leader-election" in second.waits_for
-            assert not second.serving.is_set()
-            first_head = await first.daemon.log.head()
-    assert first_head > 0
-
-
-def second_daemon(world: World):  # type: ignore[no-untyped-def]
-    from contextlib import asynccontextmanager
-
-    from tidelog.engine.cluster.real import open_cluster
-    from tidelog.engine.runtime.daemon import Daemon, open_daemon
-
-    @asynccontextmanager
-    async def opened() -> AsyncIterator[Daemon]:
-        settings = world.settings(enable_leader_election=True)
-        async with (
-            open_cluster(world.kubeconfig) as own,
-            open_daemon(own, world.directory / "second", settings, environment={}) as daemon,
-            anyio.create_task_group() as tasks,
-        ):
-            tasks.start_soon(daemon.run)
+        for controller in ("source-controller", "kustomize-controller"):
+            lease = await world.get("coordination.k8s.io/v1", "Lease", f"{controller}-leader-election")
+            assert lease is not None
+            assert lease["spec"]["holderIdentity"]
+        async with world.daemon(store=world.directory / "second", serving=False, **QUICK) as second:
             with anyio.fail_after(LIMIT_S):
-                yield daemon
-            tasks.cancel_scope.cancel()
+                while not second.daemon.waits_for:  # noqa: ASYNC110 - a name that another fills in
+                    await anyio.sleep(0.01)
+            assert "controller-leader-election" in second.daemon.waits_for
+            assert not second.daemon.serving.is_set()
+            await world.push({"app/all.yaml": config_map("a", n="2")})
+            await world.until_applied("app")
+            assert not second.events(Rendered), "it only waits"
+            stop.set()
+            with anyio.fail_after(LIMIT_S):
+                await second.daemon.serving.wait()
+            await world.push({"app/all.yaml": config_map("a", n="3")})
+            await world.until_applied("app")
+            assert second.events(Rendered)
+        assert await world.data("a") == {"n": "3"}
 
-    return opened()
+
+async def test_a_daemon_that_loses_its_lease_stops_writing(world: World) -> None:
+    async def robbed() -> None:
+        async with world.daemon(**QUICK):
+            await app_of(world, config_map("a", n="1"))
+            await world.until_applied("app")
+            name = "kustomize-controller-leader-election"
+            thief = {"spec": {"holderIdentity": "somebody-else"}}
+            await world.patch("coordination.k8s.io/v1", "Lease", name, thief)
+            await anyio.sleep_forever()
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await robbed()
+    assert caught.group_contains(LeaseLostError, match="somebody-else")
 
 
 async def test_a_store_takes_one_daemon(world: World) -> None:
     async with world.daemon():
-        with pytest.raises(StoreError):
+        with pytest.raises(StoreError, match="writ"):
             async with world.daemon():
                 pass

@@ -7,7 +7,7 @@ daemon makes can be counted. Nothing here sleeps: what is waited for is watched,
 import base64
 import itertools
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,7 +29,7 @@ from tidelog.events.names import ObjectKey, StreamName
 from tidelog.events.vocabulary import Event
 from tidelog.storage import Query, Recorded
 
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 """How long anything may take that is waited for, on a machine that does much else; most takes well below a second."""
 SOURCE = "source.toolkit.fluxcd.io/v1"
 KUSTOMIZE = "kustomize.toolkit.fluxcd.io/v1"
@@ -361,11 +361,15 @@ class World:
         assert found is not None
         return found
 
-    async def until_source(self, holds: Predicate, what: str = "", name: str = "fleet") -> KubeObject:
+    async def until_source(self, holds: Predicate, what: str = "", name: str = "fleet", **how: Any) -> KubeObject:
         """Watches a GitRepository until something holds of it."""
-        found = await self.until(SOURCE, "GitRepository", name, lambda obj: obj is not None and holds(obj), what)
+        found = await self.until(SOURCE, "GitRepository", name, lambda obj: obj is not None and holds(obj), what, **how)
         assert found is not None
         return found
+
+    async def until_answered(self, token: str) -> None:
+        """Watches the source until a run has answered a request."""
+        await self.until_source(lambda obj: obj["status"].get("lastHandledReconcileAt") == token, token)
 
     async def until_gone(self, api_version: str, kind: str, name: str) -> None:
         """Watches until an object is no more."""
@@ -387,6 +391,38 @@ class World:
             return is_ready(obj) and obj["status"].get("lastAppliedRevision") == wanted
 
         return [await self.until_target(name, holds, f"ready at {wanted}") for name in names]
+
+    async def until_all_applied(self, names: Collection[str], *, limit_s: float = LIMIT_S) -> None:
+        """Watches many Kustomizations at once until each is ready at the last commit."""
+        kind = await self.cluster.kind(KUSTOMIZE, "Kustomization")
+        left = set(names)
+
+        def look(obj: KubeObject) -> None:
+            if is_ready(obj) and obj["status"].get("lastAppliedRevision") == self.revision:
+                left.discard(obj["metadata"]["name"])
+
+        try:
+            with anyio.fail_after(limit_s):
+                listing = await self.cluster.list(kind, namespace=self.namespace)
+                for obj in listing.items:
+                    look(obj)
+                changes = self.cluster.watch(kind, resource_version=listing.resource_version, namespace=self.namespace)
+                if not left:
+                    return
+                async with aclosing(changes) as changes:
+                    async for change in changes:
+                        if change.type != "BOOKMARK":
+                            look(change.object)
+                        if not left:
+                            return
+        except TimeoutError:
+            pass
+        name = min(left)
+        found = await self.get(KUSTOMIZE, "Kustomization", name) or {}
+        raise AssertionError(
+            f"{len(left)} of {len(names)} were never ready at {self.revision}; the first, {name}: "
+            f"{json.dumps(found.get('status'), indent=1)[:4000]}"
+        )
 
     async def events_of(self, name: str, kind: str = "Kustomization") -> list[KubeObject]:
         """The Kubernetes Events about a source or target, oldest first."""
@@ -447,9 +483,10 @@ class World:
         store: Path | None = None,
         kubeconfig: Path | None = None,
         cluster: Cluster | None = None,
+        serving: bool = True,
         **settings: Any,
     ) -> AsyncIterator[Running]:
-        """Runs a daemon while the block lasts; it is serving when the block begins."""
+        """Runs a daemon while the block lasts; it is serving when the block begins, unless that is not waited for."""
         async with (
             open_cluster(kubeconfig or self.kubeconfig) as own,
             open_daemon(cluster or own, store or self.store, self.settings(**settings), environment={}) as daemon,
@@ -457,8 +494,9 @@ class World:
         ):
             running = Running(daemon, self.namespace)
             tasks.start_soon(daemon.run)
-            with anyio.fail_after(LIMIT_S):
-                await daemon.serving.wait()
+            if serving:
+                with anyio.fail_after(LIMIT_S):
+                    await daemon.serving.wait()
             yield running
             tasks.cancel_scope.cancel()
 

@@ -86,7 +86,11 @@ async def faulty_api(servers: Servers, kubeconfig: Path, directory: Path) -> Asy
     connector = aiohttp.TCPConnector(ssl=tls, limit=0)
     async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:
         app = web.Application(client_max_size=64 << 20)
-        app.router.add_route("*", "/{path:.*}", lambda request: _pass_on(api, session, servers.url, request))
+
+        async def pass_on(request: web.Request) -> web.StreamResponse:
+            return await _pass_on(api, session, servers.url, request)
+
+        app.router.add_route("*", "/{path:.*}", pass_on)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         try:
@@ -174,6 +178,8 @@ async def _stream(
     try:
         await task
     except asyncio.CancelledError:
+        if answer.connection is not None and answer.connection.transport is not None:
+            answer.connection.transport.abort()  # a TLS connection that is only closed would wait for its peer
         if not task.cancelled():
             task.cancel()
             raise

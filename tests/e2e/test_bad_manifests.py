@@ -1,0 +1,239 @@
+"""What is wrong in a commit is told by file, line and object; nothing of it is applied, and nothing is lost."""
+
+from typing import NamedTuple
+
+import pytest
+
+from tests.e2e.world import KUSTOMIZE, World, condition, config_map, failed, is_ready, manifest
+from tidelog.events.vocabulary import ApplyStarted, ObjectPruned
+
+GOOD = {"app/a.yaml": config_map("a", n="1"), "app/b.yaml": config_map("b", n="1")}
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join(['*' + before] * 10)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+class Bad(NamedTuple):
+    name: str
+    files: dict[str, str | bytes | None]
+    reason: str
+    words: tuple[str, ...]
+
+
+def kustomization(*resources: str, more: str = "") -> str:
+    return "resources:\n" + "".join(f"- {name}\n" for name in resources) + more
+
+
+CASES = [
+    Bad(
+        "broken",
+        {"app/bad.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: [bad\n"},
+        "BuildFailed",
+        ("app/bad.yaml:",),
+    ),
+    Bad(
+        "duplicate key",
+        {"app/bad.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: bad\ndata:\n  k: '1'\n  k: '2'\n"},
+        "BuildFailed",
+        ("app/bad.yaml:7", "k"),
+    ),
+    Bad(
+        "alias bomb",
+        {"app/bad.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: bad\n" + BOMB},
+        "BuildFailed",
+        ("app/bad.yaml", "alias"),
+    ),
+    Bad(
+        "tab",
+        {"app/bad.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata:\n\tname: bad\n"},
+        "BuildFailed",
+        ("app/bad.yaml:4",),
+    ),
+    Bad(
+        "no kind",
+        {"app/bad.yaml": "apiVersion: v1\nmetadata:\n  name: bad\n"},
+        "BuildFailed",
+        ("app/bad.yaml:1", "kind"),
+    ),
+    Bad(
+        "no name",
+        {"app/bad.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  labels: {}\n"},
+        "BuildFailed",
+        ("app/bad.yaml:1", "name"),
+    ),
+    Bad(
+        "the same object twice",
+        {"app/bad.yaml": config_map("a", n="again")},
+        "BuildFailed",
+        ("ConfigMap/a", "app/a.yaml:1", "app/bad.yaml:1"),
+    ),
+    Bad(
+        "missing file",
+        {"app/kustomization.yaml": kustomization("a.yaml", "b.yaml", "missing.yaml")},
+        "BuildFailed",
+        ("app/kustomization.yaml", "missing.yaml"),
+    ),
+    Bad(
+        "cycle",
+        {
+            "app/kustomization.yaml": kustomization("a.yaml", "b.yaml", "../other"),
+            "other/kustomization.yaml": kustomization("../app"),
+        },
+        "BuildFailed",
+        ("cycle", "other"),
+    ),
+    Bad(
+        "unknown field of a kustomization",
+        {
+            "app/kustomization.yaml": kustomization("a.yaml", "b.yaml", "../other"),
+            "other/kustomization.yaml": kustomization("c.yaml", more="resorces: [d.yaml]\n"),
+            "other/c.yaml": config_map("c"),
+        },
+        "BuildFailed",
+        ("other/kustomization.yaml:3", "resorces"),
+    ),
+    Bad(
+        "unknown field of an object",
+        {"app/bad.yaml": manifest("v1", "Service", "bad", spec={"ports": [{"port": 80}], "portz": []})},
+        "ReconciliationFailed",
+        ("Service", "bad", "portz", "app/bad.yaml:1"),
+    ),
+    Bad(
+        "value of another type",
+        {"app/bad.yaml": manifest("v1", "Service", "bad", spec={"ports": [{"port": "eighty"}]})},
+        "ReconciliationFailed",
+        ("Service", "bad", "port", "app/bad.yaml:1"),
+    ),
+    Bad(
+        "value that the server refuses",
+        {"app/bad.yaml": manifest("v1", "Service", "bad", spec={"ports": [{"port": 99999}]})},
+        "ReconciliationFailed",
+        ("Service", "bad", "spec.ports[0].port", "app/bad.yaml:1"),
+    ),
+    Bad(
+        "unknown kind",
+        {"app/bad.yaml": manifest("example.org/v1", "Nonsense", "bad")},
+        "ReconciliationFailed",
+        ("Nonsense", "bad", "example.org/v1", "app/bad.yaml:1"),
+    ),
+    Bad(
+        "name that is none",
+        {"app/bad.yaml": config_map("Not A Name")},
+        "BuildFailed",
+        ("ConfigMap", "Not A Name", "app/bad.yaml:1"),
+    ),
+    Bad(
+        "name that the server refuses",
+        {"app/bad.yaml": config_map("NotAName")},
+        "ReconciliationFailed",
+        ("ConfigMap", "NotAName", "metadata.name", "app/bad.yaml:1"),
+    ),
+    Bad(
+        "object too large",
+        {"app/bad.yaml": config_map("bad", big="x" * 1_100_000)},
+        "ReconciliationFailed",
+        ("ConfigMap", "bad", "1048576", "app/bad.yaml:1"),
+    ),
+    Bad(
+        "not a Kubernetes object",
+        {"app/values.yaml": "colour: blue\n"},
+        "BuildFailed",
+        ("app/values.yaml",),
+    ),
+    Bad(
+        "patch of nothing",
+        {
+            "app/kustomization.yaml": kustomization("a.yaml", "b.yaml", more="patches:\n- path: patch.yaml\n"),
+            "app/patch.yaml": config_map("nobody", n="2"),
+        },
+        "BuildFailed",
+        ("nobody",),
+    ),
+]
+
+
+@pytest.mark.parametrize("bad", CASES, ids=[case.name.replace(" ", "-") for case in CASES])
+async def test_nothing_of_a_bad_commit_is_applied_and_the_next_good_one_is(world: World, bad: Bad) -> None:
+    async with world.daemon() as running:
+        world.commit(GOOD)
+        await world.source()
+        await world.target("app", "./app", targetNamespace=world.namespace)
+        await world.until_applied("app")
+        good = world.revision
+        seen = len(running.recorded)
+        # A good change, a deletion and the bad thing come together: none of them happens.
+        changes: dict[str, str | bytes | None] = {"app/a.yaml": config_map("a", n="2")}
+        if "app/kustomization.yaml" not in bad.files and "b.yaml" not in str(bad.files):
+            changes["app/b.yaml"] = None
+        await world.push({**changes, **bad.files})
+        obj = await world.until_target("app", failed(bad.reason, *bad.words), f"{bad.reason} with {bad.words}")
+        assert obj["status"]["lastAppliedRevision"] == good
+        assert obj["status"]["lastAttemptedRevision"] == world.revision
+        assert len(condition(obj, "Ready")["message"]) < 4000
+        assert condition(obj, "Reconciling")["reason"] == "ProgressingWithRetry"
+        told = await world.until_told("app", bad.reason, *bad.words)
+        assert told["type"] == "Warning"
+        await running.idle()
+        assert running.events(ApplyStarted, ObjectPruned, after=seen) == []
+        assert await world.data("a") == {"n": "1"}
+        assert await world.data("b") == {"n": "1"}
+        gone: dict[str, str | bytes | None] = dict.fromkeys(bad.files)
+        await world.push({**gone, "app/a.yaml": config_map("a", n="3"), "app/b.yaml": config_map("b", n="3")})
+        (app,) = await world.until_applied("app")
+        assert await world.data("a") == {"n": "3"}
+        assert is_ready(app)
+
+
+async def test_a_variable_without_a_value_is_named_and_can_be_given(world: World) -> None:
+    async with world.daemon():
+        world.commit({"app/a.yaml": config_map("a", n="${nowhere}")})
+        await world.source()
+        await world.target("app", "./app", targetNamespace=world.namespace, postBuild={"substitute": {"x": "y"}})
+        await world.until_target("app", failed("BuildFailed", "nowhere", "ConfigMap", "a"))
+        await world.until_told("app", "BuildFailed", "nowhere")
+        spec = {"postBuild": {"substitute": {"nowhere": "here"}}}
+        await world.patch(KUSTOMIZE, "Kustomization", "app", {"spec": spec})
+        await world.until_applied("app")
+    assert await world.data("a") == {"n": "here"}
+
+
+async def test_a_missing_config_map_of_variables_is_named_and_its_coming_is_noticed(world: World) -> None:
+    async with world.daemon():
+        world.commit({"app/a.yaml": config_map("a", n="${x}")})
+        await world.source()
+        spec = {"substituteFrom": [{"kind": "ConfigMap", "name": "vars"}]}
+        await world.target("app", "./app", targetNamespace=world.namespace, postBuild=spec)
+        await world.until_target("app", failed("BuildFailed", "ConfigMap/vars"))
+        await world.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "vars"}, "data": {"x": "one"}})
+        await world.until_applied("app")
+    assert await world.data("a") == {"n": "one"}
+
+
+async def test_what_is_left_for_later_is_refused_by_name(world: World) -> None:
+    async with world.daemon():
+        world.commit(GOOD)
+        await world.source()
+        await world.target("app", "./app", targetNamespace=world.namespace, decryption={"provider": "sops"})
+        obj = await world.until_target("app", failed("UnsupportedFeature", "spec.decryption"))
+        assert condition(obj, "Stalled")["status"] == "True"
+        assert obj["status"]["observedGeneration"] == obj["metadata"]["generation"]
+        assert await world.data("a") is None
+        await world.patch(KUSTOMIZE, "Kustomization", "app", {"spec": {"decryption": None}})
+        await world.until_applied("app")
+
+
+async def test_an_object_that_fails_in_a_later_wave_leaves_what_was_applied(world: World) -> None:
+    async with world.daemon() as running:
+        name = f"{world.namespace}-late"
+        here = manifest("v1", "Service", "late", metadata={"namespace": name}, spec={"ports": [{"port": 99999}]})
+        world.commit({"app/ns.yaml": manifest("v1", "Namespace", name), "app/late.yaml": here})
+        await world.source()
+        await world.target("app", "./app")
+        await world.until_target("app", failed("ReconciliationFailed", "Service", "late", "port"))
+        assert await world.get("v1", "Namespace", name) is not None
+        good = manifest("v1", "Service", "late", metadata={"namespace": name}, spec={"ports": [{"port": 80}]})
+        await world.push({"app/late.yaml": good})
+        await world.until_applied("app")
+        assert not running.events(ObjectPruned)
+    world.servers.request("DELETE", f"/api/v1/namespaces/{name}")

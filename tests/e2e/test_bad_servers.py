@@ -1,0 +1,184 @@
+"""API servers that are slow, refuse, lose answers, drop watches or restart: it all ends as it should."""
+
+import random
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import anyio
+import pytest
+
+from tests.e2e.world import LIMIT_S, World, config_map, documents
+from tests.servers.faulty_api import Asked, Delay, Fault, FaultyApi, Status, faulty_api
+from tests.servers.fixtures import new_namespace
+from tests.servers.git_server import GitServer
+from tests.servers.kubernetes_servers import ETCD, OwnServers
+from tidelog.engine.cli.serve import install_kinds
+from tidelog.engine.cluster.real import open_cluster
+from tidelog.events.vocabulary import (
+    ApplyFailed,
+    ApplyFinished,
+    ApplyStarted,
+    DriftDetected,
+    ObjectPruned,
+    ObservationInterrupted,
+)
+
+TARGETS = 5
+EACH = 4
+RETRY = "1s"
+
+
+@pytest.fixture
+async def api(world: World, tmp_path: Path) -> AsyncIterator[FaultyApi]:
+    """A proxy that the daemon goes through; the test itself does not."""
+    async with faulty_api(world.servers, world.kubeconfig, tmp_path) as proxy:
+        yield proxy
+
+
+def fleet(value: str, each: int = EACH) -> dict[str, str]:
+    return {
+        f"t{n}/all.yaml": documents(*(config_map(f"t{n}-{m}", value=value) for m in range(each)))
+        for n in range(TARGETS)
+    }
+
+
+async def targets(world: World) -> None:
+    await world.source(interval="1h")
+    for n in range(TARGETS):
+        await world.target(f"t{n}", f"./t{n}", targetNamespace=world.namespace, retryInterval=RETRY)
+
+
+async def is_as(world: World, value: str, each: int = EACH) -> None:
+    """Every target has applied its objects, and they are there."""
+    await world.until_applied(*(f"t{n}" for n in range(TARGETS)))
+    found = await world.cluster.list(await world.cluster.kind("v1", "ConfigMap"), namespace=world.namespace)
+    there = {
+        item["metadata"]["name"]: item["data"]["value"] for item in found.items if item["metadata"]["name"][0] == "t"
+    }
+    assert there == {f"t{n}-{m}": value for n in range(TARGETS) for m in range(each)}
+
+
+def some(share: float, fault: Fault, seed: int, *, writes_only: bool = False):  # type: ignore[no-untyped-def]
+    chance = random.Random(seed)
+
+    def choose(asked: Asked) -> Fault:
+        if writes_only and not asked.writes:
+            return None
+        return fault if chance.random() < share else None
+
+    return choose
+
+
+FAULTS: dict[str, tuple[float, Fault, bool]] = {
+    "slow": (1.0, Delay(0.05), False),
+    "429": (0.3, Status(429, "TooManyRequests", retry_after_s=1), False),
+    "429-without-a-time": (0.2, Status(429, "TooManyRequests"), False),
+    "409": (0.3, Status(409, "Conflict"), True),
+    "500": (0.2, Status(500, "InternalError"), False),
+    "503": (0.2, Status(503, "ServiceUnavailable"), False),
+    "connections-refused": (0.2, "drop before", False),
+    "answers-lost": (0.3, "drop after", True),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAULTS)
+async def test_a_server_with_bad_days_is_lived_with(world: World, api: FaultyApi, name: str, seed: int) -> None:
+    share, fault, writes_only = FAULTS[name]
+    world.commit(fleet("1"))
+    await targets(world)
+    async with world.daemon(kubeconfig=api.kubeconfig) as running:
+        api.fault = some(share, fault, seed, writes_only=writes_only)
+        await world.ask()
+        await is_as(world, "1")
+        await world.push(fleet("2"))
+        await is_as(world, "2")
+        assert not running.events(ObjectPruned), "nothing is pruned for want of an answer"
+        await world.push(fleet("2", each=EACH - 1))
+        await is_as(world, "2", each=EACH - 1)
+        api.fault = lambda _: None
+        started = [event.plan for event in running.events(ApplyStarted)]  # type: ignore[attr-defined]
+        closed = [event.plan for event in running.events(ApplyFinished, ApplyFailed)]  # type: ignore[attr-defined]
+        assert len(started) == len(set(started)), "no plan is applied twice"
+        assert sorted(started) == sorted(closed)
+    assert api.faults
+
+
+async def test_watches_that_are_dropped_are_taken_up_again(world: World, api: FaultyApi) -> None:
+    world.commit(fleet("1"))
+    await targets(world)
+    async with world.daemon(kubeconfig=api.kubeconfig) as running:
+        await is_as(world, "1")
+        for n in range(3):
+            await running.idle()
+            seen = len(running.recorded)
+            assert api.drop_watches() >= 3
+            await world.patch("v1", "ConfigMap", f"t{n}-0", {"data": {"value": "by hand"}}, manager="mallory")
+            await running.until_event(DriftDetected, after=seen)
+            await world.until_data(f"t{n}-0", {"value": "1"})
+        # New commits and new targets are seen too.
+        api.drop_watches()
+        await world.push(fleet("2"))
+        await is_as(world, "2")
+
+
+async def test_a_gap_in_what_was_seen_is_recorded(world: World, api: FaultyApi) -> None:
+    world.commit(fleet("1"))
+    await targets(world)
+    async with world.daemon(kubeconfig=api.kubeconfig) as running:
+        await is_as(world, "1")
+        await running.idle()
+        seen = len(running.recorded)
+        api.fault = lambda _: "drop before"
+        api.drop_watches()
+        await running.until_event(ObservationInterrupted, after=seen)
+        await world.delete("v1", "ConfigMap", "t0-0")
+        await world.patch("v1", "ConfigMap", "t1-0", {"data": {"value": "by hand"}}, manager="mallory")
+        api.fault = lambda _: None
+        await world.until_data("t0-0", {"value": "1"})
+        await world.until_data("t1-0", {"value": "1"})
+        await is_as(world, "1")
+
+
+# ------------------------------------------------------------------------------------------- servers of one's own
+
+
+@pytest.fixture
+def own_namespace(own_servers: OwnServers) -> Iterator[str]:
+    with new_namespace(own_servers) as name:
+        yield name
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("how", ["kill", "stop"])
+async def test_a_server_that_restarts_in_the_midst_is_waited_for(
+    own_servers: OwnServers, own_namespace: str, git_host: GitServer, tmp_path: Path, how: str
+) -> None:
+    async with open_cluster(own_servers.kubeconfig) as cluster:
+        await install_kinds(cluster)
+        world = World(own_servers, own_namespace, cluster, git_host, tmp_path)
+        world.commit(fleet("1"))
+        async with world.daemon() as running:
+            await targets(world)
+            await running.until_event(ApplyStarted)
+            await anyio.to_thread.run_sync(own_servers.kill if how == "kill" else own_servers.stop)
+            await anyio.to_thread.run_sync(own_servers.start)
+            await is_as(world, "1")
+            await running.idle()
+            # With nothing under way; what changes meanwhile is found.
+            await world.patch("v1", "ConfigMap", "t1-0", {"data": {"value": "by hand"}}, manager="mallory")
+            await anyio.to_thread.run_sync(own_servers.kill)
+            world.change(fleet("2"))
+            await anyio.to_thread.run_sync(own_servers.start)
+            await world.ask()
+            await is_as(world, "2")
+            # Nor does the loss of what is behind the API server.
+            await anyio.to_thread.run_sync(own_servers.kill, ETCD)
+            await anyio.to_thread.run_sync(own_servers.start, ETCD)
+            await world.push(fleet("3"))
+            with anyio.fail_after(LIMIT_S):
+                await is_as(world, "3")
+            assert not running.events(ObjectPruned)
+            started = [event.plan for event in running.events(ApplyStarted)]  # type: ignore[attr-defined]
+            assert len(started) == len(set(started))

@@ -1,0 +1,110 @@
+"""Secret values that pass through are found nowhere afterwards: no file, no log line, no status, no event."""
+
+import base64
+import json
+
+import anyio
+import pytest
+
+from tests.e2e.planted import found_in
+from tests.e2e.world import KUSTOMIZE, SOURCE, World, documents, failed, manifest
+from tidelog.events.vocabulary import DriftDetected
+
+IN_GIT = "planted-in-git-0123456789"
+IN_VARIABLE = "planted-in-variable-0123456789"
+PASSWORD = "planted-password-0123456789"
+BY_HAND = "planted-by-hand-0123456789"
+
+
+async def nowhere(world: World, logged: str, *values: str) -> None:
+    """None of the values is in the store, in what was logged, or in what the cluster shows of the engine's doing."""
+    shown = [logged]
+    for api_version, kind in ((KUSTOMIZE, "Kustomization"), (SOURCE, "GitRepository"), ("v1", "Event")):
+        found = await world.cluster.list(await world.cluster.kind(api_version, kind), namespace=world.namespace)
+        shown += [json.dumps({**item, "spec": None}) for item in found.items]
+    for value in values:
+        encoded = base64.b64encode(value.encode()).decode().rstrip("=")
+        for text in shown:
+            assert value not in text
+            assert encoded not in text
+        assert await anyio.to_thread.run_sync(found_in, world.store, value.encode()) == []
+
+
+async def variables(world: World, **values: str) -> None:
+    await world.apply(
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "variables"}, "stringData": dict(values)}
+    )
+
+
+async def app_of(world: World, content: str) -> None:
+    world.commit({"app/all.yaml": content})
+    await world.source()
+    await world.target(
+        "app",
+        "./app",
+        targetNamespace=world.namespace,
+        postBuild={"substituteFrom": [{"kind": "Secret", "name": "variables"}]},
+    )
+
+
+async def test_values_that_were_applied_and_changed(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.git.behaviour.username, world.git.behaviour.password = "ada", PASSWORD
+    caplog.set_level("DEBUG", logger="tidelog")
+    content = documents(
+        manifest("v1", "Secret", "from-git", stringData={"token": IN_GIT}),
+        manifest("v1", "ConfigMap", "from-variable", data={"url": "https://ada:${token}@example.org"}),
+    )
+    async with world.daemon() as running:
+        await variables(world, token=IN_VARIABLE)
+        await app_of(world, content)
+        await world.until_applied("app")
+        await world.until_data("from-variable", {"url": f"https://ada:{IN_VARIABLE}@example.org"})
+        await running.idle()
+        seen = len(running.recorded)
+        for kind, name, data in (
+            ("Secret", "from-git", {"token": base64.b64encode(BY_HAND.encode()).decode()}),
+            ("ConfigMap", "from-variable", {"url": BY_HAND}),
+        ):
+            await world.patch("v1", kind, name, {"data": data}, manager="mallory")
+        await running.until_event(DriftDetected, after=seen, stream=f"default/core/Secret/{world.namespace}/from-git")
+        await world.until_data("from-variable", {"url": f"https://ada:{IN_VARIABLE}@example.org"})
+        await world.until(
+            "v1",
+            "Secret",
+            "from-git",
+            lambda obj: obj is not None and base64.b64decode(obj["data"]["token"]).decode() == IN_GIT,
+        )
+        await running.idle()
+    await nowhere(world, caplog.text, IN_GIT, IN_VARIABLE, PASSWORD, BY_HAND)
+    assert await anyio.to_thread.run_sync(found_in, world.store, b"from-variable"), "what is there is found"
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "reason"),
+    [
+        # The server's own words would quote the value.
+        ("Service", {"ports": [{"port": "${token}"}]}, "ReconciliationFailed"),
+        ("Service", {"type": "${token}", "ports": [{"port": 80}]}, "ReconciliationFailed"),
+    ],
+)
+async def test_values_that_the_server_refuses(
+    world: World, caplog: pytest.LogCaptureFixture, kind: str, spec: dict[str, object], reason: str
+) -> None:
+    caplog.set_level("DEBUG", logger="tidelog")
+    async with world.daemon() as running:
+        await variables(world, token=IN_VARIABLE)
+        await app_of(world, manifest("v1", kind, "bad", spec=spec))
+        await world.until_target("app", failed(reason, kind, "bad"))
+        await world.until_told("app", reason)
+        await running.idle()
+    await nowhere(world, caplog.text, IN_VARIABLE)
+
+
+async def test_values_that_break_the_yaml(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    broken = f"{IN_VARIABLE}: [ {{"
+    async with world.daemon() as running:
+        await variables(world, token=broken)
+        await app_of(world, "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: bad\ndata:\n  a: ${token}\n")
+        await world.until_target("app", failed("BuildFailed", "bad"))
+        await running.idle()
+    await nowhere(world, caplog.text, IN_VARIABLE)
