@@ -36,8 +36,8 @@ $(DEV): $(RUNTIME)
 install: $(DEV) ## the environment for development, in .venv
 
 .PHONY: demo
-demo: $(RUNTIME) ## Tidelog at work, in your terminal
-	$(BIN)/tidelog demo
+demo: $(RUNTIME) ## Tidelog at work on a real API server, in your terminal (ARGS="--once" to end by itself)
+	$(BIN)/python tools/demo.py $(ARGS)
 
 .PHONY: servers
 servers: $(DEV) ## the Kubernetes servers of the tests, built once (six to ten minutes) where Go is

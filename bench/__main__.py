@@ -12,11 +12,15 @@ import click
 from bench.figures import Figure
 from bench.machine import ROOT, machine
 from bench.questions import QUESTIONS
+from bench.reconciling.engines import EngineName
+from bench.reconciling.phases import Workload
 from bench.report import Result, as_json, keep, show
 from bench.session import Session
 
 EVENTS = 1_000_000
 EVENTS_QUICK = 50_000
+IDLE_S = 60.0
+IDLE_QUICK_S = 5.0
 MISSED = 1
 FAILED = 2
 
@@ -27,6 +31,21 @@ FAILED = 2
 @click.option("--explain", is_flag=True, help="Say what is measured, against which floor, and why that is fair.")
 @click.option("--events", type=click.IntRange(min=1_000), help=f"Events of the big log.  [default: {EVENTS:,}]")
 @click.option("--quick", is_flag=True, help=f"A log of {EVENTS_QUICK:,} events and fewer rounds: to try, not to tell.")
+@click.option("-n", "--targets", type=click.IntRange(min=1), default=100, show_default=True, help="mttp: of the fleet.")
+@click.option(
+    "--engine",
+    type=click.Choice(["tidelog", "external"]),
+    default="tidelog",
+    show_default=True,
+    help="mttp: what is measured.",
+)
+@click.option(
+    "--engine-command",
+    "commands",
+    multiple=True,
+    help="mttp: starts an external engine, where KUBECONFIG says; or more.",
+)
+@click.option("--apart", is_flag=True, help="mttp: a namespace for each target, so that none share a build.")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", help="How to print.")
 @click.option(
     "--keep",
@@ -48,6 +67,10 @@ def main(
     explain: bool,
     events: int | None,
     quick: bool,
+    targets: int,
+    engine: EngineName,
+    commands: tuple[str, ...],
+    apart: bool,
     output: str,
     directory: Path | None,
     results: Path,
@@ -57,7 +80,12 @@ def main(
     if listing or explain:
         _tell(names, in_full=explain)
         return
-    with Session(events=events or (EVENTS_QUICK if quick else EVENTS), quick=quick, keep=directory) as session:
+    if (engine == "external") != bool(commands):
+        raise click.UsageError("--engine external and --engine-command need each other")
+    idle_s = IDLE_QUICK_S if quick else IDLE_S
+    workload = Workload(targets=targets, engine=engine, commands=commands, apart=apart, idle_s=idle_s)
+    events = events or (EVENTS_QUICK if quick else EVENTS)
+    with Session(events=events, quick=quick, keep=directory, workload=workload) as session:
         result = _run(session, names)
     keep(result, results)
     if output == "json":

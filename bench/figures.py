@@ -6,7 +6,11 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-Unit: TypeAlias = Literal["events/s", "s", "ms", "MiB"]
+Unit: TypeAlias = Literal[
+    "events/s", "targets/s", "s", "ms", "ms/target", "MiB", "requests", "requests/target", "% of a core"
+]
+RATES = frozenset({"events/s", "targets/s"})
+"""Units in which more is better."""
 
 
 class Spread(msgspec.Struct, frozen=True):

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.figures import Figure, Goal
+from bench.figures import RATES, Figure, Goal
 from bench.machine import Machine
 
 WIDTH_ELSEWHERE = 160
@@ -116,7 +116,7 @@ def _number(value: float) -> str:
 
 def _ratio(figure: Figure, value: float) -> str:
     """A rate is a part of its floor, a duration a multiple of it, or a fraction where it is a small one."""
-    if figure.unit == "events/s":
+    if figure.unit in RATES:
         return f"{value:.1%}"
     if 0 < value < 0.1:
         return f"1/{1 / value:,.0f}"

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bench.big_log import BigLog
+from bench.reconciling.phases import Workload
 
 SCRATCH = "/var/tmp"  # noqa: S108 - on a disk, where /tmp may be memory, in which an fsync costs nothing
 REFRESH_INTERVAL_S = 0.2
@@ -20,9 +21,11 @@ REFRESH_INTERVAL_S = 0.2
 class Session:
     """One run of benchmarks."""
 
-    def __init__(self, *, events: int, quick: bool, keep: Path | None) -> None:
+    def __init__(self, *, events: int, quick: bool, keep: Path | None, workload: Workload) -> None:
         self.events = events
         self.quick = quick
+        self.workload = workload
+        """Of the questions that need a cluster."""
         self._keep = keep
         self._log: BigLog | None = None
         self._exit = ExitStack()

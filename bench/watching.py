@@ -31,14 +31,14 @@ def watch(work: str, store: Path, progress: Callable[[int], None]) -> Watched:
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        before = peak = _anonymous(process.pid)
+        before = peak = anonymous(process.pid)
         lines: list[str] = []
         listener = Thread(target=_listen, args=(process.stdout, lines))
         listener.start()
         process.stdin.write("go\n")
         process.stdin.flush()
         while process.poll() is None:
-            peak = max(peak, _anonymous(process.pid))
+            peak = max(peak, anonymous(process.pid))
             progress(_position(lines))
             time.sleep(SAMPLE_INTERVAL_S)
         listener.join()
@@ -55,7 +55,7 @@ def _position(lines: list[str]) -> int:
     return int(lines[-1]) if lines and lines[-1].strip().isdigit() else 0
 
 
-def _anonymous(pid: int) -> float:
+def anonymous(pid: int) -> float:
     """MiB of a process's memory that no file backs; 0 when it has just ended."""
     try:
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():

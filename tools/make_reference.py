@@ -11,11 +11,23 @@ import click
 import msgspec
 
 from tidelog.engine.cli.main import cli
+from tidelog.engine.views.explanations import Explanation
+from tidelog.engine.views.histories import RunTold, VersionTold
+from tidelog.engine.views.listing import Listed
+from tidelog.engine.views.plans import PlanListed, PlanTold
+from tidelog.engine.views.sentences import Told
+from tidelog.engine.views.traces import Trace
+from tidelog.engine.views.trees import Node
 from tidelog.events.vocabulary.base import BY_NAME, Event
 
 EVENTS_INTRODUCTION = """\
 Every event of the vocabulary, as `events/vocabulary/` declares it. How they are enveloped, hashed and stored is in
 [the store](store.md). This page is made by `make docs`.
+"""
+ANSWERS_INTRODUCTION = """\
+What the commands that ask the log print with `-o json`. A field is added, never removed, and never changes its type or
+meaning. Positions and counts are integers, times are RFC 3339 in UTC, and what there is none of is `null`, empty or 0.
+A field that is not required may be left out when it has its default. This page is made by `make docs`.
 """
 EXIT_CODES = """\
 | exit code | means |
@@ -29,8 +41,10 @@ EXIT_CODES = """\
 Where the code is not 0, a sentence on standard error says why and what to do; `verify` says it in its report. With
 `-o json`, standard output holds JSON only: one value, or one a line.
 
-The moment of `--at` is a position (120), a time (`2026-11-23T14:05Z`; without a zone it is this machine's) or how long
-ago (`2h ago`). A time is the last position not after it. A time before the log began, or one yet to come, is none.
+The moment of `--at` is a position (120), a time (`2026-11-23T14:05Z`; without a zone it is this machine's), how long
+ago (`2h ago`), or a revision (`main@sha1:4a3b…`, or the first seven or more digits of its commit). A time is the last
+position not after it. A time before the log began, or one yet to come, is none. A revision is when the last run that
+worked by it ended; where none has ended, when it was fetched.
 """
 
 REFERENCE = Path(__file__).resolve().parents[1] / "docs" / "reference"
@@ -79,7 +93,7 @@ def _sentence(payload: type[Event]) -> str:
     return " ".join((payload.__doc__ or "").split())
 
 
-def _fields(payload: type[Event]) -> str:
+def _fields(payload: type[msgspec.Struct]) -> str:
     hints = typing.get_type_hints(payload)
     rows = [
         f"| `{field.encode_name}` | {_type(hints[field.name])} | {'yes' if field.required else 'no'} |"
@@ -104,7 +118,52 @@ def _type(hint: object) -> str:
     return names.get(hint, getattr(hint, "__name__", str(hint)))  # type: ignore[call-overload,no-any-return]
 
 
-PAGES = {"events.md": events_page, "cli.md": cli_page}
+ANSWERS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
+    ("`get`: a list of", Listed),
+    ("`tree kustomization`:", Node),
+    ("`trace`:", Trace),
+    ("`explain`:", Explanation),
+    ("`events`: a line each", Told),
+    ("`history` of a source or target: a list of", RunTold),
+    ("`history` of another object: a list of", VersionTold),
+    ("`plans`: a list of", PlanListed),
+    ("`show-plan`:", PlanTold),
+)
+
+
+def answers_page() -> str:
+    """What each question's `-o json` prints, with the structs in it."""
+    parts = ["# Answers as JSON\n", ANSWERS_INTRODUCTION]
+    parts += [f"- {command} [{answer.__name__}](#{answer.__name__.lower()})" for command, answer in ANSWERS]
+    for struct in _structs([answer for _, answer in ANSWERS]):
+        parts.append(f"\n## {struct.__name__}\n")
+        parts.append(f"{_summary(struct)}\n")
+        parts.append(_fields(struct).rstrip())
+    return "\n".join(parts) + "\n"
+
+
+def _structs(roots: list[type[msgspec.Struct]]) -> list[type[msgspec.Struct]]:
+    """Structs with all that stand in their fields, each once, in the order in which a reader meets them."""
+    found: dict[type[msgspec.Struct], None] = {}
+    for root in roots:
+        if root not in found:
+            found[root] = None
+            inside = [one for hint in typing.get_type_hints(root).values() for one in _structs_in(hint)]
+            found |= dict.fromkeys(_structs([one for one in inside if one not in found]))
+    return list(found)
+
+
+def _structs_in(hint: object) -> list[type[msgspec.Struct]]:
+    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+        return [hint]
+    return [one for argument in typing.get_args(hint) for one in _structs_in(argument)]
+
+
+def _summary(struct: type[msgspec.Struct]) -> str:
+    return " ".join((struct.__doc__ or "").partition("\n\n")[0].split())
+
+
+PAGES = {"events.md": events_page, "cli.md": cli_page, "answers.md": answers_page}
 
 if __name__ == "__main__":
     for name, page in PAGES.items():

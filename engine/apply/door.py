@@ -12,7 +12,7 @@ from typing import Literal
 
 import anyio
 
-from tidelog.engine.apply.record import ObjectRecorder
+from tidelog.engine.apply.record import Did, ObjectRecorder
 from tidelog.engine.cluster.errors import ClusterError, ConflictError, NotFoundError, UnknownKindError
 from tidelog.engine.cluster.port import Cluster, Preconditions
 from tidelog.engine.objects.kube import KubeObject
@@ -39,7 +39,6 @@ VERSION_CONFLICTS_MAX = 3
 """How often a write is tried again where another writer (of the status, say) was quicker."""
 CHANGED_SHOWN_MAX = 20
 
-Did = Literal["created", "configured", "recreated", "unchanged"]
 Record = Callable[..., Awaitable[object]]
 
 

@@ -281,8 +281,8 @@ def forget(store: Path, stream: str, why: str, output: Format, *, yes: bool) -> 
     """Destroy the keys of STREAM: what was secret in it can never be read again, here or in any copy without keys.
 
     Its events and its proofs stay, and the log verifies as before. What is sealed later is under a new key. Bodies
-    that may be seen are no secret, and stay too. Needs no master key. A daemon at work does it itself, and makes what
-    it still needs anew, under another key.
+    that may be seen are no secret, and stay too. Needs no master key. A daemon at work does it itself, and makes anew,
+    under another key, what it still needs.
     """
     name = stream_name(stream)
     files = KeyFiles(Layout(store))

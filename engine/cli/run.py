@@ -82,6 +82,8 @@ def run(
     if guard is not None:
         flags["prune_guard"] = {"enabled": guard}
     gates = flags.pop("feature_gates")
+    if until_ready and flags["log_level"] is None:
+        flags["log_level"] = "error"  # who waits for the end wants to hear of what is in the way
     settings = load_settings(
         config, (gates_of(gates) if gates else {}) | {k: v for k, v in flags.items() if v is not None}
     )

@@ -19,6 +19,7 @@ from tidelog.engine.cluster.errors import ClusterError
 from tidelog.engine.http.artifacts import artifact_routes
 from tidelog.engine.http.hooks import BODY_BYTES_MAX as HOOK_BYTES_MAX
 from tidelog.engine.http.hooks import hook_routes
+from tidelog.engine.http.secure_door import door_routes, tls_of
 from tidelog.engine.runtime.daemon import Daemon
 from tidelog.engine.runtime.errors import RefusedError
 from tidelog.engine.runtime.metrics import CONTENT_TYPE, Metrics
@@ -58,7 +59,7 @@ async def serving(daemon: Daemon, metrics: Metrics, store: Path) -> AsyncIterato
     for address, routes in (
         (settings.storage_addr, artifact_routes(daemon.engine.artifacts, lambda path: _named(daemon, path))),
         (settings.health_addr, _health_routes(daemon)),
-        (settings.metrics_addr, [web.get("/metrics", lambda _: _metrics(metrics))]),
+        (settings.metrics_addr, _metrics_routes(metrics)),
         (settings.webhook_addr if token else "", hook_routes(daemon, token)),
     ):
         if address:
@@ -74,6 +75,8 @@ async def serving(daemon: Daemon, metrics: Metrics, store: Path) -> AsyncIterato
             await site.start()
             if address == settings.storage_addr:
                 daemon.engine.artifact_address = _advertised(host, runner)
+        if settings.door_addr:
+            runners.append(await _secure_door(daemon))
         runners.append(await _door(daemon, store))
         yield
     finally:
@@ -116,8 +119,23 @@ def _health_routes(daemon: Daemon) -> list[web.RouteDef]:
     return [web.get("/healthz", healthz), web.get("/readyz", readyz)]
 
 
-async def _metrics(metrics: Metrics) -> web.Response:
-    return web.Response(body=metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+def _metrics_routes(metrics: Metrics) -> list[web.RouteDef]:
+    async def shown(_: web.Request) -> web.Response:
+        return web.Response(body=metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+
+    return [web.get("/metrics", shown)]
+
+
+async def _secure_door(daemon: Daemon) -> web.AppRunner:
+    settings = daemon.engine.settings
+    tls = await anyio.to_thread.run_sync(tls_of, Path(settings.door_cert_file), Path(settings.door_key_file))
+    app = web.Application(client_max_size=BODY_BYTES_MAX)
+    app.add_routes(door_routes(daemon))
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    host, port = address_of(settings.door_addr)
+    await web.TCPSite(runner, host, port, ssl_context=tls).start()
+    return runner
 
 
 async def _door(daemon: Daemon, store: Path) -> web.AppRunner:

@@ -20,13 +20,14 @@ from tidelog.engine.cluster.errors import (
     NotFoundError,
     UnknownKindError,
 )
-from tidelog.engine.cluster.port import Applied, Cluster, Identity
+from tidelog.engine.cluster.port import Applied, Cluster, Identity, Kind
 from tidelog.engine.objects.diff import differences
 from tidelog.engine.objects.kube import KubeObject, canonical_bytes, flagged
 from tidelog.engine.objects.managed_fields import entries_of, take_over_patch
 from tidelog.engine.objects.order import prune_order, waves
 from tidelog.engine.objects.state import state_of
-from tidelog.engine.plan.model import CHANGES_MAX, Change, Plan, Step, Wanted, plan_id
+from tidelog.engine.plan.model import CHANGES_MAX, Action, Change, Plan, Step, Wanted, plan_id
+from tidelog.engine.tasks import one_error
 from tidelog.events.digest import Digest
 from tidelog.events.names import ObjectId, ObjectKey, PlanId, Revision, RunId, StreamName
 from tidelog.events.projections import Actual, Entry
@@ -91,7 +92,6 @@ class Draft(msgspec.Struct, kw_only=True):
     """The wave that was dry-run; none when no wave writes."""
     refused: list[Verdict]
     """What the server would not accept."""
-    warnings: list[str]
     answers: dict[ObjectId, KubeObject]
     """The server's answers about what turned out to be unchanged."""
 
@@ -130,7 +130,6 @@ class Planner:
             wanted=by_id,
             probed=None,
             refused=[],
-            warnings=[],
             answers={},
         )
         steps: list[tuple[Step, ...]] = []
@@ -151,9 +150,22 @@ class Planner:
         return draft
 
     async def probe(self, wave: Iterable[Wanted], draft: Draft) -> tuple[Step, ...]:
-        """The steps of one wave; those that differ as the server's dry run answers."""
+        """The steps of one wave; those that differ as the server's dry run answers.
+
+        Raises:
+            ClusterError: when the server cannot be asked.
+        """
         steps: dict[ObjectId, Step] = {}
         wave = list(wave)
+        known = len(draft.refused)
+        with one_error():
+            await self._probe_all(wave, draft, steps)
+        # In the order of the wave, not in that of the answers: the same failure has the same words.
+        place = {one.key.id: number for number, one in enumerate(wave)}
+        draft.refused[known:] = sorted(draft.refused[known:], key=lambda verdict: place[verdict.object or ObjectId("")])
+        return tuple(steps[one.key.id] for one in wave)
+
+    async def _probe_all(self, wave: Iterable[Wanted], draft: Draft, steps: dict[ObjectId, Step]) -> None:
         async with anyio.create_task_group() as tasks:
             for one in wave:
                 entry, actual = self._known.inventory.get(one.key.id), self._known.actual(one.key.id)
@@ -161,7 +173,6 @@ class Planner:
                     steps[one.key.id] = _step(one, "unchanged", uid=actual.uid if actual else "")
                 else:
                     tasks.start_soon(self._probe_into, one, draft, steps)
-        return tuple(steps[one.key.id] for one in wave)
 
     async def _probe_into(self, one: Wanted, draft: Draft, steps: dict[ObjectId, Step]) -> None:
         async with self._limiter:
@@ -196,7 +207,6 @@ class Planner:
                 return await self._recreation(one)
             draft.refused.append(_refusal(one, error))
             return _step(one, "update")
-        draft.warnings += [f"{one.key.id}: {warning}" for warning in answer.warnings]
         if answer.created:
             return self._compared(one, None, answer.object, ())
         return await self._updated(one, answer.object, draft)
@@ -227,10 +237,8 @@ class Planner:
         self, one: Wanted, before: KubeObject | None, answer: KubeObject, takes_over: tuple[str, ...]
     ) -> Step:
         metadata, after = answer["metadata"], state_of(answer, self._subject.manager)
-        before_digest = (
-            None if before is None else self._known.digest_of(one.key.id, canonical_bytes(before), secret=one.secret)
-        )
-        after_digest = self._known.digest_of(one.key.id, canonical_bytes(after), secret=one.secret)
+        before_digest = None if before is None else self._digest(one, before)
+        after_digest = self._digest(one, after)
         same = before_digest == after_digest and not takes_over
         return _step(
             one,
@@ -266,45 +274,54 @@ class Planner:
         )
 
     async def _live(self, one: Wanted) -> KubeObject | None:
-        return await self._get(one.key, one.api_version)
+        kind = await self._kind_of(one.key, one.api_version)
+        return None if kind is None else await self._get(kind, one.key)
 
-    async def _get(self, key: ObjectKey, api_version: str) -> KubeObject | None:
+    async def _kind_of(self, key: ObjectKey, api_version: str) -> Kind | None:
+        """The kind of an object; in another version, where that one is not known or no longer served."""
         try:
-            kind = await self._cluster.kind(api_version, key.kind)
+            if api_version:
+                return await self._cluster.kind(api_version, key.kind)
+        except UnknownKindError:
+            pass
+        kinds = await self._cluster.kinds()
+        return next((kind for kind in kinds if (kind.group, kind.kind) == (key.group, key.kind)), None)
+
+    async def _get(self, kind: Kind, key: ObjectKey) -> KubeObject | None:
+        try:
             return await self._cluster.get(kind, key.namespace, key.name, identity=self._subject.identity)
-        except (NotFoundError, UnknownKindError):
+        except NotFoundError:
             return None
 
     async def _prunes(self, wanted: Collection[ObjectId]) -> tuple[Step, ...]:
         """What becomes of the objects that the target owns and no longer wants."""
-        stale = {id: self._api_version(id) for id in self._known.inventory if id not in wanted}
-        stale |= {id: version for id, version in self._known.found.items() if id not in wanted}
+        owned = {id: entry.api_version for id, entry in self._known.inventory.items()}
+        stale = {id: version for id, version in {**self._known.found, **owned}.items() if id not in wanted}
         keys = prune_order([ObjectKey.parse(id) for id in stale])
         return tuple([await self._prune(key, stale[key.id]) for key in keys])
 
-    def _api_version(self, id: ObjectId) -> str:
-        actual = self._known.actual(id)
-        return "" if actual is None else actual.api_version
-
     async def _prune(self, key: ObjectKey, api_version: str) -> Step:
-        live = await self._get(key, api_version) if api_version else None
-        if live is None:
+        kind = await self._kind_of(key, api_version)
+        live = None if kind is None else await self._get(kind, key)
+        if kind is None or live is None:
             return Step(object=key.id, api_version=api_version, action="skip", why="absent")
-        uid = live["metadata"]["uid"]
+        step = Step(object=key.id, api_version=kind.api_version, action="skip", uid=live["metadata"]["uid"])
         why = self._kept(live)
         if why:
-            return Step(object=key.id, api_version=api_version, action="skip", uid=uid, why=why)
-        before = state_of(live, self._subject.manager)
-        return Step(
-            object=key.id,
-            api_version=api_version,
+            return msgspec.structs.replace(step, why=why)
+        state = canonical_bytes(state_of(live, self._subject.manager))
+        return msgspec.structs.replace(
+            step,
             action="delete",
-            uid=uid,
             resource_version=live["metadata"]["resourceVersion"],
-            before=self._known.digest_of(
-                key.id, canonical_bytes(before), secret=key.kind == "Secret" and not key.group
-            ),
+            before=self._known.digest_of(key.id, state, secret=self._is_secret(key)),
         )
+
+    def _is_secret(self, key: ObjectKey) -> bool:
+        """Whether an object that is no longer wanted is secret: by its kind, or by what went into it."""
+        actual = self._known.actual(key.id)
+        made_secret = actual is not None and actual.state is not None and actual.state.secret
+        return made_secret or (key.kind == "Secret" and not key.group)
 
     def _kept(self, live: KubeObject) -> str:
         """Why an object that is no longer wanted is left there; empty when it is to be deleted (KS-092)."""
@@ -345,14 +362,9 @@ def is_immutable(error: ClusterError) -> bool:
     return "field is immutable" in text or "may not change" in text or "Forbidden: updates to" in text
 
 
-def _step(one: Wanted, action: str, **fields: object) -> Step:
-    return Step(
-        object=one.key.id,
-        api_version=one.api_version,
-        action=action,  # type: ignore[arg-type]
-        desired=one.digest,
-        **fields,  # type: ignore[arg-type]
-    )
+def _step(one: Wanted, action: Action, **fields: object) -> Step:
+    step = Step(object=one.key.id, api_version=one.api_version, action=action, desired=one.digest)
+    return msgspec.structs.replace(step, **fields)
 
 
 def _left_alone(obj: KubeObject) -> str:

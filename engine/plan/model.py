@@ -12,6 +12,8 @@ from tidelog.events.vocabulary import BlastRadius
 
 Action: TypeAlias = Literal["create", "update", "recreate", "delete", "unchanged", "skip"]
 
+DESTRUCTIVE_MAX = 50
+"""Losses that a blast radius names: it stands in an event, which is small."""
 CHANGES_MAX = 200
 """Field changes that a step keeps; a plan that is read by nobody needs no more."""
 
@@ -97,8 +99,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         for step in self.steps:
             if step.action in counts:
                 counts[step.action] += 1
-        destructive = tuple(step.object for step in self.steps if is_destructive(step))
-        return BlastRadius(**counts, destructive=destructive)
+        lost = [step.object for step in self.steps if is_destructive(step)]
+        more = max(0, len(lost) - DESTRUCTIVE_MAX)
+        return BlastRadius(**counts, destructive=tuple(lost[:DESTRUCTIVE_MAX]), destructive_more=more)
 
 
 def plan_id(run: RunId, revision: Revision, made: Digest, steps: tuple[Step, ...]) -> PlanId:

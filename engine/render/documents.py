@@ -61,11 +61,6 @@ def documents(text: str) -> list[Document]:
     return list(_Reader(text).documents())
 
 
-def objects(text: str) -> list[Any]:
-    """The values of all documents of `text`, without the empty ones."""
-    return [document.value for document in documents(text) if document.value is not None]
-
-
 class _Anchored(msgspec.Struct):
     value: Any
     nodes: int

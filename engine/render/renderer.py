@@ -54,11 +54,6 @@ class Build(msgspec.Struct, frozen=True):
     read_set: tuple[ReadEntry, ...]
     toolchain: tuple[Tool, ...]
 
-    @property
-    def pure(self) -> bool:
-        """Whether the inputs alone decide the result: not so with a remote base."""
-        return not self.walk.remote_bases
-
 
 class Rendering(msgspec.Struct, frozen=True):
     """A target's objects, and what they were made of."""

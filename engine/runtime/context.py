@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.render.renderer import Renderer
@@ -27,6 +27,10 @@ from tidelog.storage.keys import KeyRing
 if TYPE_CHECKING:
     from tidelog.engine.runtime.notices import Notices
     from tidelog.engine.runtime.status import StatusWriter
+
+
+OnPass: TypeAlias = Callable[[StreamName, float, str], None]
+"""Told of each pass that is over, with the seconds that it took, and `success`, `requeue_after` or `error`."""
 
 
 def utc_now() -> datetime:
@@ -81,10 +85,11 @@ class Engine:
         self.sources: Scheduler
         self.wait_for: Callable[[StreamName, StreamName], None]
         """Has a target woken at the next good news of what it waits for."""
+        self.wait_no_more: Callable[[StreamName], None]
+        """Takes note that a target looks for itself again."""
         self.wake: Callable[[StreamName, Trigger], None]
         """Has a source or target run."""
-        self.on_pass: Callable[[StreamName, float, str], None] = lambda _, __, ___: None
-        """Told of each pass that is over, with the seconds that it took, and `success`, `requeue_after` or `error`."""
+        self.on_pass: OnPass = lambda _, __, ___: None
         self.artifact_address = ""
 
     def now(self) -> Time:

@@ -42,6 +42,8 @@ from tidelog.engine.runtime.situation import MANAGER
 from tidelog.engine.runtime.source import reconcile_source
 from tidelog.engine.runtime.status import StatusWriter
 from tidelog.engine.runtime.target import reconcile_target
+from tidelog.engine.secrecy.logs import keeping_secret
+from tidelog.engine.secrecy.values import SecretValues
 from tidelog.engine.sources.git.fetcher import GitFetcher
 from tidelog.events.bodies import Body
 from tidelog.events.canonical import encode
@@ -59,7 +61,6 @@ from tidelog.events.vocabulary import (
     PlanApproved,
     PlanRejected,
     ReconcileRequested,
-    RevisionFetched,
     RevisionSettled,
     RunEnded,
     SourceDeclared,
@@ -69,7 +70,7 @@ from tidelog.events.vocabulary import (
 )
 from tidelog.storage import Recorded, open_log, open_views
 from tidelog.storage.artifacts.store import ArtifactStore
-from tidelog.storage.errors import StoreError
+from tidelog.storage.errors import AppendError, StoreError
 from tidelog.storage.keys import KeyRing
 from tidelog.storage.log.sqlite_log import SqliteEventLog
 from tidelog.storage.master_key import find_master_key
@@ -342,7 +343,7 @@ def _assemble(
     waker = _Waker(engine, wake)
     memory.listen(waker.heard)
     memory.listen(log_event)
-    engine.wait_for = waker.wait_for
+    engine.wait_for, engine.wait_no_more = waker.wait_for, waker.wait_no_more
     engine.wake = wake
     return engine
 
@@ -354,14 +355,18 @@ def _guarded(engine: Engine, one_pass: Pass) -> Reconcile:
     """A pass in which a defect of the engine ends that pass, is told, and is tried again, rather than end them all."""
 
     async def reconcile(stream: StreamName, trigger: Trigger) -> float | None:
+        with keeping_secret(SecretValues()):
+            return await watched(stream, trigger)
+
+    async def watched(stream: StreamName, trigger: Trigger) -> float | None:
         began, result = anyio.current_time(), "error"
         try:
             again = await one_pass(engine, stream, trigger)
             result = "success" if again is None else "requeue_after"
             return again
-        except (StoreError, NotVerifiedError):
-            raise  # nothing can be recorded, or nothing may be: the daemon must not go on
-        except Exception as error:  # noqa: BLE001 - told with its traceback, and recorded
+        except Exception as error:
+            if _must_end(error):
+                raise
             logger.exception("a defect of the engine", extra={"fields": {"stream": stream}})
             message = f"a defect of the engine: {type(error).__name__}; its log has the details"
             event = StageFailed(stage="declare", reason="InternalError", final=False, message=message)
@@ -371,6 +376,14 @@ def _guarded(engine: Engine, one_pass: Pass) -> Reconcile:
             engine.on_pass(stream, anyio.current_time() - began, result)
 
     return reconcile
+
+
+def _must_end(error: Exception) -> bool:
+    """Whether the daemon must not go on: nothing can be recorded, or nothing may be applied.
+
+    An append that the log refuses (too large, say) concerns the one pass that made it.
+    """
+    return isinstance(error, NotVerifiedError) or (isinstance(error, StoreError) and not isinstance(error, AppendError))
 
 
 def _is_target(stream: StreamName) -> bool:
@@ -411,12 +424,16 @@ class _Waker:
         """Has `who` woken at the next good news of `what`."""
         self._waiting.setdefault(what, set()).add(who)
 
+    def wait_no_more(self, who: StreamName) -> None:
+        """Takes note that `who` looks for itself again."""
+        for waiting in self._waiting.values():
+            waiting.discard(who)
+
     def heard(self, recorded: Recorded) -> None:
         """An event was recorded."""
         envelope, event = recorded.envelope, recorded.event
-        if (isinstance(event, RunEnded) and event.outcome in ("succeeded", "unchanged")) or isinstance(
-            event, RevisionFetched | SourceDeclared | TargetDeclared
-        ):
+        ended_well = isinstance(event, RunEnded) and event.outcome in ("succeeded", "unchanged")
+        if ended_well or isinstance(event, SourceDeclared | TargetDeclared):
             self._good_news(envelope.stream, recorded)
         elif isinstance(event, RevisionSettled):
             for target in event.targets:

@@ -16,6 +16,7 @@ from tidelog.engine.kinds.meta import FINALIZER
 from tidelog.engine.objects.kube import KubeObject, MalformedObjectError, key_of, parse_inventory_id
 from tidelog.engine.runtime.memory import Facts, Memory, Origin
 from tidelog.engine.runtime.schedule import Trigger
+from tidelog.engine.runtime.texts import cut
 from tidelog.events.bodies import Body
 from tidelog.events.canonical import encode
 from tidelog.events.envelope import ENGINE, Actor, Proof
@@ -35,6 +36,8 @@ from tidelog.storage.keys import KeyRing
 from tidelog.storage.sealed import key_id_of
 
 CLAIM_ATTEMPTS_MAX = 5
+TOKEN_BYTES_MAX = 512
+"""Of a request's token, in JSON: a time as a rule, and whatever somebody writes into an annotation."""
 
 Spec = TypeVar("Spec", GitRepositorySpec, KustomizationSpec)
 Status = TypeVar("Status", GitRepositoryStatus, KustomizationStatus)
@@ -64,8 +67,9 @@ class Declared(Generic[Spec, Status]):
 
     @property
     def requested_at(self) -> str | None:
-        """The token of the last request to reconcile (Flux contract CM-034)."""
-        return self.annotations.get("reconcile.fluxcd.io/requestedAt")
+        """The token of the last request to reconcile (Flux contract CM-034); of one that no tool writes, a part."""
+        token = self.annotations.get("reconcile.fluxcd.io/requestedAt")
+        return None if token is None else cut(token, TOKEN_BYTES_MAX)
 
     @property
     def suspended(self) -> bool:

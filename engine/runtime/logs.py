@@ -94,6 +94,8 @@ def log_event(recorded: Recorded) -> None:
     """Writes the line of an event, if it has one."""
     event, envelope = recorded.event, recorded.envelope
     level, says = _LINES.get(type(event), (0, ""))
+    if isinstance(event, StageFailed) and event.waits_for is not None:
+        level, says = logging.INFO, "waiting"
     if not says or not logger.isEnabledFor(level):
         return
     fields: dict[str, object] = {"position": envelope.position}

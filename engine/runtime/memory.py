@@ -122,18 +122,25 @@ class Memory(Facts):
         return await self.append_all([StreamAppend(stream, expected, new)], bodies=bodies)
 
     async def append_all(self, appends: Sequence[StreamAppend], *, bodies: Sequence[Body] = ()) -> tuple[Recorded, ...]:
-        """Records events in several streams, all or none."""
+        """Records events in several streams, all or none; they are folded when this returns."""
         with anyio.CancelScope(shield=True):
             recorded = await self.log.append_all(appends, bodies=bodies)
-        for one in recorded:
-            self._early[one.envelope.position] = one
-        self._settle()
+            self._take(recorded)
+            if recorded and self._position < recorded[-1].envelope.position:
+                await self.read_missing()  # of an earlier commit, whose appender has not been answered yet
         return recorded
 
     async def read_missing(self) -> None:
-        """Folds what others (the log itself, when it was opened) recorded since `load`."""
-        async for recorded in self.log.read(Query(after=self._position)):
-            self._early[recorded.envelope.position] = recorded
+        """Folds what is durable and not folded yet, whoever recorded it."""
+        with anyio.CancelScope(shield=True):
+            async for recorded in self.log.read(Query(after=self._position)):
+                self._take([recorded])
+
+    def _take(self, recorded: Sequence[Recorded]) -> None:
+        """Takes what is durable, and may have come another way before."""
+        for one in recorded:
+            if one.envelope.position > self._position:
+                self._early[one.envelope.position] = one
         self._settle()
 
     def _settle(self) -> None:

@@ -5,10 +5,11 @@ from functools import partial
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from tidelog.engine.runtime.context import Engine
+from tidelog.engine.runtime.context import Engine, OnPass
 from tidelog.engine.runtime.memory import Listener
 from tidelog.engine.runtime.schedule import Scheduler
 from tidelog.events.names import ObjectKey, StreamName
+from tidelog.events.vocabulary import SourceRemoved, TargetRemoved
 from tidelog.storage import Recorded
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -60,7 +61,7 @@ class Metrics:
     def bind(self, engine: Engine) -> None:
         """Counts what an engine does."""
         engine.memory.listen(self._heard(engine))
-        engine.on_pass = self.on_pass
+        engine.on_pass = self._passed(engine)
         for name, scheduler in (("sources", engine.sources), ("targets", engine.targets)):
             controller = "gitrepository" if name == "sources" else "kustomization"
             self._depth.labels(controller).set_function(partial(_queued, scheduler))
@@ -78,6 +79,14 @@ class Metrics:
         key = ObjectKey.parse(stream.partition("/")[2])
         self._duration.labels(key.kind, key.name, key.namespace).observe(seconds)
         self._reconciles.labels(key.kind.lower(), result).inc()
+
+    def _passed(self, engine: Engine) -> OnPass:
+        def passed(stream: StreamName, seconds: float, result: str) -> None:
+            self.on_pass(stream, seconds, result)
+            if engine.memory.conditions.get(stream) is None:
+                self.forget(stream)  # that was its last
+
+        return passed
 
     def forget(self, stream: StreamName) -> None:
         """Lets go of a source or target that is no more (CM-058)."""
@@ -104,5 +113,7 @@ class Metrics:
             if standing is not None:
                 key = ObjectKey.parse(envelope.stream.partition("/")[2])
                 self._ready.labels(key.kind, key.namespace, key.name).set(standing.ready == "True")
+            elif isinstance(recorded.event, SourceRemoved | TargetRemoved):
+                self.forget(envelope.stream)
 
         return heard

@@ -17,6 +17,7 @@ from tidelog.engine.observe.drift import Flap
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.declared import AnyDeclared, DeclaredSource, DeclaredTarget, manager_of
 from tidelog.engine.runtime.run import StageError
+from tidelog.engine.runtime.texts import cut
 from tidelog.engine.sources.git.spec import Fetched
 from tidelog.events.names import Revision
 from tidelog.storage.log.ids import new_id
@@ -86,6 +87,16 @@ class Notices:
         message = f"the ServiceAccount {account} is gone, so these objects are left there:\n" + "\n".join(ids)
         self._tell(declared, "ReconciliationFailed", message, {}, warning=True)
 
+    def stopped(self, declared: DeclaredTarget, revision: Revision | None) -> None:
+        """A run ended without what it was for, or waits for an approval: as its condition says (KS-042, KS-101)."""
+        standing = self._engine.memory.conditions.get(declared.stream)
+        if standing is not None and standing.ready == "False":
+            self._tell(declared, standing.reason, standing.message, _revision(revision), warning=True)
+
+    def healthy(self, declared: DeclaredTarget, revision: Revision | None, message: str) -> None:
+        """What is asked to be healthy has become so (Flux contract KS-102)."""
+        self._tell(declared, "Progressing", message, _revision(revision))
+
     def flapping(self, declared: DeclaredTarget, flaps: Sequence[Flap]) -> None:
         """Somebody keeps on changing back what the target says."""
         lines = [
@@ -148,7 +159,7 @@ class Notices:
             "involvedObject": self._involved(notice),
             "type": "Warning" if notice.warning else "Normal",
             "reason": notice.reason,
-            "message": _cut(notice.message, MESSAGE_BYTES_MAX),
+            "message": cut(notice.message, MESSAGE_BYTES_MAX, "..."),
             "source": {"component": manager_of(key.kind)},
             "reportingComponent": manager_of(key.kind),
             "reportingInstance": self._host,
@@ -162,7 +173,7 @@ class Notices:
             "involvedObject": self._involved(notice),
             "severity": "error" if notice.warning else "info",
             "timestamp": self._engine.now(),
-            "message": _cut(notice.message, POSTED_BYTES_MAX),
+            "message": cut(notice.message, POSTED_BYTES_MAX, "..."),
             "reason": notice.reason,
             "metadata": dict(notice.metadata),
             "reportingController": manager_of(notice.declared.key.kind),
@@ -183,8 +194,3 @@ class Notices:
 
 def _revision(revision: Revision | None) -> dict[str, str]:
     return {"revision": revision} if revision else {}
-
-
-def _cut(text: str, size: int) -> str:
-    encoded = text.encode()
-    return text if len(encoded) <= size else encoded[: size - 3].decode(errors="ignore") + "..."

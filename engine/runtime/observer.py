@@ -17,13 +17,14 @@ from tidelog.engine.apply.record import Seen
 from tidelog.engine.cluster.errors import ClusterError, NotFoundError
 from tidelog.engine.cluster.port import Cluster, Kind
 from tidelog.engine.objects.kube import KubeObject, key_of
-from tidelog.engine.observe.drift import Flap, Flaps, drift
+from tidelog.engine.observe.drift import Flap, Flaps, drift, left_behind
 from tidelog.engine.observe.health import health_of
 from tidelog.engine.observe.reflector import Reflector
 from tidelog.engine.plan.model import Wanted
 from tidelog.engine.runtime.memory import Memory, Origin
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.sealing import LostSecretError, Sealer
+from tidelog.engine.runtime.texts import cut, first_of
 from tidelog.events.envelope import Actor, Proof
 from tidelog.events.names import ObjectId, ObjectKey, StreamName, object_stream
 from tidelog.events.projections import Actual
@@ -41,6 +42,10 @@ KUSTOMIZE = "kustomize.toolkit.fluxcd.io"
 OWNED = f"{KUSTOMIZE}/name"
 """The label that every object of a Kustomization has (Flux contract CM-039)."""
 UNKNOWN_KIND_RETRY_S = 30.0
+DRIFT_BYTES_MAX = 32_768
+"""Of the fields that an event names, in JSON."""
+MESSAGE_BYTES_MAX = 1_024
+"""Of what is said of an object's health, in JSON."""
 FLAPPING_PAUSE_S = 900.0
 """How long a field that somebody keeps on changing back is left to them."""
 
@@ -78,6 +83,7 @@ class Observer:
         self._clock = clock
         self._tasks: TaskGroup | None = None
         self._watched: set[tuple[str, str]] = set()
+        self._kinds_changed = anyio.Event()
         self._writing: dict[StreamName, int] = {}
         self._deferred: dict[StreamName, KubeObject | tuple[ObjectKey, str]] = {}
         self._versions: dict[StreamName, str] = {}
@@ -100,6 +106,11 @@ class Observer:
         for one in wanted:
             self._watch(one.api_version, one.key.kind)
 
+    def kinds_changed(self) -> None:
+        """Says that kinds may be served now that were not before."""
+        self._kinds_changed.set()
+        self._kinds_changed = anyio.Event()
+
     def _watch(self, api_version: str, kind: str) -> None:
         if self._tasks is not None and (api_version, kind) not in self._watched:
             self._watched.add((api_version, kind))
@@ -110,7 +121,8 @@ class Observer:
             try:
                 kind = await self._cluster.kind(api_version, name)
             except ClusterError:
-                await anyio.sleep(UNKNOWN_KIND_RETRY_S)
+                with anyio.move_on_after(UNKNOWN_KIND_RETRY_S):
+                    await self._kinds_changed.wait()
                 continue
             await Reflector(self._cluster, kind, labels=OWNED).run(_Told(self, kind))
 
@@ -196,10 +208,14 @@ class Observer:
             return
         events: list[Event] = [ObjectObserved(**seen.fields)]
         drifted: tuple[FieldDrift, ...] = ()
-        if row is not None and row.applied is not None and (seen.owned != row.applied or row.uid != uid):
-            drifted = await self._drift(obj, row, sealer, secret=secret)
+        if row is not None and row.applied is not None:
+            if seen.owned != row.applied or row.uid != uid:
+                drifted = await self._drift(obj, row, sealer, secret=secret)
+            drifted = drifted or left_behind(obj, self._manager, secret=secret)
         if drifted:
-            events.append(DriftDetected(target=owner, uid=uid, resource_version=version, fields=drifted))
+            shown = first_of(drifted, DRIFT_BYTES_MAX)
+            more = len(drifted) - len(shown)
+            events.append(DriftDetected(target=owner, uid=uid, resource_version=version, fields=shown, more=more))
         was = None if row is None else row.health
         await self._memory.append(stream, events, Origin(actor=_by(drifted) or _writer(obj)), bodies=seen.bodies)
         self._versions[stream] = version
@@ -246,7 +262,7 @@ class Observer:
         found = health_of(obj)
         if found.health == row.health:
             return
-        event = HealthChanged(health=found.health, reason=found.reason, message=found.message[:1024])
+        event = HealthChanged(health=found.health, reason=found.reason, message=cut(found.message, MESSAGE_BYTES_MAX))
         await self._memory.append(stream, [event], Origin())
         self._wake(owner, Trigger(why=f"the health of {stream.rpartition('/')[2]} changed"))
 
@@ -261,11 +277,12 @@ class Observer:
     def _drifted(self, owner: StreamName, key: ObjectKey, fields: tuple[FieldDrift, ...]) -> None:
         """Has the target put right what was changed; what somebody keeps on changing back is left for a while."""
         flaps = self._flaps.add(key, fields, self._clock())
-        if not flaps:
+        if flaps:
+            self._flapping(owner, flaps)
+        if len(flaps) < len(fields):
             self._wake(owner, Trigger(why=f"{key.kind} {key.name} was changed"))
-            return
-        self._flapping(owner, flaps)
-        self._wake_in(owner, FLAPPING_PAUSE_S)
+        else:
+            self._wake_in(owner, FLAPPING_PAUSE_S)
 
     def _owner_of(self, obj: KubeObject) -> StreamName | None:
         """The target whose labels an object has, if it is one of ours."""

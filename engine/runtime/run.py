@@ -18,17 +18,26 @@ from tidelog.engine.cluster.errors import (
 )
 from tidelog.engine.runtime.memory import Memory, Origin
 from tidelog.engine.runtime.schedule import Trigger
+from tidelog.engine.runtime.texts import cut, first_of
+from tidelog.engine.secrecy.logs import secret_values
 from tidelog.engine.secrecy.values import SecretValues
 from tidelog.events.bodies import Body
+from tidelog.events.canonical import encode
 from tidelog.events.names import Revision, RunId, StreamName, TraceId
 from tidelog.events.projections import Standing
-from tidelog.events.vocabulary import Event, RunEnded, StageFailed, Verdict, VerificationFailed
+from tidelog.events.vocabulary import Event, Person, RevisionFetched, RunEnded, StageFailed, Verdict, VerificationFailed
 from tidelog.events.vocabulary.run import Stage
 from tidelog.storage.errors import VersionConflictError
 from tidelog.storage.log.ids import new_id
 
 MESSAGE_BYTES_MAX = 16_384
-"""Of a failure: an event is small, and a condition holds 32 KiB."""
+"""Of a failure, in JSON: an event is small, and a condition holds 32 KiB."""
+VERDICT_BYTES_MAX = 2_048
+"""Of what one verdict says, in JSON."""
+VERDICTS_BYTES_MAX = 32_768
+"""Of the verdicts in an event, in JSON; all of them are in its body where they are more."""
+NAME_BYTES_MAX = 512
+"""Of the name of a person, as a commit has it, in JSON."""
 
 CONFLICTS_MAX = 8
 """How often an append is tried again where others appended first."""
@@ -68,7 +77,8 @@ class Run:
         self.memory = memory
         self.stream = stream
         self.trigger = trigger
-        self.secrets = SecretValues()
+        known = secret_values()
+        self.secrets = SecretValues() if known is None else known
         """The secret values that this pass came to know: no text from outside is recorded with one of them."""
         self._origin: Origin | None = None
         self.records = 0
@@ -105,7 +115,12 @@ class Run:
         Raises:
             StageError: when another run has begun in the stream meanwhile, and this one must not go on.
         """
-        scrubbed = [self._scrubbed(event) for event in events]
+        scrubbed, bodies = [], list(bodies)
+        for event in events:
+            if isinstance(event, VerificationFailed):
+                event, all_of_them = self._refusal(event)  # noqa: PLW2901 - as it is recorded
+                bodies += all_of_them
+            scrubbed.append(self._scrubbed(event))
         for _ in range(CONFLICTS_MAX):
             origin = self.origin
             try:
@@ -125,7 +140,7 @@ class Run:
     async def fail(self, error: StageError, generation: int, revision: Revision | None) -> None:
         """Records that a stage ended without its result; like the failure before it, in few words."""
         standing = self.standing
-        message = self._cut(self.secrets.filter(str(error)))
+        message = self._outside(str(error))
         repeats = (standing.ready, standing.reason, standing.message) == ("False", error.reason, message)
         if repeats and standing.waits_for is not None and standing.waits_for == error.waits_for:
             return  # it still waits for the same thing: nothing has happened
@@ -154,23 +169,50 @@ class Run:
             self._origin = None
 
     def _scrubbed(self, event: Event) -> Event:
-        """The event without secret values in the texts that came from outside."""
-        if isinstance(event, VerificationFailed):
-            return msgspec.structs.replace(event, failed=tuple(self._scrubbed_verdict(v) for v in event.failed))
+        """The event without secret values in the texts that came from outside, and no larger than one may be."""
+        if isinstance(event, RevisionFetched):
+            people = {"author": self._person(event.author), "committer": self._person(event.committer)}
+            event = msgspec.structs.replace(event, **people)
         message = getattr(event, "message", None)
-        if not message:
-            return event
-        return msgspec.structs.replace(event, message=self._cut(self.secrets.filter(message)))
+        return msgspec.structs.replace(event, message=self._outside(message)) if message else event
 
-    def _scrubbed_verdict(self, verdict: Verdict) -> Verdict:
-        return msgspec.structs.replace(verdict, message=self._cut(self.secrets.filter(verdict.message)))
+    def said_of(self, failed: Sequence[Verdict]) -> str:
+        """What a condition says of verdicts, once they are recorded."""
+        return "; ".join(verdict.message for verdict in self._told(failed)[1])
 
-    @staticmethod
-    def _cut(text: str) -> str:
-        encoded = text.encode()
-        if len(encoded) <= MESSAGE_BYTES_MAX:
-            return text
-        return encoded[: MESSAGE_BYTES_MAX - 3].decode(errors="ignore") + "…"
+    def _refusal(self, event: VerificationFailed) -> tuple[VerificationFailed, list[Body]]:
+        """A failed verification with as many verdicts as fit, and the body that has all, where some do not."""
+        verdicts, shown = self._told(event.failed)
+        if shown == verdicts:
+            return msgspec.structs.replace(event, failed=shown), []
+        body = Body.of(encode(msgspec.to_builtins(verdicts)))
+        return msgspec.structs.replace(event, failed=shown, verdicts=body.ref), [body]
+
+    def _told(self, failed: Sequence[Verdict]) -> tuple[tuple[Verdict, ...], tuple[Verdict, ...]]:
+        """Verdicts without secret values; and as many of them, and as much of each, as an event can hold."""
+        verdicts = tuple(
+            msgspec.structs.replace(
+                verdict, path=self.secrets.filter(verdict.path), message=self.secrets.filter(verdict.message)
+            )
+            for verdict in failed
+        )
+        short = (
+            msgspec.structs.replace(
+                verdict, path=cut(verdict.path, VERDICT_BYTES_MAX), message=cut(verdict.message, VERDICT_BYTES_MAX)
+            )
+            for verdict in verdicts
+        )
+        return verdicts, first_of(short, VERDICTS_BYTES_MAX)
+
+    def _outside(self, text: str, size: int = MESSAGE_BYTES_MAX) -> str:
+        """A text from outside as it may be recorded."""
+        return cut(self.secrets.filter(text), size)
+
+    def _person(self, person: Person | None) -> Person | None:
+        if person is None:
+            return None
+        name, email = self._outside(person.name, NAME_BYTES_MAX), self._outside(person.email, NAME_BYTES_MAX)
+        return msgspec.structs.replace(person, name=name, email=email)
 
 
 def of_cluster(stage: Stage, error: ClusterError | TimeoutError, reason: str = "ReconciliationFailed") -> StageError:

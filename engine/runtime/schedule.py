@@ -29,6 +29,21 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True):
     """Whether to look even where nothing is known to have changed."""
 
 
+TIMERS_SPARE = 64
+"""Entries of timers that were replaced, before they are cleared away."""
+
+
+class _Turn:
+    """A key that runs."""
+
+    __slots__ = ("again", "forgotten")
+
+    def __init__(self) -> None:
+        self.again: Trigger | None = None
+        """What it was woken for meanwhile."""
+        self.forgotten = False
+
+
 Reconcile: TypeAlias = Callable[[StreamName, Trigger], Awaitable[float | None]]
 """Runs one key; returns in how many seconds it wants to run again, or None to wait for an event."""
 
@@ -41,30 +56,38 @@ class Scheduler:
         self.concurrency = concurrency
         self._ready: OrderedDict[str, OrderedDict[StreamName, Trigger]] = OrderedDict()
         """By namespace; the next namespace to be served is the first."""
-        self._running: dict[StreamName, Trigger | None] = {}
-        """What runs, and what it was woken for meanwhile."""
+        self._running: dict[StreamName, _Turn] = {}
         self._timers: list[tuple[float, StreamName]] = []
         self._due: dict[StreamName, float] = {}
         self._changed = anyio.Event()
 
     def wake(self, key: StreamName, trigger: Trigger) -> None:
         """Has a key run as soon as its turn comes."""
-        if key in self._running:
-            self._running[key] = _merged(self._running[key], trigger)
+        turn = self._running.get(key)
+        if turn is not None:
+            turn.again, turn.forgotten = _merged(turn.again, trigger), False
             return
         waiting = self._ready.setdefault(_namespace_of(key), OrderedDict())
         waiting[key] = _merged(waiting.get(key), trigger)
         self._changed.set()
 
     def wake_in(self, key: StreamName, seconds: float) -> None:
-        """Has a key run in some seconds, unless it runs before and asks for something else."""
+        """Has a key run in some seconds at the latest; whenever it runs, it asks for its next time anew."""
         due = anyio.current_time() + max(0.0, seconds)
+        if self._due.get(key, due) < due:
+            return
         self._due[key] = due
         heapq.heappush(self._timers, (due, key))
+        if len(self._timers) > 2 * len(self._due) + TIMERS_SPARE:
+            self._timers = [(due, key) for key, due in self._due.items()]
+            heapq.heapify(self._timers)
         self._changed.set()
 
     def forget(self, key: StreamName) -> None:
-        """Lets go of a key that is no more."""
+        """Lets go of a key that is no more; what it asks for when its run ends is not heeded."""
+        turn = self._running.get(key)
+        if turn is not None:
+            turn.again, turn.forgotten = None, True
         self._due.pop(key, None)
         self._ready.get(_namespace_of(key), OrderedDict()).pop(key, None)
 
@@ -90,7 +113,7 @@ class Scheduler:
                 now = anyio.current_time()
                 self._ring(now)
                 while len(self._running) < self.concurrency and (turn := self._next()) is not None:
-                    self._running[turn[0]] = None
+                    self._running[turn[0]] = _Turn()
                     tasks.start_soon(self._serve, *turn)
                 with anyio.move_on_after(self._until_next_timer(now)):
                     await self._changed.wait()
@@ -117,16 +140,16 @@ class Scheduler:
         return None
 
     async def _serve(self, key: StreamName, trigger: Trigger) -> None:
-        again: Trigger | None = None
+        turn = self._running[key]
+        self._due.pop(key, None)
         try:
-            self._due.pop(key, None)
             delay = await self._reconcile(key, trigger)
-            if delay is not None:
+            if delay is not None and not turn.forgotten:
                 self.wake_in(key, delay)
         finally:
-            again = self._running.pop(key)
-            if again is not None:
-                self.wake(key, again)
+            del self._running[key]
+            if turn.again is not None:
+                self.wake(key, turn.again)
             self._changed.set()
 
 

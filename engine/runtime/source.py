@@ -19,6 +19,7 @@ from tidelog.engine.runtime.declared import DeclaredSource
 from tidelog.engine.runtime.run import Run, StageError, asking
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.suspension import still_suspended
+from tidelog.engine.runtime.texts import pages_of
 from tidelog.engine.sources.errors import FetchError
 from tidelog.engine.sources.git.credentials import ANONYMOUS, Credentials, credentials_of
 from tidelog.engine.sources.git.spec import Fetched, GitRef, GitSpec, Head
@@ -30,6 +31,8 @@ LOCAL_REPOSITORY = "tidelog.dev/repository"
 BOOTSTRAP_NAME = "flux-system"
 """Of the source and the target that `--repo` makes, as `flux bootstrap` names them."""
 
+SETTLED_BYTES_MAX = 32_768
+"""Of the targets that one event names, in JSON."""
 STALLING = frozenset({"URLInvalid", "InvalidProviderConfiguration"})
 """Failures that only another spec ends (Flux contract SC-003)."""
 
@@ -151,8 +154,12 @@ class SourcePass:
         concerned: list[StreamName] = []
         for stream in self._targets():
             (settled if await self._leaves_unchanged(stream, fetched) else concerned).append(stream)
+        # Meanwhile one may have begun a pass of its own, which sees the new revision.
+        concerned += [stream for stream in settled if not self._is_well(stream)]
+        settled = [stream for stream in settled if stream not in concerned]
         if settled:
-            await self._run.record([RevisionSettled(revision=fetched.revision, targets=tuple(sorted(settled)))])
+            pages = pages_of(sorted(settled), SETTLED_BYTES_MAX)
+            await self._run.record([RevisionSettled(revision=fetched.revision, targets=page) for page in pages])
             for stream in settled:
                 self._engine.status.mark(stream)
         origin = self._run.origin
@@ -236,10 +243,19 @@ class SourcePass:
 
     async def _leaves_unchanged(self, stream: StreamName, fetched: Fetched) -> bool:
         """Whether a target that is well reads nothing that the revision changes."""
+        if not self._is_well(stream):
+            return False
+        last = await self._engine.renderings.last(stream)
+        if last is None or last.remote_bases:
+            return False
+        return await anyio.to_thread.run_sync(self._engine.renderer.unchanged, fetched.tree, last.read_set)
+
+    def _is_well(self, stream: StreamName) -> bool:
+        """Whether a target is ready, at rest, and follows its source."""
         standing = self._memory.conditions.get(stream)
         target = self._engine.declared.target(stream)
         desired = self._memory.desired.get(stream)
-        well = (
+        return (
             standing is not None
             and target is not None
             and standing.ready == "True"
@@ -250,12 +266,6 @@ class SourcePass:
             and self._engine.targets.is_idle(stream)
             and (desired is None or desired.pinned is None)
         )
-        if not well:
-            return False
-        last = await self._engine.renderings.last(stream)
-        if last is None or last.remote_bases:
-            return False
-        return await anyio.to_thread.run_sync(self._engine.renderer.unchanged, fetched.tree, last.read_set)
 
     def _by_dependency(self, streams: Iterable[StreamName]) -> list[StreamName]:
         """Who depends on nothing first, so that fewer find their dependencies not ready (Flux contract CM-060)."""

@@ -213,9 +213,7 @@ def _health_condition(engine: Engine, declared: DeclaredTarget, standing: Standi
         return conditions
     observed = Observed(declared.generation, _timestamp(standing.health_since))
     if standing.health == "Current":
-        took = _between(standing.began or standing.health_since, standing.health_since)
-        message = f"Health check passed in {took}"
-        return c.mark(conditions, c.HEALTHY, "True", c.SUCCEEDED, message, observed=observed)
+        return c.mark(conditions, c.HEALTHY, "True", c.SUCCEEDED, standing.health_message, observed=observed)
     if standing.health == "Failed":
         return c.mark(conditions, c.HEALTHY, "False", "HealthCheckFailed", standing.health_message, observed=observed)
     if not _step(engine, declared, standing):

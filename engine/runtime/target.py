@@ -12,6 +12,7 @@ import msgspec
 from tidelog.engine.apply.door import ApplyStopped, Door
 from tidelog.engine.apply.record import ObjectRecorder
 from tidelog.engine.cluster.errors import NotFoundError
+from tidelog.engine.kinds.durations import Duration
 from tidelog.engine.kinds.kustomization import KustomizationSpec
 from tidelog.engine.kinds.later import UNSUPPORTED, features_left
 from tidelog.engine.kinds.meta import FINALIZER, KUSTOMIZE_GROUP, SOURCE_GROUP
@@ -49,8 +50,7 @@ from tidelog.storage.errors import ForgottenError
 
 DEPENDS_ON = "tidelog.dev/depends-on"
 """Annotation: ids of objects of any kind (`apps/Deployment/shop/db`) that have to be healthy first, with commas."""
-VERDICTS_MAX = 20
-"""Verdicts in an event; all of them are in the body."""
+DEFINITION = "CustomResourceDefinition"
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -74,6 +74,7 @@ async def reconcile_target(engine: Engine, stream: StreamName, trigger: Trigger)
     declared = engine.declared.target(stream)
     if declared is None:
         return None
+    engine.wait_no_more(stream)
     run = TargetPass(engine, declared, trigger)
     try:
         return await run.reconcile()
@@ -288,7 +289,7 @@ class TargetPass:
                 self._run.secrets.add_secret(one.loaded)
         self._engine.observer.watch_all(loaded)
         standing = self._run.standing
-        draft: Draft = await asking(
+        return await asking(
             "plan",
             self._planner().draft(
                 loaded,
@@ -297,14 +298,17 @@ class TargetPass:
                 rendered.digest if rendered is not None else self._engine.renderings.nothing,
             ),
         )
+
+    async def _record_plan(self, draft: Draft) -> None:
+        """Records a plan, once: a pass that goes on after a wait makes the same plan of the same state."""
         plan = draft.plan
-        if standing.plan != plan.id:
-            waves = Body.of(encode(msgspec.to_builtins(plan)))
-            event = Planned(
-                plan=plan.id, revision=plan.revision, set=plan.set, waves=waves.ref, blast_radius=plan.blast_radius
-            )
-            await self._run.record([event], [waves])
-        return draft
+        if self._run.standing.plan == plan.id:
+            return
+        waves = Body.of(encode(msgspec.to_builtins(plan)))
+        event = Planned(
+            plan=plan.id, revision=plan.revision, set=plan.set, waves=waves.ref, blast_radius=plan.blast_radius
+        )
+        await self._run.record([event], [waves])
 
     async def _load(self, wanted: Sequence[Wanted], touched: Sequence[Wanted]) -> list[Wanted]:
         try:
@@ -323,15 +327,22 @@ class TargetPass:
             "verify", verdicts_of(draft, self._engine.cluster, self._situation.owner_of, self._stream)
         )
         policies = policies_digest(self._engine.settings.prune_guard)
+        if failed and self._fails_as_before(draft, failed):
+            raise StageError("verify", "ReconciliationFailed", self._run.standing.message)
+        await self._record_plan(draft)
         if failed:
-            body = Body.of(encode(msgspec.to_builtins([self._scrub(verdict) for verdict in failed])))
-            event = VerificationFailed(
-                plan=draft.plan.id, policies=policies, failed=tuple(failed[:VERDICTS_MAX]), verdicts=body.ref
-            )
-            await self._run.record([event], [body])
+            event = VerificationFailed(plan=draft.plan.id, policies=policies, failed=tuple(failed))
+            await self._run.record([event])
+            self._engine.notices.stopped(self._declared, self._revision)
             raise Stop(self._spec.effective_retry_interval.seconds)
         if self._run.standing.verified != draft.plan.id:
             await self._run.record([Verified(plan=draft.plan.id, policies=policies, checks=checks)])
+
+    def _fails_as_before(self, draft: Draft, failed: Sequence[Verdict]) -> bool:
+        """Whether the last plan was of the same set, and failed in the same words: that needs no second telling."""
+        standing = self._run.standing
+        said = self._run.said_of(failed)
+        return standing.ready == "False" and standing.message == said and standing.rendered == draft.plan.set
 
     async def _approve(self, draft: Draft, *, explicit: bool = False) -> None:
         """A plan that looks like an accident waits for somebody to approve it."""
@@ -343,6 +354,7 @@ class TargetPass:
         if approval is not None and approval.plan == plan.id:
             if approval.rejected:
                 await self._run.record([RunEnded(outcome="rejected", generation=self._declared.generation)])
+                self._engine.notices.stopped(self._declared, self._revision)
                 raise Stop
             if approval.until is None or approval.until >= self._engine.now():
                 return
@@ -352,6 +364,7 @@ class TargetPass:
                 f'To go on: tidelog approve {plan.id} --why "…"'
             )
             await self._run.record([PlanHeld(plan=plan.id, check=held.check, why=why)])
+            self._engine.notices.stopped(self._declared, self._revision)
         raise Stop
 
     async def _apply(self, draft: Draft) -> None:
@@ -374,9 +387,15 @@ class TargetPass:
             self._engine.observer.writing,
         )
         try:
-            await door.apply(draft, self._run.standing, self._engine.now())
+            try:
+                await door.apply(draft, self._run.standing, self._engine.now())
+            finally:
+                if any(ObjectKey.parse(step.object).kind == DEFINITION for step in draft.plan.steps if step.writes):
+                    self._engine.observer.kinds_changed()
         except ApplyStopped as stopped:
             self._engine.notices.changed(self._declared, self._revision, door.changed)
+            if not stopped.void:
+                self._engine.notices.stopped(self._declared, self._revision)
             raise Stop(0.0 if stopped.void else self._spec.effective_retry_interval.seconds) from stopped
         self._applied = True
         self._engine.notices.changed(self._declared, self._revision, door.changed)
@@ -390,21 +409,33 @@ class TargetPass:
         limit = self._spec.effective_timeout
         if checked.health == "Current":
             if standing.health != "Current":
-                await self._run.record([HealthChanged(health="Current", message=checked.message)])
+                message = f"{checked.message} in {Duration.of_seconds(self._waited_for_health())}"
+                await self._run.record([HealthChanged(checked=True, health="Current", message=message)])
+                self._engine.notices.healthy(self._declared, self._revision, message)
             return
-        waited = self._engine.seconds_since(standing.health_since) if standing.health == "InProgress" else 0.0
+        waited = self._waited_for_health()
         if checked.health == "Failed":
             message = f"failed early due to stalled resources: {checked.message}"
         elif waited >= limit.seconds:
             message = f"health check failed after {limit}: timeout waiting for: {checked.message}"
         else:
             if standing.health != "InProgress":
-                await self._run.record([HealthChanged(health="InProgress", message=checked.message)])
+                await self._run.record([HealthChanged(checked=True, health="InProgress", message=checked.message)])
             raise Stop(limit.seconds - waited)
         if standing.health == "Failed" and standing.health_message == message:
             raise Stop(self._spec.effective_retry_interval.seconds)
-        await self._run.record([HealthChanged(health="Failed", reason="HealthCheckFailed", message=message)])
+        await self._run.record(
+            [HealthChanged(checked=True, health="Failed", reason="HealthCheckFailed", message=message)]
+        )
+        self._engine.notices.stopped(self._declared, self._revision)
         raise Stop(self._spec.effective_retry_interval.seconds)
+
+    def _waited_for_health(self) -> float:
+        """Seconds; what was waited for on behalf of a run that was superseded does not count."""
+        standing = self._run.standing
+        if standing.health != "InProgress" or standing.health_since is None:
+            return 0.0
+        return self._engine.seconds_since(max(standing.health_since, standing.began or standing.health_since))
 
     async def _end(self, source: Source, rendered: RenderedSet) -> float | None:
         """The run is over; nothing is recorded of a pass that had nothing to say."""
@@ -441,10 +472,12 @@ class TargetPass:
 
     async def failed(self, error: StageError) -> float | None:
         """Records a failure; returns when to try again."""
+        if error.waits_for is not None:
+            # Before anything is awaited: the good news may come while the failure is recorded.
+            self._engine.wait_for(self._stream, error.waits_for)
         await self._run.fail(error, self._declared.generation, self._revision)
         self._engine.notices.failed(self._declared, self._revision, error)
         if error.waits_for is not None:
-            self._engine.wait_for(self._stream, error.waits_for)
             return None
         if error.final:
             return None
@@ -522,6 +555,3 @@ class TargetPass:
 
     def _desired(self) -> Desired:
         return self._situation.desired
-
-    def _scrub(self, verdict: Verdict) -> Verdict:
-        return msgspec.structs.replace(verdict, message=self._run.secrets.filter(verdict.message))

@@ -72,12 +72,11 @@ class Archive:
         """The last event that fulfils a query, up to this moment."""
         return self.log.last(msgspec.structs.replace(query, until=self._until(query)))
 
-    def first_since(self, query: Query, time: Time) -> Recorded | None:
-        """The first event that fulfils a query and is not older than a time."""
+    def since(self, query: Query, time: Time) -> Iterator[Recorded]:
+        """The events that fulfil a query and are not older than a time, in the order of the log."""
         just_before = time_of(datetime_of(time) - datetime.resolution)
         after = max(query.after, self.log.position_at(just_before))
-        page = self.log.page(msgspec.structs.replace(query, after=after, until=self._until(query)), 1)
-        return page[0] if page else None
+        return self.events(msgspec.structs.replace(query, after=after))
 
     def event(self, position: int) -> Recorded | None:
         """The event at a position; None beyond this moment."""

@@ -1,6 +1,7 @@
 """`tidelog explain`: from "not ready" to the one thing that holds it."""
 
 from collections.abc import Iterable
+from itertools import takewhile
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -16,6 +17,7 @@ from tidelog.events.vocabulary import (
     HealthChanged,
     ObjectObserved,
     ObjectPruned,
+    RunEnded,
     StageFailed,
     Verdict,
     VerificationFailed,
@@ -112,9 +114,10 @@ def explain(archive: Archive, subject: Subject) -> Explanation:
 def _of_flux(archive: Archive, subject: Subject) -> Explanation:
     standing, desired = _standing(archive, subject.stream), _desired(archive, subject.stream)
     chain, notes = _chain(archive, subject.stream, ()), []
-    if standing.ready == "True" and (desired.suspended or standing.run):
-        # What stands is ready; that it is left alone, or worked on, is another matter.
-        chain, notes = [], chain or [_running(archive, subject, standing)]
+    if standing.ready == "True" and desired.suspended is not None:
+        chain, notes = [], chain  # that it is left alone is another matter
+    elif standing.ready == "True" and standing.run is not None and not chain:
+        notes = [_running(archive, subject, standing)]
     commit = None
     if standing.applied is not None:
         source = subject.stream if subject.group.startswith("source.") else source_of(archive, subject.stream)
@@ -177,7 +180,7 @@ def _chain(archive: Archive, stream: StreamName, above: tuple[StreamName, ...]) 
 def _failure(archive: Archive, subject: Subject, standing: Standing, above: tuple[StreamName, ...]) -> list[Cause]:
     if standing.waits_for is not None:
         return _waits_for(archive, subject, standing, standing.waits_for, above)
-    last = archive.last(Query(stream=subject.stream, types=_FAILURES))
+    last = next(filter(_is_of_condition, archive.backwards(Query(stream=subject.stream, types=_FAILURES))), None)
     event = None if last is None else last.event
     match event:
         case VerificationFailed():
@@ -301,7 +304,7 @@ def _failed(archive: Archive, subject: Subject, standing: Standing, event: Stage
     if standing.reason == "PlanRejected":
         return _standing_cause(archive, subject, standing, "rejected", standing.message)
     stage = "a run" if event is None else f"the stage {event.stage}"
-    at = f" at revision {standing.attempted}" if standing.attempted else ""
+    at = "" if event is None or event.revision is None else f" at revision {event.revision}"
     if standing.stalled:
         again = "it is not tried again before the spec, or the engine's configuration, is another"
     elif standing.final:
@@ -409,7 +412,8 @@ def _gone(archive: Archive, subject: Subject) -> Recorded | None:
 def _object_cause(archive: Archive, subject: Subject) -> Cause:
     actual = archive.rows(ACTUAL).get(subject.stream)
     health = "NotFound" if actual is None else actual.health
-    changed = archive.last(Query(stream=subject.stream, types=("HealthChanged",)))
+    seen = archive.backwards(Query(stream=subject.stream, types=("HealthChanged",)))
+    changed = next((one for one in seen if not _is_of_condition(one)), None)
     event = None if changed is None else changed.event
     told = event if isinstance(event, HealthChanged) and event.health == health else None
     known = changed if told is not None else None if actual is None else archive.event(actual.position)
@@ -463,7 +467,17 @@ def _standing_cause(archive: Archive, subject: Subject, standing: Standing, why:
 
 def _since(archive: Archive, stream: StreamName, time: Time) -> Recorded | None:
     """The event of a stream since which it stands as it does."""
-    return archive.first_since(Query(stream=stream, types=_FAILURES), time)
+    later = archive.since(Query(stream=stream, types=_FAILURES), time)
+    then = takewhile(lambda recorded: recorded.envelope.time == time, later)
+    return max(filter(_is_of_condition, then), key=lambda recorded: recorded.envelope.position, default=None)
+
+
+def _is_of_condition(recorded: Recorded) -> bool:
+    """Whether an event decides how a source or target stands."""
+    event = recorded.event
+    if isinstance(event, HealthChanged):
+        return event.checked  # else it is what was seen of it as an object
+    return not (isinstance(event, RunEnded) and event.outcome == "superseded")
 
 
 def _standing(archive: Archive, stream: StreamName) -> Standing:

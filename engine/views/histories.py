@@ -90,14 +90,18 @@ def runs_of(archive: Archive, subject: Subject) -> Iterator[RunTold]:
     commits: dict[Revision, Commit | None] = {}
     source = subject.stream if subject.group.startswith("source.") else source_of(archive, subject.stream)
     events = archive.backwards(Query(stream=subject.stream, types=_OF_RUNS))
-    for run, group in groupby(events, key=lambda recorded: recorded.envelope.run):
-        if run is None:
-            continue  # a request or a decision
+    # Requests, and what is seen of the object itself, come between the events of a run.
+    in_runs = (recorded for recorded in events if recorded.envelope.run is not None)
+    for run, group in groupby(in_runs, key=_run_of):
         told = list(group)[::-1]
         row = _folded(run, told)
         if row.revision is not None and row.revision not in commits:
             commits[row.revision] = commit_of(archive, row.revision, source=source, trace=row.trace)
         yield _run(archive, run, row, told, commits.get(row.revision) if row.revision else None)
+
+
+def _run_of(recorded: Recorded) -> RunId:
+    return recorded.envelope.run or RunId("")
 
 
 def _folded(run: RunId, told: list[Recorded]) -> Run:

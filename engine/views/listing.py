@@ -79,12 +79,12 @@ def _listed(subject: Subject, row: Standing, desired: Desired) -> Listed:
 
 def _told(row: Standing, *, is_source: bool, revision: Revision | None) -> tuple[Ready, str]:
     """Readiness and message, in Flux's words."""
+    if row.run is not None and (row.ready == "Unknown" or row.health == "InProgress"):
+        return "Unknown", IN_PROGRESS
     if row.ready == "True":
         return "True", f"stored artifact for revision '{revision}'" if is_source else f"Applied revision: {revision}"
     if row.ready == "False":
         return "False", row.message
-    if row.run is not None:
-        return "Unknown", IN_PROGRESS
     return "False", WAITING
 
 

@@ -8,7 +8,7 @@ import msgspec
 from tidelog.engine.kinds.meta import KUSTOMIZE_GROUP, SOURCE_GROUP
 from tidelog.engine.views.archive import Archive
 from tidelog.events.names import ENGINE, MalformedNameError, ObjectId, ObjectKey, StreamName, cluster_of, stream_name
-from tidelog.events.projections import ACTUAL, CONDITIONS
+from tidelog.events.projections import ACTUAL, CONDITIONS, DESIRED
 from tidelog.events.vocabulary import ObjectPruned
 from tidelog.storage.log import Query
 
@@ -154,7 +154,7 @@ def find(archive: Archive, words: Iterable[str], namespace: str | None) -> Subje
     if len(words) == 1 and words[0].count("/") == 4:
         return _whole(archive, words[0])
     kind, name = parse(words)
-    for known in (_known(archive), _streams(archive), _pruned(archive)):
+    for known in _everything(archive):
         found = {
             subject.stream: subject
             for subject in map(subject_of, known)
@@ -170,7 +170,7 @@ def _whole(archive: Archive, text: str) -> Subject:
         subject = subject_of(stream_name(text))
     except MalformedNameError as error:
         raise UnclearNameError(str(error)) from None
-    for known in (_known(archive), _streams(archive), _pruned(archive)):
+    for known in _everything(archive):
         if subject.stream in set(known):
             return subject
     raise NotThereError(f"the log knows no {text} at position {archive.position}")
@@ -190,10 +190,26 @@ def _the_one(found: list[Subject], typed: str, namespace: str | None) -> Subject
     raise UnclearNameError(f"{typed} may be any of {len(narrowed)}: give --namespace, or the whole name: {shown}")
 
 
+def _everything(archive: Archive) -> Iterator[Iterator[StreamName]]:
+    """All that has a name, the likeliest first; what costs more is looked at only if the rest does not have it."""
+    yield _known(archive)
+    yield _rendered(archive)
+    yield _streams(archive)
+    yield _pruned(archive)
+
+
 def _known(archive: Archive) -> Iterator[StreamName]:
     """What is there at the moment."""
     yield from map(StreamName, archive.rows(CONDITIONS))
     yield from map(StreamName, archive.rows(ACTUAL))
+
+
+def _rendered(archive: Archive) -> Iterator[StreamName]:
+    """What targets want and may not have applied."""
+    for target, desired in archive.rows(DESIRED).items():
+        data = archive.body(desired.objects)
+        for entry in [] if data is None else msgspec.json.decode(data, type=list[list[str]]):
+            yield subject_in(StreamName(target), ObjectId(entry[0])).stream
 
 
 def _streams(archive: Archive) -> Iterator[StreamName]:

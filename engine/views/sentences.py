@@ -10,7 +10,7 @@ from tidelog.engine.views.names import is_engine, subject_of
 from tidelog.events.codec import UnknownEvent
 from tidelog.events.envelope import Actor
 from tidelog.events.moment import Time
-from tidelog.events.names import EventId, ObjectId, ObjectKey, RunId, StreamName, TraceId
+from tidelog.events.names import EventId, MalformedNameError, ObjectId, ObjectKey, RunId, StreamName, TraceId
 from tidelog.events.vocabulary import (
     ApplyFailed,
     ApplyFinished,
@@ -121,8 +121,16 @@ def radius(changes: BlastRadius) -> str:
 
 def short(id: ObjectId) -> str:
     """An object's id as Flux names objects."""
-    key = ObjectKey.parse(id)
+    try:
+        key = ObjectKey.parse(id)
+    except MalformedNameError:
+        return id
     return "/".join(part for part in (key.kind, key.namespace, key.name) if part)
+
+
+def _named(stream: StreamName) -> str:
+    """What a stream is about, as Flux names objects."""
+    return short(ObjectId(stream.partition("/")[2]))
 
 
 E = TypeVar("E", bound=Event)
@@ -153,7 +161,7 @@ def _fetched(event: RevisionFetched) -> str:
 
 
 def _settled(event: RevisionSettled) -> str:
-    names = [str(subject_of(stream)) for stream in event.targets]
+    names = [_named(stream) for stream in event.targets]
     return f"Revision {event.revision} leaves {_some(names)} as they are"
 
 
@@ -213,7 +221,7 @@ def _finished(event: ApplyFinished) -> str:
 def _failed(event: StageFailed) -> str:
     message = "as before" if event.repeats else event.message
     tail = "; only a person can help" if event.stalled else "; not tried again until its inputs change" * event.final
-    waits = f"; waits for {subject_of(event.waits_for)}" if event.waits_for else ""
+    waits = f"; waits for {_named(event.waits_for)}" if event.waits_for else ""
     return f"The stage {event.stage} failed ({event.reason}): {message}{waits}{tail}"
 
 
@@ -235,7 +243,7 @@ def _observed(event: ObjectObserved) -> str:
 
 def _drifted(event: DriftDetected) -> str:
     if event.gone:
-        return f"Was deleted, and {subject_of(event.target)} wants it"
+        return f"Was deleted, and {_named(event.target)} wants it"
     return f"Was changed: {_some([field_sentence(field) for field in event.fields])}"
 
 

@@ -85,9 +85,7 @@ def _drifted(rows: Rows[Actual], envelope: Envelope, event: DriftDetected) -> No
 
 
 def _health(rows: Rows[Actual], envelope: Envelope, event: HealthChanged) -> None:
-    # A target's health has the same event, in the target's stream: that is no object of this projection
-    # unless the object was seen before.
-    if rows.get(envelope.stream) is not None:
+    if not event.checked and rows.get(envelope.stream) is not None:
         _row(rows, envelope.stream, envelope).health = event.health
 
 

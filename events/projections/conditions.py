@@ -138,6 +138,8 @@ def _row(rows: Rows[Standing], envelope: Envelope) -> Standing:
         row = Standing(ready="Unknown")
     if envelope.run is not None and envelope.run != row.run:
         row.run, row.trace, row.began, row.began_by = envelope.run, envelope.trace, envelope.time, row.declared
+        if row.health == "InProgress":
+            row.health, row.health_since, row.health_message = None, None, ""  # its time limit was the last run's
     row.position = envelope.position
     rows.put(envelope.stream, row)
     return row
@@ -222,7 +224,7 @@ def _rejected(rows: Rows[Standing], envelope: Envelope, event: PlanRejected) -> 
 def _fail(row: Standing, envelope: Envelope, reason: str, message: str, *, final: bool = False) -> None:
     row.failures += 1
     row.failed, row.final = envelope.time, final
-    row.waits_for, row.held = None, None
+    row.stalled, row.waits_for, row.held = False, None, None
     row.run = None
     _stand(row, envelope, "False", reason, message)
 
@@ -264,9 +266,8 @@ def _apply_finished(rows: Rows[Standing], envelope: Envelope, event: ApplyFinish
 
 
 def _health(rows: Rows[Standing], envelope: Envelope, event: HealthChanged) -> None:
-    row = rows.get(envelope.stream)
-    if row is None:
-        return  # of an object: `actual` has it
+    if not event.checked:
+        return  # seen of an object: `actual` has it, also where the object is a target itself
     row = _row(rows, envelope)
     if row.health != event.health:
         row.health_since = envelope.time
@@ -288,7 +289,7 @@ def _ended(rows: Rows[Standing], envelope: Envelope, event: RunEnded) -> None:
         _fail(
             row, envelope, "PlanRejected", "the plan was rejected" + (f": {row.approval.why}" if row.approval else "")
         )
-        row.final = True
+        row.final, row.tried = True, event.generation
         return
     row.failures, row.failed, row.final, row.stalled, row.waits_for = 0, None, False, False, None
     row.observed = event.generation

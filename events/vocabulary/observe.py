@@ -46,16 +46,24 @@ class DriftDetected(Event, frozen=True, kw_only=True):
     uid: str
     resource_version: str
     fields: tuple[FieldDrift, ...]
+    """The first of them; the states before and after have all."""
     gone: bool = False
+    more: int = 0
+    """How many fields more."""
 
 
 @event("HealthChanged")
 class HealthChanged(Event, frozen=True, kw_only=True):
-    """The health of an object or a target is now another."""
+    """The health of an object is now another, or (`checked`) a target's health check says something else.
+
+    Both may stand in one stream: a target may be an object of another target's.
+    """
 
     health: Health
     reason: str = ""
     message: str = ""
+    checked: bool = False
+    """Whether it is what a target's health check says of all that it owns."""
 
 
 @event("ObservationInterrupted")

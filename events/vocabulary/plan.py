@@ -17,7 +17,9 @@ class BlastRadius(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     recreate: int = 0
     unchanged: int = 0
     destructive: tuple[ObjectId, ...] = ()
-    """Deletions and recreations whose loss is not undone by another apply (Namespace, CRD, volumes)."""
+    """Deletions and recreations whose loss is not undone by another apply (Namespace, CRD, volumes); the first."""
+    destructive_more: int = 0
+    """How many more there are; the plan's body names all."""
 
 
 @event("Planned")

@@ -52,6 +52,7 @@ from tidelog.events.vocabulary import (
     VerificationFailed,
     Verified,
 )
+from tidelog.events.vocabulary.observe import Health
 
 START = datetime(2026, 11, 23, tzinfo=UTC)
 JANE = Actor(kind="user", name="jane@corp", proof=Proof(kind="authenticated", by="kubernetes"))
@@ -166,6 +167,7 @@ class Story(NamedTuple):
 
 
 NUMBERS = 40
+HEALTHS: tuple[Health, ...] = ("Current", "InProgress", "Failed")
 KINDS: list[str] = [
     "source run",
     "settled",
@@ -226,7 +228,7 @@ def steps_of(story: Story, run: RunId) -> Iterator[Step]:
         case "source removed":
             yield Step(at_source, SourceRemoved(uid="s"), {})
         case "health":
-            yield Step(at_target, HealthChanged(health="Current"), {})
+            yield Step(at_target, HealthChanged(checked=True, health=HEALTHS[number % 3], message=f"{number}"), in_run)
         case "unknown":
             yield Step(at_target, b"QuotaRaised", in_run)
         case "newer":

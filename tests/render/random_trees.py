@@ -57,7 +57,7 @@ class _Maker:
         if component:
             content |= {"apiVersion": "kustomize.config.k8s.io/v1alpha1", "kind": "Component"}
         resources = []
-        for _ in range(self.rng.randint(0 if component else 1, 3)):
+        for _ in range(self.rng.randint(1, 3)):  # without any, a component may be empty, which is an error
             name = f"r{self.fresh()}.yaml"
             place = self.rng.choice(["", "sub/", "../shared/"])
             self.put(path, place + name, self.object())

@@ -8,7 +8,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidelog.engine.render.documents import documents, objects
+from tests.render.reading import objects
+from tidelog.engine.render.documents import documents
 from tidelog.engine.render.errors import YamlError
 from tidelog.engine.render.overlay import encoded
 

@@ -1,0 +1,128 @@
+"""The door for who comes from elsewhere: HTTPS, with a token that Kubernetes knows and rights that Kubernetes grants.
+
+Who asks is found by a TokenReview, whether they may by a SubjectAccessReview: on the group `tidelog.dev`, resource
+`plans` for approve and reject and `targets` for all else, in the namespace of the target, with the request's own verb.
+"""
+
+import ssl
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from aiohttp import web
+
+from tidelog.engine.cluster.errors import ClusterError
+from tidelog.engine.cluster.port import Cluster
+from tidelog.engine.objects.kube import KubeObject
+from tidelog.engine.runtime.daemon import Daemon
+from tidelog.engine.runtime.errors import RefusedError
+from tidelog.engine.runtime.requests import Request
+from tidelog.events.envelope import Actor, Proof
+from tidelog.events.names import MalformedNameError, ObjectKey
+
+GROUP: Final = "tidelog.dev"
+MANAGER: Final = "tidelog"
+_OF_PLANS: Final = frozenset({"approve", "reject"})
+
+
+class DeniedError(Exception):
+    """Raised when somebody is not known, or may not do what they ask for."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def tls_of(certificate: Path, key: Path) -> ssl.SSLContext:
+    """What the door shows of itself. Blocks.
+
+    Raises:
+        OSError: when a file cannot be read.
+        ssl.SSLError: when they are no certificate and key.
+    """
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    return context
+
+
+def door_routes(daemon: Daemon) -> list[web.RouteDef]:
+    """The route that takes requests from elsewhere."""
+
+    async def take(request: web.Request) -> web.Response:
+        try:
+            asked = msgspec.json.decode(await request.read(), type=Request)
+            actor = await _admitted(daemon, request.headers.get("Authorization", ""), asked)
+            recorded = await daemon.requests.take(asked, actor)
+        except (msgspec.DecodeError, RefusedError) as error:
+            return _answer(400, error=str(error))
+        except DeniedError as error:
+            return _answer(error.status, error=str(error))
+        except ClusterError as error:
+            return _answer(502, error=str(error))
+        return _answer(200, position=recorded.envelope.position, time=recorded.envelope.time)
+
+    return [web.post("/v1/requests", take)]
+
+
+async def _admitted(daemon: Daemon, authorization: str, asked: Request) -> Actor:
+    """Who asks, if they may.
+
+    Raises:
+        DeniedError: when they are not known, or may not.
+    """
+    kind, _, token = authorization.partition(" ")
+    if kind.lower() != "bearer" or not token.strip():
+        raise DeniedError(401, "give a token that the cluster knows: Authorization: Bearer …")
+    cluster = daemon.engine.cluster
+    user = await _who(cluster, token.strip())
+    attributes = _attributes(daemon, asked)
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "metadata": {},
+        "spec": {
+            "user": user["username"],
+            "uid": user.get("uid", ""),
+            "groups": user.get("groups") or [],
+            "extra": user.get("extra") or {},
+            "resourceAttributes": attributes,
+        },
+    }
+    status = (await cluster.create(review, manager=MANAGER)).get("status") or {}
+    if not status.get("allowed"):
+        what = f"{attributes['verb']} {attributes['resource']}.{GROUP} in namespace {attributes['namespace']!r}"
+        raise DeniedError(403, f"{user['username']} may not {what}: a Role that allows it is missing")
+    return Actor(kind="user", name=user["username"], proof=Proof(kind="authenticated", by="kubernetes"))
+
+
+async def _who(cluster: Cluster, token: str) -> KubeObject:
+    review = {
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenReview",
+        "metadata": {},
+        "spec": {"token": token},
+    }
+    status = (await cluster.create(review, manager=MANAGER)).get("status") or {}
+    if not status.get("authenticated"):
+        raise DeniedError(401, "the cluster does not know this token")
+    user: KubeObject = status["user"]
+    return user
+
+
+def _attributes(daemon: Daemon, asked: Request) -> dict[str, str]:
+    stream = asked.target or _stream_of(daemon, asked.plan)
+    try:
+        key = ObjectKey.parse(stream.partition("/")[2])
+    except MalformedNameError:
+        key = ObjectKey("", "", "", "")
+    resource = "plans" if asked.verb in _OF_PLANS else "targets"
+    return {"group": GROUP, "resource": resource, "verb": asked.verb, "namespace": key.namespace, "name": key.name}
+
+
+def _stream_of(daemon: Daemon, plan: str) -> str:
+    conditions = daemon.engine.memory.conditions.items()
+    return next((stream for stream, standing in conditions if standing.plan == plan), "")
+
+
+def _answer(status: int, **said: object) -> web.Response:
+    return web.Response(status=status, body=msgspec.json.encode(said), content_type="application/json")

@@ -1,0 +1,440 @@
+"""The commands that ask the log: what they print, for people and for programs, and how they end."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Run
+from tests.questions.scenes import (
+    APPS,
+    GRACE,
+    INFRA,
+    KUBECTL,
+    SHOP,
+    WEB,
+    Scene,
+    deployment,
+    revision,
+    secret_body,
+    shop,
+)
+from tidelog.engine.cli.plans import print_plan
+from tidelog.engine.plan.model import Change, Plan, Step
+from tidelog.events.digest import digest_of
+from tidelog.events.names import ObjectKey, PlanId, RunId
+from tidelog.events.vocabulary import (
+    DriftDetected,
+    FieldDrift,
+    HealthChanged,
+    Marked,
+    ObjectObserved,
+    PlanHeld,
+    StageFailed,
+    Suspended,
+    Verdict,
+)
+from tidelog.storage.log.ids import new_id
+
+HOLDER = Path(__file__).parents[1] / "storage" / "children" / "hold.py"
+
+
+@pytest.fixture
+def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Written":
+    return Written(tmp_path / "store", monkeypatch)
+
+
+class Written:
+    """A scene that is written when the first command asks it."""
+
+    def __init__(self, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.told = shop()
+        self.store = store
+        monkeypatch.setenv("TIDELOG_STORE", str(store))
+        monkeypatch.delenv("FLUX_SYSTEM_NAMESPACE", raising=False)
+
+    def write(self) -> Scene:
+        self.told.write(self.store)
+        return self.told
+
+
+def _json(out: str) -> Any:
+    return json.loads(out)
+
+
+# get
+
+
+def test_get_has_the_columns_of_flux(scene: Written, tidelog: Run) -> None:
+    scene.write()
+    done = tidelog("get", "kustomizations")
+    assert done.code == 0
+    assert done.lines[0].split() == ["NAME", "REVISION", "SUSPENDED", "READY", "MESSAGE"]
+    short = revision("two")[:18]
+    assert done.lines[1].split() == ["apps", short, "False", "True", "Applied", "revision:", short]
+    assert [line.split()[0] for line in done.lines[1:]] == ["apps", "flux-system", "infra"]
+    assert tidelog("get", "ks") == done
+    bare = tidelog("get", "ks", "--no-header")
+    assert [line.split() for line in bare.lines] == [line.split() for line in done.lines[1:]]
+    source = tidelog("get", "sources", "git", "shop").lines[1]
+    assert source.split()[-4:] == ["artifact", "for", "revision", f"'{short}'"]
+
+
+def test_get_all_in_all_namespaces_names_kind_and_namespace(scene: Written, tidelog: Run) -> None:
+    scene.write()
+    lines = tidelog("get", "all", "-A").lines
+    assert lines[0].split()[:2] == ["NAMESPACE", "NAME"]
+    assert [line.split()[:2] for line in lines[1:]] == [
+        ["flux-system", "gitrepository/shop"],
+        ["flux-system", "kustomization/apps"],
+        ["flux-system", "kustomization/flux-system"],
+        ["flux-system", "kustomization/infra"],
+    ]
+
+
+def test_get_says_beside_the_table_who_suspended(scene: Written, tidelog: Run) -> None:
+    scene.told.tell(APPS, Suspended(why="incident 7"), actor=GRACE)
+    scene.write()
+    done = tidelog("get", "ks", "apps")
+    assert "True" in done.lines[1]
+    assert done.err == "► apps is suspended by user grace (authenticated by kubernetes): incident 7\n"
+    (row,) = _json(tidelog("get", "ks", "apps", "-o", "json").out)
+    assert row["suspension"] == {"by": "user grace (authenticated by kubernetes)", "why": "incident 7"}
+
+
+def test_get_ends_with_1_where_the_one_that_was_named_is_not_there(scene: Written, tidelog: Run) -> None:
+    scene.write()
+    gone = tidelog("get", "ks", "nope")
+    assert (gone.code, gone.out) == (1, "")
+    assert "There is no Kustomization nope in namespace flux-system" in gone.err
+    empty = tidelog("get", "ks", "-n", "team", "-o", "json")
+    assert (empty.code, empty.out) == (0, "[]\n")
+    assert len(_json(tidelog("get", "ks", "--status-selector", "ready=false", "-o", "json").out)) == 0
+
+
+def test_get_at_a_moment_is_as_it_was(scene: Written, tidelog: Run) -> None:
+    scene.write()
+    for moment in (revision("one"), revision("one")[10:20], "2024-01-01T00:30:00Z"):
+        (row,) = _json(tidelog("get", "ks", "apps", "--at", moment, "-o", "json").out)
+        assert row["revision"] == revision("one"), moment
+    assert tidelog("get", "ks", "--at", "0123456x").code == 2
+    assert tidelog("get", "ks", "--at", "999999").code == 1
+
+
+def test_commands_work_on_a_store_while_a_daemon_writes_it_and_when_there_is_none(
+    scene: Written, tidelog: Run, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    nowhere = tidelog("get", "all", "--store", tmp_path / "none")
+    assert nowhere.code == 3
+    scene.write()
+    command = [sys.executable, str(HOLDER), str(scene.store)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as daemon:
+        try:
+            assert daemon.stdout is not None
+            assert daemon.stdout.readline() == b"open\n"
+            assert tidelog("explain", "ks/apps").code == 0
+        finally:
+            daemon.kill()
+
+
+# tree
+
+
+def test_tree_draws_what_is_nested_with_its_marks(scene: Written, tidelog: Run) -> None:
+    web = WEB.stream("prod")
+    scene.told.tell(web, HealthChanged(health="Failed", reason="Stalled", message="no"))
+    drift = DriftDetected(
+        target=APPS, uid="1", resource_version="9", fields=(FieldDrift(path="spec.replicas", manager="kubectl"),)
+    )
+    scene.told.tell(web, drift)
+    scene.write()
+    done = tidelog("tree", "ks", "flux-system")
+    assert done.code == 0
+    assert done.lines == [
+        "Kustomization/flux-system/flux-system ready",
+        "├── Kustomization/flux-system/apps ready",
+        "│   └── Deployment/shop/web ✗ Failed drifted: spec.replicas by kubectl",
+        "├── Kustomization/flux-system/flux-system ready (see above)",
+        "└── Kustomization/flux-system/infra ready",
+        "    └── Deployment/shop/db ✔ Current",
+    ]
+    document = _json(tidelog("tree", "kustomization", "flux-system", "-o", "json").out)
+    assert document["resources"][0]["resources"][0]["health"] == "Failed"
+    assert tidelog("tree", "ks", "nope").code == 1
+
+
+# trace
+
+
+def test_trace_prints_the_way_from_commit_to_object(scene: Written, tidelog: Run) -> None:
+    scene.write()
+    done = tidelog("trace", "deployment/web", "-n", "shop")
+    assert done.code == 0
+    facts = {line[:12].split()[0]: line.split(maxsplit=1)[1].strip() for line in done.lines}
+    assert facts["Object"] == "Deployment/shop/web (Current)"
+    assert facts["Target"] == "Kustomization/flux-system/apps"
+    assert facts["Commit"] == "New checkout"
+    assert facts["Author"].startswith("Ada <ada@example.com>")
+    assert facts["Plan"].startswith("plan-apps-2: 1 to update")
+    assert facts["Checks"].startswith("passed: well-formed, schema, dry-run")
+    assert facts["Apply"].startswith("configured, wave 0; position ")
+    assert tidelog("trace", "deployment", "web", "-n", "shop") == done
+
+
+def test_trace_ends_with_1_where_nobody_applied_it(scene: Written, tidelog: Run) -> None:
+    stray = deployment("stray")
+    scene.told.tell(stray.stream("prod"), ObjectObserved(uid="1", resource_version="1"), actor=KUBECTL)
+    scene.write()
+    done = tidelog("trace", "deploy/stray")
+    assert done.code == 1
+    assert done.err == "Nobody applied Deployment/shop/stray through Tidelog.\n"
+    assert "manager kubectl-edit (inferred)" in done.out
+    document = _json(tidelog("trace", "deploy/stray", "-o", "json").out)
+    assert document["apply"] is None
+    assert document["first_seen"]["by"] == "manager kubectl-edit (inferred)"
+
+
+# explain
+
+
+def test_explain_goes_from_the_symptom_to_the_root(scene: Written, tidelog: Run) -> None:
+    told = scene.told
+    told.wait(100)
+    failed = StageFailed(stage="fetch", reason="GitOperationFailed", final=False, message="no such host")
+    told.tell(SHOP, failed, run=RunId(new_id()))
+    root = told.position
+    for stream, reason, other in ((INFRA, "ArtifactFailed", SHOP), (APPS, "DependencyNotReady", INFRA)):
+        waits = StageFailed(stage="declare", reason=reason, final=False, message="waits", waits_for=other)
+        told.tell(stream, waits, run=RunId(new_id()))
+    told.wait(3 * 3600)
+    told.tell(SHOP, Marked(label="now"))
+    scene.write()
+    done = tidelog("explain", "ks/apps", "--at", told.position)
+    assert done.code == 1
+    apps, infra = "Kustomization/flux-system/apps", "Kustomization/flux-system/infra"
+    source = "GitRepository/flux-system/shop"
+    assert done.lines == [
+        f"✗ {apps} is not ready (since event {root + 2}, 3h ago)",
+        f"  → {apps}: it waits for {infra} (since event {root + 2}, 3h ago)",
+        f"    → {infra}: it waits for {source} (since event {root + 1}, 3h ago)",
+        f"      ⇒ {source}: the stage fetch failed; tried 1 time, and again (since event {root}, 3h ago)",
+        "        GitOperationFailed: no such host",
+    ]
+    document = _json(tidelog("explain", "ks/apps", "-o", "json").out)
+    assert document["ready"] is False
+    assert document["root"] == document["chain"][-1]
+    assert document["root"]["reason"] == "GitOperationFailed"
+
+
+def test_explain_of_a_held_plan_names_the_command(scene: Written, tidelog: Run) -> None:
+    held = PlanHeld(plan=PlanId("plan-x"), check="prune-guard", why="it deletes Namespace/shop")
+    scene.told.tell(APPS, held, run=RunId(new_id()))
+    scene.write()
+    done = tidelog("explain", "ks", "apps")
+    assert done.code == 1
+    assert "plan plan-x is held by the check prune-guard" in done.out
+    assert 'to go on: tidelog approve plan-x --why "…"' in done.out
+
+
+def test_explain_of_what_is_ready_names_the_commit(scene: Written, tidelog: Run) -> None:
+    scene.write()
+    done = tidelog("explain", "ks/apps")
+    assert done.code == 0
+    assert done.lines[0].startswith(f"✔ Kustomization/flux-system/apps is ready at revision {revision('two')[:18]}")
+    assert done.lines[1].strip() == "commit “New checkout” by Ada <ada@example.com>"
+    assert tidelog("explain", "ks/nope").code == 1
+    assert tidelog("explain", "apps").code == 2
+
+
+# events
+
+
+def test_events_are_sentences_with_the_newest_last(scene: Written, tidelog: Run) -> None:
+    scene.write()
+    done = tidelog("events", "--for", "ks/apps", "--limit", "2")
+    assert done.code == 0
+    assert done.lines[0].endswith("Kustomization/flux-system/apps Applied plan-apps-2: 1 configured")
+    assert done.lines[1].split()[:3] == [str(scene.told.position), "2024-01-01", "01:01:08"]
+    since = tidelog("events", "-A", "--since", revision("one"), "-o", "json")
+    documents = [json.loads(line) for line in since.lines]
+    assert documents[0]["type"] == "RevisionFetched"
+    assert documents[0]["sentence"] == f"Fetched revision {revision('two')}: “New checkout” by Ada"
+    assert tidelog("events", "-n", "nowhere").code == 0
+    assert tidelog("events", "-w", "--at", "3").code == 2
+
+
+def test_events_of_text_from_outside_cannot_steer_the_terminal(scene: Written, tidelog: Run) -> None:
+    scene.told.tell(APPS, Marked(label="a", why="\x1b[2Jgone\nfaked line"))
+    scene.write()
+    done = tidelog("events", "--limit", "1")
+    assert done.lines[-1].endswith("Marked as a: \\x1b[2Jgone\\x0afaked line")
+
+
+def test_watch_goes_on_with_what_comes(scene: Written, environment: dict[str, str]) -> None:
+    scene.write()
+    writer = (
+        "import sys, anyio\n"
+        "from tidelog.events.vocabulary import Marked\n"
+        "from tidelog.storage import ANY, NewEvent, open_log\n"
+        "async def main():\n"
+        "    async with open_log(sys.argv[1]) as log:\n"
+        "        for stream in sys.argv[2:]:\n"
+        "            await log.append(stream, ANY, [NewEvent(Marked(label='later'))])\n"
+        "anyio.run(main)\n"
+    )
+    command = [sys.executable, "-m", "tidelog.engine", "events", "--for", "ks/apps", "--limit", "1", "-w"]
+    told = {**environment, "TIDELOG_STORE": str(scene.store)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=told) as watching:
+        try:
+            assert watching.stdout is not None
+            assert "The run succeeded" in watching.stdout.readline()
+            subprocess.run([sys.executable, "-c", writer, scene.store, INFRA, APPS], check=True, env=environment)
+            line = watching.stdout.readline()
+        finally:
+            watching.kill()
+    assert line.rstrip().endswith("Kustomization/flux-system/apps Marked as later"), "and nothing of infra"
+
+
+# history
+
+
+def test_history_of_a_target_is_its_runs(scene: Written, tidelog: Run) -> None:
+    scene.write()
+    done = tidelog("history", "ks/apps")
+    assert done.code == 0
+    assert done.lines[0].split() == [
+        "POSITION",
+        "AGE",
+        "OUTCOME",
+        "REVISION",
+        "COMMIT",
+        "CHANGES",
+        "TOOK",
+        "PLAN",
+        "WHY",
+    ]
+    assert [line.split()[2] for line in done.lines[1:]] == ["succeeded", "succeeded"]
+    assert "New checkout" in done.lines[1]
+    runs = _json(tidelog("history", "ks/apps", "-o", "json").out)
+    assert [run["plan"] for run in runs] == ["plan-apps-2", "plan-apps-1"]
+    assert len(_json(tidelog("history", "ks/apps", "--limit", "1", "-o", "json").out)) == 1
+
+
+def test_history_of_an_object_is_its_versions(scene: Written, tidelog: Run) -> None:
+    scene.write()
+    done = tidelog("history", "deployment/web")
+    assert done.lines[0].split() == ["POSITION", "AGE", "WHAT", "BY", "FIELDS"]
+    versions = _json(tidelog("history", "deployment/web", "-o", "json").out)
+    assert versions[0]["fields"] == ["spec.replicas", 'spec.template.spec.containers[name="app"].image']
+    assert versions[0]["target"] == APPS
+
+
+# plans
+
+
+def test_plans_and_one_of_them(scene: Written, tidelog: Run) -> None:
+    scene.write()
+    done = tidelog("plans")
+    assert done.lines[0].split() == ["PLAN", "TARGET", "POSITION", "AGE", "STATE", "REVISION", "CHANGES"]
+    assert [line.split()[0] for line in done.lines[1:]] == ["plan-apps-2", "plan-apps-1", "plan-infra", "plan-root"]
+    assert len(_json(tidelog("plans", "ks/apps", "-o", "json").out)) == 2
+    shown = tidelog("show-plan", "plan-apps-2")
+    assert "~ update    Deployment/shop/web" in shown.lines
+    assert "    spec.replicas: 1 → 3" in shown.lines
+    assert shown.lines[-1].startswith("applied at position ")
+    document = _json(tidelog("show-plan", "ks/apps", "-o", "json").out)
+    assert document["plan"]["id"] == "plan-apps-2"
+    assert document["state"] == "applied"
+    assert tidelog("show-plan", "plan-nope").code == 1
+
+
+def _a_plan(*changes: Change) -> Plan:
+    steps = (
+        Step(object=WEB.id, api_version="apps/v1", action="update", changes=changes),
+        Step(object=deployment("new").id, api_version="apps/v1", action="create"),
+    )
+    prune = Step(object=deployment("old_*").id, api_version="apps/v1", action="delete")
+    kept = Step(object=deployment("kept").id, api_version="apps/v1", action="skip", why="prune: disabled")
+    return Plan(
+        id=PlanId("plan-x"),
+        run=RunId(new_id()),
+        target=APPS,
+        revision=revision("two"),
+        set=digest_of(b""),
+        waves=(steps,),
+        prunes=(prune, kept),
+    )
+
+
+VERDICT = Verdict(check="schema", passed=False, object=WEB.id, path="spec.replicas", message="must be a number")
+
+
+def test_a_plan_in_markdown_is_for_a_pull_request(capsys: pytest.CaptureFixture[str]) -> None:
+    change = Change(path="spec.replicas", before=1, after={"a": "b"})
+    print_plan(_a_plan(change, Change(path="data.password", hidden=True)), [VERDICT], "markdown")
+    assert capsys.readouterr().out.splitlines() == [
+        "### Plan for Kustomization/flux-system/apps",
+        "",
+        f"`plan-x`, revision `{revision('two')}`: **1 to create, 1 to update, 1 to delete**",
+        "",
+        "- ❌ schema: Deployment/shop/web spec.replicas: must be a number",
+        "",
+        "<details><summary>update Deployment/shop/web</summary>",
+        "",
+        "```diff",
+        "- spec.replicas: 1",
+        '+ spec.replicas: {"a": "b"}',
+        "! data.password: (secret)",
+        "```",
+        "",
+        "</details>",
+        "",
+        "- **create** Deployment/shop/new",
+        "",
+        "- **delete** Deployment/shop/old\\_\\*",
+        "",
+        "- **skip** Deployment/shop/kept (prune: disabled)",
+    ]
+
+
+def test_a_value_cannot_end_the_block_that_it_is_shown_in(capsys: pytest.CaptureFixture[str]) -> None:
+    evil = "```\n</details>\n# Approved"
+    print_plan(_a_plan(Change(path="data.x", before=None, after=evil)), [], "markdown")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines.count("````diff") == lines.count("````") == 1
+    assert [line for line in lines if "Approved" in line] == ['+ data.x: "```\\n</details>\\n# Approved"']
+
+
+def test_a_plan_as_a_table_and_as_json(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    plan = _a_plan(Change(path="data.password", hidden=True))
+    print_plan(plan, [VERDICT], "table")
+    lines = capsysbinary.readouterr().out.decode().splitlines()
+    assert lines[0] == f"plan-x for Kustomization/flux-system/apps, revision {revision('two')[:18]}"
+    assert lines[1:3] == [
+        "1 to create, 1 to update, 1 to delete",
+        "✗ schema: Deployment/shop/web spec.replicas: must be a number",
+    ]
+    assert "    data.password: (secret)" in lines
+    assert "· skip      Deployment/shop/kept (prune: disabled)" in lines
+    print_plan(plan, [VERDICT], "json")
+    document = json.loads(capsysbinary.readouterr().out)
+    assert document["plan"]["waves"][0][0]["changes"] == [{"path": "data.password", "hidden": True}]
+    assert document["verdicts"][0]["passed"] is False
+    assert document["blast_radius"]["delete"] == 1
+
+
+def test_no_secret_is_in_any_answer(scene: Written, tidelog: Run) -> None:
+    key = ObjectKey("", "Secret", "shop", "db")
+    for number, value in enumerate((b"hunter2", b"hunter3")):
+        body = secret_body(value)
+        observed = ObjectObserved(uid="1", resource_version=str(number), state=body.ref, health="Current")
+        scene.told.tell(key.stream("prod"), observed, bodies=[body])
+    scene.write()
+    done = tidelog("history", "secret/db")
+    assert "(secret)" in done.lines[1]
+    for command in (("history", "secret/db"), ("events", "--for", "secret/db"), ("trace", "secret/db")):
+        for output in ("table", "json"):
+            assert "hunter" not in tidelog(*command, "-o", output).out

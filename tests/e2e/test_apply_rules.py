@@ -1,0 +1,269 @@
+"""How objects are applied: waves, flags, force, and on whose behalf."""
+
+from typing import Any
+
+import pytest
+
+from tests.e2e.world import KUSTOMIZE, World, config_map, documents, dry_runs, failed, manifest, written
+from tidelog.engine.objects.kube import KubeObject
+from tidelog.events.vocabulary import ApplyStarted, ObjectApplied
+
+OWNER = "kustomize.toolkit.fluxcd.io"
+RBAC = "rbac.authorization.k8s.io"
+
+
+async def app_of(world: World, content: str, **spec: Any) -> None:
+    world.commit({"app/all.yaml": content})
+    await world.source()
+    await world.target("app", "./app", **({"targetNamespace": world.namespace} | spec))
+
+
+def crd(group: str) -> str:
+    schema = {
+        "type": "object",
+        "properties": {
+            "spec": {
+                "type": "object",
+                "required": ["size"],
+                "properties": {"size": {"type": "integer", "minimum": 1}},
+            }
+        },
+    }
+    return manifest(
+        "apiextensions.k8s.io/v1",
+        "CustomResourceDefinition",
+        f"widgets.{group}",
+        spec={
+            "group": group,
+            "scope": "Namespaced",
+            "names": {"kind": "Widget", "plural": "widgets", "singular": "widget", "listKind": "WidgetList"},
+            "versions": [
+                {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}},
+            ],
+        },
+    )
+
+
+@pytest.fixture
+async def group(world: World):  # type: ignore[no-untyped-def]
+    name = f"{world.namespace}.example.org"
+    yield name
+    world.servers.request("DELETE", f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/widgets.{name}")
+
+
+async def test_a_kind_and_an_object_of_it_come_in_one_commit(world: World, group: str) -> None:
+    async with world.daemon() as running:
+        await app_of(world, documents(manifest(f"{group}/v1", "Widget", "one", spec={"size": 3}), crd(group)))
+        await world.until_applied("app")
+        widget = await world.get(f"{group}/v1", "Widget", "one")
+        assert widget is not None
+        assert widget["spec"] == {"size": 3}
+        # One plan, and the definition in a wave of its own before what needs it.
+        assert len(running.events(ApplyStarted)) == 1
+        applied = [(one.object.split("/")[1], one.wave) for one in running.events(ObjectApplied)]  # type: ignore[attr-defined]
+        assert applied == [("CustomResourceDefinition", 0), ("Widget", 1)]
+        await running.idle()
+        seen = len(running.recorded)
+        # The new kind is watched like any other.
+        await world.patch(f"{group}/v1", "Widget", "one", {"spec": {"size": 9}}, manager="mallory")
+        await running.until_event(ObjectApplied, after=seen)
+        await world.until(f"{group}/v1", "Widget", "one", lambda obj: obj is not None and obj["spec"]["size"] == 3)
+
+
+async def test_an_object_that_its_own_definition_refuses_keeps_everything_from_being_applied(
+    world: World, group: str
+) -> None:
+    async with world.daemon():
+        await app_of(
+            world,
+            documents(manifest(f"{group}/v1", "Widget", "one", spec={"size": 0}), crd(group), config_map("beside")),
+        )
+        await world.until_target("app", failed("ReconciliationFailed", "Widget", "one", "spec.size", "at least 1"))
+    found = world.servers.request("GET", f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/widgets.{group}")
+    assert found.status == 404
+    assert await world.data("beside") is None
+
+
+async def test_a_namespace_and_what_is_in_it_come_in_one_commit(world: World) -> None:
+    name = f"{world.namespace}-new"
+    inside = manifest("v1", "ConfigMap", "inside", metadata={"namespace": name}, data={"a": "b"})
+    async with world.daemon():
+        await app_of(world, documents(inside, manifest("v1", "Namespace", name)), targetNamespace=None)
+        await world.until_applied("app")
+        found = await world.get("v1", "ConfigMap", "inside", name)
+    assert found is not None
+    assert found["data"] == {"a": "b"}
+    world.servers.request("DELETE", f"/api/v1/namespaces/{name}")
+
+
+async def test_the_target_namespace_is_not_created(world: World) -> None:
+    missing = f"{world.namespace}-missing"
+    async with world.daemon():
+        await app_of(world, config_map("a"), targetNamespace=missing)
+        await world.until_target("app", failed("ReconciliationFailed", f'namespaces "{missing}" not found'))
+        assert world.servers.request("POST", "/api/v1/namespaces", {"metadata": {"name": missing}}).status == 201
+        await world.ask("Kustomization", "app")
+        await world.until_applied("app")
+    world.servers.request("DELETE", f"/api/v1/namespaces/{missing}")
+
+
+async def test_if_not_present_creates_and_never_updates(world: World) -> None:
+    def seed(value: str) -> str:
+        metadata = {"annotations": {f"{OWNER}/ssa": "IfNotPresent"}}
+        return manifest("v1", "ConfigMap", "seed", metadata=metadata, data={"value": value})
+
+    async with world.daemon():
+        await app_of(world, documents(seed("first"), config_map("other", n="1")))
+        await world.until_applied("app")
+        await world.push({"app/all.yaml": documents(seed("second"), config_map("other", n="2"))})
+        (app,) = await world.until_applied("app")
+        assert await world.data("seed") == {"value": "first"}
+        assert await world.data("other") == {"n": "2"}
+        assert len(app["status"]["inventory"]["entries"]) == 2
+        # It is created again once it is gone, and pruned when it is no longer wanted.
+        await world.delete("v1", "ConfigMap", "seed")
+        await world.until_data("seed", {"value": "second"})
+        await world.push({"app/all.yaml": config_map("other", n="2")})
+        await world.until_applied("app")
+        assert await world.data("seed") is None
+
+
+@pytest.mark.parametrize("flag", ["reconcile: disabled", "ssa: Ignore"])
+async def test_what_is_not_to_be_applied_is_not(world: World, flag: str) -> None:
+    name, _, value = flag.partition(": ")
+    metadata = {"labels": {f"{OWNER}/{name}": value}}
+    async with world.daemon():
+        await app_of(world, documents(manifest("v1", "ConfigMap", "left", metadata=metadata), config_map("other")))
+        await world.until_applied("app")
+    assert await world.data("left") is None
+    assert await world.data("other") is not None
+
+
+async def test_a_live_object_that_says_so_is_left_alone(world: World) -> None:
+    async with world.daemon() as running:
+        await app_of(world, config_map("a", n="1"), interval="1h")
+        await world.until_applied("app")
+        disabled = {"metadata": {"annotations": {f"{OWNER}/reconcile": "disabled"}}, "data": {"n": "hands off"}}
+        await world.patch("v1", "ConfigMap", "a", disabled)
+        await running.idle()
+        await world.push({"app/all.yaml": config_map("a", n="2")})
+        await world.until_applied("app")
+        assert await world.data("a") == {"n": "hands off"}
+
+
+async def test_merge_keeps_what_kubectl_added(world: World) -> None:
+    content = manifest("v1", "ConfigMap", "a", metadata={"annotations": {f"{OWNER}/ssa": "Merge"}}, data={"ours": "1"})
+    async with world.daemon() as running:
+        await app_of(world, content)
+        await world.until_applied("app")
+        await world.patch("v1", "ConfigMap", "a", {"data": {"theirs": "2"}}, manager="kubectl-edit")
+        await world.push({"app/all.yaml": content.replace('"ours": "1"', '"ours": "3"')})
+        await world.until_applied("app")
+        await running.idle()
+    assert await world.data("a") == {"ours": "3", "theirs": "2"}
+
+
+def immutable(value: str, **metadata: object) -> str:
+    return manifest("v1", "ConfigMap", "fixed", metadata=metadata, immutable=True, data={"value": value})
+
+
+async def test_an_immutable_field_fails_unless_force_is_set(world: World) -> None:
+    async with world.daemon():
+        await app_of(world, immutable("old"))
+        await world.until_applied("app")
+        before = await world.get("v1", "ConfigMap", "fixed")
+        await world.push({"app/all.yaml": immutable("new")})
+        await world.until_target("app", failed("ReconciliationFailed", "ConfigMap", "fixed", "immutable"))
+        assert await world.data("fixed") == {"value": "old"}
+        await world.patch(KUSTOMIZE, "Kustomization", "app", {"spec": {"force": True}})
+        await world.until_applied("app")
+        after = await world.get("v1", "ConfigMap", "fixed")
+    assert before is not None
+    assert after is not None
+    assert after["data"] == {"value": "new"}
+    assert after["metadata"]["uid"] != before["metadata"]["uid"]
+
+
+async def test_an_object_may_ask_to_be_made_again_itself(world: World) -> None:
+    flag = {"annotations": {f"{OWNER}/force": "Enabled"}}
+    async with world.daemon() as running:
+        await app_of(world, immutable("old", **flag))
+        await world.until_applied("app")
+        await world.push({"app/all.yaml": immutable("new", **flag)})
+        await world.until_applied("app")
+        actions = [one.action for one in running.events(ObjectApplied)]  # type: ignore[attr-defined]
+    assert actions == ["created", "recreated"]
+    assert await world.data("fixed") == {"value": "new"}
+
+
+async def account(world: World, name: str, *, may: bool) -> None:
+    await world.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}})
+    verbs = ["get", "list", "watch", "create", "patch", "delete"] if may else ["get"]
+    rules: list[KubeObject] = [{"apiGroups": [""], "resources": ["configmaps"], "verbs": verbs}]
+    await world.apply({"apiVersion": f"{RBAC}/v1", "kind": "Role", "metadata": {"name": name}, "rules": rules})
+    await world.apply(
+        {
+            "apiVersion": f"{RBAC}/v1",
+            "kind": "RoleBinding",
+            "metadata": {"name": name},
+            "roleRef": {"apiGroup": RBAC, "kind": "Role", "name": name},
+            "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": world.namespace}],
+        }
+    )
+
+
+async def test_objects_are_applied_on_behalf_of_the_service_account(world: World) -> None:
+    await account(world, "deployer", may=True)
+    async with world.daemon():
+        await app_of(world, documents(config_map("a"), config_map("b")), serviceAccountName="deployer")
+        await world.until_applied("app")
+        await world.push({"app/all.yaml": config_map("a")})
+        await world.until_applied("app")
+        requests = await world.requests("patch", "delete")
+    on_behalf = {
+        (entry["verb"], (entry.get("impersonatedUser") or {}).get("username"))
+        for entry in requests
+        if entry["objectRef"]["resource"] == "configmaps"
+    }
+    user = f"system:serviceaccount:{world.namespace}:deployer"
+    assert on_behalf == {("patch", user), ("delete", user)}
+    assert await world.data("b") is None
+
+
+async def test_without_permission_nothing_is_applied_and_it_recovers(world: World) -> None:
+    await account(world, "weak", may=False)
+    async with world.daemon() as running:
+        await app_of(world, documents(config_map("a"), config_map("b")), serviceAccountName="weak", retryInterval="2s")
+        obj = await world.until_target("app", failed("ReconciliationFailed", "configmaps", "weak", "cannot patch"))
+        assert "ConfigMap" in str(obj["status"]["conditions"])
+        await world.until_told("app", "ReconciliationFailed", "cannot patch")
+        assert running.events(ApplyStarted) == []
+        await account(world, "weak", may=True)
+        await world.until_applied("app")
+
+
+async def test_writes_are_only_what_differs(world: World) -> None:
+    async with world.daemon() as running:
+        await app_of(world, documents(*(config_map(f"c{n}", n=str(n)) for n in range(10))))
+        await world.until_applied("app")
+        await running.idle()
+        before = len(await world.requests())
+        await world.push(
+            {"app/all.yaml": documents(*(config_map(f"c{n}", n="changed" if n == 4 else str(n)) for n in range(10)))}
+        )
+        await world.until_applied("app")
+        await running.idle()
+        requests = (await world.requests())[before:]
+    assert dry_runs(requests) == ["c4"]
+    assert [name for _, resource, name in written(requests) if resource == "configmaps"] == ["c4"]
+
+
+async def test_an_object_of_another_target_is_not_taken_away_from_it(world: World) -> None:
+    world.commit({"one/cm.yaml": config_map("shared", by="one"), "two/cm.yaml": config_map("shared", by="two")})
+    await world.source()
+    await world.target("one", "./one", targetNamespace=world.namespace)
+    async with world.daemon():
+        await world.until_applied("one")
+        await world.target("two", "./two", targetNamespace=world.namespace)
+        await world.until_target("two", failed("ReconciliationFailed", "shared", f"{world.namespace}/one"))
+        assert await world.data("shared") == {"by": "one"}

@@ -1,0 +1,185 @@
+"""What others do to objects is undone, at once, and remembered with their names."""
+
+from tests.e2e.world import SOURCE, World, config_map, dry_runs, failed, is_ready, manifest, written
+from tidelog.engine.observe.drift import FLAPPING_COUNT
+from tidelog.events.vocabulary import DriftDetected, ObjectApplied, Planned
+from tidelog.storage import Query
+
+
+async def running_app(world: World, **data: str) -> None:
+    world.commit({"app/cm.yaml": config_map("settings", **(data or {"colour": "blue"}))})
+    await world.source()
+    await world.target("app", "./app", targetNamespace=world.namespace)
+    await world.until_applied("app")
+
+
+async def test_an_edit_is_undone_and_recorded_with_field_and_manager(world: World) -> None:
+    async with world.daemon() as running:
+        await running_app(world)
+        await running.idle()
+        seen = len(running.recorded)
+        await world.patch("v1", "ConfigMap", "settings", {"data": {"colour": "pink"}}, manager="mallory")
+        drift = await running.until_event(DriftDetected, after=seen)
+        await world.until_data("settings", {"colour": "blue"})
+    assert [(field.path, field.manager) for field in drift.fields] == [("data.colour", "mallory")]
+    assert drift.target == running.target("app")
+
+
+async def test_what_kubectl_added_is_removed_and_what_others_added_stays(world: World) -> None:
+    async with world.daemon() as running:
+        await running_app(world)
+        await world.patch("v1", "ConfigMap", "settings", {"data": {"by-others": "kept"}}, manager="operator")
+        # An addition is no drift; the edit beside it is, and the apply that undoes it takes kubectl's fields over.
+        edit = {"data": {"by-kubectl": "gone", "colour": "pink"}}
+        await world.patch("v1", "ConfigMap", "settings", edit, manager="kubectl-edit")
+        await world.until_data("settings", {"colour": "blue", "by-others": "kept"})
+        await running.idle()
+    live = await world.get("v1", "ConfigMap", "settings")
+    assert live is not None
+    managers = {(entry["manager"], entry["operation"]) for entry in live["metadata"]["managedFields"]}
+    assert managers == {("kustomize-controller", "Apply"), ("operator", "Update")}
+
+
+async def test_fields_that_kubectl_added_without_touching_ours_are_removed_too(world: World) -> None:
+    async with world.daemon():
+        await running_app(world)
+        await world.patch("v1", "ConfigMap", "settings", {"data": {"more": "gone"}}, manager="kubectl-patch")
+        await world.until_data("settings", {"colour": "blue"})
+
+
+async def test_what_flux_s_own_annotate_adds_survives(world: World) -> None:
+    annotated = {"metadata": {"annotations": {"note": "kept"}}, "data": {"colour": "pink"}}
+    async with world.daemon():
+        await running_app(world)
+        await world.patch("v1", "ConfigMap", "settings", annotated, manager="flux-client-side-apply")
+        await world.until_data("settings", {"colour": "blue"})
+    live = await world.get("v1", "ConfigMap", "settings")
+    assert live is not None
+    assert live["metadata"]["annotations"]["note"] == "kept"
+
+
+async def test_what_kubectl_apply_left_behind_is_cleaned_up(world: World) -> None:
+    left = {
+        "kubectl.kubernetes.io/last-applied-configuration": "{}",
+        "kustomize.toolkit.fluxcd.io/checksum": "0",
+        "note": "stays: it is somebody else's",
+    }
+    obj = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings", "annotations": left}}
+    await world.apply(obj, manager="somebody")
+    async with world.daemon():
+        await running_app(world)
+    live = await world.get("v1", "ConfigMap", "settings")
+    assert live is not None
+    assert live["metadata"]["annotations"] == {"note": left["note"]}
+
+
+async def test_a_deleted_object_comes_back(world: World) -> None:
+    async with world.daemon() as running:
+        await running_app(world)
+        await running.idle()
+        seen = len(running.recorded)
+        await world.delete("v1", "ConfigMap", "settings")
+        drift = await running.until_event(DriftDetected, after=seen)
+        await world.until_data("settings", {"colour": "blue"})
+    assert drift.gone
+
+
+async def test_an_object_made_again_by_somebody_else_is_taken_back(world: World) -> None:
+    async with world.daemon() as running:
+        await running_app(world)
+        await running.idle()
+    await world.delete("v1", "ConfigMap", "settings")
+    again = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings"}, "data": {"colour": "theirs"}}
+    await world.apply(again, manager="somebody")
+    async with world.daemon():
+        await world.until_data("settings", {"colour": "blue"})
+
+
+async def test_drift_while_the_daemon_is_down_is_undone_when_it_starts(world: World) -> None:
+    async with world.daemon() as running:
+        await running_app(world)
+        await running.idle()
+    await world.patch("v1", "ConfigMap", "settings", {"data": {"colour": "pink"}}, manager="mallory")
+    async with world.daemon():
+        await world.until_data("settings", {"colour": "blue"})
+
+
+async def test_the_status_of_an_object_is_no_drift(world: World) -> None:
+    pod = manifest("v1", "Service", "web", spec={"selector": {"app": "web"}, "ports": [{"port": 80}]})
+    async with world.daemon() as running:
+        world.commit({"app/service.yaml": pod})
+        await world.source()
+        await world.target("app", "./app", targetNamespace=world.namespace)
+        await world.until_applied("app")
+        await running.idle()
+        before, seen = len(await world.requests()), len(running.recorded)
+        kind = await world.cluster.kind("v1", "Service")
+        patch = {
+            "status": {
+                "conditions": [
+                    {
+                        "type": "Seen",
+                        "status": "True",
+                        "reason": "Yes",
+                        "message": "",
+                        "lastTransitionTime": "2024-01-01T00:00:00Z",
+                    }
+                ]
+            }
+        }
+        await world.cluster.patch(
+            kind, world.namespace, "web", patch, type="merge", manager="operator", subresource="status"
+        )
+        # A change that is drift comes after it in the same watch: when that is seen, the status was seen before.
+        await world.patch("v1", "Service", "web", {"spec": {"selector": {"app": "other"}}}, manager="mallory")
+        drift = await running.until_event(DriftDetected, after=seen)
+        await world.until(
+            "v1", "Service", "web", lambda obj: obj is not None and obj["spec"]["selector"] == {"app": "web"}
+        )
+        await running.idle()
+        requests = (await world.requests())[before:]
+        assert running.events(DriftDetected, after=seen) == [drift]
+    assert dry_runs(requests) == ["web"]
+
+
+async def test_a_write_of_our_own_is_no_news(world: World) -> None:
+    async with world.daemon() as running:
+        await running_app(world)
+        await running.idle()
+        stream = f"default/core/ConfigMap/{world.namespace}/settings"
+        told = [one async for one in running.daemon.log.read(Query(stream=stream))]
+        assert told == []
+        (applied,) = running.events(ObjectApplied)
+        assert isinstance(applied, ObjectApplied)
+        assert applied.action == "created"
+
+
+async def test_somebody_who_never_stops_is_reported_instead_of_fought(world: World) -> None:
+    async with world.daemon() as running:
+        await running_app(world)
+        for number in range(FLAPPING_COUNT - 1):
+            await world.patch("v1", "ConfigMap", "settings", {"data": {"colour": f"no {number}"}}, manager="rival")
+            await world.until_data("settings", {"colour": "blue"})
+        await world.patch("v1", "ConfigMap", "settings", {"data": {"colour": "no more"}}, manager="rival")
+        told = await world.until_told("app", "DriftFlapping", "data.colour", "rival")
+        await running.idle()
+    assert told["type"] == "Warning"
+    assert await world.data("settings") == {"colour": "no more"}, "it is left to who writes it for a while"
+
+
+async def test_idle_means_no_request_at_all(world: World) -> None:
+    async with world.daemon() as running:
+        await running_app(world)
+        await running.idle()
+        before, seen = len(await world.requests()), len(running.recorded)
+        await world.ask()  # an answer that is not new
+        await world.until_source(lambda obj: obj["status"].get("lastHandledReconcileAt", "").startswith("token"))
+        await running.idle()
+        requests = (await world.requests())[before:]
+        assert running.events(Planned, after=seen) == []
+    assert [(verb, resource) for verb, resource, _ in written(requests)] == [("patch", "gitrepositories/status")]
+    assert dry_runs(requests) == []
+    source = await world.get(SOURCE, "GitRepository", "fleet")
+    assert source is not None
+    assert is_ready(source)
+    assert not failed("anything")(source)

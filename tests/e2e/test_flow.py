@@ -1,0 +1,340 @@
+"""When things run, and what they wait for."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+import pytest
+
+from tests.e2e.world import (
+    KUSTOMIZE,
+    LIMIT_S,
+    SOURCE,
+    World,
+    condition,
+    config_map,
+    failed,
+    is_ready,
+    manifest,
+    written,
+)
+from tidelog.engine.objects.kube import KubeObject
+from tidelog.events.vocabulary import (
+    HealthChanged,
+    PlanHeld,
+    Planned,
+    Rendered,
+    RunEnded,
+    StageFailed,
+    TargetDeclared,
+)
+from tidelog.storage.errors import StoreError
+
+
+def deployment(image: str, replicas: int = 1) -> str:
+    """Without a node no Pod ever runs: with replicas it is in progress, without it is as it should be."""
+    return manifest(
+        "apps/v1",
+        "Deployment",
+        "web",
+        spec={
+            "replicas": replicas,
+            "selector": {"matchLabels": {"app": "web"}},
+            "template": {
+                "metadata": {"labels": {"app": "web"}},
+                "spec": {"containers": [{"name": "web", "image": image}]},
+            },
+        },
+    )
+
+
+async def app_of(world: World, content: str, **spec: Any) -> None:
+    world.commit({"app/all.yaml": content})
+    await world.source()
+    await world.target("app", "./app", targetNamespace=world.namespace, **spec)
+
+
+async def test_suspended_is_left_alone_and_resumed_catches_up(world: World) -> None:
+    async with world.daemon() as running:
+        await app_of(world, config_map("a", n="1"))
+        await world.until_applied("app")
+        await world.patch(KUSTOMIZE, "Kustomization", "app", {"spec": {"suspend": True}})
+        await world.push({"app/all.yaml": config_map("a", n="2")})
+        await world.until_source(lambda obj: obj["status"]["artifact"]["revision"] == world.revision)
+        token = await world.ask("Kustomization", "app")
+        app = await world.until_target("app", lambda obj: obj["status"].get("lastHandledReconcileAt") == token)
+        await running.idle()
+        assert is_ready(app), "it was ready, and its generation counts as observed (CM-022)"
+        assert await world.data("a") == {"n": "1"}
+        await world.patch("v1", "ConfigMap", "a", {"data": {"n": "by hand"}}, manager="mallory")
+        await running.idle()
+        assert await world.data("a") == {"n": "by hand"}
+        await world.patch(KUSTOMIZE, "Kustomization", "app", {"spec": {"suspend": None}})
+        await world.until_applied("app")
+        assert await world.data("a") == {"n": "2"}
+
+
+async def test_suspend_and_resume_through_a_door_reach_the_spec(world: World) -> None:
+    async with world.daemon() as running:
+        await app_of(world, config_map("a", n="1"))
+        await world.until_applied("app")
+        await running.ask("suspend", running.target("app"), why="a freeze")
+        await world.until_target("app", lambda obj: obj["spec"].get("suspend") is True)
+        await running.idle()
+        await world.push({"app/all.yaml": config_map("a", n="2")})
+        await world.until_source(lambda obj: obj["status"]["artifact"]["revision"] == world.revision)
+        await running.ask("resume", running.target("app"))
+        await world.until_applied("app")
+    assert await world.data("a") == {"n": "2"}
+
+
+async def test_a_suspended_source_is_not_asked(world: World) -> None:
+    async with world.daemon() as running:
+        await app_of(world, config_map("a", n="1"))
+        await world.until_applied("app")
+        await world.patch(SOURCE, "GitRepository", "fleet", {"spec": {"suspend": True}})
+        world.change({"app/all.yaml": config_map("a", n="2")})
+        token = await world.ask()
+        await world.until_source(lambda obj: obj["status"].get("lastHandledReconcileAt") == token)
+        await running.idle()
+        assert await world.data("a") == {"n": "1"}
+        await world.patch(SOURCE, "GitRepository", "fleet", {"spec": {"suspend": None}})
+        await world.until_applied("app")
+
+
+async def test_who_depends_runs_as_soon_as_what_it_depends_on_is_ready(world: World) -> None:
+    world.commit({"a/cm.yaml": config_map("a"), "b/cm.yaml": config_map("b"), "c/cm.yaml": config_map("c")})
+    async with world.daemon() as running:
+        await world.source()
+        await world.target("c", "./c", targetNamespace=world.namespace, dependsOn=[{"name": "b"}])
+        await world.target("b", "./b", targetNamespace=world.namespace, dependsOn=[{"name": "a"}])
+        await world.until_target("c", failed("DependencyNotReady", f"{world.namespace}/b"))
+        await world.until_told("b", "DependencyNotReady", f"{world.namespace}/a")
+        await world.target("a", "./a", targetNamespace=world.namespace)
+        await world.until_applied("a", "b", "c")
+        ended = [one.envelope.stream for one in running.recorded if isinstance(one.event, RunEnded)]
+    targets = [stream for stream in ended if "Kustomization" in stream]
+    assert targets == [running.target(name) for name in "abc"]
+
+
+async def test_a_cycle_waits_until_somebody_breaks_it(world: World) -> None:
+    world.commit({"a/cm.yaml": config_map("a"), "b/cm.yaml": config_map("b")})
+    async with world.daemon():
+        await world.source()
+        await world.target("a", "./a", targetNamespace=world.namespace, dependsOn=[{"name": "b"}])
+        await world.target("b", "./b", targetNamespace=world.namespace, dependsOn=[{"name": "a"}])
+        await world.until_target("a", failed("DependencyNotReady"))
+        await world.until_target("b", failed("DependencyNotReady"))
+        await world.patch(KUSTOMIZE, "Kustomization", "a", {"spec": {"dependsOn": None}})
+        await world.until_applied("a", "b")
+
+
+async def test_a_newer_revision_ends_a_wait_at_once(world: World) -> None:
+    async with world.daemon() as running:
+        await app_of(world, deployment("web:1"), wait=True, timeout="1h")
+        await running.until_event(HealthChanged, where=lambda event: event.health == "InProgress")
+        waiting = await world.until_target(
+            "app", lambda obj: "health checks" in condition(obj, "Reconciling").get("message", "")
+        )
+        assert condition(waiting, "Ready")["status"] == "Unknown"
+        assert condition(waiting, "Healthy")["status"] == "Unknown"
+        await world.push({"app/all.yaml": deployment("web:2", replicas=0)})
+        (app,) = await world.until_applied("app")
+        outcomes = [event.outcome for event in running.events(RunEnded, stream=running.target("app"))]  # type: ignore[attr-defined]
+    assert outcomes == ["superseded", "succeeded"]
+    assert condition(app, "Healthy")["status"] == "True"
+
+
+async def test_a_health_check_fails_after_its_time_and_recovers_by_itself(world: World) -> None:
+    async with world.daemon():
+        await app_of(world, deployment("web:1"), wait=True, timeout="2s")
+        obj = await world.until_target(
+            "app",
+            failed("HealthCheckFailed", "timeout waiting for", f"Deployment/{world.namespace}/web", "InProgress"),
+        )
+        assert condition(obj, "Healthy")["status"] == "False"
+        await world.until_told("app", "HealthCheckFailed", "Deployment")
+        # Somebody makes the cluster able to run it: the object becomes healthy, and nothing else happens.
+        await world.push({"app/all.yaml": deployment("web:1", replicas=0)})
+        await world.until_applied("app")
+
+
+async def test_an_object_that_becomes_healthy_wakes_who_waits_for_it(world: World) -> None:
+    job = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "flag"}, "data": {}}
+    async with world.daemon():
+        await app_of(
+            world,
+            config_map("a"),
+            timeout="1h",
+            healthChecks=[{"apiVersion": "v1", "kind": "ConfigMap", "name": "flag", "namespace": world.namespace}],
+        )
+        await world.until_target("app", lambda obj: condition(obj, "Healthy").get("status") == "Unknown")
+        assert await world.data("a") is not None
+        await world.apply(job)
+        await world.until_applied("app")
+
+
+async def test_a_request_is_answered_whatever_comes_of_it(world: World) -> None:
+    async with world.daemon() as running:
+        await app_of(world, config_map("a"), dependsOn=[{"name": "nobody"}])
+        await world.until_target("app", failed("DependencyNotReady"))
+        token = await world.ask("Kustomization", "app")
+        await world.until_target("app", lambda obj: obj["status"].get("lastHandledReconcileAt") == token)
+        await running.idle()
+        assert len(running.events(StageFailed)) == 1, "nothing has happened"
+
+
+async def test_a_new_spec_runs_at_once(world: World) -> None:
+    world.commit({"one/cm.yaml": config_map("one"), "two/cm.yaml": config_map("two")})
+    async with world.daemon() as running:
+        await world.source()
+        await world.target("app", "./one", targetNamespace=world.namespace)
+        await world.until_applied("app")
+        await world.patch(KUSTOMIZE, "Kustomization", "app", {"spec": {"path": "./two"}})
+        await world.until_applied("app")
+        assert await world.data("two") is not None
+        assert await world.data("one") is None
+        declared = running.events(TargetDeclared)
+    assert [event.generation for event in declared] == [1, 2]  # type: ignore[attr-defined]
+
+
+async def test_a_commit_that_changes_nothing_rendered_plans_nothing(world: World) -> None:
+    async with world.daemon() as running:
+        await app_of(world, config_map("a", n="1"))
+        await world.until_applied("app")
+        await running.idle()
+        seen, before = len(running.recorded), len(await world.requests())
+        await world.push({"app/all.yaml": "# a comment\n" + config_map("a", n="1")})
+        (app,) = await world.until_applied("app")
+        await running.idle()
+        assert len(running.events(Rendered, after=seen)) == 1
+        assert running.events(Planned, after=seen) == []
+        wrote = written((await world.requests())[before:])
+    assert all(resource.endswith("/status") for _, resource, _ in wrote)
+    assert app["status"]["lastAppliedRevision"] == world.revision
+
+
+# ------------------------------------------------------------------------------------------- taking over from Flux
+
+
+async def as_flux_left_it(world: World, *names: str) -> None:
+    """What Flux's controllers write, by a stand-in: objects with their labels, and a status with an inventory."""
+    revision = "main@sha1:" + "0" * 40
+    for name in names:
+        labels = {
+            "kustomize.toolkit.fluxcd.io/name": "app",
+            "kustomize.toolkit.fluxcd.io/namespace": world.namespace,
+        }
+        obj = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": name, "labels": labels},
+            "data": {"n": "1"},
+        }
+        await world.apply(obj, manager="kustomize-controller")
+    status: KubeObject = {
+        "observedGeneration": 1,
+        "lastAppliedRevision": revision,
+        "lastAttemptedRevision": revision,
+        "inventory": {"entries": [{"id": f"{world.namespace}_{name}__ConfigMap", "v": "v1"} for name in names]},
+        "conditions": [
+            {
+                "type": "Ready",
+                "status": "True",
+                "reason": "ReconciliationSucceeded",
+                "message": f"Applied revision: {revision}",
+                "observedGeneration": 1,
+                "lastTransitionTime": "2024-01-01T00:00:00Z",
+            }
+        ],
+    }
+    kind = await world.cluster.kind(KUSTOMIZE, "Kustomization")
+    await world.cluster.patch(
+        kind,
+        world.namespace,
+        "app",
+        {"status": status},
+        type="merge",
+        manager="kustomize-controller",
+        subresource="status",
+    )
+
+
+async def test_what_flux_applied_is_taken_over_without_a_write(world: World) -> None:
+    async with world.daemon() as running:
+        pass
+    await app_of(world, config_map("a", n="1"))
+    await as_flux_left_it(world, "a")
+    before = len(await world.requests())
+    async with world.daemon() as running:
+        (app,) = await world.until_applied("app")
+        await running.idle()
+        wrote = written((await world.requests())[before:])
+    assert not [name for _, resource, name in wrote if resource == "configmaps"]
+    assert [entry["id"] for entry in app["status"]["inventory"]["entries"]] == [f"{world.namespace}_a__ConfigMap"]
+
+
+async def test_the_first_deletion_after_taking_over_is_held(world: World) -> None:
+    await app_of(world, config_map("a", n="1"))
+    await as_flux_left_it(world, "a", "b")
+    async with world.daemon() as running:
+        held = await world.until_target("app", failed("PlanHeld", "taken-over", "b"))
+        assert await world.data("b") == {"n": "1"}
+        plan = next(event.plan for event in running.events(PlanHeld))  # type: ignore[attr-defined]
+        assert plan in condition(held, "Ready")["message"]
+        assert len(held["status"]["inventory"]["entries"]) == 2
+        await running.ask("approve", plan=plan, why="b is not wanted")
+        await world.until_applied("app")
+        assert await world.data("b") is None
+        # From then on it is ours, and deletes as it is told.
+        await world.push({"app/all.yaml": config_map("c")})
+        await world.until_applied("app")
+        assert await world.data("a") is None
+
+
+# ------------------------------------------------------------------------------------------------------ two daemons
+
+
+async def test_of_two_daemons_one_works_and_the_other_takes_over(world: World) -> None:
+    async with world.daemon(enable_leader_election=True) as first:
+        await app_of(world, config_map("a", n="1"))
+        await world.until_applied("app")
+        leases = await world.get("coordination.k8s.io/v1", "Lease", "kustomize-controller-leader-election")
+        assert leases is not None
+        assert leases["spec"]["holderIdentity"]
+        async with second_daemon(world) as second:
+            while not second.waits_for:  # noqa: ASYNC110 - a list that another fills
+                await anyio.sleep(0.01)
+            assert "controller-leader-election" in second.waits_for
+            assert not second.serving.is_set()
+            first_head = await first.daemon.log.head()
+    assert first_head > 0
+
+
+def second_daemon(world: World):  # type: ignore[no-untyped-def]
+    from contextlib import asynccontextmanager
+
+    from tidelog.engine.cluster.real import open_cluster
+    from tidelog.engine.runtime.daemon import Daemon, open_daemon
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[Daemon]:
+        settings = world.settings(enable_leader_election=True)
+        async with (
+            open_cluster(world.kubeconfig) as own,
+            open_daemon(own, world.directory / "second", settings, environment={}) as daemon,
+            anyio.create_task_group() as tasks,
+        ):
+            tasks.start_soon(daemon.run)
+            with anyio.fail_after(LIMIT_S):
+                yield daemon
+            tasks.cancel_scope.cancel()
+
+    return opened()
+
+
+async def test_a_store_takes_one_daemon(world: World) -> None:
+    async with world.daemon():
+        with pytest.raises(StoreError):
+            async with world.daemon():
+                pass

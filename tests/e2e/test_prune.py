@@ -1,0 +1,230 @@
+"""What is no longer wanted is deleted, unless that looks like an accident; and what becomes of it at the end."""
+
+from typing import Any
+
+import pytest
+
+from tests.e2e.world import (
+    KUSTOMIZE,
+    World,
+    condition,
+    config_map,
+    documents,
+    failed,
+    is_ready,
+    manifest,
+)
+from tidelog.engine.objects.kube import KubeObject
+from tidelog.events.vocabulary import ObjectPruned, PlanHeld, PlanRejected, TargetRemoved
+
+OWNER = "kustomize.toolkit.fluxcd.io"
+
+
+def many(count: int) -> str:
+    return documents(*(config_map(f"item-{number}", n=str(number)) for number in range(count)))
+
+
+async def app_of(world: World, content: str, **spec: Any) -> None:
+    world.commit({"app/all.yaml": content})
+    await world.source()
+    await world.target("app", "./app", **({"targetNamespace": world.namespace} | spec))
+    await world.until_applied("app")
+
+
+def held_plan(obj: KubeObject) -> str:
+    words: list[str] = condition(obj, "Ready")["message"].split()
+    return words[words.index("plan") + 1]
+
+
+async def test_most_of_a_target_is_not_deleted_before_somebody_approves(world: World) -> None:
+    async with world.daemon() as running:
+        await app_of(world, many(10))
+        await world.push({"app/all.yaml": many(2)})
+        held = await world.until_target("app", failed("PlanHeld", "prune-guard", "80 %", "tidelog approve"))
+        assert not condition(held, "Stalled")
+        assert held["status"]["lastAppliedRevision"] != world.revision
+        assert await world.data("item-9") == {"n": "9"}
+        await world.until_told("app", "PlanHeld", "prune-guard")
+        await running.ask("approve", plan=held_plan(held), why="they moved")
+        await world.until_applied("app")
+        assert await world.data("item-9") is None
+        assert await world.data("item-1") == {"n": "1"}
+
+
+async def test_a_rejected_plan_is_never_applied_and_the_next_commit_goes_on(world: World) -> None:
+    async with world.daemon() as running:
+        await app_of(world, many(10))
+        await world.push({"app/all.yaml": many(2)})
+        held = await world.until_target("app", failed("PlanHeld"))
+        await running.ask("reject", plan=held_plan(held), why="a mistake")
+        await world.until_target("app", failed("PlanRejected", "a mistake"))
+        assert await world.data("item-9") == {"n": "9"}
+        await world.push({"app/all.yaml": many(11)})
+        await world.until_applied("app")
+        assert await world.data("item-9") == {"n": "9"}
+        assert await world.data("item-10") == {"n": "10"}
+        assert running.events(PlanRejected)
+        assert not running.events(ObjectPruned)
+
+
+async def test_a_commit_that_mends_it_releases_a_held_target(world: World) -> None:
+    async with world.daemon() as running:
+        await app_of(world, many(10))
+        await world.push({"app/all.yaml": many(2)})
+        await world.until_target("app", failed("PlanHeld"))
+        await world.push({"app/all.yaml": many(9)})
+        await world.until_applied("app")
+        assert await world.data("item-8") == {"n": "8"}
+        assert await world.data("item-9") is None
+        assert len(running.events(PlanHeld)) == 1
+
+
+async def test_a_held_plan_waits_over_a_restart(world: World) -> None:
+    async with world.daemon() as running:
+        await app_of(world, many(10))
+        await world.push({"app/all.yaml": many(2)})
+        held = await world.until_target("app", failed("PlanHeld"))
+        await running.idle()
+    async with world.daemon() as running:
+        await running.idle()
+        assert running.events(PlanHeld) == []
+        same = await world.until_target("app", failed("PlanHeld"))
+        assert held_plan(same) == held_plan(held)
+        await running.ask("approve", plan=held_plan(held), why="they moved")
+        await world.until_applied("app")
+    assert await world.data("item-9") is None
+
+
+async def test_the_guard_can_be_switched_off(world: World) -> None:
+    from tidelog.engine.verify.guard import Guard
+
+    async with world.daemon(prune_guard=Guard(enabled=False)):
+        await app_of(world, many(10))
+        await world.push({"app/all.yaml": many(1)})
+        await world.until_applied("app")
+    assert await world.data("item-9") is None
+
+
+async def test_the_deletion_of_a_namespace_is_held(world: World) -> None:
+    name = f"{world.namespace}-extra"
+    async with world.daemon() as running:
+        here = manifest("v1", "ConfigMap", "here", metadata={"namespace": world.namespace})
+        world.commit({"app/ns.yaml": manifest("v1", "Namespace", name), "app/cm.yaml": here})
+        await world.source()
+        await world.target("app", "./app")
+        await world.until_applied("app")
+        await world.push({"app/ns.yaml": None})
+        held = await world.until_target("app", failed("PlanHeld", f"Namespace/{name}"))
+        namespace = await world.get("v1", "Namespace", name)
+        assert namespace is not None
+        assert "deletionTimestamp" not in namespace["metadata"]
+        await running.ask("approve", plan=held_plan(held), why="it is empty")
+        await world.until_applied("app")
+        await world.until_gone("v1", "Namespace", name)
+
+
+@pytest.mark.parametrize("where", ["labels", "annotations"])
+@pytest.mark.parametrize("flag", ["prune", "reconcile"])
+async def test_what_says_so_is_kept(world: World, where: str, flag: str) -> None:
+    kept = manifest("v1", "ConfigMap", "kept", metadata={where: {f"{OWNER}/{flag}": "Disabled"}})
+    async with world.daemon():
+        if flag == "reconcile":
+            # It is in the inventory because it was applied before somebody said to leave it alone.
+            await app_of(world, documents(manifest("v1", "ConfigMap", "kept"), config_map("other")))
+            await world.patch("v1", "ConfigMap", "kept", {"metadata": {where: {f"{OWNER}/{flag}": "Disabled"}}})
+        else:
+            await app_of(world, documents(kept, config_map("other")))
+        await world.push({"app/all.yaml": config_map("other")})
+        await world.until_applied("app")
+    assert await world.get("v1", "ConfigMap", "kept") is not None
+    app = await world.get(KUSTOMIZE, "Kustomization", "app")
+    assert app is not None
+    assert [entry["id"] for entry in app["status"]["inventory"]["entries"]] == [f"{world.namespace}_other__ConfigMap"]
+
+
+async def test_without_prune_objects_only_leave_the_inventory(world: World) -> None:
+    async with world.daemon():
+        await app_of(world, many(3), prune=False)
+        await world.push({"app/all.yaml": many(1)})
+        (app,) = await world.until_applied("app")
+    assert await world.data("item-2") == {"n": "2"}
+    assert len(app["status"]["inventory"]["entries"]) == 1
+
+
+async def test_what_belongs_to_somebody_else_by_now_is_not_deleted(world: World) -> None:
+    async with world.daemon():
+        await app_of(world, many(3))
+        labels = {f"{OWNER}/name": "another", f"{OWNER}/namespace": world.namespace}
+        world.change({"app/all.yaml": many(2)})
+        await world.patch(KUSTOMIZE, "Kustomization", "app", {"spec": {"suspend": True}})
+        await world.patch("v1", "ConfigMap", "item-2", {"metadata": {"labels": labels}})
+        await world.ask()
+        await world.patch(KUSTOMIZE, "Kustomization", "app", {"spec": {"suspend": None}})
+        await world.until_applied("app")
+    assert await world.data("item-2") == {"n": "2"}
+
+
+@pytest.mark.parametrize(
+    ("policy", "prune", "deleted"),
+    [
+        ("MirrorPrune", True, True),
+        ("MirrorPrune", False, False),
+        ("Delete", False, True),
+        ("WaitForTermination", False, True),
+        ("Orphan", True, False),
+    ],
+)
+async def test_a_deleted_kustomization_leaves_what_its_policy_says(
+    world: World, policy: str, prune: bool, deleted: bool
+) -> None:
+    async with world.daemon() as running:
+        await app_of(world, many(8), deletionPolicy=policy, prune=prune)
+        await world.delete(KUSTOMIZE, "Kustomization", "app")
+        await world.until_gone(KUSTOMIZE, "Kustomization", "app")
+        await running.until_event(TargetRemoved)
+        await running.idle()
+    assert (await world.data("item-7") is None) == deleted
+
+
+async def test_a_suspended_kustomization_that_is_deleted_leaves_everything(world: World) -> None:
+    async with world.daemon():
+        await app_of(world, many(2))
+        await world.patch(KUSTOMIZE, "Kustomization", "app", {"spec": {"suspend": True}})
+        await world.delete(KUSTOMIZE, "Kustomization", "app")
+        await world.until_gone(KUSTOMIZE, "Kustomization", "app")
+    assert await world.data("item-1") == {"n": "1"}
+
+
+async def test_one_deleted_while_the_daemon_was_down_is_still_cleaned_up(world: World) -> None:
+    async with world.daemon() as running:
+        await app_of(world, many(2))
+        await running.idle()
+    await world.delete(KUSTOMIZE, "Kustomization", "app")
+    async with world.daemon():
+        await world.until_gone(KUSTOMIZE, "Kustomization", "app")
+    assert await world.data("item-1") is None
+
+
+async def test_a_kustomization_made_again_adopts_what_was_orphaned(world: World) -> None:
+    async with world.daemon():
+        await app_of(world, many(2), deletionPolicy="Orphan")
+        await world.delete(KUSTOMIZE, "Kustomization", "app")
+        await world.until_gone(KUSTOMIZE, "Kustomization", "app")
+        await world.target("app", "./app", targetNamespace=world.namespace)
+        await world.until_applied("app")
+        await world.push({"app/all.yaml": many(1)})
+        await world.until_applied("app")
+    assert await world.data("item-1") is None
+
+
+async def test_a_source_that_is_deleted_takes_nothing_with_it(world: World) -> None:
+    async with world.daemon() as running:
+        await app_of(world, many(2))
+        await world.delete("source.toolkit.fluxcd.io/v1", "GitRepository", "fleet")
+        await world.until_gone("source.toolkit.fluxcd.io/v1", "GitRepository", "fleet")
+        await world.ask("Kustomization", "app")
+        await world.until_target("app", failed("ArtifactFailed", "fleet"))
+        await running.idle()
+        assert await world.data("item-1") == {"n": "1"}
+        await world.source()
+        await world.until_target("app", is_ready)

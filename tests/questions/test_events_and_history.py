@@ -1,0 +1,197 @@
+"""What happened, in sentences; every run of a target, every version of an object."""
+
+import msgspec
+import pytest
+from hypothesis import given
+
+from tests.events.strategies import events
+from tests.questions.conftest import Ask
+from tests.questions.scenes import (
+    APPS,
+    GRACE,
+    INFRA,
+    KUBECTL,
+    SHOP,
+    WEB,
+    manifest,
+    revision,
+    secret_body,
+    shop,
+)
+from tidelog.engine.views.archive import Archive
+from tidelog.engine.views.chronicle import Scope, last_events, scope_for
+from tidelog.engine.views.histories import HIDDEN, RunTold, VersionTold, is_reconciled, runs_of, versions_of
+from tidelog.engine.views.names import find
+from tidelog.engine.views.sentences import sentence_of, told
+from tidelog.events import Body
+from tidelog.events.canonical import encode
+from tidelog.events.names import ObjectKey, PlanId, RunId, StreamName
+from tidelog.events.vocabulary import (
+    ApplyFailed,
+    ApplyStarted,
+    DriftDetected,
+    EngineStarted,
+    Event,
+    FieldDrift,
+    HealthChanged,
+    Marked,
+    ObjectObserved,
+    ReconcileRequested,
+    StageFailed,
+)
+from tidelog.storage.log.ids import new_id
+
+
+def _sentences(archive: Archive, name: str, count: int = 0) -> list[str]:
+    scope = scope_for(archive, find(archive, (name,), None))
+    return [told(one).sentence for one in last_events(archive, scope, 0, count)]
+
+
+@given(event=events)
+def test_every_event_of_the_vocabulary_has_a_sentence(event: Event) -> None:
+    sentence = sentence_of(event)
+    assert sentence
+    assert sentence != type(event).__name__, "a sentence, and not the type's name"
+
+
+def test_the_events_of_a_target_have_those_of_its_source_and_what_drifted_among_them(ask: Ask) -> None:
+    scene = shop()
+    drift = DriftDetected(target=APPS, uid="u", resource_version="9", fields=(FieldDrift(path="spec.replicas"),))
+    scene.tell(WEB.stream("prod"), drift, actor=KUBECTL)
+    archive = ask(scene)
+    scope = scope_for(archive, find(archive, ("ks/apps",), None))
+    found = last_events(archive, scope, 0, 0)
+    positions = [one.envelope.position for one in found]
+    assert positions == sorted(set(positions))
+    assert {one.envelope.stream for one in found} >= {APPS, SHOP, WEB.stream("prod")}
+    assert INFRA not in {one.envelope.stream for one in found}
+    assert told(found[-1]).sentence == "Was changed: spec.replicas"
+    assert all(scope.holds(one) for one in found), "what is followed with --watch is the same"
+
+
+def test_the_events_of_an_object_have_what_its_target_did_with_it(archive: Archive) -> None:
+    assert _sentences(archive, "deployment/web") == [
+        "Configured Deployment/shop/web, Current",
+        "Configured Deployment/shop/web, Current",
+    ]
+
+
+def test_only_the_last_are_told_where_so_many_are_asked_for(archive: Archive) -> None:
+    everything = _sentences(archive, "ks/apps")
+    assert _sentences(archive, "ks/apps", 3) == everything[-3:]
+    assert everything[-1] == f"The run succeeded at revision {revision('two')}"
+
+
+def test_a_namespace_without_a_name_has_what_stands_in_it(ask: Ask) -> None:
+    scene = shop()
+    scene.tell(WEB.stream("prod"), HealthChanged(health="Failed", reason="Stalled", message="no"))
+    scene.tell(StreamName("log/engine"), EngineStarted(software="tidelog", host="h", pid=1))
+    archive = ask(scene)
+    (only,) = last_events(archive, Scope(namespace="shop"), 0, 0)
+    assert told(only).sentence == "Became Failed: Stalled: no"
+    everything = last_events(archive, Scope(), 0, 0)
+    assert len(everything) == scene.position
+    assert told(everything[-1]).subject == "engine"
+
+
+def test_only_what_came_after_a_moment_is_told(ask: Ask) -> None:
+    scene = shop()
+    before = scene.position
+    scene.tell(APPS, Marked(label="release"))
+    archive = ask(scene)
+    scope = scope_for(archive, find(archive, ("ks/apps",), None))
+    assert [told(one).sentence for one in last_events(archive, scope, before, 0)] == ["Marked as release"]
+
+
+# Runs.
+
+
+def _runs(archive: Archive, name: str) -> list[RunTold]:
+    return list(runs_of(archive, find(archive, (name,), None)))
+
+
+def test_the_runs_of_a_target_say_what_for_by_which_commit_and_what_came_of_them(archive: Archive) -> None:
+    latest, first = _runs(archive, "ks/apps")
+    assert (latest.outcome, latest.revision, latest.plan) == ("succeeded", revision("two"), "plan-apps-2")
+    assert latest.commit is not None
+    assert latest.commit.subject == "New checkout"
+    assert (latest.created, latest.configured, latest.pruned) == (0, 1, 0)
+    assert latest.duration_ms == 2_000
+    # The last event of the fetch is what led to it.
+    assert latest.why == f"The run succeeded at revision {revision('two')}"
+    assert first.position < latest.position
+    (source_run, _) = _runs(archive, "git/shop")
+    assert (source_run.outcome, source_run.by) == ("succeeded", "git Ada <ada@example.com> (claimed)")
+
+
+def test_a_run_that_somebody_asked_for_says_so_and_why(ask: Ask) -> None:
+    scene = shop()
+    cause = scene.tell(APPS, ReconcileRequested(why="after the incident"), actor=GRACE)
+    failure = StageFailed(stage="render", reason="BuildFailed", final=True, message="web.yaml:3: no kind")
+    scene.tell(APPS, failure, actor=GRACE, run=RunId(new_id()), cause=cause)
+    run = _runs(ask(scene), "ks/apps")[0]
+    assert (run.outcome, run.reason, run.message) == ("failed", "BuildFailed", "web.yaml:3: no kind")
+    assert run.why == "A reconciliation was asked for: after the incident"
+    assert run.by == "user grace (authenticated by kubernetes)"
+
+
+def test_an_apply_that_stopped_says_how_far_it_came(ask: Ask) -> None:
+    scene = shop()
+    plan = PlanId("plan-x")
+    failed = ApplyFailed(plan=plan, wave=0, reason="Forbidden", message="no", applied=3, pending=4)
+    scene.tell(APPS, ApplyStarted(plan=plan, waves=1), failed, run=RunId(new_id()))
+    run = _runs(ask(scene), "ks/apps")[0]
+    assert (run.outcome, run.applied, run.configured) == ("failed", 3, 0)
+
+
+@pytest.mark.parametrize(("health", "outcome"), [("Failed", "failed"), ("InProgress", "running")])
+def test_a_run_that_waits_for_health_is_running_until_that_fails(ask: Ask, health: str, outcome: str) -> None:
+    scene = shop()
+    run = scene.deploy(APPS, "three", "plan-apps-3", {WEB: manifest("web", "shop:3")}, ends=False)
+    changed = msgspec.convert({"health": health, "reason": "HealthCheckFailed", "message": "web"}, HealthChanged)
+    scene.tell(APPS, changed, run=run)
+    assert _runs(ask(scene), "ks/apps")[0].outcome == outcome
+
+
+def test_runs_up_to_a_moment_are_those_of_then(ask: Ask) -> None:
+    scene = shop()
+    archive = ask(scene, revision("one"))
+    assert [run.plan for run in _runs(archive, "ks/apps")] == ["plan-apps-1"]
+
+
+# Versions.
+
+
+def test_the_versions_of_an_object_say_who_changed_which_fields(ask: Ask) -> None:
+    scene = shop()
+    scaled = Body.of(encode(manifest("web", "shop:2", 0)))
+    observed = ObjectObserved(uid="uid-web", resource_version="31", state=scaled.ref, health="InProgress")
+    scene.tell(WEB.stream("prod"), observed, actor=KUBECTL, bodies=[scaled])
+    archive = ask(scene)
+    subject = find(archive, ("deployment/web",), None)
+    assert not is_reconciled(archive, subject)
+    newest, second, first = versions_of(archive, subject)
+    assert (newest.by, newest.target, newest.fields) == ("manager kubectl-edit (inferred)", None, ("spec.replicas",))
+    assert (second.target, second.plan) == (APPS, "plan-apps-2")
+    assert second.fields == ("spec.replicas", 'spec.template.spec.containers[name="app"].image')
+    assert (first.fields, first.gone) == ((), False)
+
+
+def test_what_is_secret_is_not_opened(ask: Ask) -> None:
+    scene = shop()
+    key = ObjectKey("", "Secret", "shop", "db")
+    for number, value in enumerate((b"hunter2", b"hunter3")):
+        body = secret_body(value)
+        event = ObjectObserved(uid="1", resource_version=str(number), state=body.ref, health="Current")
+        scene.tell(key.stream("prod"), event, bodies=[body])
+    archive = ask(scene)
+    newest, first = versions_of(archive, find(archive, ("secret/db",), None))
+    assert (newest.fields, first.fields) == ((HIDDEN,), ())
+    assert b"hunter" not in msgspec.json.encode([newest, first])
+
+
+def test_the_json_of_runs_and_versions_has_every_field(archive: Archive) -> None:
+    run = next(runs_of(archive, find(archive, ("ks/apps",), None)))
+    version = next(versions_of(archive, find(archive, ("deployment/web",), None)))
+    assert set(msgspec.to_builtins(run)) == set(RunTold.__struct_fields__)
+    assert set(msgspec.to_builtins(version)) == set(VersionTold.__struct_fields__)

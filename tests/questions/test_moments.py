@@ -1,0 +1,82 @@
+"""A revision as a moment."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from tests.questions.scenes import APPS, ROOT, SHOP, Scene, revision, shop
+from tidelog.engine.moments import MalformedMomentError, position_of
+from tidelog.engine.views.archive import open_archive
+from tidelog.engine.views.listing import listed
+from tidelog.engine.views.names import KUSTOMIZATION
+from tidelog.events.digest import digest_of
+from tidelog.events.names import Revision
+from tidelog.events.vocabulary import RevisionFetched
+from tidelog.storage.errors import MomentError
+from tidelog.storage.layout import Layout
+from tidelog.storage.log import Query
+from tidelog.storage.log.reader import LogReader
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def reader(shop_store: Path) -> Iterator[LogReader]:
+    opened = LogReader(Layout(shop_store).log)
+    yield opened
+    opened.close()
+
+
+def _last(reader: LogReader, stream: str, word: str) -> int:
+    ended = [
+        one for one in reader.page(Query(stream=stream, types=("RunEnded",))) if revision(word).encode() in one.raw
+    ]
+    return ended[-1].envelope.position
+
+
+def test_a_revision_is_when_the_last_run_that_worked_by_it_ended(reader: LogReader) -> None:
+    assert position_of(revision("one"), reader, NOW) == _last(reader, APPS, "one")
+    assert position_of(revision("two"), reader, NOW) == reader.head()
+
+
+def test_of_one_target_it_is_when_that_one_had_it(reader: LogReader) -> None:
+    assert position_of(revision("one"), reader, NOW, ROOT) == _last(reader, ROOT, "one")
+    # The target never worked by it: then it is that of the others.
+    assert position_of(revision("two"), reader, NOW, ROOT) == _last(reader, APPS, "two")
+
+
+@pytest.mark.parametrize("form", ["{name}@{digest}", "{digest}", "{commit}", "{short}", "sha1:{short}"])
+def test_a_revision_goes_by_as_much_of_it_as_tells_it_from_others(reader: LogReader, form: str) -> None:
+    name, _, digest = revision("one").partition("@")
+    commit = digest.removeprefix("sha1:")
+    text = form.format(name=name, digest=digest, commit=commit, short=commit[:9])
+    assert position_of(text, reader, NOW) == position_of(revision("one"), reader, NOW)
+
+
+def test_a_revision_that_the_log_has_not_is_none(reader: LogReader) -> None:
+    with pytest.raises(MomentError, match="the log has no revision abcdef0"):
+        position_of("abcdef0", reader, NOW)
+    with pytest.raises(MomentError, match="no revision"):
+        position_of(f"other@{revision('one').partition('@')[2]}", reader, NOW)
+
+
+def test_a_revision_that_no_run_worked_by_is_when_it_was_fetched_and_an_unclear_one_is_refused(tmp_path: Path) -> None:
+    scene = Scene()
+    scene.declare(SHOP)
+    for commit in ("abcdef01" + "0" * 32, "abcdef02" + "0" * 32):
+        new = Revision(f"main@sha1:{commit}")
+        scene.tell(SHOP, RevisionFetched(revision=new, tree="0", artifact=digest_of(b""), size=1))
+    reader = LogReader(Layout(scene.write(tmp_path / "store")).log)
+    assert position_of("abcdef01", reader, NOW) == 3
+    with pytest.raises(MalformedMomentError, match="may be any of 2 revisions: main@sha1:abcdef01"):
+        position_of("abcdef0", reader, NOW)
+    reader.close()
+
+
+def test_what_was_applied_at_a_revision_is_told_by_it(tmp_path: Path) -> None:
+    store = shop().write(tmp_path / "store")
+    with open_archive(store, revision("one")) as archive:
+        rows = {row.name: row.revision for row in listed(archive, (KUSTOMIZATION,), None)}
+    assert rows["apps"] == revision("one")

@@ -1,0 +1,175 @@
+"""From an object back to the commit that put it there."""
+
+import msgspec
+
+from tests.questions.conftest import Ask
+from tests.questions.scenes import (
+    APPS,
+    GRACE,
+    INFRA,
+    KUBECTL,
+    SHOP,
+    WEB,
+    Scene,
+    deployment,
+    manifest,
+    revision,
+    shop,
+    time,
+)
+from tidelog.engine.views.archive import Archive
+from tidelog.engine.views.names import find
+from tidelog.engine.views.traces import Trace, trace_of
+from tidelog.events.digest import digest_of
+from tidelog.events.names import ObjectKey, PlanId, RunId
+from tidelog.events.vocabulary import (
+    ApplyFinished,
+    ApplyStarted,
+    DriftDetected,
+    FieldDrift,
+    ObjectApplied,
+    ObjectObserved,
+    ObjectPruned,
+    PlanApproved,
+    PlanHeld,
+    Verified,
+)
+from tidelog.storage.log.ids import new_id
+
+
+def _trace(archive: Archive, *words: str) -> Trace:
+    return trace_of(archive, find(archive, words, None))
+
+
+def test_an_object_leads_to_its_commit_by_way_of_apply_plan_checks_and_render(archive: Archive) -> None:
+    found = _trace(archive, "deployment/web")
+    assert found.target == APPS
+    assert found.commit is not None
+    assert (found.commit.revision, found.commit.subject) == (revision("two"), "New checkout")
+    assert (found.commit.author, found.commit.source) == ("Ada <ada@example.com>", SHOP)
+    assert found.render is not None
+    assert found.plan is not None
+    assert found.apply is not None
+    (checked,) = found.verdicts
+    assert checked.checks == ("well-formed", "schema", "dry-run")
+    order = [found.commit.position, found.render.position, found.plan.position, checked.position, found.apply.position]
+    assert order == sorted(order)
+    assert (found.apply.action, found.plan.plan, found.apply.by) == (
+        "configured",
+        "plan-apps-2",
+        "engine tidelog (authenticated by process)",
+    )
+    assert found.seen == found.apply.position
+    assert found.health == "Current"
+
+
+def test_the_past_has_the_commit_of_then(ask: Ask) -> None:
+    scene = shop()
+    found = _trace(ask(scene, revision("one")), "deployment/web")
+    assert found.commit is not None
+    assert (found.commit.subject, found.commit.message) == ("Open the shop", "Open the shop\n\nAt last.")
+    assert found.plan is not None
+    assert found.plan.plan == "plan-apps-1"
+
+
+def test_an_object_that_later_commits_left_alone_keeps_the_commit_that_made_it(ask: Ask) -> None:
+    scene = shop()
+    scene.deploy(INFRA, "two", "plan-infra-2", {deployment("cache"): manifest("cache", "redis:7")})
+    found = _trace(ask(scene), "deployment/db")
+    assert found.commit is not None
+    assert found.commit.revision == revision("one")
+    assert found.applied_revision == revision("two")
+
+
+def test_an_object_that_was_only_found_as_it_should_be_leads_to_the_last_write(ask: Ask) -> None:
+    scene = shop()
+    same = ObjectApplied(
+        plan=PlanId("plan-again"),
+        object=WEB.id,
+        uid="uid-web",
+        resource_version="9",
+        action="unchanged",
+        wave=0,
+        desired=digest_of(b"w"),
+    )
+    scene.tell(APPS, same, run=RunId(new_id()))
+    found = _trace(ask(scene), "deployment/web")
+    assert found.apply is not None
+    assert found.apply.plan == "plan-apps-2"
+    assert found.seen == scene.position
+
+
+def test_who_held_and_who_approved_the_plan_is_told(ask: Ask) -> None:
+    scene = shop()
+    run, plan = RunId(new_id()), PlanId("plan-risky")
+    made, bodies = scene.rendered("two", {WEB: manifest("web", "shop:3")})
+    intent, more = scene.planned(APPS, plan, "two", made, [])
+    scene.tell(APPS, made, intent, run=run, bodies=[*bodies, *more])
+    scene.tell(APPS, Verified(plan=plan, policies=digest_of(b""), checks=("schema",)), run=run)
+    scene.tell(APPS, PlanHeld(plan=plan, check="prune-guard", why="it deletes a Namespace"), run=run)
+    scene.wait(600)
+    scene.tell(APPS, PlanApproved(plan=plan, why="it is meant"), actor=GRACE)
+    scene.tell(
+        APPS,
+        ApplyStarted(plan=plan, waves=1),
+        ObjectApplied(
+            plan=plan,
+            object=WEB.id,
+            uid="uid-web",
+            resource_version="9",
+            action="configured",
+            wave=0,
+            desired=digest_of(b""),
+        ),
+        ApplyFinished(plan=plan, revision=revision("two"), set=made.set),
+        run=run,
+    )
+    found = _trace(ask(scene), "deployment/web")
+    told = [(one.decision, one.by, one.why) for one in found.approvals]
+    assert told == [
+        ("held", "engine tidelog (authenticated by process)", "it deletes a Namespace"),
+        ("approved", "user grace (authenticated by kubernetes)", "it is meant"),
+    ]
+    assert [one.checks for one in found.verdicts] == [("schema",)]
+
+
+def test_what_a_person_changed_since_is_told_with_the_field_manager(ask: Ask) -> None:
+    scene = shop()
+    fields = (FieldDrift(path="spec.replicas", manager="kubectl-edit"),)
+    drift = DriftDetected(target=APPS, uid="uid-web", resource_version="9", fields=fields)
+    scene.tell(WEB.stream("prod"), drift, actor=KUBECTL)
+    assert _trace(ask(scene), "deployment/web").drift == fields
+
+
+def test_what_nobody_applied_says_so_and_when_it_was_seen(ask: Ask) -> None:
+    scene = Scene()
+    stray = ObjectKey("", "ConfigMap", "shop", "stray")
+    scene.wait(5)
+    scene.tell(stray.stream("prod"), ObjectObserved(uid="1", resource_version="1", health="Current"), actor=KUBECTL)
+    found = _trace(ask(scene), "cm/stray")
+    assert (found.target, found.apply, found.commit) == (None, None, None)
+    assert found.first_seen is not None
+    assert (found.first_seen.position, found.first_seen.time, found.first_seen.by) == (
+        2,
+        time(5),
+        "manager kubectl-edit (inferred)",
+    )
+
+
+def test_what_was_pruned_was_put_there_by_nobody_any_more(ask: Ask) -> None:
+    scene = shop()
+    scene.tell(APPS, ObjectPruned(plan=PlanId("plan-x"), object=WEB.id, uid="uid-web", outcome="deleted"))
+    assert _trace(ask(scene), "deployment/web").apply is None
+
+
+def test_a_target_leads_to_the_target_that_applied_it(archive: Archive) -> None:
+    found = _trace(archive, "ks/apps")
+    assert found.target == find(archive, ("ks/flux-system",), None).stream
+    assert found.commit is not None
+    assert found.commit.subject == "Open the shop"
+
+
+def test_the_json_of_a_trace_has_every_field(archive: Archive) -> None:
+    document = msgspec.json.decode(msgspec.json.encode(_trace(archive, "deployment/web")))
+    assert set(document) == set(Trace.__struct_fields__)
+    assert set(document["commit"]) >= {"revision", "author", "subject", "message", "source", "position"}

@@ -1,0 +1,330 @@
+"""`make demo`: Tidelog at work on a real Kubernetes API server, in your terminal.
+
+It starts etcd, kube-apiserver and kube-controller-manager on loopback, makes a small Git repository and has Tidelog
+keep the cluster as it says. Every line that begins with `$` is a command that you can run yourself.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+from rich.console import Console
+from rich.rule import Rule
+
+ROOT = Path(__file__).resolve().parent.parent
+TIDELOG = Path(sys.executable).with_name("tidelog")
+READY_TIMEOUT_S = 120.0
+INTERVAL = "2s"
+
+REPOSITORY = {
+    "clusters/demo/infrastructure.yaml": """\
+apiVersion: kustomize.toolkit.fluxcd.io/v1
+kind: Kustomization
+metadata: {name: infrastructure, namespace: flux-system}
+spec:
+  interval: 10m
+  path: ./infrastructure
+  prune: true
+  wait: true
+  sourceRef: {kind: GitRepository, name: flux-system}
+""",
+    "clusters/demo/shop.yaml": """\
+apiVersion: kustomize.toolkit.fluxcd.io/v1
+kind: Kustomization
+metadata: {name: shop, namespace: flux-system}
+spec:
+  interval: 10m
+  path: ./apps/shop
+  prune: true
+  wait: true
+  dependsOn: [{name: infrastructure}]
+  postBuild: {substitute: {greeting: hello}}
+  sourceRef: {kind: GitRepository, name: flux-system}
+""",
+    "infrastructure/namespace.yaml": """\
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop}
+""",
+    # A kind, and an object of it, in one commit.
+    "infrastructure/coupons.yaml": """\
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: coupons.shop.example.com}
+spec:
+  group: shop.example.com
+  scope: Namespaced
+  names: {kind: Coupon, plural: coupons, singular: coupon}
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    schema:
+      openAPIV3Schema:
+        type: object
+        properties:
+          spec: {type: object, properties: {percent: {type: integer, maximum: 90}}}
+---
+apiVersion: shop.example.com/v1
+kind: Coupon
+metadata: {name: welcome, namespace: shop}
+spec: {percent: 10}
+""",
+    "apps/shop/shop.yaml": """\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: shop}
+spec:
+  replicas: 0  # there are no nodes here
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers: [{name: web, image: "ghcr.io/stefanprodan/podinfo:6.8.0", ports: [{containerPort: 9898}]}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec: {selector: {app: web}, ports: [{port: 80, targetPort: 9898}]}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: web, namespace: shop}
+data: {greeting: "${greeting}, world"}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: web, namespace: shop}
+stringData: {password: correct-horse-battery-staple}
+""",
+}
+
+
+class Demo:
+    """The demonstration, step by step."""
+
+    def __init__(self, directory: Path) -> None:
+        self.console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+        self.directory = directory
+        self.repository = directory / "repository"
+        self.store = directory / "store"
+        self.kubeconfig = directory / "servers" / "kubeconfig"
+        self.environment = os.environ | {
+            "TIDELOG_STORE": str(self.store),
+            "KUBECONFIG": str(self.kubeconfig),
+            "PATH": f"{TIDELOG.parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        }
+
+    def say(self, text: str) -> None:
+        """A sentence between commands."""
+        self.console.print(text, style="bold cyan")
+
+    def chapter(self, title: str) -> None:
+        """A new step."""
+        self.console.print()
+        self.console.print(Rule(title, align="left", style="cyan"))
+
+    def run(self, command: str, *, fails: bool = False) -> str:
+        """Shows a command, runs it, and shows what it says."""
+        self.console.print(f"$ {command}", style="bold", markup=False)
+        colour = ["env", "FORCE_COLOR=1"] if sys.stdout.isatty() else []
+        done = subprocess.run(
+            [*colour, *shlex.split(command)],
+            env=self.environment,
+            cwd=self.directory,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=READY_TIMEOUT_S,
+            check=False,
+        )
+        print(done.stdout, end="", flush=True)
+        if done.returncode not in ((0, 1) if fails else (0,)):
+            raise SystemExit(f"{command} ended with {done.returncode}")
+        return done.stdout
+
+    def commit(self, message: str, files: dict[str, str]) -> None:
+        """Writes files and commits them."""
+        for name, text in files.items():
+            path = self.repository / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        author = ["-c", "user.name=Ada", "-c", "user.email=ada@example.com"]
+        for arguments in (["add", "--all"], [*author, "commit", "--quiet", "--message", message]):
+            subprocess.run(["git", "-C", str(self.repository), *arguments], check=True, timeout=60)
+        self.console.print(f"Ada commits: {message}", style="bold green", markup=False)
+
+    def begin(self) -> None:
+        """The first commit."""
+        self.repository.mkdir(parents=True)
+        subprocess.run(
+            ["git", "init", "--quiet", "--initial-branch=main", str(self.repository)], check=True, timeout=60
+        )
+        self.commit("Open the shop", REPOSITORY)
+
+    def state(self, name: str) -> dict[str, str]:
+        """How a Kustomization stands, as `tidelog get` says."""
+        done = subprocess.run(
+            [TIDELOG, "get", "kustomizations", name, "-o", "json"],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        rows = json.loads(done.stdout) if done.returncode == 0 and done.stdout else []
+        return rows[0] if rows else {}
+
+    def wait_for_commit(self, name: str) -> None:
+        """Waits until a Kustomization is ready at the newest commit."""
+        head = subprocess.run(
+            ["git", "-C", str(self.repository), "rev-parse", "HEAD"],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        ).stdout.strip()
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        while time.monotonic() < deadline:
+            now = self.state(name)
+            if head in str(now.get("revision")) and str(now.get("ready")) == "True":
+                return
+            time.sleep(0.2)
+        raise SystemExit(f"{name} did not become ready: see {self.directory / 'daemon.log'}")
+
+    def wait_for(self, command: str, wanted: str) -> None:
+        """Waits until a command prints something."""
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        while time.monotonic() < deadline:
+            done = subprocess.run(
+                shlex.split(command), env=self.environment, capture_output=True, text=True, timeout=60, check=False
+            )
+            if wanted in done.stdout:
+                return
+            time.sleep(0.1)
+        raise SystemExit(f"{command} did not print {wanted}")
+
+    @contextmanager
+    def daemon(self) -> Iterator[None]:
+        """`tidelog run`, in the background."""
+        arguments = ["--repo", str(self.repository), "--path", "clusters/demo", "--interval", INTERVAL]
+        quiet = ["--storage-addr", "127.0.0.1:0", "--health-addr", "", "--metrics-addr", ""]
+        self.console.print(f"$ tidelog run {' '.join(arguments)} &", style="bold", markup=False)
+        with (self.directory / "daemon.log").open("wb") as log:
+            process = subprocess.Popen(
+                [TIDELOG, "run", *arguments, *quiet], env=self.environment, stdout=log, stderr=subprocess.STDOUT
+            )
+            try:
+                yield
+            finally:
+                process.send_signal(signal.SIGTERM)
+                process.wait(timeout=30)
+
+    def tell(self, *, once: bool) -> None:
+        """All of it; then, unless it is for `once`, the cluster is the user's until Ctrl-C."""
+        self.chapter("1. A cluster becomes what a Git repository says")
+        self.begin()
+        with self.daemon():
+            self.wait_for_commit("shop")
+            self.run("tidelog get all")
+            self.run("tidelog tree kustomization flux-system")
+            first = self._position()
+
+            self.chapter("2. A change: seen before it is made, and applied")
+            changed = REPOSITORY["apps/shop/shop.yaml"].replace("podinfo:6.8.0", "podinfo:6.9.0")
+            self.commit("Sell with podinfo 6.9.0", {"apps/shop/shop.yaml": changed})
+            self.wait_for_commit("shop")
+            plans = self.run("tidelog plans kustomization/shop")
+            self.run(f"tidelog show-plan {next(word for word in plans.split() if word.startswith('plan-'))}")
+            self.run("tidelog trace deployment/web -n shop")
+
+            self.chapter("3. Somebody changes the cluster by hand")
+            self.run("kubectl -n shop scale deployment web --replicas=3")
+            replicas = "kubectl -n shop get deployment web -o jsonpath={.spec.replicas}"
+            self.wait_for(replicas, "0")
+            self.run("tidelog events --for deployment/web -n shop")
+
+            self.chapter("4. Back to how it was at first: planned, shown, applied, and remembered")
+            self.run(f"tidelog reapply kustomization/shop --at {first} --why 'podinfo 6.9.0 is too slow' --yes")
+            self.run("kubectl -n shop get deployment web -o jsonpath={.spec.template.spec.containers[0].image}")
+            self.run("tidelog explain kustomization/shop")
+
+            self.chapter("5. Nothing is forgotten, and all of it can be proved")
+            self.run("tidelog history kustomization/shop")
+            self.run(f"tidelog get all --at {first}")
+            self.run("tidelog log verify")
+            if not once:
+                self._goodbye()
+                signal.pause()
+
+    def _position(self) -> int:
+        done = subprocess.run(
+            [TIDELOG, "log", "stat", "-o", "json"],
+            env=self.environment,
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        return int(json.loads(done.stdout)["events"])
+
+    def _goodbye(self) -> None:
+        self.chapter("Your turn")
+        self.say("The cluster and the daemon go on until you press Ctrl-C. In another terminal:")
+        for name in ("TIDELOG_STORE", "KUBECONFIG"):
+            self.console.print(f"export {name}={self.environment[name]}", markup=False, soft_wrap=True)
+        self.console.print(f"export PATH={TIDELOG.parent}:$PATH", markup=False, soft_wrap=True)
+        self.say("Commit something, break something, and ask:")
+        self.console.print(f"cd {self.repository} && $EDITOR apps/shop/shop.yaml && git commit -am 'Change the shop'")
+        for command in ("tidelog events -w", "tidelog explain kustomization/shop", "kubectl -n shop get all"):
+            self.console.print(command, markup=False)
+
+
+def servers() -> ModuleType:
+    """The test servers' starter, which is no package."""
+    spec = importlib.util.spec_from_file_location(
+        "kubernetes_servers", ROOT / "tests" / "servers" / "kubernetes_servers.py"
+    )
+    if spec is None or spec.loader is None:
+        raise SystemExit("tests/servers/kubernetes_servers.py is missing")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def main() -> None:
+    """Shows Tidelog at work; where no API server can be had, its log alone."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--once", action="store_true", help="end when all has been shown")
+    once = parser.parse_args().once
+    if not shutil.which("go") and not os.environ.get("KUBEBUILDER_ASSETS"):
+        print("There is no Go here to build a Kubernetes API server with (and no KUBEBUILDER_ASSETS),")
+        print("so this shows the log alone. Install Go, and run `make demo` again for the whole of it.\n", flush=True)
+        raise SystemExit(subprocess.call([TIDELOG, "demo"]))
+    kubernetes = servers()
+    kubernetes.build(sys.stdout)
+    with tempfile.TemporaryDirectory(prefix="tidelog-demo-") as directory:
+        demo = Demo(Path(directory))
+        demo.say("Starting etcd, kube-apiserver and kube-controller-manager …")
+        with kubernetes.start(Path(directory) / "servers"):
+            try:
+                demo.tell(once=once)
+            except KeyboardInterrupt:
+                demo.say("\nEverything that was started is ended, and removed.")
+
+
+if __name__ == "__main__":
+    main()
