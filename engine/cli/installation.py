@@ -159,7 +159,7 @@ def _numbers(version: str) -> tuple[int, int]:
 
 
 async def _check_store(access: Access, environment: Mapping[str, str]) -> Check:
-    if not access.has_store:
+    if not await access.finds_store():
         return Check("store", well=True, message=f"there is none at {access.store} yet: the daemon makes it")
     try:
         said = await anyio.to_thread.run_sync(_look_at_store, access, environment)

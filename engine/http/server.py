@@ -77,8 +77,8 @@ async def serving(daemon: Daemon, metrics: Metrics, store: Path) -> AsyncIterato
                 daemon.engine.artifact_address = _advertised(host, runner)
         if settings.door_addr:
             runners.append(await _secure_door(daemon))
-        runners.append(await _door(daemon, store))
-        yield
+        async with unix_door(daemon, store):
+            yield
     finally:
         for runner in runners:
             await runner.cleanup()
@@ -138,8 +138,9 @@ async def _secure_door(daemon: Daemon) -> web.AppRunner:
     return runner
 
 
-async def _door(daemon: Daemon, store: Path) -> web.AppRunner:
-    """The unix socket; readable and writable by its owner only."""
+@asynccontextmanager
+async def unix_door(daemon: Daemon, store: Path) -> AsyncIterator[None]:
+    """The door in the store's directory, while the block lasts: for the user that the daemon runs as, and for root."""
     app = web.Application(client_max_size=BODY_BYTES_MAX)
 
     async def take(request: web.Request) -> web.Response:
@@ -162,15 +163,20 @@ async def _door(daemon: Daemon, store: Path) -> web.AppRunner:
     app.add_routes([web.post("/v1/requests", take), web.get("/v1/state", state), web.get("/v1/standing", standing)])
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    path = Layout(store).door
-    path.unlink(missing_ok=True)  # of a daemon that was killed: the store's lock is ours
-    before = os.umask(0o177)
+    door = Layout(store).door
+    # The address of a socket has 107 bytes at most, and a path may have more: the kernel follows this one.
+    directory = await anyio.to_thread.run_sync(os.open, door.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        site = web.UnixSite(runner, path)
-        await site.start()
+        await anyio.to_thread.run_sync(door.unlink, True)  # noqa: FBT003 - of a daemon that was killed: the lock is ours
+        before = os.umask(0o177)
+        try:
+            await web.UnixSite(runner, f"/proc/self/fd/{directory}/{door.name}").start()
+        finally:
+            os.umask(before)
+        yield
     finally:
-        os.umask(before)
-    return runner
+        await runner.cleanup()
+        os.close(directory)
 
 
 def _answer(status: int, **said: object) -> web.Response:
