@@ -127,7 +127,7 @@ async def check(access: Access, namespace: str, output: Format, environment: Map
 
 
 async def _checks(access: Access, namespace: str, environment: Mapping[str, str]) -> AsyncIterator[Check]:
-    yield Check("tidelog", well=True, message=_versions())
+    yield Check("tidelog", well=True, message=await anyio.to_thread.run_sync(_versions))
     yield await _check_store(access, environment)
     async with AsyncExitStack() as stack:
         try:
