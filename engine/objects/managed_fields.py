@@ -282,13 +282,6 @@ def _to_take_over(entry: KubeObject, manager: str, overridden: Sequence[str]) ->
     return operation == "Update" and name in {"before-first-apply", manager}
 
 
-def taken_over_entries(
-    obj: KubeObject, manager: str = FLUX_MANAGER, overridden: Sequence[str] = ()
-) -> list[KubeObject]:
-    """The entries of `managedFields` whose fields `manager` takes over with its next apply (KS-074, KS-075)."""
-    return [entry for entry in entries_of(obj) if _to_take_over(entry, manager, overridden)]
-
-
 def take_over_patch(obj: KubeObject, manager: str = FLUX_MANAGER, overridden: Sequence[str] = ()) -> list[KubeObject]:
     """The JSON patch that has `manager` take over an object (KS-074 to KS-076); empty when nothing is to be done.
 

@@ -25,10 +25,7 @@ from tidelog.engine.objects.managed_fields import (
     is_presence,
     other_owners,
     path_text,
-    paths_of,
     same,
-    take_over_patch,
-    taken_over_entries,
 )
 from tidelog.events.names import ObjectKey
 from tidelog.events.vocabulary.observe import FieldDrift
@@ -57,22 +54,6 @@ def drift(applied: KubeObject, live: KubeObject, manager: str, *, secret: bool =
     comparison = _Comparison(secret, drifted)
     comparison.compare(fields_of(applied, manager), applied, live, "", other_owners(live, manager))
     return tuple(sorted(drifted, key=lambda one: (one.path, one.manager)))
-
-
-def left_behind(live: KubeObject, manager: str, *, secret: bool = False) -> tuple[FieldDrift, ...]:
-    """What kubectl and its like added to an object, and the next apply takes away (Flux contract KS-074 to KS-076)."""
-    if not take_over_patch(live, manager):
-        return ()
-    entries = taken_over_entries(live, manager)
-    ours = paths_of(fields_of(live, manager))
-    left = {
-        FieldDrift(path=path, manager=entry.get("manager") or "")
-        for entry in entries
-        for path in paths_of(entry.get("fieldsV1") or {}) - ours
-    }
-    if secret or not left:
-        left = {FieldDrift(path="metadata", manager=entry.get("manager") or "") for entry in entries}
-    return tuple(sorted(left or {FieldDrift(path="metadata")}, key=lambda one: (one.path, one.manager)))
 
 
 class _Comparison(NamedTuple):

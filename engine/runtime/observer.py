@@ -17,7 +17,7 @@ from tidelog.engine.apply.record import Seen
 from tidelog.engine.cluster.errors import ClusterError, NotFoundError
 from tidelog.engine.cluster.port import Cluster, Kind
 from tidelog.engine.objects.kube import KubeObject, key_of
-from tidelog.engine.observe.drift import Flap, Flaps, drift, left_behind
+from tidelog.engine.observe.drift import Flap, Flaps, drift
 from tidelog.engine.observe.health import health_of
 from tidelog.engine.observe.reflector import Reflector
 from tidelog.engine.plan.model import Wanted
@@ -208,10 +208,8 @@ class Observer:
             return
         events: list[Event] = [ObjectObserved(**seen.fields)]
         drifted: tuple[FieldDrift, ...] = ()
-        if row is not None and row.applied is not None:
-            if seen.owned != row.applied or row.uid != uid:
-                drifted = await self._drift(obj, row, sealer, secret=secret)
-            drifted = drifted or left_behind(obj, self._manager, secret=secret)
+        if row is not None and row.applied is not None and (seen.owned != row.applied or row.uid != uid):
+            drifted = await self._drift(obj, row, sealer, secret=secret)
         if drifted:
             shown = first_of(drifted, DRIFT_BYTES_MAX)
             more = len(drifted) - len(shown)

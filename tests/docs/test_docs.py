@@ -3,8 +3,10 @@
 import doctest
 import os
 import re
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,6 +77,16 @@ def test_the_commands_of_a_page_print_what_it_says(page: Path, tmp_path: Path, r
     needs_cluster = any("kubectl" in block.text for block in blocks(page) if block.kind == "console")
     kubeconfig = request.getfixturevalue("own_servers").kubeconfig if needs_cluster else None
     (tmp_path / "tools").symlink_to(ROOT / "tools")
+    try:
+        follow(page, tmp_path, kubeconfig)
+    finally:
+        for left in tmp_path.glob("*.pid"):  # what works in the background ends with the page, also where it fails
+            with suppress(ProcessLookupError):
+                os.kill(int(left.read_text()), signal.SIGTERM)
+
+
+def follow(page: Path, directory: Path, kubeconfig: Path | None) -> None:
+    """Runs the commands of a page, and holds what they print against what it says."""
     checker = doctest.OutputChecker()
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     for block in blocks(page):
@@ -82,12 +94,12 @@ def test_the_commands_of_a_page_print_what_it_says(page: Path, tmp_path: Path, r
         match name:
             case "console":
                 for step in steps(block.text):
-                    printed = run(step.command, tmp_path, kubeconfig)
+                    printed = run(step.command, directory, kubeconfig)
                     assert checker.check_output(step.output, printed, flags), (
                         f"{page.name}: $ {step.command}expected:\n{step.output}\nprinted:\n{printed}"
                     )
             case "python" if title:
-                (tmp_path / title).write_text(block.text)
+                (directory / title).write_text(block.text)
             case "sh":
                 check_make_targets(block.text)
             case _:

@@ -40,13 +40,6 @@ async def test_what_kubectl_added_is_removed_and_what_others_added_stays(world: 
     assert managers == {("kustomize-controller", "Apply"), ("operator", "Update")}
 
 
-async def test_fields_that_kubectl_added_without_touching_ours_are_removed_too(world: World) -> None:
-    async with world.daemon():
-        await running_app(world)
-        await world.patch("v1", "ConfigMap", "settings", {"data": {"more": "gone"}}, manager="kubectl-patch")
-        await world.until_data("settings", {"colour": "blue"})
-
-
 async def test_what_flux_s_own_annotate_adds_survives(world: World) -> None:
     annotated = {"metadata": {"annotations": {"note": "kept"}}, "data": {"colour": "pink"}}
     async with world.daemon():

@@ -25,7 +25,6 @@ from tidelog.events.vocabulary import (
     Planned,
     Rendered,
     RunEnded,
-    StageFailed,
     TargetDeclared,
 )
 from tidelog.storage.errors import StoreError
@@ -145,20 +144,6 @@ async def test_a_newer_revision_ends_a_wait_at_once(world: World) -> None:
     assert condition(app, "Healthy")["status"] == "True"
 
 
-async def test_a_health_check_fails_after_its_time_and_recovers_by_itself(world: World) -> None:
-    async with world.daemon():
-        await app_of(world, deployment("web:1"), wait=True, timeout="2s")
-        obj = await world.until_target(
-            "app",
-            failed("HealthCheckFailed", "timeout waiting for", f"Deployment/{world.namespace}/web", "InProgress"),
-        )
-        assert condition(obj, "Healthy")["status"] == "False"
-        await world.until_told("app", "HealthCheckFailed", "Deployment")
-        # Somebody makes the cluster able to run it: the object becomes healthy, and nothing else happens.
-        await world.push({"app/all.yaml": deployment("web:1", replicas=0)})
-        await world.until_applied("app")
-
-
 async def test_an_object_that_becomes_healthy_wakes_who_waits_for_it(world: World) -> None:
     job = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "flag"}, "data": {}}
     async with world.daemon():
@@ -172,16 +157,6 @@ async def test_an_object_that_becomes_healthy_wakes_who_waits_for_it(world: Worl
         assert await world.data("a") is not None
         await world.apply(job)
         await world.until_applied("app")
-
-
-async def test_a_request_is_answered_whatever_comes_of_it(world: World) -> None:
-    async with world.daemon() as running:
-        await app_of(world, config_map("a"), dependsOn=[{"name": "nobody"}])
-        await world.until_target("app", failed("DependencyNotReady"))
-        token = await world.ask("Kustomization", "app")
-        await world.until_target("app", lambda obj: obj["status"].get("lastHandledReconcileAt") == token)
-        await running.idle()
-        assert len(running.events(StageFailed)) == 1, "nothing has happened"
 
 
 async def test_a_new_spec_runs_at_once(world: World) -> None:
