@@ -33,9 +33,11 @@ EXIT_CODES = """\
 | exit code | means |
 |---|---|
 | 0 | done; a list may be empty |
-| 1 | the log was read, and the answer is no: damage was found, or the event, row, body or moment is not there |
+| 1 | the answer is no: damage was found; what was asked for is not in the log, or makes no sense as things stand; \
+what was waited for is not ready; a check finds something wrong; a plan changes something |
 | 2 | wrong usage: what was typed means nothing |
-| 3 | it could not be done (no store, in use, disk full, damaged) |
+| 3 | it could not be done (no store, in use, disk full, damaged; no cluster, refused by it; no plan could be made) |
+| 4 | `plan` only: a check does not pass, and nothing would be applied |
 | 130 | ended by Ctrl-C |
 
 Where the code is not 0, a sentence on standard error says why and what to do; `verify` says it in its report. With

@@ -57,8 +57,12 @@ class Access(msgspec.Struct, frozen=True):
 
     @property
     def has_store(self) -> bool:
-        """Whether there is a store to write to."""
+        """Whether there is a store to write to. Blocks."""
         return Layout(self.store).log.exists()
+
+    async def finds_store(self) -> bool:
+        """As `has_store`, for tasks."""
+        return await anyio.to_thread.run_sync(lambda: self.has_store)
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -132,7 +136,7 @@ async def source_of(access: Access, target: StreamName) -> StreamName | None:
     key = ObjectKey.of_stream(target)
     if (key.group, key.kind) != (KUSTOMIZE_GROUP, "Kustomization"):
         return None
-    reference = await anyio.to_thread.run_sync(_reference_in_log, access, target) if access.has_store else None
+    reference = await anyio.to_thread.run_sync(_reference_in_log, access, target)
     if reference is None:
         async with open_cluster(access.kubeconfig, access.context) as cluster:
             reference = (await _live(cluster, target))["spec"]["sourceRef"]
@@ -141,6 +145,8 @@ async def source_of(access: Access, target: StreamName) -> StreamName | None:
 
 
 def _reference_in_log(access: Access, target: StreamName) -> KubeObject | None:
+    if not access.has_store:
+        return None
     with open_archive(access.store) as archive:
         row = archive.row(DESIRED, target)
         spec = None if row is None else archive.body(row.spec)
@@ -160,7 +166,7 @@ async def ask(access: Access, request: Request) -> Asked:
     async with open_door(access.store) as door:
         if door is not None:
             return await ask_daemon(door, request)
-    if access.has_store:
+    if await access.finds_store():
         return await _record(access, request)
     return await _annotate(access, request)
 
@@ -181,7 +187,9 @@ async def wait(access: Access, stream: StreamName, asked: Asked, limit_s: float)
         async with open_door(access.store) as door:
             if door is not None:
                 return await wait_for_daemon(door, stream)
-        return await _wait_for_status(access, stream, asked.token) if asked.token and not access.has_store else None
+        if asked.token and not await access.finds_store():
+            return await _wait_for_status(access, stream, asked.token)
+        return None
 
 
 async def wait_for_daemon(door: DoorClient, stream: StreamName) -> Outcome:

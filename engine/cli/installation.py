@@ -126,7 +126,7 @@ async def check(access: Access, namespace: str, output: Format, environment: Map
 
 
 async def _checks(access: Access, namespace: str, environment: Mapping[str, str]) -> AsyncIterator[Check]:
-    yield Check("tidelog", well=True, message=_versions())
+    yield Check("tidelog", well=True, message=await anyio.to_thread.run_sync(_versions))
     yield await _check_store(access, environment)
     async with AsyncExitStack() as stack:
         try:
@@ -158,7 +158,7 @@ def _numbers(version: str) -> tuple[int, int]:
 
 
 async def _check_store(access: Access, environment: Mapping[str, str]) -> Check:
-    if not access.has_store:
+    if not await access.finds_store():
         return Check("store", well=True, message=f"there is none at {access.store} yet: the daemon makes it")
     try:
         said = await anyio.to_thread.run_sync(_look_at_store, access, environment)

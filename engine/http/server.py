@@ -8,8 +8,7 @@ import pwd
 import socket
 import struct
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from functools import partial
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import anyio
@@ -33,6 +32,8 @@ from tidelog.events.names import StreamName
 from tidelog.storage.layout import Layout, read_text
 
 BODY_BYTES_MAX = 65_536
+SHUTDOWN_S = 2.0
+"""How long an answer that is under way may take when the daemon ends."""
 _CREDENTIALS = struct.Struct("3i")
 
 
@@ -66,26 +67,28 @@ async def serving(daemon: Daemon, metrics: Metrics, store: Path) -> AsyncIterato
     ):
         if address:
             apps.setdefault(address, web.Application(client_max_size=HOOK_BYTES_MAX)).add_routes(routes)
-    runners = []
-    try:
+    async with AsyncExitStack() as running:
         for address, app in apps.items():
-            runner = web.AppRunner(app, access_log=None)
-            await runner.setup()
-            runners.append(runner)
+            runner = await running.enter_async_context(_running(app))
             host, port = address_of(address)
-            site = web.TCPSite(runner, host, port)
-            await site.start()
+            await web.TCPSite(runner, host, port).start()
             if address == settings.storage_addr:
                 daemon.engine.artifact_address = _advertised(host, runner)
         if settings.door_addr:
-            runners.append(await _secure_door(daemon))
-        runners.append(await _door(daemon, store))
+            await running.enter_async_context(_secure_door(daemon))
+        await running.enter_async_context(unix_door(daemon, store))
         yield
+
+
+@asynccontextmanager
+async def _running(app: web.Application) -> AsyncIterator[web.AppRunner]:
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S)
+    await runner.setup()
+    try:
+        yield runner
     finally:
         with anyio.CancelScope(shield=True):
-            for runner in runners:
-                await runner.cleanup()
-            await anyio.to_thread.run_sync(partial(Layout(store).door.unlink, missing_ok=True))
+            await runner.cleanup()
 
 
 def _token(file: str) -> str:
@@ -130,20 +133,21 @@ def _metrics_routes(metrics: Metrics) -> list[web.RouteDef]:
     return [web.get("/metrics", shown)]
 
 
-async def _secure_door(daemon: Daemon) -> web.AppRunner:
+@asynccontextmanager
+async def _secure_door(daemon: Daemon) -> AsyncIterator[None]:
     settings = daemon.engine.settings
     tls = await anyio.to_thread.run_sync(tls_of, Path(settings.door_cert_file), Path(settings.door_key_file))
     app = web.Application(client_max_size=BODY_BYTES_MAX)
     app.add_routes(door_routes(daemon))
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
     host, port = address_of(settings.door_addr)
-    await web.TCPSite(runner, host, port, ssl_context=tls).start()
-    return runner
+    async with _running(app) as runner:
+        await web.TCPSite(runner, host, port, ssl_context=tls).start()
+        yield
 
 
-async def _door(daemon: Daemon, store: Path) -> web.AppRunner:
-    """The unix socket; readable and writable by its owner only."""
+@asynccontextmanager
+async def unix_door(daemon: Daemon, store: Path) -> AsyncIterator[None]:
+    """The door in the store's directory, while the block lasts: for the user that the daemon runs as, and for root."""
     app = web.Application(client_max_size=BODY_BYTES_MAX)
 
     async def take(request: web.Request) -> web.Response:
@@ -164,30 +168,37 @@ async def _door(daemon: Daemon, store: Path) -> web.AppRunner:
         return _answer(404, error="there is no such source or target") if found is None else _json(200, found)
 
     app.add_routes([web.post("/v1/requests", take), web.get("/v1/state", state), web.get("/v1/standing", standing)])
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    listening = await anyio.to_thread.run_sync(_socket, Layout(store).door)
-    await web.SockSite(runner, listening).start()
-    return runner
+    path = Layout(store).door
+    async with _running(app) as runner:
+        listening = await anyio.to_thread.run_sync(_socket, path)
+        try:
+            await web.SockSite(runner, listening).start()
+            yield
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(path.unlink, True)  # noqa: FBT003 - a file that is gone is gone
 
 
 def _socket(path: Path) -> socket.socket:
     """A socket that only its owner can use.
 
     Raises:
-        OSError: when it cannot be made; names it.
+        OSError: when it cannot be made.
     """
     path.unlink(missing_ok=True)  # of a daemon that was killed: the store's lock is ours
+    # The address of a socket has 107 bytes at most, and a path may have more: the kernel follows this one.
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     made = socket.socket(socket.AF_UNIX)
     # The mask is the whole process's, and so only for a moment.
     before = os.umask(0o177)
     try:
-        made.bind(str(path))
-    except OSError as error:
+        made.bind(f"/proc/self/fd/{directory}/{path.name}")
+    except OSError:
         made.close()
-        raise OSError(f"{path}: {error}; a path of less than 108 bytes can be a socket's") from None
+        raise
     finally:
         os.umask(before)
+        os.close(directory)
     return made
 
 

@@ -98,11 +98,21 @@ class Daemon:
             declared=engine.declared,
             wake=engine.wake,
             keys=engine.keys,
+            forgotten=self._forgotten,
         )
         self.serving = anyio.Event()
         """Set once all that is declared has been seen."""
         self.waits_for = ""
         """Who holds a Lease that the daemon waits for."""
+
+    def _forgotten(self, recorded: Recorded) -> None:
+        """Has what is still needed of a stream whose keys are destroyed made again, under another key."""
+        stream, engine = recorded.envelope.stream, self.engine
+        row = engine.memory.actual.get(stream)
+        owner = stream if row is None else row.owner
+        if owner is not None and engine.declared.target(owner) is not None:
+            engine.renderings.lose(owner)
+            engine.wake(owner, _trigger(recorded, forced=True))
 
     async def run(self) -> None:
         """Serves, until cancelled.

@@ -69,6 +69,7 @@ class Requests:
         declared: is told what became of the object.
         wake: has a source or target looked at.
         keys: of the store, to forget them.
+        forgotten: told when the keys of a stream are destroyed.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Requests:
         declared: Declarations | None = None,
         wake: Callable[[StreamName, Trigger], None] = lambda _, __: None,
         keys: KeyRing | None = None,
+        forgotten: Callable[[Recorded], None] = lambda _: None,
     ) -> None:
         self._memory = memory
         self._views = views
@@ -89,6 +91,7 @@ class Requests:
         self._declared = declared
         self._wake = wake
         self._keys = keys
+        self._forgotten = forgotten
 
     async def take(self, request: Request, actor: Actor) -> Recorded:
         """Records a request, and has it carried out.
@@ -209,6 +212,7 @@ class Requests:
         await self._keys.forget(appends, stream, why=_reason(request), actor=actor)
         if appends.recorded is None:
             raise RefusedError(f"{stream} has no key: nothing secret is kept of it")
+        self._forgotten(appends.recorded)
         return appends.recorded
 
 

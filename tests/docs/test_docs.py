@@ -1,12 +1,15 @@
 """Every command in the documentation is run, and prints what the documentation says."""
 
 import doctest
+import fcntl
 import os
 import re
 import signal
 import subprocess
 import sys
-from contextlib import suppress
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,11 +81,20 @@ def test_the_commands_of_a_page_print_what_it_says(page: Path, tmp_path: Path, r
     kubeconfig = request.getfixturevalue("own_servers").kubeconfig if needs_cluster else None
     (tmp_path / "tools").symlink_to(ROOT / "tools")
     try:
-        follow(page, tmp_path, kubeconfig)
+        with alone() if needs_cluster else nullcontext():
+            follow(page, tmp_path, kubeconfig)
     finally:
         for left in tmp_path.glob("*.pid"):  # what works in the background ends with the page, also where it fails
             with suppress(ProcessLookupError):
                 os.kill(int(left.read_text()), signal.SIGTERM)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """While no other test follows a page with a daemon: each serves on Flux's own ports."""
+    with Path(tempfile.gettempdir(), f"tidelog-docs-{os.getuid()}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def follow(page: Path, directory: Path, kubeconfig: Path | None) -> None:

@@ -1,0 +1,160 @@
+"""Where no daemon is at work, a command takes its request itself; the log then says the same."""
+
+import json
+import os
+import pwd
+from pathlib import Path
+
+import anyio
+import pytest
+
+from tests.asking.conftest import PLAN, PLANTED, REVISION, TARGET, Run
+from tidelog.events.vocabulary import Event, Marked, Pinned, PlanApproved, PlanRejected, Suspended, Unpinned
+from tidelog.storage import Query, Recorded, open_log, read_log
+
+ME = pwd.getpwuid(os.getuid()).pw_name
+LATER = "No daemon is at work: it is done when one comes."
+
+
+def last(store: Path) -> Recorded:
+    async def read() -> Recorded:
+        async with read_log(store) as log:
+            return [recorded async for recorded in log.read(Query(after=await log.head() - 1))][-1]
+
+    return anyio.run(read)
+
+
+def last_event(store: Path) -> Event:
+    return last(store).event
+
+
+def test_an_approval_waits_for_the_next_daemon(store: Path, tidelog: Run) -> None:
+    done = tidelog("approve", PLAN, "--why", "they moved")
+    recorded = last(store)
+    assert (done.code, done.out) == (0, f"Approved {PLAN} at position {recorded.envelope.position}.\n")
+    assert LATER in done.err
+    assert recorded.event == PlanApproved(plan=PLAN, why="they moved")
+    assert str(recorded.envelope.actor) == f"user {ME} (authenticated by unix)"
+
+
+def test_an_approval_may_have_an_end(store: Path, tidelog: Run) -> None:
+    assert tidelog("approve", PLAN, "--why", "x", "--until", "2999-01-01T00:00:00Z").code == 0
+    event = last_event(store)
+    assert isinstance(event, PlanApproved)
+    assert event.until == "2999-01-01T00:00:00.000000Z"
+
+
+@pytest.mark.parametrize("until", ["yesterday", "2020-01-01", "-2h", "0s", "9999999h"])
+def test_a_time_that_does_not_come_is_refused(store: Path, tidelog: Run, until: str) -> None:
+    before = last(store).envelope.position
+    done = tidelog("suspend", "ks/apps", "--why", "x", "--until", until)
+    assert done.code == 2, done
+    assert last(store).envelope.position == before
+
+
+def test_json_tells_position_and_time(store: Path, tidelog: Run) -> None:
+    done = tidelog("reject", PLAN, "--why", "no", "-o", "json")
+    recorded = last(store)
+    assert json.loads(done.out) == {
+        "position": recorded.envelope.position,
+        "time": recorded.envelope.time,
+        "note": "no daemon is at work: it is done when one comes",
+    }
+    assert recorded.event == PlanRejected(plan=PLAN, why="no")
+
+
+def test_a_plan_that_is_not_held_is_answered_with_no(store: Path, tidelog: Run) -> None:
+    done = tidelog("approve", "plan-none", "--why", "x")
+    assert (done.code, done.err) == (1, f"No plan 'plan-none' is held; held are {PLAN}.\n")
+
+
+def test_without_a_cluster_a_suspension_is_recorded_and_left_to_the_daemon(store: Path, tidelog: Run) -> None:
+    done = tidelog("suspend", "kustomization/apps", "--why", "hands off")
+    assert done.code == 0
+    assert LATER in done.err
+    assert last_event(store) == Suspended(why="hands off")
+    done = tidelog("reconcile", "ks/apps")
+    assert done.code == 1
+    assert "was suspended by" in done.err
+    assert tidelog("resume", "ks", "apps").code == 0
+    assert tidelog("resume", "ks", "apps").code == 1
+
+
+def test_a_cluster_that_was_named_and_is_not_there_is_an_error_and_records_nothing(
+    store: Path, tidelog: Run, tmp_path: Path
+) -> None:
+    before = last(store).envelope.position
+    done = tidelog("suspend", "ks/apps", "--why", "x", "--kubeconfig", tmp_path / "none")
+    assert done.code == 3
+    assert "cannot read" in done.err
+    assert last(store).envelope.position == before
+
+
+def test_a_target_is_pinned_and_unpinned(store: Path, tidelog: Run) -> None:
+    done = tidelog("unpin", "ks/apps", "--why", "x")
+    assert (done.code, done.err) == (1, "Kustomization flux-system/apps is not pinned.\n")
+
+    async def pin() -> None:
+        async with open_log(store) as log:
+            from tests.asking.conftest import ADA, memory_of
+            from tidelog.engine.runtime.memory import Origin
+
+            memory = await memory_of(log)
+            row = memory.desired.get(TARGET)
+            assert row
+            assert row.set
+            pinned = Pinned(set=row.set, position=memory.position, left=REVISION, why="a test")
+            await memory.append(TARGET, [pinned], Origin(actor=ADA))
+
+    anyio.run(pin)
+    assert tidelog("unpin", "ks/apps", "--why", "enough").code == 0
+    assert last_event(store) == Unpinned(why="enough")
+
+
+def test_a_mark_needs_nobody(store: Path, tidelog: Run) -> None:
+    done = tidelog("mark", "release 7", "--why", "shipped")
+    assert (done.code, done.err) == (0, "")
+    assert last_event(store) == Marked(label="release 7", why="shipped")
+
+
+def test_why_has_to_be_said(store: Path, tidelog: Run) -> None:
+    assert tidelog("approve", PLAN).code == 2
+    done = tidelog("approve", PLAN, "--why", " ")
+    assert (done.code, "say why" in done.err) == (1, True)
+
+
+def test_what_is_no_source_and_no_target_is_not_suspended(store: Path, tidelog: Run) -> None:
+    assert tidelog("suspend", "ks/nope", "--why", "x").code == 1
+    assert tidelog("suspend", "nonsense", "--why", "x").code == 2
+
+
+def test_without_store_and_cluster_a_command_says_what_it_needs(
+    store: Path, tidelog: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIDELOG_STORE", str(tmp_path / "none"))
+    done = tidelog("approve", PLAN, "--why", "x")
+    assert (done.code, "give --store DIR" in done.err) == (1, True)
+    done = tidelog("suspend", "ks/apps", "--why", "x")
+    assert (done.code, "no cluster is named" in done.err) == (3, True)
+    assert tidelog("suspend", "deployment/web", "--why", "x").code == 2
+    assert tidelog("plan", "ks/apps").code == 3
+
+
+def test_another_writer_is_named(store: Path, tidelog: Run) -> None:
+    async def hold() -> None:
+        async with open_log(store):
+            done = await anyio.to_thread.run_sync(lambda: tidelog("mark", "x", "--why", "x"))
+            assert done.code == 3
+            assert "is being written by process" in done.err
+
+    anyio.run(hold)
+
+
+def test_nothing_that_is_secret_is_printed(store: Path, tidelog: Run) -> None:
+    for command in (
+        ("suspend", "ks/apps", "--why", "x"),
+        ("log", "forget", "default/core/Secret/shop/pw", "--why", "x", "--yes"),
+    ):
+        done = tidelog(*command)
+        assert done.code == 0
+        assert PLANTED not in done.out + done.err
