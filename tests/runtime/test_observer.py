@@ -18,7 +18,7 @@ from tidelog.engine.runtime.memory import Memory, Origin
 from tidelog.engine.runtime.observer import Observer
 from tidelog.engine.runtime.sealing import Sealer
 from tidelog.events.bodies import Body
-from tidelog.events.names import ObjectId, ObjectKey, PlanId, StreamName, engine_stream
+from tidelog.events.names import ObjectId, ObjectKey, PlanId, engine_stream
 from tidelog.events.projections import Actual
 from tidelog.events.vocabulary import ObjectApplied, TargetDeclared
 from tidelog.storage import open_log, open_views
@@ -90,7 +90,7 @@ class Watching:
                 await anyio.lowlevel.checkpoint()
         for _ in range(100):  # whatever else was begun, ends
             await anyio.lowlevel.checkpoint()
-        await self.memory.append(cast("StreamName", SHOP), [_declared(2)], Origin())
+        await self.memory.append(SHOP, [_declared(2)], Origin())
 
 
 def _declared(generation: int) -> TargetDeclared:
