@@ -57,7 +57,7 @@ class StatusWriter:
         self._answered: dict[StreamName, str] = {}
         self._busy: set[StreamName] = set()
         self._later: set[StreamName] = set()
-        """What waits for something else, and may not have to for long."""
+        """What there may be more to tell of in a moment."""
 
     def mark(self, stream: StreamName) -> None:
         """Has a status looked at: it may have changed."""
@@ -121,7 +121,7 @@ class StatusWriter:
             declared = self._engine.declared.source(stream) or self._engine.declared.target(stream)
             if declared is None:
                 return
-            if self._has_only_begun_to_wait(stream):
+            if self._may_pass(declared):
                 self._later.add(stream)
                 return
             patch = self._patch(declared)
@@ -143,15 +143,16 @@ class StatusWriter:
             self._engine.declared.wrote(stream, live)
         self.mark(stream)
 
-    def _has_only_begun_to_wait(self, stream: StreamName) -> bool:
-        """Whether it waits for a source or a dependency that may well be ready within the second."""
-        standing = self._engine.memory.conditions.get(stream)
-        return (
-            standing is not None
-            and standing.ready == "False"
-            and standing.waits_for is not None
-            and self._engine.seconds_since(standing.since) < PROGRESS_AFTER_S
-        )
+    def _may_pass(self, declared: AnyDeclared) -> bool:
+        """Whether there is nothing to tell yet: it is at work, or waits, and may be done within the second."""
+        standing = self._engine.memory.conditions.get(declared.stream)
+        if standing is None or not isinstance(declared.spec, KustomizationSpec) or declared.suspended:
+            return False
+        if standing.ready == "False":
+            waits = standing.waits_for is not None
+            return waits and self._engine.seconds_since(standing.since) < PROGRESS_AFTER_S
+        busy = standing.health == "InProgress" or self._engine.activity.of(declared.stream) is not None
+        return standing.run is not None and busy and not _step(self._engine, declared, standing)
 
     def _patch(self, declared: AnyDeclared) -> KubeObject:
         standing = self._engine.memory.conditions.get(declared.stream)
