@@ -71,19 +71,20 @@ class Client:
             return answer.status == 200
 
     async def changes(self, path: str) -> AsyncIterator[Object]:
-        """Watches from now on: all that is there, then what changes."""
-        listed = await self.ask("GET", path)
-        version = listed["metadata"]["resourceVersion"]
-        for obj in listed["items"]:
-            yield obj
-        query = f"{path}?watch=1&resourceVersion={version}&timeoutSeconds=86400"
-        timeout = aiohttp.ClientTimeout(total=None)
-        async with self._session.get(self._url + query, timeout=timeout, read_bufsize=LINE_BYTES_MAX) as answer:
-            assert answer.status == 200, answer.status
-            async for line in answer.content:
-                event: dict[str, Any] = msgspec.json.decode(line)
-                assert event["type"] != "ERROR", event
-                yield event["object"]
+        """All that is there, then what changes; and all again where the server ends a watch that it finds too slow."""
+        while True:
+            listed = await self.ask("GET", path)
+            for obj in listed["items"]:
+                yield obj
+            query = f"{path}?watch=1&resourceVersion={listed['metadata']['resourceVersion']}&timeoutSeconds=86400"
+            timeout = aiohttp.ClientTimeout(total=None)
+            async with self._session.get(self._url + query, timeout=timeout, read_bufsize=LINE_BYTES_MAX) as answer:
+                assert answer.status == 200, answer.status
+                async for line in answer.content:
+                    event: dict[str, Any] = msgspec.json.decode(line)
+                    if event["type"] == "ERROR":
+                        break
+                    yield event["object"]
 
     async def apply_all(self, objects: Iterable[Object]) -> None:
         """Applies objects, as many at once as there are connections."""

@@ -113,7 +113,7 @@ class Fleet:
 
     def namespace_of(self, index: int) -> str:
         """Where the objects of one target go."""
-        return f"{NAMESPACE}-{index}" if self.apart else NAMESPACE
+        return f"{NAMESPACE}-{index % self.count}" if self.apart else NAMESPACE
 
     def source(self, name: str = SOURCE, interval: str = "60m") -> Object:
         """The GitRepository."""

@@ -136,15 +136,28 @@ def _binding(namespace: str) -> Object:
     }
 
 
-async def floors(directory: Path, workload: Workload) -> dict[str, float]:
-    """The seconds of the floor of each phase, on a cluster of its own without an engine."""
+class Floors(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds of the floor, by phase."""
+
+    least: dict[str, float]
+    """With one source for all targets, as the engine has it."""
+    with_sources: dict[str, float]
+    """With one for each."""
+
+
+async def floors(directory: Path, workload: Workload) -> Floors:
+    """The floor of each phase, on a cluster of its own without an engine."""
     fleet = Fleet(directory / "git", "https://example.org/apps.git", workload.targets, apart=workload.apart)
+    found: list[dict[str, float]] = []
     async with cluster(directory / "servers", fleet) as here:
-        await _quiet(here)
-        return {
-            phase: await floor(here.client, fleet, phase, tag, f"main@sha1:{'0' * 39}{number}")
-            for number, (phase, tag) in enumerate(TAGS.items())
-        }
+        for sources in (False, True):
+            seconds = {}
+            for number, (phase, tag) in enumerate(TAGS.items()):
+                await _quiet(here)
+                revision = f"main@sha1:{'0' * 39}{number}"
+                seconds[phase] = await floor(here.client, fleet, phase, tag, revision, sources=sources)
+            found.append(seconds)
+    return Floors(least=found[0], with_sources=found[1])
 
 
 async def _quiet(here: Cluster, limit_s: float = 15.0) -> None:

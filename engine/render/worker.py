@@ -78,7 +78,15 @@ def _run(job: Run) -> Ran:
             process = subprocess.Popen(
                 job.command,
                 cwd=job.directory,
-                env={"HOME": job.home, "TMPDIR": job.home, "PATH": job.search, "LANG": "C.UTF-8"},
+                env={
+                    "HOME": job.home,
+                    "TMPDIR": job.home,
+                    "PATH": job.search,
+                    "LANG": "C.UTF-8",
+                    # Collecting garbage is a fifth of a small build; a large one does it before it meets the limit.
+                    "GOGC": "400",
+                    "GOMEMLIMIT": str(job.memory_bytes // 2),
+                },
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,

@@ -71,6 +71,19 @@ class Declared(Generic[Spec, Status]):
         token = self.annotations.get(REQUESTED_AT)
         return None if token is None else cut(token, TOKEN_BYTES_MAX)
 
+    def is_echo(self, live: KubeObject) -> bool:
+        """Whether a watch tells what our own write of the status answered, and nothing that was not told before."""
+        told, known = live["metadata"], self.live["metadata"]
+        return bool(
+            told["uid"] == self.uid
+            and told["resourceVersion"] == known["resourceVersion"]
+            and told.get("generation", 0) == self.generation
+            and (told.get("annotations") or {}) == self.annotations
+            and tuple(told.get("finalizers") or ()) == self.finalizers
+            and not self.deleting
+            and "deletionTimestamp" not in told
+        )
+
     @property
     def suspended(self) -> bool:
         """Whether its spec says that it is to be left alone."""
@@ -135,8 +148,11 @@ class Declarations:
             await self._seen(live)
 
     async def _seen(self, live: KubeObject) -> None:
+        stream = key_of(live).stream(self._alias)
+        before = self._sources.get(stream) or self._targets.get(stream)
+        if before is not None and before.is_echo(live):
+            return
         declared = read_declared(live, self._alias)
-        before = self._sources.get(declared.stream) or self._targets.get(declared.stream)
         is_other = before is not None and before.uid != declared.uid
         if before is not None and not is_other and _version(before.live) > _version(live):
             return  # our own write of it has told more already
@@ -178,7 +194,7 @@ class Declarations:
         declared = self._sources.get(stream) or self._targets.get(stream)
         if declared is not None and declared.uid == live["metadata"]["uid"]:
             declared.live = live
-            declared.status = read_declared(live, self._alias).status
+            declared.status = read_status(live)
 
     async def claim(self, declared: AnyDeclared) -> None:
         """Adds the finalizer, so that the object is not gone before what it owns is (Flux contract CM-054)."""
@@ -289,6 +305,17 @@ def read_declared(live: KubeObject, alias: str) -> AnyDeclared:
             return Declared(stream, live, _NO_TARGET, KustomizationStatus(), sentences)
         return Declared(stream, live, _NO_SOURCE, GitRepositoryStatus(), sentences)
     return Declared(stream, live, read.spec, read.status, ())
+
+
+def read_status(live: KubeObject) -> KustomizationStatus | GitRepositoryStatus:
+    """The status of a source or target as the API server has it; empty where it cannot be read."""
+    status = live.get("status") or {}
+    try:
+        if live["kind"] == "Kustomization":
+            return decode(KustomizationStatus, status)
+        return decode(GitRepositoryStatus, status)
+    except InvalidObjectError:
+        return KustomizationStatus() if live["kind"] == "Kustomization" else GitRepositoryStatus()
 
 
 def found_of(declared: DeclaredTarget, facts: Facts) -> dict[ObjectId, str]:

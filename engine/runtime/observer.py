@@ -82,7 +82,8 @@ class Observer:
         self._tasks: TaskGroup | None = None
         self._watched: set[tuple[str, str]] = set()
         self._kinds_changed = anyio.Event()
-        self._writing: dict[StreamName, int] = {}
+        self._busy: dict[StreamName, int] = {}
+        """What is written or recorded, and by how many."""
         self._deferred: dict[StreamName, KubeObject | tuple[ObjectKey, str]] = {}
         self._versions: dict[StreamName, str] = {}
         self._flaps = Flaps()
@@ -97,7 +98,10 @@ class Observer:
                 for id, entry in inventory.objects.items():
                     if entry.api_version:
                         self._watch(entry.api_version, ObjectKey.parse(id).kind)
-            await anyio.sleep_forever()
+            try:
+                await anyio.sleep_forever()
+            finally:
+                self._tasks = None
 
     def watch_all(self, wanted: Iterable[Wanted]) -> None:
         """Watches the kinds of some objects from now on."""
@@ -139,23 +143,40 @@ class Observer:
     @contextmanager
     def writing(self, id: ObjectId) -> Iterator[None]:
         """While an object is written, what is told of it waits."""
-        stream = object_stream(self._alias, id)
-        self._writing[stream] = self._writing.get(stream, 0) + 1
+        with self._in_turn(object_stream(self._alias, id)):
+            yield
+
+    @contextmanager
+    def _in_turn(self, stream: StreamName) -> Iterator[None]:
+        """While an object is written or recorded, what is told of it waits, so that the latest is recorded last."""
+        self._busy[stream] = self._busy.get(stream, 0) + 1
         try:
             yield
         finally:
-            self._writing[stream] -= 1
-            if not self._writing[stream]:
-                del self._writing[stream]
-                waiting = self._deferred.pop(stream, None)
-                if waiting is not None and self._tasks is not None:
-                    self._tasks.start_soon(self._look_again, waiting)
+            self._leave(stream)
 
-    async def _look_again(self, waiting: KubeObject | tuple[ObjectKey, str]) -> None:
-        if isinstance(waiting, tuple):
-            await self.is_gone(*waiting)
-        else:
-            await self.is_now(waiting)
+    def _leave(self, stream: StreamName) -> None:
+        """Ends a turn, or hands it on to what waits."""
+        self._busy[stream] -= 1
+        if self._busy[stream]:
+            return
+        waiting = self._deferred.pop(stream, None)
+        if waiting is None or self._tasks is None:
+            del self._busy[stream]
+            return
+        self._busy[stream] = 1
+        self._tasks.start_soon(self._look_again, stream, waiting)
+
+    async def _look_again(self, stream: StreamName, waiting: KubeObject | tuple[ObjectKey, str]) -> None:
+        try:
+            if self._busy[stream] > 1:  # it is written again already: what was told since is newer
+                self._deferred.setdefault(stream, waiting)
+            elif isinstance(waiting, tuple):
+                await self._record_gone(stream, *waiting)
+            else:
+                await self._record(stream, waiting)
+        finally:
+            self._leave(stream)
 
     async def seen(self, id: ObjectId, version: str, sealer: Sealer) -> KubeObject | None:
         """The state of an object at a resource version, where a watch or our own write has told it."""
@@ -178,12 +199,16 @@ class Observer:
 
     async def is_now(self, obj: KubeObject) -> None:
         """An object of ours is there, and is like this."""
-        key, owner = key_of(obj), self._owner_of(obj)
-        stream = key.stream(self._alias)
-        if owner is None:
-            return
-        if stream in self._writing:
+        stream = self.stream_of(obj)
+        if stream in self._busy:
             self._deferred[stream] = obj
+            return
+        with self._in_turn(stream):
+            await self._record(stream, obj)
+
+    async def _record(self, stream: StreamName, obj: KubeObject) -> None:
+        key, owner = key_of(obj), self._owner_of(obj)
+        if owner is None:
             return
         row = self._memory.actual.get(stream)
         inventory = self._memory.inventory.get(owner)
@@ -223,9 +248,13 @@ class Observer:
     async def is_gone(self, key: ObjectKey, uid: str) -> None:
         """An object of ours is no more."""
         stream = key.stream(self._alias)
-        if stream in self._writing:
+        if stream in self._busy:
             self._deferred[stream] = key, uid
             return
+        with self._in_turn(stream):
+            await self._record_gone(stream, key, uid)
+
+    async def _record_gone(self, stream: StreamName, key: ObjectKey, uid: str) -> None:
         row = self._memory.actual.get(stream)
         if row is None or row.owner is None or row.uid != uid:
             return

@@ -56,6 +56,8 @@ class StatusWriter:
         self._changed = anyio.Event()
         self._answered: dict[StreamName, str] = {}
         self._busy: set[StreamName] = set()
+        self._later: set[StreamName] = set()
+        """What there may be more to tell of in a moment."""
 
     def mark(self, stream: StreamName) -> None:
         """Has a status looked at: it may have changed."""
@@ -71,11 +73,12 @@ class StatusWriter:
         """Lets go of a source or target that is no more."""
         self._dirty.pop(stream, None)
         self._answered.pop(stream, None)
+        self._later.discard(stream)
 
     @property
     def idle(self) -> bool:
         """Whether every status is as it should be."""
-        return not self._dirty and not self._busy
+        return not self._dirty and not self._busy and not self._later
 
     async def run(self) -> None:
         """Serves, until cancelled."""
@@ -109,11 +112,17 @@ class StatusWriter:
                 self.mark(stream)
             for stream in self._engine.waiting(PROGRESS_AFTER_S):
                 self.mark(stream)
+            later, self._later = self._later, set()
+            for stream in later:
+                self.mark(stream)
 
     async def _write(self, stream: StreamName) -> None:
         for _ in range(CONFLICTS_MAX):
             declared = self._engine.declared.source(stream) or self._engine.declared.target(stream)
             if declared is None:
+                return
+            if self._may_pass(declared):
+                self._later.add(stream)
                 return
             patch = self._patch(declared)
             if not patch:
@@ -133,6 +142,17 @@ class StatusWriter:
                 return
             self._engine.declared.wrote(stream, live)
         self.mark(stream)
+
+    def _may_pass(self, declared: AnyDeclared) -> bool:
+        """Whether there is nothing to tell yet: it is at work, or waits, and may be done within the second."""
+        standing = self._engine.memory.conditions.get(declared.stream)
+        if standing is None or not isinstance(declared.spec, KustomizationSpec) or declared.suspended:
+            return False
+        if standing.ready == "False":
+            waits = standing.waits_for is not None
+            return waits and self._engine.seconds_since(standing.since) < PROGRESS_AFTER_S
+        busy = standing.health == "InProgress" or self._engine.activity.of(declared.stream) is not None
+        return standing.run is not None and busy and not _step(self._engine, declared, standing)
 
     def _patch(self, declared: AnyDeclared) -> KubeObject:
         standing = self._engine.memory.conditions.get(declared.stream)

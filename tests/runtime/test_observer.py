@@ -1,0 +1,157 @@
+"""What is told of an object is recorded in its order, whichever way it came."""
+
+from collections.abc import AsyncIterator, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from tests.events.logs import digest, run_id
+from tidelog.engine.apply.record import Seen
+from tidelog.engine.cluster.errors import UnknownKindError
+from tidelog.engine.cluster.port import Cluster, Kind
+from tidelog.engine.objects.kube import KubeObject, key_of
+from tidelog.engine.runtime.memory import Memory, Origin
+from tidelog.engine.runtime.observer import Observer
+from tidelog.engine.runtime.sealing import Sealer
+from tidelog.events.bodies import Body
+from tidelog.events.names import ObjectId, ObjectKey, PlanId, engine_stream
+from tidelog.events.projections import Actual
+from tidelog.events.vocabulary import ObjectApplied, TargetDeclared
+from tidelog.storage import open_log, open_views
+
+SHOP = ObjectKey("kustomize.toolkit.fluxcd.io", "Kustomization", "apps", "shop").stream("east")
+MANAGER = "kustomize-controller"
+PATIENCE_S = 20
+
+
+def deployment(version: int, seen_generation: int) -> KubeObject:
+    """A Deployment without pods, as the controller manager has got on with it."""
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {
+            "name": "web",
+            "namespace": "apps",
+            "uid": "u-1",
+            "generation": 1,
+            "resourceVersion": str(version),
+            "labels": {"kustomize.toolkit.fluxcd.io/name": "shop", "kustomize.toolkit.fluxcd.io/namespace": "apps"},
+            "annotations": {"revision": str(version)},
+        },
+        "spec": {"replicas": 0},
+        "status": {"observedGeneration": seen_generation, "conditions": [{"type": "Available", "status": "True"}]},
+    }
+
+
+WEB = key_of(deployment(1, 0))
+
+
+async def no_sealer(_: Iterable[ObjectId]) -> Sealer:
+    return Sealer()
+
+
+class Nowhere:
+    """A cluster that serves no kind, so that nothing is told but what a test tells."""
+
+    async def kind(self, api_version: str, kind: str) -> Kind:
+        raise UnknownKindError(f"no {kind} in {api_version}")
+
+
+class Watching:
+    """An observer of one Deployment that was applied at version 985."""
+
+    def __init__(self, memory: Memory) -> None:
+        self.memory = memory
+        nothing = cast("Any", lambda *_: None)
+        self.observer = Observer(
+            cast("Cluster", Nowhere()),
+            memory,
+            "east",
+            MANAGER,
+            engine_stream(memory.log.identity.log),
+            no_sealer,
+            nothing,
+            nothing,
+            nothing,
+            lambda: datetime.now(UTC),
+        )
+
+    @property
+    def row(self) -> Actual | None:
+        return self.memory.actual.get(WEB.stream("east"))
+
+    async def until(self, version: int) -> None:
+        with anyio.fail_after(PATIENCE_S):
+            while self.row is None or self.row.resource_version != str(version):
+                await anyio.lowlevel.checkpoint()
+        for _ in range(100):  # whatever else was begun, ends
+            await anyio.lowlevel.checkpoint()
+        await self.memory.append(SHOP, [_declared(2)], Origin())
+
+
+def _declared(generation: int) -> TargetDeclared:
+    return TargetDeclared(uid="t-1", generation=generation, spec=Body.of(b"{}").ref)
+
+
+@pytest.fixture
+async def watching(tmp_path: Path) -> AsyncIterator[Watching]:
+    async with open_log(tmp_path / "store") as log, open_views(log) as views:
+        memory = Memory(log)
+        await memory.load(views)
+        await memory.append(SHOP, [_declared(1)], Origin(), bodies=[Body.of(b"{}")])
+        seen = Seen(WEB.id, deployment(985, 0), MANAGER, Sealer(), secret=False)
+        applied = ObjectApplied(
+            plan=PlanId("plan"),
+            object=WEB.id,
+            action="created",
+            wave=0,
+            desired=digest("web"),
+            **cast("Any", seen.fields),
+        )
+        await memory.append(SHOP, [applied], Origin(run=run_id(1)), bodies=seen.bodies)
+        yield Watching(memory)
+
+
+async def test_what_waited_for_a_write_is_not_recorded_after_what_came_later(watching: Watching) -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watching.observer.run)
+        await anyio.lowlevel.checkpoint()
+        with watching.observer.writing(WEB.id):
+            await watching.observer.is_now(deployment(987, 0))
+        await watching.observer.is_now(deployment(989, 1))
+        await watching.until(989)
+        assert watching.row is not None
+        assert (watching.row.resource_version, watching.row.health) == ("989", "Current")
+        tasks.cancel_scope.cancel()
+
+
+async def test_what_is_told_at_once_of_one_object_is_recorded_in_its_order(watching: Watching) -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watching.observer.run)
+        await anyio.lowlevel.checkpoint()
+        for version in (987, 988, 989):
+            tasks.start_soon(watching.observer.is_now, deployment(version, version - 988))
+        await watching.until(989)
+        assert watching.row is not None
+        assert watching.row.health == "Current"
+        tasks.cancel_scope.cancel()
+
+
+async def test_an_object_that_went_after_a_write_stays_gone(watching: Watching) -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watching.observer.run)
+        await anyio.lowlevel.checkpoint()
+        with watching.observer.writing(WEB.id):
+            await watching.observer.is_now(deployment(987, 0))
+        await watching.observer.is_gone(WEB, "u-1")
+        with anyio.fail_after(PATIENCE_S):
+            while watching.row is not None:
+                await anyio.lowlevel.checkpoint()
+        for _ in range(100):
+            await anyio.lowlevel.checkpoint()
+        assert watching.row is None
+        tasks.cancel_scope.cancel()
