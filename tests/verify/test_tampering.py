@@ -355,6 +355,14 @@ def test_a_correlation_or_cause_of_which_the_envelope_says_nothing_is_named(
     assert findings(store) == [(f"event {position}", f"not what its envelope says: {column}")]
 
 
+def test_a_cause_that_leads_as_far_before_the_log_as_the_right_one_stands_before_the_end_of_its_tile_is_named(
+    store: Path,
+) -> None:
+    position = value(store, "SELECT max(position) FROM events WHERE cause IS NOT NULL AND position <= 512")
+    change(store, f"UPDATE events SET cause = cause - 512 WHERE position = {position}")
+    assert findings(store) == [(f"event {position}", "not what its envelope says: cause")]
+
+
 def test_ids_of_which_one_has_a_byte_of_the_next_are_named(store: Path) -> None:
     first, second = (value(store, f"SELECT hex(id) FROM events WHERE position = {position}") for position in (20, 21))
     change(

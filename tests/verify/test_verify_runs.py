@@ -55,20 +55,6 @@ def test_many_processes_report_what_one_does(
     assert verified(store, workers=2) == alone
 
 
-@pytest.mark.slow
-def test_a_cause_that_stands_as_far_before_a_part_as_the_right_one_before_its_end_is_named(
-    store: Path, processes: None
-) -> None:
-    with closing(sqlite3.connect(store / "log.db")) as database:
-        (position,) = database.execute(
-            "SELECT max(position) FROM events WHERE cause > 256 AND position <= 512"
-        ).fetchone()
-        database.execute("UPDATE events SET cause = cause - 256 WHERE position = ?", (position,))
-        database.commit()
-    (finding,) = verified(store, workers=2).findings
-    assert (finding.what, finding.problem) == (f"event {position}", "not what its envelope says: cause")
-
-
 def dying(part: str, how: str) -> list[str]:
     """A worker that dies of one part, and answers the others."""
     program = (
