@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from operator import itemgetter
 from typing import cast
 from uuid import UUID
@@ -9,6 +10,8 @@ from uuid import UUID
 KNOWN_NAMES_MAX = 16_384
 """Entries of each table that a worker keeps in memory."""
 KNOWN_REFERENCES_MAX = 100_000
+AHEAD = 1_024
+"""Names that are read at once, where the next ones will be needed soon."""
 LISTED_MAX = 2**18
 """A number below it can be found in a list, which is quicker than a dictionary."""
 ID_BYTES = 16
@@ -31,9 +34,13 @@ def _id_text(column: object) -> str:
 class Names:
     """What the numbers in a column of the events stand for, read from its table when it is first needed."""
 
-    def __init__(self, statement: str, name: Callable[..., object], none: object = None) -> None:
-        """`statement` selects rows by their number, `name` makes a name of the rest of one; `none` is that of NULL."""
+    def __init__(self, statement: str, name: Callable[..., object], none: object = None, *, ahead: int = 1) -> None:
+        """`statement` selects rows by their number, `name` makes a name of the rest of one; `none` is that of NULL.
+
+        As many numbers as `ahead` are read at once: those to come, where a table is numbered as its rows are needed.
+        """
         self._statement = statement
+        self._ahead = ahead
         self._name = name
         self._none = none
         self._known: dict[object, object] = {None: none}
@@ -48,9 +55,15 @@ class Names:
 
     def _read(self, connection: sqlite3.Connection, numbers: list[int | None]) -> None:
         self._known.update(dict.fromkeys(numbers, _MISSING))
-        marks = ", ".join("?" * len(numbers))
-        for number, *columns in connection.execute(f"{self._statement} ({marks})", numbers):
+        for number, *columns in self._rows(connection, numbers):
             self._known[number] = self._name(*columns)
+
+    def _rows(self, connection: sqlite3.Connection, numbers: list[int | None]) -> sqlite3.Cursor:
+        with suppress(TypeError):  # not all of them need be numbers
+            first, last = min(cast("list[int]", numbers)), max(cast("list[int]", numbers))
+            if last - first < self._ahead:
+                return connection.execute(f"{self._statement} BETWEEN ?1 AND ?1 + ?2", (first, self._ahead - 1))
+        return connection.execute(f"{self._statement} IN ({', '.join('?' * len(numbers))})", numbers)
 
     def add(self, numbers: Sequence[int | None], names: Sequence[object]) -> None:
         """Makes names known."""
@@ -65,8 +78,8 @@ class Names:
 class ListedNames(Names):
     """The same, for a column without NULL: names of small numbers are kept in a list too."""
 
-    def __init__(self, statement: str, name: Callable[..., object]) -> None:
-        super().__init__(statement, name)
+    def __init__(self, statement: str, name: Callable[..., object], *, ahead: int = 1) -> None:
+        super().__init__(statement, name, ahead=ahead)
         self._listed: list[object] = [None]
 
     def of(self, connection: sqlite3.Connection, numbers: Sequence[int | None]) -> tuple[object, ...]:
@@ -100,10 +113,12 @@ class Known:
 
     def __init__(self) -> None:
         """Nothing yet."""
-        self.streams = ListedNames("SELECT number, name FROM streams WHERE number IN", text_of)
-        self.types = ListedNames("SELECT number, name FROM types WHERE number IN", text_of)
-        self.correlations = Names("SELECT number, run, trace FROM correlations WHERE number IN", _pair, (None, None))
-        self.ids = Names("SELECT position, id FROM events WHERE position IN", _id_text)
+        self.streams = ListedNames("SELECT number, name FROM streams WHERE number", text_of, ahead=AHEAD)
+        self.types = ListedNames("SELECT number, name FROM types WHERE number", text_of)
+        self.correlations = Names(
+            "SELECT number, run, trace FROM correlations WHERE number", _pair, (None, None), ahead=AHEAD
+        )
+        self.ids = Names("SELECT position, id FROM events WHERE position", _id_text)
         """Of events, by position, for those that are a cause and stand in another part."""
         self.references: set[bytes] = set()
         """To bodies, as they stand in envelopes that were looked at."""
