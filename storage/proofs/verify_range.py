@@ -2,11 +2,10 @@
 
 import re
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, TypeAlias, cast
-from uuid import UUID
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
@@ -17,16 +16,13 @@ from tidelog.storage.connection import LOG, VIEWS, connect_to_read, version_of
 from tidelog.storage.errors import StoreCorruptError, StoreError
 from tidelog.storage.log.compression import unpack
 from tidelog.storage.log.reader import stored_body
+from tidelog.storage.proofs.verify_names import ID_BYTES, Known, text_of
+from tidelog.storage.proofs.verify_versions import Versions
 
 FINDINGS_MAX = 100
 """Faults that are told of one part; after that it is damaged beyond listing."""
 LOG_FILE, VIEWS_FILE = "log.db", "views.db"
-KNOWN_NAMES_MAX = 16_384
-"""Entries of each table that a worker keeps in memory."""
-KNOWN_REFERENCES_MAX = 100_000
 MAPPED_BYTES_MAX = 2**40
-ID_BYTES = 16
-_MISSING = object()
 
 Row: TypeAlias = tuple[int, bytes, bytes, bytes, int, int, int, int | None, int | None]
 
@@ -89,6 +85,7 @@ class Header(msgspec.Struct, kw_only=True, gc=False):
     cause: str | None = None
     actor: Actor
     schema: int
+    data: msgspec.Raw
 
 
 class _Columns(NamedTuple):
@@ -119,25 +116,26 @@ class Claims(NamedTuple):
     cause: tuple[str | None, ...]
     actor: tuple[Actor, ...]
     schema: tuple[int, ...]
+    data: tuple[msgspec.Raw, ...]
 
 
 _decode = msgspec.json.Decoder(Header).decode
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _fields_of = msgspec.structs.astuple
 _references_in = re.compile(rb'\{"digest":"[^}]*\}').findall
-"""What may name a body: found at once in all envelopes of a tile, and looked at when it is new."""
+"""What may name a body: found at once in all data of a tile, and looked at when it is new."""
+_ROWS = (
+    "SELECT position, envelope, leaf, id, stream, version, type, correlation, cause FROM events "
+    "WHERE position BETWEEN ? AND ? ORDER BY position"
+)
 
 
-def _text(value: object) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else repr(value)
+def _columns_of(rows: Sequence[Row]) -> _Columns:
+    return _Columns(*zip(*rows, strict=True)) if rows else _Columns(*[()] * len(_Columns._fields))
 
 
-def _pair(run: object, trace: object) -> tuple[str | None, str | None]:
-    return _text(run) or None, _text(trace) or None
-
-
-def _id_text(column: object) -> str:
-    return str(UUID(bytes=column)) if isinstance(column, bytes) and len(column) == ID_BYTES else _text(column)
+def _claims_of(headers: Sequence[Header]) -> Claims:
+    return Claims(*zip(*map(_fields_of, headers), strict=True)) if headers else Claims(*[()] * len(Claims._fields))
 
 
 def _ids_as(column: tuple[bytes, ...], claims: tuple[str, ...]) -> tuple[bytes | None, ...]:
@@ -154,61 +152,6 @@ def _id_bytes(event_id: str) -> bytes | None:
         return None
 
 
-class _Names:
-    """What the numbers in a column of the events stand for, read from its table when it is first needed."""
-
-    def __init__(self, statement: str, name: Callable[..., object], none: object = None) -> None:
-        """`statement` selects rows by their number, `name` makes a name of the rest of one; `none` is that of NULL."""
-        self._statement = statement
-        self._name = name
-        self._none = none
-        self._known: dict[object, object] = {None: none}
-
-    def of(self, connection: sqlite3.Connection, numbers: tuple[int | None, ...]) -> tuple[object, ...]:
-        """The name of each; `_MISSING`, which no envelope can say, where the table has none."""
-        names = tuple(map(self._known.get, numbers))
-        if None in names and (new := set(numbers).difference(self._known)):
-            self._read(connection, list(new))
-            names = tuple(map(self._known.get, numbers))
-        return names
-
-    def _read(self, connection: sqlite3.Connection, numbers: list[int | None]) -> None:
-        self._known.update(dict.fromkeys(numbers, _MISSING))
-        marks = ", ".join("?" * len(numbers))
-        for number, *columns in connection.execute(f"{self._statement} ({marks})", numbers):
-            self._known[number] = self._name(*columns)
-
-    def add(self, numbers: Sequence[int | None], names: Sequence[object]) -> None:
-        """Makes names known."""
-        self._known.update(zip(numbers, names, strict=True))
-
-    def forget(self) -> None:
-        """See `Known.forget`."""
-        if len(self._known) > KNOWN_NAMES_MAX:
-            self._known = {None: self._none}
-
-
-class Known:
-    """What a worker knows of the other tables, from one part to the next."""
-
-    def __init__(self) -> None:
-        """Nothing yet."""
-        self.streams = _Names("SELECT number, name FROM streams WHERE number IN", _text)
-        self.types = _Names("SELECT number, name FROM types WHERE number IN", _text)
-        self.correlations = _Names("SELECT number, run, trace FROM correlations WHERE number IN", _pair, (None, None))
-        self.ids = _Names("SELECT position, id FROM events WHERE position IN", _id_text)
-        """Of events, by position, for those that are a cause."""
-        self.references: set[bytes] = set()
-        """To bodies, as they stand in envelopes that were looked at."""
-
-    def forget(self) -> None:
-        """Keeps the memory small, and quick: what is needed again is read again."""
-        for names in (self.streams, self.types, self.correlations, self.ids):
-            names.forget()
-        if len(self.references) > KNOWN_REFERENCES_MAX:
-            self.references.clear()
-
-
 class EventsVerifier:
     """Verifies a range of events: hashes, columns, order, and the presence of the bodies that they name.
 
@@ -221,8 +164,9 @@ class EventsVerifier:
         self._part = part
         self._known = known
         self.result = PartResult(part=part)
-        self._first_versions: dict[str, int] = {}
-        self._last_versions: dict[str, int] = {}
+        self._ids: list[str | None] = []
+        """Of the part's events, from its first to the end of the tile."""
+        self._versions = Versions()
         self._last_time = ""
 
     def run(self) -> PartResult:
@@ -237,40 +181,39 @@ class EventsVerifier:
                 )
                 self.result.rest = None
                 break
-        self.result.streams = {
-            stream: (version, self._last_versions[stream]) for stream, version in self._first_versions.items()
-        }
+        self.result.streams = self._versions.spans()
         return self.result
 
     def _tile(self, first: int, last: int) -> None:
-        rows = self._fetch(first, last)
-        leaves = leaf_hashes([row[1] for row in rows])
-        if len(rows) < last - first + 1:
-            self._name_missing(first, last, rows)
-        intact, headers = self._intact(rows, leaves)
-        whole = len(intact) == last - first + 1
-        self.result.lost += last - first + 1 - len(intact)
+        columns = self._fetch(first, last)
+        count = len(columns.position)
+        leaves = leaf_hashes(columns.envelope)
+        if count < last - first + 1:
+            self._name_missing(first, last, columns)
+        columns, claims = self._intact(columns, leaves)
+        lost = last - first + 1 - len(columns.position)
+        self.result.lost += lost
         self._known.forget()
-        if intact:
-            self._check(intact, headers, f"events {first} to {last}")
-        self.result.count += len(rows)
-        if last - first + 1 == TILE_WIDTH:
-            self.result.roots.append(fold(leaves) if whole else None)
+        if columns.position:
+            self._add_ids(first, last, claims)
+            self._check(columns, claims, f"events {first} to {last}")
         else:
-            self.result.rest = leaves if whole else None
+            self._ids += [None] * lost
+        self.result.count += count
+        if last - first + 1 == TILE_WIDTH:
+            self.result.roots.append(None if lost else fold(leaves))
+        else:
+            self.result.rest = None if lost else leaves
 
-    def _fetch(self, first: int, last: int) -> list[Row]:
-        statement = (
-            "SELECT position, envelope, leaf, id, stream, version, type, correlation, cause FROM events "
-            "WHERE position BETWEEN ? AND ? ORDER BY position"
-        )
+    def _fetch(self, first: int, last: int) -> _Columns:
         try:
-            rows: list[Row] = self._db.execute(statement, (first, last)).fetchall()
+            rows: list[Row] = self._db.execute(_ROWS, (first, last)).fetchall()
         except sqlite3.DatabaseError:
-            rows = [row for position in range(first, last + 1) for row in self._fetch_one(statement, position)]
-        if {type(row[1]) for row in rows} | {type(row[3]) for row in rows} <= {bytes}:
-            return rows
-        return [row for row in rows if self._is_row(row)]
+            rows = [row for position in range(first, last + 1) for row in self._fetch_one(position)]
+        columns = _columns_of(rows)
+        if {*map(type, columns.envelope), *map(type, columns.id)} <= {bytes}:
+            return columns
+        return _columns_of([row for row in rows if self._is_row(row)])
 
     def _is_row(self, row: Row) -> bool:
         """Whether envelope and id are bytes at all; where they are not, the event is named."""
@@ -279,23 +222,23 @@ class EventsVerifier:
         self._found(f"event {row[0]}", "cannot be read: a column of its row holds another type")
         return False
 
-    def _fetch_one(self, statement: str, position: int) -> list[Row]:
+    def _fetch_one(self, position: int) -> list[Row]:
         try:
-            return self._db.execute(statement, (position, position)).fetchall()
+            return self._db.execute(_ROWS, (position, position)).fetchall()
         except sqlite3.DatabaseError as error:
             self._found(f"event {position}", f"cannot be read: {error}")
             return []
 
-    def _intact(self, rows: list[Row], leaves: list[bytes]) -> tuple[list[Row], list[Header]]:
-        """The rows whose envelopes are those that were hashed, and their headers; the others are named."""
+    def _intact(self, columns: _Columns, leaves: list[bytes]) -> tuple[_Columns, Claims]:
+        """The rows whose envelopes are those that were hashed, and what these say; the others are named."""
         try:
-            headers = [_decode(row[1]) for row in rows]
-            if [row[2] for row in rows] == leaves:
-                return rows, headers
+            headers = list(map(_decode, columns.envelope))
+            if list(columns.leaf) == leaves:
+                return columns, _claims_of(headers)
         except _UNREADABLE:
             pass
         intact, headers = [], []
-        for row, leaf in zip(rows, leaves, strict=True):
+        for row, leaf in zip(zip(*columns, strict=True), leaves, strict=True):
             if row[2] != leaf:
                 self._found(f"event {row[0]}", "its envelope and its leaf hash do not belong together")
                 continue
@@ -304,23 +247,29 @@ class EventsVerifier:
                 intact.append(row)
             except _UNREADABLE as error:
                 self._found(f"event {row[0]}", f"its envelope cannot be read: {error}")
-        return intact, headers
+        return _columns_of(intact), _claims_of(headers)
 
-    def _check(self, rows: list[Row], headers: list[Header], name: str) -> None:
+    def _add_ids(self, first: int, last: int, claims: Claims) -> None:
+        """Keeps the ids of a tile, by the positions that the envelopes say."""
+        if claims.position == tuple(range(first, last + 1)):
+            self._ids += claims.id
+        else:
+            ids = dict(zip(claims.position, claims.id, strict=True))
+            self._ids += [ids.get(position) for position in range(first, last + 1)]
+
+    def _check(self, columns: _Columns, claims: Claims, name: str) -> None:
         """Whether rows agree with what their envelopes say, with each other and with the other tables."""
-        columns = _Columns(*zip(*rows, strict=True))
-        claims = Claims(*zip(*map(_fields_of, headers), strict=True))
         try:
             streams = self._check_columns(columns, claims)
-            self._check_order(claims, streams)
-            self._check_bodies(columns)
+            self._check_times(claims)
+            self._check_versions(streams, claims)
+            self._check_bodies(columns, claims)
         except sqlite3.DatabaseError as error:
             self._found(name, f"cannot be held against the other tables: {error}")
 
-    def _check_columns(self, columns: _Columns, claims: Claims) -> tuple[str, ...]:
-        """Whether the columns hold what the envelopes say; returns the streams."""
+    def _check_columns(self, columns: _Columns, claims: Claims) -> Sequence[int]:
+        """Whether the columns hold what the envelopes say; returns the numbers of the streams."""
         known, db = self._known, self._db
-        known.ids.add(claims.position, claims.id)
         streams = known.streams.of(db, columns.stream)
         pairs: list[tuple[str, Sequence[object], Sequence[object]]] = [
             ("position", columns.position, claims.position),
@@ -333,18 +282,29 @@ class EventsVerifier:
                 known.correlations.of(db, columns.correlation),
                 tuple(zip(claims.run, claims.trace, strict=True)),
             ),
-            ("cause", known.ids.of(db, columns.cause), claims.cause),
+            ("cause", self._causes(columns, claims), claims.cause),
         ]
         wrong = [pair for pair in pairs if pair[1] != pair[2]]
         for index, position in enumerate(columns.position if wrong else ()):
             names = [name for name, column, claim in wrong if column[index] != claim[index]]
             if names:
                 self._found(f"event {position}", f"not what its envelope says: {', '.join(names)}")
-        # Those that were known already, where they are the same: a dictionary finds them sooner.
-        return cast("tuple[str, ...]", streams) if streams == claims.stream else claims.stream
+        if streams == claims.stream and set(map(type, columns.stream)) == {int}:
+            return columns.stream
+        return self._versions.numbers_of(db, claims.stream)
 
-    def _check_order(self, claims: Claims, streams: tuple[str, ...]) -> None:
-        """Whether times never decrease, and versions have no gaps."""
+    def _causes(self, columns: _Columns, claims: Claims) -> tuple[object, ...]:
+        """The ids of the events that are causes: as a rule, of this part."""
+        ids, first = self._ids, self._part.first
+        with suppress(IndexError, TypeError):
+            causes = [None if at is None else ids[at - first] if at >= first else None for at in columns.cause]
+            if (found := tuple(causes)) == claims.cause:
+                return found
+        self._known.ids.add(claims.position, claims.id)
+        return self._known.ids.of(self._db, columns.cause)
+
+    def _check_times(self, claims: Claims) -> None:
+        """Whether times never decrease."""
         times = claims.time
         if times[0] < self._last_time or list(times) != sorted(times):
             previous = self._last_time
@@ -354,19 +314,21 @@ class EventsVerifier:
                 previous = max(previous, time)
         self._last_time = times[-1]
         self.result.times = (self.result.times or times)[0], times[-1]
-        first, last = self._first_versions, self._last_versions
-        for stream, version, position in zip(streams, claims.version, claims.position, strict=True):
-            previous_version = last.get(stream)
-            if previous_version is None:
-                first[stream] = version
-            elif version != previous_version + 1 and not self.result.explains(version, previous_version):
-                self._found(f"event {position}", f"its version in {stream} is {version}, after {previous_version}")
-            last[stream] = version
 
-    def _check_bodies(self, columns: _Columns) -> None:
+    def _check_versions(self, streams: Sequence[int], claims: Claims) -> None:
+        """Whether versions have no gaps."""
+        for index, previous in self._versions.follow(streams, claims.stream, claims.version):
+            position, stream, version = claims.position[index], claims.stream[index], claims.version[index]
+            if not self.result.explains(version, previous):
+                self._found(f"event {position}", f"its version in {stream} is {version}, after {previous}")
+
+    def _check_bodies(self, columns: _Columns, claims: Claims) -> None:
         """Whether every body that an event names is there, once for each reference."""
         known = self._known.references
-        for reference in set(_references_in(b"\n".join(columns.envelope))) - known:
+        references = _references_in(b"\n".join(claims.data))
+        if known.issuperset(references):
+            return
+        for reference in set(references) - known:
             for digest, size, stored in find_references(reference):
                 self._check_body(columns, digest, int(size), stored)
             known.add(reference)
@@ -379,8 +341,8 @@ class EventsVerifier:
         problem = f"missing; event {position} names it" if found is None else f"not what event {position} names"
         self._found(f"body {digest.decode()}", problem)
 
-    def _name_missing(self, first: int, last: int, rows: list[Row]) -> None:
-        there = {row[0] for row in rows}
+    def _name_missing(self, first: int, last: int, columns: _Columns) -> None:
+        there = set(columns.position)
         unreadable = {finding.what for finding in self.result.findings}
         for position in range(first, last + 1):
             if position not in there and f"event {position}" not in unreadable:
@@ -423,7 +385,7 @@ def verify_structure(connection: sqlite3.Connection, part: Part, file: str) -> P
     try:
         connection.execute("PRAGMA cell_size_check = OFF")  # the check at the end does the same, once
         names = {
-            root: f"{_text(kind)} {_text(name)}"
+            root: f"{text_of(kind)} {text_of(name)}"
             for kind, name, root in connection.execute("SELECT type, name, rootpage FROM sqlite_schema")
         }
         if file == LOG_FILE:
@@ -433,7 +395,7 @@ def verify_structure(connection: sqlite3.Connection, part: Part, file: str) -> P
     except sqlite3.DatabaseError as error:
         result.findings.append(Finding(file, str(error)))
         return result
-    for line in "\n".join(_text(answer) for (answer,) in answers).split("\n"):
+    for line in "\n".join(text_of(answer) for (answer,) in answers).split("\n"):
         if line != "ok" and not line.startswith("***"):
             result.findings.append(Finding(file + _place(connection, line, names), line))
     return result
@@ -451,7 +413,7 @@ def _check_definitions(connection: sqlite3.Connection, result: PartResult) -> No
         due = dict(new.execute(_DEFINITIONS))
     finally:
         new.close()
-    there = {_text(name): None if sql is None else _text(sql) for name, sql in connection.execute(_DEFINITIONS)}
+    there = {text_of(name): None if sql is None else text_of(sql) for name, sql in connection.execute(_DEFINITIONS)}
     result.findings += [
         Finding(f"{LOG_FILE}, {name}", "its definition is " + ("altered" if name in there else "missing"))
         for name, sql in due.items()
@@ -479,7 +441,7 @@ def _place(connection: sqlite3.Connection, line: str, names: dict[int, str]) -> 
     if name is None and number is not None:
         with suppress(sqlite3.Error):  # not every SQLite is built with this table
             row = connection.execute("SELECT name FROM dbstat WHERE pageno = ?", (number,)).fetchone()
-            name = next((known for known in names.values() if row and known.endswith(f" {_text(row[0])}")), None)
+            name = next((known for known in names.values() if row and known.endswith(f" {text_of(row[0])}")), None)
     return (f", {name}" if name else "") + (f", page {number}" if number is not None else "")
 
 

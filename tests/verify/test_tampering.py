@@ -25,6 +25,7 @@ from tidelog.storage.log.sqlite_log import utc_now
 from tidelog.storage.projections.projector import Past
 from tidelog.storage.projections.view_store import ViewStore
 from tidelog.storage.proofs.verify import Report
+from tidelog.storage.proofs.verify_names import LISTED_MAX
 
 NOT_SIGNED = "the first {} events are not those that were signed"
 UNREAD = "cannot be held against the log: events before it could not be read"
@@ -354,6 +355,14 @@ def test_a_correlation_or_cause_of_which_the_envelope_says_nothing_is_named(
     assert findings(store) == [(f"event {position}", f"not what its envelope says: {column}")]
 
 
+def test_a_cause_that_leads_as_far_before_the_log_as_the_right_one_stands_before_the_end_of_its_tile_is_named(
+    store: Path,
+) -> None:
+    position = value(store, "SELECT max(position) FROM events WHERE cause IS NOT NULL AND position <= 512")
+    change(store, f"UPDATE events SET cause = cause - 512 WHERE position = {position}")
+    assert findings(store) == [(f"event {position}", "not what its envelope says: cause")]
+
+
 def test_ids_of_which_one_has_a_byte_of_the_next_are_named(store: Path) -> None:
     first, second = (value(store, f"SELECT hex(id) FROM events WHERE position = {position}") for position in (20, 21))
     change(
@@ -384,6 +393,26 @@ def test_a_name_that_is_missing_is_told_by_every_event_that_has_it(store: Path, 
     change(store, f"DELETE FROM {table} WHERE number = {number}")
     problem = f"not what its envelope says: {column}"
     assert set(findings(store)) == {(f"event {at}", problem) for at in positions}
+
+
+@pytest.mark.parametrize("number", [-7, 0, LISTED_MAX - 1, LISTED_MAX, 2**40])
+def test_whatever_number_a_stream_goes_by_its_versions_are_followed(store: Path, number: int) -> None:
+    """The number is the store's own affair: nothing that is signed names it."""
+    old = value(store, "SELECT stream FROM events WHERE position > 256 GROUP BY stream ORDER BY count(*) DESC LIMIT 1")
+    change(store, f"UPDATE streams SET number = {number} WHERE number = {old}")
+    change(store, f"UPDATE events SET stream = {number} WHERE stream = {old}")
+    assert findings(store) == []
+    position = int(value(store, f"SELECT max(position) FROM events WHERE stream = {number}"))
+    version = json.loads(value(store, f"SELECT envelope FROM events WHERE position = {position}"))["version"]
+    change(
+        store,
+        f"UPDATE events SET version = version + 5, envelope = replace(envelope, '\"version\":{version}}}', "
+        f"'\"version\":{version + 5}}}') WHERE position = {position}",
+        REHASH.format(position),
+    )
+    name = value(store, f"SELECT name FROM streams WHERE number = {number}")
+    problem = f"its version in {name} is {version + 5}, after {version - 1}"
+    assert (f"event {position}", problem) in findings(store)
 
 
 @pytest.mark.parametrize("column", ["run", "trace"])
