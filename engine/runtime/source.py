@@ -127,6 +127,7 @@ class SourcePass:
             raise self._failed_to_fetch(error) from error
 
     async def _fetch(self, credentials: Credentials, head: Head) -> Fetched:
+        self._engine.activity.begin(self._stream, "fetching", head.revision)
         try:
             fetched = await self._engine.fetcher.fetch(self._git_spec(), credentials, head)
         except FetchError as error:

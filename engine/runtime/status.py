@@ -175,8 +175,10 @@ def target_status(engine: Engine, declared: DeclaredTarget, standing: Standing) 
     """The status of a Kustomization."""
     before = declared.status
     if declared.suspended:
-        generation = declared.generation if standing.ready == "True" else before.observed_generation
-        return msgspec.structs.replace(before, observed_generation=generation)
+        if standing.ready != "True":
+            return before
+        settled = c.remove(before.conditions, c.RECONCILING)
+        return msgspec.structs.replace(before, observed_generation=declared.generation, conditions=settled)
     observed = Observed(declared.generation, _timestamp(standing.since or engine.now()))
     conditions = _health_condition(engine, declared, standing)
     step = _step(engine, declared, standing)
@@ -206,7 +208,7 @@ def target_status(engine: Engine, declared: DeclaredTarget, standing: Standing) 
         observed_generation=max(standing.observed, declared.generation if standing.stalled else 0)
         if done and not step
         else before.observed_generation,
-        last_applied_revision=standing.applied or "",
+        last_applied_revision=standing.applied or before.last_applied_revision,
         last_attempted_revision=standing.attempted or before.last_attempted_revision,
         inventory=_inventory(engine, declared) or before.inventory,
         history=tuple(
@@ -220,7 +222,8 @@ def target_status(engine: Engine, declared: DeclaredTarget, standing: Standing) 
                 metadata={"revision": attempt.revision} if attempt.revision else {},
             )
             for attempt in standing.history
-        ),
+        )
+        or before.history,  # Flux's, until we have one
     )
 
 
@@ -280,17 +283,20 @@ def source_status(engine: Engine, declared: DeclaredSource, standing: Standing) 
     artifact = _artifact(engine, declared, standing) or before.artifact
     status = msgspec.structs.replace(before, artifact=artifact)
     running = engine.activity.of(declared.stream)
+    slow = running is not None and running[2] >= PROGRESS_AFTER_S
+    now = Observed(declared.generation, _timestamp(engine.now()))
+    if running is not None and slow and running[1] and artifact is not None and running[1] != artifact.revision:
+        return statuses.source_outdated(status, running[1], observed=now)
     if standing.ready == "True" and artifact is not None:
-        status = statuses.source_stored(status, artifact, declared.spec, observed=observed, requested_at=None)
+        status = statuses.source_stored(status, artifact, declared.spec, observed=observed)
         return msgspec.structs.replace(status, observed_generation=standing.observed)
-    if running is not None and running[2] >= PROGRESS_AFTER_S:
-        now = Observed(declared.generation, _timestamp(engine.now()))
+    if slow:
         return statuses.source_progressing(status, statuses.SOURCE_IN_PROGRESS, observed=now)
     if standing.ready != "False":
         return status
     if standing.stalled:
-        return statuses.source_stalled(status, standing.reason, standing.message, observed=observed, requested_at=None)
-    return statuses.source_failed(status, standing.reason, standing.message, observed=observed, requested_at=None)
+        return statuses.source_stalled(status, standing.reason, standing.message, observed=observed)
+    return statuses.source_failed(status, standing.reason, standing.message, observed=observed)
 
 
 def _artifact(engine: Engine, declared: DeclaredSource, standing: Standing) -> Artifact | None:

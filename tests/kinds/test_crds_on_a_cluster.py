@@ -6,10 +6,12 @@ The CRDs stay when the test ends: other tests of the run use them, and applying 
 import time
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.kinds.samples import ACCEPTED, REFUSED, SOURCE, TARGET, Sample, changed
 from tests.servers.kubernetes_servers import Servers
+from tidelog.engine.kinds import conditions as c
 from tidelog.engine.kinds import statuses as s
 from tidelog.engine.kinds.conditions import SOURCE_OWNED, TARGET_OWNED, Observed
 from tidelog.engine.kinds.crds import KINDS, crds
@@ -17,7 +19,7 @@ from tidelog.engine.kinds.decode import decode, encode
 from tidelog.engine.kinds.durations import Duration
 from tidelog.engine.kinds.gitrepository import GitRepository
 from tidelog.engine.kinds.install import install_objects
-from tidelog.engine.kinds.kustomization import InventoryEntry, Kustomization
+from tidelog.engine.kinds.kustomization import Inventory, InventoryEntry, Kustomization, Snapshot
 from tidelog.engine.kinds.meta import Artifact
 from tidelog.engine.objects.kube import KubeObject
 
@@ -96,14 +98,27 @@ def test_fields_that_a_kind_does_not_have_are_dropped(server: Servers, namespace
 
 def test_the_statuses_that_we_write_are_stored_as_we_wrote_them(server: Servers, namespace: str) -> None:
     made = server.request("POST", collection(TARGET, namespace), TARGET).body
-    status = s.target_applied(
-        decode(Kustomization, made).status,
-        s.Attempt(digest="sha256:1", duration=Duration(1_500), revision="main@sha1:1", origin_revision="o"),
-        observed=NOW,
-        requested_at="t",
-        inventory=[InventoryEntry(id="default_podinfo__Service", v="v1")],
+    outcome = Snapshot(
+        digest="sha256:1",
+        first_reconciled=NOW.time,
+        last_reconciled=NOW.time,
+        last_reconciled_duration=Duration(1_500),
+        last_reconciled_status="ReconciliationSucceeded",
+        total_reconciliations=1,
+        metadata={"revision": "main@sha1:1", "originRevision": "o"},
     )
-    status = s.target_failed(status, "HealthCheckFailed", "x" * 40_000, observed=NOW, requested_at="u", step="m")
+    conditions = c.mark((), "Ready", "False", "HealthCheckFailed", "x" * 40_000, observed=NOW)
+    status = msgspec.structs.replace(
+        decode(Kustomization, made).status,
+        observed_generation=1,
+        conditions=c.mark_reconciling(conditions, "ProgressingWithRetry", "m", observed=NOW),
+        last_applied_revision="main@sha1:1",
+        last_applied_origin_revision="o",
+        last_attempted_revision="main@sha1:1",
+        last_handled_reconcile_at="u",
+        inventory=Inventory(entries=(InventoryEntry(id="default_podinfo__Service", v="v1"),)),
+        history=(outcome,),
+    )
     path = f"{collection(TARGET, namespace)}/podinfo"
     answer = server.request("PATCH", f"{path}/status", s.status_patch(made, status, TARGET_OWNED), MERGE)
     assert answer.status == 200, answer
@@ -123,11 +138,11 @@ def test_the_status_of_a_source_is_stored_and_taken_back(server: Servers, namesp
         metadata={"a": "b"},
     )
     read = decode(GitRepository, made)
-    stored = s.source_stored(read.status, artifact, read.spec, observed=NOW, requested_at=None)
+    stored = s.source_stored(read.status, artifact, read.spec, observed=NOW)
     path = f"{collection(SOURCE, namespace)}/podinfo/status"
     answer = server.request("PATCH", path, s.status_patch(made, stored, SOURCE_OWNED), MERGE)
     assert answer.body["status"] == encode(stored)
-    gone = s.source_artifact_gone(stored, observed=NOW)
+    gone = msgspec.structs.replace(stored, artifact=None)
     answer = server.request("PATCH", path, s.status_patch(answer.body, gone, SOURCE_OWNED), MERGE)
     assert answer.body["status"] == encode(gone)
 
@@ -139,7 +154,8 @@ def test_a_patch_over_conditions_of_others_is_refused_when_the_object_has_change
     path = f"{collection(TARGET, namespace)}/podinfo/status"
     foreign = {"type": "Audited", "status": "True", "reason": "Ok", "message": "", "lastTransitionTime": NOW.time}
     audited = server.request("PATCH", path, {"status": {"conditions": [foreign]}}, MERGE).body
-    status = s.target_progressing(decode(Kustomization, made).status, "m", observed=NOW)
+    conditions = c.mark_reconciling((), "Progressing", "m", observed=NOW)
+    status = msgspec.structs.replace(decode(Kustomization, made).status, conditions=conditions)
     patch = s.status_patch(audited, status, TARGET_OWNED)
     server.request("PATCH", path, {"status": {"conditions": [foreign | {"message": "again"}]}}, MERGE)
     assert server.request("PATCH", path, patch, MERGE).status == 409
