@@ -17,6 +17,7 @@ from tidelog.engine.cluster.errors import ClusterError, ConflictError, NotFoundE
 from tidelog.engine.cluster.port import Cluster, Preconditions
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.objects.managed_fields import take_over_patch
+from tidelog.engine.objects.order import is_awaited
 from tidelog.engine.observe.health import health_of
 from tidelog.engine.plan.draft import Draft, Planner, Subject
 from tidelog.engine.plan.model import Plan, Step, Wanted
@@ -228,12 +229,13 @@ class Door:
 
     async def _established(self, steps: Sequence[Step]) -> None:
         """Waits until what was written is ready for what comes after it (KS-071)."""
-        written = [step for step in steps if step.writes]
-        defines = any(ObjectKey.parse(step.object).kind == "CustomResourceDefinition" for step in written)
+        written = [(step, ObjectKey.parse(step.object)) for step in steps if step.writes]
+        defines = any(key.kind == "CustomResourceDefinition" for _, key in written)
         if defines:
             self._cluster.forget_kinds()
-        for step in written:
-            key = ObjectKey.parse(step.object)
+        for step, key in written:
+            if not is_awaited(key):
+                continue
             kind = await self._cluster.kind(step.api_version, key.kind)
             async for _ in _pauses(f"{step.object} is not ready for what depends on it"):
                 live = await self._cluster.get(kind, key.namespace, key.name, identity=self._subject.identity)

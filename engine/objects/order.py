@@ -3,8 +3,6 @@
 from collections.abc import Collection, Iterable
 from typing import Final
 
-import msgspec
-
 from tidelog.engine.objects.kube import RBAC
 from tidelog.events.names import ObjectKey
 
@@ -47,16 +45,10 @@ _definitions: Final = frozenset(
     }
 )
 
+AWAITED = 2
+"""Waves that are waited for."""
+
 Rank = tuple[int, str, str, str, str]
-
-
-class Wave(msgspec.Struct, frozen=True):
-    """Objects that are applied together; what Flux calls a stage."""
-
-    keys: tuple[ObjectKey, ...]
-    """In the order in which they are applied."""
-    waits: bool
-    """Whether all of it has to be established before the next wave begins (KS-071)."""
 
 
 def rank(key: ObjectKey) -> Rank:
@@ -64,11 +56,11 @@ def rank(key: ObjectKey) -> Rank:
     return _rank.get(key.kind, 0), key.group, key.kind, key.namespace, key.name
 
 
-def waves(keys: Iterable[ObjectKey], custom_kinds: Collection[str] = ()) -> tuple[Wave, ...]:
-    """The waves in which objects are applied (KS-071), each in the order of KS-072; waves without objects are left out.
+def waves(keys: Iterable[ObjectKey], custom_kinds: Collection[str] = ()) -> tuple[tuple[ObjectKey, ...], ...]:
+    """The objects that are applied together, wave by wave (KS-071, where they are called stages).
 
     First what defines the cluster (CustomResourceDefinition, Namespace, ClusterRole), then the kinds named `...Class`,
-    then `custom_kinds`, then the rest. Only the first two are waited for.
+    then `custom_kinds`, then the rest; each in the order of KS-072. Waves without objects are left out.
 
     Args:
         keys: the objects, in any order.
@@ -77,7 +69,12 @@ def waves(keys: Iterable[ObjectKey], custom_kinds: Collection[str] = ()) -> tupl
     parts: tuple[list[ObjectKey], ...] = ([], [], [], [])
     for key in keys:
         parts[_wave_of(key, custom_kinds)].append(key)
-    return tuple(Wave(tuple(sorted(part, key=rank)), waits=n < 2) for n, part in enumerate(parts) if part)
+    return tuple(tuple(sorted(part, key=rank)) for part in parts if part)
+
+
+def is_awaited(key: ObjectKey) -> bool:
+    """Whether the waves after an object's own begin only when it is established: those of the first two (KS-071)."""
+    return _wave_of(key, ()) < AWAITED
 
 
 def _wave_of(key: ObjectKey, custom_kinds: Collection[str]) -> int:

@@ -131,7 +131,7 @@ class Planner:
         )
         steps: list[tuple[Step, ...]] = []
         for number, part in enumerate(parts):
-            wave = [by_id[key.id] for key in part.keys]
+            wave = [by_id[key.id] for key in part]
             if draft.probed is None:
                 probed = await self.probe(wave, draft)
                 if any(step.writes for step in probed) or draft.refused:

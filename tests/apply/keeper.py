@@ -75,11 +75,11 @@ def wanted_of(obj: KubeObject) -> Wanted:
 class Keeper:
     """Keeps a small cluster."""
 
-    def __init__(self, memory: Memory, cluster: SmallCluster, **spec: Any) -> None:
+    def __init__(self, memory: Memory, cluster: SmallCluster, settings: Settings | None = None, **spec: Any) -> None:
         self.memory = memory
         self.cluster = cluster
         self.declared = a_target(**spec)
-        self.situation = Situation(memory, ALIAS, Settings(), self.declared)
+        self.situation = Situation(memory, ALIAS, settings or Settings(), self.declared)
         self.writing: list[ObjectId] = []
 
     @property

@@ -27,6 +27,7 @@ from tidelog.engine.plan.model import Plan, Step
 from tidelog.engine.runtime.memory import Memory
 from tidelog.engine.runtime.run import Run
 from tidelog.engine.runtime.schedule import Trigger
+from tidelog.engine.runtime.settings import Settings
 from tidelog.events.names import ObjectId, PlanId, RunId
 from tidelog.events.projections import Standing
 from tidelog.events.projections.conditions import Approval, Hold
@@ -78,11 +79,11 @@ AFTER = [
 
 
 @asynccontextmanager
-async def keeping(store: Path, *, force: bool = True) -> AsyncIterator[Keeper]:
+async def keeping(store: Path, *, force: bool = True, settings: Settings | None = None) -> AsyncIterator[Keeper]:
     async with open_log(store) as log:
         memory = Memory(log)
         await memory.read_missing()
-        keeper = Keeper(memory, SmallCluster(), force=force)
+        keeper = Keeper(memory, SmallCluster(), settings, force=force)
         await keeper.declare()
         yield keeper
 
@@ -412,9 +413,21 @@ async def test_whatever_goes_wrong_at_whatever_call_the_log_is_true_and_the_next
     assert at > 15, "hardly a call was disturbed"
 
 
+async def test_a_custom_stage_is_not_waited_for(tmp_path: Path) -> None:
+    settings = msgspec.structs.replace(Settings(), custom_apply_stage_kinds=frozenset({"Widget"}))
+    never = widget("never") | {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}
+    async with keeping(tmp_path / "store", settings=settings) as keeper:
+        assert await keeper.keep([namespace(), definition()]) == "applied"
+        with anyio.fail_after(PATIENCE_S):
+            assert await keeper.keep([namespace(), definition(), never, config_map("after", a="1")]) == "applied"
+        order = [id.rpartition("/")[2] for verb, id in keeper.cluster.written if verb == "apply"]
+        assert order.index("never") < order.index("after")
+
+
 # What the door lets through.
 
 STEP = Step(object=CHANGES, api_version="v1", action="create", desired=digest("a"))
+PATIENCE_S = 20
 RUN = RunId("run")
 PLAN = Plan(
     id=PlanId(""),

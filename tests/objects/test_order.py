@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from tidelog.engine.objects.order import Wave, prune_order, rank, waves
+from tidelog.engine.objects.order import is_awaited, prune_order, rank, waves
 from tidelog.events.names import ObjectKey
 
 RBAC = "rbac.authorization.k8s.io"
@@ -61,22 +61,24 @@ def test_pruning_goes_backwards(seed: int) -> None:
 
 def test_what_defines_the_cluster_and_classes_are_waited_for(seed: int) -> None:
     assert waves(shuffled(seed)) == (
-        Wave(IN_ORDER[:3], waits=True),
-        Wave(IN_ORDER[3:10], waits=True),
-        Wave(IN_ORDER[10:], waits=False),
+        IN_ORDER[:3],
+        IN_ORDER[3:10],
+        IN_ORDER[10:],
     )
+    assert [is_awaited(key) for key in IN_ORDER] == [True] * 10 + [False] * (len(IN_ORDER) - 10)
 
 
 def test_custom_kinds_go_before_the_rest_and_are_not_waited_for(seed: int) -> None:
     custom = (ObjectKey("", "Secret", "shop", "s"), ObjectKey("example.com", "Widget", "shop", "a"))
     found = waves(shuffled(seed), ["Widget", "core/Secret", "other.example.com/Gadget"])
-    assert found[2] == Wave(custom, waits=False)
-    assert found[3] == Wave(tuple(key for key in IN_ORDER[10:] if key not in custom), waits=False)
+    assert found[2] == custom
+    assert found[3] == tuple(key for key in IN_ORDER[10:] if key not in custom)
+    assert not any(map(is_awaited, custom))
 
 
 def test_a_wave_without_objects_is_none() -> None:
-    (only,) = waves([ObjectKey("", "ConfigMap", "a", "b")])
-    assert only == Wave((ObjectKey("", "ConfigMap", "a", "b"),), waits=False)
+    key = ObjectKey("", "ConfigMap", "a", "b")
+    assert waves([key]) == ((key,),)
     assert waves([]) == ()
 
 
@@ -89,9 +91,9 @@ def test_a_wave_without_objects_is_none() -> None:
     ],
 )
 def test_a_kind_of_the_same_name_in_another_group_defines_nothing(key: ObjectKey) -> None:
-    assert waves([key]) == (Wave((key,), waits=False),)
+    assert not is_awaited(key)
 
 
 def test_any_kind_that_is_named_a_class_is_one() -> None:
     key = ObjectKey("example.com", "VolumeAttributesClass", "", "c")
-    assert waves([key]) == (Wave((key,), waits=True),)
+    assert is_awaited(key)
