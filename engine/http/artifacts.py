@@ -20,11 +20,6 @@ Named = Callable[[str], Digest | None]
 """The digest of the tar.gz that a status names with this path; None where none does."""
 
 
-def git_artifact_path(namespace: str, name: str, commit: str) -> str:
-    """The path of a GitRepository's artifact."""
-    return f"gitrepository/{namespace}/{name}/{commit}.tar.gz"
-
-
 def artifact_routes(store: ArtifactStore, named: Named) -> list[web.RouteDef]:
     """The routes that serve artifacts: GET and HEAD of every path.
 

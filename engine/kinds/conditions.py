@@ -105,14 +105,6 @@ def mark_stalled(conditions: Conditions, reason: str, message: str, *, observed:
     return mark(remove(conditions, RECONCILING), STALLED, "True", reason, message, observed=observed)
 
 
-def mark_retrying(conditions: Conditions, *, observed: Observed) -> Conditions:
-    """A run failed and will be tried again: Reconciling, where it is there, says so (contract CM-023)."""
-    reconciling = find(conditions, RECONCILING)
-    if reconciling is None or reconciling.status != "True":
-        return conditions
-    return mark(conditions, RECONCILING, "True", PROGRESSING_WITH_RETRY, reconciling.message, observed=observed)
-
-
 def source_ready(conditions: Conditions, *, observed: Observed) -> Conditions:
     """The conditions of a source with Ready as the summary of the others (contract SC-006, SC-007).
 

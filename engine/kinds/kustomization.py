@@ -261,11 +261,6 @@ class KustomizationSpec(KubeStruct, frozen=True, kw_only=True):
         """What becomes of the objects (contract KS-008)."""
         return self.deletion_policy or "MirrorPrune"
 
-    @property
-    def effective_substitute_strategy(self) -> SubstituteStrategy:
-        """When variables are put in (contract KS-027)."""
-        return (self.post_build and self.post_build.substitute_strategy) or "WithVariables"
-
 
 class InventoryEntry(KubeStruct, frozen=True, kw_only=True):
     """An object that was applied."""

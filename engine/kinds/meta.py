@@ -13,8 +13,6 @@ from tidelog.engine.objects.kube import KubeObject
 
 REQUESTED_AT = "reconcile.fluxcd.io/requestedAt"
 """Annotation: adding or changing it asks for a reconciliation (contract CM-034)."""
-WATCH_LABEL = "reconcile.fluxcd.io/watch"
-"""Label: changes of a ConfigMap or Secret that bears it reach who references it (contract CM-037)."""
 EVENT_PREFIX = "event.toolkit.fluxcd.io/"
 """Annotations that begin so are added to events (contract CM-038)."""
 FINALIZER = "finalizers.fluxcd.io"
@@ -23,7 +21,6 @@ OWN_MANAGER = "tidelog"
 """The field manager of what the engine writes that Flux would not: Leases, requests, its own installation."""
 PART_OF = "app.kubernetes.io/part-of"
 INSTANCE = "app.kubernetes.io/instance"
-COMPONENT = "app.kubernetes.io/component"
 VERSION = "app.kubernetes.io/version"
 
 SOURCE_GROUP = "source.toolkit.fluxcd.io"
@@ -38,9 +35,6 @@ FORCE = f"{KUSTOMIZE_GROUP}/force"
 SUBSTITUTE = f"{KUSTOMIZE_GROUP}/substitute"
 DECRYPT = f"{KUSTOMIZE_GROUP}/decrypt"
 """Flags on applied objects (contract CM-041 to CM-049)."""
-
-ORIGIN_REVISION = "org.opencontainers.image.revision"
-"""Key of an artifact's metadata that holds the revision before it was packed (contract CM-033)."""
 
 
 class KubeStruct(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):

@@ -220,11 +220,6 @@ def _members(fields: FieldSet, steps: str) -> Iterator[str]:
         yield from _members(children, here)
 
 
-def managers_of(obj: KubeObject, path: str) -> tuple[str, ...]:
-    """Who owns the field at `path` (as printed by `paths_of`), the latest first."""
-    return tuple(owner.manager for owner in other_owners(obj, "") if path in paths_of(owner.fields))
-
-
 def union(one: FieldSet, other: FieldSet) -> FieldSet:
     """What either of two field sets owns."""
     joined = {text: _joined(one.get(text), other.get(text)) for text in [*one, *other] if text != SELF}

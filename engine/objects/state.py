@@ -4,7 +4,6 @@ An object is unchanged while the fields that our manager owns are as the server 
 every watch event, so field set and object are walked once for state and values together, and nothing is copied.
 """
 
-from collections.abc import Callable
 from typing import Final
 
 from tidelog.engine.objects.kube import KubeObject, KubeValue
@@ -21,8 +20,6 @@ from tidelog.engine.objects.managed_fields import (
     other_owners,
     path_text,
 )
-from tidelog.events.canonical import encode
-from tidelog.events.digest import Digest, digest_of
 
 BOOKKEEPING: Final = frozenset(
     {"uid", "resourceVersion", "generation", "creationTimestamp", "selfLink", "managedFields"}
@@ -62,17 +59,6 @@ def state_and_owned(obj: KubeObject, manager: str) -> tuple[KubeObject, dict[str
     state = {name: value for name, value in obj.items() if name != "status"}
     state["metadata"] = metadata
     return state, walk.values
-
-
-def owned_digest(obj: KubeObject, manager: str, digest: Callable[[bytes], Digest] = digest_of) -> Digest:
-    """The digest of `owned_values`.
-
-    Args:
-        obj: the object, as the server says it is.
-        manager: the field manager.
-        digest: makes the digest; a keyed one for objects with secret values.
-    """
-    return digest(encode(owned_values(obj, manager)))
 
 
 class _Walk:

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from tidelog.storage.artifacts.errors import HostileTreeError
-from tidelog.storage.artifacts.objects import LINK, MODES, SUBMODULE, TREE, RawEntry
+from tidelog.storage.artifacts.objects import LINK, MODES, TREE, RawEntry
 
 LINK_BYTES_MAX: Final = 4096
 """Linux takes no longer path."""
@@ -182,8 +182,3 @@ def leaves(tree: str, directory: bytes, where: bytes, read: ReadTree, target: Ca
         # What is not there, a file, and the end of a loop: no system goes on, and we only count steps.
         stack.append(read(found.id) if found is not None and found.mode == TREE else None)
     return False
-
-
-def is_submodule(entry: RawEntry) -> bool:
-    """Whether an entry is another repository's commit, of which nothing is here."""
-    return entry.mode == SUBMODULE

@@ -9,13 +9,13 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from yarl import URL
 
-from tidelog.engine.http.artifacts import artifact_routes, git_artifact_path
+from tidelog.engine.http.artifacts import artifact_routes
 from tidelog.events.digest import Digest
 from tidelog.storage.artifacts import ArtifactStore, Tarball
 from tidelog.storage.artifacts.filtering import EMPTY_TREE
 from tidelog.storage.artifacts.objects import Objects
 
-PATH = git_artifact_path("team", "app", "1" * 40)
+PATH = f"gitrepository/team/app/{'1' * 40}.tar.gz"
 
 
 class Served:

@@ -94,14 +94,6 @@ def test_the_stored_order() -> None:
         assert types(c.ordered(shuffled)) == ["Stalled", "Reconciling", "Ready", "Beta", "Zeta", "Alpha"]
 
 
-def test_a_failed_run_that_will_be_tried_again_says_so_where_it_was_reconciling() -> None:
-    working = c.mark_reconciling((), "Progressing", "building", observed=THEN)
-    (retrying,) = c.mark_retrying(working, observed=NOW)
-    assert (retrying.reason, retrying.message) == ("ProgressingWithRetry", "building")
-    ready = (condition("Ready"),)
-    assert c.mark_retrying(ready, observed=NOW) == ready
-
-
 def test_conditions_of_others_survive_and_stale_ones_of_ours_do_not() -> None:
     live = (condition("Ready", "False"), condition("Stalled"), condition("Approved", generation=7), condition("Audit"))
     ours = (condition("Ready"), condition("NotOurs"))

@@ -106,7 +106,6 @@ def test_what_the_code_takes_for_fields_that_are_not_given() -> None:
     target = decode(Kustomization, changed(TARGET, "spec.timeout", ...)).spec
     assert target.effective_retry_interval == target.interval
     assert target.effective_deletion_policy == "MirrorPrune"
-    assert target.effective_substitute_strategy == "WithVariables"
     checks = decode(Kustomization, WHOLE_TARGET).spec.health_checks
     assert [(check.kind, check.effective_api_version) for check in checks] == [
         ("Deployment", "apps/v1"),

@@ -10,7 +10,7 @@ import pytest
 from tests.servers.kubernetes_servers import Servers
 from tidelog.engine.objects.kube import KubeObject, KubeValue
 from tidelog.engine.objects.managed_fields import element, fields_of, found_items, is_leaf, paths_of, take_over_patch
-from tidelog.engine.objects.state import owned_digest, owned_values, state_of
+from tidelog.engine.objects.state import owned_values, state_of
 from tidelog.engine.observe.drift import drift
 
 OURS = "kustomize-controller"
@@ -402,7 +402,7 @@ def test_what_is_owned_is_what_was_applied(cluster: Cluster, name: str) -> None:
 def test_applying_the_same_again_changes_nothing(cluster: Cluster, name: str) -> None:
     first = cluster.apply(name)
     again = cluster.apply(name)
-    assert owned_digest(again, OURS) == owned_digest(first, OURS)
+    assert owned_values(again, OURS) == owned_values(first, OURS)
     assert drift(state_of(first, OURS), cluster.get(name), OURS) == ()
 
 
@@ -438,17 +438,17 @@ def test_what_others_add_is_no_drift(cluster: Cluster, name: str) -> None:
     if name == "config map":
         changed["data"]["theirs"] = "x"
     live = cluster.change(name, changed, "other")
-    assert owned_digest(live, OURS) == owned_digest(applied, OURS)
-    assert owned_digest(state_of(live, OURS), OURS) == owned_digest(applied, OURS)
+    assert owned_values(live, OURS) == owned_values(applied, OURS)
+    assert owned_values(state_of(live, OURS), OURS) == owned_values(applied, OURS)
     assert drift(state_of(applied, OURS), live, OURS) == ()
     again = cluster.apply(name)
-    assert owned_digest(again, OURS) == owned_digest(applied, OURS)
+    assert owned_values(again, OURS) == owned_values(applied, OURS)
 
 
 @every_kind
 def test_every_owned_field_that_someone_changes_is_drift(cluster: Cluster, name: str, seed: int) -> None:
     applied = cluster.apply(name)
-    state, digest = state_of(applied, OURS), owned_digest(applied, OURS)
+    state, digest = state_of(applied, OURS), owned_values(applied, OURS)
     places = list(owned_places(applied))
     random.Random(seed).shuffle(places)
     seen = 0
@@ -464,10 +464,10 @@ def test_every_owned_field_that_someone_changes_is_drift(cluster: Cluster, name:
             drifted = drift(state, live, OURS)
             if not drifted:
                 # The server put it back, or keeps it: then it is as it was.
-                assert owned_digest(live, OURS) == digest, (path, changed)
+                assert owned_values(live, OURS) == digest, (path, changed)
                 continue
             seen += 1
-            assert owned_digest(live, OURS) != digest, (path, changed)
+            assert owned_values(live, OURS) != digest, (path, changed)
             assert any(path.startswith(one.path) or one.path.startswith(path) for one in drifted), (path, drifted)
             if changed is not None and path in {one.path for one in drifted}:
                 manager = {one.path: one.manager for one in drifted}[path]
@@ -483,7 +483,7 @@ def test_our_next_apply_undoes_drift(cluster: Cluster, name: str) -> None:
     (drifted,) = drift(state_of(applied, OURS), live, OURS)
     assert (drifted.path, drifted.manager) == ("metadata.labels.app", "kubectl-edit")
     again = cluster.apply(name)
-    assert owned_digest(again, OURS) == owned_digest(applied, OURS)
+    assert owned_values(again, OURS) == owned_values(applied, OURS)
     assert drift(state_of(applied, OURS), again, OURS) == ()
 
 
@@ -494,8 +494,8 @@ def test_another_order_of_keyed_lists_and_sets_is_drift_and_is_undone(cluster: C
     changed["spec"]["parts"].reverse()
     live = cluster.change("custom resource", changed)
     assert [one.path for one in drift(state_of(applied, OURS), live, OURS)] == ["spec.parts", "spec.tags"]
-    assert owned_digest(live, OURS) != owned_digest(applied, OURS)
-    assert owned_digest(cluster.apply("custom resource"), OURS) == owned_digest(applied, OURS)
+    assert owned_values(live, OURS) != owned_values(applied, OURS)
+    assert owned_values(cluster.apply("custom resource"), OURS) == owned_values(applied, OURS)
 
 
 def test_a_list_that_was_applied_empty_and_that_another_fills_is_drift(cluster: Cluster) -> None:
@@ -503,8 +503,8 @@ def test_a_list_that_was_applied_empty_and_that_another_fills_is_drift(cluster: 
     assert "imagePullSecrets" not in applied  # the server drops it, and keeps it as owned
     live = cluster.change("service account", {**applied, "imagePullSecrets": [{"name": "theirs"}]}, "other")
     assert [(one.path, one.manager) for one in drift(applied, live, OURS)] == [("imagePullSecrets", "other")]
-    assert owned_digest(live, OURS) != owned_digest(applied, OURS)
-    assert owned_digest(cluster.apply("service account"), OURS) == owned_digest(applied, OURS)
+    assert owned_values(live, OURS) != owned_values(applied, OURS)
+    assert owned_values(cluster.apply("service account"), OURS) == owned_values(applied, OURS)
 
 
 def test_what_another_takes_over_by_force_is_no_longer_owned(cluster: Cluster) -> None:
@@ -520,7 +520,7 @@ def test_a_second_applier_of_the_same_value_changes_nothing_of_ours(cluster: Clu
     applied = cluster.apply("custom resource")
     theirs = {"apiVersion": "test.tidelog.dev/v1", "kind": "Widget", "metadata": {"labels": {}}, "spec": {"size": 3}}
     live = cluster.apply("custom resource", "friend", theirs)
-    assert owned_digest(live, OURS) == owned_digest(applied, OURS)
+    assert owned_values(live, OURS) == owned_values(applied, OURS)
 
 
 def test_after_taking_over_the_next_apply_removes_what_kubectl_added(cluster: Cluster) -> None:
@@ -538,7 +538,7 @@ def test_after_taking_over_the_next_apply_removes_what_kubectl_added(cluster: Cl
     again = cluster.apply("config map")
     assert again["data"] == {**MANIFESTS["config map"][1]["data"], "kept": "yes"}
     assert again["metadata"]["annotations"] == {"kept": "yes"}
-    assert owned_digest(again, OURS) == owned_digest(applied, OURS)
+    assert owned_values(again, OURS) == owned_values(applied, OURS)
 
 
 def test_an_object_that_has_moved_on_is_not_taken_over(cluster: Cluster) -> None:

@@ -4,8 +4,7 @@ import pytest
 
 from tidelog.engine.objects.kube import KubeObject, KubeValue
 from tidelog.engine.objects.managed_fields import FieldSet
-from tidelog.engine.objects.state import owned_digest, owned_values, state_of
-from tidelog.events.digest import keyed_digest_of
+from tidelog.engine.objects.state import owned_values, state_of
 
 OURS = "kustomize-controller"
 FIELDS: FieldSet = {
@@ -101,8 +100,8 @@ def test_who_applied_nothing_owns_nothing() -> None:
         owned_by_others({"f:spec": {"f:secrets": {'v:"x"': {}}}}, changed("spec", "secrets", to=["x"])),
     ],
 )
-def test_what_others_write_into_their_own_fields_is_not_in_the_digest(live: KubeObject) -> None:
-    assert owned_digest(live, OURS) == owned_digest(WIDGET, OURS)
+def test_what_others_write_into_their_own_fields_is_none_of_ours(live: KubeObject) -> None:
+    assert owned_values(live, OURS) == owned_values(WIDGET, OURS)
     assert owned_values(state_of(live, OURS), OURS) == owned_values(live, OURS)
 
 
@@ -120,14 +119,8 @@ def test_what_others_write_into_their_own_fields_is_not_in_the_digest(live: Kube
         changed("metadata", "managedFields", to=[]),
     ],
 )
-def test_whatever_happens_to_our_fields_is_in_the_digest(live: KubeObject) -> None:
-    assert owned_digest(live, OURS) != owned_digest(WIDGET, OURS)
-
-
-def test_a_keyed_digest_is_made_where_it_is_asked_for() -> None:
-    keyed = owned_digest(WIDGET, OURS, lambda data: keyed_digest_of(data, b"key"))
-    assert keyed.startswith("hmac-sha256:")
-    assert keyed != owned_digest(WIDGET, OURS, lambda data: keyed_digest_of(data, b"other"))
+def test_whatever_happens_to_our_fields_is_seen(live: KubeObject) -> None:
+    assert owned_values(live, OURS) != owned_values(WIDGET, OURS)
 
 
 def test_the_state_is_the_object_less_status_and_books() -> None:
