@@ -7,8 +7,8 @@ from tidelog.engine.objects.kube import KubeObject, canonical_bytes
 from tidelog.engine.objects.state import state_and_owned, state_of
 from tidelog.engine.observe.health import health_of
 from tidelog.engine.plan.model import Step, Wanted
-from tidelog.engine.runtime.sealing import Sealer
 from tidelog.engine.secrecy.objects import leaves
+from tidelog.engine.secrecy.sealing import Sealer
 from tidelog.events.bodies import Body
 from tidelog.events.canonical import encode
 from tidelog.events.digest import Digest

@@ -8,29 +8,19 @@ import ssl
 from pathlib import Path
 from typing import Final
 
-import msgspec
 from aiohttp import web
 
-from tidelog.engine.cluster.errors import ClusterError
 from tidelog.engine.cluster.port import Cluster
+from tidelog.engine.http.taking import DeniedError, request_route
 from tidelog.engine.kinds.meta import OWN_MANAGER
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.daemon import Daemon
-from tidelog.engine.runtime.errors import RefusedError
 from tidelog.engine.runtime.requests import Request
 from tidelog.events.envelope import Actor, Proof
 from tidelog.events.names import MalformedNameError, ObjectKey
 
 GROUP: Final = "tidelog.dev"
 _OF_PLANS: Final = frozenset({"approve", "reject"})
-
-
-class DeniedError(Exception):
-    """Raised when somebody is not known, or may not do what they ask for."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 def tls_of(certificate: Path, key: Path) -> ssl.SSLContext:
@@ -48,20 +38,10 @@ def tls_of(certificate: Path, key: Path) -> ssl.SSLContext:
 def door_routes(daemon: Daemon) -> list[web.RouteDef]:
     """The route that takes requests from elsewhere."""
 
-    async def take(request: web.Request) -> web.Response:
-        try:
-            asked = msgspec.json.decode(await request.read(), type=Request)
-            actor = await _admitted(daemon, request.headers.get("Authorization", ""), asked)
-            recorded = await daemon.requests.take(asked, actor)
-        except (msgspec.DecodeError, RefusedError) as error:
-            return _answer(400, error=str(error))
-        except DeniedError as error:
-            return _answer(error.status, error=str(error))
-        except ClusterError as error:
-            return _answer(502, error=str(error))
-        return _answer(200, position=recorded.envelope.position, time=recorded.envelope.time)
+    async def admitted(request: web.Request, asked: Request) -> Actor:
+        return await _admitted(daemon, request.headers.get("Authorization", ""), asked)
 
-    return [web.post("/v1/requests", take)]
+    return [request_route(daemon, admitted)]
 
 
 async def _admitted(daemon: Daemon, authorization: str, asked: Request) -> Actor:
@@ -122,7 +102,3 @@ def _attributes(daemon: Daemon, asked: Request) -> dict[str, str]:
 def _stream_of(daemon: Daemon, plan: str) -> str:
     conditions = daemon.engine.memory.conditions.items()
     return next((stream for stream, standing in conditions if standing.plan == plan), "")
-
-
-def _answer(status: int, **said: object) -> web.Response:
-    return web.Response(status=status, body=msgspec.json.encode(said), content_type="application/json")

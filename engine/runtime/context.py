@@ -15,8 +15,8 @@ from tidelog.engine.runtime.memory import Memory
 from tidelog.engine.runtime.observer import Observer
 from tidelog.engine.runtime.rendered import Renderings
 from tidelog.engine.runtime.schedule import Scheduler, Trigger
-from tidelog.engine.runtime.sealing import Sealer
 from tidelog.engine.runtime.settings import Settings
+from tidelog.engine.secrecy.sealing import Sealer
 from tidelog.engine.sources.git.fetcher import GitFetcher
 from tidelog.events.digest import Digest
 from tidelog.events.moment import Time, datetime_of, time_of

@@ -36,13 +36,13 @@ from tidelog.engine.runtime.observer import Observer
 from tidelog.engine.runtime.rendered import Renderings
 from tidelog.engine.runtime.requests import Requests
 from tidelog.engine.runtime.schedule import Reconcile, Scheduler, Trigger
-from tidelog.engine.runtime.sealing import Sealer
 from tidelog.engine.runtime.settings import CONTROLLERS, Settings, as_json
 from tidelog.engine.runtime.situation import MANAGER
 from tidelog.engine.runtime.source import reconcile_source
 from tidelog.engine.runtime.status import StatusWriter
 from tidelog.engine.runtime.target import reconcile_target
 from tidelog.engine.secrecy.logs import keeping_secret
+from tidelog.engine.secrecy.sealing import Sealer
 from tidelog.engine.secrecy.values import SecretValues
 from tidelog.engine.sources.git.fetcher import GitFetcher
 from tidelog.engine.tasks import one_error

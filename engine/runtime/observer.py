@@ -24,8 +24,8 @@ from tidelog.engine.observe.reflector import Reflector, is_newer
 from tidelog.engine.plan.model import Wanted, is_secret
 from tidelog.engine.runtime.memory import Memory, Origin
 from tidelog.engine.runtime.schedule import Trigger
-from tidelog.engine.runtime.sealing import LostSecretError, Sealer
 from tidelog.engine.runtime.texts import cut, first_of
+from tidelog.engine.secrecy.sealing import LostSecretError, Sealer
 from tidelog.events.envelope import Actor, Proof
 from tidelog.events.names import ObjectId, ObjectKey, StreamName, object_stream
 from tidelog.events.projections import Actual

@@ -29,10 +29,10 @@ from tidelog.engine.runtime.memory import Facts
 from tidelog.engine.runtime.rendered import RenderedSet, Renderings, render_spec, sealed
 from tidelog.engine.runtime.requests import told
 from tidelog.engine.runtime.run import StageError
-from tidelog.engine.runtime.sealing import LostSecretError, Sealer
 from tidelog.engine.runtime.settings import Settings, settings_of
 from tidelog.engine.runtime.situation import Situation
 from tidelog.engine.runtime.variables import read_variables
+from tidelog.engine.secrecy.sealing import LostSecretError, Sealer
 from tidelog.engine.secrecy.values import SecretValues
 from tidelog.engine.sources.directory import DirectoryTree
 from tidelog.engine.verify.checks import verdicts_of

@@ -16,8 +16,8 @@ from tidelog.engine.plan.model import Wanted
 from tidelog.engine.render.errors import ReadEntry
 from tidelog.engine.render.renderer import Rendering
 from tidelog.engine.render.spec import RenderSpec
-from tidelog.engine.runtime.sealing import Sealer
 from tidelog.engine.runtime.variables import Variables
+from tidelog.engine.secrecy.sealing import Sealer
 from tidelog.engine.secrecy.values import SecretValues
 from tidelog.events.bodies import Body
 from tidelog.events.canonical import encode

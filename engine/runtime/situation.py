@@ -11,8 +11,8 @@ from tidelog.engine.plan.draft import Knowledge, Planner, Subject, is_unchanged
 from tidelog.engine.plan.model import Plan, Wanted, is_secret
 from tidelog.engine.runtime.declared import DeclaredTarget
 from tidelog.engine.runtime.memory import Facts
-from tidelog.engine.runtime.sealing import Sealer
 from tidelog.engine.runtime.settings import Settings
+from tidelog.engine.secrecy.sealing import Sealer
 from tidelog.engine.verify.guard import Held, Owned, accident
 from tidelog.events.names import ObjectId, ObjectKey, StreamName
 from tidelog.events.projections import Actual, Desired, Entry, Inventory

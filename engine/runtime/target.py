@@ -26,10 +26,10 @@ from tidelog.engine.runtime.health import assess
 from tidelog.engine.runtime.rendered import RenderedSet, inputs_digest, render_spec, sealed
 from tidelog.engine.runtime.run import Run, StageError, asking
 from tidelog.engine.runtime.schedule import Trigger
-from tidelog.engine.runtime.sealing import LostSecretError, Sealer
 from tidelog.engine.runtime.situation import MANAGER, Situation
 from tidelog.engine.runtime.suspension import still_suspended
 from tidelog.engine.runtime.variables import Variables, read_variables
+from tidelog.engine.secrecy.sealing import LostSecretError, Sealer
 from tidelog.engine.verify.checks import policies_digest, verdicts_of
 from tidelog.events.bodies import Body
 from tidelog.events.canonical import encode

@@ -21,9 +21,9 @@ from tidelog.engine.runtime.declared import Declared, DeclaredTarget
 from tidelog.engine.runtime.memory import Memory, Origin
 from tidelog.engine.runtime.run import Run
 from tidelog.engine.runtime.schedule import Trigger
-from tidelog.engine.runtime.sealing import Sealer
 from tidelog.engine.runtime.settings import Settings
 from tidelog.engine.runtime.situation import MANAGER, Situation
+from tidelog.engine.secrecy.sealing import Sealer
 from tidelog.engine.verify.checks import verdicts_of
 from tidelog.events.bodies import Body
 from tidelog.events.canonical import encode

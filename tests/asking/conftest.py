@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from tests.cli.conftest import Done, tidelog
-from tidelog.engine.http.server import unix_door
+from tidelog.engine.http.unix_door import unix_door
 from tidelog.engine.runtime.daemon import Daemon
 from tidelog.engine.runtime.memory import Memory, Origin
 from tidelog.engine.runtime.requests import Requests

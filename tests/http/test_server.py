@@ -17,7 +17,8 @@ import msgspec
 import pytest
 
 from tests.events.logs import target
-from tidelog.engine.http.server import BODY_BYTES_MAX, address_of, serving
+from tidelog.engine.http.server import address_of, serving
+from tidelog.engine.http.taking import BODY_BYTES_MAX
 from tidelog.engine.runtime.daemon import Daemon
 from tidelog.engine.runtime.memory import Memory, Origin
 from tidelog.engine.runtime.metrics import Metrics

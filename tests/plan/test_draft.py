@@ -18,7 +18,7 @@ from tidelog.engine.plan.model import CHANGES_MAX, Step
 from tidelog.engine.runtime.memory import Memory
 from tidelog.engine.runtime.run import Run
 from tidelog.engine.runtime.schedule import Trigger
-from tidelog.engine.runtime.sealing import Sealer
+from tidelog.engine.secrecy.sealing import Sealer
 from tidelog.events.digest import digest_of
 from tidelog.events.names import ObjectId
 from tidelog.storage import open_log

@@ -16,7 +16,7 @@ from tidelog.engine.cluster.port import Cluster, Kind
 from tidelog.engine.objects.kube import KubeObject, key_of
 from tidelog.engine.runtime.memory import Memory, Origin
 from tidelog.engine.runtime.observer import Observer
-from tidelog.engine.runtime.sealing import Sealer
+from tidelog.engine.secrecy.sealing import Sealer
 from tidelog.events.bodies import Body
 from tidelog.events.names import ObjectId, ObjectKey, PlanId, engine_stream
 from tidelog.events.projections import Actual
