@@ -1,7 +1,8 @@
 """The daemon's HTTP: artifacts, health and metrics for everybody who can reach it, and the doors for who may write."""
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+import errno
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import anyio.to_thread
@@ -41,26 +42,41 @@ async def serving(daemon: Daemon, metrics: Metrics, store: Path) -> AsyncIterato
     """
     settings = daemon.engine.settings
     apps: dict[str, web.Application] = {}
+    named: dict[str, str] = {}
     token = await anyio.to_thread.run_sync(_token, settings.webhook_token_file)
-    for address, routes in (
-        (settings.storage_addr, artifact_routes(daemon.engine.artifacts, lambda path: _named(daemon, path))),
-        (settings.health_addr, _health_routes(daemon)),
-        (settings.metrics_addr, _metrics_routes(metrics)),
-        (settings.webhook_addr if token else "", hook_routes(daemon, token)),
+    artifacts = artifact_routes(daemon.engine.artifacts, lambda path: _named(daemon, path))
+    for setting, address, routes in (
+        ("storage-addr", settings.storage_addr, artifacts),
+        ("health-addr", settings.health_addr, _health_routes(daemon)),
+        ("metrics-addr", settings.metrics_addr, _metrics_routes(metrics)),
+        ("webhook-addr", settings.webhook_addr if token else "", hook_routes(daemon, token)),
     ):
         if address:
+            named.setdefault(address, setting)
             apps.setdefault(address, web.Application(client_max_size=HOOK_BYTES_MAX)).add_routes(routes)
     async with AsyncExitStack() as doors:
         for address, app in apps.items():
             runner = await doors.enter_async_context(running(app))
             host, port = address_of(address)
-            await web.TCPSite(runner, host, port).start()
+            with _naming(named[address], address):
+                await web.TCPSite(runner, host, port).start()
             if address == settings.storage_addr:
                 daemon.engine.artifact_address = _advertised(host, runner)
         if settings.door_addr:
             await doors.enter_async_context(_secure_door(daemon))
         await doors.enter_async_context(unix_door(daemon, store))
         yield
+
+
+@contextmanager
+def _naming(setting: str, address: str) -> Iterator[None]:
+    """Says which setting an address that cannot be listened on came from."""
+    try:
+        yield
+    except OSError as error:
+        taken = error.errno == errno.EADDRINUSE
+        problem = "another program listens there" if taken else error.strerror or str(error)
+        raise OSError(f"{setting} {address}: {problem}; give another address with --{setting}") from None
 
 
 def _token(file: str) -> str:
@@ -113,5 +129,6 @@ async def _secure_door(daemon: Daemon) -> AsyncIterator[None]:
     app.add_routes(door_routes(daemon))
     host, port = address_of(settings.door_addr)
     async with running(app) as runner:
-        await web.TCPSite(runner, host, port, ssl_context=tls).start()
+        with _naming("door-addr", settings.door_addr):
+            await web.TCPSite(runner, host, port, ssl_context=tls).start()
         yield
