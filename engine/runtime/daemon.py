@@ -67,6 +67,7 @@ from tidelog.events.vocabulary import (
     SourceDeclared,
     StageFailed,
     TargetDeclared,
+    TargetRemoved,
     Unpinned,
 )
 from tidelog.storage import Recorded, open_log, open_views
@@ -445,7 +446,7 @@ class _Waker:
         """An event was recorded."""
         envelope, event = recorded.envelope, recorded.event
         ended_well = isinstance(event, RunEnded) and event.outcome in ("succeeded", "unchanged")
-        if ended_well or isinstance(event, SourceDeclared | TargetDeclared):
+        if ended_well or isinstance(event, SourceDeclared | TargetDeclared | TargetRemoved):
             self._good_news(envelope.stream, recorded)
         elif isinstance(event, RevisionSettled):
             for target in event.targets:

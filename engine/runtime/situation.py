@@ -86,7 +86,11 @@ class Situation:
     def owner_of(self, id: ObjectId) -> StreamName | None:
         """The target in whose inventory an object is."""
         actual = self.actual(id)
-        return None if actual is None else actual.owner
+        if actual is None or actual.owner is None:
+            return None
+        inventory = self._facts.inventory.get(actual.owner)
+        # A target that is no more may have left its objects behind.
+        return actual.owner if inventory is not None and id in inventory.objects else None
 
     def touched(self, wanted: Iterable[Wanted]) -> list[Wanted]:
         """The objects of a set that are not known to be as they should be."""

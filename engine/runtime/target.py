@@ -30,7 +30,7 @@ from tidelog.engine.runtime.situation import MANAGER, Situation
 from tidelog.engine.runtime.suspension import still_suspended
 from tidelog.engine.runtime.variables import Variables, read_variables
 from tidelog.engine.secrecy.sealing import LostSecretError, Sealer
-from tidelog.engine.verify.checks import policies_digest, verdicts_of
+from tidelog.engine.verify.checks import OWNERSHIP, policies_digest, verdicts_of
 from tidelog.events.bodies import Body
 from tidelog.events.canonical import encode
 from tidelog.events.names import MalformedNameError, ObjectKey, Revision, StreamName
@@ -326,6 +326,7 @@ class TargetPass:
         checks, failed = await asking(
             "verify", verdicts_of(draft, self._engine.cluster, self._situation.owner_of, self._stream)
         )
+        self._wait_for_owners(failed)
         failed = await self._placed(failed)
         policies = policies_digest(self._engine.settings.prune_guard)
         if failed and self._fails_as_before(draft, failed):
@@ -338,6 +339,15 @@ class TargetPass:
             raise Stop(self._spec.effective_retry_interval.seconds)
         if self._run.standing.verified != draft.plan.id:
             await self._run.record([Verified(plan=draft.plan.id, policies=policies, checks=checks)])
+
+    def _wait_for_owners(self, failed: Sequence[Verdict]) -> None:
+        """Who has an object that this target wants wakes it when a run of theirs ends well: it may have let go."""
+        for verdict in failed:
+            if verdict.check == OWNERSHIP and verdict.object is not None:
+                owner = self._situation.owner_of(verdict.object)
+                if owner is None or owner == self._stream:
+                    raise Stop(0.0)  # it has let go meanwhile
+                self._engine.wait_for(self._stream, owner)
 
     async def _placed(self, failed: list[Verdict]) -> list[Verdict]:
         """Verdicts with the file and line where their objects are written, where that can be told."""

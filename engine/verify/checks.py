@@ -15,7 +15,8 @@ from tidelog.events.vocabulary import Verdict
 
 CHECKS_VERSION = 1
 """Raised when a check says something else of the same plan."""
-CHECKS = ("well-formed", "schema", "dry-run", "ownership", "prune-guard")
+OWNERSHIP = "ownership"
+CHECKS = ("well-formed", "schema", "dry-run", OWNERSHIP, "prune-guard")
 
 
 def policies_digest(guard: Guard) -> Digest:
@@ -57,5 +58,5 @@ def _owned_by_others(
             message = (
                 f"{step.object} belongs to {other.kind} {other.namespace}/{other.name}; remove it there first, or here"
             )
-            failed.append(Verdict(check="ownership", passed=False, object=step.object, message=message))
+            failed.append(Verdict(check=OWNERSHIP, passed=False, object=step.object, message=message))
     return failed

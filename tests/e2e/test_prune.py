@@ -228,3 +228,36 @@ async def test_a_source_that_is_deleted_takes_nothing_with_it(world: World) -> N
         assert await world.data("item-1") == {"n": "1"}
         await world.source()
         await world.until_target("app", is_ready)
+
+
+async def test_an_object_that_moves_to_another_target_goes_there_at_once(world: World) -> None:
+    """Nobody waits for an interval: who wants it is woken when who has it lets go."""
+    async with world.daemon() as running:
+        world.commit(
+            {"one/all.yaml": documents(config_map("moves", n="1"), config_map("a")), "two/b.yaml": config_map("b")}
+        )
+        await world.source()
+        for name in ("one", "two"):
+            await world.target(name, f"./{name}", targetNamespace=world.namespace, interval="1h", retryInterval="1h")
+        await world.until_applied("one", "two")
+        await world.push({"one/all.yaml": config_map("a"), "two/moves.yaml": config_map("moves", n="2")})
+        await world.until_applied("one", "two")
+        live = await world.until_data("moves", {"n": "2"})
+        assert live["metadata"]["labels"][f"{OWNER}/name"] == "two"
+        assert not running.events(PlanHeld)
+
+
+@pytest.mark.parametrize("spec", [{"deletionPolicy": "Orphan"}, {"prune": False}])
+async def test_what_a_deleted_target_left_behind_can_be_anothers(world: World, spec: dict[str, Any]) -> None:
+    async with world.daemon() as running:
+        world.commit({"one/all.yaml": config_map("stays", n="1"), "two/all.yaml": config_map("stays", n="2")})
+        await world.source()
+        await world.target("one", "./one", targetNamespace=world.namespace, **spec)
+        await world.until_applied("one")
+        await world.target("two", "./two", targetNamespace=world.namespace, interval="1h", retryInterval="1h")
+        await world.until_target("two", failed("ReconciliationFailed", "belongs to Kustomization", "/one"))
+        await world.delete(KUSTOMIZE, "Kustomization", "one")
+        await world.until_applied("two")
+        live = await world.until_data("stays", {"n": "2"})
+        assert live["metadata"]["labels"][f"{OWNER}/name"] == "two"
+        assert not running.events(ObjectPruned)
