@@ -87,6 +87,11 @@ class Notices:
         message = f"the ServiceAccount {account} is gone, so these objects are left there:\n" + "\n".join(ids)
         self._tell(declared, "ReconciliationFailed", message, {}, warning=True)
 
+    def not_terminated(self, declared: DeclaredTarget, ids: Sequence[str]) -> None:
+        """Objects of a deleted target are deleted, and still there when its time is over (Flux contract KS-096)."""
+        message = "these objects are deleted, and something keeps them (a finalizer, say):\n" + "\n".join(ids)
+        self._tell(declared, "ReconciliationFailed", message, {}, warning=True)
+
     def stopped(self, declared: DeclaredTarget, revision: Revision | None) -> None:
         """A run ended without what it was for, or waits for an approval: as its condition says (KS-042, KS-101)."""
         standing = self._engine.memory.conditions.get(declared.stream)

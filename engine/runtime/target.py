@@ -37,6 +37,7 @@ from tidelog.events.names import MalformedNameError, ObjectKey, Revision, Stream
 from tidelog.events.projections import Desired
 from tidelog.events.vocabulary import (
     HealthChanged,
+    ObjectPruned,
     PlanHeld,
     Planned,
     RunEnded,
@@ -46,11 +47,14 @@ from tidelog.events.vocabulary import (
     VerificationFailed,
     Verified,
 )
+from tidelog.storage import Query
 from tidelog.storage.errors import ForgottenError
 
 DEPENDS_ON = "tidelog.dev/depends-on"
 """Annotation: ids of objects of any kind (`apps/Deployment/shop/db`) that have to be healthy first, with commas."""
 DEFINITION = "CustomResourceDefinition"
+TERMINATION_LOOK_S = 2.0
+"""How often it is looked whether what was deleted is gone; Flux's figure."""
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -138,7 +142,7 @@ class TargetPass:
                 await self._verify(draft)
                 await self._approve(draft, explicit=True)
                 await self._apply(draft)
-                await asking("apply", self._gone(draft))
+            await asking("apply", self._gone())
         await self._run.record(
             [TargetRemoved(uid=self._declared.uid, deletion_policy=self._spec.effective_deletion_policy)]
         )
@@ -566,20 +570,36 @@ class TargetPass:
             return False
         return True
 
-    async def _gone(self, draft: Draft) -> None:
-        """Waits until what was deleted is gone, where the policy says so (KS-096)."""
+    async def _gone(self) -> None:
+        """Ends the pass while something that this run deleted is still there, where the policy says so (KS-096).
+
+        It is looked at again in a while: a watch tells of objects that targets own, and this one owns it no more.
+        """
         if self._spec.effective_deletion_policy != "WaitForTermination":
             return
-        with anyio.move_on_after(self._spec.effective_timeout.seconds):
-            for step in draft.plan.prunes:
-                key = ObjectKey.parse(step.object)
-                while step.action == "delete":
-                    try:
-                        kind = await self._engine.cluster.kind(step.api_version, key.kind)
-                        await self._engine.cluster.get(kind, key.namespace, key.name)
-                    except NotFoundError:
-                        break
-                    await anyio.sleep(2)
+        deleted = [
+            (recorded.envelope.time, recorded.event)
+            async for recorded in self._memory.log.read(Query(run=self._run.id, types=(ObjectPruned.__name__,)))
+            if isinstance(recorded.event, ObjectPruned) and recorded.event.outcome == "deleted"
+        ]
+        there = [(time, event) for time, event in deleted if await self._is_there(event)]
+        limit = self._spec.effective_timeout.seconds
+        if any(self._engine.seconds_since(time) < limit for time, _ in there):
+            raise Stop(TERMINATION_LOOK_S)
+        if there:
+            self._engine.notices.not_terminated(self._declared, [event.object for _, event in there])
+
+    async def _is_there(self, event: ObjectPruned) -> bool:
+        key = ObjectKey.parse(event.object)
+        kinds = await self._engine.cluster.kinds()
+        kind = next((kind for kind in kinds if (kind.group, kind.kind) == (key.group, key.kind)), None)
+        if kind is None:
+            return False
+        try:
+            live = await self._engine.cluster.get(kind, key.namespace, key.name)
+        except NotFoundError:
+            return False
+        return bool(live["metadata"]["uid"] == event.uid)
 
     def _planner(self) -> Planner:
         return self._situation.planner(self._engine.cluster, self._sealer, self._engine.observer.seen)

@@ -261,3 +261,29 @@ async def test_what_a_deleted_target_left_behind_can_be_anothers(world: World, s
         live = await world.until_data("stays", {"n": "2"})
         assert live["metadata"]["labels"][f"{OWNER}/name"] == "two"
         assert not running.events(ObjectPruned)
+
+
+async def test_a_target_stays_until_what_it_deleted_is_gone_also_across_a_restart(world: World) -> None:
+    kept = manifest("v1", "ConfigMap", "kept", metadata={"finalizers": ["example.com/kept"]})
+    async with world.daemon() as running:
+        await app_of(world, documents(kept, config_map("other")), deletionPolicy="WaitForTermination", timeout="5m")
+        await world.delete(KUSTOMIZE, "Kustomization", "app")
+        await running.until(lambda _: len(running.events(ObjectPruned)) == 2, "both are deleted")
+        await running.idle()
+    async with world.daemon() as running:
+        await running.idle()
+        assert await world.get(KUSTOMIZE, "Kustomization", "app"), "it waits"
+        await world.patch("v1", "ConfigMap", "kept", {"metadata": {"finalizers": None}})
+        await world.until_gone(KUSTOMIZE, "Kustomization", "app")
+        assert len(running.events(TargetRemoved)) == 1
+    assert await world.data("kept") is None
+
+
+async def test_a_target_whose_objects_never_go_says_so_and_goes(world: World) -> None:
+    kept = manifest("v1", "ConfigMap", "kept", metadata={"finalizers": ["example.com/kept"]})
+    async with world.daemon():
+        await app_of(world, kept, deletionPolicy="WaitForTermination", timeout="1s")
+        await world.delete(KUSTOMIZE, "Kustomization", "app")
+        await world.until_told("app", "ReconciliationFailed", "something keeps them", "core/ConfigMap")
+        await world.until_gone(KUSTOMIZE, "Kustomization", "app")
+    await world.patch("v1", "ConfigMap", "kept", {"metadata": {"finalizers": None}})
