@@ -87,12 +87,6 @@ def _source_sentences(spec: GitRepositorySpec) -> Iterator[str]:
 def _target_sentences(spec: KustomizationSpec) -> Iterator[str]:
     if spec.source_ref.kind != "GitRepository":
         yield f"spec.sourceRef.kind: {spec.source_ref.kind} cannot be used yet; GitRepository can"
-    for index, dependency in enumerate(spec.depends_on):
-        if dependency.ready_expr:
-            yield (
-                f"spec.dependsOn[{index}].readyExpr: expressions cannot be evaluated yet; leave it out, and readiness "
-                "is what the condition Ready says"
-            )
     if spec.decryption is not None:
         yield "spec.decryption: nothing can be decrypted yet; leave it out where the source holds no encrypted files"
     if spec.kube_config is not None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from tidelog.engine.cluster.port import Cluster
+from tidelog.engine.expressions.evaluator import Evaluator
 from tidelog.engine.render.renderer import Renderer
 from tidelog.engine.runtime.activity import Activity
 from tidelog.engine.runtime.declared import Declarations
@@ -55,6 +56,7 @@ class Engine:
         observer: Observer,
         renderer: Renderer,
         renderings: Renderings,
+        expressions: Evaluator,
         fetcher: GitFetcher,
         artifacts: ArtifactStore,
         keys: KeyRing,
@@ -72,6 +74,7 @@ class Engine:
         self.observer = observer
         self.renderer = renderer
         self.renderings = renderings
+        self.expressions = expressions
         self.fetcher = fetcher
         self.artifacts = artifacts
         self.keys = keys
@@ -85,6 +88,8 @@ class Engine:
         self.sources: Scheduler
         self.wait_for: Callable[[StreamName, StreamName], None]
         """Has a target woken at the next good news of what it waits for."""
+        self.watch_for: Callable[[StreamName, StreamName], None]
+        """Has a target woken at the next change of another's object."""
         self.wait_no_more: Callable[[StreamName], None]
         """Takes note that a target looks for itself again."""
         self.wake: Callable[[StreamName, Trigger], None]

@@ -19,6 +19,7 @@ import anyio.to_thread
 
 from tidelog.engine.apply.door import NotVerifiedError
 from tidelog.engine.cluster.port import Cluster, Kind
+from tidelog.engine.expressions.evaluator import Evaluator
 from tidelog.engine.kinds.meta import KUSTOMIZE_GROUP, SOURCE_GROUP
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.observe.drift import Flap
@@ -281,12 +282,15 @@ async def open_daemon(
                 artifacts, strict=settings.strict_post_build_substitutions, remote_bases=not settings.no_remote_bases
             )
         )
+        expressions = await stack.enter_async_context(Evaluator())
         fetcher = await stack.enter_async_context(GitFetcher(artifacts, local=repo))
         memory = Memory(log)
         await memory.load(views)
         stream = engine_stream(log.identity.log)
         await _bind(memory, stream, cluster, settings.cluster_name)
-        engine = _assemble(settings, cluster, memory, views, renderer, fetcher, artifacts, keys, stream, repo)
+        engine = _assemble(
+            settings, cluster, memory, views, renderer, expressions, fetcher, artifacts, keys, stream, repo
+        )
         yield Daemon(engine, log, views, settings)
 
 
@@ -296,6 +300,7 @@ def _assemble(
     memory: Memory,
     views: FollowedViews,
     renderer: Renderer,
+    expressions: Evaluator,
     fetcher: GitFetcher,
     artifacts: ArtifactStore,
     keys: KeyRing,
@@ -343,6 +348,7 @@ def _assemble(
         ),
         renderer=renderer,
         renderings=Renderings(memory.log, views),
+        expressions=expressions,
         fetcher=fetcher,
         artifacts=artifacts,
         keys=keys,
@@ -356,7 +362,9 @@ def _assemble(
     waker = _Waker(engine, wake)
     memory.listen(waker.heard)
     memory.listen(log_event)
-    engine.wait_for, engine.wait_no_more = waker.wait_for, waker.wait_no_more
+    engine.wait_for, engine.watch_for = waker.wait_for, waker.watch_for
+    engine.wait_no_more = waker.wait_no_more
+    engine.declared.on_change = waker.changed
     engine.wake = wake
     return engine
 
@@ -432,15 +440,25 @@ class _Waker:
         self._engine = engine
         self._wake = wake
         self._waiting: dict[StreamName, set[StreamName]] = {}
+        self._watching: dict[StreamName, set[StreamName]] = {}
 
     def wait_for(self, who: StreamName, what: StreamName) -> None:
         """Has `who` woken at the next good news of `what`."""
         self._waiting.setdefault(what, set()).add(who)
 
+    def watch_for(self, who: StreamName, what: StreamName) -> None:
+        """Has `who` woken at the next change of the object of `what`, be it of its status alone."""
+        self._watching.setdefault(what, set()).add(who)
+
     def wait_no_more(self, who: StreamName) -> None:
         """Takes note that `who` looks for itself again."""
-        for waiting in self._waiting.values():
+        for waiting in (*self._waiting.values(), *self._watching.values()):
             waiting.discard(who)
+
+    def changed(self, stream: StreamName) -> None:
+        """The object of a source or target is not what it was."""
+        for watching in sorted(self._watching.pop(stream, ())):
+            self._wake(watching, Trigger(why=f"{ObjectKey.of_stream(stream).shown} changed"))
 
     def heard(self, recorded: Recorded) -> None:
         """An event was recorded."""

@@ -107,6 +107,8 @@ _NO_TARGET = KustomizationSpec(
 )
 
 Wake = Callable[[StreamName, Trigger], None]
+OnChange: TypeAlias = Callable[[StreamName], None]
+"""Told of each source or target whose object is not what it was, its status included."""
 
 
 class Declarations:
@@ -123,6 +125,7 @@ class Declarations:
         self._requests: dict[StreamName, str | None] = {}
         self._one_at_a_time = anyio.Lock()
         """What a watch tells and what our own write answered may be the same: it is recorded once."""
+        self.on_change: OnChange = lambda _: None
 
     def source(self, stream: StreamName) -> DeclaredSource | None:
         """A source that is declared."""
@@ -168,11 +171,15 @@ class Declarations:
         cause = await self._record(declared)
         if cause is not None or before is None or declared.deleting:
             self._wake(declared.stream, cause or Trigger(why="found at the start"))
+        elif _asks_about_itself(declared):
+            self._wake(declared.stream, Trigger(why="somebody else changed it"))
+        self.on_change(declared.stream)
 
     async def gone(self, stream: StreamName) -> None:
         """Takes note that a source or target is no more; one whose finalizer was removed by force is recorded here."""
         declared = self._sources.pop(stream, None) or self._targets.pop(stream, None)
         self._requests.pop(stream, None)
+        self.on_change(stream)
         if declared is None or self._memory.conditions.get(stream) is None:
             return
         is_target = isinstance(declared.spec, KustomizationSpec)
@@ -192,9 +199,11 @@ class Declarations:
     def wrote(self, stream: StreamName, live: KubeObject) -> None:
         """Takes note of an object as our own write of its status left it."""
         declared = self._sources.get(stream) or self._targets.get(stream)
-        if declared is not None and declared.uid == live["metadata"]["uid"]:
-            declared.live = live
-            declared.status = read_status(live)
+        if declared is None or declared.uid != live["metadata"]["uid"] or _version(declared.live) > _version(live):
+            return  # it is another by now, or a watch has told more already
+        declared.live = live
+        declared.status = read_status(live)
+        self.on_change(stream)
 
     async def claim(self, declared: AnyDeclared) -> None:
         """Adds the finalizer, so that the object is not gone before what it owns is (Flux contract CM-054)."""
@@ -331,6 +340,12 @@ def found_of(declared: DeclaredTarget, facts: Facts) -> dict[ObjectId, str]:
         if key.id not in known:
             found[key.id] = f"{key.group}/{entry.v}" if key.group else entry.v
     return found
+
+
+def _asks_about_itself(declared: AnyDeclared) -> bool:
+    """Whether something of a target's own object that is no spec may decide whether its dependencies are ready."""
+    spec = declared.spec
+    return isinstance(spec, KustomizationSpec) and any("self" in one.ready_expr for one in spec.depends_on)
 
 
 def _version(live: KubeObject) -> int:

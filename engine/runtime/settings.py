@@ -24,7 +24,7 @@ FEATURE_GATES = {
     "DisableStatusPollerCache": None,
     "DisableFailFastBehavior": None,
     "GroupChangeLog": None,
-    "AdditiveCELDependencyCheck": None,
+    "AdditiveCELDependencyCheck": "additive-cel-dependency-check",
     "CancelHealthCheckOnNewRevision": None,
     "DirectSourceFetch": None,
     "DisableConfigWatchers": None,
@@ -98,6 +98,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Kinds, `Kind` or `group/Kind`, that are applied before the others, in a wave of their own."""
     strict_post_build_substitutions: bool = True
     """Whether a variable without a value fails the build."""
+    additive_cel_dependency_check: bool = False
+    """Whether a dependency with a `readyExpr` has to be ready besides."""
     enable_leader_election: bool = True
     """Whether the Leases of Flux's controllers are held while the daemon writes."""
     leader_election_lease_duration: Duration = Duration.of_seconds(35)

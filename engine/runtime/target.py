@@ -15,13 +15,14 @@ from tidelog.engine.cluster.errors import NotFoundError
 from tidelog.engine.kinds.durations import Duration
 from tidelog.engine.kinds.kustomization import KustomizationSpec
 from tidelog.engine.kinds.later import UNSUPPORTED, features_left
-from tidelog.engine.kinds.meta import FINALIZER, KUSTOMIZE_GROUP
+from tidelog.engine.kinds.meta import FINALIZER
 from tidelog.engine.observe.health import health_of
 from tidelog.engine.plan.draft import Draft, Planner
 from tidelog.engine.plan.model import Wanted
 from tidelog.engine.render.errors import RenderError
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.declared import DeclaredTarget, source_of
+from tidelog.engine.runtime.dependencies import check_dependencies
 from tidelog.engine.runtime.health import assess
 from tidelog.engine.runtime.rendered import RenderedSet, inputs_digest, render_spec, sealed
 from tidelog.engine.runtime.run import Run, StageError, asking
@@ -200,19 +201,7 @@ class TargetPass:
         for id in self._declared.annotations.get(DEPENDS_ON, "").split(","):
             if id.strip():
                 await asking("declare", self._other_kind(id.strip()))
-        for dependency in self._spec.depends_on:
-            namespace = dependency.namespace or self._declared.key.namespace
-            stream = ObjectKey(KUSTOMIZE_GROUP, "Kustomization", namespace, dependency.name).stream(
-                self._engine.cluster_alias
-            )
-            problem = self._not_ready(stream, source)
-            if problem:
-                raise StageError(
-                    "declare",
-                    "DependencyNotReady",
-                    f"dependency '{namespace}/{dependency.name}' {problem}",
-                    waits_for=stream,
-                )
+        await check_dependencies(self._engine, self._declared, source.stream, source.revision)
 
     async def _other_kind(self, id: str) -> None:
         """An object of any kind, named by the annotation, is healthy; its watch wakes this target."""
@@ -227,18 +216,6 @@ class TargetPass:
         if found.health != "Current":
             said = f": {found.message}" if found.message else ""
             raise StageError("declare", "DependencyNotReady", f"dependency '{id}' is {found.health}{said}")
-
-    def _not_ready(self, stream: StreamName, source: Source) -> str:
-        """Why a dependency keeps this target waiting; empty when it does not."""
-        other, standing = self._engine.declared.target(stream), self._memory.conditions.get(stream)
-        if other is None:
-            return "not found"
-        if standing is None or standing.ready != "True" or standing.observed != other.generation:
-            return "is not ready"
-        theirs = source_of(other).stream(self._engine.cluster_alias)
-        if theirs == source.stream and standing.applied != source.revision:
-            return f"is not ready: it is at {standing.applied}, and not yet at {source.revision}"
-        return ""
 
     async def _variables(self) -> Variables:
         """What is to be put into the rendered objects (KS-061)."""

@@ -203,6 +203,8 @@ def _waits_for(
     if rest:
         return [first, *rest]
     known = _standing(archive, other)
+    if "readyExpr" in standing.message:
+        return [first]  # what it is ready by is no condition, and its message says what came of it
     told = f"{sentence}, which is ready at revision {known.applied}: its next run is due"
     return [msgspec.structs.replace(first, sentence=told)]
 

@@ -1,0 +1,1 @@
+"""Expressions in CEL over Kubernetes objects, evaluated in a process of their own."""

@@ -1,0 +1,167 @@
+"""Evaluates expressions in one process, which is started by the first, and ended by what takes too long."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Final, Self
+
+import anyio
+import msgspec
+from anyio.abc import Process
+from anyio.streams.buffered import BufferedByteReceiveStream
+
+from tidelog.engine.expressions.errors import EvaluationError, EvaluatorError, InvalidExpressionError
+from tidelog.engine.expressions.messages import ANSWER_BYTES_MAX, Answer, Question
+from tidelog.engine.objects.kube import KubeObject
+
+EXPRESSION_BYTES_MAX: Final = 16_384
+TIME_S: Final = 2.0
+"""For one expression; most take well below a millisecond."""
+START_S: Final = 60.0
+"""For the process to start; that counts for no expression's time."""
+_END_S: Final = 5.0
+_GONE = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, anyio.IncompleteRead)
+_decoder: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
+
+
+class Evaluator:
+    """Evaluates expressions, one at a time.
+
+    An expression that is cancelled or takes too long costs the process; the next gets a new one.
+
+    Args:
+        time_s: what one expression may take.
+    """
+
+    def __init__(self, *, time_s: float = TIME_S) -> None:
+        self._time_s = time_s
+        self._turn = anyio.Lock()
+        self._process: _Process | None = None
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closed = True
+        await self._end()
+
+    @property
+    def pid(self) -> int | None:
+        """The id of the process; None while there is none."""
+        return None if self._process is None else self._process.pid
+
+    async def check(self, expression: str, names: Iterable[str]) -> None:
+        """Compiles an expression over some variables, each of which is an object.
+
+        Raises:
+            InvalidExpressionError: when it does not compile, or cannot give true or false.
+            EvaluatorError: when that takes too long.
+        """
+        await self._ask(Question(expression, tuple(names)))
+
+    async def holds(self, expression: str, variables: Mapping[str, KubeObject]) -> bool:
+        """Whether an expression holds of some objects.
+
+        Raises:
+            InvalidExpressionError: as `check` does.
+            EvaluationError: when it has no result for these objects.
+            EvaluatorError: when it takes too long.
+        """
+        answer = await self._ask(Question(expression, tuple(variables), dict(variables)))
+        return answer.outcome == "true"
+
+    async def _ask(self, question: Question) -> Answer:
+        if len(question.expression.encode()) > EXPRESSION_BYTES_MAX:
+            raise InvalidExpressionError(f"it is longer than {EXPRESSION_BYTES_MAX} bytes")
+        answer = None
+        async with self._turn:
+            try:
+                process = await self._started()
+                with anyio.fail_after(self._time_s):
+                    answer = await process.ask(question)
+            except TimeoutError:
+                raise EvaluatorError(f"it takes longer than {self._time_s:g} s") from None
+            except _GONE:
+                raise EvaluatorError("the process died that evaluated it") from None
+            finally:
+                if answer is None:
+                    await self._end()
+        if answer.outcome == "invalid":
+            raise InvalidExpressionError(answer.message)
+        if answer.outcome == "failed":
+            raise EvaluationError(answer.message)
+        return answer
+
+    async def _started(self) -> "_Process":
+        if self._closed:
+            raise RuntimeError("the evaluator is closed")
+        if self._process is None:
+            self._process = await _Process.start()
+            try:
+                with anyio.fail_after(START_S):
+                    await self._process.ready()
+            except TimeoutError:
+                raise EvaluatorError(f"the process for expressions did not start within {START_S:g} s") from None
+        return self._process
+
+    async def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            await process.end()
+
+
+class _Process:
+    """The evaluating process."""
+
+    def __init__(self, process: Process) -> None:
+        if process.stdin is None or process.stdout is None:
+            raise RuntimeError("a process without pipes")
+        self._process = process
+        self._into = process.stdin
+        self._from = BufferedByteReceiveStream(process.stdout)
+
+    @classmethod
+    async def start(cls) -> Self:
+        return cls(
+            await anyio.open_process(
+                [sys.executable, "-I", "-X", "utf8", "-m", "tidelog.engine.expressions.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env={"PATH": os.defpath, "LANG": "C.UTF-8"},
+                cwd="/",
+                start_new_session=True,
+            )
+        )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    async def ready(self) -> None:
+        await self._receive()
+
+    async def ask(self, question: Question) -> Answer:
+        frame = msgspec.msgpack.encode(question)
+        await self._into.send(len(frame).to_bytes(4) + frame)
+        return _decoder.decode(await self._receive())
+
+    async def end(self) -> None:
+        """Ends it, whatever it is doing."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        with anyio.move_on_after(_END_S, shield=True):
+            await self._process.aclose()
+
+    async def _receive(self) -> bytes:
+        size = int.from_bytes(await self._from.receive_exactly(4))
+        if size > ANSWER_BYTES_MAX:
+            raise anyio.BrokenResourceError
+        return await self._from.receive_exactly(size)

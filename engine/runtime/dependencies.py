@@ -1,0 +1,101 @@
+"""Whether what a target depends on is ready (Flux contract KS-038, CM-079)."""
+
+from tidelog.engine.expressions.errors import EvaluationError, EvaluatorError, InvalidExpressionError
+from tidelog.engine.kinds.kustomization import Dependency
+from tidelog.engine.kinds.meta import KUSTOMIZE_GROUP
+from tidelog.engine.runtime.context import Engine
+from tidelog.engine.runtime.declared import DeclaredTarget, source_of
+from tidelog.engine.runtime.run import StageError
+from tidelog.events.names import ObjectKey, Revision, StreamName
+
+NAMES = ("dep", "self")
+"""What a `readyExpr` is about: the dependency's object, and that of who depends on it."""
+RETRY_S = 1.0
+"""After an expression that was not evaluated to the end; longer after each further one."""
+
+
+async def check_dependencies(engine: Engine, declared: DeclaredTarget, source: StreamName, revision: Revision) -> None:
+    """Ends a stage unless every dependency of a target is ready.
+
+    Without the feature gate AdditiveCELDependencyCheck, a `readyExpr` is asked instead of the condition Ready and the
+    revision; with it, both have to hold.
+
+    Args:
+        engine: has the dependencies as they were last seen.
+        declared: the target.
+        source: what it is rendered from.
+        revision: of that source, which a dependency that has the same source must be at.
+
+    Raises:
+        StageError: for an expression that does not compile (only a person can help), or a dependency that is not ready:
+            its good news wakes the target, and where it has an expression, every change of its object does.
+    """
+    await _compile(engine, declared.spec.depends_on)
+    for dependency in declared.spec.depends_on:
+        namespace = dependency.namespace or declared.key.namespace
+        stream = ObjectKey(KUSTOMIZE_GROUP, "Kustomization", namespace, dependency.name).stream(engine.cluster_alias)
+        problem = ""
+        if dependency.ready_expr:
+            problem = await _expression(engine, declared, stream, dependency)
+        if not problem and (not dependency.ready_expr or engine.settings.additive_cel_dependency_check):
+            problem = _not_ready(engine, stream, source, revision)
+        if problem:
+            raise StageError(
+                "declare",
+                "DependencyNotReady",
+                f"dependency '{namespace}/{dependency.name}' {problem}",
+                waits_for=stream,
+            )
+
+
+async def _compile(engine: Engine, dependencies: tuple[Dependency, ...]) -> None:
+    """Every expression compiles: that is told before anything is waited for."""
+    wrong = []
+    for index, dependency in enumerate(dependencies):
+        if not dependency.ready_expr:
+            continue
+        try:
+            await engine.expressions.check(dependency.ready_expr, NAMES)
+        except InvalidExpressionError as error:
+            wrong.append(f"spec.dependsOn[{index}].readyExpr: {error}; correct the expression")
+        except EvaluatorError as error:
+            raise _unknown(f"spec.dependsOn[{index}].readyExpr cannot be compiled: {error}") from None
+    if wrong:
+        raise StageError("declare", "InvalidCELExpression", "; ".join(wrong), final=True, stalled=True)
+
+
+async def _expression(engine: Engine, declared: DeclaredTarget, stream: StreamName, dependency: Dependency) -> str:
+    """Why a dependency's expression keeps a target waiting; empty when it does not."""
+    # Before its object is read: a change while the expression is evaluated must not be missed.
+    engine.watch_for(declared.stream, stream)
+    other = engine.declared.target(stream)
+    if other is None:
+        return "not found"
+    try:
+        holds = await engine.expressions.holds(dependency.ready_expr, {"dep": other.live, "self": declared.live})
+    except EvaluationError as error:
+        return f"is not ready: readyExpr has no result: {error}"
+    except EvaluatorError as error:
+        raise _unknown(f"dependency '{other.key.namespace}/{other.key.name}': readyExpr: {error}") from None
+    if not holds:
+        return "is not ready according to readyExpr eval"
+    engine.wait_no_more(declared.stream)
+    return ""
+
+
+def _unknown(message: str) -> StageError:
+    """An expression was not evaluated to the end: that may be the machine's fault, so it is tried again."""
+    return StageError("declare", "DependencyNotReady", message, retry_s=RETRY_S)
+
+
+def _not_ready(engine: Engine, stream: StreamName, source: StreamName, revision: Revision) -> str:
+    """Why a dependency keeps a target waiting; empty when it does not."""
+    other, standing = engine.declared.target(stream), engine.memory.conditions.get(stream)
+    if other is None:
+        return "not found"
+    if standing is None or standing.ready != "True" or standing.observed != other.generation:
+        return "is not ready"
+    theirs = source_of(other).stream(engine.cluster_alias)
+    if theirs == source and standing.applied != revision:
+        return f"is not ready: it is at {standing.applied}, and not yet at {revision}"
+    return ""
