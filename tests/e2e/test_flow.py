@@ -118,6 +118,93 @@ async def test_who_depends_runs_as_soon_as_what_it_depends_on_is_ready(world: Wo
     assert targets == [running.target(name) for name in "abc"]
 
 
+async def test_an_expression_decides_when_a_dependency_is_ready(world: World) -> None:
+    world.commit({"a/cm.yaml": config_map("a"), "b/cm.yaml": config_map("b")})
+    tested = "dep.status.conditions.exists(c, c.type == 'Tested' && c.status == 'True')"
+    async with world.daemon() as running:
+        await world.source()
+        depends = [{"name": "a", "readyExpr": tested}]
+        await world.target("b", "./b", targetNamespace=world.namespace, dependsOn=depends)
+        await world.until_target("b", failed("DependencyNotReady", f"'{world.namespace}/a' not found"))
+        await world.target("a", "./a", targetNamespace=world.namespace)
+        (a,) = await world.until_applied("a")
+        waits = await world.until_target("b", failed("DependencyNotReady", "readyExpr"))
+        assert not condition(waits, "Stalled")
+        await running.idle()
+        assert await world.data("b") is None
+        kind = await world.cluster.kind(KUSTOMIZE, "Kustomization")
+        verdict = {**condition(a, "Ready"), "type": "Tested", "reason": "Passed", "message": "by another tool"}
+        status = {"conditions": [*a["status"]["conditions"], verdict]}
+        patch = {"status": status, "metadata": {"resourceVersion": a["metadata"]["resourceVersion"]}}
+        await world.cluster.patch(
+            kind, world.namespace, "a", patch, type="merge", manager="tester", subresource="status"
+        )
+        await world.until_applied("b")
+        failures = running.events(StageFailed, stream=running.target("b"))
+    messages = [event.message for event in failures]  # type: ignore[attr-defined]
+    assert len(set(messages)) == len(messages), "who is woken and still waits for the same has nothing to tell"
+
+
+async def test_an_expression_reads_the_status_that_we_write_ourselves(world: World) -> None:
+    world.commit({"a/cm.yaml": config_map("a"), "b/cm.yaml": config_map("b")})
+    async with world.daemon() as running:
+        await world.source()
+        depends = [{"name": "a", "readyExpr": "dep.status.lastAppliedRevision == dep.status.lastAttemptedRevision"}]
+        await world.target("b", "./b", targetNamespace=world.namespace, dependsOn=depends)
+        await world.target("a", "./a", targetNamespace=world.namespace)
+        await world.until_applied("a", "b")
+        ended = [one.envelope.stream for one in running.recorded if isinstance(one.event, RunEnded)]
+    assert [stream for stream in ended if "Kustomization" in stream] == [running.target("a"), running.target("b")]
+
+
+@pytest.mark.parametrize("additive", [False, True])
+async def test_an_expression_replaces_readiness_or_comes_on_top_by_the_feature_gate(
+    world: World, additive: bool
+) -> None:
+    world.commit({"b/cm.yaml": config_map("b")})
+    expression = "dep.metadata.labels.phase == self.metadata.labels.phase"
+    async with world.daemon(additive_cel_dependency_check=additive):
+        await world.source()
+        await world.target("a", "./a", metadata={"labels": {"phase": "one"}}, targetNamespace=world.namespace)
+        await world.until_target("a", lambda obj: condition(obj, "Ready").get("status") == "False")
+        depends = [{"name": "a", "readyExpr": expression}]
+        await world.target("b", "./b", targetNamespace=world.namespace, dependsOn=depends)
+        await world.until_target("b", failed("DependencyNotReady", "readyExpr has no result", '"labels"'))
+        await world.patch(KUSTOMIZE, "Kustomization", "b", {"metadata": {"labels": {"phase": "two"}}})
+        await world.until_target("b", failed("DependencyNotReady", "according to readyExpr"))
+        await world.patch(KUSTOMIZE, "Kustomization", "a", {"metadata": {"labels": {"phase": "two"}}})
+        if additive:
+            await world.until_target(
+                "b", lambda obj: condition(obj, "Ready")["message"] == f"dependency '{world.namespace}/a' is not ready"
+            )
+            await world.push({"a/cm.yaml": config_map("a")})
+        await world.until_applied("b")
+        a = await world.get(KUSTOMIZE, "Kustomization", "a")
+        assert a is not None
+        assert is_ready(a) is additive
+
+
+async def test_an_expression_that_does_not_compile_stalls_until_it_is_corrected(world: World) -> None:
+    world.commit({"b/cm.yaml": config_map("b")})
+    async with world.daemon():
+        await world.source()
+        depends = [{"name": "a"}, {"name": "c", "readyExpr": "dep.status."}]
+        await world.target("b", "./b", targetNamespace=world.namespace, dependsOn=depends)
+        b = await world.until_target("b", failed("InvalidCELExpression", "spec.dependsOn[1].readyExpr: 1:12: Syntax"))
+        assert condition(b, "Stalled")["reason"] == "InvalidCELExpression"
+        assert b["status"]["observedGeneration"] == b["metadata"]["generation"]
+        await world.until_told("b", "InvalidCELExpression", "readyExpr")
+        await world.patch(KUSTOMIZE, "Kustomization", "b", {"spec": {"dependsOn": [{"name": "c", "readyExpr": "1"}]}})
+        await world.until_target("b", failed("InvalidCELExpression", "true or false", "type int"))
+        await world.patch(
+            KUSTOMIZE, "Kustomization", "b", {"spec": {"dependsOn": [{"name": "c", "readyExpr": "true"}]}}
+        )
+        await world.until_target("b", failed("DependencyNotReady", f"'{world.namespace}/c' not found"))
+        await world.target("c", "./nowhere", targetNamespace=world.namespace)
+        (b,) = await world.until_applied("b")
+        assert not condition(b, "Stalled")
+
+
 async def test_a_cycle_waits_until_somebody_breaks_it(world: World) -> None:
     world.commit({"a/cm.yaml": config_map("a"), "b/cm.yaml": config_map("b")})
     async with world.daemon():

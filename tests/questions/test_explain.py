@@ -95,6 +95,16 @@ def test_a_chain_of_waits_leads_to_its_end(ask: Ask) -> None:
     assert (root.reason, root.message, root.position) == ("GitOperationFailed", "could not resolve git.example.com", at)
 
 
+def test_an_expression_that_does_not_hold_is_the_root_though_the_dependency_is_ready(ask: Ask) -> None:
+    scene = shop()
+    message = "dependency 'flux-system/infra' is not ready according to readyExpr eval"
+    _fail(scene, APPS, "DependencyNotReady", message, INFRA)
+    root = _explain(ask(scene), "ks/apps").root
+    assert root is not None
+    assert (root.why, root.name, root.message) == ("dependency", "apps", message)
+    assert root.sentence == "it waits for Kustomization/flux-system/infra"
+
+
 def test_dependencies_that_go_round_in_a_circle_are_named(ask: Ask) -> None:
     scene = shop()
     _fail(scene, INFRA, "DependencyNotReady", "dependency 'flux-system/apps' is not ready", APPS)

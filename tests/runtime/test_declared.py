@@ -1,11 +1,15 @@
 """What a watch tells of our own write is passed over, unless it tells anything else too."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.objects.kube import KubeObject
-from tidelog.engine.runtime.declared import read_declared
+from tidelog.engine.runtime.declared import Declarations, DeclaredTarget, read_declared
+from tidelog.engine.runtime.memory import Memory
+from tidelog.events.names import StreamName
+from tidelog.storage.keys import KeyRing
 
 
 def kustomization(version: int, **metadata: Any) -> KubeObject:
@@ -54,3 +58,36 @@ def test_what_somebody_else_wrote_after_it_is_no_echo() -> None:
     declared = read_declared(kustomization(7), "east")
     declared.live = kustomization(8)
     assert not declared.is_echo(kustomization(9))
+
+
+def knowing(live: KubeObject) -> tuple[Declarations, StreamName, list[StreamName]]:
+    """Declarations with one target, its stream, and where changes of objects are told."""
+    declarations = Declarations(cast("Cluster", None), cast("Memory", None), "east", cast("KeyRing", None), _no_wake)
+    declared = cast("DeclaredTarget", read_declared(live, "east"))
+    declarations._targets[declared.stream] = declared
+    changed: list[StreamName] = []
+    declarations.on_change = changed.append
+    return declarations, declared.stream, changed
+
+
+def _no_wake(*_: object) -> None:
+    raise AssertionError("nothing is to be woken")
+
+
+def test_our_own_write_of_a_status_changes_the_object_and_is_told() -> None:
+    declarations, stream, changed = knowing(kustomization(7))
+    declarations.wrote(stream, kustomization(8))
+    target = declarations.target(stream)
+    assert target is not None
+    assert (target.live["metadata"]["resourceVersion"], target.status.observed_generation) == ("8", 8)
+    assert changed == [stream]
+
+
+@pytest.mark.parametrize(("version", "uid"), [(6, "u-1"), (8, "u-2")])
+def test_an_answer_that_comes_after_newer_news_is_no_news(version: int, uid: str) -> None:
+    declarations, stream, changed = knowing(kustomization(7))
+    declarations.wrote(stream, kustomization(version, uid=uid))
+    target = declarations.target(stream)
+    assert target is not None
+    assert target.live == kustomization(7)
+    assert changed == []

@@ -81,6 +81,7 @@ def test_gates_of_flux_set_what_they_are_here_and_others_are_refused() -> None:
     assert gates_of("StrictPostBuildSubstitutions=false, ExternalArtifact=true") == {
         "strict_post_build_substitutions": False
     }
+    assert gates_of("AdditiveCELDependencyCheck=true") == {"additive_cel_dependency_check": True}
     assert gates_of("") == {}
     for text, words in (("Unheard=true", "not supported"), ("ExternalArtifact=yes", "true or false")):
         with pytest.raises(SettingsError, match=words):
