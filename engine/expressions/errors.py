@@ -20,4 +20,4 @@ class EvaluationError(ExpressionError):
 
 
 class EvaluatorError(ExpressionError):
-    """Raised when an expression takes too long, or its process died."""
+    """Raised when an expression takes too long or too much memory, or its process died."""

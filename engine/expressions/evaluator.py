@@ -31,7 +31,7 @@ _decoder: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
 class Evaluator:
     """Evaluates expressions, one at a time.
 
-    An expression that is cancelled or takes too long costs the process; the next gets a new one.
+    An expression that is cancelled, or takes too long or too much memory, costs the process; the next gets a new one.
 
     Args:
         time_s: what one expression may take.
@@ -62,7 +62,7 @@ class Evaluator:
 
         Raises:
             InvalidExpressionError: when it does not compile, or cannot give true or false.
-            EvaluatorError: when that takes too long.
+            EvaluatorError: when that takes too long or too much.
         """
         await self._ask(Question(expression, tuple(names)))
 
@@ -72,7 +72,7 @@ class Evaluator:
         Raises:
             InvalidExpressionError: as `check` does.
             EvaluationError: when it has no result for these objects.
-            EvaluatorError: when it takes too long.
+            EvaluatorError: when it takes too long or too much.
         """
         answer = await self._ask(Question(expression, tuple(variables), dict(variables)))
         return answer.outcome == "true"
@@ -91,8 +91,10 @@ class Evaluator:
             except _GONE:
                 raise EvaluatorError("the process died that evaluated it") from None
             finally:
-                if answer is None:
+                if answer is None or answer.outcome == "exhausted":
                     await self._end()
+        if answer.outcome == "exhausted":
+            raise EvaluatorError(answer.message)
         if answer.outcome == "invalid":
             raise InvalidExpressionError(answer.message)
         if answer.outcome == "failed":

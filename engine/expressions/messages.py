@@ -21,7 +21,7 @@ class Question(msgspec.Struct, frozen=True):
     variables: dict[str, KubeObject] | None = None
 
 
-Outcome: TypeAlias = Literal["true", "false", "valid", "invalid", "failed"]
+Outcome: TypeAlias = Literal["true", "false", "valid", "invalid", "failed", "exhausted"]
 
 
 class Answer(msgspec.Struct, frozen=True):

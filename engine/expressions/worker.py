@@ -50,6 +50,8 @@ def _answer(question: Question) -> Answer:
         return Answer("invalid", str(error))
     except EvaluationError as error:
         return Answer("failed", str(error))
+    except MemoryError:
+        return Answer("exhausted", f"it takes more than {MEMORY_BYTES // 2**20} MiB of memory")
 
 
 def _read(stream: BinaryIO) -> bytes | None:

@@ -1,9 +1,11 @@
 """What an expression says of objects, and that no expression holds up the engine."""
 
 import os
+import resource
 import signal
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import anyio
 import pytest
@@ -146,9 +148,22 @@ async def test_what_takes_too_long_is_ended_and_the_next_is_evaluated() -> None:
 
 async def test_what_takes_too_much_memory_is_told(shared: Evaluator) -> None:
     gigabytes = "dep.s.replace('a', dep.s).replace('a', dep.s).size() > 0"
-    with pytest.raises(EvaluationError, match="memory"):
+    with pytest.raises(EvaluatorError, match="more than 256 MiB"):
         await shared.holds(gigabytes, {"dep": {"s": "a" * 2_000}})
     assert await shared.holds("dep.s == 'a'", {"dep": {"s": "a"}})
+
+
+async def test_many_long_expressions_leave_room_for_the_next() -> None:
+    async with Evaluator(time_s=30) as evaluator:
+        for number in range(100):
+            await evaluator.check(f"dep.a == {number}" + " || dep.b == 1" * 1_100, ["dep"])
+        pid = evaluator.pid
+        assert await evaluator.holds("dep.a == 1", {"dep": {"a": 1}})
+        assert _resident_bytes(pid) < 128 * 2**20
+
+
+def _resident_bytes(pid: int | None) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 async def test_a_process_that_dies_costs_one_answer() -> None:
