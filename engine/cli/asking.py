@@ -6,8 +6,8 @@ import msgspec
 
 from tidelog.engine.cli.door import Access, Asked, ask, named, shown, source_of, time_to_come, wait
 from tidelog.engine.cli.output import NO, Format, print_json, visible
-from tidelog.engine.runtime.outcome import Outcome
 from tidelog.engine.runtime.requests import Request
+from tidelog.engine.runtime.telling.outcome import Outcome
 from tidelog.events.names import StreamName
 
 __all__ = ["Access", "Request", "ask_and_tell", "ended_well", "named", "reconcile_and_tell", "shown", "time_to_come"]

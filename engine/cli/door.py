@@ -23,12 +23,12 @@ from tidelog.engine.kinds.durations import Duration, MalformedDurationError
 from tidelog.engine.kinds.meta import KUSTOMIZE_GROUP, OWN_MANAGER, REQUESTED_AT, SOURCE_GROUP
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.binding import check_cluster
-from tidelog.engine.runtime.declared import Declarations
 from tidelog.engine.runtime.errors import RefusedError
 from tidelog.engine.runtime.memory import Memory
-from tidelog.engine.runtime.outcome import Outcome
 from tidelog.engine.runtime.requests import Request, Requests
 from tidelog.engine.runtime.suspension import write_suspend
+from tidelog.engine.runtime.telling.outcome import Outcome
+from tidelog.engine.runtime.watching.declared import Declarations
 from tidelog.engine.views.archive import open_archive
 from tidelog.engine.views.names import UnclearNameError, default_namespace, find, is_kind, parse
 from tidelog.events.envelope import Actor, Proof

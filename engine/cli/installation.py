@@ -23,8 +23,8 @@ from tidelog.engine.kinds.install import install_objects
 from tidelog.engine.kinds.meta import FINALIZER, OWN_MANAGER, PART_OF
 from tidelog.engine.objects.kube import KubeObject, key_of
 from tidelog.engine.runtime.errors import DoorError, RefusedError
+from tidelog.engine.runtime.passes.source import LOCAL_REPOSITORY
 from tidelog.engine.runtime.settings import CONTROLLERS
-from tidelog.engine.runtime.source import LOCAL_REPOSITORY
 from tidelog.engine.views.archive import open_archive
 from tidelog.events.names import StreamName
 from tidelog.events.projections import DESIRED

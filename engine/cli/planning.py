@@ -13,7 +13,7 @@ from tidelog.engine.cli.output import NO, Format, visible
 from tidelog.engine.cli.plans import PlanFormat, print_plan
 from tidelog.engine.cluster.real import open_cluster
 from tidelog.engine.moments import position_of
-from tidelog.engine.runtime.preview import Preview, open_previewer
+from tidelog.engine.runtime.passes.preview import Preview, open_previewer
 from tidelog.engine.runtime.requests import Request
 from tidelog.events.names import StreamName
 from tidelog.storage.layout import Layout

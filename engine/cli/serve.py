@@ -18,11 +18,11 @@ from tidelog.engine.kinds.crds import crds
 from tidelog.engine.kinds.meta import KUSTOMIZE_GROUP, OWN_MANAGER, SOURCE_GROUP
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.daemon import Daemon, open_daemon
-from tidelog.engine.runtime.declared import AnyDeclared
-from tidelog.engine.runtime.logs import start_logging
-from tidelog.engine.runtime.metrics import Metrics
+from tidelog.engine.runtime.passes.source import BOOTSTRAP_NAME, LOCAL_REPOSITORY
 from tidelog.engine.runtime.settings import Settings
-from tidelog.engine.runtime.source import BOOTSTRAP_NAME, LOCAL_REPOSITORY
+from tidelog.engine.runtime.telling.logs import start_logging
+from tidelog.engine.runtime.telling.metrics import Metrics
+from tidelog.engine.runtime.watching.declared import AnyDeclared
 from tidelog.events.names import ObjectId, ObjectKey
 
 NOT_READY = 1

@@ -11,8 +11,8 @@ import anyio.to_thread
 import msgspec
 
 from tidelog.engine.runtime.errors import DoorError, RefusedError
-from tidelog.engine.runtime.outcome import Outcome
 from tidelog.engine.runtime.requests import Request
+from tidelog.engine.runtime.telling.outcome import Outcome
 from tidelog.events.moment import Time
 from tidelog.events.names import StreamName
 from tidelog.storage.layout import Layout

@@ -16,7 +16,7 @@ from tidelog.engine.http.secure_door import door_routes, tls_of
 from tidelog.engine.http.taking import BODY_BYTES_MAX
 from tidelog.engine.http.unix_door import unix_door
 from tidelog.engine.runtime.daemon import Daemon
-from tidelog.engine.runtime.metrics import CONTENT_TYPE, Metrics
+from tidelog.engine.runtime.telling.metrics import CONTENT_TYPE, Metrics
 from tidelog.events.digest import Digest
 from tidelog.storage.layout import read_text
 

@@ -10,13 +10,13 @@ from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.expressions.evaluator import Evaluator
 from tidelog.engine.render.renderer import Renderer
 from tidelog.engine.runtime.activity import Activity
-from tidelog.engine.runtime.declared import Declarations
-from tidelog.engine.runtime.inputs import Inputs
 from tidelog.engine.runtime.memory import Memory
-from tidelog.engine.runtime.observer import Observer
 from tidelog.engine.runtime.rendered import Renderings
 from tidelog.engine.runtime.schedule import Scheduler, Trigger
 from tidelog.engine.runtime.settings import Settings
+from tidelog.engine.runtime.watching.declared import Declarations
+from tidelog.engine.runtime.watching.inputs import Inputs
+from tidelog.engine.runtime.watching.observer import Observer
 from tidelog.engine.secrecy.sealing import Sealer
 from tidelog.engine.sources.git.fetcher import GitFetcher
 from tidelog.events.digest import Digest
@@ -26,8 +26,8 @@ from tidelog.storage.artifacts.store import ArtifactStore
 from tidelog.storage.keys import KeyRing
 
 if TYPE_CHECKING:
-    from tidelog.engine.runtime.notices import Notices
-    from tidelog.engine.runtime.status import StatusWriter
+    from tidelog.engine.runtime.telling.notices import Notices
+    from tidelog.engine.runtime.telling.status import StatusWriter
 
 
 OnPass: TypeAlias = Callable[[StreamName, float, str], None]

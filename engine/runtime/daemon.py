@@ -27,21 +27,21 @@ from tidelog.engine.observe.reflector import Reflector
 from tidelog.engine.render.renderer import Renderer
 from tidelog.engine.runtime.binding import bound_uid, check_cluster
 from tidelog.engine.runtime.context import Engine, utc_now
-from tidelog.engine.runtime.declared import Declarations
-from tidelog.engine.runtime.inputs import Inputs
 from tidelog.engine.runtime.lease import Leases, Timings
-from tidelog.engine.runtime.logs import log_event, logger
 from tidelog.engine.runtime.memory import Memory, Origin
-from tidelog.engine.runtime.notices import Notices
-from tidelog.engine.runtime.observer import Observer
+from tidelog.engine.runtime.passes.situation import MANAGER
+from tidelog.engine.runtime.passes.source import reconcile_source
+from tidelog.engine.runtime.passes.target import reconcile_target
 from tidelog.engine.runtime.rendered import Renderings
 from tidelog.engine.runtime.requests import Requests
 from tidelog.engine.runtime.schedule import Reconcile, Scheduler, Trigger
 from tidelog.engine.runtime.settings import CONTROLLERS, Settings, as_json
-from tidelog.engine.runtime.situation import MANAGER
-from tidelog.engine.runtime.source import reconcile_source
-from tidelog.engine.runtime.status import StatusWriter
-from tidelog.engine.runtime.target import reconcile_target
+from tidelog.engine.runtime.telling.logs import log_event, logger
+from tidelog.engine.runtime.telling.notices import Notices
+from tidelog.engine.runtime.telling.status import StatusWriter
+from tidelog.engine.runtime.watching.declared import Declarations
+from tidelog.engine.runtime.watching.inputs import Inputs
+from tidelog.engine.runtime.watching.observer import Observer
 from tidelog.engine.secrecy.logs import keeping_secret
 from tidelog.engine.secrecy.sealing import Sealer
 from tidelog.engine.secrecy.values import SecretValues

@@ -12,11 +12,11 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from tidelog.engine.cluster.port import Cluster
-from tidelog.engine.runtime.declared import Declarations
 from tidelog.engine.runtime.errors import RefusedError
 from tidelog.engine.runtime.memory import Memory, Origin
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.suspension import write_suspend
+from tidelog.engine.runtime.watching.declared import Declarations
 from tidelog.events.envelope import Actor
 from tidelog.events.moment import Time, datetime_of, is_time
 from tidelog.events.names import MalformedNameError, ObjectKey, PlanId, StreamName, stream_name

@@ -11,9 +11,9 @@ from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.kinds.meta import OWN_MANAGER
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.context import Engine
-from tidelog.engine.runtime.declared import AnyDeclared
 from tidelog.engine.runtime.memory import Origin
 from tidelog.engine.runtime.run import asking
+from tidelog.engine.runtime.watching.declared import AnyDeclared
 from tidelog.events.envelope import Actor, Proof
 from tidelog.events.moment import datetime_of
 from tidelog.events.names import ObjectKey, StreamName

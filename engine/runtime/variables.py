@@ -8,8 +8,8 @@ from typing import Protocol
 import msgspec
 
 from tidelog.engine.objects.kube import KubeObject
-from tidelog.engine.runtime.declared import DeclaredTarget
 from tidelog.engine.runtime.run import StageError
+from tidelog.engine.runtime.watching.declared import DeclaredTarget
 from tidelog.events.canonical import encode
 from tidelog.events.digest import Digest, digest_of
 from tidelog.events.names import ObjectKey, StreamName

@@ -17,12 +17,12 @@ from tidelog.engine.kinds.kustomization import KustomizationSpec, KustomizationS
 from tidelog.engine.objects.kube import KubeObject, key_of, object_digest
 from tidelog.engine.plan.draft import Draft, Planner
 from tidelog.engine.plan.model import Wanted
-from tidelog.engine.runtime.declared import Declared, DeclaredTarget
 from tidelog.engine.runtime.memory import Memory, Origin
+from tidelog.engine.runtime.passes.situation import MANAGER, Situation
 from tidelog.engine.runtime.run import Run
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.settings import Settings
-from tidelog.engine.runtime.situation import MANAGER, Situation
+from tidelog.engine.runtime.watching.declared import Declared, DeclaredTarget
 from tidelog.engine.secrecy.sealing import Sealer
 from tidelog.engine.verify.checks import verdicts_of
 from tidelog.events.bodies import Body

@@ -11,7 +11,7 @@ import anyio
 
 from tests.e2e.world import Running, World
 from tidelog.engine.http.server import serving
-from tidelog.engine.runtime.metrics import Metrics
+from tidelog.engine.runtime.telling.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 60.0

@@ -21,9 +21,9 @@ from tidelog.engine.http.server import address_of, serving
 from tidelog.engine.http.taking import BODY_BYTES_MAX
 from tidelog.engine.runtime.daemon import Daemon
 from tidelog.engine.runtime.memory import Memory, Origin
-from tidelog.engine.runtime.metrics import Metrics
 from tidelog.engine.runtime.requests import Requests
 from tidelog.engine.runtime.settings import Settings
+from tidelog.engine.runtime.telling.metrics import Metrics
 from tidelog.events.bodies import Body
 from tidelog.events.names import engine_stream
 from tidelog.events.vocabulary import Marked, ReconcileRequested, TargetDeclared

@@ -6,8 +6,8 @@ import pytest
 
 from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.objects.kube import KubeObject
-from tidelog.engine.runtime.declared import Declarations, DeclaredTarget, read_declared
 from tidelog.engine.runtime.memory import Memory
+from tidelog.engine.runtime.watching.declared import Declarations, DeclaredTarget, read_declared
 from tidelog.events.names import StreamName
 from tidelog.storage.keys import KeyRing
 

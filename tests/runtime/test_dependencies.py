@@ -11,11 +11,11 @@ from tidelog.engine.expressions.errors import EvaluationError, EvaluatorError, I
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.daemon import _Waker
-from tidelog.engine.runtime.declared import DeclaredTarget, read_declared
-from tidelog.engine.runtime.dependencies import check_dependencies
+from tidelog.engine.runtime.passes.dependencies import check_dependencies
 from tidelog.engine.runtime.run import StageError
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.settings import Settings
+from tidelog.engine.runtime.watching.declared import DeclaredTarget, read_declared
 from tidelog.events.names import ObjectKey, Revision, StreamName
 from tidelog.events.projections import Standing
 

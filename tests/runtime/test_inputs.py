@@ -11,7 +11,7 @@ from tests.runtime.virtual_time import VIRTUAL_TIME
 from tidelog.engine.cluster.errors import ClusterError, ForbiddenError, GoneError, UnreachableError
 from tidelog.engine.cluster.port import Cluster, Kind, Listing, WatchEvent
 from tidelog.engine.objects.kube import KubeObject
-from tidelog.engine.runtime.inputs import RETRY_S, Inputs
+from tidelog.engine.runtime.watching.inputs import RETRY_S, Inputs
 from tidelog.events.names import ObjectKey, StreamName
 
 SHOP, SRC = target("east", "shop"), source("east", "src")

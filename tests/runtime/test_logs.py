@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from tests.events.logs import Log, digest, run_id, target
-from tidelog.engine.runtime.logs import JsonFormatter, log_event
+from tidelog.engine.runtime.telling.logs import JsonFormatter, log_event
 from tidelog.engine.secrecy.logs import SecrecyFilter, keeping_secret
 from tidelog.engine.secrecy.values import SecretValues
 from tidelog.events.envelope import decode_envelope

@@ -13,9 +13,9 @@ from tests.apply.keeper import TARGET, a_target
 from tidelog.engine.cluster.errors import ForbiddenError
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.context import Engine
-from tidelog.engine.runtime.notices import WAITING_MAX, Notices
 from tidelog.engine.runtime.run import StageError
 from tidelog.engine.runtime.settings import Settings
+from tidelog.engine.runtime.telling.notices import WAITING_MAX, Notices
 from tidelog.engine.secrecy.logs import keeping_secret
 from tidelog.engine.secrecy.values import SecretValues
 from tidelog.events.names import Revision, StreamName

@@ -15,7 +15,7 @@ from tidelog.engine.cluster.errors import UnknownKindError
 from tidelog.engine.cluster.port import Cluster, Kind
 from tidelog.engine.objects.kube import KubeObject, key_of
 from tidelog.engine.runtime.memory import Memory, Origin
-from tidelog.engine.runtime.observer import Observer
+from tidelog.engine.runtime.watching.observer import Observer
 from tidelog.engine.secrecy.sealing import Sealer
 from tidelog.events.bodies import Body
 from tidelog.events.names import ObjectId, ObjectKey, PlanId, engine_stream

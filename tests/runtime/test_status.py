@@ -15,8 +15,8 @@ from tidelog.engine.kinds.gitrepository import GitRepositorySpec, GitRepositoryS
 from tidelog.engine.kinds.kustomization import KustomizationStatus
 from tidelog.engine.kinds.meta import SOURCE_GROUP, Artifact
 from tidelog.engine.runtime.context import Engine
-from tidelog.engine.runtime.declared import Declared, DeclaredSource, DeclaredTarget
-from tidelog.engine.runtime.status import source_status, target_status
+from tidelog.engine.runtime.telling.status import source_status, target_status
+from tidelog.engine.runtime.watching.declared import Declared, DeclaredSource, DeclaredTarget
 from tidelog.events.names import ObjectKey, Revision, RunId
 from tidelog.events.projections import Standing
 from tidelog.events.projections.conditions import Attempt

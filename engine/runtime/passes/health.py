@@ -7,8 +7,8 @@ import msgspec
 from tidelog.engine.objects.kube import group_of
 from tidelog.engine.observe.health import health_of
 from tidelog.engine.runtime.context import Engine
-from tidelog.engine.runtime.declared import DeclaredTarget
 from tidelog.engine.runtime.rendered import RenderedSet
+from tidelog.engine.runtime.watching.declared import DeclaredTarget
 from tidelog.events.names import ObjectKey
 from tidelog.events.vocabulary.observe import Health
 

@@ -23,15 +23,15 @@ from tidelog.engine.plan.model import Plan, Wanted
 from tidelog.engine.render.errors import RenderError
 from tidelog.engine.render.renderer import Renderer
 from tidelog.engine.runtime.binding import check_cluster
-from tidelog.engine.runtime.declared import DeclaredTarget, found_of, read_declared, source_of
 from tidelog.engine.runtime.errors import PreviewError, RefusedError
 from tidelog.engine.runtime.memory import Facts
+from tidelog.engine.runtime.passes.situation import Situation
 from tidelog.engine.runtime.rendered import RenderedSet, Renderings, render_spec, sealed
 from tidelog.engine.runtime.requests import told
 from tidelog.engine.runtime.run import StageError
 from tidelog.engine.runtime.settings import Settings, settings_of
-from tidelog.engine.runtime.situation import Situation
 from tidelog.engine.runtime.variables import read_variables
+from tidelog.engine.runtime.watching.declared import DeclaredTarget, found_of, read_declared, source_of
 from tidelog.engine.secrecy.sealing import LostSecretError, Sealer
 from tidelog.engine.secrecy.values import SecretValues
 from tidelog.engine.sources.directory import DirectoryTree

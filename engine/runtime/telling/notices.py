@@ -16,9 +16,9 @@ from tidelog.engine.kinds.meta import EVENT_PREFIX
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.observe.drift import Flap
 from tidelog.engine.runtime.context import Engine
-from tidelog.engine.runtime.declared import AnyDeclared, DeclaredSource, DeclaredTarget, controller_of
 from tidelog.engine.runtime.run import StageError
 from tidelog.engine.runtime.texts import cut
+from tidelog.engine.runtime.watching.declared import AnyDeclared, DeclaredSource, DeclaredTarget, controller_of
 from tidelog.engine.secrecy.logs import without_secrets
 from tidelog.engine.sources.git.spec import Fetched
 from tidelog.events.names import Revision

@@ -21,15 +21,15 @@ from tidelog.engine.plan.draft import Draft, Planner
 from tidelog.engine.plan.model import Wanted
 from tidelog.engine.render.errors import RenderError
 from tidelog.engine.runtime.context import Engine
-from tidelog.engine.runtime.declared import DeclaredTarget, source_of
-from tidelog.engine.runtime.dependencies import check_dependencies
-from tidelog.engine.runtime.health import assess
+from tidelog.engine.runtime.passes.dependencies import check_dependencies
+from tidelog.engine.runtime.passes.health import assess
+from tidelog.engine.runtime.passes.situation import MANAGER, Situation
 from tidelog.engine.runtime.rendered import RenderedSet, inputs_digest, render_spec, sealed
 from tidelog.engine.runtime.run import Run, StageError, asking
 from tidelog.engine.runtime.schedule import Trigger
-from tidelog.engine.runtime.situation import MANAGER, Situation
 from tidelog.engine.runtime.suspension import still_suspended
 from tidelog.engine.runtime.variables import Variables, read_variables
+from tidelog.engine.runtime.watching.declared import DeclaredTarget, source_of
 from tidelog.engine.secrecy.sealing import LostSecretError, Sealer
 from tidelog.engine.verify.checks import OWNERSHIP, policies_digest, verdicts_of
 from tidelog.events.bodies import Body

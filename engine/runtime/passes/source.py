@@ -15,11 +15,11 @@ from tidelog.engine.kinds.later import UNSUPPORTED, credentials_left, features_l
 from tidelog.engine.kinds.meta import FINALIZER, SOURCE_GROUP
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.context import Engine
-from tidelog.engine.runtime.declared import DeclaredSource, source_of
 from tidelog.engine.runtime.run import Run, StageError, asking
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.suspension import still_suspended
 from tidelog.engine.runtime.texts import pages_of
+from tidelog.engine.runtime.watching.declared import DeclaredSource, source_of
 from tidelog.engine.sources.errors import FetchError
 from tidelog.engine.sources.git.credentials import ANONYMOUS, Credentials, credentials_of
 from tidelog.engine.sources.git.spec import Fetched, GitRef, GitSpec, Head

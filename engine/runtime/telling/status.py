@@ -25,7 +25,7 @@ from tidelog.engine.kinds.kustomization import (
 from tidelog.engine.kinds.meta import Artifact, Timestamp
 from tidelog.engine.objects.kube import KubeObject, inventory_id
 from tidelog.engine.runtime.context import Engine
-from tidelog.engine.runtime.declared import AnyDeclared, DeclaredSource, DeclaredTarget, manager_of
+from tidelog.engine.runtime.watching.declared import AnyDeclared, DeclaredSource, DeclaredTarget, manager_of
 from tidelog.events.moment import Time
 from tidelog.events.names import ObjectKey, StreamName
 from tidelog.events.projections import Standing

@@ -9,9 +9,9 @@ from tidelog.engine.cluster.port import Cluster, Identity
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.plan.draft import Knowledge, Planner, Subject, is_unchanged
 from tidelog.engine.plan.model import Plan, Wanted, is_secret
-from tidelog.engine.runtime.declared import DeclaredTarget
 from tidelog.engine.runtime.memory import Facts
 from tidelog.engine.runtime.settings import Settings
+from tidelog.engine.runtime.watching.declared import DeclaredTarget
 from tidelog.engine.secrecy.sealing import Sealer
 from tidelog.engine.verify.guard import Held, Owned, accident
 from tidelog.events.names import ObjectId, ObjectKey, StreamName

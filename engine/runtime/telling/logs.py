@@ -8,7 +8,7 @@ import logging
 import sys
 from datetime import UTC, datetime
 
-from tidelog.engine.runtime.declared import controller_of
+from tidelog.engine.runtime.watching.declared import controller_of
 from tidelog.engine.secrecy.logs import SecrecyFilter
 from tidelog.events.names import ENGINE, ObjectKey
 from tidelog.events.vocabulary import (

@@ -4,8 +4,8 @@ from tidelog.engine.expressions.errors import EvaluationError, EvaluatorError, I
 from tidelog.engine.kinds.kustomization import Dependency
 from tidelog.engine.kinds.meta import KUSTOMIZE_GROUP
 from tidelog.engine.runtime.context import Engine
-from tidelog.engine.runtime.declared import DeclaredTarget, source_of
 from tidelog.engine.runtime.run import StageError
+from tidelog.engine.runtime.watching.declared import DeclaredTarget, source_of
 from tidelog.events.names import ObjectKey, Revision, StreamName
 
 NAMES = ("dep", "self")

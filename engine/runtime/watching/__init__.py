@@ -1,0 +1,1 @@
+"""What watches of the cluster tell: what is declared, what targets read, and the objects that they own."""
