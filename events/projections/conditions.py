@@ -138,6 +138,8 @@ def _row(rows: Rows[Standing], envelope: Envelope) -> Standing:
         row = Standing(ready="Unknown")
     if envelope.run is not None and envelope.run != row.run:
         row.run, row.trace, row.began, row.began_by = envelope.run, envelope.trace, envelope.time, row.declared
+        # What the last run failed of, or waited for, is being tried: its inputs are others, or somebody asked for it.
+        row.final, row.stalled, row.waits_for = False, False, None
         if row.health == "InProgress":
             row.health, row.health_since, row.health_message = None, None, ""  # its time limit was the last run's
     row.position = envelope.position

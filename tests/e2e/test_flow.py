@@ -286,6 +286,18 @@ async def test_an_object_that_becomes_healthy_wakes_who_waits_for_it(world: Worl
         await world.until_applied("app")
 
 
+@pytest.mark.parametrize("broken", ["resources: [missing.yaml]\n", "resources: [all.yaml\n"])
+async def test_a_commit_that_mends_a_build_is_waited_for_until_it_is_healthy(world: World, broken: str) -> None:
+    async with world.daemon():
+        await app_of(world, deployment("web:1", replicas=0), wait=True, timeout="1h", interval="1h")
+        await world.until_applied("app")
+        await world.push({"app/kustomization.yaml": broken})
+        await world.until_target("app", failed("BuildFailed"))
+        await world.push({"app/kustomization.yaml": None, "app/all.yaml": deployment("web:2", replicas=0)})
+        (app,) = await world.until_applied("app")
+        assert condition(app, "Healthy")["status"] == "True"
+
+
 async def test_a_request_is_answered_whatever_comes_of_it(world: World) -> None:
     async with world.daemon() as running:
         await app_of(world, config_map("a"), dependsOn=[{"name": "nobody"}])

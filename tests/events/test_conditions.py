@@ -159,6 +159,15 @@ def test_only_the_last_failure_says_whether_a_person_or_a_new_input_is_needed() 
         assert (standing.stalled, standing.final, standing.waits_for) == (False, False, None), event
 
 
+def test_what_the_last_run_failed_of_for_good_does_not_outlive_the_beginning_of_the_next() -> None:
+    for first in (rendered(TWO), planned(), PlanHeld(plan=PLAN, check="prune-guard", why="much")):
+        story = Story().begins().then(failed(final=True, stalled=True, waits_for=SRC))
+        standing = story.begins().then(first).standing()
+        assert (standing.final, standing.stalled, standing.waits_for) == (False, False, None), first
+        standing = story.then(ended("superseded")).standing()
+        assert (standing.run, standing.final) == (None, False), "the next pass tries, whatever the revision"
+
+
 def test_a_held_plan_waits_in_its_open_run_until_it_is_decided() -> None:
     story = (
         Story().begins().then(planned(), verified(), PlanHeld(plan=PLAN, check="prune-guard", why="it deletes much"))
