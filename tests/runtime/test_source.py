@@ -1,22 +1,27 @@
 """One pass over a source: what it asks, what it fetches, and when it comes again (Flux contract 2.1, 2.2, 2.4)."""
 
 import base64
+import hashlib
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import aiohttp
+import anyio
 import anyio.to_thread
 import msgspec
 import pytest
 
 from tidelog.engine.cluster.errors import ServerError
+from tidelog.engine.http.server import serving
 from tidelog.engine.kinds.durations import Duration
 from tidelog.engine.kinds.meta import FINALIZER, SOURCE_GROUP
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.declared import DeclaredSource, read_declared, read_status
 from tidelog.engine.runtime.memory import Memory, Origin
+from tidelog.engine.runtime.metrics import Metrics
 from tidelog.engine.runtime.run import StageError
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.settings import Settings
@@ -420,6 +425,29 @@ async def test_a_deleted_source_s_file_goes_at_once_and_others_do_not(world: Wor
     assert world.calls == ["release", "status"]
     assert not await on_disk(path)
     assert await on_disk(young.path)
+
+
+async def test_what_a_status_names_is_served_there_and_has_its_digest(
+    world: World, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    off = {"storage_adv_addr": "", "health_addr": "", "metrics_addr": "", "webhook_addr": ""}
+    world.engine.settings = msgspec.structs.replace(world.engine.settings, storage_addr="127.0.0.1:0", **off)
+    daemon = SimpleNamespace(engine=world.engine, requests=None, serving=anyio.Event(), waits_for="")
+    async with (
+        serving(cast("Any", daemon), Metrics(), tmp_path_factory.mktemp("s")),
+        aiohttp.ClientSession() as session,
+    ):
+        await world.run()
+        world.write_status()
+        artifact = world.declared.status.artifact
+        assert artifact is not None
+        async with session.get(artifact.url) as answer:
+            assert answer.status == 200
+            assert "sha256:" + hashlib.sha256(await answer.read()).hexdigest() == artifact.digest
+        world.commit = TWO
+        await world.run()
+        async with session.get(artifact.url) as answer:
+            assert answer.status == 404, "no status names it any more"
 
 
 async def test_the_address_in_a_status_follows_the_flag_and_nothing_is_made_anew(world: World) -> None:
