@@ -106,7 +106,7 @@ def test_a_source_is_of_the_target_s_own_namespace_unless_it_names_another(
     obj["spec"]["sourceRef"] |= named
     declared = read_declared(obj, "east")
     assert isinstance(declared.spec, KustomizationSpec)
-    assert source_of(cast("DeclaredTarget", declared)).shown == f"GitRepository/{namespace}/shop"
+    assert source_of(declared).shown == f"GitRepository/{namespace}/shop"
 
 
 # What wakes (Flux contract CM-053).
