@@ -9,7 +9,7 @@ import pytest
 
 from tests.events.logs import target
 from tidelog.engine.runtime.memory import Memory, Origin
-from tidelog.engine.runtime.metrics import Metrics
+from tidelog.engine.runtime.telling.metrics import Metrics
 from tidelog.events.bodies import Body
 from tidelog.events.vocabulary import TargetDeclared, TargetRemoved
 from tidelog.storage import open_log

@@ -19,14 +19,14 @@ from tidelog.engine.kinds.durations import Duration
 from tidelog.engine.kinds.meta import FINALIZER, SOURCE_GROUP
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.context import Engine
-from tidelog.engine.runtime.declared import DeclaredSource, read_declared, read_status
 from tidelog.engine.runtime.memory import Memory, Origin
-from tidelog.engine.runtime.metrics import Metrics
+from tidelog.engine.runtime.passes.source import reconcile_source
 from tidelog.engine.runtime.run import StageError
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.settings import Settings
-from tidelog.engine.runtime.source import reconcile_source
-from tidelog.engine.runtime.status import source_status
+from tidelog.engine.runtime.telling.metrics import Metrics
+from tidelog.engine.runtime.telling.status import source_status
+from tidelog.engine.runtime.watching.declared import DeclaredSource, read_declared, read_status
 from tidelog.engine.sources.errors import FetchError, FetchReason
 from tidelog.engine.sources.git.credentials import Credentials
 from tidelog.engine.sources.git.spec import Fetched, GitRef, GitSpec, Head, revision_of
