@@ -132,6 +132,11 @@ def source_condition(reason: str) -> str | None:
 # Both
 
 
+def is_current(status: KustomizationStatus | GitRepositoryStatus, generation: int) -> bool:
+    """Whether an object is ready, and says so of its present generation (contract KS-038)."""
+    return status.observed_generation == generation and c.status_of(status.conditions, c.READY) == "True"
+
+
 def status_patch(
     live: KubeObject, status: KustomizationStatus | GitRepositoryStatus, owned: Collection[str]
 ) -> KubeObject:

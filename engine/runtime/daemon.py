@@ -146,7 +146,6 @@ class Daemon:
         engine = self.engine
         self.waits_for = ""
         await self._begin()
-        await self._check_artifacts()
         why = "it was told to stop"
         try:
             with one_error():
@@ -191,16 +190,6 @@ class Daemon:
                     message="the engine ended in the midst of it; what was written is found again",
                 )
                 await memory.append(StreamName(stream), [event], Origin(run=standing.run, trace=standing.trace))
-
-    async def _check_artifacts(self) -> None:
-        """Lets go of artifacts that are not what they were: their sources are fetched again (SC-014)."""
-        artifacts = self.engine.artifacts
-        for stream, row in list(self.engine.memory.desired.items()):
-            if row.artifact is None:
-                continue
-            if await anyio.to_thread.run_sync(artifacts.check_tarball, row.artifact) == "damaged":
-                fields = {"stream": stream, "artifact": row.artifact}
-                logger.error("an artifact's file is damaged, and is made anew", extra={"fields": fields})
 
     async def _watch_declarations(self, tasks: anyio.abc.TaskGroup) -> None:
         """Watches our kinds; returns when all that is declared has been seen, sources first."""

@@ -261,8 +261,12 @@ class ArtifactStore:
         if path is not None:
             self._checked.discard(path)
 
-    def collect(self, named: Collection[Digest], retention_s: float = TARBALL_RETENTION_S) -> int:
-        """Removes the tar.gz files that no status names and that are older than `retention_s` (SC-013, SC-016).
+    def collect(self, named: Collection[Digest], dropped: Digest | None = None) -> int:
+        """Removes the tar.gz files that no status names and that are older than a minute (SC-013).
+
+        Args:
+            named: what statuses name.
+            dropped: what the status of a source that is no more named: it goes at once, whatever its age (SC-016).
 
         Returns:
             How many were removed.
@@ -273,10 +277,10 @@ class ArtifactStore:
                 if digest in named:
                     continue
                 try:
-                    is_old = time.time() - path.stat().st_mtime >= retention_s
+                    is_old = time.time() - path.stat().st_mtime >= TARBALL_RETENTION_S
                 except OSError:
                     is_old = True
-                if is_old:
+                if is_old or digest == dropped:
                     self.forget_tarball(digest)
                     path.unlink(missing_ok=True)
                     removed += 1

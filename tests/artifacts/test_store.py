@@ -1,5 +1,6 @@
 """The artifact store: what is admitted is kept and read; tar.gz files come and go as statuses name them."""
 
+import hashlib
 import os
 import time
 from collections.abc import Iterator
@@ -101,6 +102,12 @@ def test_paths_are_checked_out_with_what_is_below_them(
     assert set(tree_at(tmp_path / "out")) == {"d/b.yaml", "e/f/g"}
     with pytest.raises(FileExistsError):
         store.checkout(tree, ["e"], tmp_path / "out")
+
+
+def test_digest_is_the_sha256_of_the_file_as_it_is_stored(store: ArtifactStore, repository: Repository) -> None:
+    kept = admit(store, repository, repository.tree(FILES))
+    assert kept.digest == "sha256:" + hashlib.sha256(kept.path.read_bytes()).hexdigest()
+    assert kept.size == kept.path.stat().st_size
 
 
 def test_same_tree_has_the_same_tarball(store: ArtifactStore, repository: Repository) -> None:

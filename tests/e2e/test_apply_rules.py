@@ -320,6 +320,40 @@ async def test_a_shard_keeps_to_its_label(world: World) -> None:
     assert await world.data("b") is None
 
 
+async def test_a_dependency_may_be_of_another_shard(world: World) -> None:
+    mine = {"labels": {"sharding.fluxcd.io/key": "one"}}
+    theirs = {"labels": {"sharding.fluxcd.io/key": "two"}}
+    world.commit({"app/a.yaml": config_map("a"), "base/b.yaml": config_map("b")})
+    await world.source()
+    await world.patch("source.toolkit.fluxcd.io/v1", "GitRepository", "fleet", {"metadata": mine})
+    dependency = [{"name": "base"}]
+    await world.target("app", "./app", targetNamespace=world.namespace, metadata=mine, dependsOn=dependency)
+    async with world.daemon(watch_label_selector="sharding.fluxcd.io/key=one"):
+        await world.until_target("app", failed("DependencyNotReady", "not found"))
+        base = await world.target("base", "./base", metadata=theirs)
+        await world.until_target("app", failed("DependencyNotReady", "is not ready"))
+        status: KubeObject = {
+            "observedGeneration": base["metadata"]["generation"],
+            "lastAppliedRevision": "main@sha1:" + "0" * 40,
+            "conditions": [
+                {
+                    "type": "Ready",
+                    "status": "True",
+                    "reason": "ReconciliationSucceeded",
+                    "message": "as the other shard writes it",
+                    "lastTransitionTime": "2024-01-01T00:00:00Z",
+                }
+            ],
+        }
+        kind = await world.cluster.kind(KUSTOMIZE, "Kustomization")
+        place = (kind, world.namespace, "base")
+        await world.cluster.patch(*place, {"status": status}, type="merge", manager="other", subresource="status")
+        await world.until_target("app", failed("DependencyNotReady", "not yet at"))
+        status = {"lastAppliedRevision": world.revision}
+        await world.cluster.patch(*place, {"status": status}, type="merge", manager="other", subresource="status")
+        await world.until_applied("app")
+
+
 async def test_writes_are_only_what_differs(world: World) -> None:
     async with world.daemon() as running:
         await app_of(world, documents(*(config_map(f"c{n}", n=str(n)) for n in range(10))))

@@ -1,14 +1,19 @@
-"""What a watch tells of our own write is passed over, unless it tells anything else too."""
+"""What a watch tells of our own write is passed over; of what others write, some wakes, and some does not."""
 
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from tidelog.engine.cluster.port import Cluster
+from tidelog.engine.kinds.kustomization import KustomizationSpec
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.memory import Memory
-from tidelog.engine.runtime.watching.declared import Declarations, DeclaredTarget, read_declared
+from tidelog.engine.runtime.schedule import Trigger
+from tidelog.engine.runtime.watching.declared import Declarations, DeclaredTarget, read_declared, source_of
 from tidelog.events.names import StreamName
+from tidelog.storage import open_log
 from tidelog.storage.keys import KeyRing
 
 
@@ -91,3 +96,85 @@ def test_an_answer_that_comes_after_newer_news_is_no_news(version: int, uid: str
     assert target is not None
     assert target.live == kustomization(7)
     assert changed == []
+
+
+@pytest.mark.parametrize(("named", "namespace"), [({}, "apps"), ({"namespace": "infra"}, "infra")])
+def test_a_source_is_of_the_target_s_own_namespace_unless_it_names_another(
+    named: dict[str, str], namespace: str
+) -> None:
+    obj = kustomization(7)
+    obj["spec"]["sourceRef"] |= named
+    declared = read_declared(obj, "east")
+    assert isinstance(declared.spec, KustomizationSpec)
+    assert source_of(declared).shown == f"GitRepository/{namespace}/shop"
+
+
+# What wakes (Flux contract CM-053).
+
+
+class Watching:
+    """Declarations, and whom they wake."""
+
+    def __init__(self, memory: Memory) -> None:
+        self.woken: list[str] = []
+        nobody = cast("Any", None)
+        self.declarations = Declarations(nobody, memory, "east", nobody, self._wake)
+        self.version = 0
+
+    def _wake(self, _: StreamName, trigger: Trigger) -> None:
+        self.woken.append(trigger.why)
+
+    async def told(self, spec: dict[str, Any] | None = None, status: KubeObject | None = None, **metadata: Any) -> None:
+        """A watch tells of the object as it now is."""
+        self.version += 1
+        obj = kustomization(self.version, **metadata)
+        obj["spec"] |= spec or {}
+        obj["status"] = status or {}
+        await self.declarations.seen(obj)
+
+
+@pytest.fixture
+async def watching(tmp_path: Path) -> AsyncIterator[Watching]:
+    async with open_log(tmp_path / "store") as log:
+        memory = Memory(log)
+        await memory.read_missing()
+        yield Watching(memory)
+
+
+REQUESTED_AT = "reconcile.fluxcd.io/requestedAt"
+
+
+async def test_a_new_object_a_new_spec_and_a_request_wake_each_once(watching: Watching) -> None:
+    await watching.told()
+    await watching.told(spec={"path": "./other"}, generation=4)
+    requested = {REQUESTED_AT: "one", "owner": "ada"}
+    await watching.told(spec={"path": "./other"}, generation=4, annotations=requested)
+    await watching.told(spec={"path": "./other"}, generation=4, annotations=requested | {REQUESTED_AT: "two"})
+    assert watching.woken == ["it has a new spec"] * 2 + ["somebody asked for it"] * 2
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"labels": {"team": "web"}},
+        {"annotations": {"owner": "grace"}},
+        {"annotations": {}},
+        {"status": {"observedGeneration": 3, "lastAppliedRevision": "main@sha1:1"}},
+        {"finalizers": ["finalizers.fluxcd.io", "example.com/other"]},
+        {"managedFields": []},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+async def test_what_changes_neither_the_spec_nor_asks_for_a_run_wakes_nobody(
+    watching: Watching, changed: dict[str, Any]
+) -> None:
+    await watching.told()
+    watching.woken.clear()
+    await watching.told(**changed)
+    assert watching.woken == []
+
+
+async def test_a_request_that_was_answered_is_not_asked_again(watching: Watching) -> None:
+    annotations = {REQUESTED_AT: "one"}
+    await watching.told(annotations=annotations, status={"lastHandledReconcileAt": "one"})
+    assert watching.woken == ["it has a new spec"]

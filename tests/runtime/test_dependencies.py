@@ -60,6 +60,9 @@ class World:
         self.standings = {DB: ready, CACHE: msgspec.structs.replace(ready)}
         self.woken: list[tuple[StreamName, str]] = []
         self.asked: list[Mapping[str, KubeObject]] = []
+        self.elsewhere: dict[ObjectKey, KubeObject] = {}
+        """What the API server has, and another shard looks after."""
+        self.read: list[ObjectKey] = []
         self.meanwhile: Callable[[], None] = lambda: None
         engine = SimpleNamespace(
             cluster_alias="east",
@@ -67,10 +70,16 @@ class World:
             declared=SimpleNamespace(target=self.targets.get),
             memory=SimpleNamespace(conditions=self.standings),
             expressions=self,
+            inputs=self,
         )
         self.engine = cast("Engine", engine)
         self.waker = _Waker(self.engine, self._wake)
         self.engine.watch_for, self.engine.wait_no_more = self.waker.watch_for, self.waker.wait_no_more
+
+    async def get(self, user: StreamName, key: ObjectKey, api_version: str) -> KubeObject | None:
+        assert (user, api_version) == (WEB, "kustomize.toolkit.fluxcd.io/v1")
+        self.read.append(key)
+        return self.elsewhere.get(key)
 
     def _wake(self, stream: StreamName, trigger: Trigger) -> None:
         self.woken.append((stream, trigger.why))
@@ -198,3 +207,66 @@ async def test_who_waits_no_longer_is_left_alone() -> None:
     assert await world.waits(on("db")) is None
     world.waker.changed(DB)
     assert world.woken == [], "without an expression no status is of interest"
+
+
+# What another shard looks after (Flux contract CM-059).
+
+
+def sharded() -> World:
+    """An engine that looks after the objects with a label, and another one after `db`."""
+    world = World()
+    world.engine.settings = msgspec.structs.replace(world.engine.settings, watch_label_selector="shard=one")
+    del world.targets[DB], world.standings[DB]
+    return world
+
+
+def live(*, observed: int = 1, ready: str = "True", applied: str = NEW) -> KubeObject:
+    """The object of `db`, as another engine's status has it."""
+    ready_condition = {"type": "Ready", "status": ready, "reason": "x", "message": "", "lastTransitionTime": "x"}
+    status = {"observedGeneration": observed, "conditions": [ready_condition], "lastAppliedRevision": applied}
+    return target("db").live | {"status": status}
+
+
+DB_KEY = ObjectKey.of_stream(DB)
+
+
+@pytest.mark.parametrize(
+    ("obj", "words"),
+    [
+        (live(), None),
+        (live(observed=0), "is not ready"),
+        (live(ready="False"), "is not ready"),
+        (live(applied=OLD), f"it is at {OLD}, and not yet at {NEW}"),
+        (None, "not found"),
+    ],
+)
+async def test_who_is_of_another_shard_is_ready_by_its_status(obj: KubeObject | None, words: str | None) -> None:
+    world = sharded()
+    if obj is not None:
+        world.elsewhere[DB_KEY] = obj
+    error = await world.waits(on("cache"), on("db"))
+    assert (error is None) == (words is None)
+    assert words is None or words in str(error)
+    assert world.read == [DB_KEY]
+
+
+async def test_an_expression_reads_who_is_of_another_shard() -> None:
+    world = sharded()
+    world.elsewhere[DB_KEY] = live(ready="False")
+    assert await world.waits(on("db", "true")) is None
+    assert world.asked[0]["dep"] == live(ready="False")
+
+
+async def test_where_there_are_no_shards_nobody_else_is_asked() -> None:
+    world = World()
+    del world.targets[DB]
+    error = await world.waits(on("db"))
+    assert "not found" in str(error)
+    assert world.read == []
+    settings = msgspec.structs.replace(world.engine.settings, watch_all_namespaces=False)
+    world.engine.settings = msgspec.structs.replace(settings, runtime_namespace="shop")
+    await world.waits(on("db"))
+    assert world.read == [], "its own namespace is watched"
+    world.engine.settings = msgspec.structs.replace(settings, runtime_namespace="another")
+    await world.waits(on("db"))
+    assert world.read == [DB_KEY]

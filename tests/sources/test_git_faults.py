@@ -286,8 +286,12 @@ async def test_program_that_hangs_is_replaced(
 
 
 @pytest.mark.usefixtures("commit")
-async def test_process_knows_nothing_of_us(fetcher: GitFetcher, server: GitServer, trusted: Credentials) -> None:
+async def test_process_knows_nothing_of_us(
+    fetcher: GitFetcher, server: GitServer, trusted: Credentials, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Neither arguments nor environment hold anything but the interpreter's."""
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
     spec = spec_of(server.url("app"))
     await fetcher.fetch(spec, Credentials(token=SECRET, ca=trusted.ca), await fetcher.ask(spec, trusted))
     program = fetcher._workers._program

@@ -26,6 +26,36 @@ def test_without_patterns_the_defaults_hold() -> None:
     assert all(map(ignore.keeps, ["a.yaml", ".sourceignore", "github/x", "d/Makefile"]))
 
 
+VERSION_CONTROL = [".git/config", ".gitignore", ".gitmodules", ".gitattributes"]
+EXTENSIONS = ["a.jpg", "a.jpeg", "a.gif", "a.png", "a.wmv", "a.flv", "a.tar.gz", "a.zip"]
+CONTINUOUS_INTEGRATION = [
+    ".github/workflows/ci.yaml",
+    ".circleci/config.yml",
+    ".travis.yml",
+    ".gitlab-ci.yml",
+    "appveyor.yml",
+    ".drone.yml",
+    "cloudbuild.yaml",
+    "codeship-services.yml",
+    "codeship-steps.yml",
+]
+EXTRA = [".goreleaser.yml", ".sops.yaml", ".flux.yaml"]
+
+
+@pytest.mark.parametrize("name", VERSION_CONTROL)
+@pytest.mark.parametrize("directory", ["", "deep/er/"])
+def test_what_is_of_version_control_is_left_out_whatever_patterns_there_are(directory: str, name: str) -> None:
+    assert not rules().keeps(directory + name)
+    assert not rules(spec="x\n", root="y\n").keeps(directory + name)
+
+
+@pytest.mark.parametrize("name", [*EXTENSIONS, *CONTINUOUS_INTEGRATION, *EXTRA])
+@pytest.mark.parametrize("directory", ["", "deep/er/"])
+def test_each_other_default_is_left_out_until_there_is_a_pattern(directory: str, name: str) -> None:
+    assert not rules().keeps(directory + name)
+    assert rules(spec="x\n").keeps(directory + name)
+
+
 @pytest.mark.parametrize("text", ["", "# only a comment\n", "\n   \n"])
 def test_file_without_patterns_leaves_the_defaults(text: str) -> None:
     assert not rules(root=text).keeps("a.jpg")

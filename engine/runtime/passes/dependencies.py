@@ -1,11 +1,14 @@
-"""Whether what a target depends on is ready (Flux contract KS-038, CM-079)."""
+"""Whether what a target depends on is ready (Flux contract KS-038, CM-059, CM-079)."""
+
+from typing import cast
 
 from tidelog.engine.expressions.errors import EvaluationError, EvaluatorError, InvalidExpressionError
 from tidelog.engine.kinds.kustomization import Dependency
 from tidelog.engine.kinds.meta import KUSTOMIZE_GROUP
+from tidelog.engine.kinds.statuses import is_current
 from tidelog.engine.runtime.context import Engine
-from tidelog.engine.runtime.run import StageError
-from tidelog.engine.runtime.watching.declared import DeclaredTarget, source_of
+from tidelog.engine.runtime.run import StageError, asking
+from tidelog.engine.runtime.watching.declared import DeclaredTarget, read_declared, source_of
 from tidelog.events.names import ObjectKey, Revision, StreamName
 
 NAMES = ("dep", "self")
@@ -33,12 +36,13 @@ async def check_dependencies(engine: Engine, declared: DeclaredTarget, source: S
     await _compile(engine, declared.spec.depends_on)
     for dependency in declared.spec.depends_on:
         namespace = dependency.namespace or declared.key.namespace
-        stream = ObjectKey(KUSTOMIZE_GROUP, "Kustomization", namespace, dependency.name).stream(engine.cluster_alias)
+        key = ObjectKey(KUSTOMIZE_GROUP, "Kustomization", namespace, dependency.name)
+        stream = key.stream(engine.cluster_alias)
         problem = ""
         if dependency.ready_expr:
-            problem = await _expression(engine, declared, stream, dependency)
+            problem = await _expression(engine, declared, key, dependency)
         if not problem and (not dependency.ready_expr or engine.settings.additive_cel_dependency_check):
-            problem = _not_ready(engine, stream, source, revision)
+            problem = await _not_ready(engine, declared, key, source, revision)
         if problem:
             raise StageError(
                 "declare",
@@ -64,11 +68,12 @@ async def _compile(engine: Engine, dependencies: tuple[Dependency, ...]) -> None
         raise StageError("declare", "InvalidCELExpression", "; ".join(wrong), final=True, stalled=True)
 
 
-async def _expression(engine: Engine, declared: DeclaredTarget, stream: StreamName, dependency: Dependency) -> str:
+async def _expression(engine: Engine, declared: DeclaredTarget, key: ObjectKey, dependency: Dependency) -> str:
     """Why a dependency's expression keeps a target waiting; empty when it does not."""
     # Before its object is read: a change while the expression is evaluated must not be missed.
+    stream = key.stream(engine.cluster_alias)
     engine.watch_for(declared.stream, stream)
-    other = engine.declared.target(stream)
+    other = engine.declared.target(stream) or await _elsewhere(engine, declared, key)
     if other is None:
         return "not found"
     try:
@@ -88,14 +93,34 @@ def _unknown(message: str) -> StageError:
     return StageError("declare", "DependencyNotReady", message, retry_s=RETRY_S)
 
 
-def _not_ready(engine: Engine, stream: StreamName, source: StreamName, revision: Revision) -> str:
+async def _not_ready(
+    engine: Engine, declared: DeclaredTarget, key: ObjectKey, source: StreamName, revision: Revision
+) -> str:
     """Why a dependency keeps a target waiting; empty when it does not."""
+    stream = key.stream(engine.cluster_alias)
     other, standing = engine.declared.target(stream), engine.memory.conditions.get(stream)
-    if other is None:
-        return "not found"
-    if standing is None or standing.ready != "True" or standing.observed != other.generation:
+    if other is not None:
+        is_ready = standing is not None and standing.ready == "True" and standing.observed == other.generation
+        applied = None if standing is None else standing.applied
+    else:
+        other = await _elsewhere(engine, declared, key)
+        if other is None:
+            return "not found"
+        is_ready = is_current(other.status, other.generation)
+        applied = Revision(other.status.last_applied_revision)
+    if not is_ready:
         return "is not ready"
     theirs = source_of(other).stream(engine.cluster_alias)
-    if theirs == source and standing.applied != revision:
-        return f"is not ready: it is at {standing.applied}, and not yet at {revision}"
+    if theirs == source and applied != revision:
+        return f"is not ready: it is at {applied}, and not yet at {revision}"
     return ""
+
+
+async def _elsewhere(engine: Engine, declared: DeclaredTarget, key: ObjectKey) -> DeclaredTarget | None:
+    """A target that another engine may look after, as the API server has it (CM-059); its changes wake who asks."""
+    settings = engine.settings
+    is_seen = settings.watch_all_namespaces or key.namespace == settings.runtime_namespace
+    if is_seen and not settings.watch_label_selector:
+        return None
+    live = await asking("declare", engine.inputs.get(declared.stream, key, f"{KUSTOMIZE_GROUP}/v1"))
+    return None if live is None else cast("DeclaredTarget", read_declared(live, engine.cluster_alias))

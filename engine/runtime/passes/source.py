@@ -23,6 +23,7 @@ from tidelog.engine.runtime.watching.declared import DeclaredSource, source_of
 from tidelog.engine.sources.errors import FetchError
 from tidelog.engine.sources.git.credentials import ANONYMOUS, Credentials, credentials_of
 from tidelog.engine.sources.git.spec import Fetched, GitRef, GitSpec, Head
+from tidelog.events.digest import Digest
 from tidelog.events.names import ObjectKey, StreamName
 from tidelog.events.vocabulary import RevisionFetched, RevisionSettled, RunEnded, SourceRemoved
 
@@ -62,40 +63,46 @@ class SourcePass:
         self._spec: GitRepositorySpec = declared.spec
         self._stream = declared.stream
         self._memory = engine.memory
-        self._trigger = trigger
         self._run = Run(engine.memory, declared.stream, trigger)
 
     async def reconcile(self) -> float | None:
         """The pass."""
         if self._declared.deleting:
             return await self._finalize()
+        await self._own()
         suspended = await still_suspended(self._engine, self._declared)
         if suspended is not None:
             return suspended.again_s
-        await self._own()
+        self._refuse()
         credentials = await self._credentials()
         head = await self._ask(credentials)
-        if self._is_new(head):
+        if await self._is_new(head):
             fetched = await self._fetch(credentials, head)
-            await self._settle(fetched)
+            if fetched is not None:
+                await self._settle(fetched)
         return await self._end(head)
 
     async def _finalize(self) -> float | None:
         if FINALIZER not in self._declared.finalizers:
             return None
+        row = self._memory.desired.get(self._stream)
         await self._run.record([SourceRemoved(uid=self._declared.uid)])
+        await self._collect(dropped=None if row is None else row.artifact)
         await asking("fetch", self._engine.declared.release(self._declared), "GitOperationFailed")
         return None
 
     # The stages.
 
     async def _own(self) -> None:
+        """Marks the source as ours, be it suspended or not (Flux contract CM-054, SC-001)."""
+        if FINALIZER not in self._declared.finalizers and not self._declared.problems:
+            await asking("fetch", self._engine.declared.claim(self._declared), "GitOperationFailed")
+
+    def _refuse(self) -> None:
         left = (*self._declared.problems, *features_left(self._spec))
         if left:
             reason = "InvalidSpec" if self._declared.problems else UNSUPPORTED
             raise StageError("declare", reason, "; ".join(left), final=True, stalled=True)
-        if FINALIZER not in self._declared.finalizers:
-            await asking("fetch", self._engine.declared.claim(self._declared), "GitOperationFailed")
 
     async def _credentials(self) -> Credentials:
         reference = self._spec.secret_ref
@@ -126,12 +133,17 @@ class SourcePass:
         except FetchError as error:
             raise self._failed_to_fetch(error) from error
 
-    async def _fetch(self, credentials: Credentials, head: Head) -> Fetched:
+    async def _fetch(self, credentials: Credentials, head: Head) -> Fetched | None:
+        """Brings a revision into the store; None when nothing came of it but the file that was there before."""
         self._engine.activity.begin(self._stream, "fetching", head.revision)
         try:
             fetched = await self._engine.fetcher.fetch(self._git_spec(), credentials, head)
         except FetchError as error:
             raise self._failed_to_fetch(error) from error
+        row = self._memory.desired.get(self._stream)
+        known = None if row is None else (row.revision, row.tree, row.artifact)
+        if known == (fetched.revision, fetched.tree, fetched.artifact):
+            return None
         await self._run.record(
             [
                 RevisionFetched(
@@ -146,8 +158,13 @@ class SourcePass:
             ]
         )
         self._engine.notices.fetched(self._declared, fetched)
-        await anyio.to_thread.run_sync(self._engine.artifacts.collect, self._engine.named_artifacts())
+        await self._collect()
         return fetched
+
+    async def _collect(self, dropped: Digest | None = None) -> None:
+        """Removes the files that no status names any more."""
+        named = self._engine.named_artifacts()
+        await anyio.to_thread.run_sync(self._engine.artifacts.collect, named, dropped)
 
     async def _settle(self, fetched: Fetched) -> None:
         """Records which targets the revision leaves unchanged; wakes the others."""
@@ -202,14 +219,17 @@ class SourcePass:
         stalled = error.reason in STALLING
         return StageError("fetch", error.reason, str(error), final=error.final, stalled=stalled)
 
-    def _is_new(self, head: Head) -> bool:
-        """Whether there is something to fetch: another revision, other ignore rules, or a file that is gone."""
+    async def _is_new(self, head: Head) -> bool:
+        """Whether there is something to fetch: another revision, other ignore rules, or a file that is not whole."""
         row = self._memory.desired.get(self._stream)
         if row is None or row.revision != head.revision or row.artifact is None:
             return True
-        if self._declared.status.observed_ignore != self._spec.ignore and self._trigger.forced:
+        if self._declared.status.observed_ignore != self._spec.ignore:
             return True
-        return self._engine.artifacts.tarball_path(row.artifact) is None
+        found = await anyio.to_thread.run_sync(self._engine.artifacts.check_tarball, row.artifact)
+        if found == "damaged":
+            self._engine.notices.damaged(self._declared, row.artifact)
+        return found != "whole"
 
     def _git_spec(self) -> GitSpec:
         ref = self._spec.reference

@@ -153,7 +153,9 @@ class TargetPass:
     # The stages.
 
     async def _own(self) -> None:
-        """Ends the pass for what is not to be worked on, and marks what is as ours."""
+        """Marks the target as ours, and ends the pass for what is not to be worked on."""
+        if FINALIZER not in self._declared.finalizers and not self._declared.problems:
+            await asking("declare", self._engine.declared.claim(self._declared))
         suspended = await still_suspended(self._engine, self._declared)
         if suspended is not None:
             raise Stop(suspended.again_s)
@@ -161,8 +163,6 @@ class TargetPass:
         if left:
             reason = "InvalidSpec" if self._declared.problems else UNSUPPORTED
             raise StageError("declare", reason, "; ".join(left), final=True, stalled=True)
-        if FINALIZER not in self._declared.finalizers:
-            await asking("declare", self._engine.declared.claim(self._declared))
         standing = self._run.standing
         if standing.run is not None and self._is_superseded():
             await self._run.supersede(self._declared.generation)

@@ -21,6 +21,7 @@ from tidelog.engine.runtime.texts import cut
 from tidelog.engine.runtime.watching.declared import AnyDeclared, DeclaredSource, DeclaredTarget, controller_of
 from tidelog.engine.secrecy.logs import without_secrets
 from tidelog.engine.sources.git.spec import Fetched
+from tidelog.events.digest import Digest
 from tidelog.events.names import Revision
 from tidelog.storage.log.ids import new_id
 
@@ -59,6 +60,11 @@ class Notices:
         subject = fetched.message.partition("\n")[0][:SUBJECT_LENGTH_MAX]
         metadata = {"revision": fetched.revision, "digest": fetched.artifact}
         self._tell(declared, "NewArtifact", f"stored artifact for commit '{subject}'", metadata)
+
+    def damaged(self, declared: DeclaredSource, artifact: Digest) -> None:
+        """A stored artifact is not what it was (Flux contract SC-014)."""
+        message = f"the stored artifact is no longer {artifact}: it is removed, and made anew"
+        self._tell(declared, "ArtifactVerificationFailed", message, {}, warning=True)
 
     def changed(self, declared: DeclaredTarget, revision: Revision | None, lines: Sequence[str]) -> None:
         """Objects were changed (Flux contract KS-044)."""

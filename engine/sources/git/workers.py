@@ -105,7 +105,7 @@ class Workers:
                         stdin=theirs.fileno(),
                         stdout=subprocess.DEVNULL,
                         stderr=subprocess.DEVNULL,
-                        env={"LANG": "C.UTF-8"},
+                        env={"LANG": "C.UTF-8", **_authorities()},
                         start_new_session=True,
                     )
                 ours.setblocking(False)  # noqa: FBT003  # the socket's own form
@@ -209,3 +209,8 @@ def _own_memory(pid: int) -> int:
         return 0
     line = next((line for line in text.splitlines() if line.startswith("RssAnon:")), "RssAnon: 0 kB")
     return int(line.split()[1]) * 1024
+
+
+def _authorities() -> dict[str, str]:
+    """Where OpenSSL finds the system's authorities: who transfers trusts whom who asks does (contract CM-077)."""
+    return {name: value for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if (value := os.environ.get(name))}
