@@ -126,9 +126,11 @@ def test_substitution_reaches_keys_and_names() -> None:
 @pytest.mark.parametrize(("value", "expected"), [("disabled", "${v}"), ("Disabled", "1")])
 def test_an_object_can_be_left_out(field: str, value: str, expected: str) -> None:
     metadata = {field: {"kustomize.toolkit.fluxcd.io/substitute": value}}
-    text = text_of(configmap("a", metadata=metadata, data={"x": "${v}"}))
+    text = text_of(configmap("a", metadata=metadata, data={"x": "${v}"}), configmap("b", data={"x": "${v}"}))
+    one, other = with_variables(text, {"v": "1"}).objects
 
-    assert with_variables(text, {"v": "1"}).objects[0]["data"] == {"x": expected}
+    assert one["data"] == {"x": expected}
+    assert other["data"] == {"x": "1"}, "each object is substituted by itself"
 
 
 def test_nothing_is_substituted_without_variables() -> None:
