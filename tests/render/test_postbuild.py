@@ -3,6 +3,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import trustme
 
 from tidelog.engine.render.errors import RenderError
 from tidelog.engine.render.postbuild import Finished, Settings, finish
@@ -107,6 +108,34 @@ def test_normal_form() -> None:
     assert "creationTimestamp" not in secret["metadata"]
     assert crd["status"] == {"x": 1}
     assert role["metadata"]["creationTimestamp"] is None, "roles are left as they are"
+
+
+CERTIFICATE = trustme.CA().cert_pem.bytes()
+
+
+@pytest.mark.parametrize(
+    ("bundle", "kept"),
+    [
+        (base64.b64encode(CERTIFICATE).decode(), True),
+        (base64.b64encode(b"a comment\n" + CERTIFICATE * 2).decode(), True),
+        ("", True),
+        ("Cg==", False),  # a line break, as generators of manifests write for one that is yet to come
+        ("no base64", False),
+        (base64.b64encode(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").decode(), False),
+    ],
+)
+def test_a_ca_bundle_without_a_certificate_is_left_out_of_a_definition(bundle: str, *, kept: bool) -> None:
+    client = {"service": {"name": "s", "namespace": "n"}, "caBundle": bundle}
+    definition = {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "c"},
+        "spec": {"conversion": {"strategy": "Webhook", "webhook": {"clientConfig": client}}},
+    }
+    (found,) = finish(text_of(definition), SETTINGS).objects
+
+    expected = client if kept else {"service": client["service"]}
+    assert found["spec"]["conversion"]["webhook"]["clientConfig"] == expected
 
 
 def test_quotes_of_the_built_text_decide_what_becomes_a_number() -> None:
