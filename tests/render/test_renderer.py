@@ -101,6 +101,8 @@ async def test_a_value_of_a_secret_marks_what_it_went_into(trees: MemoryTrees, r
 
     assert found.secret == {ObjectKey("", "ConfigMap", "", "a")}
     assert found.objects[0]["data"] == {"x": "onetwo"}, "values have no line breaks"
+    found = await renderer.render(tree, RenderSpec(post_build=PostBuild({"v": "a\n\nb\n"})), OWNER)
+    assert found.objects[0]["data"] == {"x": "ab"}, "nor have those of the spec"
 
 
 async def test_without_post_build_nothing_is_substituted(trees: MemoryTrees, renderer: Renderer) -> None:
