@@ -1,5 +1,6 @@
 """What the flags about time come to."""
 
+from inspect import signature
 from typing import Any
 
 import pytest
@@ -11,9 +12,9 @@ from tidelog.engine.runtime.settings import Settings
 
 def engine(chance: float = 0.5, **settings: Any) -> Engine:
     """An engine by some settings, of which nothing else is asked."""
-    others = ("cluster", "memory", "declared", "inputs", "observer", "renderer", "renderings", "fetcher", "artifacts")
-    parts: dict[str, Any] = dict.fromkeys((*others, "keys", "store"))
-    return Engine(settings=Settings(**settings), chance=lambda: chance, **parts)
+    required = [name for name, one in signature(Engine).parameters.items() if one.default is one.empty]
+    parts: dict[str, Any] = dict.fromkeys(required) | {"settings": Settings(**settings), "chance": lambda: chance}
+    return Engine(**parts)
 
 
 @pytest.mark.parametrize(("chance", "seconds"), [(0.0, 95.0), (0.5, 100.0), (1.0, 105.0)])

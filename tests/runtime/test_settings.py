@@ -86,7 +86,10 @@ def test_settings_as_the_log_has_them_can_be_read_back(file: Path) -> None:
 
 
 def test_gates_of_flux_set_what_they_are_here_and_others_are_refused() -> None:
-    assert gates_of(",".join(f"{gate}=true" for gate in FEATURE_GATES)) == {"strict_post_build_substitutions": True}
+    assert gates_of(",".join(f"{gate}=true" for gate in FEATURE_GATES)) == {
+        "strict_post_build_substitutions": True,
+        "additive_cel_dependency_check": True,
+    }
     assert gates_of("StrictPostBuildSubstitutions=false, ExternalArtifact=true") == {
         "strict_post_build_substitutions": False
     }
