@@ -9,8 +9,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tidelog.engine.kinds.meta import KUSTOMIZE_GROUP, SOURCE_GROUP
 from tidelog.engine.runtime.context import Engine
-from tidelog.engine.runtime.metrics import Metrics
 from tidelog.engine.runtime.schedule import Scheduler, Trigger
+from tidelog.engine.runtime.telling.metrics import Metrics
 from tidelog.events.names import ObjectKey, StreamName
 from tidelog.events.projections import Standing
 
