@@ -12,7 +12,7 @@ import msgspec
 from tidelog.engine.cli.ask import cluster_options
 from tidelog.engine.cli.output import store_option
 from tidelog.engine.kinds.durations import Duration
-from tidelog.engine.runtime.settings import NO_EFFECT, Settings, gates_of, load_settings
+from tidelog.engine.runtime.settings import ENVIRONMENT, NO_EFFECT, Settings, gates_of, load_settings
 
 
 def settings_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -27,7 +27,8 @@ def settings_options(command: Callable[..., None]) -> Callable[..., None]:
         elif field.name == "custom_apply_stage_kinds":
             option = click.option(name, field.name, help=_help(field.name), callback=_listed)
         else:
-            option = click.option(name, field.name, help=_help(field.name))
+            variable = ENVIRONMENT.get(field.name)
+            option = click.option(name, field.name, help=_help(field.name), envvar=variable, show_envvar=True)
         command = option(command)
     command = click.option("--feature-gates", help="Flux's feature gates: A=true,B=false.")(command)
     for ignored in NO_EFFECT:

@@ -1,8 +1,12 @@
-"""An object in the form in which it is compared and applied (contract KS-019, KS-056, CM-039)."""
+"""An object in the form in which it is compared and applied (contract KS-019, KS-056, KS-077, CM-039)."""
 
 import base64
+import binascii
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
+
+from cryptography import x509
 
 from tidelog.engine.kinds.meta import OWNER_NAME, OWNER_NAMESPACE
 from tidelog.engine.objects.kube import KubeObject
@@ -16,13 +20,16 @@ _POD_SPECS: Final[dict[tuple[str, str], tuple[str, ...]]] = {
     ("batch/v1", "Job"): ("spec", "template", "spec"),
     ("batch/v1", "CronJob"): ("spec", "jobTemplate", "spec", "template", "spec"),
 }
+_CONVERSION: Final = ("spec", "conversion", "webhook", "clientConfig")
+_certificate = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
 def normalise(found: KubeObject) -> None:
     """Puts in the protocols of ports, folds `stringData` into `data`, drops status and creation time. In place.
 
     Server-side apply keys ports by number and protocol, and takes `stringData` for fields that nobody can read back:
-    without this, two applies of one object would differ. Roles and ClusterRoles are left as they are.
+    without this, two applies of one object would differ. Roles and ClusterRoles are left as they are. A definition's
+    CA bundle that holds no certificate stands for one that somebody puts in later; the API server would refuse it.
     """
     kind = (found.get("apiVersion"), found.get("kind"))
     if kind in {("rbac.authorization.k8s.io/v1", "Role"), ("rbac.authorization.k8s.io/v1", "ClusterRole")}:
@@ -34,7 +41,9 @@ def normalise(found: KubeObject) -> None:
     elif kind in _POD_SPECS:
         for container in _mappings(_at(found, _POD_SPECS[kind]).get("containers")):
             _protocols(container)
-    if found.get("kind") != "CustomResourceDefinition":
+    if found.get("kind") == "CustomResourceDefinition":
+        _drop_broken_ca(_at(found, _CONVERSION))
+    else:
         found.pop("status", None)
     _at(found, ("metadata",)).pop("creationTimestamp", None)
 
@@ -64,6 +73,26 @@ def _fold(secret: KubeObject) -> None:
     encoded = {name: base64.b64encode(str(text).encode()).decode() for name, text in texts.items() if text is not None}
     data = secret.get("data")
     secret["data"] = (data if isinstance(data, dict) else {}) | encoded
+
+
+def _drop_broken_ca(client: dict[str, Any]) -> None:
+    bundle = client.get("caBundle")
+    if isinstance(bundle, str) and bundle and not _holds_certificate(bundle):
+        del client["caBundle"]
+
+
+def _holds_certificate(bundle: str) -> bool:
+    try:
+        data = base64.b64decode("".join(bundle.split()), validate=True)
+    except (binascii.Error, ValueError):
+        return False
+    for block in _certificate.findall(data):
+        try:
+            x509.load_pem_x509_certificate(block)
+        except ValueError:
+            continue
+        return True
+    return False
 
 
 def _protocols(holder: Mapping[str, Any]) -> None:

@@ -37,6 +37,7 @@ NO_EFFECT = {
     "kube_api_burst": "requests follow what the server allows",
     "requeue_dependency": "who waits for something is woken by it",
     "http_retry": "artifacts are read from the store",
+    "storage_path": "artifacts are in the store, which --store names",
     "artifact_retention_ttl": "artifacts are kept as long as a status names them, and a minute more",
     "artifact_retention_records": "the log keeps every revision",
     "concurrent_ssa": "four dry runs of a target at once",
@@ -45,6 +46,13 @@ NO_EFFECT = {
     "leader_election_release_on_cancel": "Leases are always released",
 }
 """Flags of Flux that are taken, so that its manifests serve, and change nothing; with the reason."""
+
+ENVIRONMENT = {
+    "runtime_namespace": "RUNTIME_NAMESPACE",
+    "storage_addr": "STORAGE_ADDRESS",
+    "storage_adv_addr": "STORAGE_ADV_ADDR",
+}
+"""Settings that Flux's manifests give by the environment (Flux contract FL-023): before the file, after a flag."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="kebab"):

@@ -354,6 +354,25 @@ async def test_a_dependency_may_be_of_another_shard(world: World) -> None:
         await world.until_applied("app")
 
 
+async def test_other_namespaces_may_be_left_alone(world: World) -> None:
+    world.commit({"app/a.yaml": config_map("a"), "other/b.yaml": config_map("b")})
+    fleet = {"kind": "GitRepository", "name": "fleet", "namespace": world.namespace}
+    name, elsewhere = f"of-{world.namespace}", {"namespace": "default"}
+    await world.source()
+    await world.target(name, "./other", targetNamespace=world.namespace, sourceRef=fleet, metadata=elsewhere)
+    await world.target("app", "./app", targetNamespace=world.namespace)
+    try:
+        async with world.daemon(watch_all_namespaces=False) as running:
+            await world.until_applied("app")
+            await running.idle()
+        other = await world.get(KUSTOMIZE, "Kustomization", name, "default")
+    finally:
+        await world.cluster.delete(await world.cluster.kind(KUSTOMIZE, "Kustomization"), "default", name)
+    assert other is not None
+    assert other["status"] == {"observedGeneration": -1}
+    assert await world.data("b") is None
+
+
 async def test_writes_are_only_what_differs(world: World) -> None:
     async with world.daemon() as running:
         await app_of(world, documents(*(config_map(f"c{n}", n=str(n)) for n in range(10))))

@@ -54,12 +54,11 @@ def test_images_merge_by_field_and_tag_and_digest_are_one_choice() -> None:
 
 
 def test_namespace_prefix_and_suffix_replace_the_file_s_own() -> None:
-    content = overlay(
-        {"resources": ["a"], "namespace": "old", "namePrefix": "old-", "nameSuffix": "-old"},
-        RenderSpec(target_namespace="new", name_prefix="new-"),
-    )
+    found = {"resources": ["a"], "namespace": "old", "namePrefix": "old-", "nameSuffix": "-old"}
+    content = overlay(found, RenderSpec(target_namespace="new", name_prefix="new-"))
 
     assert (content["namespace"], content["namePrefix"], content["nameSuffix"]) == ("new", "new-", "-old")
+    assert overlay(found, RenderSpec(name_suffix="-new"))["nameSuffix"] == "-new"
 
 
 def test_build_metadata_is_replaced_and_set_where_a_file_has_no_resources() -> None:

@@ -3,6 +3,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import trustme
 
 from tidelog.engine.render.errors import RenderError
 from tidelog.engine.render.postbuild import Finished, Settings, finish
@@ -109,6 +110,34 @@ def test_normal_form() -> None:
     assert role["metadata"]["creationTimestamp"] is None, "roles are left as they are"
 
 
+CERTIFICATE = trustme.CA().cert_pem.bytes()
+
+
+@pytest.mark.parametrize(
+    ("bundle", "kept"),
+    [
+        (base64.b64encode(CERTIFICATE).decode(), True),
+        (base64.b64encode(b"a comment\n" + CERTIFICATE * 2).decode(), True),
+        ("", True),
+        ("Cg==", False),  # a line break, as generators of manifests write for one that is yet to come
+        ("no base64", False),
+        (base64.b64encode(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").decode(), False),
+    ],
+)
+def test_a_ca_bundle_without_a_certificate_is_left_out_of_a_definition(bundle: str, *, kept: bool) -> None:
+    client = {"service": {"name": "s", "namespace": "n"}, "caBundle": bundle}
+    definition = {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "c"},
+        "spec": {"conversion": {"strategy": "Webhook", "webhook": {"clientConfig": client}}},
+    }
+    (found,) = finish(text_of(definition), SETTINGS).objects
+
+    expected = client if kept else {"service": client["service"]}
+    assert found["spec"]["conversion"]["webhook"]["clientConfig"] == expected
+
+
 def test_quotes_of_the_built_text_decide_what_becomes_a_number() -> None:
     text = 'apiVersion: v1\ndata:\n  a: ${n}\n  b: "${n}"\n  c: x${n}\nkind: ConfigMap\nmetadata:\n  name: a\n'
 
@@ -126,9 +155,11 @@ def test_substitution_reaches_keys_and_names() -> None:
 @pytest.mark.parametrize(("value", "expected"), [("disabled", "${v}"), ("Disabled", "1")])
 def test_an_object_can_be_left_out(field: str, value: str, expected: str) -> None:
     metadata = {field: {"kustomize.toolkit.fluxcd.io/substitute": value}}
-    text = text_of(configmap("a", metadata=metadata, data={"x": "${v}"}))
+    text = text_of(configmap("a", metadata=metadata, data={"x": "${v}"}), configmap("b", data={"x": "${v}"}))
+    one, other = with_variables(text, {"v": "1"}).objects
 
-    assert with_variables(text, {"v": "1"}).objects[0]["data"] == {"x": expected}
+    assert one["data"] == {"x": expected}
+    assert other["data"] == {"x": "1"}, "each object is substituted by itself"
 
 
 def test_nothing_is_substituted_without_variables() -> None:

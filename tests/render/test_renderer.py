@@ -101,6 +101,8 @@ async def test_a_value_of_a_secret_marks_what_it_went_into(trees: MemoryTrees, r
 
     assert found.secret == {ObjectKey("", "ConfigMap", "", "a")}
     assert found.objects[0]["data"] == {"x": "onetwo"}, "values have no line breaks"
+    found = await renderer.render(tree, RenderSpec(post_build=PostBuild({"v": "a\n\nb\n"})), OWNER)
+    assert found.objects[0]["data"] == {"x": "ab"}, "nor have those of the spec"
 
 
 async def test_without_post_build_nothing_is_substituted(trees: MemoryTrees, renderer: Renderer) -> None:
@@ -149,12 +151,52 @@ async def test_the_spec_s_patches_images_and_components(trees: MemoryTrees, rend
         images=(Image("nginx", new_tag="2"),),
         patches=(
             Patch('[{"op": "add", "path": "/metadata/annotations", "value": {"a": "é\u2028"}}]', Selector(kind="Pod")),
+            Patch("apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {hostNetwork: true}\n"),
         ),
     )
 
     assert found["metadata"]["name"] == "c-p"
     assert found["metadata"]["annotations"] == {"a": "é\u2028"}
     assert found["spec"]["containers"][0]["image"] == "mine:2"
+    assert found["spec"]["hostNetwork"] is True
+
+
+async def test_the_spec_s_names_go_around_those_of_components_and_its_metadata_of_the_build_comes_last(
+    trees: MemoryTrees, renderer: Renderer
+) -> None:
+    files = {
+        "app/kustomization.yaml": "resources: [a.yaml]\nnamePrefix: old-\nnamespace: old\n",
+        "app/a.yaml": CONFIGMAP("a"),
+        "comp/kustomization.yaml": "apiVersion: kustomize.config.k8s.io/v1alpha1\nkind: Component\nnamePrefix: c-\n",
+    }
+    (found,) = await rendered(
+        trees,
+        renderer,
+        files,
+        path="app",
+        target_namespace="new",
+        name_prefix="pre-",
+        name_suffix="-post",
+        patches=(Patch('[{"op": "replace", "path": "/data/x", "value": "patched"}]', Selector(name="a")),),
+        components=("../comp",),
+        build_metadata=("originAnnotations",),
+    )
+
+    assert (found["metadata"]["namespace"], found["metadata"]["name"]) == ("new", "pre-c-a-post")
+    assert found["data"] == {"x": "patched"}, "a patch names an object as its file does"
+    assert found["metadata"]["annotations"] == {"config.kubernetes.io/origin": "path: a.yaml\n"}
+
+
+async def test_a_file_beside_the_path_may_be_named(trees: MemoryTrees, renderer: Renderer) -> None:
+    files = {"apps/kustomization.yaml": "resources: [../base/a.yaml]\n", "base/a.yaml": CONFIGMAP("a")}
+
+    assert [one["metadata"]["name"] for one in await rendered(trees, renderer, files, path="apps")] == ["a"]
+
+
+async def test_a_comment_is_not_substituted(trees: MemoryTrees, renderer: Renderer) -> None:
+    files = {"a.yaml": "# needs ${nothing}\n" + CONFIGMAP("a")}
+
+    assert (await rendered(trees, renderer, files, post_build=PostBuild({"v": "1"})))[0]["data"] == {"x": 1}
 
 
 @pytest.mark.parametrize(
@@ -184,6 +226,7 @@ async def test_the_spec_s_patches_images_and_components(trees: MemoryTrees, rend
         ({"kustomization.yaml": "generators: [g.yaml]\n", "g.yaml": FUNCTION}, {}, "kustomize build failed"),
         ({"kustomization.yaml": "resources: []\n", "kustomization.yml": ""}, {}, "multiple kustomization files"),
         ({"a.yaml": CONFIGMAP("a")}, {"components": ("c",)}, "spec.components"),
+        ({"a/a.yaml": CONFIGMAP("a")}, {"path": "a", "components": ("../../c",)}, "leaves the source"),
     ],
 )  # fmt: skip
 async def test_what_cannot_be_built_is_explained(

@@ -28,8 +28,8 @@ def value_of(text: str, *, strict: bool = True) -> str:
         ("${v/b/}", "acabc"), ("${v//b/}", "acac"), ("${v/#a/}", "abcabc"), ("${path/\\//:}", "a:b-c.d"),
         ("${v/${two}/x}", "abcabc"), ("${v//b///}", "acac"),
         ("${no:-d}", "d"), ("${no:=d}", "d"), ("${no=d}", "d"), ("${no:-}", ""), ("${no:-a${v}b}", "aabcabcb"),
-        ("${no:-${nono:-x}}", "x"), ("${no:-a b\nc}", "a b\nc"), ("${empty:-d}", "d"), ("${empty=d}", "d"),
-        ("${v:-d}", "abcabc"), ("${empty}", ""),
+        ("${no:-${nono:-x}}", "x"), ("${no:-a b\nc}", "a b\nc"),
+        ("${empty:-d}", "d"), ("${empty:=d}", "d"), ("${empty=d}", "d"), ("${v:-d}", "abcabc"), ("${empty}", ""),
     ],
 )  # fmt: skip
 def test_every_function_does_as_flux_does(text: str, expected: str) -> None:

@@ -1,4 +1,4 @@
-"""What a watch tells of our own write is passed over; of what others write, some wakes, and some does not."""
+"""What is declared: whose source is meant, and who is woken by what a watch tells of it."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -6,13 +6,15 @@ from typing import Any, cast
 
 import pytest
 
+from tests.apply.keeper import KEY, a_target
 from tidelog.engine.cluster.port import Cluster
-from tidelog.engine.kinds.kustomization import KustomizationSpec
+from tidelog.engine.kinds.kustomization import KustomizationSpec, SourceReference
+from tidelog.engine.kinds.meta import SOURCE_GROUP
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.memory import Memory
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.watching.declared import Declarations, DeclaredTarget, read_declared, source_of
-from tidelog.events.names import StreamName
+from tidelog.events.names import ObjectKey, StreamName
 from tidelog.storage import open_log
 from tidelog.storage.keys import KeyRing
 
@@ -34,6 +36,12 @@ def kustomization(version: int, **metadata: Any) -> KubeObject:
         "spec": {"interval": "1m", "prune": True, "sourceRef": {"kind": "GitRepository", "name": "shop"}},
         "status": {"observedGeneration": version},
     }
+
+
+def test_a_source_is_of_the_target_s_namespace_unless_another_is_named() -> None:
+    assert source_of(a_target()) == ObjectKey(SOURCE_GROUP, "GitRepository", KEY.namespace, "src")
+    reference = SourceReference(kind="GitRepository", name="src", namespace="sources", api_version=f"{SOURCE_GROUP}/v1")
+    assert source_of(a_target(source_ref=reference)) == ObjectKey(SOURCE_GROUP, "GitRepository", "sources", "src")
 
 
 def test_the_answer_to_our_own_write_is_told_again_by_the_watch() -> None:

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from tidelog.engine.runtime.errors import SettingsError
-from tidelog.engine.runtime.settings import Settings, as_json, gates_of, load_settings
+from tidelog.engine.runtime.settings import FEATURE_GATES, Settings, as_json, gates_of, load_settings
 
 
 @pytest.fixture
@@ -19,7 +19,15 @@ def test_without_a_file_and_flags_the_defaults_are_fluxs() -> None:
     settings = load_settings(None, {})
     assert settings == Settings()
     assert (settings.storage_addr, settings.health_addr, settings.metrics_addr) == (":9090", ":9440", ":8080")
+    assert settings.watch_all_namespaces
+    assert settings.interval_jitter_percentage == 5
+    assert (settings.min_retry_delay.seconds, settings.max_retry_delay.seconds) == (0.75, 15 * 60)
     assert settings.leader_election_lease_duration.seconds == 35
+    assert settings.leader_election_renew_deadline.seconds == 30
+    assert settings.leader_election_retry_period.seconds == 5
+    assert settings.log_level == "info"
+    assert not settings.no_remote_bases
+    assert not settings.custom_apply_stage_kinds
 
 
 def test_a_flag_goes_before_the_file_and_the_file_before_the_default(file: Path) -> None:
@@ -78,11 +86,19 @@ def test_settings_as_the_log_has_them_can_be_read_back(file: Path) -> None:
 
 
 def test_gates_of_flux_set_what_they_are_here_and_others_are_refused() -> None:
+    assert gates_of(",".join(f"{gate}=true" for gate in FEATURE_GATES)) == {
+        "strict_post_build_substitutions": True,
+        "additive_cel_dependency_check": True,
+    }
     assert gates_of("StrictPostBuildSubstitutions=false, ExternalArtifact=true") == {
         "strict_post_build_substitutions": False
     }
     assert gates_of("AdditiveCELDependencyCheck=true") == {"additive_cel_dependency_check": True}
     assert gates_of("") == {}
-    for text, words in (("Unheard=true", "not supported"), ("ExternalArtifact=yes", "true or false")):
+    for text, words in (
+        ("Unheard=true", "feature-gate 'Unheard' not supported"),
+        ("OptimizedGitClones=true", "feature-gate 'OptimizedGitClones' not supported"),
+        ("ExternalArtifact=yes", "true or false"),
+    ):
         with pytest.raises(SettingsError, match=words):
             gates_of(text)

@@ -1,0 +1,124 @@
+"""`tidelog run`: flags and variables of Flux's controllers, as its manifests give them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Run
+from tidelog.engine.cli import serve as serve_module
+from tidelog.engine.runtime.settings import ENVIRONMENT, Settings
+
+Told = Callable[..., tuple[Settings, str]]
+
+
+@pytest.fixture
+def told(tidelog: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Told:
+    """Gives the settings that the daemon would run by, and what is said before it does."""
+    found: list[Settings] = []
+
+    async def serve(*arguments: Any) -> int:
+        found.extend(one for one in arguments if isinstance(one, Settings))
+        return 0
+
+    monkeypatch.setattr(serve_module, "serve", serve)
+    for variable in ENVIRONMENT.values():
+        monkeypatch.delenv(variable, raising=False)
+
+    def run(*flags: str) -> tuple[Settings, str]:
+        done = tidelog("run", "--store", tmp_path / "store", *flags)
+        assert done.code == 0, done.err
+        return found[-1], done.err
+
+    return run
+
+
+def test_without_flags_the_settings_are_the_defaults(told: Told) -> None:
+    settings, said = told()
+    assert settings == Settings()
+    assert said == ""
+
+
+def test_the_flags_of_fluxs_own_manifests_are_taken(told: Told) -> None:
+    settings, said = told(
+        "--events-addr=http://notification-controller.flux-system.svc.cluster.local./",
+        "--watch-all-namespaces=true",
+        "--log-level=info",
+        "--log-encoding=json",
+        "--enable-leader-election",
+        "--storage-path=/data",
+        "--storage-adv-addr=source-controller.flux-system.svc.cluster.local.",
+    )
+    assert settings == Settings(
+        events_addr="http://notification-controller.flux-system.svc.cluster.local./",
+        storage_adv_addr="source-controller.flux-system.svc.cluster.local.",
+    )
+    assert said.splitlines() == [
+        "--storage-path has no effect: artifacts are in the store, which --store names",
+        "--log-encoding has no effect: logs are JSON",
+    ]
+
+
+def test_each_flag_sets_what_it_is_called_after(told: Told) -> None:
+    settings, said = told(
+        "--metrics-addr=:1",
+        "--health-addr=:2",
+        "--concurrent=3",
+        "--watch-all-namespaces=false",
+        "--watch-label-selector=a=b",
+        "--interval-jitter-percentage=7",
+        "--min-retry-delay=1s",
+        "--max-retry-delay=1m",
+        "--enable-leader-election=false",
+        "--leader-election-lease-duration=20s",
+        "--leader-election-renew-deadline=10s",
+        "--leader-election-retry-period=2s",
+        "--log-level=debug",
+        "--no-remote-bases",
+        "--custom-apply-stage-kinds=cert-manager.io/Issuer, Widget",
+        "--feature-gates=StrictPostBuildSubstitutions=false",
+    )
+    assert (settings.metrics_addr, settings.health_addr, settings.concurrent) == (":1", ":2", 3)
+    assert (settings.watch_all_namespaces, settings.watch_label_selector) == (False, "a=b")
+    assert settings.interval_jitter_percentage == 7
+    assert (settings.min_retry_delay.seconds, settings.max_retry_delay.seconds) == (1, 60)
+    assert not settings.enable_leader_election
+    assert settings.leader_election_lease_duration.seconds == 20
+    assert settings.leader_election_renew_deadline.seconds == 10
+    assert settings.leader_election_retry_period.seconds == 2
+    assert settings.log_level == "debug"
+    assert settings.no_remote_bases
+    assert settings.custom_apply_stage_kinds == {"cert-manager.io/Issuer", "Widget"}
+    assert not settings.strict_post_build_substitutions
+    assert said == ""
+
+
+def test_a_variable_of_fluxs_manifests_goes_before_the_file_and_after_a_flag(
+    told: Told, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text('runtime-namespace = "file"\n')
+    monkeypatch.setenv("RUNTIME_NAMESPACE", "variable")
+    monkeypatch.setenv("STORAGE_ADDRESS", ":1")
+    monkeypatch.setenv("STORAGE_ADV_ADDR", "here")
+    settings, _ = told(f"--config={file}")
+    assert (settings.runtime_namespace, settings.storage_addr, settings.storage_adv_addr) == ("variable", ":1", "here")
+    assert settings.prune_guard.namespace == "variable"
+    settings, _ = told(f"--config={file}", "--runtime-namespace=flag")
+    assert settings.runtime_namespace == "flag"
+
+
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [
+        ("--feature-gates=OptimizedGitClones=true", "feature-gate 'OptimizedGitClones' not supported"),
+        ("--log-level=loud", "log-level"),
+        ("--override-manager=helm", "No such option"),
+        ("--sops-age-secret=keys", "No such option"),
+    ],
+)
+def test_what_cannot_be_heeded_keeps_it_from_starting(tidelog: Run, flag: str, words: str) -> None:
+    done = tidelog("run", flag)
+    assert done.code != 0
+    assert words in done.err

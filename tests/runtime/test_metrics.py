@@ -1,0 +1,97 @@
+"""Metrics by Flux's names (Flux contract 6.4), for its dashboards."""
+
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tidelog.engine.kinds.meta import KUSTOMIZE_GROUP, SOURCE_GROUP
+from tidelog.engine.runtime.context import Engine
+from tidelog.engine.runtime.schedule import Scheduler, Trigger
+from tidelog.engine.runtime.telling.metrics import Metrics
+from tidelog.events.names import ObjectKey, StreamName
+from tidelog.events.projections import Standing
+
+SHOP = ObjectKey(KUSTOMIZE_GROUP, "Kustomization", "team", "shop").stream("east")
+FLEET = ObjectKey(SOURCE_GROUP, "GitRepository", "team", "fleet").stream("east")
+DURATION = "gotk_reconcile_duration_seconds"
+
+
+class World:
+    """Metrics of an engine that does nothing by itself."""
+
+    def __init__(self) -> None:
+        self.metrics = Metrics()
+        self.standings = {SHOP: Standing(ready="True"), FLEET: Standing(ready="True")}
+
+        async def nothing(_: StreamName, __: Trigger) -> None:
+            return None
+
+        self.targets = Scheduler(nothing, 4)
+        self.engine = SimpleNamespace(
+            memory=SimpleNamespace(conditions=self.standings, listen=lambda _: None),
+            sources=Scheduler(nothing, 2),
+            targets=self.targets,
+            on_pass=None,
+        )
+        self.metrics.bind(cast("Engine", self.engine))
+
+    def passed(self, stream: StreamName, seconds: float, result: str = "success") -> None:
+        self.engine.on_pass(stream, seconds, result)
+
+    def samples(self, metric: str) -> list[Any]:
+        families = text_string_to_metric_families(self.metrics.text().decode())
+        return [sample for family in families for sample in family.samples if sample.name == metric]
+
+    def value(self, metric: str, /, **labels: str) -> float | None:
+        return next((one.value for one in self.samples(metric) if one.labels == labels), None)
+
+
+def test_the_duration_of_each_pass_is_counted_in_fluxs_buckets() -> None:
+    world = World()
+    world.passed(SHOP, 0.02)
+    world.passed(SHOP, 60.0)
+    world.passed(FLEET, 1.0)
+    named = {"kind": "Kustomization", "name": "shop", "namespace": "team"}
+    assert world.value(f"{DURATION}_count", **named) == 2
+    assert world.value(f"{DURATION}_sum", **named) == 60.02
+    bounds = [float(one.labels["le"]) for one in world.samples(f"{DURATION}_bucket") if one.labels["name"] == "shop"]
+    assert len(bounds) == 11
+    assert (bounds[0], round(bounds[9], 6), bounds[10]) == (0.01, 1800.0, float("inf"))
+    growth = [after / before for before, after in pairwise(bounds[:10])]
+    assert max(growth) == pytest.approx(min(growth)), "each is as much larger than the one before"
+
+
+def test_the_series_of_what_is_no_more_go_with_its_last_pass() -> None:
+    world = World()
+    world.passed(SHOP, 1.0)
+    world.passed(FLEET, 1.0)
+    del world.standings[SHOP]
+    world.passed(SHOP, 1.0)
+    assert [one.labels["name"] for one in world.samples(f"{DURATION}_count")] == ["fleet"]
+
+
+def test_what_flux_registers_and_never_records_is_not_there() -> None:
+    world = World()
+    world.passed(SHOP, 1.0)
+    text = world.metrics.text().decode()
+    assert DURATION in text
+    assert "gotk_reconcile_condition" not in text
+    assert "gotk_suspend_status" not in text
+
+
+def test_what_fluxs_dashboards_show_of_the_runtime_is_there() -> None:
+    world = World()
+    world.passed(SHOP, 1.0)
+    world.passed(SHOP, 1.0, "error")
+    world.passed(FLEET, 1.0, "requeue_after")
+    world.targets.wake(SHOP, Trigger(why="test"))
+    total = "controller_runtime_reconcile_total"
+    assert world.value(total, controller="kustomization", result="success") == 1
+    assert world.value(total, controller="kustomization", result="error") == 1
+    assert world.value(total, controller="gitrepository", result="requeue_after") == 1
+    assert world.value("controller_runtime_max_concurrent_reconciles", controller="kustomization") == 4
+    assert world.value("controller_runtime_max_concurrent_reconciles", controller="gitrepository") == 2
+    assert world.value("workqueue_depth", name="kustomization") == 1
