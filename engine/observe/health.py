@@ -225,6 +225,14 @@ def _job(obj: KubeObject, _now: datetime | None) -> ObjectHealth:
     return _waiting("JobInProgress", "the Job has not ended yet")
 
 
+def has_ended(obj: KubeObject) -> bool:
+    """Whether an object is a Job that is done, and that its `ttlSecondsAfterFinished` will take away (KS-103)."""
+    if (group_of(obj["apiVersion"]), obj["kind"]) != ("batch", "Job"):
+        return False
+    ended = any(one.get("type") in {"Complete", "Failed"} and one.get("status") == "True" for one in _conditions(obj))
+    return ended and _at(obj, "spec", "ttlSecondsAfterFinished") is not None
+
+
 def _definition(obj: KubeObject, _now: datetime | None) -> ObjectHealth:
     for condition in _conditions(obj):
         kind, status = condition.get("type"), condition.get("status")

@@ -4,6 +4,7 @@ It owns every task. It opens the store, takes the Leases, watches what is declar
 stop; what a crash interrupted is taken up from the log.
 """
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from importlib.metadata import version
@@ -41,7 +42,7 @@ from tidelog.engine.runtime.telling.notices import Notices
 from tidelog.engine.runtime.telling.status import StatusWriter
 from tidelog.engine.runtime.watching.declared import Declarations
 from tidelog.engine.runtime.watching.inputs import Inputs
-from tidelog.engine.runtime.watching.observer import Observer
+from tidelog.engine.runtime.watching.observer import FLAPPING_PAUSE_S, Observer
 from tidelog.engine.secrecy.logs import keeping_secret
 from tidelog.engine.secrecy.sealing import Sealer
 from tidelog.engine.secrecy.values import SecretValues
@@ -141,6 +142,10 @@ class Daemon:
 
     def _wait_for(self, lease: str, holder: str) -> None:
         self.waits_for = f"{holder} (Lease {lease})"
+        fields = {"holder": holder, "lease": lease}
+        logging.getLogger("tidelog.engine").info(
+            "waiting for another daemon, or for Flux, to let go", extra={"fields": fields}
+        )
 
     async def _serve(self) -> None:
         engine = self.engine
@@ -307,6 +312,10 @@ def _assemble(
     def wake(key: StreamName, trigger: Trigger) -> None:
         (engine.targets if _is_target(key) else engine.sources).wake(key, trigger)
 
+    def interval_of(owner: StreamName) -> float:
+        target = engine.declared.target(owner)
+        return target.spec.interval.seconds if target is not None else FLAPPING_PAUSE_S
+
     async def changed(user: StreamName, key: ObjectKey, live: KubeObject | None) -> None:
         digest = await _digest_of_input(engine, user, key, live)
         (recorded,) = await memory.append(user, [InputChanged(object=key.id, digest=digest)], Origin())
@@ -334,6 +343,7 @@ def _assemble(
             wake_in,
             flapping,
             utc_now,
+            interval_of,
         ),
         renderer=renderer,
         renderings=Renderings(memory.log, views),

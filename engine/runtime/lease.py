@@ -8,7 +8,7 @@ it was not seen to change.
 import hashlib
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 
 import anyio
@@ -56,8 +56,10 @@ class Lease:
         self.holder = ""
         """Who has it, as last seen."""
 
-    async def acquire(self, waits_for: Callable[[str, str], None]) -> None:
+    async def acquire(self, waits_for: Callable[[str, str], None], others: Sequence["Lease"] = ()) -> None:
         """Waits until it is ours; `waits_for` is told of whom it is waited for.
+
+        Meanwhile `others` are looked at, so that those that have run out as well are not waited for anew.
 
         Raises:
             NotFoundError: when its namespace is not there.
@@ -68,7 +70,19 @@ class Lease:
             if self.holder != told:
                 told = self.holder
                 waits_for(self.name, told)
+            for other in others:
+                await other.look()
             await anyio.sleep(self._timings.retry_period)
+
+    async def look(self) -> None:
+        """Takes note of whether somebody has renewed it."""
+        try:
+            live = await self._cluster.get(await self._of_kind(), self._namespace, self.name)
+        except ClusterError:
+            return
+        spec = live.get("spec") or {}
+        self.holder = spec.get("holderIdentity") or ""
+        self._has_run_out(spec)
 
     async def keep(self) -> None:
         """Renews it, until cancelled.
@@ -208,8 +222,8 @@ class Leases:
         try:
             with one_error():
                 async with anyio.create_task_group() as tasks:
-                    for lease in self._leases:
-                        await lease.acquire(waits_for)
+                    for number, lease in enumerate(self._leases, 1):
+                        await lease.acquire(waits_for, self._leases[number:])
                         tasks.start_soon(lease.keep)  # also while another is waited for
                     await work()
                     tasks.cancel_scope.cancel()

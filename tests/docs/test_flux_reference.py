@@ -17,18 +17,8 @@ IDS = (Path(__file__).parent / "contract_ids.txt").read_text().split()
 
 ROW = re.compile(r"^\| (?P<id>[A-Z]{2}-\d{3}) \|(?P<cells>.*)\|$", re.MULTILINE)
 TEST = re.compile(r"`(tests/[\w/]+\.py)::(test_\w+)`")
-STATUSES = {"kept", "differs", "not yet", "pending"}
+STATUSES = {"kept", "differs", "not yet"}
 REASON_LENGTH_MIN = 10
-ROOMS = {path.name for path in (ROOT / "engine").iterdir()} | {
-    "apply",
-    "observe",
-    "objects",
-    "plan",
-    "render",
-    "runtime",
-    "sources",
-    "verify",
-}
 
 
 class Row(NamedTuple):
@@ -74,7 +64,5 @@ def test_what_a_row_says_can_be_looked_up(row: Row) -> None:
             assert TEST.sub("", row.where).strip(" ,") == "", f"{row.id}: tests, parted by commas, and nothing else"
             for path, function in named:
                 assert function in functions_of(path), f"{row.id}: {path} has no {function}"
-        case "pending":
-            assert row.where in ROOMS, f"{row.id}: {row.where} is no room of the engine"
         case _:
             assert len(row.where) >= REASON_LENGTH_MIN, f"{row.id}: why?"

@@ -1,8 +1,10 @@
 """What others do to objects is undone, at once, and remembered with their names."""
 
-from tests.e2e.world import SOURCE, World, config_map, dry_runs, failed, is_ready, manifest, written
+import pytest
+
+from tests.e2e.world import SOURCE, Running, World, config_map, dry_runs, failed, is_ready, manifest, written
 from tidelog.engine.observe.drift import FLAPPING_COUNT
-from tidelog.events.vocabulary import DriftDetected, ObjectApplied, Planned
+from tidelog.events.vocabulary import DriftDetected, ObjectApplied, ObjectObserved, Planned
 from tidelog.storage import Query
 
 
@@ -183,3 +185,31 @@ async def test_idle_means_no_request_at_all(world: World) -> None:
     assert source is not None
     assert is_ready(source)
     assert not failed("anything")(source)
+
+
+@pytest.mark.parametrize(("interval", "again"), [("1h", False), ("4s", True)])
+async def test_a_job_whose_time_to_live_is_over_is_made_again_at_the_next_interval(
+    world: World, interval: str, again: bool
+) -> None:
+    container = {"name": "job", "image": "job:1"}
+    template = {"spec": {"restartPolicy": "Never", "containers": [container]}}
+    # On a cluster without nodes no Job ever runs: this one's deadline is soon over.
+    spec = {"activeDeadlineSeconds": 1, "ttlSecondsAfterFinished": 1, "template": template}
+    world.commit({"app/job.yaml": manifest("batch/v1", "Job", "job", spec=spec)})
+    async with world.daemon() as running:
+        await world.source()
+        await world.target("app", "./app", targetNamespace=world.namespace, interval=interval)
+        await world.until_applied("app")
+        gone = await running.until(
+            lambda one: isinstance(one.event, ObjectObserved) and one.event.gone, "the Job is taken away"
+        )
+        assert str(gone.envelope.actor) == "manager unknown (inferred)", "a watch does not tell who deletes"
+        if again:
+            await running.until(lambda _: made(running) > 1, "the Job is made again")
+        else:
+            await running.idle()
+            assert made(running) == 1
+
+
+def made(running: Running) -> int:
+    return sum(isinstance(one, ObjectApplied) and one.object.startswith("batch/Job/") for one in running.events())

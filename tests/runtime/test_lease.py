@@ -200,6 +200,17 @@ async def test_who_died_is_followed_when_its_lease_has_not_changed_for_as_long_a
     assert 35 <= engine.since - began <= 46
 
 
+async def test_all_leases_of_one_who_died_are_waited_for_at_once(world: World) -> None:
+    for controller in CONTROLLERS:
+        world.server.taken_by("dead", f"{controller}-leader-election")
+    engine = Engine(world.server)
+    began = anyio.current_time()
+    world.start(engine)
+    await anyio.sleep(100)
+    assert engine.writes
+    assert 35 <= engine.since - began <= 46
+
+
 async def test_who_renews_is_never_followed(world: World) -> None:
     world.server.taken_by("flux")
     engine = Engine(world.server)

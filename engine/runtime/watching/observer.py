@@ -19,7 +19,7 @@ from tidelog.engine.cluster.port import Cluster, Kind
 from tidelog.engine.kinds.meta import KUSTOMIZE_GROUP, OWNER_NAME, OWNER_NAMESPACE
 from tidelog.engine.objects.kube import KubeObject, key_of
 from tidelog.engine.observe.drift import Flap, Flaps, drift, left_behind
-from tidelog.engine.observe.health import health_of
+from tidelog.engine.observe.health import has_ended, health_of
 from tidelog.engine.observe.reflector import Reflector, is_newer
 from tidelog.engine.plan.model import Wanted, is_secret
 from tidelog.engine.runtime.memory import Memory, Origin
@@ -38,6 +38,7 @@ from tidelog.events.vocabulary import (
     ObservationInterrupted,
     ObservationResumed,
 )
+from tidelog.storage import Recorded
 
 UNKNOWN_KIND_RETRY_S = 30.0
 DRIFT_BYTES_MAX = 32_768
@@ -46,6 +47,8 @@ MESSAGE_BYTES_MAX = 1_024
 """Of what is said of an object's health, in JSON."""
 FLAPPING_PAUSE_S = 900.0
 """How long a field that somebody keeps on changing back is left to them."""
+
+SOMEBODY = Actor(kind="manager", name="unknown", proof=Proof(kind="inferred"))
 
 SealerOf: TypeAlias = Callable[[Iterable[ObjectId]], Awaitable[Sealer]]
 Wake: TypeAlias = Callable[[StreamName, Trigger], None]
@@ -68,6 +71,7 @@ class Observer:
         wake_in: WakeIn,
         flapping: Flapping,
         clock: Callable[[], datetime],
+        interval_of: Callable[[StreamName], float] = lambda _: FLAPPING_PAUSE_S,
     ) -> None:
         self._cluster = cluster
         self._memory = memory
@@ -79,6 +83,7 @@ class Observer:
         self._wake_in = wake_in
         self._flapping = flapping
         self._clock = clock
+        self._interval_of = interval_of
         self._tasks: TaskGroup | None = None
         self._watched: set[tuple[str, str]] = set()
         self._kinds_changed = anyio.Event()
@@ -87,6 +92,8 @@ class Observer:
         self._deferred: dict[StreamName, KubeObject | tuple[ObjectKey, str]] = {}
         self._versions: dict[StreamName, str] = {}
         self._flaps = Flaps()
+        self._ended: set[StreamName] = set()
+        """Jobs that are done, and are to be taken away after a time (`ttlSecondsAfterFinished`)."""
 
     # Watching.
 
@@ -214,6 +221,8 @@ class Observer:
         inventory = self._memory.inventory.get(owner)
         if inventory is None or key.id not in inventory.objects:
             return
+        if has_ended(obj):
+            self._ended.add(stream)
         version, uid = obj["metadata"]["resourceVersion"], obj["metadata"]["uid"]
         if row is not None and row.uid == uid and not is_newer(version, row.resource_version):
             return
@@ -238,12 +247,13 @@ class Observer:
             more = len(drifted) - len(shown)
             events.append(DriftDetected(target=owner, uid=uid, resource_version=version, fields=shown, more=more))
         was = None if row is None else row.health
-        await self._memory.append(stream, events, Origin(actor=_by(drifted) or _writer(obj)), bodies=seen.bodies)
+        origin = Origin(actor=_by(drifted) or _writer(obj))
+        recorded = await self._memory.append(stream, events, origin, bodies=seen.bodies)
         self._versions[stream] = version
         if drifted:
-            self._drifted(owner, key, drifted)
+            self._drifted(owner, key, drifted, recorded[-1])
         elif seen.fields["health"] != was:
-            self._wake(owner, Trigger(why=f"the health of {key.kind} {key.name} changed"))
+            self._wake(owner, _trigger(f"the health of {key.kind} {key.name} changed", recorded[-1]))
 
     async def is_gone(self, key: ObjectKey, uid: str) -> None:
         """An object of ours is no more."""
@@ -264,9 +274,14 @@ class Observer:
         gone = ObjectObserved(uid=uid, resource_version=row.resource_version, gone=True)
         drifted = DriftDetected(target=row.owner, uid=uid, resource_version=row.resource_version, fields=(), gone=True)
         owner = row.owner
-        await self._memory.append(stream, [drifted, gone] if wanted else [gone], Origin())
-        if wanted:
-            self._drifted(owner, key, (FieldDrift(path="metadata.uid"),))
+        # A watch does not tell who deletes.
+        recorded = await self._memory.append(stream, [drifted, gone] if wanted else [gone], Origin(actor=SOMEBODY))
+        ended = stream in self._ended
+        self._ended.discard(stream)
+        if wanted and ended:
+            self._wake_in(owner, self._interval_of(owner))  # as Flux makes it again, then
+        elif wanted:
+            self._drifted(owner, key, (FieldDrift(path="metadata.uid"),), recorded[0])
 
     async def compare(self, kind: Kind, listed: Collection[StreamName]) -> None:
         """After the first list of a kind: what is recorded as there and was not listed, is no more."""
@@ -288,8 +303,8 @@ class Observer:
         if found.health == row.health:
             return
         event = HealthChanged(health=found.health, reason=found.reason, message=cut(found.message, MESSAGE_BYTES_MAX))
-        await self._memory.append(stream, [event], Origin())
-        self._wake(owner, Trigger(why=f"the health of {stream.rpartition('/')[2]} changed"))
+        recorded = await self._memory.append(stream, [event], Origin())
+        self._wake(owner, _trigger(f"the health of {stream.rpartition('/')[2]} changed", recorded[-1]))
 
     async def _drift(self, obj: KubeObject, row: Actual, sealer: Sealer, *, secret: bool) -> tuple[FieldDrift, ...]:
         """The fields that are no longer as they were applied."""
@@ -302,13 +317,13 @@ class Observer:
             return ()  # forgotten a moment ago: the target is about to look at all of it
         return drift(before, obj, self._manager, secret=secret)
 
-    def _drifted(self, owner: StreamName, key: ObjectKey, fields: tuple[FieldDrift, ...]) -> None:
+    def _drifted(self, owner: StreamName, key: ObjectKey, fields: tuple[FieldDrift, ...], recorded: Recorded) -> None:
         """Has the target put right what was changed; what somebody keeps on changing back is left for a while."""
         flaps = self._flaps.add(key, fields, self._clock())
         if flaps:
             self._flapping(owner, flaps)
         if len(flaps) < len(fields):
-            self._wake(owner, Trigger(why=f"{key.kind} {key.name} was changed"))
+            self._wake(owner, _trigger(f"{key.kind} {key.name} was changed", recorded))
         else:
             self._wake_in(owner, FLAPPING_PAUSE_S)
 
@@ -321,6 +336,10 @@ class Observer:
             return None if row is None else row.owner
         stream = ObjectKey(KUSTOMIZE_GROUP, "Kustomization", namespace, name).stream(self._alias)
         return stream if self._memory.conditions.get(stream) is not None else None
+
+
+def _trigger(why: str, recorded: Recorded) -> Trigger:
+    return Trigger(why=why, cause=recorded.envelope.id)
 
 
 class _Told:
