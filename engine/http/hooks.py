@@ -29,36 +29,40 @@ def hook_routes(daemon: Daemon, token: str) -> list[web.RouteDef]:
     """The routes of the webhooks of all sources."""
 
     async def called(request: web.Request) -> web.Response:
-        stream = _source_of(daemon, token, request.path)
-        if stream is None:
+        streams = _sources_of(daemon, token, request.path)
+        if not streams:
             raise web.HTTPNotFound(text="no source has this address\n")
-        body = await request.read()
-        signed = _signature(request.headers)
-        if signed and not _is_signed(token, body, signed):
+        if not _is_signed(token, await request.read(), request.headers):
             raise web.HTTPBadRequest(text="the signature is not that of the token\n")
         name = request.headers.get("User-Agent", "unknown").partition(" ")[0][:100] or "unknown"
         actor = Actor(kind="webhook", name=name, proof=Proof(kind="authenticated", by="token"))
-        await daemon.requests.take(Request(verb="reconcile", target=stream, why="a webhook was called"), actor)
+        for stream in streams:
+            await daemon.requests.take(Request(verb="reconcile", target=stream, why="a webhook was called"), actor)
         return web.Response(text="ok\n")
 
     return [web.post("/hook/{digest}", called)]
 
 
-def _source_of(daemon: Daemon, token: str, path: str) -> StreamName | None:
-    for stream, declared in daemon.engine.declared.sources.items():
-        if hmac.compare_digest(hook_path(token, declared.key), path):
-            return stream
-    return None
+def _sources_of(daemon: Daemon, token: str, path: str) -> list[StreamName]:
+    """Those with this address: several where name and namespace read the same together (`a` in `bc`, `ab` in `c`)."""
+    sources = daemon.engine.declared.sources.items()
+    return [stream for stream, declared in sources if _same(hook_path(token, declared.key), path)]
 
 
-def _signature(headers: Mapping[str, str]) -> str:
-    return headers.get("X-Hub-Signature-256") or headers.get("X-Signature") or headers.get("X-Gitlab-Token") or ""
-
-
-def _is_signed(token: str, body: bytes, signed: str) -> bool:
+def _is_signed(token: str, body: bytes, headers: Mapping[str, str]) -> bool:
+    """Whether a call bears no signature, or the right one; GitLab sends the token itself."""
+    given = headers.get("X-Gitlab-Token")
+    if given:
+        return _same(given, token)
+    signed = headers.get("X-Hub-Signature-256") or headers.get("X-Signature")
+    if not signed:
+        return True
     algorithm, _, digest = signed.partition("=")
-    if not digest:
-        return hmac.compare_digest(signed, token)  # GitLab sends the token itself
     if algorithm not in ("sha256", "sha512"):
         return False
-    return hmac.compare_digest(hmac.new(token.encode(), body, algorithm).hexdigest(), digest)
+    return _same(hmac.new(token.encode(), body, algorithm).hexdigest(), digest)
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether two texts are the same, in a time that does not tell how much of them is."""
+    return hmac.compare_digest(one.encode("utf-8", "surrogateescape"), other.encode("utf-8", "surrogateescape"))

@@ -96,6 +96,10 @@ class Engine:
         """Has a source or target run."""
         self.on_pass: OnPass = lambda _, __, ___: None
         self.artifact_address = ""
+        self.asked: set[StreamName] = set()
+        """Sources that were asked since the daemon began."""
+        self.lost: set[StreamName] = set()
+        """Sources of which something is not in the artifact store: they are fetched again."""
 
     def now(self) -> Time:
         """The present time, as the log writes times."""

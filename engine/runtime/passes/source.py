@@ -26,6 +26,7 @@ from tidelog.engine.sources.git.spec import Fetched, GitRef, GitSpec, Head
 from tidelog.events.digest import Digest
 from tidelog.events.names import ObjectKey, StreamName
 from tidelog.events.vocabulary import RevisionFetched, RevisionSettled, RunEnded, SourceRemoved
+from tidelog.storage.artifacts.errors import ObjectMissingError
 
 LOCAL_REPOSITORY = "tidelog.dev/repository"
 """Annotation: the directory that `--repo` named; heeded of the engine's own source only, and of no other directory."""
@@ -136,14 +137,17 @@ class SourcePass:
     async def _fetch(self, credentials: Credentials, head: Head) -> Fetched | None:
         """Brings a revision into the store; None when nothing came of it but the file that was there before."""
         self._engine.activity.begin(self._stream, "fetching", head.revision)
+        if self._stream in self._engine.lost:
+            self._engine.fetcher.forget()
         try:
             fetched = await self._engine.fetcher.fetch(self._git_spec(), credentials, head)
         except FetchError as error:
             raise self._failed_to_fetch(error) from error
         row = self._memory.desired.get(self._stream)
         known = None if row is None else (row.revision, row.tree, row.artifact)
-        if known == (fetched.revision, fetched.tree, fetched.artifact):
+        if known == (fetched.revision, fetched.tree, fetched.artifact) and self._stream not in self._engine.lost:
             return None
+        self._engine.lost.discard(self._stream)
         await self._run.record(
             [
                 RevisionFetched(
@@ -203,7 +207,17 @@ class SourcePass:
                 token=token or "",
             )
             await self._run.record([event])
+        self._wake_who_waited_for_the_first_answer()
         return self._engine.jittered(self._spec.interval.seconds)
+
+    def _wake_who_waited_for_the_first_answer(self) -> None:
+        if self._stream in self._engine.asked:
+            return
+        self._engine.asked.add(self._stream)
+        for stream in self._targets():
+            target = self._engine.declared.target(stream)
+            if target is not None and target.newer:
+                self._engine.targets.wake(stream, Trigger(why="its source was asked"))
 
     # What the stages need to know.
 
@@ -222,7 +236,7 @@ class SourcePass:
     async def _is_new(self, head: Head) -> bool:
         """Whether there is something to fetch: another revision, other ignore rules, or a file that is not whole."""
         row = self._memory.desired.get(self._stream)
-        if row is None or row.revision != head.revision or row.artifact is None:
+        if row is None or row.revision != head.revision or row.artifact is None or self._stream in self._engine.lost:
             return True
         if self._declared.status.observed_ignore != self._spec.ignore:
             return True
@@ -263,7 +277,10 @@ class SourcePass:
         last = await self._engine.renderings.last(stream)
         if last is None or last.remote_bases:
             return False
-        return await anyio.to_thread.run_sync(self._engine.renderer.unchanged, fetched.tree, last.read_set)
+        try:
+            return await anyio.to_thread.run_sync(self._engine.renderer.unchanged, fetched.tree, last.read_set)
+        except ObjectMissingError:
+            return False  # the target finds out, and says so
 
     def _is_well(self, stream: StreamName) -> bool:
         """Whether a target is ready, at rest, and follows its source."""

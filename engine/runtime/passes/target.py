@@ -41,6 +41,7 @@ from tidelog.events.vocabulary import (
     ObjectPruned,
     PlanHeld,
     Planned,
+    RevisionFetched,
     RunEnded,
     TargetRemoved,
     Unpinned,
@@ -49,11 +50,14 @@ from tidelog.events.vocabulary import (
     Verified,
 )
 from tidelog.storage import Query
+from tidelog.storage.artifacts.errors import ObjectMissingError
 from tidelog.storage.errors import ForgottenError
 
 DEPENDS_ON = "tidelog.dev/depends-on"
 """Annotation: ids of objects of any kind (`apps/Deployment/shop/db`) that have to be healthy first, with commas."""
 DEFINITION = "CustomResourceDefinition"
+LOST_MAX = 3
+"""How often what is lost is fetched again at once."""
 TERMINATION_LOOK_S = 2.0
 """How often it is looked whether what was deleted is gone; Flux's figure."""
 
@@ -89,6 +93,8 @@ async def reconcile_target(engine: Engine, stream: StreamName, trigger: Trigger)
         return 0.0  # a key was destroyed in the midst of the pass: the next has a new one
     except StageError as error:
         return await run.failed(error)
+    except ObjectMissingError as error:
+        return await run.failed(run.lost(error))
     finally:
         engine.activity.end(stream)
         engine.status.answered(stream, declared.requested_at)
@@ -121,7 +127,7 @@ class TargetPass:
         if self._declared.deleting:
             return await self._finalize()
         await self._own()
-        source = self._source()
+        source = await self._source()
         await self._dependencies(source)
         variables = await self._variables()
         rendered = await self._render(source, variables)
@@ -169,7 +175,7 @@ class TargetPass:
         if self._has_failed_for_good():
             raise Stop
 
-    def _source(self) -> Source:
+    async def _source(self) -> Source:
         """The artifact to render."""
         source = source_of(self._declared)
         if self._engine.settings.no_cross_namespace_refs and source.namespace != self._declared.key.namespace:
@@ -193,8 +199,26 @@ class TargetPass:
                 "Source artifact not found, retrying as soon as it is there",
                 waits_for=stream,
             )
+        if stream not in self._engine.asked and await self._is_behind(stream):
+            raise StageError(
+                "fetch",
+                "ArtifactFailed",
+                f"this log does not know revision {self._declared.newer}, of which the status tells: nothing changes "
+                f"before {source.kind} {source.namespace}/{source.name} was asked",
+                waits_for=stream,
+            )
         self._revision = row.revision
         return Source(stream, row.revision, row.tree)
+
+    async def _is_behind(self, source: StreamName) -> bool:
+        """Whether another engine has been at work on the target since this log ended, or was backed up."""
+        if self._declared.newer:
+            query = Query(stream=source, types=(RevisionFetched.__name__,))
+            async for recorded in self._memory.log.read(query):
+                if isinstance(recorded.event, RevisionFetched) and recorded.event.revision == self._declared.newer:
+                    self._declared.newer = ""
+                    break
+        return bool(self._declared.newer)
 
     async def _dependencies(self, source: Source) -> None:
         """Every dependency is ready, and as new as what this target is about to apply (KS-038)."""
@@ -483,6 +507,15 @@ class TargetPass:
         return None
 
     # What the stages need to know.
+
+    def lost(self, error: ObjectMissingError) -> StageError:
+        """Something of the source is not in the artifact store: has it fetched again (SC-014)."""
+        source = self._source_stream()
+        self._engine.lost.add(source)
+        if self._run.standing.failures >= LOST_MAX:
+            return StageError("fetch", "ArtifactFailed", str(error))
+        self._engine.wake(source, Trigger(why="something of it is lost"))
+        return StageError("fetch", "ArtifactFailed", f"{error}: its source is fetched again", waits_for=source)
 
     async def failed(self, error: StageError) -> float | None:
         """Records a failure; returns when to try again."""

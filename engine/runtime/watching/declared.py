@@ -64,6 +64,8 @@ class Declared(Generic[Spec, Status]):
         self.annotations: Mapping[str, str] = metadata.get("annotations") or {}
         self.found: dict[ObjectId, str] = {}
         """Of a target: what its status listed when it was first seen, with the API version."""
+        self.newer = ""
+        """Of a target: the revision that its status told when it was first seen, if it is not known to have had it."""
 
     @property
     def requested_at(self) -> str | None:
@@ -163,8 +165,8 @@ class Declarations:
             await self.gone(declared.stream)
             before = None
         if isinstance(declared.spec, KustomizationSpec):
-            found = before.found if before is not None else found_of(declared, self._memory)
-            declared.found = found
+            declared.found = before.found if before is not None else found_of(declared, self._memory)
+            declared.newer = before.newer if before is not None else newer_of(declared, self._memory)
             self._targets[declared.stream] = declared
         else:
             self._sources[declared.stream] = declared
@@ -340,6 +342,15 @@ def found_of(declared: DeclaredTarget, facts: Facts) -> dict[ObjectId, str]:
         if key.id not in known:
             found[key.id] = f"{key.group}/{entry.v}" if key.group else entry.v
     return found
+
+
+def newer_of(declared: DeclaredTarget, facts: Facts) -> str:
+    """The revision that the status tells, where it is none that the target is known to have had; else empty."""
+    told, standing = declared.status.last_applied_revision, facts.conditions.get(declared.stream)
+    if standing is None or standing.applied is None:
+        return ""  # nothing would be put back
+    known = {standing.applied, standing.attempted, *(attempt.revision for attempt in standing.history)}
+    return "" if told in known else told
 
 
 def _asks_about_itself(declared: AnyDeclared) -> bool:

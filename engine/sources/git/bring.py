@@ -31,6 +31,8 @@ FETCHED: Final = "refs/tidelog/fetched"
 ALL: Final = ("+refs/heads/*:refs/all/heads/*", "+refs/tags/*:refs/all/tags/*")
 NOT_ALONE: Final = "cannot fetch a specific object"
 """What libgit2 says of a server that gives only what it advertises."""
+LACKS: Final = ("object not found", "no match for id", "missing delta bases", "packfile")
+"""What libgit2 says where the store lacks what a transfer builds upon."""
 
 
 def bring(job: Job, transferred: Callable[[], None]) -> Brought:
@@ -107,6 +109,8 @@ def _transfer(job: Job, repository: Path) -> str:
             return _peeled(git, FETCHED)
         return _fetch_commit(git, job)
     except pygit2.GitError as error:
+        if job.have and any(words in str(error) for words in LACKS):
+            raise ObjectMissingError("what this remote gave before") from None
         raise _told(error, job) from None
 
 

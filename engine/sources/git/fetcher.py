@@ -141,6 +141,10 @@ class GitFetcher:
             message=brought.message,
         )
 
+    def forget(self) -> None:
+        """Forgets what was just fetched: something of it is not in the store after all."""
+        self._recent.clear()
+
     async def _refs(self, spec: GitSpec, transport: Transport, credentials: Credentials) -> Refs:
         prefixes = prefixes_of(spec.ref)
         key = (transport.key(spec.url, credentials), prefixes)
@@ -206,7 +210,13 @@ class GitFetcher:
         if address is None:
             address = (await self._refs(spec, transport, credentials)).address
         job = msgspec.structs.replace(job, want=head.name, branch=spec.ref.branch if not head.name else "", have=have)
-        return await self._run(transport.job(job, spec.url, address, credentials), credentials)
+        whole = transport.job(job, spec.url, address, credentials)
+        try:
+            return await self._run(whole, credentials)
+        except DamageError:
+            if not have:
+                raise
+            return await self._run(msgspec.structs.replace(whole, have=()), credentials)
 
     async def _run(self, job: Job, credentials: Credentials) -> tuple[Brought, Tarball]:
         quarantine: Quarantine = await self._in_thread(self._store.make_quarantine)
