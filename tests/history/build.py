@@ -13,6 +13,7 @@ from typing import Any
 
 import anyio
 
+import tidelog
 from tidelog.engine.story import TARGET, WEB, history
 from tidelog.events import Body, BodyRef
 from tidelog.events.digest import digest_of, keyed_digest_of
@@ -34,9 +35,12 @@ from tidelog.events.vocabulary import (
     ObservationResumed,
     Pinned,
     PlanApproved,
+    PlanHeld,
+    PlanRejected,
     ReconcileRequested,
     Resumed,
     RevisionSettled,
+    RunEnded,
     SourceRemoved,
     StageFailed,
     StreamForgotten,
@@ -74,7 +78,7 @@ def others(engine: StreamName) -> list[tuple[StreamName, Event]]:
     why = "shown once"
     verdict = Verdict(check="schema", passed=False, object=WEB.id, path="spec.replicas", message="must be a number")
     return [
-        (engine, EngineStarted(software="tidelog 0.1.0", host="demo", pid=1)),
+        (engine, EngineStarted(software=f"tidelog {tidelog.__version__}", host="demo", pid=1)),
         (engine, ConfigurationLoaded(configuration=CONFIGURATION.ref)),
         (engine, ObservationInterrupted(cluster="demo", kinds=("apps/Deployment",), why=why)),
         (engine, ObservationResumed(cluster="demo", kinds=("apps/Deployment",))),
@@ -88,6 +92,17 @@ def others(engine: StreamName) -> list[tuple[StreamName, Event]]:
         (TARGET, PlanApproved(plan=PLAN, why=why, until=Time("2026-12-01T00:00:00.000000Z"))),
         (TARGET, ApplyFailed(plan=PLAN, wave=0, reason="Forbidden", message="no", object=WEB.id, applied=1)),
         (TARGET, ObjectPruned(plan=PLAN, object=ObjectId("core/Service/shop/web"), uid="1", outcome="deleted")),
+        (TARGET, RunEnded(outcome="superseded", generation=4)),
+        (TARGET, PlanHeld(plan=PLAN, check="prune-guard", why=why)),
+        (TARGET, PlanRejected(plan=PLAN, why=why)),
+        (TARGET, RunEnded(outcome="rejected", generation=4)),
+        (TARGET, StageFailed(stage="fetch", reason="ArtifactFailed", final=False, message=why, waits_for=OLD)),
+        (
+            TARGET,
+            StageFailed(stage="declare", reason="InvalidSpec", final=True, stalled=True, generation=4, message=why),
+        ),
+        (TARGET, HealthChanged(checked=True, health="InProgress", message=why)),
+        (TARGET, RunEnded(outcome="succeeded", generation=4, revision=REVISION, set=digest_of(b"1.0"), token="t")),
         (TARGET, RevisionSettled(revision=REVISION, targets=(TARGET,))),
         (TARGET, Pinned(set=digest_of(b"1.0"), position=13, left=REVISION, why=why)),
         (TARGET, Unpinned(why=why)),
