@@ -11,6 +11,9 @@ import click
 import msgspec
 
 from tidelog.engine.cli.main import cli
+from tidelog.engine.cli.settings import shown_default
+from tidelog.engine.runtime.settings import FEATURE_GATES, NO_EFFECT
+from tidelog.engine.runtime.settings_help import settings_told
 from tidelog.engine.views.explanations import Explanation
 from tidelog.engine.views.histories import RunTold, VersionTold
 from tidelog.engine.views.listing import Listed
@@ -29,6 +32,15 @@ What the commands that ask the log print with `-o json`. A field is added, never
 meaning. Positions and counts are integers, times are RFC 3339 in UTC, and what there is none of is `null`, empty or 0.
 A field that is not required may be left out when it has its default. This page is made by `make docs`.
 """
+SETTINGS_INTRODUCTION = """\
+What `tidelog run` can be told. Each setting is a flag (`--concurrent 30`) and a key of the TOML file that `--config`
+names (`concurrent = 30`); the flag goes before the file. `a.b` is the key `b` of the table `[a]`. Durations are
+text, as Go writes them. A switch is `--no-remote-bases` or `--no-remote-bases=false`; `--prune-guard` and
+`--no-prune-guard` set `prune-guard.enabled`. The last column says what Flux calls it, and has for its default, where it
+has such. `tidelog settings` prints this too. This page is made by `make docs`.
+"""
+GATES_INTRODUCTION = "`--feature-gates=A=true,B=false`, as Flux has them.\n"
+NO_EFFECT_INTRODUCTION = "They are taken, so that Flux's manifests serve.\n"
 EXIT_CODES = """\
 | exit code | means |
 |---|---|
@@ -165,7 +177,26 @@ def _summary(struct: type[msgspec.Struct]) -> str:
     return " ".join((struct.__doc__ or "").partition("\n\n")[0].split())
 
 
-PAGES = {"events.md": events_page, "cli.md": cli_page, "answers.md": answers_page}
+def settings_page() -> str:
+    """Every setting of the daemon, and the flags of Flux that change nothing."""
+    parts = ["# Settings\n", SETTINGS_INTRODUCTION]
+    parts += ["| setting | what it may be | default | meaning | Flux's |", "|---|---|---|---|---|"]
+    for one in settings_told():
+        flag = "" if one.flag else " (in the file only)"
+        parts.append(
+            f"| `{one.name}`{flag} | {one.form} | `{shown_default(one.default)}` | {one.meaning} | {one.flux or ''} |"
+        )
+    parts += ["\n## Feature gates\n", GATES_INTRODUCTION, "| gate | here |", "|---|---|"]
+    parts += [
+        f"| `{gate}` | {f'`{setting}`' if setting else 'no effect'} |"
+        for gate, setting in sorted(FEATURE_GATES.items())
+    ]
+    parts += ["\n## Flags of Flux without effect\n", NO_EFFECT_INTRODUCTION, "| flag | why |", "|---|---|"]
+    parts += [f"| `--{name.replace('_', '-')}` | {why} |" for name, why in sorted(NO_EFFECT.items())]
+    return "\n".join(parts) + "\n"
+
+
+PAGES = {"events.md": events_page, "cli.md": cli_page, "answers.md": answers_page, "settings.md": settings_page}
 
 if __name__ == "__main__":
     for name, page in PAGES.items():

@@ -9,10 +9,12 @@ import click
 
 from tidelog.engine.cli.output import Format, output_option, store_option, visible
 from tidelog.engine.cli.reading import namespace_option, subject_argument
+from tidelog.engine.cli.values import DURATION, checked_why
+from tidelog.engine.kinds.durations import Duration
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-why_option = click.option("--why", required=True, help="Stays in the log, with who did it.")
+why_option = click.option("--why", required=True, callback=checked_why, help="Stays in the log, with who did it.")
 
 
 def cluster_options(command: Command) -> Command:
@@ -27,7 +29,9 @@ def cluster_options(command: Command) -> Command:
 
 def wait_options(command: Command) -> Command:
     """Whether and how long to wait for what was asked for."""
-    command = click.option("--timeout", default="5m", show_default=True, help="How long to wait at most.")(command)
+    command = click.option(
+        "--timeout", type=DURATION, default="5m", show_default=True, help="How long to wait at most."
+    )(command)
     return click.option(
         "--wait/--no-wait", "waits", default=True, show_default=True, help="Wait for the run, and say how it ended."
     )(command)
@@ -78,7 +82,7 @@ def reconcile(
     output: Format,
     words: tuple[str, ...],
     namespace: str | None,
-    timeout: str,
+    timeout: Duration,
     why: str,
     *,
     waits: bool,
@@ -89,11 +93,10 @@ def reconcile(
     Without a store, it becomes the annotation that `flux reconcile` writes.
     """
     from tidelog.engine.cli.asking import Access, named, reconcile_and_tell
-    from tidelog.engine.kinds.durations import Duration
 
     access = Access(store, kubeconfig, context)
     stream = named(access, words, namespace)
-    limit = Duration.parse(timeout).seconds if waits else None
+    limit = timeout.seconds if waits else None
     raise SystemExit(anyio.run(reconcile_and_tell, access, stream, why, limit, with_source, output))
 
 

@@ -15,6 +15,7 @@ import click
 import msgspec
 from rich.markup import escape
 
+from tidelog.engine.cli.ask import why_option
 from tidelog.engine.cli.output import (
     NO,
     Format,
@@ -272,7 +273,7 @@ def _content(layout: Layout, found: Body) -> bytes:
 
 @log.command()
 @click.argument("stream")
-@click.option("--why", required=True, help="Stays in the log, with who did it.")
+@why_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @output_option
 @store_option

@@ -18,6 +18,7 @@ from tidelog.engine.cli.output import NO, visible
 from tidelog.engine.cli.plan import plan, reapply
 from tidelog.engine.cli.plans import plans, show_plan
 from tidelog.engine.cli.run import run
+from tidelog.engine.cli.settings import settings
 from tidelog.engine.cli.trace import trace
 from tidelog.engine.cli.tree import tree
 from tidelog.engine.cluster.errors import ClusterError
@@ -87,6 +88,7 @@ for command in (
     reject,
     resume,
     run,
+    settings,
     show_plan,
     suspend,
     trace,

@@ -10,6 +10,8 @@ from tidelog.engine.cli.ask import cluster_options, why_option
 from tidelog.engine.cli.output import NO, Format, output_option, store_option
 from tidelog.engine.cli.plans import PlanFormat, plan_output_option
 from tidelog.engine.cli.reading import namespace_option, subject_argument
+from tidelog.engine.cli.values import DURATION
+from tidelog.engine.kinds.durations import Duration
 
 REFUSED = 4
 """Exit code of `plan` when a check does not pass."""
@@ -62,7 +64,9 @@ def plan(
 )
 @why_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--timeout", default="5m", show_default=True, help="How long to wait for the outcome at most.")
+@click.option(
+    "--timeout", type=DURATION, default="5m", show_default=True, help="How long to wait for the outcome at most."
+)
 @namespace_option
 @output_option
 @cluster_options
@@ -76,7 +80,7 @@ def reapply(
     namespace: str | None,
     moment: str,
     why: str,
-    timeout: str,
+    timeout: Duration,
     *,
     yes: bool,
 ) -> None:
@@ -89,10 +93,8 @@ def reapply(
     The exit code is 0 when the target is ready there, and 1 when it is not, or a check does not pass.
     """
     from tidelog.engine.cli.planning import Access, named, reapply_and_tell
-    from tidelog.engine.kinds.durations import Duration
 
     access = Access(store, kubeconfig, context)
     stream = named(access, words, namespace)
-    limit = Duration.parse(timeout).seconds
-    code = anyio.run(reapply_and_tell, access, stream, moment, why, yes, limit, output, dict(os.environ))
+    code = anyio.run(reapply_and_tell, access, stream, moment, why, yes, timeout.seconds, output, dict(os.environ))
     raise SystemExit(code)

@@ -1,9 +1,10 @@
 """`tidelog run`: the daemon."""
 
 import os
+import typing
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import click
@@ -11,48 +12,70 @@ import msgspec
 
 from tidelog.engine.cli.ask import cluster_options
 from tidelog.engine.cli.output import store_option
+from tidelog.engine.cli.values import DURATION, INTERVAL, SettingValue, checked_gates
 from tidelog.engine.kinds.durations import Duration
-from tidelog.engine.runtime.settings import ENVIRONMENT, NO_EFFECT, Settings, gates_of, load_settings
+from tidelog.engine.runtime.settings import ENVIRONMENT, NO_EFFECT, Settings, load_settings
+from tidelog.engine.verify.guard import Guard
+
+HELP_WIDTH_MAX = 140
+"""Columns of the help in a terminal that has them: a line for each option."""
+
+
+class _Setting(click.Option):
+    """An option whose help is the setting's own, read when somebody asks for it."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """The option, and its help."""
+        from tidelog.engine.cli.settings import shown_default
+        from tidelog.engine.runtime.settings_help import setting_told
+
+        told = setting_told(str(self.name))
+        variable = f"env var: {told.variable}; " if told.variable else ""
+        self.help = f"{told.meaning}  [{variable}default: {shown_default(told.default)}]"
+        return super().get_help_record(ctx)
 
 
 def settings_options(command: Callable[..., None]) -> Callable[..., None]:
     """A flag for each setting, with Flux's names; those that are not given leave it to the file."""
     for field in reversed(msgspec.structs.fields(Settings)):
-        name = f"--{field.encode_name}"
-        if field.name == "prune_guard":
-            option = click.option(f"{name}/--no-{field.encode_name}", field.name, default=None, help=_help(field.name))
-        elif field.type is bool:
-            # As Go's flags: `--x`, `--x=false`.
-            option = click.option(name, field.name, type=bool, is_flag=False, flag_value=True, help=_help(field.name))
-        elif field.name == "custom_apply_stage_kinds":
-            option = click.option(name, field.name, help=_help(field.name), callback=_listed)
-        else:
-            variable = ENVIRONMENT.get(field.name)
-            option = click.option(name, field.name, help=_help(field.name), envvar=variable, show_envvar=True)
-        command = option(command)
-    command = click.option("--feature-gates", help="Flux's feature gates: A=true,B=false.")(command)
+        command = _option(field)(command)
+    command = click.option(
+        "--feature-gates", "gates", metavar="A=true,B=false", callback=checked_gates, help="Flux's feature gates."
+    )(command)
     for ignored in NO_EFFECT:
         command = click.option(f"--{ignored.replace('_', '-')}", ignored, hidden=True)(command)
     return command
+
+
+def _option(field: msgspec.structs.FieldInfo) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    name = f"--{field.encode_name}"
+    if field.type is Guard:
+        return click.option(f"{name}/--no-{field.encode_name}", field.name, cls=_Setting, default=None)
+    if field.type is bool:
+        # As Go's flags: `--x`, `--x=false`.
+        return click.option(name, field.name, cls=_Setting, type=bool, is_flag=False, flag_value=True)
+    if typing.get_origin(field.type) is Literal:
+        return click.option(name, field.name, cls=_Setting, type=click.Choice(typing.get_args(field.type)))
+    if field.name == "custom_apply_stage_kinds":
+        return click.option(name, field.name, cls=_Setting, metavar="KIND,…", callback=_listed)
+    return click.option(
+        name, field.name, cls=_Setting, type=SettingValue(field.type), envvar=ENVIRONMENT.get(field.name)
+    )
 
 
 def _listed(_: click.Context, __: click.Parameter, value: str | None) -> list[str] | None:
     return None if value is None else [kind.strip() for kind in value.split(",") if kind.strip()]
 
 
-def _help(name: str) -> str:
-    return f"The setting {name.replace('_', '-')}: `tidelog settings` explains it."
-
-
-@click.command()
+@click.command(context_settings={"max_content_width": HELP_WIDTH_MAX})
 @cluster_options
 @click.option("--config", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Settings, TOML.")
 @click.option("--repo", help="First make a GitRepository and Kustomization of it: an address, or a directory.")
 @click.option("--path", "path", default="./", show_default=True, help="With --repo: the directory in it.")
 @click.option("--branch", default="main", show_default=True, help="With --repo: the branch.")
-@click.option("--interval", default="1m", show_default=True, help="With --repo: how often it is asked.")
+@click.option("--interval", type=INTERVAL, default="1m", show_default=True, help="With --repo: how often it is asked.")
 @click.option("--until-ready", is_flag=True, help="End as soon as everything is ready: 0, or 1 with the explanation.")
-@click.option("--timeout", default="5m", show_default=True, help="With --until-ready: how long at most.")
+@click.option("--timeout", type=DURATION, default="5m", show_default=True, help="With --until-ready: how long at most.")
 @store_option
 @settings_options
 def run(
@@ -63,8 +86,9 @@ def run(
     repo: str | None,
     path: str,
     branch: str,
-    interval: str,
-    timeout: str,
+    interval: Duration,
+    timeout: Duration,
+    gates: dict[str, bool],
     *,
     until_ready: bool,
     **flags: Any,
@@ -74,17 +98,14 @@ def run(
     guard = flags.pop("prune_guard")
     if guard is not None:
         flags["prune_guard"] = {"enabled": guard}
-    gates = flags.pop("feature_gates")
     if until_ready and flags["log_level"] is None:
         flags["log_level"] = "error"  # who waits for the end wants to hear of what is in the way
-    settings = load_settings(
-        config, (gates_of(gates) if gates else {}) | {k: v for k, v in flags.items() if v is not None}
-    )
+    settings = load_settings(config, gates | {k: v for k, v in flags.items() if v is not None})
     for name in ignored:
         click.echo(f"--{name.replace('_', '-')} has no effect: {NO_EFFECT[name]}", err=True)
     from tidelog.engine.cli.serve import Bootstrap, serve
 
-    bootstrap = Bootstrap(repo, path, branch, interval) if repo else None
-    limit = Duration.parse(timeout).seconds if until_ready else None
+    bootstrap = Bootstrap(repo, path, branch, str(interval)) if repo else None
+    limit = timeout.seconds if until_ready else None
     code = anyio.run(serve, store.absolute(), kubeconfig, context, settings, bootstrap, limit, dict(os.environ))
     raise SystemExit(code)

@@ -5,10 +5,13 @@ key `a-b` of the file.
 """
 
 import tomllib
+import typing
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
+import msgspec.inspect
 
 from tidelog.engine.kinds.durations import Duration, MalformedDurationError
 from tidelog.engine.runtime.errors import SettingsError
@@ -63,53 +66,53 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     runtime_namespace: str = "flux-system"
     """The engine's own namespace, where its Leases are."""
     watch_all_namespaces: bool = True
-    """Whether the kinds of all namespaces are looked after, or those of the engine's own only."""
+    """Look after all namespaces, and not the engine's own only."""
     watch_label_selector: str = ""
-    """Only objects of our kinds with these labels are looked after."""
+    """Look after objects with these labels only, as `a=b,c`; empty for all."""
     concurrent: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 20
     """Kustomizations that run at once."""
     concurrent_sources: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 10
     """Sources that run at once."""
     interval_jitter_percentage: Annotated[int, msgspec.Meta(ge=0, lt=100)] = 5
-    """By how much an interval varies."""
+    """By how many percent an interval varies, up or down."""
     min_retry_delay: Duration = Duration.of_seconds(0.75)
-    """Before the first try after a failure of the surroundings; doubled for each further one."""
+    """Before the first try after a failure of the surroundings; doubled each time."""
     max_retry_delay: Duration = Duration.of_seconds(900)
-    """The longest of these."""
+    """The longest delay between tries."""
     storage_addr: str = ":9090"
-    """Where artifacts are served; empty for not at all."""
+    """HOST:PORT where artifacts are served; empty for nowhere."""
     storage_adv_addr: str = ""
-    """How others reach it; the address itself where it is empty."""
+    """HOST:PORT by which others reach them; empty for the address itself."""
     health_addr: str = ":9440"
-    """Where /healthz and /readyz are; empty for nowhere."""
+    """HOST:PORT of /healthz and /readyz; empty for nowhere."""
     metrics_addr: str = ":8080"
-    """Where /metrics is; empty for nowhere."""
+    """HOST:PORT of /metrics; empty for nowhere."""
     events_addr: str = ""
-    """Where events are posted to, besides the cluster."""
+    """URL that events are posted to, besides the cluster; empty for none."""
     door_addr: str = ""
-    """Where requests from elsewhere are taken, over HTTPS; empty for nowhere."""
+    """HOST:PORT where requests are taken over HTTPS; empty for nowhere."""
     door_cert_file: str = ""
-    """The certificate of that door, PEM."""
+    """File with the certificate of that door, PEM."""
     door_key_file: str = ""
-    """Its key, PEM."""
+    """File with its key, PEM."""
     webhook_addr: str = ":9292"
-    """Where webhooks are called; nowhere without a token."""
+    """HOST:PORT where webhooks are called; nowhere without a token."""
     webhook_token_file: str = ""
-    """A file with the token that the addresses of webhooks are made from, and their calls are signed with."""
+    """File with the token of webhooks: makes their addresses, signs their calls."""
     default_service_account: str = ""
-    """Whom to act as for a Kustomization that names no ServiceAccount."""
+    """Act as this ServiceAccount for a Kustomization that names none."""
     no_cross_namespace_refs: bool = False
-    """Whether a Kustomization may only name sources of its own namespace."""
+    """Refuse Kustomizations with a source of another namespace."""
     no_remote_bases: bool = False
-    """Whether a kustomization may only have bases of its own artifact."""
+    """Refuse kustomizations with bases outside their artifact."""
     custom_apply_stage_kinds: frozenset[str] = frozenset()
-    """Kinds, `Kind` or `group/Kind`, that are applied before the others, in a wave of their own."""
+    """Kinds, `Kind` or `group/Kind`, applied before others, in a wave of their own."""
     strict_post_build_substitutions: bool = True
-    """Whether a variable without a value fails the build."""
+    """Fail a build in which a variable has no value."""
     additive_cel_dependency_check: bool = False
-    """Whether a dependency with a `readyExpr` has to be ready besides."""
+    """A dependency with a `readyExpr` has to be ready besides."""
     enable_leader_election: bool = True
-    """Whether the Leases of Flux's controllers are held while the daemon writes."""
+    """Hold the Leases of Flux's controllers while the daemon writes."""
     leader_election_lease_duration: Duration = Duration.of_seconds(35)
     """How long a Lease lasts."""
     leader_election_renew_deadline: Duration = Duration.of_seconds(30)
@@ -117,9 +120,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     leader_election_retry_period: Duration = Duration.of_seconds(5)
     """How often one is renewed, or tried for."""
     log_level: Literal["trace", "debug", "info", "error"] = "info"
-    """`debug`, `info` or `error`."""
+    """How much is logged."""
     prune_guard: Guard = Guard()
-    """Which deletions have to be approved."""
+    """Hold plans whose deletions look like an accident, until they are approved."""
 
     @property
     def jitter(self) -> float:
@@ -138,12 +141,13 @@ def load_settings(file: Path | None, flags: dict[str, Any]) -> Settings:
         SettingsError: when the file cannot be read, or a setting is unknown or makes no sense.
     """
     found = {} if file is None else _table(file)
-    _settings(found, str(file))  # so that an error says where it stands
+    _check(Settings, found, f"{file}: ")  # so that an error says where it stands
     for name, value in flags.items():
         if value is not None:
             key = name.replace("_", "-")
             found[key] = {**found.get(key, {}), **value} if isinstance(value, dict) else value
-    settings = _settings(found, "the command line")
+    _check(Settings, found, "--")
+    settings = msgspec.convert(found, Settings, strict=False, dec_hook=_read)
     guard = msgspec.structs.replace(settings.prune_guard, namespace=settings.runtime_namespace)
     return msgspec.structs.replace(settings, prune_guard=guard)
 
@@ -155,11 +159,59 @@ def _table(file: Path) -> dict[str, Any]:
         raise SettingsError(f"{file}: {error}") from None
 
 
-def _settings(found: dict[str, Any], where: str) -> Settings:
+def _check(struct: type[msgspec.Struct], found: Mapping[str, Any], where: str) -> None:
+    """Looks at settings one by one, so that the name of a wrong one can be said, and what is right."""
+    fields = {field.encode_name: field for field in msgspec.structs.fields(struct)}
+    for name, value in found.items():
+        if name not in fields:
+            raise SettingsError(f"{where}{name}: there is no such setting; `tidelog settings` lists them")
+        type_ = fields[name].type
+        if type_ is Guard and isinstance(value, dict):
+            _check(Guard, value, f"{where}{name}.")
+        else:
+            read_setting(type_, value, f"{where}{name}: ")
+
+
+def read_setting(type_: Any, value: object, where: str = "") -> None:
+    """Looks whether a value is one of a setting of that type.
+
+    Args:
+        type_: of the field.
+        value: as it was typed, or stands in a file.
+        where: what the message begins with.
+
+    Raises:
+        SettingsError: when it is none; says what is.
+    """
     try:
-        return msgspec.convert(found, Settings, strict=False, dec_hook=_read)
-    except (msgspec.ValidationError, MalformedDurationError) as error:
-        raise SettingsError(f"{where}: {error}") from None
+        msgspec.convert(value, type_, strict=False, dec_hook=_read)
+    except (msgspec.ValidationError, MalformedDurationError):
+        raise SettingsError(f"{where}{value!r} is not {form_of(type_)}") from None
+
+
+def form_of(type_: Any) -> str:
+    """What a setting of a type may be, in words."""
+    match msgspec.inspect.type_info(type_):
+        case msgspec.inspect.IntType(ge=least, le=most, lt=above):
+            upper = above - 1 if above is not None else most
+            span = f" from {least or 0}" + ("" if upper is None else f" to {upper}")
+            return f"a whole number{span}"
+        case msgspec.inspect.BoolType():
+            return "true or false"
+        case msgspec.inspect.LiteralType():  # which has lost their order
+            return _one_of(typing.get_args(type_))
+        case msgspec.inspect.CustomType(cls=cls) if issubclass(cls, Duration):
+            return f"a duration, like {cls.example()}"
+        case msgspec.inspect.FrozenSetType():
+            return "a list of names; on the command line with commas between them"
+        case msgspec.inspect.StructType():
+            return "a table"
+        case _:
+            return "text"
+
+
+def _one_of(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}"
 
 
 def gates_of(text: str) -> dict[str, bool]:
@@ -172,9 +224,9 @@ def gates_of(text: str) -> dict[str, bool]:
     for gate in filter(None, map(str.strip, text.split(","))):
         name, _, value = gate.partition("=")
         if name not in FEATURE_GATES:
-            raise SettingsError(f"--feature-gates: feature-gate '{name}' not supported")
+            raise SettingsError(f"feature-gate '{name}' not supported: known are {', '.join(sorted(FEATURE_GATES))}")
         if value not in ("true", "false"):
-            raise SettingsError(f"--feature-gates: {name} is true or false, and not {value!r}")
+            raise SettingsError(f"{name} is true or false, and not {value!r}")
         setting = FEATURE_GATES[name]
         if setting is not None:
             found[setting.replace("-", "_")] = value == "true"

@@ -5,6 +5,7 @@ after one bad commit) does not come back with the next apply.
 """
 
 from collections.abc import Callable
+from typing import Annotated
 
 import msgspec
 
@@ -25,13 +26,13 @@ class Guard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     enabled: bool = True
     destructive: bool = False
-    """Whether it may delete namespaces, definitions of kinds (CRDs) and volumes."""
-    deletions_max: int = DELETIONS_MAX
-    """Objects; those that a deleted Kustomization owns count too."""
-    share_max: int = SHARE_MAX
-    """Percent of a target's inventory, where at least `share_from` objects are deleted."""
-    share_from: int = SHARE_FROM
-    """Deletions from which on their share counts: of three objects, two are quickly gone on purpose."""
+    """Let plans delete namespaces, definitions of kinds (CRDs) and volumes."""
+    deletions_max: Annotated[int, msgspec.Meta(ge=0)] = DELETIONS_MAX
+    """How many objects a plan may delete; those that a deleted Kustomization owns count too."""
+    share_max: Annotated[int, msgspec.Meta(ge=0, le=100)] = SHARE_MAX
+    """How many percent of a target's inventory a plan may delete, where it deletes `share-from` objects or more."""
+    share_from: Annotated[int, msgspec.Meta(ge=0)] = SHARE_FROM
+    """From how many deletions on their share counts: of three objects, two are quickly gone on purpose."""
     namespace: str = "flux-system"
     """The engine's own namespace, whose deletion is always held."""
 

@@ -120,7 +120,7 @@ def test_a_mark_needs_nobody(store: Path, tidelog: Run) -> None:
 def test_why_has_to_be_said(store: Path, tidelog: Run) -> None:
     assert tidelog("approve", PLAN).code == 2
     done = tidelog("approve", PLAN, "--why", " ")
-    assert (done.code, "say why" in done.err) == (1, True)
+    assert (done.code, "say why" in done.err) == (2, True)
 
 
 def test_what_is_no_source_and_no_target_is_not_suspended(store: Path, tidelog: Run) -> None:

@@ -19,6 +19,6 @@ def maker() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["events.md", "cli.md", "answers.md"])
+@pytest.mark.parametrize("name", ["events.md", "cli.md", "answers.md", "settings.md"])
 def test_a_page_is_what_make_docs_would_write(maker: ModuleType, name: str) -> None:
     assert (ROOT / "docs" / "reference" / name).read_text() == maker.PAGES[name](), "run `make docs`"

@@ -8,6 +8,7 @@ import pytest
 
 from tidelog.engine.runtime.errors import SettingsError
 from tidelog.engine.runtime.settings import FEATURE_GATES, Settings, as_json, gates_of, load_settings
+from tidelog.engine.runtime.settings_help import FLUX, setting_told, settings_told
 
 
 @pytest.fixture
@@ -51,15 +52,17 @@ def test_the_guard_knows_the_engines_own_namespace() -> None:
     ("content", "flags", "words"),
     [
         ("concurent = 7", {}, ("settings.toml", "concurent")),
-        ("concurrent = 0", {}, ("settings.toml", "$.concurrent", "1")),
-        ("concurrent = 'many'", {}, ("settings.toml", "$.concurrent")),
+        ("concurrent = 0", {}, ("settings.toml: concurrent: 0 is not a whole number from 1 to 1000",)),
+        ("concurrent = 'many'", {}, ("settings.toml: concurrent: 'many' is not a whole number",)),
         ("min-retry-delay = 'soon'", {}, ("settings.toml", "soon")),
-        ("log-level = 'loud'", {}, ("settings.toml", "log-level", "loud")),
-        ("[prune-guard]\nmost = 3", {}, ("settings.toml", "prune-guard", "most")),
+        ("log-level = 'loud'", {}, ("settings.toml: log-level: 'loud' is not trace, debug, info or error",)),
+        ("[prune-guard]\nmost = 3", {}, ("settings.toml: prune-guard.most: there is no such setting",)),
+        ("[prune-guard]\nshare-max = 101", {}, ("prune-guard.share-max: 101 is not a whole number from 0 to 100",)),
+        ("prune-guard = 3", {}, ("settings.toml: prune-guard: 3 is not a table",)),
         ("concurrent = \nx = 1", {}, ("settings.toml", "line 1")),
-        ("concurrent = 7", {"concurrent": "0"}, ("the command line", "$.concurrent")),
-        ("", {"max_retry_delay": "soon"}, ("the command line", "soon")),
-        ("", {"log_level": "loud"}, ("the command line", "log-level")),
+        ("concurrent = 7", {"concurrent": "0"}, ("--concurrent: '0' is not a whole number",)),
+        ("", {"max_retry_delay": "soon"}, ("--max-retry-delay: 'soon' is not a duration",)),
+        ("", {"log_level": "loud"}, ("--log-level: 'loud' is not trace",)),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(
@@ -96,9 +99,48 @@ def test_gates_of_flux_set_what_they_are_here_and_others_are_refused() -> None:
     assert gates_of("AdditiveCELDependencyCheck=true") == {"additive_cel_dependency_check": True}
     assert gates_of("") == {}
     for text, words in (
-        ("Unheard=true", "feature-gate 'Unheard' not supported"),
+        ("Unheard=true", "feature-gate 'Unheard' not supported: known are AdditiveCEL"),
         ("OptimizedGitClones=true", "feature-gate 'OptimizedGitClones' not supported"),
         ("ExternalArtifact=yes", "true or false"),
     ):
         with pytest.raises(SettingsError, match=words):
             gates_of(text)
+
+
+def test_every_setting_is_explained_and_its_default_is_one_that_it_may_have() -> None:
+    told = settings_told()
+    assert len(told) == len({one.name for one in told})
+    fields = {field.encode_name for field in msgspec.structs.fields(Settings)}
+    assert {one.name.partition(".")[0] for one in told} == fields
+    for one in told:
+        assert one.meaning.endswith("."), one
+        assert one.form, one
+        table, _, key = one.name.rpartition(".")
+        written = {table: {key: one.default}} if table else {key: one.default}
+        assert as_json(load_settings(None, {name.replace("-", "_"): value for name, value in written.items()})) == (
+            as_json(load_settings(None, {}))
+        ), one
+
+
+def test_what_flux_has_is_told_of_settings_that_there_are() -> None:
+    assert set(FLUX) <= {field.name for field in msgspec.structs.fields(Settings)}
+    assert {setting for setting in FEATURE_GATES.values() if setting} <= {one.name for one in settings_told()}
+
+
+@pytest.mark.parametrize("name", ["log-level", "--log-level", "log_level"])
+def test_a_setting_is_found_by_its_name_in_any_form(name: str) -> None:
+    assert setting_told(name).form == "trace, debug, info or error"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("concurent", "do you mean concurrent or"),
+        ("colour", "`tidelog settings` lists them"),
+        ("--kube-api-qps", "no effect: requests follow"),
+        ("ExternalArtifact", "gate of Flux that is taken and has no effect"),
+    ],
+)
+def test_a_name_of_no_setting_is_answered_with_what_it_is(name: str, words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        setting_told(name)

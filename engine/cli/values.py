@@ -1,0 +1,85 @@
+"""Values of options, looked at as they are typed: what is wrong is said with the option, and what is right."""
+
+from typing import Any
+
+import click
+
+from tidelog.engine.kinds.durations import Duration, Interval, MalformedDurationError
+from tidelog.engine.runtime.errors import SettingsError
+from tidelog.engine.runtime.settings import form_of, gates_of, read_setting
+
+
+class SettingValue(click.ParamType[Any]):
+    """The value of a setting, left as it was typed."""
+
+    def __init__(self, type_: Any) -> None:
+        self._type = type_
+        form = form_of(type_)
+        self.name = "duration" if "duration" in form else "integer" if "number" in form else "text"
+        if form.startswith("a list"):
+            self.name = "list"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Looks at it.
+
+        Raises:
+            click.BadParameter: when it is none of that setting.
+        """
+        try:
+            read_setting(self._type, value)
+        except SettingsError as error:
+            self.fail(str(error), param, ctx)
+        return value
+
+
+class DurationValue(click.ParamType[Duration]):
+    """A length of time, none below zero."""
+
+    name = "duration"
+
+    def __init__(self, type_: type[Duration] = Duration) -> None:
+        self._type = type_
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Duration:
+        """The length of time that was typed.
+
+        Raises:
+            click.BadParameter: when it is none.
+        """
+        if isinstance(value, Duration):
+            return value
+        try:
+            found = self._type.parse(value)
+        except MalformedDurationError as error:
+            self.fail(str(error), param, ctx)
+        if found < 0:
+            self.fail(f"{value!r} is below zero", param, ctx)
+        return found
+
+
+DURATION = DurationValue()
+INTERVAL = DurationValue(Interval)
+"""As an object of the API may have it (Flux contract CM-014)."""
+
+
+def checked_gates(_: click.Context, __: click.Parameter, text: str | None) -> dict[str, bool]:
+    """The settings of `--feature-gates`.
+
+    Raises:
+        click.BadParameter: for a gate that Flux does not have.
+    """
+    try:
+        return gates_of(text or "")
+    except SettingsError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def checked_why(_: click.Context, __: click.Parameter, why: str) -> str:
+    """A reason.
+
+    Raises:
+        click.BadParameter: when it is blank.
+    """
+    if not why.strip():
+        raise click.BadParameter("it is empty: say why")
+    return why

@@ -1,0 +1,56 @@
+"""What is typed wrongly is said with the option, the value, and what is right; and settings are explained."""
+
+import json
+
+import pytest
+
+from tests.cli.conftest import Run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("run", "--concurrent", "foo"), ("'--concurrent'", "'foo'", "a whole number from 1 to 1000")),
+        (("run", "--concurrent", "0"), ("'--concurrent'", "'0'", "1 to 1000")),
+        (("run", "--log-level", "loud"), ("'--log-level'", "'loud'", "'trace', 'debug', 'info', 'error'")),
+        (("run", "--max-retry-delay", "soon"), ("'--max-retry-delay'", "'soon'", "1h30m")),
+        (("run", "--no-remote-bases=perhaps"), ("'--no-remote-bases'", "'perhaps'", "true")),
+        (("run", "--timeout", "foo"), ("'--timeout'", "'foo'", "30s, 5m or 1h30m")),
+        (("run", "--timeout=-5s"), ("'--timeout'", "'-5s'", "below zero")),
+        (("run", "--feature-gates", "Foo=true"), ("'--feature-gates'", "'Foo'", "StrictPostBuildSubstitutions")),
+        (("run", "--repo", "here", "--interval", "foo"), ("'--interval'", "'foo'", "1h30m")),
+        (("run", "--repo", "here", "--interval", "-1m"), ("'--interval'", "'-1m'", "1h30m")),
+        (("reconcile", "ks/a", "--timeout", "foo"), ("'--timeout'", "'foo'", "1h30m")),
+        (("reapply", "ks/a", "--at", "1", "--why", "x", "--timeout", "foo"), ("'--timeout'", "'foo'", "1h30m")),
+        (("suspend", "ks/a", "--why", ""), ("'--why'", "say why")),
+        (("approve", "plan-1", "--why", " "), ("'--why'", "say why")),
+        (("log", "forget", "a/b", "--why", ""), ("'--why'", "say why")),
+    ],
+)
+def test_a_value_that_means_nothing_is_wrong_usage(
+    tidelog: Run, arguments: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    done = tidelog(*arguments)
+    assert (done.code, done.out) == (2, "")
+    assert all(word in done.err for word in words), done.err
+
+
+def test_every_option_of_the_daemon_says_itself_what_it_is(tidelog: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "150")
+    printed = tidelog("run", "--help").out
+    assert "Kustomizations that run at once.  [default: 20]" in printed
+    assert "tidelog settings" not in printed
+
+
+def test_settings_are_listed_and_explained(tidelog: Run) -> None:
+    listed = tidelog("settings")
+    assert listed.code == 0
+    assert any(line.split()[:2] == ["min-retry-delay", "750ms"] for line in listed.lines)
+    as_json = json.loads(tidelog("settings", "-o", "json").out)
+    assert [one["name"] for one in as_json] == [line.split()[0] for line in listed.lines[1:]]
+    one = tidelog("settings", "concurrent")
+    assert one.code == 0
+    assert all(word in one.out for word in ("a whole number from 1 to 1000", "kustomize-controller, 4"))
+    assert json.loads(tidelog("settings", "concurrent", "-o", "json").out) in as_json
+    unknown = tidelog("settings", "concurent")
+    assert (unknown.code, "do you mean concurrent" in unknown.err) == (2, True)
