@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from tidelog.events.moment import Time, datetime_of, time_of
+from tidelog.events.moment import Time, shown_time, time_of
 from tidelog.events.names import Revision, StreamName
 from tidelog.events.vocabulary import RevisionFetched, RunEnded
 from tidelog.storage.errors import MomentError
@@ -13,6 +13,7 @@ from tidelog.storage.log import Query
 from tidelog.storage.log.reader import LogReader
 
 _ago = re.compile(r"([0-9]+)\s*(s|m|h|d|w)\s+ago")
+_to_the_second = re.compile(r".*[T ]\d\d:?\d\d:?\d\d(Z|[+-]\d\d(:?\d\d)?)?", re.IGNORECASE)
 DIGITS_MAX = 1_000
 """Of a position that is read as one: Python refuses to convert ever more of them."""
 _commit = re.compile(r"(?:.*@)?(?:sha1:|sha256:)?([0-9a-f]{7,64})")
@@ -27,7 +28,8 @@ class MalformedMomentError(ValueError):
 def position_of(text: str, reader: LogReader, now: datetime, stream: StreamName | None = None) -> int:
     """The position of the log at the moment that `text` names.
 
-    A position is itself; a time is the last position not after it. A time yet to come is none: what the log will have
+    A position is itself; a time is the last position not after it, and one to the second, as times are printed, is
+    all of that second. A time yet to come is none: what the log will have
     learned by then is not known, and to answer with the present would pass for it. A time beyond this machine's clock,
     but not beyond the log's last event, is one that another clock gave. A revision (`main@sha1:4a3b…`, `sha1:4a3b…`,
     or the first seven or more digits of the commit) is when the last run that worked by it ended, of `stream` where
@@ -46,11 +48,13 @@ def position_of(text: str, reader: LogReader, now: datetime, stream: StreamName 
     if _commit.fullmatch(text):
         return _position_of_revision(text, reader, stream)
     time = time_of(_moment(text, now))
-    position = reader.position_at(time)
+    position = reader.position_at(_end_of_second(time) if _to_the_second.fullmatch(text.strip()) else time)
     if position == 0:
-        raise MomentError(f"the log begins after {_shown(time)}")
+        raise MomentError(f"the log begins after {shown_time(time)}")
     if time > time_of(now) and position == reader.head() and time > reader.time_at(position):
-        raise MomentError(f"{_shown(time)} is yet to come (it is {_shown(time_of(now))}): leave the moment out for now")
+        raise MomentError(
+            f"{shown_time(time)} is yet to come (it is {shown_time(time_of(now))}): leave the moment out for now"
+        )
     return position
 
 
@@ -90,8 +94,8 @@ def _is_named(revision: Revision | None, text: str) -> bool:
     return typed_name in ("", name) and (commit.startswith(typed) or digest.startswith(typed))
 
 
-def _shown(time: Time) -> str:
-    return f"{datetime_of(time):%Y-%m-%d %H:%M:%S} UTC"
+def _end_of_second(time: Time) -> Time:
+    return Time(f"{time[:19]}.999999Z")
 
 
 def _moment(text: str, now: datetime) -> datetime:

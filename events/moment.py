@@ -30,6 +30,11 @@ def datetime_of(time: Time) -> datetime:
     return datetime.fromisoformat(time)
 
 
+def shown_time(time: Time) -> str:
+    """A time for people, to the second, with its zone: typed as a moment again, it is that second."""
+    return f"{time[:19]}Z"
+
+
 def is_time(text: str) -> bool:
     """Whether `text` is a time as the log writes it."""
     if not _form.fullmatch(text):

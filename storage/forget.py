@@ -12,7 +12,7 @@ import msgspec
 from tidelog.events.bodies import Body
 from tidelog.events.digest import KEYED, Digest
 from tidelog.events.envelope import Envelope
-from tidelog.events.moment import Time
+from tidelog.events.moment import Time, shown_time
 from tidelog.events.names import StreamName
 from tidelog.events.vocabulary import StreamForgotten
 from tidelog.storage.errors import BodyNotFoundError, ForgottenError, StoreCorruptError
@@ -40,7 +40,7 @@ class Forgetting(msgspec.Struct, frozen=True, kw_only=True):
         return [KeyName(stream_hash(self.stream), key) for key in self.keys]
 
     def __str__(self) -> str:
-        return f"forgotten on {self.time} by {self.by}: {self.why}"
+        return f"forgotten on {shown_time(self.time)} by {self.by}: {self.why}"
 
     @property
     def error(self) -> ForgottenError:

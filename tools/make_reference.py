@@ -57,8 +57,9 @@ Where the code is not 0, a sentence on standard error says why and what to do; `
 
 The moment of `--at` is a position (120), a time (`2026-11-23T14:05Z`; without a zone it is this machine's), how long
 ago (`2h ago`), or a revision (`main@sha1:4a3b…`, or the first seven or more digits of its commit). A time is the last
-position not after it. A time before the log began, or one yet to come, is none. A revision is when the last run that
-worked by it ended; where none has ended, when it was fetched.
+position not after it; one to the second, as times are printed, is all of that second. A time before the log began, or
+one yet to come, is none. A revision is when the last run that worked by it ended; where none has ended, when it was
+fetched.
 """
 
 REFERENCE = Path(__file__).resolve().parents[1] / "docs" / "reference"

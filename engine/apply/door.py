@@ -21,7 +21,7 @@ from tidelog.engine.objects.order import is_awaited
 from tidelog.engine.observe.health import health_of
 from tidelog.engine.plan.draft import Draft, Planner, Subject
 from tidelog.engine.plan.model import Plan, Step, Wanted
-from tidelog.events.moment import Time
+from tidelog.events.moment import Time, shown_time
 from tidelog.events.names import ObjectId, ObjectKey
 from tidelog.events.projections import Standing
 from tidelog.events.vocabulary import (
@@ -301,7 +301,7 @@ def check_verified(plan: Plan, standing: Standing, now: Time) -> None:
     if approval is None or approval.plan != plan.id or approval.rejected:
         raise NotVerifiedError(f"{plan.id} is held and was not approved")
     if approval.until is not None and approval.until < now:
-        raise NotVerifiedError(f"the approval of {plan.id} expired at {approval.until}")
+        raise NotVerifiedError(f"the approval of {plan.id} expired at {shown_time(approval.until)}")
 
 
 def _against(obj: KubeObject, step: Step, version: str) -> KubeObject:

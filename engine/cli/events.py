@@ -15,6 +15,7 @@ from tidelog.engine.views.chronicle import Scope, last_events, scope_for
 from tidelog.engine.views.listing import shortened
 from tidelog.engine.views.names import default_namespace, find
 from tidelog.engine.views.sentences import Told, told
+from tidelog.events.moment import shown_time
 from tidelog.storage.log import Query
 from tidelog.storage.log.sqlite_log import read_log
 
@@ -84,7 +85,7 @@ def print_told(one: Told, output: Format) -> None:
         print_json(one)
         return
     line = Text(f"{one.position:>8} ", style="cyan")
-    line.append(f"{one.time[:19].replace('T', ' ')} ", style="dim")
+    line.append(f"{shown_time(one.time)} ", style="dim")
     line.append(f"{visible(one.subject)} ", style="bold")
     line.append(visible(shortened(one.sentence)))
     if one.actor.kind != "engine":

@@ -12,6 +12,7 @@ from tidelog.engine.cli.output import NO, Format, console, output_option, plain_
 from tidelog.engine.cli.reading import all_namespaces_option, at_option, namespace_option, print_structs, reading
 from tidelog.engine.views.listing import Listed, listed, shortened
 from tidelog.engine.views.names import GIT_REPOSITORY, KUSTOMIZATION, default_namespace
+from tidelog.events.moment import shown_time
 
 READY_STYLES = {"True": "green", "False": "red", "Unknown": "yellow"}
 SELECTORS = ("ready=true", "ready=false", "ready=unknown")
@@ -113,7 +114,7 @@ def _print_hints(row: Listed) -> None:
     """Who switched automation off, or pinned a target: beside the table, not in it, for who cuts its columns."""
     tell = partial(click.echo, err=True)
     if row.suspension is not None:
-        until = f", until {row.suspension.until}" if row.suspension.until else ""
+        until = f", until {shown_time(row.suspension.until)}" if row.suspension.until else ""
         tell(visible(f"► {row.name} is suspended by {row.suspension.by}: {row.suspension.why}{until}"))
     if row.pin is not None:
         pin = row.pin

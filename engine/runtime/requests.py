@@ -18,7 +18,7 @@ from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.suspension import write_suspend
 from tidelog.engine.runtime.watching.declared import Declarations
 from tidelog.events.envelope import Actor
-from tidelog.events.moment import Time, datetime_of, is_time
+from tidelog.events.moment import Time, datetime_of, is_time, shown_time
 from tidelog.events.names import MalformedNameError, ObjectKey, PlanId, StreamName, stream_name
 from tidelog.events.projections import DESIRED
 from tidelog.events.projections.desired import Suspension
@@ -105,7 +105,7 @@ class Requests:
         if request.until is not None and not is_time(request.until):
             raise RefusedError(f"{request.until!r} is no time of the log (RFC 3339, UTC, microseconds)")
         if request.until is not None and datetime_of(request.until) <= datetime.now(UTC):
-            raise RefusedError(f"{request.until} is past: --until names a time to come")
+            raise RefusedError(f"{shown_time(request.until)} is past: --until names a time to come")
         if request.verb == "forget":
             return await self._forget(request, actor)
         stream, event = await self._event(request)

@@ -9,7 +9,7 @@ import msgspec
 from tidelog.engine.views.archive import Archive
 from tidelog.engine.views.commits import Commit, commit_of, source_of
 from tidelog.engine.views.names import NotThereError, Subject, subject_in, subject_of
-from tidelog.events.moment import Time
+from tidelog.events.moment import Time, shown_time
 from tidelog.events.names import ObjectId, StreamName, object_stream
 from tidelog.events.projections import ACTUAL, CONDITIONS, DESIRED, INVENTORY, Actual, Desired, Standing
 from tidelog.events.vocabulary import (
@@ -252,7 +252,7 @@ def _suspended(archive: Archive, subject: Subject, desired: Desired) -> Cause:
     if suspension is None:
         raise ValueError(f"{subject} is not suspended")
     event = archive.last(Query(stream=subject.stream, types=("Suspended",)))
-    until = f", until {suspension.until}" if suspension.until else ""
+    until = f", until {shown_time(suspension.until)}" if suspension.until else ""
     sentence = f"automation is off: suspended by {suspension.by}: {suspension.why}{until}"
     cause = _cause(subject, "suspended", sentence, event=event)
     return msgspec.structs.replace(

@@ -9,7 +9,7 @@ from tidelog.engine.views.commits import subject_line
 from tidelog.engine.views.names import is_engine, subject_of
 from tidelog.events.codec import UnknownEvent
 from tidelog.events.envelope import Actor
-from tidelog.events.moment import Time
+from tidelog.events.moment import Time, shown_time
 from tidelog.events.names import EventId, MalformedNameError, ObjectId, ObjectKey, RunId, StreamName, TraceId
 from tidelog.events.vocabulary import (
     ApplyFailed,
@@ -141,7 +141,7 @@ def _on(payload: type[E], tell: Callable[[E], str]) -> tuple[type[Event], Tell]:
 
 
 def _until(time: Time | None) -> str:
-    return f", until {time}" if time else ""
+    return f", until {shown_time(time)}" if time else ""
 
 
 def _because(why: str) -> str:

@@ -1,8 +1,12 @@
 """The commands that ask the log: what they print, for people and for programs, and how they end."""
 
 import json
+import re
 import subprocess
 import sys
+import time as clock
+from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,7 @@ from tests.questions.scenes import (
     INFRA,
     KUBECTL,
     SHOP,
+    START,
     WEB,
     Scene,
     deployment,
@@ -25,6 +30,7 @@ from tests.questions.scenes import (
 from tidelog.engine.cli.plans import print_plan
 from tidelog.engine.plan.model import Change, Plan, Step
 from tidelog.events.digest import digest_of
+from tidelog.events.moment import time_of
 from tidelog.events.names import ObjectKey, PlanId, RunId
 from tidelog.events.vocabulary import (
     DriftDetected,
@@ -40,6 +46,16 @@ from tidelog.events.vocabulary import (
 from tidelog.storage.log.ids import new_id
 
 HOLDER = Path(__file__).parents[1] / "storage" / "children" / "hold.py"
+
+
+@pytest.fixture
+def new_york(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This machine's clock shows New York's time."""
+    monkeypatch.setenv("TZ", "America/New_York")
+    clock.tzset()
+    yield
+    monkeypatch.undo()
+    clock.tzset()
 
 
 @pytest.fixture
@@ -63,6 +79,29 @@ class Written:
 
 def _json(out: str) -> Any:
     return json.loads(out)
+
+
+# Times.
+
+
+@pytest.mark.usefixtures("new_york")
+def test_a_time_that_is_printed_is_the_same_moment_when_it_is_typed(scene: Written, tidelog: Run) -> None:
+    scene.told.wait(100.25)
+    scene.told.tell(APPS, Suspended(why="incident 7", until=time_of(START + timedelta(days=9, microseconds=56_792))))
+    scene.told.wait(0.5)
+    scene.told.tell(APPS, Marked(label="x", why="y"))
+    scene.write()
+    printed = [line.split()[:2] for line in tidelog("events", "-A", "--limit", "0").lines]
+    latest = {time: int(position) for position, time in printed}
+    assert max(latest) == "2024-01-01T01:02:48Z"
+    for time, position in latest.items():
+        assert _json(tidelog("events", "-A", "--limit", "1", "--at", time, "-o", "json").out)["position"] == position
+    until = "2024-01-10T00:00:00Z"
+    told = [tidelog("get", "ks", "apps").err, tidelog("explain", "ks/apps").out, tidelog("events", "-A").out]
+    for text in told:
+        assert f"until {until}" in text
+        assert not re.search(r"\d:\d\d(?!:|\d|Z)", text), "a time without a zone"
+    assert "yet to come" in tidelog("get", "ks", "--at", "2999-01-01T00:00:00Z").err
 
 
 # get
@@ -257,7 +296,7 @@ def test_events_are_sentences_with_the_newest_last(scene: Written, tidelog: Run)
     done = tidelog("events", "--for", "ks/apps", "--limit", "2")
     assert done.code == 0
     assert done.lines[0].endswith("Kustomization/flux-system/apps Applied plan-apps-2: 1 configured")
-    assert done.lines[1].split()[:3] == [str(scene.told.position), "2024-01-01", "01:01:08"]
+    assert done.lines[1].split()[:2] == [str(scene.told.position), "2024-01-01T01:01:08Z"]
     since = tidelog("events", "-A", "--since", revision("one"), "-o", "json")
     documents = [json.loads(line) for line in since.lines]
     assert documents[0]["type"] == "RevisionFetched"

@@ -14,6 +14,7 @@ import pytest
 
 from tests.keys.conftest import DOCUMENT, OTHER, PLANTED, STREAM, Made, places_of
 from tidelog.events.envelope import Actor, Proof
+from tidelog.events.moment import shown_time
 from tidelog.events.vocabulary import ObjectObserved, StreamForgotten
 from tidelog.storage import ANY, NewEvent, open_log, open_views, verify_store
 from tidelog.storage.errors import ForgottenError, KeyDamagedError, KeyMissingError, NotAStoreError, StoreReadOnlyError
@@ -51,7 +52,9 @@ async def test_what_is_forgotten_can_be_read_by_nobody_and_the_log_verifies(made
     size = (await verify_store(made.directory)).events
     forgetting = await forget(made)
     assert forgetting
-    assert str(forgetting) == f"forgotten on {forgetting.time} by user ada (authenticated by unix): asked to"
+    assert (
+        str(forgetting) == f"forgotten on {shown_time(forgetting.time)} by user ada (authenticated by unix): asked to"
+    )
 
     def look() -> None:
         assert len(KeyFiles(made.layout).of(STREAM)) == 0
