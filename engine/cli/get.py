@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from rich.text import Text
 
-from tidelog.engine.cli.output import NO, Format, console, output_option, plain_table, store_option, visible
+from tidelog.engine.cli.output import NO, Format, output_option, plain_table, store_option, visible
 from tidelog.engine.cli.reading import all_namespaces_option, at_option, namespace_option, print_structs, reading
 from tidelog.engine.views.listing import Listed, listed, shortened
 from tidelog.engine.views.names import GIT_REPOSITORY, KUSTOMIZATION, default_namespace
@@ -105,7 +105,7 @@ def _print(rows: Sequence[Listed], *, everywhere: bool, with_kind: bool, header:
             Text(visible(shortened(row.message))),
         ]
         table.add_row(*([Text(visible(row.namespace)), *cells] if everywhere else cells))
-    console().print(table)
+    table.print()
     for row in rows:
         _print_hints(row)
 

@@ -5,10 +5,9 @@ from itertools import islice
 from pathlib import Path
 
 import click
-from rich.table import Table
 from rich.text import Text
 
-from tidelog.engine.cli.output import Format, console, output_option, plain_table, store_option, visible
+from tidelog.engine.cli.output import Format, PlainTable, output_option, plain_table, store_option, visible
 from tidelog.engine.cli.reading import (
     ago,
     at_option,
@@ -102,8 +101,8 @@ def _text(text: str) -> Text:
     return Text(visible(shortened(text)))
 
 
-def _print_table(table: Table) -> None:
+def _print_table(table: PlainTable) -> None:
     if table.row_count:
-        console().print(table)
+        table.print()
     else:
         click.echo("Nothing of it is in the log up to this moment.", err=True)

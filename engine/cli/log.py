@@ -219,7 +219,7 @@ def print_whole_event(recorded: Recorded, output: Format) -> None:
         "leaf": leaf_hash(recorded.raw).hex(),
         "bodies": " ".join(reference.digest for reference in bodies_of(recorded.event)) or None,
     }
-    console().print(plain_facts(facts))
+    plain_facts(facts).print()
     print_document(msgspec.json.decode(envelope.data))
 
 
@@ -339,15 +339,15 @@ def stat(store: Path, output: Format) -> None:
     if output == "json":
         print_json({**facts, "types": dict(types), "projections": positions})
         return
-    console().print(plain_facts(facts))
+    plain_facts(facts).print()
     counts = plain_table("TYPE", "EVENTS")
     for name, count in types:
-        counts.add_row(escape(visible(name)), str(count))
-    console().print(counts)
+        counts.add_row(visible(name), str(count))
+    counts.print()
     views = plain_table("PROJECTION", "POSITION")
     for name, position in positions.items():
         views.add_row(name, str(position))
-    console().print(views)
+    views.print()
 
 
 _AHEAD = (
@@ -511,8 +511,8 @@ def print_report(report: Report) -> None:
         return
     table = plain_table("WHERE", "WHAT")
     for finding in report.findings:
-        table.add_row(escape(visible(finding.what)), escape(visible(finding.problem)))
-    out.print(table)
+        table.add_row(visible(finding.what), visible(finding.problem))
+    table.print()
     number = len(report.findings)
     out.print(f"[red]damaged[/]: {number} fault{'s'[: number != 1]} in {report.events} events, {report.bodies} bodies")
 

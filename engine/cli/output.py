@@ -3,17 +3,16 @@
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, NoReturn, TypeAlias
+from typing import Literal, NamedTuple, NoReturn, TypeAlias
 
 import click
 import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.syntax import Syntax
-from rich.table import Table
 from rich.text import Text
 
 Format: TypeAlias = Literal["table", "json"]
@@ -42,6 +41,12 @@ output_option = click.option(
 
 WIDTH_ELSEWHERE = 1_000
 """Columns where output is no terminal: lines are then whole, for `grep` and `awk`."""
+GAP = 2
+"""Blanks between columns of a table."""
+INDENT = 4
+"""Of the lines in which a row of a table goes on."""
+LAST_MIN = 24
+"""Columns that the last column of a table has at least, or it goes on a line of its own."""
 
 
 class _Output(Console):
@@ -51,28 +56,20 @@ class _Output(Console):
 
 
 def console() -> Console:
-    """Standard output, with colour where it is a terminal."""
-    width = None if sys.stdout.isatty() else WIDTH_ELSEWHERE
-    return _Output(highlight=False, width=width)
+    """Standard output, with colour where it is a terminal, or `FORCE_COLOR` says that it is for people."""
+    out = _Output(highlight=False)
+    if not out.is_terminal:
+        out.width = WIDTH_ELSEWHERE
+    return out
 
 
 def print_document(value: object) -> None:
     """A value as indented JSON, with colour where it is a terminal; nothing in it is cut off."""
-    text = json.dumps(value, indent=2)
-    console().print(
-        Syntax(text, "json", background_color="default", word_wrap=True) if sys.stdout.isatty() else text, markup=False
-    )
-
-
-def plain_facts(facts: Mapping[str, object]) -> Table:
-    """A table of names and values, without those that are None."""
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    for name, value in facts.items():
-        if value is not None:
-            table.add_row(name.replace("_", " "), Text(visible(str(value))))
-    return table
+    text, out = json.dumps(value, indent=2), console()
+    if out.is_terminal:
+        out.print(Syntax(text, "json", background_color="default", word_wrap=True))
+    else:
+        out.print(text, markup=False)
 
 
 def print_json(value: object) -> None:
@@ -101,11 +98,94 @@ def visible(text: str) -> str:
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
-def plain_table(*headings: str) -> Table:
-    """A table without lines around it, as `kubectl` and `flux` print them."""
-    table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
+class PlainTable:
+    """A table without lines around it, as `kubectl` and `flux` print them.
+
+    Nothing is cut off, and nothing is folded but the last column, in a terminal that is too narrow for it: names can be
+    copied and searched for. Where the columns before it are too wide already, a row goes on below, at a column's edge.
+    Elsewhere each row is one line.
+    """
+
+    def __init__(self, headings: Sequence[str] = (), *, first_style: str = "") -> None:
+        self.show_header = bool(headings)
+        self._headings = headings
+        self._first_style = first_style
+        self._rows: list[list[Text]] = []
+
+    @property
+    def row_count(self) -> int:
+        """How many rows it has, but for the headings."""
+        return len(self._rows)
+
+    def add_row(self, *cells: str | Text) -> None:
+        """Adds a row; text is shown as it is."""
+        row = [Text(cell) if isinstance(cell, str) else cell for cell in cells]
+        if self._first_style:
+            row[0].stylize(self._first_style)
+        self._rows.append(row)
+
+    def print(self) -> None:
+        """Prints it."""
+        header = [[Text(heading, style="bold") for heading in self._headings]] if self.show_header else []
+        rows = [*header, *self._rows]
+        if not rows:
+            return
+        out = console()
+        layout = _layout(rows, out.width if out.is_terminal else None)
+        lines = [line for row in rows for line in _lines(row, layout, out)]
+        out.print(Text("\n").join(lines), soft_wrap=True)
+
+
+class _Place(NamedTuple):
+    """Where a column stands in the lines of a row."""
+
+    line: int
+    start: int
+    width: int
+    """Of its widest cell; of the last column, what is left for it."""
+
+
+def _layout(rows: Sequence[Sequence[Text]], room: int | None) -> list[_Place]:
+    widths = [max(cell.cell_len for cell in column) for column in zip(*rows, strict=True)]
+    places: list[_Place] = []
+    line = start = 0
+    for number, width in enumerate(widths):
+        is_last = number == len(widths) - 1
+        if room is not None and start > INDENT and start + (min(width, LAST_MIN) if is_last else width) > room:
+            line, start = line + 1, INDENT
+        left = width if room is None or not is_last else max(room - start, LAST_MIN)
+        places.append(_Place(line, start, left))
+        start += width + GAP
+    return places
+
+
+def _lines(row: Sequence[Text], layout: Sequence[_Place], out: Console) -> Iterator[Text]:
+    lines: list[Text] = []
+    for number, (cell, place) in enumerate(zip(row, layout, strict=True)):
+        is_folded = number == len(row) - 1 and cell.cell_len > place.width
+        pieces = cell.wrap(out, place.width, overflow="fold") if is_folded else [cell]
+        for below, piece in enumerate(pieces):
+            while len(lines) <= place.line + below:
+                lines.append(Text())
+            line = lines[place.line + below]
+            line.pad_right(place.start - line.cell_len)
+            line.append_text(piece)
+    for line in lines:
+        line.rstrip()
+    return (line for line in lines if line.plain)
+
+
+def plain_table(*headings: str) -> PlainTable:
+    """A table with those columns."""
+    return PlainTable(headings)
+
+
+def plain_facts(facts: Mapping[str, object]) -> PlainTable:
+    """A table of names and values, without those that are None."""
+    table = PlainTable(first_style="bold")
+    for name, value in facts.items():
+        if value is not None:
+            table.add_row(name.replace("_", " "), visible(str(value)))
     return table
 
 
@@ -126,5 +206,5 @@ def reporting(name: str) -> Iterator[Reporter]:
     """A progress bar on standard error, while the block runs; none where that is no terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     errors = Console(stderr=True)
-    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
+    with Progress(*columns, console=errors, transient=True, disable=not sys.stderr.isatty()) as progress:
         yield Reporter(progress, name)

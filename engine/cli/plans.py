@@ -77,7 +77,7 @@ def _print_list(found: Iterable[PlanListed], archive: Archive) -> None:
             radius(one.blast_radius),
         )
     if table.row_count:
-        console().print(table)
+        table.print()
     else:
         click.echo(f"No plan was recorded up to position {archive.position}.", err=True)
 

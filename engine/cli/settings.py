@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import click
 from rich.text import Text
 
-from tidelog.engine.cli.output import Format, console, output_option, plain_facts, plain_table, print_json
+from tidelog.engine.cli.output import Format, output_option, plain_facts, plain_table, print_json
 
 # A setting may be named that is like no other option.
 _ANY_NAME = {"ignore_unknown_options": True}
@@ -45,14 +45,14 @@ def settings(name: str | None, output: Format) -> None:
         "default": shown_default(one.default),
         "Flux": one.flux or "has none such",
     }
-    console().print(plain_facts(facts))
+    plain_facts(facts).print()
 
 
 def _print(rows: Iterable[tuple[str, str, str]]) -> None:
     table = plain_table("SETTING", "DEFAULT", "MEANING")
     for row in rows:
         table.add_row(*map(Text, row))
-    console().print(table)
+    table.print()
 
 
 def shown_default(value: object) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tidelog.engine.cli.output import NO, Format, console, output_option, plain_facts, print_json, store_option, visible
+from tidelog.engine.cli.output import NO, Format, output_option, plain_facts, print_json, store_option, visible
 from tidelog.engine.cli.reading import (
     ago,
     at_option,
@@ -54,7 +54,7 @@ def _print(found: Trace, archive: Archive) -> None:
         click.echo(_nobody(found), err=True)
         if found.first_seen is not None:
             facts["First seen"] = _who(found.first_seen, archive)
-        console().print(plain_facts(facts))
+        plain_facts(facts).print()
         return
     facts["Target"] = None if found.target is None else subject_of(found.target)
     facts.update(_commit(found, archive))
@@ -74,7 +74,7 @@ def _print(found: Trace, archive: Archive) -> None:
     if found.applied_revision is not None and found.commit is not None:
         later = found.applied_revision != found.commit.revision
         facts["Now at"] = f"{found.applied_revision}, which left it as it is" if later else None
-    console().print(plain_facts(facts))
+    plain_facts(facts).print()
 
 
 def _commit(found: Trace, archive: Archive) -> Iterator[tuple[str, object]]:
