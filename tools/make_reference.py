@@ -50,7 +50,7 @@ what was waited for is not ready; a check finds something wrong; a plan changes 
 | 2 | wrong usage: what was typed means nothing |
 | 3 | it could not be done (no store, in use, disk full, damaged; no cluster, refused by it; no plan could be made) |
 | 4 | `plan` only: a check does not pass, and nothing would be applied |
-| 130 | ended by Ctrl-C |
+| 130 | ended by Ctrl-C; or asked whether to go on, and the answer was no, or there was none |
 
 Where the code is not 0, a sentence on standard error says why and what to do; `verify` says it in its report. With
 `-o json`, standard output holds JSON only: one value, or one a line.

@@ -46,11 +46,18 @@ async def reconcile_and_tell(
 
 
 async def ended_well(
-    access: Access, stream: StreamName, asked: Asked, limit_s: float, output: Format, *, last: bool = True
+    access: Access,
+    stream: StreamName,
+    asked: Asked,
+    limit_s: float,
+    output: Format,
+    *,
+    last: bool = True,
+    nobody: bool = True,
 ) -> bool:
     """Waits for what was asked for, says how it ended, and whether that is well.
 
-    Where nobody is there to do it, that was said, and nothing is wrong.
+    Where nobody is there to do it, that was said: `nobody` says whether that is well.
     """
     try:
         outcome = await wait(access, stream, asked, limit_s)
@@ -58,7 +65,9 @@ async def ended_well(
         click.echo(f"✗ {visible(shown(stream))}: it has not ended within {limit_s:g} s", err=True)
         return False
     if outcome is None:
-        return True
+        if output == "json" and not nobody:
+            print_json({"stream": stream, **msgspec.to_builtins(asked)})
+        return nobody
     well = outcome.ready == "True"
     if output == "json" and (last or not well):
         print_json({"stream": stream, **msgspec.to_builtins(outcome)})

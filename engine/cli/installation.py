@@ -13,7 +13,7 @@ import msgspec
 import yaml
 
 from tidelog.engine.cli.door import Access, shown
-from tidelog.engine.cli.output import NO, Format, print_json, visible
+from tidelog.engine.cli.output import NO, Format, confirm, print_json, visible
 from tidelog.engine.cli.serve import wait_for_kinds
 from tidelog.engine.cluster.errors import ClusterError, NotFoundError, UnknownKindError
 from tidelog.engine.cluster.port import Cluster, Kind
@@ -290,15 +290,11 @@ async def uninstall(access: Access, namespace: str, *, hand_back: bool, crds: bo
             return 0
         click.echo(_kept(hand_back=hand_back, crds=crds), err=True)
         if not yes:
-            await anyio.to_thread.run_sync(_confirm)
+            await anyio.to_thread.run_sync(confirm, "Go on?")
         for step in steps:
             await _take(cluster, step)
             click.echo(f"✔ {visible(step.what)}", err=True)
     return 0
-
-
-def _confirm() -> None:
-    click.confirm("Go on?", abort=True, err=True)
 
 
 def _kept(*, hand_back: bool, crds: bool) -> str:

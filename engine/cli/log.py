@@ -19,6 +19,7 @@ from tidelog.engine.cli.ask import why_option
 from tidelog.engine.cli.output import (
     NO,
     Format,
+    confirm,
     console,
     output_option,
     plain_facts,
@@ -296,7 +297,7 @@ def forget(store: Path, stream: str, why: str, output: Format, *, yes: bool) -> 
         _refuse_to_forget(name, before)
     bodies = f"{count} secret bod{'y' if count == 1 else 'ies'}"
     if not yes:
-        click.confirm(f"{visible(name)}: {bodies} can never be read again. Go on?", abort=True, err=True)
+        confirm(f"{visible(name)}: {bodies} can never be read again. Go on?")
     done = anyio.run(_forget, store, name, why, user())
     if done is None:
         _refuse_to_forget(name, before)

@@ -189,6 +189,23 @@ def plain_facts(facts: Mapping[str, object]) -> PlainTable:
     return table
 
 
+def confirm(question: str) -> None:
+    """Asks before something is done. Blocks.
+
+    Raises:
+        click.Abort: when the answer is no, or there is none; that was said.
+    """
+    try:
+        if click.confirm(question, err=True):
+            return
+        said = "nothing was done"
+    except click.Abort:
+        said = "nothing was done; --yes answers yes"
+        click.echo(err=True)  # the question's line has no end yet
+    click.echo(f"Aborted: {said}.", err=True)
+    raise click.Abort
+
+
 class Reporter:
     """Tells how far a piece of work has come."""
 

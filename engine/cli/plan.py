@@ -90,7 +90,10 @@ def reapply(
     it is still looked after, so that drift is corrected, but the revision that was left is not applied again. A newer
     revision ends the pin, and so does `tidelog unpin`. Nothing is suspended, and nothing is reverted in Git.
 
-    The exit code is 0 when the target is ready there, and 1 when it is not, or a check does not pass.
+    What is applied is planned anew, under an id of its own, which is said in the end. Without a daemon, and while the
+    target is suspended, it is pinned, and applied later.
+
+    The exit code is 0 when the target is ready there, and 1 when it is not, or not yet, or a check does not pass.
     """
     from tidelog.engine.cli.planning import Access, named, reapply_and_tell
 

@@ -6,17 +6,21 @@ from pathlib import Path
 
 import anyio.to_thread
 import click
+import msgspec
 
 from tidelog.engine.cli.asking import ended_well
 from tidelog.engine.cli.door import Access, ask, named, shown
-from tidelog.engine.cli.output import NO, Format, visible
+from tidelog.engine.cli.output import NO, Format, confirm, print_json, visible
 from tidelog.engine.cli.plans import PlanFormat, print_plan
 from tidelog.engine.cluster.real import open_cluster
 from tidelog.engine.moments import position_of
 from tidelog.engine.runtime.passes.preview import Preview, open_previewer
 from tidelog.engine.runtime.requests import Request
+from tidelog.engine.views.archive import open_archive
 from tidelog.events.names import StreamName
+from tidelog.events.vocabulary import Planned
 from tidelog.storage.layout import Layout
+from tidelog.storage.log import Query
 from tidelog.storage.log.reader import LogReader
 
 __all__ = ["Access", "named", "plan_and_tell", "reapply_and_tell"]
@@ -61,12 +65,31 @@ async def reapply_and_tell(
         click.echo("A check does not pass: this plan would be refused, and nothing was asked for.", err=True)
         return NO
     if not yes:
-        await anyio.to_thread.run_sync(_confirm)
+        await anyio.to_thread.run_sync(confirm, "Go on?")
     asked = await ask(access, Request(verb="pin", target=target, position=position, why=why))
     click.echo(f"► {visible(shown(target))}: pinned to position {position}, at position {asked.position}", err=True)
     if asked.note:
         click.echo(f"{visible(asked.note[:1].upper() + asked.note[1:])}.", err=True)
-    return 0 if await ended_well(access, target, asked, limit_s, output) else NO
+    if preview.suspended:
+        if output == "json":
+            print_json({"stream": target, **msgspec.to_builtins(asked)})
+        click.echo(f"✗ {visible(shown(target))}: it is suspended; `tidelog resume` has it applied", err=True)
+        return NO
+    well = await ended_well(access, target, asked, limit_s, output, nobody=False)
+    await anyio.to_thread.run_sync(_tell_plan, access, target, asked.position or 0, preview)
+    return 0 if well else NO
+
+
+def _tell_plan(access: Access, target: StreamName, position: int, preview: Preview) -> None:
+    """Says what became of the plan that was shown: the one that is recorded is made anew."""
+    with open_archive(access.store) as archive:
+        recorded = archive.last(Query(stream=target, types=("Planned",), after=position))
+    if recorded is not None and isinstance(recorded.event, Planned):
+        click.echo(
+            f"► recorded as {recorded.event.plan}, which was made anew from {preview.plan.id}: "
+            f"`tidelog show-plan {recorded.event.plan}` has what became of it",
+            err=True,
+        )
 
 
 def _position(access: Access, moment: str, target: StreamName) -> int:
@@ -84,9 +107,7 @@ def _show(preview: Preview, target: StreamName, position: int) -> None:
         f"{visible(shown(target))} is put back to what it wanted at position {position}, and pinned there until a "
         "newer revision comes, or until `tidelog unpin`."
     )
+    if preview.suspended:
+        click.echo("It is suspended: it is pinned now, and nothing is applied until `tidelog resume`.")
     if preview.held is not None:
         click.echo("The plan will be held, and waits for `tidelog approve`.")
-
-
-def _confirm() -> None:
-    click.confirm("Go on?", abort=True, err=True)

@@ -15,7 +15,7 @@ from tidelog.engine.runtime.memory import Origin
 from tidelog.engine.runtime.run import asking
 from tidelog.engine.runtime.watching.declared import AnyDeclared
 from tidelog.events.envelope import Actor, Proof
-from tidelog.events.moment import datetime_of
+from tidelog.events.moment import shown_time
 from tidelog.events.names import ObjectKey, StreamName
 from tidelog.events.projections.desired import Suspension
 from tidelog.events.vocabulary import Resumed
@@ -72,6 +72,6 @@ async def _ended_when_due(engine: Engine, stream: StreamName) -> Suspension | No
     suspension = None if row is None else row.suspended
     if suspension is None or suspension.until is None or engine.seconds_until(suspension.until) > 0:
         return suspension
-    why = f"it was suspended until {datetime_of(suspension.until):%Y-%m-%d %H:%M:%S} UTC"
+    why = f"it was suspended until {shown_time(suspension.until)}"
     await engine.memory.append(stream, [Resumed(why=why)], Origin(actor=SCHEDULE))
     return None

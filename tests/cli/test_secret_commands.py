@@ -84,15 +84,25 @@ def assert_matches(pattern: str, text: str) -> None:
     assert re.fullmatch(pattern, text), text
 
 
-def test_forget_asks_first_and_does_nothing_on_no(made: Made, tidelog: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [("n", "Aborted: nothing was done.\n"), (None, "\nAborted: nothing was done; --yes answers yes.\n")],
+    ids=["no", "nobody there"],
+)
+def test_forget_asks_first_and_does_nothing_unless_the_answer_is_yes(
+    made: Made, tidelog: Run, monkeypatch: pytest.MonkeyPatch, typed: str | None, said: str
+) -> None:
     asked: list[str] = []
 
     def answer(question: str) -> str:
         asked.append(question)
-        return "n"
+        if typed is None:
+            raise EOFError
+        return typed
 
     monkeypatch.setattr("click.termui.visible_prompt_func", answer)
-    assert tidelog("log", "forget", STREAM, "--why", "asked to").code == 130
+    aborted = tidelog("log", "forget", STREAM, "--why", "asked to")
+    assert (aborted.code, aborted.err) == (130, said)
     assert "1 secret body can never be read again" in asked[0]
     assert tidelog("log", "body", made.body.ref.digest, "--reveal").code == 0
     assert tidelog("log", "tail", "-o", "json").out.count("\n") == 3

@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.command import daemon_with_door, tidelog
 from tests.e2e.world import World, config_map, documents, manifest
-from tidelog.events.vocabulary import Pinned, Unpinned
+from tidelog.events.vocabulary import Pinned, Planned, Unpinned
 from tidelog.storage import read_log
 
 pytestmark = pytest.mark.slow
@@ -175,6 +175,9 @@ async def test_a_target_goes_back_stays_there_and_goes_on_with_the_next_commit(w
         assert done.code == 0, done
         assert 'data.color: "blue" → "red"' in done.out
         assert "until `tidelog unpin`" in done.out
+        applied = running.events(Planned)[-1]
+        assert isinstance(applied, Planned)
+        assert f"recorded as {applied.plan}, which was made anew from {done.out.split()[0]}" in done.err
         assert hidden(done.out + done.err)
         assert await world.data("web") == {"color": "red"}
         (pinned,) = running.events(Pinned)
@@ -201,11 +204,30 @@ async def test_a_pin_is_ended_by_whoever_asks(world: World) -> None:
         await world.until_data("web", {"color": "blue"})
 
 
+async def test_what_is_not_applied_yet_is_not_called_ready(world: World) -> None:
+    async with daemon_with_door(world):
+        await app_of(world, config_map("web", color="red"))
+        first = world.revision
+        await world.push({"app/all.yaml": config_map("web", color="blue")})
+        await world.until_applied("app")
+        assert (await tidelog(world, "suspend", "ks/app", "--why", "a talk")).code == 0
+        done = await tidelog(world, "reapply", "ks/app", "--at", first, "--why", "x", "--yes")
+        assert (done.code, "It is suspended: it is pinned now" in done.out) == (1, True), done
+        assert "`tidelog resume` has it applied" in done.err
+        assert await world.data("web") == {"color": "blue"}
+        assert (await tidelog(world, "resume", "ks/app")).code == 0
+        await world.until_data("web", {"color": "red"})
+        assert (await tidelog(world, "unpin", "ks/app", "--why", "x")).code == 0
+        await world.until_data("web", {"color": "blue"})
+    done = await tidelog(world, "reapply", "ks/app", "--at", first, "--why", "x", "--yes", "-o", "json")
+    assert (done.code, json.loads(done.out)["note"]) == (1, "no daemon is at work: it is done when one comes"), done
+
+
 async def test_nothing_is_done_without_an_answer_or_at_a_moment_that_wanted_nothing(world: World) -> None:
     async with daemon_with_door(world) as running:
         await app_of(world, config_map("web", color="red"))
         done = await tidelog(world, "reapply", "ks/app", "--at", world.revision, "--why", "x")
-        assert done.code == 130, done
+        assert (done.code, "Aborted: nothing was done; --yes answers yes." in done.err) == (130, True), done
         done = await tidelog(world, "reapply", "ks/app", "--at", "3", "--why", "x", "--yes")
         assert (done.code, "wanted nothing" in done.err) == (1, True), done
         assert running.events(Pinned) == []

@@ -60,6 +60,8 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     """The verdicts of those that did not pass: with one of them, nothing would be applied."""
     held: Held | None
     """Why somebody would have to approve it."""
+    suspended: bool = False
+    """Whether the target is suspended: nothing is applied before it is resumed."""
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
@@ -189,7 +191,12 @@ class Previewer:
                 msgspec.structs.replace(verdict, message=secrets.filter(verdict.message)) for verdict in failed
             ),
             held=situation.accident(draft.plan, explicit=False),
+            suspended=declared.suspended or self._is_suspended(declared.stream),
         )
+
+    def _is_suspended(self, target: StreamName) -> bool:
+        row = self._facts.desired.get(target)
+        return row is not None and row.suspended is not None
 
     # What it takes.
 
