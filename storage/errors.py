@@ -3,6 +3,7 @@
 StoreError
 ├── StoreNotFoundError      there is no store at the path
 ├── NotAStoreError          there is something else at the path
+├── OccupiedError           there is something where a new directory is to be made
 ├── StoreTooNewError        written by a release that this one cannot read
 ├── StoreBusyError          another writer holds the store
 ├── StoreReadOnlyError      the store cannot be written here
@@ -52,6 +53,14 @@ class NotAStoreError(StoreError):
 
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(f"{path} is no Tidelog store: {why}")
+        self.path = path
+
+
+class OccupiedError(StoreError):
+    """Raised when a new directory is to be made where there is something; nothing there was touched."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} is there already, and not empty: name a new directory")
         self.path = path
 
 

@@ -24,7 +24,7 @@ from tidelog.events.digest import Digest
 from tidelog.events.envelope import ENVELOPE_BYTES_MAX
 from tidelog.events.note import Checkpoint, NoteError, VerifierKey, open_checkpoint
 from tidelog.storage.connection import LOG, connect_to_write, translate
-from tidelog.storage.errors import NotAStoreError, StoreCorruptError
+from tidelog.storage.errors import NotAStoreError, OccupiedError, StoreCorruptError
 from tidelog.storage.key_files import copy_keys
 from tidelog.storage.layout import PRIVATE_DIRECTORY, Layout, create_private, read_text, sync, writing
 from tidelog.storage.log import PAGE_EVENTS_MAX, Query
@@ -307,13 +307,13 @@ def _new_directory(target: Path) -> Iterator[Path]:
     """A directory to be filled, which gets its name when it is whole and durable, and is gone otherwise.
 
     Raises:
-        NotAStoreError: when there is something at `target` already.
+        OccupiedError: when there is something at `target` already.
         StoreReadOnlyError: when it cannot be made.
     """
     target = target.absolute()
     with writing(target):
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
-            raise NotAStoreError(target, "there is something already; name a new directory")
+            raise OccupiedError(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         # Readable by its owner only: an export and a backup hold all that the log holds.
         unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=target.parent))

@@ -136,10 +136,10 @@ class Demo:
         self.console.print()
         self.console.print(Rule(title, align="left", style="cyan"))
 
-    def run(self, command: str, *, fails: bool = False) -> str:
-        """Shows a command, runs it, and shows what it says."""
-        self.console.print(f"$ {command}", style="bold", markup=False)
-        colour = ["env", "FORCE_COLOR=1"] if sys.stdout.isatty() else []
+    def run(self, command: str, *, fails: bool = False, into: str | None = None) -> str:
+        """Shows a command, runs it, and shows what it says, or writes that into a file."""
+        self.console.print(f"$ {command}" + (f" > {into}" if into else ""), style="bold", markup=False)
+        colour = ["env", "FORCE_COLOR=1", f"COLUMNS={self.console.width}"] if sys.stdout.isatty() else []
         done = subprocess.run(
             [*colour, *shlex.split(command)],
             env=self.environment,
@@ -150,7 +150,10 @@ class Demo:
             timeout=READY_TIMEOUT_S,
             check=False,
         )
-        print(done.stdout, end="", flush=True)
+        if into:
+            (self.directory / into).write_text(done.stdout)
+        else:
+            print(done.stdout, end="" if done.stdout.endswith("\n") or not done.stdout else "\n", flush=True)
         if done.returncode not in ((0, 1) if fails else (0,)):
             raise SystemExit(f"{command} ended with {done.returncode}")
         return done.stdout
@@ -241,6 +244,8 @@ class Demo:
             self.run("tidelog get all")
             self.run("tidelog tree kustomization flux-system")
             first = self._position()
+            self.say("What is signed now and kept elsewhere will prove what was there:")
+            self.run("tidelog log checkpoint", into="kept-elsewhere")
 
             self.chapter("2. A change: seen before it is made, and applied")
             changed = REPOSITORY["apps/shop/shop.yaml"].replace("podinfo:6.8.0", "podinfo:6.9.0")
@@ -264,7 +269,7 @@ class Demo:
             self.chapter("5. Nothing is forgotten, and all of it can be proved")
             self.run("tidelog history kustomization/shop")
             self.run(f"tidelog get all --at {first}")
-            self.run("tidelog log verify")
+            self.run("tidelog log verify --checkpoint kept-elsewhere")
             if not once:
                 self._goodbye()
                 signal.pause()

@@ -3,6 +3,7 @@
 import shlex
 import shutil
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -33,8 +34,11 @@ WAS, BECOMES = b"moved by mistake", b"moved on purpose"
 @click.option("--fast", is_flag=True, help="Without pauses.")
 def demo(store: Path | None, *, fast: bool) -> None:
     """Show what the log does, on a small made-up history. No cluster is touched."""
-    if store is not None and store.exists():
-        raise click.UsageError(f"{store} is there already: the demonstration makes a store of its own, name a new one")
+    for there in () if store is None else (store, tampered(store)):
+        if there.exists():
+            raise click.UsageError(
+                f"{there} is there already: the demonstration makes a store of its own, name a new one"
+            )
     directory = store or Path(tempfile.mkdtemp(prefix="tidelog-demo-")) / "store"
     anyio.run(_Demo(directory, 0 if fast else PAUSE_S).run)
 
@@ -103,10 +107,18 @@ class _Demo:
 
     async def _tamper(self) -> None:
         await self._title("Someone rewrites the past, in a copy of the store")
-        copy = await anyio.to_thread.run_sync(_rewrite, self._store)
-        self._command(f"sed -i 's/{WAS.decode()}/{BECOMES.decode()}/' {shlex.quote(str(copy / 'log.db'))}")
-        self._command(f"tidelog log verify --store {shlex.quote(str(copy))}")
-        print_report(await verify_store(copy))
+        copy = tampered(self._store)
+        name = shlex.quote(str(copy))
+        try:
+            await anyio.to_thread.run_sync(_rewrite, self._store, copy)
+            self._command(f"cp -r {shlex.quote(str(self._store))} {name}")
+            self._command(f"sed -i 's/{WAS.decode()}/{BECOMES.decode()}/g' {name}/log.db")
+            self._command(f"tidelog log verify --store {name}")
+            print_report(await verify_store(copy))
+            self._command(f"rm -r {name}")
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(partial(shutil.rmtree, copy, ignore_errors=True))
 
     async def _title(self, title: str) -> None:
         await anyio.sleep(self._pause_s)
@@ -122,9 +134,13 @@ class _Demo:
             self._out.print(f"  tidelog log {command} --store {self._store}")
 
 
-def _rewrite(store: Path) -> Path:
-    """Copies a store, and does what a person with access to its disk might; returns the copy."""
-    copy = Path(shutil.copytree(store, Path(tempfile.mkdtemp(prefix="tidelog-demo-")) / "tampered"))
+def tampered(store: Path) -> Path:
+    """Where the copy is, for as long as it is there."""
+    return store.with_name(f"{store.name}-tampered")
+
+
+def _rewrite(store: Path, copy: Path) -> None:
+    """Copies a store, and does what a person with access to its disk might."""
+    shutil.copytree(store, copy)
     log = copy / "log.db"
     log.write_bytes(log.read_bytes().replace(WAS, BECOMES))
-    return copy

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 from rich.text import Text
 
+from tidelog.engine.cli.groups import Aliases
 from tidelog.engine.cli.output import NO, Format, output_option, plain_table, store_option, visible
 from tidelog.engine.cli.reading import all_namespaces_option, at_option, namespace_option, print_structs, reading
 from tidelog.engine.views.listing import Listed, listed, shortened
@@ -18,22 +19,27 @@ READY_STYLES = {"True": "green", "False": "red", "Unknown": "yellow"}
 SELECTORS = ("ready=true", "ready=false", "ready=unknown")
 
 
-class Aliases(click.Group):
-    """A group whose commands go by more than one name, of which the help shows one."""
-
-    aliases: dict[str, str]
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of a name, or of what the name stands for."""
-        return super().get_command(ctx, self.aliases.get(cmd_name, cmd_name))
-
-
 class _Kinds(Aliases):
     aliases = {"ks": "kustomizations", "kustomization": "kustomizations", "source": "sources"}  # noqa: RUF012
+    later = {  # noqa: RUF012
+        **dict.fromkeys(("hr", "helmrelease", "helmreleases"), "HelmRelease"),
+        **dict.fromkeys(("alert", "alerts"), "Alert"),
+        **dict.fromkeys(("alert-provider", "alert-providers"), "Provider"),
+        **dict.fromkeys(("receiver", "receivers"), "Receiver"),
+        **dict.fromkeys(("image", "images"), "Image automation"),
+        **dict.fromkeys(("artifact", "artifacts"), "ArtifactGenerator"),
+    }
 
 
 class _Sources(Aliases):
     aliases = {"gitrepository": "git", "gitrepositories": "git"}  # noqa: RUF012
+    later = {  # noqa: RUF012
+        **dict.fromkeys(("helm", "helmrepository", "helmrepositories"), "HelmRepository"),
+        **dict.fromkeys(("chart", "helmchart", "helmcharts"), "HelmChart"),
+        **dict.fromkeys(("oci", "ocirepository", "ocirepositories"), "OCIRepository"),
+        **dict.fromkeys(("bucket", "buckets"), "Bucket"),
+        **dict.fromkeys(("external", "externalartifact", "externalartifacts"), "ExternalArtifact"),
+    }
 
 
 @click.group(cls=_Kinds)

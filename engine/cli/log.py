@@ -16,6 +16,7 @@ import msgspec
 from rich.markup import escape
 
 from tidelog.engine.cli.ask import why_option
+from tidelog.engine.cli.groups import Group
 from tidelog.engine.cli.output import (
     NO,
     Format,
@@ -69,7 +70,7 @@ ACTOR_WIDTH_MAX = 80
 """Characters of an actor in a line of `tail`; `show` has all of them."""
 
 
-@click.group()
+@click.group(cls=Group)
 def log() -> None:
     """Read, verify, prove and move the log."""
 

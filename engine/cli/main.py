@@ -11,6 +11,7 @@ from tidelog.engine.cli.demo import demo
 from tidelog.engine.cli.events import events
 from tidelog.engine.cli.explain import explain
 from tidelog.engine.cli.get import get
+from tidelog.engine.cli.groups import Group
 from tidelog.engine.cli.history import history
 from tidelog.engine.cli.install import check, install, uninstall
 from tidelog.engine.cli.log import log
@@ -64,7 +65,7 @@ FAILED = 3
 """Exit code when what was asked for could not be done."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(version("tidelog"), prog_name="tidelog")
 def cli() -> None:
     """Tidelog: a GitOps engine with a perfect memory."""

@@ -6,7 +6,8 @@ import click
 from rich.text import Text
 from rich.tree import Tree
 
-from tidelog.engine.cli.get import READY_STYLES, Aliases
+from tidelog.engine.cli.get import READY_STYLES
+from tidelog.engine.cli.groups import Aliases
 from tidelog.engine.cli.output import Format, console, output_option, print_json, store_option, visible
 from tidelog.engine.cli.reading import at_option, namespace_option, reading
 from tidelog.engine.views.names import find
@@ -25,6 +26,7 @@ MARKS = {
 
 class _Kinds(Aliases):
     aliases = {"ks": "kustomization", "kustomizations": "kustomization"}  # noqa: RUF012
+    later = dict.fromkeys(("hr", "helmrelease", "helmreleases"), "HelmRelease")
 
 
 @click.group(cls=_Kinds)

@@ -31,6 +31,7 @@ def answers_of(text: str) -> list[tuple[str, str]]:
 def test_every_answer_is_that_of_the_command_above_it(tidelog: Run, tmp_path: Path) -> None:
     shown = tidelog("demo", "--fast", "--store", tmp_path / "store")
     assert (shown.code, shown.err) == (0, "")
+    assert [path.name for path in tmp_path.iterdir()] == ["store"], "what it tampered with is left"
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     asked = []
     for command, answer in answers_of(shown.out):
@@ -44,4 +45,7 @@ def test_every_answer_is_that_of_the_command_above_it(tidelog: Run, tmp_path: Pa
                 [name, *rest], capture_output=True, text=True, check=False, timeout=60, env=environment
             )
             assert done.stdout.strip() == answer, command
+        else:
+            assert (name, answer) in [("cp", ""), ("sed", ""), ("rm", "")]
+            subprocess.run([name, *rest], check=True, timeout=60)
     assert sorted(set(asked)) == ["body", "show", "state", "tail", "verify"]

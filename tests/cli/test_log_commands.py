@@ -643,7 +643,7 @@ def test_export_and_import(store: Path, tidelog: Run, tmp_path: Path, monkeypatc
     assert (shown.code, json.loads(shown.out)) == (0, {"events": 300, "root": root})
     again = tidelog("log", "export", tmp_path / "export")
     assert again.code == 3
-    assert "there is something already" in again.err
+    assert "is there already, and not empty: name a new directory" in again.err
     assert check(["export", str(tmp_path / "export")], monkeypatch) == 0
     new = ("--store", tmp_path / "new")
     assert tidelog("log", "import", tmp_path / "export", *new) == (

@@ -54,3 +54,34 @@ def test_settings_are_listed_and_explained(tidelog: Run) -> None:
     assert json.loads(tidelog("settings", "concurrent", "-o", "json").out) in as_json
     unknown = tidelog("settings", "concurent")
     assert (unknown.code, "do you mean concurrent" in unknown.err) == (2, True)
+
+
+GROUPS = [(), ("get",), ("get", "sources"), ("log",), ("tree",)]
+
+
+@pytest.mark.parametrize("group", GROUPS, ids=lambda group: " ".join(("tidelog", *group)))
+def test_what_a_command_does_is_said_in_whole_words(
+    tidelog: Run, group: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    _, _, commands = tidelog(*group, "--help").out.partition("Commands:\n")
+    assert commands
+    assert "..." not in commands
+    told = [line for line in commands.splitlines() if line[2:3].strip()]
+    assert all(len(line.split()) > 1 for line in told)
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        (("get", "hr"), "HelmRelease"),
+        (("get", "helmreleases", "podinfo", "-n", "apps"), "HelmRelease"),
+        (("get", "sources", "oci"), "OCIRepository"),
+        (("tree", "hr", "podinfo"), "HelmRelease"),
+    ],
+)
+def test_a_kind_that_flux_has_and_tidelog_not_yet_is_named(tidelog: Run, words: tuple[str, ...], kind: str) -> None:
+    done = tidelog(*words)
+    assert done.code == 2
+    assert f"{kind} is not there yet" in done.err
+    assert "No such command 'nonsense'" in tidelog("get", "nonsense").err

@@ -1,6 +1,7 @@
 """`make demo`, the first thing that a newcomer runs."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -31,4 +32,6 @@ def test_the_demonstration_tells_its_story_to_the_end(kubernetes: Servers) -> No
         assert f"{chapter}. " in done.stdout, done.stdout
     afterwards = done.stdout.rpartition("-o jsonpath={.spec.template.spec.containers[0].image}")[2]
     assert afterwards.lstrip().startswith("ghcr.io/stefanprodan/podinfo:6.8.0"), "what was before is not back"
-    assert "intact: " in done.stdout
+    assert re.search(r"intact: .* [1-9]\d* checkpoints", done.stdout), "nothing was held against a checkpoint"
+    assert "\x1b" not in done.stdout
+    assert not re.search(r"[^\n]\$ (tidelog|kubectl) ", done.stdout), "a command begins on the line of an answer"

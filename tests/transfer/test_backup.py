@@ -22,7 +22,7 @@ from tests.verify.stores import History, file_hashes, fill, known_of, read_all, 
 from tidelog.events.merkle import leaf_hash, verify_inclusion
 from tidelog.events.note import VerifierKey, open_checkpoint
 from tidelog.events.vocabulary import LogRestored
-from tidelog.storage.errors import MomentError, NotAStoreError, StoreError
+from tidelog.storage.errors import MomentError, NotAStoreError, OccupiedError, StoreError
 from tidelog.storage.layout import Layout
 from tidelog.storage.log import Query
 from tidelog.storage.log.identity import LogIdentity, identity_of
@@ -295,7 +295,7 @@ def test_a_store_is_not_restored_over_another(store: Path, tmp_path: Path) -> No
     back_up(Layout(store), tmp_path / "backup")
     before = file_hashes(store)
     for copy in (lambda: restore(tmp_path / "backup", Layout(store)), lambda: back_up(Layout(store), store)):
-        with pytest.raises(NotAStoreError, match="there is something already"):
+        with pytest.raises(OccupiedError, match="is there already"):
             copy()
     assert {name: digest for name, digest in file_hashes(store).items() if name in before} == before
 

@@ -20,7 +20,7 @@ from tidelog.events.envelope import ENVELOPE_BYTES_MAX
 from tidelog.events.note import SignerKey
 from tidelog.events.projections import PROJECTIONS
 from tidelog.storage import transfer
-from tidelog.storage.errors import NotAStoreError, StoreCorruptError, StoreError, StoreFullError
+from tidelog.storage.errors import NotAStoreError, OccupiedError, StoreCorruptError, StoreError, StoreFullError
 from tidelog.storage.layout import Layout
 from tidelog.storage.log import Query
 from tidelog.storage.log.compression import StoredBody
@@ -280,10 +280,10 @@ def test_what_is_there_already_is_not_touched(original: Path, exported: Path, tm
     target.mkdir()
     (target / "mine").write_text("mine", encoding="utf-8")
     for copy in (export_log, lambda layout, directory: import_log(exported, Layout(directory))):
-        with pytest.raises(NotAStoreError, match="there is something already"):
+        with pytest.raises(OccupiedError, match="is there already"):
             copy(Layout(original), target)
     (tmp_path / "file").write_text("mine", encoding="utf-8")
-    with pytest.raises(NotAStoreError, match="there is something already"):
+    with pytest.raises(OccupiedError, match="is there already"):
         export_log(Layout(original), tmp_path / "file")
     assert names(tmp_path) == ["file", "target"]
     assert names(target) == ["mine"]
