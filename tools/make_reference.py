@@ -34,10 +34,11 @@ A field that is not required may be left out when it has its default. This page 
 """
 SETTINGS_INTRODUCTION = """\
 What `tidelog run` can be told. Each setting is a flag (`--concurrent 30`) and a key of the TOML file that `--config`
-names (`concurrent = 30`); the flag goes before the file. `a.b` is the key `b` of the table `[a]`. Durations are
-text, as Go writes them. A switch is `--no-remote-bases` or `--no-remote-bases=false`; `--prune-guard` and
-`--no-prune-guard` set `prune-guard.enabled`. The last column says what Flux calls it, and has for its default, where it
-has such. `tidelog settings` prints this too. This page is made by `make docs`.
+names (`concurrent = 30`); the flag goes before the file, and a variable of the environment, where it has one, between
+them. `a.b` is the key `b` of the table `[a]`. Durations are text, as Go writes them. A switch is `--no-remote-bases`
+or `--no-remote-bases=false`; `--prune-guard` and `--no-prune-guard` set `prune-guard.enabled`. The last column says
+what Flux calls it, and has for its default, where it has such. `tidelog settings` prints this too. This page is made
+by `make docs`.
 """
 GATES_INTRODUCTION = "`--feature-gates=A=true,B=false`, as Flux has them.\n"
 NO_EFFECT_INTRODUCTION = "They are taken, so that Flux's manifests serve.\n"
@@ -184,6 +185,7 @@ def settings_page() -> str:
     parts += ["| setting | what it may be | default | meaning | Flux's |", "|---|---|---|---|---|"]
     for one in settings_told():
         flag = "" if one.flag else " (in the file only)"
+        flag += f" or the variable `{one.variable}`" if one.variable else ""
         parts.append(
             f"| `{one.name}`{flag} | {one.form} | `{shown_default(one.default)}` | {one.meaning} | {one.flux or ''} |"
         )

@@ -13,7 +13,7 @@ from tidelog.engine.verify.guard import Guard
 SUBSECTION = "prune-guard"
 _SAME = "the same flag"
 FLUX = {
-    "runtime_namespace": "the variable RUNTIME_NAMESPACE",
+    "runtime_namespace": "the variable, which is the namespace of the pod",
     "watch_all_namespaces": f"{_SAME}, true",
     "watch_label_selector": _SAME,
     "concurrent": "--concurrent of kustomize-controller, 4",
