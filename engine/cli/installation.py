@@ -1,6 +1,8 @@
 """What of the engine is in a cluster: putting it there, looking whether all is well, and taking it away."""
 
+import os
 import re
+import socket
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
@@ -44,7 +46,7 @@ _OWN_OBJECTS = (
     ("rbac.authorization.k8s.io/v1", "ClusterRole"),
     ("v1", "ServiceAccount"),
 )
-_OURS = re.compile(r".+_[0-9]+_[0-9a-f-]{36}")
+_OURS = re.compile(r"(?P<host>.+)_(?P<process>[0-9]+)_[0-9a-f-]{36}")
 """How our daemons name themselves in a Lease."""
 
 # What the engine asks for itself; what it applies may need more.
@@ -111,6 +113,8 @@ class Check(msgspec.Struct, frozen=True):
     name: str
     well: bool
     message: str
+    warning: bool = False
+    """Whether somebody may have to see to it, although nothing is wrong with it."""
 
 
 async def check(access: Access, namespace: str, output: Format, environment: Mapping[str, str]) -> int:
@@ -121,13 +125,15 @@ async def check(access: Access, namespace: str, output: Format, environment: Map
         if output == "json":
             print_json(one)
         else:
-            click.echo(f"{'✔' if one.well else '✗'} {one.name}: {visible(one.message)}")
+            mark = "✗" if not one.well else "⚠️" if one.warning else "✔"
+            click.echo(f"{mark} {one.name}: {visible(one.message)}")
     return 0 if well else NO
 
 
 async def _checks(access: Access, namespace: str, environment: Mapping[str, str]) -> AsyncIterator[Check]:
     yield Check("tidelog", well=True, message=await anyio.to_thread.run_sync(_versions))
     yield await _check_store(access, environment)
+    yield await look_for_daemon(access)
     async with AsyncExitStack() as stack:
         try:
             cluster = await stack.enter_async_context(open_cluster(access.kubeconfig, access.context))
@@ -162,13 +168,24 @@ async def _check_store(access: Access, environment: Mapping[str, str]) -> Check:
         return Check("store", well=True, message=f"there is none at {access.store} yet: the daemon makes it")
     try:
         said = await anyio.to_thread.run_sync(_look_at_store, access, environment)
-        async with open_door(access.store) as door:
-            at_work = "no daemon is at work" if door is None else "its daemon is at work"
-            if door is not None and not await door.is_serving():
-                at_work = "its daemon is starting, or waits for a Lease"
-    except (StoreError, DoorError, RefusedError) as error:
+    except (StoreError, RefusedError) as error:
         return Check("store", well=False, message=str(error))
-    return Check("store", well=True, message=f"{said}; {at_work}")
+    return Check("store", well=True, message=said)
+
+
+async def look_for_daemon(access: Access) -> Check:
+    """Whether a daemon works with the store; that none does is no fault of what is installed."""
+    name = "daemon"
+    try:
+        async with open_door(access.store) as door:
+            if door is None:
+                idle = "none runs with this store: nothing keeps the cluster as its repositories say"
+                return Check(name, well=True, message=f"{idle}; `tidelog run` starts one", warning=True)
+            if await door.is_serving():
+                return Check(name, well=True, message="it is at work")
+            return Check(name, well=True, message="it is starting, or waits for a Lease", warning=True)
+    except (DoorError, RefusedError) as error:
+        return Check(name, well=False, message=str(error))
 
 
 def _look_at_store(access: Access, environment: Mapping[str, str]) -> str:
@@ -228,16 +245,38 @@ async def _check_lease(cluster: Cluster, namespace: str, name: str) -> Check:
         lease = await _lease(cluster, namespace, name)
     except ClusterError as error:
         return Check(f"lease {name}", well=False, message=str(error))
-    return Check(f"lease {name}", well=True, message=_held(lease) or "nobody holds it")
+    return held_by(f"lease {name}", lease)
 
 
-def _held(lease: KubeObject | None) -> str:
-    """Who holds a Lease, in words; empty when nobody does."""
+def held_by(name: str, lease: KubeObject | None) -> Check:
+    """Who holds a Lease, and whether they are still there as far as this machine can tell."""
     holder = _holder(lease)
     if not holder:
-        return ""
-    who = "a daemon of ours" if _OURS.fullmatch(holder) else "Flux, or another engine"
-    return f"{holder} holds it ({who})" if _is_live(lease) else f"{holder} held it, and it has run out"
+        return Check(name, well=True, message="nobody holds it")
+    ours = _OURS.fullmatch(holder)
+    who = "a daemon of ours" if ours else "Flux, or another engine"
+    ended = _ended_here(ours)
+    if not _is_live(lease):
+        message = f"{holder} held it, and it has run out ({who} that is not at work)"
+        return Check(name, well=True, message=message, warning=True)
+    if ended:
+        message = f"{holder} holds it ({who}), but its process {ended} is gone from this host; it runs out by itself"
+        return Check(name, well=True, message=message, warning=True)
+    return Check(name, well=True, message=f"{holder} holds it ({who})")
+
+
+def _ended_here(ours: re.Match[str] | None) -> int | None:
+    """The process id of a daemon of ours that ran on this host and does not any more."""
+    if ours is None or ours["host"] != socket.gethostname():
+        return None
+    process = int(ours["process"])
+    try:
+        os.kill(process, 0)  # asks alone
+    except ProcessLookupError:
+        return process
+    except PermissionError:
+        return None  # it is somebody else's
+    return None
 
 
 def _holder(lease: KubeObject | None) -> str:

@@ -74,6 +74,7 @@ def _listed(_: click.Context, __: click.Parameter, value: str | None) -> list[st
 @click.option("--path", "path", default="./", show_default=True, help="With --repo: the directory in it.")
 @click.option("--branch", default="main", show_default=True, help="With --repo: the branch.")
 @click.option("--interval", type=INTERVAL, default="1m", show_default=True, help="With --repo: how often it is asked.")
+@click.option("--yes", is_flag=True, help="With --repo: change without asking what keeps the cluster already.")
 @click.option("--until-ready", is_flag=True, help="End as soon as everything is ready: 0, or 1 with the explanation.")
 @click.option("--timeout", type=DURATION, default="5m", show_default=True, help="With --until-ready: how long at most.")
 @store_option
@@ -90,6 +91,7 @@ def run(
     timeout: Duration,
     gates: dict[str, bool],
     *,
+    yes: bool,
     until_ready: bool,
     **flags: Any,
 ) -> None:
@@ -103,9 +105,13 @@ def run(
     settings = load_settings(config, gates | {k: v for k, v in flags.items() if v is not None})
     for name in ignored:
         click.echo(f"--{name.replace('_', '-')} has no effect: {NO_EFFECT[name]}", err=True)
-    from tidelog.engine.cli.serve import Bootstrap, serve
+    from tidelog.engine.cli.bootstrap import Bootstrap, directory_of
+    from tidelog.engine.cli.serve import serve
 
-    bootstrap = Bootstrap(repo, path, branch, str(interval)) if repo else None
+    bootstrap = None
+    if repo:
+        local = directory_of(repo)
+        bootstrap = Bootstrap(repo=repo, local=local, path=path, branch=branch, interval=str(interval), confirmed=yes)
     limit = timeout.seconds if until_ready else None
     code = anyio.run(serve, store.absolute(), kubeconfig, context, settings, bootstrap, limit, dict(os.environ))
     raise SystemExit(code)

@@ -1,47 +1,29 @@
 """Running the daemon from the command line: what it is made of, and how it ends."""
 
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
-import click
-import msgspec
 
+from tidelog.engine.cli.bootstrap import Bootstrap, keys, look, make, make_when_gone
+from tidelog.engine.cli.until_ready import wait_until_ready
 from tidelog.engine.cluster.errors import ClusterError
 from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.cluster.real import open_cluster
 from tidelog.engine.http.server import serving
 from tidelog.engine.kinds.crds import crds
-from tidelog.engine.kinds.meta import KUSTOMIZE_GROUP, OWN_MANAGER, SOURCE_GROUP
+from tidelog.engine.kinds.meta import OWN_MANAGER
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.daemon import Daemon, open_daemon
-from tidelog.engine.runtime.passes.source import BOOTSTRAP_NAME, LOCAL_REPOSITORY
 from tidelog.engine.runtime.settings import Settings
 from tidelog.engine.runtime.telling.logs import start_logging
 from tidelog.engine.runtime.telling.metrics import Metrics
-from tidelog.engine.runtime.watching.declared import AnyDeclared
-from tidelog.events.names import ObjectId, ObjectKey
+from tidelog.events.names import ObjectKey
 
-NOT_READY = 1
 ESTABLISHED_TIMEOUT_S = 30.0
-
-
-class Bootstrap(msgspec.Struct, frozen=True):
-    """What `--repo` makes: as `flux bootstrap` does."""
-
-    repo: str
-    path: str
-    branch: str
-    interval: str
-
-    @property
-    def local(self) -> Path | None:
-        """The directory, where the repository is one on this machine."""
-        text = self.repo.removeprefix("file://")
-        return Path(text).resolve() if "://" not in text else None
 
 
 async def serve(
@@ -58,18 +40,34 @@ async def serve(
     metrics = Metrics()
     async with AsyncExitStack() as stack:
         cluster = await stack.enter_async_context(open_cluster(kubeconfig, context, on_request=metrics.on_request))
-        if bootstrap is not None:
-            await make_bootstrap(cluster, settings, bootstrap)
         local = None if bootstrap is None else bootstrap.local
         daemon = await stack.enter_async_context(
             open_daemon(cluster, store, settings, environment=environment, repo=local)
         )
+        daemon.engine.where["server"] = cluster.address
         metrics.bind(daemon.engine)
         await stack.enter_async_context(serving(daemon, metrics, store))
-        return await _until_told(daemon, until_ready_s)
+        waiting = [] if bootstrap is None else await _begin(cluster, daemon, bootstrap)
+        wanted = () if bootstrap is None else keys(settings.runtime_namespace)
+        return await _until_told(cluster, daemon, until_ready_s, waiting, wanted)
 
 
-async def _until_told(daemon: Daemon, until_ready_s: float | None) -> int:
+async def _begin(cluster: Cluster, daemon: Daemon, bootstrap: Bootstrap) -> list[KubeObject]:
+    """Makes what `--repo` asks for, once it is known to make sense; returns what has to wait until it can be made."""
+    engine = daemon.engine
+    namespace = engine.settings.runtime_namespace
+    await look(cluster, engine.fetcher, engine.artifacts, bootstrap, namespace)
+    await install_kinds(cluster)
+    return await make(cluster, bootstrap, namespace)
+
+
+async def _until_told(
+    cluster: Cluster,
+    daemon: Daemon,
+    until_ready_s: float | None,
+    waiting: list[KubeObject],
+    wanted: Collection[ObjectKey],
+) -> int:
     code = 0
     async with anyio.create_task_group() as tasks:
 
@@ -81,88 +79,15 @@ async def _until_told(daemon: Daemon, until_ready_s: float | None) -> int:
 
         async def stop_when_ready(limit: float) -> None:
             nonlocal code
-            code = await wait_until_ready(daemon, limit)
+            code = await wait_until_ready(daemon, limit, wanted)
             tasks.cancel_scope.cancel()
 
         tasks.start_soon(stop_on_signal)
         tasks.start_soon(daemon.run)
+        tasks.start_soon(make_when_gone, cluster, waiting)
         if until_ready_s is not None:
             tasks.start_soon(stop_when_ready, until_ready_s)
     return code
-
-
-async def wait_until_ready(daemon: Daemon, limit_s: float) -> int:
-    """Waits until every source and target is ready, and says so in its status; returns the exit code."""
-    engine = daemon.engine
-    with anyio.move_on_after(limit_s):
-        await daemon.serving.wait()
-        while not _all_ready(daemon):  # noqa: ASYNC110 - of many things that no one event tells
-            await anyio.sleep(0.1)
-        return 0
-    for stream, standing in engine.memory.conditions.items():
-        if standing.ready != "True":
-            click.echo(f"{stream}: {standing.reason or 'not begun'}: {standing.message}", err=True)
-    return NOT_READY
-
-
-def _all_ready(daemon: Daemon) -> bool:
-    engine = daemon.engine
-    declared: list[AnyDeclared] = [*engine.declared.sources.values(), *engine.declared.targets.values()]
-    if not declared or not engine.status.idle:
-        return False
-    names = {one.stream for one in declared}
-    if any(_is_ours(id) and f"{engine.cluster_alias}/{id}" not in names for id in _owned(daemon)):
-        return False  # it was applied a moment ago, and its watch has not told of it yet
-    for one in declared:
-        standing = engine.memory.conditions.get(one.stream)
-        if one.suspended:
-            continue
-        if standing is None or standing.ready != "True" or standing.observed != one.generation:
-            return False
-        if standing.run is not None:
-            return False
-    return True
-
-
-def _owned(daemon: Daemon) -> Iterator[ObjectId]:
-    for _, inventory in daemon.engine.memory.inventory.items():  # noqa: PERF102 - rows are no dict
-        yield from inventory.objects
-
-
-def _is_ours(id: ObjectId) -> bool:
-    key = ObjectKey.parse(id)
-    return (key.group, key.kind) in ((SOURCE_GROUP, "GitRepository"), (KUSTOMIZE_GROUP, "Kustomization"))
-
-
-async def make_bootstrap(cluster: Cluster, settings: Settings, bootstrap: Bootstrap) -> None:
-    """Makes what `flux bootstrap` makes: the kinds, the namespace, a GitRepository and a Kustomization."""
-    await install_kinds(cluster)
-    namespace = settings.runtime_namespace
-    await cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}, manager=OWN_MANAGER)
-    local = bootstrap.local
-    # The API takes no address of a directory: the annotation says where it is, and only the daemon's own word counts.
-    url = f"https://localhost{local.as_posix()}" if local else bootstrap.repo
-    metadata = {"name": BOOTSTRAP_NAME, "namespace": namespace}
-    annotations = {LOCAL_REPOSITORY: str(local)} if local else {}
-    source: KubeObject = {
-        "apiVersion": f"{SOURCE_GROUP}/v1",
-        "kind": "GitRepository",
-        "metadata": {**metadata, **({"annotations": annotations} if annotations else {})},
-        "spec": {"interval": bootstrap.interval, "url": url, "ref": {"branch": bootstrap.branch}},
-    }
-    target: KubeObject = {
-        "apiVersion": f"{KUSTOMIZE_GROUP}/v1",
-        "kind": "Kustomization",
-        "metadata": metadata,
-        "spec": {
-            "interval": "10m",
-            "path": bootstrap.path,
-            "prune": True,
-            "sourceRef": {"kind": "GitRepository", "name": BOOTSTRAP_NAME},
-        },
-    }
-    for obj in (source, target):
-        await cluster.apply(obj, manager=OWN_MANAGER)
 
 
 async def install_kinds(cluster: Cluster) -> None:

@@ -88,6 +88,12 @@ class Connection:
         self._slots = anyio.Semaphore(limits.calls, fast_acquire=True)
         self._session: aiohttp.ClientSession | None = None
 
+    @property
+    def address(self) -> str:
+        """The API server's, without credentials that may be in it."""
+        parts = urlsplit(self._access.server)
+        return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
     async def __aenter__(self) -> Self:
         # The number of connections is bounded by `_slots`: waiting there is not counted as waiting for the server.
         connector = aiohttp.TCPConnector(

@@ -102,6 +102,11 @@ class RealCluster:
         self._discovery = _Discovery(connection)
         self._openapi = _OpenApi(connection)
 
+    @property
+    def address(self) -> str:
+        """The API server's, without credentials that may be in it."""
+        return self._connection.address
+
     async def kind(self, api_version: str, kind: str) -> Kind:  # noqa: D102
         kinds = await self._discovery.kept()
         found = kinds.get(api_version, kind)

@@ -52,6 +52,7 @@ async def serving(daemon: Daemon, metrics: Metrics, store: Path) -> AsyncIterato
         ("webhook-addr", settings.webhook_addr if token else "", hook_routes(daemon, token)),
     ):
         if address:
+            daemon.engine.where[setting] = address
             named.setdefault(address, setting)
             apps.setdefault(address, web.Application(client_max_size=HOOK_BYTES_MAX)).add_routes(routes)
     async with AsyncExitStack() as doors:
@@ -63,6 +64,7 @@ async def serving(daemon: Daemon, metrics: Metrics, store: Path) -> AsyncIterato
             if address == settings.storage_addr:
                 daemon.engine.artifact_address = _advertised(host, runner)
         if settings.door_addr:
+            daemon.engine.where["door-addr"] = settings.door_addr
             await doors.enter_async_context(_secure_door(daemon))
         await doors.enter_async_context(unix_door(daemon, store))
         yield

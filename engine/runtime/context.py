@@ -100,6 +100,8 @@ class Engine:
         """Sources that were asked since the daemon began."""
         self.lost: set[StreamName] = set()
         """Sources of which something is not in the artifact store: they are fetched again."""
+        self.where: dict[str, str] = {"cluster": self.cluster_alias, "store": str(store)}
+        """Where the engine works, for who reads its log: cluster, store, addresses. No secret is in it."""
 
     def now(self) -> Time:
         """The present time, as the log writes times."""

@@ -37,7 +37,7 @@ from tidelog.engine.runtime.rendered import Renderings
 from tidelog.engine.runtime.requests import Requests
 from tidelog.engine.runtime.schedule import Reconcile, Scheduler, Trigger
 from tidelog.engine.runtime.settings import CONTROLLERS, Settings, as_json
-from tidelog.engine.runtime.telling.logs import log_event, logger
+from tidelog.engine.runtime.telling.logs import LogLines, logger
 from tidelog.engine.runtime.telling.notices import Notices
 from tidelog.engine.runtime.telling.status import StatusWriter
 from tidelog.engine.runtime.watching.declared import Declarations
@@ -360,7 +360,7 @@ def _assemble(
     engine.targets = Scheduler(_guarded(engine, reconcile_target), settings.concurrent)
     waker = _Waker(engine, wake)
     memory.listen(waker.heard)
-    memory.listen(log_event)
+    memory.listen(LogLines(engine.where, memory.conditions.get))
     engine.wait_for, engine.watch_for = waker.wait_for, waker.watch_for
     engine.wait_no_more = waker.wait_no_more
     engine.declared.on_change = waker.changed

@@ -51,7 +51,7 @@ class Served:
         self.waits_for = ""
         declared = SimpleNamespace(sources={}, targets={}, source=lambda _: None, target=lambda _: None)
         self.requests = requests
-        self.engine = SimpleNamespace(settings=settings, artifacts=None, declared=declared, memory=memory)
+        self.engine = SimpleNamespace(settings=settings, artifacts=None, declared=declared, memory=memory, where={})
         self.address = address
 
     @asynccontextmanager

@@ -9,12 +9,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.events.logs import Log, digest, run_id, target
-from tidelog.engine.runtime.telling.logs import JsonFormatter, log_event
+from tests.events.logs import Log, digest, moment, run_id, target
+from tidelog.engine.runtime.telling.logs import JsonFormatter, LogLines, log_event
 from tidelog.engine.secrecy.logs import SecrecyFilter, keeping_secret
 from tidelog.engine.secrecy.values import SecretValues
 from tidelog.events.envelope import decode_envelope
 from tidelog.events.names import ObjectKey, PlanId, Revision, engine_stream
+from tidelog.events.projections import Standing
 from tidelog.events.vocabulary import (
     DriftDetected,
     EngineStarted,
@@ -121,6 +122,36 @@ def test_the_life_of_the_engine_is_told_of_no_object(lines: Lines) -> None:
     log_event(recorded(engine_stream("log"), EngineStarted(software="tidelog 1", host="h", pid=1)))
     assert (lines.only["logger"], lines.only["msg"]) == ("tidelog.engine", "engine started")
     assert "controllerKind" not in lines.only
+
+
+def test_the_first_line_says_where_the_engine_works(lines: Lines) -> None:
+    where = {"cluster": "east", "store": "/var/lib/tidelog"}
+    told = LogLines(where, lambda _: None)
+    where["metrics-addr"] = ":8080"  # known only when it is listened on
+    told(recorded(engine_stream("log"), EngineStarted(software="tidelog 1", host="h", pid=7)))
+    line = lines.only
+    assert line["msg"] == "engine started"
+    expected = {"software": "tidelog 1", "host": "h", "pid": 7, **where}
+    assert {name: line[name] for name in expected} == expected
+
+
+def test_failures_that_are_all_alike_are_one_line_and_a_daemon_that_was_started_since_says_it_again(
+    lines: Lines,
+) -> None:
+    standing = Standing(ready="False", reason="GitOperationFailed", message="no way", since=moment(1))
+    first = StageFailed(stage="fetch", reason="GitOperationFailed", final=False, message="no way")
+    again = StageFailed(stage="fetch", reason="GitOperationFailed", final=False, repeats=True)
+    told = LogLines({}, lambda _: standing)
+    for event in (first, again, again):
+        told(recorded(SHOP, event))
+    assert [line["error"] for line in lines()] == ["no way"]
+    standing.since = moment(2)  # it was well in between
+    told(recorded(SHOP, first))
+    assert len(lines()) == 2
+    restarted = LogLines({}, lambda _: standing)
+    for event in (again, again):
+        restarted(recorded(SHOP, event))
+    assert [line["error"] for line in lines()] == ["no way"] * 3
 
 
 def test_what_nobody_reads_has_no_line(lines: Lines) -> None:

@@ -18,6 +18,7 @@ from tidelog.engine.runtime.settings import Settings
 from tidelog.engine.runtime.telling.notices import WAITING_MAX, Notices
 from tidelog.engine.secrecy.logs import keeping_secret
 from tidelog.engine.secrecy.values import SecretValues
+from tidelog.events.moment import Time
 from tidelog.events.names import Revision, StreamName
 from tidelog.events.projections import Standing
 
@@ -125,6 +126,18 @@ async def test_a_failure_is_a_warning_with_the_words_of_the_condition(world: Wor
     await world.until(events=1, posts=1)
     assert (world.events[0]["type"], world.posts[0]["severity"]) == ("Warning", "error")
     assert world.events[0]["message"] == "no such file: x.yaml"
+
+
+async def test_failures_that_are_all_alike_are_told_once(world: World) -> None:
+    world.standing.since = Time("2026-11-25T10:00:00.000000Z")
+    for _ in range(3):
+        world.notices.failed(world.declared, REVISION, StageError("render", "BuildFailed", "unfiltered"))
+    world.standing.message = "no such file: y.yaml"
+    world.notices.failed(world.declared, REVISION, StageError("render", "BuildFailed", "unfiltered"))
+    world.standing.since = Time("2026-11-25T11:00:00.000000Z")  # it was well in between
+    world.notices.failed(world.declared, REVISION, StageError("render", "BuildFailed", "unfiltered"))
+    await world.until(events=3, posts=3)
+    assert [event["message"][-6:] for event in world.events] == ["x.yaml", "y.yaml", "y.yaml"]
 
 
 async def test_who_waits_for_a_dependency_has_not_failed(world: World) -> None:

@@ -5,6 +5,7 @@ An answer that is not new appends nothing.
 
 import base64
 import binascii
+import shlex
 from collections.abc import Iterable
 
 import anyio
@@ -37,6 +38,11 @@ SETTLED_BYTES_MAX = 32_768
 """Of the targets that one event names, in JSON."""
 STALLING = frozenset({"URLInvalid", "InvalidProviderConfiguration"})
 """Failures that only another spec ends (Flux contract SC-003)."""
+
+
+def local_url(directory: str) -> str:
+    """What `spec.url` says of a directory that `--repo` named: the API takes no address of one."""
+    return f"https://localhost{directory}"
 
 
 async def reconcile_source(engine: Engine, stream: StreamName, trigger: Trigger) -> float | None:
@@ -257,12 +263,25 @@ class SourcePass:
         )
 
     def _address(self) -> str:
-        """The repository's address: for the one that `--repo` names, the directory on this machine."""
+        """The repository's address: for the one that `--repo` names, the directory on this machine.
+
+        Raises:
+            FetchError: when it is a directory that this daemon was not told of.
+        """
         local = self._engine.local
         named = self._declared.annotations.get(LOCAL_REPOSITORY)
         own = ObjectKey(SOURCE_GROUP, "GitRepository", self._engine.settings.runtime_namespace, BOOTSTRAP_NAME)
-        if local is not None and named == str(local) and self._declared.key == own:
+        if named is None or self._declared.key != own:
+            return self._spec.url
+        if local is not None and named == str(local):
             return local.as_uri()
+        if self._spec.url == local_url(named):
+            raise FetchError(
+                "URLInvalid",
+                f"the repository is the directory {named}, which is read by a daemon that was told so only: "
+                f"start the daemon with --repo {shlex.quote(named)}",
+                final=True,
+            )
         return self._spec.url
 
     def _targets(self) -> list[StreamName]:

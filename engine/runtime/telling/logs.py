@@ -6,11 +6,15 @@ They are a projection of the event log, in the form that `flux logs` reads (Flux
 import json
 import logging
 import sys
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 from tidelog.engine.runtime.watching.declared import controller_of
 from tidelog.engine.secrecy.logs import SecrecyFilter
-from tidelog.events.names import ENGINE, ObjectKey
+from tidelog.events.moment import Time
+from tidelog.events.names import ENGINE, ObjectKey, StreamName
+from tidelog.events.projections import Standing
 from tidelog.events.vocabulary import (
     ApplyFailed,
     ApplyFinished,
@@ -90,8 +94,41 @@ def start_logging(level: str) -> None:
     logger.propagate = False
 
 
-def log_event(recorded: Recorded) -> None:
-    """Writes the line of an event, if it has one."""
+class LogLines:
+    """Writes the lines of events.
+
+    Args:
+        where: what the first line says of where the engine works.
+        standing_of: how a source or target stands, the event included.
+    """
+
+    def __init__(self, where: Mapping[str, object], standing_of: Callable[[StreamName], Standing | None]) -> None:
+        self._where = where
+        self._standing_of = standing_of
+        self._told: dict[StreamName, Time | None] = {}
+        """Of each source and target, since when it fails as was last told."""
+
+    def __call__(self, recorded: Recorded) -> None:
+        """Writes the line of an event, if it has one: one for failures that are all alike."""
+        event, stream = recorded.event, recorded.envelope.stream
+        if isinstance(event, EngineStarted):
+            log_event(recorded, {"host": event.host, "pid": event.pid, "software": event.software, **self._where})
+            return
+        if not isinstance(event, StageFailed):
+            log_event(recorded)
+            return
+        standing = self._standing_of(stream)
+        if standing is None:
+            log_event(recorded)
+            return
+        if event.repeats and self._told.get(stream, "") == standing.since:
+            return
+        self._told[stream] = standing.since
+        log_event(recorded, message=standing.message)  # which an event that repeats another does not have
+
+
+def log_event(recorded: Recorded, more: Mapping[str, object] = MappingProxyType({}), message: str = "") -> None:
+    """Writes the line of an event, if it has one; with more fields, and a message where the event has none."""
     event, envelope = recorded.event, recorded.envelope
     level, says = _LINES.get(type(event), (0, ""))
     if isinstance(event, StageFailed) and event.waits_for is not None:
@@ -107,7 +144,8 @@ def log_event(recorded: Recorded) -> None:
     if envelope.run is not None:
         fields |= {"run": envelope.run, "trace": envelope.trace}
     fields |= {name: value for name in _SHOWN if (value := getattr(event, name, None))}
-    message = getattr(event, "message", "")
+    fields |= more
+    message = getattr(event, "message", "") or message
     if isinstance(event, VerificationFailed):
         message = "; ".join(verdict.message for verdict in event.failed)
     if isinstance(event, DriftDetected):

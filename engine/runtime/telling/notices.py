@@ -22,7 +22,8 @@ from tidelog.engine.runtime.watching.declared import AnyDeclared, DeclaredSource
 from tidelog.engine.secrecy.logs import without_secrets
 from tidelog.engine.sources.git.spec import Fetched
 from tidelog.events.digest import Digest
-from tidelog.events.names import Revision
+from tidelog.events.moment import Time
+from tidelog.events.names import Revision, StreamName
 from tidelog.storage.log.ids import new_id
 
 WAITING_MAX = 4_096
@@ -52,6 +53,8 @@ class Notices:
         self._waiting: deque[Notice] = deque(maxlen=WAITING_MAX)
         self._changed = anyio.Event()
         self._host = socket.gethostname()
+        self._told: dict[StreamName, tuple[Time | None, str]] = {}
+        """Of each source and target, since when it fails, and why, as was last told."""
 
     # What is told.
 
@@ -80,11 +83,15 @@ class Notices:
         self._tell(declared, "ReconciliationSucceeded", message, metadata)
 
     def failed(self, declared: AnyDeclared, revision: Revision | None, error: StageError) -> None:
-        """A run failed (Flux contract KS-042, KS-051, SE-005)."""
+        """A run failed (Flux contract KS-042, KS-051, SE-005); told once of failures that are all alike."""
         if error.waits_for is not None and error.reason == "ArtifactFailed":
             return
         standing = self._engine.memory.conditions.get(declared.stream)
         message = standing.message if standing is not None and standing.message else error.reason
+        failing = None if standing is None else standing.since, f"{error.reason}: {message}"
+        if self._told.get(declared.stream) == failing:
+            return
+        self._told[declared.stream] = failing
         warning = error.reason != "DependencyNotReady"
         self._tell(declared, error.reason, message, _revision(revision), warning=warning)
 
