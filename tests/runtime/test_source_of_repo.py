@@ -32,7 +32,7 @@ LIVE: dict[str, Any] = {
     },
     "spec": {"interval": "1s", "url": "https://example.com/fleet.git", "ref": {"branch": "main"}},
 }
-DIRECTORY = "/home/ada/my shop"
+DIRECTORY = "/srv/my shop"
 
 
 class Remote:
@@ -94,7 +94,7 @@ async def test_a_directory_that_this_daemon_was_not_told_of_stalls_its_source_an
     assert await world.reconcile(of_directory(DIRECTORY)) is None, "it is not asked again"
     failed = await world.last()
     assert failed.stalled
-    assert failed.message.endswith("start the daemon with --repo '/home/ada/my shop'")
+    assert failed.message.endswith("start the daemon with --repo '/srv/my shop'")
     assert world.remote.asked == []
 
 
