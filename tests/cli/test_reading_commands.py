@@ -32,6 +32,7 @@ from tidelog.events.vocabulary import (
     HealthChanged,
     Marked,
     ObjectObserved,
+    ObjectPruned,
     PlanHeld,
     StageFailed,
     Suspended,
@@ -195,6 +196,25 @@ def test_trace_ends_with_1_where_nobody_applied_it(scene: Written, tidelog: Run)
     document = _json(tidelog("trace", "deploy/stray", "-o", "json").out)
     assert document["apply"] is None
     assert document["first_seen"]["by"] == "manager kubectl-edit (inferred)"
+
+
+def test_trace_of_what_was_pruned_says_so_with_the_commit_that_took_it_away(scene: Written, tidelog: Run) -> None:
+    told, plan = scene.told, PlanId("plan-prune")
+    cause = told.fetch(SHOP, "three", "Drop the shop")
+    made, bodies = told.rendered("three", {})
+    intent, more = told.planned(
+        APPS, plan, "three", made, [Step(object=WEB.id, api_version="apps/v1", action="delete")]
+    )
+    pruned = ObjectPruned(plan=plan, object=WEB.id, uid="uid-web", outcome="deleted")
+    told.tell(APPS, made, intent, pruned, run=RunId(new_id()), cause=cause, bodies=[*bodies, *more])
+    scene.write()
+    done = tidelog("trace", "deploy/web")
+    assert (done.code, done.err) == (0, "")
+    facts = {line[:12].strip(): line[12:].strip() for line in done.lines}
+    assert facts["Object"] == "Deployment/shop/web (NotFound)"
+    assert facts["Pruned"].startswith(f"deleted, plan plan-prune; position {told.position}, ")
+    assert facts["Removed by"] == f"{revision('three')}: “Drop the shop”, by Ada <ada@example.com>"
+    assert facts["Commit"] == "New checkout"
 
 
 # explain
