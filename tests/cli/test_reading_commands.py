@@ -18,6 +18,7 @@ from tests.questions.scenes import (
     WEB,
     Scene,
     deployment,
+    pinned_shop,
     revision,
     secret_body,
     shop,
@@ -64,6 +65,34 @@ class Written:
 
 def _json(out: str) -> Any:
     return json.loads(out)
+
+
+# what is pinned
+
+
+def test_every_answer_says_what_a_pinned_target_is_kept_at(scene: Written, tidelog: Run) -> None:
+    scene.told = pinned_shop()
+    scene.write()
+    one, two = revision("one")[:18], revision("two")[:18]
+    position = next(iter(_json(tidelog("history", "ks/apps", "-o", "json").out)))["pinned"]
+    moment = f"what was wanted at position {position} (revision {one} “Open the shop”)"
+    who = "user grace (authenticated by kubernetes)"
+    got = tidelog("get", "ks", "apps")
+    assert got.lines[1].split()[:4] == ["apps", one, "False", "True"]
+    assert got.lines[1].endswith(f"Pinned: applied {moment}")
+    assert got.err == f"► apps is pinned by {who} to {moment}, and not at {two}: two is broken\n"
+    explained = tidelog("explain", "ks/apps").lines
+    assert explained[0].startswith(f"✔ Kustomization/flux-system/apps is ready at {moment}, to which it is pinned")
+    assert explained[1].strip() == "commit “Open the shop” by Ada <ada@example.com>"
+    assert moment in tidelog("explain", "deploy/web").out
+    traced = tidelog("trace", "deploy/web")
+    assert "Now at" not in traced.out
+    facts = {line[:10].strip(): line[10:].strip() for line in traced.lines}
+    assert facts["Commit"] == "Open the shop"
+    assert facts["Pinned"] == f"to {moment.replace(one, revision('one'))}, by {who}: two is broken"
+    newest = tidelog("history", "ks/apps").lines[1]
+    assert f"{one} (pinned to {position})" in newest
+    assert "Open the shop" in newest
 
 
 # get
@@ -283,6 +312,8 @@ def test_events_are_sentences_with_the_newest_last(scene: Written, tidelog: Run)
     assert documents[0]["type"] == "RevisionFetched"
     assert documents[0]["sentence"] == f"Fetched revision {revision('two')}: “New checkout” by Ada"
     assert tidelog("events", "-n", "nowhere").code == 0
+    younger = tidelog("events", "-A", "--since", "2023-12-01T00:00Z", "--limit", "0")
+    assert younger == tidelog("events", "-A", "--limit", "0"), "the log is younger than that: all of it"
     assert tidelog("events", "-w", "--at", "3").code == 2
 
 

@@ -16,6 +16,7 @@ from tests.questions.scenes import (
     Scene,
     deployment,
     manifest,
+    pinned_shop,
     revision,
     shop,
     target,
@@ -174,6 +175,15 @@ def test_the_json_of_a_trace_has_every_field(archive: Archive) -> None:
     document = msgspec.json.decode(msgspec.json.encode(_trace(archive, "deployment/web")))
     assert set(document) == set(Trace.__struct_fields__)
     assert set(document["commit"]) >= {"revision", "author", "subject", "message", "source", "position"}
+
+
+def test_of_a_pinned_target_the_way_is_that_of_the_moment_and_the_pin_is_told(ask: Ask) -> None:
+    found = _trace(ask(pinned_shop()), "deployment/web")
+    assert found.commit is not None
+    assert found.commit.subject == "Open the shop"
+    assert found.pin is not None
+    assert (found.pin.revision, found.pin.left) == (revision("one"), revision("two"))
+    assert (found.pin.by, found.pin.why) == ("user grace (authenticated by kubernetes)", "two is broken")
 
 
 # What is gone.
