@@ -360,7 +360,7 @@ def _assemble(
     engine.targets = Scheduler(_guarded(engine, reconcile_target), settings.concurrent)
     waker = _Waker(engine, wake)
     memory.listen(waker.heard)
-    memory.listen(log_event)
+    memory.listen(lambda recorded: log_event(recorded, memory.conditions.get(recorded.envelope.stream)))
     engine.wait_for, engine.watch_for = waker.wait_for, waker.watch_for
     engine.wait_no_more = waker.wait_no_more
     engine.declared.on_change = waker.changed

@@ -38,6 +38,7 @@ from tidelog.events.vocabulary import (
     StageFailed,
     Suspended,
     Verdict,
+    VerificationFailed,
 )
 from tidelog.storage.log.ids import new_id
 
@@ -278,6 +279,19 @@ def test_explain_goes_from_the_symptom_to_the_root(scene: Written, tidelog: Run)
     assert document["root"]["reason"] == "GitOperationFailed"
 
 
+def test_explain_says_once_what_the_server_refused_and_with_which_commit(scene: Written, tidelog: Run) -> None:
+    told = scene.told
+    cause = told.fetch(SHOP, "three", "Break it")
+    made, bodies = told.rendered("three", {})
+    verdict = Verdict(check="dry-run", passed=False, object=WEB.id, message="the server does not take it")
+    failed = VerificationFailed(plan=PlanId("plan-x"), policies=digest_of(b""), failed=(verdict,))
+    told.tell(APPS, made, failed, run=RunId(new_id()), cause=cause, bodies=bodies)
+    scene.write()
+    out = tidelog("explain", "ks/apps").out
+    assert out.count("the server does not take it") == 1
+    assert f"commit {revision('three')[:18]}, “Break it” by Ada <ada@example.com>" in out
+
+
 def test_explain_of_a_held_plan_names_the_command(scene: Written, tidelog: Run) -> None:
     held = PlanHeld(plan=PlanId("plan-x"), check="prune-guard", why="it deletes Namespace/shop")
     scene.told.tell(APPS, held, run=RunId(new_id()))
@@ -400,6 +414,11 @@ def test_plans_and_one_of_them(scene: Written, tidelog: Run) -> None:
     assert document["plan"]["id"] == "plan-apps-2"
     assert document["state"] == "applied"
     assert tidelog("show-plan", "plan-nope").code == 1
+
+
+def test_help_says_which_names_may_be_left_out(tidelog: Run) -> None:
+    assert "plans [OPTIONS] [KIND/NAME]" in tidelog("plans", "--help").out
+    assert "trace [OPTIONS] KIND/NAME" in tidelog("trace", "--help").out
 
 
 def _a_plan(*changes: Change) -> Plan:

@@ -113,7 +113,7 @@ def test_who_held_and_who_approved_the_plan_is_told(ask: Ask) -> None:
     made, bodies = scene.rendered("two", {WEB: manifest("web", "shop:3")})
     intent, more = scene.planned(APPS, plan, "two", made, [])
     scene.tell(APPS, made, intent, run=run, bodies=[*bodies, *more])
-    scene.tell(APPS, Verified(plan=plan, policies=digest_of(b""), checks=("schema",)), run=run)
+    scene.tell(APPS, Verified(plan=plan, policies=digest_of(b""), checks=("schema", "prune-guard")), run=run)
     scene.tell(APPS, PlanHeld(plan=plan, check="prune-guard", why="it deletes a Namespace"), run=run)
     scene.wait(600)
     scene.tell(APPS, PlanApproved(plan=plan, why="it is meant"), actor=GRACE)
@@ -133,6 +133,7 @@ def test_who_held_and_who_approved_the_plan_is_told(ask: Ask) -> None:
         run=run,
     )
     found = _trace(ask(scene), "deployment/web")
+    assert [step.checks for step in found.verdicts] == [("schema",)], "the check that held it did not pass"
     told = [(one.decision, one.by, one.why) for one in found.approvals]
     assert told == [
         ("held", "engine tidelog (authenticated by process)", "it deletes a Namespace"),

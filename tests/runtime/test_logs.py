@@ -15,6 +15,7 @@ from tidelog.engine.secrecy.logs import SecrecyFilter, keeping_secret
 from tidelog.engine.secrecy.values import SecretValues
 from tidelog.events.envelope import decode_envelope
 from tidelog.events.names import ObjectKey, PlanId, Revision, engine_stream
+from tidelog.events.projections import Standing
 from tidelog.events.vocabulary import (
     DriftDetected,
     EngineStarted,
@@ -22,6 +23,7 @@ from tidelog.events.vocabulary import (
     FieldDrift,
     HealthChanged,
     ObjectObserved,
+    RevisionFetched,
     RunEnded,
     StageFailed,
     Verdict,
@@ -30,6 +32,7 @@ from tidelog.events.vocabulary import (
 from tidelog.storage import Recorded
 
 SHOP = target("east", "shop")
+SOURCE = ObjectKey("source.toolkit.fluxcd.io", "GitRepository", "flux-system", "shop").stream("east")
 DEPLOYMENT = ObjectKey("apps", "Deployment", "shop", "web").stream("east")
 SECRET = "correct-horse"
 
@@ -111,9 +114,24 @@ def test_a_failure_is_an_error_with_its_words(lines: Lines, event: Event, words:
     assert (lines.only["level"], lines.only["error"]) == ("error", words)
 
 
+def test_a_failure_that_repeats_has_the_words_that_it_repeats(lines: Lines) -> None:
+    event = StageFailed(stage="render", reason="BuildFailed", final=False, repeats=True, attempt=2)
+    log_event(recorded(SHOP, event), Standing(ready="False", reason="BuildFailed", message="x.yaml:3"))
+    assert (lines.only["level"], lines.only["error"]) == ("error", "x.yaml:3")
+
+
+def test_the_message_of_a_commit_ends_where_its_words_do(lines: Lines) -> None:
+    event = RevisionFetched(
+        revision=Revision("main@sha1:1"), tree="1", artifact=digest("a"), size=1, message="Green\n\nAt last.\n\n"
+    )
+    log_event(recorded(SOURCE, event))
+    assert (lines.only["message"], lines.only["logger"]) == ("Green\n\nAt last.", "tidelog.source-controller")
+
+
 def test_drift_names_the_fields_and_who_wrote_them(lines: Lines) -> None:
     fields = (FieldDrift(path="spec.replicas", manager="kubectl"), FieldDrift(path="spec.paused"))
     log_event(recorded(DEPLOYMENT, DriftDetected(target=SHOP, uid="u", resource_version="1", fields=fields)))
+    assert lines.only["logger"] == "tidelog.kustomize-controller", "who applies the object, and not who fetches"
     assert lines.only["fields"] == ["spec.replicas by kubectl", "spec.paused by unknown"]
 
 

@@ -8,9 +8,11 @@ import logging
 import sys
 from datetime import UTC, datetime
 
+from tidelog.engine.kinds.meta import SOURCE_GROUP
 from tidelog.engine.runtime.watching.declared import controller_of
 from tidelog.engine.secrecy.logs import SecrecyFilter
 from tidelog.events.names import ENGINE, ObjectKey
+from tidelog.events.projections import Standing
 from tidelog.events.vocabulary import (
     ApplyFailed,
     ApplyFinished,
@@ -90,8 +92,11 @@ def start_logging(level: str) -> None:
     logger.propagate = False
 
 
-def log_event(recorded: Recorded) -> None:
-    """Writes the line of an event, if it has one."""
+def log_event(recorded: Recorded, standing: Standing | None = None) -> None:
+    """Writes the line of an event, if it has one.
+
+    How its source or target stands since has the message of a failure that repeats the one before it.
+    """
     event, envelope = recorded.event, recorded.envelope
     level, says = _LINES.get(type(event), (0, ""))
     if isinstance(event, StageFailed) and event.waits_for is not None:
@@ -107,12 +112,22 @@ def log_event(recorded: Recorded) -> None:
     if envelope.run is not None:
         fields |= {"run": envelope.run, "trace": envelope.trace}
     fields |= {name: value for name in _SHOWN if (value := getattr(event, name, None))}
-    message = getattr(event, "message", "")
+    # What a person wrote into a commit may end in empty lines.
+    message = getattr(event, "message", "").strip()
+    if isinstance(event, StageFailed) and event.repeats and standing is not None:
+        message = standing.message
     if isinstance(event, VerificationFailed):
         message = "; ".join(verdict.message for verdict in event.failed)
     if isinstance(event, DriftDetected):
         fields["fields"] = [f"{field.path} by {field.manager or 'unknown'}" for field in event.fields]
     if message:
         fields["error" if level == logging.ERROR else "message"] = message
-    controller = controller_of(ObjectKey.parse(rest).kind) if rest != ENGINE else "engine"
-    logging.getLogger(f"tidelog.{controller}").log(level, says, extra={"fields": fields})
+    logging.getLogger(f"tidelog.{_controller(rest)}").log(level, says, extra={"fields": fields})
+
+
+def _controller(rest: str) -> str:
+    """Whose line it is: what is neither a source nor the engine is a target, or what targets apply."""
+    if rest == ENGINE:
+        return "engine"
+    key = ObjectKey.parse(rest)
+    return controller_of(key.kind if key.group == SOURCE_GROUP else "Kustomization")
