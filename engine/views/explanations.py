@@ -11,7 +11,7 @@ from tidelog.engine.views.archive import Archive
 from tidelog.engine.views.commits import Commit, commit_of, source_of
 from tidelog.engine.views.names import NotThereError, Subject, subject_in, subject_of
 from tidelog.engine.views.pins import PinTold, pin_of
-from tidelog.engine.views.traces import Removal, removal_of
+from tidelog.engine.views.traces import Removal, removal_of, trace_of
 from tidelog.events.moment import Time
 from tidelog.events.names import ObjectId, Revision, StreamName, object_stream
 from tidelog.events.projections import ACTUAL, CONDITIONS, DESIRED, INVENTORY, Actual, Desired, Standing
@@ -96,7 +96,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     commit: Commit | None
     """What is applied; of an object, by its target, and of what is pinned, at the moment that it is kept at."""
     attempted: Commit | None
-    """What the target that is the root, or whose object is, was tried with; of what was pruned, what removed it."""
+    """What the root came with: a target was last tried with, an object last written with, or pruned with."""
     pin: PinTold | None
     """What it is kept at; of an object, what its target is."""
     chain: tuple[Cause, ...]
@@ -158,11 +158,11 @@ def _behind(archive: Archive, stream: StreamName, chain: Sequence[Cause]) -> _Be
 
 def _attempted(archive: Archive, root: Cause) -> Commit | None:
     """The commit that a root came with; None where it is of no commit, as of a source that cannot be fetched."""
-    stream: StreamName | None = root.stream
-    if root.stream not in archive.rows(CONDITIONS):
-        actual = archive.rows(ACTUAL).get(root.stream)
-        stream = None if actual is None else actual.owner
-    if stream is None or root.why not in _WITH_COMMIT or subject_of(stream).group == SOURCE_GROUP:
+    stream = root.stream
+    if stream not in archive.rows(CONDITIONS):
+        # What its target was tried with since may never have come to be applied.
+        return trace_of(archive, subject_of(stream)).commit if root.why == "health" else None
+    if root.why not in _WITH_COMMIT or subject_of(stream).group == SOURCE_GROUP:
         return None
     pin = pin_of(archive, stream)
     return pin.commit if pin is not None else _commit_of(archive, stream, _standing(archive, stream).attempted)

@@ -401,6 +401,17 @@ def test_a_failure_names_the_commit_that_it_was_tried_with_and_not_the_one_that_
         assert (found.commit.subject, found.attempted.subject) == ("New checkout", "Break it"), name
 
 
+def test_an_object_that_is_not_healthy_names_the_commit_that_wrote_it_and_no_later_one(ask: Ask) -> None:
+    scene = shop()
+    scene.tell(WEB.stream("prod"), HealthChanged(health="Failed", reason="Stalled", message="no"))
+    cause = scene.fetch(SHOP, "three", "Break it")
+    failure = StageFailed(stage="render", reason="BuildFailed", final=True, message="no", revision=revision("three"))
+    scene.tell(APPS, failure, run=RunId(new_id()), cause=cause)
+    found = _explain(ask(scene), "deployment/web")
+    assert found.attempted is not None
+    assert found.attempted.subject == "New checkout"
+
+
 def test_a_wait_for_a_source_that_cannot_be_fetched_is_of_no_commit(ask: Ask) -> None:
     scene = shop()
     _fail(scene, SHOP, "GitOperationFailed", "no such host")
