@@ -14,6 +14,7 @@ from tidelog.engine.cli.reading import all_namespaces_option, at_option, namespa
 from tidelog.engine.moments import start_of
 from tidelog.engine.views.archive import open_archive
 from tidelog.engine.views.chronicle import Scope, last_events, scope_for
+from tidelog.engine.views.failures import Failures
 from tidelog.engine.views.listing import shortened
 from tidelog.engine.views.names import default_namespace, find
 from tidelog.engine.views.sentences import Told, told
@@ -63,7 +64,8 @@ def events(
             scope = Scope(namespace=None if everywhere else namespace or default_namespace())
         after = 0 if since_ is None else start_of(since_, archive.log, datetime.now(UTC))
         head = archive.position
-        found = [told(recorded, archive) for recorded in last_events(archive, scope, after, count)]
+        failures = Failures(archive)
+        found = [told(recorded, failures) for recorded in last_events(archive, scope, after, count)]
     for one in found:
         print_told(one, output)
     if not found:
@@ -84,7 +86,7 @@ async def _follow(store: Path, scope: Scope, after: int, output: Format) -> None
 
 def _told(store: Path, recorded: Recorded) -> Told:
     with open_archive(store) as archive:
-        return told(recorded, archive)
+        return told(recorded, Failures(archive))
 
 
 def print_told(one: Told, output: Format) -> None:

@@ -12,7 +12,7 @@ from tidelog.engine.objects.diff import differences
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.views.archive import Archive
 from tidelog.engine.views.commits import Commit, commit_of, source_of
-from tidelog.engine.views.failures import message_of
+from tidelog.engine.views.failures import Failures
 from tidelog.engine.views.names import Subject, is_engine, subject_of
 from tidelog.engine.views.pins import PinTold, pin_of
 from tidelog.engine.views.sentences import sentence_of
@@ -116,17 +116,18 @@ def runs_of(archive: Archive, subject: Subject) -> Iterator[RunTold]:
     events = archive.backwards(Query(stream=subject.stream, types=_OF_RUNS))
     # Requests, and what is seen of the object itself, come between the events of a run.
     in_runs = (recorded for recorded in events if recorded.envelope.run is not None)
+    was_pinned = archive.last(Query(stream=subject.stream, types=("Pinned",))) is not None
+    failures = Failures(archive)
     groups = ((run, list(group)[::-1]) for run, group in groupby(in_runs, key=_run_of))
     for (run, told), before in _with_next(groups):
         row = _folded(run, told)
-        pin = _pin(archive, told)
-        revision = row.revision if pin is None else pin.revision
+        pin = _pin(archive, told) if was_pinned else None
+        revision = _revision(row, told) if pin is None else pin.revision
         if revision is not None and revision not in commits:
             commits[revision] = commit_of(archive, revision, source=source, trace=row.trace)
         commit = commits.get(revision) if revision else None
-        yield _run(
-            archive, row, told, _Circumstances(run, revision, commit, pin, None if before is None else before[1])
-        )
+        known = _Circumstances(run, revision, commit, pin, None if before is None else before[1])
+        yield _run(archive, row, told, known, failures.message_of(told[-1]))
 
 
 Item = TypeVar("Item")
@@ -154,6 +155,12 @@ class _Circumstances(msgspec.Struct, frozen=True):
     """The events of the run before it."""
 
 
+def _revision(row: Run, told: list[Recorded]) -> Revision | None:
+    """By which a run worked; one that failed before it had rendered anything says so with its failure."""
+    last = told[-1].event
+    return row.revision or (last.revision if isinstance(last, StageFailed) else None)
+
+
 def _pin(archive: Archive, told: list[Recorded]) -> PinTold | None:
     """What a run worked by, where that was a past moment and not a revision of its source."""
     pin = pin_of(archive, told[-1].envelope.stream, told[-1].envelope.position)
@@ -178,7 +185,7 @@ def _folded(run: RunId, told: list[Recorded]) -> Run:
     return row
 
 
-def _run(archive: Archive, row: Run, told: list[Recorded], known: _Circumstances) -> RunTold:
+def _run(archive: Archive, row: Run, told: list[Recorded], known: _Circumstances, said: str) -> RunTold:
     first, events = told[0].envelope, [recorded.event for recorded in told]
     applied = [event for event in events if isinstance(event, ApplyFinished)]
     outcome, reason, message = row.outcome, row.reason, row.message
@@ -187,7 +194,7 @@ def _run(archive: Archive, row: Run, told: list[Recorded], known: _Circumstances
         failed = last.health == "Failed"
         outcome, reason, message = ("failed" if failed else "running"), last.reason, last.message
     elif isinstance(last, StageFailed):
-        message = message_of(archive, told[-1])
+        message = said
     elif not isinstance(last, RunEnded) and any(isinstance(event, HealthChanged) for event in events):
         outcome = "running" if outcome == "succeeded" else outcome
     return RunTold(

@@ -5,9 +5,8 @@ from typing import TypeVar, cast
 
 import msgspec
 
-from tidelog.engine.views.archive import Archive
 from tidelog.engine.views.commits import subject_line
-from tidelog.engine.views.failures import message_of
+from tidelog.engine.views.failures import Failures
 from tidelog.engine.views.names import is_engine, subject_of
 from tidelog.events.codec import UnknownEvent
 from tidelog.events.envelope import Actor
@@ -83,11 +82,11 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     trace: TraceId | None
 
 
-def told(recorded: Recorded, archive: Archive) -> Told:
+def told(recorded: Recorded, failures: Failures) -> Told:
     """An event, told; what it leaves out because an earlier one says it is looked up."""
     envelope, event = recorded.envelope, recorded.event
     if isinstance(event, StageFailed) and event.repeats:
-        event = msgspec.structs.replace(event, message=message_of(archive, recorded))
+        event = msgspec.structs.replace(event, message=failures.message_of(recorded))
     return Told(
         position=envelope.position,
         time=envelope.time,

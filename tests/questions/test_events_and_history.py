@@ -24,6 +24,7 @@ from tests.questions.scenes import (
 )
 from tidelog.engine.views.archive import Archive
 from tidelog.engine.views.chronicle import Scope, last_events, scope_for
+from tidelog.engine.views.failures import Failures
 from tidelog.engine.views.histories import HIDDEN, RunTold, VersionTold, is_reconciled, runs_of, versions_of
 from tidelog.engine.views.names import find
 from tidelog.engine.views.sentences import sentence_of, told
@@ -54,7 +55,7 @@ from tidelog.storage.log.ids import new_id
 
 def _sentences(archive: Archive, name: str, count: int = 0) -> list[str]:
     scope = scope_for(archive, find(archive, (name,), None))
-    return [told(one, archive).sentence for one in last_events(archive, scope, 0, count)]
+    return [told(one, Failures(archive)).sentence for one in last_events(archive, scope, 0, count)]
 
 
 @given(event=events)
@@ -75,7 +76,7 @@ def test_the_events_of_a_target_have_those_of_its_source_and_what_drifted_among_
     assert positions == sorted(set(positions))
     assert {one.envelope.stream for one in found} >= {APPS, SHOP, WEB.stream("prod")}
     assert INFRA not in {one.envelope.stream for one in found}
-    assert told(found[-1], archive).sentence == "Was changed: spec.replicas"
+    assert told(found[-1], Failures(archive)).sentence == "Was changed: spec.replicas"
     assert all(scope.holds(one) for one in found), "what is followed with --watch is the same"
 
 
@@ -98,10 +99,10 @@ def test_a_namespace_without_a_name_has_what_stands_in_it(ask: Ask) -> None:
     scene.tell(StreamName("log/engine"), EngineStarted(software="tidelog", host="h", pid=1))
     archive = ask(scene)
     (only,) = last_events(archive, Scope(namespace="shop"), 0, 0)
-    assert told(only, archive).sentence == "Became Failed: Stalled: no"
+    assert told(only, Failures(archive)).sentence == "Became Failed: Stalled: no"
     everything = last_events(archive, Scope(), 0, 0)
     assert len(everything) == scene.position
-    assert told(everything[-1], archive).subject == "engine"
+    assert told(everything[-1], Failures(archive)).subject == "engine"
 
 
 def test_only_what_came_after_a_moment_is_told(ask: Ask) -> None:
@@ -110,7 +111,9 @@ def test_only_what_came_after_a_moment_is_told(ask: Ask) -> None:
     scene.tell(APPS, Marked(label="release"))
     archive = ask(scene)
     scope = scope_for(archive, find(archive, ("ks/apps",), None))
-    assert [told(one, archive).sentence for one in last_events(archive, scope, before, 0)] == ["Marked as release"]
+    assert [told(one, Failures(archive)).sentence for one in last_events(archive, scope, before, 0)] == [
+        "Marked as release"
+    ]
 
 
 # Runs.
@@ -210,6 +213,21 @@ def test_a_failure_that_repeats_has_the_message_of_the_first(ask: Ask) -> None:
     assert _sentences(archive, "ks/apps", 1) == [
         "The stage render failed (BuildFailed), as before: web.yaml:3: no kind"
     ]
+
+
+def test_each_series_of_equal_failures_has_its_own_message(ask: Ask) -> None:
+    scene = shop()
+    again = StageFailed(stage="render", reason="BuildFailed", final=False, repeats=True, attempt=2)
+    for message in ("one", "two"):
+        first = StageFailed(stage="render", reason="BuildFailed", final=False, message=message)
+        for failure in (first, again, again):
+            scene.tell(APPS, failure, run=RunId(new_id()))
+    archive = ask(scene)
+    assert [run.message for run in _runs(archive, "ks/apps")[:6]] == ["two"] * 3 + ["one"] * 3
+    scope = scope_for(archive, find(archive, ("ks/apps",), None))
+    failures = Failures(archive)
+    oldest_first = [told(one, failures).sentence for one in last_events(archive, scope, 0, 6)]
+    assert [sentence.rpartition(" ")[2] for sentence in oldest_first] == ["one"] * 3 + ["two"] * 3
 
 
 def test_a_failure_may_repeat_what_a_check_said(ask: Ask) -> None:
