@@ -426,7 +426,10 @@ def _absent(archive: Archive, subject: Subject) -> Explanation:
         return _was_pruned(archive, subject, removal)
     if gone is None:
         raise NotThereError(f"{subject} is not there, and no target renders it")
-    cause = _cause(subject, "missing", f"{gone.envelope.actor} deleted it, as far as is known", event=gone)
+    actor = gone.envelope.actor
+    known = actor.kind != "engine" and actor.name != "unknown"
+    who = f"{actor} deleted it" if known else "somebody deleted it; the log does not know who"
+    cause = _cause(subject, "missing", who, event=gone)
     return _explanation(subject, f"{subject} is gone; no target renders it", [cause], [], _Behind(), gone)
 
 

@@ -228,7 +228,11 @@ def _why(archive: Archive, told: list[Recorded], before: list[Recorded] | None) 
     if first.cause is not None:
         position = archive.log.position_of(first.cause)
         recorded = None if position is None else archive.event(position)
-        return "" if recorded is None else _caused(archive, recorded, first.stream)
+        if recorded is None:
+            return ""
+        # One run corrects all that drifted before it, and names the last of it as its cause.
+        drifts = _drifts(archive, first, before) if isinstance(recorded.event, DriftDetected) else ""
+        return drifts or _caused(archive, recorded, first.stream)
     if subject_of(first.stream).group == SOURCE_GROUP:
         return ""
     if first.trace is not None:

@@ -184,11 +184,13 @@ def test_a_run_that_corrects_drift_says_what_was_changed_and_by_whom(ask: Ask, *
     assert later.why == "", "what drifted before the run before it led to that one"
 
 
-def test_several_that_drifted_are_named_as_far_as_a_line_goes(ask: Ask) -> None:
+@pytest.mark.parametrize("named", [True, False], ids=["the last is named", "none is named"])
+def test_several_that_drifted_are_named_as_far_as_a_line_goes(ask: Ask, *, named: bool) -> None:
     scene = shop()
+    cause: EventId | None = None
     for number in range(5):
-        _drift(scene, deployment(f"web-{number}"), APPS, "spec.replicas")
-    scene.deploy(APPS, "two", "plan-drift", {WEB: manifest("web", "shop:2")})
+        cause = _drift(scene, deployment(f"web-{number}"), APPS, "spec.replicas")
+    scene.deploy(APPS, "two", "plan-drift", {WEB: manifest("web", "shop:2")}, cause=cause if named else None)
     why = _runs(ask(scene), "ks/apps")[0].why
     assert why.count("was changed") == 3
     assert why.endswith("and 2 more")

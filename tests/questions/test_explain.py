@@ -27,6 +27,7 @@ from tidelog.engine.views.archive import Archive
 from tidelog.engine.views.explanations import Explanation, explain
 from tidelog.engine.views.names import find, subject_of
 from tidelog.events.digest import digest_of
+from tidelog.events.envelope import ENGINE, Actor, Proof
 from tidelog.events.names import PlanId, RunId, StreamName
 from tidelog.events.vocabulary import (
     ApplyFailed,
@@ -353,8 +354,18 @@ def test_an_object_that_is_gone_says_by_whom(ask: Ask) -> None:
     assert pruned.root.sentence.startswith("Kustomization/flux-system/infra deleted it with plan plan-x")
     assert gone.sentence == "Deployment/shop/stray is gone; no target renders it"
     assert gone.root is not None
-    assert gone.root.sentence == "manager kubectl-edit (inferred) deleted it, as far as is known"
+    assert gone.root.sentence == "manager kubectl-edit (inferred) deleted it"
     assert not pruned.ready
+
+
+@pytest.mark.parametrize("actor", [ENGINE, Actor(kind="manager", name="unknown", proof=Proof(kind="inferred"))])
+def test_nobody_is_said_to_have_deleted_what_was_only_seen_to_be_gone(ask: Ask, actor: Actor) -> None:
+    scene = shop()
+    stray = deployment("stray").stream("prod")
+    scene.tell(stray, ObjectObserved(uid="1", resource_version="2", gone=True), actor=actor)
+    root = _explain(ask(scene), "deployment/stray").root
+    assert root is not None
+    assert root.sentence == "somebody deleted it; the log does not know who"
 
 
 def test_a_prune_is_explained_by_its_commit_and_who_approved_it(ask: Ask) -> None:
