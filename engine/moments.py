@@ -12,7 +12,9 @@ from tidelog.storage.errors import MomentError
 from tidelog.storage.log import Query
 from tidelog.storage.log.reader import LogReader
 
-_ago = re.compile(r"([0-9]+)\s*(s|m|h|d|w)\s+ago")
+_part = r"([0-9]+)\s*(s|m|h|d|w|sec(?:ond)?s?|min(?:ute)?s?|h(?:ou)?rs?|days?|weeks?)"
+_ago = re.compile(rf"(?:{_part}\s*)+(?:ago)?")
+_parts = re.compile(_part)
 _to_the_second = re.compile(r".*[T ]\d\d:?\d\d:?\d\d(Z|[+-]\d\d(:?\d\d)?)?", re.IGNORECASE)
 DIGITS_MAX = 1_000
 """Of a position that is read as one: Python refuses to convert ever more of them."""
@@ -23,6 +25,25 @@ _units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 
 class MalformedMomentError(ValueError):
     """Raised for a text that names no moment; the message shows the forms that do."""
+
+
+class TooEarlyError(MomentError):
+    """Raised for a moment of before the log."""
+
+
+def start_of(text: str, reader: LogReader, now: datetime) -> int:
+    """The position after which a range begins that goes on from the moment that `text` names; 0 for all of the log.
+
+    As `position_of`, but for a log that is younger than the moment: then it is all.
+
+    Raises:
+        MalformedMomentError: when the text names no moment, or several revisions.
+        MomentError: when the log has no such position or revision, or the time is yet to come.
+    """
+    try:
+        return position_of(text, reader, now)
+    except TooEarlyError:
+        return 0
 
 
 def position_of(text: str, reader: LogReader, now: datetime, stream: StreamName | None = None) -> int:
@@ -50,7 +71,7 @@ def position_of(text: str, reader: LogReader, now: datetime, stream: StreamName 
     time = time_of(_moment(text, now))
     position = reader.position_at(_end_of_second(time) if _to_the_second.fullmatch(text.strip()) else time)
     if position == 0:
-        raise MomentError(f"the log begins after {shown_time(time)}")
+        raise TooEarlyError(f"the log begins after {shown_time(time)}")
     if time > time_of(now) and position == reader.head() and time > reader.time_at(position):
         raise MomentError(
             f"{shown_time(time)} is yet to come (it is {shown_time(time_of(now))}): leave the moment out for now"
@@ -99,10 +120,10 @@ def _end_of_second(time: Time) -> Time:
 
 
 def _moment(text: str, now: datetime) -> datetime:
-    ago = _ago.fullmatch(text.strip())
     try:
-        if ago:
-            return now - timedelta(**{_units[ago[2]]: int(ago[1])})
+        if _ago.fullmatch(text.strip()):
+            lengths = _parts.findall(text)
+            return now - sum((timedelta(**{_units[unit[0]]: int(count)}) for count, unit in lengths), timedelta())
         # A time without a zone is the reader's own.
         return datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError):

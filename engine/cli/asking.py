@@ -1,6 +1,7 @@
 """Asking, and telling people what became of it."""
 
 import anyio
+import anyio.to_thread
 import click
 import msgspec
 
@@ -8,6 +9,9 @@ from tidelog.engine.cli.door import Access, Asked, ask, named, shown, source_of,
 from tidelog.engine.cli.output import NO, Format, print_json, visible
 from tidelog.engine.runtime.requests import Request
 from tidelog.engine.runtime.telling.outcome import Outcome
+from tidelog.engine.views.archive import open_archive
+from tidelog.engine.views.explanations import AFTER_REJECTION
+from tidelog.engine.views.pins import PinTold, pin_of
 from tidelog.events.names import StreamName
 
 __all__ = ["Access", "Request", "ask_and_tell", "ended_well", "named", "reconcile_and_tell", "shown", "time_to_come"]
@@ -21,6 +25,8 @@ def ask_and_tell(access: Access, output: Format, request: Request, done: str) ->
         return
     place = f" at position {asked.position}" if asked.position is not None else ""
     click.echo(f"{visible(done)}{place}.")
+    if request.verb == "reject":
+        click.echo(f"Nothing of it is applied: {AFTER_REJECTION}.", err=True)
     _tell_note(asked)
 
 
@@ -69,14 +75,34 @@ async def ended_well(
             print_json({"stream": stream, **msgspec.to_builtins(asked)})
         return nobody
     well = outcome.ready == "True"
+    pin = await anyio.to_thread.run_sync(_pin, access, stream)
     if output == "json" and (last or not well):
-        print_json({"stream": stream, **msgspec.to_builtins(outcome)})
-    click.echo(f"{'✔' if well else '✗'} {visible(f'{shown(stream)}: {_told(outcome)}')}", err=True)
+        print_json({"stream": stream, **_answer(outcome, pin)})
+    click.echo(f"{'✔' if well else '✗'} {visible(f'{shown(stream)}: {_told(outcome, pin)}')}", err=True)
     return well
 
 
-def _told(outcome: Outcome) -> str:
+def _pin(access: Access, stream: StreamName) -> PinTold | None:
+    """What a target is kept at, as far as a log is here that knows."""
+    if not access.has_store:
+        return None
+    with open_archive(access.store) as archive:
+        return pin_of(archive, stream)
+
+
+def _answer(outcome: Outcome, pin: PinTold | None) -> dict[str, object]:
+    """An outcome as JSON. What is pinned is at the revision of the moment that it is kept at."""
+    told: dict[str, object] = msgspec.to_builtins(outcome)
+    if pin is None:
+        return told
+    revision = {"revision": pin.revision} if pin.revision is not None else {}
+    return {**told, **revision, "pinned": pin.position}
+
+
+def _told(outcome: Outcome, pin: PinTold | None) -> str:
     if outcome.ready == "True":
+        if pin is not None:
+            return f"ready at {pin.moment}, to which it is pinned; {pin.left} was left"
         return outcome.message or f"ready at {outcome.revision}"
     return f"{outcome.reason or 'not ready'}: {outcome.message}"
 

@@ -5,18 +5,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import click
 from rich.text import Text
 
 from tidelog.engine.cli.output import Format, console, output_option, print_json, store_option, visible
 from tidelog.engine.cli.reading import all_namespaces_option, at_option, namespace_option, reading
-from tidelog.engine.moments import position_of
+from tidelog.engine.moments import start_of
+from tidelog.engine.views.archive import open_archive
 from tidelog.engine.views.chronicle import Scope, last_events, scope_for
+from tidelog.engine.views.failures import Failures
 from tidelog.engine.views.listing import shortened
 from tidelog.engine.views.names import default_namespace, find
 from tidelog.engine.views.sentences import Told, told
 from tidelog.events.moment import shown_time
-from tidelog.storage.log import Query
+from tidelog.storage.log import Query, Recorded
 from tidelog.storage.log.sqlite_log import read_log
 
 COUNT = 50
@@ -25,7 +28,9 @@ INTERRUPTED = 130
 
 @click.command()
 @click.option("--for", "name", metavar="KIND/NAME", help="Only what is about this; of a target, its source's too.")
-@click.option("--since", "since_", help="Only what came after a moment, given as for --at.")
+@click.option(
+    "--since", "since_", help="Only what came after a moment, given as for --at; all, where the log is younger."
+)
 @click.option(
     "--limit", "count", type=click.IntRange(0), default=COUNT, show_default=True, help="Only so many; 0 for all."
 )
@@ -58,9 +63,10 @@ def events(
             scope = scope_for(archive, find(archive, (name,), namespace))
         else:
             scope = Scope(namespace=None if everywhere else namespace or default_namespace())
-        after = 0 if since_ is None else position_of(since_, archive.log, datetime.now(UTC))
+        after = 0 if since_ is None else start_of(since_, archive.log, datetime.now(UTC))
         head = archive.position
-        found = [told(recorded) for recorded in last_events(archive, scope, after, count)]
+        failures = Failures(archive)
+        found = [told(recorded, failures) for recorded in last_events(archive, scope, after, count)]
     for one in found:
         print_told(one, output)
     if not found:
@@ -76,7 +82,12 @@ async def _follow(store: Path, scope: Scope, after: int, output: Format) -> None
     async with read_log(store) as log:
         async for recorded in log.subscribe(Query(after=after)):
             if scope.holds(recorded):
-                print_told(told(recorded), output)
+                print_told(await anyio.to_thread.run_sync(_told, store, recorded), output)
+
+
+def _told(store: Path, recorded: Recorded) -> Told:
+    with open_archive(store) as archive:
+        return told(recorded, Failures(archive))
 
 
 def print_told(one: Told, output: Format) -> None:

@@ -9,6 +9,7 @@ from rich.text import Text
 from tidelog.engine.cli.output import NO, Format, console, output_option, print_json, store_option, visible
 from tidelog.engine.cli.reading import at_option, namespace_option, reading, since, subject_argument
 from tidelog.engine.views.archive import Archive
+from tidelog.engine.views.commits import Commit
 from tidelog.engine.views.explanations import Cause, Explanation
 from tidelog.engine.views.explanations import explain as explain_subject
 from tidelog.engine.views.listing import shortened
@@ -42,19 +43,27 @@ def print_explanation(found: Explanation, archive: Archive) -> None:
     mark = Text("✔ ", style="green") if found.ready else Text("✗ ", style="red")
     _print(0, mark, shortened(found.sentence), since(found.position, found.since, archive))
     if found.ready and found.commit is not None:
-        author = f" by {found.commit.author}" if found.commit.author else ""
-        _print(1, Text(""), f"commit “{found.commit.subject}”{author}", "")
+        _print(1, Text(""), f"commit {_told(found.commit)}", "")
     for depth, cause in enumerate(found.chain, start=1):
         _print_cause(depth, cause, archive, is_root=cause is found.root)
+        if cause is found.root and found.attempted is not None:
+            _print(depth + 1, Text(""), f"commit {shortened(found.attempted.revision)}, {_told(found.attempted)}", "")
     for note in found.notes:
         _print(1, Text("► ", style="yellow"), shortened(_sentence(note)), since(note.position, note.since, archive))
+
+
+def _told(commit: Commit) -> str:
+    author = f" by {commit.author}" if commit.author else ""
+    return f"“{commit.subject}”{author}"
 
 
 def _print_cause(depth: int, cause: Cause, archive: Archive, *, is_root: bool) -> None:
     arrow = Text("⇒ " if is_root else "→ ", style="bold red" if is_root else "dim")
     _print(depth, arrow, shortened(_sentence(cause)), since(cause.position, cause.since, archive))
     inside = Text("  ")
-    told = ": ".join(part for part in (cause.reason, cause.message) if part)
+    # Of verdicts, and of what stopped an apply, the message is what the details say one by one.
+    message = "" if cause.details and cause.why in ("verification", "failed") else cause.message
+    told = ": ".join(part for part in (cause.reason, message) if part)
     if told and is_root:
         _print(depth, inside, told, "")
     shown = cause.details[:DETAILS_SHOWN_MAX]

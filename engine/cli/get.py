@@ -124,7 +124,8 @@ def _print_hints(row: Listed) -> None:
         tell(visible(f"► {row.name} is suspended by {row.suspension.by}: {row.suspension.why}{until}"))
     if row.pin is not None:
         pin = row.pin
-        tell(visible(f"► {row.name} is pinned by {pin.by} to what it was at position {pin.position}: {pin.why}"))
+        told = f"► {row.name} is pinned by {pin.by} to {pin.moment}, and not at {pin.left}: {pin.why}"
+        tell(visible(shortened(told)))
 
 
 _command(sources, "git", (GIT_REPOSITORY,), "GitRepositories.")

@@ -56,7 +56,7 @@ def _print_runs(runs: Iterable[RunTold], archive: Archive) -> None:
             str(run.position),
             ago(run.started, archive.now),
             Text(run.outcome, style=STYLES.get(run.outcome, "")),
-            _text(run.revision or ""),
+            _text((run.revision or "") + (f" (pinned to {run.pinned})" if run.pinned is not None else "")),
             _text("" if run.commit is None else run.commit.subject),
             _changes(run),
             duration(run.duration_ms),
@@ -74,7 +74,9 @@ def _changes(run: RunTold) -> str:
 def _why(run: RunTold) -> str:
     """How it ended, where that was badly; else what it was for, and who stood behind it."""
     message = ": ".join(part for part in (run.reason, run.message) if part)
-    who = "" if run.by.startswith("engine ") else f"by {run.by}"
+    # Who wrote the commit stands in what the commit says.
+    named = run.by.startswith("engine ") or (run.by.startswith("git ") and run.why)
+    who = "" if named else f"by {run.by}"
     return message or " ".join(part for part in (run.why, who) if part)
 
 

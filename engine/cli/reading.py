@@ -25,7 +25,7 @@ all_namespaces_option = click.option(
 at_option = click.option(
     "--at",
     "moment",
-    help="As of a position (120), a time (2026-11-23T14:05Z), how long ago ('2h ago') or a revision (main@sha1:4a3b…).",
+    help="As of a position (120), a time (2026-11-23T14:05Z), how long ago ('2h ago', 10m), or a revision.",
 )
 limit_option = click.option(
     "--limit",
@@ -41,7 +41,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 def subject_argument(*, required: bool = True) -> Callable[[Command], Command]:
     """The argument that names a source, target or object: `KIND/NAME` or `KIND NAME`."""
-    return click.argument("words", metavar="KIND/NAME", nargs=-1, required=required)
+    metavar = "KIND/NAME" if required else "[KIND/NAME]"
+    return click.argument("words", metavar=metavar, nargs=-1, required=required)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from tidelog.engine.cli.reading import (
 from tidelog.engine.views.archive import Archive
 from tidelog.engine.views.names import find, subject_of
 from tidelog.engine.views.sentences import field_sentence, radius, verdict_sentence
-from tidelog.engine.views.traces import Step, Trace, VerifyStep, trace_of
+from tidelog.engine.views.traces import Removal, Step, Trace, VerifyStep, trace_of
 from tidelog.events.names import ObjectKey
 
 
@@ -29,6 +29,8 @@ from tidelog.events.names import ObjectKey
 @store_option
 def trace(store: Path, output: Format, words: tuple[str, ...], namespace: str | None, moment: str | None) -> None:
     """The commit, build, plan, checks and apply that put an object there, with who and when.
+
+    Of an object that was pruned: also what took it away.
 
     Exits with 1 where nobody applied it.
     """
@@ -56,6 +58,8 @@ def _print(found: Trace, archive: Archive) -> None:
             facts["First seen"] = _who(found.first_seen, archive)
         plain_facts(facts).print()
         return
+    if found.removal is not None:
+        facts.update(_removal(found.removal, archive))
     facts["Target"] = None if found.target is None else subject_of(found.target)
     facts.update(_commit(found, archive))
     if found.render is not None:
@@ -71,10 +75,25 @@ def _print(found: Trace, archive: Archive) -> None:
     facts["Trace"] = found.trace
     if found.drift:
         facts["Changed since"] = ", ".join(field_sentence(field) for field in found.drift)
-    if found.applied_revision is not None and found.commit is not None:
+    if found.pin is not None:
+        facts["Pinned"] = f"to {found.pin.moment}, by {found.pin.by}: {found.pin.why}"
+        facts["Left"] = f"{found.pin.left}, which is not applied while it is pinned"
+    elif found.applied_revision is not None and found.commit is not None and found.removal is None:
         later = found.applied_revision != found.commit.revision
         facts["Now at"] = f"{found.applied_revision}, which left it as it is" if later else None
     plain_facts(facts).print()
+
+
+def _removal(removal: Removal, archive: Archive) -> Iterator[tuple[str, object]]:
+    did = {"deleted": "deleted", "absent": "found gone", "skipped": "let go of, and left there"}[removal.outcome]
+    yield "Pruned", f"{did}, plan {removal.plan}; {_who(removal, archive)}"
+    for number, decision in enumerate(removal.approvals):
+        yield "Decided" + " " * number, f"{decision.decision}: {decision.why}; {_who(decision, archive)}"
+    if removal.target_removed:
+        yield "Removed by", f"{subject_of(removal.target)} was removed itself"
+    elif removal.commit is not None:
+        author = f", by {removal.commit.author}" if removal.commit.author else ""
+        yield "Removed by", f"{removal.commit.revision}: “{removal.commit.subject}”{author}"
 
 
 def _commit(found: Trace, archive: Archive) -> Iterator[tuple[str, object]]:

@@ -1,22 +1,24 @@
 """`tidelog explain`: from "not ready" to the one thing that holds it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import takewhile
 from typing import Literal, TypeAlias
 
 import msgspec
 
+from tidelog.engine.kinds.meta import SOURCE_GROUP
 from tidelog.engine.views.archive import Archive
 from tidelog.engine.views.commits import Commit, commit_of, source_of
 from tidelog.engine.views.names import NotThereError, Subject, subject_in, subject_of
+from tidelog.engine.views.pins import PinTold, pin_of
+from tidelog.engine.views.traces import Removal, removal_of, trace_of
 from tidelog.events.moment import Time, shown_time
-from tidelog.events.names import ObjectId, StreamName, object_stream
+from tidelog.events.names import ObjectId, Revision, StreamName, object_stream
 from tidelog.events.projections import ACTUAL, CONDITIONS, DESIRED, INVENTORY, Actual, Desired, Standing
 from tidelog.events.vocabulary import (
     ApplyFailed,
     HealthChanged,
     ObjectObserved,
-    ObjectPruned,
     RunEnded,
     StageFailed,
     Verdict,
@@ -42,7 +44,11 @@ Why: TypeAlias = Literal[
 
 DETAILS_MAX = 50
 """Objects or verdicts that a cause names one by one."""
+AFTER_REJECTION = (
+    "it waits for a newer revision, or another spec; `tidelog reconcile` has the same plan made again, and held again"
+)
 _FAILURES = ("StageFailed", "VerificationFailed", "ApplyFailed", "HealthChanged", "RunEnded", "PlanHeld")
+_WITH_COMMIT: frozenset[Why] = frozenset({"held", "rejected", "verification", "health", "failed"})
 _UNWELL = ("Failed", "Terminating", "NotFound", "InProgress")
 """From the worst to the one that passes by itself."""
 
@@ -88,7 +94,11 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     since: Time | None
     position: int
     commit: Commit | None
-    """What is applied; of an object, by its target."""
+    """What is applied; of an object, by its target, and of what is pinned, at the moment that it is kept at."""
+    attempted: Commit | None
+    """What the root came with: a target was last tried with, an object last written with, or pruned with."""
+    pin: PinTold | None
+    """What it is kept at; of an object, what its target is."""
     chain: tuple[Cause, ...]
     """From the symptom to its root; empty when it is ready."""
     root: Cause | None
@@ -118,16 +128,51 @@ def _of_flux(archive: Archive, subject: Subject) -> Explanation:
         chain, notes = [], chain  # that it is left alone is another matter
     elif standing.ready == "True" and standing.run is not None and not chain:
         notes = [_running(archive, subject, standing)]
-    commit = None
-    if standing.applied is not None:
-        source = subject.stream if subject.group.startswith("source.") else source_of(archive, subject.stream)
-        commit = commit_of(archive, standing.applied, source=source)
-    revision = f" at revision {standing.applied}" if standing.applied else ""
+    behind = _behind(archive, subject.stream, chain)
+    if behind.pin is not None:
+        revision = f" at {behind.pin.moment}, to which it is pinned"
+        notes.append(_pinned(archive, subject, behind.pin))
+    else:
+        revision = f" at revision {standing.applied}" if standing.applied else ""
     sentence = f"{subject} is not ready" if chain else f"{subject} is ready{revision}"
     event = None if standing.since is None else _since(archive, subject.stream, standing.since)
-    if desired.pinned is not None:
-        notes.append(_pinned(subject, desired))
-    return _explanation(subject, sentence, chain, notes, commit, event)
+    return _explanation(subject, sentence, chain, notes, behind, event)
+
+
+class _Behind(msgspec.Struct, frozen=True, kw_only=True):
+    """The commits behind a source, target or object."""
+
+    commit: Commit | None = None
+    attempted: Commit | None = None
+    pin: PinTold | None = None
+
+
+def _behind(archive: Archive, stream: StreamName, chain: Sequence[Cause]) -> _Behind:
+    """What stands behind a source or target, and behind what holds it."""
+    pin = pin_of(archive, stream)
+    attempted = _attempted(archive, chain[-1]) if chain else None
+    if pin is not None:
+        return _Behind(commit=pin.commit, attempted=attempted, pin=pin)
+    return _Behind(commit=_commit_of(archive, stream, _standing(archive, stream).applied), attempted=attempted)
+
+
+def _attempted(archive: Archive, root: Cause) -> Commit | None:
+    """The commit that a root came with; None where it is of no commit, as of a source that cannot be fetched."""
+    stream = root.stream
+    if stream not in archive.rows(CONDITIONS):
+        # What its target was tried with since may never have come to be applied.
+        return trace_of(archive, subject_of(stream)).commit if root.why == "health" else None
+    if root.why not in _WITH_COMMIT or subject_of(stream).group == SOURCE_GROUP:
+        return None
+    pin = pin_of(archive, stream)
+    return pin.commit if pin is not None else _commit_of(archive, stream, _standing(archive, stream).attempted)
+
+
+def _commit_of(archive: Archive, stream: StreamName, revision: Revision | None) -> Commit | None:
+    if revision is None:
+        return None
+    source = stream if subject_of(stream).group == SOURCE_GROUP else source_of(archive, stream)
+    return commit_of(archive, revision, source=source)
 
 
 def _explanation(
@@ -135,7 +180,7 @@ def _explanation(
     sentence: str,
     chain: list[Cause],
     notes: list[Cause],
-    commit: Commit | None,
+    behind: _Behind,
     event: Recorded | None,
 ) -> Explanation:
     return Explanation(
@@ -147,7 +192,9 @@ def _explanation(
         sentence=sentence,
         since=None if event is None else event.envelope.time,
         position=0 if event is None else event.envelope.position,
-        commit=commit,
+        commit=behind.commit,
+        attempted=behind.attempted,
+        pin=behind.pin,
         chain=tuple(chain),
         root=chain[-1] if chain else None,
         notes=tuple(notes),
@@ -304,7 +351,7 @@ def _not_applied(archive: Archive, subject: Subject, standing: Standing, event: 
 
 def _failed(archive: Archive, subject: Subject, standing: Standing, event: StageFailed | None) -> Cause:
     if standing.reason == "PlanRejected":
-        return _standing_cause(archive, subject, standing, "rejected", standing.message)
+        return _standing_cause(archive, subject, standing, "rejected", f"{standing.message}; {AFTER_REJECTION}")
     stage = "a run" if event is None else f"the stage {event.stage}"
     at = "" if event is None or event.revision is None else f" at revision {event.revision}"
     if standing.stalled:
@@ -329,16 +376,11 @@ def _waiting(archive: Archive, subject: Subject) -> Cause:
     return _cause(subject, "waiting", "it was declared, and waits for its first run", event=event)
 
 
-def _pinned(subject: Subject, desired: Desired) -> Cause:
-    pin = desired.pinned
-    if pin is None:
-        raise ValueError(f"{subject} is not pinned")
-    sentence = (
-        f"it is pinned by {pin.by} to what it was at position {pin.position}, until a revision newer than {pin.left} "
-        f"arrives: {pin.why}"
-    )
+def _pinned(archive: Archive, subject: Subject, pin: PinTold) -> Cause:
+    sentence = f"it is pinned by {pin.by} to {pin.moment}, until a revision newer than {pin.left} arrives: {pin.why}"
     command = f'tidelog unpin {_typed(subject)} --why "…"'
-    return msgspec.structs.replace(_cause(subject, "waiting", sentence), command=command)
+    cause = _cause(subject, "waiting", sentence, event=archive.event(pin.pinned))
+    return msgspec.structs.replace(cause, command=command)
 
 
 # Objects.
@@ -360,14 +402,14 @@ def _of_object(archive: Archive, subject: Subject) -> Explanation:
         notes += above  # the object's own health is the cause; its target only waits for it
     else:
         chain += above
-    commit = None
-    if owner is not None and (revision := _standing(archive, owner).applied) is not None:
-        commit = commit_of(archive, revision, source=source_of(archive, owner))
+    behind = _Behind() if owner is None else _behind(archive, owner, chain)
+    if owner is not None and behind.pin is not None:
+        notes.append(_pinned(archive, subject_of(owner), behind.pin))
     by = f"applied by {subject_of(owner)}" if owner is not None else "applied by nobody that Tidelog knows"
     sentence = f"{subject} is {actual.health}, {by}"
     if chain and actual.health not in _UNWELL and not actual.drift:
         sentence += ", which is not ready"
-    return _explanation(subject, sentence, chain, notes, commit, archive.event(actual.position))
+    return _explanation(subject, sentence, chain, notes, behind, archive.event(actual.position))
 
 
 def _absent(archive: Archive, subject: Subject) -> Explanation:
@@ -375,16 +417,35 @@ def _absent(archive: Archive, subject: Subject) -> Explanation:
     wanting = _who_wants(archive, subject)
     if wanting is not None:
         chain = _chain(archive, wanting, ()) or [_running(archive, subject_of(wanting), _standing(archive, wanting))]
-        sentence = f"{subject} is not there: {subject_of(wanting)} renders it, and has not applied it"
-        missing = _cause(subject, "missing", sentence)
-        return _explanation(subject, sentence, [missing, *chain], [], None, None)
-    gone = _gone(archive, subject)
+        missing = _cause(subject, "missing", f"{subject_of(wanting)} renders it, and has not applied it")
+        behind = _behind(archive, wanting, chain)
+        behind = _behind(archive, wanting, chain)
+        return _explanation(subject, f"{subject} is not there", [missing, *chain], [], behind, None)
+    gone, removal = _seen_gone(archive, subject), removal_of(archive, subject)
+    if removal is not None and (gone is None or gone.envelope.position < removal.position):
+        return _was_pruned(archive, subject, removal)
     if gone is None:
         raise NotThereError(f"{subject} is not there, and no target renders it")
-    how = "was pruned" if isinstance(gone.event, ObjectPruned) else "is gone"
-    by = f"{gone.envelope.actor}"
-    sentence = f"{subject} {how}, by {by}; no target renders it"
-    return _explanation(subject, sentence, [_cause(subject, "missing", sentence, event=gone)], [], None, gone)
+    actor = gone.envelope.actor
+    known = actor.kind != "engine" and actor.name != "unknown"
+    who = f"{actor} deleted it" if known else "somebody deleted it; the log does not know who"
+    cause = _cause(subject, "missing", who, event=gone)
+    return _explanation(subject, f"{subject} is gone; no target renders it", [cause], [], _Behind(), gone)
+
+
+def _was_pruned(archive: Archive, subject: Subject, removal: Removal) -> Explanation:
+    did = {"deleted": "deleted it", "absent": "found it gone", "skipped": "let go of it, and left it there"}
+    who = f"{subject_of(removal.target)} {did[removal.outcome]} with plan {removal.plan}"
+    if removal.target_removed:
+        who += ", as it was removed itself"
+    elif removal.commit is not None:
+        who += f", at revision {removal.commit.revision}"
+    for decision in removal.approvals:
+        who += f", approved by {decision.by}: {decision.why}" * (decision.decision == "approved")
+    event = archive.event(removal.position)
+    cause = _cause(subject, "missing", who, event=event)
+    sentence = f"{subject} was pruned; no target renders it"
+    return _explanation(subject, sentence, [cause], [], _Behind(attempted=removal.commit), event)
 
 
 def _who_wants(archive: Archive, subject: Subject) -> StreamName | None:
@@ -398,17 +459,10 @@ def _who_wants(archive: Archive, subject: Subject) -> StreamName | None:
     return None
 
 
-def _gone(archive: Archive, subject: Subject) -> Recorded | None:
-    """The event with which an object was lost sight of."""
+def _seen_gone(archive: Archive, subject: Subject) -> Recorded | None:
+    """The event in which an object was seen to be gone."""
     seen = archive.last(Query(stream=subject.stream, types=("ObjectObserved",)))
-    if seen is not None and isinstance(seen.event, ObjectObserved) and seen.event.gone:
-        return seen
-    needle = subject.key.id.encode()
-    for recorded in archive.backwards(Query(types=("ObjectPruned",))):
-        event = recorded.event if needle in recorded.raw else None
-        if isinstance(event, ObjectPruned) and event.object == subject.key.id:
-            return recorded
-    return None
+    return seen if seen is not None and isinstance(seen.event, ObjectObserved) and seen.event.gone else None
 
 
 def _object_cause(archive: Archive, subject: Subject) -> Cause:

@@ -1,28 +1,49 @@
 """`tidelog history`: every run of a source or target, and every version of an object; the newest first."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from itertools import groupby
+from typing import TypeVar
 
 import msgspec
 
+from tidelog.engine.kinds.meta import SOURCE_GROUP
 from tidelog.engine.objects.diff import differences
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.views.archive import Archive
 from tidelog.engine.views.commits import Commit, commit_of, source_of
-from tidelog.engine.views.names import Subject
+from tidelog.engine.views.failures import Failures
+from tidelog.engine.views.names import Subject, is_engine, subject_of
+from tidelog.engine.views.pins import PinTold, pin_of
 from tidelog.engine.views.sentences import sentence_of
 from tidelog.events.bodies import BodyRef
+from tidelog.events.envelope import Envelope
 from tidelog.events.moment import Time, datetime_of
-from tidelog.events.names import EventId, PlanId, Revision, RunId, StreamName, TraceId
+from tidelog.events.names import PlanId, Revision, RunId, StreamName, TraceId
 from tidelog.events.projection import Fold, Rows
 from tidelog.events.projections import RUNS, ObjectVersion, Run
-from tidelog.events.vocabulary import ApplyFailed, ApplyFinished, HealthChanged, ObjectApplied, ObjectPruned, RunEnded
+from tidelog.events.vocabulary import (
+    ApplyFailed,
+    ApplyFinished,
+    ApplyStarted,
+    DriftDetected,
+    HealthChanged,
+    ObjectApplied,
+    ObjectPruned,
+    Planned,
+    RevisionFetched,
+    RevisionSettled,
+    RunEnded,
+    StageFailed,
+    VerificationFailed,
+)
 from tidelog.events.vocabulary.base import BY_NAME
 from tidelog.storage.log import Query, Recorded
 
 FIELDS_MAX = 50
 """Changed fields of a version that are named."""
+DRIFTS_SHOWN_MAX = 3
+"""Objects whose drift a run's cause names one by one."""
 HIDDEN = "(secret)"
 _OF_OBJECTS = frozenset({"ObjectApplied", "ObjectPruned"})
 # What runs leave behind for each object is summed up in the events at their ends.
@@ -44,11 +65,14 @@ class RunTold(msgspec.Struct, frozen=True, kw_only=True):
     outcome: str
     """`running`, `succeeded`, `unchanged`, `settled`, `held`, `rejected`, `superseded` or `failed`."""
     why: str
-    """What it was for: the event that led to it, in a sentence."""
+    """What it was for: the commit, the drift or the event that led to it, in a sentence."""
     by: str
     """Who stood behind it, with how that is known."""
     revision: Revision | None
+    """By which it worked; of a run that put back what was wanted at a moment, of that moment."""
     commit: Commit | None
+    pinned: int | None
+    """The position of the moment that the target was kept at; none where it followed its source."""
     plan: PlanId | None
     reason: str
     message: str
@@ -88,16 +112,63 @@ def is_reconciled(archive: Archive, subject: Subject) -> bool:
 def runs_of(archive: Archive, subject: Subject) -> Iterator[RunTold]:
     """The runs of a source or target, the newest first; a page of events in memory at a time."""
     commits: dict[Revision, Commit | None] = {}
-    source = subject.stream if subject.group.startswith("source.") else source_of(archive, subject.stream)
+    source = subject.stream if subject.group == SOURCE_GROUP else source_of(archive, subject.stream)
     events = archive.backwards(Query(stream=subject.stream, types=_OF_RUNS))
     # Requests, and what is seen of the object itself, come between the events of a run.
     in_runs = (recorded for recorded in events if recorded.envelope.run is not None)
-    for run, group in groupby(in_runs, key=_run_of):
-        told = list(group)[::-1]
+    was_pinned = archive.last(Query(stream=subject.stream, types=("Pinned",))) is not None
+    failures = Failures(archive)
+    groups = ((run, list(group)[::-1]) for run, group in groupby(in_runs, key=_run_of))
+    for (run, told), before in _with_next(groups):
         row = _folded(run, told)
-        if row.revision is not None and row.revision not in commits:
-            commits[row.revision] = commit_of(archive, row.revision, source=source, trace=row.trace)
-        yield _run(archive, run, row, told, commits.get(row.revision) if row.revision else None)
+        pin = _pin(archive, told) if was_pinned else None
+        revision = _revision(row, told) if pin is None else pin.revision
+        if revision is not None and revision not in commits:
+            commits[revision] = commit_of(archive, revision, source=source, trace=row.trace)
+        commit = commits.get(revision) if revision else None
+        known = _Circumstances(run, revision, commit, pin, None if before is None else before[1])
+        yield _run(archive, row, told, known, failures.message_of(told[-1]))
+
+
+Item = TypeVar("Item")
+
+
+def _with_next(items: Iterable[Item]) -> Iterator[tuple[Item, Item | None]]:
+    """Each item, with the one after it."""
+    last: Item | None = None
+    for item in items:
+        if last is not None:
+            yield last, item
+        last = item
+    if last is not None:
+        yield last, None
+
+
+class _Circumstances(msgspec.Struct, frozen=True):
+    """What is known of a run beside its own events."""
+
+    run: RunId
+    revision: Revision | None
+    commit: Commit | None
+    pin: PinTold | None
+    before: list[Recorded] | None
+    """The events of the run before it."""
+
+
+def _revision(row: Run, told: list[Recorded]) -> Revision | None:
+    """By which a run worked; one that failed before it had rendered anything says so with its failure."""
+    last = told[-1].event
+    return row.revision or (last.revision if isinstance(last, StageFailed) else None)
+
+
+def _pin(archive: Archive, told: list[Recorded]) -> PinTold | None:
+    """What a run worked by, where that was a past moment and not a revision of its source."""
+    pin = pin_of(archive, told[-1].envelope.stream, told[-1].envelope.position)
+    if pin is None:
+        return None
+    sets = {event.set for event in (one.event for one in told) if isinstance(event, Planned | RunEnded) and event.set}
+    worked_by = pin.set in sets if sets else pin.pinned < told[0].envelope.position
+    return pin if worked_by else None
 
 
 def _run_of(recorded: Recorded) -> RunId:
@@ -114,7 +185,7 @@ def _folded(run: RunId, told: list[Recorded]) -> Run:
     return row
 
 
-def _run(archive: Archive, run: RunId, row: Run, told: list[Recorded], commit: Commit | None) -> RunTold:
+def _run(archive: Archive, row: Run, told: list[Recorded], known: _Circumstances, said: str) -> RunTold:
     first, events = told[0].envelope, [recorded.event for recorded in told]
     applied = [event for event in events if isinstance(event, ApplyFinished)]
     outcome, reason, message = row.outcome, row.reason, row.message
@@ -122,10 +193,12 @@ def _run(archive: Archive, run: RunId, row: Run, told: list[Recorded], commit: C
     if isinstance(last, HealthChanged) and last.health != "Current":
         failed = last.health == "Failed"
         outcome, reason, message = ("failed" if failed else "running"), last.reason, last.message
+    elif isinstance(last, StageFailed):
+        message = said
     elif not isinstance(last, RunEnded) and any(isinstance(event, HealthChanged) for event in events):
         outcome = "running" if outcome == "succeeded" else outcome
     return RunTold(
-        run=run,
+        run=known.run,
         trace=row.trace,
         position=row.first,
         last=row.last,
@@ -133,10 +206,11 @@ def _run(archive: Archive, run: RunId, row: Run, told: list[Recorded], commit: C
         ended=row.ended,
         duration_ms=(datetime_of(row.ended) - datetime_of(row.started)) // timedelta(milliseconds=1),
         outcome=outcome,
-        why=_why(archive, first.cause),
+        why=_why(archive, told, known.before),
         by=str(first.actor),
-        revision=row.revision,
-        commit=commit,
+        revision=known.revision,
+        commit=known.commit,
+        pinned=None if known.pin is None else known.pin.position,
         plan=row.plan,
         reason=reason,
         message=message,
@@ -148,10 +222,65 @@ def _run(archive: Archive, run: RunId, row: Run, told: list[Recorded], commit: C
     )
 
 
-def _why(archive: Archive, cause: EventId | None) -> str:
-    position = None if cause is None else archive.log.position_of(cause)
-    recorded = None if position is None else archive.event(position)
-    return "" if recorded is None else sentence_of(recorded.event)
+def _why(archive: Archive, told: list[Recorded], before: list[Recorded] | None) -> str:
+    """What a run was for: the event that it names as its cause, or else what is found to have led to it."""
+    first = told[0].envelope
+    if first.cause is not None:
+        position = archive.log.position_of(first.cause)
+        recorded = None if position is None else archive.event(position)
+        if recorded is None:
+            return ""
+        # One run corrects all that drifted before it, and names the last of it as its cause.
+        drifts = _drifts(archive, first, before) if isinstance(recorded.event, DriftDetected) else ""
+        return drifts or _caused(archive, recorded, first.stream)
+    if subject_of(first.stream).group == SOURCE_GROUP:
+        return ""
+    if first.trace is not None:
+        fetched = archive.last(Query(trace=first.trace, types=("RevisionFetched",), until=first.position))
+        if fetched is not None:
+            return _caused(archive, fetched, first.stream)
+    if any(isinstance(one.event, Planned | ApplyStarted) for one in told):
+        drifts = _drifts(archive, first, before)
+        if drifts:
+            return drifts
+    if before is not None and isinstance(before[-1].event, StageFailed | ApplyFailed | VerificationFailed):
+        return "The run before it failed: tried again"
+    return ""
+
+
+def _caused(archive: Archive, cause: Recorded, stream: StreamName) -> str:
+    """What a cause says, about whatever it is; where that is a source's revision, its commit."""
+    envelope, event = cause.envelope, cause.event
+    if is_engine(envelope.stream) or envelope.stream == stream:
+        return sentence_of(event)
+    subject = subject_of(envelope.stream)
+    if isinstance(event, RevisionFetched | RevisionSettled | RunEnded) and event.revision is not None:
+        if subject.group == SOURCE_GROUP:
+            return _of_revision(archive, event.revision, cause)
+        return f"{subject} is ready at revision {event.revision}"
+    said = sentence_of(event)
+    return f"{subject} {said[:1].lower()}{said[1:]}"
+
+
+def _of_revision(archive: Archive, revision: Revision, cause: Recorded) -> str:
+    commit = commit_of(archive, revision, source=cause.envelope.stream, before=cause.envelope.position)
+    if commit is None or not commit.subject:
+        return f"revision {revision}"
+    author = commit.author.partition(" <")[0]
+    return f"revision {revision}: “{commit.subject}”" + (f" by {author}" if author else "")
+
+
+def _drifts(archive: Archive, first: Envelope, before: list[Recorded] | None) -> str:
+    """What drifted of a target between a run and the one before it: a run that corrects drift may name no cause."""
+    after = before[-1].envelope.position if before else 0
+    found: dict[str, None] = {}
+    for recorded in archive.events(Query(types=("DriftDetected",), after=after, until=first.position)):
+        event = recorded.event
+        if isinstance(event, DriftDetected) and event.target == first.stream:
+            found[_caused(archive, recorded, first.stream)] = None
+    shown = list(found)[:DRIFTS_SHOWN_MAX]
+    more = f" and {len(found) - len(shown)} more" if len(found) > len(shown) else ""
+    return "; ".join(shown) + more
 
 
 def versions_of(archive: Archive, subject: Subject) -> Iterator[VersionTold]:

@@ -6,11 +6,13 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from tidelog.engine.kinds.meta import SOURCE_GROUP
 from tidelog.engine.views.archive import Archive
 from tidelog.engine.views.names import Subject, subject_of
+from tidelog.engine.views.pins import PinTold, pin_of
 from tidelog.events.moment import Time
 from tidelog.events.names import Revision, StreamName
-from tidelog.events.projections import CONDITIONS, DESIRED, Desired, Pin, Standing, Suspension
+from tidelog.events.projections import CONDITIONS, DESIRED, Desired, Standing, Suspension
 
 Ready: TypeAlias = Literal["True", "False", "Unknown"]
 WAITING = "waiting to be reconciled"
@@ -27,7 +29,7 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
     namespace: str
     name: str
     revision: Revision | None
-    """Of a source: fetched last. Of a target: applied last."""
+    """Of a source: fetched last. Of a target: applied last; where it is pinned, that of the moment it is kept at."""
     suspended: bool
     ready: Ready
     reason: str
@@ -36,8 +38,8 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
     """When readiness, reason or message last changed."""
     suspension: Suspension | None
     """Who switched automation off, why, and until when."""
-    pin: Pin | None
-    """The past rendered set that a target is kept at."""
+    pin: PinTold | None
+    """The past that a target is kept at."""
     position: int
     """Of the event that last changed how it stands."""
 
@@ -53,13 +55,17 @@ def listed(archive: Archive, kinds: tuple[tuple[str, str], ...], namespace: str 
             if (subject.group, subject.kind) == (group, kind) and namespace in (None, subject.namespace)
         ]
         for subject, row in sorted(chosen, key=lambda pair: (pair[0].namespace, pair[0].name, pair[0].cluster)):
-            yield _listed(subject, row, desired.get(subject.stream) or Desired())
+            wanted = desired.get(subject.stream) or Desired()
+            pin = None if wanted.pinned is None else pin_of(archive, subject.stream)
+            yield _listed(subject, row, wanted, pin)
 
 
-def _listed(subject: Subject, row: Standing, desired: Desired) -> Listed:
-    is_source = subject.group.startswith("source.")
-    revision = desired.revision if is_source else row.applied
+def _listed(subject: Subject, row: Standing, desired: Desired, pin: PinTold | None) -> Listed:
+    is_source = subject.group == SOURCE_GROUP
+    revision = desired.revision if is_source else row.applied if pin is None else pin.revision
     ready, message = _told(row, is_source=is_source, revision=revision)
+    if ready == "True" and pin is not None:
+        message = f"Pinned: applied {pin.moment}"
     return Listed(
         stream=subject.stream,
         kind=subject.kind,
@@ -72,7 +78,7 @@ def _listed(subject: Subject, row: Standing, desired: Desired) -> Listed:
         message=message,
         since=row.since,
         suspension=desired.suspended,
-        pin=desired.pinned,
+        pin=pin,
         position=row.position,
     )
 

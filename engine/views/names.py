@@ -166,7 +166,20 @@ def find(archive: Archive, words: Iterable[str], namespace: str | None) -> Subje
         }
         if found:
             return _the_one(list(found.values()), f"{kind}/{name}", namespace)
-    raise NotThereError(f"the log knows no {kind}/{name} at position {archive.position}")
+    raise NotThereError(f"the log knows no {kind}/{name} at position {archive.position}{_alike(archive, kind, name)}")
+
+
+def _alike(archive: Archive, kind: str, name: str) -> str:
+    """A hint to what begins like a name: generators put a hash behind it, and controllers what makes it unique."""
+    begins = f"/{name}-"
+    known = {stream for streams in (_known(archive), _rendered(archive)) for stream in streams if begins in stream}
+    subjects = [subject for subject in map(subject_of, sorted(known)) if is_kind(kind, subject.group, subject.kind)]
+    names = list(dict.fromkeys(f"{kind}/{subject.name}" for subject in subjects if subject.name.startswith(f"{name}-")))
+    if not names:
+        return ""
+    shown = names[:CANDIDATES_SHOWN_MAX]
+    more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
+    return f"; it knows {', '.join(shown)}{more}"
 
 
 def _whole(archive: Archive, text: str) -> Subject:

@@ -1,6 +1,6 @@
 """`tidelog plans` and `tidelog show-plan`: what was going to be done, what was said of it, and what became of it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -78,6 +78,8 @@ class PlanTold(msgspec.Struct, frozen=True, kw_only=True):
     blast_radius: BlastRadius
     checks: tuple[str, ...]
     """That passed."""
+    held_by: tuple[str, ...]
+    """Checks that did not, and for which it waited, or waits, for approval."""
     verdicts: tuple[Verdict, ...]
     """Of the checks that did not."""
     position: int
@@ -133,6 +135,7 @@ def plan_told(archive: Archive, recorded: Recorded) -> PlanTold:
     checks: dict[str, None] = {}
     verdicts: list[Verdict] = []
     became = list(_later(archive, recorded, event))
+    held_by = _held_by(became)
     for later in became:
         match later.event:
             case Verified(checks=passed):
@@ -145,7 +148,8 @@ def plan_told(archive: Archive, recorded: Recorded) -> PlanTold:
     return PlanTold(
         plan=_plan(archive, recorded, event),
         blast_radius=event.blast_radius,
-        checks=tuple(checks),
+        checks=tuple(check for check in checks if check not in held_by),
+        held_by=tuple(held_by),
         verdicts=tuple(verdict for verdict in verdicts if not verdict.passed),
         position=known.position,
         time=known.time,
@@ -168,7 +172,8 @@ def _later(archive: Archive, recorded: Recorded, event: Planned, until: int | No
 
 def _listed(recorded: Recorded, event: Planned, became: Sequence[Recorded]) -> PlanListed:
     envelope = recorded.envelope
-    decisions = tuple(_decision(later, later.event) for later in became)
+    held_by = _held_by(became)
+    decisions = tuple(_decision(later, later.event, held_by) for later in became)
     return PlanListed(
         plan=event.plan,
         target=envelope.stream,
@@ -182,17 +187,22 @@ def _listed(recorded: Recorded, event: Planned, became: Sequence[Recorded]) -> P
     )
 
 
-def _decision(recorded: Recorded, event: Event) -> Decision:
+def _held_by(became: Sequence[Recorded]) -> dict[str, None]:
+    """The checks by which a plan was held: they are among those that were made, and did not let it pass."""
+    return {later.event.check: None for later in became if isinstance(later.event, PlanHeld)}
+
+
+def _decision(recorded: Recorded, event: Event, held_by: Collection[str]) -> Decision:
     state: State = "planned"
     why, until = "", None
     match event:
         case Verified():
             # A later wave is verified while the ones before are applied already.
-            state, why = "verified" if event.wave is None else "applying", ", ".join(event.checks)
+            state, why = "verified" if event.wave is None else "applying", _passed(event, held_by)
         case VerificationFailed():
             state, why = "refused", "; ".join(verdict.message for verdict in event.failed)
         case PlanHeld():
-            state, why, until = "held", event.why, event.until
+            state, why, until = "held", _hold(event), event.until
         case PlanApproved():
             state, why, until = "approved", event.why, event.until
         case PlanRejected():
@@ -209,6 +219,15 @@ def _decision(recorded: Recorded, event: Event) -> Decision:
     return Decision(
         position=envelope.position, time=envelope.time, by=str(envelope.actor), state=state, why=why, until=until
     )
+
+
+def _passed(event: Verified, held_by: Collection[str]) -> str:
+    return ", ".join(check for check in event.checks if check not in held_by)
+
+
+def _hold(event: PlanHeld) -> str:
+    """By which check, and why; some reasons say the check themselves."""
+    return event.why if event.check in event.why else f"by the check {event.check}: {event.why}"
 
 
 def _all_verdicts(archive: Archive, body: BodyRef | None) -> list[Verdict]:

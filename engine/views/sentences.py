@@ -6,6 +6,7 @@ from typing import TypeVar, cast
 import msgspec
 
 from tidelog.engine.views.commits import subject_line
+from tidelog.engine.views.failures import Failures
 from tidelog.engine.views.names import is_engine, subject_of
 from tidelog.events.codec import UnknownEvent
 from tidelog.events.envelope import Actor
@@ -81,16 +82,18 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     trace: TraceId | None
 
 
-def told(recorded: Recorded) -> Told:
-    """An event, told."""
-    envelope = recorded.envelope
+def told(recorded: Recorded, failures: Failures) -> Told:
+    """An event, told; what it leaves out because an earlier one says it is looked up."""
+    envelope, event = recorded.envelope, recorded.event
+    if isinstance(event, StageFailed) and event.repeats:
+        event = msgspec.structs.replace(event, message=failures.message_of(recorded))
     return Told(
         position=envelope.position,
         time=envelope.time,
         stream=envelope.stream,
         subject="engine" if is_engine(envelope.stream) else str(subject_of(envelope.stream)),
         type=envelope.type,
-        sentence=sentence_of(recorded.event),
+        sentence=sentence_of(event),
         by=str(envelope.actor),
         actor=envelope.actor,
         id=envelope.id,
@@ -218,10 +221,10 @@ def _finished(event: ApplyFinished) -> str:
 
 
 def _failed(event: StageFailed) -> str:
-    message = "as before" if event.repeats else event.message
+    said = ", as before" * event.repeats + (f": {event.message}" if event.message else "")
     tail = "; only a person can help" if event.stalled else "; not tried again until its inputs change" * event.final
     waits = f"; waits for {_named(event.waits_for)}" if event.waits_for else ""
-    return f"The stage {event.stage} failed ({event.reason}): {message}{waits}{tail}"
+    return f"The stage {event.stage} failed ({event.reason}){said}{waits}{tail}"
 
 
 def _ended(event: RunEnded) -> str:

@@ -7,15 +7,17 @@ import msgspec
 from tidelog.engine.views.archive import Archive
 from tidelog.engine.views.commits import Commit, commit_of, source_of
 from tidelog.engine.views.names import Subject
+from tidelog.engine.views.pins import PinTold, pin_of
 from tidelog.events.digest import Digest
 from tidelog.events.moment import Time
-from tidelog.events.names import ObjectId, PlanId, Revision, RunId, StreamName, TraceId
-from tidelog.events.projections import ACTUAL, CONDITIONS, INVENTORY
+from tidelog.events.names import ObjectId, PlanId, Revision, RunId, StreamName, TraceId, cluster_of
+from tidelog.events.projections import ACTUAL, CONDITIONS, INVENTORY, Actual, Standing
 from tidelog.events.vocabulary import (
     BlastRadius,
     Event,
     FieldDrift,
     ObjectApplied,
+    ObjectPruned,
     PlanApproved,
     PlanHeld,
     Planned,
@@ -81,6 +83,19 @@ class ApplyStep(Step, frozen=True, kw_only=True):
     resource_version: str
 
 
+class Removal(Step, frozen=True, kw_only=True):
+    """The end of the way: a target that wanted the object no more took it away, or let go of it."""
+
+    target: StreamName
+    plan: PlanId
+    outcome: str
+    """`deleted`, `absent` or `skipped`."""
+    commit: Commit | None
+    """Of which the object is no part any more; none where the target itself was removed."""
+    target_removed: bool
+    approvals: tuple[ApproveStep, ...]
+
+
 class Trace(msgspec.Struct, frozen=True, kw_only=True):
     """The way of one object."""
 
@@ -89,7 +104,7 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
     namespace: str
     name: str
     target: StreamName | None
-    """Who applied it; none when nobody did."""
+    """Who applied it; of what was pruned, who had; none when nobody did."""
     run: RunId | None
     trace: TraceId | None
     commit: Commit | None
@@ -105,6 +120,10 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
     health: str
     drift: tuple[FieldDrift, ...]
     """What someone changed since."""
+    pin: PinTold | None
+    """What its target is kept at, where that is pinned."""
+    removal: Removal | None
+    """With which the way ends, of an object that was pruned; what stands above it led to its last write."""
     first_seen: Step | None
     """Of an object that nobody applied: the first event about it."""
 
@@ -113,9 +132,17 @@ def trace_of(archive: Archive, subject: Subject) -> Trace:
     """The way of an object, back from how it is at the archive's moment."""
     actual = archive.row(ACTUAL, subject.stream)
     target = _target_of(archive, subject, None if actual is None else actual.owner)
+    removal = None if target is not None else removal_of(archive, subject)
+    if removal is not None and removal.outcome != "skipped" and actual is not None:
+        removal = None  # another object of that name, which somebody else made since
+    if removal is None:
+        written, seen = (None, 0) if target is None else _applied(archive, target, subject.key.id)
+    else:
+        target = removal.target
+        written, seen = _applied_before(archive, removal, subject.key.id)
     standing = None if target is None else archive.row(CONDITIONS, target)
-    written, seen = (None, 0) if target is None else _applied(archive, target, subject.key.id)
-    way = None if written is None or target is None else _Way(archive, target, written)
+    apply = None if written is None else _apply_step(written)
+    way = None if written is None or target is None or apply is None else _Way(archive, target, written, apply.plan)
     return Trace(
         object=subject.stream,
         kind=subject.kind,
@@ -129,13 +156,74 @@ def trace_of(archive: Archive, subject: Subject) -> Trace:
         plan=None if way is None else way.plan,
         verdicts=() if way is None else way.verdicts,
         approvals=() if way is None else way.approvals,
-        apply=None if way is None else way.apply,
+        apply=apply,
         seen=seen,
         applied_revision=None if standing is None else standing.applied,
-        health="Unknown" if actual is None else actual.health,
+        health=_health(actual, archive.row(CONDITIONS, subject.stream), removal),
         drift=() if actual is None else actual.drift,
+        pin=None if target is None or removal is not None else pin_of(archive, target),
+        removal=removal,
         first_seen=_first_seen(archive, subject) if target is None else None,
     )
+
+
+def removal_of(archive: Archive, subject: Subject) -> Removal | None:
+    """How an object ended that a target had applied; None where none took it away or let go of it."""
+    id = subject.key.id
+    needle = id.encode()
+    for recorded in archive.backwards(Query(types=("ObjectPruned",))):
+        event = recorded.event if needle in recorded.raw else None
+        target = recorded.envelope.stream
+        if isinstance(event, ObjectPruned) and event.object == id and cluster_of(target) == subject.cluster:
+            return _removal(archive, recorded, event)
+    return None
+
+
+def _removal(archive: Archive, recorded: Recorded, event: ObjectPruned) -> Removal:
+    target = recorded.envelope.stream
+    way = _Way(archive, target, recorded, event.plan)
+    removed = _ends_its_target(archive, recorded)
+    return Removal(
+        target=target,
+        plan=event.plan,
+        outcome=event.outcome,
+        commit=None if removed else way.commit,
+        target_removed=removed,
+        approvals=way.approvals,
+        **_when(recorded),
+    )
+
+
+def _ends_its_target(archive: Archive, pruned: Recorded) -> bool:
+    """Whether a run takes all of a target away, because that was removed: such a run ends with it."""
+    run = pruned.envelope.run
+    if run is None:
+        return False
+    return archive.last(Query(stream=pruned.envelope.stream, run=run, types=("TargetRemoved",))) is not None
+
+
+def _applied_before(archive: Archive, removal: Removal, id: ObjectId) -> tuple[Recorded | None, int]:
+    """As `_applied`, of an object that is in no inventory any more."""
+    needle = id.encode()
+    seen, oldest, uid = 0, None, ""
+    for recorded in archive.backwards(Query(stream=removal.target, types=("ObjectApplied",), until=removal.position)):
+        event = recorded.event if needle in recorded.raw else None
+        if not isinstance(event, ObjectApplied) or event.object != id or uid not in ("", event.uid):
+            continue
+        seen, uid = seen or recorded.envelope.position, event.uid
+        if event.action != "unchanged":
+            return recorded, seen
+        oldest = recorded
+    return oldest, seen
+
+
+def _health(actual: Actual | None, standing: Standing | None, removal: Removal | None) -> str:
+    """In kstatus's words; of a source or target that nobody applied, by how it stands itself."""
+    if actual is not None and actual.health != "Unknown":
+        return actual.health
+    if standing is not None:
+        return {"True": "Current", "False": "Failed", "Unknown": "InProgress"}[standing.ready]
+    return "NotFound" if removal is not None and removal.outcome != "skipped" else "Unknown"
 
 
 def _target_of(archive: Archive, subject: Subject, owner: StreamName | None) -> StreamName | None:
@@ -175,32 +263,23 @@ def _first_seen(archive: Archive, subject: Subject) -> Step | None:
 
 
 class _Way:
-    """The events that led to a write."""
+    """The events that led to a write, or a deletion."""
 
-    def __init__(self, archive: Archive, target: StreamName, written: Recorded) -> None:
+    def __init__(self, archive: Archive, target: StreamName, written: Recorded, plan: PlanId) -> None:
         self._archive = archive
         self._target = target
         self._written = written
-        event = written.event
-        if not isinstance(event, ObjectApplied):
-            raise TypeError(f"event {written.envelope.position} applies nothing")
-        self._event = event
-        planned = self._find("Planned", event.plan)
+        self._by_plan = plan
+        planned = self._find("Planned", plan)
         self._planned = planned.event if planned is not None and isinstance(planned.event, Planned) else None
         self.plan = None if planned is None or self._planned is None else _plan_step(planned, self._planned)
         self.render = self._rendered()
         self.commit = self._commit()
         # A plan is checked and decided upon between its making and the write.
         decided = list(self._decided(0 if planned is None else planned.envelope.position))
-        self.verdicts = tuple(step for step in decided if isinstance(step, VerifyStep))
         self.approvals = tuple(step for step in decided if isinstance(step, ApproveStep))
-        self.apply = ApplyStep(
-            action=event.action,
-            plan=event.plan,
-            wave=event.wave,
-            resource_version=event.resource_version,
-            **_when(written),
-        )
+        held = {step.check for step in self.approvals}
+        self.verdicts = tuple(_less(step, held) for step in decided if isinstance(step, VerifyStep))
 
     def _find(self, type: str, plan: PlanId) -> Recorded | None:
         needle = plan.encode()
@@ -244,13 +323,18 @@ class _Way:
             after=after,
             until=self._written.envelope.position,
         )
-        needle = self._event.plan.encode()
+        needle = self._by_plan.encode()
         steps = []
         for recorded in self._archive.events(query):
             event = recorded.event if needle in recorded.raw else None
-            if getattr(event, "plan", None) == self._event.plan and event is not None:
+            if getattr(event, "plan", None) == self._by_plan and event is not None:
                 steps.append(_decision(recorded, event))
         return [step for step in steps if step is not None]
+
+
+def _less(step: VerifyStep, held: set[str]) -> VerifyStep:
+    """What was checked, without the checks that a plan did not pass but was held by."""
+    return msgspec.structs.replace(step, checks=tuple(check for check in step.checks if check not in held))
 
 
 def _decision(recorded: Recorded, event: Event) -> Step | None:
@@ -265,6 +349,19 @@ def _decision(recorded: Recorded, event: Event) -> Step | None:
             return ApproveStep(decision="approved", check="", why=event.why, **_when(recorded))
         case _:
             return None
+
+
+def _apply_step(recorded: Recorded) -> ApplyStep:
+    event = recorded.event
+    if not isinstance(event, ObjectApplied):
+        raise TypeError(f"event {recorded.envelope.position} applies nothing")
+    return ApplyStep(
+        action=event.action,
+        plan=event.plan,
+        wave=event.wave,
+        resource_version=event.resource_version,
+        **_when(recorded),
+    )
 
 
 def _plan_step(recorded: Recorded, event: Planned) -> PlanStep:

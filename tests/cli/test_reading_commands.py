@@ -23,6 +23,7 @@ from tests.questions.scenes import (
     WEB,
     Scene,
     deployment,
+    pinned_shop,
     revision,
     secret_body,
     shop,
@@ -38,10 +39,12 @@ from tidelog.events.vocabulary import (
     HealthChanged,
     Marked,
     ObjectObserved,
+    ObjectPruned,
     PlanHeld,
     StageFailed,
     Suspended,
     Verdict,
+    VerificationFailed,
 )
 from tidelog.storage.log.ids import new_id
 
@@ -102,6 +105,34 @@ def test_a_time_that_is_printed_is_the_same_moment_when_it_is_typed(scene: Writt
         assert f"until {until}" in text
         assert not re.search(r"\d:\d\d(?!:|\d|Z)", text), "a time without a zone"
     assert "yet to come" in tidelog("get", "ks", "--at", "2999-01-01T00:00:00Z").err
+
+
+# what is pinned
+
+
+def test_every_answer_says_what_a_pinned_target_is_kept_at(scene: Written, tidelog: Run) -> None:
+    scene.told = pinned_shop()
+    scene.write()
+    one, two = revision("one")[:18], revision("two")[:18]
+    position = next(iter(_json(tidelog("history", "ks/apps", "-o", "json").out)))["pinned"]
+    moment = f"what was wanted at position {position} (revision {one} “Open the shop”)"
+    who = "user grace (authenticated by kubernetes)"
+    got = tidelog("get", "ks", "apps")
+    assert got.lines[1].split()[:4] == ["apps", one, "False", "True"]
+    assert got.lines[1].endswith(f"Pinned: applied {moment}")
+    assert got.err == f"► apps is pinned by {who} to {moment}, and not at {two}: two is broken\n"
+    explained = tidelog("explain", "ks/apps").lines
+    assert explained[0].startswith(f"✔ Kustomization/flux-system/apps is ready at {moment}, to which it is pinned")
+    assert explained[1].strip() == "commit “Open the shop” by Ada <ada@example.com>"
+    assert moment in tidelog("explain", "deploy/web").out
+    traced = tidelog("trace", "deploy/web")
+    assert "Now at" not in traced.out
+    facts = {line[:10].strip(): line[10:].strip() for line in traced.lines}
+    assert facts["Commit"] == "Open the shop"
+    assert facts["Pinned"] == f"to {moment.replace(one, revision('one'))}, by {who}: two is broken"
+    newest = tidelog("history", "ks/apps").lines[1]
+    assert f"{one} (pinned to {position})" in newest
+    assert "Open the shop" in newest
 
 
 # get
@@ -236,6 +267,25 @@ def test_trace_ends_with_1_where_nobody_applied_it(scene: Written, tidelog: Run)
     assert document["first_seen"]["by"] == "manager kubectl-edit (inferred)"
 
 
+def test_trace_of_what_was_pruned_says_so_with_the_commit_that_took_it_away(scene: Written, tidelog: Run) -> None:
+    told, plan = scene.told, PlanId("plan-prune")
+    cause = told.fetch(SHOP, "three", "Drop the shop")
+    made, bodies = told.rendered("three", {})
+    intent, more = told.planned(
+        APPS, plan, "three", made, [Step(object=WEB.id, api_version="apps/v1", action="delete")]
+    )
+    pruned = ObjectPruned(plan=plan, object=WEB.id, uid="uid-web", outcome="deleted")
+    told.tell(APPS, made, intent, pruned, run=RunId(new_id()), cause=cause, bodies=[*bodies, *more])
+    scene.write()
+    done = tidelog("trace", "deploy/web")
+    assert (done.code, done.err) == (0, "")
+    facts = {line[:12].strip(): line[12:].strip() for line in done.lines}
+    assert facts["Object"] == "Deployment/shop/web (NotFound)"
+    assert facts["Pruned"].startswith(f"deleted, plan plan-prune; position {told.position}, ")
+    assert facts["Removed by"] == f"{revision('three')}: “Drop the shop”, by Ada <ada@example.com>"
+    assert facts["Commit"] == "New checkout"
+
+
 # explain
 
 
@@ -266,6 +316,19 @@ def test_explain_goes_from_the_symptom_to_the_root(scene: Written, tidelog: Run)
     assert document["ready"] is False
     assert document["root"] == document["chain"][-1]
     assert document["root"]["reason"] == "GitOperationFailed"
+
+
+def test_explain_says_once_what_the_server_refused_and_with_which_commit(scene: Written, tidelog: Run) -> None:
+    told = scene.told
+    cause = told.fetch(SHOP, "three", "Break it")
+    made, bodies = told.rendered("three", {})
+    verdict = Verdict(check="dry-run", passed=False, object=WEB.id, message="the server does not take it")
+    failed = VerificationFailed(plan=PlanId("plan-x"), policies=digest_of(b""), failed=(verdict,))
+    told.tell(APPS, made, failed, run=RunId(new_id()), cause=cause, bodies=bodies)
+    scene.write()
+    out = tidelog("explain", "ks/apps").out
+    assert out.count("the server does not take it") == 1
+    assert f"commit {revision('three')[:18]}, “Break it” by Ada <ada@example.com>" in out
 
 
 def test_explain_of_a_held_plan_names_the_command(scene: Written, tidelog: Run) -> None:
@@ -302,6 +365,8 @@ def test_events_are_sentences_with_the_newest_last(scene: Written, tidelog: Run)
     assert documents[0]["type"] == "RevisionFetched"
     assert documents[0]["sentence"] == f"Fetched revision {revision('two')}: “New checkout” by Ada"
     assert tidelog("events", "-n", "nowhere").code == 0
+    younger = tidelog("events", "-A", "--since", "2023-12-01T00:00Z", "--limit", "0")
+    assert younger == tidelog("events", "-A", "--limit", "0"), "the log is younger than that: all of it"
     assert tidelog("events", "-w", "--at", "3").code == 2
 
 
@@ -388,6 +453,11 @@ def test_plans_and_one_of_them(scene: Written, tidelog: Run) -> None:
     assert document["plan"]["id"] == "plan-apps-2"
     assert document["state"] == "applied"
     assert tidelog("show-plan", "plan-nope").code == 1
+
+
+def test_help_says_which_names_may_be_left_out(tidelog: Run) -> None:
+    assert "plans [OPTIONS] [KIND/NAME]" in tidelog("plans", "--help").out
+    assert "trace [OPTIONS] KIND/NAME" in tidelog("trace", "--help").out
 
 
 def _a_plan(*changes: Change) -> Plan:

@@ -183,13 +183,26 @@ async def test_a_target_goes_back_stays_there_and_goes_on_with_the_next_commit(w
         (pinned,) = running.events(Pinned)
         assert isinstance(pinned, Pinned)
         assert (pinned.left, pinned.why) == (world.revision, "blue is broken")
+        position = pinned.position
+        assert f"ready at what was wanted at position {position} (revision {first}" in done.err
         # It stays there, whatever is asked for, and what is shown is what would be done.
-        assert (await tidelog(world, "reconcile", "ks/app")).code == 0
+        again = await tidelog(world, "reconcile", "ks/app", "-o", "json")
+        assert again.code == 0
+        answer = json.loads(again.out)
+        assert (answer["revision"], answer["pinned"]) == (first, position)
+        told = await tidelog(world, "explain", "ks/app")
+        assert (told.code, "to which it is pinned" in told.out) == (0, True)
+        runs = json.loads((await tidelog(world, "history", "ks/app", "-o", "json")).out)
+        put_back = next(run for run in runs if run["outcome"] == "succeeded")
+        assert (put_back["revision"], put_back["pinned"]) == (first, position)
         assert (await tidelog(world, "plan", "ks/app")).code == 0
         assert await world.data("web") == {"color": "red"}
         await world.push({"app/all.yaml": config_map("web", color="green")})
         await world.until_data("web", {"color": "green"})
         assert len(running.events(Unpinned)) == 1
+        runs = json.loads((await tidelog(world, "history", "ks/app", "-o", "json")).out)
+        assert (runs[0]["pinned"], runs[0]["revision"]) == (None, world.revision)
+        assert runs[0]["why"].startswith(f"revision {world.revision}")
 
 
 async def test_a_pin_is_ended_by_whoever_asks(world: World) -> None:

@@ -23,6 +23,7 @@ from tidelog.events.vocabulary import (
     Event,
     ObjectApplied,
     Person,
+    Pinned,
     Planned,
     Rendered,
     RevisionFetched,
@@ -202,6 +203,41 @@ class Scene:
         )
         return run
 
+    def put_back(
+        self,
+        stream: StreamName,
+        left: str,
+        plan: str,
+        made: Rendered,
+        objects: Mapping[ObjectKey, Json],
+        *,
+        cause: EventId | None = None,
+    ) -> RunId:
+        """A run that applies a set that was rendered before: its plan names the revision that the source is at."""
+        run = RunId(new_id())
+        intent, bodies = self.planned(stream, plan, left, made, [])
+        states = {key: Body.of(encode(state)) for key, state in objects.items()}
+        applied = [
+            ObjectApplied(
+                plan=PlanId(plan),
+                object=key.id,
+                uid=f"uid-{key.name}",
+                resource_version=str(self.position),
+                action="configured",
+                wave=0,
+                desired=digest_of(encode(objects[key])),
+                state=state.ref,
+                api_version="apps/v1",
+                health="Current",
+            )
+            for key, state in states.items()
+        ]
+        finished = ApplyFinished(plan=PlanId(plan), revision=revision(left), set=made.set, configured=len(objects))
+        ended = RunEnded(outcome="succeeded", generation=1, revision=revision(left), set=made.set)
+        events = (intent, ApplyStarted(plan=PlanId(plan), waves=1), *applied, finished, ended)
+        self.tell(stream, *events, run=run, cause=cause, bodies=[*bodies, *states.values()])
+        return run
+
     def write(self, store: Path, *, with_views: bool = True) -> Path:
         """Writes the log, and the projections beside it, as a daemon leaves them."""
         anyio.run(partial(self._write, store, with_views=with_views))
@@ -254,6 +290,12 @@ def shop() -> Scene:
     Positions: 2-5 declared, 6-7 fetched “Open the shop”, then flux-system, infra and apps applied; later 'two'
     “New checkout” fetched, and apps applied again.
     """
+    scene = _opened()
+    _check_out_anew(scene)
+    return scene
+
+
+def _opened() -> Scene:
     scene = Scene()
     reference: dict[str, Json] = {"kind": "GitRepository", "name": "shop"}
     scene.declare(SHOP, url="https://git.example.com/shop")
@@ -267,8 +309,25 @@ def shop() -> Scene:
     scene.deploy(ROOT, "one", "plan-root", nested, trace=trace, cause=cause)
     scene.deploy(INFRA, "one", "plan-infra", {DB: manifest("db", "postgres:16")}, trace=trace, cause=cause)
     scene.deploy(APPS, "one", "plan-apps-1", {WEB: manifest("web", "shop:1")}, trace=trace, cause=cause)
+    return scene
+
+
+def _check_out_anew(scene: Scene) -> None:
     scene.wait(3600)
     trace = TraceId(new_id())
     cause = scene.fetch(SHOP, "two", "New checkout", trace)
     scene.deploy(APPS, "two", "plan-apps-2", {WEB: manifest("web", "shop:2", 3)}, trace=trace, cause=cause)
+
+
+def pinned_shop() -> Scene:
+    """The shop, whose target apps was then put back by Grace to what it wanted when it was at its first commit."""
+    scene = _opened()
+    moment = scene.position
+    _check_out_anew(scene)
+    objects: dict[ObjectKey, Json] = {WEB: manifest("web", "shop:1")}
+    made, _ = scene.rendered("one", objects)
+    scene.wait(60)
+    pinned = Pinned(set=made.set, position=moment, left=revision("two"), why="two is broken")
+    cause = scene.tell(APPS, pinned, actor=GRACE)
+    scene.put_back(APPS, "two", "plan-apps-3", made, objects, cause=cause)
     return scene

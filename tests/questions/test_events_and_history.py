@@ -8,24 +8,30 @@ from tests.events.strategies import events
 from tests.questions.conftest import Ask
 from tests.questions.scenes import (
     APPS,
+    DB,
     GRACE,
     INFRA,
     KUBECTL,
     SHOP,
     WEB,
+    Scene,
+    deployment,
     manifest,
+    pinned_shop,
     revision,
     secret_body,
     shop,
 )
 from tidelog.engine.views.archive import Archive
 from tidelog.engine.views.chronicle import Scope, last_events, scope_for
+from tidelog.engine.views.failures import Failures
 from tidelog.engine.views.histories import HIDDEN, RunTold, VersionTold, is_reconciled, runs_of, versions_of
 from tidelog.engine.views.names import find
 from tidelog.engine.views.sentences import sentence_of, told
 from tidelog.events import Body
 from tidelog.events.canonical import encode
-from tidelog.events.names import ObjectKey, PlanId, RunId, StreamName
+from tidelog.events.digest import digest_of
+from tidelog.events.names import EventId, ObjectKey, PlanId, RunId, StreamName, TraceId
 from tidelog.events.vocabulary import (
     ApplyFailed,
     ApplyStarted,
@@ -37,14 +43,19 @@ from tidelog.events.vocabulary import (
     Marked,
     ObjectObserved,
     ReconcileRequested,
+    RevisionSettled,
+    RunEnded,
     StageFailed,
+    Unpinned,
+    Verdict,
+    VerificationFailed,
 )
 from tidelog.storage.log.ids import new_id
 
 
 def _sentences(archive: Archive, name: str, count: int = 0) -> list[str]:
     scope = scope_for(archive, find(archive, (name,), None))
-    return [told(one).sentence for one in last_events(archive, scope, 0, count)]
+    return [told(one, Failures(archive)).sentence for one in last_events(archive, scope, 0, count)]
 
 
 @given(event=events)
@@ -65,7 +76,7 @@ def test_the_events_of_a_target_have_those_of_its_source_and_what_drifted_among_
     assert positions == sorted(set(positions))
     assert {one.envelope.stream for one in found} >= {APPS, SHOP, WEB.stream("prod")}
     assert INFRA not in {one.envelope.stream for one in found}
-    assert told(found[-1]).sentence == "Was changed: spec.replicas"
+    assert told(found[-1], Failures(archive)).sentence == "Was changed: spec.replicas"
     assert all(scope.holds(one) for one in found), "what is followed with --watch is the same"
 
 
@@ -88,10 +99,10 @@ def test_a_namespace_without_a_name_has_what_stands_in_it(ask: Ask) -> None:
     scene.tell(StreamName("log/engine"), EngineStarted(software="tidelog", host="h", pid=1))
     archive = ask(scene)
     (only,) = last_events(archive, Scope(namespace="shop"), 0, 0)
-    assert told(only).sentence == "Became Failed: Stalled: no"
+    assert told(only, Failures(archive)).sentence == "Became Failed: Stalled: no"
     everything = last_events(archive, Scope(), 0, 0)
     assert len(everything) == scene.position
-    assert told(everything[-1]).subject == "engine"
+    assert told(everything[-1], Failures(archive)).subject == "engine"
 
 
 def test_only_what_came_after_a_moment_is_told(ask: Ask) -> None:
@@ -100,7 +111,9 @@ def test_only_what_came_after_a_moment_is_told(ask: Ask) -> None:
     scene.tell(APPS, Marked(label="release"))
     archive = ask(scene)
     scope = scope_for(archive, find(archive, ("ks/apps",), None))
-    assert [told(one).sentence for one in last_events(archive, scope, before, 0)] == ["Marked as release"]
+    assert [told(one, Failures(archive)).sentence for one in last_events(archive, scope, before, 0)] == [
+        "Marked as release"
+    ]
 
 
 # Runs.
@@ -117,8 +130,7 @@ def test_the_runs_of_a_target_say_what_for_by_which_commit_and_what_came_of_them
     assert latest.commit.subject == "New checkout"
     assert (latest.created, latest.configured, latest.pruned) == (0, 1, 0)
     assert latest.duration_ms == 2_000
-    # The last event of the fetch is what led to it.
-    assert latest.why == f"The run succeeded at revision {revision('two')}"
+    assert latest.why == f"revision {revision('two')}: “New checkout” by Ada"
     assert first.position < latest.position
     (source_run, _) = _runs(archive, "git/shop")
     assert (source_run.outcome, source_run.by) == ("succeeded", "git Ada <ada@example.com> (claimed)")
@@ -133,6 +145,124 @@ def test_a_run_that_somebody_asked_for_says_so_and_why(ask: Ask) -> None:
     assert (run.outcome, run.reason, run.message) == ("failed", "BuildFailed", "web.yaml:3: no kind")
     assert run.why == "A reconciliation was asked for: after the incident"
     assert run.by == "user grace (authenticated by kubernetes)"
+
+
+def test_a_run_that_a_commit_led_to_says_so_whatever_event_of_the_source_it_names(ask: Ask) -> None:
+    scene = shop()
+    scene.fetch(SHOP, "three", "Green")
+    cause = scene.tell(SHOP, RevisionSettled(revision=revision("three"), targets=(INFRA,)), run=RunId(new_id()))
+    scene.deploy(APPS, "three", "plan-apps-3", {WEB: manifest("web", "shop:3")}, cause=cause)
+    assert _runs(ask(scene), "ks/apps")[0].why == f"revision {revision('three')}: “Green” by Ada"
+
+
+def test_a_run_that_names_no_cause_is_of_the_commit_that_came_with_its_trace(ask: Ask) -> None:
+    scene = shop()
+    trace = TraceId(new_id())
+    scene.fetch(SHOP, "three", "Green", trace)
+    scene.deploy(APPS, "three", "plan-apps-3", {WEB: manifest("web", "shop:3")}, trace=trace)
+    assert _runs(ask(scene), "ks/apps")[0].why == f"revision {revision('three')}: “Green” by Ada"
+
+
+def test_a_run_that_waited_for_another_target_says_for_which(ask: Ask) -> None:
+    scene = shop()
+    cause = scene.tell(INFRA, RunEnded(outcome="succeeded", generation=1, revision=revision("two")))
+    scene.deploy(APPS, "two", "plan-apps-3", {WEB: manifest("web", "shop:3")}, cause=cause)
+    assert (
+        _runs(ask(scene), "ks/apps")[0].why == f"Kustomization/flux-system/infra is ready at revision {revision('two')}"
+    )
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["the cause is named", "no cause is named"])
+def test_a_run_that_corrects_drift_says_what_was_changed_and_by_whom(ask: Ask, *, named: bool) -> None:
+    scene = shop()
+    _drift(scene, DB, INFRA, "spec.paused")
+    cause = _drift(scene, WEB, APPS, "spec.replicas")
+    scene.deploy(APPS, "two", "plan-drift", {WEB: manifest("web", "shop:2")}, cause=cause if named else None)
+    scene.deploy(APPS, "two", "plan-later", {WEB: manifest("web", "shop:2")})
+    later, mended = _runs(ask(scene), "ks/apps")[:2]
+    assert mended.why == "Deployment/shop/web was changed: spec.replicas by kubectl-edit"
+    assert later.why == "", "what drifted before the run before it led to that one"
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["the last is named", "none is named"])
+def test_several_that_drifted_are_named_as_far_as_a_line_goes(ask: Ask, *, named: bool) -> None:
+    scene = shop()
+    cause: EventId | None = None
+    for number in range(5):
+        cause = _drift(scene, deployment(f"web-{number}"), APPS, "spec.replicas")
+    scene.deploy(APPS, "two", "plan-drift", {WEB: manifest("web", "shop:2")}, cause=cause if named else None)
+    why = _runs(ask(scene), "ks/apps")[0].why
+    assert why.count("was changed") == 3
+    assert why.endswith("and 2 more")
+
+
+def _drift(scene: Scene, key: ObjectKey, owner: StreamName, path: str) -> EventId:
+    fields = (FieldDrift(path=path, manager="kubectl-edit"),)
+    drift = DriftDetected(target=owner, uid="u", resource_version="9", fields=fields)
+    return scene.tell(key.stream("prod"), drift, actor=KUBECTL)
+
+
+def test_a_failure_that_repeats_has_the_message_of_the_first(ask: Ask) -> None:
+    scene = shop()
+    first = StageFailed(stage="render", reason="BuildFailed", final=False, message="web.yaml:3: no kind")
+    again = StageFailed(stage="render", reason="BuildFailed", final=False, repeats=True, attempt=2)
+    for failure in (first, again, again):
+        scene.tell(APPS, failure, run=RunId(new_id()))
+    archive = ask(scene)
+    runs = _runs(archive, "ks/apps")[:3]
+    assert [run.message for run in runs] == ["web.yaml:3: no kind"] * 3
+    assert runs[0].why == "The run before it failed: tried again"
+    assert _sentences(archive, "ks/apps", 1) == [
+        "The stage render failed (BuildFailed), as before: web.yaml:3: no kind"
+    ]
+
+
+def test_each_series_of_equal_failures_has_its_own_message(ask: Ask) -> None:
+    scene = shop()
+    again = StageFailed(stage="render", reason="BuildFailed", final=False, repeats=True, attempt=2)
+    for message in ("one", "two"):
+        first = StageFailed(stage="render", reason="BuildFailed", final=False, message=message)
+        for failure in (first, again, again):
+            scene.tell(APPS, failure, run=RunId(new_id()))
+    archive = ask(scene)
+    assert [run.message for run in _runs(archive, "ks/apps")[:6]] == ["two"] * 3 + ["one"] * 3
+    scope = scope_for(archive, find(archive, ("ks/apps",), None))
+    failures = Failures(archive)
+    oldest_first = [told(one, failures).sentence for one in last_events(archive, scope, 0, 6)]
+    assert [sentence.rpartition(" ")[2] for sentence in oldest_first] == ["one"] * 3 + ["two"] * 3
+
+
+def test_a_failure_may_repeat_what_a_check_said(ask: Ask) -> None:
+    scene = shop()
+    verdicts = tuple(Verdict(check="dry-run", passed=False, message=message) for message in ("no", "nor this"))
+    refused = VerificationFailed(plan=PlanId("plan-x"), policies=digest_of(b""), failed=verdicts)
+    scene.tell(APPS, refused, run=RunId(new_id()))
+    again = StageFailed(stage="verify", reason="ReconciliationFailed", final=False, repeats=True, attempt=2)
+    scene.tell(APPS, again, run=RunId(new_id()))
+    assert _runs(ask(scene), "ks/apps")[0].message == "no; nor this"
+
+
+def test_a_run_that_put_back_a_moment_has_the_commit_of_then(ask: Ask) -> None:
+    latest, second, first = _runs(ask(pinned_shop()), "ks/apps")
+    assert latest.commit is not None
+    assert (latest.revision, latest.commit.subject) == (revision("one"), "Open the shop")
+    assert latest.pinned == first.last
+    assert latest.why.startswith(f"Pinned to what it was at position {first.last}")
+    assert (second.revision, second.pinned, first.pinned) == (revision("two"), None, None)
+
+
+def test_the_run_that_ends_a_pin_is_of_its_own_revision(ask: Ask) -> None:
+    scene = pinned_shop()
+    cause = scene.fetch(SHOP, "three", "Green")
+    run = RunId(new_id())
+    scene.tell(APPS, Unpinned(why="a newer one"), run=run, cause=cause)
+    made, bodies = scene.rendered("three", {WEB: manifest("web", "shop:3")})
+    scene.tell(
+        APPS, made, RunEnded(outcome="succeeded", generation=1, revision=revision("three")), run=run, bodies=bodies
+    )
+    latest, before = _runs(ask(scene), "ks/apps")[:2]
+    assert (latest.revision, latest.pinned) == (revision("three"), None)
+    assert before.revision == revision("one")
 
 
 def test_an_apply_that_stopped_says_how_far_it_came(ask: Ask) -> None:

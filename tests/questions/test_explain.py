@@ -15,16 +15,19 @@ from tests.questions.scenes import (
     Scene,
     deployment,
     manifest,
+    pinned_shop,
     revision,
     shop,
     source,
     target,
     time,
 )
+from tidelog.engine.plan.model import Step
 from tidelog.engine.views.archive import Archive
 from tidelog.engine.views.explanations import Explanation, explain
 from tidelog.engine.views.names import find, subject_of
 from tidelog.events.digest import digest_of
+from tidelog.events.envelope import ENGINE, Actor, Proof
 from tidelog.events.names import PlanId, RunId, StreamName
 from tidelog.events.vocabulary import (
     ApplyFailed,
@@ -332,7 +335,8 @@ def test_an_object_that_is_rendered_and_not_applied_is_explained_by_its_target(a
     archive = ask(scene)
     found = _explain(archive, "deployment/new")
     assert _whys(found) == [("missing", "new"), ("held", "apps")]
-    assert found.sentence.endswith("Kustomization/flux-system/apps renders it, and has not applied it")
+    assert found.sentence == "Deployment/shop/new is not there"
+    assert found.chain[0].sentence == "Kustomization/flux-system/apps renders it, and has not applied it"
 
 
 def test_an_object_that_is_gone_says_by_whom(ask: Ask) -> None:
@@ -345,11 +349,100 @@ def test_an_object_that_is_gone_says_by_whom(ask: Ask) -> None:
     scene.tell(stray.stream("prod"), ObjectObserved(uid="1", resource_version="2", gone=True), actor=KUBECTL)
     archive = ask(scene)
     pruned, gone = _explain(archive, "deployment/db"), _explain(archive, "deployment/stray")
-    assert pruned.sentence == (
-        "Deployment/shop/db was pruned, by engine tidelog (authenticated by process); no target renders it"
-    )
-    assert gone.sentence.startswith("Deployment/shop/stray is gone, by manager kubectl-edit (inferred)")
+    assert pruned.sentence == "Deployment/shop/db was pruned; no target renders it"
+    assert pruned.root is not None
+    assert pruned.root.sentence.startswith("Kustomization/flux-system/infra deleted it with plan plan-x")
+    assert gone.sentence == "Deployment/shop/stray is gone; no target renders it"
+    assert gone.root is not None
+    assert gone.root.sentence == "manager kubectl-edit (inferred) deleted it"
     assert not pruned.ready
+
+
+@pytest.mark.parametrize("actor", [ENGINE, Actor(kind="manager", name="unknown", proof=Proof(kind="inferred"))])
+def test_nobody_is_said_to_have_deleted_what_was_only_seen_to_be_gone(ask: Ask, actor: Actor) -> None:
+    scene = shop()
+    stray = deployment("stray").stream("prod")
+    scene.tell(stray, ObjectObserved(uid="1", resource_version="2", gone=True), actor=actor)
+    root = _explain(ask(scene), "deployment/stray").root
+    assert root is not None
+    assert root.sentence == "somebody deleted it; the log does not know who"
+
+
+def test_a_prune_is_explained_by_its_commit_and_who_approved_it(ask: Ask) -> None:
+    scene = shop()
+    cause = scene.fetch(SHOP, "three", "Drop the database")
+    made, bodies = scene.rendered("three", {})
+    plan = PlanId("plan-x")
+    intent, more = scene.planned(INFRA, plan, "three", made, [Step(object=DB.id, api_version="v1", action="delete")])
+    run = RunId(new_id())
+    scene.tell(INFRA, made, intent, run=run, cause=cause, bodies=[*bodies, *more])
+    scene.tell(INFRA, PlanApproved(plan=plan, why="it moved"), actor=GRACE)
+    scene.tell(INFRA, ObjectPruned(plan=plan, object=DB.id, uid="uid-db", outcome="deleted"), run=run)
+    found = _explain(ask(scene), "deployment/db")
+    assert found.root is not None
+    assert found.root.sentence == (
+        f"Kustomization/flux-system/infra deleted it with plan plan-x, at revision {revision('three')}, "
+        "approved by user grace (authenticated by kubernetes): it moved"
+    )
+    assert found.attempted is not None
+    assert (found.attempted.subject, found.attempted.author) == ("Drop the database", "Ada <ada@example.com>")
+
+
+def test_what_came_last_explains_why_it_is_gone(ask: Ask) -> None:
+    scene = shop()
+    db = DB.stream("prod")
+    scene.tell(db, ObjectObserved(uid="uid-db", resource_version="9", gone=True), actor=KUBECTL)
+    scene.deploy(INFRA, "one", "plan-again", {DB: manifest("db", "postgres:16")})
+    made, bodies = scene.rendered("three", {})
+    pruned = ObjectPruned(plan=PlanId("plan-x"), object=DB.id, uid="uid-db", outcome="deleted")
+    scene.tell(INFRA, made, pruned, run=RunId(new_id()), bodies=bodies)
+    assert "was pruned" in _explain(ask(scene), "deployment/db").sentence
+
+
+def test_a_failure_names_the_commit_that_it_was_tried_with_and_not_the_one_that_is_applied(ask: Ask) -> None:
+    scene = shop()
+    cause = scene.fetch(SHOP, "three", "Break it")
+    failure = StageFailed(stage="render", reason="BuildFailed", final=True, message="no", revision=revision("three"))
+    scene.tell(APPS, failure, run=RunId(new_id()), cause=cause)
+    archive = ask(scene)
+    for name in ("ks/apps", "deployment/web"):
+        found = _explain(archive, name)
+        assert found.commit is not None
+        assert found.attempted is not None
+        assert (found.commit.subject, found.attempted.subject) == ("New checkout", "Break it"), name
+
+
+def test_an_object_that_is_not_healthy_names_the_commit_that_wrote_it_and_no_later_one(ask: Ask) -> None:
+    scene = shop()
+    scene.tell(WEB.stream("prod"), HealthChanged(health="Failed", reason="Stalled", message="no"))
+    cause = scene.fetch(SHOP, "three", "Break it")
+    failure = StageFailed(stage="render", reason="BuildFailed", final=True, message="no", revision=revision("three"))
+    scene.tell(APPS, failure, run=RunId(new_id()), cause=cause)
+    found = _explain(ask(scene), "deployment/web")
+    assert found.attempted is not None
+    assert found.attempted.subject == "New checkout"
+
+
+def test_a_wait_for_a_source_that_cannot_be_fetched_is_of_no_commit(ask: Ask) -> None:
+    scene = shop()
+    _fail(scene, SHOP, "GitOperationFailed", "no such host")
+    _fail(scene, APPS, "ArtifactFailed", "Source artifact not found", SHOP)
+    assert _explain(ask(scene), "ks/apps").attempted is None
+
+
+def test_what_is_pinned_is_explained_by_the_moment_that_it_is_kept_at(ask: Ask) -> None:
+    archive = ask(pinned_shop())
+    for name in ("ks/apps", "deployment/web"):
+        found = _explain(archive, name)
+        assert found.ready
+        assert found.commit is not None
+        assert found.commit.subject == "Open the shop", name
+        (note,) = found.notes
+        assert f"(revision {revision('one')} “Open the shop”)" in note.sentence
+        assert note.command == 'tidelog unpin kustomization/apps -n flux-system --why "…"'
+    sentence = _explain(archive, "ks/apps").sentence
+    assert "is ready at what was wanted at position" in sentence
+    assert revision("two") not in sentence
 
 
 def test_the_past_is_explained_by_what_was_known_then(ask: Ask) -> None:

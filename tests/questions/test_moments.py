@@ -1,13 +1,13 @@
 """A revision as a moment."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from tests.questions.scenes import APPS, ROOT, SHOP, Scene, revision, shop
-from tidelog.engine.moments import MalformedMomentError, position_of
+from tests.questions.scenes import APPS, ROOT, SHOP, START, Scene, revision, shop
+from tidelog.engine.moments import MalformedMomentError, position_of, start_of
 from tidelog.engine.views.archive import open_archive
 from tidelog.engine.views.listing import listed
 from tidelog.engine.views.names import KUSTOMIZATION
@@ -80,3 +80,29 @@ def test_what_was_applied_at_a_revision_is_told_by_it(tmp_path: Path) -> None:
     with open_archive(store, revision("one")) as archive:
         rows = {row.name: row.revision for row in listed(archive, (KUSTOMIZATION,), None)}
     assert rows["apps"] == revision("one")
+
+
+@pytest.mark.parametrize(
+    "form", ["{m}m ago", "{m}m", "{m} minutes ago", "{m}min", "{m} minutes", "{h}h{rest}m", "{s} seconds ago"]
+)
+def test_how_long_ago_is_told_as_people_write_it(reader: LogReader, form: str) -> None:
+    minutes = 90
+    text = form.format(m=minutes, h=minutes // 60, rest=minutes % 60, s=minutes * 60)
+    now = START + timedelta(minutes=minutes + 2)
+    assert position_of(text, reader, now) == position_of("2024-01-01T00:02:00Z", reader, now)
+
+
+@pytest.mark.parametrize("text", ["ten minutes ago", "10x ago", "ago", "-5m", "5m ago 3"])
+def test_what_names_no_length_of_time_is_none(reader: LogReader, text: str) -> None:
+    with pytest.raises(MalformedMomentError):
+        position_of(text, reader, NOW)
+
+
+def test_a_range_that_begins_before_the_log_is_all_of_it(reader: LogReader) -> None:
+    now = START + timedelta(minutes=10)
+    assert start_of("30m ago", reader, now) == 0
+    with pytest.raises(MomentError, match="the log begins after"):
+        position_of("30m ago", reader, now)
+    with pytest.raises(MomentError, match="the log has no position 999999"):
+        start_of("999999", reader, now)
+    assert start_of(revision("one"), reader, now) == position_of(revision("one"), reader, now)

@@ -89,3 +89,13 @@ def test_what_was_removed_or_pruned_is_still_known(ask: Ask) -> None:
     archive = ask(scene)
     assert find(archive, ("deployment/gone",), None).stream == gone.stream("prod")
     assert find(archive, ("ks/old",), None).stream == old
+
+
+def test_a_name_without_its_hash_is_answered_with_the_names_that_begin_so(ask: Ask) -> None:
+    scene = shop()
+    settings = [ObjectKey("", "ConfigMap", "shop", f"settings-{hash_}") for hash_ in ("7b9c4f6d8g", "2k8f9h5m7t")]
+    for key in (*settings, ObjectKey("", "Secret", "shop", "settings-tls"), ObjectKey("", "ConfigMap", "shop", "sett")):
+        scene.tell(key.stream("prod"), ObjectObserved(uid="1", resource_version="1", health="Current"))
+    hint = r"position \d+; it knows cm/settings-2k8f9h5m7t, cm/settings-7b9c4f6d8g$"
+    with pytest.raises(NotThereError, match=hint):
+        find(ask(scene), ("cm/settings",), None)

@@ -81,6 +81,18 @@ def test_decisions_say_who_and_why(ask: Ask) -> None:
     assert told[-1] == ("approved", "user grace (authenticated by kubernetes)", "meant")
 
 
+def test_a_check_that_holds_a_plan_is_not_among_those_that_it_passed(ask: Ask) -> None:
+    verified = msgspec.structs.replace(VERIFIED, checks=("schema", "dry-run", "prune-guard"))
+    archive = ask(_plan(shop(), verified, HELD))
+    found = find_plan(archive, PLAN)
+    assert (found.checks, found.held_by) == (("schema", "dry-run"), ("prune-guard",))
+    assert [(one.state, one.why) for one in found.decisions] == [
+        ("verified", "schema, dry-run"),
+        ("held", "by the check prune-guard: it deletes a lot"),
+    ]
+    assert find_plan(archive, "plan-apps-2").held_by == ()
+
+
 def test_a_plan_is_found_by_its_id_the_beginning_of_it_or_its_target(ask: Ask) -> None:
     steps = (Step(object=DB.id, api_version="apps/v1", action="delete", uid="1"),)
     archive = ask(_plan(shop(), VERIFIED, steps=steps))

@@ -23,6 +23,7 @@ from tidelog.events.vocabulary import (
     FieldDrift,
     HealthChanged,
     ObjectObserved,
+    RevisionFetched,
     RunEnded,
     StageFailed,
     Verdict,
@@ -31,6 +32,7 @@ from tidelog.events.vocabulary import (
 from tidelog.storage import Recorded
 
 SHOP = target("east", "shop")
+SOURCE = ObjectKey("source.toolkit.fluxcd.io", "GitRepository", "flux-system", "shop").stream("east")
 DEPLOYMENT = ObjectKey("apps", "Deployment", "shop", "web").stream("east")
 SECRET = "correct-horse"
 
@@ -112,9 +114,24 @@ def test_a_failure_is_an_error_with_its_words(lines: Lines, event: Event, words:
     assert (lines.only["level"], lines.only["error"]) == ("error", words)
 
 
+def test_a_failure_that_repeats_has_the_words_that_it_repeats(lines: Lines) -> None:
+    event = StageFailed(stage="render", reason="BuildFailed", final=False, repeats=True, attempt=2)
+    log_event(recorded(SHOP, event), message="x.yaml:3")
+    assert (lines.only["level"], lines.only["error"]) == ("error", "x.yaml:3")
+
+
+def test_the_message_of_a_commit_ends_where_its_words_do(lines: Lines) -> None:
+    event = RevisionFetched(
+        revision=Revision("main@sha1:1"), tree="1", artifact=digest("a"), size=1, message="Green\n\nAt last.\n\n"
+    )
+    log_event(recorded(SOURCE, event))
+    assert (lines.only["message"], lines.only["logger"]) == ("Green\n\nAt last.", "tidelog.source-controller")
+
+
 def test_drift_names_the_fields_and_who_wrote_them(lines: Lines) -> None:
     fields = (FieldDrift(path="spec.replicas", manager="kubectl"), FieldDrift(path="spec.paused"))
     log_event(recorded(DEPLOYMENT, DriftDetected(target=SHOP, uid="u", resource_version="1", fields=fields)))
+    assert lines.only["logger"] == "tidelog.kustomize-controller", "who applies the object, and not who fetches"
     assert lines.only["fields"] == ["spec.replicas by kubectl", "spec.paused by unknown"]
 
 

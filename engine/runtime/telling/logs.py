@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
 
+from tidelog.engine.kinds.meta import SOURCE_GROUP
 from tidelog.engine.runtime.watching.declared import controller_of
 from tidelog.engine.secrecy.logs import SecrecyFilter
 from tidelog.events.moment import Time
@@ -145,12 +146,20 @@ def log_event(recorded: Recorded, more: Mapping[str, object] = MappingProxyType(
         fields |= {"run": envelope.run, "trace": envelope.trace}
     fields |= {name: value for name in _SHOWN if (value := getattr(event, name, None))}
     fields |= more
-    message = getattr(event, "message", "") or message
+    # What a person wrote into a commit may end in empty lines.
+    message = (getattr(event, "message", "") or message).strip()
     if isinstance(event, VerificationFailed):
         message = "; ".join(verdict.message for verdict in event.failed)
     if isinstance(event, DriftDetected):
         fields["fields"] = [f"{field.path} by {field.manager or 'unknown'}" for field in event.fields]
     if message:
         fields["error" if level == logging.ERROR else "message"] = message
-    controller = controller_of(ObjectKey.parse(rest).kind) if rest != ENGINE else "engine"
-    logging.getLogger(f"tidelog.{controller}").log(level, says, extra={"fields": fields})
+    logging.getLogger(f"tidelog.{_controller(rest)}").log(level, says, extra={"fields": fields})
+
+
+def _controller(rest: str) -> str:
+    """Whose line it is: what is neither a source nor the engine is a target, or what targets apply."""
+    if rest == ENGINE:
+        return "engine"
+    key = ObjectKey.parse(rest)
+    return controller_of(key.kind if key.group == SOURCE_GROUP else "Kustomization")

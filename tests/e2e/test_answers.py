@@ -1,0 +1,56 @@
+"""What a daemon leaves in the log answers who, why, and by which commit."""
+
+import json
+from typing import Any
+
+from tests.e2e.command import tidelog
+from tests.e2e.world import World, config_map
+from tidelog.events.vocabulary import StageFailed
+
+
+async def _history(world: World) -> list[dict[str, Any]]:
+    runs: list[dict[str, Any]] = json.loads((await tidelog(world, "history", "ks/app", "-o", "json")).out)
+    return runs
+
+
+async def test_runs_say_what_led_to_them_and_what_is_gone_says_by_which_commit(world: World) -> None:
+    async with world.daemon() as running:
+        world.commit(
+            {"app/web.yaml": config_map("web", color="red"), "app/old.yaml": config_map("old")}, message="Begin"
+        )
+        await world.source()
+        await world.target("app", "./app", targetNamespace=world.namespace)
+        await world.until_applied("app")
+        await running.idle()
+        await world.patch("v1", "ConfigMap", "web", {"data": {"color": "pink"}}, manager="kubectl-edit")
+        await world.until_data("web", {"color": "red"})
+        await running.idle()
+        await world.push({"app/old.yaml": None}, message="Tidy up")
+        await world.until_gone("v1", "ConfigMap", "old")
+        await running.idle()
+        seen = len(running.recorded)
+        await world.push({"app/web.yaml": "kind: ["}, message="Break it")
+        await running.until_event(StageFailed, after=seen)
+        await running.idle()
+    runs = await _history(world)
+    failed = runs[0]
+    assert (failed["outcome"], failed["revision"], failed["commit"]["subject"]) == (
+        "failed",
+        world.revision,
+        "Break it",
+    )
+    (tidied,) = (run for run in runs if run["pruned"])
+    assert tidied["why"] == f"revision {tidied['revision']}: “Tidy up” by Ada"
+    mended = next(run for run in runs if run["configured"])
+    assert mended["why"] == f"ConfigMap/{world.namespace}/web was changed: data.color by kubectl-edit"
+    assert mended["commit"]["subject"] == "Begin"
+    broken = await tidelog(world, "explain", "ks/app")
+    assert broken.code == 1
+    assert "“Break it” by Ada" in broken.out
+    gone = await tidelog(world, "explain", "cm/old")
+    assert f"ConfigMap/{world.namespace}/old was pruned; no target renders it" in gone.out
+    assert "“Tidy up” by Ada" in gone.out
+    traced = await tidelog(world, "trace", "cm/old", "-o", "json")
+    assert traced.code == 0
+    way = json.loads(traced.out)
+    assert (way["commit"]["subject"], way["removal"]["commit"]["subject"]) == ("Begin", "Tidy up")
