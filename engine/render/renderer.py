@@ -1,6 +1,7 @@
 """Renders targets: one build for all whose inputs are equal, then for each what it alone adds."""
 
 import contextlib
+import logging
 import os
 import shutil
 import tempfile
@@ -15,7 +16,7 @@ import anyio.to_thread
 import msgspec
 
 from tidelog.engine.objects.kube import KubeObject
-from tidelog.engine.render import kustomize
+from tidelog.engine.render import kustomize, landlock
 from tidelog.engine.render.diagnose import diagnose, places_of_objects, places_of_variable
 from tidelog.engine.render.errors import ReadEntry, RenderError, SubstitutionError
 from tidelog.engine.render.jobs import Finish, Run
@@ -29,6 +30,13 @@ from tidelog.events.digest import Digest, digest_of
 from tidelog.events.names import ObjectKey
 from tidelog.events.vocabulary.render import Tool
 from tidelog.storage.trees import Trees
+
+_log = logging.getLogger("tidelog.engine")
+_UNFENCED: Final = (
+    "this kernel has no Landlock (Linux 5.13 and later have it, unless it is switched off): nothing keeps kustomize "
+    "within its checkout but our look at the files before, so remote bases, generators, transformers and validators "
+    "are refused"
+)
 
 KEPT_BYTES: Final = 64 * 1024 * 1024
 """Output of past builds that is kept for other targets with equal inputs."""
@@ -105,6 +113,7 @@ class Renderer:
         self._limits = limits
         self._strict = strict
         self._remote_bases = remote_bases
+        self._fenced = landlock.version() > 0
         self._workers = workers or Workers()
         self._scratch = scratch
         self._places = anyio.CapacityLimiter(self._workers.number)
@@ -115,6 +124,8 @@ class Renderer:
         self._kept_bytes = 0
 
     async def __aenter__(self) -> Self:
+        if not self._fenced:
+            _log.warning(_UNFENCED)
         return self
 
     async def __aexit__(
@@ -156,7 +167,7 @@ class Renderer:
             RenderError: with what it read, when it cannot be built.
         """
         toolchain = await self.toolchain()
-        found = await anyio.to_thread.run_sync(walk, self._trees, tree, spec)
+        found = await anyio.to_thread.run_sync(lambda: walk(self._trees, tree, spec, fenced=self._fenced))
         if found.remote_bases:
             return await self._build_impure(tree, spec, found, toolchain, time_s)
         key = self._key(found, spec, toolchain)
@@ -310,6 +321,13 @@ class Renderer:
             error = RenderError(f"remote bases are not allowed here, and the build has {', '.join(found.remote_bases)}")
             error.read_set = found.read_set
             raise error
+        if not self._fenced:
+            error = RenderError(
+                "remote bases cannot be built here, for this kernel has no Landlock to keep them within the source; "
+                f"the build has {', '.join(found.remote_bases)}"
+            )
+            error.read_set = found.read_set
+            raise error
         text, said = await self._kustomize(tree, found, None, time_s, remote=True)
         if text is None:
             reasons = await anyio.to_thread.run_sync(diagnose, self._trees, tree, found, said)
@@ -333,16 +351,19 @@ class Renderer:
             return kustomize.text(ran.output), ""
 
     def _job(self, command: tuple[str, ...], place: Path, kubectl: str, *, remote: bool) -> Run:
-        system, search = kustomize.system_paths(remote=remote)
+        system = kustomize.system(remote=remote)
         home = place / "home"
         reach = Reach(
-            read=(str(place / "tree"),), execute=(kubectl, *system), write=(str(home), "/dev/null"), network=remote
+            read=(str(place / "tree"), *system.read),
+            execute=(kubectl, *system.execute),
+            write=(str(home), "/dev/null"),
+            network=remote,
         )
         return Run(
             command=command,
             directory=str(place),
             home=str(home),
-            search=search,
+            search=system.search,
             reach=reach,
             memory_bytes=self._limits.memory_bytes,
             output_bytes=self._limits.output_bytes,

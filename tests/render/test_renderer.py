@@ -1,13 +1,14 @@
 """Renders, with the real kustomize."""
 
 import http.server
+import json
 import os
 import random
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,11 @@ from tests.missing import cannot
 from tests.render.random_trees import random_tree
 from tests.render.reading import objects
 from tests.render.trees import MemoryTrees
+from tests.servers.git_server import git_server
+from tests.servers.repositories import Repository
 from tidelog.engine.kinds.decode import decode, encode
 from tidelog.engine.kinds.kustomization import KustomizationSpec
-from tidelog.engine.render import kustomize
+from tidelog.engine.render import kustomize, landlock
 from tidelog.engine.render import renderer as renderer_module
 from tidelog.engine.render.errors import RenderError
 from tidelog.engine.render.jobs import Run
@@ -292,8 +295,8 @@ async def test_what_the_walk_does_not_know_is_built_on_the_whole_tree(trees: Mem
 async def test_a_file_that_the_walk_missed_fails_the_small_build_and_not_the_render(
     trees: MemoryTrees, renderer: Renderer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def forgetful(*args: Any) -> Any:
-        found = real(*args)
+    def forgetful(*args: Any, fenced: bool) -> Any:
+        found = real(*args, fenced=fenced)
         kept = tuple(entry for entry in found.read_set if entry.path != "a.yaml")
         return msgspec.structs.replace(found, read_set=kept, checkout=("kustomization.yaml",))
 
@@ -314,19 +317,86 @@ def _landlock() -> None:
 
 @pytest.mark.usefixtures("_landlock")
 async def test_the_kernel_keeps_a_build_in_its_checkout(trees: MemoryTrees, renderer: Renderer, tmp_path: Path) -> None:
-    """By a path that no walk follows: of a transformer in a directory of its own."""
+    """By a path that no walk follows: a patch gives it to a transformer in a directory of its own."""
     outside = tmp_path / "outside.yaml"
     outside.write_text('[{"op": "add", "path": "/metadata/annotations", "value": {"leaked": "1"}}]')
     files = {
         "kustomization.yaml": "resources: [a.yaml]\ntransformers: [t]\n",
         "a.yaml": CONFIGMAP("a"),
-        "t/kustomization.yaml": "resources: [t.yaml]\n",
-        "t/t.yaml": "apiVersion: builtin\nkind: PatchTransformer\nmetadata: {name: t}\n"
-        f"path: ../../../../../../../../..{outside}\ntarget: {{kind: ConfigMap}}\n",
+        "t/kustomization.yaml": "resources: [t.yaml]\n" + replacing("PatchTransformer", "path", str(outside)),
+        "t/t.yaml": "apiVersion: builtin\nkind: PatchTransformer\nmetadata: {name: t}\ntarget: {kind: ConfigMap}\n",
     }
     error = await failure(trees, renderer, files)
 
     assert "permission denied" in error.message
+
+
+def replacing(kind: str, field: str, value: object) -> str:
+    """Of a kustomization: a patch that sets a field of the plugins of a kind."""
+    patch = json.dumps([{"op": "add", "path": f"/{field}", "value": value}])
+    return "patches: " + json.dumps([{"target": {"kind": kind}, "patch": patch}])
+
+
+@pytest.fixture
+def base_url(tmp_path: Path) -> Iterator[str]:
+    """A remote base, over HTTP."""
+    repository = Repository.create(tmp_path / "repositories" / "base.git")
+    repository.commit({"kustomization.yaml": "resources: [a.yaml]\n", "a.yaml": CONFIGMAP("base")})
+    with git_server(tmp_path / "repositories", tls=False) as server:
+        yield f"{server.url('base')}?ref=main"
+
+
+@pytest.mark.usefixtures("_landlock")
+@pytest.mark.parametrize(
+    "path",
+    ["/proc/OURS/environ", "/proc/self/environ", "/etc/passwd", "/etc/gitconfig", "/dev/zero", __file__],
+)
+async def test_a_build_with_remote_bases_reads_no_file_of_the_machine(
+    trees: MemoryTrees, base_url: str, path: str
+) -> None:
+    path = path.replace("OURS", str(os.getpid()))
+    plugin = "apiVersion: builtin\nkind: ConfigMapGenerator\nmetadata: {name: stolen}\n"
+    files = {
+        "kustomization.yaml": f"resources: ['{base_url}']\ngenerators: [gens]\n",
+        "gens/kustomization.yaml": "resources: [g.yaml]\n" + replacing("ConfigMapGenerator", "files", [f"p={path}"]),
+        "gens/g.yaml": plugin,
+    }
+    async with Renderer(trees) as renderer:
+        error = await failure(trees, renderer, files)
+        (found,) = await rendered(trees, renderer, {"kustomization.yaml": f"resources: ['{base_url}']\n"})
+
+    assert "permission denied" in error.message
+    assert found["metadata"]["name"] == "base", "while git does its work"
+
+
+@pytest.mark.usefixtures("_landlock")
+async def test_git_trusts_the_authorities_of_the_machine_and_says_so_of_another(
+    trees: MemoryTrees, tmp_path: Path
+) -> None:
+    Repository.create(tmp_path / "base.git").commit({"kustomization.yaml": ""})
+    with git_server(tmp_path) as server:
+        async with Renderer(trees) as renderer:
+            error = await failure(trees, renderer, {"kustomization.yaml": f"resources: ['{server.url('base')}']\n"})
+
+    assert "certificate" in error.message
+    assert "CAfile: none" in error.message or "verification failed" in error.message, error.message
+
+
+async def test_without_landlock_nothing_is_built_that_only_landlock_could_hold(
+    trees: MemoryTrees, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(landlock, "version", lambda: 0)
+    remote = {"kustomization.yaml": "resources: ['https://127.0.0.1:9/x.git']\n"}
+    plugins = [{"kustomization.yaml": f"{field}: [p]\n"} for field in ("generators", "transformers", "validators")]
+    text = "kind: A\nmetadata: {name: a}\nb: c/../../../etc/x"
+    patch = {"kustomization.yaml": json.dumps({"patchesStrategicMerge": [text]})}
+    async with Renderer(trees) as renderer:
+        for files in (remote, *plugins):
+            assert "this kernel has no Landlock" in (await failure(trees, renderer, files)).message
+        assert "leaves the source" in (await failure(trees, renderer, patch)).message
+        assert len(await rendered(trees, renderer, {"a.yaml": CONFIGMAP("a")})) == 1
+
+    assert ["has no Landlock" in record.message for record in caplog.records if record.levelname == "WARNING"] == [True]
 
 
 @pytest.mark.usefixtures("_landlock")
