@@ -9,6 +9,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+import threading
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +25,7 @@ class Scratch:
         self._parent = Path(tempfile.gettempdir()) if parent is None else parent
         self._lock = -1
         self._directory = Path()
+        self._making = threading.Lock()
 
     def open(self) -> None:
         """Makes the directory, and removes those of the dead.
@@ -50,7 +52,11 @@ class Scratch:
 
     def make(self) -> Path:
         """A place for one build, with `tree` and `home` in it."""
-        place = Path(tempfile.mkdtemp(dir=self._directory))
+        with self._making:
+            if not self._directory.is_dir():  # some machines tidy what is old
+                self.close()
+                self.open()
+            place = Path(tempfile.mkdtemp(dir=self._directory))
         (place / "tree").mkdir()
         (place / "home").mkdir()
         return place

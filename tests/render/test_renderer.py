@@ -660,6 +660,15 @@ def names_in(directory: Path) -> set[str]:
     return {path.name for path in directory.iterdir()}
 
 
+async def test_a_directory_that_was_tidied_away_is_made_again(trees: MemoryTrees, tmp_path: Path) -> None:
+    async with Renderer(trees, scratch=tmp_path) as renderer:
+        (made,) = names_in(tmp_path)
+        (tmp_path / made).rmdir()
+        assert await rendered(trees, renderer, {"a.yaml": CONFIGMAP("a")})
+
+    assert names_in(tmp_path) == set()
+
+
 async def test_only_the_owner_may_read_what_is_built(trees: MemoryTrees, tmp_path: Path) -> None:
     modes: dict[str, int] = {}
 
