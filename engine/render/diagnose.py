@@ -80,7 +80,7 @@ def places_of_objects(
 
 
 def _texts(trees: Trees, tree: str, walk: Walk) -> Iterator[tuple[str, str]]:
-    for path, blob in _blobs(trees, tree, walk):
+    for path, blob in blobs(trees, tree, walk):
         data = trees.read(blob)
         if len(data) > FILE_BYTES_MAX:
             continue
@@ -91,12 +91,13 @@ def _texts(trees: Trees, tree: str, walk: Walk) -> Iterator[tuple[str, str]]:
                 yield path, "\x00"  # no YAML either, and said so with its name
 
 
-def _blobs(trees: Trees, tree: str, walk: Walk) -> Iterator[tuple[str, str]]:
+def blobs(trees: Trees, tree: str, walk: Walk, most: int = FILES_MAX) -> Iterator[tuple[str, str]]:
+    """The files that a build reads, by path and id; not more than `most`. Blocks."""
     number = 0
     for path in walk.checkout:
         for below, blob in _below(trees, tree, path):
             number += 1
-            if number > FILES_MAX:
+            if number > most:
                 return
             yield below, blob
 
@@ -117,16 +118,17 @@ def _below(trees: Trees, tree: str, path: str) -> Iterator[tuple[str, str]]:
 
 
 def _is_yaml(path: str) -> bool:
-    return path.endswith(_YAML) or _is_kustomization(path)
+    return path.endswith(_YAML) or is_kustomization(path)
 
 
-def _is_kustomization(path: str) -> bool:
+def is_kustomization(path: str) -> bool:
+    """Whether a file has the name of a kustomization file."""
     return path.rpartition("/")[2] in FILE_NAMES
 
 
 def _unknown_fields(found: list[tuple[str, Document]], walk: Walk) -> Iterator[str]:
     for path, document in found:
-        if not _is_kustomization(path) or path == walk.file or not isinstance(document.value, dict):
+        if not is_kustomization(path) or path == walk.file or not isinstance(document.value, dict):
             continue
         for field in sorted(document.value.keys() - FIELDS, key=document.keys.__getitem__):
             yield f"{path}:{document.keys[field]}: {field!r} is no field of a kustomization"
@@ -150,7 +152,7 @@ def _twice_in(found: list[tuple[str, Document]], said: str) -> Iterator[str]:
 def _no_objects(found: list[tuple[str, Document]], walk: Walk) -> Iterator[str]:
     """Documents among a generated list of resources that are no objects."""
     for path, document in found:
-        if not path.endswith(_YAML) or _is_kustomization(path):
+        if not path.endswith(_YAML) or is_kustomization(path):
             continue
         kind, name = _names(document.value)
         if not isinstance(document.value, dict):

@@ -159,7 +159,9 @@ class _Reader:
     def _alias(self, event: Any) -> Any:
         anchored = self._anchors.get(event.anchor)
         if anchored is None:
-            raise YamlError(f"the alias *{event.anchor} has no anchor before it", _line(event))
+            raise YamlError(
+                "an alias, which is what begins with `*`, has no anchor before it; put text in quotes", _line(event)
+            )
         self._nodes += anchored.nodes
         if self._nodes > self._budget:
             raise YamlError("its aliases make too many values", _line(event))

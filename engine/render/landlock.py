@@ -2,7 +2,7 @@
 
 Kustomize is told to load from anywhere (contract KS-054), and so the kernel has to hold it in its checkout: the walk
 sees what it knows to be a path, the kernel sees every file that is opened. Where a kernel has no Landlock (before
-5.13, or switched off), the walk alone stands guard.
+5.13, or switched off), the walk alone stands guard, and refuses what it cannot see through.
 """
 
 import ctypes

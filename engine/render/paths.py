@@ -9,10 +9,17 @@ _remote = re.compile(
     r"(git::)?((file|https?|ssh|git)://|[a-z][a-z0-9-]*@[^/]|gh:|(www\.)?github\.com[/:])", re.IGNORECASE
 )
 
+_no_path = re.compile(r"[\n{\[]|: ")
+
 
 def is_remote(path: str) -> bool:
     """Whether kustomize would fetch `path` instead of looking it up."""
     return _remote.match(path) is not None
+
+
+def shown(path: str) -> str:
+    """A path as errors quote it; a text that stands for a path by mistake may hold a secret, and is not quoted."""
+    return "a text that is no object, and so is a path," if _no_path.search(path) else repr(path)
 
 
 def root_path(path: str) -> str:
@@ -39,11 +46,11 @@ def join(directory: str, path: str, *, named_in: str) -> str:
     """
     parts = directory.split("/") if directory else []
     if path.startswith("/"):
-        raise RenderError(f"{named_in}: {path!r} is absolute; paths are relative to this file's directory")
+        raise RenderError(f"{named_in}: {shown(path)} is absolute; paths are relative to this file's directory")
     for part in path.split("/"):
         if part == "..":
             if not parts:
-                raise RenderError(f"{named_in}: {path!r} leaves the source; only its own files can be used")
+                raise RenderError(f"{named_in}: {shown(path)} leaves the source; only its own files can be used")
             parts.pop()
         elif part not in {"", "."}:
             parts.append(part)

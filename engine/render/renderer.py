@@ -1,9 +1,8 @@
 """Renders targets: one build for all whose inputs are equal, then for each what it alone adds."""
 
 import contextlib
-import os
+import logging
 import shutil
-import tempfile
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from pathlib import Path
@@ -15,20 +14,29 @@ import anyio.to_thread
 import msgspec
 
 from tidelog.engine.objects.kube import KubeObject
-from tidelog.engine.render import kustomize
+from tidelog.engine.render import kustomize, landlock
 from tidelog.engine.render.diagnose import diagnose, places_of_objects, places_of_variable
 from tidelog.engine.render.errors import ReadEntry, RenderError, SubstitutionError
 from tidelog.engine.render.jobs import Finish, Run
 from tidelog.engine.render.landlock import Reach
 from tidelog.engine.render.pool import Workers
 from tidelog.engine.render.postbuild import Settings
+from tidelog.engine.render.scratch import Scratch, make_private
 from tidelog.engine.render.spec import CommonMetadata, PostBuild, RenderSpec, build_inputs
 from tidelog.engine.render.substitution import VERSION as SUBSTITUTION_VERSION
+from tidelog.engine.render.suspects import suspects
 from tidelog.engine.render.walk import Walk, is_unchanged, walk, whole_tree
 from tidelog.events.digest import Digest, digest_of
 from tidelog.events.names import ObjectKey
 from tidelog.events.vocabulary.render import Tool
 from tidelog.storage.trees import Trees
+
+_log = logging.getLogger("tidelog.engine")
+_UNFENCED: Final = (
+    "this kernel has no Landlock (Linux 5.13 and later have it, unless it is switched off): nothing keeps kustomize "
+    "within its checkout but our look at the files before, so remote bases, generators, transformers and validators "
+    "are refused"
+)
 
 KEPT_BYTES: Final = 64 * 1024 * 1024
 """Output of past builds that is kept for other targets with equal inputs."""
@@ -88,7 +96,7 @@ class Renderer:
         strict: whether a variable without value fails the render (contract KS-062).
         remote_bases: whether bases may be fetched (`--no-remote-bases`).
         workers: processes that run at a time.
-        scratch: where checkouts go; a file system in memory serves well.
+        scratch: where checkouts go, the directory of temporary files if not given; a file system in memory serves well.
     """
 
     def __init__(
@@ -105,8 +113,9 @@ class Renderer:
         self._limits = limits
         self._strict = strict
         self._remote_bases = remote_bases
+        self._fenced = landlock.version() > 0
         self._workers = workers or Workers()
-        self._scratch = scratch
+        self._scratch = Scratch(scratch)
         self._places = anyio.CapacityLimiter(self._workers.number)
         self._toolchain: tuple[Tool, ...] = ()
         self._asking = anyio.Lock()
@@ -115,12 +124,19 @@ class Renderer:
         self._kept_bytes = 0
 
     async def __aenter__(self) -> Self:
+        if not self._fenced:
+            _log.warning(_UNFENCED)
+        await anyio.to_thread.run_sync(self._scratch.open)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._workers.__aexit__(kind, error, trace)
+        try:
+            await self._workers.__aexit__(kind, error, trace)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(self._scratch.close)
 
     def unchanged(self, tree: str, read_set: Sequence[ReadEntry]) -> bool:
         """Whether a render that read `read_set` would read the same from `tree`. Blocks; for worker threads."""
@@ -156,7 +172,7 @@ class Renderer:
             RenderError: with what it read, when it cannot be built.
         """
         toolchain = await self.toolchain()
-        found = await anyio.to_thread.run_sync(walk, self._trees, tree, spec)
+        found = await anyio.to_thread.run_sync(lambda: walk(self._trees, tree, spec, fenced=self._fenced))
         if found.remote_bases:
             return await self._build_impure(tree, spec, found, toolchain, time_s)
         key = self._key(found, spec, toolchain)
@@ -310,6 +326,13 @@ class Renderer:
             error = RenderError(f"remote bases are not allowed here, and the build has {', '.join(found.remote_bases)}")
             error.read_set = found.read_set
             raise error
+        if not self._fenced:
+            error = RenderError(
+                "remote bases cannot be built here, for this kernel has no Landlock to keep them within the source; "
+                f"the build has {', '.join(found.remote_bases)}"
+            )
+            error.read_set = found.read_set
+            raise error
         text, said = await self._kustomize(tree, found, None, time_s, remote=True)
         if text is None:
             reasons = await anyio.to_thread.run_sync(diagnose, self._trees, tree, found, said)
@@ -329,20 +352,27 @@ class Renderer:
             ran = await self._workers.run(job, time_s=time_s or self._limits.time_s)
             if ran.code:
                 kustomize.require_explained(ran.code, ran.errors)
-                return None, kustomize.readable(ran.errors, str(checkout))
+                return None, await anyio.to_thread.run_sync(self._said, tree, found, ran.errors, str(checkout), remote)
             return kustomize.text(ran.output), ""
 
+    def _said(self, tree: str, found: Walk, errors: bytes, checkout: str, remote: bool) -> str:  # noqa: FBT001
+        """What kustomize said, without secret values. Blocks."""
+        return kustomize.readable(errors, checkout, suspects(self._trees, tree, found), remote=remote)
+
     def _job(self, command: tuple[str, ...], place: Path, kubectl: str, *, remote: bool) -> Run:
-        system, search = kustomize.system_paths(remote=remote)
+        system = kustomize.system(remote=remote)
         home = place / "home"
         reach = Reach(
-            read=(str(place / "tree"),), execute=(kubectl, *system), write=(str(home), "/dev/null"), network=remote
+            read=(str(place / "tree"), *system.read),
+            execute=(kubectl, *system.execute),
+            write=(str(home), "/dev/null"),
+            network=remote,
         )
         return Run(
             command=command,
             directory=str(place),
             home=str(home),
-            search=search,
+            search=system.search,
             reach=reach,
             memory_bytes=self._limits.memory_bytes,
             output_bytes=self._limits.output_bytes,
@@ -351,7 +381,7 @@ class Renderer:
     @contextlib.asynccontextmanager
     async def _directory(self) -> AsyncIterator[Path]:
         """A directory with `tree` and `home` in it, that is gone afterwards."""
-        place = await anyio.to_thread.run_sync(_make_directory, self._scratch)
+        place = await anyio.to_thread.run_sync(self._scratch.make)
         try:
             yield place
         finally:
@@ -359,28 +389,14 @@ class Renderer:
                 await anyio.to_thread.run_sync(shutil.rmtree, place, True)  # noqa: FBT003 - errors are ignored
 
 
-def _make_directory(scratch: Path | None) -> Path:
-    place = Path(tempfile.mkdtemp(prefix="tidelog-render-", dir=scratch)).resolve()
-    (place / "tree").mkdir()
-    (place / "home").mkdir()
-    return place
-
-
 def _check_out(trees: Trees, tree: str, found: Walk, paths: Sequence[str] | None, into: Path) -> None:
     """Writes what the build may read: no links, and the target's own kustomization file."""
     trees.checkout(tree, None if paths is None or "" in paths else paths, into)
-    _remove_links(into)
+    make_private(into)
     file = into / found.file
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(found.content)
-
-
-def _remove_links(directory: Path) -> None:
-    for parent, directories, files in os.walk(directory):  # it does not follow links
-        for name in (*directories, *files):
-            path = Path(parent, name)
-            if path.is_symlink():
-                path.unlink()
+    file.chmod(0o600)
 
 
 def _settings(

@@ -2,9 +2,10 @@
 
 Whatever the walk looks up goes into the read-set, with the id that it found or None where it found nothing. So the
 read-set answers both questions: which files the build needs, and whether another tree would be built alike. What the
-walk does not know (a list of transformers in a directory of its own, say) makes it ask for the whole tree.
+walk does not know (plugins of a directory, which its own patches may change) makes it ask for the whole tree.
 
-Links are as good as absent: a source's artifact has none (contract SC-012).
+Links are as good as absent: a source's artifact has none (contract SC-012). Fields are found in whatever case they are
+written, as Go finds them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,8 +15,9 @@ import msgspec
 
 from tidelog.engine.render.documents import documents
 from tidelog.engine.render.errors import ReadEntry, RenderError, YamlError
+from tidelog.engine.render.fields import mappings, texts, values
 from tidelog.engine.render.overlay import FILE_NAMES, Kustomization, encoded, generated, overlaid, unknown_fields
-from tidelog.engine.render.paths import is_remote, join, root_path
+from tidelog.engine.render.paths import is_remote, join, root_path, shown
 from tidelog.engine.render.spec import RenderSpec
 from tidelog.storage.trees import TreeEntry, Trees
 
@@ -25,8 +27,7 @@ FILE_BYTES_MAX: Final = 10 * 1024 * 1024
 """Of a kustomization file, or of one with transformers."""
 
 # Where a plugin's configuration names files.
-_PLUGIN_PATHS: Final = ("path", "targetFilePath")
-_PLUGIN_LISTS: Final = ("paths", "envs")
+_PLUGIN_PATHS: Final = ("path", "targetFilePath", "env")
 
 
 class Walk(msgspec.Struct, frozen=True):
@@ -63,14 +64,21 @@ def _id(entry: TreeEntry | None) -> str | None:
     return None if entry is None else entry.id
 
 
-def walk(trees: Trees, tree: str, spec: RenderSpec) -> Walk:
+def walk(trees: Trees, tree: str, spec: RenderSpec, *, fenced: bool = True) -> Walk:
     """Finds what a build of `spec` reads from `tree`. Blocks.
+
+    Args:
+        trees: where the tree is.
+        tree: the source's.
+        spec: of the target.
+        fenced: whether the kernel keeps the build in its checkout. Where it does not, what cannot be told for sure
+            before the build is refused: plugins, and texts that are a path out of the tree if they are no patch.
 
     Raises:
         RenderError: when the path is not there, or a file of the walk cannot be read or leaves the tree; with the
             read-set so far.
     """
-    walker = _Walker(trees, tree, spec)
+    walker = _Walker(trees, tree, spec, fenced=fenced)
     try:
         return walker.run()
     except RenderError as error:
@@ -79,14 +87,15 @@ def walk(trees: Trees, tree: str, spec: RenderSpec) -> Walk:
 
 
 class _Walker:
-    def __init__(self, trees: Trees, tree: str, spec: RenderSpec) -> None:
+    def __init__(self, trees: Trees, tree: str, spec: RenderSpec, *, fenced: bool) -> None:
         self._trees = trees
         self._tree = tree
         self._spec = spec
+        self._fenced = fenced
         self._root = root_path(spec.path)
         self._read: dict[str, TreeEntry | None] = {}
         self._listed: str | None = None
-        self._visited: set[str] = set()
+        self._visited: set[tuple[str, str | None]] = set()
         self._whole = False
         self._missing: list[str] = []
         self._remote: list[str] = []
@@ -98,7 +107,7 @@ class _Walker:
         if entry is None or entry.kind != "tree":
             self._read[root] = entry
             raise RenderError(f"kustomization path not found: {self._spec.path or './'}", reason="ArtifactFailed")
-        self._visited.add(root)
+        self._visited.add((root, None))
         name = self._file_name(root)
         file = _below(root, name or FILE_NAMES[0])
         if name is None:
@@ -196,10 +205,16 @@ class _Walker:
         except YamlError as error:
             raise RenderError(f"{file}:{error.line or 1}: {error.problem}") from None
 
-    def _visit(self, directory: str) -> None:
-        if directory in self._visited:
+    def _visit(self, directory: str, base: str | None = None) -> None:
+        """Follows a directory's kustomization file.
+
+        Args:
+            directory: where it is.
+            base: of plugins, the directory of the kustomization that uses them; None where objects are listed.
+        """
+        if (directory, base) in self._visited:
             return
-        self._visited.add(directory)
+        self._visited.add((directory, base))
         name = self._file_name(directory)
         if name is None:
             self._missing.append(f"{directory or './'} has none of {', '.join(FILE_NAMES)}")
@@ -207,41 +222,37 @@ class _Walker:
         file = _below(directory, name)
         content = self._kustomization(file)
         if content is not None:
-            self._follow(directory, file, content)
+            self._follow(directory, file, content, base)
 
-    def _follow(self, directory: str, file: str, content: Kustomization) -> None:
+    def _follow(self, directory: str, file: str, content: Kustomization, base: str | None = None) -> None:
         self._refuse_helm(file, content)
         for field in ("resources", "bases"):
-            for path in _texts(content.get(field)):
-                self._resource(directory, path, file, only_directory=False)
-        for path in _texts(content.get("components")):
+            for path in texts(content, field):
+                self._resource(directory, path, file, base, only_directory=False)
+        for path in texts(content, "components"):
             ours = directory == self._root and path in self._spec.components
-            self._resource(directory, path, "spec.components" if ours else file, only_directory=True)
+            self._resource(directory, path, "spec.components" if ours else file, base, only_directory=True)
         for field in ("configurations", "crds"):
-            for path in _texts(content.get(field)):
+            for path in texts(content, field):
                 self._file(directory, path, file)
-        for item in _items(content.get("patches")):
-            self._patch(directory, item, file)
-        for path in _texts(content.get("patchesStrategicMerge")):
+        for path in texts(content, "patches", "patchesStrategicMerge"):
             self._maybe_inline(directory, path, file)
-        for field in ("patchesJson6902", "replacements"):
-            for item in _mappings(content.get(field)):
+        for field in ("patches", "patchesJson6902", "replacements", "configMapGenerator", "secretGenerator"):
+            for item in mappings(content, field):
                 self._named_in(directory, item, file)
-        for field in ("configMapGenerator", "secretGenerator"):
-            for item in _mappings(content.get(field)):
-                self._named_in(directory, item, file)
-        if isinstance(openapi := content.get("openapi"), dict):
-            self._named_in(directory, openapi, file)
+        for openapi in values(content, "openapi"):
+            if isinstance(openapi, dict):
+                self._named_in(directory, openapi, file)
         for field in ("transformers", "generators", "validators"):
-            for path in _texts(content.get(field)):
-                self._plugin(directory, path, file)
+            for path in texts(content, field):
+                self._plugin(directory, path, file, field)
 
     def _refuse_helm(self, file: str, content: Kustomization) -> None:
         for field in ("helmCharts", "helmChartInflationGenerator"):
-            if content.get(field):
+            if any(values(content, field)):
                 raise RenderError(f"{file}: {field} needs Helm, which does not run here; use a HelmRelease instead")
 
-    def _resource(self, directory: str, path: str, file: str, *, only_directory: bool) -> None:
+    def _resource(self, directory: str, path: str, file: str, base: str | None, *, only_directory: bool) -> None:
         """A file, a directory or a repository: a file of that name wins, as in kustomize."""
         remote = is_remote(path)
         if remote and (only_directory or "://" in path):
@@ -249,13 +260,13 @@ class _Walker:
         place = join(directory, path, named_in=file)
         entry = None if only_directory and self._directory(place) else self._look(place)
         if _is_file(entry):
-            return None
+            return None if base is None else self._plugin_file(base, place)
         if remote:
             return self._remote_base(path, file)
         if entry is None and not self._directory(place):
             return self._miss(path, place, file)
         self._forget_directory(place)
-        return self._visit(place)
+        return self._visit(place, base)
 
     def _forget_directory(self, place: str) -> None:
         """A directory that is not listed counts for what is read of it, and not for all that is in it."""
@@ -273,36 +284,35 @@ class _Walker:
         return None
 
     def _maybe_inline(self, directory: str, text: str, file: str) -> None:
-        """What has more than one line is the thing itself, and not the path to it."""
-        if "\n" in text or "{" in text or ": " in text:
-            return
-        self._file(directory, text, file)
-
-    def _patch(self, directory: str, item: Any, file: str) -> None:
-        if isinstance(item, str):
-            self._maybe_inline(directory, item, file)
-        elif isinstance(item, dict):
-            self._named_in(directory, item, file)
+        """A path, or the object itself: kustomize takes for a path what it cannot read as an object."""
+        if not _is_object(text):
+            self._file(directory, text, file)
+        elif not self._fenced:
+            join(directory, text, named_in=file)  # what we read as an object, kustomize may not
 
     def _named_in(self, directory: str, item: dict[str, Any], file: str) -> None:
         """The files that a patch, a replacement, a generator or a plugin's configuration names."""
-        for field in _PLUGIN_PATHS:
-            if isinstance(path := item.get(field), str) and path:
+        for path in values(item, *_PLUGIN_PATHS):
+            if isinstance(path, str) and path:
                 self._file(directory, path, file)
-        for field in _PLUGIN_LISTS:
-            for path in _texts(item.get(field)):
-                self._maybe_inline(directory, path, file)
-        if isinstance(path := item.get("env"), str) and path:
+        for path in texts(item, "paths"):
+            self._maybe_inline(directory, path, file)
+        for path in texts(item, "envs"):
             self._file(directory, path, file)
-        for source in _texts(item.get("files")):
+        for source in texts(item, "files"):
             self._file(directory, source.partition("=")[2] or source, file)
-        for replacement in _mappings(item.get("replacements")):
-            self._named_in(directory, replacement, file)
+        for inner in mappings(item, "replacements", "items"):
+            self._named_in(directory, inner, file)
 
-    def _plugin(self, directory: str, text: str, file: str) -> None:
+    def _plugin(self, directory: str, text: str, file: str, field: str) -> None:
         """A transformer, generator or validator: inline, in a file, or in a directory (which takes the whole tree)."""
-        if "\n" in text or "{" in text or ": " in text:
-            self._configured(directory, text, file)
+        if not self._fenced:
+            raise RenderError(
+                f"{file}: {field} cannot be built here, for this kernel has no Landlock to keep them within the source"
+            )
+        if (found := _objects(text)) is not None:
+            for value in found:
+                self._named_in(directory, value, file)
             return
         if is_remote(text):
             self._remote_base(text, file)
@@ -313,23 +323,19 @@ class _Walker:
             self._miss(text, place, file)
         elif entry.kind == "tree":
             self._whole = True
+            self._visit(place, directory)
         else:
-            for document in self._documents(place):
-                if isinstance(document.value, dict):
-                    self._named_in(directory, document.value, place)
+            self._plugin_file(directory, place)
 
-    def _configured(self, directory: str, text: str, file: str) -> None:
-        try:
-            found = documents(text)
-        except YamlError as error:
-            raise RenderError(f"{file}: an inline transformer, {error.message}") from None
-        for document in found:
+    def _plugin_file(self, base: str, place: str) -> None:
+        """The configuration of plugins, whose paths are relative to `base`."""
+        for document in self._documents(place):
             if isinstance(document.value, dict):
-                self._named_in(directory, document.value, file)
+                self._named_in(base, document.value, f"{place}:{document.line}")
 
     def _remote_base(self, path: str, file: str) -> None:
         if "file://" in path.lower():
-            raise RenderError(f"{file}: {path!r} is outside the source; only its own files can be used")
+            raise RenderError(f"{file}: {shown(path)} is outside the source; only its own files can be used")
         self._remote.append(path)
 
     def _miss(self, path: str, place: str, file: str) -> None:
@@ -339,7 +345,8 @@ class _Walker:
             if entry is not None and entry.kind == "link"
             else "is not there"
         )
-        self._missing.append(f"{file}: {path!r} {why} ({place or './'})")
+        shown_place = f" ({place or './'})" if shown(path) == repr(path) else ""
+        self._missing.append(f"{file}: {shown(path)} {why}{shown_place}")
 
 
 def sorted_resources(trees: Trees, tree: str) -> list[str]:
@@ -373,13 +380,15 @@ def _is_below(path: str, directory: str) -> bool:
     return not directory or path.startswith(f"{directory}/")
 
 
-def _items(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
+def _objects(text: str) -> list[dict[str, Any]] | None:
+    """What kustomize reads in a text in place of a path: objects with kinds and names; None where it is a path."""
+    try:
+        found = [document.value for document in documents(text) if document.value is not None]
+    except YamlError:
+        return None
+    objects = [value for value in found if isinstance(value, dict) and value.get("kind")]
+    return objects if objects and len(objects) == len(found) else None
 
 
-def _texts(value: Any) -> list[str]:
-    return [item for item in _items(value) if isinstance(item, str) and item]
-
-
-def _mappings(value: Any) -> list[dict[str, Any]]:
-    return [item for item in _items(value) if isinstance(item, dict)]
+def _is_object(text: str) -> bool:
+    return _objects(text) is not None

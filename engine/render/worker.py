@@ -83,6 +83,11 @@ def _run(job: Run) -> Ran:
                     "TMPDIR": job.home,
                     "PATH": job.search,
                     "LANG": "C.UTF-8",
+                    # Of git: no settings of the machine, which may hold passwords; no `file://` and no program as a
+                    # transport; no questions.
+                    "GIT_CONFIG_NOSYSTEM": "1",
+                    "GIT_ALLOW_PROTOCOL": "https:http:git:ssh",
+                    "GIT_TERMINAL_PROMPT": "0",
                     # Collecting garbage is a fifth of a small build; a large one does it before it meets the limit.
                     "GOGC": "400",
                     "GOMEMLIMIT": str(job.memory_bytes // 2),

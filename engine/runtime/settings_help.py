@@ -29,7 +29,7 @@ FLUX = {
     "webhook_addr": "--receiverAddr of notification-controller, :9292",
     "default_service_account": f"{_SAME} of kustomize-controller",
     "no_cross_namespace_refs": f"{_SAME}, false",
-    "no_remote_bases": f"{_SAME} of kustomize-controller, false",
+    "no_remote_bases": f"{_SAME} of kustomize-controller, false; always true here without Landlock",
     "custom_apply_stage_kinds": f"{_SAME} of kustomize-controller",
     "strict_post_build_substitutions": "the feature gate StrictPostBuildSubstitutions, true",
     "additive_cel_dependency_check": "the feature gate AdditiveCELDependencyCheck, false",

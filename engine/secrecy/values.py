@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import re
 from collections.abc import Iterable, Mapping
 from threading import Lock
 from typing import Any, TypeAlias
@@ -14,6 +15,8 @@ MASK = "***"
 WITHHELD = "*** (a text that could not be searched for secret values, and so is not shown)"
 TEXT_CHARACTERS_MAX = 2**18
 """Of a text that is filtered; what is beyond is cut off, and said to be. At worst (all escapes) it takes a second."""
+_key = re.compile(r"[-._a-zA-Z0-9]+")
+"""What Kubernetes takes for a key of a Secret; a line of an environment file without `=` is none, as a rule."""
 WORD_CHARACTERS_MAX = 4_096
 """A text is cut off between words, where one ends so near."""
 
@@ -134,7 +137,10 @@ def _cut(text: str) -> tuple[str, int]:
 
 
 def _values_of(obj: KubeObject) -> Iterable[str | bytes]:
-    """What a Secret holds. What is malformed in it is taken as it stands."""
+    """What a Secret holds. What is malformed in it is taken as it stands, and a key that can be none for a value."""
+    for field in ("data", "stringData"):
+        held = obj.get(field)
+        yield from (key for key in held if not _key.fullmatch(str(key))) if isinstance(held, dict) else ()
     data = obj.get("data")
     for value in data.values() if isinstance(data, dict) else ():
         if isinstance(value, str):

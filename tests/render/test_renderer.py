@@ -1,13 +1,14 @@
 """Renders, with the real kustomize."""
 
 import http.server
+import json
 import os
 import random
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,11 @@ from tests.missing import cannot
 from tests.render.random_trees import random_tree
 from tests.render.reading import objects
 from tests.render.trees import MemoryTrees
+from tests.servers.git_server import git_server
+from tests.servers.repositories import Repository
 from tidelog.engine.kinds.decode import decode, encode
 from tidelog.engine.kinds.kustomization import KustomizationSpec
-from tidelog.engine.render import kustomize
+from tidelog.engine.render import kustomize, landlock
 from tidelog.engine.render import renderer as renderer_module
 from tidelog.engine.render.errors import RenderError
 from tidelog.engine.render.jobs import Run
@@ -292,8 +295,8 @@ async def test_what_the_walk_does_not_know_is_built_on_the_whole_tree(trees: Mem
 async def test_a_file_that_the_walk_missed_fails_the_small_build_and_not_the_render(
     trees: MemoryTrees, renderer: Renderer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def forgetful(*args: Any) -> Any:
-        found = real(*args)
+    def forgetful(*args: Any, fenced: bool) -> Any:
+        found = real(*args, fenced=fenced)
         kept = tuple(entry for entry in found.read_set if entry.path != "a.yaml")
         return msgspec.structs.replace(found, read_set=kept, checkout=("kustomization.yaml",))
 
@@ -314,19 +317,86 @@ def _landlock() -> None:
 
 @pytest.mark.usefixtures("_landlock")
 async def test_the_kernel_keeps_a_build_in_its_checkout(trees: MemoryTrees, renderer: Renderer, tmp_path: Path) -> None:
-    """By a path that no walk follows: of a transformer in a directory of its own."""
+    """By a path that no walk follows: a patch gives it to a transformer in a directory of its own."""
     outside = tmp_path / "outside.yaml"
     outside.write_text('[{"op": "add", "path": "/metadata/annotations", "value": {"leaked": "1"}}]')
     files = {
         "kustomization.yaml": "resources: [a.yaml]\ntransformers: [t]\n",
         "a.yaml": CONFIGMAP("a"),
-        "t/kustomization.yaml": "resources: [t.yaml]\n",
-        "t/t.yaml": "apiVersion: builtin\nkind: PatchTransformer\nmetadata: {name: t}\n"
-        f"path: ../../../../../../../../..{outside}\ntarget: {{kind: ConfigMap}}\n",
+        "t/kustomization.yaml": "resources: [t.yaml]\n" + replacing("PatchTransformer", "path", str(outside)),
+        "t/t.yaml": "apiVersion: builtin\nkind: PatchTransformer\nmetadata: {name: t}\ntarget: {kind: ConfigMap}\n",
     }
     error = await failure(trees, renderer, files)
 
     assert "permission denied" in error.message
+
+
+def replacing(kind: str, field: str, value: object) -> str:
+    """Of a kustomization: a patch that sets a field of the plugins of a kind."""
+    patch = json.dumps([{"op": "add", "path": f"/{field}", "value": value}])
+    return "patches: " + json.dumps([{"target": {"kind": kind}, "patch": patch}])
+
+
+@pytest.fixture
+def base_url(tmp_path: Path) -> Iterator[str]:
+    """A remote base, over HTTP."""
+    repository = Repository.create(tmp_path / "repositories" / "base.git")
+    repository.commit({"kustomization.yaml": "resources: [a.yaml]\n", "a.yaml": CONFIGMAP("base")})
+    with git_server(tmp_path / "repositories", tls=False) as server:
+        yield f"{server.url('base')}?ref=main"
+
+
+@pytest.mark.usefixtures("_landlock")
+@pytest.mark.parametrize(
+    "path",
+    ["/proc/OURS/environ", "/proc/self/environ", "/etc/passwd", "/etc/gitconfig", "/dev/zero", __file__],
+)
+async def test_a_build_with_remote_bases_reads_no_file_of_the_machine(
+    trees: MemoryTrees, base_url: str, path: str
+) -> None:
+    path = path.replace("OURS", str(os.getpid()))
+    plugin = "apiVersion: builtin\nkind: ConfigMapGenerator\nmetadata: {name: stolen}\n"
+    files = {
+        "kustomization.yaml": f"resources: ['{base_url}']\ngenerators: [gens]\n",
+        "gens/kustomization.yaml": "resources: [g.yaml]\n" + replacing("ConfigMapGenerator", "files", [f"p={path}"]),
+        "gens/g.yaml": plugin,
+    }
+    async with Renderer(trees) as renderer:
+        error = await failure(trees, renderer, files)
+        (found,) = await rendered(trees, renderer, {"kustomization.yaml": f"resources: ['{base_url}']\n"})
+
+    assert "permission denied" in error.message
+    assert found["metadata"]["name"] == "base", "while git does its work"
+
+
+@pytest.mark.usefixtures("_landlock")
+async def test_git_trusts_the_authorities_of_the_machine_and_says_so_of_another(
+    trees: MemoryTrees, tmp_path: Path
+) -> None:
+    Repository.create(tmp_path / "base.git").commit({"kustomization.yaml": ""})
+    with git_server(tmp_path) as server:
+        async with Renderer(trees) as renderer:
+            error = await failure(trees, renderer, {"kustomization.yaml": f"resources: ['{server.url('base')}']\n"})
+
+    assert "certificate" in error.message
+    assert "CAfile: none" in error.message or "verification failed" in error.message, error.message
+
+
+async def test_without_landlock_nothing_is_built_that_only_landlock_could_hold(
+    trees: MemoryTrees, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(landlock, "version", lambda: 0)
+    remote = {"kustomization.yaml": "resources: ['https://127.0.0.1:9/x.git']\n"}
+    plugins = [{"kustomization.yaml": f"{field}: [p]\n"} for field in ("generators", "transformers", "validators")]
+    text = "kind: A\nmetadata: {name: a}\nb: c/../../../etc/x"
+    patch = {"kustomization.yaml": json.dumps({"patchesStrategicMerge": [text]})}
+    async with Renderer(trees) as renderer:
+        for files in (remote, *plugins):
+            assert "this kernel has no Landlock" in (await failure(trees, renderer, files)).message
+        assert "leaves the source" in (await failure(trees, renderer, patch)).message
+        assert len(await rendered(trees, renderer, {"a.yaml": CONFIGMAP("a")})) == 1
+
+    assert ["has no Landlock" in record.message for record in caplog.records if record.levelname == "WARNING"] == [True]
 
 
 @pytest.mark.usefixtures("_landlock")
@@ -438,7 +508,7 @@ async def test_a_time_limit_is_no_final_failure_and_ends_what_runs(trees: Memory
         with pytest.raises(RenderError, match="kustomize takes longer than") as caught:
             await renderer.build(tree, RenderSpec(), time_s=0.001)
         assert not caught.value.final
-        assert not os.listdir(tmp_path), "the checkout is gone"  # noqa: PTH208 - the same in an async function
+        assert not await anyio.to_thread.run_sync(lambda: list(tmp_path.glob("*/*"))), "the checkout is gone"
         assert (await renderer.build(tree, RenderSpec())).text, "another worker goes on"
 
 
@@ -463,6 +533,161 @@ async def test_a_missing_kustomize_is_a_clear_error(
 
     assert "is not installed; `pip install" in error.message
     assert not error.final
+
+
+GENERATOR = "apiVersion: builtin\nkind: SecretGenerator\nmetadata: {name: g}\n"
+SECRET = "apiVersion: v1\nkind: Secret\nmetadata: {name: a}\nstringData: "
+
+
+def planted(kustomization: dict[str, Any]) -> dict[str, str]:
+    return {"kustomization.yaml": json.dumps(kustomization), "a.yaml": SECRET + "{pw: pl4nted-in-file}\n"}
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (
+            planted({
+                "resources": ["a.yaml"],
+                "patches": [{"patch": "kind: Secret\nstringData: {pw: pl4nted", "target": {"kind": "Secret"}}],
+            }),
+            "unable to parse SM or JSON patch",
+        ),
+        (
+            planted({
+                "resources": ["a.yaml"],
+                "patches": [{"patch": 'stringData:\n  a: "pl4nted  \\" x\n  - z', "target": {"kind": "S.*"}}],
+            }),
+            "unable to parse SM or JSON patch",
+        ),
+        (planted({"secretGenerator": [{"name": "g", "literals": ["pl4nted"]}]}), "expected key=value"),
+        (planted({"secretGenerator": [{"name": "g", "literals": ["pl4nted 'x' \" y"]}]}), "expected key=value"),
+        (
+            planted({"generators": [f"{GENERATOR}literals: [pl4nted]"]}),
+            "expected key=value",
+        ),
+        (
+            {
+                "kustomization.yaml": "generators: [g]\n",
+                "g/kustomization.yaml": "resources: [g.yaml]\n",
+                "g/g.yaml": f"{GENERATOR}literals: [pl4nted]\n",
+            },
+            "expected key=value",
+        ),
+        (
+            planted({
+                "resources": ["a.yaml"],
+                "replacements": [{
+                    "source": {"kind": "Secret", "name": "a", "fieldPath": "stringData.pw"},
+                    "targets": [
+                        {"select": {"name": "a"}, "fieldPaths": ["stringData.pw.x"], "options": {"create": True}}
+                    ],
+                }],
+            }),
+            "wrong node kind",
+        ),
+        ({"a.yaml": SECRET + "\n  pw: *pl4nted\n"}, "a.yaml:5: an alias"),
+    ],
+)  # fmt: skip
+async def test_an_error_of_a_build_quotes_no_secret(
+    trees: MemoryTrees, renderer: Renderer, files: dict[str, str], said: str
+) -> None:
+    error = await failure(trees, renderer, files)
+
+    assert said in error.message
+    assert "pl4nted" not in error.message
+
+
+async def test_a_line_of_an_environment_file_that_is_not_utf8_is_not_quoted_byte_by_byte(
+    trees: MemoryTrees, renderer: Renderer
+) -> None:
+    tree = trees.add({"kustomization.yaml": "secretGenerator: [{name: a, envs: [e]}]\n", "e": b"\xff\xfepl4nted\n"})
+    with pytest.raises(RenderError, match=r"env source files: .*: a line is not UTF-8$"):
+        await renderer.render(tree, RenderSpec(), OWNER)
+
+
+async def test_what_a_remote_base_says_is_not_quoted(trees: MemoryTrees, tmp_path: Path) -> None:
+    repository = Repository.create(tmp_path / "base.git")
+    repository.commit({"kustomization.yaml": "secretGenerator: [{name: a, literals: [pl4nted, x]}]\n"})
+    with git_server(tmp_path, tls=False) as server:
+        async with Renderer(trees) as renderer:
+            files = {"kustomization.yaml": f"resources: ['{server.url('base')}?ref=main']\n"}
+            error = await failure(trees, renderer, files)
+
+    assert "literal sources (not shown), expected key=value" in error.message
+    assert "pl4nted" not in error.message
+
+
+HELD = """
+import pathlib, sys, tempfile
+from tidelog.engine.render.scratch import Scratch
+scratch = Scratch(pathlib.Path(sys.argv[1]))
+scratch.open()
+(scratch.make() / "tree" / "secret").write_text("s3cret")
+print("made", end="", flush=True)
+sys.stdin.read()
+"""
+
+
+async def test_what_a_killed_renderer_left_is_removed_by_the_next_one_and_nothing_else(
+    trees: MemoryTrees, tmp_path: Path
+) -> None:
+    (tmp_path / "tidelog-render-file").write_text("not ours")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "tidelog-render-link").symlink_to(tmp_path / "elsewhere")
+    command = [sys.executable, "-c", HELD, str(tmp_path)]
+    async with await anyio.open_process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert await process.stdout.receive() == b"made"
+        async with Renderer(trees, scratch=tmp_path):
+            alive = secrets_below(tmp_path)
+        process.kill()
+        await process.wait()
+    left = secrets_below(tmp_path)
+    async with Renderer(trees, scratch=tmp_path) as renderer:
+        assert await rendered(trees, renderer, {"a.yaml": CONFIGMAP("a")})
+        removed = secrets_below(tmp_path)
+
+    assert (alive, left, removed) == (1, 1, 0)
+    assert names_in(tmp_path) == {"tidelog-render-file", "tidelog-render-link", "elsewhere"}
+
+
+def secrets_below(directory: Path) -> int:
+    return len(list(directory.rglob("secret")))
+
+
+def names_in(directory: Path) -> set[str]:
+    return {path.name for path in directory.iterdir()}
+
+
+async def test_a_directory_that_was_tidied_away_is_made_again(trees: MemoryTrees, tmp_path: Path) -> None:
+    async with Renderer(trees, scratch=tmp_path) as renderer:
+        (made,) = names_in(tmp_path)
+        (tmp_path / made).rmdir()
+        assert await rendered(trees, renderer, {"a.yaml": CONFIGMAP("a")})
+
+    assert names_in(tmp_path) == set()
+
+
+async def test_only_the_owner_may_read_what_is_built(trees: MemoryTrees, tmp_path: Path) -> None:
+    modes: dict[str, int] = {}
+
+    class Looking(Workers):
+        async def run(self, job: Run, *, time_s: float) -> Any:
+            modes.update(await anyio.to_thread.run_sync(modes_below, tmp_path))
+            return await super().run(job, time_s=time_s)
+
+    tree = trees.add({"a/b.yaml": CONFIGMAP("b"), "kustomization.yaml": "resources: [a/b.yaml]\n"})
+    async with Renderer(trees, scratch=tmp_path, workers=Looking(1)) as renderer:
+        await renderer.build(tree, RenderSpec())
+
+    assert {name for name in modes if name.endswith(".yaml")} == {"b.yaml", "kustomization.yaml"}
+    assert {mode for name, mode in modes.items() if name.endswith(".yaml")} == {0o600}
+    assert {mode for name, mode in modes.items() if name.startswith("tidelog-render-")} == {0o700}
+
+
+def modes_below(directory: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mode & 0o777 for path in directory.rglob("*")}
 
 
 async def test_what_runs_too_long_is_ended_with_all_it_started(tmp_path: Path) -> None:

@@ -125,7 +125,9 @@ def test_links_are_as_good_as_absent(trees: MemoryTrees) -> None:
         "resources: [../../x]", "components: [../../c]", "patches: [{path: ../../../p.yaml}]", "crds: [/etc/passwd]",
         "configMapGenerator: [{name: a, files: [k=../../x]}]", "configMapGenerator: [{name: a, envs: [../../x]}]",
         "transformers: [../../t.yaml]", "openapi: {path: /x}", "replacements: [{path: ../../r}]",
-        "resources: [file:///etc/x.git]", "resources: ['file://etc/x.git//a?ref=b']",
+        "configMapGenerator: [{name: a, FILES: [k=../../x]}]",
+        "configMapGenerator: [{name: a, envs: ['x{/../../../x']}]", "patchesStrategicMerge: ['x{/../../../x']",
+        "generators: ['x{/../../../x']", "resources: [file:///etc/x.git]", "resources: ['file://etc/x.git//a?ref=b']",
     ],
 )  # fmt: skip
 def test_paths_that_leave_the_source_are_refused(trees: MemoryTrees, content: str) -> None:
@@ -133,6 +135,35 @@ def test_paths_that_leave_the_source_are_refused(trees: MemoryTrees, content: st
         walked(trees, {"a/kustomization.yaml": content}, "a")
 
     assert any(entry.path == "a/kustomization.yaml" for entry in caught.value.read_set)
+
+
+@pytest.mark.parametrize("content", ["Resources: [../../x]", "HELMCHARTS: [{a: b}]", "re\u017fources: [../../x]"])
+def test_fields_are_found_in_whatever_case_they_are_written(trees: MemoryTrees, content: str) -> None:
+    files = {"kustomization.yaml": "resources: [a]\n", "a/kustomization.yaml": content}
+    with pytest.raises(RenderError, match=r"a/kustomization\.yaml: .*(leaves|needs Helm)"):
+        walked(trees, files)
+
+
+@pytest.mark.parametrize("plugins", ["generators", "transformers", "validators"])
+@pytest.mark.parametrize(
+    "config",
+    ["files: [p=/proc/1/environ]", "envs: [/etc/passwd]", "Env: ../../x", "path: /x", "items: [{paths: [../../x]}]"],
+)
+def test_plugins_of_a_directory_stay_within_the_source_too(trees: MemoryTrees, plugins: str, config: str) -> None:
+    files = {
+        "a/kustomization.yaml": f"{plugins}: [gens]\n",
+        "a/gens/kustomization.yaml": "resources: [deeper]\n",
+        "a/gens/deeper/kustomization.yaml": "resources: [g.yaml]\n",
+        "a/gens/deeper/g.yaml": f"---\nkind: Other\n---\nkind: Builtin\n{config}\n",
+    }
+    with pytest.raises(RenderError, match=r"a/gens/deeper/g\.yaml:4: .*(leaves|absolute)"):
+        walked(trees, files, "a")
+
+
+def test_a_text_that_is_no_object_and_no_path_is_not_quoted(trees: MemoryTrees) -> None:
+    found = walked(trees, {"kustomization.yaml": "patchesStrategicMerge: ['{kind: Secret, data: {a: s3cret}']\n"})
+
+    assert found.missing == ("kustomization.yaml: a text that is no object, and so is a path, is not there",)
 
 
 @pytest.mark.parametrize(

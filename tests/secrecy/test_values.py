@@ -167,6 +167,14 @@ def test_a_very_short_value_is_taken_out_as_a_word(value: str, text: str, filter
     assert SecretValues([value]).filter(text) == filtered
 
 
+@pytest.mark.parametrize("field", ["data", "stringData"])
+def test_a_key_of_a_secret_that_can_be_none_is_taken_for_a_value(field: str) -> None:
+    values = SecretValues()
+    values.add_secret({"kind": "Secret", field: {"a b pl4nted": "", "a.key_of-ours": ""}})
+
+    assert values.filter("data[a b pl4nted] and data[a.key_of-ours]") == "data[***] and data[a.key_of-ours]"
+
+
 def test_each_line_of_a_value_is_taken_out() -> None:
     key = "-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG9w0B\n\nAQEFAASCBKcwggSj\n-----END KEY-----\n"
     filtered = SecretValues([key]).filter("bad line 'MIIEvQIBADANBgkqhkiG9w0B' of KEY")
