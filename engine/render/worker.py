@@ -60,6 +60,8 @@ def _answer(job: Job) -> Answer:
         return Failed("reading what was built takes more memory than a render may have", final=False)
     except RecursionError:
         return Failed("what was built is too deep", final=True)
+    except OSError as error:
+        return Failed(f"the build cannot be run here: {error.strerror}", final=False)
 
 
 def _finish(job: Finish) -> Made:

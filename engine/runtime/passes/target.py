@@ -58,6 +58,8 @@ DEPENDS_ON = "tidelog.dev/depends-on"
 DEFINITION = "CustomResourceDefinition"
 LOST_MAX = 3
 """How often what is lost is fetched again at once."""
+RENDER_RETRY_S = 5.0
+"""After a build that failed for no reason of its own; longer after each further one."""
 TERMINATION_LOOK_S = 2.0
 """How often it is looked whether what was deleted is gone; Flux's figure."""
 
@@ -271,7 +273,9 @@ class TargetPass:
                 time_s=self._spec.effective_timeout.seconds,
             )
         except RenderError as error:
-            raise StageError("render", error.reason, str(error), final=error.final) from error
+            # What is not final lies in the surroundings (a limit, a process that died): they may be better soon.
+            retry_s = None if error.final else RENDER_RETRY_S
+            raise StageError("render", error.reason, str(error), final=error.final, retry_s=retry_s) from error
         self._sealer = await self._engine.sealer(key.id for key in rendering.secret)
         made = sealed(rendering, self._sealer, self._run.secrets)
         inputs = inputs_digest(self._spec, variables, rendering.read_set, rendering.toolchain)
