@@ -81,8 +81,14 @@ class Door:
         self._writing = writing
         self._changed: list[str] = []
 
-    async def apply(self, draft: Draft, standing: Standing, now: Time) -> ApplyFinished:
+    async def apply(self, draft: Draft, standing: Standing, now: Time, *, asked_for: bool = False) -> ApplyFinished:
         """Applies a plan, wave by wave, and prunes.
+
+        Args:
+            draft: the plan.
+            standing: how its target stands.
+            now: when it was let through.
+            asked_for: whether somebody approved it, or deleted its target; recorded of what is pruned.
 
         Raises:
             NotVerifiedError: when the log has no verification, or no approval, that lets it through.
@@ -102,7 +108,7 @@ class Door:
                 if wave + 1 < len(plan.waves):
                     await self._established(steps)
             for step in plan.prunes:
-                await self._prune(plan, step)
+                await self._prune(plan, step, asked_for=asked_for)
         except (ClusterError, PlanVoid, TimeoutError) as error:
             raise await self._stopped(plan, wave, step, error) from error
         finished = self._finished(plan)
@@ -216,13 +222,16 @@ class Door:
             raise PlanVoid(f"{step.object} is another object of that name now: {error}") from error
         return "deleted"
 
-    async def _prune(self, plan: Plan, step: Step) -> None:
+    async def _prune(self, plan: Plan, step: Step, *, asked_for: bool) -> None:
         outcome: Literal["deleted", "absent", "skipped"]
         if step.action == "delete":
             with self._writing(step.object):
                 outcome = await self._delete(step)
                 self._changed.append(f"{ObjectKey.parse(step.object).shown} deleted")
-                await self._record([ObjectPruned(plan=plan.id, object=step.object, uid=step.uid, outcome=outcome)])
+                event = ObjectPruned(
+                    plan=plan.id, object=step.object, uid=step.uid, outcome=outcome, asked_for=asked_for
+                )
+                await self._record([event])
             return
         outcome = "absent" if step.why == "absent" else "skipped"
         await self._record([ObjectPruned(plan=plan.id, object=step.object, uid=step.uid, outcome=outcome)])
