@@ -156,6 +156,13 @@ class Cluster(Protocol):
         """
         ...
 
+    async def review(self, obj: KubeObject) -> KubeObject:
+        """Asks what the server answers in the object's `status`, and keeps nowhere: a TokenReview and its like.
+
+        Such an object has no name; its kind is one without namespaces.
+        """
+        ...
+
     async def replace(
         self, obj: KubeObject, *, manager: str, subresource: str = "", identity: Identity | None = None
     ) -> KubeObject:

@@ -230,6 +230,12 @@ class RealCluster:
         )
         return await self._object(call, kind)
 
+    async def review(self, obj: KubeObject) -> KubeObject:  # noqa: D102
+        kind = await self.kind(obj["apiVersion"], obj["kind"])
+        what = f"ask for a {kind.kind}"
+        call = Call("create", what, kind.plural, "POST", _path(kind, ""), body=_encoded(what, obj))
+        return await self._object(call, kind)
+
     async def replace(  # noqa: D102
         self, obj: KubeObject, *, manager: str, subresource: str = "", identity: Identity | None = None
     ) -> KubeObject:

@@ -512,6 +512,32 @@ async def test_create_is_for_what_is_not_there(cluster: Cluster, config_maps: Ki
     assert (await cluster.get(config_maps, namespace, "a"))["data"] == {"key": "1"}
 
 
+async def test_a_review_is_answered_and_kept_nowhere(cluster: Cluster, namespace: str) -> None:
+    """Reviews have no name; the server makes none."""
+    asked = {"user": "jane", "resourceAttributes": {"verb": "get", "resource": "pods", "namespace": namespace}}
+    answer = await cluster.review(
+        {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": asked}
+    )
+    assert answer["status"]["allowed"] is False
+    admin = asked | {"groups": ["system:masters"]}
+    answer = await cluster.review(
+        {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": admin}
+    )
+    assert answer["status"]["allowed"] is True
+
+
+async def test_a_token_that_the_server_did_not_make_is_nobodys(cluster: Cluster) -> None:
+    answer = await cluster.review(
+        {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": "made-up"}}
+    )
+    assert not answer["status"].get("authenticated")
+
+
+async def test_a_review_that_makes_no_sense_is_refused(cluster: Cluster) -> None:
+    with pytest.raises(InvalidError, match="ask for a SubjectAccessReview"):
+        await cluster.review({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": {}})
+
+
 async def test_replace_holds_to_the_version(cluster: Cluster, namespace: str) -> None:
     made = await cluster.create(config_map(namespace, "a", key="1"), manager=MANAGER)
     stale = {**made, "data": {"key": "stale"}}
