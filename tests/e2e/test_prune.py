@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import anyio
 import pytest
 
 from tests.e2e.world import (
@@ -383,3 +384,58 @@ async def test_a_kustomization_that_grew_after_it_was_counted_is_counted_again_w
         await world.until_gone(KUSTOMIZE, "Kustomization", "leaf0")
         await world.until_gone(KUSTOMIZE, "Kustomization", "apps")
     assert await world.data("o0-29") is None
+
+
+async def test_what_an_api_serves_that_is_down_is_not_absent(world: World) -> None:
+    """It is tried again until the API answers; then it is deleted, and not left there for ever."""
+    group = f"{world.namespace}.example.com"
+    names = {"kind": "Widget", "plural": "widgets", "singular": "widget", "listKind": "WidgetList"}
+    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    definition = {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"widgets.{group}"},
+        "spec": {
+            "group": group,
+            "scope": "Namespaced",
+            "names": names,
+            "versions": [{"name": "v1", "served": True, "storage": True, "schema": schema}],
+        },
+    }
+    down = {
+        "apiVersion": "apiregistration.k8s.io/v1",
+        "kind": "APIService",
+        "metadata": {"name": f"v1.{group}", "labels": {"kube-aggregator.kubernetes.io/automanaged": None}},
+        "spec": {
+            "group": group,
+            "version": "v1",
+            "groupPriorityMinimum": 100,
+            "versionPriority": 100,
+            "insecureSkipTLSVerify": True,
+            "service": {"name": "down", "namespace": world.namespace},
+        },
+    }
+    await world.apply(definition)
+    try:
+        await world.until("apiextensions.k8s.io/v1", "CustomResourceDefinition", f"widgets.{group}", is_established)
+        widget = manifest(f"{group}/v1", "Widget", "w")
+        async with world.daemon() as running:
+            await app_of(world, documents(widget, config_map("other")), retryInterval="1s")
+            await running.idle()
+        await world.apply(down)
+        world.change({"app/all.yaml": config_map("other")})
+        async with world.daemon() as running:
+            await world.ask()
+            await world.until_target("app", failed("ReconciliationFailed", "does not answer"))
+            assert not running.events(ObjectPruned)
+            await world.delete("apiregistration.k8s.io/v1", "APIService", f"v1.{group}")
+            pruned = await running.until_event(ObjectPruned)
+            assert (pruned.outcome, pruned.object.rpartition("/")[2]) == ("deleted", "w")
+            await world.until_applied("app")
+    finally:
+        with anyio.CancelScope(shield=True):
+            await world.delete("apiextensions.k8s.io/v1", "CustomResourceDefinition", f"widgets.{group}")
+
+
+def is_established(definition: KubeObject | None) -> bool:
+    return definition is not None and condition(definition, "Established").get("status") == "True"

@@ -235,8 +235,7 @@ class TargetPass:
             key = ObjectKey.parse(id)
         except MalformedNameError as error:
             raise StageError("declare", "InvalidSpec", f"annotation {DEPENDS_ON}: {error}", final=True) from None
-        kinds = await self._engine.cluster.kinds()
-        kind = next((kind for kind in kinds if (kind.group, kind.kind) == (key.group, key.kind)), None)
+        kind = await self._engine.cluster.find_kind(key.group, key.kind)
         live = None if kind is None else await self._engine.inputs.get(self._stream, key, kind.api_version)
         found = health_of(live)
         if found.health != "Current":
@@ -634,8 +633,7 @@ class TargetPass:
 
     async def _is_there(self, event: ObjectPruned) -> bool:
         key = ObjectKey.parse(event.object)
-        kinds = await self._engine.cluster.kinds()
-        kind = next((kind for kind in kinds if (kind.group, kind.kind) == (key.group, key.kind)), None)
+        kind = await self._engine.cluster.find_kind(key.group, key.kind)
         if kind is None:
             return False
         try:
