@@ -432,8 +432,10 @@ class TargetPass:
         standing = self._memory.conditions.get(maker)
         if maker != self._stream and standing is not None and standing.applying is not None:
             raise Stop(PRUNED_LOOK_S)  # it may have: that is recorded after the deletion
-        declared = self._engine.declared.target(maker)
-        rendered = await self._engine.renderings.last(maker)
+        declared, row = self._engine.declared.target(maker), self._memory.desired.get(maker)
+        pin = None if row is None else row.pinned
+        renderings = self._engine.renderings
+        rendered = await (renderings.last(maker) if pin is None else renderings.at(maker, pin.position))
         wants = rendered is not None and any(one.key == self._declared.key for one in rendered.wanted)
         if wants and declared is not None and (maker == self._stream or not declared.deleting):
             return True
