@@ -81,8 +81,14 @@ class Door:
         self._writing = writing
         self._changed: list[str] = []
 
-    async def apply(self, draft: Draft, standing: Standing, now: Time) -> ApplyFinished:
+    async def apply(self, draft: Draft, standing: Standing, now: Time, *, asked_for: bool = False) -> ApplyFinished:
         """Applies a plan, wave by wave, and prunes.
+
+        Args:
+            draft: the plan.
+            standing: how its target stands.
+            now: when it was let through.
+            asked_for: whether somebody approved it, or deleted its target; recorded of what is pruned.
 
         Raises:
             NotVerifiedError: when the log has no verification, or no approval, that lets it through.
@@ -102,7 +108,7 @@ class Door:
                 if wave + 1 < len(plan.waves):
                     await self._established(steps)
             for step in plan.prunes:
-                await self._prune(plan, step)
+                await self._prune(plan, step, asked_for=asked_for)
         except (ClusterError, PlanVoid, TimeoutError) as error:
             raise await self._stopped(plan, wave, step, error) from error
         finished = self._finished(plan)
@@ -137,7 +143,7 @@ class Door:
             return
         with self._writing(step.object):
             if step.action == "recreate":
-                await self._delete_and_wait(step)
+                await self._delete_and_wait(step, wanted)
             answer, did = await self._write(step, wanted)
             self._changed.append(f"{wanted.key.shown} {did}")
             await self._recorder.applied(step, wave, wanted, answer, did)
@@ -187,8 +193,12 @@ class Door:
         )
         return str(patched["metadata"]["resourceVersion"])
 
-    async def _delete_and_wait(self, step: Step) -> None:
-        await self._delete(step)
+    async def _delete_and_wait(self, step: Step, wanted: Wanted) -> None:
+        def still(live: KubeObject) -> str:
+            same = self._recorder.state_digest(step.object, live, secret=wanted.secret) == step.before
+            return "" if same else "it is no longer as the plan saw it"
+
+        await self._delete(step, still=still)
         key = ObjectKey.parse(step.object)
         kind = await self._cluster.kind(step.api_version, key.kind)
         async for _ in _pauses(f"{step.object} is still there after its deletion"):
@@ -199,30 +209,52 @@ class Door:
             if live["metadata"]["uid"] != step.uid:
                 raise PlanVoid(f"{step.object} was made again by somebody else")
 
-    async def _delete(self, step: Step) -> Literal["deleted", "absent"]:
+    async def _delete(self, step: Step, *, still: Callable[[KubeObject], str]) -> Literal["deleted", "absent"]:
+        """Deletes an object as the plan saw it; one that has changed since, if it may still be deleted.
+
+        Args:
+            step: what is deleted.
+            still: why an object, as it is now, is not to be deleted; empty when it is.
+        """
         key = ObjectKey.parse(step.object)
+        version = step.resource_version
         try:
             kind = await self._cluster.kind(step.api_version, key.kind)
-            await self._cluster.delete(
-                kind,
-                key.namespace,
-                key.name,
-                preconditions=Preconditions(uid=step.uid),
-                identity=self._subject.identity,
-            )
-        except (NotFoundError, UnknownKindError):
+            for _ in range(VERSION_CONFLICTS_MAX + 1):
+                try:
+                    await self._cluster.delete(
+                        kind,
+                        key.namespace,
+                        key.name,
+                        preconditions=Preconditions(uid=step.uid, resource_version=version or None),
+                        identity=self._subject.identity,
+                    )
+                except ConflictError:
+                    live = await self._cluster.get(kind, key.namespace, key.name, identity=self._subject.identity)
+                    why = _other_uid(step, live) or still(live)
+                    if why:
+                        raise PlanVoid(f"{step.object} has changed since the plan was made: {why}") from None
+                    version = str(live["metadata"]["resourceVersion"])
+                else:
+                    return "deleted"
+        except UnknownKindError as error:
+            if await self._cluster.find_kind(key.group, key.kind) is not None:
+                raise PlanVoid(f"{step.object} is served in another version now: {error}") from error
             return "absent"
-        except ConflictError as error:
-            raise PlanVoid(f"{step.object} is another object of that name now: {error}") from error
-        return "deleted"
+        except NotFoundError:
+            return "absent"
+        raise PlanVoid(f"{step.object} changes too often")
 
-    async def _prune(self, plan: Plan, step: Step) -> None:
+    async def _prune(self, plan: Plan, step: Step, *, asked_for: bool) -> None:
         outcome: Literal["deleted", "absent", "skipped"]
         if step.action == "delete":
             with self._writing(step.object):
-                outcome = await self._delete(step)
+                outcome = await self._delete(step, still=self._planner.why_kept)
                 self._changed.append(f"{ObjectKey.parse(step.object).shown} deleted")
-                await self._record([ObjectPruned(plan=plan.id, object=step.object, uid=step.uid, outcome=outcome)])
+                event = ObjectPruned(
+                    plan=plan.id, object=step.object, uid=step.uid, outcome=outcome, asked_for=asked_for
+                )
+                await self._record([event])
             return
         outcome = "absent" if step.why == "absent" else "skipped"
         await self._record([ObjectPruned(plan=plan.id, object=step.object, uid=step.uid, outcome=outcome)])
@@ -310,6 +342,10 @@ def _against(obj: KubeObject, step: Step, version: str) -> KubeObject:
         return obj
     against = {"uid": step.uid, **({"resourceVersion": version} if version else {})}
     return obj | {"metadata": obj["metadata"] | against}
+
+
+def _other_uid(step: Step, live: KubeObject) -> str:
+    return "" if live["metadata"]["uid"] == step.uid else "it is another object of that name"
 
 
 async def _pauses(problem: str) -> AsyncIterator[None]:

@@ -14,6 +14,8 @@ ACCEPT = (
     "application/json"
 )
 
+STALE = "Stale"
+
 
 class NotAggregatedError(Exception):
     """Raised for a document of another kind: the server is older."""
@@ -22,18 +24,29 @@ class NotAggregatedError(Exception):
 class Kinds:
     """What a cluster serves, by what objects say of themselves."""
 
-    def __init__(self, kinds: Sequence[Kind]) -> None:
-        """`kinds`: of each group, those of the version that it prefers first."""
+    def __init__(self, kinds: Sequence[Kind], silent: frozenset[str] = frozenset()) -> None:
+        """Takes what discovery says.
+
+        Args:
+            kinds: of each group, those of the version that it prefers first.
+            silent: API versions (`example.com/v1`) whose server does not answer, so that what they serve is not known.
+        """
+        self.silent = silent
         self._by_name: dict[tuple[str, str], Kind] = {}
         preferred: dict[tuple[str, str], Kind] = {}
         for kind in kinds:
             self._by_name.setdefault((kind.api_version, kind.kind), kind)
             preferred.setdefault((kind.group, kind.kind), kind)
+        self._preferred = preferred
         self.preferred = tuple(preferred.values())
 
     def get(self, api_version: str, kind: str) -> Kind | None:
         """The kind of that name, if it is served."""
         return self._by_name.get((api_version, kind))
+
+    def preferred_of(self, group: str, kind: str) -> Kind | None:
+        """The kind of that name, in the version that its group prefers."""
+        return self._preferred.get((group, kind))
 
     def versions_of(self, kind: str) -> list[str]:
         """The `apiVersion`s under which a kind of that name is served: for a message about one that is not."""
@@ -54,6 +67,8 @@ class _Resource(Struct, rename="camel"):
 class _Version(Struct):
     version: str
     resources: list[_Resource] = []
+    freshness: str = ""
+    """`Stale` when the server behind an APIService could not be asked; its resources may be missing, or old."""
 
 
 class _Metadata(Struct, frozen=True):
@@ -73,8 +88,16 @@ class _List(Struct):
 _decode = msgspec.json.Decoder(_List).decode
 
 
-def kinds_in(document: bytes) -> list[Kind]:
-    """The kinds in one of the documents.
+class Served(Struct, frozen=True):
+    """What one of the documents says."""
+
+    kinds: list[Kind]
+    silent: frozenset[str]
+    """API versions whose server could not be asked."""
+
+
+def served_in(document: bytes) -> Served:
+    """What one of the documents says.
 
     Raises:
         NotAggregatedError: when the server does not know this form.
@@ -83,7 +106,13 @@ def kinds_in(document: bytes) -> list[Kind]:
     listed = _decode(document)
     if listed.kind != "APIGroupDiscoveryList":
         raise NotAggregatedError
-    return list(_kinds(listed.items))
+    silent = (
+        f"{group.metadata.name}/{version.version}"
+        for group in listed.items
+        for version in group.versions
+        if version.freshness == STALE
+    )
+    return Served(list(_kinds(listed.items)), frozenset(silent))
 
 
 def _kinds(groups: list[_Group]) -> Iterator[Kind]:

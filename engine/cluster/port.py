@@ -82,6 +82,15 @@ class Cluster(Protocol):
 
         Raises:
             UnknownKindError: when the cluster does not serve it.
+            ServerError: when an API that may serve it does not answer, so that nobody can tell.
+        """
+        ...
+
+    async def find_kind(self, group: str, kind: str) -> Kind | None:
+        """The kind of that name in the version that its group prefers; None when it is served in no version.
+
+        Raises:
+            ServerError: when an API of the group does not answer, so that nobody can tell.
         """
         ...
 
@@ -153,6 +162,13 @@ class Cluster(Protocol):
 
         Raises:
             AlreadyExistsError: when it is there.
+        """
+        ...
+
+    async def review(self, obj: KubeObject) -> KubeObject:
+        """Asks what the server answers in the object's `status`, and keeps nowhere: a TokenReview and its like.
+
+        Such an object has no name; its kind is one without namespaces.
         """
         ...
 

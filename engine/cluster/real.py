@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from tidelog.engine.cluster.connection import Answer, Call, Connection, garbage
 from tidelog.engine.cluster.credentials import Credentials
-from tidelog.engine.cluster.discovery import ACCEPT, ROOTS, Kinds, NotAggregatedError, kinds_in
+from tidelog.engine.cluster.discovery import ACCEPT, ROOTS, Kinds, NotAggregatedError, Served, served_in
 from tidelog.engine.cluster.errors import (
     BadRequestError,
     GoneError,
@@ -114,7 +114,21 @@ class RealCluster:
             kinds = await self._discovery.newer_than(kinds)
             found = kinds.get(api_version, kind)
         if found is None:
+            if api_version in kinds.silent:
+                raise ServerError(_silent(kind, api_version))
             raise UnknownKindError(_unknown(api_version, kind, kinds.versions_of(kind)))
+        return found
+
+    async def find_kind(self, group: str, kind: str) -> Kind | None:  # noqa: D102
+        kinds = await self._discovery.kept()
+        found = kinds.preferred_of(group, kind)
+        if found is None:
+            kinds = await self._discovery.newer_than(kinds)
+            found = kinds.preferred_of(group, kind)
+        if found is None:
+            silent = sorted(version for version in kinds.silent if version.rpartition("/")[0] == group)
+            if silent:
+                raise ServerError(_silent(kind, *silent))
         return found
 
     async def kinds(self) -> tuple[Kind, ...]:  # noqa: D102
@@ -233,6 +247,12 @@ class RealCluster:
             changes=True,
             again=False,
         )
+        return await self._object(call, kind)
+
+    async def review(self, obj: KubeObject) -> KubeObject:  # noqa: D102
+        kind = await self.kind(obj["apiVersion"], obj["kind"])
+        what = f"ask for a {kind.kind}"
+        call = Call("create", what, kind.plural, "POST", _path(kind, ""), body=_encoded(what, obj))
         return await self._object(call, kind)
 
     async def replace(  # noqa: D102
@@ -361,7 +381,7 @@ class _Discovery:
         self._connection = connection
         self._lock = anyio.Lock()
         self._kinds: Kinds | None = None
-        self._answers: dict[str, tuple[str, list[Kind]]] = {}
+        self._answers: dict[str, tuple[str, Served]] = {}
         """Of each document the ETag and what was in it: a question whose answer has not changed costs little."""
 
     def forget(self) -> None:
@@ -374,10 +394,14 @@ class _Discovery:
         """Asks again, unless somebody has since `seen`."""
         async with self._lock:
             if self._kinds is None or self._kinds is seen:
-                self._kinds = Kinds([kind for root in ROOTS for kind in await self._ask(root)])
+                served = [await self._ask(root) for root in ROOTS]
+                self._kinds = Kinds(
+                    [kind for one in served for kind in one.kinds],
+                    frozenset(version for one in served for version in one.silent),
+                )
             return self._kinds
 
-    async def _ask(self, root: str) -> list[Kind]:
+    async def _ask(self, root: str) -> Served:
         known = self._answers.get(root)
         call = Call(
             verb="get",
@@ -392,13 +416,13 @@ class _Discovery:
         if known and answer.status == 304:
             return known[1]
         try:
-            kinds = _decoded(call, answer, kinds_in)
+            served = _decoded(call, answer, served_in)
         except NotAggregatedError:
             raise ServerError("the server has no aggregated discovery: Kubernetes 1.27 or newer is needed") from None
         etag = answer.headers.get("ETag")
         if etag:
-            self._answers[root] = etag, kinds
-        return kinds
+            self._answers[root] = etag, served
+        return served
 
 
 class _OpenApi:
@@ -556,6 +580,11 @@ def _warnings(headers: tuple[str, ...]) -> Iterator[str]:
     for header in headers:
         for match in _WARNING.finditer(header):
             yield re.sub(r"\\(.)", r"\1", match[1])
+
+
+def _silent(kind: str, *versions: str) -> str:
+    """Of an APIService, as a rule, whose server is down."""
+    return f"nobody can tell whether the cluster serves {kind}: its API {', '.join(versions)} does not answer"
 
 
 def _unknown(api_version: str, kind: str, served: list[str]) -> str:

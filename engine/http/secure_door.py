@@ -1,7 +1,9 @@
 """The door for who comes from elsewhere: HTTPS, with a token that Kubernetes knows and rights that Kubernetes grants.
 
 Who asks is found by a TokenReview, whether they may by a SubjectAccessReview: on the group `tidelog.dev`, resource
-`plans` for approve and reject and `targets` for all else, in the namespace of the target, with the request's own verb.
+`plans` for approve and reject and `targets` for all else, in the namespace of what the request acts on (a plan's own
+target, whatever target is named beside it), with the request's own verb. What has no namespace, a mark say, needs the
+right in all namespaces.
 """
 
 import ssl
@@ -12,9 +14,9 @@ from aiohttp import web
 
 from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.http.taking import DeniedError, request_route
-from tidelog.engine.kinds.meta import OWN_MANAGER
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.daemon import Daemon
+from tidelog.engine.runtime.errors import RefusedError
 from tidelog.engine.runtime.requests import Request
 from tidelog.events.envelope import Actor, Proof
 from tidelog.events.names import MalformedNameError, ObjectKey
@@ -51,7 +53,7 @@ async def _admitted(daemon: Daemon, authorization: str, asked: Request) -> Actor
         DeniedError: when they are not known, or may not.
     """
     kind, _, token = authorization.partition(" ")
-    if kind.lower() != "bearer" or not token.strip():
+    if kind.lower() != "bearer" or not token.strip() or not token.isascii():
         raise DeniedError(401, "give a token that the cluster knows: Authorization: Bearer …")
     cluster = daemon.engine.cluster
     user = await _who(cluster, token.strip())
@@ -59,7 +61,6 @@ async def _admitted(daemon: Daemon, authorization: str, asked: Request) -> Actor
     review = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SubjectAccessReview",
-        "metadata": {},
         "spec": {
             "user": user["username"],
             "uid": user.get("uid", ""),
@@ -68,7 +69,7 @@ async def _admitted(daemon: Daemon, authorization: str, asked: Request) -> Actor
             "resourceAttributes": attributes,
         },
     }
-    status = (await cluster.create(review, manager=OWN_MANAGER)).get("status") or {}
+    status = (await cluster.review(review)).get("status") or {}
     if not status.get("allowed"):
         what = f"{attributes['verb']} {attributes['resource']}.{GROUP} in namespace {attributes['namespace']!r}"
         raise DeniedError(403, f"{user['username']} may not {what}: a Role that allows it is missing")
@@ -79,10 +80,9 @@ async def _who(cluster: Cluster, token: str) -> KubeObject:
     review = {
         "apiVersion": "authentication.k8s.io/v1",
         "kind": "TokenReview",
-        "metadata": {},
         "spec": {"token": token},
     }
-    status = (await cluster.create(review, manager=OWN_MANAGER)).get("status") or {}
+    status = (await cluster.review(review)).get("status") or {}
     if not status.get("authenticated"):
         raise DeniedError(401, "the cluster does not know this token")
     user: KubeObject = status["user"]
@@ -90,15 +90,10 @@ async def _who(cluster: Cluster, token: str) -> KubeObject:
 
 
 def _attributes(daemon: Daemon, asked: Request) -> dict[str, str]:
-    stream = asked.target or _stream_of(daemon, asked.plan)
+    """What has to be allowed: of what the request acts on, whatever else it names; of nothing known, everywhere."""
     try:
-        key = ObjectKey.of_stream(stream)
-    except MalformedNameError:
+        key = ObjectKey.of_stream(daemon.requests.acts_on(asked))
+    except (MalformedNameError, RefusedError):
         key = ObjectKey("", "", "", "")
     resource = "plans" if asked.verb in _OF_PLANS else "targets"
     return {"group": GROUP, "resource": resource, "verb": asked.verb, "namespace": key.namespace, "name": key.name}
-
-
-def _stream_of(daemon: Daemon, plan: str) -> str:
-    conditions = daemon.engine.memory.conditions.items()
-    return next((stream for stream, standing in conditions if standing.plan == plan), "")

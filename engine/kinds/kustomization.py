@@ -261,6 +261,13 @@ class KustomizationSpec(KubeStruct, frozen=True, kw_only=True):
         """What becomes of the objects (contract KS-008)."""
         return self.deletion_policy or "MirrorPrune"
 
+    @property
+    def prunes_when_deleted(self) -> bool:
+        """Whether the objects go with the Kustomization (contract KS-095); one that is suspended leaves them."""
+        if self.suspend or self.effective_deletion_policy == "Orphan":
+            return False
+        return self.effective_deletion_policy != "MirrorPrune" or self.prune
+
 
 class InventoryEntry(KubeStruct, frozen=True, kw_only=True):
     """An object that was applied."""

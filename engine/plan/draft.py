@@ -283,18 +283,24 @@ class Planner:
         return None if kind is None else await self._get(kind, one.key)
 
     async def _kind_of(self, key: ObjectKey, api_version: str) -> Kind | None:
-        """The kind of an object; in another version, where that one is not known or no longer served."""
+        """The kind of an object; in another version, where that one is not known or no longer served.
+
+        None where it is served in none; where an API that may serve it does not answer, that is an error.
+        """
         try:
             if api_version:
                 return await self._cluster.kind(api_version, key.kind)
         except UnknownKindError:
             pass
-        kinds = await self._cluster.kinds()
-        return next((kind for kind in kinds if (kind.group, kind.kind) == (key.group, key.kind)), None)
+        return await self._cluster.find_kind(key.group, key.kind)
 
     async def _get(self, kind: Kind, key: ObjectKey) -> KubeObject | None:
         try:
             return await self._cluster.get(kind, key.namespace, key.name, identity=self._subject.identity)
+        except UnknownKindError:
+            if await self._cluster.find_kind(kind.group, kind.kind) is None:
+                return None
+            raise
         except NotFoundError:
             return None
 
@@ -311,7 +317,7 @@ class Planner:
         if kind is None or live is None:
             return Step(object=key.id, api_version=api_version, action="skip", why="absent")
         step = Step(object=key.id, api_version=kind.api_version, action="skip", uid=live["metadata"]["uid"])
-        why = self._kept(live)
+        why = self.why_kept(live)
         if why:
             return msgspec.structs.replace(step, why=why)
         state = canonical_bytes(state_of(live, self._subject.manager))
@@ -322,7 +328,7 @@ class Planner:
             before=self._known.digest_of(key.id, state, secret=is_secret(key, self._known.actual(key.id))),
         )
 
-    def _kept(self, live: KubeObject) -> str:
+    def why_kept(self, live: KubeObject) -> str:
         """Why an object that is no longer wanted is left there; empty when it is to be deleted (KS-092)."""
         if not self._subject.prune:
             return "prune is off"

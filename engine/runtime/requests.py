@@ -114,6 +114,22 @@ class Requests:
             await self._set_suspend(stream, suspend=request.verb == "suspend", cause=recorded)
         return recorded
 
+    def acts_on(self, request: Request) -> StreamName:
+        """The stream that a request is about: what who asks has to have a right to.
+
+        Raises:
+            RefusedError: when it is about nothing that there is.
+        """
+        match request.verb:
+            case "approve" | "reject":
+                return self._target_of_plan(request)
+            case "mark":
+                return self._engine_stream
+            case "forget":
+                return _stream_to_forget(request)
+            case _:
+                return self._known(request)
+
     async def _event(self, request: Request) -> tuple[StreamName, Event]:
         match request.verb:
             case "forget":
@@ -121,6 +137,8 @@ class Requests:
             case "approve" | "reject":
                 return self._about_plan(request)
             case "mark":
+                if request.target:
+                    raise RefusedError("a mark is of no target: it is a moment of the whole log")
                 if not request.label.strip():
                     raise RefusedError("a mark needs a label")
                 if len(request.label) > LABEL_LENGTH_MAX:
@@ -151,6 +169,15 @@ class Requests:
                 return stream, Unpinned(why=_reason(request))
 
     def _about_plan(self, request: Request) -> tuple[StreamName, Event]:
+        stream = self._target_of_plan(request)
+        if request.target not in ("", stream):
+            raise RefusedError(f"plan {request.plan!r} is of {told(stream)}: name that, or no target")
+        plan, why = PlanId(request.plan), _reason(request)
+        if request.verb == "approve":
+            return stream, PlanApproved(plan=plan, why=why, until=request.until)
+        return stream, PlanRejected(plan=plan, why=why)
+
+    def _target_of_plan(self, request: Request) -> StreamName:
         held = (
             stream
             for stream, standing in self._memory.conditions.items()
@@ -159,10 +186,7 @@ class Requests:
         stream = next(held, None)
         if stream is None:
             raise RefusedError(f"no plan {request.plan!r} is held{self._held()}")
-        plan, why = PlanId(request.plan), _reason(request)
-        if request.verb == "approve":
-            return StreamName(stream), PlanApproved(plan=plan, why=why, until=request.until)
-        return StreamName(stream), PlanRejected(plan=plan, why=why)
+        return StreamName(stream)
 
     async def _pin(self, request: Request) -> tuple[StreamName, Event]:
         stream = self._known(request)
@@ -204,10 +228,7 @@ class Requests:
     async def _forget(self, request: Request, actor: Actor) -> Recorded:
         if self._keys is None:
             raise RefusedError("there are no keys here that could be forgotten")
-        try:
-            stream = stream_name(request.target)
-        except MalformedNameError as error:
-            raise RefusedError(str(error)) from None
+        stream = _stream_to_forget(request)
         appends = _Appends(self._memory)
         await self._keys.forget(appends, stream, why=_reason(request), actor=actor)
         if appends.recorded is None:
@@ -233,6 +254,13 @@ def told(stream: StreamName) -> str:
     """A source or target, in a sentence."""
     key = ObjectKey.of_stream(stream)
     return f"{key.kind} {key.namespace}/{key.name}"
+
+
+def _stream_to_forget(request: Request) -> StreamName:
+    try:
+        return stream_name(request.target)
+    except MalformedNameError as error:
+        raise RefusedError(str(error)) from None
 
 
 def _reason(request: Request) -> str:

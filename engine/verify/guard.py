@@ -4,7 +4,6 @@ What was lost when other engines pruned by mistake (namespaces, definitions of k
 after one bad commit) does not come back with the next apply.
 """
 
-from collections.abc import Callable
 from typing import Annotated
 
 import msgspec
@@ -28,7 +27,7 @@ class Guard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     destructive: bool = False
     """Let plans delete namespaces, definitions of kinds (CRDs) and volumes."""
     deletions_max: Annotated[int, msgspec.Meta(ge=0)] = DELETIONS_MAX
-    """How many objects a plan may delete; those that a deleted Kustomization owns count too."""
+    """How many objects a plan may delete; what deleted Kustomizations own counts too, to any depth."""
     share_max: Annotated[int, msgspec.Meta(ge=0, le=100)] = SHARE_MAX
     """How many percent of a target's inventory a plan may delete, where it deletes `share-from` objects or more."""
     share_from: Annotated[int, msgspec.Meta(ge=0)] = SHARE_FROM
@@ -49,10 +48,15 @@ class Owned(msgspec.Struct, frozen=True, kw_only=True):
 
     objects: int
     """In its inventory, before the plan."""
-    by: Callable[[ObjectId], int] = lambda _: 0
-    """How many objects another target owns, which would be deleted with it."""
-    explicit: bool = False
-    """Whether somebody deleted the target itself, so that deleting all it owns is what was asked for."""
+    below: int = 0
+    """Objects beside the plan's that would go with it: what the targets that it deletes own, to any depth."""
+    deleting: bool = False
+    """Whether the target itself is being deleted, so that what share of it goes says nothing."""
+    asked_for: bool = False
+    """Whether somebody deleted the target itself, or approved that, so that deleting all it owns is what they want.
+
+    Not so where the engine pruned it because another target no longer wants it: nobody may have meant that.
+    """
     taken_over: bool = False
     """Whether some of the inventory is known only from the status that another engine left."""
 
@@ -67,12 +71,13 @@ def accident(guard: Guard, plan: Plan, owned: Owned) -> Held | None:
         return Held(CHECK, f"it deletes {_named(lost)}, which no other apply brings back")
     if deleted and owned.taken_over:
         return Held("taken-over", f"it is the first to delete ({_named(deleted)}) since another engine was in charge")
-    if owned.explicit:
+    if owned.asked_for:
         return None
-    below = sum(owned.by(id) for id in deleted)
-    if len(deleted) + below > guard.deletions_max:
-        with_them = f", with {below} that these own" if below else ""
+    if len(deleted) + owned.below > guard.deletions_max:
+        with_them = f", with {owned.below} that these own" if owned.below else ""
         return Held(CHECK, f"it deletes {_named(deleted)}{with_them}: more than {guard.deletions_max} objects")
+    if owned.deleting:
+        return None
     if len(deleted) >= guard.share_from and len(deleted) * 100 > guard.share_max * owned.objects:
         share = len(deleted) * 100 // owned.objects
         return Held(CHECK, f"it deletes {_named(deleted)}: {share} % of the {owned.objects} objects of this target")

@@ -47,6 +47,8 @@ class ObjectPruned(Event, frozen=True, kw_only=True):
     object: ObjectId
     uid: str
     outcome: Literal["deleted", "absent", "skipped"]
+    asked_for: bool = False
+    """Whether somebody approved the plan, or deleted the target: then all that the object owns may go too."""
 
 
 @event("ApplyFailed")

@@ -127,7 +127,7 @@ class Keeper:
             await run.record([VerificationFailed(plan=plan.id, policies=digest("policies"), failed=tuple(failed))])
             return "refused"
         await run.record([Verified(plan=plan.id, policies=digest("policies"), checks=checks)])
-        assert self.situation.accident(plan, explicit=False) is None
+        assert await self.situation.accident(plan, asked_for=False) is None
         try:
             await self.door(draft, run).apply(draft, run.standing, NOW)
         except ApplyStopped as stopped:

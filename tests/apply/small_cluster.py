@@ -134,6 +134,10 @@ class SmallCluster:
         await anyio.lowlevel.checkpoint()
         return tuple(self._served())
 
+    async def find_kind(self, group: str, kind: str) -> Kind | None:
+        await anyio.lowlevel.checkpoint()
+        return next((one for one in self._served() if (one.group, one.kind) == (group, kind)), None)
+
     def forget_kinds(self) -> None:
         """It keeps none."""
 
@@ -181,6 +185,9 @@ class SmallCluster:
                 raise NotFoundError(f"{id} is not there")
             if preconditions is not None and preconditions.uid not in (None, self.objects[id].uid):
                 raise ConflictError(f"{id} has another uid")
+            version = None if preconditions is None else preconditions.resource_version
+            if version not in (None, str(self.objects[id].version)):
+                raise ConflictError(f"{id} has another version")
             del self.objects[id]
 
         await self._call("delete", id, effect)

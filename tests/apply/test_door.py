@@ -275,6 +275,79 @@ async def test_an_object_that_was_made_again_since_the_plan_is_not_deleted(keepe
     assert goes not in keeper.situation.inventory.objects
 
 
+GOES = ObjectId("core/ConfigMap/shop/goes")
+
+
+def is_deletion_of(id: ObjectId) -> Callable[[Call], bool]:
+    return lambda call: call.verb == "delete" and call.object == id
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "value"),
+    [
+        ("annotations", "kustomize.toolkit.fluxcd.io/prune", "disabled"),
+        ("labels", "kustomize.toolkit.fluxcd.io/name", "another"),
+        ("annotations", "kustomize.toolkit.fluxcd.io/reconcile", "disabled"),
+    ],
+)
+async def test_an_object_that_is_to_be_kept_since_the_plan_is_not_deleted(
+    keeper: Keeper, where: str, name: str, value: str
+) -> None:
+    await keeper.keep(BEFORE)
+
+    def kept() -> None:
+        metadata = {"name": "goes", "namespace": "shop", where: {name: value}}
+        keeper.cluster.write({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})
+
+    await once(keeper, is_deletion_of(GOES), kept)
+    assert await keeper.keep(AFTER) == "void"
+    assert await keeper.keep(AFTER) == "applied"
+    assert GOES in keeper.cluster.objects
+    assert GOES not in keeper.situation.inventory.objects, "it is let go of"
+
+
+async def test_an_object_of_which_something_else_changed_since_the_plan_is_deleted(keeper: Keeper) -> None:
+    await keeper.keep(BEFORE)
+    theirs = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "goes", "namespace": "shop"}}
+    await once(keeper, is_deletion_of(GOES), lambda: keeper.cluster.write(theirs | {"data": {"theirs": "1"}}))
+    assert await keeper.keep(AFTER) == "applied"
+    check_that_the_cluster_is(keeper, AFTER)
+
+
+async def test_an_object_that_is_gone_since_the_plan_is_absent(keeper: Keeper) -> None:
+    await keeper.keep(BEFORE)
+    await once(keeper, is_deletion_of(GOES), lambda: keeper.cluster.remove(GOES))
+    assert await keeper.keep(AFTER) == "applied"
+    (pruned,) = [one.event for one in await told(keeper) if isinstance(one.event, ObjectPruned)]
+    assert pruned.outcome == "absent"
+
+
+async def test_an_object_that_changes_all_the_time_is_left_to_the_next_plan(keeper: Keeper) -> None:
+    await keeper.keep(BEFORE)
+
+    async def around(call: Call, effect: Callable[[], Any]) -> Any:
+        if is_deletion_of(GOES)(call):
+            keeper.cluster.objects[GOES].version += 1_000
+        return effect()
+
+    keeper.cluster.around = around
+    assert await keeper.keep(AFTER) == "void"
+    assert GOES in keeper.cluster.objects
+
+
+async def test_what_is_made_anew_is_not_deleted_when_it_is_no_longer_as_the_plan_saw_it(keeper: Keeper) -> None:
+    await keeper.keep(BEFORE)
+    frozen = ObjectId("core/ConfigMap/shop/frozen")
+    theirs = config_map("frozen", immutable=True, a="1")
+    theirs["metadata"]["labels"] |= {"theirs": "1"}
+    await once(keeper, is_deletion_of(frozen), lambda: keeper.cluster.write(theirs))
+    uid = keeper.cluster.objects[frozen].uid
+    assert await keeper.keep(AFTER) == "void"
+    assert keeper.cluster.objects[frozen].uid == uid
+    assert await keeper.keep(AFTER) == "applied"
+    assert keeper.cluster.objects[frozen].uid != uid
+
+
 async def test_an_object_that_was_deleted_since_the_plan_is_made_again_by_the_next(keeper: Keeper) -> None:
     await keeper.keep(BEFORE)
     await once(keeper, is_apply_of("changes"), lambda: keeper.cluster.remove(CHANGES))

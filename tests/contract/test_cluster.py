@@ -18,6 +18,7 @@ from tidelog.engine.cluster.errors import (
     ForbiddenError,
     InvalidError,
     NotFoundError,
+    ServerError,
     UnknownKindError,
 )
 from tidelog.engine.cluster.port import Cluster, Identity, Kind, Preconditions, WatchEvent
@@ -146,6 +147,15 @@ async def until_served(cluster: Cluster, api_version: str, kind: str) -> Kind:
                 await anyio.sleep(0.05)
 
 
+async def until_found(cluster: Cluster, group: str, kind: str) -> Kind:
+    with anyio.fail_after(LIMIT_S):
+        while True:
+            found = await cluster.find_kind(group, kind)
+            if found is not None:
+                return found
+            await anyio.sleep(0.05)
+
+
 # ---------------------------------------------------------------------------------------------------- kinds
 
 
@@ -206,6 +216,45 @@ async def test_kind_whose_definition_went_is_unknown(cluster: Cluster, widgets: 
         await list_until_it_fails()
     with pytest.raises(UnknownKindError):
         await cluster.get(widgets, namespace, "one")
+
+
+async def test_a_kind_is_found_by_its_group_in_the_version_that_it_prefers(cluster: Cluster, widgets: Kind) -> None:
+    assert await cluster.find_kind(widgets.group, "Widget") == widgets
+    assert await cluster.find_kind("", "ConfigMap") == await cluster.kind("v1", "ConfigMap")
+    assert await cluster.find_kind(widgets.group, "Gadget") is None
+    assert await cluster.find_kind("nowhere.example.com", "Widget") is None
+
+
+async def test_what_an_api_serves_that_does_not_answer_is_not_known(
+    cluster: Cluster, group: str, namespace: str
+) -> None:
+    """An APIService whose server is down: its kinds are not absent."""
+    service = {
+        "apiVersion": "apiregistration.k8s.io/v1",
+        "kind": "APIService",
+        "metadata": {"name": f"v1.{group}"},
+        "spec": {
+            "group": group,
+            "version": "v1",
+            "groupPriorityMinimum": 100,
+            "versionPriority": 100,
+            "insecureSkipTLSVerify": True,
+            "service": {"name": "down", "namespace": namespace},
+        },
+    }
+    await cluster.create(service, manager=MANAGER)
+    services = await cluster.kind("apiregistration.k8s.io/v1", "APIService")
+    try:
+        with pytest.raises(ServerError, match=f"{group}/v1 does not answer"):
+            await until_found(cluster, group, "Widget")
+        with pytest.raises(ServerError, match=f"{group}/v1 does not answer"):
+            await cluster.kind(f"{group}/v1", "Widget")
+        with pytest.raises(UnknownKindError):
+            await cluster.kind(f"{group}/v2", "Widget")
+        assert (await cluster.kind("v1", "ConfigMap")).plural == "configmaps"
+    finally:
+        with anyio.CancelScope(shield=True):
+            await cluster.delete(services, "", f"v1.{group}")
 
 
 async def test_version_is_that_of_the_server(cluster: Cluster) -> None:
@@ -510,6 +559,32 @@ async def test_create_is_for_what_is_not_there(cluster: Cluster, config_maps: Ki
     with pytest.raises(AlreadyExistsError, match="cannot create ConfigMap a"):
         await cluster.create(config_map(namespace, "a", key="2"), manager=MANAGER)
     assert (await cluster.get(config_maps, namespace, "a"))["data"] == {"key": "1"}
+
+
+async def test_a_review_is_answered_and_kept_nowhere(cluster: Cluster, namespace: str) -> None:
+    """Reviews have no name; the server makes none."""
+    asked = {"user": "jane", "resourceAttributes": {"verb": "get", "resource": "pods", "namespace": namespace}}
+    answer = await cluster.review(
+        {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": asked}
+    )
+    assert answer["status"]["allowed"] is False
+    admin = asked | {"groups": ["system:masters"]}
+    answer = await cluster.review(
+        {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": admin}
+    )
+    assert answer["status"]["allowed"] is True
+
+
+async def test_a_token_that_the_server_did_not_make_is_nobodys(cluster: Cluster) -> None:
+    answer = await cluster.review(
+        {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": "made-up"}}
+    )
+    assert not answer["status"].get("authenticated")
+
+
+async def test_a_review_that_makes_no_sense_is_refused(cluster: Cluster) -> None:
+    with pytest.raises(InvalidError, match="ask for a SubjectAccessReview"):
+        await cluster.review({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": {}})
 
 
 async def test_replace_holds_to_the_version(cluster: Cluster, namespace: str) -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import anyio
 import pytest
 
 from tests.e2e.world import (
@@ -16,6 +17,7 @@ from tests.e2e.world import (
 )
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.events.vocabulary import ObjectPruned, PlanHeld, PlanRejected, TargetRemoved
+from tidelog.storage import Recorded
 
 OWNER = "kustomize.toolkit.fluxcd.io"
 
@@ -287,3 +289,153 @@ async def test_a_target_whose_objects_never_go_says_so_and_goes(world: World) ->
         await world.until_told("app", "ReconciliationFailed", "something keeps them", "core/ConfigMap")
         await world.until_gone(KUSTOMIZE, "Kustomization", "app")
     await world.patch("v1", "ConfigMap", "kept", {"metadata": {"finalizers": None}})
+
+
+def kustomization(world: World, name: str, path: str, **spec: Any) -> str:
+    whole = {"interval": "1h", "retryInterval": "1h", "path": path, "prune": True, "targetNamespace": world.namespace}
+    source = {"kind": "GitRepository", "name": "fleet"}
+    return manifest(
+        KUSTOMIZE,
+        "Kustomization",
+        name,
+        metadata={"namespace": world.namespace},
+        spec={**whole, "sourceRef": source, **spec},
+    )
+
+
+async def tree_of(world: World, leaves: int, count: int, **spec: Any) -> None:
+    """`root` makes `apps`, which makes the leaves, which make `count` ConfigMaps each."""
+    files = {"root/apps.yaml": kustomization(world, "apps", "./apps"), "root/keep.yaml": config_map("keep")}
+    for leaf in range(leaves):
+        files[f"apps/{leaf}.yaml"] = kustomization(world, f"leaf{leaf}", f"./leaf{leaf}", **spec)
+        files[f"leaf{leaf}/all.yaml"] = documents(*(config_map(f"o{leaf}-{n}", n=str(n)) for n in range(count)))
+    world.commit(files)
+    await world.source()
+    await world.target("root", "./root", targetNamespace=world.namespace)
+    await world.until_applied("root", "apps", *(f"leaf{leaf}" for leaf in range(leaves)))
+
+
+async def test_what_goes_with_a_kustomization_counts_to_any_depth(world: World) -> None:
+    """One file is removed, and three levels below it are more objects than may go without asking."""
+    async with world.daemon() as running:
+        await tree_of(world, leaves=3, count=7)
+        await world.push({"root/apps.yaml": None})
+        held = await world.until_target("root", failed("PlanHeld", "with 24 that these own"))
+        await running.idle()
+        assert not running.events(ObjectPruned)
+        await running.ask("approve", plan=held_plan(held), why="the apps are gone")
+        for name in ("apps", "leaf0", "leaf1", "leaf2"):
+            await world.until_gone(KUSTOMIZE, "Kustomization", name)
+        await running.until(lambda _: len(running.events(ObjectPruned)) == 25, "all are pruned")
+        assert len(running.events(PlanHeld)) == 1, "who approved it was asked once"
+    assert await world.data("o2-6") is None
+    assert await world.data("keep") == {}
+
+
+async def test_what_is_left_behind_does_not_count(world: World) -> None:
+    async with world.daemon() as running:
+        await tree_of(world, leaves=3, count=7, deletionPolicy="Orphan")
+        await world.push({"root/apps.yaml": None})
+        for name in ("apps", "leaf0", "leaf1", "leaf2"):
+            await world.until_gone(KUSTOMIZE, "Kustomization", name)
+        assert not running.events(PlanHeld)
+    assert await world.data("o2-6") == {"n": "6"}
+
+
+async def test_few_that_go_with_a_kustomization_go_without_asking(world: World) -> None:
+    """All of a target that the engine deletes is no larger a share than was counted."""
+    async with world.daemon() as running:
+        await tree_of(world, leaves=1, count=8)
+        await world.push({"root/apps.yaml": None})
+        await world.until_gone(KUSTOMIZE, "Kustomization", "leaf0")
+        assert not running.events(PlanHeld)
+    assert await world.data("o0-7") is None
+
+
+async def test_who_deletes_a_kustomization_by_hand_means_all_below_it(world: World) -> None:
+    async with world.daemon() as running:
+        await tree_of(world, leaves=3, count=7)
+        await world.delete(KUSTOMIZE, "Kustomization", "root")
+        for name in ("root", "apps", "leaf0", "leaf1", "leaf2"):
+            await world.until_gone(KUSTOMIZE, "Kustomization", name)
+        await running.until(lambda _: len(running.events(ObjectPruned)) == 26, "all are pruned")
+        assert not running.events(PlanHeld)
+
+
+async def test_a_kustomization_that_grew_after_it_was_counted_is_counted_again_when_the_engine_deleted_it(
+    world: World,
+) -> None:
+    async with world.daemon() as running:
+        await tree_of(world, leaves=1, count=30)
+        row = running.daemon.engine.memory.inventory.get(running.target("leaf0"))
+        assert row is not None
+        # As if it had applied nothing yet when the plan of `root` was counted.
+        grown, row.objects = row.objects, {}
+
+        def grow(recorded: Recorded) -> None:
+            if isinstance(recorded.event, ObjectPruned):
+                row.objects = grown
+
+        running.daemon.engine.memory.listen(grow)
+        await world.push({"root/apps.yaml": None})
+        held = await world.until_target("apps", failed("PlanHeld", "with 30 that these own"))
+        assert await world.data("o0-29") == {"n": "29"}
+        await running.ask("approve", plan=held_plan(held), why="they are gone")
+        await world.until_gone(KUSTOMIZE, "Kustomization", "leaf0")
+        await world.until_gone(KUSTOMIZE, "Kustomization", "apps")
+    assert await world.data("o0-29") is None
+
+
+async def test_what_an_api_serves_that_is_down_is_not_absent(world: World) -> None:
+    """It is tried again until the API answers; then it is deleted, and not left there for ever."""
+    group = f"{world.namespace}.example.com"
+    names = {"kind": "Widget", "plural": "widgets", "singular": "widget", "listKind": "WidgetList"}
+    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    definition = {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"widgets.{group}"},
+        "spec": {
+            "group": group,
+            "scope": "Namespaced",
+            "names": names,
+            "versions": [{"name": "v1", "served": True, "storage": True, "schema": schema}],
+        },
+    }
+    down = {
+        "apiVersion": "apiregistration.k8s.io/v1",
+        "kind": "APIService",
+        "metadata": {"name": f"v1.{group}", "labels": {"kube-aggregator.kubernetes.io/automanaged": None}},
+        "spec": {
+            "group": group,
+            "version": "v1",
+            "groupPriorityMinimum": 100,
+            "versionPriority": 100,
+            "insecureSkipTLSVerify": True,
+            "service": {"name": "down", "namespace": world.namespace},
+        },
+    }
+    await world.apply(definition)
+    try:
+        await world.until("apiextensions.k8s.io/v1", "CustomResourceDefinition", f"widgets.{group}", is_established)
+        widget = manifest(f"{group}/v1", "Widget", "w")
+        async with world.daemon() as running:
+            await app_of(world, documents(widget, config_map("other")), retryInterval="1s")
+            await running.idle()
+        await world.apply(down)
+        world.change({"app/all.yaml": config_map("other")})
+        async with world.daemon() as running:
+            await world.ask()
+            await world.until_target("app", failed("ReconciliationFailed", "does not answer"))
+            assert not running.events(ObjectPruned)
+            await world.delete("apiregistration.k8s.io/v1", "APIService", f"v1.{group}")
+            pruned = await running.until_event(ObjectPruned)
+            assert (pruned.outcome, pruned.object.rpartition("/")[2]) == ("deleted", "w")
+            await world.until_applied("app")
+    finally:
+        with anyio.CancelScope(shield=True):
+            await world.delete("apiextensions.k8s.io/v1", "CustomResourceDefinition", f"widgets.{group}")
+
+
+def is_established(definition: KubeObject | None) -> bool:
+    return definition is not None and condition(definition, "Established").get("status") == "True"

@@ -65,7 +65,7 @@ def test_another_kind_of_that_name_is_none_of_them() -> None:
 
 
 def test_even_somebody_who_deletes_the_target_is_asked_about_such_losses() -> None:
-    assert verdict([NAMESPACE], explicit=True) is not None
+    assert verdict([NAMESPACE], asked_for=True) is not None
 
 
 def test_who_allows_such_losses_is_not_asked_but_for_the_engines_own_namespace() -> None:
@@ -82,7 +82,7 @@ def test_the_first_deletion_after_another_engine_was_in_charge_is_held_whatever_
     held = verdict(config_maps(1), taken_over=True)
     assert held is not None
     assert held.check == "taken-over"
-    assert verdict(config_maps(1), taken_over=True, explicit=True) is not None
+    assert verdict(config_maps(1), taken_over=True, asked_for=True) is not None
     assert verdict([], taken_over=True) is None
 
 
@@ -108,21 +108,27 @@ def test_more_than_half_of_a_target_is_held_from_five_objects_on(deleted: int, o
 
 @pytest.mark.parametrize(
     ("deleted", "below", "is_held"),
-    [(1, 19, False), (1, 20, True), (2, 10, True), (2, 9, False)],
+    [(1, 19, False), (1, 20, True), (2, 19, True), (2, 18, False)],
 )
 def test_what_another_target_owns_counts_with_it(deleted: int, below: int, is_held: bool) -> None:
     """A Kustomization that is pruned takes with it what it applied."""
-    assert (verdict(config_maps(deleted), by=lambda _: below) is not None) == is_held
+    assert (verdict(config_maps(deleted), below=below) is not None) == is_held
 
 
 def test_what_another_target_owns_is_said() -> None:
-    held = verdict(config_maps(1), by=lambda _: 30)
+    held = verdict(config_maps(1), below=30)
     assert held is not None
     assert "with 30 that these own" in held.why
 
 
 def test_who_deletes_the_target_itself_means_all_it_owns() -> None:
-    assert verdict(config_maps(500), objects=500, explicit=True) is None
+    assert verdict(config_maps(500), objects=500, asked_for=True) is None
+
+
+def test_what_the_engine_deleted_with_the_target_is_counted_but_not_its_share() -> None:
+    assert verdict(config_maps(20), objects=20, deleting=True) is None
+    assert verdict(config_maps(21), objects=21, deleting=True) is not None
+    assert verdict(config_maps(1), objects=1, deleting=True, below=20) is not None
 
 
 def test_few_are_named_and_the_others_counted() -> None:

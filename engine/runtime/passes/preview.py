@@ -190,7 +190,7 @@ class Previewer:
             failed=tuple(
                 msgspec.structs.replace(verdict, message=secrets.filter(verdict.message)) for verdict in failed
             ),
-            held=situation.accident(draft.plan, explicit=False),
+            held=await situation.accident(draft.plan, asked_for=False),
             suspended=declared.suspended or self._is_suspended(declared.stream),
         )
 

@@ -6,6 +6,8 @@ from typing import TypeAlias
 import msgspec
 
 from tidelog.engine.cluster.port import Cluster, Identity
+from tidelog.engine.kinds.decode import InvalidObjectError, decode
+from tidelog.engine.kinds.kustomization import KustomizationSpec
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.plan.draft import Knowledge, Planner, Subject, is_unchanged
 from tidelog.engine.plan.model import Plan, Wanted, is_secret
@@ -14,7 +16,7 @@ from tidelog.engine.runtime.settings import Settings
 from tidelog.engine.runtime.watching.declared import DeclaredTarget
 from tidelog.engine.secrecy.sealing import Sealer
 from tidelog.engine.verify.guard import Held, Owned, accident
-from tidelog.events.names import ObjectId, ObjectKey, StreamName
+from tidelog.events.names import ObjectId, ObjectKey, StreamName, object_stream
 from tidelog.events.projections import Actual, Desired, Entry, Inventory
 from tidelog.events.vocabulary import FieldDrift
 
@@ -122,22 +124,45 @@ class Situation:
         )
         return Planner(cluster, self.subject, knowledge)
 
-    def accident(self, plan: Plan, *, explicit: bool) -> Held | None:
+    async def accident(self, plan: Plan, *, asked_for: bool) -> Held | None:
         """Why a plan has to be approved first; None when its deletions look meant.
 
         Args:
             plan: for this target.
-            explicit: whether somebody deleted the target itself.
+            asked_for: whether somebody deleted the target itself, or approved that.
         """
         found = self.found
+        deleted = {step.object for step in plan.prunes if step.action == "delete"}
         owned = Owned(
             objects=len(self.inventory.objects.keys() | found.keys()),
-            by=self._owned_by,
-            explicit=explicit,
-            taken_over=any(step.object in found for step in plan.prunes if step.action == "delete"),
+            below=len(await self._with_all_below(deleted)) - len(deleted),
+            deleting=self._declared.deleting,
+            asked_for=asked_for,
+            taken_over=any(id in found for id in deleted),
         )
         return accident(self._settings.prune_guard, plan, owned)
 
-    def _owned_by(self, id: ObjectId) -> int:
-        row = self._facts.inventory.get(f"{self._alias}/{id}")
-        return 0 if row is None else len(row.objects)
+    async def _with_all_below(self, deleted: Iterable[ObjectId]) -> set[ObjectId]:
+        """Objects that are deleted, and all that goes with them: a deleted target deletes what it owns, and so on."""
+        gone = set(deleted)
+        left = list(gone)
+        while left:
+            stream = object_stream(self._alias, left.pop())
+            row = self._facts.inventory.get(stream)
+            if row is None or await self._leaves_all_behind(stream):
+                continue
+            new = row.objects.keys() - gone
+            gone |= new
+            left.extend(new)
+        return gone
+
+    async def _leaves_all_behind(self, stream: StreamName) -> bool:
+        """Whether a target, once deleted, deletes nothing; not so where its spec cannot be read."""
+        row = self._facts.desired.get(stream)
+        if row is None or row.spec is None:
+            return False
+        try:
+            spec = decode(KustomizationSpec, msgspec.json.decode((await self._facts.log.body(row.spec.digest)).data))
+        except (InvalidObjectError, msgspec.DecodeError):
+            return False
+        return row.suspended is not None or not spec.prunes_when_deleted

@@ -15,7 +15,7 @@ from tidelog.engine.cluster.errors import NotFoundError
 from tidelog.engine.kinds.durations import Duration
 from tidelog.engine.kinds.kustomization import KustomizationSpec
 from tidelog.engine.kinds.later import UNSUPPORTED, features_left
-from tidelog.engine.kinds.meta import FINALIZER
+from tidelog.engine.kinds.meta import FINALIZER, OWNER_NAME, OWNER_NAMESPACE
 from tidelog.engine.observe.health import health_of
 from tidelog.engine.plan.draft import Draft, Planner
 from tidelog.engine.plan.model import Wanted
@@ -58,6 +58,8 @@ DEPENDS_ON = "tidelog.dev/depends-on"
 DEFINITION = "CustomResourceDefinition"
 LOST_MAX = 3
 """How often what is lost is fetched again at once."""
+PRUNED_LOOK_S = 0.5
+"""How often it is looked whether a target that another one is about to prune was deleted by that."""
 RENDER_RETRY_S = 5.0
 """After a build that failed for no reason of its own; longer after each further one."""
 TERMINATION_LOOK_S = 2.0
@@ -136,8 +138,8 @@ class TargetPass:
         draft = await self._plan(rendered)
         if draft is not None:
             await self._verify(draft)
-            await self._approve(draft)
-            await self._apply(draft)
+            approved = await self._approve(draft)
+            await self._apply(draft, asked_for=approved)
         await self._healthy(rendered)
         return await self._end(source, rendered)
 
@@ -149,8 +151,8 @@ class TargetPass:
             draft = await self._plan(None)
             if draft is not None:
                 await self._verify(draft)
-                await self._approve(draft, explicit=True)
-                await self._apply(draft)
+                asked_for = await self._approve(draft, asked_for=await self._was_asked_for())
+                await self._apply(draft, asked_for=asked_for)
             await asking("apply", self._gone())
         await self._run.record(
             [TargetRemoved(uid=self._declared.uid, deletion_policy=self._spec.effective_deletion_policy)]
@@ -235,8 +237,7 @@ class TargetPass:
             key = ObjectKey.parse(id)
         except MalformedNameError as error:
             raise StageError("declare", "InvalidSpec", f"annotation {DEPENDS_ON}: {error}", final=True) from None
-        kinds = await self._engine.cluster.kinds()
-        kind = next((kind for kind in kinds if (kind.group, kind.kind) == (key.group, key.kind)), None)
+        kind = await self._engine.cluster.find_kind(key.group, key.kind)
         live = None if kind is None else await self._engine.inputs.get(self._stream, key, kind.api_version)
         found = health_of(live)
         if found.health != "Current":
@@ -380,14 +381,14 @@ class TargetPass:
         said = self._run.said_of(failed)
         return standing.ready == "False" and standing.message == said and standing.rendered == draft.plan.set
 
-    async def _approve(self, draft: Draft, *, explicit: bool = False) -> None:
-        """A plan that looks like an accident waits for somebody to approve it."""
+    async def _approve(self, draft: Draft, *, asked_for: bool = False) -> bool:
+        """A plan that looks like an accident waits for somebody to approve it; returns whether it was asked for."""
         standing, plan = self._run.standing, draft.plan
         waits = standing.held is not None and standing.held.plan == plan.id
-        held = self._situation.accident(plan, explicit=explicit)
+        held = await self._situation.accident(plan, asked_for=asked_for)
         self._let_through = self._engine.now()
         if held is None and not waits:
-            return
+            return asked_for
         approval = standing.approval
         if approval is not None and approval.plan == plan.id:
             if approval.rejected:
@@ -395,7 +396,7 @@ class TargetPass:
                 self._engine.notices.stopped(self._declared, self._revision)
                 raise Stop
             if approval.until is None or approval.until >= self._let_through:
-                return
+                return True
         if held is None:
             # What held it does no longer (the guard was told so, say): the next run makes a plan that nothing holds.
             await self._run.supersede(self._declared.generation)
@@ -409,7 +410,43 @@ class TargetPass:
             self._engine.notices.stopped(self._declared, self._revision)
         raise Stop
 
-    async def _apply(self, draft: Draft) -> None:
+    async def _was_asked_for(self) -> bool:
+        """Whether somebody deleted the target, or approved the plan that did.
+
+        The engine deletes a target when another, which made it, no longer wants it; that is what a wrong commit does.
+        """
+        maker = _maker_of(self._declared, self._engine.cluster_alias)
+        if maker is None:
+            return True
+        id = self._declared.key.id
+        inventory = self._memory.inventory.get(maker)
+        if inventory is not None and id in inventory.objects:
+            return await self._is_still_wanted_by(maker)
+        pruned = [
+            recorded.event
+            async for recorded in self._memory.log.read(Query(stream=maker, types=(ObjectPruned.__name__,)))
+            if isinstance(recorded.event, ObjectPruned)
+            and (recorded.event.object, recorded.event.uid) == (id, self._declared.uid)
+            and recorded.event.outcome == "deleted"
+        ]
+        return all(event.asked_for for event in pruned)
+
+    async def _is_still_wanted_by(self, maker: StreamName) -> bool:
+        """Whether a target, in whose inventory this one is, did not delete it, and is not about to."""
+        standing = self._memory.conditions.get(maker)
+        if maker != self._stream and standing is not None and standing.applying is not None:
+            raise Stop(PRUNED_LOOK_S)  # it may have: that is recorded after the deletion
+        declared, row = self._engine.declared.target(maker), self._memory.desired.get(maker)
+        pin = None if row is None else row.pinned
+        renderings = self._engine.renderings
+        rendered = await (renderings.last(maker) if pin is None else renderings.at(maker, pin.position))
+        wants = rendered is not None and any(one.key == self._declared.key for one in rendered.wanted)
+        if wants and declared is not None and (maker == self._stream or not declared.deleting):
+            return True
+        self._engine.wait_for(self._stream, maker)  # what it did and why, it may still have to record
+        return False
+
+    async def _apply(self, draft: Draft, *, asked_for: bool) -> None:
         """Applies the plan, wave by wave."""
         self._activity.begin(self._stream, "detecting", self._revision or "")
         recorder = ObjectRecorder(
@@ -430,7 +467,7 @@ class TargetPass:
         )
         try:
             try:
-                await door.apply(draft, self._run.standing, self._let_through)
+                await door.apply(draft, self._run.standing, self._let_through, asked_for=asked_for)
             finally:
                 if any(ObjectKey.parse(step.object).kind == DEFINITION for step in draft.plan.steps if step.writes):
                     self._engine.observer.kinds_changed()
@@ -565,10 +602,7 @@ class TargetPass:
         return None if pin is None else await self._engine.renderings.at(self._stream, pin.position)
 
     def _prunes_when_deleted(self) -> bool:
-        policy = self._spec.effective_deletion_policy
-        if self._declared.suspended or self._desired().suspended is not None or policy == "Orphan":
-            return False
-        return policy != "MirrorPrune" or self._spec.prune
+        return self._desired().suspended is None and self._spec.prunes_when_deleted
 
     async def _may_still_act(self) -> bool:
         """Whether the ServiceAccount to act as is still there; without it, what it applied is left there (KS-097)."""
@@ -605,8 +639,7 @@ class TargetPass:
 
     async def _is_there(self, event: ObjectPruned) -> bool:
         key = ObjectKey.parse(event.object)
-        kinds = await self._engine.cluster.kinds()
-        kind = next((kind for kind in kinds if (kind.group, kind.kind) == (key.group, key.kind)), None)
+        kind = await self._engine.cluster.find_kind(key.group, key.kind)
         if kind is None:
             return False
         try:
@@ -620,3 +653,12 @@ class TargetPass:
 
     def _desired(self) -> Desired:
         return self._situation.desired
+
+
+def _maker_of(declared: DeclaredTarget, alias: str) -> StreamName | None:
+    """The target that applied a target, as its labels say (Flux contract KS-092)."""
+    labels = declared.live["metadata"].get("labels") or {}
+    name, namespace = labels.get(OWNER_NAME), labels.get(OWNER_NAMESPACE)
+    if not name or not namespace:
+        return None
+    return declared.key._replace(namespace=namespace, name=name).stream(alias)
