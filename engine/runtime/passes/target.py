@@ -204,14 +204,28 @@ class TargetPass:
         await check_dependencies(self._engine, self._declared, source.stream, source.revision)
 
     async def _other_kind(self, id: str) -> None:
-        """An object of any kind, named by the annotation, is healthy; its watch wakes this target."""
+        """An object of any kind, named by the annotation, is healthy; its watch wakes this target.
+
+        No failure is final: an annotation is changed without a new generation.
+        """
         try:
             key = ObjectKey.parse(id)
         except MalformedNameError as error:
-            raise StageError("declare", "InvalidSpec", f"annotation {DEPENDS_ON}: {error}", final=True) from None
+            raise StageError("declare", "InvalidSpec", f"annotation {DEPENDS_ON}: {error}") from None
+        if self._engine.settings.no_cross_namespace_refs and key.namespace not in ("", self._declared.key.namespace):
+            raise StageError(
+                "declare",
+                "AccessDenied",
+                f"can't access '{id}' of annotation {DEPENDS_ON}: cross-namespace references have been blocked",
+            )
         kinds = await self._engine.cluster.kinds()
         kind = next((kind for kind in kinds if (kind.group, kind.kind) == (key.group, key.kind)), None)
-        live = None if kind is None else await self._engine.inputs.get(self._stream, key, kind.api_version)
+        if kind is not None and kind.namespaced and not key.namespace:
+            # It would be looked for in all namespaces.
+            raise StageError("declare", "InvalidSpec", f"annotation {DEPENDS_ON}: '{id}' names no namespace")
+        # By the target's own rights: who can have it applied may not learn from it what he may not see.
+        identity = self._situation.subject.identity
+        live = None if kind is None else await self._engine.inputs.get(self._stream, key, kind.api_version, identity)
         found = health_of(live)
         if found.health != "Current":
             said = f": {found.message}" if found.message else ""
@@ -417,7 +431,9 @@ class TargetPass:
     async def _healthy(self, rendered: RenderedSet) -> None:
         """What the spec asks to be healthy is; else the pass ends, and an event or the deadline begins the next."""
         standing = self._run.standing
-        checked = await asking("observe", assess(self._engine, self._declared, rendered))
+        checked = await asking(
+            "observe", assess(self._engine, self._declared, rendered, self._situation.subject.identity)
+        )
         if checked is None:
             return
         limit = self._spec.effective_timeout
