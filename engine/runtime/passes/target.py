@@ -248,7 +248,9 @@ class TargetPass:
         if before is not None and standing.inputs is not None:
             same_files = await anyio.to_thread.run_sync(self._engine.renderer.unchanged, source.tree, before.read_set)
             inputs = inputs_digest(self._spec, variables, before.read_set, before.toolchain)
-            if same_files and inputs == standing.inputs:
+            same = same_files and inputs == standing.inputs
+            if same and not self._may_be_quoted(before):
+                self._run.secrets.add(before.secret_values or ())
                 return before
         self._activity.begin(self._stream, "building", source.revision)
         try:
@@ -265,10 +267,20 @@ class TargetPass:
         self._sealer = await self._engine.sealer(key.id for key in rendering.secret)
         made = sealed(rendering, self._sealer, self._run.secrets)
         inputs = inputs_digest(self._spec, variables, rendering.read_set, rendering.toolchain)
-        new = [body for body in made.bodies if not self._engine.renderings.has(self._stream, body.ref.digest)]
-        await self._run.record([made.event(source.revision, inputs)], new)
+        if before is None or inputs != standing.inputs or made.set.digest != before.digest:
+            new = [body for body in made.bodies if not self._engine.renderings.has(self._stream, body.ref.digest)]
+            await self._run.record([made.event(source.revision, inputs)], new)
         self._engine.renderings.keep(self._stream, made.set)
         return made.set
+
+    def _may_be_quoted(self, rendered: RenderedSet) -> bool:
+        """Whether the server may quote what substitution made of secret variables, and it is not known what that is.
+
+        The log does not tell: it has to be made again.
+        """
+        if rendered.secret_values is not None:
+            return False
+        return any(one.secret and one.key.kind != "Secret" for one in self._situation.touched(rendered.wanted))
 
     async def _plan(self, rendered: RenderedSet | None) -> Draft | None:
         """The plan that brings the cluster to the rendered set; None when the cluster is there."""
@@ -282,6 +294,8 @@ class TargetPass:
         for one in loaded:
             if one.secret and one.loaded is not None:
                 self._run.secrets.add_secret(one.loaded)
+                if rendered is not None and rendered.secret_values is None:
+                    self._run.secrets.add_made(one.loaded)
         self._engine.observer.watch_all(loaded)
         standing = self._run.standing
         return await asking(
