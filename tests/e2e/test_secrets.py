@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.planted import found_in
 from tests.e2e.world import KUSTOMIZE, SOURCE, World, condition, documents, failed, manifest
-from tidelog.events.vocabulary import DriftDetected
+from tidelog.events.vocabulary import DriftDetected, ObjectObserved
 
 IN_GIT = "planted-in-git-0123456789"
 IN_VARIABLE = "planted-in-variable-0123456789"
@@ -184,3 +184,27 @@ async def test_a_value_in_a_patch_of_a_secret(world: World, caplog: pytest.LogCa
     assert found is not None
     assert base64.b64decode(found["data"]["pin"]).decode() == IN_GIT
     await nowhere(world, caplog.text, IN_GIT)
+
+
+async def test_what_was_made_with_a_value_and_is_made_again_by_somebody_else(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", logger="tidelog")
+    async with world.daemon() as running:
+        await variables(world, token=IN_VARIABLE)
+        await app_of(world, manifest("v1", "ConfigMap", "from-variable", data={"a": "${token}"}))
+        await world.until_applied("app")
+        await world.patch(KUSTOMIZE, "Kustomization", "app", {"spec": {"suspend": True}})
+        await running.idle()
+        seen = len(running.recorded)
+        live = await world.get("v1", "ConfigMap", "from-variable")
+        assert live is not None
+        stream = f"default/core/ConfigMap/{world.namespace}/from-variable"
+        await world.delete("v1", "ConfigMap", "from-variable")
+        await running.until_event(ObjectObserved, after=seen, stream=stream)
+        seen = len(running.recorded)
+        metadata = {"name": "from-variable", "labels": live["metadata"]["labels"]}
+        await world.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": live["data"]})
+        await running.until_event(ObjectObserved, after=seen, stream=stream)
+        await running.idle()
+    await nowhere(world, caplog.text, IN_VARIABLE)
