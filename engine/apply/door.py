@@ -21,6 +21,7 @@ from tidelog.engine.objects.order import is_awaited
 from tidelog.engine.observe.health import health_of
 from tidelog.engine.plan.draft import Draft, Planner, Subject
 from tidelog.engine.plan.model import Plan, Step, Wanted
+from tidelog.events.digest import KEYED
 from tidelog.events.moment import Time, shown_time
 from tidelog.events.names import ObjectId, ObjectKey
 from tidelog.events.projections import Standing
@@ -176,7 +177,8 @@ class Door:
             live = await self._cluster.get(kind, wanted.key.namespace, wanted.key.name, identity=self._subject.identity)
         except NotFoundError:
             raise PlanVoid(f"{wanted.key.id} is gone") from None
-        if self._recorder.state_digest(step.object, live, secret=wanted.secret) != step.before:
+        keyed = step.before is not None and step.before.startswith(KEYED)  # as it was before may be secret, and it not
+        if self._recorder.state_digest(step.object, live, secret=keyed) != step.before:
             raise PlanVoid(f"{wanted.key.id} is no longer as the plan saw it")
         return str(live["metadata"]["resourceVersion"])
 

@@ -111,7 +111,14 @@ class Cluster(Protocol):
         ...
 
     async def list(
-        self, kind: Kind, *, namespace: str = "", labels: str = "", fields: str = "", limit: int = PAGE
+        self,
+        kind: Kind,
+        *,
+        namespace: str = "",
+        labels: str = "",
+        fields: str = "",
+        limit: int = PAGE,
+        identity: Identity | None = None,
     ) -> Listing:
         """All objects of a kind, read in pages of `limit`; `labels` and `fields` are selectors in Kubernetes' words.
 
@@ -120,7 +127,14 @@ class Cluster(Protocol):
         ...
 
     def pages(
-        self, kind: Kind, *, namespace: str = "", labels: str = "", fields: str = "", limit: int = PAGE
+        self,
+        kind: Kind,
+        *,
+        namespace: str = "",
+        labels: str = "",
+        fields: str = "",
+        limit: int = PAGE,
+        identity: Identity | None = None,
     ) -> AsyncGenerator[Listing, None]:
         """The pages of a list, for what is too much at once; GoneError when the server forgets in between.
 
@@ -129,7 +143,14 @@ class Cluster(Protocol):
         ...
 
     def watch(
-        self, kind: Kind, *, resource_version: str, namespace: str = "", labels: str = "", fields: str = ""
+        self,
+        kind: Kind,
+        *,
+        resource_version: str,
+        namespace: str = "",
+        labels: str = "",
+        fields: str = "",
+        identity: Identity | None = None,
     ) -> AsyncGenerator[WatchEvent, None]:
         """The changes after `resource_version`, with bookmarks; ends when the server ends it, as it does now and then.
 

@@ -146,14 +146,21 @@ class RealCluster:
         return await self._object(call, kind)
 
     async def list(  # noqa: D102
-        self, kind: Kind, *, namespace: str = "", labels: str = "", fields: str = "", limit: int = PAGE
+        self,
+        kind: Kind,
+        *,
+        namespace: str = "",
+        labels: str = "",
+        fields: str = "",
+        limit: int = PAGE,
+        identity: Identity | None = None,
     ) -> Listing:
         for attempt in range(1, LIST_ATTEMPTS + 1):
             items: list[KubeObject] = []
             version = ""
             try:
                 async with aclosing(
-                    self.pages(kind, namespace=namespace, labels=labels, fields=fields, limit=limit)
+                    self.pages(kind, namespace=namespace, labels=labels, fields=fields, limit=limit, identity=identity)
                 ) as pages:
                     async for page in pages:
                         items += page.items
@@ -166,13 +173,20 @@ class RealCluster:
         raise AssertionError("unreachable")
 
     async def pages(  # noqa: D102
-        self, kind: Kind, *, namespace: str = "", labels: str = "", fields: str = "", limit: int = PAGE
+        self,
+        kind: Kind,
+        *,
+        namespace: str = "",
+        labels: str = "",
+        fields: str = "",
+        limit: int = PAGE,
+        identity: Identity | None = None,
     ) -> AsyncGenerator[Listing, None]:
         what = _what("list", kind, namespace)
         going_on = ""
         while True:
             query = _query(labelSelector=labels, fieldSelector=fields, limit=str(limit), **{"continue": going_on})
-            call = Call("list", what, kind.plural, "GET", _path(kind, namespace) + query)
+            call = Call("list", what, kind.plural, "GET", _path(kind, namespace) + query, identity=identity)
             page = _decoded(call, await self._send(call, kind), _decode_page)
             for item in page.items or ():
                 # In lists of built-in kinds, these two are left out.
@@ -184,7 +198,14 @@ class RealCluster:
                 return
 
     async def watch(  # noqa: D102
-        self, kind: Kind, *, resource_version: str, namespace: str = "", labels: str = "", fields: str = ""
+        self,
+        kind: Kind,
+        *,
+        resource_version: str,
+        namespace: str = "",
+        labels: str = "",
+        fields: str = "",
+        identity: Identity | None = None,
     ) -> AsyncGenerator[WatchEvent, None]:
         query = _query(
             watch="true",
@@ -194,7 +215,8 @@ class RealCluster:
             labelSelector=labels,
             fieldSelector=fields,
         )
-        call = Call("watch", _what("watch", kind, namespace), kind.plural, "GET", _path(kind, namespace) + query)
+        what, path = _what("watch", kind, namespace), _path(kind, namespace) + query
+        call = Call("watch", what, kind.plural, "GET", path, identity=identity)
         lines = _Lines(call)
         try:
             async with aclosing(self._connection.stream(call)) as chunks:

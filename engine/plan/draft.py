@@ -252,12 +252,19 @@ class Planner:
             after=after_digest,
             uid="" if before is None else metadata["uid"],
             resource_version="" if before is None else metadata["resourceVersion"],
-            changes=changes_between(before, after, secret=one.secret),
+            changes=changes_between(before, after, secret=self._is_secret(one)),
             takes_over=takes_over,
         )
 
     def _digest(self, one: Wanted, state: KubeObject) -> Digest:
-        return self._known.digest_of(one.key.id, canonical_bytes(state), secret=one.secret)
+        return self._known.digest_of(one.key.id, canonical_bytes(state), secret=self._is_secret(one))
+
+    def _is_secret(self, one: Wanted) -> bool:
+        """Whether an object is secret, or was before."""
+        return one.secret or self._was_secret(one.key)
+
+    def _was_secret(self, key: ObjectKey) -> bool:
+        return is_secret(key, self._known.actual(key.id), self._known.inventory.get(key.id))
 
     async def _recreation(self, one: Wanted) -> Step:
         live = await self._live(one)
@@ -270,7 +277,7 @@ class Planner:
             before=self._digest(one, before),
             uid=live["metadata"]["uid"],
             resource_version=live["metadata"]["resourceVersion"],
-            changes=changes_between(before, one.object, secret=one.secret),
+            changes=changes_between(before, one.object, secret=self._is_secret(one)),
         )
 
     async def _apply_dry(self, one: Wanted) -> Applied:
@@ -325,7 +332,7 @@ class Planner:
             step,
             action="delete",
             resource_version=live["metadata"]["resourceVersion"],
-            before=self._known.digest_of(key.id, state, secret=is_secret(key, self._known.actual(key.id))),
+            before=self._known.digest_of(key.id, state, secret=self._was_secret(key)),
         )
 
     def why_kept(self, live: KubeObject) -> str:

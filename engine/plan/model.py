@@ -6,9 +6,9 @@ import msgspec
 
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.events.canonical import encode
-from tidelog.events.digest import Digest, digest_of
+from tidelog.events.digest import KEYED, Digest, digest_of
 from tidelog.events.names import ObjectId, ObjectKey, PlanId, Revision, RunId, StreamName
-from tidelog.events.projections import Actual
+from tidelog.events.projections import Actual, Entry
 from tidelog.events.vocabulary import BlastRadius
 
 Action: TypeAlias = Literal["create", "update", "recreate", "delete", "unchanged", "skip"]
@@ -38,10 +38,15 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
         return self.loaded
 
 
-def is_secret(key: ObjectKey, actual: Actual | None) -> bool:
-    """Whether an object is secret: by its kind, or by what went into it when it was last observed."""
+def is_secret(key: ObjectKey, actual: Actual | None, entry: Entry | None) -> bool:
+    """Whether an object is secret: by its kind, or by what went into it when it was last applied or observed.
+
+    Somebody may delete it and make it again from a copy: then it is not observed any more, and is as secret as before.
+    """
+    if key.kind == "Secret" and not key.group:
+        return True
     made_secret = actual is not None and actual.state is not None and actual.state.secret
-    return made_secret or (key.kind == "Secret" and not key.group)
+    return made_secret or (entry is not None and entry.desired.startswith(KEYED))
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import msgspec
 
-from tidelog.engine.kinds.meta import DECRYPT, SUBSTITUTE
+from tidelog.engine.kinds.meta import DECRYPT, KUSTOMIZE_GROUP, SUBSTITUTE
+from tidelog.engine.kinds.patches import patches_of_secrets
 from tidelog.engine.objects.kube import KubeObject, group_of
 from tidelog.engine.render import normal
 from tidelog.engine.render.documents import documents
@@ -41,7 +42,9 @@ class Finished(msgspec.Struct, frozen=True):
 
     objects: list[KubeObject]
     secret: list[ObjectKey]
-    """Secrets, and objects that the value of a secret variable went into."""
+    """Secrets, objects that the value of a secret variable went into, and Kustomizations that patch Secrets."""
+    secret_values: list[str] = []
+    """What substitution made of secret variables, in order."""
 
 
 class _Read(msgspec.Struct, frozen=True):
@@ -51,6 +54,8 @@ class _Read(msgspec.Struct, frozen=True):
     secret: bool
     said: str
     """The object as errors name it: from before substitution, so that it says no value."""
+    made: frozenset[str] = frozenset()
+    """What substitution made of secret variables."""
 
 
 def finish(text: str, settings: Settings) -> Finished:
@@ -62,7 +67,9 @@ def finish(text: str, settings: Settings) -> Finished:
     objects: list[KubeObject] = []
     secret: list[ObjectKey] = []
     seen: dict[ObjectKey, str] = {}
+    made: set[str] = set()
     for read in _read_all(text, settings):
+        made |= read.made
         for found in _flat(read.value):
             if _is_kustomization(found):
                 continue
@@ -75,9 +82,9 @@ def finish(text: str, settings: Settings) -> Finished:
             normal.normalise(found)
             normal.add_common(found, settings.labels, settings.annotations)
             objects.append(found)
-            if read.secret or key[:2] == ("", "Secret"):
+            if read.secret or key[:2] == ("", "Secret") or _patches_secrets(key, found):
                 secret.append(key)
-    return Finished(objects, secret)
+    return Finished(objects, secret, sorted(made))
 
 
 def _read_all(text: str, settings: Settings) -> Iterator[_Read]:
@@ -109,7 +116,7 @@ def _require_names(settings: Settings, said: str, found: KubeObject) -> None:
 def _substituted(part: str, found: KubeObject, said: str, settings: Settings) -> _Read:
     _require_names(settings, said, found)
     try:
-        result = substitute(part, settings.variables or {}, strict=settings.strict)
+        result = substitute(part, settings.variables or {}, strict=settings.strict, secret=settings.secret_variables)
     except SubstitutionError as error:
         described = _line_of(part, error.line)
         failed = SubstitutionError(error.problem, variable=error.variable)
@@ -119,7 +126,62 @@ def _substituted(part: str, found: KubeObject, said: str, settings: Settings) ->
     value = _parsed(result.text, f"{said}, after substitution")
     if not isinstance(value, dict):
         raise RenderError(f"{said}: substitution leaves no object")
-    return _Read(value, secret=bool(result.used & settings.secret_variables), said=said)
+    used = result.used & settings.secret_variables
+    if used:
+        _require_open_names(found, value, said, settings, used)
+    return _Read(value, secret=bool(used), said=said, made=result.made)
+
+
+_NAMES: Final = (("apiVersion",), ("kind",), ("metadata", "namespace"), ("metadata", "name"))
+
+
+def _require_open_names(
+    before: KubeObject, after: KubeObject, said: str, settings: Settings, used: frozenset[str]
+) -> None:
+    """No secret value goes into what an object is called: logs, events and conditions are about objects by name.
+
+    Args:
+        before: the object, or list, as built.
+        after: what substitution made of it.
+        said: the object, as errors name it.
+        settings: of the target.
+        used: the secret variables that were looked up.
+    """
+    built, made = _flat(before), _flat(after)
+    for index, found in enumerate(made):
+        origin = built[index] if len(built) == len(made) else None
+        for path in _NAMES:
+            text, value = _at(origin, path), _at(found, path)
+            if value is None or value == text:
+                continue
+            # Where no name stood that a value could go into, a value brought it along.
+            names = _used_in(text, settings) if isinstance(text, str) else used
+            if names:
+                raise RenderError(
+                    f"{said}: {'.'.join(path)} is made with the secret variable {min(names)!r}, and what "
+                    "objects are called stands in the open in logs, events and conditions: use a variable of a "
+                    "ConfigMap, or of spec.postBuild.substitute"
+                )
+
+
+def _used_in(text: str, settings: Settings) -> frozenset[str]:
+    """The secret variables that a text looks up."""
+    try:
+        return substitute(text, settings.variables or {}, strict=False).used & settings.secret_variables
+    except SubstitutionError:
+        return settings.secret_variables
+
+
+def _at(value: Any, path: tuple[str, ...]) -> Any:
+    for name in path:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def _patches_secrets(key: ObjectKey, found: KubeObject) -> bool:
+    if (key.group, key.kind) != (KUSTOMIZE_GROUP, "Kustomization"):
+        return False
+    return bool(patches_of_secrets(found.get("spec")))
 
 
 def _line_of(part: str, line: int | None) -> str:

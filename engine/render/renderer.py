@@ -73,7 +73,9 @@ class Rendering(msgspec.Struct, frozen=True):
     remote_bases: tuple[str, ...]
     """Bases that were fetched: not empty, and the result may differ though the read-set is the same."""
     secret: frozenset[ObjectKey]
-    """Secrets, and objects that the value of a secret variable went into."""
+    """Secrets, objects that the value of a secret variable went into, and Kustomizations that patch Secrets."""
+    secret_values: tuple[str, ...] = ()
+    """What substitution made of secret variables."""
     warnings: tuple[str, ...] = ()
     """What was left out silently, as Flux does, and is likely a mistake."""
 
@@ -227,6 +229,7 @@ class Renderer:
             toolchain=build.toolchain,
             remote_bases=build.walk.remote_bases,
             secret=frozenset(finished.secret),
+            secret_values=tuple(finished.secret_values),
             warnings=build.walk.warnings,
         )
 

@@ -20,7 +20,7 @@ first argument of "/" ends at a slash only: "}" does not end it.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -49,6 +49,8 @@ class Substituted(msgspec.Struct, frozen=True):
 
     text: str
     used: frozenset[str]
+    made: frozenset[str] = frozenset()
+    """What references became that looked up a secret variable: its value, or a part of it, or another case of it."""
 
 
 def is_variable_name(name: str) -> bool:
@@ -61,27 +63,34 @@ def is_plain(text: str) -> bool:
     return "${" not in text and "$$" not in text
 
 
-def substitute(text: str, variables: Mapping[str, str], *, strict: bool = True) -> Substituted:
+def substitute(
+    text: str, variables: Mapping[str, str], *, strict: bool = True, secret: Collection[str] = frozenset()
+) -> Substituted:
     """Puts the values of `variables` into `text`.
 
     Args:
         text: what the references stand in.
         variables: by name.
         strict: whether a variable that is not there, and has no default, is an error instead of empty.
+        secret: names of variables whose values must not be seen.
 
     Raises:
         SubstitutionError: with the line in `text`; it quotes names, and never a value.
     """
-    return _Substitution(text, variables, strict=strict).run()
+    return _Substitution(text, variables, secret, strict=strict).run()
 
 
 class _Substitution:
-    def __init__(self, text: str, variables: Mapping[str, str], *, strict: bool) -> None:
+    def __init__(self, text: str, variables: Mapping[str, str], secret: Collection[str], *, strict: bool) -> None:
         self._text = text
         self._at = 0
         self._variables = variables
+        self._secret = secret
         self._strict = strict
         self._used: set[str] = set()
+        self._made: set[str] = set()
+        self._is_secret = False
+        """Whether the reference that is read, or one within it, looked up a secret variable."""
         self._begin = 0
         self._depth = 0
 
@@ -95,14 +104,21 @@ class _Substitution:
             if following == "{":
                 self._begin = dollar
                 self._at = dollar + 2
-                parts.append(self._reference())
+                parts.append(self._outermost())
             else:
                 parts.append("$")
                 self._at += following == "$"
             size += len(parts[-1]) + len(parts[-2])
             self._bounded(size)
         parts.append(text[self._at :])
-        return Substituted("".join(parts), frozenset(self._used))
+        return Substituted("".join(parts), frozenset(self._used), frozenset(self._made))
+
+    def _outermost(self) -> str:
+        self._is_secret = False
+        value = self._reference()
+        if self._is_secret and value:
+            self._made.add(value)
+        return value
 
     def _reference(self) -> str:
         """What the reference is worth whose `${` was just read."""
@@ -149,7 +165,7 @@ class _Substitution:
         while self._peek() != "}":
             parts.append(self._argument("}"))
         self._at += 1
-        self._used.add(name)
+        self._look_up(name)
         return self._variables.get(name) or "".join(parts)
 
     def _slice(self, name: str) -> str:
@@ -237,8 +253,12 @@ class _Substitution:
         except UnicodeDecodeError:
             raise self._error("positions count bytes, and this one is within a character") from None
 
-    def _value(self, name: str) -> str:
+    def _look_up(self, name: str) -> None:
         self._used.add(name)
+        self._is_secret = self._is_secret or name in self._secret
+
+    def _value(self, name: str) -> str:
+        self._look_up(name)
         value = self._variables.get(name)
         if value is not None:
             return value

@@ -43,6 +43,8 @@ class RenderedSet(msgspec.Struct, kw_only=True):
     toolchain: tuple[Tool, ...] = ()
     remote_bases: tuple[str, ...] = ()
     pinned: bool = False
+    secret_values: tuple[str, ...] | None = None
+    """What substitution made of secret variables: in memory only, so not known (None) of a set from the log."""
 
 
 class Sealed(msgspec.Struct, kw_only=True):
@@ -91,6 +93,7 @@ def inputs_digest(
 def sealed(rendering: Rendering, sealer: Sealer, secrets: SecretValues) -> Sealed:
     """A rendered set with the bodies of its objects; what is secret, sealed."""
     wanted, bodies = [], []
+    secrets.add(rendering.secret_values)
     for obj in rendering.objects:
         key = key_of(obj)
         secret = key in rendering.secret
@@ -108,6 +111,7 @@ def sealed(rendering: Rendering, sealer: Sealer, secrets: SecretValues) -> Seale
         read_set=tuple(rendering.read_set),
         toolchain=tuple(rendering.toolchain),
         remote_bases=tuple(rendering.remote_bases),
+        secret_values=tuple(rendering.secret_values),
     )
     return Sealed(set=made, objects=objects, read_set=read_set, bodies=[*bodies, objects, read_set])
 

@@ -2,8 +2,11 @@
 
 import base64
 import binascii
+import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from decimal import Decimal
 from threading import Lock
 from typing import Any, TypeAlias
 
@@ -15,10 +18,26 @@ MASK = "***"
 WITHHELD = "*** (a text that could not be searched for secret values, and so is not shown)"
 TEXT_CHARACTERS_MAX = 2**18
 """Of a text that is filtered; what is beyond is cut off, and said to be. At worst (all escapes) it takes a second."""
-_key = re.compile(r"[-._a-zA-Z0-9]+")
-"""What Kubernetes takes for a key of a Secret; a line of an environment file without `=` is none, as a rule."""
 WORD_CHARACTERS_MAX = 4_096
 """A text is cut off between words, where one ends so near."""
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+NAME_CHARACTERS = 16
+"""From how many on the name of a field, of letters and digits, is taken for a secret in the wrong place."""
+
+_RIGHT: dict[str, type] = {
+    "apiVersion": str,
+    "kind": str,
+    "metadata": dict,
+    "type": str,
+    "immutable": bool,
+    "data": object,
+    "stringData": object,
+}
+"""The fields of a Secret; what has another type, or another name, is a value in the wrong place."""
+_CALLED = frozenset(("apiVersion", "kind", "namespace", "name"))
+_key_name = re.compile(r"[-._a-zA-Z0-9]{1,253}")
+_label_value = re.compile(r"(?:(?:[A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9])?")
+_qualified_name = re.compile(r"(?:[a-z0-9.-]{1,253}/)?(?:[A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9]")
 
 
 class SecretValues:
@@ -52,8 +71,18 @@ class SecretValues:
                 self._matcher = None
 
     def add_secret(self, obj: KubeObject) -> None:
-        """Makes known what a Secret holds, in `data` and `stringData`, and in the annotation of `kubectl apply`."""
+        """Makes known what a Secret holds, in `data` and `stringData`, and in the annotation of `kubectl apply`.
+
+        Of any type, and in the wrong place too: the server quotes what it refuses.
+        """
         self.add(_values_of(obj))
+
+    def add_made(self, obj: KubeObject) -> None:
+        """Makes known all that stands in an object but its names, where it is not known which of it is secret."""
+        metadata = obj.get("metadata")
+        rest = {name: held for name, held in metadata.items() if name not in _CALLED} if metadata else {}
+        values = {name: held for name, held in obj.items() if name not in _CALLED}
+        self.add(_held({**values, "metadata": rest}))
 
     @property
     def is_prepared(self) -> bool:
@@ -136,19 +165,78 @@ def _cut(text: str) -> tuple[str, int]:
     return text[:end], len(text) - end
 
 
-def _values_of(obj: KubeObject) -> Iterable[str | bytes]:
-    """What a Secret holds. What is malformed in it is taken as it stands, and a key that can be none for a value."""
-    for field in ("data", "stringData"):
-        held = obj.get(field)
-        yield from (key for key in held if not _key.fullmatch(str(key))) if isinstance(held, dict) else ()
-    data = obj.get("data")
-    for value in data.values() if isinstance(data, dict) else ():
-        if isinstance(value, str):
-            try:
-                yield base64.b64decode(value, validate=True)
-            except (binascii.Error, ValueError):
-                yield value
-    text = obj.get("stringData")
-    for value in text.values() if isinstance(text, dict) else ():
-        if isinstance(value, str):
+def _values_of(obj: KubeObject) -> Iterator[str | bytes]:
+    """What a Secret holds. What is malformed in it is taken as it stands: the server quotes it when it refuses it."""
+    yield from _held(obj.get("data"), encoded=True)
+    yield from _held(obj.get("stringData"))
+    if obj.get("kind") != "Secret":
+        return
+    for field, value in obj.items():
+        is_right = _RIGHT.get(field)
+        if is_right is None or not isinstance(value, is_right):
+            yield from _held(value)
+    metadata = obj.get("metadata")
+    if isinstance(metadata, dict):
+        yield from _of_metadata(metadata)
+
+
+def _of_metadata(metadata: Mapping[str, object]) -> Iterator[str | bytes]:
+    labels, annotations = (
+        names if isinstance(names := metadata.get(field), dict) else {} for field in ("labels", "annotations")
+    )
+    yield from _misplaced(labels, values=True)
+    yield from _misplaced(annotations, values=False)
+    last = annotations.get(LAST_APPLIED)
+    with suppress(ValueError, RecursionError):
+        before = json.loads(last) if isinstance(last, str) else None
+        if isinstance(before, dict):
+            yield from _held(before.get("data"), encoded=True)
+            yield from _held(before.get("stringData"))
+
+
+def _held(value: object, *, encoded: bool = False) -> Iterator[str | bytes]:
+    """Every value in some field, whatever its type; and names in it that are no words."""
+    if isinstance(value, dict):
+        for name, held in value.items():
+            if _is_no_word(str(name)):
+                yield str(name)
+            yield from _held(held, encoded=encoded)
+    elif isinstance(value, list):
+        for held in value:
+            yield from _held(held, encoded=encoded)
+    elif isinstance(value, str):
+        yield _decoded(value) if encoded else value
+    elif isinstance(value, float):
+        yield from (str(value), f"{Decimal(str(value)).normalize():e}", _as_go(value))
+    elif isinstance(value, int) and not isinstance(value, bool):
+        yield str(value)
+
+
+def _decoded(value: str) -> str | bytes:
+    try:
+        return base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        return value
+
+
+def _as_go(value: float) -> str:
+    """A large or a very small number as Go writes it: `7.391826465e+08`."""
+    digits, _, exponent = f"{Decimal(str(value)).normalize():e}".partition("e")
+    return f"{digits}e{int(exponent or 0):+03d}"
+
+
+def _is_no_word(name: str) -> bool:
+    """Whether the name of a field may be a secret in the wrong place: no name, or one that nobody thinks of."""
+    if not _key_name.fullmatch(name):
+        return True
+    mixed = any(map(str.isdigit, name)) and any(map(str.isalpha, name))
+    return len(name) >= NAME_CHARACTERS and mixed and "." not in name
+
+
+def _misplaced(names: Mapping[str, object], *, values: bool) -> Iterator[str]:
+    """Labels and annotations that the server refuses, and then quotes: a value may have come there by mistake."""
+    for name, value in names.items():
+        if not _qualified_name.fullmatch(name):
+            yield name
+        if values and isinstance(value, str) and not _label_value.fullmatch(value):
             yield value

@@ -304,6 +304,69 @@ async def test_sources_of_other_namespaces_may_be_forbidden(world: World) -> Non
         await world.until_applied("app")
 
 
+ELSEWHERE = "kube-root-ca.crt"
+"""A ConfigMap that is there in every namespace."""
+
+
+async def test_nobody_learns_from_his_target_what_he_may_not_see(world: World) -> None:
+    await account(world, "tenant", may=True)
+    world.commit({f"{name}/all.yaml": config_map(name) for name in ("there", "absent")})
+    await world.source()
+    check = {"apiVersion": "v1", "kind": "ConfigMap", "namespace": "default"}
+    names = {"there": ELSEWHERE, "absent": "no-such-thing"}
+    for name, there in names.items():
+        await world.target(
+            f"waits-{name}",
+            f"./{name}",
+            serviceAccountName="tenant",
+            metadata={"annotations": {"tidelog.dev/depends-on": f"core/ConfigMap/default/{there}"}},
+        )
+        await world.target(
+            f"checks-{name}",
+            f"./{name}",
+            serviceAccountName="tenant",
+            targetNamespace=world.namespace,
+            healthChecks=[{**check, "name": there}],
+        )
+    async with world.daemon() as running:
+        said = set()
+        for way in ("waits", "checks"):
+            for name, there in names.items():
+                obj = await world.until_target(f"{way}-{name}", failed("ReconciliationFailed", "default", "tenant"))
+                said.add(condition(obj, "Ready")["message"].replace(there, "it"))
+            assert len(said) == 1, "whether it is there or not, the same is said"
+        await running.idle()
+        requests = await world.requests()
+    assert {
+        (entry.get("impersonatedUser") or {}).get("username")
+        for entry in requests
+        if (entry.get("objectRef") or {}).get("namespace") == "default"
+        and (entry["objectRef"]["resource"]) == "configmaps"
+    } == {f"system:serviceaccount:{world.namespace}:tenant"}
+
+
+async def test_an_object_that_the_account_may_see_is_waited_for(world: World) -> None:
+    await account(world, "tenant", may=True)
+    async with world.daemon():
+        annotations = {"tidelog.dev/depends-on": f"core/ConfigMap/{world.namespace}/first"}
+        await app_of(world, config_map("a"), serviceAccountName="tenant", metadata={"annotations": annotations})
+        await world.until_target("app", failed("DependencyNotReady", "first", "NotFound"))
+        await world.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "first"}})
+        await world.until_applied("app")
+
+
+async def test_dependencies_of_other_namespaces_may_be_forbidden(world: World) -> None:
+    async with world.daemon(no_cross_namespace_refs=True):
+        annotations = {"tidelog.dev/depends-on": f"core/ConfigMap/default/{ELSEWHERE}"}
+        await app_of(world, config_map("a"), metadata={"annotations": annotations})
+        await world.until_target("app", failed("AccessDenied", ELSEWHERE, "blocked"))
+        for id in (f"core/ConfigMap/_/{ELSEWHERE}", "no-id"):
+            annotations = {"tidelog.dev/depends-on": id}
+            await world.target("app", "./app", targetNamespace=world.namespace, metadata={"annotations": annotations})
+            await world.ask("Kustomization", "app")
+            await world.until_target("app", failed("InvalidSpec", id))
+
+
 async def test_a_shard_keeps_to_its_label(world: World) -> None:
     shard = {"labels": {"sharding.fluxcd.io/key": "one"}}
     world.commit({"app/a.yaml": config_map("a"), "other/b.yaml": config_map("b")})

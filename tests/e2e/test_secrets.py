@@ -7,8 +7,8 @@ import anyio
 import pytest
 
 from tests.e2e.planted import found_in
-from tests.e2e.world import KUSTOMIZE, SOURCE, World, documents, failed, manifest
-from tidelog.events.vocabulary import DriftDetected
+from tests.e2e.world import KUSTOMIZE, SOURCE, World, condition, documents, failed, manifest
+from tidelog.events.vocabulary import DriftDetected, ObjectObserved
 
 IN_GIT = "planted-in-git-0123456789"
 IN_VARIABLE = "planted-in-variable-0123456789"
@@ -106,5 +106,105 @@ async def test_values_that_break_the_yaml(world: World, caplog: pytest.LogCaptur
         await variables(world, token=broken)
         await app_of(world, "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: bad\ndata:\n  a: ${token}\n")
         await world.until_target("app", failed("BuildFailed", "bad"))
+        await running.idle()
+    await nowhere(world, caplog.text, IN_VARIABLE)
+
+
+@pytest.mark.parametrize(
+    ("fields", "value"),
+    [
+        ({"data": {"pin": 739182646}}, "739182646"),
+        ({"data": [IN_GIT]}, IN_GIT),
+        ({"data": {"pin": {"inner": IN_GIT}}}, IN_GIT),
+        ({"type": [IN_GIT]}, IN_GIT),
+        ({"immutable": IN_GIT}, IN_GIT),
+        ({"stringData": {f"{IN_GIT} !": "x"}}, IN_GIT),
+        ({"metadata": {"name": "bad", "labels": {"x": f"{IN_GIT} !"}}}, IN_GIT),
+    ],
+    ids=["number", "list", "map", "type", "immutable", "key", "label"],
+)
+async def test_a_malformed_secret_that_the_server_quotes(
+    world: World, caplog: pytest.LogCaptureFixture, fields: dict[str, object], value: str
+) -> None:
+    caplog.set_level("DEBUG", logger="tidelog")
+    obj = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "bad"}, **fields}
+    async with world.daemon() as running:
+        await variables(world, token=IN_VARIABLE)
+        await app_of(world, json.dumps(obj))
+        await world.until_target("app", failed("ReconciliationFailed", "Secret", "bad", "***"))
+        await world.until_told("app", "ReconciliationFailed")
+        await running.idle()
+    await nowhere(world, caplog.text, value)
+
+
+async def test_what_substitution_makes_of_a_value(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG", logger="tidelog")
+    content = documents(
+        manifest("v1", "ConfigMap", "upper", metadata={"name": "upper", "labels": {"a": "${token^^} !"}}),
+        manifest("v1", "ConfigMap", "part", metadata={"name": "part", "labels": {"a": "${token:0:12} !"}}),
+    )
+    async with world.daemon() as running:
+        await variables(world, token=IN_VARIABLE)
+        await app_of(world, content)
+        obj = await world.until_target("app", failed("ReconciliationFailed", "upper", "part", "***"))
+        await running.idle()
+        before = condition(obj, "Ready")["message"]
+    # Another process makes it again, to know what it must not say.
+    async with world.daemon() as running:
+        await running.idle()
+        await world.ask("Kustomization", "app")
+        await running.idle()
+        again = await world.get(KUSTOMIZE, "Kustomization", "app")
+        assert again is not None
+        assert condition(again, "Ready")["message"] == before
+    await nowhere(world, caplog.text, IN_VARIABLE, IN_VARIABLE.upper(), IN_VARIABLE[:12])
+
+
+async def test_a_value_in_the_name_of_an_object(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG", logger="tidelog")
+    async with world.daemon() as running:
+        await variables(world, token=IN_VARIABLE)
+        await app_of(world, manifest("v1", "ConfigMap", "x-${token}", data={"a": "b"}))
+        await world.until_target("app", failed("BuildFailed", "metadata.name", "secret variable 'token'"))
+        await running.idle()
+    await nowhere(world, caplog.text, IN_VARIABLE)
+
+
+async def test_a_value_in_a_patch_of_a_secret(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG", logger="tidelog")
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "patched"}, "stringData": {"pin": "none"}}
+    patch = f"apiVersion: v1\nkind: Secret\nmetadata: {{name: patched}}\nstringData: {{pin: {IN_GIT}}}\n"
+    async with world.daemon() as running:
+        world.commit({"app/all.yaml": json.dumps(secret)})
+        await world.source()
+        await world.target("app", "./app", targetNamespace=world.namespace, patches=[{"patch": patch}])
+        await world.until_applied("app")
+        await running.idle()
+    found = await world.get("v1", "Secret", "patched")
+    assert found is not None
+    assert base64.b64decode(found["data"]["pin"]).decode() == IN_GIT
+    await nowhere(world, caplog.text, IN_GIT)
+
+
+async def test_what_was_made_with_a_value_and_is_made_again_by_somebody_else(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", logger="tidelog")
+    async with world.daemon() as running:
+        await variables(world, token=IN_VARIABLE)
+        await app_of(world, manifest("v1", "ConfigMap", "from-variable", data={"a": "${token}"}))
+        await world.until_applied("app")
+        await world.patch(KUSTOMIZE, "Kustomization", "app", {"spec": {"suspend": True}})
+        await running.idle()
+        seen = len(running.recorded)
+        live = await world.get("v1", "ConfigMap", "from-variable")
+        assert live is not None
+        stream = f"default/core/ConfigMap/{world.namespace}/from-variable"
+        await world.delete("v1", "ConfigMap", "from-variable")
+        await running.until_event(ObjectObserved, after=seen, stream=stream)
+        seen = len(running.recorded)
+        metadata = {"name": "from-variable", "labels": live["metadata"]["labels"]}
+        await world.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": live["data"]})
+        await running.until_event(ObjectObserved, after=seen, stream=stream)
         await running.idle()
     await nowhere(world, caplog.text, IN_VARIABLE)

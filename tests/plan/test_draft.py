@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio.to_thread
 import msgspec
@@ -11,16 +11,20 @@ import pytest
 from tests.apply.keeper import LABELS, REVISION, Keeper, made, wanted_of
 from tests.apply.small_cluster import Call, SmallCluster
 from tests.apply.test_door import config_map, definition, namespace, widget
+from tests.events.logs import run_id
+from tidelog.engine.apply.record import Seen
 from tidelog.engine.cluster.errors import ForbiddenError, InvalidError, NotFoundError, ServerError
 from tidelog.engine.objects.kube import KubeObject, key_of
-from tidelog.engine.plan.draft import Draft
+from tidelog.engine.plan.draft import Draft, Planner
 from tidelog.engine.plan.model import CHANGES_MAX, Step
-from tidelog.engine.runtime.memory import Memory
+from tidelog.engine.runtime.memory import Memory, Origin
+from tidelog.engine.runtime.passes.situation import MANAGER
 from tidelog.engine.runtime.run import Run
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.secrecy.sealing import Sealer
 from tidelog.events.digest import digest_of
-from tidelog.events.names import ObjectId
+from tidelog.events.names import ObjectId, PlanId
+from tidelog.events.vocabulary import ObjectApplied, ObjectObserved
 from tidelog.storage import open_log
 from tidelog.storage.keys import KeyRing
 from tidelog.storage.master_key import find_master_key
@@ -28,6 +32,7 @@ from tidelog.storage.master_key import find_master_key
 PRUNE = "kustomize.toolkit.fluxcd.io/prune"
 RECONCILE = "kustomize.toolkit.fluxcd.io/reconcile"
 SSA = "kustomize.toolkit.fluxcd.io/ssa"
+PLANTED = "planted-password"
 FORCE = "kustomize.toolkit.fluxcd.io/force"
 
 
@@ -331,6 +336,56 @@ async def test_what_a_secret_holds_is_nowhere_in_its_plan(keeper: Keeper) -> Non
     assert all(change.hidden for change in step.changes)
     assert step.before is not None
     assert step.before.startswith("hmac-sha256:"), "a plain digest of a short secret tells it to who tries them all"
+
+
+@pytest.fixture
+async def of_a_variable(keeper: Keeper) -> Planner:
+    """A planner for who applied a ConfigMap with a secret variable; somebody deleted it, and made it again."""
+    layout = keeper.memory.log.layout
+    master = await anyio.to_thread.run_sync(lambda: find_master_key(layout, {}, create=True))
+    ring = await anyio.to_thread.run_sync(KeyRing.open, layout, master)
+    live = keeper.cluster.write(config_map("a", password=PLANTED))
+    id, stream = key_of(live).id, key_of(live).stream("east")
+    sealer = Sealer({id: await ring.key(stream)})
+    seen = Seen(id, live, MANAGER, sealer, secret=True)
+    desired = sealer.digest(id, b"as rendered", secret=True)
+    applied = ObjectApplied(
+        plan=PlanId("p"), object=id, action="created", wave=0, desired=desired, **cast("Any", seen.fields)
+    )
+    await keeper.memory.append(keeper.declared.stream, [applied], Origin(run=run_id(1)), bodies=seen.bodies)
+    gone = ObjectObserved(uid=live["metadata"]["uid"], resource_version="1", gone=True)
+    await keeper.memory.append(stream, [gone], Origin())
+    assert keeper.situation.actual(id) is None
+    assert id in keeper.situation.secret([wanted_of(config_map("a"))], []), "its key is asked for"
+    assert id in keeper.situation.secret([], [id])
+
+    async def unseen(id: ObjectId, version: str, sealer: Sealer) -> None:
+        return None
+
+    return keeper.situation.planner(keeper.port, sealer, unseen)
+
+
+async def test_what_was_secret_and_is_no_longer_is_nowhere_in_the_plan(keeper: Keeper, of_a_variable: Planner) -> None:
+    run = Run(keeper.memory, keeper.declared.stream, Trigger(why="test"))
+    draft = await of_a_variable.draft(
+        [wanted_of(namespace()), wanted_of(config_map("a", password="none"))], run.id, REVISION, digest_of(b"")
+    )
+    step = steps(draft)["a"]
+    assert step.action == "update"
+    assert PLANTED.encode() not in msgspec.json.encode(draft.plan)
+    assert step.changes
+    assert all(change.hidden for change in step.changes)
+    assert step.before is not None
+    assert step.before.startswith("hmac-sha256:")
+
+
+async def test_what_was_secret_and_is_made_again_is_pruned_as_a_secret(keeper: Keeper, of_a_variable: Planner) -> None:
+    run = Run(keeper.memory, keeper.declared.stream, Trigger(why="test"))
+    draft = await of_a_variable.draft([wanted_of(namespace())], run.id, REVISION, digest_of(b""))
+    step = steps(draft)["a"]
+    assert step.action == "delete"
+    assert step.before is not None
+    assert step.before.startswith("hmac-sha256:")
 
 
 def secret(value: str) -> KubeObject:

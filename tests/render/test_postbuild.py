@@ -182,6 +182,66 @@ def test_secrets_and_objects_with_a_secret_value_are_marked() -> None:
     ]
 
 
+def test_what_substitution_makes_of_secret_variables_is_told() -> None:
+    text = text_of(configmap("a", data={"x": "${open^^} ${p^^}"}), configmap("b", data={"x": "${p:0:4}"}))
+    found = with_variables(text, {"open": "o", "p": "hunter2"}, secret_variables=frozenset({"p"}))
+
+    assert found.secret_values == ["HUNTER2", "hunt"]
+
+
+@pytest.mark.parametrize(
+    ("said", "field", "obj"),
+    [
+        (r"ConfigMap/\$\{p\}-x", "metadata.name", configmap("${p}-x")),
+        (r"ConfigMap/\$\{o\}-\$\{p\^\^\}", "metadata.name", configmap("${o}-${p^^}")),
+        (r"ConfigMap/\$\{no:-\$\{p\}\}/a", "metadata.namespace", configmap("a", metadata={"namespace": "${no:-${p}}"})),
+        (r"\$\{p\}/a", "kind", {"apiVersion": "v1", "kind": "${p}", "metadata": {"name": "a"}}),
+        (r"Widget/a", "apiVersion", {"apiVersion": "${p}/v1", "kind": "Widget", "metadata": {"name": "a"}}),
+        (r"List", "metadata.name", {"apiVersion": "v1", "kind": "List", "items": [configmap("a"), configmap("${p}")]}),
+    ],
+)
+def test_no_object_is_called_by_a_secret_value(said: str, field: str, obj: dict[str, Any]) -> None:
+    with pytest.raises(RenderError, match=f"^{said}: {field} is made with the secret variable 'p'") as caught:
+        with_variables(text_of(obj), {"p": "hunter2", "o": "open"}, secret_variables=frozenset({"p"}))
+
+    assert "hunter2" not in caught.value.message.lower()
+
+
+def test_a_secret_value_that_brings_a_name_along_is_refused() -> None:
+    text = "apiVersion: v1\nitems:\n- ${p}\n- {apiVersion: v1, kind: A, metadata: {name: b}}\nkind: List\n"
+    value = "{apiVersion: v1, kind: A, metadata: {name: hunter2}}"
+    with pytest.raises(RenderError, match="List: apiVersion is made with the secret variable 'p'"):
+        with_variables(text, {"p": value}, secret_variables=frozenset({"p"}))
+
+
+def test_an_object_may_be_called_by_a_variable_that_is_not_secret() -> None:
+    text = text_of(configmap("${open}", data={"x": "${p}"}))
+    found = with_variables(text, {"open": "a", "p": "hunter2"}, secret_variables=frozenset({"p"}))
+
+    assert found.secret == [ObjectKey("", "ConfigMap", "", "a")]
+
+
+@pytest.mark.parametrize(
+    ("patch", "is_secret"),
+    [
+        ({"patch": "kind: Secret\nstringData: {a: b}\n"}, True),
+        ({"patch": "- {op: add, path: /data/x, value: eA==}", "target": {"kind": "Secret"}}, True),
+        ({"patch": "- {op: add, path: /data/x, value: eA==}", "target": {"kind": "Sec.*"}}, True),
+        ({"patch": "- {op: add, path: /data/x, value: eA==}", "target": {"name": "x"}}, True),
+        ({"patch": "- {op: add, path: /data/x, value: eA==}", "target": {"kind": "("}}, True),
+        ({"patch": "- {op: add, path: /spec/replicas, value: 1}", "target": {"kind": "Deployment"}}, False),
+        ({"patch": "kind: Deployment\nspec: {replicas: 1}\n"}, False),
+        ("malformed", False),
+        ({"patch": 1}, False),
+    ],
+)
+def test_a_kustomization_that_patches_secrets_is_as_secret(patch: object, is_secret: bool) -> None:
+    api_version = "kustomize.toolkit.fluxcd.io/v1"
+    obj = {"apiVersion": api_version, "kind": "Kustomization", "metadata": {"name": "x"}, "spec": {"patches": [patch]}}
+
+    assert bool(finish(text_of(obj), SETTINGS).secret) == is_secret
+
+
 @pytest.mark.parametrize(
     ("variables", "text"),
     [

@@ -146,5 +146,13 @@ def test_replacing_is_python_s(value: str, old: str, new: str) -> None:
     assert substitute("${v//${old}/${new}}", variables).text == value.replace(old, new)
 
 
+def test_what_becomes_of_a_secret_variable_is_told_and_nothing_else() -> None:
+    text = "${v^^} ${two} ${v:0:${two}} ${no:-${v}!} ${#two} ${empty}${v/a/-} $${v} ${path}"
+    found = substitute(text, VARIABLES, secret={"v", "empty"})
+    assert found.made == {"ABCABC", "ab", "abcabc!", "-bcabc"}
+    assert found.text == substitute(text, VARIABLES).text
+    assert substitute(text, VARIABLES).made == frozenset()
+
+
 def test_the_version_is_recorded_as_text() -> None:
     assert substitution.VERSION == "1"

@@ -16,7 +16,9 @@ from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.watching.declared import Declarations, DeclaredTarget, read_declared, source_of
 from tidelog.events.names import ObjectKey, StreamName
 from tidelog.storage import open_log
-from tidelog.storage.keys import KeyRing
+from tidelog.storage.keys import DataKey, KeyRing
+from tidelog.storage.master_key import KEY_BYTES
+from tidelog.storage.sealed import KEY_ID_BYTES
 
 
 def kustomization(version: int, **metadata: Any) -> KubeObject:
@@ -120,13 +122,21 @@ def test_a_source_is_of_the_target_s_own_namespace_unless_it_names_another(
 # What wakes (Flux contract CM-053).
 
 
+class Keys:
+    """One key for each stream."""
+
+    async def key(self, stream: StreamName) -> DataKey:
+        return DataKey(stream, "11" * KEY_ID_BYTES, b"k" * KEY_BYTES, {})
+
+
 class Watching:
     """Declarations, and whom they wake."""
 
     def __init__(self, memory: Memory) -> None:
         self.woken: list[str] = []
         nobody = cast("Any", None)
-        self.declarations = Declarations(nobody, memory, "east", nobody, self._wake)
+        self.memory = memory
+        self.declarations = Declarations(nobody, memory, "east", cast("KeyRing", Keys()), self._wake)
         self.version = 0
 
     def _wake(self, _: StreamName, trigger: Trigger) -> None:
@@ -186,3 +196,25 @@ async def test_a_request_that_was_answered_is_not_asked_again(watching: Watching
     annotations = {REQUESTED_AT: "one"}
     await watching.told(annotations=annotations, status={"lastHandledReconcileAt": "one"})
     assert watching.woken == ["it has a new spec"]
+
+
+async def test_what_a_patch_puts_into_a_secret_is_not_kept_and_its_change_is_seen(watching: Watching) -> None:
+    def patched(value: str) -> dict[str, Any]:
+        plain = {"patch": "kind: Deployment\nspec: {replicas: 3}\n"}
+        return {"patches": [plain, {"patch": f"kind: Secret\nstringData: {{pin: {value}}}\n"}]}
+
+    async def kept() -> str:
+        ((_, row),) = watching.memory.desired.items()
+        assert row.spec is not None
+        return (await watching.memory.log.body(row.spec.digest)).data.decode()
+
+    await watching.told(spec=patched("planted-one"))
+    first = await kept()
+    assert "planted" not in first
+    assert "replicas: 3" in first
+    await watching.told(spec=patched("planted-one"))
+    assert watching.woken == ["it has a new spec"]
+    await watching.told(spec=patched("planted-two"), generation=4)
+    assert watching.woken == ["it has a new spec"] * 2
+    assert "planted" not in await kept()
+    assert await kept() != first

@@ -9,7 +9,7 @@ import pytest
 from tests.events.logs import source, target
 from tests.runtime.virtual_time import VIRTUAL_TIME
 from tidelog.engine.cluster.errors import ClusterError, ForbiddenError, GoneError, UnreachableError
-from tidelog.engine.cluster.port import Cluster, Kind, Listing, WatchEvent
+from tidelog.engine.cluster.port import Cluster, Identity, Kind, Listing, WatchEvent
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.watching.inputs import RETRY_S, Inputs
 from tidelog.events.names import ObjectKey, StreamName
@@ -31,6 +31,10 @@ class Server:
         self.version = 1
         self.problem: ClusterError | None = None
         self.lists: list[tuple[float, str, str]] = []
+        self.readers: list[Identity | None] = []
+        """Who listed and watched, in turn."""
+        self.trusted: set[Identity | None] | None = None
+        """Who may read; None for everybody."""
         self.watching = 0
         self._changed = anyio.Event()
         self._breaks: ClusterError | None = None
@@ -57,18 +61,25 @@ class Server:
         self._past.append(event)
         self._changed.set()
 
+    def _let_in(self, identity: Identity | None) -> None:
+        self.readers.append(identity)
+        if self.trusted is not None and identity not in self.trusted:
+            raise ForbiddenError("you may not")
+
     async def kind(self, api_version: str, kind: str) -> Kind:
         return Kind("", "v1", kind, f"{kind.lower()}s", namespaced=True)
 
-    async def list(self, kind: Kind, *, namespace: str, fields: str) -> Listing:
+    async def list(self, kind: Kind, *, namespace: str, fields: str, identity: Identity | None) -> Listing:
         self.lists.append((anyio.current_time(), namespace, fields))
+        self._let_in(identity)
         if self.problem is not None:
             raise self.problem
         return Listing([] if self.object is None else [self.object], str(self.version))
 
     async def watch(
-        self, kind: Kind, *, resource_version: str, namespace: str, fields: str
+        self, kind: Kind, *, resource_version: str, namespace: str, fields: str, identity: Identity | None
     ) -> AsyncGenerator[WatchEvent, None]:
+        self._let_in(identity)
         self.watching += 1
         at = int(resource_version)
         try:
@@ -164,6 +175,20 @@ async def test_who_may_not_read_it_is_told_so_and_woken_when_he_may(world: World
     world.server.put(a="1")
     await anyio.sleep(2 * RETRY_S[1])
     assert world.woken == [(SHOP, {"a": "1"})]
+
+
+async def test_each_reads_by_his_own_rights_whoever_else_may_read_it(world: World) -> None:
+    tenant = Identity("system:serviceaccount:tenant:reconciler")
+    world.server.trusted = {None}
+    world.server.put(a="1")
+    assert await world.inputs.get(SRC, KEY) is not None
+    with pytest.raises(ForbiddenError):
+        await world.inputs.get(SHOP, KEY, identity=tenant)
+    world.server.trusted = {None, tenant}
+    await anyio.sleep(2 * RETRY_S[1])
+    assert world.woken == [(SHOP, {"a": "1"})]
+    assert await world.inputs.get(SHOP, KEY, identity=tenant) is not None
+    assert world.server.readers == [None, None, tenant, tenant, tenant], "list and watch"
 
 
 async def test_a_server_that_is_away_at_first_is_an_error_and_later_is_none(world: World) -> None:

@@ -22,6 +22,9 @@ from tidelog.events.names import ObjectId, ObjectKey, PlanId, engine_stream
 from tidelog.events.projections import Actual
 from tidelog.events.vocabulary import ObjectApplied, TargetDeclared
 from tidelog.storage import open_log, open_views
+from tidelog.storage.keys import DataKey
+from tidelog.storage.master_key import KEY_BYTES
+from tidelog.storage.sealed import KEY_ID_BYTES
 
 SHOP = ObjectKey("kustomize.toolkit.fluxcd.io", "Kustomization", "apps", "shop").stream("east")
 MANAGER = "kustomize-controller"
@@ -50,8 +53,14 @@ def deployment(version: int, seen_generation: int) -> KubeObject:
 WEB = key_of(deployment(1, 0))
 
 
-async def no_sealer(_: Iterable[ObjectId]) -> Sealer:
-    return Sealer()
+class Sealers:
+    """Seals under the keys that it was given."""
+
+    def __init__(self) -> None:
+        self.keys: dict[ObjectId, DataKey] = {}
+
+    async def __call__(self, _: Iterable[ObjectId]) -> Sealer:
+        return Sealer(self.keys)
 
 
 class Nowhere:
@@ -66,6 +75,7 @@ class Watching:
 
     def __init__(self, memory: Memory) -> None:
         self.memory = memory
+        self.sealers = Sealers()
         nothing = cast("Any", lambda *_: None)
         self.observer = Observer(
             cast("Cluster", Nowhere()),
@@ -73,7 +83,7 @@ class Watching:
             "east",
             MANAGER,
             engine_stream(memory.log.identity.log),
-            no_sealer,
+            self.sealers,
             nothing,
             nothing,
             nothing,
@@ -155,3 +165,31 @@ async def test_an_object_that_went_after_a_write_stays_gone(watching: Watching) 
             await anyio.lowlevel.checkpoint()
         assert watching.row is None
         tasks.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("is_seen_to_go", [True, False])
+async def test_what_was_made_with_a_secret_is_sealed_when_somebody_makes_it_again(
+    watching: Watching, is_seen_to_go: bool
+) -> None:
+    key = watching.sealers.keys[WEB.id] = DataKey(WEB.stream("east"), "11" * KEY_ID_BYTES, b"k" * KEY_BYTES, {})
+    seen = Seen(WEB.id, deployment(986, 0), MANAGER, Sealer({WEB.id: key}), secret=True)
+    applied = ObjectApplied(
+        plan=PlanId("plan"),
+        object=WEB.id,
+        action="configured",
+        wave=0,
+        desired=key.digest(b"web"),
+        **cast("Any", seen.fields),
+    )
+    await watching.memory.append(SHOP, [applied], Origin(run=run_id(1)), bodies=seen.bodies)
+    if is_seen_to_go:
+        await watching.observer.is_gone(WEB, "u-1")
+        assert watching.row is None
+    again = deployment(988, 0)
+    again["metadata"] |= {"uid": "u-2"}
+    await watching.observer.is_now(again)
+    assert watching.row is not None
+    assert watching.row.uid == "u-2"
+    assert watching.row.state is not None
+    assert watching.row.state.secret
+    assert watching.row.leaves is not None

@@ -5,6 +5,7 @@ import html
 import json
 import shlex
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -219,6 +220,62 @@ def test_a_secret_is_known_by_what_it_holds() -> None:
     assert filtered == "*** and *** and *** and ***=="
     secrets.add_secret({"kind": "Secret", "data": "malformed", "stringData": None})
     assert secrets.filter("hunter2") == MASK
+
+
+P = "pl4nted-Kx9ww-b4dly"
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"data": {"pin": 739182646}}, "{Value:739182646}"),
+        ({"data": {"pin": 739182646.5}}, "{Value:7.391826465e+08}"),
+        ({"stringData": {"pin": 739182646.5}}, "739182646.5"),
+        ({"data": {"pin": ["739182646"]}}, '{Value:[]interface {}{"739182646"}}'),
+        ({"stringData": {"pin": {"inner": {"z": P}}}}, f'map[string]interface {{}}{{"z":"{P}"}}'),
+        ({"data": [P]}, f'expected map, got &{{["{P}"]}}'),
+        ({"stringData": P}, f'got "{P}"'),
+        ({"type": [P]}, f'expected string, got &{{["{P}"]}}'),
+        ({"immutable": P}, f'json: cannot unmarshal "{P}"'),
+        ({"immutable": 739182646}, "expected boolean, got 739182646"),
+        ({"password": {"is": P}}, f"unknown field: {P}"),
+        ({"stringData": {f"{P} !": "x"}}, f'data[{P} !]: Invalid value: "{P} !"'),
+        ({"stringData": {"k3y0123456789abcdef": "x"}}, ".data.k3y0123456789abcdef: expected string"),
+        ({"metadata": {"name": "a", "labels": {"x": f"{P} !!"}}}, f'Invalid value: "{P} !!"'),
+        ({"metadata": {"name": "a", "annotations": {f"{P} !": "x"}}}, f'Invalid value: "{P} !"'),
+        ({"metadata": {"annotations": {filtering.LAST_APPLIED: json.dumps({"stringData": {"a": P}})}}}, P),
+        ({"metadata": {"annotations": {filtering.LAST_APPLIED: "{"}, "labels": P}, "data": {"a": P}}, P),
+    ],
+)
+def test_what_a_secret_holds_is_known_whatever_its_type_and_place(fields: dict[str, Any], text: str) -> None:
+    secrets = SecretValues()
+    secrets.add_secret({"apiVersion": "v1", "kind": "Secret", **fields})
+    filtered = secrets.filter(f"cannot apply it: {text}")
+    assert filtered.startswith("cannot apply it: ")
+    for part in (P, "739182646", "7.391826465e", "k3y0123456789abcdef"):
+        assert part not in filtered
+
+
+def test_the_words_of_a_secret_are_left_in_a_text() -> None:
+    secrets = SecretValues()
+    metadata = {"name": "login", "namespace": "shop", "labels": {"app": "web"}, "annotations": {"note": "by hand"}}
+    data = {"tls.crt": "aHVudGVyMg==", ".dockerconfigjson": "aHVudGVyMg==", "ssh-privatekey": "aHVudGVyMg=="}
+    secrets.add_secret(
+        {"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "immutable": True, "metadata": metadata, "data": data}
+    )
+    text = "Secret login in shop of web, by hand, v1, Opaque: data[.dockerconfigjson], tls.crt, ssh-privatekey, true"
+    assert secrets.filter(text) == text
+    assert secrets.filter("hunter2") == MASK
+
+
+def test_of_an_object_of_which_nobody_knows_what_is_secret_only_the_names_are_shown() -> None:
+    secrets = SecretValues()
+    metadata = {"name": "web", "namespace": "shop", "labels": {"app": "LABEL!"}}
+    secrets.add_made(
+        {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"ports": [{"port": 91827}]}}
+    )
+    filtered = secrets.filter("Service shop/web: spec.ports[0].port: 91827; metadata.labels: LABEL!")
+    assert filtered == "Service shop/web: spec.ports[0].port: ***; metadata.labels: ***"
 
 
 def test_values_that_come_later_are_taken_out_too() -> None:

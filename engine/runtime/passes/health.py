@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from tidelog.engine.cluster.port import Identity
 from tidelog.engine.objects.kube import group_of
 from tidelog.engine.observe.health import health_of
 from tidelog.engine.runtime.context import Engine
@@ -23,8 +24,16 @@ class Checked(msgspec.Struct, frozen=True):
     """The objects that are not as they should be, in Flux's form."""
 
 
-async def assess(engine: Engine, declared: DeclaredTarget, rendered: RenderedSet) -> Checked | None:
+async def assess(
+    engine: Engine, declared: DeclaredTarget, rendered: RenderedSet, identity: Identity | None
+) -> Checked | None:
     """The health of what the spec wants to be healthy; None when it asks for nothing.
+
+    Args:
+        engine: what is known.
+        declared: the target.
+        rendered: what it wants.
+        identity: whose rights decide which objects that are not the target's own may be looked at.
 
     Raises:
         ClusterError: when an object that is not the target's own cannot be read.
@@ -42,7 +51,7 @@ async def assess(engine: Engine, declared: DeclaredTarget, rendered: RenderedSet
         if inventory is not None and key.id in inventory.objects:
             found.append((key, _own(engine, key)))
             continue
-        live = await engine.inputs.get(declared.stream, key, api_version)
+        live = await engine.inputs.get(declared.stream, key, api_version, identity)
         found.append((key, health_of(live).health))
     return _together(found)
 

@@ -180,6 +180,8 @@ class Previewer:
         for one in loaded:
             if one.secret:
                 secrets.add_secret(one.object)
+                if rendered.secret_values is None:
+                    secrets.add_made(one.object)
         planner = situation.planner(self._cluster, sealer, _unseen)
         draft = await planner.draft(loaded, RunId(new_id()), revision, rendered.digest)
         await _look_further(planner, draft)

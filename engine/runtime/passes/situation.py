@@ -108,10 +108,13 @@ class Situation:
         return (self.inventory.objects.keys() | self.found.keys()) - {one.key.id for one in wanted}
 
     def secret(self, wanted: Iterable[Wanted], stale: Iterable[ObjectId]) -> list[ObjectId]:
-        """Those of the objects that are secret."""
-        return [one.key.id for one in wanted if one.secret] + [
-            id for id in stale if is_secret(ObjectKey.parse(id), self.actual(id))
+        """Those of the objects that are secret, or were when they were last applied."""
+        return [one.key.id for one in wanted if one.secret or self._is_secret(one.key)] + [
+            id for id in stale if self._is_secret(ObjectKey.parse(id))
         ]
+
+    def _is_secret(self, key: ObjectKey) -> bool:
+        return is_secret(key, self.actual(key.id), self.entry(key.id))
 
     def planner(self, cluster: Cluster, sealer: Sealer, seen: Seen) -> Planner:
         """What makes plans for the target."""

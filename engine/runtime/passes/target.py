@@ -232,13 +232,27 @@ class TargetPass:
         await check_dependencies(self._engine, self._declared, source.stream, source.revision)
 
     async def _other_kind(self, id: str) -> None:
-        """An object of any kind, named by the annotation, is healthy; its watch wakes this target."""
+        """An object of any kind, named by the annotation, is healthy; its watch wakes this target.
+
+        No failure is final: an annotation is changed without a new generation.
+        """
         try:
             key = ObjectKey.parse(id)
         except MalformedNameError as error:
-            raise StageError("declare", "InvalidSpec", f"annotation {DEPENDS_ON}: {error}", final=True) from None
+            raise StageError("declare", "InvalidSpec", f"annotation {DEPENDS_ON}: {error}") from None
+        if self._engine.settings.no_cross_namespace_refs and key.namespace not in ("", self._declared.key.namespace):
+            raise StageError(
+                "declare",
+                "AccessDenied",
+                f"can't access '{id}' of annotation {DEPENDS_ON}: cross-namespace references have been blocked",
+            )
         kind = await self._engine.cluster.find_kind(key.group, key.kind)
-        live = None if kind is None else await self._engine.inputs.get(self._stream, key, kind.api_version)
+        if kind is not None and kind.namespaced and not key.namespace:
+            # It would be looked for in all namespaces.
+            raise StageError("declare", "InvalidSpec", f"annotation {DEPENDS_ON}: '{id}' names no namespace")
+        # By the target's own rights: who can have it applied may not learn from it what he may not see.
+        identity = self._situation.subject.identity
+        live = None if kind is None else await self._engine.inputs.get(self._stream, key, kind.api_version, identity)
         found = health_of(live)
         if found.health != "Current":
             said = f": {found.message}" if found.message else ""
@@ -261,7 +275,9 @@ class TargetPass:
         if before is not None and standing.inputs is not None:
             same_files = await anyio.to_thread.run_sync(self._engine.renderer.unchanged, source.tree, before.read_set)
             inputs = inputs_digest(self._spec, variables, before.read_set, before.toolchain)
-            if same_files and inputs == standing.inputs:
+            same = same_files and inputs == standing.inputs
+            if same and not self._may_be_quoted(before):
+                self._run.secrets.add(before.secret_values or ())
                 return before
         self._activity.begin(self._stream, "building", source.revision)
         try:
@@ -280,10 +296,20 @@ class TargetPass:
         self._sealer = await self._engine.sealer(key.id for key in rendering.secret)
         made = sealed(rendering, self._sealer, self._run.secrets)
         inputs = inputs_digest(self._spec, variables, rendering.read_set, rendering.toolchain)
-        new = [body for body in made.bodies if not self._engine.renderings.has(self._stream, body.ref.digest)]
-        await self._run.record([made.event(source.revision, inputs)], new)
+        if before is None or inputs != standing.inputs or made.set.digest != before.digest:
+            new = [body for body in made.bodies if not self._engine.renderings.has(self._stream, body.ref.digest)]
+            await self._run.record([made.event(source.revision, inputs)], new)
         self._engine.renderings.keep(self._stream, made.set)
         return made.set
+
+    def _may_be_quoted(self, rendered: RenderedSet) -> bool:
+        """Whether the server may quote what substitution made of secret variables, and it is not known what that is.
+
+        The log does not tell: it has to be made again.
+        """
+        if rendered.secret_values is not None:
+            return False
+        return any(one.secret and one.key.kind != "Secret" for one in self._situation.touched(rendered.wanted))
 
     async def _plan(self, rendered: RenderedSet | None) -> Draft | None:
         """The plan that brings the cluster to the rendered set; None when the cluster is there."""
@@ -297,6 +323,8 @@ class TargetPass:
         for one in loaded:
             if one.secret and one.loaded is not None:
                 self._run.secrets.add_secret(one.loaded)
+                if rendered is not None and rendered.secret_values is None:
+                    self._run.secrets.add_made(one.loaded)
         self._engine.observer.watch_all(loaded)
         standing = self._run.standing
         return await asking(
@@ -482,7 +510,9 @@ class TargetPass:
     async def _healthy(self, rendered: RenderedSet) -> None:
         """What the spec asks to be healthy is; else the pass ends, and an event or the deadline begins the next."""
         standing = self._run.standing
-        checked = await asking("observe", assess(self._engine, self._declared, rendered))
+        checked = await asking(
+            "observe", assess(self._engine, self._declared, rendered, self._situation.subject.identity)
+        )
         if checked is None:
             return
         limit = self._spec.effective_timeout

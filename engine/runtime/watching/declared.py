@@ -13,6 +13,7 @@ from tidelog.engine.kinds.durations import Interval
 from tidelog.engine.kinds.gitrepository import GitRepository, GitRepositorySpec, GitRepositoryStatus
 from tidelog.engine.kinds.kustomization import Kustomization, KustomizationSpec, KustomizationStatus, SourceReference
 from tidelog.engine.kinds.meta import FINALIZER, REQUESTED_AT, SOURCE_GROUP
+from tidelog.engine.kinds.patches import patches_of_secrets
 from tidelog.engine.objects.kube import KubeObject, MalformedObjectError, key_of, parse_inventory_id
 from tidelog.engine.runtime.memory import Facts, Memory, Origin
 from tidelog.engine.runtime.schedule import Trigger
@@ -255,9 +256,20 @@ class Declarations:
         return bool(msgspec.json.decode(spec).get("suspend")) != suspend
 
     async def _body_of(self, declared: AnyDeclared) -> Body:
-        """The spec; sealed, where an address in it has credentials."""
-        data = encode(declared.live.get("spec") or {})
-        return (await self._keys.key(declared.stream)).seal(data) if _tells_secrets(declared) else Body.of(data)
+        """The spec; sealed, where an address in it has credentials, and without patches that may be of Secrets."""
+        spec = declared.live.get("spec") or {}
+        if _tells_secrets(declared):
+            return (await self._keys.key(declared.stream)).seal(encode(spec))
+        places = patches_of_secrets(spec) if declared.key.kind == "Kustomization" else []
+        if places:
+            key = await self._keys.key(declared.stream)
+            patches = list(spec["patches"])
+            for place in places:
+                # Keyed, so that another patch is another spec, and nobody finds out by trying what it is.
+                digest = key.digest(patches[place]["patch"].encode())
+                patches[place] = {**patches[place], "patch": f"# It may hold what a Secret does: {digest}"}
+            spec = {**spec, "patches": patches}
+        return Body.of(encode(spec))
 
     async def _record(self, declared: AnyDeclared) -> Trigger | None:
         """Records what is new; returns the trigger that it is, or None."""

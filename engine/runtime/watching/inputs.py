@@ -12,7 +12,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from tidelog.engine.cluster.errors import ClusterError, ForbiddenError, GoneError, UnknownKindError
-from tidelog.engine.cluster.port import Cluster, Kind
+from tidelog.engine.cluster.port import Cluster, Identity, Kind
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.events.names import ObjectKey, StreamName
 
@@ -27,9 +27,10 @@ Changed: TypeAlias = Callable[[StreamName, ObjectKey, KubeObject | None], Awaita
 class _Named:
     """One object that is watched by its name."""
 
-    def __init__(self, key: ObjectKey, api_version: str) -> None:
+    def __init__(self, key: ObjectKey, api_version: str, identity: Identity | None) -> None:
         self.key = key
         self.api_version = api_version
+        self.identity = identity
         self.users: set[StreamName] = set()
         self.live: KubeObject | None = None
         self.problem: ClusterError | None = None
@@ -43,7 +44,7 @@ class Inputs:
     def __init__(self, cluster: Cluster, changed: Changed) -> None:
         self._cluster = cluster
         self._changed = changed
-        self._named: dict[tuple[ObjectKey, str], _Named] = {}
+        self._named: dict[tuple[ObjectKey, str, Identity | None], _Named] = {}
         self._tasks: TaskGroup | None = None
 
     async def run(self) -> None:
@@ -52,17 +53,25 @@ class Inputs:
             self._tasks = tasks
             await anyio.sleep_forever()
 
-    async def get(self, user: StreamName, key: ObjectKey, api_version: str = "v1") -> KubeObject | None:
+    async def get(
+        self, user: StreamName, key: ObjectKey, api_version: str = "v1", identity: Identity | None = None
+    ) -> KubeObject | None:
         """An object as it now is; None when it is not there. From now on `user` is woken when it changes.
+
+        Args:
+            user: who asks.
+            key: of the object.
+            api_version: of the object.
+            identity: whose rights decide whether it may be read; the engine's own, where there is none.
 
         Raises:
             ClusterError: when it cannot be read.
         """
         if self._tasks is None:
             raise RuntimeError("inputs are not being served")
-        named = self._named.get((key, api_version))
+        named = self._named.get((key, api_version, identity))
         if named is None:
-            named = self._named[key, api_version] = _Named(key, api_version)
+            named = self._named[key, api_version, identity] = _Named(key, api_version, identity)
             self._tasks.start_soon(self._watch, named)
         named.users.add(user)
         with anyio.fail_after(FIRST_ANSWER_S):
@@ -73,11 +82,11 @@ class Inputs:
 
     def release(self, user: StreamName) -> None:
         """Says that somebody no longer uses what it asked for; what nobody uses is watched no more."""
-        for identity, named in list(self._named.items()):
+        for asked, named in list(self._named.items()):
             named.users.discard(user)
             if not named.users:
                 named.scope.cancel()
-                del self._named[identity]
+                del self._named[asked]
 
     async def _watch(self, named: _Named) -> None:
         pause, longest = RETRY_S
@@ -104,11 +113,13 @@ class Inputs:
 
     async def _follow(self, named: _Named, kind: Kind) -> None:
         namespace, fields = named.key.namespace, f"metadata.name={named.key.name}"
-        listing = await self._cluster.list(kind, namespace=namespace, fields=fields)
+        listing = await self._cluster.list(kind, namespace=namespace, fields=fields, identity=named.identity)
         await self._is(named, listing.items[0] if listing.items else None)
         version = listing.resource_version
         while True:
-            changes = self._cluster.watch(kind, resource_version=version, namespace=namespace, fields=fields)
+            changes = self._cluster.watch(
+                kind, resource_version=version, namespace=namespace, fields=fields, identity=named.identity
+            )
             async with aclosing(changes) as events:
                 async for event in events:
                     version = event.object["metadata"]["resourceVersion"]

@@ -226,7 +226,7 @@ class Observer:
         version, uid = obj["metadata"]["resourceVersion"], obj["metadata"]["uid"]
         if row is not None and row.uid == uid and not is_newer(version, row.resource_version):
             return
-        secret = is_secret(key, row)
+        secret = is_secret(key, row, inventory.objects[key.id])
         sealer = await self._sealer([key.id]) if secret else Sealer()
         seen = Seen(key.id, obj, self._manager, sealer, secret=secret)
         same = (
