@@ -60,7 +60,7 @@ def approve(store: Path, output: Format, plan: str, why: str, until: str | None)
 @output_option
 @store_option
 def reject(store: Path, output: Format, plan: str, why: str) -> None:
-    """Refuse a held plan: nothing of it is applied, and its target waits for a newer revision."""
+    """Refuse a held plan: nothing of it is applied, and its target waits for a newer revision or `reconcile`."""
     from tidelog.engine.cli.asking import Access, Request, ask_and_tell
 
     ask_and_tell(Access(store), output, Request(verb="reject", plan=plan, why=why), f"Rejected {plan}")

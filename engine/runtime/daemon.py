@@ -468,6 +468,8 @@ class _Waker:
         elif isinstance(event, RevisionSettled):
             for target in event.targets:
                 self._good_news(target, recorded)
+        elif isinstance(event, StageFailed) and event.waits_for in self._waiting.get(envelope.stream, ()):
+            self._good_news(envelope.stream, recorded)  # two wait for each other: one of them may go on
         elif isinstance(event, _ASKED) and envelope.run is None:
             # What a run records itself, it knows.
             self._wake(envelope.stream, _trigger(recorded, forced=True))

@@ -86,6 +86,27 @@ class Situation:
         return msgspec.structs.replace(row, drift=_UNKNOWN) if row is not None and self._doubted else row
 
     def owner_of(self, id: ObjectId) -> StreamName | None:
+        """The target that an object must not be taken from; None for one that is free, or waits to be let go of.
+
+        Who depends on this target cannot let go of what has moved here before this target is ready: it is taken over,
+        as in Flux, and the old owner finds that it is another's.
+        """
+        owner = self._in_inventory_of(id)
+        return None if owner is not None and self._waits_for_this(owner) else owner
+
+    def _waits_for_this(self, other: StreamName) -> bool:
+        """Whether a target waits for this one, or for one that does."""
+        seen: set[StreamName] = set()
+        waiting: StreamName | None = other
+        while waiting is not None and waiting not in seen:
+            seen.add(waiting)
+            standing = self._facts.conditions.get(waiting)
+            waiting = None if standing is None else standing.waits_for
+            if waiting == self._stream:
+                return True
+        return False
+
+    def _in_inventory_of(self, id: ObjectId) -> StreamName | None:
         """The target in whose inventory an object is."""
         actual = self.actual(id)
         if actual is None or actual.owner is None:
