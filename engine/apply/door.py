@@ -187,7 +187,7 @@ class Door:
         kind = await self._cluster.kind(step.api_version, wanted.key.kind)
         where = (kind, wanted.key.namespace, wanted.key.name)
         live = await self._cluster.get(*where, identity=self._subject.identity)
-        patch = take_over_patch(live, self._subject.manager)
+        patch = take_over_patch(live, self._subject.manager, self._subject.overridden)
         if not patch:
             return str(live["metadata"]["resourceVersion"])
         patched = await self._cluster.patch(

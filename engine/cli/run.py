@@ -56,15 +56,17 @@ def _option(field: msgspec.structs.FieldInfo) -> Callable[[Callable[..., None]],
         return click.option(name, field.name, cls=_Setting, type=bool, is_flag=False, flag_value=True)
     if typing.get_origin(field.type) is Literal:
         return click.option(name, field.name, cls=_Setting, type=click.Choice(typing.get_args(field.type)))
-    if field.name == "custom_apply_stage_kinds":
-        return click.option(name, field.name, cls=_Setting, metavar="KIND,…", callback=_listed)
+    if field.type == frozenset[str]:
+        return click.option(name, field.name, cls=_Setting, metavar="NAME,…", multiple=True, callback=_listed)
     return click.option(
         name, field.name, cls=_Setting, type=SettingValue(field.type), envvar=ENVIRONMENT.get(field.name)
     )
 
 
-def _listed(_: click.Context, __: click.Parameter, value: str | None) -> list[str] | None:
-    return None if value is None else [kind.strip() for kind in value.split(",") if kind.strip()]
+def _listed(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> list[str] | None:
+    """Names with commas between them, and the option given more than once."""
+    names = [name.strip() for value in values for name in value.split(",") if name.strip()]
+    return names if values else None
 
 
 @click.command(context_settings={"max_content_width": HELP_WIDTH_MAX})
@@ -74,6 +76,9 @@ def _listed(_: click.Context, __: click.Parameter, value: str | None) -> list[st
 @click.option("--path", "path", default="./", show_default=True, help="With --repo: the directory in it.")
 @click.option("--branch", default="main", show_default=True, help="With --repo: the branch.")
 @click.option("--interval", type=INTERVAL, default="1m", show_default=True, help="With --repo: how often it is asked.")
+@click.option(
+    "--kubeconfig-out", type=click.Path(path_type=Path, dir_okay=False), help="Write a kubeconfig of the cluster there."
+)
 @click.option("--yes", is_flag=True, help="With --repo: change without asking what keeps the cluster already.")
 @click.option("--until-ready", is_flag=True, help="End as soon as everything is ready: 0, or 1 with the explanation.")
 @click.option("--timeout", type=DURATION, default="5m", show_default=True, help="With --until-ready: how long at most.")
@@ -90,6 +95,7 @@ def run(
     interval: Duration,
     timeout: Duration,
     gates: dict[str, bool],
+    kubeconfig_out: Path | None,
     *,
     yes: bool,
     until_ready: bool,
@@ -108,6 +114,11 @@ def run(
     from tidelog.engine.cli.bootstrap import Bootstrap, directory_of
     from tidelog.engine.cli.serve import serve
 
+    if kubeconfig_out is not None:
+        from tidelog.engine.cluster.kubeconfig import find_access
+        from tidelog.engine.cluster.kubeconfig_out import write_kubeconfig
+
+        write_kubeconfig(kubeconfig_out, find_access(kubeconfig, context))
     bootstrap = None
     if repo:
         local = directory_of(repo)

@@ -4,7 +4,7 @@ What is compared is two answers of the server, never an answer with a manifest: 
 so can never be drift.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
@@ -59,11 +59,13 @@ def drift(applied: KubeObject, live: KubeObject, manager: str, *, secret: bool =
     return tuple(sorted(drifted, key=lambda one: (one.path, one.manager)))
 
 
-def left_behind(live: KubeObject, manager: str, *, secret: bool = False) -> tuple[FieldDrift, ...]:
+def left_behind(
+    live: KubeObject, manager: str, overridden: Sequence[str] = (), *, secret: bool = False
+) -> tuple[FieldDrift, ...]:
     """What kubectl and its like added to an object, and the next apply takes away (Flux contract KS-074 to KS-076)."""
-    if not take_over_patch(live, manager):
+    if not take_over_patch(live, manager, overridden):
         return ()
-    entries = taken_over_entries(live, manager)
+    entries = taken_over_entries(live, manager, overridden)
     ours = paths_of(fields_of(live, manager))
     left = {
         FieldDrift(path=path, manager=entry.get("manager") or "")

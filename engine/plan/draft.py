@@ -59,7 +59,9 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     force: bool = False
     prune: bool = True
     custom_kinds: frozenset[str] = frozenset()
-    """`Kind.group` of what has a wave of its own (Flux: `--custom-apply-stage-kinds`)."""
+    """`Kind`, or `group/Kind`, of what has a wave of its own (Flux: `--custom-apply-stage-kinds`)."""
+    overridden: tuple[str, ...] = ()
+    """Field managers whose fields are taken over (Flux: `--override-manager`)."""
 
     def owns(self, live: KubeObject) -> bool:
         """Whether an object has this target's labels (Flux contract KS-092)."""
@@ -221,7 +223,7 @@ class Planner:
         uid = answer["metadata"]["uid"]
         if why:
             return _step(one, "skip", uid=uid, why=why)
-        takes_over = _taken_over(answer, self._subject.manager)
+        takes_over = _taken_over(answer, self._subject)
         step = self._compared(one, await self._before(one, answer), answer, takes_over)
         if not step.writes:
             draft.answers[step.object] = answer
@@ -357,9 +359,9 @@ def changes_between(before: KubeObject | None, after: KubeObject | None, *, secr
     )
 
 
-def _taken_over(answer: KubeObject, manager: str) -> tuple[str, ...]:
+def _taken_over(answer: KubeObject, subject: Subject) -> tuple[str, ...]:
     """Whose fields become the engine's; of who only left annotations behind, the first of them."""
-    patch = take_over_patch(answer, manager)
+    patch = take_over_patch(answer, subject.manager, subject.overridden)
     if not patch:
         return ()
     kept = [entry["manager"] for op in patch if op["path"] == "/metadata/managedFields" for entry in op["value"]]

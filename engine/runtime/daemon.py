@@ -344,6 +344,7 @@ def _assemble(
             flapping,
             utc_now,
             interval_of,
+            sorted(settings.override_manager),
         ),
         renderer=renderer,
         renderings=Renderings(memory.log, views),

@@ -107,6 +107,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Refuse kustomizations with bases outside their artifact."""
     custom_apply_stage_kinds: frozenset[str] = frozenset()
     """Kinds, `Kind` or `group/Kind`, applied before others, in a wave of their own."""
+    override_manager: frozenset[str] = frozenset()
+    """Field managers whose changes are taken over and undone, as kubectl's are."""
     strict_post_build_substitutions: bool = True
     """Fail a build in which a variable has no value."""
     additive_cel_dependency_check: bool = False
@@ -237,6 +239,7 @@ def as_json(settings: Settings) -> dict[str, Any]:
     """The settings as JSON has them, for the log."""
     written: dict[str, Any] = msgspec.to_builtins(settings, enc_hook=str)
     written["custom-apply-stage-kinds"] = sorted(settings.custom_apply_stage_kinds)
+    written["override-manager"] = sorted(settings.override_manager)
     return written
 
 

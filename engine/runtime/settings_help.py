@@ -31,6 +31,7 @@ FLUX = {
     "no_cross_namespace_refs": f"{_SAME}, false",
     "no_remote_bases": f"{_SAME} of kustomize-controller, false; always true here without Landlock",
     "custom_apply_stage_kinds": f"{_SAME} of kustomize-controller",
+    "override_manager": f"{_SAME} of kustomize-controller",
     "strict_post_build_substitutions": "the feature gate StrictPostBuildSubstitutions, true",
     "additive_cel_dependency_check": "the feature gate AdditiveCELDependencyCheck, false",
     "enable_leader_election": f"{_SAME}, which Flux's manifests set",

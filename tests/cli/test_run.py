@@ -77,6 +77,8 @@ def test_each_flag_sets_what_it_is_called_after(told: Told) -> None:
         "--log-level=debug",
         "--no-remote-bases",
         "--custom-apply-stage-kinds=cert-manager.io/Issuer, Widget",
+        "--override-manager=a",
+        "--override-manager=b,c",
         "--feature-gates=StrictPostBuildSubstitutions=false",
     )
     assert (settings.metrics_addr, settings.health_addr, settings.concurrent) == (":1", ":2", 3)
@@ -90,6 +92,7 @@ def test_each_flag_sets_what_it_is_called_after(told: Told) -> None:
     assert settings.log_level == "debug"
     assert settings.no_remote_bases
     assert settings.custom_apply_stage_kinds == {"cert-manager.io/Issuer", "Widget"}
+    assert settings.override_manager == {"a", "b", "c"}
     assert not settings.strict_post_build_substitutions
     assert said == ""
 
@@ -114,7 +117,7 @@ def test_a_variable_of_fluxs_manifests_goes_before_the_file_and_after_a_flag(
     [
         ("--feature-gates=OptimizedGitClones=true", "feature-gate 'OptimizedGitClones' not supported"),
         ("--log-level=loud", "log-level"),
-        ("--override-manager=helm", "No such option"),
+        ("--kubeconfig-user=helm", "No such option"),
         ("--sops-age-secret=keys", "No such option"),
     ],
 )

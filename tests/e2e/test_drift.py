@@ -187,6 +187,16 @@ async def test_idle_means_no_request_at_all(world: World) -> None:
     assert not failed("anything")(source)
 
 
+async def test_what_an_overridden_manager_added_is_removed(world: World) -> None:
+    """As Flux's `--override-manager`: what others add to an object is theirs, but for those that are named."""
+    async with world.daemon(override_manager=frozenset({"meddler"})) as running:
+        await running_app(world)
+        await world.patch("v1", "ConfigMap", "settings", {"data": {"by-others": "kept"}}, manager="operator")
+        await world.patch("v1", "ConfigMap", "settings", {"data": {"by-meddler": "gone"}}, manager="meddler")
+        await world.until_data("settings", {"colour": "blue", "by-others": "kept"})
+        await running.idle()
+
+
 @pytest.mark.parametrize(("interval", "again"), [("1h", False), ("4s", True)])
 async def test_a_job_whose_time_to_live_is_over_is_made_again_at_the_next_interval(
     world: World, interval: str, again: bool

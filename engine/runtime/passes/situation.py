@@ -58,6 +58,7 @@ class Situation:
             force=spec.force,
             prune=spec.prune or self._declared.deleting,
             custom_kinds=self._settings.custom_apply_stage_kinds,
+            overridden=tuple(sorted(self._settings.override_manager)),
         )
 
     @property

@@ -72,6 +72,7 @@ class Observer:
         flapping: Flapping,
         clock: Callable[[], datetime],
         interval_of: Callable[[StreamName], float] = lambda _: FLAPPING_PAUSE_S,
+        overridden: Sequence[str] = (),
     ) -> None:
         self._cluster = cluster
         self._memory = memory
@@ -84,6 +85,7 @@ class Observer:
         self._flapping = flapping
         self._clock = clock
         self._interval_of = interval_of
+        self._overridden = overridden
         self._tasks: TaskGroup | None = None
         self._watched: set[tuple[str, str]] = set()
         self._kinds_changed = anyio.Event()
@@ -241,7 +243,7 @@ class Observer:
         if row is not None and row.applied is not None:
             if seen.owned != row.applied or row.uid != uid:
                 drifted = await self._drift(obj, row, sealer, secret=secret)
-            drifted = drifted or left_behind(obj, self._manager, secret=secret)
+            drifted = drifted or left_behind(obj, self._manager, self._overridden, secret=secret)
         if drifted:
             shown = first_of(drifted, DRIFT_BYTES_MAX)
             more = len(drifted) - len(shown)

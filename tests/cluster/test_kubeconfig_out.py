@@ -1,0 +1,54 @@
+"""What `--kubeconfig-out` writes reaches the same cluster as the same user, from anywhere."""
+
+import stat
+from pathlib import Path
+
+import anyio.to_thread
+import msgspec
+import pytest
+
+from tests.servers.kubernetes_servers import Servers
+from tidelog.engine.cluster.kubeconfig import Access, Exec, User, find_access
+from tidelog.engine.cluster.kubeconfig_out import write_kubeconfig
+from tidelog.engine.cluster.real import open_cluster
+
+SERVER = "https://127.0.0.1:6443"
+
+
+@pytest.mark.parametrize(
+    "user",
+    [
+        User(),
+        User(token="t"),
+        User(token=Path("/var/run/token")),
+        User(certificate=b"certificate", key=b"key"),
+        User(basic=("ada", "secret")),
+        User(token="t", act_as=("jane", ("admins",))),
+        User(exec=Exec(("get-token", "--now"), "client.authentication.k8s.io/v1", {"A": "b"}, None, "install it")),
+    ],
+    ids=["nobody", "token", "token-file", "certificate", "basic", "act-as", "exec"],
+)
+def test_what_is_written_is_read_as_the_same(tmp_path: Path, user: User) -> None:
+    access = Access(origin="here", server=SERVER, user=user, ca=b"authority", server_name="kubernetes")
+    path = tmp_path / "out"
+    path.write_text("what was there before")
+    write_kubeconfig(path, access)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    found = find_access(path, None, {})
+    assert msgspec.structs.replace(found, origin="here") == access
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_files_are_taken_into_it(tmp_path: Path) -> None:
+    for name in ("certificate", "key"):
+        (tmp_path / name).write_text(name)
+    user = User(certificate=tmp_path / "certificate", key=tmp_path / "key")
+    write_kubeconfig(tmp_path / "out", Access(origin="", server=SERVER, user=user))
+    assert find_access(tmp_path / "out", None, {}).user == User(certificate=b"certificate", key=b"key")
+
+
+async def test_it_reaches_the_cluster(kubernetes: Servers, tmp_path: Path) -> None:
+    access = await anyio.to_thread.run_sync(find_access, kubernetes.kubeconfig, None, {})
+    await anyio.to_thread.run_sync(write_kubeconfig, tmp_path / "out", access)
+    async with open_cluster(tmp_path / "out") as cluster:
+        assert await cluster.kinds()
