@@ -11,6 +11,7 @@ import msgspec
 
 from bench.reconciling.fleet import Object
 from tests.servers.kubernetes_servers import Servers
+from tidelog.engine.connector import Connector
 
 CONNECTIONS = 20
 MANAGER = "bench"
@@ -104,7 +105,7 @@ async def client_of(servers: Servers) -> AsyncIterator[Client]:
     """A client of some servers."""
     tls = ssl.create_default_context(cafile=str(servers.authority.certificate_file))
     # The watches of whoever waits have connections beyond these.
-    connector = aiohttp.TCPConnector(limit=CONNECTIONS + 4, ssl=tls)
+    connector = Connector(limit=CONNECTIONS + 4, ssl=tls)
     async with aiohttp.ClientSession(
         connector=connector,
         headers={"Authorization": f"Bearer {servers.token}", "Accept": "application/json"},

@@ -30,6 +30,7 @@ from tidelog.engine.cluster.errors import (
 from tidelog.engine.cluster.kubeconfig import Access
 from tidelog.engine.cluster.limits import Limits
 from tidelog.engine.cluster.port import Identity, OnRequest
+from tidelog.engine.connector import Connector
 
 USER_AGENT = f"tidelog/{metadata.version('tidelog')}"
 READ_BUFFER_BYTES = 1 << 18
@@ -96,9 +97,7 @@ class Connection:
 
     async def __aenter__(self) -> Self:
         # The number of connections is bounded by `_slots`: waiting there is not counted as waiting for the server.
-        connector = aiohttp.TCPConnector(
-            limit=0, keepalive_timeout=IDLE_S, enable_cleanup_closed=False, socket_factory=_socket
-        )
+        connector = Connector(limit=0, keepalive_timeout=IDLE_S, enable_cleanup_closed=False, socket_factory=_socket)
         self._session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),

@@ -16,6 +16,7 @@ import msgspec
 from aiohttp import web
 
 from tests.servers.kubernetes_servers import Servers
+from tidelog.engine.connector import Connector
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ async def faulty_api(servers: Servers, kubeconfig: Path, directory: Path) -> Asy
     user = config["users"][0]["user"]
     tls = await asyncio.to_thread(_context, servers, user, directory)
     api = FaultyApi(directory / "kubeconfig-faulty")
-    connector = aiohttp.TCPConnector(ssl=tls, limit=0)
+    connector = Connector(ssl=tls, limit=0)
     async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:
         app = web.Application(client_max_size=64 << 20)
 
@@ -178,8 +179,6 @@ async def _stream(
     try:
         await task
     except asyncio.CancelledError:
-        if answer.connection is not None and answer.connection.transport is not None:
-            answer.connection.transport.abort()  # a TLS connection that is only closed would wait for its peer
         if not task.cancelled():
             task.cancel()
             raise

@@ -13,8 +13,8 @@ import anyio.lowlevel
 import anyio.to_thread
 import msgspec
 import pygit2
-from aiohttp.connector import NEEDS_CLEANUP_CLOSED
 
+from tidelog.engine.connector import Connector
 from tidelog.engine.sources.errors import FetchError
 from tidelog.engine.sources.git.address import ADVERTISEMENT, QUERY, Remote, found_at, redirected, remote_of
 from tidelog.engine.sources.git.credentials import Credentials
@@ -148,11 +148,9 @@ class HttpTransport:
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
-            connector = aiohttp.TCPConnector(
+            connector = Connector(
                 limit=CONNECTIONS_MAX,
                 limit_per_host=CONNECTIONS_PER_HOST_MAX,
-                # Before Python 3.12.7 a TLS connection that the other side does not close stays open.
-                enable_cleanup_closed=NEEDS_CLEANUP_CLOSED,
             )
             # The time limit is the caller's: none of aiohttp's own.
             self._session = aiohttp.ClientSession(
