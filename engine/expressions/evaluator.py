@@ -1,21 +1,15 @@
 """Evaluates expressions in one process, which is started by the first, and ended by what takes too long."""
 
-import contextlib
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Final, Self
 
 import anyio
 import msgspec
-from anyio.abc import Process
-from anyio.streams.buffered import BufferedByteReceiveStream
 
 from tidelog.engine.expressions.errors import EvaluationError, EvaluatorError, InvalidExpressionError
 from tidelog.engine.expressions.messages import ANSWER_BYTES_MAX, Answer, Question
+from tidelog.engine.framed import GONE, FramedProcess
 from tidelog.engine.objects.kube import KubeObject
 
 EXPRESSION_BYTES_MAX: Final = 16_384
@@ -23,8 +17,7 @@ TIME_S: Final = 2.0
 """For one expression; most take well below a millisecond."""
 START_S: Final = 60.0
 """For the process to start; that counts for no expression's time."""
-_END_S: Final = 5.0
-_GONE = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, anyio.IncompleteRead)
+WORKER: Final = "tidelog.engine.expressions.worker"
 _decoder: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
 
 
@@ -40,7 +33,7 @@ class Evaluator:
     def __init__(self, *, time_s: float = TIME_S) -> None:
         self._time_s = time_s
         self._turn = anyio.Lock()
-        self._process: _Process | None = None
+        self._process: FramedProcess | None = None
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -85,10 +78,10 @@ class Evaluator:
             try:
                 process = await self._started()
                 with anyio.fail_after(self._time_s):
-                    answer = await process.ask(question)
+                    answer = _decoder.decode(await process.ask(msgspec.msgpack.encode(question)))
             except TimeoutError:
                 raise EvaluatorError(f"it takes longer than {self._time_s:g} s") from None
-            except _GONE:
+            except GONE:
                 raise EvaluatorError("the process died that evaluated it") from None
             finally:
                 if answer is None or answer.outcome == "exhausted":
@@ -101,14 +94,14 @@ class Evaluator:
             raise EvaluationError(answer.message)
         return answer
 
-    async def _started(self) -> "_Process":
+    async def _started(self) -> FramedProcess:
         if self._closed:
             raise RuntimeError("the evaluator is closed")
         if self._process is None:
-            self._process = await _Process.start()
+            self._process = await FramedProcess.start(WORKER, answer_bytes_max=ANSWER_BYTES_MAX)
             try:
                 with anyio.fail_after(START_S):
-                    await self._process.ready()
+                    await self._process.receive()
             except TimeoutError:
                 raise EvaluatorError(f"the process for expressions did not start within {START_S:g} s") from None
         return self._process
@@ -117,53 +110,3 @@ class Evaluator:
         process, self._process = self._process, None
         if process is not None:
             await process.end()
-
-
-class _Process:
-    """The evaluating process."""
-
-    def __init__(self, process: Process) -> None:
-        if process.stdin is None or process.stdout is None:
-            raise RuntimeError("a process without pipes")
-        self._process = process
-        self._into = process.stdin
-        self._from = BufferedByteReceiveStream(process.stdout)
-
-    @classmethod
-    async def start(cls) -> Self:
-        return cls(
-            await anyio.open_process(
-                [sys.executable, "-I", "-X", "utf8", "-m", "tidelog.engine.expressions.worker"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env={"PATH": os.defpath, "LANG": "C.UTF-8"},
-                cwd="/",
-                start_new_session=True,
-            )
-        )
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    async def ready(self) -> None:
-        await self._receive()
-
-    async def ask(self, question: Question) -> Answer:
-        frame = msgspec.msgpack.encode(question)
-        await self._into.send(len(frame).to_bytes(4) + frame)
-        return _decoder.decode(await self._receive())
-
-    async def end(self) -> None:
-        """Ends it, whatever it is doing."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        with anyio.move_on_after(_END_S, shield=True):
-            await self._process.aclose()
-
-    async def _receive(self) -> bytes:
-        size = int.from_bytes(await self._from.receive_exactly(4))
-        if size > ANSWER_BYTES_MAX:
-            raise anyio.BrokenResourceError
-        return await self._from.receive_exactly(size)

@@ -4,11 +4,8 @@ A process of its own, because whoever may write a Kustomization chooses what CPU
 engine may end it at any moment. Once it has loaded what it needs, it reaches neither files nor the network.
 """
 
-import ctypes
 import resource
-import signal
-import sys
-from typing import BinaryIO, Final
+from typing import Final
 
 import msgspec
 
@@ -16,23 +13,23 @@ from tidelog.engine.expressions.errors import EvaluationError, InvalidExpression
 from tidelog.engine.expressions.language import compile_condition, evaluate_condition
 from tidelog.engine.expressions.messages import Answer, Question
 from tidelog.engine.render.landlock import Fence, Reach
+from tidelog.engine.worker import die_with_parent, messages, write
 
 MEMORY_BYTES: Final = 256 * 1024 * 1024
 TIME_ZONES: Final = "/usr/share/zoneinfo"
-_DIE_WITH_PARENT: Final = 1
 
 
 def main() -> None:
     """Answers until stdin ends."""
     _confine()
     decoder = msgspec.msgpack.Decoder(Question)
-    _write(b"")
-    while (frame := _read(sys.stdin.buffer)) is not None:
-        _write(msgspec.msgpack.encode(_answer(decoder.decode(frame))))
+    write(b"")
+    for message in messages():
+        write(msgspec.msgpack.encode(_answer(decoder.decode(message))))
 
 
 def _confine() -> None:
-    ctypes.CDLL(None, use_errno=True).prctl(_DIE_WITH_PARENT, signal.SIGKILL, 0, 0, 0)
+    die_with_parent()
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     fence = Fence(Reach(read=(TIME_ZONES,)))
@@ -52,16 +49,6 @@ def _answer(question: Question) -> Answer:
         return Answer("failed", str(error))
     except MemoryError:
         return Answer("exhausted", f"it takes more than {MEMORY_BYTES // 2**20} MiB of memory")
-
-
-def _read(stream: BinaryIO) -> bytes | None:
-    head = stream.read(4)
-    return stream.read(int.from_bytes(head)) if len(head) == 4 else None
-
-
-def _write(frame: bytes) -> None:
-    sys.stdout.buffer.write(len(frame).to_bytes(4) + frame)
-    sys.stdout.buffer.flush()
 
 
 if __name__ == "__main__":

@@ -1,18 +1,13 @@
 """Worker processes: a few that stay, so that a render does not pay for the start of an interpreter."""
 
-import contextlib
 import os
-import signal
-import subprocess
-import sys
 from types import TracebackType
 from typing import Final, Self
 
 import anyio
 import msgspec
-from anyio.abc import Process
-from anyio.streams.buffered import BufferedByteReceiveStream
 
+from tidelog.engine.framed import GONE, FramedProcess
 from tidelog.engine.render.errors import RenderError, SubstitutionError
 from tidelog.engine.render.jobs import FRAME_MAX, Answer, Failed, Finish, Job, Made, Ran, Run
 from tidelog.engine.render.postbuild import Finished
@@ -20,46 +15,8 @@ from tidelog.engine.render.postbuild import Finished
 WORKERS: Final = max(2, min(4, os.cpu_count() or 1))
 WORKER_BYTES: Final = 1024 * 1024 * 1024
 """Memory of a worker itself; of what it runs, the job says it."""
-_END_S: Final = 5.0
+WORKER: Final = "tidelog.engine.render.worker"
 _decoder: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
-
-
-class _Worker:
-    def __init__(self, process: Process) -> None:
-        assert process.stdin is not None  # noqa: S101 - both were asked for
-        assert process.stdout is not None  # noqa: S101
-        self.process = process
-        self._into = process.stdin
-        self._from = BufferedByteReceiveStream(process.stdout)
-
-    @classmethod
-    async def start(cls) -> Self:
-        return cls(
-            await anyio.open_process(
-                [sys.executable, "-I", "-X", "utf8", "-m", "tidelog.engine.render.worker", str(WORKER_BYTES)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env={"PATH": os.defpath, "LANG": "C.UTF-8"},
-                cwd="/",
-                start_new_session=True,
-            )
-        )
-
-    async def ask(self, job: Job) -> Answer:
-        frame = msgspec.msgpack.encode(job)
-        await self._into.send(len(frame).to_bytes(4) + frame)
-        size = int.from_bytes(await self._from.receive_exactly(4))
-        if size > FRAME_MAX:
-            raise anyio.BrokenResourceError
-        return _decoder.decode(await self._from.receive_exactly(size))
-
-    async def end(self) -> None:
-        """Ends it and all that it runs, whatever it is doing."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        with anyio.move_on_after(_END_S, shield=True):
-            await self.process.aclose()
 
 
 class Workers:
@@ -71,7 +28,7 @@ class Workers:
     def __init__(self, number: int = WORKERS) -> None:
         self.number = number
         self._limiter = anyio.CapacityLimiter(number)
-        self._idle: list[_Worker] = []
+        self._idle: list[FramedProcess] = []
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -111,14 +68,14 @@ class Workers:
         async with self._limiter:
             if self._closed:
                 raise RuntimeError("the workers are closed")
-            worker = self._idle.pop() if self._idle else await _Worker.start()
+            worker = self._idle.pop() if self._idle else await _started()
             answer = None
             try:
                 with anyio.fail_after(time_s):
-                    answer = await worker.ask(job)
+                    answer = _decoder.decode(await worker.ask(msgspec.msgpack.encode(job)))
             except TimeoutError:
                 raise RenderError(f"{_program(job)} takes longer than {time_s:g} s", final=False) from None
-            except (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, anyio.IncompleteRead):
+            except GONE:
                 raise RenderError(f"the worker died that ran {_program(job)}", final=False) from None
             finally:
                 if answer is None or self._closed:
@@ -128,6 +85,10 @@ class Workers:
         if isinstance(answer, Failed):
             raise _error(answer)
         return answer
+
+
+async def _started() -> FramedProcess:
+    return await FramedProcess.start(WORKER, str(WORKER_BYTES), answer_bytes_max=FRAME_MAX)
 
 
 def _program(job: Job) -> str:

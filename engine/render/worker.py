@@ -4,16 +4,14 @@ A process of its own, because reading what strangers wrote takes CPU and memory 
 at any moment, and what it runs with it (they are one process group). One thread, so that it may fork.
 """
 
-import ctypes
 import gc
 import os
 import resource
 import select
-import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 import msgspec
 
@@ -21,28 +19,20 @@ from tidelog.engine.render.errors import RenderError, SubstitutionError
 from tidelog.engine.render.jobs import Answer, Failed, Finish, Job, Made, Ran, Run
 from tidelog.engine.render.landlock import Fence
 from tidelog.engine.render.postbuild import finish
+from tidelog.engine.worker import die_with_parent, messages, write
 
-_DIE_WITH_PARENT: Final = 1
 _LOOK_S: Final = 0.05
 """Between looks at the memory of what runs."""
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def main() -> None:
     """Answers until stdin ends."""
-    _libc.prctl(_DIE_WITH_PARENT, signal.SIGKILL, 0, 0, 0)
+    die_with_parent()
     memory = int(sys.argv[1])
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     decoder = msgspec.msgpack.Decoder(Job)
-    while (frame := _read(sys.stdin.buffer)) is not None:
-        answer = msgspec.msgpack.encode(_answer(decoder.decode(frame)))
-        sys.stdout.buffer.write(len(answer).to_bytes(4) + answer)
-        sys.stdout.buffer.flush()
-
-
-def _read(stream: BinaryIO) -> bytes | None:
-    head = stream.read(4)
-    return stream.read(int.from_bytes(head)) if len(head) == 4 else None
+    for message in messages():
+        write(msgspec.msgpack.encode(_answer(decoder.decode(message))))
 
 
 def _answer(job: Job) -> Answer:
@@ -109,7 +99,7 @@ def _run(job: Run) -> Ran:
 
 def _confine(fence: Fence, job: Run) -> None:
     """Between fork and exec."""
-    _libc.prctl(_DIE_WITH_PARENT, signal.SIGKILL, 0, 0, 0)
+    die_with_parent()
     resource.setrlimit(resource.RLIMIT_DATA, (job.memory_bytes, job.memory_bytes))
     resource.setrlimit(resource.RLIMIT_FSIZE, (job.output_bytes, job.output_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
