@@ -10,11 +10,11 @@ from tidelog.engine.cli.output import NO, visible
 from tidelog.engine.kinds.meta import KUSTOMIZE_GROUP, SOURCE_GROUP
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.daemon import Daemon
+from tidelog.engine.runtime.memory import find_fetched
 from tidelog.engine.runtime.watching.declared import AnyDeclared, source_of
+from tidelog.engine.views.commits import person_text, subject_line
 from tidelog.events.names import ObjectId, ObjectKey, Revision, StreamName
 from tidelog.events.projections import Standing
-from tidelog.events.vocabulary import RevisionFetched
-from tidelog.storage import Query
 
 LOOK_S = 0.1
 State: TypeAlias = Literal["ready", "under way", "failing", "stuck"]
@@ -162,12 +162,8 @@ async def _commit(engine: Engine, stream: StreamName, revision: Revision) -> str
     """A revision, with the commit's first line and its author where they are known."""
     target = engine.declared.target(stream)
     source = stream if target is None else source_of(target).stream(engine.cluster_alias)
-    found = None
-    async for recorded in engine.memory.log.read(Query(stream=source, types=(RevisionFetched.__name__,))):
-        if isinstance(recorded.event, RevisionFetched) and recorded.event.revision == revision:
-            found = recorded.event
+    found = await find_fetched(engine.memory.log, source, revision)
     if found is None:
         return f"revision {revision}"
-    subject = next(iter(found.message.strip().splitlines()), "")
-    author = f" by {found.author.name} <{found.author.email}>" if found.author else ""
-    return f"commit “{subject}”{author} ({revision})"
+    author = f" by {person_text(found.author)}" if found.author else ""
+    return f"commit “{subject_line(found.message)}”{author} ({revision})"

@@ -4,7 +4,6 @@ It owns every task. It opens the store, takes the Leases, watches what is declar
 stop; what a crash interrupted is taken up from the log.
 """
 
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from importlib.metadata import version
@@ -143,9 +142,7 @@ class Daemon:
     def _wait_for(self, lease: str, holder: str) -> None:
         self.waits_for = f"{holder} (Lease {lease})"
         fields = {"holder": holder, "lease": lease}
-        logging.getLogger("tidelog.engine").info(
-            "waiting for another daemon, or for Flux, to let go", extra={"fields": fields}
-        )
+        logger.getChild("engine").info("waiting for another daemon, or for Flux, to let go", extra={"fields": fields})
 
     async def _serve(self) -> None:
         engine = self.engine

@@ -12,7 +12,7 @@ import anyio
 
 from tidelog.events.bodies import Body
 from tidelog.events.envelope import ENGINE, Actor
-from tidelog.events.names import EventId, RunId, StreamName, TraceId
+from tidelog.events.names import EventId, Revision, RunId, StreamName, TraceId
 from tidelog.events.projection import Fold, Projection, Row, Rows
 from tidelog.events.projections import (
     ACTUAL,
@@ -24,7 +24,7 @@ from tidelog.events.projections import (
     Inventory,
     Standing,
 )
-from tidelog.events.vocabulary import Event
+from tidelog.events.vocabulary import Event, RevisionFetched
 from tidelog.storage import ANY, NewEvent, Query, Recorded, StreamAppend
 from tidelog.storage.log import ExpectedVersion
 from tidelog.storage.log.sqlite_log import SqliteEventLog, SqliteLogReader
@@ -153,6 +153,15 @@ class Memory(Facts):
                 rows.take_changed()
             for listener in self._listeners:
                 listener(recorded)
+
+
+async def find_fetched(log: SqliteLogReader, source: StreamName, revision: Revision) -> RevisionFetched | None:
+    """The event with which a source's revision was fetched last; None where the log has none."""
+    found = None
+    async for recorded in log.read(Query(stream=source, types=(RevisionFetched.__name__,))):
+        if isinstance(recorded.event, RevisionFetched) and recorded.event.revision == revision:
+            found = recorded.event
+    return found
 
 
 async def _load(views: Views, projection: Projection[Row], rows: Rows[Row], position: int) -> None:

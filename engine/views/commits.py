@@ -90,8 +90,8 @@ def _commit(recorded: Recorded) -> Commit | None:
     return Commit(
         revision=event.revision,
         source=envelope.stream,
-        author=_person(event.author),
-        committer=_person(event.committer),
+        author=person_text(event.author),
+        committer=person_text(event.committer),
         time=None if event.author is None else event.author.time,
         subject=subject_line(event.message),
         message=event.message,
@@ -99,7 +99,8 @@ def _commit(recorded: Recorded) -> Commit | None:
     )
 
 
-def _person(person: Person | None) -> str:
+def person_text(person: Person | None) -> str:
+    """Somebody as Git writes them; empty for nobody."""
     if person is None:
         return ""
     return f"{person.name} <{person.email}>" if person.email else person.name

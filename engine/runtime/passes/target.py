@@ -21,6 +21,7 @@ from tidelog.engine.plan.draft import Draft, Planner
 from tidelog.engine.plan.model import Wanted
 from tidelog.engine.render.errors import RenderError
 from tidelog.engine.runtime.context import Engine
+from tidelog.engine.runtime.memory import find_fetched
 from tidelog.engine.runtime.passes.dependencies import check_dependencies
 from tidelog.engine.runtime.passes.health import assess
 from tidelog.engine.runtime.passes.situation import MANAGER, Situation
@@ -41,7 +42,6 @@ from tidelog.events.vocabulary import (
     ObjectPruned,
     PlanHeld,
     Planned,
-    RevisionFetched,
     RunEnded,
     TargetRemoved,
     Unpinned,
@@ -216,12 +216,9 @@ class TargetPass:
 
     async def _is_behind(self, source: StreamName) -> bool:
         """Whether another engine has been at work on the target since this log ended, or was backed up."""
-        if self._declared.newer:
-            query = Query(stream=source, types=(RevisionFetched.__name__,))
-            async for recorded in self._memory.log.read(query):
-                if isinstance(recorded.event, RevisionFetched) and recorded.event.revision == self._declared.newer:
-                    self._declared.newer = ""
-                    break
+        newer = Revision(self._declared.newer)
+        if newer and await find_fetched(self._memory.log, source, newer) is not None:
+            self._declared.newer = ""
         return bool(self._declared.newer)
 
     async def _dependencies(self, source: Source) -> None:

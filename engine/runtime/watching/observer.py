@@ -48,8 +48,6 @@ MESSAGE_BYTES_MAX = 1_024
 FLAPPING_PAUSE_S = 900.0
 """How long a field that somebody keeps on changing back is left to them."""
 
-SOMEBODY = Actor(kind="manager", name="unknown", proof=Proof(kind="inferred"))
-
 SealerOf: TypeAlias = Callable[[Iterable[ObjectId]], Awaitable[Sealer]]
 Wake: TypeAlias = Callable[[StreamName, Trigger], None]
 WakeIn: TypeAlias = Callable[[StreamName, float], None]
@@ -277,7 +275,7 @@ class Observer:
         drifted = DriftDetected(target=row.owner, uid=uid, resource_version=row.resource_version, fields=(), gone=True)
         owner = row.owner
         # A watch does not tell who deletes.
-        recorded = await self._memory.append(stream, [drifted, gone] if wanted else [gone], Origin(actor=SOMEBODY))
+        recorded = await self._memory.append(stream, [drifted, gone] if wanted else [gone], Origin(actor=_manager()))
         ended = stream in self._ended
         self._ended.discard(stream)
         if wanted and ended:
@@ -379,12 +377,15 @@ def _kind_name(kind: Kind) -> str:
 def _by(drifted: Sequence[FieldDrift]) -> Actor | None:
     """Who drifted the fields, where that is known."""
     names = [field.manager for field in drifted if field.manager]
-    return Actor(kind="manager", name=names[0], proof=Proof(kind="inferred")) if names else None
+    return _manager(names[0]) if names else None
 
 
 def _writer(obj: KubeObject) -> Actor:
     """Who wrote last, by the field manager's name: an inference, and said to be one."""
     entries = obj["metadata"].get("managedFields") or ()
     latest = max(entries, key=lambda entry: entry.get("time") or "", default=None)
-    name = (latest or {}).get("manager") or "unknown"
-    return Actor(kind="manager", name=name, proof=Proof(kind="inferred"))
+    return _manager((latest or {}).get("manager"))
+
+
+def _manager(name: str | None = None) -> Actor:
+    return Actor(kind="manager", name=name or "unknown", proof=Proof(kind="inferred"))
