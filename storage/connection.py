@@ -34,9 +34,9 @@ class Kind(NamedTuple):
     """`PRAGMA user_version` as this release writes it; raised whenever the tables change."""
 
 
-LOG = Kind(0x54444C47, 1)
+LOG = Kind(0x54444C47, 2)
 """`TDLG`"""
-VIEWS = Kind(0x54444C56, 1)
+VIEWS = Kind(0x54444C56, 2)
 """`TDLV`"""
 SQLITE_MIN = (3, 37, 0)
 """STRICT tables came with this version."""

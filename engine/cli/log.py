@@ -56,10 +56,10 @@ from tidelog.storage.log.sqlite_log import open_log, read_log
 from tidelog.storage.projections.projector import Past
 from tidelog.storage.projections.projector import rebuild as rebuild_views
 from tidelog.storage.projections.view_store import ViewStore
+from tidelog.storage.proofs.parts import Finding
 from tidelog.storage.proofs.prover import Prover
 from tidelog.storage.proofs.publish import publish_tiles
 from tidelog.storage.proofs.verify import Report, verify_store
-from tidelog.storage.proofs.verify_range import Finding
 from tidelog.storage.sealed import header_of
 from tidelog.storage.transfer import back_up, export_log, import_log
 from tidelog.storage.transfer import restore as restore_log

@@ -4,7 +4,6 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
-from uuid import UUID
 
 import msgspec
 
@@ -13,7 +12,7 @@ from tidelog.events.digest import Digest
 from tidelog.events.envelope import decode_envelope
 from tidelog.events.merkle import HASH_BYTES, TILE_BITS, TILE_WIDTH, Subtree, TreeBuilder, frontier_of, subtrees
 from tidelog.events.moment import Time
-from tidelog.events.names import EventId, MalformedNameError, is_uuid7
+from tidelog.events.names import EventId
 from tidelog.events.tiles import tile_path
 from tidelog.storage.connection import LOG, FrozenConnection, connect_to_read, stamp_of, translate, version_of
 from tidelog.storage.errors import (
@@ -25,8 +24,9 @@ from tidelog.storage.errors import (
 )
 from tidelog.storage.log import PAGE_EVENTS_MAX, Query, Recorded
 from tidelog.storage.log.compression import StoredBody, unpack
+from tidelog.storage.log.select import Select, Values, id_value, select_events
+from tidelog.storage.log.tile_index import TILED_VERSION
 
-Values = tuple[int | str | bytes, ...]
 T = TypeVar("T")
 
 
@@ -49,6 +49,7 @@ class LogReader:
                 raise StoreTooNewError(self.path.parent, version, LOG.version)
             if version == 0:
                 raise NotAStoreError(self.path.parent, f"{self.path.name} holds no log")
+            self._tiled = version >= TILED_VERSION
         except sqlite3.Error as error:
             connection.close()
             raise translate(error, self.path) from None
@@ -67,7 +68,7 @@ class LogReader:
 
     def entries(self, query: Query, limit: int = PAGE_EVENTS_MAX) -> list[bytes]:
         """Stored envelopes that fulfil `query`, the first `limit` of them in the order of the log."""
-        entries = [row[0] for row in self._rows(*_select(query, limit))]
+        entries = [row[0] for row in self._rows(*self._select(query, limit))]
         if not all(type(entry) is bytes for entry in entries):
             raise StoreCorruptError(str(self.path), "an envelope is no text")
         return entries
@@ -88,7 +89,7 @@ class LogReader:
 
     def last_page(self, query: Query, limit: int) -> list[Recorded]:
         """The last events that fulfil `query`, at most so many, in the order of the log."""
-        return [_recorded(entry) for entry, *_ in reversed(self._rows(*_select(query, limit, last=True)))]
+        return [_recorded(entry) for entry, *_ in reversed(self._rows(*self._select(query, limit, last=True)))]
 
     def last_pages(self, query: Query, count: int) -> Iterator[list[Recorded]]:
         """The last `count` events that fulfil `query`, in the order of the log, a page at a time."""
@@ -105,7 +106,7 @@ class LogReader:
         head = self.head()
         if count == 0:
             return head if query.until is None else query.until
-        statement, values = _select(query, min(count, head), last=True, columns="position")
+        statement, values = self._select(query, min(count, head), last=True, columns="position")
         first: int | None = self._rows(f"SELECT min(position) FROM ({statement})", values)[0][0]
         return head if first is None else first - 1
 
@@ -121,7 +122,7 @@ class LogReader:
 
     def position_of(self, event_id: EventId) -> int | None:
         """The position of the event with this id."""
-        rows = self._rows("SELECT position FROM events WHERE id = ?", (_id(event_id),))
+        rows = self._rows("SELECT position FROM events WHERE id = ?", (id_value(event_id),))
         return rows[0][0] if rows else None
 
     def position_at(self, time: Time) -> int:
@@ -235,6 +236,9 @@ class LogReader:
         )
         return [(_text(name), count) for name, count in rows]
 
+    def _select(self, query: Query, limit: int, *, last: bool = False, columns: str = "envelope, position") -> Select:
+        return select_events(query, limit, tiled=self._tiled, last=last, columns=columns)
+
     def _one(self, statement: str) -> int:
         value: int = self._rows(statement)[0][0]
         return value
@@ -337,85 +341,3 @@ def stored_body(row: Sequence[Any]) -> StoredBody:
     return StoredBody(
         Digest(name), secret=bool(secret), size=size, stored=Digest(stored.decode(errors="replace")), data=data
     )
-
-
-_STREAM = "(SELECT number FROM streams WHERE name = ?)"
-_TYPE = "(SELECT number FROM types WHERE name = ?)"
-_RUN = "(SELECT number FROM correlations WHERE run = ?)"
-_TRACE = "(SELECT number FROM correlations WHERE trace = ?)"
-_CAUSE = "(SELECT position FROM events WHERE id = ?)"
-
-
-def _select(query: Query, limit: int, *, last: bool = False, columns: str = "envelope, position") -> tuple[str, Values]:
-    """The statement that answers a query, and its values.
-
-    The index is named, because SQLite cannot know that of run, stream and type the run is the narrowest. Events
-    of several types are several walks of the type's index, merged: so that a page of a long log costs a page.
-    """
-    order = "DESC" if last else "ASC"
-    select = f"SELECT {columns} FROM events"
-    conditions, values = _conditions(query)
-    index = _index(query)
-    if index != "events_type" or len(query.types) == 1:
-        where = " AND ".join([*conditions, *_type_condition(query.types)])
-        hint = f"INDEXED BY {index}" if index else "NOT INDEXED"
-        return (
-            f"{select} {hint} WHERE {where} ORDER BY position {order} LIMIT ?",
-            (*values, *query.types, limit),
-        )
-    where = " AND ".join([*conditions, f"type = {_TYPE}"])
-    branch = f"SELECT * FROM ({select} INDEXED BY events_type WHERE {where} ORDER BY position {order} LIMIT ?)"
-    branches = [(*values, name, limit) for name in dict.fromkeys(query.types)]
-    return (
-        " UNION ALL ".join([branch] * len(branches)) + f" ORDER BY position {order} LIMIT ?",
-        (*(value for row in branches for value in row), limit),
-    )
-
-
-def _id(text: str) -> bytes:
-    """An event's id, as its column holds it.
-
-    Raises:
-        MalformedNameError: when it is none.
-    """
-    if not is_uuid7(text):
-        raise MalformedNameError(f"{text!r} is no event id: a UUID of version 7")
-    return UUID(text).bytes
-
-
-def _conditions(query: Query) -> tuple[list[str], Values]:
-    conditions, values = ["position > ?"], [query.after]
-    chosen: list[int | str | bytes] = [*values]
-    if query.until is not None:
-        conditions.append("position <= ?")
-        chosen.append(query.until)
-    if query.stream is not None:
-        conditions.append(f"stream = {_STREAM}")
-        chosen.append(query.stream)
-    if query.run is not None:
-        conditions.append(f"correlation IN {_RUN}")
-        chosen.append(query.run)
-    if query.trace is not None:
-        conditions.append(f"correlation IN {_TRACE}")
-        chosen.append(query.trace)
-    if query.cause is not None:
-        conditions.append(f"cause = {_CAUSE}")
-        chosen.append(_id(query.cause))
-    return conditions, tuple(chosen)
-
-
-def _type_condition(types: tuple[str, ...]) -> list[str]:
-    if not types:
-        return []
-    return [f"type IN (SELECT number FROM types WHERE name IN ({', '.join('?' * len(types))}))"]
-
-
-def _index(query: Query) -> str | None:
-    """The narrowest index that serves a query."""
-    if query.cause is not None:
-        return "events_cause"
-    if query.run is not None or query.trace is not None:
-        return "events_correlation"
-    if query.stream is not None:
-        return "events_stream"
-    return "events_type" if query.types else None

@@ -5,7 +5,9 @@ import sqlite3
 import sqlite_utils
 from sqlite_utils.migrations import Migrations
 
+from tidelog.events.merkle import TILE_BITS
 from tidelog.storage.connection import LOG
+from tidelog.storage.log.tile_index import TILE_INDEXES
 
 _log = Migrations("tidelog-log")
 
@@ -15,6 +17,21 @@ def m001_tables(db: sqlite_utils.Database) -> None:
     """Events as hashed, the columns that derive from them, the tree above them, and the bodies they name."""
     for statement in _TABLES:
         db.execute(statement)
+
+
+@_log()
+def m002_tile_indexes(db: sqlite_utils.Database) -> None:
+    """By type, correlation and cause, the tiles are found, and no longer each event."""
+    for index in TILE_INDEXES:
+        db.execute(f"DROP INDEX events_{index.key.removesuffix('_tile')}")
+        db.execute(
+            f"CREATE TABLE {index.table} ({index.key} INTEGER NOT NULL, tile INTEGER NOT NULL, "
+            f"PRIMARY KEY ({index.key}, tile)) STRICT, WITHOUT ROWID"
+        )
+        db.execute(
+            f"INSERT INTO {index.table} SELECT DISTINCT {index.of_event}, (position - 1) >> {TILE_BITS} "
+            f"FROM events WHERE {index.of_event} IS NOT NULL"
+        )
 
 
 _TABLES = (

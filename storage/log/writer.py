@@ -41,6 +41,7 @@ from tidelog.storage.log import (
 from tidelog.storage.log.compression import StoredBody
 from tidelog.storage.log.prepare import PreparedAppend, PreparedEvent, PreparedStream
 from tidelog.storage.log.reader import tree_of
+from tidelog.storage.log.tile_index import TILE_INDEXES, TileEntry, entries_of
 
 CACHE_ENTRIES_MAX = 65_536
 """Entries of each of the writer's caches."""
@@ -87,6 +88,7 @@ class _Transaction:
         self.types: dict[str, int] = {}
         self.correlations: dict[tuple[str, str], int] = {}
         self.bodies: dict[Digest, _Held] = {}
+        self.tile_entries: dict[TileEntry, bool] = {}
         self.checkpoint: int | None = None
 
 
@@ -108,6 +110,7 @@ class LogWriter:
         self._types = _Cache[str, int]()
         self._correlations = _Cache[tuple[str, str], int]()
         self._bodies = _Cache[Digest, _Held]()
+        self._tile_entries = _Cache[TileEntry, bool]()
         self.head, self._time = self._last_event()
         self._tree = tree_of(connection, self.head)
         self._checkpoint = self._last_checkpoint()
@@ -172,6 +175,7 @@ class LogWriter:
         self._types.update(transaction.types)
         self._correlations.update(transaction.correlations)
         self._bodies.update(transaction.bodies)
+        self._tile_entries.update(transaction.tile_entries)
 
     def _rollback(self) -> None:
         if self._db.in_transaction:
@@ -278,19 +282,14 @@ class LogWriter:
         """Adds an event's row and its leaf."""
         raw, envelope = recorded.raw, recorded.envelope
         leaf = leaf_hash(raw)
-        transaction.rows.append(
-            (
-                envelope.position,
-                raw.decode(),
-                leaf,
-                _id_bytes(envelope.id),
-                stream,
-                envelope.version,
-                self._type(transaction, envelope.type),
-                self._correlation(transaction, envelope),
-                None if envelope.cause is None else self._position(transaction, envelope.cause),
-            )
-        )
+        kind = self._type(transaction, envelope.type)
+        correlation = self._correlation(transaction, envelope)
+        cause = None if envelope.cause is None else self._position(transaction, envelope.cause)
+        row = (raw.decode(), leaf, _id_bytes(envelope.id), stream, envelope.version, kind, correlation, cause)
+        transaction.rows.append((envelope.position, *row))
+        for entry in entries_of(envelope.position, kind, correlation, cause):
+            if self._tile_entries.get(entry) is None:
+                transaction.tile_entries[entry] = True
         transaction.tree.add(leaf)
         transaction.position, transaction.time = envelope.position, envelope.time
         transaction.streams[envelope.stream] = stream, envelope.version
@@ -400,6 +399,10 @@ class LogWriter:
 
     def _write(self, transaction: _Transaction) -> None:
         self._db.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", transaction.rows)
+        for index in TILE_INDEXES:
+            entries = [(entry.key, entry.tile) for entry in transaction.tile_entries if entry.table == index.table]
+            if entries:
+                self._db.executemany(f"INSERT OR IGNORE INTO {index.table} VALUES (?, ?)", entries)
         nodes = transaction.tree.drain()
         if nodes:
             self._db.executemany("INSERT INTO nodes VALUES (?, ?, ?)", nodes)

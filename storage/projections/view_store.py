@@ -163,21 +163,20 @@ class ViewStore:
 
     def rows(self, projection: Projection[Row]) -> Iterator[tuple[str, Row]]:
         """All rows at the projection's cursor."""
-        yield from self._decoded(projection, f"SELECT key, position, row, checksum FROM {projection.name}", ())
+        yield from self._decoded(projection, projection.name)
 
     def rows_where(self, projection: Projection[Row], column: str, value: str) -> Iterator[tuple[str, Row]]:
         """The rows at the projection's cursor of which a column has a value, in the order of their keys."""
         if column not in projection.columns:
             raise ValueError(f"{projection.name} cannot be asked by {column}")
-        statement = f"SELECT key, position, row, checksum FROM {projection.name} WHERE {column} = ? ORDER BY key"
-        yield from self._decoded(projection, statement, (value,))
+        yield from self._decoded(projection, projection.name, f"WHERE {column} = ? ORDER BY key", (value,))
 
     def rows_at(self, projection: Projection[Row], snapshot: int) -> Iterator[tuple[str, Row]]:
         """All rows at a snapshot."""
-        statement = (
-            f"SELECT key, max(position), row, checksum FROM {projection.name}_history WHERE position <= ? GROUP BY key"
+        history = f"{projection.name}_history"
+        yield from self._decoded(
+            projection, history, "WHERE position <= ? GROUP BY key", (snapshot,), position="max(position)"
         )
-        yield from self._decoded(projection, statement, (snapshot,))
 
     def digest(self, projection: AnyProjection) -> Digest:
         """The SHA-256 over all keys and rows at the cursor, in the order of the keys."""
@@ -197,24 +196,31 @@ class ViewStore:
             return
         for table in (projection.name, f"{projection.name}_history"):
             for key, position, row, checksum in self._each(f"SELECT key, position, row, checksum FROM {table}"):
-                if checksum != _checksum(key, position, row):
+                if checksum != _checksum(table, key, position, row):
                     yield table, _text(key)
 
     def _last(self, projection: Projection[Row], table: str, key: str, until: int | None) -> Row | None:
-        statement = f"SELECT key, position, row, checksum FROM {table} WHERE key = ?"
+        which: str = "WHERE key = ?"
         values: tuple[str | int, ...] = (key,)
         if until is not None:
-            statement, values = f"{statement} AND position <= ? ORDER BY position DESC LIMIT 1", (key, until)
-        for _, row in self._decoded(projection, statement, values):
+            which, values = f"{which} AND position <= ? ORDER BY position DESC LIMIT 1", (key, until)
+        for _, row in self._decoded(projection, table, which, values):
             return row
         return None
 
     def _decoded(
-        self, projection: Projection[Row], statement: str, values: tuple[str | int, ...]
+        self,
+        projection: Projection[Row],
+        table: str,
+        which: str = "",
+        values: tuple[str | int, ...] = (),
+        *,
+        position: str = "position",
     ) -> Iterator[tuple[str, Row]]:
         decode = msgspec.json.Decoder(projection.row).decode
-        for key, position, row, checksum in self._rows(statement, values):
-            if checksum != _checksum(key, position, row):
+        statement = f"SELECT key, {position}, row, checksum FROM {table} {which}"
+        for key, at, row, checksum in self._rows(statement, values):
+            if checksum != _checksum(table, key, at, row):
                 raise StoreCorruptError(
                     f"projection {projection.name}, row {_text(key)}",
                     f"its checksum differs; {self.path.name} can be deleted",
@@ -225,17 +231,17 @@ class ViewStore:
     def _put_rows(self, projection: AnyProjection, rows: dict[str, Any], position: int) -> None:
         self._db.executemany(
             f"INSERT OR REPLACE INTO {projection.name} (key, position, row, checksum) VALUES (?, ?, ?, ?)",
-            (_values(key, position, row) for key, row in rows.items()),
+            (_values(projection.name, key, position, row) for key, row in rows.items()),
         )
 
     def _snapshot(self, projection: AnyProjection, previous: int, position: int) -> None:
         """Copies what changed since the last snapshot to the history; then what was dropped can go."""
-        name = projection.name
+        name, history = projection.name, f"{projection.name}_history"
         changed = self._rows(f"SELECT key, row FROM {name} WHERE position > ?", (previous,))
         self._db.executemany(
-            f"INSERT INTO {name}_history VALUES (?, ?, ?, ?)",
+            f"INSERT INTO {history} VALUES (?, ?, ?, ?)",
             (
-                (key.decode(), position, None if row is None else row.decode(), _checksum(key, position, row))
+                (key.decode(), position, None if row is None else row.decode(), _checksum(history, key, position, row))
                 for key, row in changed
             ),
         )
@@ -307,16 +313,19 @@ def _made_anew(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _values(key: str, position: int, row: msgspec.Struct | None) -> tuple[str, int, str | None, bytes]:
+def _values(table: str, key: str, position: int, row: msgspec.Struct | None) -> tuple[str, int, str | None, bytes]:
     data = None if row is None else encode_row(row)
-    return key, position, None if data is None else data.decode(), _checksum(key.encode(), position, data)
+    return key, position, None if data is None else data.decode(), _checksum(table, key.encode(), position, data)
 
 
-def _checksum(key: object, position: object, row: object) -> bytes:
-    """The checksum of a row; an empty one where the columns hold what they never do."""
+def _checksum(table: str, key: object, position: object, row: object) -> bytes:
+    """The checksum of a row; an empty one where the columns hold what they never do.
+
+    It holds the table's name: a damaged page may lead to the rows of another table, which are whole.
+    """
     if not isinstance(key, bytes) or not isinstance(position, int) or not isinstance(row, bytes | None):
         return b""
-    return _hash(b"%d %d " % (position, len(key)) + key + (b"" if row is None else b"\0" + row))
+    return _hash(b"%s %d %d " % (table.encode(), position, len(key)) + key + (b"" if row is None else b"\0" + row))
 
 
 def _cursor_checksum(name: str, cursor: Cursor) -> bytes:

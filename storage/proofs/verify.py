@@ -7,10 +7,11 @@ a log that was rewritten as a whole, by someone who had its key.
 
 import base64
 import os
+import sqlite3
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import anyio
@@ -22,14 +23,18 @@ from tidelog.events.merkle import TILE_BITS, TILE_WIDTH, fold, node_hash, root_o
 from tidelog.events.note import Checkpoint, NoteError, VerifierKey, open_checkpoint
 from tidelog.events.projections import PROJECTIONS
 from tidelog.events.tiles import tile_path
+from tidelog.storage.connection import LOG, connect_to_read
 from tidelog.storage.errors import StoreCorruptError, StoreError
 from tidelog.storage.keys import damaged_keys
 from tidelog.storage.layout import Layout
 from tidelog.storage.log import Query
 from tidelog.storage.log.identity import LogIdentity, births_in
 from tidelog.storage.log.reader import LogReader
+from tidelog.storage.log.tile_index import tile_of
 from tidelog.storage.projections.view_store import ViewStore
-from tidelog.storage.proofs.verify_range import Finding, Part, PartResult, PartVerifier
+from tidelog.storage.proofs.parts import Finding, Part, PartResult
+from tidelog.storage.proofs.verify_part import PartVerifier
+from tidelog.storage.proofs.verify_tiles import TILES, stray_entries
 
 PART_EVENTS = 128 * TILE_WIDTH
 """Events of one part of the work."""
@@ -159,7 +164,7 @@ def _extent(layout: Layout) -> tuple[int, bool]:
 def _parts(size: int, *, views: bool) -> list[Part]:
     """The work, the longest first."""
     events = [Part("events", first, min(first + PART_EVENTS - 1, size)) for first in range(1, size + 1, PART_EVENTS)]
-    return [Part("log"), Part("bodies"), *([Part("views")] if views else []), *events]
+    return [Part("log", last=size), Part("bodies"), *([Part("views")] if views else []), *events]
 
 
 def _lost(part: Part, code: int) -> PartResult:
@@ -177,6 +182,7 @@ def _conclude(
     events = sorted((result for result in results if result.part.kind == "events"), key=lambda r: r.part.first)
     findings = [finding for result in sorted(results, key=_order) for finding in result.findings]
     findings += _seams(events)
+    findings += _stray_entries(layout, size, results, findings)
     reader = LogReader(layout.log)
     try:
         tree = _Tree(reader, size, events)
@@ -226,6 +232,33 @@ def _seams(events: Sequence[PartResult]) -> list[Finding]:
             streams[stream] = last
         lost = result.lost
     return findings
+
+
+def _stray_entries(
+    layout: Layout, size: int, results: Sequence[PartResult], findings: Sequence[Finding]
+) -> list[Finding]:
+    """Entries of indexes of tiles that no event calls for; they are looked for where there are more than are due.
+
+    In a tile of which an event was named, they are a consequence.
+    """
+    due: Counter[str] = Counter()
+    there: Counter[str] = Counter()
+    for result in results:
+        (due if result.part.kind == "events" else there).update(result.tile_entries)
+    if due == there:
+        return []
+    try:
+        with closing(connect_to_read(layout.log, LOG)) as connection:
+            named = {tile_of(at) for at in map(_position, findings) if at is not None}
+            return stray_entries(connection, range(TILES.start, size // TILE_WIDTH), named)
+    except (StoreError, sqlite3.DatabaseError) as error:
+        return [Finding("log.db", f"its indexes of tiles cannot be held against the events: {error}")]
+
+
+def _position(finding: Finding) -> int | None:
+    """That of the event which it names."""
+    kind, _, number = finding.what.partition(" ")
+    return int(number) if kind == "event" else None
 
 
 class _Tree:

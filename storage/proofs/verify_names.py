@@ -9,7 +9,7 @@ from uuid import UUID
 
 KNOWN_NAMES_MAX = 16_384
 """Entries of each table that a worker keeps in memory."""
-KNOWN_REFERENCES_MAX = 100_000
+KNOWN_TEXTS_MAX = 100_000
 AHEAD = 1_024
 """Names that are read at once, where the next ones will be needed soon."""
 LISTED_MAX = 2**18
@@ -122,10 +122,13 @@ class Known:
         """Of events, by position, for those that are a cause and stand in another part."""
         self.references: set[bytes] = set()
         """To bodies, as they stand in envelopes that were looked at."""
+        self.actors: set[bytes] = set()
+        """As they stand there."""
 
     def forget(self) -> None:
         """Keeps the memory small, and quick: what is needed again is read again."""
         for names in (self.streams, self.types, self.correlations, self.ids):
             names.forget()
-        if len(self.references) > KNOWN_REFERENCES_MAX:
-            self.references.clear()
+        for texts in (self.references, self.actors):
+            if len(texts) > KNOWN_TEXTS_MAX:
+                texts.clear()

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from tidelog.storage.proofs.verify_range import Part, PartVerifier
+from tidelog.storage.proofs.parts import Part
+from tidelog.storage.proofs.verify_part import PartVerifier
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ from tidelog.storage.log.identity import identity_of
 from tidelog.storage.log.open_store import OpenStore
 from tidelog.storage.log.reader import LogReader
 from tidelog.storage.log.sqlite_log import utc_now
+from tidelog.storage.log.tile_index import CORRELATIONS, IN_TILE, TYPES
 from tidelog.storage.projections.projector import Past
 from tidelog.storage.projections.view_store import ViewStore
 from tidelog.storage.proofs.verify import Report
@@ -179,6 +180,11 @@ def test_events_cut_off_at_the_end_are_told_by_a_checkpoint_that_was_kept_elsewh
         "DELETE FROM events WHERE position > 550",
         "DELETE FROM checkpoints WHERE size > 550",
         "DELETE FROM correlations WHERE number NOT IN (SELECT correlation FROM events WHERE correlation NOT NULL)",
+        *(
+            f"DELETE FROM {index.table} WHERE NOT EXISTS "
+            f"(SELECT 1 FROM events WHERE {IN_TILE} AND {index.of_event} = {index.table}.{index.key})"
+            for index in (TYPES, CORRELATIONS)
+        ),
     )
     (store / "views.db").unlink()
     assert (verified(store)).intact
@@ -430,12 +436,48 @@ def test_names_that_no_event_has_are_reported(store: Path, table: str) -> None:
     assert findings(store) == [(f"log.db, table {table}, row 999", "no event has it")]
 
 
+TILE_TABLES = [("type_tiles", "type"), ("correlation_tiles", "correlation"), ("cause_tiles", "cause_tile")]
+
+
+@pytest.mark.parametrize("tile", ["min(tile)", "max(tile)"])
+@pytest.mark.parametrize(("table", "column"), TILE_TABLES)
+def test_an_entry_of_an_index_of_tiles_that_is_missing_is_named(
+    store: Path, table: str, column: str, tile: str
+) -> None:
+    at = int(value(store, f"SELECT {tile} FROM {table}"))
+    key = int(value(store, f"SELECT {column} FROM {table} WHERE tile = {at} LIMIT 1"))
+    change(store, f"DELETE FROM {table} WHERE {column} = {key} AND tile = {at}")
+    assert (f"log.db, table {table}", f"its entry of {column} {key} in tile {at} is missing") in findings(store)
+
+
+@pytest.mark.parametrize("tile", ["0", "1", "(SELECT max(position) - 1 FROM events) / 256", "1000000", "-1"])
+@pytest.mark.parametrize(("table", "column"), TILE_TABLES)
+def test_an_entry_of_an_index_of_tiles_that_no_event_calls_for_is_named(
+    store: Path, table: str, column: str, tile: str
+) -> None:
+    at = int(value(store, f"SELECT {tile}"))
+    change(store, f"INSERT INTO {table} VALUES (777, {at})")
+    assert findings(store) == [
+        (f"log.db, table {table}", f"its entry of {column} 777 in tile {at} is that of no event")
+    ]
+
+
+@pytest.mark.parametrize(("table", "column"), TILE_TABLES)
+def test_an_entry_of_an_index_of_tiles_that_was_changed_is_named_twice(store: Path, table: str, column: str) -> None:
+    key = int(value(store, f"SELECT max({column}) FROM {table} WHERE tile = 0"))
+    change(store, f"UPDATE {table} SET {column} = 777 WHERE {column} = {key} AND tile = 0")
+    assert {problem for _, problem in findings(store)} >= {
+        f"its entry of {column} {key} in tile 0 is missing",
+        f"its entry of {column} 777 in tile 0 is that of no event",
+    }
+
+
 DEFINITIONS = [
     (("DROP VIEW readable",), "log.db, view readable", "its definition is missing"),
-    (("DROP INDEX events_type",), "log.db, index events_type", "its definition is missing"),
+    (("DROP INDEX events_stream",), "log.db, index events_stream", "its definition is missing"),
     (
-        ("DROP INDEX events_type", "CREATE INDEX events_type ON events (version)"),
-        "log.db, index events_type",
+        ("DROP INDEX events_stream", "CREATE INDEX events_stream ON events (version)"),
+        "log.db, index events_stream",
         "its definition is altered",
     ),
     (
@@ -469,7 +511,7 @@ def pages_of(store: Path, name: str) -> list[int]:
     return [(int.from_bytes(page[cell : cell + 4]) - 1) * 4096 for cell in cells]
 
 
-@pytest.mark.parametrize("index", ["events_id", "events_stream", "events_type", "events_correlation", "events_cause"])
+@pytest.mark.parametrize("index", ["events_id", "events_stream"])
 def test_damage_in_an_index_is_named(store: Path, index: str) -> None:
     offset = pages_of(store, index)[0]
     with (store / "log.db").open("r+b") as file:
@@ -522,6 +564,24 @@ def test_a_row_of_a_projection_that_was_changed_is_not_answered_with(store: Path
     from tidelog.storage.errors import StoreCorruptError
 
     change(store, "UPDATE actual SET row = replace(row, 'uid-', 'uid+')", file="views.db")
+    reader, views = LogReader(Layout(store).log), ViewStore.to_read(Layout(store).views)
+    try:
+        with pytest.raises(StoreCorruptError, match=r"projection actual, row .*: its checksum differs"):
+            Past(reader, views).rows(ACTUAL, 600)
+    finally:
+        reader.close()
+        assert views
+        views.close()
+
+
+def test_rows_of_another_projection_are_not_answered_with(store: Path) -> None:
+    """A damaged page may lead to whole rows of another table."""
+    from tidelog.events.projections import ACTUAL
+    from tidelog.storage.errors import StoreCorruptError
+
+    change(
+        store, "DELETE FROM actual", "INSERT INTO actual SELECT key, position, row, checksum FROM runs", file="views.db"
+    )
     reader, views = LogReader(Layout(store).log), ViewStore.to_read(Layout(store).views)
     try:
         with pytest.raises(StoreCorruptError, match=r"projection actual, row .*: its checksum differs"):

@@ -61,7 +61,7 @@ def dying(part: str, how: str) -> list[str]:
         "import os, sys, signal\n"
         "from pathlib import Path\n"
         "import msgspec\n"
-        "from tidelog.storage.proofs.verify_range import Part, PartVerifier\n"
+        "from tidelog.storage.proofs.verify_part import Part, PartVerifier\n"
         "for line in sys.stdin.buffer:\n"
         "    part = msgspec.json.decode(line, type=Part)\n"
         f"    if (part.kind, part.first) == {part}:\n"
