@@ -39,6 +39,7 @@ from tidelog.storage.log import (
     Recorded,
 )
 from tidelog.storage.log.compression import StoredBody
+from tidelog.storage.log.open_files import OpenFiles
 from tidelog.storage.log.prepare import PreparedAppend, PreparedEvent, PreparedStream
 from tidelog.storage.log.reader import tree_of
 from tidelog.storage.log.tile_index import TILE_INDEXES, TileEntry, entries_of
@@ -103,6 +104,7 @@ class LogWriter:
         self._path = path
         self._clock = clock
         self._failure: StoreFailedError | None = None
+        self._files = OpenFiles(path)
         self.sign: Callable[[TreeBuilder], str] | None = None
         """Signs a checkpoint of a tree; set when the log's key is known."""
         self._streams = _Cache[StreamName, tuple[int, int]]()
@@ -129,6 +131,8 @@ class LogWriter:
         if self._failure is not None:
             return [self._failure] * len(appends)
         try:
+            if (fault := self._files.fault()) is not None:
+                return self._fail(fault, appends)
             return self._commit(appends)
         except sqlite3.Error as error:
             refusal = translate(error, self._path)

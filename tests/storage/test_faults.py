@@ -285,6 +285,33 @@ async def test_failed_commit_fails_every_append_of_it_and_all_that_wait(store: P
     assert len(await all_events(store)) == 1
 
 
+def _replace(file: Path) -> None:
+    copy = Path(shutil.copy(file, file.with_name("copy")))
+    copy.replace(file)
+
+
+AWAY: list[tuple[str, Callable[[Path], None], str]] = [
+    ("log.db-wal", Path.unlink, "log.db-wal was taken away"),
+    ("log.db", Path.unlink, "log.db was taken away"),
+    ("log.db", _replace, "log.db was replaced"),
+    ("log.db-wal", _replace, "log.db-wal was replaced"),
+    ("log.db", lambda file: os.truncate(file, 4096), "log.db was cut short"),
+]
+
+
+@pytest.mark.parametrize(("name", "harm", "why"), AWAY, ids=[why for _, _, why in AWAY])
+async def test_files_that_others_take_away_are_noticed_before_more_is_acknowledged(
+    store: Path, name: str, harm: Callable[[Path], None], why: str
+) -> None:
+    async with open_log(store) as log:
+        await log.append(stream(), 0, [note()])
+        await log.append(stream(), 1, [note()])
+        harm(store / name)
+        for _ in range(2):
+            with pytest.raises(StoreFailedError, match=why):
+                await log.append(stream(), 2, [note()])
+
+
 async def test_defect_in_a_commit_tells_the_producers_and_writes_no_more(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
