@@ -2,7 +2,6 @@
 
 import sys
 from importlib.metadata import version
-from typing import NoReturn
 
 import click
 
@@ -57,6 +56,10 @@ KNOWN = (
     FetchError,
 )
 """Errors that say in a sentence what happened and what to do."""
+MUTE = (click.Abort, KeyboardInterrupt)
+"""What a person ends a command with, who needs not be told."""
+TOLD = (click.ClickException, *ABSENT, *MALFORMED, *KNOWN, OSError)
+"""Errors that are told as a sentence, also where a task group raised them."""
 INTERRUPTED = 130
 """Exit code when a person ended it with Ctrl-C."""
 USAGE = 2
@@ -104,41 +107,38 @@ def main() -> None:
     """Runs the command line; errors that a person can do something about are a sentence, not a traceback."""
     try:
         # What a command ends with: None, or the code that it gave to `ctx.exit`.
-        sys.exit(cli.main(standalone_mode=False))
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        sys.exit(INTERRUPTED)
-    except ABSENT as error:
-        sentence = visible(str(error))
-        click.echo(f"{sentence[:1].upper()}{sentence[1:]}.", err=True)
-        sys.exit(NO)
-    except MALFORMED as error:
-        _end(error, USAGE)
+        code = cli.main(standalone_mode=False)
     except BaseExceptionGroup as errors:
-        _end_group(errors)
-    except (*KNOWN, OSError, UnicodeError, MemoryError) as error:
-        _end(error, FAILED)
-
-
-def _end_group(errors: BaseExceptionGroup[BaseException]) -> NoReturn:
-    """Of tasks that failed together: the sentence of the first, if each has one."""
-    known, rest = errors.split((*KNOWN, OSError))
-    interrupted, rest = (None, None) if rest is None else rest.split(KeyboardInterrupt)
-    if rest is not None:
-        raise rest
-    if known is None:
-        sys.exit(INTERRUPTED if interrupted else FAILED)
-    first: BaseException = known
-    while isinstance(first, BaseExceptionGroup):
-        first = first.exceptions[0]
-    _end(first, FAILED)
-
-
-def _end(error: BaseException, code: int) -> NoReturn:
-    click.secho(f"Error: {visible(str(error))}", err=True, fg="red")
+        code = _tell(_of_group(errors))
+    except (*MUTE, *TOLD, UnicodeError, MemoryError) as error:
+        code = _tell(error)
     sys.exit(code)
+
+
+def _of_group(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Of tasks that failed together: the first error that has a sentence, else Ctrl-C; raises what is for nobody."""
+    _, unforeseen = errors.split((*MUTE, *TOLD))
+    if unforeseen is not None:
+        raise unforeseen
+    found: BaseException = errors.subgroup(TOLD) or errors
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found
+
+
+def _tell(error: BaseException) -> int:
+    """Says on standard error what a command ended with; returns the exit code."""
+    if isinstance(error, MUTE):
+        return INTERRUPTED
+    if isinstance(error, click.ClickException):
+        error.show()
+        return error.exit_code
+    sentence = visible(str(error))
+    if isinstance(error, ABSENT):
+        click.echo(f"{sentence[:1].upper()}{sentence[1:]}.", err=True)
+        return NO
+    click.secho(f"Error: {sentence}", err=True, fg="red")
+    return USAGE if isinstance(error, MALFORMED) else FAILED
 
 
 if __name__ == "__main__":
