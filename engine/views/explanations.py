@@ -134,9 +134,26 @@ def _of_flux(archive: Archive, subject: Subject) -> Explanation:
         notes.append(_pinned(archive, subject, behind.pin))
     else:
         revision = f" at revision {standing.applied}" if standing.applied else ""
+    notes += _cut_off(archive, subject.stream, chain)
     sentence = f"{subject} is not ready" if chain else f"{subject} is ready{revision}"
     event = None if standing.since is None else _since(archive, subject.stream, standing.since)
     return _explanation(subject, sentence, chain, notes, behind, event)
+
+
+def _cut_off(archive: Archive, target: StreamName, chain: Sequence[Cause]) -> list[Cause]:
+    """Why no newer revision comes to a target, whose own readiness says nothing of its source's."""
+    if subject_of(target).group == SOURCE_GROUP:
+        return []
+    source = source_of(archive, target)
+    if source is None or source not in archive.rows(CONDITIONS) or any(cause.stream == source for cause in chain):
+        return []
+    standing = _standing(archive, source)
+    found = _chain(archive, source, ())[:1]
+    if not found or found[0].why not in ("suspended", "failed"):
+        return []
+    (cause,) = found
+    why = cause.sentence if cause.why == "suspended" else f"{standing.reason}: {standing.message}"
+    return [msgspec.structs.replace(cause, sentence=f"no newer revision comes from {subject_of(source)}: {why}")]
 
 
 class _Behind(msgspec.Struct, frozen=True, kw_only=True):
@@ -405,6 +422,8 @@ def _of_object(archive: Archive, subject: Subject) -> Explanation:
     behind = _Behind() if owner is None else _behind(archive, owner, chain)
     if owner is not None and behind.pin is not None:
         notes.append(_pinned(archive, subject_of(owner), behind.pin))
+    if owner is not None:
+        notes += _cut_off(archive, owner, chain)
     by = f"applied by {subject_of(owner)}" if owner is not None else "applied by nobody that Tidelog knows"
     sentence = f"{subject} is {actual.health}, {by}"
     if chain and actual.health not in _UNWELL and not actual.drift:

@@ -287,6 +287,32 @@ def test_a_suspension_holds_what_is_not_ready_and_is_noted_of_what_is(ask: Ask) 
     scene.tell(INFRA, Resumed())
 
 
+def test_a_source_that_brings_nothing_newer_is_noted_of_what_is_ready(ask: Ask) -> None:
+    scene = shop()
+    _fail(scene, SHOP, "GitOperationFailed", "it has not the branch 'main'")
+    archive = ask(scene)
+    for named in ("ks/apps", "deployment/web"):
+        found = _explain(archive, named)
+        assert found.ready
+        (note,) = found.notes
+        assert (note.why, note.stream) == ("failed", SHOP)
+        assert note.sentence == (
+            "no newer revision comes from GitRepository/flux-system/shop: "
+            "GitOperationFailed: it has not the branch 'main'"
+        )
+
+
+def test_a_source_that_is_suspended_is_noted_with_who_and_why(ask: Ask) -> None:
+    scene = shop()
+    scene.tell(SHOP, Suspended(why="a freeze"), actor=GRACE)
+    found = _explain(ask(scene), "ks/apps")
+    assert found.ready
+    (note,) = found.notes
+    assert note.command == "tidelog resume gitrepository/shop -n flux-system"
+    assert "suspended by user grace (authenticated by kubernetes): a freeze" in note.sentence
+    scene.tell(SHOP, Resumed())
+
+
 def test_a_target_that_was_only_declared_waits_for_its_first_run(ask: Ask) -> None:
     scene = Scene()
     scene.declare(APPS)
