@@ -14,7 +14,7 @@ from tidelog.engine.cli.groups import Group
 from tidelog.engine.cli.history import history
 from tidelog.engine.cli.install import check, install, uninstall
 from tidelog.engine.cli.log import log
-from tidelog.engine.cli.output import NO, visible
+from tidelog.engine.cli.output import NO, STORE, visible
 from tidelog.engine.cli.plan import plan, reapply
 from tidelog.engine.cli.plans import plans, show_plan
 from tidelog.engine.cli.run import run
@@ -36,7 +36,7 @@ from tidelog.engine.sources.errors import DirectoryError, FetchError
 from tidelog.engine.views.names import NotThereError, UnclearNameError
 from tidelog.events.names import MalformedNameError
 from tidelog.events.note import NoteError
-from tidelog.storage.errors import BodyNotFoundError, MomentError, StoreError
+from tidelog.storage.errors import BodyNotFoundError, MomentError, StoreError, StoreNotFoundError
 
 ABSENT = (MomentError, BodyNotFoundError, NotThereError, RefusedError)
 """Errors that are an answer: the log was read, and lacks what was asked for; or it makes no sense as things stand."""
@@ -66,9 +66,25 @@ USAGE = 2
 """Exit code when what was typed means nothing; click has the same."""
 FAILED = 3
 """Exit code when what was asked for could not be done."""
+PREVIEW = "`tidelog plan KIND/NAME --path DIR` builds the files of a directory, and shows what they would change"
+OBJECTS = "`kubectl` does that: sources and targets are Flux's own objects"
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+class _Root(Group):
+    elsewhere = {  # noqa: RUF012
+        "bootstrap": "`tidelog run --repo URL --path PATH` makes the same objects, and reconciles them",
+        "build": PREVIEW,
+        "create": OBJECTS,
+        "delete": OBJECTS,
+        "diff": PREVIEW,
+        "export": OBJECTS,
+        "logs": "`tidelog events` says what happened; the daemon logs to standard error",
+        "stats": "`tidelog get all` and `tidelog log stat` are nearest; the daemon serves /metrics",
+        "version": "`tidelog --version` and `tidelog check` say it",
+    }
+
+
+@click.group(cls=_Root, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(version("tidelog"), prog_name="tidelog")
 def cli() -> None:
     """Tidelog: a GitOps engine with a perfect memory."""
@@ -134,6 +150,8 @@ def _tell(error: BaseException) -> int:
         error.show()
         return error.exit_code
     sentence = visible(str(error))
+    if isinstance(error, StoreNotFoundError) and error.path == STORE:
+        sentence += ": name its directory with --store, or in TIDELOG_STORE"
     if isinstance(error, ABSENT):
         click.echo(f"{sentence[:1].upper()}{sentence[1:]}.", err=True)
         return NO
