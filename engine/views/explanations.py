@@ -7,16 +7,18 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from tidelog.engine.kinds.meta import SOURCE_GROUP
+from tidelog.engine.observe.drift import FLAPPING_WITHIN, Flaps
 from tidelog.engine.views.archive import Archive
 from tidelog.engine.views.commits import Commit, commit_of, source_of
 from tidelog.engine.views.names import NotThereError, Subject, subject_in, subject_of
 from tidelog.engine.views.pins import PinTold, pin_of
 from tidelog.engine.views.traces import Removal, removal_of, trace_of
-from tidelog.events.moment import Time, shown_time
+from tidelog.events.moment import Time, datetime_of, shown_time, time_of
 from tidelog.events.names import ObjectId, Revision, StreamName, object_stream
 from tidelog.events.projections import ACTUAL, CONDITIONS, DESIRED, INVENTORY, Actual, Desired, Standing
 from tidelog.events.vocabulary import (
     ApplyFailed,
+    DriftDetected,
     HealthChanged,
     ObjectObserved,
     RunEnded,
@@ -44,6 +46,8 @@ Why: TypeAlias = Literal[
 
 DETAILS_MAX = 50
 """Objects or verdicts that a cause names one by one."""
+DRIFTED_MAX = 10
+"""Objects that are noted of a target."""
 AFTER_REJECTION = (
     "it waits for a newer revision, or another spec; `tidelog reconcile` has the same plan made again, and held again"
 )
@@ -134,6 +138,8 @@ def _of_flux(archive: Archive, subject: Subject) -> Explanation:
         notes.append(_pinned(archive, subject, behind.pin))
     else:
         revision = f" at revision {standing.applied}" if standing.applied else ""
+    if standing.ready == "True":
+        notes += _drifted(archive, subject.stream)
     notes += _cut_off(archive, subject.stream, chain)
     sentence = f"{subject} is not ready" if chain else f"{subject} is ready{revision}"
     event = None if standing.since is None else _since(archive, subject.stream, standing.since)
@@ -416,7 +422,8 @@ def _of_object(archive: Archive, subject: Subject) -> Explanation:
         chain.append(_drift(archive, subject, actual))
     above = [] if owner is None else _chain(archive, owner, ())
     if chain and not actual.drift:
-        notes += above  # the object's own health is the cause; its target only waits for it
+        # The object's own health is the cause; its target only waits for it.
+        notes += [cause for cause in above if cause.stream != subject.stream]
     else:
         chain += above
     behind = _Behind() if owner is None else _behind(archive, owner, chain)
@@ -513,7 +520,34 @@ def _drift(archive: Archive, subject: Subject, actual: Actual) -> Cause:
         Detail(object=subject.stream, path=field.path, message=f"changed by {field.manager or 'someone'}")
         for field in actual.drift[:DETAILS_MAX]
     )
-    return msgspec.structs.replace(_cause(subject, "drift", sentence, event=event), details=details)
+    cause = msgspec.structs.replace(_cause(subject, "drift", sentence, event=event), details=details)
+    if event is None or not _flaps(archive, subject, event):
+        return cause
+    return msgspec.structs.replace(
+        cause,
+        sentence=f"{sentence}, again and again; so it is put right only now and then",
+        reason="DriftFlapping",
+        message="leave the fields out of the manifests, or stop who writes them",
+    )
+
+
+def _flaps(archive: Archive, subject: Subject, last: Recorded) -> bool:
+    """Whether somebody changes the same fields so often that the engine does not fight on."""
+    flaps, found = Flaps(), False
+    drifts = Query(stream=subject.stream, types=("DriftDetected",))
+    for recorded in archive.since(drifts, time_of(datetime_of(last.envelope.time) - FLAPPING_WITHIN)):
+        event = recorded.event
+        if isinstance(event, DriftDetected):
+            found = len(flaps.add(subject.key, event.fields, datetime_of(recorded.envelope.time))) == len(event.fields)
+    return found
+
+
+def _drifted(archive: Archive, target: StreamName) -> list[Cause]:
+    """Objects of a target that are not as it applied them, which its readiness does not tell."""
+    row, actual = archive.row(INVENTORY, target), archive.rows(ACTUAL)
+    subjects = [subject_in(target, id) for id in sorted(() if row is None else row.objects)]
+    found = [(one, seen) for one in subjects if (seen := actual.get(one.stream)) is not None and seen.drift]
+    return [_drift(archive, one, seen) for one, seen in found[:DRIFTED_MAX]]
 
 
 # Parts.
