@@ -138,7 +138,9 @@ class Demo:
 
     def run(self, command: str, *, fails: bool = False, into: str | None = None) -> str:
         """Shows a command, runs it, and shows what it says, or writes that into a file."""
-        self.console.print(f"$ {command}" + (f" > {into}" if into else ""), style="bold", markup=False)
+        # Not broken into lines, which could not be copied.
+        shown = f"$ {command}" + (f" > {into}" if into else "")
+        self.console.print(shown, style="bold", markup=False, soft_wrap=True)
         colour = ["env", "FORCE_COLOR=1", f"COLUMNS={self.console.width}"] if sys.stdout.isatty() else []
         done = subprocess.run(
             [*colour, *shlex.split(command)],
@@ -271,7 +273,7 @@ class Demo:
             self.run(f"tidelog get all --at {first}")
             self.run("tidelog log verify --checkpoint kept-elsewhere")
             if not once:
-                self._goodbye()
+                self.goodbye()
                 signal.pause()
 
     def _position(self) -> int:
@@ -285,16 +287,17 @@ class Demo:
         )
         return int(json.loads(done.stdout)["events"])
 
-    def _goodbye(self) -> None:
+    def goodbye(self) -> None:
+        """What to try next."""
         self.chapter("Your turn")
         self.say("The cluster and the daemon go on until you press Ctrl-C. In another terminal:")
         for name in ("TIDELOG_STORE", "KUBECONFIG"):
             self.console.print(f"export {name}={self.environment[name]}", markup=False, soft_wrap=True)
         self.console.print(f"export PATH={TIDELOG.parent}:$PATH", markup=False, soft_wrap=True)
         self.say("Commit something, break something, and ask:")
-        self.console.print(f"cd {self.repository} && $EDITOR apps/shop/shop.yaml && git commit -am 'Change the shop'")
-        for command in ("tidelog events -w", "tidelog explain kustomization/shop", "kubectl -n shop get all"):
-            self.console.print(command, markup=False)
+        change = f"cd {self.repository} && $EDITOR apps/shop/shop.yaml && git commit -am 'Change the shop'"
+        for command in (change, "tidelog events -w", "tidelog explain kustomization/shop", "kubectl -n shop get all"):
+            self.console.print(command, markup=False, soft_wrap=True)
 
 
 def servers() -> ModuleType:

@@ -100,7 +100,10 @@ def cli_page() -> str:
 def _commands(command: click.Command, path: str) -> list[tuple[str, click.Command]]:
     if isinstance(command, click.Group):
         return [
-            found for name, child in sorted(command.commands.items()) for found in _commands(child, f"{path} {name}")
+            found
+            for name, child in sorted(command.commands.items())
+            if not child.hidden
+            for found in _commands(child, f"{path} {name}")
         ]
     return [(path, command)]
 

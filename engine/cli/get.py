@@ -20,7 +20,11 @@ SELECTORS = ("ready=true", "ready=false", "ready=unknown")
 
 
 class _Kinds(Aliases):
-    aliases = {"ks": "kustomizations", "kustomization": "kustomizations", "source": "sources"}  # noqa: RUF012
+    aliases = {  # noqa: RUF012
+        **dict.fromkeys(("ks", "kustomization"), "kustomizations"),
+        **dict.fromkeys(("gitrepo", "gitrepository"), "gitrepositories"),
+        "source": "sources",
+    }
     later = {  # noqa: RUF012
         **dict.fromkeys(("hr", "helmrelease", "helmreleases"), "HelmRelease"),
         **dict.fromkeys(("alert", "alerts"), "Alert"),
@@ -52,8 +56,10 @@ def sources() -> None:
     """Sources."""
 
 
-def _command(group: click.Group, name: str, kinds: tuple[tuple[str, str], ...], help_: str) -> None:
-    @group.command(name, help=help_)
+def _command(
+    group: click.Group, name: str, kinds: tuple[tuple[str, str], ...], help_: str, *, hidden: bool = False
+) -> None:
+    @group.command(name, help=help_, hidden=hidden)
     @click.argument("name", required=False)
     @click.option(
         "--status-selector", "selector", type=click.Choice(SELECTORS), help="Only those that are ready or not."
@@ -88,7 +94,8 @@ def _command(group: click.Group, name: str, kinds: tuple[tuple[str, str], ...], 
         if not rows:
             place = "any namespace" if where is None else f"namespace {where}"
             wanted = " or ".join(kind for _, kind in kinds) + ("" if name is None else f" {name}")
-            click.echo(f"There is no {visible(wanted)} in {visible(place)} at position {position}.", err=True)
+            of = "" if selector is None else f" that is {selector}"
+            click.echo(f"There is no {visible(wanted)}{of} in {visible(place)} at position {position}.", err=True)
             if name is not None:
                 sys.exit(NO)
 
@@ -130,5 +137,6 @@ def _print_hints(row: Listed) -> None:
 
 _command(sources, "git", (GIT_REPOSITORY,), "GitRepositories.")
 _command(sources, "all", (GIT_REPOSITORY,), "Sources of all kinds.")
+_command(get, "gitrepositories", (GIT_REPOSITORY,), "GitRepositories.", hidden=True)  # as kubectl has it
 _command(get, "kustomizations", (KUSTOMIZATION,), "Kustomizations (ks).")
 _command(get, "all", (GIT_REPOSITORY, KUSTOMIZATION), "All sources and targets.")

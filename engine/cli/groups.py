@@ -10,6 +10,21 @@ SO_FAR = "Tidelog looks after GitRepository and Kustomization so far"
 class Group(click.Group):
     """A group whose help says of each command what it does, in whole words."""
 
+    elsewhere: dict[str, str] = {}  # noqa: RUF012
+    """Commands that Flux has, and Tidelog not under that name, with what to type."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that was typed.
+
+        Raises:
+            click.UsageError: when there is none.
+        """
+        if args and args[0] in self.elsewhere:
+            ctx.fail(f"There is no command '{args[0]}', which Flux has: {self.elsewhere[args[0]]}")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Lists the commands; a line that is too long goes on below."""
         commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]

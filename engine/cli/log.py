@@ -283,8 +283,9 @@ def forget(store: Path, stream: str, why: str, output: Format, *, yes: bool) -> 
     """Destroy the keys of STREAM: what was secret in it can never be read again, here or in any copy without keys.
 
     Its events and its proofs stay, and the log verifies as before. What is sealed later is under a new key. Bodies
-    that may be seen are no secret, and stay too. Needs no master key. A daemon at work does it itself, and makes anew,
-    under another key, what it still needs.
+    that may be seen are no secret, and stay too. So does what Git has: a Secret that was committed in the clear is in
+    the repository, and in the artifacts that were fetched of it. Needs no master key. A daemon at work does it itself,
+    and makes anew, under another key, what it still needs.
     """
     from tidelog.engine.cli.door import user  # what it needs takes a while to import
 

@@ -2,7 +2,6 @@
 
 import sys
 from importlib.metadata import version
-from typing import NoReturn
 
 import click
 
@@ -15,7 +14,7 @@ from tidelog.engine.cli.groups import Group
 from tidelog.engine.cli.history import history
 from tidelog.engine.cli.install import check, install, uninstall
 from tidelog.engine.cli.log import log
-from tidelog.engine.cli.output import NO, visible
+from tidelog.engine.cli.output import NO, STORE, visible
 from tidelog.engine.cli.plan import plan, reapply
 from tidelog.engine.cli.plans import plans, show_plan
 from tidelog.engine.cli.run import run
@@ -37,7 +36,7 @@ from tidelog.engine.sources.errors import DirectoryError, FetchError
 from tidelog.engine.views.names import NotThereError, UnclearNameError
 from tidelog.events.names import MalformedNameError
 from tidelog.events.note import NoteError
-from tidelog.storage.errors import BodyNotFoundError, MomentError, StoreError
+from tidelog.storage.errors import BodyNotFoundError, MomentError, StoreError, StoreNotFoundError
 
 ABSENT = (MomentError, BodyNotFoundError, NotThereError, RefusedError)
 """Errors that are an answer: the log was read, and lacks what was asked for; or it makes no sense as things stand."""
@@ -57,15 +56,35 @@ KNOWN = (
     FetchError,
 )
 """Errors that say in a sentence what happened and what to do."""
+MUTE = (click.Abort, KeyboardInterrupt)
+"""What a person ends a command with, who needs not be told."""
+TOLD = (click.ClickException, *ABSENT, *MALFORMED, *KNOWN, OSError)
+"""Errors that are told as a sentence, also where a task group raised them."""
 INTERRUPTED = 130
 """Exit code when a person ended it with Ctrl-C."""
 USAGE = 2
 """Exit code when what was typed means nothing; click has the same."""
 FAILED = 3
 """Exit code when what was asked for could not be done."""
+PREVIEW = "`tidelog plan KIND/NAME --path DIR` builds the files of a directory, and shows what they would change"
+OBJECTS = "`kubectl` does that: sources and targets are Flux's own objects"
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+class _Root(Group):
+    elsewhere = {  # noqa: RUF012
+        "bootstrap": "`tidelog run --repo URL --path PATH` makes the same objects, and reconciles them",
+        "build": PREVIEW,
+        "create": OBJECTS,
+        "delete": OBJECTS,
+        "diff": PREVIEW,
+        "export": OBJECTS,
+        "logs": "`tidelog events` says what happened; the daemon logs to standard error",
+        "stats": "`tidelog get all` and `tidelog log stat` are nearest; the daemon serves /metrics",
+        "version": "`tidelog --version` and `tidelog check` say it",
+    }
+
+
+@click.group(cls=_Root, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(version("tidelog"), prog_name="tidelog")
 def cli() -> None:
     """Tidelog: a GitOps engine with a perfect memory."""
@@ -104,41 +123,40 @@ def main() -> None:
     """Runs the command line; errors that a person can do something about are a sentence, not a traceback."""
     try:
         # What a command ends with: None, or the code that it gave to `ctx.exit`.
-        sys.exit(cli.main(standalone_mode=False))
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        sys.exit(INTERRUPTED)
-    except ABSENT as error:
-        sentence = visible(str(error))
-        click.echo(f"{sentence[:1].upper()}{sentence[1:]}.", err=True)
-        sys.exit(NO)
-    except MALFORMED as error:
-        _end(error, USAGE)
+        code = cli.main(standalone_mode=False)
     except BaseExceptionGroup as errors:
-        _end_group(errors)
-    except (*KNOWN, OSError, UnicodeError, MemoryError) as error:
-        _end(error, FAILED)
-
-
-def _end_group(errors: BaseExceptionGroup[BaseException]) -> NoReturn:
-    """Of tasks that failed together: the sentence of the first, if each has one."""
-    known, rest = errors.split((*KNOWN, OSError))
-    interrupted, rest = (None, None) if rest is None else rest.split(KeyboardInterrupt)
-    if rest is not None:
-        raise rest
-    if known is None:
-        sys.exit(INTERRUPTED if interrupted else FAILED)
-    first: BaseException = known
-    while isinstance(first, BaseExceptionGroup):
-        first = first.exceptions[0]
-    _end(first, FAILED)
-
-
-def _end(error: BaseException, code: int) -> NoReturn:
-    click.secho(f"Error: {visible(str(error))}", err=True, fg="red")
+        code = _tell(_of_group(errors))
+    except (*MUTE, *TOLD, UnicodeError, MemoryError) as error:
+        code = _tell(error)
     sys.exit(code)
+
+
+def _of_group(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Of tasks that failed together: the first error that has a sentence, else Ctrl-C; raises what is for nobody."""
+    _, unforeseen = errors.split((*MUTE, *TOLD))
+    if unforeseen is not None:
+        raise unforeseen
+    found: BaseException = errors.subgroup(TOLD) or errors
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found
+
+
+def _tell(error: BaseException) -> int:
+    """Says on standard error what a command ended with; returns the exit code."""
+    if isinstance(error, MUTE):
+        return INTERRUPTED
+    if isinstance(error, click.ClickException):
+        error.show()
+        return error.exit_code
+    sentence = visible(str(error))
+    if isinstance(error, StoreNotFoundError) and error.path == STORE:
+        sentence += ": name its directory with --store, or in TIDELOG_STORE"
+    if isinstance(error, ABSENT):
+        click.echo(f"{sentence[:1].upper()}{sentence[1:]}.", err=True)
+        return NO
+    click.secho(f"Error: {sentence}", err=True, fg="red")
+    return USAGE if isinstance(error, MALFORMED) else FAILED
 
 
 if __name__ == "__main__":

@@ -19,11 +19,13 @@ Format: TypeAlias = Literal["table", "json"]
 NO = 1
 """Exit code when it was done, and the answer is no: damage was found, there is no such event."""
 
+STORE = Path("tidelog-store")
+"""Where a store is looked for when nobody says where."""
 store_option = click.option(
     "--store",
     "store",
     type=click.Path(path_type=Path),
-    default=Path("tidelog-store"),
+    default=STORE,
     envvar="TIDELOG_STORE",
     show_default=True,
     show_envvar=True,

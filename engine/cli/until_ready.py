@@ -35,7 +35,7 @@ async def wait_until_ready(daemon: Daemon, limit_s: float, wanted: Collection[Ob
     engine = daemon.engine
     names = {key.stream(engine.cluster_alias) for key in wanted}
     with anyio.move_on_after(limit_s):
-        await daemon.serving.wait()
+        await _serving(daemon)
         while True:
             states = states_of(engine, names)
             if _is_at_rest(engine) and "under way" not in states.values():
@@ -54,6 +54,17 @@ async def wait_until_ready(daemon: Daemon, limit_s: float, wanted: Collection[Ob
             for line in await _explained(engine, stream, states[stream]):
                 click.echo(visible(line), err=True)
     return NO
+
+
+async def _serving(daemon: Daemon) -> None:
+    """Waits until the daemon is at work, and says for whom it waits: a Lease of who was killed takes its time."""
+    told = ""
+    while not daemon.serving.is_set():
+        if daemon.waits_for not in ("", told):
+            told = daemon.waits_for
+            click.echo(visible(f"◎ {_why_not_serving(daemon)}"), err=True)
+        with anyio.move_on_after(LOOK_S):
+            await daemon.serving.wait()
 
 
 def states_of(engine: Engine, wanted: Collection[StreamName] = ()) -> dict[StreamName, State]:

@@ -15,11 +15,13 @@ NAME = "tidelog"
 def write_kubeconfig(path: Path, access: Access) -> None:
     """Writes how a cluster is reached, for `kubectl` and others; readable by its owner alone. Blocks.
 
-    Certificates and keys are taken into it. Tokens that are files stay files: they are renewed there.
+    A directory that is not there is made, as kubectl does. Certificates and keys are taken into it. Tokens that are
+    files stay files: they are renewed there.
 
     Raises:
         OSError: when the file cannot be written.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f"{path.name}.new")
     new.unlink(missing_ok=True)
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:

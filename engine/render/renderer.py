@@ -38,6 +38,8 @@ _UNFENCED: Final = (
     "are refused"
 )
 
+SAID_MAX: Final = 400
+"""Characters of kustomize's own words, beside those that name file and line."""
 KEPT_BYTES: Final = 64 * 1024 * 1024
 """Output of past builds that is kept for other targets with equal inputs."""
 
@@ -428,7 +430,9 @@ def _variables(post_build: PostBuild | None, variables: Mapping[str, str]) -> di
 def _failed(reasons: Sequence[str], said: str, read_set: tuple[ReadEntry, ...], *, final: bool = True) -> RenderError:
     words = f"kustomize build failed: {'; '.join(reasons) or said}"
     if reasons and said:
-        words += f" (kustomize says: {said[:400]})"
+        # It says where it was on the way first, and in the end what is wrong.
+        told = said if len(said) <= SAID_MAX else f"…{said[-SAID_MAX:]}"
+        words += f" (kustomize says: {told})"
     error = RenderError(words, final=final)
     error.read_set = read_set
     return error

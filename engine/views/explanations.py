@@ -7,16 +7,18 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from tidelog.engine.kinds.meta import SOURCE_GROUP
+from tidelog.engine.observe.drift import FLAPPING_WITHIN, Flaps
 from tidelog.engine.views.archive import Archive
 from tidelog.engine.views.commits import Commit, commit_of, source_of
 from tidelog.engine.views.names import NotThereError, Subject, subject_in, subject_of
 from tidelog.engine.views.pins import PinTold, pin_of
 from tidelog.engine.views.traces import Removal, removal_of, trace_of
-from tidelog.events.moment import Time, shown_time
+from tidelog.events.moment import Time, datetime_of, shown_time, time_of
 from tidelog.events.names import ObjectId, Revision, StreamName, object_stream
 from tidelog.events.projections import ACTUAL, CONDITIONS, DESIRED, INVENTORY, Actual, Desired, Standing
 from tidelog.events.vocabulary import (
     ApplyFailed,
+    DriftDetected,
     HealthChanged,
     ObjectObserved,
     RunEnded,
@@ -44,6 +46,8 @@ Why: TypeAlias = Literal[
 
 DETAILS_MAX = 50
 """Objects or verdicts that a cause names one by one."""
+DRIFTED_MAX = 10
+"""Objects that are noted of a target."""
 AFTER_REJECTION = (
     "it waits for a newer revision, or another spec; `tidelog reconcile` has the same plan made again, and held again"
 )
@@ -134,9 +138,28 @@ def _of_flux(archive: Archive, subject: Subject) -> Explanation:
         notes.append(_pinned(archive, subject, behind.pin))
     else:
         revision = f" at revision {standing.applied}" if standing.applied else ""
+    if standing.ready == "True":
+        notes += _drifted(archive, subject.stream)
+    notes += _cut_off(archive, subject.stream, chain)
     sentence = f"{subject} is not ready" if chain else f"{subject} is ready{revision}"
     event = None if standing.since is None else _since(archive, subject.stream, standing.since)
     return _explanation(subject, sentence, chain, notes, behind, event)
+
+
+def _cut_off(archive: Archive, target: StreamName, chain: Sequence[Cause]) -> list[Cause]:
+    """Why no newer revision comes to a target, whose own readiness says nothing of its source's."""
+    if subject_of(target).group == SOURCE_GROUP:
+        return []
+    source = source_of(archive, target)
+    if source is None or source not in archive.rows(CONDITIONS) or any(cause.stream == source for cause in chain):
+        return []
+    standing = _standing(archive, source)
+    found = _chain(archive, source, ())[:1]
+    if not found or found[0].why not in ("suspended", "failed"):
+        return []
+    (cause,) = found
+    why = cause.sentence if cause.why == "suspended" else f"{standing.reason}: {standing.message}"
+    return [msgspec.structs.replace(cause, sentence=f"no newer revision comes from {subject_of(source)}: {why}")]
 
 
 class _Behind(msgspec.Struct, frozen=True, kw_only=True):
@@ -399,12 +422,15 @@ def _of_object(archive: Archive, subject: Subject) -> Explanation:
         chain.append(_drift(archive, subject, actual))
     above = [] if owner is None else _chain(archive, owner, ())
     if chain and not actual.drift:
-        notes += above  # the object's own health is the cause; its target only waits for it
+        # The object's own health is the cause; its target only waits for it.
+        notes += [cause for cause in above if cause.stream != subject.stream]
     else:
         chain += above
     behind = _Behind() if owner is None else _behind(archive, owner, chain)
     if owner is not None and behind.pin is not None:
         notes.append(_pinned(archive, subject_of(owner), behind.pin))
+    if owner is not None:
+        notes += _cut_off(archive, owner, chain)
     by = f"applied by {subject_of(owner)}" if owner is not None else "applied by nobody that Tidelog knows"
     sentence = f"{subject} is {actual.health}, {by}"
     if chain and actual.health not in _UNWELL and not actual.drift:
@@ -494,7 +520,34 @@ def _drift(archive: Archive, subject: Subject, actual: Actual) -> Cause:
         Detail(object=subject.stream, path=field.path, message=f"changed by {field.manager or 'someone'}")
         for field in actual.drift[:DETAILS_MAX]
     )
-    return msgspec.structs.replace(_cause(subject, "drift", sentence, event=event), details=details)
+    cause = msgspec.structs.replace(_cause(subject, "drift", sentence, event=event), details=details)
+    if event is None or not _flaps(archive, subject, event):
+        return cause
+    return msgspec.structs.replace(
+        cause,
+        sentence=f"{sentence}, again and again; so it is put right only now and then",
+        reason="DriftFlapping",
+        message="leave the fields out of the manifests, or stop who writes them",
+    )
+
+
+def _flaps(archive: Archive, subject: Subject, last: Recorded) -> bool:
+    """Whether somebody changes the same fields so often that the engine does not fight on."""
+    flaps, found = Flaps(), False
+    drifts = Query(stream=subject.stream, types=("DriftDetected",))
+    for recorded in archive.since(drifts, time_of(datetime_of(last.envelope.time) - FLAPPING_WITHIN)):
+        event = recorded.event
+        if isinstance(event, DriftDetected):
+            found = len(flaps.add(subject.key, event.fields, datetime_of(recorded.envelope.time))) == len(event.fields)
+    return found
+
+
+def _drifted(archive: Archive, target: StreamName) -> list[Cause]:
+    """Objects of a target that are not as it applied them, which its readiness does not tell."""
+    row, actual = archive.row(INVENTORY, target), archive.rows(ACTUAL)
+    subjects = [subject_in(target, id) for id in sorted(() if row is None else row.objects)]
+    found = [(one, seen) for one in subjects if (seen := actual.get(one.stream)) is not None and seen.drift]
+    return [_drift(archive, one, seen) for one, seen in found[:DRIFTED_MAX]]
 
 
 # Parts.

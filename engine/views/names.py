@@ -1,5 +1,6 @@
 """Which source, target or object a person means by `KIND/NAME`."""
 
+import difflib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -129,12 +130,14 @@ def plural(singular: str) -> str:
 
 
 def parse(words: Iterable[str]) -> tuple[str, str]:
-    """The kind and the name in `KIND/NAME` or `KIND NAME`.
+    """The kind and the name in `KIND/NAME` or `KIND NAME`; before it `source` may stand, as `flux` has it.
 
     Raises:
         UnclearNameError: when it has not that form.
     """
     parts = tuple(words)
+    if len(parts) > 1 and parts[0] in ("source", "sources"):
+        parts = parts[1:]
     if len(parts) == 1:
         parts = tuple(parts[0].split("/"))
     if len(parts) != 2 or not all(parts) or any("/" in part for part in parts):
@@ -176,10 +179,19 @@ def _alike(archive: Archive, kind: str, name: str) -> str:
     subjects = [subject for subject in map(subject_of, sorted(known)) if is_kind(kind, subject.group, subject.kind)]
     names = list(dict.fromkeys(f"{kind}/{subject.name}" for subject in subjects if subject.name.startswith(f"{name}-")))
     if not names:
+        names = _misspelt(archive, kind, name)
+    if not names:
         return ""
     shown = names[:CANDIDATES_SHOWN_MAX]
     more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
     return f"; it knows {', '.join(shown)}{more}"
+
+
+def _misspelt(archive: Archive, kind: str, name: str) -> list[str]:
+    """Sources and targets with nearly that name; of objects there may be too many to look."""
+    subjects = map(subject_of, map(StreamName, archive.rows(CONDITIONS)))
+    known = {subject.name for subject in subjects if is_kind(kind, subject.group, subject.kind)}
+    return [f"{kind}/{one}" for one in difflib.get_close_matches(name, sorted(known))]
 
 
 def _whole(archive: Archive, text: str) -> Subject:

@@ -719,7 +719,8 @@ def test_the_store_is_the_one_that_the_option_names_then_the_environment_then_th
     assert "nowhere" in tidelog("log", "show", 300, "--store", tmp_path / "nowhere").err
     monkeypatch.delenv("TIDELOG_STORE")
     monkeypatch.chdir(tmp_path)
-    assert tidelog("log", "show", 300).err == "Error: there is no Tidelog store at tidelog-store\n"
+    said = "Error: there is no Tidelog store at tidelog-store: name its directory with --store, or in TIDELOG_STORE\n"
+    assert tidelog("log", "show", 300).err == said
     store.rename(tmp_path / "tidelog-store")
     assert tidelog("log", "show", 300).code == 0
 

@@ -72,6 +72,22 @@ def test_what_a_command_does_is_said_in_whole_words(
 
 
 @pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (("diff", "kustomization", "apps"), "`tidelog plan KIND/NAME --path DIR`"),
+        (("bootstrap", "github"), "`tidelog run --repo URL --path PATH`"),
+        (("logs",), "`tidelog events`"),
+        (("version",), "`tidelog --version`"),
+    ],
+)
+def test_a_command_that_flux_has_is_answered_with_what_to_type(tidelog: Run, words: tuple[str, ...], hint: str) -> None:
+    done = tidelog(*words)
+    assert (done.code, done.out) == (2, "")
+    assert f"There is no command '{words[0]}', which Flux has" in done.err
+    assert hint in done.err
+
+
+@pytest.mark.parametrize(
     ("words", "kind"),
     [
         (("get", "hr"), "HelmRelease"),

@@ -185,6 +185,21 @@ def test_get_ends_with_1_where_the_one_that_was_named_is_not_there(scene: Writte
     assert len(_json(tidelog("get", "ks", "--status-selector", "ready=false", "-o", "json").out)) == 0
 
 
+def test_get_says_that_none_is_as_was_asked_for_and_not_that_there_is_none(scene: Written, tidelog: Run) -> None:
+    scene.write()
+    none = tidelog("get", "ks", "--status-selector", "ready=false")
+    assert (none.code, none.out) == (0, "")
+    assert "There is no Kustomization that is ready=false in namespace flux-system" in none.err
+
+
+@pytest.mark.parametrize("word", ["gitrepository", "gitrepositories", "gitrepo"])
+def test_get_takes_the_names_that_kubectl_has_for_a_source(scene: Written, tidelog: Run, word: str) -> None:
+    scene.write()
+    done = tidelog("get", word, "shop")
+    assert done.code == 0
+    assert done.lines[1].split()[0] == "shop"
+
+
 def test_get_at_a_moment_is_as_it_was(scene: Written, tidelog: Run) -> None:
     scene.write()
     for moment in (revision("one"), revision("one")[10:20], "2024-01-01T00:30:00Z"):

@@ -4,11 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from tests.cli.conftest import Run
 from tidelog.engine.cli import serve as serve_module
+from tidelog.engine.runtime.errors import LeaseLostError, RefusedError
 from tidelog.engine.runtime.settings import ENVIRONMENT, Settings
+from tidelog.engine.views.names import UnclearNameError
 
 Told = Callable[..., tuple[Settings, str]]
 
@@ -125,3 +128,43 @@ def test_what_cannot_be_heeded_keeps_it_from_starting(tidelog: Run, flag: str, w
     done = tidelog("run", flag)
     assert done.code != 0
     assert words in done.err
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "said"),
+    [
+        ([RefusedError("this cluster is kept from elsewhere")], 1, "This cluster is kept from elsewhere.\n"),
+        ([UnclearNameError("which of them?")], 2, "Error: which of them?\n"),
+        ([click.UsageError("no")], 2, "Error: no\n"),
+        ([LeaseLostError("the Lease is lost")], 3, "Error: the Lease is lost\n"),
+        ([KeyboardInterrupt(), LeaseLostError("the Lease is lost")], 3, "Error: the Lease is lost\n"),
+        ([click.Abort()], 130, ""),
+        ([KeyboardInterrupt()], 130, ""),
+    ],
+)
+def test_what_a_task_of_the_daemon_ends_it_with_is_told_as_of_any_command(
+    tidelog: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    raised: list[BaseException],
+    code: int,
+    said: str,
+) -> None:
+    async def serve(*_: Any) -> int:
+        raise BaseExceptionGroup("tasks", [BaseExceptionGroup("tasks", raised)])
+
+    monkeypatch.setattr(serve_module, "serve", serve)
+    done = tidelog("run", "--store", tmp_path / "store")
+    assert (done.code, done.out, done.err) == (code, "", said)
+
+
+def test_what_nobody_can_do_anything_about_keeps_its_traceback(
+    tidelog: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def serve(*_: Any) -> int:
+        raise ExceptionGroup("tasks", [RefusedError("no"), ZeroDivisionError("a fault")])
+
+    monkeypatch.setattr(serve_module, "serve", serve)
+    with pytest.raises(ExceptionGroup) as raised:
+        tidelog("run", "--store", tmp_path / "store")
+    assert raised.group_contains(ZeroDivisionError)

@@ -196,3 +196,18 @@ async def test_who_waits_for_a_lease_says_for_whose(world: World, capsys: pytest
     world.waits_for = "flux (Lease x)"
     assert await world.wait() == (1, True)
     assert "the daemon waits for flux (Lease x)" in capsys.readouterr().err
+
+
+async def test_who_is_waited_for_is_said_at_once(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """A Lease of a daemon that was killed takes half a minute to run out."""
+    world.serving = anyio.Event()
+    world.waits_for = "other_1 (Lease source-controller-leader-election)"
+    async with anyio.create_task_group() as tasks:
+
+        async def lets_go() -> None:
+            await anyio.sleep(LIMIT_S / 2)
+            assert capsys.readouterr().err == f"◎ the daemon waits for {world.waits_for}\n"
+            world.serving.set()
+
+        tasks.start_soon(lets_go)
+        assert await world.wait() == (0, False)

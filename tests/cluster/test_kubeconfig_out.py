@@ -47,6 +47,12 @@ def test_files_are_taken_into_it(tmp_path: Path) -> None:
     assert find_access(tmp_path / "out", None, {}).user == User(certificate=b"certificate", key=b"key")
 
 
+def test_a_directory_that_is_not_there_is_made(tmp_path: Path) -> None:
+    path = tmp_path / "not" / "there" / "out"
+    write_kubeconfig(path, Access(origin="", server=SERVER, user=User()))
+    assert find_access(path, None, {}).server == SERVER
+
+
 async def test_it_reaches_the_cluster(kubernetes: Servers, tmp_path: Path) -> None:
     access = await anyio.to_thread.run_sync(find_access, kubernetes.kubeconfig, None, {})
     await anyio.to_thread.run_sync(write_kubeconfig, tmp_path / "out", access)

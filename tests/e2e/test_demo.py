@@ -1,5 +1,6 @@
 """`make demo`, the first thing that a newcomer runs."""
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from tests.servers.kubernetes_servers import Servers
 
@@ -35,3 +37,21 @@ def test_the_demonstration_tells_its_story_to_the_end(kubernetes: Servers) -> No
     assert re.search(r"intact: .* [1-9]\d* checkpoints", done.stdout), "nothing was held against a checkpoint"
     assert "\x1b" not in done.stdout
     assert not re.search(r"[^\n]\$ (tidelog|kubectl) ", done.stdout), "a command begins on the line of an answer"
+
+
+def test_what_to_try_next_can_be_copied_line_by_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = importlib.util.spec_from_file_location("demo", ROOT / "tools" / "demo.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    demo = module.Demo(tmp_path)
+    demo.console = Console(highlight=False, width=60)
+    demo.goodbye()
+    demo.run("true --with --many --options --that --are --longer --than --a --line --of --the --terminal")
+    lines = capsys.readouterr().out.splitlines()
+    change = "$EDITOR apps/shop/shop.yaml && git commit -am 'Change the shop'"
+    assert f"cd {tmp_path / 'repository'} && {change}" in lines
+    assert any(line.startswith("$ true ") and line.endswith(" --terminal") for line in lines)

@@ -33,6 +33,10 @@ async def app_of(world: World, content: str, **spec: Any) -> None:
     await world.until_applied("app")
 
 
+def uid_of(obj: KubeObject) -> str:
+    return str(obj["metadata"]["uid"])
+
+
 def held_plan(obj: KubeObject) -> str:
     words: list[str] = condition(obj, "Ready")["message"].split()
     return words[words.index("plan") + 1]
@@ -123,6 +127,34 @@ async def test_the_deletion_of_a_namespace_is_held(world: World) -> None:
         await running.ask("approve", plan=held_plan(held), why="it is empty")
         await world.until_applied("app")
         await world.until_gone("v1", "Namespace", name)
+
+
+async def test_a_kustomization_that_is_held_while_it_is_deleted_says_how_to_keep_its_objects(world: World) -> None:
+    """No commit takes back a deletion; a suspension lets the Kustomization go, and Git makes it anew."""
+    name = f"{world.namespace}-extra"
+    spec = {"interval": "1h", "path": "./app", "prune": True, "sourceRef": {"kind": "GitRepository", "name": "fleet"}}
+    app = manifest(KUSTOMIZE, "Kustomization", "app", spec=spec)
+    async with world.daemon() as running:
+        kept = {"app/ns.yaml": manifest("v1", "Namespace", name), "root/keep.yaml": many(1)}
+        world.commit({**kept, "root/app.yaml": app})
+        await world.source()
+        await world.target("root", "./root", targetNamespace=world.namespace)
+        await world.until_applied("root", "app")
+        made = await world.get("v1", "Namespace", name)
+        first = await world.get(KUSTOMIZE, "Kustomization", "app")
+        await world.push({"root/app.yaml": None})
+        command = f"tidelog suspend kustomization/app -n {world.namespace}"
+        await world.until_target("app", failed("PlanHeld", f"Namespace/{name}", "is being deleted", command))
+        await world.push({"root/app.yaml": app})
+        await running.ask("suspend", running.target("app"), why="it was a mistake")
+        (again,) = await world.until_applied("app")
+        assert first is not None
+        assert uid_of(again) != uid_of(first)
+        now = await world.get("v1", "Namespace", name)
+        assert made is not None
+        assert now is not None
+        assert uid_of(now) == uid_of(made)
+        assert not running.events(ObjectPruned)[1:], "nothing but the Kustomization was deleted"
 
 
 @pytest.mark.parametrize("where", ["labels", "annotations"])

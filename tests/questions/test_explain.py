@@ -178,6 +178,8 @@ def test_objects_that_are_not_healthy_are_the_root_with_their_own_words(ask: Ask
     assert _whys(found) == [("health", "apps"), ("health", "worker")]
     assert found.root is not None
     assert (found.root.reason, found.root.message, found.root.position) == ("ProgressDeadlineExceeded", why, at)
+    of_object = _explain(ask(scene), "deployment/worker")
+    assert [(note.why, note.name) for note in of_object.notes] == [("health", "apps")], "itself is its cause, no note"
     assert [(subject_of(one.object).name if one.object else "", one.message) for one in found.chain[0].details] == [
         ("worker", f"Failed, ProgressDeadlineExceeded: {why}"),
         ("web", "InProgress"),
@@ -287,6 +289,32 @@ def test_a_suspension_holds_what_is_not_ready_and_is_noted_of_what_is(ask: Ask) 
     scene.tell(INFRA, Resumed())
 
 
+def test_a_source_that_brings_nothing_newer_is_noted_of_what_is_ready(ask: Ask) -> None:
+    scene = shop()
+    _fail(scene, SHOP, "GitOperationFailed", "it has not the branch 'main'")
+    archive = ask(scene)
+    for named in ("ks/apps", "deployment/web"):
+        found = _explain(archive, named)
+        assert found.ready
+        (note,) = found.notes
+        assert (note.why, note.stream) == ("failed", SHOP)
+        assert note.sentence == (
+            "no newer revision comes from GitRepository/flux-system/shop: "
+            "GitOperationFailed: it has not the branch 'main'"
+        )
+
+
+def test_a_source_that_is_suspended_is_noted_with_who_and_why(ask: Ask) -> None:
+    scene = shop()
+    scene.tell(SHOP, Suspended(why="a freeze"), actor=GRACE)
+    found = _explain(ask(scene), "ks/apps")
+    assert found.ready
+    (note,) = found.notes
+    assert note.command == "tidelog resume gitrepository/shop -n flux-system"
+    assert "suspended by user grace (authenticated by kubernetes): a freeze" in note.sentence
+    scene.tell(SHOP, Resumed())
+
+
 def test_a_target_that_was_only_declared_waits_for_its_first_run(ask: Ask) -> None:
     scene = Scene()
     scene.declare(APPS)
@@ -324,6 +352,24 @@ def test_an_object_that_somebody_changed_says_who_and_what(ask: Ask) -> None:
     assert root is not None
     assert (root.why, root.position) == ("drift", scene.position)
     assert [(one.path, one.message) for one in root.details] == [("spec.replicas", "changed by kubectl-edit")]
+
+
+def test_what_is_changed_again_and_again_says_that_it_is_not_put_right_at_once(ask: Ask) -> None:
+    scene = shop()
+    fields = (FieldDrift(path="spec.replicas", manager="hpa"),)
+    for number in range(5):
+        scene.wait(60)
+        drift = DriftDetected(target=APPS, uid="uid-web", resource_version=str(number), fields=fields)
+        scene.tell(WEB.stream("prod"), drift, actor=KUBECTL)
+    archive = ask(scene)
+    root = _explain(archive, "deployment/web").root
+    assert root is not None
+    assert (root.why, root.reason) == ("drift", "DriftFlapping")
+    assert root.sentence.endswith("changed by hpa, again and again; so it is put right only now and then")
+    assert root.message == "leave the fields out of the manifests, or stop who writes them"
+    of_target = _explain(archive, "ks/apps")
+    assert of_target.ready
+    assert [(note.why, note.name) for note in of_target.notes] == [("drift", "web")]
 
 
 def test_an_object_that_is_rendered_and_not_applied_is_explained_by_its_target(ask: Ask) -> None:

@@ -50,6 +50,16 @@ def test_what_is_not_there_is_an_answer_and_what_means_nothing_is_not(archive: A
         find(archive, ("apps",), None)
 
 
+def test_a_name_that_is_nearly_that_of_a_target_is_answered_with_that(archive: Archive) -> None:
+    with pytest.raises(NotThereError, match=r"the log knows no ks/app at position \d+; it knows ks/apps$"):
+        find(archive, ["ks/app"], None)
+
+
+def test_source_may_stand_before_a_source_as_flux_has_it(archive: Archive) -> None:
+    for words in (("source", "git", "shop"), ("sources", "gitrepository/shop"), ("git", "shop")):
+        assert find(archive, words, None).stream == SHOP
+
+
 def test_another_namespace_is_named_where_the_wanted_one_does_not_have_it(archive: Archive) -> None:
     with pytest.raises(NotThereError, match="no deployment/web in namespace default; there is one in: shop"):
         find(archive, ("deployment/web",), "default")

@@ -243,6 +243,20 @@ async def test_what_cannot_be_built_is_explained(
     assert error.read_set, "while what was read stays the same, so does the failure"
 
 
+async def test_of_what_kustomize_says_at_length_the_end_is_kept(trees: MemoryTrees, renderer: Renderer) -> None:
+    """It begins with all the bases on the way, and ends with what is wrong."""
+    levels = [f"a-base-with-a-long-name-{number}" for number in range(6)]
+    files = {"kustomization.yaml": f"resources: [{levels[0]}]\n"}
+    for level, below in zip(levels, [*levels[1:], ""], strict=True):
+        files[f"{level}/kustomization.yaml"] = f"resources: [{f'../{below}' if below else 'x.yaml'}]\n"
+    files[f"{levels[-1]}/x.yaml"] = "a: [1\n"
+    error = await failure(trees, renderer, files)
+
+    assert f"{levels[-1]}/x.yaml:2: did not find expected" in error.message
+    assert "(kustomize says: …" in error.message
+    assert error.message.endswith("in File: x.yaml)")
+
+
 async def test_a_missing_file_that_comes_is_noticed(trees: MemoryTrees, renderer: Renderer) -> None:
     files = {"kustomization.yaml": "resources: [x.yaml]\n", "other": "1"}
     error = await failure(trees, renderer, files)

@@ -35,7 +35,7 @@ from tidelog.engine.secrecy.sealing import LostSecretError, Sealer
 from tidelog.engine.verify.checks import OWNERSHIP, policies_digest, verdicts_of
 from tidelog.events.bodies import Body
 from tidelog.events.canonical import encode
-from tidelog.events.names import MalformedNameError, ObjectKey, Revision, StreamName
+from tidelog.events.names import MalformedNameError, ObjectKey, PlanId, Revision, StreamName
 from tidelog.events.projections import Desired
 from tidelog.events.vocabulary import (
     HealthChanged,
@@ -427,13 +427,22 @@ class TargetPass:
             await self._run.supersede(self._declared.generation)
             raise Stop(0.0)
         if not waits:
-            why = (
-                f"plan {plan.id} is held by the check {held.check}: {held.why}. "
-                f'To go on: tidelog approve {plan.id} --why "…"'
-            )
+            why = f"plan {plan.id} is held by the check {held.check}: {held.why}. {self._ways_on(plan.id)}"
             await self._run.record([PlanHeld(plan=plan.id, check=held.check, why=why)])
             self._engine.notices.stopped(self._declared, self._revision)
         raise Stop
+
+    def _ways_on(self, plan: PlanId) -> str:
+        """What somebody can do about a plan that is held. Of what is being deleted, no commit takes that back."""
+        approve = f'To go on: tidelog approve {plan} --why "…"'
+        if not self._declared.deleting:
+            return approve
+        key = self._declared.key
+        return (
+            f"{approve}. The Kustomization is being deleted, and no commit ends that. To let it go and keep its "
+            f"objects (where Git still has it, it is made anew, and takes them back): "
+            f'tidelog suspend kustomization/{key.name} -n {key.namespace} --why "…"'
+        )
 
     async def _was_asked_for(self) -> bool:
         """Whether somebody deleted the target, or approved the plan that did.
