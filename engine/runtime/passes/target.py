@@ -389,16 +389,26 @@ class TargetPass:
         row = self._memory.desired.get(self._source_stream())
         if not failed or row is None or row.tree is None or self._desired().pinned is not None:
             return failed
-        keys = {verdict.object: ObjectKey.parse(verdict.object) for verdict in failed if verdict.object}
-        names = {(key.kind, key.name) for key in keys.values()}
-        places = await self._engine.renderer.places(row.tree, render_spec(self._spec), names)
+        written = {
+            verdict.object: self._written_as(ObjectKey.parse(verdict.object)) for verdict in failed if verdict.object
+        }
+        names = {name for forms in written.values() for name in forms}
+        try:
+            places = await self._engine.renderer.places(row.tree, render_spec(self._spec), names)
+        except ObjectMissingError:
+            return failed  # what is lost is fetched again by the next build
         placed = []
         for verdict in failed:
-            key = keys.get(verdict.object) if verdict.object else None
-            place = places.get((key.kind, key.name)) if key else None
+            forms = written[verdict.object] if verdict.object else ()
+            place = next((places[name] for name in forms if name in places), None)
             message = f"{verdict.message} (in {place})" if place else verdict.message
             placed.append(msgspec.structs.replace(verdict, message=message))
         return placed
+
+    def _written_as(self, key: ObjectKey) -> tuple[tuple[str, str], ...]:
+        """Kind and name that an object may have in its file: without what the spec puts around names, else as it is."""
+        name = key.name.removeprefix(self._spec.name_prefix or "").removesuffix(self._spec.name_suffix or "")
+        return (key.kind, name), (key.kind, key.name)
 
     def _fails_as_before(self, draft: Draft, failed: Sequence[Verdict]) -> bool:
         """Whether the last plan was of the same set, and failed in the same words: that needs no second telling."""
@@ -489,6 +499,7 @@ class TargetPass:
             recorder,
             self._run.record,
             self._engine.observer.writing,
+            self._placed,
         )
         try:
             try:
