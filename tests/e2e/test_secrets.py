@@ -79,6 +79,42 @@ async def test_values_that_were_applied_and_changed(world: World, caplog: pytest
     assert await anyio.to_thread.run_sync(found_in, world.store, b"from-variable"), "what is there is found"
 
 
+async def test_values_that_kustomize_makes_secrets_of(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG", logger="tidelog")
+    generators = [
+        {"name": "made", "literals": [f"token={IN_GIT}"], "files": ["file.txt"], "envs": ["app.env"]},
+        {"name": "typed", "type": "kubernetes.io/basic-auth", "literals": ["username=ada", f"password={PASSWORD}"]},
+    ]
+    files = {
+        "app/kustomization.yaml": json.dumps({"secretGenerator": generators}),
+        "app/file.txt": BY_HAND,
+        "app/app.env": f"PIN={IN_VARIABLE}\n",
+    }
+    async with world.daemon() as running:
+        world.commit(files)
+        await world.source()
+        await world.target("app", "./app", targetNamespace=world.namespace)
+        await world.until_applied("app")
+        (made,) = [
+            item
+            for item in (await world.cluster.list(await world.cluster.kind("v1", "Secret"), namespace=world.namespace)).items
+            if item["metadata"]["name"].startswith("made-")
+        ]
+        assert {name: base64.b64decode(value).decode() for name, value in made["data"].items()} == {
+            "token": IN_GIT,
+            "file.txt": BY_HAND,
+            "PIN": IN_VARIABLE,
+        }
+        # Another value gives another name: the Secret of the old one is pruned.
+        await world.push({"app/file.txt": f"{BY_HAND}-too"})
+        await world.until_applied("app")
+        await world.until_gone("v1", "Secret", made["metadata"]["name"])
+        await world.push({"app/app.env": f"PIN={IN_VARIABLE}\n\xff".encode("latin-1")})
+        await world.until_target("app", failed("BuildFailed"))
+        await running.idle()
+    await nowhere(world, caplog.text, IN_GIT, IN_VARIABLE, PASSWORD, BY_HAND)
+
+
 @pytest.mark.parametrize(
     ("kind", "spec", "reason"),
     [
