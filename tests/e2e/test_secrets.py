@@ -95,11 +95,8 @@ async def test_values_that_kustomize_makes_secrets_of(world: World, caplog: pyte
         await world.source()
         await world.target("app", "./app", targetNamespace=world.namespace)
         await world.until_applied("app")
-        (made,) = [
-            item
-            for item in (await world.cluster.list(await world.cluster.kind("v1", "Secret"), namespace=world.namespace)).items
-            if item["metadata"]["name"].startswith("made-")
-        ]
+        found = await world.cluster.list(await world.cluster.kind("v1", "Secret"), namespace=world.namespace)
+        (made,) = [item for item in found.items if item["metadata"]["name"].startswith("made-")]
         assert {name: base64.b64decode(value).decode() for name, value in made["data"].items()} == {
             "token": IN_GIT,
             "file.txt": BY_HAND,
