@@ -139,7 +139,7 @@ class Demo:
         self.console.print(Rule(title, align="left", style="cyan"))
 
     def run(self, command: str, *, fails: bool = False, into: str | None = None) -> str:
-        """Shows a command, runs it, and shows what it says, or writes that into a file; 1 is a good end if it `fails`."""
+        """Shows a command, runs it, and shows what it says, or writes that into a file; `fails`: it may end with 1."""
         self.console.print(f"$ {command}" + (f" > {into}" if into else ""), style="bold", markup=False)
         colour = ["env", "FORCE_COLOR=1", f"COLUMNS={self.console.width}"] if sys.stdout.isatty() else []
         done = subprocess.run(
