@@ -35,7 +35,7 @@ from tidelog.engine.secrecy.sealing import LostSecretError, Sealer
 from tidelog.engine.verify.checks import OWNERSHIP, policies_digest, verdicts_of
 from tidelog.events.bodies import Body
 from tidelog.events.canonical import encode
-from tidelog.events.names import MalformedNameError, ObjectKey, Revision, StreamName
+from tidelog.events.names import MalformedNameError, ObjectId, ObjectKey, Revision, StreamName, object_stream
 from tidelog.events.projections import Desired
 from tidelog.events.vocabulary import (
     HealthChanged,
@@ -115,7 +115,9 @@ class TargetPass:
         self._trigger = trigger
         self._stream = declared.stream
         self._memory = engine.memory
-        self._situation = Situation(engine.memory, engine.cluster_alias, engine.settings, declared)
+        self._situation = Situation(
+            engine.memory, engine.cluster_alias, engine.settings, declared, rests=self._is_at_rest
+        )
         self._run = Run(engine.memory, declared.stream, trigger)
         self._activity = engine.activity
         self._revision: Revision | None = None
@@ -581,11 +583,25 @@ class TargetPass:
             )
             self._engine.notices.reconciled(self._declared, revision)
         self._declared.found.clear()
-        if rendered.remote_bases:
-            return self._engine.jittered(self._spec.interval.seconds)
-        return None
+        return self._next(rendered)
 
     # What the stages need to know.
+
+    def _is_at_rest(self, id: ObjectId) -> bool:
+        """Whether a Job was done and taken away, and is not to be made again: who asks for a run asks for that too."""
+        stream = object_stream(self._engine.cluster_alias, id)
+        return not self._trigger.forced and self._engine.observer.rests(self._stream, stream) is not None
+
+    def _next(self, rendered: RenderedSet) -> float | None:
+        """When there is something to do that no event tells of: a base from elsewhere, a Job that is done."""
+        due = [
+            left
+            for one in rendered.wanted
+            if (left := self._engine.observer.rests(self._stream, one.key.stream(self._engine.cluster_alias)))
+        ]
+        if rendered.remote_bases:
+            due.append(self._engine.jittered(self._spec.interval.seconds))
+        return min(due, default=None)
 
     def lost(self, error: ObjectMissingError) -> StageError:
         """Something of the source is not in the artifact store: has it fetched again (SC-014)."""
