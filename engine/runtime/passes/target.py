@@ -24,6 +24,7 @@ from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.memory import find_fetched
 from tidelog.engine.runtime.passes.dependencies import check_dependencies
 from tidelog.engine.runtime.passes.health import assess
+from tidelog.engine.runtime.passes.placing import placed
 from tidelog.engine.runtime.passes.situation import MANAGER, Situation
 from tidelog.engine.runtime.rendered import RenderedSet, inputs_digest, render_spec, sealed
 from tidelog.engine.runtime.run import Run, StageError, asking
@@ -391,26 +392,7 @@ class TargetPass:
         row = self._memory.desired.get(self._source_stream())
         if not failed or row is None or row.tree is None or self._desired().pinned is not None:
             return failed
-        written = {
-            verdict.object: self._written_as(ObjectKey.parse(verdict.object)) for verdict in failed if verdict.object
-        }
-        names = {name for forms in written.values() for name in forms}
-        try:
-            places = await self._engine.renderer.places(row.tree, render_spec(self._spec), names)
-        except ObjectMissingError:
-            return failed  # what is lost is fetched again by the next build
-        placed = []
-        for verdict in failed:
-            forms = written[verdict.object] if verdict.object else ()
-            place = next((places[name] for name in forms if name in places), None)
-            message = f"{verdict.message} (in {place})" if place else verdict.message
-            placed.append(msgspec.structs.replace(verdict, message=message))
-        return placed
-
-    def _written_as(self, key: ObjectKey) -> tuple[tuple[str, str], ...]:
-        """Kind and name that an object may have in its file: without what the spec puts around names, else as it is."""
-        name = key.name.removeprefix(self._spec.name_prefix or "").removesuffix(self._spec.name_suffix or "")
-        return (key.kind, name), (key.kind, key.name)
+        return await placed(self._engine.renderer, row.tree, self._spec, failed)
 
     def _fails_as_before(self, draft: Draft, failed: Sequence[Verdict]) -> bool:
         """Whether the last plan was of the same set, and failed in the same words: that needs no second telling."""
