@@ -8,6 +8,7 @@ import argparse
 import importlib.util
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -27,6 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TIDELOG = Path(sys.executable).with_name("tidelog")
 READY_TIMEOUT_S = 120.0
 INTERVAL = "2s"
+COMMIT = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{32}\b")
 
 REPOSITORY = {
     "clusters/demo/infrastructure.yaml": """\
@@ -137,7 +139,7 @@ class Demo:
         self.console.print(Rule(title, align="left", style="cyan"))
 
     def run(self, command: str, *, fails: bool = False, into: str | None = None) -> str:
-        """Shows a command, runs it, and shows what it says, or writes that into a file."""
+        """Shows a command, runs it, and shows what it says, or writes that into a file; `fails`: it may end with 1."""
         # Not broken into lines, which could not be copied.
         shown = f"$ {command}" + (f" > {into}" if into else "")
         self.console.print(shown, style="bold", markup=False, soft_wrap=True)
@@ -160,12 +162,15 @@ class Demo:
             raise SystemExit(f"{command} ended with {done.returncode}")
         return done.stdout
 
-    def commit(self, message: str, files: dict[str, str]) -> None:
-        """Writes files and commits them."""
+    def write(self, files: dict[str, str]) -> None:
+        """Writes files of the repository."""
         for name, text in files.items():
             path = self.repository / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
+
+    def commit(self, message: str) -> None:
+        """Commits what was written."""
         author = ["-c", "user.name=Ada", "-c", "user.email=ada@example.com"]
         for arguments in (["add", "--all"], [*author, "commit", "--quiet", "--message", message]):
             subprocess.run(["git", "-C", str(self.repository), *arguments], check=True, timeout=60)
@@ -177,23 +182,24 @@ class Demo:
         subprocess.run(
             ["git", "init", "--quiet", "--initial-branch=main", str(self.repository)], check=True, timeout=60
         )
-        self.commit("Open the shop", REPOSITORY)
+        self.write(REPOSITORY)
+        self.commit("Open the shop")
 
-    def state(self, name: str) -> dict[str, str]:
-        """How a Kustomization stands, as `tidelog get` says."""
+    def states(self) -> dict[str, dict[str, str]]:
+        """How all sources and targets stand, as `tidelog get` says."""
         done = subprocess.run(
-            [TIDELOG, "get", "kustomizations", name, "-o", "json"],
+            [TIDELOG, "get", "all", "-o", "json"],
             env=self.environment,
             capture_output=True,
             text=True,
             timeout=60,
             check=False,
         )
-        rows = json.loads(done.stdout) if done.returncode == 0 and done.stdout else []
-        return rows[0] if rows else {}
+        rows: list[dict[str, str]] = json.loads(done.stdout) if done.returncode == 0 and done.stdout else []
+        return {f"{row['kind']}/{row['name']}": row for row in rows}
 
     def wait_for_commit(self, name: str) -> None:
-        """Waits until a Kustomization is ready at the newest commit."""
+        """Waits until a Kustomization is ready at the newest commit, and shows meanwhile how all of them get there."""
         head = subprocess.run(
             ["git", "-C", str(self.repository), "rev-parse", "HEAD"],
             check=True,
@@ -202,9 +208,17 @@ class Demo:
             timeout=60,
         ).stdout.strip()
         deadline = time.monotonic() + READY_TIMEOUT_S
+        shown = self.states()
         while time.monotonic() < deadline:
-            now = self.state(name)
-            if head in str(now.get("revision")) and str(now.get("ready")) == "True":
+            states = self.states()
+            for one, row in states.items():
+                if shown.get(one) != row:
+                    mark = "✔" if row["ready"] == "True" else "◎"
+                    message = COMMIT.sub(r"\1", row["message"])
+                    self.console.print(f"{mark} {one}: {message}", style="dim", markup=False)
+            shown = states
+            now = states.get(f"Kustomization/{name}", {})
+            if head in str(now.get("revision")) and now.get("ready") == "True":
                 return
             time.sleep(0.2)
         raise SystemExit(f"{name} did not become ready: see {self.directory / 'daemon.log'}")
@@ -251,7 +265,10 @@ class Demo:
 
             self.chapter("2. A change: seen before it is made, and applied")
             changed = REPOSITORY["apps/shop/shop.yaml"].replace("podinfo:6.8.0", "podinfo:6.9.0")
-            self.commit("Sell with podinfo 6.9.0", {"apps/shop/shop.yaml": changed})
+            self.write({"apps/shop/shop.yaml": changed})
+            self.say("Ada has changed a file, and asks what would come of it:")
+            self.run(f"tidelog plan kustomization/shop --path {self.repository}", fails=True)
+            self.commit("Sell with podinfo 6.9.0")
             self.wait_for_commit("shop")
             plans = self.run("tidelog plans kustomization/shop")
             self.run(f"tidelog show-plan {next(word for word in plans.split() if word.startswith('plan-'))}")

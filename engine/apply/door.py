@@ -30,6 +30,7 @@ from tidelog.events.vocabulary import (
     ApplyFinished,
     ApplyStarted,
     ObjectPruned,
+    Verdict,
     VerificationFailed,
     Verified,
 )
@@ -42,6 +43,12 @@ VERSION_CONFLICTS_MAX = 3
 CHANGED_SHOWN_MAX = 20
 
 Record = Callable[..., Awaitable[object]]
+Placed = Callable[[list[Verdict]], Awaitable[list[Verdict]]]
+"""Says of verdicts in which file and line their objects are written."""
+
+
+async def _as_they_are(verdicts: list[Verdict]) -> list[Verdict]:
+    return verdicts
 
 
 class NotVerifiedError(RuntimeError):
@@ -73,6 +80,7 @@ class Door:
         recorder: ObjectRecorder,
         record: Record,
         writing: Callable[[ObjectId], AbstractContextManager[None]],
+        placed: Placed = _as_they_are,
     ) -> None:
         self._cluster = cluster
         self._subject = subject
@@ -80,6 +88,7 @@ class Door:
         self._recorder = recorder
         self._record = record
         self._writing = writing
+        self._placed = placed
         self._changed: list[str] = []
 
     async def apply(self, draft: Draft, standing: Standing, now: Time, *, asked_for: bool = False) -> ApplyFinished:
@@ -122,7 +131,7 @@ class Door:
             return steps
         refused = len(draft.refused)
         probed = await self._planner.probe([draft.wanted[step.object] for step in steps], draft)
-        failed = tuple(draft.refused[refused:])
+        failed = tuple(await self._placed(draft.refused[refused:]))
         if failed:
             await self._record(
                 [VerificationFailed(plan=draft.plan.id, policies=self._recorder.policies, failed=failed, wave=wave)]

@@ -24,8 +24,9 @@ namespace_option = click.option(
 @click.command()
 @click.option("--export", is_flag=True, help="Print the objects as YAML, and touch no cluster.")
 @namespace_option
+@output_option
 @cluster_options
-def install(kubeconfig: Path | None, context: str | None, namespace: str, *, export: bool) -> None:
+def install(kubeconfig: Path | None, context: str | None, output: Format, namespace: str, *, export: bool) -> None:
     """Put into a cluster what the daemon needs: its kinds, a namespace, and a ServiceAccount with its permissions.
 
     May be repeated. Where Flux is installed, its kinds are the same ones.
@@ -36,7 +37,7 @@ def install(kubeconfig: Path | None, context: str | None, namespace: str, *, exp
     if export:
         click.echo(installation.manifests(namespace), nl=False)
         return
-    anyio.run(installation.install, Access(Path(), kubeconfig, context), namespace)
+    anyio.run(installation.install, Access(Path(), kubeconfig, context), namespace, output)
 
 
 @click.command()
@@ -61,12 +62,14 @@ def check(store: Path, kubeconfig: Path | None, context: str | None, output: For
 @click.option("--crds", is_flag=True, help="Delete the kinds too, and all sources and targets with them.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @namespace_option
+@output_option
 @cluster_options
 @store_option
 def uninstall(
     store: Path,
     kubeconfig: Path | None,
     context: str | None,
+    output: Format,
     namespace: str,
     *,
     hand_back: bool,
@@ -84,5 +87,5 @@ def uninstall(
     if hand_back and crds:
         raise click.UsageError("--hand-back leaves the kinds to Flux, and --crds deletes them: give one of the two")
     access = Access(store, kubeconfig, context)
-    work = partial(installation.uninstall, access, namespace, hand_back=hand_back, crds=crds, yes=yes)
+    work = partial(installation.uninstall, access, namespace, output, hand_back=hand_back, crds=crds, yes=yes)
     raise SystemExit(anyio.run(work))

@@ -70,7 +70,14 @@ def manifests(namespace: str) -> str:
     return str(yaml.safe_dump_all(install_objects(namespace), sort_keys=False))
 
 
-async def install(access: Access, namespace: str) -> None:
+class Did(msgspec.Struct, frozen=True):
+    """What became of one object, for programs."""
+
+    object: str
+    did: str
+
+
+async def install(access: Access, namespace: str, output: Format) -> None:
     """Applies the objects, and tells of each what became of it."""
     objects = await anyio.to_thread.run_sync(install_objects, namespace)
     async with open_cluster(access.kubeconfig, access.context) as cluster:
@@ -81,6 +88,8 @@ async def install(access: Access, namespace: str) -> None:
             after = applied.object["metadata"]["resourceVersion"]
             done = "created" if before is None else "unchanged" if before == after else "configured"
             click.echo(f"✔ {key_of(obj).shown} {done}", err=True)
+            if output == "json":
+                print_json(Did(key_of(obj).shown, done))
         click.echo("◎ waiting for the kinds to be served", err=True)
         await wait_for_kinds(cluster, [obj for obj in objects if obj["kind"] == "CustomResourceDefinition"])
         click.echo("✔ installed: `tidelog run` keeps the cluster as its repositories say", err=True)
@@ -313,8 +322,16 @@ class Step(msgspec.Struct, frozen=True):
     patch: KubeObject | None = None
     """None: it is deleted."""
 
+    @property
+    def did(self) -> Did:
+        """It, once done."""
+        return Did(
+            "/".join(part for part in (self.kind.kind, self.namespace, self.name) if part),
+            "deleted" if self.patch is None else "configured",
+        )
 
-async def uninstall(access: Access, namespace: str, *, hand_back: bool, crds: bool, yes: bool) -> int:
+
+async def uninstall(access: Access, namespace: str, output: Format, *, hand_back: bool, crds: bool, yes: bool) -> int:
     """Says what will be done, asks, and does it; returns the exit code."""
     async with open_cluster(access.kubeconfig, access.context) as cluster:
         await _refuse_at_work(access, cluster, namespace, hand_back=hand_back)
@@ -333,6 +350,8 @@ async def uninstall(access: Access, namespace: str, *, hand_back: bool, crds: bo
         for step in steps:
             await _take(cluster, step)
             click.echo(f"✔ {visible(step.what)}", err=True)
+            if output == "json":
+                print_json(step.did)
     return 0
 
 

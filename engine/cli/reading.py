@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
-from tidelog.engine.cli.output import print_raw
+from tidelog.engine.cli.output import print_raw, visible
 from tidelog.engine.views.archive import Archive, open_archive
+from tidelog.engine.views.gaps import gap_of
 from tidelog.events.moment import Time, datetime_of
 
 namespace_option = click.option(
@@ -47,8 +48,11 @@ def subject_argument(*, required: bool = True) -> Callable[[Command], Command]:
 
 @contextmanager
 def reading(store: Path, moment: str | None) -> Iterator[Archive]:
-    """The store at a moment that was typed, while a daemon may write it."""
+    """The store at a moment that was typed, while a daemon may write it; says so where nobody watched that moment."""
     with open_archive(store, moment) as archive:
+        gap = None if moment is None else gap_of(archive)
+        if gap is not None:
+            click.echo(visible(f"► Of position {archive.position}: {gap}."), err=True)
         yield archive
 
 

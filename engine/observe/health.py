@@ -233,6 +233,12 @@ def has_ended(obj: KubeObject) -> bool:
     return ended and _at(obj, "spec", "ttlSecondsAfterFinished") is not None
 
 
+def outcome_of(job: KubeObject) -> Health:
+    """How a Job that is done has ended, be it that it is being taken away already."""
+    failed = any(one.get("type") == "Failed" and one.get("status") == "True" for one in _conditions(job))
+    return "Failed" if failed else "Current"
+
+
 def _definition(obj: KubeObject, _now: datetime | None) -> ObjectHealth:
     for condition in _conditions(obj):
         kind, status = condition.get("type"), condition.get("status")

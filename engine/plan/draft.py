@@ -80,6 +80,8 @@ class Knowledge(msgspec.Struct, frozen=True, kw_only=True):
     seen: Callable[[ObjectId, str], Awaitable[KubeObject | None]]
     """The state of an object at a resource version, where a watch or our own write has told it."""
     digest_of: DigestOf
+    is_done: Callable[[Wanted], bool] = lambda _: False
+    """Whether an object is a Job that did what it is wanted for, and was taken away."""
 
 
 class Draft(msgspec.Struct, kw_only=True):
@@ -176,7 +178,7 @@ class Planner:
         One that was not loaded was unchanged when the pass began. Drift since then has woken the next pass.
         """
         entry, actual = self._known.inventory.get(one.key.id), self._known.actual(one.key.id)
-        if one.loaded is None or is_unchanged(one, self._subject.stream, entry, actual):
+        if one.loaded is None or is_unchanged(one, self._subject.stream, entry, actual) or self._known.is_done(one):
             return _step(one, "unchanged", uid=entry.uid if entry else "")
         return None
 

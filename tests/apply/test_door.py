@@ -10,8 +10,8 @@ import anyio.lowlevel
 import msgspec
 import pytest
 
-from tests.apply.keeper import NOW, REVISION, TARGET, Keeper, made
-from tests.apply.small_cluster import Call, SmallCluster
+from tests.apply.keeper import ALIAS, NOW, REVISION, TARGET, Keeper, made
+from tests.apply.small_cluster import Call, SmallCluster, undisturbed
 from tests.events.logs import digest, moment
 from tidelog.engine.apply.door import NotVerifiedError, check_verified
 from tidelog.engine.cluster.errors import (
@@ -24,14 +24,14 @@ from tidelog.engine.cluster.errors import (
 )
 from tidelog.engine.objects.kube import KubeObject, key_of
 from tidelog.engine.plan.model import Plan, Step
-from tidelog.engine.runtime.memory import Memory
+from tidelog.engine.runtime.memory import Memory, Origin
 from tidelog.engine.runtime.run import Run
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.settings import Settings
-from tidelog.events.names import ObjectId, PlanId, RunId
+from tidelog.events.names import ObjectId, ObjectKey, PlanId, RunId
 from tidelog.events.projections import Standing
 from tidelog.events.projections.conditions import Approval, Hold
-from tidelog.events.vocabulary import ApplyFailed, ObjectApplied, ObjectPruned
+from tidelog.events.vocabulary import ApplyFailed, DriftDetected, FieldDrift, ObjectApplied, ObjectPruned
 from tidelog.storage import Query, Recorded, open_log
 
 
@@ -383,6 +383,32 @@ async def test_a_later_wave_that_the_server_refuses_stops_the_apply_and_says_wha
     assert (failed.wave, failed.applied, failed.pending) == (1, 1, 2)
     assert "Namespace/shop created" in failed.message
     assert keeper.cluster.written == [("apply", "core/Namespace/_/shop")]
+
+
+async def test_a_later_wave_that_would_change_more_than_the_plan_says_makes_it_void(keeper: Keeper) -> None:
+    """What was as it should be when the plan was made, and is no longer when its wave comes."""
+    await keeper.keep(BEFORE)
+    same = ObjectKey("", "ConfigMap", "shop", "same")
+    drift = DriftDetected(
+        target=TARGET, uid="", resource_version="", fields=(FieldDrift(path="data.a", manager="somebody"),)
+    )
+
+    async def around(call: Call, effect: Callable[[], Any]) -> Any:
+        answer = effect()
+        if call.verb == "apply" and call.object.endswith("widgets.example.com"):
+            keeper.cluster.around = undisturbed
+            keeper.cluster.write(config_map("same", a="theirs"))
+            await keeper.memory.append(same.stream(ALIAS), [drift], Origin())
+        return answer
+
+    keeper.cluster.around = around
+    assert await keeper.keep(AFTER) == "void"
+    failed = next(one.event for one in reversed(await told(keeper)) if isinstance(one.event, ApplyFailed))
+    assert (failed.reason, failed.wave, failed.applied) == ("PlanVoid", 1, 1)
+    assert f"{same.id} would change, and the plan did not say so" in failed.message
+    assert keeper.cluster.objects[same.id].fields["data", "a"] == "theirs", "no wave is applied in part"
+    assert await keeper.keep(AFTER) == "applied"
+    check_that_the_cluster_is(keeper, AFTER)
 
 
 # When anything goes wrong, at any call.

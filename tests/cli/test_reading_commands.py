@@ -32,14 +32,19 @@ from tidelog.engine.cli.plans import print_plan
 from tidelog.engine.plan.model import Change, Plan, Step
 from tidelog.events.digest import digest_of
 from tidelog.events.moment import time_of
-from tidelog.events.names import ObjectKey, PlanId, RunId
+from tidelog.events.names import ObjectKey, PlanId, RunId, StreamName
 from tidelog.events.vocabulary import (
     DriftDetected,
+    EngineStarted,
+    EngineStopped,
+    Event,
     FieldDrift,
     HealthChanged,
     Marked,
     ObjectObserved,
     ObjectPruned,
+    ObservationInterrupted,
+    ObservationResumed,
     PlanHeld,
     StageFailed,
     Suspended,
@@ -207,6 +212,46 @@ def test_get_at_a_moment_is_as_it_was(scene: Written, tidelog: Run) -> None:
         assert row["revision"] == revision("one"), moment
     assert tidelog("get", "ks", "--at", "0123456x").code == 2
     assert tidelog("get", "ks", "--at", "999999").code == 1
+
+
+def test_of_a_moment_that_nobody_watched_it_is_said(scene: Written, tidelog: Run) -> None:
+    told, engine = scene.told, StreamName("log/engine")
+    pods, maps = ("core/Pod",), ("core/ConfigMap",)
+    moments: dict[str, int] = {}
+
+    def tell(name: str, event: Event) -> None:
+        told.wait(60)
+        told.tell(engine, event)
+        moments[name] = told.position
+
+    tell("seen", EngineStarted(software="tidelog", host="h", pid=1))
+    tell("one", ObservationInterrupted(cluster="prod", kinds=pods, why="x"))
+    tell("two", ObservationInterrupted(cluster="prod", kinds=maps, why="x"))
+    tell("one again", ObservationResumed(cluster="prod", kinds=pods))
+    tell("all again", ObservationResumed(cluster="prod", kinds=maps))
+    tell("stopped", EngineStopped(why="asked to"))
+    told.tell(APPS, Marked(label="x", why="y"))
+    asked = told.position
+    tell("started", EngineStarted(software="tidelog", host="h", pid=2))
+    told.tell(APPS, Marked(label="x", why="y"))
+    killed = told.position
+    tell("and again", EngineStarted(software="tidelog", host="h", pid=3))
+    scene.write()
+
+    def said(position: int) -> str:
+        return tidelog("get", "ks", "apps", "--at", str(position)).err
+
+    for name in ("seen", "all again", "started", "and again"):
+        assert said(moments[name]) == "", name
+    assert "changes of core/Pod may have gone unseen from 2024-" in said(moments["one"])
+    assert "changes of core/ConfigMap, core/Pod may have gone unseen" in said(moments["two"])
+    assert "changes of core/ConfigMap may have gone unseen" in said(moments["one again"])
+    for position in (moments["stopped"], asked):
+        assert f"► Of position {position}: no daemon was at work from 2024-" in said(position)
+    assert "before it was killed; the next one started at 2024-" in said(killed)
+    for command in (("explain", "ks/apps"), ("trace", "deploy/web"), ("tree", "ks", "apps"), ("events", "-A")):
+        assert "no daemon was at work" in tidelog(*command, "--at", str(asked)).err, command
+    assert tidelog("get", "ks", "apps").err == ""
 
 
 def test_commands_work_on_a_store_while_a_daemon_writes_it_and_when_there_is_none(

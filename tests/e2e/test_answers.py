@@ -3,9 +3,13 @@
 import json
 from typing import Any
 
+import pytest
+
 from tests.e2e.command import tidelog
+from tests.e2e.test_fleet import installed
 from tests.e2e.world import World, config_map
-from tidelog.events.vocabulary import StageFailed
+from tidelog.events.names import ObjectKey
+from tidelog.events.vocabulary import ApplyFinished, StageFailed
 
 
 async def _history(world: World) -> list[dict[str, Any]]:
@@ -54,3 +58,39 @@ async def test_runs_say_what_led_to_them_and_what_is_gone_says_by_which_commit(w
     assert traced.code == 0
     way = json.loads(traced.out)
     assert (way["commit"]["subject"], way["removal"]["commit"]["subject"]) == ("Begin", "Tidy up")
+
+
+@pytest.mark.slow
+async def test_any_object_leads_to_the_commit_that_put_it_there_and_back_by_each_stage(world: World) -> None:
+    async with world.daemon() as running:
+        await installed(world)
+        await running.idle()
+        first = world.head
+        # A later commit that leaves most of them alone is not what put them there.
+        await world.push({"README.md": "# another\n"}, message="Describe it")
+        await running.idle()
+        inventories = dict(running.daemon.engine.memory.inventory.items())
+    owned = {id: stream for stream, row in inventories.items() for id in row.objects}
+    assert {ObjectKey.parse(id).kind for id in owned} == {
+        "Kustomization",
+        "Namespace",
+        "ConfigMap",
+        "Deployment",
+        "Service",
+    }
+    assert len(running.events(ApplyFinished)) == len(inventories)
+    for id, stream in owned.items():
+        key = ObjectKey.parse(id)
+        where = ("-n", key.namespace) if key.namespace else ()
+        done = await tidelog(world, "trace", f"{key.kind.lower()}/{key.name}", *where, "-o", "json")
+        assert done.code == 0, done
+        way = json.loads(done.out)
+        assert way["target"] == stream
+        assert way["commit"]["revision"] == f"main@sha1:{first}", id
+        assert (way["commit"]["subject"], way["commit"]["author"]) == ("The whole fleet", "Ada <ada@example.org>")
+        assert way["render"]["position"] < way["plan"]["position"] < way["verdicts"][0]["position"]
+        assert way["verdicts"][-1]["position"] < way["apply"]["position"]
+        assert way["apply"]["action"] == "created"
+        assert way["apply"]["plan"] == way["plan"]["plan"]
+        assert all(verdict["failed"] == [] for verdict in way["verdicts"])
+        assert any("dry-run" in verdict["checks"] for verdict in way["verdicts"])

@@ -99,10 +99,11 @@ async def test_a_namespace_and_what_is_in_it_come_in_one_commit(world: World) ->
 async def test_the_target_namespace_is_not_created(world: World) -> None:
     missing = f"{world.namespace}-missing"
     async with world.daemon():
-        await app_of(world, config_map("a"), targetNamespace=missing)
-        await world.until_target("app", failed("ReconciliationFailed", f'namespaces "{missing}" not found'))
+        await app_of(world, config_map("a"), targetNamespace=missing, retryInterval="1s")
+        said = (f'namespaces "{missing}" not found', "ConfigMap", "app/all.yaml:1")
+        await world.until_target("app", failed("ReconciliationFailed", *said))
+        await world.until_told("app", "ReconciliationFailed", *said)
         assert world.servers.request("POST", "/api/v1/namespaces", {"metadata": {"name": missing}}).status == 201
-        await world.ask("Kustomization", "app")
         await world.until_applied("app")
     world.servers.request("DELETE", f"/api/v1/namespaces/{missing}")
 
@@ -234,9 +235,9 @@ async def test_without_permission_nothing_is_applied_and_it_recovers(world: Worl
     await account(world, "weak", may=False)
     async with world.daemon() as running:
         await app_of(world, documents(config_map("a"), config_map("b")), serviceAccountName="weak", retryInterval="2s")
-        obj = await world.until_target("app", failed("ReconciliationFailed", "configmaps", "weak", "cannot patch"))
-        assert "ConfigMap" in str(obj["status"]["conditions"])
-        await world.until_told("app", "ReconciliationFailed", "cannot patch")
+        said = ("core/ConfigMap/", "weak", "cannot patch", "app/all.yaml:1")
+        await world.until_target("app", failed("ReconciliationFailed", *said))
+        await world.until_told("app", "ReconciliationFailed", *said)
         assert running.events(ApplyStarted) == []
         await account(world, "weak", may=True)
         await world.until_applied("app")

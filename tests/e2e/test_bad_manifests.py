@@ -190,12 +190,23 @@ async def test_a_variable_without_a_value_is_named_and_can_be_given(world: World
         world.commit({"app/a.yaml": config_map("a", n="${nowhere}")})
         await world.source()
         await world.target("app", "./app", targetNamespace=world.namespace, postBuild={"substitute": {"x": "y"}})
-        await world.until_target("app", failed("BuildFailed", "nowhere", "ConfigMap", "a"))
-        await world.until_told("app", "BuildFailed", "nowhere")
+        await world.until_target(
+            "app", failed("BuildFailed", "nowhere", f"ConfigMap/{world.namespace}/a", "app/a.yaml:1")
+        )
+        await world.until_told("app", "BuildFailed", "nowhere", "app/a.yaml:1")
         spec = {"postBuild": {"substitute": {"nowhere": "here"}}}
         await world.patch(KUSTOMIZE, "Kustomization", "app", {"spec": spec})
         await world.until_applied("app")
     assert await world.data("a") == {"n": "here"}
+
+
+async def test_a_name_that_the_spec_lengthens_is_found_in_its_file(world: World) -> None:
+    async with world.daemon():
+        wrong = manifest("v1", "Service", "web", spec={"ports": [{"port": 99999}]})
+        world.commit({"app/web.yaml": "# the shop\n" + wrong})
+        await world.source()
+        await world.target("app", "./app", targetNamespace=world.namespace, namePrefix="my-", nameSuffix="-v2")
+        await world.until_target("app", failed("ReconciliationFailed", "Service", "my-web-v2", "app/web.yaml:2"))
 
 
 async def test_a_missing_config_map_of_variables_is_named_and_its_coming_is_noticed(world: World) -> None:
@@ -205,6 +216,7 @@ async def test_a_missing_config_map_of_variables_is_named_and_its_coming_is_noti
         spec = {"substituteFrom": [{"kind": "ConfigMap", "name": "vars"}]}
         await world.target("app", "./app", targetNamespace=world.namespace, postBuild=spec)
         await world.until_target("app", failed("BuildFailed", "ConfigMap/vars"))
+        await world.until_told("app", "BuildFailed", "ConfigMap/vars")
         await world.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "vars"}, "data": {"x": "one"}})
         await world.until_applied("app")
     assert await world.data("a") == {"n": "one"}
@@ -230,7 +242,8 @@ async def test_an_object_that_fails_in_a_later_wave_leaves_what_was_applied(worl
         world.commit({"app/ns.yaml": manifest("v1", "Namespace", name), "app/late.yaml": here})
         await world.source()
         await world.target("app", "./app")
-        await world.until_target("app", failed("ReconciliationFailed", "Service", "late", "port"))
+        await world.until_target("app", failed("ReconciliationFailed", "Service", "late", "port", "app/late.yaml:1"))
+        await world.until_told("app", "ReconciliationFailed", "late", "app/late.yaml:1")
         assert await world.get("v1", "Namespace", name) is not None
         good = manifest("v1", "Service", "late", metadata={"namespace": name}, spec={"ports": [{"port": 80}]})
         await world.push({"app/late.yaml": good})

@@ -15,8 +15,16 @@ import pytest
 
 from tests.conftest import SOAK
 from tests.e2e.planted import found_in
-from tests.e2e.world import World, config_map, documents, manifest
-from tidelog.events.vocabulary import ApplyFailed, ApplyFinished, ApplyStarted, EngineStarted
+from tests.e2e.world import World, config_map, documents, manifest, written
+from tests.servers.faulty_api import Asked, Delay, Fault, faulty_api
+from tidelog.events.vocabulary import (
+    ApplyFailed,
+    ApplyFinished,
+    ApplyStarted,
+    EngineStarted,
+    Rendered,
+    RevisionFetched,
+)
 from tidelog.storage import Query, open_log, verify_store
 
 TARGETS = 30
@@ -63,9 +71,9 @@ async def is_as(world: World, expected: Expected) -> None:
 
 
 @contextmanager
-def daemon_process(world: World) -> Iterator[subprocess.Popen[bytes]]:
+def daemon_process(world: World, kubeconfig: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
     """`tidelog run`, as somebody runs it; killed when the block ends, if it still runs."""
-    command: list[str | Path] = [TIDELOG, "run", "--kubeconfig", world.kubeconfig, "--store", world.store]
+    command: list[str | Path] = [TIDELOG, "run", "--kubeconfig", kubeconfig or world.kubeconfig, "--store", world.store]
     command += ["--runtime-namespace", world.namespace, "--watch-all-namespaces=false"]
     # The Lease of a daemon that was killed has to run out first: that would be all that is waited for here.
     command += ["--enable-leader-election=false", "--storage-addr=", "--health-addr=", "--metrics-addr="]
@@ -146,3 +154,49 @@ async def test_whenever_it_is_killed_the_end_is_the_same(world: World, seed: int
         assert await anyio.to_thread.run_sync(found_in, world.store, value) == []
         assert value not in output
         assert base64.b64encode(value) not in output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signal_", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "told to end"])
+async def test_ended_in_the_midst_of_an_apply_it_transfers_and_renders_nothing_again(
+    world: World, tmp_path: Path, signal_: signal.Signals
+) -> None:
+    """Whatever the API server does: here it never answers the third write."""
+    reached = anyio.Event()
+
+    def fault(asked: Asked) -> Fault:
+        if not asked.writes or not asked.path.endswith("/configmaps/c"):
+            return None
+        reached.set()
+        return Delay(3600)
+
+    names = "abcde"
+    world.commit({"app/all.yaml": documents(*(config_map(name, n="1") for name in names))})
+    await world.source()
+    await world.target("app", "./app", targetNamespace=world.namespace)
+    async with faulty_api(world.servers, world.kubeconfig, tmp_path) as api:
+        api.fault = fault
+        with daemon_process(world, api.kubeconfig) as process:
+            with anyio.fail_after(STOPS_WITHIN_S):
+                await reached.wait()
+            began = anyio.current_time()
+            process.send_signal(signal_)
+            with anyio.fail_after(STOPS_WITHIN_S):
+                code = await anyio.to_thread.run_sync(process.wait)
+            assert code == (0 if signal_ is signal.SIGTERM else -signal.SIGKILL), (tmp_path / "output").read_text()
+            assert anyio.current_time() - began < 5, "it ends in seconds"
+    transfers, before = world.git.transfers, len(await world.requests())
+    async with world.daemon() as running:
+        await world.until_applied("app")
+        await running.idle()
+        assert running.events(Rendered, RevisionFetched) == []
+    assert world.git.transfers == transfers
+    requests = (await world.requests())[before:]
+    wrote = [name for _, resource, name in written(requests) if resource == "configmaps"]
+    assert wrote == list("cde"), "what was applied is not applied again"
+    plans: Counter[str] = Counter()
+    async with open_log(world.store) as log:
+        async for recorded in log.read(Query(types=("ApplyStarted",))):
+            assert isinstance(recorded.event, ApplyStarted)
+            plans[recorded.event.plan] += 1
+    assert list(plans.values()) == [1, 1], "the plan that was under way is never taken up again: another is made"

@@ -3,8 +3,10 @@
 import importlib.util
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -17,26 +19,67 @@ TIMEOUT_S = 240
 
 
 @pytest.mark.timeout(TIMEOUT_S + 30)
-def test_the_demonstration_tells_its_story_to_the_end(kubernetes: Servers) -> None:
+def test_the_demonstration_tells_its_story_and_goes_on_until_ctrl_c(kubernetes: Servers, tmp_path: Path) -> None:
     """It starts servers of its own; `kubernetes` says that there are some to be had."""
     assert kubernetes is not None
+    with (tmp_path / "told").open("w+") as told:
+        process = subprocess.Popen(
+            [sys.executable, ROOT / "tools" / "demo.py"],
+            env={**os.environ, "NO_COLOR": "1", "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=told,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            deadline = time.monotonic() + TIMEOUT_S
+            while "kubectl -n shop get all\n" not in (tmp_path / "told").read_text():
+                assert process.poll() is None, (tmp_path / "told").read_text()
+                assert time.monotonic() < deadline, (tmp_path / "told").read_text()
+                time.sleep(0.2)
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+            assert process.wait(timeout=60) == 0, (tmp_path / "told").read_text()
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+    check_story((tmp_path / "told").read_text())
+    assert [path for path in tmp_path.iterdir() if path.name != "told"] == [], "something is left behind"
+
+
+def check_story(told: str) -> None:
+    chapters = re.split(r"^\d\. ", told, flags=re.MULTILINE)
+    assert len(chapters) == 6, told
+    _, converges, changes, drifts, goes_back, proves = chapters
+    for name in ("GitRepository/flux-system", "Kustomization/infrastructure", "Kustomization/shop"):
+        assert f"✔ {name}: " in converges, "what becomes ready is not shown"
+    plan, _, applied = changes.partition("Ada commits: Sell with podinfo 6.9.0")
+    assert "~ update    Deployment/shop/web" in plan
+    assert "~ update    Deployment/shop/web" in applied
+    assert re.search(r"^Author +Ada <ada@example.com>", applied, re.MULTILINE)
+    assert "Was changed: spec.replicas by kubectl" in drifts
+    afterwards = goes_back.rpartition("-o jsonpath={.spec.template.spec.containers[0].image}")[2]
+    assert afterwards.lstrip().startswith("ghcr.io/stefanprodan/podinfo:6.8.0"), "what was before is not back"
+    assert re.search(r"intact: .* [1-9]\d* checkpoints", proves), "nothing was held against a checkpoint"
+    assert "\x1b" not in told
+    assert not re.search(r"[^\n]\$ (tidelog|kubectl) ", told), "a command begins on the line of an answer"
+    assert told.endswith("Everything that was started is ended, and removed.\n")
+
+
+@pytest.mark.slow
+def test_without_go_it_says_so_and_shows_the_log(tmp_path: Path) -> None:
+    kept = {name: value for name, value in os.environ.items() if name != "KUBEBUILDER_ASSETS"}
     done = subprocess.run(
-        [sys.executable, ROOT / "tools" / "demo.py", "--once"],
-        env={**os.environ, "NO_COLOR": "1"},
+        [sys.executable, ROOT / "tools" / "demo.py"],
+        env={**kept, "PATH": "/nonexistent", "TMPDIR": str(tmp_path), "NO_COLOR": "1"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=TIMEOUT_S,
+        timeout=100,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    for chapter in range(1, 6):
-        assert f"{chapter}. " in done.stdout, done.stdout
-    afterwards = done.stdout.rpartition("-o jsonpath={.spec.template.spec.containers[0].image}")[2]
-    assert afterwards.lstrip().startswith("ghcr.io/stefanprodan/podinfo:6.8.0"), "what was before is not back"
-    assert re.search(r"intact: .* [1-9]\d* checkpoints", done.stdout), "nothing was held against a checkpoint"
-    assert "\x1b" not in done.stdout
-    assert not re.search(r"[^\n]\$ (tidelog|kubectl) ", done.stdout), "a command begins on the line of an answer"
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("There is no Go here to build a Kubernetes API server with")
+    assert "tidelog log verify" in done.stdout
 
 
 def test_what_to_try_next_can_be_copied_line_by_line(

@@ -2,7 +2,18 @@
 
 import pytest
 
-from tests.e2e.world import SOURCE, Running, World, config_map, dry_runs, failed, is_ready, manifest, written
+from tests.e2e.world import (
+    SOURCE,
+    Running,
+    World,
+    condition,
+    config_map,
+    dry_runs,
+    failed,
+    is_ready,
+    manifest,
+    written,
+)
 from tidelog.engine.observe.drift import FLAPPING_COUNT
 from tidelog.events.vocabulary import DriftDetected, ObjectApplied, ObjectObserved, Planned
 from tidelog.storage import Query
@@ -219,6 +230,48 @@ async def test_a_job_whose_time_to_live_is_over_is_made_again_at_the_next_interv
         else:
             await running.idle()
             assert made(running) == 1
+
+
+async def complete(world: World) -> None:
+    """As the Job's controller does when its Pods have ended well: here are no nodes for them."""
+    job = await world.until("batch/v1", "Job", "job", lambda obj: "startTime" in ((obj or {}).get("status") or {}))
+    assert job is not None
+    now = job["status"]["startTime"]
+    conditions = [
+        {"type": type_, "status": "True", "lastTransitionTime": now, "lastProbeTime": now}
+        for type_ in ("SuccessCriteriaMet", "Complete")
+    ]
+    counts = {"succeeded": 1, "active": 0, "ready": 0, "uncountedTerminatedPods": {}}
+    status = {**counts, "completionTime": now, "conditions": conditions}
+    kind = await world.cluster.kind("batch/v1", "Job")
+    where = (kind, world.namespace, "job", {"status": status})
+    await world.cluster.patch(*where, type="merge", manager="kubelet", subresource="status")
+
+
+async def test_a_job_that_did_its_work_and_was_taken_away_is_well_and_not_made_again_for_another_reason(
+    world: World,
+) -> None:
+    """It is taken away the moment that it is done, so that nobody may have looked at it in between (KS-103)."""
+    template = {"spec": {"restartPolicy": "Never", "containers": [{"name": "job", "image": "job:1"}]}}
+    job = manifest("batch/v1", "Job", "job", spec={"ttlSecondsAfterFinished": 0, "template": template})
+    world.commit({"app/job.yaml": job, "app/cm.yaml": config_map("settings", n="1")})
+    async with world.daemon() as running:
+        await world.source()
+        await world.target("app", "./app", targetNamespace=world.namespace, wait=True, timeout="1h", interval="1h")
+        await world.until_target("app", lambda obj: condition(obj, "Healthy").get("status") == "Unknown")
+        await complete(world)
+        await world.until_gone("batch/v1", "Job", "job")
+        await world.until_applied("app")
+        await world.push({"app/cm.yaml": config_map("settings", n="2")})
+        await world.until_applied("app")
+        await running.idle()
+        assert made(running) == 1
+        # Who asks for a run has it made again, and that one is waited for.
+        await world.ask("Kustomization", "app")
+        await running.until(lambda _: made(running) > 1, "the Job is made again")
+        await world.until_target("app", lambda obj: condition(obj, "Healthy").get("status") == "Unknown")
+        await complete(world)
+        await world.until_applied("app")
 
 
 def made(running: Running) -> int:

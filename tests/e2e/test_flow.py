@@ -4,6 +4,8 @@ from typing import Any
 
 import anyio
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
 
 from tests.e2e.world import (
     KUSTOMIZE,
@@ -17,14 +19,18 @@ from tests.e2e.world import (
     manifest,
     written,
 )
+from tidelog.engine.http.hooks import hook_path, hook_routes
 from tidelog.engine.kinds.durations import Duration
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.errors import LeaseLostError
+from tidelog.events.names import ObjectKey
 from tidelog.events.vocabulary import (
     HealthChanged,
     PlanHeld,
     Planned,
+    ReconcileRequested,
     Rendered,
+    RevisionFetched,
     RunEnded,
     StageFailed,
     TargetDeclared,
@@ -308,6 +314,25 @@ async def test_a_request_is_answered_whatever_comes_of_it(world: World) -> None:
         await world.until_target("app", lambda obj: obj["status"].get("lastHandledReconcileAt") == token)
         await running.idle()
         assert running.events(StageFailed, after=seen) == [], "nothing has happened"
+
+
+async def test_a_webhook_has_a_commit_fetched_at_once(world: World) -> None:
+    """Nobody else asks: the interval is an hour."""
+    token = "a token of this test"
+    source = ObjectKey(SOURCE.partition("/")[0], "GitRepository", world.namespace, "fleet")
+    async with world.daemon() as running:
+        await app_of(world, config_map("a", n="1"))
+        await world.until_applied("app")
+        world.change({"app/all.yaml": config_map("a", n="2")})
+        server = web.Application()
+        server.add_routes(hook_routes(running.daemon, token))
+        async with TestClient(TestServer(server)) as client, client.post(hook_path(token, source)) as answer:
+            assert answer.status == 200
+        await world.until_data("a", {"n": "2"})
+        (asked,) = [one for one in running.recorded if isinstance(one.event, ReconcileRequested)]
+        (fetched,) = [one for one in running.recorded if isinstance(one.event, RevisionFetched)][1:]
+    assert asked.envelope.actor.kind == "webhook"
+    assert fetched.envelope.cause == asked.envelope.id, "the log says what led to it"
 
 
 async def test_a_new_spec_runs_at_once(world: World) -> None:

@@ -72,7 +72,9 @@ def test_from_an_empty_cluster_and_back(cluster: Servers, tidelog: Run) -> None:
     done = tidelog("install")
     assert done.code == 0, done
     assert "✔ ClusterRole/tidelog created" in done.err
-    assert "✔ ClusterRole/tidelog unchanged" in tidelog("install").err
+    again = tidelog("install", "-o", "json")
+    assert "✔ ClusterRole/tidelog unchanged" in again.err
+    assert {"object": "ClusterRole/tidelog", "did": "unchanged"} in map(json.loads, again.lines)
     done = tidelog("check", "-o", "json")
     assert done.code == 0, done
     checks = {one["name"]: one for one in map(json.loads, done.lines)}
@@ -88,8 +90,11 @@ def test_from_an_empty_cluster_and_back(cluster: Servers, tidelog: Run) -> None:
     assert cluster.request("GET", f"{RBAC}/clusterrolebindings/tidelog-reconciler").status == 404
     assert "nothing of Tidelog is left" in tidelog("uninstall", "--hand-back", "--yes").err
 
-    done = tidelog("uninstall", "--yes")
+    done = tidelog("uninstall", "--yes", "-o", "json")
     assert done.code == 0, done
+    assert list(map(json.loads, done.lines)) == [
+        {"object": "GitRepository/flux-system/fleet", "did": "configured"},
+    ]
     assert source_of(cluster)["finalizers"] == ["example.com/other"]
     assert tidelog("uninstall", "--crds", "--yes").code == 0
     answer = cluster.request("GET", CRD)

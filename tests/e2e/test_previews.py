@@ -104,6 +104,7 @@ async def test_a_plan_that_a_check_refuses_ends_with_four_and_names_the_field(wo
         assert done.code == 4, done
         assert "✗ dry-run" in done.out
         assert "port" in done.out
+        assert "(in app/all.yaml:3)" in done.out
 
 
 async def test_a_plan_that_would_be_held_says_so(world: World, tmp_path: Path) -> None:

@@ -6,8 +6,10 @@ import json
 import anyio
 import pytest
 
+from tests.e2e.command import tidelog
 from tests.e2e.planted import found_in
 from tests.e2e.world import KUSTOMIZE, SOURCE, World, condition, documents, failed, manifest
+from tidelog.engine.runtime.telling.metrics import Metrics
 from tidelog.events.vocabulary import DriftDetected, ObjectObserved
 
 IN_GIT = "planted-in-git-0123456789"
@@ -28,6 +30,28 @@ async def nowhere(world: World, logged: str, *values: str) -> None:
             assert value not in text
             assert encoded not in text
         assert await anyio.to_thread.run_sync(found_in, world.store, value.encode()) == []
+
+
+async def answers(world: World) -> str:
+    """All that the commands say of a target and of what it owns."""
+    told = []
+    for command in (
+        ("events", "-A", "--limit", "0"),
+        ("history", "ks/app"),
+        ("history", "secret/from-git", "-n", world.namespace),
+        ("history", "cm/from-variable", "-n", world.namespace),
+        ("plans", "ks/app"),
+        ("show-plan", "ks/app"),
+        ("trace", "secret/from-git", "-n", world.namespace),
+        ("explain", "cm/from-variable", "-n", world.namespace),
+        ("log", "tail", "-n", "1000"),
+    ):
+        for output in ("table", "json"):
+            done = await tidelog(world, *command, "-o", output)
+            assert done.code in (0, 1), done
+            assert done.out, command
+            told += [done.out, done.err]
+    return "\n".join(told)
 
 
 async def variables(world: World, **values: str) -> None:
@@ -54,7 +78,9 @@ async def test_values_that_were_applied_and_changed(world: World, caplog: pytest
         manifest("v1", "Secret", "from-git", stringData={"token": IN_GIT}),
         manifest("v1", "ConfigMap", "from-variable", data={"url": "https://ada:${token}@example.org"}),
     )
+    running_metrics = Metrics()
     async with world.daemon() as running:
+        running_metrics.bind(running.daemon.engine)
         await variables(world, token=IN_VARIABLE)
         await app_of(world, content)
         await world.until_applied("app")
@@ -75,8 +101,45 @@ async def test_values_that_were_applied_and_changed(world: World, caplog: pytest
             lambda obj: obj is not None and base64.b64decode(obj["data"]["token"]).decode() == IN_GIT,
         )
         await running.idle()
-    await nowhere(world, caplog.text, IN_GIT, IN_VARIABLE, PASSWORD, BY_HAND)
+        metrics = running_metrics.text().decode()
+    said = await answers(world)
+    assert "from-variable" in said
+    assert f'name="app",namespace="{world.namespace}"' in metrics
+    await nowhere(world, caplog.text + said + metrics, IN_GIT, IN_VARIABLE, PASSWORD, BY_HAND)
     assert await anyio.to_thread.run_sync(found_in, world.store, b"from-variable"), "what is there is found"
+
+
+async def test_values_that_kustomize_makes_secrets_of(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG", logger="tidelog")
+    generators = [
+        {"name": "made", "literals": [f"token={IN_GIT}"], "files": ["file.txt"], "envs": ["app.env"]},
+        {"name": "typed", "type": "kubernetes.io/basic-auth", "literals": ["username=ada", f"password={PASSWORD}"]},
+    ]
+    files = {
+        "app/kustomization.yaml": json.dumps({"secretGenerator": generators}),
+        "app/file.txt": BY_HAND,
+        "app/app.env": f"PIN={IN_VARIABLE}\n",
+    }
+    async with world.daemon() as running:
+        world.commit(files)
+        await world.source()
+        await world.target("app", "./app", targetNamespace=world.namespace)
+        await world.until_applied("app")
+        found = await world.cluster.list(await world.cluster.kind("v1", "Secret"), namespace=world.namespace)
+        (made,) = [item for item in found.items if item["metadata"]["name"].startswith("made-")]
+        assert {name: base64.b64decode(value).decode() for name, value in made["data"].items()} == {
+            "token": IN_GIT,
+            "file.txt": BY_HAND,
+            "PIN": IN_VARIABLE,
+        }
+        # Another value gives another name: the Secret of the old one is pruned.
+        await world.push({"app/file.txt": f"{BY_HAND}-too"})
+        await world.until_applied("app")
+        await world.until_gone("v1", "Secret", made["metadata"]["name"])
+        await world.push({"app/app.env": f"PIN={IN_VARIABLE}\n\xff".encode("latin-1")})
+        await world.until_target("app", failed("BuildFailed"))
+        await running.idle()
+    await nowhere(world, caplog.text, IN_GIT, IN_VARIABLE, PASSWORD, BY_HAND)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,9 @@
 import base64
 import random
 
+import pytest
+
+from tests.e2e.command import daemon_with_door, tidelog
 from tests.e2e.world import KUSTOMIZE, World, config_map, documents, is_ready, manifest
 from tidelog.events.vocabulary import Pinned, Rendered, Unpinned
 
@@ -76,6 +79,31 @@ async def test_each_of_ten_commits_comes_back_as_it_was(world: World, seed: int)
         await world.until_applied("app")
         assert await there(world) == (wanted, token)
         assert len(running.events(Unpinned)) == 1
+
+
+@pytest.mark.slow
+async def test_each_of_ten_commits_comes_back_by_the_command_named_in_each_way(world: World, seed: int) -> None:
+    chance = random.Random(seed)
+    commits: list[tuple[str, tuple[dict[str, dict[str, str]], str]]] = []
+    async with daemon_with_door(world) as running:
+        await world.source()
+        await world.target("app", "./app", targetNamespace=world.namespace)
+        for number in range(COMMITS):
+            content, wanted, token = commit_of(number, chance)
+            await world.push({"app/all.yaml": content}, message=f"commit {number}")
+            await world.until_applied("app")
+            await running.idle()
+            moment = (world.revision, world.head[:8], str(running.daemon.engine.memory.position))[number % 3]
+            commits.append((moment, (wanted, token)))
+        for number in chance.sample(range(COMMITS), COMMITS):
+            moment, wanted_then = commits[number]
+            done = await tidelog(world, "reapply", "ks/app", "--at", moment, "--why", f"commit {number}", "--yes")
+            assert done.code == 0, done
+            assert await there(world) == wanted_then, f"commit {number}"
+        content, wanted, token = commit_of(COMMITS, chance)
+        await world.push({"app/all.yaml": content}, message="forward")
+        await world.until_applied("app")
+        assert await there(world) == (wanted, token)
 
 
 async def test_unpinning_goes_back_to_the_newest_revision(world: World) -> None:

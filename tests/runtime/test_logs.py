@@ -14,7 +14,7 @@ from tidelog.engine.runtime.telling.logs import JsonFormatter, LogLines, log_eve
 from tidelog.engine.secrecy.logs import SecrecyFilter, keeping_secret
 from tidelog.engine.secrecy.values import SecretValues
 from tidelog.events.envelope import decode_envelope
-from tidelog.events.names import ObjectKey, PlanId, Revision, engine_stream
+from tidelog.events.names import ObjectKey, PlanId, Revision, TraceId, engine_stream
 from tidelog.events.projections import Standing
 from tidelog.events.vocabulary import (
     DriftDetected,
@@ -73,7 +73,7 @@ def recorded(stream: str, event: Event, **rest: Any) -> Recorded:
 
 def test_an_event_is_a_line_with_its_object_and_run(lines: Lines) -> None:
     event = RunEnded(outcome="succeeded", generation=1, revision=Revision("main@sha1:1"))
-    log_event(recorded(SHOP, event, run=run_id(1)))
+    log_event(recorded(SHOP, event, run=run_id(1), trace=TraceId(run_id(2))))
     line = lines.only
     assert line["ts"].endswith("Z")
     del line["ts"]
@@ -88,7 +88,7 @@ def test_an_event_is_a_line_with_its_object_and_run(lines: Lines) -> None:
         "namespace": "flux-system",
         "cluster": "east",
         "run": run_id(1),
-        "trace": None,
+        "trace": TraceId(run_id(2)),
         "revision": "main@sha1:1",
         "outcome": "succeeded",
     }

@@ -303,7 +303,7 @@ async def test_process_knows_nothing_of_us(
 
 
 async def test_what_is_asked_at_once_is_asked_once(
-    fetcher: GitFetcher, server: GitServer, trusted: Credentials, commit: str
+    fetcher: GitFetcher, server: GitServer, repository: Repository, trusted: Credentials, commit: str
 ) -> None:
     specs = [
         GitSpec(namespace="team", name=f"app-{n}", url=server.url("app"), ref=GitRef(branch="main")) for n in range(20)
@@ -322,6 +322,9 @@ async def test_what_is_asked_at_once_is_asked_once(
     await one(specs[0])
     await one(GitSpec(namespace="other", name="app", url=server.url("app"), ref=GitRef(branch="main")))
     assert server.transfers == told, "what is there is not transferred again"
+    repository.commit({"another": "1"})
+    await one(GitSpec(namespace="alone", name="app", url=server.url("app"), ref=GitRef(branch="main")))
+    assert server.transfers - told == told, "twenty at once took what one takes"
 
 
 @pytest.mark.usefixtures("commit")

@@ -58,7 +58,11 @@ async def assess(
 
 def _own(engine: Engine, key: ObjectKey) -> Health:
     """The health of an object that the target applied, as last observed."""
-    actual = engine.memory.actual.get(key.stream(engine.cluster_alias))
+    stream = key.stream(engine.cluster_alias)
+    ended = engine.observer.ended(stream)
+    if ended is not None:
+        return ended
+    actual = engine.memory.actual.get(stream)
     if actual is None:
         return "NotFound"
     # What is left alone on purpose has no state of ours, and is not waited for (KS-081).

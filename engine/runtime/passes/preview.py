@@ -25,6 +25,7 @@ from tidelog.engine.render.renderer import Renderer
 from tidelog.engine.runtime.binding import check_cluster
 from tidelog.engine.runtime.errors import PreviewError, RefusedError
 from tidelog.engine.runtime.memory import Facts
+from tidelog.engine.runtime.passes.placing import placed
 from tidelog.engine.runtime.passes.situation import Situation
 from tidelog.engine.runtime.rendered import RenderedSet, Renderings, render_spec, sealed
 from tidelog.engine.runtime.requests import told
@@ -162,10 +163,14 @@ class Previewer:
                     variables.secret_names,
                     time_s=spec.effective_timeout.seconds,
                 )
+                made = sealed(rendering, await self._sealer(key.id for key in rendering.secret), secrets)
+                preview = await self._plan(declared, made.set, revision, secrets)
+                if not preview.failed:
+                    return preview
+                failed = await placed(renderer, tree, spec, preview.failed)
         except (RenderError, StageError) as error:
             raise PreviewError(secrets.filter(str(error))) from None
-        made = sealed(rendering, await self._sealer(key.id for key in rendering.secret), secrets)
-        return await self._plan(declared, made.set, revision, secrets)
+        return msgspec.structs.replace(preview, failed=tuple(failed))
 
     async def _plan(
         self, declared: DeclaredTarget, rendered: RenderedSet, revision: Revision, secrets: SecretValues

@@ -34,7 +34,14 @@ class Situation:
     """A target, and what the log says of it and of what it owns."""
 
     def __init__(
-        self, facts: Facts, alias: str, settings: Settings, declared: DeclaredTarget, *, doubted: bool = False
+        self,
+        facts: Facts,
+        alias: str,
+        settings: Settings,
+        declared: DeclaredTarget,
+        *,
+        doubted: bool = False,
+        rests: Callable[[ObjectId], bool] = lambda _: False,
     ) -> None:
         self._facts = facts
         self._alias = alias
@@ -43,6 +50,8 @@ class Situation:
         self._stream = declared.stream
         self._doubted = doubted
         """Whether nobody may have watched the cluster: then no object is known to be as it should be."""
+        self._rests = rests
+        """Whether an object is gone because it was done, and is not to be made again yet."""
 
     @property
     def subject(self) -> Subject:
@@ -123,7 +132,13 @@ class Situation:
             one
             for one in wanted
             if not is_unchanged(one, self._stream, objects.get(one.key.id), self.actual(one.key.id))
+            and not self._is_done(one)
         ]
+
+    def _is_done(self, wanted: Wanted) -> bool:
+        """Whether an object is a Job that did what it is still wanted for, and was taken away."""
+        entry = self.entry(wanted.key.id)
+        return entry is not None and entry.desired == wanted.digest and self._rests(wanted.key.id)
 
     def stale(self, wanted: Iterable[Wanted]) -> set[ObjectId]:
         """The objects that the target owns, and that a set does not have."""
@@ -146,6 +161,7 @@ class Situation:
             actual=self.actual,
             seen=lambda id, version: seen(id, version, sealer),
             digest_of=sealer.digest,
+            is_done=self._is_done,
         )
         return Planner(cluster, self.subject, knowledge)
 

@@ -24,6 +24,7 @@ from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.memory import find_fetched
 from tidelog.engine.runtime.passes.dependencies import check_dependencies
 from tidelog.engine.runtime.passes.health import assess
+from tidelog.engine.runtime.passes.placing import placed
 from tidelog.engine.runtime.passes.situation import MANAGER, Situation
 from tidelog.engine.runtime.rendered import RenderedSet, inputs_digest, render_spec, sealed
 from tidelog.engine.runtime.run import Run, StageError, asking
@@ -35,7 +36,7 @@ from tidelog.engine.secrecy.sealing import LostSecretError, Sealer
 from tidelog.engine.verify.checks import OWNERSHIP, policies_digest, verdicts_of
 from tidelog.events.bodies import Body
 from tidelog.events.canonical import encode
-from tidelog.events.names import MalformedNameError, ObjectKey, PlanId, Revision, StreamName
+from tidelog.events.names import MalformedNameError, ObjectId, ObjectKey, PlanId, Revision, StreamName, object_stream
 from tidelog.events.projections import Desired
 from tidelog.events.vocabulary import (
     HealthChanged,
@@ -115,7 +116,9 @@ class TargetPass:
         self._trigger = trigger
         self._stream = declared.stream
         self._memory = engine.memory
-        self._situation = Situation(engine.memory, engine.cluster_alias, engine.settings, declared)
+        self._situation = Situation(
+            engine.memory, engine.cluster_alias, engine.settings, declared, rests=self._is_at_rest
+        )
         self._run = Run(engine.memory, declared.stream, trigger)
         self._activity = engine.activity
         self._revision: Revision | None = None
@@ -389,16 +392,7 @@ class TargetPass:
         row = self._memory.desired.get(self._source_stream())
         if not failed or row is None or row.tree is None or self._desired().pinned is not None:
             return failed
-        keys = {verdict.object: ObjectKey.parse(verdict.object) for verdict in failed if verdict.object}
-        names = {(key.kind, key.name) for key in keys.values()}
-        places = await self._engine.renderer.places(row.tree, render_spec(self._spec), names)
-        placed = []
-        for verdict in failed:
-            key = keys.get(verdict.object) if verdict.object else None
-            place = places.get((key.kind, key.name)) if key else None
-            message = f"{verdict.message} (in {place})" if place else verdict.message
-            placed.append(msgspec.structs.replace(verdict, message=message))
-        return placed
+        return await placed(self._engine.renderer, row.tree, self._spec, failed)
 
     def _fails_as_before(self, draft: Draft, failed: Sequence[Verdict]) -> bool:
         """Whether the last plan was of the same set, and failed in the same words: that needs no second telling."""
@@ -498,6 +492,7 @@ class TargetPass:
             recorder,
             self._run.record,
             self._engine.observer.writing,
+            self._placed,
         )
         try:
             try:
@@ -579,11 +574,25 @@ class TargetPass:
             )
             self._engine.notices.reconciled(self._declared, revision)
         self._declared.found.clear()
-        if rendered.remote_bases:
-            return self._engine.jittered(self._spec.interval.seconds)
-        return None
+        return self._next(rendered)
 
     # What the stages need to know.
+
+    def _is_at_rest(self, id: ObjectId) -> bool:
+        """Whether a Job was done and taken away, and is not to be made again: who asks for a run asks for that too."""
+        stream = object_stream(self._engine.cluster_alias, id)
+        return not self._trigger.forced and self._engine.observer.rests(self._stream, stream) is not None
+
+    def _next(self, rendered: RenderedSet) -> float | None:
+        """When there is something to do that no event tells of: a base from elsewhere, a Job that is done."""
+        due = [
+            left
+            for one in rendered.wanted
+            if (left := self._engine.observer.rests(self._stream, one.key.stream(self._engine.cluster_alias)))
+        ]
+        if rendered.remote_bases:
+            due.append(self._engine.jittered(self._spec.interval.seconds))
+        return min(due, default=None)
 
     def lost(self, error: ObjectMissingError) -> StageError:
         """Something of the source is not in the artifact store: has it fetched again (SC-014)."""

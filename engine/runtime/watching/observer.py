@@ -19,7 +19,7 @@ from tidelog.engine.cluster.port import Cluster, Kind
 from tidelog.engine.kinds.meta import KUSTOMIZE_GROUP, OWNER_NAME, OWNER_NAMESPACE
 from tidelog.engine.objects.kube import KubeObject, key_of
 from tidelog.engine.observe.drift import Flap, Flaps, drift, left_behind
-from tidelog.engine.observe.health import has_ended, health_of
+from tidelog.engine.observe.health import has_ended, health_of, outcome_of
 from tidelog.engine.observe.reflector import Reflector, is_newer
 from tidelog.engine.plan.model import Wanted, is_secret
 from tidelog.engine.runtime.memory import Memory, Origin
@@ -38,6 +38,7 @@ from tidelog.events.vocabulary import (
     ObservationInterrupted,
     ObservationResumed,
 )
+from tidelog.events.vocabulary.observe import Health
 from tidelog.storage import Recorded
 
 UNKNOWN_KIND_RETRY_S = 30.0
@@ -48,10 +49,22 @@ MESSAGE_BYTES_MAX = 1_024
 FLAPPING_PAUSE_S = 900.0
 """How long a field that somebody keeps on changing back is left to them."""
 
+RESTS_FOR = 0.9
+"""Of an interval: the timer that ends it is of another clock."""
+
 SealerOf: TypeAlias = Callable[[Iterable[ObjectId]], Awaitable[Sealer]]
 Wake: TypeAlias = Callable[[StreamName, Trigger], None]
 WakeIn: TypeAlias = Callable[[StreamName, float], None]
 Flapping: TypeAlias = Callable[[StreamName, tuple[Flap, ...]], None]
+
+
+class Ended(msgspec.Struct):
+    """A Job that is done, and that its `ttlSecondsAfterFinished` takes away."""
+
+    uid: str
+    health: Health
+    gone: datetime | None = None
+    """When it was."""
 
 
 class Observer:
@@ -92,8 +105,8 @@ class Observer:
         self._deferred: dict[StreamName, KubeObject | tuple[ObjectKey, str]] = {}
         self._versions: dict[StreamName, str] = {}
         self._flaps = Flaps()
-        self._ended: set[StreamName] = set()
-        """Jobs that are done, and are to be taken away after a time (`ttlSecondsAfterFinished`)."""
+        self._ended: dict[StreamName, Ended] = {}
+        """Jobs that are done, and are to be taken away after a time (`ttlSecondsAfterFinished`), or were."""
 
     # Watching.
 
@@ -221,9 +234,8 @@ class Observer:
         inventory = self._memory.inventory.get(owner)
         if inventory is None or key.id not in inventory.objects:
             return
-        if has_ended(obj):
-            self._ended.add(stream)
         version, uid = obj["metadata"]["resourceVersion"], obj["metadata"]["uid"]
+        self._note_end(stream, obj, uid)
         if row is not None and row.uid == uid and not is_newer(version, row.resource_version):
             return
         secret = is_secret(key, row, inventory.objects[key.id])
@@ -276,12 +288,41 @@ class Observer:
         owner = row.owner
         # A watch does not tell who deletes.
         recorded = await self._memory.append(stream, [drifted, gone] if wanted else [gone], Origin(actor=_manager()))
-        ended = stream in self._ended
-        self._ended.discard(stream)
-        if wanted and ended:
-            self._wake_in(owner, self._interval_of(owner))  # as Flux makes it again, then
-        elif wanted:
+        ended = self._ended.get(stream)
+        if not wanted:
+            self._ended.pop(stream, None)
+        elif ended is not None:
+            ended.gone = self._clock()
+            # It is made again, as in Flux, at the next interval; the pass says when that is.
+            self._wake(owner, _trigger(f"{key.kind} {key.name} is done, and was taken away", recorded[0]))
+        else:
             self._drifted(owner, key, (FieldDrift(path="metadata.uid"),), recorded[0])
+
+    def _note_end(self, stream: StreamName, obj: KubeObject, uid: str) -> None:
+        """Remembers how a Job ended, for it is soon taken away."""
+        known = self._ended.get(stream)
+        if known is not None and known.uid != uid:
+            del self._ended[stream]
+        if has_ended(obj) and stream not in self._ended:
+            self._ended[stream] = Ended(uid, outcome_of(obj))
+
+    def ended(self, stream: StreamName) -> Health | None:
+        """How a Job ended that its `ttlSecondsAfterFinished` takes away, or took away; None of one that did not end."""
+        known = self._done(stream)
+        return None if known is None else known.health
+
+    def rests(self, owner: StreamName, stream: StreamName) -> float | None:
+        """In how many seconds a Job is to be made again that was done and taken away; None of one that now may be."""
+        known = self._done(stream)
+        if known is None or known.gone is None:
+            return None
+        interval, waited = self._interval_of(owner), (self._clock() - known.gone).total_seconds()
+        return interval - waited if waited < interval * RESTS_FOR else None
+
+    def _done(self, stream: StreamName) -> Ended | None:
+        """What is remembered of a Job, unless it has been made again since."""
+        known, row = self._ended.get(stream), self._memory.actual.get(stream)
+        return known if known is not None and (row is None or row.uid == known.uid) else None
 
     async def compare(self, kind: Kind, listed: Collection[StreamName]) -> None:
         """After the first list of a kind: what is recorded as there and was not listed, is no more."""
