@@ -32,7 +32,6 @@ class Header(msgspec.Struct, kw_only=True, gc=False):
     trace: str | None = None
     cause: str | None = None
     actor: msgspec.Raw
-    schema: int
     data: msgspec.Raw
 
 
@@ -63,7 +62,6 @@ class Claims(NamedTuple):
     trace: tuple[str | None, ...]
     cause: tuple[str | None, ...]
     actor: tuple[msgspec.Raw, ...]
-    schema: tuple[int, ...]
     data: tuple[msgspec.Raw, ...]
 
 
@@ -71,8 +69,8 @@ _decode = msgspec.json.Decoder(Header).decode
 _decode_actor = msgspec.json.Decoder(Actor).decode
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _fields_of = msgspec.structs.astuple
-_references_in = re.compile(rb'\{"digest":"[^}]*\}').findall
-"""What may name a body: found at once in all data of a tile, and looked at when it is new."""
+_references_in = re.compile(rb'(?s)\{"digest":"(?:sha256:.{64})?[^}]*\}').findall
+"""What may name a body: found at once in all data of a tile, and looked at when it is new. The digest is leapt over."""
 _COLUMNS = "envelope, leaf, id, stream, version, type, correlation, cause"
 _FROM = "FROM events WHERE position BETWEEN ? AND ? ORDER BY position"
 _ALL_ROWS = f"SELECT {_COLUMNS} {_FROM}"

@@ -3,8 +3,9 @@
 import sqlite3
 from collections import Counter
 from collections.abc import Collection, Sequence
+from itertools import repeat
 
-from tidelog.events.merkle import TILE_WIDTH
+from tidelog.events.merkle import TILE_BITS, TILE_WIDTH
 from tidelog.storage.connection import version_of
 from tidelog.storage.log.tile_index import (
     CAUSES,
@@ -20,9 +21,6 @@ from tidelog.storage.proofs.parts import FINDINGS_MAX, LOG_FILE, Finding
 
 TILES = range(-(2**63), 2**63)
 """All that a table can hold."""
-_TILE_BITS_MAX = 32
-_TILE_MASK = 2**_TILE_BITS_MAX - 1
-"""An entry is looked for as one number: the key, and below it the tile in so many bits."""
 
 
 def has_tile_indexes(connection: sqlite3.Connection) -> bool:
@@ -35,7 +33,7 @@ class TileEntries:
 
     def __init__(self) -> None:
         """None yet."""
-        self._due: dict[TileIndex, list[int]] = {index: [] for index in TILE_INDEXES}
+        self._due: dict[str, list[tuple[int, int]]] = {index.table: [] for index in TILE_INDEXES}
         self.found: Counter[str] = Counter()
         """How many of full tiles are there, by table."""
 
@@ -47,39 +45,36 @@ class TileEntries:
         causes: Sequence[int | None],
     ) -> None:
         """Takes in the columns of a tile, once they are known to be right."""
-        tile = tile_of(positions[0])
-        keys = {
-            TYPES: set(types),
-            CORRELATIONS: {number for number in set(correlations) if number is not None},
-            CAUSES: {tile_of(cause) for cause in set(causes) if cause is not None},
-        }
-        for index, found in keys.items():
-            self._due[index] += [key << _TILE_BITS_MAX | tile for key in found]
-            if len(positions) == TILE_WIDTH:
-                self.found[index.table] += len(found)
+        tile, full = tile_of(positions[0]), len(positions) == TILE_WIDTH
+        for index, keys in (
+            (TYPES, set(types)),
+            (CORRELATIONS, {number for number in set(correlations) if number is not None}),
+            (CAUSES, {(cause - 1) >> TILE_BITS for cause in set(causes) if cause is not None}),
+        ):
+            self._due[index.table] += zip(keys, repeat(tile))
+            if full:
+                self.found[index.table] += len(keys)
 
     def check(self, connection: sqlite3.Connection) -> list[Finding]:
         """Those that are missing."""
         findings = []
-        for index, due in self._due.items():
-            if _count_of(connection, index, due) == len(due):
-                continue
-            missing = [entry for entry in due if not _count_of(connection, index, [entry])]
+        for index in TILE_INDEXES:
+            missing = set(self._due[index.table]).difference(_entries(connection, index, self._due[index.table]))
             self.found[index.table] -= len(missing)
-            findings += [
-                _finding(index, entry >> _TILE_BITS_MAX, entry & _TILE_MASK, "is missing") for entry in missing
-            ]
+            findings += [_finding(index, key, tile, "is missing") for key, tile in sorted(missing)]
         return findings
 
 
-def _count_of(connection: sqlite3.Connection, index: TileIndex, entries: Sequence[int]) -> int:
-    """How many of some entries there are."""
+def _entries(connection: sqlite3.Connection, index: TileIndex, due: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """What is there, in the tiles that are named, of the keys that are named."""
+    if not due:
+        return []
+    keys = sorted({key for key, _ in due})
     statement = (
-        f"SELECT count(*) FROM json_each(?) CROSS JOIN {index.table} "
-        f"ON {index.table}.{index.key} = value >> {_TILE_BITS_MAX} AND tile = value & {_TILE_MASK}"
+        f"SELECT {index.table}.{index.key}, tile FROM json_each(?) CROSS JOIN {index.table} "
+        f"ON {index.table}.{index.key} = value AND tile BETWEEN ? AND ?"
     )
-    count: int = connection.execute(statement, (str(entries),)).fetchone()[0]
-    return count
+    return connection.execute(statement, (str(keys), due[0][1], due[-1][1])).fetchall()
 
 
 def count_entries(connection: sqlite3.Connection, tiles: int) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tidelog.events.projections import PROJECTIONS
 from tidelog.events.vocabulary.base import BY_NAME
 from tidelog.storage import Query, open_log, open_views, read_log, verify_store
 from tidelog.storage.layout import Layout
+from tidelog.storage.log.reader import LogReader
 from tidelog.storage.projections.views import Views
 from tidelog.storage.transfer import import_log
 
@@ -38,6 +40,27 @@ async def test_it_verifies(release: Path, store: Path) -> None:
     )
     assert report.findings == ()
     assert report.events == len((release / "events.jsonl").read_bytes().splitlines())
+
+
+async def test_it_verifies_and_answers_alike_once_a_writer_has_brought_its_tables_to_those_of_this_release(
+    release: Path, store: Path
+) -> None:
+    head = size(release)
+
+    def asked() -> list[list[bytes]]:
+        with closing(LogReader(Layout(store).log)) as reader:
+            events = [recorded.envelope for recorded in reader.page(Query(until=head))]
+            queries = [Query(until=head, types=(event.type,)) for event in events]
+            queries += [Query(until=head, run=event.run) for event in events if event.run]
+            queries += [Query(until=head, trace=event.trace) for event in events if event.trace]
+            queries += [Query(until=head, cause=event.id) for event in events]
+            return [reader.entries(query) for query in queries]
+
+    before = await anyio.to_thread.run_sync(asked)
+    async with open_log(store):
+        pass
+    assert await anyio.to_thread.run_sync(asked) == before
+    assert (await verify_store(store)).findings == ()
 
 
 async def test_it_folds_to_the_same_rows(release: Path, store: Path) -> None:
