@@ -72,11 +72,18 @@ def places_of_objects(
         except YamlError:
             continue
         for document in read:
-            items = document.value.get("items") if isinstance(document.value, dict) else None
-            for value in items if isinstance(items, list) else [document.value]:
-                if (called := _names(value)) in names:
+            for called, _ in objects_in(document):
+                if called in names:
                     places.setdefault(called, f"{path}:{document.line}")
     return places
+
+
+def objects_in(document: Document) -> Iterator[tuple[tuple[str, str], dict[str, Any]]]:
+    """The objects of a document, which may be a list, with their kinds and names."""
+    items = document.value.get("items") if isinstance(document.value, dict) else None
+    for value in items if isinstance(items, list) else [document.value]:
+        if (called := _names(value))[1]:
+            yield called, value
 
 
 def _texts(trees: Trees, tree: str, walk: Walk) -> Iterator[tuple[str, str]]:

@@ -16,9 +16,10 @@ import msgspec
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.render import kustomize, landlock
 from tidelog.engine.render.diagnose import diagnose, places_of_objects, places_of_variable
-from tidelog.engine.render.errors import ReadEntry, RenderError, SubstitutionError
+from tidelog.engine.render.errors import ReadEntry, RenderError, SubstitutionError, YamlError
 from tidelog.engine.render.jobs import Finish, Run
 from tidelog.engine.render.landlock import Reach
+from tidelog.engine.render.origins import origins, traced
 from tidelog.engine.render.pool import Workers
 from tidelog.engine.render.postbuild import Settings
 from tidelog.engine.render.scratch import Scratch, make_private
@@ -240,6 +241,22 @@ class Renderer:
     ) -> dict[tuple[str, str], str]:
         """Where objects of a target are written, by kind and name, as `file:line`; of those that can be found."""
         return await anyio.to_thread.run_sync(self._find, tree, spec, names)
+
+    async def origins(
+        self, tree: str, spec: RenderSpec, names: Collection[tuple[str, str]]
+    ) -> dict[tuple[str, str], str]:
+        """The same of objects by the kind and name that the build gives them, for which it is made once more.
+
+        A build with remote bases is not.
+        """
+        try:
+            found = await anyio.to_thread.run_sync(walk, self._trees, tree, spec)
+            if found.remote_bases:
+                return {}
+            build = await self.build(tree, traced(spec))
+            return await anyio.to_thread.run_sync(origins, self._trees, tree, found.root, build.text, names)
+        except (RenderError, YamlError):
+            return {}
 
     def _find(self, tree: str, spec: RenderSpec, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
         try:

@@ -209,6 +209,22 @@ async def test_a_name_that_the_spec_lengthens_is_found_in_its_file(world: World)
         await world.until_target("app", failed("ReconciliationFailed", "Service", "my-web-v2", "app/web.yaml:2"))
 
 
+async def test_a_name_that_a_kustomization_file_lengthens_is_found_in_the_file_of_the_base(world: World) -> None:
+    async with world.daemon():
+        wrong = manifest("v1", "Service", "web", spec={"ports": [{"port": 99999}]})
+        world.commit(
+            {
+                "base/kustomization.yaml": "resources: [web.yaml]\nnamePrefix: my-\n",
+                "base/web.yaml": "# the shop\n" + wrong,
+                "app/kustomization.yaml": "resources: [../base]\nnameSuffix: -v2\n",
+            }
+        )
+        await world.source()
+        await world.target("app", "./app", targetNamespace=world.namespace)
+        await world.until_target("app", failed("ReconciliationFailed", "Service", "my-web-v2", "base/web.yaml:2"))
+        await world.until_told("app", "ReconciliationFailed", "my-web-v2", "base/web.yaml:2")
+
+
 async def test_a_missing_config_map_of_variables_is_named_and_its_coming_is_noticed(world: World) -> None:
     async with world.daemon():
         world.commit({"app/a.yaml": config_map("a", n="${x}")})
