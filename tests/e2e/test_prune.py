@@ -466,3 +466,31 @@ async def test_what_an_api_serves_that_is_down_is_not_absent(world: World) -> No
 
 def is_established(definition: KubeObject | None) -> bool:
     return definition is not None and condition(definition, "Established").get("status") == "True"
+
+
+async def test_a_volume_that_a_later_wave_would_make_again_waits_for_approval(world: World) -> None:
+    """What a plan cannot ask about yet may turn out to delete something: that is held as if it had been known."""
+    role = f"role-{world.namespace}"
+
+    def volume(mode: str) -> str:
+        spec = {
+            "accessModes": ["ReadWriteOnce"],
+            "volumeMode": mode,
+            "storageClassName": "none",
+            "resources": {"requests": {"storage": "1Gi"}},
+        }
+        return manifest("v1", "PersistentVolumeClaim", "data", spec=spec)
+
+    async with world.daemon():
+        await app_of(world, volume("Filesystem"), force=True)
+        before = await world.get("v1", "PersistentVolumeClaim", "data")
+        first = manifest("rbac.authorization.k8s.io/v1", "ClusterRole", role, rules=[])
+        await world.push({"app/all.yaml": volume("Block"), "app/first.yaml": first})
+        await world.until_target("app", failed("PlanHeld", "PersistentVolumeClaim", "data"))
+        after = await world.get("v1", "PersistentVolumeClaim", "data")
+        assert before is not None
+        assert after is not None
+        assert after["metadata"]["uid"] == before["metadata"]["uid"]
+        assert "deletionTimestamp" not in after["metadata"]
+        assert await world.get("rbac.authorization.k8s.io/v1", "ClusterRole", role) is not None
+    world.servers.request("DELETE", f"/apis/rbac.authorization.k8s.io/v1/clusterroles/{role}")
