@@ -29,6 +29,7 @@ from tidelog.engine.runtime.passes.situation import Situation
 from tidelog.engine.runtime.rendered import RenderedSet, Renderings, render_spec, sealed
 from tidelog.engine.runtime.requests import told
 from tidelog.engine.runtime.run import StageError
+from tidelog.engine.runtime.scope import in_its_place
 from tidelog.engine.runtime.settings import Settings, settings_of
 from tidelog.engine.runtime.variables import read_variables
 from tidelog.engine.runtime.watching.declared import DeclaredTarget, found_of, read_declared, source_of
@@ -162,6 +163,7 @@ class Previewer:
                     variables.secret_names,
                     time_s=spec.effective_timeout.seconds,
                 )
+            rendering = await in_its_place(rendering, self._cluster)
         except (RenderError, StageError) as error:
             raise PreviewError(secrets.filter(str(error))) from None
         made = sealed(rendering, await self._sealer(key.id for key in rendering.secret), secrets)

@@ -28,6 +28,7 @@ from tidelog.engine.runtime.passes.situation import MANAGER, Situation
 from tidelog.engine.runtime.rendered import RenderedSet, inputs_digest, render_spec, sealed
 from tidelog.engine.runtime.run import Run, StageError, asking
 from tidelog.engine.runtime.schedule import Trigger
+from tidelog.engine.runtime.scope import in_its_place, is_out_of_place
 from tidelog.engine.runtime.suspension import still_suspended
 from tidelog.engine.runtime.variables import Variables, read_variables
 from tidelog.engine.runtime.watching.declared import DeclaredTarget, source_of
@@ -273,7 +274,8 @@ class TargetPass:
             same_files = await anyio.to_thread.run_sync(self._engine.renderer.unchanged, source.tree, before.read_set)
             inputs = inputs_digest(self._spec, variables, before.read_set, before.toolchain)
             same = same_files and inputs == standing.inputs
-            if same and not self._may_be_quoted(before):
+            in_place = not await is_out_of_place((one.key for one in before.wanted), self._engine.cluster)
+            if same and in_place and not self._may_be_quoted(before):
                 self._run.secrets.add(before.secret_values or ())
                 return before
         self._activity.begin(self._stream, "building", source.revision)
@@ -286,6 +288,7 @@ class TargetPass:
                 variables.secret_names,
                 time_s=self._spec.effective_timeout.seconds,
             )
+            rendering = await asking("render", in_its_place(rendering, self._engine.cluster))
         except RenderError as error:
             # What is not final lies in the surroundings (a limit, a process that died): they may be better soon.
             retry_s = None if error.final else RENDER_RETRY_S
