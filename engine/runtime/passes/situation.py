@@ -95,6 +95,10 @@ class Situation:
         owner = self._in_inventory_of(id)
         return None if owner is not None and self._waits_for_this(owner) else owner
 
+    def is_anothers(self, id: ObjectId) -> bool:
+        """Whether an object is another target's."""
+        return self._in_inventory_of(id) not in (None, self._stream)
+
     def _waits_for_this(self, other: StreamName) -> bool:
         """Whether a target waits for this one, or for one that does."""
         seen: set[StreamName] = set()
@@ -108,9 +112,9 @@ class Situation:
         return False
 
     def _in_inventory_of(self, id: ObjectId) -> StreamName | None:
-        """The target in whose inventory an object is."""
+        """The target in whose inventory an object is, and which has applied it: to name one is no claim to it."""
         actual = self.actual(id)
-        if actual is None or actual.owner is None:
+        if actual is None or actual.owner is None or actual.applied is None:
             return None
         inventory = self._facts.inventory.get(actual.owner)
         # A target that is no more may have left its objects behind.

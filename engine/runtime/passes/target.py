@@ -484,6 +484,7 @@ class TargetPass:
             self._situation.entry,
             self._run.record,
             policies_digest(self._engine.settings.prune_guard),
+            self._situation.is_anothers,
         )
         door = Door(
             self._engine.cluster,

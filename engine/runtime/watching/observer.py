@@ -333,7 +333,8 @@ class Observer:
         name, namespace = labels.get(OWNER_NAME), labels.get(OWNER_NAMESPACE)
         if not name or not namespace:
             row = self._memory.actual.get(key_of(obj).stream(self._alias))
-            return None if row is None else row.owner
+            # What a target only names, and leaves alone, is nothing of ours: it may not even be allowed to see it.
+            return None if row is None or row.applied is None else row.owner
         stream = ObjectKey(KUSTOMIZE_GROUP, "Kustomization", namespace, name).stream(self._alias)
         return stream if self._memory.conditions.get(stream) is not None else None
 
