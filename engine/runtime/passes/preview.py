@@ -32,7 +32,7 @@ from tidelog.engine.runtime.run import StageError
 from tidelog.engine.runtime.scope import in_its_place
 from tidelog.engine.runtime.settings import Settings, settings_of
 from tidelog.engine.runtime.variables import read_variables
-from tidelog.engine.runtime.watching.declared import DeclaredTarget, found_of, read_declared, source_of
+from tidelog.engine.runtime.watching.declared import DeclaredTarget, begun_of, found_of, read_declared, source_of
 from tidelog.engine.secrecy.sealing import LostSecretError, Sealer
 from tidelog.engine.secrecy.values import SecretValues
 from tidelog.engine.sources.directory import DirectoryTree
@@ -218,6 +218,7 @@ class Previewer:
         if left:
             raise PreviewError("; ".join(left))
         declared.found = found_of(declared, self._facts)
+        declared.begun = await begun_of(declared, self._facts)
         return declared
 
     def _source_of(self, declared: DeclaredTarget) -> StreamName:

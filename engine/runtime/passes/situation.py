@@ -68,9 +68,13 @@ class Situation:
 
     @property
     def found(self) -> dict[ObjectId, str]:
-        """What the status that was found lists and the log does not know, with its API version."""
+        """What may be the target's beside its inventory, with its API version.
+
+        That is what the status that was found lists, and what an apply began to write of which no outcome is known.
+        """
         known = self.inventory.objects
-        return {id: version for id, version in self._declared.found.items() if id not in known}
+        found = self._declared.begun | self._declared.found
+        return {id: version for id, version in found.items() if id not in known}
 
     @property
     def desired(self) -> Desired:
@@ -160,14 +164,15 @@ class Situation:
             plan: for this target.
             asked_for: whether somebody deleted the target itself, or approved that.
         """
-        found = self.found
+        listed = self._declared.found.keys() - self.inventory.objects.keys()
         deleted = {step.object for step in plan.prunes if step.action == "delete"}
         owned = Owned(
-            objects=len(self.inventory.objects.keys() | found.keys()),
+            # Not what an apply only began to write: that may never have been, and would make deletions look few.
+            objects=len(self.inventory.objects.keys() | listed),
             below=len(await self._with_all_below(deleted)) - len(deleted),
             deleting=self._declared.deleting,
             asked_for=asked_for,
-            taken_over=any(id in found for id in deleted),
+            taken_over=bool(deleted & listed),
         )
         return accident(self._settings.prune_guard, plan, owned)
 

@@ -494,6 +494,8 @@ class TargetPass:
             self._run.record,
             self._engine.observer.writing,
         )
+        # No outcome may come to be known of some of these: the daemon may be killed, an answer may be lost.
+        self._declared.begun |= draft.plan.writes
         try:
             try:
                 await door.apply(draft, self._run.standing, self._let_through, asked_for=asked_for)
@@ -574,6 +576,7 @@ class TargetPass:
             )
             self._engine.notices.reconciled(self._declared, revision)
         self._declared.found.clear()
+        self._declared.begun.clear()
         if rendered.remote_bases:
             return self._engine.jittered(self._spec.interval.seconds)
         return None
