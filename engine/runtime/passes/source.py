@@ -116,7 +116,9 @@ class SourcePass:
         if reference is None:
             return ANONYMOUS
         key = ObjectKey("", "Secret", self._declared.key.namespace, reference.name)
+        self._engine.inputs.begin(self._stream)
         secret = await asking("fetch", self._engine.inputs.get(self._stream, key), "GitOperationFailed")
+        self._engine.inputs.settle(self._stream)
         if secret is None:
             raise StageError(
                 "fetch",

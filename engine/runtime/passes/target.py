@@ -131,6 +131,7 @@ class TargetPass:
         """The pass."""
         if self._declared.deleting:
             return await self._finalize()
+        self._engine.inputs.begin(self._stream)
         await self._own()
         source = await self._source()
         await self._dependencies(source)
@@ -577,6 +578,7 @@ class TargetPass:
             self._engine.notices.reconciled(self._declared, revision)
         self._declared.found.clear()
         self._declared.begun.clear()
+        self._engine.inputs.settle(self._stream)
         if rendered.remote_bases:
             return self._engine.jittered(self._spec.interval.seconds)
         return None
