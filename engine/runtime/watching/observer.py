@@ -234,7 +234,7 @@ class Observer:
         )
         if same and row is not None:
             self._versions[stream] = version
-            await self._only_health(obj, stream, owner, row)
+            await self._only_health(obj, stream, owner, row, secret=secret)
             return
         events: list[Event] = [ObjectObserved(**seen.fields)]
         drifted: tuple[FieldDrift, ...] = ()
@@ -298,11 +298,15 @@ class Observer:
             else:
                 await self.is_now(live)
 
-    async def _only_health(self, obj: KubeObject, stream: StreamName, owner: StreamName, row: Actual) -> None:
+    async def _only_health(
+        self, obj: KubeObject, stream: StreamName, owner: StreamName, row: Actual, *, secret: bool
+    ) -> None:
         found = health_of(obj)
         if found.health == row.health:
             return
-        event = HealthChanged(health=found.health, reason=found.reason, message=cut(found.message, MESSAGE_BYTES_MAX))
+        # A controller's words may quote what stands in the object.
+        message = "" if secret else cut(found.message, MESSAGE_BYTES_MAX)
+        event = HealthChanged(health=found.health, reason=found.reason, message=message)
         recorded = await self._memory.append(stream, [event], Origin())
         self._wake(owner, _trigger(f"the health of {stream.rpartition('/')[2]} changed", recorded[-1]))
 
