@@ -18,7 +18,7 @@ from tidelog.engine.kinds.later import UNSUPPORTED, features_left
 from tidelog.engine.kinds.meta import FINALIZER, OWNER_NAME, OWNER_NAMESPACE
 from tidelog.engine.observe.health import health_of
 from tidelog.engine.plan.draft import Draft, Planner
-from tidelog.engine.plan.model import Wanted
+from tidelog.engine.plan.model import Wanted, is_secret
 from tidelog.engine.render.errors import RenderError
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.memory import find_fetched
@@ -65,6 +65,11 @@ RENDER_RETRY_S = 5.0
 """After a build that failed for no reason of its own; longer after each further one."""
 TERMINATION_LOOK_S = 2.0
 """How often it is looked whether what was deleted is gone; Flux's figure."""
+
+_ELSEWHERE = (
+    "spec.kubeConfig: it is being deleted, and what it applied is in another cluster, which cannot be reached yet: "
+    "have Flux delete it, or set spec.deletionPolicy to Orphan to leave that there"
+)
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -149,6 +154,9 @@ class TargetPass:
         """Deletes what the target owns, as its deletion policy says, and lets go of it (KS-095)."""
         if FINALIZER not in self._declared.finalizers:
             return None
+        if self._prunes_when_deleted() and self._spec.kube_config is not None:
+            # Here, what has the names of what it applied there is another's.
+            raise StageError("declare", UNSUPPORTED, _ELSEWHERE, final=True, stalled=True)
         if self._prunes_when_deleted() and await asking("apply", self._may_still_act()):
             draft = await self._plan(None)
             if draft is not None:
@@ -254,7 +262,8 @@ class TargetPass:
         live = None if kind is None else await self._engine.inputs.get(self._stream, key, kind.api_version, identity)
         found = health_of(live)
         if found.health != "Current":
-            said = f": {found.message}" if found.message else ""
+            quiet = is_secret(key, self._situation.actual(key.id), None)  # its controller may quote what stands in it
+            said = f": {found.message}" if found.message and not quiet else ""
             raise StageError("declare", "DependencyNotReady", f"dependency '{id}' is {found.health}{said}")
 
     async def _variables(self) -> Variables:
