@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 import anyio
 import msgspec
 
-from tidelog.engine.cluster.errors import ConflictError, NotFoundError
+from tidelog.engine.cluster.errors import ClusterError, ConflictError, NotFoundError
 from tidelog.engine.cluster.port import Cluster, Kind
 from tidelog.engine.kinds.decode import InvalidObjectError, decode
 from tidelog.engine.kinds.durations import Interval
@@ -197,12 +197,31 @@ class Declarations:
         event = TargetRemoved(uid=declared.uid) if is_target else SourceRemoved(uid=declared.uid)
         await self._memory.append(stream, [event], Origin())
 
-    async def compare(self, kind: Kind, listed: Collection[StreamName]) -> None:
-        """After the first list: what the log knows and was not listed was deleted meanwhile."""
+    async def compare(
+        self, kind: Kind, listed: Collection[StreamName], *, namespace: str = "", labels: str = ""
+    ) -> None:
+        """After the first list: what the log knows, and neither list nor name finds, was deleted meanwhile.
+
+        Args:
+            kind: that was listed.
+            listed: what was in the list.
+            namespace: the one that is watched; empty for all.
+            labels: the selector by which is watched.
+        """
         for stream, _ in list(self._memory.conditions.items()):
             key = ObjectKey.of_stream(stream)
             if (key.group, key.kind) != (kind.group, kind.kind) or stream in listed:
                 continue
+            if namespace in ("", key.namespace):
+                try:
+                    found = await self._cluster.list(
+                        kind, namespace=key.namespace, labels=labels, fields=f"metadata.name={key.name}"
+                    )
+                except ClusterError:
+                    continue  # nobody knows
+                if found.items:
+                    await self.seen(found.items[0])
+                    continue
             row = self._memory.desired.get(stream)
             event = TargetRemoved if key.kind == "Kustomization" else SourceRemoved
             await self._memory.append(StreamName(stream), [event(uid="" if row is None else row.uid)], Origin())
