@@ -7,8 +7,8 @@ import pytest
 
 from tests.e2e.test_crashes import daemon_process
 from tests.e2e.world import KUSTOMIZE, World, condition, config_map, documents, failed
-from tests.servers.faulty_api import Asked, Fault, faulty_api
-from tidelog.events.vocabulary import PlanHeld, RevisionFetched
+from tests.servers.faulty_api import Asked, Delay, Fault, faulty_api
+from tidelog.events.vocabulary import ApplyStarted, PlanHeld, RevisionFetched, TargetRemoved
 
 
 def lose_the_answer(asked: Asked) -> Fault:
@@ -89,3 +89,28 @@ async def test_what_never_came_to_be_does_not_make_deletions_look_few(world: Wor
         api.fault = lambda _: None
         await world.push({"app/m.yaml": None, "app/a.yaml": config_map("a0")})
         await world.until_target("app", failed("PlanHeld", "87 %"))
+
+
+async def test_nothing_more_is_applied_for_who_was_removed_by_force_and_nobody_is_kept_out(
+    world: World, tmp_path: Path
+) -> None:
+    """Its finalizer was taken away in the midst of an apply."""
+    names = ("a", "b", "c")
+    async with faulty_api(world.servers, world.kubeconfig, tmp_path) as api:
+        api.fault = lambda asked: Delay(3) if asked.writes and asked.path.endswith("/configmaps/a") else None
+        world.commit({f"app/{name}.yaml": config_map(name) for name in names})
+        await world.source()
+        async with world.daemon(kubeconfig=api.kubeconfig) as running:
+            await world.target("app", "./app", targetNamespace=world.namespace)
+            await running.until_event(ApplyStarted)
+            await world.patch(KUSTOMIZE, "Kustomization", "app", {"metadata": {"finalizers": None}})
+            await world.delete(KUSTOMIZE, "Kustomization", "app")
+            await running.until_event(TargetRemoved)
+            after = len(running.recorded)
+            await world.until("v1", "ConfigMap", "a", lambda obj: obj is not None)
+            await running.idle()
+            assert running.events(stream=running.target("app"), after=after) == []
+            assert await world.data("b") is None
+            await world.target("other", "./app", targetNamespace=world.namespace)
+            await world.until_applied("other")
+            assert [await world.data(name) for name in names] == [{}, {}, {}]

@@ -26,7 +26,7 @@ from tidelog.engine.runtime.passes.dependencies import check_dependencies
 from tidelog.engine.runtime.passes.health import assess
 from tidelog.engine.runtime.passes.situation import MANAGER, Situation
 from tidelog.engine.runtime.rendered import RenderedSet, inputs_digest, render_spec, sealed
-from tidelog.engine.runtime.run import Run, StageError, asking
+from tidelog.engine.runtime.run import Removed, Run, StageError, asking
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.scope import in_its_place, is_out_of_place
 from tidelog.engine.runtime.suspension import still_suspended
@@ -99,6 +99,8 @@ async def reconcile_target(engine: Engine, stream: StreamName, trigger: Trigger)
         return await run.reconcile()
     except Stop as stop:
         return stop.again_s
+    except Removed:
+        return None
     except ForgottenError:
         return 0.0  # a key was destroyed in the midst of the pass: the next has a new one
     except StageError as error:
