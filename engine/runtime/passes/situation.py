@@ -167,8 +167,8 @@ class Situation:
         listed = self._declared.found.keys() - self.inventory.objects.keys()
         deleted = {step.object for step in plan.prunes if step.action == "delete"}
         owned = Owned(
-            # Not what an apply only began to write: that may never have been, and would make deletions look few.
-            objects=len(self.inventory.objects.keys() | listed),
+            # Not what is only named, or what an apply only began to write: deletions would look few beside those.
+            objects=len({id for id, entry in self.inventory.objects.items() if entry.uid} | listed),
             below=len(await self._with_all_below(deleted)) - len(deleted),
             deleting=self._declared.deleting,
             asked_for=asked_for,
