@@ -20,7 +20,7 @@ from tidelog.engine.objects.managed_fields import take_over_patch
 from tidelog.engine.objects.order import is_awaited
 from tidelog.engine.observe.health import health_of
 from tidelog.engine.plan.draft import Draft, Planner, Subject
-from tidelog.engine.plan.model import Plan, Step, Wanted
+from tidelog.engine.plan.model import Plan, Step, Wanted, is_destructive
 from tidelog.events.digest import KEYED
 from tidelog.events.moment import Time, shown_time
 from tidelog.events.names import ObjectId, ObjectKey
@@ -140,6 +140,9 @@ class Door:
         for planned, found in zip(steps, probed, strict=True):
             if found.writes and not planned.writes:
                 raise PlanVoid(f"{found.object} would change, and the plan did not say so")
+            if is_destructive(found) and not is_destructive(planned):
+                # The prune guard has not seen it: the next plan begins with this wave, and says it.
+                raise PlanVoid(f"{found.object} would be deleted and made again, and the plan did not say so")
         await self._record(
             [Verified(plan=draft.plan.id, policies=self._recorder.policies, checks=("dry-run",), wave=wave)]
         )

@@ -54,6 +54,7 @@ class ObjectRecorder:
         inventory: Callable[[ObjectId], Entry | None],
         record: Callable[[Sequence[Event], Sequence[Body]], Awaitable[object]],
         policies: Digest,
+        is_anothers: Callable[[ObjectId], bool] = lambda _: False,
     ) -> None:
         self.policies = policies
         self._plan = plan
@@ -61,6 +62,7 @@ class ObjectRecorder:
         self._sealer = sealer
         self._inventory = inventory
         self._record = record
+        self._is_anothers = is_anothers
 
     def state_digest(self, id: ObjectId, live: KubeObject, *, secret: bool) -> Digest:
         """The digest of an object's state, as plans have it."""
@@ -76,6 +78,8 @@ class ObjectRecorder:
 
     async def found(self, step: Step, wave: int, wanted: Wanted, live: KubeObject | None = None) -> None:
         """Records an object that needs no write: that it is the target's, and rendered like this."""
+        if step.action == "skip" and self._is_anothers(step.object):
+            return  # who leaves an object alone does not take it from who applied it
         entry = self._inventory(step.object)
         if entry is not None and entry.desired == wanted.digest and entry.uid == step.uid:
             return

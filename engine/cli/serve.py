@@ -1,8 +1,9 @@
 """Running the daemon from the command line: what it is made of, and how it ends."""
 
+import resource
 import signal
 from collections.abc import Collection, Iterable
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, suppress
 from pathlib import Path
 
 import anyio
@@ -37,6 +38,7 @@ async def serve(
 ) -> int:
     """Runs the daemon until it is told to stop; returns the exit code."""
     start_logging(settings.log_level)
+    allow_many_files()
     metrics = Metrics()
     async with AsyncExitStack() as stack:
         cluster = await stack.enter_async_context(open_cluster(kubeconfig, context, on_request=metrics.on_request))
@@ -50,6 +52,14 @@ async def serve(
         waiting = [] if bootstrap is None else await _begin(cluster, daemon, bootstrap)
         wanted = () if bootstrap is None else keys(settings.runtime_namespace)
         return await _until_told(cluster, daemon, until_ready_s, waiting, wanted)
+
+
+def allow_many_files() -> None:
+    """Has this process open as many files as it may: each watch and each connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(OSError, ValueError):  # where the system says no, it stays as it is
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _begin(cluster: Cluster, daemon: Daemon, bootstrap: Bootstrap) -> list[KubeObject]:

@@ -1,22 +1,53 @@
-"""An aiohttp application that runs while a block lasts."""
+"""An aiohttp application that runs while a block lasts, and holds a bounded number of connections."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio
 from aiohttp import web
 
 SHUTDOWN_S = 2.0
 """How long an answer that is under way may take when the daemon ends."""
+CONNECTIONS_MAX = 256
+"""Of one application: each is an open file, of which the daemon needs its own."""
+IDLE_S = 75.0
+"""How long a connection may go without a request after its first."""
 
 
 @asynccontextmanager
 async def running(app: web.Application) -> AsyncIterator[web.AppRunner]:
     """Runs an application; its sites are for the caller to add."""
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S)
+    runner = _Runner(app, access_log=None, shutdown_timeout=SHUTDOWN_S, keepalive_timeout=IDLE_S)
     await runner.setup()
     try:
         yield runner
     finally:
         with anyio.CancelScope(shield=True):
             await runner.cleanup()
+
+
+class _Runner(web.AppRunner):
+    """Makes room for a new connection by ending an old one: who opens many and says nothing locks nobody out."""
+
+    @property
+    def server(self) -> Any:
+        """What a site has each new connection made by."""
+        server = super().server
+        return None if server is None else _Bounded(server)
+
+
+class _Bounded:
+    def __init__(self, server: web.Server) -> None:
+        self._server = server
+
+    def __call__(self) -> asyncio.BaseProtocol:
+        there = self._server.connections
+        if len(there) >= CONNECTIONS_MAX:
+            # The oldest that is not being answered; while all are, the oldest.
+            silent = (one for one in there if getattr(one, "_current_request", None) is None)
+            oldest = next(silent, there[0])
+            if oldest.transport is not None:
+                oldest.transport.abort()
+        return self._server()

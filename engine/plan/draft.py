@@ -320,15 +320,17 @@ class Planner:
         owned = {id: entry.api_version for id, entry in self._known.inventory.items()}
         stale = {id: version for id, version in {**self._known.found, **owned}.items() if id not in wanted}
         keys = prune_order([ObjectKey.parse(id) for id in stale])
-        return tuple([await self._prune(key, stale[key.id]) for key in keys])
+        return tuple([await self._prune(key, stale[key.id], wanted) for key in keys])
 
-    async def _prune(self, key: ObjectKey, api_version: str) -> Step:
+    async def _prune(self, key: ObjectKey, api_version: str, wanted: Collection[ObjectId]) -> Step:
         kind = await self._kind_of(key, api_version)
         live = None if kind is None else await self._get(kind, key)
         if kind is None or live is None:
             return Step(object=key.id, api_version=api_version, action="skip", why="absent")
         step = Step(object=key.id, api_version=kind.api_version, action="skip", uid=live["metadata"]["uid"])
-        why = self.why_kept(live)
+        # An inventory, Flux's too, may have an object of a kind without namespaces under a namespace of its manifest.
+        own = key._replace(namespace=live["metadata"].get("namespace") or "").id
+        why = f"it is wanted, as {own}" if own in wanted else self.why_kept(live)
         if why:
             return msgspec.structs.replace(step, why=why)
         state = canonical_bytes(state_of(live, self._subject.manager))

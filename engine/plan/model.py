@@ -99,6 +99,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """All steps, in the order in which they are taken."""
         return tuple(step for wave in self.waves for step in wave) + self.prunes
 
+    @property
+    def writes(self) -> dict[ObjectId, str]:
+        """The objects that there are to be after it, and that it writes, with their API versions."""
+        return {step.object: step.api_version for wave in self.waves for step in wave if step.writes}
+
     def named(self) -> "Plan":
         """The plan under its own name: the same run that would do the same to the same state has the same plan."""
         identity: list[Any] = [

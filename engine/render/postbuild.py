@@ -129,6 +129,7 @@ def _substituted(part: str, found: KubeObject, said: str, settings: Settings) ->
     used = result.used & settings.secret_variables
     if used:
         _require_open_names(found, value, said, settings, used)
+        _require_open_fields(found, value, said, settings)
     return _Read(value, secret=bool(used), said=said, made=result.made)
 
 
@@ -162,6 +163,31 @@ def _require_open_names(
                     "objects are called stands in the open in logs, events and conditions: use a variable of a "
                     "ConfigMap, or of spec.postBuild.substitute"
                 )
+
+
+def _require_open_fields(before: KubeObject, after: KubeObject, said: str, settings: Settings) -> None:
+    """No secret value goes into the name of a field: differences and drift are told by those."""
+    for text in sorted(_fields(before) - _fields(after)):
+        names = _used_in(text, settings)
+        if names:
+            raise RenderError(
+                f"{said}: the name of a field is made with the secret variable {min(names)!r}, and names of fields "
+                "stand in the open in plans and events: use a variable of a ConfigMap, or of spec.postBuild.substitute"
+            )
+
+
+def _fields(value: Any) -> set[str]:
+    """The names of all fields of an object, whatever is in them."""
+    found: set[str] = set()
+    waiting = [value]
+    while waiting:
+        held = waiting.pop()
+        if isinstance(held, dict):
+            found.update(name for name in held if isinstance(name, str))
+            waiting.extend(held.values())
+        elif isinstance(held, list):
+            waiting.extend(held)
+    return found
 
 
 def _used_in(text: str, settings: Settings) -> frozenset[str]:

@@ -49,7 +49,7 @@ class Limits(msgspec.Struct, frozen=True):
     """What one render may take."""
 
     time_s: float = 300.0
-    """For the build, and again for what follows it; a target's `spec.timeout` where it has one."""
+    """For the build, and again for what follows it; a target's `spec.timeout` where that is shorter."""
     memory_bytes: int = 1024 * 1024 * 1024
     output_bytes: int = 64 * 1024 * 1024
 
@@ -122,6 +122,8 @@ class Renderer:
         self._workers = workers or Workers()
         self._scratch = Scratch(scratch)
         self._places = anyio.CapacityLimiter(self._workers.number)
+        self._remote_places = anyio.CapacityLimiter(max(1, self._workers.number - 1))
+        """Of builds that fetch: a remote that does not answer must not keep all workers from those that do not."""
         self._toolchain: tuple[Tool, ...] = ()
         self._asking = anyio.Lock()
         self._flights: dict[Digest, _Flight] = {}
@@ -171,7 +173,7 @@ class Renderer:
         Args:
             tree: the source's.
             spec: of the target.
-            time_s: what it may take; the limits' when not given.
+            time_s: what it may take, within the limits.
 
         Raises:
             RenderError: with what it read, when it cannot be built.
@@ -213,7 +215,7 @@ class Renderer:
             owner: the target, whose name goes on the objects.
             variables: of `spec.postBuild.substituteFrom`, in its order; those of `substitute` are added here.
             secret_variables: those of `variables` that come from a Secret.
-            time_s: what the build may take, and what follows it; the limits' when not given.
+            time_s: what the build may take, and what follows it, within the limits.
 
         Raises:
             RenderError: with what it read, when it cannot be rendered.
@@ -221,7 +223,7 @@ class Renderer:
         build = await self.build(tree, spec, time_s=time_s)
         settings = _settings(spec, owner, variables or {}, secret_variables, strict=self._strict)
         try:
-            finished = await self._workers.finish(Finish(build.text, settings), time_s=time_s or self._limits.time_s)
+            finished = await self._workers.finish(Finish(build.text, settings), time_s=self._time(time_s))
         except SubstitutionError as error:
             raise await self._placed(error, build) from None
         except RenderError as error:
@@ -235,6 +237,10 @@ class Renderer:
             secret_values=tuple(finished.secret_values),
             warnings=build.walk.warnings,
         )
+
+    def _time(self, wanted: float | None) -> float:
+        """What a build may take: workers are few, and who waits for one is not who wrote `spec.timeout`."""
+        return self._limits.time_s if wanted is None else min(wanted, self._limits.time_s)
 
     async def places(
         self, tree: str, spec: RenderSpec, names: Collection[tuple[str, str]]
@@ -367,11 +373,12 @@ class Renderer:
         """The output, or None and what kustomize said."""
         kubectl = str(await anyio.to_thread.run_sync(kustomize.program))
         # As many checkouts as workers: a thousand targets at once do not fill the disk.
-        async with self._places, self._directory() as place:
+        fetching = self._remote_places if remote else contextlib.nullcontext()
+        async with fetching, self._places, self._directory() as place:
             checkout = place / "tree"
             await anyio.to_thread.run_sync(_check_out, self._trees, tree, found, paths, checkout)
             job = self._job(kustomize.build_command(kubectl, str(checkout / found.root)), place, kubectl, remote=remote)
-            ran = await self._workers.run(job, time_s=time_s or self._limits.time_s)
+            ran = await self._workers.run(job, time_s=self._time(time_s))
             if ran.code:
                 kustomize.require_explained(ran.code, ran.errors)
                 return None, await anyio.to_thread.run_sync(self._said, tree, found, ran.errors, str(checkout), remote)

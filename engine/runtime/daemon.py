@@ -239,7 +239,13 @@ class _Declared:
         if self.complete.is_set():
             await self._engine.observer.resumed(self._kind)
             return
-        await self._engine.declared.compare(self._kind, self._listed)
+        settings = self._engine.settings
+        await self._engine.declared.compare(
+            self._kind,
+            self._listed,
+            namespace="" if settings.watch_all_namespaces else settings.runtime_namespace,
+            labels=settings.watch_label_selector,
+        )
         self.complete.set()
 
 

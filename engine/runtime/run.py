@@ -62,6 +62,10 @@ class StageError(Exception):
         """When to try again, where that is known better than by the retry interval."""
 
 
+class Removed(Exception):
+    """Raised when the source or target of a run is no more, so that nothing more is to be done for it."""
+
+
 class Run:
     """What a pass records, and under which run and trace."""
 
@@ -73,6 +77,7 @@ class Run:
         self.secrets = SecretValues() if known is None else known
         """The secret values that this pass came to know: no text from outside is recorded with one of them."""
         self._origin: Origin | None = None
+        self._uid = self._declared_uid()
         self.records = 0
         """Events recorded by this pass."""
 
@@ -106,6 +111,7 @@ class Run:
 
         Raises:
             StageError: when another run has begun in the stream meanwhile, and this one must not go on.
+            Removed: when what it is for was removed meanwhile, and perhaps made again.
         """
         await self._prepare()
         scrubbed, bodies = [], list(bodies)
@@ -115,6 +121,8 @@ class Run:
                 bodies += all_of_them
             scrubbed.append(self._scrubbed(event))
         for _ in range(CONFLICTS_MAX):
+            if self._declared_uid() != self._uid:
+                raise Removed(self.stream)
             origin = self.origin
             try:
                 recorded = await self.memory.append(
@@ -127,6 +135,7 @@ class Run:
                 continue
             origin.cause = recorded[-1].envelope.id
             self.records += len(recorded)
+            self._uid = self._declared_uid()  # its own last event may have been that it is no more
             return
         raise StageError("apply", "Superseded", f"others write {self.stream} all the time", retry_s=1.0)
 
@@ -161,6 +170,10 @@ class Run:
         if self.standing.run is not None:
             await self.record([RunEnded(outcome="superseded", generation=generation)])
             self._origin = None
+
+    def _declared_uid(self) -> str | None:
+        row = self.memory.desired.get(self.stream)
+        return None if row is None else row.uid
 
     async def _prepare(self) -> None:
         """Many secret values take a while to be made searchable: not on the event loop."""

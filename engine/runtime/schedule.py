@@ -5,7 +5,7 @@ newest counts. What waits for a time is an entry here, not a task.
 """
 
 import heapq
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
@@ -54,6 +54,9 @@ class Scheduler:
     def __init__(self, reconcile: Reconcile, concurrency: int) -> None:
         self._reconcile = reconcile
         self.concurrency = concurrency
+        self._share = concurrency - concurrency // 4
+        """How many keys of one namespace run at once: passes that hang leave others room."""
+        self._at_work: Counter[str] = Counter()
         self._ready: OrderedDict[str, OrderedDict[StreamName, Trigger]] = OrderedDict()
         """By namespace; the next namespace to be served is the first."""
         self._running: dict[StreamName, _Turn] = {}
@@ -114,6 +117,7 @@ class Scheduler:
                 self._ring(now)
                 while len(self._running) < self.concurrency and (turn := self._next()) is not None:
                     self._running[turn[0]] = _Turn()
+                    self._at_work[_namespace_of(turn[0])] += 1
                     tasks.start_soon(self._serve, *turn)
                 with anyio.move_on_after(self._until_next_timer(now)):
                     await self._changed.wait()
@@ -130,13 +134,12 @@ class Scheduler:
         return max(0.0, self._timers[0][0] - now) if self._timers else None
 
     def _next(self) -> tuple[StreamName, Trigger] | None:
-        while self._ready:
-            namespace, waiting = next(iter(self._ready.items()))
+        for namespace, waiting in list(self._ready.items()):
             if not waiting:
                 del self._ready[namespace]
-                continue
-            self._ready.move_to_end(namespace)
-            return waiting.popitem(last=False)
+            elif self._at_work[namespace] < self._share:
+                self._ready.move_to_end(namespace)
+                return waiting.popitem(last=False)
         return None
 
     async def _serve(self, key: StreamName, trigger: Trigger) -> None:
@@ -148,6 +151,7 @@ class Scheduler:
                 self.wake_in(key, delay)
         finally:
             del self._running[key]
+            self._at_work -= Counter([_namespace_of(key)])
             if turn.again is not None:
                 self.wake(key, turn.again)
             self._changed.set()

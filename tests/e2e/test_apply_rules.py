@@ -6,7 +6,7 @@ import pytest
 
 from tests.e2e.world import KUSTOMIZE, World, condition, config_map, documents, dry_runs, failed, manifest, written
 from tidelog.engine.objects.kube import KubeObject
-from tidelog.events.vocabulary import ApplyStarted, ObjectApplied
+from tidelog.events.vocabulary import ApplyStarted, DriftDetected, ObjectApplied
 
 OWNER = "kustomize.toolkit.fluxcd.io"
 RBAC = "rbac.authorization.k8s.io"
@@ -462,3 +462,47 @@ async def test_an_object_of_another_target_is_not_taken_away_from_it(world: Worl
         await world.target("two", "./two", targetNamespace=world.namespace)
         await world.until_target("two", failed("ReconciliationFailed", "shared", f"{world.namespace}/one"))
         assert await world.data("shared") == {"by": "one"}
+
+
+NAMED = {"kustomize.toolkit.fluxcd.io/reconcile": "disabled"}
+
+
+async def two_of_one(world: World, *, first: str) -> None:
+    """A target `app` that applies an object, and one of somebody who may do nothing, and only names it."""
+    named = manifest("v1", "ConfigMap", "a", metadata={"namespace": world.namespace, "annotations": NAMED})
+    world.commit({"app/all.yaml": config_map("a", n="1"), "tenant/all.yaml": named})
+    await account(world, "tenant", may=False)
+    await world.source()
+    for name in (first, "tenant" if first == "app" else "app"):
+        account_of: dict[str, Any] = {"serviceAccountName": "tenant"} if name == "tenant" else {}
+        await world.target(name, f"./{name}", targetNamespace=world.namespace, **account_of)
+        await world.until_applied(name)
+
+
+@pytest.mark.parametrize("first", ["app", "tenant"])
+async def test_who_only_names_an_object_does_not_take_it_from_who_applies_it(world: World, first: str) -> None:
+    async with world.daemon() as running:
+        await two_of_one(world, first=first)
+        await world.push({"app/all.yaml": config_map("a", n="2")})
+        await world.until_applied("app")
+        assert await world.data("a") == {"n": "2"}
+        await world.patch("v1", "ConfigMap", "a", {"data": {"n": "3"}}, manager="somebody")
+        await running.until_event(DriftDetected)
+        await world.until_data("a", {"n": "2"})
+        await world.push({"tenant/all.yaml": config_map("b")})
+        await world.ask("Kustomization", "tenant")
+        assert await world.data("a") == {"n": "2"}
+
+
+async def test_who_wants_an_object_to_be_there_does_not_take_it_from_who_applies_it(world: World) -> None:
+    present = {"kustomize.toolkit.fluxcd.io/ssa": "IfNotPresent"}
+    async with world.daemon():
+        named = manifest("v1", "ConfigMap", "a", metadata={"annotations": present})
+        world.commit({"app/all.yaml": config_map("a", n="1"), "other/all.yaml": named})
+        await world.source()
+        for name in ("app", "other"):
+            await world.target(name, f"./{name}", targetNamespace=world.namespace)
+            await world.until_applied(name)
+        await world.push({"app/all.yaml": config_map("a", n="2")})
+        await world.until_applied("app", "other")
+        assert await world.data("a") == {"n": "2"}

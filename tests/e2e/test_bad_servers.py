@@ -1,18 +1,21 @@
 """API servers that are slow, refuse, lose answers, drop watches or restart: it all ends as it should."""
 
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 
-from tests.e2e.world import LIMIT_S, World, config_map, documents
+from tests.e2e.world import KUSTOMIZE, LIMIT_S, World, config_map, documents
 from tests.servers.faulty_api import Asked, Delay, Fault, FaultyApi, Status, faulty_api
 from tests.servers.fixtures import new_namespace
 from tests.servers.git_server import GitServer
 from tests.servers.kubernetes_servers import ETCD, OwnServers
 from tidelog.engine.cli.serve import install_kinds
+from tidelog.engine.cluster.port import Kind, Listing
 from tidelog.engine.cluster.real import open_cluster
 from tidelog.events.vocabulary import (
     ApplyFailed,
@@ -21,6 +24,8 @@ from tidelog.events.vocabulary import (
     DriftDetected,
     ObjectPruned,
     ObservationInterrupted,
+    SourceRemoved,
+    TargetRemoved,
 )
 
 TARGETS = 5
@@ -182,3 +187,31 @@ async def test_a_server_that_restarts_in_the_midst_is_waited_for(
             assert not running.events(ObjectPruned)
             started = [event.plan for event in running.events(ApplyStarted)]  # type: ignore[attr-defined]
             assert len(started) == len(set(started))
+
+
+async def test_a_target_that_a_list_leaves_out_is_not_taken_for_deleted(world: World) -> None:
+    async with world.daemon():
+        world.commit({"app/a.yaml": config_map("a", n="1"), "gone/a.yaml": config_map("b")})
+        await world.source()
+        for name in ("app", "gone"):
+            await world.target(name, f"./{name}", targetNamespace=world.namespace, deletionPolicy="Orphan")
+        await world.until_applied("app", "gone")
+    await world.patch(KUSTOMIZE, "Kustomization", "gone", {"metadata": {"finalizers": None}})
+    await world.delete(KUSTOMIZE, "Kustomization", "gone")
+    async with open_cluster(world.kubeconfig) as own:
+        whole = own.pages
+
+        async def short(kind: Kind, *, fields: str = "", **how: Any) -> AsyncGenerator[Listing, None]:
+            async with aclosing(whole(kind, fields=fields, **how)) as pages:
+                async for page in pages:
+                    is_cut = kind.kind in ("Kustomization", "GitRepository") and not fields
+                    yield Listing([], page.resource_version) if is_cut else page
+
+        own.pages = short  # type: ignore[method-assign]
+        async with world.daemon(cluster=own) as running:
+            assert running.events(TargetRemoved, stream=running.target("app")) == []
+            await running.until_event(TargetRemoved, stream=running.target("gone"))
+            await world.push({"app/a.yaml": config_map("a", n="2")})
+            await world.until_applied("app")
+            assert running.events(SourceRemoved) == []
+    assert await world.data("a") == {"n": "2"}

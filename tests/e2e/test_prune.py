@@ -16,6 +16,7 @@ from tests.e2e.world import (
     manifest,
 )
 from tidelog.engine.objects.kube import KubeObject
+from tidelog.engine.verify.guard import Guard
 from tidelog.events.vocabulary import ObjectPruned, PlanHeld, PlanRejected, TargetRemoved
 from tidelog.storage import Recorded
 
@@ -102,8 +103,6 @@ async def test_a_held_plan_waits_over_a_restart(world: World) -> None:
 
 
 async def test_the_guard_can_be_switched_off(world: World) -> None:
-    from tidelog.engine.verify.guard import Guard
-
     async with world.daemon(prune_guard=Guard(enabled=False)):
         await app_of(world, many(10))
         await world.push({"app/all.yaml": many(1)})
@@ -498,3 +497,53 @@ async def test_what_an_api_serves_that_is_down_is_not_absent(world: World) -> No
 
 def is_established(definition: KubeObject | None) -> bool:
     return definition is not None and condition(definition, "Established").get("status") == "True"
+
+
+async def test_a_volume_that_a_later_wave_would_make_again_waits_for_approval(world: World) -> None:
+    """What a plan cannot ask about yet may turn out to delete something: that is held as if it had been known."""
+    role = f"role-{world.namespace}"
+
+    def volume(mode: str) -> str:
+        spec = {
+            "accessModes": ["ReadWriteOnce"],
+            "volumeMode": mode,
+            "storageClassName": "none",
+            "resources": {"requests": {"storage": "1Gi"}},
+        }
+        return manifest("v1", "PersistentVolumeClaim", "data", spec=spec)
+
+    async with world.daemon():
+        await app_of(world, volume("Filesystem"), force=True)
+        before = await world.get("v1", "PersistentVolumeClaim", "data")
+        first = manifest("rbac.authorization.k8s.io/v1", "ClusterRole", role, rules=[])
+        await world.push({"app/all.yaml": volume("Block"), "app/first.yaml": first})
+        await world.until_target("app", failed("PlanHeld", "PersistentVolumeClaim", "data"))
+        after = await world.get("v1", "PersistentVolumeClaim", "data")
+        assert before is not None
+        assert after is not None
+        assert after["metadata"]["uid"] == before["metadata"]["uid"]
+        assert "deletionTimestamp" not in after["metadata"]
+        assert await world.get("rbac.authorization.k8s.io/v1", "ClusterRole", role) is not None
+    world.servers.request("DELETE", f"/apis/rbac.authorization.k8s.io/v1/clusterroles/{role}")
+
+
+async def test_what_another_cluster_has_by_the_same_names_is_not_deleted_here(world: World) -> None:
+    """Flux kept another cluster by this Kustomization, and this one by it before."""
+    labels = {f"{OWNER}/name": "app", f"{OWNER}/namespace": world.namespace}
+    await world.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "labels": labels}})
+    await world.source()
+    flux = {"finalizers": ["finalizers.fluxcd.io"]}
+    await world.target("app", "./app", metadata=flux, kubeConfig={"secretRef": {"name": "remote"}})
+    kind = await world.cluster.kind(KUSTOMIZE, "Kustomization")
+    status = {"inventory": {"entries": [{"id": f"{world.namespace}_a__ConfigMap", "v": "v1"}]}}
+    where = (kind, world.namespace, "app")
+    patch = {"status": status}
+    await world.cluster.patch(*where, patch, type="merge", manager="kustomize-controller", subresource="status")
+    async with world.daemon(prune_guard=Guard(enabled=False)) as running:
+        await world.until_target("app", failed("UnsupportedFeature", "spec.kubeConfig"))
+        await world.delete(KUSTOMIZE, "Kustomization", "app")
+        await world.until_target("app", failed("UnsupportedFeature", "it is being deleted", "Orphan"))
+        await world.patch(KUSTOMIZE, "Kustomization", "app", {"spec": {"deletionPolicy": "Orphan"}})
+        await world.until_gone(KUSTOMIZE, "Kustomization", "app")
+        assert running.events(ObjectPruned) == []
+    assert await world.data("a") == {}

@@ -10,7 +10,7 @@ from tests.e2e.command import tidelog
 from tests.e2e.planted import found_in
 from tests.e2e.world import KUSTOMIZE, SOURCE, World, condition, documents, failed, manifest
 from tidelog.engine.runtime.telling.metrics import Metrics
-from tidelog.events.vocabulary import DriftDetected, ObjectObserved
+from tidelog.events.vocabulary import DriftDetected, HealthChanged, ObjectObserved
 
 IN_GIT = "planted-in-git-0123456789"
 IN_VARIABLE = "planted-in-variable-0123456789"
@@ -269,5 +269,30 @@ async def test_what_was_made_with_a_value_and_is_made_again_by_somebody_else(
         metadata = {"name": "from-variable", "labels": live["metadata"]["labels"]}
         await world.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": live["data"]})
         await running.until_event(ObjectObserved, after=seen, stream=stream)
+        await running.idle()
+    await nowhere(world, caplog.text, IN_VARIABLE)
+
+
+async def test_a_controller_s_words_about_an_object_with_a_secret_value_are_not_repeated(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", logger="tidelog")
+    pod = {
+        "metadata": {"labels": {"app": "web"}, "annotations": {"token": "${token}"}},
+        "spec": {"containers": [{"name": "web", "image": "nginx"}]},
+    }
+    spec = {"replicas": 0, "selector": {"matchLabels": {"app": "web"}}, "template": pod}
+    said = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
+    said |= {"message": f"cannot use {IN_VARIABLE}", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    async with world.daemon() as running:
+        await variables(world, token=IN_VARIABLE)
+        await app_of(world, manifest("apps/v1", "Deployment", "web", spec=spec))
+        await world.until_applied("app")
+        kind = await world.cluster.kind("apps/v1", "Deployment")
+        patch = {"status": {"conditions": [said]}}
+        where = (kind, world.namespace, "web")
+        await world.cluster.patch(*where, patch, type="merge", manager="kcm", subresource="status")
+        told = await running.until_event(HealthChanged, where=lambda event: event.health == "Failed")
+        assert (told.reason, told.message) == ("ProgressDeadlineExceeded", "")
         await running.idle()
     await nowhere(world, caplog.text, IN_VARIABLE)

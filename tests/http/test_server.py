@@ -4,6 +4,8 @@ import os
 import pwd
 import socket
 import stat
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,8 +17,10 @@ import anyio
 import anyio.to_thread
 import msgspec
 import pytest
+from anyio.abc import SocketStream
 
 from tests.events.logs import target
+from tidelog.engine.http.runner import CONNECTIONS_MAX
 from tidelog.engine.http.server import address_of, serving
 from tidelog.engine.http.taking import BODY_BYTES_MAX
 from tidelog.engine.runtime.daemon import Daemon
@@ -219,3 +223,32 @@ def test_an_address_is_read_as_go_writes_it(text: str, address: tuple[str, int])
 def test_what_is_no_address_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ValueError, match="write it like :9090"):
         address_of(text)
+
+
+async def test_connections_that_say_nothing_are_ended_for_new_ones(served: Served) -> None:
+    host, port = served.address.split(":")
+    opened: list[SocketStream] = []
+    try:
+        while len(opened) < CONNECTIONS_MAX + 50:
+            opened += [await anyio.connect_tcp(host, int(port))]
+        assert await served.get("/healthz") == (200, "ok\n")
+        for one in opened[:50]:
+            with anyio.fail_after(5), pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)):
+                await one.receive()
+        with anyio.move_on_after(0.1):
+            await opened[-1].receive()
+            raise AssertionError("the newest are left")
+    finally:
+        for one in opened:
+            await one.aclose()
+
+
+def test_the_daemon_opens_as_many_files_as_it_may() -> None:
+    program = (
+        "import resource; from tidelog.engine.cli.serve import allow_many_files as allow;"
+        "hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1];"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard));"
+        "allow(); print(resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard))"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "True"

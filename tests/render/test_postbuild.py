@@ -214,6 +214,28 @@ def test_a_secret_value_that_brings_a_name_along_is_refused() -> None:
         with_variables(text, {"p": value}, secret_variables=frozenset({"p"}))
 
 
+@pytest.mark.parametrize(
+    "metadata", [{}, {"annotations": {"example.org/${p}": "1"}}, {"labels": {"${o}-${p}": "1"}}], ids=str
+)
+def test_no_field_is_called_by_a_secret_value(metadata: dict[str, Any]) -> None:
+    obj = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "a", **metadata},
+        "data": {"items": "b"} if metadata else {"${p}": "b"},
+    }
+    with pytest.raises(RenderError, match="the name of a field is made with the secret variable 'p'") as caught:
+        with_variables(text_of(obj), {"p": "hunter2", "o": "open"}, secret_variables=frozenset({"p"}))
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_field_may_be_called_by_a_variable_that_is_not_secret_beside_a_value_that_is() -> None:
+    text = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\ndata:\n  ${open}: ${p}\n"
+    found = with_variables(text, {"open": "key", "p": "hunter2"}, secret_variables=frozenset({"p"}))
+    assert found.objects[0]["data"] == {"key": "hunter2"}
+    assert found.secret == [ObjectKey("", "ConfigMap", "", "a")]
+
+
 def test_an_object_may_be_called_by_a_variable_that_is_not_secret() -> None:
     text = text_of(configmap("${open}", data={"x": "${p}"}))
     found = with_variables(text, {"open": "a", "p": "hunter2"}, secret_variables=frozenset({"p"}))

@@ -4,6 +4,7 @@ import http.server
 import json
 import os
 import random
+import socket
 import subprocess
 import sys
 import threading
@@ -824,6 +825,33 @@ async def test_a_remote_base_that_does_not_answer_is_no_final_failure(trees: Mem
             await renderer.render(tree, RenderSpec(), OWNER)
 
     assert not caught.value.final
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """The address of a server that takes connections, and never says a word."""
+    with socket.create_server(("127.0.0.1", 0), backlog=50) as server:
+        yield f"https://127.0.0.1:{server.getsockname()[1]}"
+
+
+async def test_remotes_that_hang_leave_room_for_builds_that_need_none(trees: MemoryTrees, silent: str) -> None:
+    local = trees.add({"a.yaml": CONFIGMAP("a")})
+    remote = [trees.add({"kustomization.yaml": f"resources: ['{silent}/{number}.yaml']\n"}) for number in range(4)]
+    async with Renderer(trees, workers=Workers(2)) as renderer, anyio.create_task_group() as tasks:
+        for tree in remote:
+            tasks.start_soon(renderer.render, tree, RenderSpec(), OWNER)
+        await anyio.sleep(1)
+        with anyio.fail_after(60):
+            rendered = await renderer.render(local, RenderSpec(), OWNER)
+        assert len(rendered.objects) == 1
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_target_s_own_time_limit_is_none_beyond_ours(trees: MemoryTrees, silent: str) -> None:
+    tree = trees.add({"kustomization.yaml": f"resources: ['{silent}/a.yaml']\n"})
+    async with Renderer(trees, limits=Limits(time_s=3.0)) as renderer:
+        with anyio.fail_after(60), pytest.raises(RenderError, match="takes longer than 3 s"):
+            await renderer.render(tree, RenderSpec(), OWNER, time_s=36_000)
 
 
 def test_a_kustomization_s_spec_gives_what_a_render_reads() -> None:

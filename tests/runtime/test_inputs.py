@@ -8,10 +8,10 @@ import pytest
 
 from tests.events.logs import source, target
 from tests.runtime.virtual_time import VIRTUAL_TIME
-from tidelog.engine.cluster.errors import ClusterError, ForbiddenError, GoneError, UnreachableError
+from tidelog.engine.cluster.errors import BadRequestError, ClusterError, ForbiddenError, GoneError, UnreachableError
 from tidelog.engine.cluster.port import Cluster, Identity, Kind, Listing, WatchEvent
 from tidelog.engine.objects.kube import KubeObject
-from tidelog.engine.runtime.watching.inputs import RETRY_S, Inputs
+from tidelog.engine.runtime.watching.inputs import NAMED_MAX, RETRY_S, Inputs
 from tidelog.events.names import ObjectKey, StreamName
 
 SHOP, SRC = target("east", "shop"), source("east", "src")
@@ -226,3 +226,47 @@ async def test_a_server_that_forgets_at_once_is_not_asked_without_a_pause(world:
     world.server.break_off(GoneError("too old"))
     await anyio.sleep(60)
     assert len(world.server.lists) - before < 150
+
+
+def numbered(number: int) -> ObjectKey:
+    return KEY._replace(name=f"vars-{number}")
+
+
+async def test_what_a_pass_asks_for_no_more_is_let_go_of_when_it_comes_to_its_end(world: World) -> None:
+    for number in range(3):
+        world.inputs.begin(SHOP)
+        await world.inputs.get(SHOP, KEY)
+        await world.inputs.get(SHOP, numbered(number))
+        world.inputs.settle(SHOP)
+        await anyio.sleep(1)
+        assert world.server.watching == 2
+    await world.inputs.get(SRC, KEY)
+    world.inputs.begin(SHOP)
+    world.inputs.settle(SHOP)
+    await anyio.sleep(1)
+    assert world.server.watching == 1, "another uses it"
+
+
+async def test_one_user_cannot_have_any_number_of_objects_watched(world: World) -> None:
+    world.inputs.begin(SHOP)
+    for number in range(NAMED_MAX):
+        await world.inputs.get(SHOP, numbered(number))
+    with pytest.raises(BadRequestError, match=f"more than {NAMED_MAX}"):
+        await world.inputs.get(SHOP, numbered(NAMED_MAX))
+    assert world.server.watching == NAMED_MAX
+    assert await world.inputs.get(SHOP, numbered(0)) is None
+    await world.inputs.get(SRC, numbered(NAMED_MAX))
+    world.inputs.begin(SHOP)  # by another spec, whose passes never came to their end
+    await world.inputs.get(SHOP, numbered(NAMED_MAX + 1))
+    await anyio.sleep(1)
+    assert world.server.watching == 2
+
+
+async def test_what_is_released_can_be_asked_for_again(world: World) -> None:
+    await world.inputs.get(SHOP, KEY)
+    world.inputs.release(SHOP)
+    await anyio.sleep(1)
+    assert world.server.watching == 0
+    assert await world.inputs.get(SHOP, KEY) is None
+    await anyio.sleep(1)
+    assert world.server.watching == 1

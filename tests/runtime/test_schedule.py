@@ -128,6 +128,21 @@ async def test_a_namespace_with_much_to_do_does_not_keep_the_others_waiting() ->
     assert passes.names == ["big-0", "small", "other", "big-1", "big-2", "big-3", "big-4"]
 
 
+async def test_a_namespace_whose_passes_hang_does_not_have_all_places() -> None:
+    passes = Passes(concurrency=8, seconds=1_000)
+
+    async def hung(_: StreamName) -> None:
+        if len(passes.begun) == 6:
+            for name in ("small", "other"):
+                passes.scheduler.wake(key(name, name), wake())
+
+    passes.during = hung
+    for number in range(20):
+        passes.scheduler.wake(key(f"big-{number}", "big"), wake())
+    await passes.run_for(10)
+    assert passes.names == [*(f"big-{number}" for number in range(6)), "small", "other"]
+
+
 async def test_a_namespace_that_comes_back_at_once_waits_for_its_turn_again() -> None:
     passes = Passes(concurrency=1)
 

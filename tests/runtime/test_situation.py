@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.apply.keeper import ALIAS, KEY, a_target
@@ -109,3 +110,26 @@ async def test_what_a_target_leaves_behind_does_not_count(tmp_path: Path, spec: 
 @pytest.mark.parametrize("spec", [{}, SPEC | {"prune": False, "deletionPolicy": "Delete"}])
 async def test_what_may_go_counts_also_where_the_spec_cannot_be_read(tmp_path: Path, spec: Any) -> None:
     assert await below(tmp_path / "store", {"a": [target("b")], "b": many(30)}, {"b": spec}) != ""
+
+
+async def test_what_is_only_named_does_not_make_deletions_look_few(tmp_path: Path) -> None:
+    """An object that a manifest says is to be left alone has no uid in the inventory: nobody looked for it."""
+    async with open_log(tmp_path / "store") as log:
+        memory = Memory(log)
+        await memory.read_missing()
+        applied = ObjectApplied(
+            plan=PlanId("p"),
+            object=config_map("named").id,
+            uid="",
+            resource_version="",
+            action="unchanged",
+            wave=0,
+            desired=digest("d"),
+        )
+        named = [msgspec.structs.replace(applied, object=config_map(f"named-{number}").id) for number in range(100)]
+        there = [msgspec.structs.replace(applied, object=key.id, uid="u", action="created") for key in many(10)]
+        await memory.append(KEY.stream(ALIAS), [*named, *there], Origin())
+        situation = Situation(memory, ALIAS, Settings(), a_target())
+        held = await situation.accident(plan(*(key.id for key in many(8))), asked_for=False)
+        assert held is not None
+        assert "80 % of the 10 objects" in held.why

@@ -30,9 +30,10 @@ from tidelog.engine.runtime.passes.situation import Situation
 from tidelog.engine.runtime.rendered import RenderedSet, Renderings, render_spec, sealed
 from tidelog.engine.runtime.requests import told
 from tidelog.engine.runtime.run import StageError
+from tidelog.engine.runtime.scope import in_its_place
 from tidelog.engine.runtime.settings import Settings, settings_of
 from tidelog.engine.runtime.variables import read_variables
-from tidelog.engine.runtime.watching.declared import DeclaredTarget, found_of, read_declared, source_of
+from tidelog.engine.runtime.watching.declared import DeclaredTarget, begun_of, found_of, read_declared, source_of
 from tidelog.engine.secrecy.sealing import LostSecretError, Sealer
 from tidelog.engine.secrecy.values import SecretValues
 from tidelog.engine.sources.directory import DirectoryTree
@@ -163,6 +164,7 @@ class Previewer:
                     variables.secret_names,
                     time_s=spec.effective_timeout.seconds,
                 )
+                rendering = await in_its_place(rendering, self._cluster)
                 made = sealed(rendering, await self._sealer(key.id for key in rendering.secret), secrets)
                 preview = await self._plan(declared, made.set, revision, secrets)
                 if not preview.failed:
@@ -221,6 +223,7 @@ class Previewer:
         if left:
             raise PreviewError("; ".join(left))
         declared.found = found_of(declared, self._facts)
+        declared.begun = await begun_of(declared, self._facts)
         return declared
 
     def _source_of(self, declared: DeclaredTarget) -> StreamName:

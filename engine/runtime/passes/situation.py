@@ -77,9 +77,13 @@ class Situation:
 
     @property
     def found(self) -> dict[ObjectId, str]:
-        """What the status that was found lists and the log does not know, with its API version."""
+        """What may be the target's beside its inventory, with its API version.
+
+        That is what the status that was found lists, and what an apply began to write of which no outcome is known.
+        """
         known = self.inventory.objects
-        return {id: version for id, version in self._declared.found.items() if id not in known}
+        found = self._declared.begun | self._declared.found
+        return {id: version for id, version in found.items() if id not in known}
 
     @property
     def desired(self) -> Desired:
@@ -104,6 +108,10 @@ class Situation:
         owner = self._in_inventory_of(id)
         return None if owner is not None and self._waits_for_this(owner) else owner
 
+    def is_anothers(self, id: ObjectId) -> bool:
+        """Whether an object is another target's."""
+        return self._in_inventory_of(id) not in (None, self._stream)
+
     def _waits_for_this(self, other: StreamName) -> bool:
         """Whether a target waits for this one, or for one that does."""
         seen: set[StreamName] = set()
@@ -117,9 +125,9 @@ class Situation:
         return False
 
     def _in_inventory_of(self, id: ObjectId) -> StreamName | None:
-        """The target in whose inventory an object is."""
+        """The target in whose inventory an object is, and which has applied it: to name one is no claim to it."""
         actual = self.actual(id)
-        if actual is None or actual.owner is None:
+        if actual is None or actual.owner is None or actual.applied is None:
             return None
         inventory = self._facts.inventory.get(actual.owner)
         # A target that is no more may have left its objects behind.
@@ -172,14 +180,15 @@ class Situation:
             plan: for this target.
             asked_for: whether somebody deleted the target itself, or approved that.
         """
-        found = self.found
+        listed = self._declared.found.keys() - self.inventory.objects.keys()
         deleted = {step.object for step in plan.prunes if step.action == "delete"}
         owned = Owned(
-            objects=len(self.inventory.objects.keys() | found.keys()),
+            # Not what is only named, or what an apply only began to write: deletions would look few beside those.
+            objects=len({id for id, entry in self.inventory.objects.items() if entry.uid} | listed),
             below=len(await self._with_all_below(deleted)) - len(deleted),
             deleting=self._declared.deleting,
             asked_for=asked_for,
-            taken_over=any(id in found for id in deleted),
+            taken_over=bool(deleted & listed),
         )
         return accident(self._settings.prune_guard, plan, owned)
 

@@ -16,7 +16,7 @@ from tidelog.engine.kinds.later import UNSUPPORTED, credentials_left, features_l
 from tidelog.engine.kinds.meta import FINALIZER, SOURCE_GROUP
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.context import Engine
-from tidelog.engine.runtime.run import Run, StageError, asking
+from tidelog.engine.runtime.run import Removed, Run, StageError, asking
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.suspension import still_suspended
 from tidelog.engine.runtime.texts import pages_of
@@ -53,6 +53,8 @@ async def reconcile_source(engine: Engine, stream: StreamName, trigger: Trigger)
     run = SourcePass(engine, declared, trigger)
     try:
         return await run.reconcile()
+    except Removed:
+        return None
     except StageError as error:
         return await run.failed(error)
     finally:
@@ -116,7 +118,9 @@ class SourcePass:
         if reference is None:
             return ANONYMOUS
         key = ObjectKey("", "Secret", self._declared.key.namespace, reference.name)
+        self._engine.inputs.begin(self._stream)
         secret = await asking("fetch", self._engine.inputs.get(self._stream, key), "GitOperationFailed")
+        self._engine.inputs.settle(self._stream)
         if secret is None:
             raise StageError(
                 "fetch",

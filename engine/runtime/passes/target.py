@@ -18,7 +18,7 @@ from tidelog.engine.kinds.later import UNSUPPORTED, features_left
 from tidelog.engine.kinds.meta import FINALIZER, OWNER_NAME, OWNER_NAMESPACE
 from tidelog.engine.observe.health import health_of
 from tidelog.engine.plan.draft import Draft, Planner
-from tidelog.engine.plan.model import Wanted
+from tidelog.engine.plan.model import Wanted, is_secret
 from tidelog.engine.render.errors import RenderError
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.memory import find_fetched
@@ -27,8 +27,9 @@ from tidelog.engine.runtime.passes.health import assess
 from tidelog.engine.runtime.passes.placing import placed
 from tidelog.engine.runtime.passes.situation import MANAGER, Situation
 from tidelog.engine.runtime.rendered import RenderedSet, inputs_digest, render_spec, sealed
-from tidelog.engine.runtime.run import Run, StageError, asking
+from tidelog.engine.runtime.run import Removed, Run, StageError, asking
 from tidelog.engine.runtime.schedule import Trigger
+from tidelog.engine.runtime.scope import in_its_place, is_out_of_place
 from tidelog.engine.runtime.suspension import still_suspended
 from tidelog.engine.runtime.variables import Variables, read_variables
 from tidelog.engine.runtime.watching.declared import DeclaredTarget, source_of
@@ -66,6 +67,11 @@ RENDER_RETRY_S = 5.0
 TERMINATION_LOOK_S = 2.0
 """How often it is looked whether what was deleted is gone; Flux's figure."""
 
+_ELSEWHERE = (
+    "spec.kubeConfig: it is being deleted, and what it applied is in another cluster, which cannot be reached yet: "
+    "have Flux delete it, or set spec.deletionPolicy to Orphan to leave that there"
+)
+
 
 class Source(msgspec.Struct, frozen=True):
     """The artifact that a target is rendered from."""
@@ -94,6 +100,8 @@ async def reconcile_target(engine: Engine, stream: StreamName, trigger: Trigger)
         return await run.reconcile()
     except Stop as stop:
         return stop.again_s
+    except Removed:
+        return None
     except ForgottenError:
         return 0.0  # a key was destroyed in the midst of the pass: the next has a new one
     except StageError as error:
@@ -133,6 +141,7 @@ class TargetPass:
         """The pass."""
         if self._declared.deleting:
             return await self._finalize()
+        self._engine.inputs.begin(self._stream)
         await self._own()
         source = await self._source()
         await self._dependencies(source)
@@ -150,6 +159,9 @@ class TargetPass:
         """Deletes what the target owns, as its deletion policy says, and lets go of it (KS-095)."""
         if FINALIZER not in self._declared.finalizers:
             return None
+        if self._prunes_when_deleted() and self._spec.kube_config is not None:
+            # Here, what has the names of what it applied there is another's.
+            raise StageError("declare", UNSUPPORTED, _ELSEWHERE, final=True, stalled=True)
         if self._prunes_when_deleted() and await asking("apply", self._may_still_act()):
             draft = await self._plan(None)
             if draft is not None:
@@ -255,7 +267,8 @@ class TargetPass:
         live = None if kind is None else await self._engine.inputs.get(self._stream, key, kind.api_version, identity)
         found = health_of(live)
         if found.health != "Current":
-            said = f": {found.message}" if found.message else ""
+            quiet = is_secret(key, self._situation.actual(key.id), None)  # its controller may quote what stands in it
+            said = f": {found.message}" if found.message and not quiet else ""
             raise StageError("declare", "DependencyNotReady", f"dependency '{id}' is {found.health}{said}")
 
     async def _variables(self) -> Variables:
@@ -276,7 +289,8 @@ class TargetPass:
             same_files = await anyio.to_thread.run_sync(self._engine.renderer.unchanged, source.tree, before.read_set)
             inputs = inputs_digest(self._spec, variables, before.read_set, before.toolchain)
             same = same_files and inputs == standing.inputs
-            if same and not self._may_be_quoted(before):
+            in_place = not await is_out_of_place((one.key for one in before.wanted), self._engine.cluster)
+            if same and in_place and not self._may_be_quoted(before):
                 self._run.secrets.add(before.secret_values or ())
                 return before
         self._activity.begin(self._stream, "building", source.revision)
@@ -289,6 +303,7 @@ class TargetPass:
                 variables.secret_names,
                 time_s=self._spec.effective_timeout.seconds,
             )
+            rendering = await asking("render", in_its_place(rendering, self._engine.cluster))
         except RenderError as error:
             # What is not final lies in the surroundings (a limit, a process that died): they may be better soon.
             retry_s = None if error.final else RENDER_RETRY_S
@@ -484,6 +499,7 @@ class TargetPass:
             self._situation.entry,
             self._run.record,
             policies_digest(self._engine.settings.prune_guard),
+            self._situation.is_anothers,
         )
         door = Door(
             self._engine.cluster,
@@ -494,6 +510,8 @@ class TargetPass:
             self._engine.observer.writing,
             self._placed,
         )
+        # No outcome may come to be known of some of these: the daemon may be killed, an answer may be lost.
+        self._declared.begun |= draft.plan.writes
         try:
             try:
                 await door.apply(draft, self._run.standing, self._let_through, asked_for=asked_for)
@@ -574,6 +592,8 @@ class TargetPass:
             )
             self._engine.notices.reconciled(self._declared, revision)
         self._declared.found.clear()
+        self._declared.begun.clear()
+        self._engine.inputs.settle(self._stream)
         return self._next(rendered)
 
     # What the stages need to know.

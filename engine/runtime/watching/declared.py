@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 import anyio
 import msgspec
 
-from tidelog.engine.cluster.errors import ConflictError, NotFoundError
+from tidelog.engine.cluster.errors import ClusterError, ConflictError, NotFoundError
 from tidelog.engine.cluster.port import Cluster, Kind
 from tidelog.engine.kinds.decode import InvalidObjectError, decode
 from tidelog.engine.kinds.durations import Interval
@@ -15,16 +15,20 @@ from tidelog.engine.kinds.kustomization import Kustomization, KustomizationSpec,
 from tidelog.engine.kinds.meta import FINALIZER, REQUESTED_AT, SOURCE_GROUP
 from tidelog.engine.kinds.patches import patches_of_secrets
 from tidelog.engine.objects.kube import KubeObject, MalformedObjectError, key_of, parse_inventory_id
+from tidelog.engine.plan.model import Plan
 from tidelog.engine.runtime.memory import Facts, Memory, Origin
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.texts import cut
 from tidelog.events.bodies import Body
 from tidelog.events.canonical import encode
 from tidelog.events.envelope import ENGINE, Actor, Proof
-from tidelog.events.names import ObjectId, ObjectKey, StreamName
+from tidelog.events.names import ObjectId, ObjectKey, PlanId, StreamName
 from tidelog.events.projections import Desired
 from tidelog.events.vocabulary import (
+    ApplyFinished,
+    ApplyStarted,
     Event,
+    Planned,
     ReconcileRequested,
     Resumed,
     SourceDeclared,
@@ -33,6 +37,7 @@ from tidelog.events.vocabulary import (
     TargetDeclared,
     TargetRemoved,
 )
+from tidelog.storage import Query
 from tidelog.storage.keys import KeyRing
 from tidelog.storage.sealed import key_id_of
 
@@ -65,6 +70,8 @@ class Declared(Generic[Spec, Status]):
         self.annotations: Mapping[str, str] = metadata.get("annotations") or {}
         self.found: dict[ObjectId, str] = {}
         """Of a target: what its status listed when it was first seen, with the API version."""
+        self.begun: dict[ObjectId, str] = {}
+        """Of a target: what an apply that did not come to its end was to write; it may have, and nobody know of it."""
         self.newer = ""
         """Of a target: the revision that its status told when it was first seen, if it is not known to have had it."""
 
@@ -167,6 +174,7 @@ class Declarations:
             before = None
         if isinstance(declared.spec, KustomizationSpec):
             declared.found = before.found if before is not None else found_of(declared, self._memory)
+            declared.begun = before.begun if before is not None else await begun_of(declared, self._memory)
             declared.newer = before.newer if before is not None else newer_of(declared, self._memory)
             self._targets[declared.stream] = declared
         else:
@@ -189,12 +197,31 @@ class Declarations:
         event = TargetRemoved(uid=declared.uid) if is_target else SourceRemoved(uid=declared.uid)
         await self._memory.append(stream, [event], Origin())
 
-    async def compare(self, kind: Kind, listed: Collection[StreamName]) -> None:
-        """After the first list: what the log knows and was not listed was deleted meanwhile."""
+    async def compare(
+        self, kind: Kind, listed: Collection[StreamName], *, namespace: str = "", labels: str = ""
+    ) -> None:
+        """After the first list: what the log knows, and neither list nor name finds, was deleted meanwhile.
+
+        Args:
+            kind: that was listed.
+            listed: what was in the list.
+            namespace: the one that is watched; empty for all.
+            labels: the selector by which is watched.
+        """
         for stream, _ in list(self._memory.conditions.items()):
             key = ObjectKey.of_stream(stream)
             if (key.group, key.kind) != (kind.group, kind.kind) or stream in listed:
                 continue
+            if namespace in ("", key.namespace):
+                try:
+                    found = await self._cluster.list(
+                        kind, namespace=key.namespace, labels=labels, fields=f"metadata.name={key.name}"
+                    )
+                except ClusterError:
+                    continue  # nobody knows
+                if found.items:
+                    await self.seen(found.items[0])
+                    continue
             row = self._memory.desired.get(stream)
             event = TargetRemoved if key.kind == "Kustomization" else SourceRemoved
             await self._memory.append(StreamName(stream), [event(uid="" if row is None else row.uid)], Origin())
@@ -354,6 +381,26 @@ def found_of(declared: DeclaredTarget, facts: Facts) -> dict[ObjectId, str]:
         if key.id not in known:
             found[key.id] = f"{key.group}/{entry.v}" if key.group else entry.v
     return found
+
+
+async def begun_of(declared: DeclaredTarget, facts: Facts) -> dict[ObjectId, str]:
+    """What the plans would write whose apply began since the last one that came to its end."""
+    standing, stream = facts.conditions.get(declared.stream), declared.stream
+    if standing is None or standing.ready == "True":
+        return {}
+    settled = await facts.log.last(Query(stream=stream, types=(ApplyFinished.__name__, TargetRemoved.__name__)))
+    after = 0 if settled is None else settled.envelope.position
+    plans: dict[PlanId, Planned] = {}
+    begun: dict[ObjectId, str] = {}
+    async for recorded in facts.log.read(
+        Query(stream=stream, types=(Planned.__name__, ApplyStarted.__name__), after=after)
+    ):
+        if isinstance(recorded.event, Planned):
+            plans[recorded.event.plan] = recorded.event
+        elif isinstance(recorded.event, ApplyStarted) and recorded.event.plan in plans:
+            body = await facts.log.body(plans[recorded.event.plan].waves.digest)
+            begun |= msgspec.json.decode(body.data, type=Plan).writes
+    return begun
 
 
 def newer_of(declared: DeclaredTarget, facts: Facts) -> str:

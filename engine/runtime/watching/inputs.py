@@ -4,14 +4,14 @@ Each is watched by its name while somebody uses it, so that it is asked for once
 changes. Content is kept in memory only.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import aclosing
 from typing import TypeAlias
 
 import anyio
 from anyio.abc import TaskGroup
 
-from tidelog.engine.cluster.errors import ClusterError, ForbiddenError, GoneError, UnknownKindError
+from tidelog.engine.cluster.errors import BadRequestError, ClusterError, ForbiddenError, GoneError, UnknownKindError
 from tidelog.engine.cluster.port import Cluster, Identity, Kind
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.events.names import ObjectKey, StreamName
@@ -19,9 +19,14 @@ from tidelog.events.names import ObjectKey, StreamName
 RETRY_S = (0.5, 30.0)
 FIRST_ANSWER_S = 30
 """How long the first answer about an object may take."""
+NAMED_MAX = 256
+"""Objects that one source or target may name: each is a connection to the API server for as long as it is named."""
 
 Changed: TypeAlias = Callable[[StreamName, ObjectKey, KubeObject | None], Awaitable[None]]
 """Called for each user of an object that has changed."""
+
+
+_Asked: TypeAlias = tuple[ObjectKey, str, Identity | None]
 
 
 class _Named:
@@ -44,7 +49,11 @@ class Inputs:
     def __init__(self, cluster: Cluster, changed: Changed) -> None:
         self._cluster = cluster
         self._changed = changed
-        self._named: dict[tuple[ObjectKey, str, Identity | None], _Named] = {}
+        self._named: dict[_Asked, _Named] = {}
+        self._asked: dict[StreamName, set[_Asked]] = {}
+        """What each user asked for since its pass began."""
+        self._used: dict[StreamName, set[_Asked]] = {}
+        """What is watched for each user."""
         self._tasks: TaskGroup | None = None
 
     async def run(self) -> None:
@@ -69,9 +78,14 @@ class Inputs:
         """
         if self._tasks is None:
             raise RuntimeError("inputs are not being served")
-        named = self._named.get((key, api_version, identity))
+        asked = key, api_version, identity
+        self._asked.setdefault(user, set()).add(asked)
+        if asked not in self._used.setdefault(user, set()):
+            self._refuse_too_many(user)
+            self._used[user].add(asked)
+        named = self._named.get(asked)
         if named is None:
-            named = self._named[key, api_version, identity] = _Named(key, api_version, identity)
+            named = self._named[asked] = _Named(key, api_version, identity)
             self._tasks.start_soon(self._watch, named)
         named.users.add(user)
         with anyio.fail_after(FIRST_ANSWER_S):
@@ -80,13 +94,39 @@ class Inputs:
             raise named.problem
         return named.live
 
+    def begin(self, user: StreamName) -> None:
+        """Says that a pass of somebody begins: what it uses it will ask for again."""
+        self._asked[user] = set()
+
+    def settle(self, user: StreamName) -> None:
+        """Says that a pass has asked for all that it uses: what it does not use any more is let go of."""
+        self._let_go(user, self._asked.get(user, set()))
+
     def release(self, user: StreamName) -> None:
         """Says that somebody no longer uses what it asked for; what nobody uses is watched no more."""
-        for asked, named in list(self._named.items()):
+        self._let_go(user, set())
+        self._asked.pop(user, None)
+        self._used.pop(user, None)
+
+    def _let_go(self, user: StreamName, kept: Collection[_Asked]) -> None:
+        used = self._used.get(user, set())
+        for asked in [one for one in used if one not in kept]:
+            used.discard(asked)
+            named = self._named[asked]
             named.users.discard(user)
             if not named.users:
                 named.scope.cancel()
                 del self._named[asked]
+
+    def _refuse_too_many(self, user: StreamName) -> None:
+        """Refuses to watch more for one user: each object is a connection, and all share what there is of those."""
+        if len(self._used[user]) >= NAMED_MAX:
+            self.settle(user)  # some may be of a spec that it has no more
+        if len(self._used[user]) >= NAMED_MAX:
+            raise BadRequestError(
+                f"more than {NAMED_MAX} objects are named (healthChecks, substituteFrom, dependsOn), and each is "
+                "watched by itself: name fewer, or set spec.wait in the place of healthChecks"
+            )
 
     async def _watch(self, named: _Named) -> None:
         pause, longest = RETRY_S

@@ -246,7 +246,7 @@ class Observer:
         )
         if same and row is not None:
             self._versions[stream] = version
-            await self._only_health(obj, stream, owner, row)
+            await self._only_health(obj, stream, owner, row, secret=secret)
             return
         events: list[Event] = [ObjectObserved(**seen.fields)]
         drifted: tuple[FieldDrift, ...] = ()
@@ -339,11 +339,15 @@ class Observer:
             else:
                 await self.is_now(live)
 
-    async def _only_health(self, obj: KubeObject, stream: StreamName, owner: StreamName, row: Actual) -> None:
+    async def _only_health(
+        self, obj: KubeObject, stream: StreamName, owner: StreamName, row: Actual, *, secret: bool
+    ) -> None:
         found = health_of(obj)
         if found.health == row.health:
             return
-        event = HealthChanged(health=found.health, reason=found.reason, message=cut(found.message, MESSAGE_BYTES_MAX))
+        # A controller's words may quote what stands in the object.
+        message = "" if secret else cut(found.message, MESSAGE_BYTES_MAX)
+        event = HealthChanged(health=found.health, reason=found.reason, message=message)
         recorded = await self._memory.append(stream, [event], Origin())
         self._wake(owner, _trigger(f"the health of {stream.rpartition('/')[2]} changed", recorded[-1]))
 
@@ -374,7 +378,8 @@ class Observer:
         name, namespace = labels.get(OWNER_NAME), labels.get(OWNER_NAMESPACE)
         if not name or not namespace:
             row = self._memory.actual.get(key_of(obj).stream(self._alias))
-            return None if row is None else row.owner
+            # What a target only names, and leaves alone, is nothing of ours: it may not even be allowed to see it.
+            return None if row is None or row.applied is None else row.owner
         stream = ObjectKey(KUSTOMIZE_GROUP, "Kustomization", namespace, name).stream(self._alias)
         return stream if self._memory.conditions.get(stream) is not None else None
 

@@ -10,6 +10,7 @@ from pygit2.enums import ObjectType, Option
 
 from tidelog.engine.sources.errors import FetchError
 from tidelog.engine.sources.git.jobs import MESSAGE_CHARACTERS_MAX, Brought, Identity, Job
+from tidelog.engine.sources.git.possession import check_possession, stand_alone
 from tidelog.engine.sources.ignore import IGNORE_FILE, ignore_of
 from tidelog.storage.artifacts import ObjectMissingError
 from tidelog.storage.artifacts.check import Limits, check_content, check_names, directories
@@ -49,15 +50,21 @@ def bring(job: Job, transferred: Callable[[], None]) -> Brought:
     use_libgit2_alone()
     repository = Path(job.repository)
     _set_haves(repository, job.have)
+    completed = 0
     if job.url:
-        commit = _transfer(job, repository)
+        if not job.have:
+            stand_alone(repository)
+        commit, completed = _transfer(job, repository)
     elif job.directory:
         commit = _copy(job, repository)
     else:
         commit = job.commit
     transferred()
     objects = Objects(repository)
-    return _artifact(objects, commit, job)
+    read = _remembering(objects)
+    if job.url and job.have:
+        check_possession(objects, commit, job.have, completed, read)
+    return _artifact(objects, commit, job, read)
 
 
 def _set_haves(repository: Path, have: tuple[str, ...]) -> None:
@@ -97,7 +104,8 @@ class _Callbacks(pygit2.RemoteCallbacks):
             )
 
 
-def _transfer(job: Job, repository: Path) -> str:
+def _transfer(job: Job, repository: Path) -> tuple[str, int]:
+    """The commit that came, and how many objects of the store completed what the remote sent."""
     _trust(job)
     pygit2.option(Option.SET_SERVER_CONNECT_TIMEOUT, max(1, int(job.timeout_s * 1000)))
     pygit2.option(Option.SET_SERVER_TIMEOUT, max(1, int(job.timeout_s * 1000)))
@@ -105,8 +113,8 @@ def _transfer(job: Job, repository: Path) -> str:
     git.config["http.followRedirects"] = "false"
     try:
         if job.want:
-            _fetch(git, job, [f"+{job.want}:{FETCHED}"], depth=1)
-            return _peeled(git, FETCHED)
+            completed = _fetch(git, job, [f"+{job.want}:{FETCHED}"], depth=1)
+            return _peeled(git, FETCHED), completed
         return _fetch_commit(git, job)
     except pygit2.GitError as error:
         if job.have and any(words in str(error) for words in LACKS):
@@ -114,26 +122,26 @@ def _transfer(job: Job, repository: Path) -> str:
         raise _told(error, job) from None
 
 
-def _fetch(git: pygit2.Repository, job: Job, refspecs: list[str], depth: int) -> None:
+def _fetch(git: pygit2.Repository, job: Job, refspecs: list[str], depth: int) -> int:
     remote = git.remotes.create_anonymous(job.url)
-    remote.fetch(refspecs, callbacks=_Callbacks(job.headers, job.limits), depth=depth)
+    return remote.fetch(refspecs, callbacks=_Callbacks(job.headers, job.limits), depth=depth).local_objects
 
 
-def _fetch_commit(git: pygit2.Repository, job: Job) -> str:
+def _fetch_commit(git: pygit2.Repository, job: Job) -> tuple[str, int]:
     try:
-        _fetch(git, job, [f"+{job.commit}:{FETCHED}"], depth=1)
+        completed = _fetch(git, job, [f"+{job.commit}:{FETCHED}"], depth=1)
     except pygit2.GitError as error:
         if NOT_ALONE not in str(error):
             raise
         # The whole history then, as Flux has it for every commit (GR-012).
         (Path(job.repository) / "shallow").unlink(missing_ok=True)
-        _fetch(git, job, [f"+refs/heads/{job.branch}:{FETCHED}"] if job.branch else list(ALL), depth=0)
+        completed = _fetch(git, job, [f"+refs/heads/{job.branch}:{FETCHED}"] if job.branch else list(ALL), depth=0)
     if job.commit not in git:
         where = f"the branch {job.branch!r}" if job.branch else "any branch or tag"
         raise FetchError(
             "GitOperationFailed", f"the commit {job.commit} is not in {where} of {job.url}: correct spec.ref.commit"
         )
-    return job.commit
+    return job.commit, completed
 
 
 def _trust(job: Job) -> None:
@@ -238,13 +246,12 @@ def _refuse_alternates(git: pygit2.Repository, directory: str) -> None:
 # The artifact
 
 
-def _artifact(objects: Objects, commit: str, job: Job) -> Brought:
+def _artifact(objects: Objects, commit: str, job: Job, read: Callable[[str], list[RawEntry]]) -> Brought:
     found = objects.repository.get(commit)
     if found is None:
         raise ObjectMissingError(f"the commit {commit}")
     if not isinstance(found, pygit2.Commit):
         raise FetchError("GitOperationFailed", f"{commit} is no commit: correct spec.ref", final=True)
-    read = _remembering(objects)
     source = str(found.tree_id)
     check_names(source, read, job.limits)
     ignore = ignore_of(_ignore_files(objects, source, read), job.ignore)
