@@ -97,7 +97,10 @@ class Door:
         """
         plan = draft.plan
         check_verified(plan, standing, now)
-        await self._record([ApplyStarted(plan=plan.id, waves=len(plan.waves))])
+        terms = self._subject.terms
+        await self._record(
+            [ApplyStarted(plan=plan.id, waves=len(plan.waves), identity=terms.identity, overridden=terms.overridden)]
+        )
         wave = 0
         step: Step | None = None
         try:

@@ -31,7 +31,7 @@ from tidelog.engine.plan.model import CHANGES_MAX, Action, Change, Plan, Step, W
 from tidelog.engine.tasks import one_error
 from tidelog.events.digest import Digest
 from tidelog.events.names import ObjectId, ObjectKey, PlanId, Revision, RunId, StreamName
-from tidelog.events.projections import Actual, Entry
+from tidelog.events.projections import Actual, Entry, Terms
 from tidelog.events.vocabulary import Verdict
 
 DRY_RUNS_MAX = 4
@@ -63,6 +63,11 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     overridden: tuple[str, ...] = ()
     """Field managers whose fields are taken over (Flux: `--override-manager`)."""
 
+    @property
+    def terms(self) -> Terms:
+        """By what it is applied, beside what is rendered."""
+        return Terms("" if self.identity is None else self.identity.user, self.overridden)
+
     def owns(self, live: KubeObject) -> bool:
         """Whether an object has this target's labels (Flux contract KS-092)."""
         labels = (live.get("metadata") or {}).get("labels") or {}
@@ -80,6 +85,8 @@ class Knowledge(msgspec.Struct, frozen=True, kw_only=True):
     seen: Callable[[ObjectId, str], Awaitable[KubeObject | None]]
     """The state of an object at a resource version, where a watch or our own write has told it."""
     digest_of: DigestOf
+    same_terms: bool = True
+    """Whether what the target applied was verified by the terms by which it is applied now: else all is asked about."""
 
 
 class Draft(msgspec.Struct, kw_only=True):
@@ -140,7 +147,7 @@ class Planner:
                     draft.probed = number
                 steps.append(probed)
             else:
-                steps.append(tuple(self._guess(one) for one in wave))
+                steps.append(await self._guessed(wave, draft))
         prunes = await self._prunes(by_id.keys())
         draft.plan = msgspec.structs.replace(draft.plan, waves=tuple(steps), prunes=prunes).named()
         return draft
@@ -175,14 +182,28 @@ class Planner:
 
         One that was not loaded was unchanged when the pass began. Drift since then has woken the next pass.
         """
-        entry, actual = self._known.inventory.get(one.key.id), self._known.actual(one.key.id)
-        if one.loaded is None or is_unchanged(one, self._subject.stream, entry, actual):
+        if one.loaded is None or (self._known.same_terms and self._is_as_was(one)):
+            entry = self._known.inventory.get(one.key.id)
             return _step(one, "unchanged", uid=entry.uid if entry else "")
         return None
+
+    def _is_as_was(self, one: Wanted) -> bool:
+        """Whether an object is as it was applied."""
+        entry, actual = self._known.inventory.get(one.key.id), self._known.actual(one.key.id)
+        return is_unchanged(one, self._subject.stream, entry, actual)
 
     async def _probe_into(self, one: Wanted, draft: Draft, steps: dict[ObjectId, Step]) -> None:
         async with self._limiter:
             steps[one.key.id] = await self._probe(one, draft)
+
+    async def _guessed(self, wave: Iterable[Wanted], draft: Draft) -> tuple[Step, ...]:
+        """The steps of a wave that cannot be asked about yet; what is as it was applied can, where terms changed."""
+        if self._known.same_terms:
+            return tuple(self._guess(one) for one in wave)
+        wave = list(wave)
+        there = [one for one in wave if one.loaded is not None and self._is_as_was(one)]
+        steps = {step.object: step for step in await self.probe(there, draft)}
+        return tuple(steps.get(one.key.id) or self._guess(one) for one in wave)
 
     def _guess(self, one: Wanted) -> Step:
         """The step of an object in a wave that cannot be asked about yet."""

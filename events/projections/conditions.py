@@ -73,6 +73,13 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     revision: Revision | None = None
 
 
+class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
+    """On whose behalf, and over which other field managers, a set was applied."""
+
+    identity: str = ""
+    overridden: tuple[str, ...] = ()
+
+
 class Standing(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One source or target."""
 
@@ -112,6 +119,8 @@ class Standing(msgspec.Struct, kw_only=True, omit_defaults=True):
     approval: Approval | None = None
     applying: PlanId | None = None
     """A plan whose apply began and neither finished nor failed."""
+    terms: tuple[Terms, ...] = ()
+    """Those by which what is applied now was verified: one, unless they changed and no apply has finished since."""
     health: Health | None = None
     health_since: Time | None = None
     health_message: str = ""
@@ -251,7 +260,10 @@ def _stage_failed(rows: Rows[Standing], envelope: Envelope, event: StageFailed) 
 
 
 def _apply_started(rows: Rows[Standing], envelope: Envelope, event: ApplyStarted) -> None:
-    _row(rows, envelope).applying = event.plan
+    row = _row(rows, envelope)
+    row.applying = event.plan
+    terms = Terms(event.identity, event.overridden)
+    row.terms = (*(other for other in row.terms if other != terms), terms)
 
 
 def _apply_failed(rows: Rows[Standing], envelope: Envelope, event: ApplyFailed) -> None:
@@ -265,6 +277,7 @@ def _apply_finished(rows: Rows[Standing], envelope: Envelope, event: ApplyFinish
     row = _row(rows, envelope)
     row.applying = row.approval = row.held = None
     row.set = event.set
+    row.terms = row.terms[-1:]
 
 
 def _health(rows: Rows[Standing], envelope: Envelope, event: HealthChanged) -> None:
@@ -306,7 +319,7 @@ def _ended(rows: Rows[Standing], envelope: Envelope, event: RunEnded) -> None:
 
 CONDITIONS = Projection(
     name="conditions",
-    version=1,
+    version=2,
     row=Standing,
     mention=str,
     handlers=dict(

@@ -15,6 +15,10 @@ class ApplyStarted(Event, frozen=True, kw_only=True):
 
     plan: PlanId
     waves: int
+    identity: str = ""
+    """Who the server was asked to take the engine for; empty where it was to be taken for itself."""
+    overridden: tuple[str, ...] = ()
+    """Field managers whose fields it was to take over."""
 
 
 @event("ObjectApplied")

@@ -77,6 +77,12 @@ class Situation:
         """What the target came to want last."""
         return self._facts.desired.get(self._stream) or Desired()
 
+    @property
+    def same_terms(self) -> bool:
+        """Whether what the target applied was verified by the terms of now: another may not apply what one may."""
+        standing = self._facts.conditions.get(self._stream)
+        return standing is None or not standing.terms or standing.terms == (self.subject.terms,)
+
     def entry(self, id: ObjectId) -> Entry | None:
         """What the target last applied of an object."""
         return self.inventory.objects.get(id)
@@ -118,6 +124,8 @@ class Situation:
 
     def touched(self, wanted: Iterable[Wanted]) -> list[Wanted]:
         """The objects of a set that are not known to be as they should be."""
+        if not self.same_terms:
+            return list(wanted)
         objects = self.inventory.objects
         return [
             one
@@ -146,6 +154,7 @@ class Situation:
             actual=self.actual,
             seen=lambda id, version: seen(id, version, sealer),
             digest_of=sealer.digest,
+            same_terms=self.same_terms,
         )
         return Planner(cluster, self.subject, knowledge)
 
