@@ -68,11 +68,6 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
         """By what it is applied, beside what is rendered."""
         return Terms("" if self.identity is None else self.identity.user, self.overridden)
 
-    def owns(self, live: KubeObject) -> bool:
-        """Whether an object has this target's labels (Flux contract KS-092)."""
-        labels = (live.get("metadata") or {}).get("labels") or {}
-        return bool(labels.get(OWNER_NAME) == self.name and labels.get(OWNER_NAMESPACE) == self.namespace)
-
 
 class Knowledge(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of the cluster without asking it."""
@@ -362,11 +357,17 @@ class Planner:
         """Why an object that is no longer wanted is left there; empty when it is to be deleted (KS-092)."""
         if not self._subject.prune:
             return "prune is off"
-        if flagged(live, PRUNE, "disabled"):
-            return "prune: disabled"
-        if not self._subject.owns(live):
-            return "it is not this target's any more"
-        return _left_alone(live)
+        return why_left(live, self._subject.namespace, self._subject.name)
+
+
+def why_left(live: KubeObject, namespace: str, name: str) -> str:
+    """Why a target that prunes leaves an object there, as the object itself says; empty when it does not (KS-092)."""
+    if flagged(live, PRUNE, "disabled"):
+        return "prune: disabled"
+    labels = (live.get("metadata") or {}).get("labels") or {}
+    if (labels.get(OWNER_NAMESPACE), labels.get(OWNER_NAME)) != (namespace, name):
+        return "it is not this target's any more"
+    return _left_alone(live)
 
 
 def changes_between(before: KubeObject | None, after: KubeObject | None, *, secret: bool) -> tuple[Change, ...]:

@@ -10,7 +10,7 @@ import msgspec
 from tidelog.events.digest import Digest
 from tidelog.events.envelope import Envelope
 from tidelog.events.moment import Time
-from tidelog.events.names import PlanId, Revision, RunId, StreamName, TraceId
+from tidelog.events.names import ObjectId, PlanId, Revision, RunId, StreamName, TraceId
 from tidelog.events.projection import Projection, Rows, on
 from tidelog.events.vocabulary import (
     ApplyFailed,
@@ -41,13 +41,15 @@ ATTEMPTS_MAX = 5
 Ready: TypeAlias = Literal["True", "False", "Unknown"]
 
 
-class Hold(msgspec.Struct, frozen=True, kw_only=True):
+class Hold(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A plan that waits for approval."""
 
     plan: PlanId
     check: str
     why: str
     since: Time
+    losses: tuple[ObjectId, ...] = ()
+    """What may be lost with the targets that it deletes, once it is approved."""
 
 
 class Approval(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -218,7 +220,7 @@ def _verified(rows: Rows[Standing], envelope: Envelope, event: Verified) -> None
 
 def _held(rows: Rows[Standing], envelope: Envelope, event: PlanHeld) -> None:
     row = _row(rows, envelope)
-    row.held = Hold(plan=event.plan, check=event.check, why=event.why, since=envelope.time)
+    row.held = Hold(plan=event.plan, check=event.check, why=event.why, since=envelope.time, losses=event.losses)
     _stand(row, envelope, "False", "PlanHeld", event.why)
 
 
