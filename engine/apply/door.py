@@ -6,7 +6,7 @@ next pass makes another. Nothing here is retried: a pass that ends is followed b
 what was applied unchanged.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Literal
 
@@ -20,7 +20,7 @@ from tidelog.engine.objects.managed_fields import take_over_patch
 from tidelog.engine.objects.order import is_awaited
 from tidelog.engine.observe.health import health_of
 from tidelog.engine.plan.draft import Draft, Planner, Subject
-from tidelog.engine.plan.model import Plan, Step, Wanted, is_destructive
+from tidelog.engine.plan.model import DESTRUCTIVE_MAX, Plan, Step, Wanted, is_destructive
 from tidelog.events.digest import KEYED
 from tidelog.events.moment import Time, shown_time
 from tidelog.events.names import ObjectId, ObjectKey
@@ -41,6 +41,7 @@ ESTABLISHED_PAUSE_S = (0.05, 1.0)
 VERSION_CONFLICTS_MAX = 3
 """How often a write is tried again where another writer (of the status, say) was quicker."""
 CHANGED_SHOWN_MAX = 20
+NO_LOSSES: Mapping[ObjectId, Sequence[ObjectId]] = {}
 
 Record = Callable[..., Awaitable[object]]
 Placed = Callable[[list[Verdict]], Awaitable[list[Verdict]]]
@@ -91,7 +92,15 @@ class Door:
         self._placed = placed
         self._changed: list[str] = []
 
-    async def apply(self, draft: Draft, standing: Standing, now: Time, *, asked_for: bool = False) -> ApplyFinished:
+    async def apply(
+        self,
+        draft: Draft,
+        standing: Standing,
+        now: Time,
+        *,
+        asked_for: bool = False,
+        losses: Mapping[ObjectId, Sequence[ObjectId]] = NO_LOSSES,
+    ) -> ApplyFinished:
         """Applies a plan, wave by wave, and prunes.
 
         Args:
@@ -99,6 +108,7 @@ class Door:
             standing: how its target stands.
             now: when it was let through.
             asked_for: whether somebody approved it, or deleted its target; recorded of what is pruned.
+            losses: what may be lost with each of what is pruned, as somebody approved; recorded of that too.
 
         Raises:
             NotVerifiedError: when the log has no verification, or no approval, that lets it through.
@@ -106,7 +116,10 @@ class Door:
         """
         plan = draft.plan
         check_verified(plan, standing, now)
-        await self._record([ApplyStarted(plan=plan.id, waves=len(plan.waves))])
+        terms = self._subject.terms
+        await self._record(
+            [ApplyStarted(plan=plan.id, waves=len(plan.waves), identity=terms.identity, overridden=terms.overridden)]
+        )
         wave = 0
         step: Step | None = None
         try:
@@ -118,7 +131,7 @@ class Door:
                 if wave + 1 < len(plan.waves):
                     await self._established(steps)
             for step in plan.prunes:
-                await self._prune(plan, step, asked_for=asked_for)
+                await self._prune(plan, step, asked_for=asked_for, losses=losses.get(step.object, ()))
         except (ClusterError, PlanVoid, TimeoutError) as error:
             raise await self._stopped(plan, wave, step, error) from error
         finished = self._finished(plan)
@@ -259,14 +272,19 @@ class Door:
             return "absent"
         raise PlanVoid(f"{step.object} changes too often")
 
-    async def _prune(self, plan: Plan, step: Step, *, asked_for: bool) -> None:
+    async def _prune(self, plan: Plan, step: Step, *, asked_for: bool, losses: Sequence[ObjectId]) -> None:
         outcome: Literal["deleted", "absent", "skipped"]
         if step.action == "delete":
             with self._writing(step.object):
                 outcome = await self._delete(step, still=self._planner.why_kept)
                 self._changed.append(f"{ObjectKey.parse(step.object).shown} deleted")
                 event = ObjectPruned(
-                    plan=plan.id, object=step.object, uid=step.uid, outcome=outcome, asked_for=asked_for
+                    plan=plan.id,
+                    object=step.object,
+                    uid=step.uid,
+                    outcome=outcome,
+                    asked_for=asked_for,
+                    losses=tuple(losses[:DESTRUCTIVE_MAX]),
                 )
                 await self._record([event])
             return

@@ -44,14 +44,14 @@ def wait_options(command: Command) -> Command:
 @output_option
 @store_option
 def approve(store: Path, output: Format, plan: str, why: str, until: str | None) -> None:
-    """Let a held plan be applied.
+    """Let a held plan be applied; PLAN is its id, or the beginning of it.
 
     It counts for this plan only: when the cluster or the repository moves, another plan is made, and held again.
     """
     from tidelog.engine.cli.asking import Access, Request, ask_and_tell, time_to_come
 
     request = Request(verb="approve", plan=plan, why=why, until=time_to_come(until))
-    ask_and_tell(Access(store), output, request, f"Approved {plan}")
+    ask_and_tell(Access(store), output, request, "Approved")
 
 
 @click.command()
@@ -63,7 +63,7 @@ def reject(store: Path, output: Format, plan: str, why: str) -> None:
     """Refuse a held plan: nothing of it is applied, and its target waits for a newer revision or `reconcile`."""
     from tidelog.engine.cli.asking import Access, Request, ask_and_tell
 
-    ask_and_tell(Access(store), output, Request(verb="reject", plan=plan, why=why), f"Rejected {plan}")
+    ask_and_tell(Access(store), output, Request(verb="reject", plan=plan, why=why), "Rejected")
 
 
 @click.command()
@@ -119,12 +119,24 @@ def suspend(
     until: str | None,
 ) -> None:
     """Leave a source or target alone from now on: nothing is fetched, applied or pruned, by Flux neither."""
-    from tidelog.engine.cli.asking import Access, Request, ask_and_tell, named, shown, time_to_come
+    from tidelog.engine.cli.asking import (
+        Access,
+        Request,
+        ask_and_tell,
+        named,
+        shown,
+        suspension_of,
+        tell_replaced,
+        time_to_come,
+    )
 
     access = Access(store, kubeconfig, context)
     stream = named(access, words, namespace)
     request = Request(verb="suspend", target=stream, why=why, until=time_to_come(until))
+    earlier = suspension_of(access, stream)
     ask_and_tell(access, output, request, f"Suspended {shown(stream)}")
+    if earlier is not None:
+        tell_replaced(earlier, request)
 
 
 @click.command()

@@ -12,9 +12,22 @@ from tidelog.engine.runtime.telling.outcome import Outcome
 from tidelog.engine.views.archive import open_archive
 from tidelog.engine.views.explanations import AFTER_REJECTION
 from tidelog.engine.views.pins import PinTold, pin_of
+from tidelog.events.moment import shown_time
 from tidelog.events.names import StreamName
+from tidelog.events.projections import DESIRED, Suspension
 
-__all__ = ["Access", "Request", "ask_and_tell", "ended_well", "named", "reconcile_and_tell", "shown", "time_to_come"]
+__all__ = [
+    "Access",
+    "Request",
+    "ask_and_tell",
+    "ended_well",
+    "named",
+    "reconcile_and_tell",
+    "shown",
+    "suspension_of",
+    "tell_replaced",
+    "time_to_come",
+]
 
 
 def ask_and_tell(access: Access, output: Format, request: Request, done: str) -> None:
@@ -23,11 +36,41 @@ def ask_and_tell(access: Access, output: Format, request: Request, done: str) ->
     if output == "json":
         print_json(asked)
         return
+    if request.plan:
+        done = f"{done} {_plan_of(access, asked) or request.plan}"
     place = f" at position {asked.position}" if asked.position is not None else ""
     click.echo(f"{visible(done)}{place}.")
     if request.verb == "reject":
         click.echo(f"Nothing of it is applied: {AFTER_REJECTION}.", err=True)
     _tell_note(asked)
+
+
+def _plan_of(access: Access, asked: Asked) -> str:
+    """The plan that was decided of: who asked may have typed only the beginning of its id."""
+    if asked.position is None or not access.has_store:
+        return ""
+    with open_archive(access.store) as archive:
+        recorded = archive.event(asked.position)
+    return str(getattr(recorded.event, "plan", "")) if recorded is not None else ""
+
+
+def suspension_of(access: Access, stream: StreamName) -> Suspension | None:
+    """Who suspended a source or target, as far as a log is here that knows."""
+    if not access.has_store:
+        return None
+    with open_archive(access.store) as archive:
+        row = archive.row(DESIRED, stream)
+    return None if row is None else row.suspended
+
+
+def tell_replaced(earlier: Suspension, request: Request) -> None:
+    """Says which suspension another one took the place of, and what became of its end."""
+    ended = f", until {shown_time(earlier.until)}" if earlier.until else ""
+    now = f"it ends at {shown_time(request.until)} now" if request.until else "it has no end now"
+    change = f"; {now}" if earlier.until != request.until else ""
+    click.echo(
+        visible(f"It takes the place of the suspension by {earlier.by}: {earlier.why}{ended}{change}."), err=True
+    )
 
 
 async def reconcile_and_tell(

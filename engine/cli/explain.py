@@ -7,7 +7,14 @@ import click
 from rich.text import Text
 
 from tidelog.engine.cli.output import NO, Format, console, output_option, print_json, store_option, visible
-from tidelog.engine.cli.reading import at_option, namespace_option, reading, since, subject_argument
+from tidelog.engine.cli.reading import (
+    at_option,
+    namespace_option,
+    reading,
+    since,
+    subject_argument,
+    tell_if_nobody_is_at_work,
+)
 from tidelog.engine.views.archive import Archive
 from tidelog.engine.views.commits import Commit
 from tidelog.engine.views.explanations import Cause, Explanation
@@ -35,6 +42,7 @@ def explain(store: Path, output: Format, words: tuple[str, ...], namespace: str 
             print_json(found)
         else:
             print_explanation(found, archive)
+        tell_if_nobody_is_at_work(store, archive, moment, output)
     sys.exit(0 if found.ready else NO)
 
 

@@ -10,7 +10,14 @@ from rich.text import Text
 
 from tidelog.engine.cli.groups import Aliases
 from tidelog.engine.cli.output import NO, Format, output_option, plain_table, store_option, visible
-from tidelog.engine.cli.reading import all_namespaces_option, at_option, namespace_option, print_structs, reading
+from tidelog.engine.cli.reading import (
+    all_namespaces_option,
+    at_option,
+    namespace_option,
+    print_structs,
+    reading,
+    tell_if_nobody_is_at_work,
+)
 from tidelog.engine.views.listing import Listed, listed, shortened
 from tidelog.engine.views.names import GIT_REPOSITORY, KUSTOMIZATION, default_namespace
 from tidelog.events.moment import shown_time
@@ -87,10 +94,12 @@ def _command(
                 row for row in listed(archive, kinds, where) if name in (None, row.name) and _is_chosen(row, selector)
             ]
             position = archive.position
-        if output == "json":
-            print_structs(rows)
-        elif rows:
-            _print(rows, everywhere=everywhere, with_kind=len(kinds) > 1, header=not no_header)
+            if output == "json":
+                print_structs(rows)
+            elif rows:
+                _print(rows, everywhere=everywhere, with_kind=len(kinds) > 1, header=not no_header)
+            if rows:
+                tell_if_nobody_is_at_work(store, archive, moment, output)
         if not rows:
             place = "any namespace" if where is None else f"namespace {where}"
             wanted = " or ".join(kind for _, kind in kinds) + ("" if name is None else f" {name}")

@@ -17,6 +17,7 @@ from tidelog.engine.cli.reading import (
     print_structs,
     reading,
     subject_argument,
+    tell_if_nobody_is_at_work,
 )
 from tidelog.engine.views.archive import Archive
 from tidelog.engine.views.histories import RunTold, VersionTold, is_reconciled, runs_of, versions_of
@@ -47,6 +48,7 @@ def history(
         else:
             versions = islice(versions_of(archive, subject), limit)
             print_structs(versions) if output == "json" else _print_versions(versions, archive)
+        tell_if_nobody_is_at_work(store, archive, moment, output)
 
 
 def _print_runs(runs: Iterable[RunTold], archive: Archive) -> None:

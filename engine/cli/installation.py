@@ -1,8 +1,6 @@
 """What of the engine is in a cluster: putting it there, looking whether all is well, and taking it away."""
 
-import os
 import re
-import socket
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
@@ -25,6 +23,7 @@ from tidelog.engine.kinds.install import install_objects
 from tidelog.engine.kinds.meta import FINALIZER, OWN_MANAGER, PART_OF
 from tidelog.engine.objects.kube import KubeObject, key_of
 from tidelog.engine.runtime.errors import DoorError, RefusedError
+from tidelog.engine.runtime.holders import Holder
 from tidelog.engine.runtime.passes.source import LOCAL_REPOSITORY
 from tidelog.engine.runtime.settings import CONTROLLERS
 from tidelog.engine.views.archive import open_archive
@@ -46,9 +45,6 @@ _OWN_OBJECTS = (
     ("rbac.authorization.k8s.io/v1", "ClusterRole"),
     ("v1", "ServiceAccount"),
 )
-_OURS = re.compile(r"(?P<host>.+)_(?P<process>[0-9]+)_[0-9a-f-]{36}")
-"""How our daemons name themselves in a Lease."""
-
 # What the engine asks for itself; what it applies may need more.
 _NEEDED = (
     ("get", "", "secrets"),
@@ -262,30 +258,18 @@ def held_by(name: str, lease: KubeObject | None) -> Check:
     holder = _holder(lease)
     if not holder:
         return Check(name, well=True, message="nobody holds it")
-    ours = _OURS.fullmatch(holder)
+    ours = Holder.parse(holder)
     who = "a daemon of ours" if ours else "Flux, or another engine"
-    ended = _ended_here(ours)
     if not _is_live(lease):
         message = f"{holder} held it, and it has run out ({who} that is not at work)"
         return Check(name, well=True, message=message, warning=True)
-    if ended:
-        message = f"{holder} holds it ({who}), but its process {ended} is gone from this host; it runs out by itself"
+    if ours is not None and ours.is_gone:
+        message = (
+            f"{holder} holds it ({who}), but its process {ours.process} is gone from this host: "
+            "the next daemon here takes it at once"
+        )
         return Check(name, well=True, message=message, warning=True)
     return Check(name, well=True, message=f"{holder} holds it ({who})")
-
-
-def _ended_here(ours: re.Match[str] | None) -> int | None:
-    """The process id of a daemon of ours that ran on this host and does not any more."""
-    if ours is None or ours["host"] != socket.gethostname():
-        return None
-    process = int(ours["process"])
-    try:
-        os.kill(process, 0)  # asks alone
-    except ProcessLookupError:
-        return process
-    except PermissionError:
-        return None  # it is somebody else's
-    return None
 
 
 def _holder(lease: KubeObject | None) -> str:
@@ -378,7 +362,10 @@ async def _refuse_at_work(access: Access, cluster: Cluster, namespace: str, *, h
         lease = await _lease(cluster, namespace, f"{controller}-leader-election")
         if not _is_live(lease):
             continue
-        if _OURS.fullmatch(_holder(lease)):
+        ours = Holder.parse(_holder(lease))
+        if ours is not None and ours.is_gone:
+            continue
+        if ours is not None:
             raise RefusedError(f"a daemon is at work ({_holder(lease)} holds a Lease): stop it first")
         if not hand_back:
             raise RefusedError(
@@ -406,7 +393,7 @@ async def _steps(cluster: Cluster, namespace: str, *, hand_back: bool, crds: boo
 
 async def _release(cluster: Cluster, namespace: str, name: str) -> Sequence[Step]:
     lease = await _lease(cluster, namespace, name)
-    if not _OURS.fullmatch(_holder(lease)):
+    if not Holder.parse(_holder(lease)):
         return ()
     kind = await cluster.kind("coordination.k8s.io/v1", "Lease")
     patch = {"spec": {"holderIdentity": "", "leaseDurationSeconds": 1}}

@@ -10,10 +10,13 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
-from tidelog.engine.cli.output import print_raw, visible
+from tidelog.engine.cli.output import Format, print_raw, visible
 from tidelog.engine.views.archive import Archive, open_archive
 from tidelog.engine.views.gaps import gap_of
-from tidelog.events.moment import Time, datetime_of
+from tidelog.events.moment import Time, datetime_of, shown_time
+from tidelog.events.vocabulary import EngineStarted
+from tidelog.storage.layout import Layout, holder_of
+from tidelog.storage.log import Query
 
 namespace_option = click.option(
     "-n",
@@ -54,6 +57,16 @@ def reading(store: Path, moment: str | None) -> Iterator[Archive]:
         if gap is not None:
             click.echo(visible(f"► Of position {archive.position}: {gap}."), err=True)
         yield archive
+
+
+def tell_if_nobody_is_at_work(store: Path, archive: Archive, moment: str | None, output: Format) -> None:
+    """Says that what was printed may be out of date, where a daemon was at work on the store and none is now."""
+    if moment is not None or output == "json" or holder_of(Layout(store)) is not None:
+        return
+    if archive.last(Query(types=(EngineStarted.__name__,))) is None:
+        return  # a log that was copied here, or told for a demonstration
+    last = shown_time(archive.log.time_at(archive.position))
+    click.echo(f"► no daemon is at work on this store: this is its last state, of {last}", err=True)
 
 
 def print_structs(values: Iterable[msgspec.Struct]) -> None:

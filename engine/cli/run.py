@@ -1,6 +1,7 @@
 """`tidelog run`: the daemon."""
 
 import os
+import posixpath
 import typing
 from collections.abc import Callable
 from pathlib import Path
@@ -69,11 +70,19 @@ def _listed(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> l
     return names if values else None
 
 
+def _inside(_: click.Context, __: click.Parameter, path: str) -> str:
+    if posixpath.normpath(path.lstrip("/") or ".").split("/")[0] == "..":
+        raise click.BadParameter(f"{path!r} leads out of the repository: name a directory in it, as ./apps")
+    return path
+
+
 @click.command(context_settings={"max_content_width": HELP_WIDTH_MAX})
 @cluster_options
 @click.option("--config", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Settings, TOML.")
 @click.option("--repo", help="First make a GitRepository and Kustomization of it: an address, or a directory.")
-@click.option("--path", "path", default="./", show_default=True, help="With --repo: the directory in it.")
+@click.option(
+    "--path", "path", default="./", show_default=True, callback=_inside, help="With --repo: the directory in it."
+)
 @click.option("--branch", default="main", show_default=True, help="With --repo: the branch.")
 @click.option("--interval", type=INTERVAL, default="1m", show_default=True, help="With --repo: how often it is asked.")
 @click.option(

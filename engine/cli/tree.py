@@ -9,7 +9,7 @@ from rich.tree import Tree
 from tidelog.engine.cli.get import READY_STYLES
 from tidelog.engine.cli.groups import Aliases
 from tidelog.engine.cli.output import Format, console, output_option, print_json, store_option, visible
-from tidelog.engine.cli.reading import at_option, namespace_option, reading
+from tidelog.engine.cli.reading import at_option, namespace_option, reading, tell_if_nobody_is_at_work
 from tidelog.engine.views.names import find
 from tidelog.engine.views.sentences import field_sentence
 from tidelog.engine.views.trees import Node, tree_of
@@ -48,10 +48,11 @@ def kustomization(
     with reading(store, moment) as archive:
         subject = find(archive, ("kustomization.kustomize.toolkit.fluxcd.io", name), namespace)
         root = tree_of(archive, subject.stream, compact=compact)
-    if output == "json":
-        print_json(root)
-    else:
-        console().print(_drawn(root, Tree(_label(root))))
+        if output == "json":
+            print_json(root)
+        else:
+            console().print(_drawn(root, Tree(_label(root))))
+        tell_if_nobody_is_at_work(store, archive, moment, output)
 
 
 def _drawn(node: Node, drawn: Tree) -> Tree:

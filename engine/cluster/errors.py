@@ -250,10 +250,10 @@ def _may_have_happened(status: Status) -> bool:
 
 
 def _text(what: str, status: Status, sentence: str) -> str:
-    text = f"cannot {what}: {sentence} (HTTP {status.code}"
-    if status.reason:
-        text += f" {status.reason}"
-    text += ")"
+    text = f"cannot {what}: {sentence}"
+    # Of what the server calls an error of its own and is the object's, the number would send people the wrong way.
+    if (status.code, sentence) != (500, _BY_CODE[422][1]):
+        text += f" (HTTP {status.code} {status.reason}".rstrip() + ")"
     if status.message:
         text += f": {status.message}"
     elif status.causes:

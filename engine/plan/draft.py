@@ -31,7 +31,7 @@ from tidelog.engine.plan.model import CHANGES_MAX, Action, Change, Plan, Step, W
 from tidelog.engine.tasks import one_error
 from tidelog.events.digest import Digest
 from tidelog.events.names import ObjectId, ObjectKey, PlanId, Revision, RunId, StreamName
-from tidelog.events.projections import Actual, Entry
+from tidelog.events.projections import Actual, Entry, Terms
 from tidelog.events.vocabulary import Verdict
 
 DRY_RUNS_MAX = 4
@@ -63,10 +63,10 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     overridden: tuple[str, ...] = ()
     """Field managers whose fields are taken over (Flux: `--override-manager`)."""
 
-    def owns(self, live: KubeObject) -> bool:
-        """Whether an object has this target's labels (Flux contract KS-092)."""
-        labels = (live.get("metadata") or {}).get("labels") or {}
-        return bool(labels.get(OWNER_NAME) == self.name and labels.get(OWNER_NAMESPACE) == self.namespace)
+    @property
+    def terms(self) -> Terms:
+        """By what it is applied, beside what is rendered."""
+        return Terms("" if self.identity is None else self.identity.user, self.overridden)
 
 
 class Knowledge(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,6 +82,8 @@ class Knowledge(msgspec.Struct, frozen=True, kw_only=True):
     digest_of: DigestOf
     is_done: Callable[[Wanted], bool] = lambda _: False
     """Whether an object is a Job that did what it is wanted for, and was taken away."""
+    same_terms: bool = True
+    """Whether what the target applied was verified by the terms by which it is applied now: else all is asked about."""
 
 
 class Draft(msgspec.Struct, kw_only=True):
@@ -142,7 +144,7 @@ class Planner:
                     draft.probed = number
                 steps.append(probed)
             else:
-                steps.append(tuple(self._guess(one) for one in wave))
+                steps.append(await self._guessed(wave, draft))
         prunes = await self._prunes(by_id.keys())
         draft.plan = msgspec.structs.replace(draft.plan, waves=tuple(steps), prunes=prunes).named()
         return draft
@@ -177,14 +179,29 @@ class Planner:
 
         One that was not loaded was unchanged when the pass began. Drift since then has woken the next pass.
         """
-        entry, actual = self._known.inventory.get(one.key.id), self._known.actual(one.key.id)
-        if one.loaded is None or is_unchanged(one, self._subject.stream, entry, actual) or self._known.is_done(one):
+        as_was = self._known.same_terms and self._is_as_was(one)
+        if one.loaded is None or as_was or self._known.is_done(one):
+            entry = self._known.inventory.get(one.key.id)
             return _step(one, "unchanged", uid=entry.uid if entry else "")
         return None
+
+    def _is_as_was(self, one: Wanted) -> bool:
+        """Whether an object is as it was applied."""
+        entry, actual = self._known.inventory.get(one.key.id), self._known.actual(one.key.id)
+        return is_unchanged(one, self._subject.stream, entry, actual)
 
     async def _probe_into(self, one: Wanted, draft: Draft, steps: dict[ObjectId, Step]) -> None:
         async with self._limiter:
             steps[one.key.id] = await self._probe(one, draft)
+
+    async def _guessed(self, wave: Iterable[Wanted], draft: Draft) -> tuple[Step, ...]:
+        """The steps of a wave that cannot be asked about yet; what is as it was applied can, where terms changed."""
+        if self._known.same_terms:
+            return tuple(self._guess(one) for one in wave)
+        wave = list(wave)
+        there = [one for one in wave if one.loaded is not None and self._is_as_was(one)]
+        steps = {step.object: step for step in await self.probe(there, draft)}
+        return tuple(steps.get(one.key.id) or self._guess(one) for one in wave)
 
     def _guess(self, one: Wanted) -> Step:
         """The step of an object in a wave that cannot be asked about yet."""
@@ -345,11 +362,17 @@ class Planner:
         """Why an object that is no longer wanted is left there; empty when it is to be deleted (KS-092)."""
         if not self._subject.prune:
             return "prune is off"
-        if flagged(live, PRUNE, "disabled"):
-            return "prune: disabled"
-        if not self._subject.owns(live):
-            return "it is not this target's any more"
-        return _left_alone(live)
+        return why_left(live, self._subject.namespace, self._subject.name)
+
+
+def why_left(live: KubeObject, namespace: str, name: str) -> str:
+    """Why a target that prunes leaves an object there, as the object itself says; empty when it does not (KS-092)."""
+    if flagged(live, PRUNE, "disabled"):
+        return "prune: disabled"
+    labels = (live.get("metadata") or {}).get("labels") or {}
+    if (labels.get(OWNER_NAMESPACE), labels.get(OWNER_NAME)) != (namespace, name):
+        return "it is not this target's any more"
+    return _left_alone(live)
 
 
 def changes_between(before: KubeObject | None, after: KubeObject | None, *, secret: bool) -> tuple[Change, ...]:

@@ -142,5 +142,10 @@ _DESTRUCTIVE = frozenset(
 
 def is_destructive(step: Step) -> bool:
     """Whether a step loses what another apply does not bring back."""
-    key = ObjectKey.parse(step.object)
-    return step.action in ("delete", "recreate") and (key.group, key.kind) in _DESTRUCTIVE
+    return step.action in ("delete", "recreate") and is_irreplaceable(step.object)
+
+
+def is_irreplaceable(id: ObjectId) -> bool:
+    """Whether another apply does not bring back what is lost with an object."""
+    key = ObjectKey.parse(id)
+    return (key.group, key.kind) in _DESTRUCTIVE

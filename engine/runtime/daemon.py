@@ -27,6 +27,7 @@ from tidelog.engine.observe.reflector import Reflector
 from tidelog.engine.render.renderer import Renderer
 from tidelog.engine.runtime.binding import bound_uid, check_cluster
 from tidelog.engine.runtime.context import Engine, utc_now
+from tidelog.engine.runtime.holders import own_name
 from tidelog.engine.runtime.lease import Leases, Timings
 from tidelog.engine.runtime.memory import Memory, Origin
 from tidelog.engine.runtime.passes.situation import MANAGER
@@ -136,6 +137,7 @@ class Daemon:
             CONTROLLERS,
             timings,
             self._settings.watch_label_selector,
+            identity=await anyio.to_thread.run_sync(own_name),
         )
         await leases.hold(self._wait_for, self._serve)
 

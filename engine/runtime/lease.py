@@ -2,14 +2,13 @@
 
 They bear Flux's names and keep Flux's timings (Flux contract FL-006, FL-011, FL-012), so that neither a second
 replica nor a running Flux writes at the same time. Whether a Lease has run out is told by our own clock: by how long
-it was not seen to change.
+it was not seen to change. One whose holder ran on this host, and is gone, is taken at once.
 """
 
 import hashlib
-import os
-import socket
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
+from typing import TypeAlias
 
 import anyio
 import msgspec
@@ -25,9 +24,11 @@ from tidelog.engine.cluster.port import Cluster, Kind
 from tidelog.engine.kinds.meta import OWN_MANAGER
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.errors import LeaseLostError
+from tidelog.engine.runtime.holders import is_gone
 from tidelog.engine.tasks import one_error
-from tidelog.storage.log.ids import new_id
 
+IsGone: TypeAlias = Callable[[str], Awaitable[bool]]
+"""Whether a holder is known to be no more."""
 API_VERSION = "coordination.k8s.io/v1"
 
 
@@ -42,12 +43,15 @@ class Timings(msgspec.Struct, frozen=True):
 class Lease:
     """One Lease."""
 
-    def __init__(self, cluster: Cluster, namespace: str, name: str, timings: Timings, identity: str) -> None:
+    def __init__(
+        self, cluster: Cluster, namespace: str, name: str, timings: Timings, identity: str, is_gone: IsGone
+    ) -> None:
         self._cluster = cluster
         self._namespace = namespace
         self.name = name
         self._timings = timings
         self._identity = identity
+        self._is_gone = is_gone
         self._kind: Kind | None = None
         self._live: KubeObject | None = None
         self._seen: tuple[str, float] = "", 0.0
@@ -133,7 +137,8 @@ class Lease:
             return await self._create()
         spec = live.get("spec") or {}
         self.holder = spec.get("holderIdentity") or ""
-        if self.holder and self.holder != self._identity and not self._has_run_out(spec):
+        theirs = self.holder and self.holder != self._identity
+        if theirs and not self._has_run_out(spec) and not await self._is_gone(self.holder):
             return False
         transitions = (spec.get("leaseTransitions") or 0) + (self.holder != self._identity)
         return await self._write(live, spec | self._own() | {"acquireTime": _now(), "leaseTransitions": transitions})
@@ -205,13 +210,20 @@ class Leases:
 
     @classmethod
     def of(
-        cls, cluster: Cluster, namespace: str, controllers: tuple[str, ...], timings: Timings, shard: str = ""
+        cls,
+        cluster: Cluster,
+        namespace: str,
+        controllers: tuple[str, ...],
+        timings: Timings,
+        shard: str = "",
+        *,
+        identity: str,
+        is_gone: IsGone = is_gone,
     ) -> "Leases":
         """Those of some controllers; of a shard (`--watch-label-selector`), its own."""
-        identity = f"{socket.gethostname()}_{os.getpid()}_{new_id()}"
         suffix = f"-{hashlib.sha256(shard.encode()).hexdigest()[:10]}" if shard else ""
         names = [f"{controller}-leader-election{suffix}" for controller in controllers]
-        return cls([Lease(cluster, namespace, name, timings, identity) for name in names])
+        return cls([Lease(cluster, namespace, name, timings, identity, is_gone) for name in names])
 
     async def hold(self, waits_for: Callable[[str, str], None], work: Callable[[], Awaitable[None]]) -> None:
         """Runs `work` while all of them are held.

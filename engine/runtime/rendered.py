@@ -43,6 +43,8 @@ class RenderedSet(msgspec.Struct, kw_only=True):
     toolchain: tuple[Tool, ...] = ()
     remote_bases: tuple[str, ...] = ()
     pinned: bool = False
+    revision: Revision | None = None
+    """That it was made from, of a set of a past moment."""
     secret_values: tuple[str, ...] | None = None
     """What substitution made of secret variables: in memory only, so not known (None) of a set from the log."""
 
@@ -177,7 +179,7 @@ class Renderings:
         if row is None or row.objects is None or row.set is None:
             return None
         body = await self._log.body(row.objects.digest)
-        return RenderedSet(digest=row.set, wanted=_listed(body.data), pinned=True)
+        return RenderedSet(digest=row.set, wanted=_listed(body.data), pinned=True, revision=row.revision)
 
     async def load(self, wanted: Sequence[Wanted], touched: Iterable[Wanted], sealer: Sealer) -> list[Wanted]:
         """The wanted objects; those that are touched with the objects themselves.

@@ -19,8 +19,8 @@ from tidelog.engine.runtime.suspension import write_suspend
 from tidelog.engine.runtime.watching.declared import Declarations
 from tidelog.events.envelope import Actor
 from tidelog.events.moment import Time, datetime_of, is_time, shown_time
-from tidelog.events.names import MalformedNameError, ObjectKey, PlanId, StreamName, stream_name
-from tidelog.events.projections import DESIRED
+from tidelog.events.names import MalformedNameError, ObjectKey, StreamName, stream_name
+from tidelog.events.projections import DESIRED, Hold
 from tidelog.events.projections.desired import Suspension
 from tidelog.events.vocabulary import (
     Event,
@@ -33,7 +33,7 @@ from tidelog.events.vocabulary import (
     Suspended,
     Unpinned,
 )
-from tidelog.storage import NewEvent, Recorded, StreamAppend
+from tidelog.storage import NewEvent, Query, Recorded, StreamAppend
 from tidelog.storage.errors import MomentError
 from tidelog.storage.keys import KeyRing
 from tidelog.storage.log import ExpectedVersion
@@ -42,6 +42,8 @@ from tidelog.storage.projections.views import Views
 Verb: TypeAlias = Literal["approve", "reject", "suspend", "resume", "reconcile", "pin", "unpin", "mark", "forget"]
 WHY_LENGTH_MAX = 2_000
 LABEL_LENGTH_MAX = 200
+PLAN_LENGTH_MIN = len("plan-") + 4
+"""Of the beginning of a plan's id: fewer signs name none."""
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -122,7 +124,7 @@ class Requests:
         """
         match request.verb:
             case "approve" | "reject":
-                return self._target_of_plan(request)
+                return self._held_plan(request)[0]
             case "mark":
                 return self._engine_stream
             case "forget":
@@ -135,7 +137,7 @@ class Requests:
             case "forget":
                 raise RuntimeError("forgetting records its event itself")
             case "approve" | "reject":
-                return self._about_plan(request)
+                return await self._about_plan(request)
             case "mark":
                 if request.target:
                     raise RefusedError("a mark is of no target: it is a moment of the whole log")
@@ -168,25 +170,53 @@ class Requests:
                     raise RefusedError(f"{told(stream)} is not pinned")
                 return stream, Unpinned(why=_reason(request))
 
-    def _about_plan(self, request: Request) -> tuple[StreamName, Event]:
-        stream = self._target_of_plan(request)
+    async def _about_plan(self, request: Request) -> tuple[StreamName, Event]:
+        try:
+            stream, held = self._held_plan(request)
+        except RefusedError:
+            await self._refuse_decided(request)
+            raise
         if request.target not in ("", stream):
-            raise RefusedError(f"plan {request.plan!r} is of {told(stream)}: name that, or no target")
-        plan, why = PlanId(request.plan), _reason(request)
-        if request.verb == "approve":
-            return stream, PlanApproved(plan=plan, why=why, until=request.until)
-        return stream, PlanRejected(plan=plan, why=why)
+            raise RefusedError(f"plan {held.plan!r} is of {told(stream)}: name that, or no target")
+        plan, why = held.plan, _reason(request)
+        if request.verb == "reject":
+            return stream, PlanRejected(plan=plan, why=why)
+        standing = self._memory.conditions.get(stream)
+        before = None if standing is None else standing.approval
+        if before is not None and before.plan == plan and not before.rejected and before.until in (None, request.until):
+            raise RefusedError(f"plan {plan} was approved already, by {before.by}: {before.why}")
+        return stream, PlanApproved(plan=plan, why=why, until=request.until)
 
-    def _target_of_plan(self, request: Request) -> StreamName:
-        held = (
-            stream
-            for stream, standing in self._memory.conditions.items()
-            if standing.held is not None and standing.held.plan == request.plan
-        )
-        stream = next(held, None)
-        if stream is None:
-            raise RefusedError(f"no plan {request.plan!r} is held{self._held()}")
-        return StreamName(stream)
+    def _held_plan(self, request: Request) -> tuple[StreamName, Hold]:
+        """The held plan that a request names, by its id or the beginning of it."""
+        held = [(StreamName(stream), row.held) for stream, row in self._memory.conditions.items() if row.held]
+        named = [one for one in held if one[1].plan == request.plan]
+        if not named and len(request.plan) >= PLAN_LENGTH_MIN:
+            named = [one for one in held if one[1].plan.startswith(request.plan)]
+        if len(named) > 1:
+            plans = ", ".join(sorted(hold.plan for _, hold in named))
+            raise RefusedError(f"{request.plan!r} is the beginning of more than one held plan: {plans}")
+        if not named:
+            plans = ", ".join(sorted(hold.plan for _, hold in held))
+            raise RefusedError(
+                f"no plan {request.plan!r} is held" + (f"; held are {plans}" if plans else ", and no other is")
+            )
+        return named[0]
+
+    async def _refuse_decided(self, request: Request) -> None:
+        """Says of a plan that is held no more what somebody decided of it."""
+        if len(request.plan) < PLAN_LENGTH_MIN:
+            return
+        query = Query(types=(PlanApproved.__name__, PlanRejected.__name__))
+        decided = [recorded async for recorded in self._memory.log.read(query)]
+        for recorded in reversed(decided):
+            event = recorded.event
+            if isinstance(event, PlanApproved | PlanRejected) and event.plan.startswith(request.plan):
+                how = "approved" if isinstance(event, PlanApproved) else "rejected"
+                raise RefusedError(
+                    f"plan {event.plan} was {how} already, by {recorded.envelope.actor} at "
+                    f"{shown_time(recorded.envelope.time)}: {event.why}"
+                )
 
     async def _pin(self, request: Request) -> tuple[StreamName, Event]:
         stream = self._known(request)
@@ -206,10 +236,6 @@ class Requests:
         if self._memory.conditions.get(request.target) is None:
             raise RefusedError(f"there is no {request.target or 'target'}: `tidelog get all -A` shows what there is")
         return StreamName(request.target)
-
-    def _held(self) -> str:
-        held = [row.held.plan for _, row in self._memory.conditions.items() if row.held is not None]
-        return f"; held are {', '.join(held)}" if held else ", and no other is"
 
     def _suspension(self, stream: StreamName) -> Suspension | None:
         row = self._memory.desired.get(stream)

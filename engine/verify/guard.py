@@ -4,11 +4,12 @@ What was lost when other engines pruned by mistake (namespaces, definitions of k
 after one bad commit) does not come back with the next apply.
 """
 
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Annotated
 
 import msgspec
 
-from tidelog.engine.plan.model import Plan, Step, is_destructive
+from tidelog.engine.plan.model import Plan, is_destructive
 from tidelog.events.names import ObjectId, ObjectKey
 
 DELETIONS_MAX = 20
@@ -50,6 +51,10 @@ class Owned(msgspec.Struct, frozen=True, kw_only=True):
     """In its inventory, before the plan."""
     below: int = 0
     """Objects beside the plan's that would go with it: what the targets that it deletes own, to any depth."""
+    lost: Mapping[ObjectId, Sequence[ObjectId]] = {}
+    """Of these, what no other apply brings back, by the target of the plan with which it would go."""
+    allowed: Collection[ObjectId] = ()
+    """What may be lost, because who approved the plan that deleted this target was told of it."""
     deleting: bool = False
     """Whether the target itself is being deleted, so that what share of it goes says nothing."""
     asked_for: bool = False
@@ -66,9 +71,9 @@ def accident(guard: Guard, plan: Plan, owned: Owned) -> Held | None:
     if not guard.enabled:
         return None
     deleted = [step.object for step in plan.prunes if step.action == "delete"]
-    lost = [step.object for step in plan.steps if is_destructive(step) and not _allowed(guard, step)]
-    if lost:
-        return Held(CHECK, f"it deletes {_named(lost)}, which no other apply brings back")
+    losses = _losses(guard, plan, owned)
+    if losses:
+        return Held(CHECK, losses)
     if deleted and owned.taken_over:
         return Held("taken-over", f"it is the first to delete ({_named(deleted)}) since another engine was in charge")
     if owned.asked_for:
@@ -84,12 +89,41 @@ def accident(guard: Guard, plan: Plan, owned: Owned) -> Held | None:
     return None
 
 
-def _allowed(guard: Guard, step: Step) -> bool:
-    key = ObjectKey.parse(step.object)
+def _losses(guard: Guard, plan: Plan, owned: Owned) -> str:
+    """What no other apply brings back of all that would go, in words; empty when nothing of it counts."""
+
+    def counts(id: ObjectId) -> bool:
+        return id not in owned.allowed and not _allowed(guard, id)
+
+    own = [step.object for step in plan.steps if is_destructive(step) and counts(step.object)]
+    with_them = {id: [lost for lost in below if counts(lost)] for id, below in owned.lost.items()}
+    told = [_named(own)] if own else []
+    told += [f"{_named([id])} and with it {_named(below)}" for id, below in with_them.items() if below]
+    if not told:
+        return ""
+    all_lost = [*own, *(lost for below in with_them.values() for lost in below)]
+    kept = _kept_inside(plan, all_lost)
+    inside = f"; it keeps {_named(kept)}, and what is in a namespace goes with it" if kept else ""
+    return f"it deletes {', and '.join(told)}, which no other apply brings back{inside}"
+
+
+def _kept_inside(plan: Plan, lost: Iterable[ObjectId]) -> list[ObjectId]:
+    """What a plan keeps, or makes, in the namespaces that would be lost."""
+    keys = (ObjectKey.parse(id) for id in lost)
+    gone = {key.name for key in keys if (key.group, key.kind) == ("", "Namespace")}
+    return [
+        step.object
+        for step in plan.steps
+        if step.action != "delete" and step.why != "absent" and ObjectKey.parse(step.object).namespace in gone
+    ]
+
+
+def _allowed(guard: Guard, id: ObjectId) -> bool:
+    key = ObjectKey.parse(id)
     return guard.destructive and (key.kind, key.name) != ("Namespace", guard.namespace)
 
 
-def _named(ids: list[ObjectId]) -> str:
+def _named(ids: Sequence[ObjectId]) -> str:
     names = [ObjectKey.parse(id).shown for id in ids[:EXAMPLES_MAX]]
     more = f" and {len(ids) - len(names)} more" if len(ids) > len(names) else ""
     return ", ".join(names) + more

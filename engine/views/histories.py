@@ -31,10 +31,13 @@ from tidelog.events.vocabulary import (
     ObjectApplied,
     ObjectPruned,
     Planned,
+    Resumed,
     RevisionFetched,
     RevisionSettled,
     RunEnded,
+    SourceDeclared,
     StageFailed,
+    TargetDeclared,
     VerificationFailed,
 )
 from tidelog.events.vocabulary.base import BY_NAME
@@ -250,7 +253,11 @@ def _why(archive: Archive, told: list[Recorded], before: list[Recorded] | None) 
 
 def _caused(archive: Archive, cause: Recorded, stream: StreamName) -> str:
     """What a cause says, about whatever it is; where that is a source's revision, its commit."""
+    cause = _resumption(archive, cause) or cause
     envelope, event = cause.envelope, cause.event
+    if isinstance(event, Resumed):
+        by = "" if envelope.actor.kind == "engine" else f" by {envelope.actor}"
+        return f"Was resumed{by}" + (f": {event.why}" if event.why else "")
     if is_engine(envelope.stream) or envelope.stream == stream:
         return sentence_of(event)
     subject = subject_of(envelope.stream)
@@ -260,6 +267,15 @@ def _caused(archive: Archive, cause: Recorded, stream: StreamName) -> str:
         return f"{subject} is ready at revision {event.revision}"
     said = sentence_of(event)
     return f"{subject} {said[:1].lower()}{said[1:]}"
+
+
+def _resumption(archive: Archive, cause: Recorded) -> Recorded | None:
+    """Who resumed a source or target, where its new spec says no more than that: both are told of, the spec last."""
+    if not isinstance(cause.event, SourceDeclared | TargetDeclared):
+        return None
+    until = cause.envelope.position - 1
+    before = archive.last(Query(stream=cause.envelope.stream, until=until))
+    return before if before is not None and isinstance(before.event, Resumed) else None
 
 
 def _of_revision(archive: Archive, revision: Revision, cause: Recorded) -> str:

@@ -4,7 +4,7 @@ from typing import Any
 
 from tidelog.events.projection import Projection
 from tidelog.events.projections.actual import ACTUAL, Actual
-from tidelog.events.projections.conditions import CONDITIONS, Approval, Attempt, Hold, Standing
+from tidelog.events.projections.conditions import CONDITIONS, Approval, Attempt, Hold, Standing, Terms
 from tidelog.events.projections.desired import DESIRED, Desired, Pin, Suspension
 from tidelog.events.projections.inventory import INVENTORY, Entry, Inventory
 from tidelog.events.projections.object_versions import OBJECT_VERSIONS, ObjectVersion, version_key
@@ -33,5 +33,6 @@ __all__ = [
     "Run",
     "Standing",
     "Suspension",
+    "Terms",
     "version_key",
 ]

@@ -10,7 +10,7 @@ import msgspec
 from tidelog.events.digest import Digest
 from tidelog.events.envelope import Envelope
 from tidelog.events.moment import Time
-from tidelog.events.names import PlanId, Revision, RunId, StreamName, TraceId
+from tidelog.events.names import ObjectId, PlanId, Revision, RunId, StreamName, TraceId
 from tidelog.events.projection import Projection, Rows, on
 from tidelog.events.vocabulary import (
     ApplyFailed,
@@ -41,13 +41,15 @@ ATTEMPTS_MAX = 5
 Ready: TypeAlias = Literal["True", "False", "Unknown"]
 
 
-class Hold(msgspec.Struct, frozen=True, kw_only=True):
+class Hold(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A plan that waits for approval."""
 
     plan: PlanId
     check: str
     why: str
     since: Time
+    losses: tuple[ObjectId, ...] = ()
+    """What may be lost with the targets that it deletes, once it is approved."""
 
 
 class Approval(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -71,6 +73,13 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """When the last of them began."""
     total: int
     revision: Revision | None = None
+
+
+class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
+    """On whose behalf, and over which other field managers, a set was applied."""
+
+    identity: str = ""
+    overridden: tuple[str, ...] = ()
 
 
 class Standing(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -112,6 +121,8 @@ class Standing(msgspec.Struct, kw_only=True, omit_defaults=True):
     approval: Approval | None = None
     applying: PlanId | None = None
     """A plan whose apply began and neither finished nor failed."""
+    terms: tuple[Terms, ...] = ()
+    """Those by which what is applied now was verified: one, unless they changed and no apply has finished since."""
     health: Health | None = None
     health_since: Time | None = None
     health_message: str = ""
@@ -209,7 +220,7 @@ def _verified(rows: Rows[Standing], envelope: Envelope, event: Verified) -> None
 
 def _held(rows: Rows[Standing], envelope: Envelope, event: PlanHeld) -> None:
     row = _row(rows, envelope)
-    row.held = Hold(plan=event.plan, check=event.check, why=event.why, since=envelope.time)
+    row.held = Hold(plan=event.plan, check=event.check, why=event.why, since=envelope.time, losses=event.losses)
     _stand(row, envelope, "False", "PlanHeld", event.why)
 
 
@@ -251,7 +262,10 @@ def _stage_failed(rows: Rows[Standing], envelope: Envelope, event: StageFailed) 
 
 
 def _apply_started(rows: Rows[Standing], envelope: Envelope, event: ApplyStarted) -> None:
-    _row(rows, envelope).applying = event.plan
+    row = _row(rows, envelope)
+    row.applying = event.plan
+    terms = Terms(event.identity, event.overridden)
+    row.terms = (*(other for other in row.terms if other != terms), terms)
 
 
 def _apply_failed(rows: Rows[Standing], envelope: Envelope, event: ApplyFailed) -> None:
@@ -265,6 +279,7 @@ def _apply_finished(rows: Rows[Standing], envelope: Envelope, event: ApplyFinish
     row = _row(rows, envelope)
     row.applying = row.approval = row.held = None
     row.set = event.set
+    row.terms = row.terms[-1:]
 
 
 def _health(rows: Rows[Standing], envelope: Envelope, event: HealthChanged) -> None:
@@ -306,7 +321,7 @@ def _ended(rows: Rows[Standing], envelope: Envelope, event: RunEnded) -> None:
 
 CONDITIONS = Projection(
     name="conditions",
-    version=1,
+    version=2,
     row=Standing,
     mention=str,
     handlers=dict(

@@ -15,6 +15,10 @@ class ApplyStarted(Event, frozen=True, kw_only=True):
 
     plan: PlanId
     waves: int
+    identity: str = ""
+    """Who the server was asked to take the engine for; empty where it was to be taken for itself."""
+    overridden: tuple[str, ...] = ()
+    """Field managers whose fields it was to take over."""
 
 
 @event("ObjectApplied")
@@ -49,6 +53,8 @@ class ObjectPruned(Event, frozen=True, kw_only=True):
     outcome: Literal["deleted", "absent", "skipped"]
     asked_for: bool = False
     """Whether somebody approved the plan, or deleted the target: then all that the object owns may go too."""
+    losses: tuple[ObjectId, ...] = ()
+    """What no other apply brings back, and may go with the object, because who approved the plan was told of it."""
 
 
 @event("ApplyFailed")

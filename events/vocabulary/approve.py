@@ -1,7 +1,7 @@
 """Whether a plan may be applied. Who, is the envelope's actor."""
 
 from tidelog.events.moment import Time
-from tidelog.events.names import PlanId
+from tidelog.events.names import ObjectId, PlanId
 from tidelog.events.vocabulary.base import Event, event
 
 
@@ -14,6 +14,8 @@ class PlanHeld(Event, frozen=True, kw_only=True):
     """The check that holds it."""
     why: str
     until: Time | None = None
+    losses: tuple[ObjectId, ...] = ()
+    """What no other apply brings back of what would go with the targets that it deletes; the first."""
 
 
 @event("PlanApproved")

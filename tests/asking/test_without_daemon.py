@@ -9,8 +9,18 @@ import anyio
 import pytest
 
 from tests.asking.conftest import PLAN, PLANTED, REVISION, TARGET, Run
-from tidelog.events.vocabulary import Event, Marked, Pinned, PlanApproved, PlanRejected, Suspended, Unpinned
-from tidelog.storage import Query, Recorded, open_log, read_log
+from tidelog.events.digest import digest_of
+from tidelog.events.vocabulary import (
+    ApplyFinished,
+    Event,
+    Marked,
+    Pinned,
+    PlanApproved,
+    PlanRejected,
+    Suspended,
+    Unpinned,
+)
+from tidelog.storage import ANY, NewEvent, Query, Recorded, open_log, read_log
 
 ME = pwd.getpwuid(os.getuid()).pw_name
 LATER = "No daemon is at work: it is done when one comes."
@@ -28,6 +38,14 @@ def last_event(store: Path) -> Event:
     return last(store).event
 
 
+def append(store: Path, event: Event) -> None:
+    async def write() -> None:
+        async with open_log(store) as log:
+            await log.append(TARGET, ANY, [NewEvent(event)])
+
+    anyio.run(write)
+
+
 def test_an_approval_waits_for_the_next_daemon(store: Path, tidelog: Run) -> None:
     done = tidelog("approve", PLAN, "--why", "they moved")
     recorded = last(store)
@@ -42,6 +60,39 @@ def test_an_approval_may_have_an_end(store: Path, tidelog: Run) -> None:
     event = last_event(store)
     assert isinstance(event, PlanApproved)
     assert event.until == "2999-01-01T00:00:00.000000Z"
+
+
+def test_the_beginning_of_its_id_is_enough_to_decide_of_a_plan(store: Path, tidelog: Run) -> None:
+    before = last(store).envelope.position
+    assert tidelog("approve", "plan-012", "--why", "too few signs").code == 1
+    assert tidelog("approve", "plan-0124", "--why", "another").code == 1
+    assert last(store).envelope.position == before
+    done = tidelog("reject", PLAN[:9], "--why", "no")
+    assert (done.code, done.out) == (0, f"Rejected {PLAN} at position {before + 1}.\n")
+    assert last_event(store) == PlanRejected(plan=PLAN, why="no")
+
+
+def test_a_plan_that_was_approved_is_said_to_be(store: Path, tidelog: Run) -> None:
+    assert tidelog("approve", PLAN, "--why", "they moved").code == 0
+    before = last(store).envelope.position
+    again = tidelog("approve", PLAN, "--why", "once more")
+    assert again.code == 1
+    assert f"{PLAN} was approved already, by user {ME} (authenticated by unix): they moved" in again.err
+    assert last(store).envelope.position == before
+    append(store, ApplyFinished(plan=PLAN, revision=REVISION, set=digest_of(b"set")))
+    applied = tidelog("approve", PLAN[:12], "--why", "once more")
+    assert applied.code == 1
+    assert f"{PLAN} was approved already, by user {ME} (authenticated by unix) at 2" in applied.err
+
+
+def test_a_suspension_says_which_one_it_replaces(store: Path, tidelog: Run) -> None:
+    assert tidelog("suspend", "ks/apps", "--why", "first", "--until", "2999-01-01T00:00:00Z").err.count("place of") == 0
+    again = tidelog("suspend", "ks/apps", "--why", "second")
+    assert again.code == 0
+    assert (
+        f"It takes the place of the suspension by user {ME} (authenticated by unix): first, "
+        "until 2999-01-01T00:00:00Z; it has no end now."
+    ) in again.err
 
 
 @pytest.mark.parametrize("until", ["yesterday", "2020-01-01", "-2h", "0s", "9999999h"])

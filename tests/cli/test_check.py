@@ -1,6 +1,5 @@
 """What `tidelog check` says of daemons that are, and are not, there."""
 
-import os
 import socket
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 from tidelog.engine.cli.door import Access
 from tidelog.engine.cli.installation import held_by, look_for_daemon
 from tidelog.engine.objects.kube import KubeObject
+from tidelog.engine.runtime.holders import own_name
 
 UUID = "0190b3b8-0000-7000-8000-000000000000"
 
@@ -21,25 +21,23 @@ def lease(holder: str, *, renewed_s_ago: float = 0.0) -> KubeObject:
     }
 
 
-def of_this_host(process: int) -> str:
-    return f"{socket.gethostname()}_{process}_{UUID}"
-
-
-def ended_process() -> int:
-    with subprocess.Popen([sys.executable, "-c", ""]) as process:
-        pass
-    return process.pid
+def ended_daemon() -> tuple[int, str]:
+    """The process of one that ended, and the name that it had."""
+    said = "import os; from tidelog.engine.runtime.holders import own_name; print(os.getpid(), own_name())"
+    process, name = subprocess.check_output([sys.executable, "-c", said], text=True).split()
+    return int(process), name
 
 
 def test_a_daemon_of_this_host_that_was_killed_is_said_to_be_gone() -> None:
-    process = ended_process()
-    found = held_by("lease x", lease(of_this_host(process)))
+    process, name = ended_daemon()
+    found = held_by("lease x", lease(name))
     assert (found.well, found.warning) == (True, True)
     assert f"its process {process} is gone from this host" in found.message
 
 
 def test_a_daemon_that_is_there_holds_its_lease_and_so_does_one_elsewhere() -> None:
-    for holder in (of_this_host(os.getpid()), of_this_host(1), f"elsewhere_{ended_process()}_{UUID}"):
+    _, name = ended_daemon()
+    for holder in (own_name(), f"else{name}", f"{socket.gethostname()}_1_{UUID}"):
         found = held_by("lease x", lease(holder))
         assert (found.well, found.warning) == (True, False)
         assert found.message == f"{holder} holds it (a daemon of ours)"

@@ -20,6 +20,8 @@ from tests.cli.conftest import Run
         (("run", "--feature-gates", "Foo=true"), ("'--feature-gates'", "'Foo'", "StrictPostBuildSubstitutions")),
         (("run", "--repo", "here", "--interval", "foo"), ("'--interval'", "'foo'", "1h30m")),
         (("run", "--repo", "here", "--interval", "-1m"), ("'--interval'", "'-1m'", "1h30m")),
+        (("run", "--repo", "here", "--path", "../.."), ("'--path'", "'../..'", "leads out of the repository")),
+        (("run", "--repo", "here", "--path", "/a/../../b"), ("'--path'", "'/a/../../b'", "leads out")),
         (("reconcile", "ks/a", "--timeout", "foo"), ("'--timeout'", "'foo'", "1h30m")),
         (("reapply", "ks/a", "--at", "1", "--why", "x", "--timeout", "foo"), ("'--timeout'", "'foo'", "1h30m")),
         (("suspend", "ks/a", "--why", ""), ("'--why'", "say why")),

@@ -32,7 +32,7 @@ from tidelog.engine.cli.plans import print_plan
 from tidelog.engine.plan.model import Change, Plan, Step
 from tidelog.events.digest import digest_of
 from tidelog.events.moment import time_of
-from tidelog.events.names import ObjectKey, PlanId, RunId, StreamName
+from tidelog.events.names import ObjectKey, PlanId, RunId, StreamName, engine_stream
 from tidelog.events.vocabulary import (
     DriftDetected,
     EngineStarted,
@@ -266,6 +266,31 @@ def test_commands_work_on_a_store_while_a_daemon_writes_it_and_when_there_is_non
             assert daemon.stdout is not None
             assert daemon.stdout.readline() == b"open\n"
             assert tidelog("explain", "ks/apps").code == 0
+        finally:
+            daemon.kill()
+
+
+def test_the_state_that_a_daemon_left_is_said_to_be_the_last(
+    scene: Written, tidelog: Run, environment: dict[str, str]
+) -> None:
+    scene.told.tell(engine_stream("log"), EngineStarted(software="tidelog", host="h", pid=1))
+    scene.write()
+    questions = (("get", "all"), ("explain", "ks/apps"), ("tree", "ks", "apps"), ("history", "ks/apps"))
+    for question in questions:
+        asked = tidelog(*question)
+        assert re.search(
+            r"^► no daemon is at work on this store: this is its last state, of 20[-0-9T:]+Z$", asked.err, re.MULTILINE
+        ), question
+        assert "no daemon" not in asked.out
+        for past_or_program in (("--at", "5"), ("-o", "json")):
+            assert "no daemon" not in tidelog(*question, *past_or_program).err, question
+    command = [sys.executable, str(HOLDER), str(scene.store)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as daemon:
+        try:
+            assert daemon.stdout is not None
+            assert daemon.stdout.readline() == b"open\n"
+            for question in questions:
+                assert "no daemon" not in tidelog(*question).err, question
         finally:
             daemon.kill()
 

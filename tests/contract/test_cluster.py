@@ -460,6 +460,8 @@ async def test_object_that_does_not_fit_the_schema_is_told_by_field(
     """The server calls it an error of its own, HTTP 500; it is the object's."""
     with pytest.raises(InvalidError) as caught:
         await cluster.apply(deployment(namespace, **change), manager=MANAGER)
+    assert "it is not valid: " in str(caught.value)
+    assert "HTTP 500" not in str(caught.value)
     assert [cause.field for cause in caught.value.status.causes] == [field]
     assert message in caught.value.status.causes[0].message
 

@@ -243,6 +243,48 @@ async def test_without_permission_nothing_is_applied_and_it_recovers(world: Worl
         await world.until_applied("app")
 
 
+async def test_another_account_is_asked_about_though_nothing_else_changed(world: World) -> None:
+    await account(world, "deployer", may=True)
+    await account(world, "heir", may=True)
+
+    async def act_as(name: str) -> None:
+        await world.patch(KUSTOMIZE, "Kustomization", "app", {"spec": {"serviceAccountName": name}})
+
+    async with world.daemon() as running:
+        await app_of(world, documents(config_map("a"), config_map("b")), serviceAccountName="deployer")
+        await world.until_applied("app")
+        await running.idle()
+        applies = len(running.events(ApplyStarted))
+        await act_as("nobody")
+        await world.until_target("app", failed("ReconciliationFailed", "ConfigMap", "nobody", "cannot patch"))
+        assert len(running.events(ApplyStarted)) == applies
+        await act_as("deployer")
+        await world.until_applied("app")
+        await running.idle()
+        before = len(await world.requests())
+        await act_as("heir")
+        await world.until_applied("app")
+        await running.idle()
+        requests = (await world.requests())[before:]
+        assert sorted(dry_runs(requests)) == ["a", "b"], "each object was asked about, once"
+        assert not [one for one in written(requests) if one[1] == "configmaps"], "and none was written"
+        before = len(await world.requests())
+        await world.ask("Kustomization", "app")
+        await world.until_applied("app")
+        await running.idle()
+        assert dry_runs((await world.requests())[before:]) == [], "what was found to be allowed is not asked again"
+
+
+async def test_another_default_account_is_asked_about_after_a_restart(world: World) -> None:
+    async with world.daemon():
+        await app_of(world, config_map("a"))
+        await world.until_applied("app")
+    async with world.daemon(default_service_account="nobody"):
+        await world.until_target("app", failed("ReconciliationFailed", "ConfigMap", "nobody", "cannot patch"))
+    async with world.daemon():
+        await world.until_applied("app")
+
+
 async def may_not_delete(world: World, name: str) -> None:
     rules: list[KubeObject] = [
         {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "create", "patch"]}

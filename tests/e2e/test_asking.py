@@ -1,6 +1,9 @@
 """What people ask for, from the command to the cluster."""
 
 import base64
+import json
+import os
+import pwd
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -41,6 +44,26 @@ async def test_a_reconciliation_is_waited_for_and_its_source_is_asked_first(worl
         assert await world.data("web") == {"color": "blue"}
         asked = running.events(ReconcileRequested)
         assert asked == [ReconcileRequested(why="now"), ReconcileRequested(why="now")]
+
+
+async def test_the_history_says_who_resumed_and_why(world: World) -> None:
+    async with daemon_with_door(world) as running:
+        await app_of(world)
+        assert (await tidelog(world, "suspend", "ks/app", "--why", "a look at it")).code == 0
+        await running.idle()
+        assert (await tidelog(world, "resume", "ks/app", "--why", "it is well")).code == 0
+        await running.idle()
+        me = pwd.getpwuid(os.getuid()).pw_name
+        (run, *_) = json.loads((await tidelog(world, "history", "ks/app", "-o", "json")).out)
+        assert run["why"] == f"Was resumed by user {me} (authenticated by unix-socket): it is well"
+        # As flux and kubectl do it.
+        for suspend, told in ((True, Suspended), (False, Resumed)):
+            seen = len(running.recorded)
+            await world.patch(KUSTOMIZE, "Kustomization", "app", {"spec": {"suspend": suspend}}, manager="flux")
+            await running.until_event(told, after=seen)
+            await running.idle()
+        (run, *_) = json.loads((await tidelog(world, "history", "ks/app", "-o", "json")).out)
+        assert run["why"].startswith("Was resumed by manager flux"), run["why"]
 
 
 async def test_a_reconciliation_that_fails_is_said_so(world: World) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.e2e.command import daemon_with_door, tidelog
 from tests.e2e.world import World, config_map, documents, manifest
+from tidelog.engine.views.listing import shortened
 from tidelog.events.vocabulary import Pinned, Planned, Unpinned
 from tidelog.storage import read_log
 
@@ -175,6 +176,7 @@ async def test_a_target_goes_back_stays_there_and_goes_on_with_the_next_commit(w
         done = await tidelog(world, "reapply", "ks/app", "--at", first, "--why", "blue is broken", "--yes")
         assert done.code == 0, done
         assert 'data.color: "blue" → "red"' in done.out
+        assert f", revision {shortened(first)}" in done.out, "the plan names what it goes back to, not what is left"
         assert "until `tidelog unpin`" in done.out
         applied = running.events(Planned)[-1]
         assert isinstance(applied, Planned)
@@ -196,7 +198,8 @@ async def test_a_target_goes_back_stays_there_and_goes_on_with_the_next_commit(w
         runs = json.loads((await tidelog(world, "history", "ks/app", "-o", "json")).out)
         put_back = next(run for run in runs if run["outcome"] == "succeeded")
         assert (put_back["revision"], put_back["pinned"]) == (first, position)
-        assert (await tidelog(world, "plan", "ks/app")).code == 0
+        planned = await tidelog(world, "plan", "ks/app")
+        assert (planned.code, f", revision {shortened(first)}" in planned.out) == (0, True), planned
         assert await world.data("web") == {"color": "red"}
         await world.push({"app/all.yaml": config_map("web", color="green")})
         await world.until_data("web", {"color": "green"})

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.events.logs import JANE, Log, body, digest, moment, run_id, source, target
 from tidelog.events.names import ObjectKey, PlanId, Revision, RunId
 from tidelog.events.projection import Fold, Rows
-from tidelog.events.projections import ACTUAL, CONDITIONS, Actual, Standing
+from tidelog.events.projections import ACTUAL, CONDITIONS, Actual, Standing, Terms
 from tidelog.events.projections.conditions import ATTEMPTS_MAX
 from tidelog.events.vocabulary import (
     ApplyFailed,
@@ -326,6 +326,19 @@ def test_an_apply_that_began_is_known_until_it_finished_or_failed() -> None:
     assert story.standing().applying == PLAN
     story.then(ApplyFailed(plan=PLAN, wave=0, reason="Interrupted", message="m"))
     assert story.standing().applying is None
+
+
+def test_the_terms_of_an_apply_are_the_only_ones_once_it_finished() -> None:
+    first, second = Terms(), Terms("system:serviceaccount:shop:heir", ("helm",))
+    again = ApplyStarted(plan=PLAN, waves=1, identity=second.identity, overridden=second.overridden)
+    story = Story().begins().then(planned(), *applied())
+    assert story.standing().terms == (first,)
+    story.then(again)
+    assert story.standing().terms == (first, second)
+    story.then(ApplyFailed(plan=PLAN, wave=1, reason="ReconciliationFailed", message="half of it"))
+    assert story.standing().terms == (first, second), "by either of them, something was not asked about"
+    story.then(again, ApplyFinished(plan=PLAN, revision=ONE, set=digest("set")))
+    assert story.standing().terms == (second,)
 
 
 RUN_EVENTS = st.sampled_from(

@@ -50,6 +50,35 @@ def test_the_loss_of_what_no_apply_brings_back_is_held(id: ObjectId) -> None:
     assert ObjectKey.parse(id).name in held.why
 
 
+def test_what_would_be_lost_with_a_target_is_held_unless_it_was_approved_before() -> None:
+    child = ObjectKey("kustomize.toolkit.fluxcd.io", "Kustomization", "flux-system", "infra").id
+    held = verdict([child], lost={child: [NAMESPACE, CRD]}, asked_for=True)
+    assert held is not None
+    assert held.why == (
+        "it deletes Kustomization/flux-system/infra and with it Namespace/shop, "
+        "CustomResourceDefinition/widgets.example.com, which no other apply brings back"
+    )
+    assert verdict([child], lost={child: [NAMESPACE, CRD]}, allowed=[NAMESPACE, CRD]) is None
+    held = verdict([child, CLAIM], lost={child: [NAMESPACE, CRD]}, allowed=[NAMESPACE])
+    assert held is not None
+    assert "PersistentVolumeClaim/shop/data, and Kustomization/" in held.why
+    assert "Namespace" not in held.why
+    assert verdict([child], Guard(destructive=True), lost={child: [NAMESPACE]}) is None
+    assert verdict([child], Guard(destructive=True), lost={child: [OWN_NAMESPACE]}) is not None
+
+
+def test_what_the_plan_keeps_in_a_namespace_that_it_deletes_is_said() -> None:
+    (kept, other) = config_maps(2)
+    elsewhere = ObjectKey("", "ConfigMap", "else", "x").id
+    waves = ((step(kept, "unchanged"), step(elsewhere, "unchanged")),)
+    held = accident(Guard(), plan(step(NAMESPACE), step(other), waves=waves), Owned(objects=10))
+    assert held is not None
+    assert held.why == (
+        "it deletes Namespace/shop, which no other apply brings back; "
+        "it keeps ConfigMap/shop/item-0, and what is in a namespace goes with it"
+    )
+
+
 def test_making_it_anew_is_a_loss_too() -> None:
     made_anew = plan(waves=((step(CLAIM, "recreate"),),))
     assert accident(Guard(), made_anew, Owned(objects=10)) is not None

@@ -1,6 +1,7 @@
 """One writer a cluster: who holds the Leases of the Flux controllers may write, and nobody else."""
 
 import copy
+import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from typing import Any, cast
@@ -99,11 +100,22 @@ class Server:
         )
 
 
+_numbers = itertools.count(1)
+
+
+def leases_of(server: Server, controllers: tuple[str, ...] = CONTROLLERS) -> Leases:
+    async def is_gone(name: str) -> bool:
+        return name == "gone"
+
+    identity = f"engine-{next(_numbers)}"
+    return Leases.of(cast("Cluster", server), NAMESPACE, controllers, TIMINGS, identity=identity, is_gone=is_gone)
+
+
 class Engine:
     """One that wants to write."""
 
     def __init__(self, server: Server, controllers: tuple[str, ...] = CONTROLLERS) -> None:
-        self.leases = Leases.of(cast("Cluster", server), NAMESPACE, controllers, TIMINGS)
+        self.leases = leases_of(server, controllers)
         self.writes = False
         self.since = 0.0
         self.until = 0.0
@@ -198,6 +210,17 @@ async def test_who_died_is_followed_when_its_lease_has_not_changed_for_as_long_a
     await anyio.sleep(11)
     assert engine.writes
     assert 35 <= engine.since - began <= 46
+
+
+async def test_who_is_known_to_be_gone_is_followed_at_once(world: World) -> None:
+    for controller in CONTROLLERS:
+        world.server.taken_by("gone", f"{controller}-leader-election")
+    engine = Engine(world.server)
+    world.start(engine)
+    await anyio.sleep(1)
+    assert engine.writes
+    assert engine.waits_for == []
+    assert world.server.leases[FIRST]["spec"]["leaseTransitions"] == 1
 
 
 async def test_all_leases_of_one_who_died_are_waited_for_at_once(world: World) -> None:
@@ -339,7 +362,7 @@ async def test_an_error_of_the_work_is_raised_as_it_is_and_the_leases_are_let_go
     async def work() -> None:
         raise RuntimeError("a defect")
 
-    leases = Leases.of(cast("Cluster", server), NAMESPACE, CONTROLLERS, TIMINGS)
+    leases = leases_of(server)
     with pytest.raises(RuntimeError, match="a defect"):
         await leases.hold(lambda lease, holder: None, work)
     assert [server.holder(name) for name in server.leases] == ["", ""]
@@ -348,7 +371,9 @@ async def test_an_error_of_the_work_is_raised_as_it_is_and_the_leases_are_let_go
 def test_each_shard_has_leases_of_its_own() -> None:
     cluster = cast("Cluster", Server())
     names = {
-        shard: [lease.name for lease in Leases.of(cluster, NAMESPACE, CONTROLLERS, TIMINGS, shard)._leases]
+        shard: [
+            lease.name for lease in Leases.of(cluster, NAMESPACE, CONTROLLERS, TIMINGS, shard, identity="one")._leases
+        ]
         for shard in ("", "sharding.fluxcd.io/key=a", "sharding.fluxcd.io/key=b")
     }
     assert names[""] == [f"{controller}-leader-election" for controller in CONTROLLERS]

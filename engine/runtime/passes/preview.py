@@ -139,9 +139,7 @@ class Previewer:
         rendered = await self._renderings.at(target, position)
         if rendered is None or not rendered.wanted:
             raise RefusedError(f"{told(target)} wanted nothing at position {position}: give a later moment")
-        standing = self._facts.conditions.get(target)
-        revision = standing.attempted if standing is not None and standing.attempted else Revision("")
-        return await self._plan(declared, rendered, revision, SecretValues())
+        return await self._plan(declared, rendered, rendered.revision or Revision(""), SecretValues())
 
     # The way of a pass.
 

@@ -1,6 +1,6 @@
 """What is known of one target when a plan is made for it: by a pass that goes on to apply it, or by a preview."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 import msgspec
@@ -9,8 +9,8 @@ from tidelog.engine.cluster.port import Cluster, Identity
 from tidelog.engine.kinds.decode import InvalidObjectError, decode
 from tidelog.engine.kinds.kustomization import KustomizationSpec
 from tidelog.engine.objects.kube import KubeObject
-from tidelog.engine.plan.draft import Knowledge, Planner, Subject, is_unchanged
-from tidelog.engine.plan.model import Plan, Wanted, is_secret
+from tidelog.engine.plan.draft import Knowledge, Planner, Subject, is_unchanged, why_left
+from tidelog.engine.plan.model import Plan, Wanted, is_irreplaceable, is_secret
 from tidelog.engine.runtime.memory import Facts
 from tidelog.engine.runtime.settings import Settings
 from tidelog.engine.runtime.watching.declared import DeclaredTarget
@@ -90,6 +90,12 @@ class Situation:
         """What the target came to want last."""
         return self._facts.desired.get(self._stream) or Desired()
 
+    @property
+    def same_terms(self) -> bool:
+        """Whether what the target applied was verified by the terms of now: another may not apply what one may."""
+        standing = self._facts.conditions.get(self._stream)
+        return standing is None or not standing.terms or standing.terms == (self.subject.terms,)
+
     def entry(self, id: ObjectId) -> Entry | None:
         """What the target last applied of an object."""
         return self.inventory.objects.get(id)
@@ -135,6 +141,8 @@ class Situation:
 
     def touched(self, wanted: Iterable[Wanted]) -> list[Wanted]:
         """The objects of a set that are not known to be as they should be."""
+        if not self.same_terms:
+            return list(wanted)
         objects = self.inventory.objects
         return [
             one
@@ -170,41 +178,69 @@ class Situation:
             seen=lambda id, version: seen(id, version, sealer),
             digest_of=sealer.digest,
             is_done=self._is_done,
+            same_terms=self.same_terms,
         )
         return Planner(cluster, self.subject, knowledge)
 
-    async def accident(self, plan: Plan, *, asked_for: bool) -> Held | None:
+    async def accident(self, plan: Plan, *, asked_for: bool, allowed: Collection[ObjectId] = ()) -> Held | None:
         """Why a plan has to be approved first; None when its deletions look meant.
 
         Args:
             plan: for this target.
             asked_for: whether somebody deleted the target itself, or approved that.
+            allowed: what may be lost, because who approved that was told of it.
         """
         listed = self._declared.found.keys() - self.inventory.objects.keys()
-        deleted = {step.object for step in plan.prunes if step.action == "delete"}
+        deleted = _deleted_by(plan)
+        below = await self._all_below(deleted)
         owned = Owned(
             # Not what is only named, or what an apply only began to write: deletions would look few beside those.
             objects=len({id for id, entry in self.inventory.objects.items() if entry.uid} | listed),
-            below=len(await self._with_all_below(deleted)) - len(deleted),
+            below=len(below),
+            lost=_losses(below),
+            allowed=allowed,
             deleting=self._declared.deleting,
             asked_for=asked_for,
-            taken_over=bool(deleted & listed),
+            taken_over=not listed.isdisjoint(deleted),
         )
         return accident(self._settings.prune_guard, plan, owned)
 
-    async def _with_all_below(self, deleted: Iterable[ObjectId]) -> set[ObjectId]:
-        """Objects that are deleted, and all that goes with them: a deleted target deletes what it owns, and so on."""
-        gone = set(deleted)
+    async def losses(self, plan: Plan) -> dict[ObjectId, list[ObjectId]]:
+        """What no other apply brings back of what the targets own that a plan deletes, to any depth."""
+        return _losses(await self._all_below(_deleted_by(plan)))
+
+    async def _all_below(self, deleted: Sequence[ObjectId]) -> dict[ObjectId, ObjectId]:
+        """What goes with objects that are deleted: a deleted target deletes what it owns, and so on.
+
+        Returns: the deleted object that each goes with.
+        """
+        gone = {id: id for id in deleted}
         left = list(gone)
         while left:
-            stream = object_stream(self._alias, left.pop())
+            id = left.pop()
+            stream = object_stream(self._alias, id)
             row = self._facts.inventory.get(stream)
             if row is None or await self._leaves_all_behind(stream):
                 continue
-            new = row.objects.keys() - gone
-            gone |= new
-            left.extend(new)
-        return gone
+            for new in sorted(row.objects.keys() - gone.keys()):
+                if not await self._is_left_by(stream, new):
+                    gone[new] = gone[id]
+                    left.append(new)
+        return {id: root for id, root in gone.items() if id != root}
+
+    async def _is_left_by(self, owner: StreamName, id: ObjectId) -> bool:
+        """Whether a target that is deleted leaves an object there, as that says; only what weighs is looked at."""
+        stream = object_stream(self._alias, id)
+        if not is_irreplaceable(id) and self._facts.inventory.get(stream) is None:
+            return False
+        row = self._facts.actual.get(stream)
+        if row is None:
+            return True  # it is gone already
+        if row.state is None or row.state.secret:
+            return False
+        key = ObjectKey.of_stream(owner)
+        live = msgspec.json.decode((await self._facts.log.body(row.state.digest)).data)
+        return bool(why_left(live, key.namespace, key.name))
 
     async def _leaves_all_behind(self, stream: StreamName) -> bool:
         """Whether a target, once deleted, deletes nothing; not so where its spec cannot be read."""
@@ -216,3 +252,15 @@ class Situation:
         except (InvalidObjectError, msgspec.DecodeError):
             return False
         return row.suspended is not None or not spec.prunes_when_deleted
+
+
+def _deleted_by(plan: Plan) -> list[ObjectId]:
+    return [step.object for step in plan.prunes if step.action == "delete"]
+
+
+def _losses(below: Mapping[ObjectId, ObjectId]) -> dict[ObjectId, list[ObjectId]]:
+    losses: dict[ObjectId, list[ObjectId]] = {}
+    for id, root in below.items():
+        if is_irreplaceable(id):
+            losses.setdefault(root, []).append(id)
+    return losses

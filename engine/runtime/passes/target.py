@@ -4,7 +4,7 @@ A pass is level-triggered: it reads how things stand, does what is missing, and 
 was done is memoised by the log, so that a pass that finds nothing to do appends nothing and asks nobody.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import anyio
 import msgspec
@@ -18,7 +18,7 @@ from tidelog.engine.kinds.later import UNSUPPORTED, features_left
 from tidelog.engine.kinds.meta import FINALIZER, OWNER_NAME, OWNER_NAMESPACE
 from tidelog.engine.observe.health import health_of
 from tidelog.engine.plan.draft import Draft, Planner
-from tidelog.engine.plan.model import Wanted, is_secret
+from tidelog.engine.plan.model import DESTRUCTIVE_MAX, Plan, Wanted, is_secret
 from tidelog.engine.render.errors import RenderError
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.memory import find_fetched
@@ -134,6 +134,8 @@ class TargetPass:
         self._applied = False
         self._let_through = engine.now()
         """When the plan was found to need no approval, or to have one."""
+        self._losses: Mapping[ObjectId, Sequence[ObjectId]] = {}
+        """What may be lost with what the plan deletes, as somebody approved."""
 
     # The way of the data.
 
@@ -166,8 +168,9 @@ class TargetPass:
             draft = await self._plan(None)
             if draft is not None:
                 await self._verify(draft)
-                asked_for = await self._approve(draft, asked_for=await self._was_asked_for())
-                await self._apply(draft, asked_for=asked_for)
+                asked_for, allowed = await self._was_asked_for()
+                approved = await self._approve(draft, asked_for=asked_for, allowed=allowed)
+                await self._apply(draft, asked_for=approved)
             await asking("apply", self._gone())
         await self._run.record(
             [TargetRemoved(uid=self._declared.uid, deletion_policy=self._spec.effective_deletion_policy)]
@@ -415,13 +418,16 @@ class TargetPass:
         said = self._run.said_of(failed)
         return standing.ready == "False" and standing.message == said and standing.rendered == draft.plan.set
 
-    async def _approve(self, draft: Draft, *, asked_for: bool = False) -> bool:
+    async def _approve(
+        self, draft: Draft, *, asked_for: bool = False, allowed: Collection[ObjectId] = frozenset()
+    ) -> bool:
         """A plan that looks like an accident waits for somebody to approve it; returns whether it was asked for."""
         standing, plan = self._run.standing, draft.plan
         waits = standing.held is not None and standing.held.plan == plan.id
-        held = await self._situation.accident(plan, asked_for=asked_for)
+        held = await self._situation.accident(plan, asked_for=asked_for, allowed=allowed)
         self._let_through = self._engine.now()
         if held is None and not waits:
+            self._losses = await self._losses_of(plan, allowed)
             return asked_for
         approval = standing.approval
         if approval is not None and approval.plan == plan.id:
@@ -430,6 +436,8 @@ class TargetPass:
                 self._engine.notices.stopped(self._declared, self._revision)
                 raise Stop
             if approval.until is None or approval.until >= self._let_through:
+                told = () if standing.held is None else standing.held.losses
+                self._losses = await self._losses_of(plan, {*allowed, *told})
                 return True
         if held is None:
             # What held it does no longer (the guard was told so, say): the next run makes a plan that nothing holds.
@@ -437,9 +445,17 @@ class TargetPass:
             raise Stop(0.0)
         if not waits:
             why = f"plan {plan.id} is held by the check {held.check}: {held.why}. {self._ways_on(plan.id)}"
-            await self._run.record([PlanHeld(plan=plan.id, check=held.check, why=why)])
+            losses = [lost for below in (await self._situation.losses(plan)).values() for lost in below]
+            await self._run.record(
+                [PlanHeld(plan=plan.id, check=held.check, why=why, losses=tuple(losses[:DESTRUCTIVE_MAX]))]
+            )
             self._engine.notices.stopped(self._declared, self._revision)
         raise Stop
+
+    async def _losses_of(self, plan: Plan, allowed: Collection[ObjectId]) -> dict[ObjectId, list[ObjectId]]:
+        """What may be lost with what a plan deletes; another loss, which is new since then, is held when it comes."""
+        losses = await self._situation.losses(plan) if allowed else {}
+        return {id: [lost for lost in below if lost in allowed] for id, below in losses.items()}
 
     def _ways_on(self, plan: PlanId) -> str:
         """What somebody can do about a plan that is held. Of what is being deleted, no commit takes that back."""
@@ -453,18 +469,18 @@ class TargetPass:
             f'tidelog suspend kustomization/{key.name} -n {key.namespace} --why "…"'
         )
 
-    async def _was_asked_for(self) -> bool:
-        """Whether somebody deleted the target, or approved the plan that did.
+    async def _was_asked_for(self) -> tuple[bool, frozenset[ObjectId]]:
+        """Whether somebody deleted the target, or approved the plan that did; and what he knew would be lost with it.
 
         The engine deletes a target when another, which made it, no longer wants it; that is what a wrong commit does.
         """
         maker = _maker_of(self._declared, self._engine.cluster_alias)
         if maker is None:
-            return True
+            return True, frozenset()
         id = self._declared.key.id
         inventory = self._memory.inventory.get(maker)
         if inventory is not None and id in inventory.objects:
-            return await self._is_still_wanted_by(maker)
+            return await self._is_still_wanted_by(maker), frozenset()
         pruned = [
             recorded.event
             async for recorded in self._memory.log.read(Query(stream=maker, types=(ObjectPruned.__name__,)))
@@ -472,7 +488,7 @@ class TargetPass:
             and (recorded.event.object, recorded.event.uid) == (id, self._declared.uid)
             and recorded.event.outcome == "deleted"
         ]
-        return all(event.asked_for for event in pruned)
+        return all(event.asked_for for event in pruned), frozenset(lost for event in pruned for lost in event.losses)
 
     async def _is_still_wanted_by(self, maker: StreamName) -> bool:
         """Whether a target, in whose inventory this one is, did not delete it, and is not about to."""
@@ -514,7 +530,7 @@ class TargetPass:
         self._declared.begun |= draft.plan.writes
         try:
             try:
-                await door.apply(draft, self._run.standing, self._let_through, asked_for=asked_for)
+                await door.apply(draft, self._run.standing, self._let_through, asked_for=asked_for, losses=self._losses)
             finally:
                 if any(ObjectKey.parse(step.object).kind == DEFINITION for step in draft.plan.steps if step.writes):
                     self._engine.observer.kinds_changed()
