@@ -9,6 +9,7 @@ import hashlib
 import os
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import anyio
@@ -110,13 +111,15 @@ class Lease:
 
     async def release(self) -> None:
         """Lets go of it, so that the next need not wait until it runs out."""
-        if self._live is None:
-            return
-        spec = self._live["spec"] | {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _now()}
-        try:
-            await self._cluster.replace(self._live | {"spec": spec}, manager=OWN_MANAGER)
-        except ClusterError:
-            return  # it runs out by itself
+        with suppress(ClusterError):  # it runs out by itself
+            while self._live is not None and self._live["spec"].get("holderIdentity") == self._identity:
+                spec = self._live["spec"] | {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _now()}
+                try:
+                    await self._cluster.replace(self._live | {"spec": spec}, manager=OWN_MANAGER)
+                    return
+                except ConflictError:
+                    # The end may come in the midst of a renewal, which is written then and never answered.
+                    self._live = await self._cluster.get(await self._of_kind(), self._namespace, self.name)
 
     async def _try_to_take(self) -> bool:
         """Takes it, if nobody has it; what only the surroundings keep from being answered is tried again."""
