@@ -90,7 +90,11 @@ def reconcile(
 ) -> None:
     """Have a source or target reconciled now, and say how that ended.
 
-    Without a store, it becomes the annotation that `flux reconcile` writes.
+    Without a store, it becomes the annotation that `flux reconcile` writes. Without a daemon, it is recorded, and done
+    when one comes.
+
+    The exit code is 0 when it ended ready, and 1 when it did not, not within --timeout, or when no daemon is there to
+    do it. With --no-wait it is 0 as soon as it was asked for.
     """
     from tidelog.engine.cli.asking import Access, named, reconcile_and_tell
 

@@ -81,17 +81,24 @@ async def reconcile_and_tell(
     with_source: bool,  # noqa: FBT001 - as anyio hands it over
     output: Format,
 ) -> int:
-    """Has a target reconciled, after its source if asked for; returns the exit code."""
-    source = await source_of(access, stream) if with_source else None
+    """Has a target reconciled, after its source if asked for; returns the exit code.
+
+    Where there is nobody to do it, all of it is asked for; who waits for the end is told that it did not come.
+    """
+    source, code = await source_of(access, stream) if with_source else None, 0
     for one in (source, stream):
         if one is None:
             continue
         click.echo(f"► {visible(shown(one))}: asked for a run", err=True)
         asked = await ask(access, Request(verb="reconcile", target=one, why=why))
         _tell_note(asked)
-        if limit_s is not None and not await ended_well(access, one, asked, limit_s, output, last=one == stream):
+        if limit_s is None:
+            continue
+        well = await ended_well(access, one, asked, limit_s, output, last=one == stream)
+        if well is False:
             return NO
-    return 0
+        code = 0 if well else NO
+    return code
 
 
 async def ended_well(
@@ -102,11 +109,10 @@ async def ended_well(
     output: Format,
     *,
     last: bool = True,
-    nobody: bool = True,
-) -> bool:
+) -> bool | None:
     """Waits for what was asked for, says how it ended, and whether that is well.
 
-    Where nobody is there to do it, that was said: `nobody` says whether that is well.
+    None where nobody is there to do it, which was said.
     """
     try:
         outcome = await wait(access, stream, asked, limit_s)
@@ -114,9 +120,9 @@ async def ended_well(
         click.echo(f"✗ {visible(shown(stream))}: it has not ended within {limit_s:g} s", err=True)
         return False
     if outcome is None:
-        if output == "json" and not nobody:
+        if output == "json" and last:
             print_json({"stream": stream, **msgspec.to_builtins(asked)})
-        return nobody
+        return None
     well = outcome.ready == "True"
     pin = await anyio.to_thread.run_sync(_pin, access, stream)
     if output == "json" and (last or not well):

@@ -75,7 +75,7 @@ async def reapply_and_tell(
             print_json({"stream": target, **msgspec.to_builtins(asked)})
         click.echo(f"✗ {visible(shown(target))}: it is suspended; `tidelog resume` has it applied", err=True)
         return NO
-    well = await ended_well(access, target, asked, limit_s, output, nobody=False)
+    well = await ended_well(access, target, asked, limit_s, output)
     await anyio.to_thread.run_sync(_tell_plan, access, target, asked.position or 0, preview)
     return 0 if well else NO
 

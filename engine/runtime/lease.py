@@ -7,6 +7,7 @@ it was not seen to change. One whose holder ran on this host, and is gone, is ta
 
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TypeAlias
 
@@ -114,13 +115,15 @@ class Lease:
 
     async def release(self) -> None:
         """Lets go of it, so that the next need not wait until it runs out."""
-        if self._live is None:
-            return
-        spec = self._live["spec"] | {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _now()}
-        try:
-            await self._cluster.replace(self._live | {"spec": spec}, manager=OWN_MANAGER)
-        except ClusterError:
-            return  # it runs out by itself
+        with suppress(ClusterError):  # it runs out by itself
+            while self._live is not None and self._live["spec"].get("holderIdentity") == self._identity:
+                spec = self._live["spec"] | {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _now()}
+                try:
+                    await self._cluster.replace(self._live | {"spec": spec}, manager=OWN_MANAGER)
+                    return
+                except ConflictError:
+                    # The end may come in the midst of a renewal, which is written then and never answered.
+                    self._live = await self._cluster.get(await self._of_kind(), self._namespace, self.name)
 
     async def _try_to_take(self) -> bool:
         """Takes it, if nobody has it; what only the surroundings keep from being answered is tried again."""

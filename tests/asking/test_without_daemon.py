@@ -131,6 +131,20 @@ def test_without_a_cluster_a_suspension_is_recorded_and_left_to_the_daemon(store
     assert tidelog("resume", "ks", "apps").code == 1
 
 
+def test_who_waits_for_a_run_that_nobody_makes_is_told_so_and_all_of_it_is_asked_for(store: Path, tidelog: Run) -> None:
+    before = last(store).envelope.position
+    done = tidelog("reconcile", "ks/apps", "--with-source", "--why", "now")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.count(LATER) == 2
+    assert last(store).envelope.position == before + 2, "the target's request is there, and its source's"
+    asked = last(store)
+    assert (asked.envelope.stream, type(asked.event).__name__) == (TARGET, "ReconcileRequested")
+    done = tidelog("reconcile", "ks/apps", "-o", "json")
+    assert (done.code, json.loads(done.out)["position"]) == (1, before + 3)
+    # Who does not wait wanted no more than to ask.
+    assert tidelog("reconcile", "ks/apps", "--no-wait").code == 0
+
+
 def test_a_cluster_that_was_named_and_is_not_there_is_an_error_and_records_nothing(
     store: Path, tidelog: Run, tmp_path: Path
 ) -> None:

@@ -37,7 +37,7 @@ class Place(NamedTuple):
         return await self.fetcher.fetch(self.spec(ref, ignore), self.credentials, await self.ask(ref))
 
 
-WAYS = ["https", "https, basic, protocol 0", "http, token", "file"]
+WAYS = ["https", "https, basic, protocol 0", "https, token", "http, token", "file"]
 
 
 @pytest.fixture(params=WAYS)

@@ -1,23 +1,35 @@
 """Every command in the documentation is run, and prints what the documentation says."""
 
 import doctest
-import fcntl
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from tests.servers.kubernetes_servers import Servers
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TIMEOUT_S = 60
+FLUX_PORTS = (8080, 9090, 9440)
+"""Where a daemon serves that is not told otherwise."""
+
+PROGRAM = """\
+#!/bin/sh
+# `tidelog run` as a page has it, but on ports that are free for sure: what listens on Flux's own is not of the page.
+if [ "${1-}" = run ]; then
+    set -- "$@" --storage-addr 127.0.0.1:0 --health-addr 127.0.0.2:0 --metrics-addr 127.0.0.3:0
+fi
+exec "%s" "$@"
+"""
 
 BLOCK = re.compile(r"^```(?P<kind>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 SHOWN_ONLY = {"text"}
@@ -53,9 +65,19 @@ def steps(text: str) -> list[Step]:
     return found
 
 
-def run(command: str, directory: Path, kubeconfig: Path | None = None) -> str:
+@pytest.fixture
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of `tidelog` as the pages run it."""
+    directory = tmp_path_factory.mktemp("bin")
+    program = directory / "tidelog"
+    program.write_text(PROGRAM % Path(sys.executable).with_name("tidelog"))
+    program.chmod(0o755)
+    return directory
+
+
+def run(command: str, directory: Path, programs: Path, kubeconfig: Path | None = None) -> str:
     kept = {name: os.environ[name] for name in ("LANG", "TMPDIR") if name in os.environ}
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    path = f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = {**kept, "PATH": path, "HOME": str(directory), "PYTHONWARNINGS": "error", "NO_COLOR": "1"}
     if kubeconfig is not None:
         environment["KUBECONFIG"] = str(kubeconfig)
@@ -70,34 +92,49 @@ def run(command: str, directory: Path, kubeconfig: Path | None = None) -> str:
         text=True,
         check=False,
     )
-    assert result.returncode == 0, f"$ {command}\n{result.stdout}(exit {result.returncode})"
+    logs = "".join(f"{log.name}:\n{log.read_text()}" for log in directory.glob("*.log"))
+    assert result.returncode == 0, f"$ {command}\n{result.stdout}(exit {result.returncode})\n{logs}"
     return result.stdout
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
-def test_the_commands_of_a_page_print_what_it_says(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_the_commands_of_a_page_print_what_it_says(
+    page: Path, tmp_path: Path, programs: Path, request: pytest.FixtureRequest
+) -> None:
     # A page that is about a cluster has one of its own: what it says holds on an empty one.
     needs_cluster = any("kubectl" in block.text for block in blocks(page) if block.kind == "console")
     kubeconfig = request.getfixturevalue("own_servers").kubeconfig if needs_cluster else None
     (tmp_path / "tools").symlink_to(ROOT / "tools")
     try:
-        with alone() if needs_cluster else nullcontext():
-            follow(page, tmp_path, kubeconfig)
+        follow(page, tmp_path, programs, kubeconfig)
     finally:
         for left in tmp_path.glob("*.pid"):  # what works in the background ends with the page, also where it fails
             with suppress(ProcessLookupError):
                 os.kill(int(left.read_text()), signal.SIGTERM)
 
 
-@contextmanager
-def alone() -> Iterator[None]:
-    """While no other test follows a page with a daemon: each serves on Flux's own ports."""
-    with Path(tempfile.gettempdir(), f"tidelog-docs-{os.getuid()}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+@pytest.fixture
+def flux_ports_taken() -> Iterator[None]:
+    """Somebody listens on Flux's own ports: we do, or whoever was there before."""
+    with ExitStack() as held:
+        for port in FLUX_PORTS:
+            listener = held.enter_context(socket.socket())
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with suppress(OSError):
+                listener.bind(("127.0.0.1", port))
+                listener.listen()
         yield
 
 
-def follow(page: Path, directory: Path, kubeconfig: Path | None) -> None:
+@pytest.mark.slow
+@pytest.mark.usefixtures("flux_ports_taken")
+def test_a_page_does_not_mind_who_listens_on_fluxs_own_ports(
+    tmp_path: Path, programs: Path, own_servers: Servers
+) -> None:
+    follow(ROOT / "README.md", tmp_path, programs, own_servers.kubeconfig)
+
+
+def follow(page: Path, directory: Path, programs: Path, kubeconfig: Path | None) -> None:
     """Runs the commands of a page, and holds what they print against what it says."""
     checker = doctest.OutputChecker()
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
@@ -106,7 +143,7 @@ def follow(page: Path, directory: Path, kubeconfig: Path | None) -> None:
         match name:
             case "console":
                 for step in steps(block.text):
-                    printed = run(step.command, directory, kubeconfig)
+                    printed = run(step.command, directory, programs, kubeconfig)
                     assert checker.check_output(step.output, printed, flags), (
                         f"{page.name}: $ {step.command}expected:\n{step.output}\nprinted:\n{printed}"
                     )

@@ -81,6 +81,7 @@ async def test_a_branch_that_is_gone_is_named(world: World) -> None:
         await well(world)
         await world.patch(SOURCE, "GitRepository", "fleet", {"spec": {"ref": {"branch": "release"}}})
         await world.until_source(failed("GitOperationFailed", "release"))
+        await world.until_told("fleet", "GitOperationFailed", "release", kind="GitRepository")
         await unharmed(world)
         await world.patch(SOURCE, "GitRepository", "fleet", {"spec": {"ref": {"branch": "main"}}})
         await mended(world)
@@ -94,7 +95,8 @@ async def test_a_server_that_never_answers_is_given_up(world: World, what: str) 
         await world.until_source(is_ready)
         setattr(world.git.behaviour, what, True)
         await world.push({"app/cm.yaml": config_map("settings", n="unseen")})
-        await world.until_source(failed("GitOperationFailed", f"{SLOW_S}"))
+        await world.until_source(failed("GitOperationFailed", f"{SLOW_S} s"))
+        await world.until_told("fleet", "GitOperationFailed", f"{SLOW_S} s", kind="GitRepository")
         await unharmed(world)
         setattr(world.git.behaviour, what, False)
         world.git.released.set()
@@ -116,6 +118,7 @@ async def test_a_server_that_refuses_is_quoted(world: World, status: int, reason
         world.git.behaviour.status = status
         await world.ask()
         await world.until_source(failed(reason, words))
+        await world.until_told("fleet", reason, words, kind="GitRepository")
         await unharmed(world)
         world.git.behaviour.status = None
         await mended(world)
@@ -127,6 +130,7 @@ async def test_a_page_that_is_no_git_server_is_told_apart(world: World) -> None:
         world.git.behaviour.body = b"<html>Please log in</html>"
         await world.ask()
         await world.until_source(failed("GitOperationFailed", "fleet"))
+        await world.until_told("fleet", "GitOperationFailed", "fleet", kind="GitRepository")
         await unharmed(world)
         world.git.behaviour.body = None
         await mended(world)
@@ -154,7 +158,9 @@ async def test_a_missing_secret_is_named(world: World) -> None:
     async with world.daemon():
         await well(world)
         await world.delete("v1", "Secret", "fleet-auth")
-        await world.until_source(failed("AuthenticationFailed", f"Secret {world.namespace}/fleet-auth"))
+        missing = f"Secret {world.namespace}/fleet-auth"
+        await world.until_source(failed("AuthenticationFailed", missing))
+        await world.until_told("fleet", "AuthenticationFailed", missing, kind="GitRepository")
         await unharmed(world)
         await world.source()
         await mended(world)
@@ -168,6 +174,7 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused(world: World) ->
             kind, world.namespace, "fleet-auth", {"data": {"ca.crt": None}}, type="merge", manager="test"
         )
         await world.until_source(failed("GitOperationFailed", "certificate"))
+        await world.until_told("fleet", "GitOperationFailed", "certificate", kind="GitRepository")
         await unharmed(world)
         await world.source()
         await mended(world)
@@ -199,6 +206,7 @@ async def test_a_name_that_leads_elsewhere_is_refused(world: World, name: bytes)
         inner = world.repository.raw_tree((0o100644, name, blob))
         await hostile(world, entry=(TREE, b"app", inner))
         source = await world.until_source(failed("GitOperationFailed", "app"))
+        await world.until_told("fleet", "GitOperationFailed", "app", kind="GitRepository")
         assert source["status"]["artifact"]["revision"] != world.revision
         await unharmed(world)
         await mended(world)

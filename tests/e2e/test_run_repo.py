@@ -1,5 +1,6 @@
 """`tidelog run --repo DIR --until-ready`, as a newcomer types it, right and wrong."""
 
+import socket
 from typing import Any
 
 from tests.e2e.command import Done, tidelog
@@ -112,3 +113,13 @@ async def test_what_is_still_being_deleted_is_made_again_before_all_is_ready(wor
     assert made is not None
     assert made["metadata"]["uid"] != deleted["metadata"]["uid"]
     assert await world.data("shop") == {"color": "red"}
+
+
+async def test_an_address_that_is_taken_is_named_at_once_with_the_setting_that_gives_another(world: World) -> None:
+    world.commit(shop(world, "red"))
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        for setting in ("storage-addr", "health-addr", "metrics-addr"):
+            done = await run(world, "--repo", world.repository.path, f"--{setting}", address)
+            problem = f"{setting} {address}: another program listens there; give another address with --{setting}"
+            assert (done.code, done.err) == (3, f"Error: {problem}\n")

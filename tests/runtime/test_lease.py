@@ -47,6 +47,7 @@ class Server:
         self.problem: Callable[[], Exception] | None = None
         self.forgets_to_answer = False
         self.hangs = False
+        self.answers_late = False
 
     async def _asked(self) -> None:
         if self.hangs:
@@ -76,7 +77,10 @@ class Server:
             raise NotFoundError(obj["metadata"]["name"])
         if there["metadata"]["resourceVersion"] != obj["metadata"]["resourceVersion"]:
             raise ConflictError("another version")
-        return self._keep(obj)
+        kept = self._keep(obj)
+        if self.answers_late:
+            await anyio.sleep(1)
+        return kept
 
     def _keep(self, obj: KubeObject) -> KubeObject:
         self.version += 1
@@ -259,6 +263,17 @@ async def test_who_cannot_renew_stops_before_another_may_begin(world: World, how
     assert not engine.writes
     assert engine.until <= renewed + TIMINGS.renew_deadline < renewed + TIMINGS.duration
     assert "could not be renewed" in str(world.lost[0])
+
+
+async def test_who_is_stopped_in_the_midst_of_a_renewal_lets_go_all_the_same(world: World) -> None:
+    scope = world.start(Engine(world.server))
+    await anyio.sleep(TIMINGS.retry_period - 0.5)
+    version, world.server.answers_late = world.server.version, True
+    await anyio.sleep(1)
+    assert world.server.version == version + len(CONTROLLERS), "both are written, and not yet answered"
+    scope.cancel()
+    await anyio.sleep(3)
+    assert [world.server.holder(f"{controller}-leader-election") for controller in CONTROLLERS] == ["", ""]
 
 
 async def test_a_server_that_is_away_for_a_while_costs_nothing(world: World) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import anyio
 import anyio.to_thread
+import msgspec
 import pytest
 
 from tests.servers.git_server import GitServer, git_server
@@ -325,6 +326,61 @@ async def test_what_is_asked_at_once_is_asked_once(
     repository.commit({"another": "1"})
     await one(GitSpec(namespace="alone", name="app", url=server.url("app"), ref=GitRef(branch="main")))
     assert server.transfers - told == told, "twenty at once took what one takes"
+
+
+@pytest.mark.usefixtures("commit")
+async def test_what_differs_only_in_what_is_left_out_and_how_long_it_may_take_is_transferred_once(
+    fetcher: GitFetcher, server: GitServer, repository: Repository, trusted: Credentials, store: ArtifactStore
+) -> None:
+    repository.commit({"a.yaml": "a: 1\n", "docs/b.md": "b\n"})
+    alone = GitSpec(namespace="alone", name="app", url=server.url("app"), ref=GitRef(branch="main"), ignore="*.jpg\n")
+    trees: dict[str, list[str]] = {}
+
+    async def one(spec: GitSpec) -> None:
+        fetched = await fetcher.fetch(spec, trusted, await fetcher.ask(spec, trusted))
+        trees[spec.name] = sorted(await anyio.to_thread.run_sync(store.children, fetched.tree))
+
+    await one(alone)
+    told = server.transfers
+    repository.commit({"a.yaml": "a: 2\n", "docs/b.md": "b\n"})
+    async with anyio.create_task_group() as tasks:
+        for name, ignore, timeout_s in (
+            ("all", None, 60.0),
+            ("quick", None, 30.0),
+            ("docs", "/*\n!/docs\n", 60.0),
+            ("yaml", "/docs\n", 20.0),
+        ):
+            spec = msgspec.structs.replace(alone, namespace="team", name=name, ignore=ignore, timeout_s=timeout_s)
+            tasks.start_soon(one, spec)
+    assert server.transfers - told == told, "four at once took what one takes"
+    everything = ["a.yaml", "docs"]
+    assert trees == {"app": everything, "all": everything, "quick": everything, "docs": ["docs"], "yaml": ["a.yaml"]}
+
+
+@pytest.mark.parametrize(("first_s", "second_s"), [(3.0, 90.0), (90.0, 3.0)])
+async def test_a_transfer_that_hangs_holds_nobody_up_who_has_another_time_limit(
+    fetcher: GitFetcher, server: GitServer, repository: Repository, trusted: Credentials, first_s: float, second_s: float
+) -> None:
+    repository.commit({"a.yaml": "a: 1\n"})
+    first = spec_of(server.url("app"), first_s)
+    second = GitSpec(namespace="team", name="second", url=first.url, ref=first.ref, timeout_s=second_s)
+    await fetcher.fetch(first, trusted, await fetcher.ask(first, trusted))  # so that the program for transfers is there
+    commit, told = repository.commit({"a.yaml": "a: 2\n"}), server.transfers
+    head = await fetcher.ask(first, trusted)
+    server.behaviour.hang_transfer = True
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as tasks:
+
+            async def hangs() -> None:
+                with pytest.raises(FetchError, match=f"took longer than {first_s:g} s"):
+                    await fetcher.fetch(first, trusted, head)
+
+            tasks.start_soon(hangs)
+            while server.transfers == told:  # noqa: ASYNC110  # the server runs in threads
+                await anyio.sleep(0.01)
+            server.behaviour.hang_transfer = False
+            assert (await fetcher.fetch(second, trusted, head)).commit == commit
+            tasks.cancel_scope.cancel()
 
 
 @pytest.mark.usefixtures("commit")

@@ -2,8 +2,8 @@
 
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Hashable
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -76,6 +76,9 @@ class GitFetcher:
         self._asking: Shared[Refs]
         self._fetching: Shared[tuple[Brought, Tarball]]
         self._recent: OrderedDict[Hashable, Brought] = OrderedDict()
+        self._transferred: OrderedDict[Hashable, None] = OrderedDict()
+        """Remotes and commits: what one source just transferred is there for others, whatever they leave out of it."""
+        self._turns: dict[Hashable, anyio.Lock] = {}
         self._addresses: OrderedDict[Hashable, str] = OrderedDict()
         """Where remotes were last found, redirects followed."""
         self._times: OrderedDict[str, int] = OrderedDict()
@@ -117,8 +120,8 @@ class GitFetcher:
     async def fetch(self, spec: GitSpec, credentials: Credentials, head: Head) -> Fetched:
         """Brings a revision into the store. When this returns, it is there durably, and kept by a ref.
 
-        A commit that this source fetched before is not transferred again, nor one that another source just fetched
-        from the same remote with the same credentials.
+        A commit that this source fetched before is not transferred again, nor one that another source just fetched, or
+        is fetching, from the same remote with the same credentials, whatever either leaves out of it.
 
         Where the reference moved since it was asked for, what is fetched is what it leads to now.
 
@@ -144,6 +147,7 @@ class GitFetcher:
     def forget(self) -> None:
         """Forgets what was just fetched: something of it is not in the store after all."""
         self._recent.clear()
+        self._transferred.clear()
 
     async def _refs(self, spec: GitSpec, transport: Transport, credentials: Credentials) -> Refs:
         prefixes = prefixes_of(spec.ref)
@@ -190,8 +194,52 @@ class GitFetcher:
     async def _bring(
         self, spec: GitSpec, transport: Transport, credentials: Credentials, head: Head, *, is_known: bool
     ) -> tuple[Brought, Tarball]:
-        have = tuple(await anyio.to_thread.run_sync(self._have, spec))
-        job = Job(
+        if not is_known:
+            key = (transport.key(spec.url, credentials), head.commit)
+            async with self._turn(key, spec.timeout_s):
+                if key not in self._transferred:
+                    have = tuple(await anyio.to_thread.run_sync(self._have, spec))
+                    brought, tarball = await self._transfer(spec, transport, credentials, head, have)
+                    _remember(self._transferred, (key[0], brought.commit), None)
+                    return brought, tarball
+        try:
+            return await self._run(self._job(spec, head), credentials)
+        except DamageError:  # what is there is not whole: all of it is fetched again
+            return await self._transfer(spec, transport, credentials, head, ())
+
+    @asynccontextmanager
+    async def _turn(self, key: Hashable, limit_s: float) -> AsyncIterator[None]:
+        """Waits until no other source transfers the same, as long as a transfer may take: then it is done beside it."""
+        turn = self._turns.setdefault(key, anyio.Lock())
+        with anyio.move_on_after(limit_s) as waiting:
+            await turn.acquire()
+        try:
+            yield
+        finally:
+            if not waiting.cancelled_caught:
+                turn.release()
+            if not turn.locked() and self._turns.get(key) is turn:
+                del self._turns[key]
+
+    async def _transfer(
+        self, spec: GitSpec, transport: Transport, credentials: Credentials, head: Head, have: tuple[str, ...]
+    ) -> tuple[Brought, Tarball]:
+        # Redirects are found out by asking, which has been done but where a commit is named.
+        address = self._addresses.get(transport.key(spec.url, credentials))
+        if address is None:
+            address = (await self._refs(spec, transport, credentials)).address
+        branch = spec.ref.branch if not head.name else ""
+        job = msgspec.structs.replace(self._job(spec, head), want=head.name, branch=branch, have=have)
+        whole = transport.job(job, spec.url, address, credentials)
+        try:
+            return await self._run(whole, credentials)
+        except DamageError:
+            if not have:
+                raise
+            return await self._run(msgspec.structs.replace(whole, have=()), credentials)
+
+    def _job(self, spec: GitSpec, head: Head) -> Job:
+        return Job(
             repository="",
             tarball="",
             home="",
@@ -200,23 +248,6 @@ class GitFetcher:
             limits=self._limits,
             timeout_s=spec.timeout_s,
         )
-        if is_known:
-            try:
-                return await self._run(job, credentials)
-            except DamageError:
-                have = ()  # what is there is not whole: all of it is fetched again
-        # Redirects are found out by asking, which has been done but where a commit is named.
-        address = self._addresses.get(transport.key(spec.url, credentials))
-        if address is None:
-            address = (await self._refs(spec, transport, credentials)).address
-        job = msgspec.structs.replace(job, want=head.name, branch=spec.ref.branch if not head.name else "", have=have)
-        whole = transport.job(job, spec.url, address, credentials)
-        try:
-            return await self._run(whole, credentials)
-        except DamageError:
-            if not have:
-                raise
-            return await self._run(msgspec.structs.replace(whole, have=()), credentials)
 
     async def _run(self, job: Job, credentials: Credentials) -> tuple[Brought, Tarball]:
         quarantine: Quarantine = await self._in_thread(self._store.make_quarantine)
