@@ -6,7 +6,7 @@ import msgspec
 
 from tidelog.engine.kinds.kustomization import KustomizationSpec
 from tidelog.engine.render.renderer import Renderer
-from tidelog.engine.runtime.rendered import render_spec
+from tidelog.engine.runtime.rendered import render_spec, written_as
 from tidelog.events.names import ObjectKey
 from tidelog.events.vocabulary import Verdict
 from tidelog.storage.artifacts.errors import ObjectMissingError
@@ -14,7 +14,7 @@ from tidelog.storage.artifacts.errors import ObjectMissingError
 
 async def placed(renderer: Renderer, tree: str, spec: KustomizationSpec, failed: Sequence[Verdict]) -> list[Verdict]:
     """Verdicts with the file and line where their objects are written, where that can be told."""
-    forms = {verdict.object: _written_as(spec, ObjectKey.parse(verdict.object)) for verdict in failed if verdict.object}
+    forms = {verdict.object: written_as(spec, ObjectKey.parse(verdict.object)) for verdict in failed if verdict.object}
     try:
         places = await renderer.places(tree, render_spec(spec), {name for names in forms.values() for name in names})
     except ObjectMissingError:
@@ -26,9 +26,3 @@ async def placed(renderer: Renderer, tree: str, spec: KustomizationSpec, failed:
         message = f"{verdict.message} (in {place})" if place else verdict.message
         told.append(msgspec.structs.replace(verdict, message=message))
     return told
-
-
-def _written_as(spec: KustomizationSpec, key: ObjectKey) -> tuple[tuple[str, str], ...]:
-    """Kind and name that an object may have in its file: without what the spec puts around names, else as it is."""
-    name = key.name.removeprefix(spec.name_prefix or "").removesuffix(spec.name_suffix or "")
-    return (key.kind, name), (key.kind, key.name)
