@@ -6,7 +6,7 @@ next pass makes another. Nothing here is retried: a pass that ends is followed b
 what was applied unchanged.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Literal
 
@@ -46,10 +46,16 @@ NO_LOSSES: Mapping[ObjectId, Sequence[ObjectId]] = {}
 Record = Callable[..., Awaitable[object]]
 Placed = Callable[[list[Verdict]], Awaitable[list[Verdict]]]
 """Says of verdicts in which file and line their objects are written."""
+Claimed = Callable[[Collection[ObjectId]], Awaitable[str]]
+"""Says of objects that are about to be deleted who has come to want one meanwhile; nothing where nobody has."""
 
 
 async def _as_they_are(verdicts: list[Verdict]) -> list[Verdict]:
     return verdicts
+
+
+async def _by_nobody(_: Collection[ObjectId]) -> str:
+    return ""
 
 
 class NotVerifiedError(RuntimeError):
@@ -82,6 +88,7 @@ class Door:
         record: Record,
         writing: Callable[[ObjectId], AbstractContextManager[None]],
         placed: Placed = _as_they_are,
+        claimed: Claimed = _by_nobody,
     ) -> None:
         self._cluster = cluster
         self._subject = subject
@@ -90,7 +97,9 @@ class Door:
         self._record = record
         self._writing = writing
         self._placed = placed
+        self._claimed = claimed
         self._changed: list[str] = []
+        self._left: list[str] = []
 
     async def apply(
         self,
@@ -130,6 +139,7 @@ class Door:
                 step = None
                 if wave + 1 < len(plan.waves):
                     await self._established(steps)
+            await self._still_unwanted(plan)
             for step in plan.prunes:
                 await self._prune(plan, step, asked_for=asked_for, losses=losses.get(step.object, ()))
         except (ClusterError, PlanVoid, TimeoutError) as error:
@@ -272,8 +282,18 @@ class Door:
             return "absent"
         raise PlanVoid(f"{step.object} changes too often")
 
+    async def _still_unwanted(self, plan: Plan) -> None:
+        """What the plan deletes, nobody has come to want while it was verified, approved and applied."""
+        deleted = [step.object for step in plan.prunes if step.action == "delete"]
+        why = await self._claimed(deleted) if deleted else ""
+        if why:
+            raise PlanVoid(why)
+
     async def _prune(self, plan: Plan, step: Step, *, asked_for: bool, losses: Sequence[ObjectId]) -> None:
         outcome: Literal["deleted", "absent", "skipped"]
+        if step.stays:
+            self._left.append(f"{ObjectKey.parse(step.object).shown} {step.why}")
+            return
         if step.action == "delete":
             with self._writing(step.object):
                 outcome = await self._delete(step, still=self._planner.why_kept)
@@ -289,6 +309,8 @@ class Door:
                 await self._record([event])
             return
         outcome = "absent" if step.why == "absent" else "skipped"
+        if outcome == "skipped" and self._subject.deleting:
+            self._left.append(f"{ObjectKey.parse(step.object).shown} {step.why}")
         await self._record([ObjectPruned(plan=plan.id, object=step.object, uid=step.uid, outcome=outcome)])
 
     async def _established(self, steps: Sequence[Step]) -> None:
@@ -337,8 +359,8 @@ class Door:
 
     @property
     def changed(self) -> Sequence[str]:
-        """What was changed so far, a line an object, in Flux's words (KS-044)."""
-        return tuple(self._changed)
+        """What was changed so far, a line an object, in Flux's words (KS-044), and what was left to others."""
+        return (*self._changed, *self._left)
 
 
 class WaveRefused(PlanVoid):

@@ -6,6 +6,7 @@ Only the first wave that writes can be asked about; the others are asked when th
 """
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Protocol
 
 import anyio
@@ -58,6 +59,8 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     """Who the server is to take us for."""
     force: bool = False
     prune: bool = True
+    deleting: bool = False
+    """Whether it is being deleted, and lets go of all that it does not delete."""
     custom_kinds: frozenset[str] = frozenset()
     """`Kind`, or `group/Kind`, of what has a wave of its own (Flux: `--custom-apply-stage-kinds`)."""
     overridden: tuple[str, ...] = ()
@@ -84,6 +87,8 @@ class Knowledge(msgspec.Struct, frozen=True, kw_only=True):
     """Whether an object is a Job that did what it is wanted for, and was taken away."""
     same_terms: bool = True
     """Whether what the target applied was verified by the terms by which it is applied now: else all is asked about."""
+    left: Mapping[ObjectId, str] = MappingProxyType({})
+    """What the target does not want any more and another does, with the words for it: it is not deleted."""
 
 
 class Draft(msgspec.Struct, kw_only=True):
@@ -350,6 +355,8 @@ class Planner:
         why = f"it is wanted, as {own}" if own in wanted else self.why_kept(live)
         if why:
             return msgspec.structs.replace(step, why=why)
+        if key.id in self._known.left:
+            return msgspec.structs.replace(step, why=self._known.left[key.id], stays=self._keeps(key.id))
         state = canonical_bytes(state_of(live, self._subject.manager))
         return msgspec.structs.replace(
             step,
@@ -357,6 +364,11 @@ class Planner:
             resource_version=live["metadata"]["resourceVersion"],
             before=self._known.digest_of(key.id, state, secret=self._was_secret(key)),
         )
+
+    def _keeps(self, id: ObjectId) -> bool:
+        """Whether an object that is left to another target stays in the inventory: that has not applied it yet."""
+        actual = self._known.actual(id)
+        return not self._subject.deleting and (actual is None or actual.owner in (None, self._subject.stream))
 
     def why_kept(self, live: KubeObject) -> str:
         """Why an object that is no longer wanted is left there; empty when it is to be deleted (KS-092)."""

@@ -76,6 +76,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     takes_over: tuple[str, ...] = ()
     """Field managers whose fields become the engine's (Flux contract KS-074)."""
     why: str = ""
+    stays: bool = False
+    """Whether the object, which is no longer wanted, stays in the inventory until another target has taken it over."""
 
     @property
     def writes(self) -> bool:

@@ -17,6 +17,7 @@ from tidelog.engine.runtime.settings import Settings
 from tidelog.engine.runtime.watching.declared import Declarations
 from tidelog.engine.runtime.watching.inputs import Inputs
 from tidelog.engine.runtime.watching.observer import Observer
+from tidelog.engine.runtime.wishes import Wishes
 from tidelog.engine.secrecy.sealing import Sealer
 from tidelog.engine.sources.git.fetcher import GitFetcher
 from tidelog.events.digest import Digest
@@ -56,6 +57,7 @@ class Engine:
         observer: Observer,
         renderer: Renderer,
         renderings: Renderings,
+        wishes: Wishes,
         expressions: Evaluator,
         fetcher: GitFetcher,
         artifacts: ArtifactStore,
@@ -74,6 +76,7 @@ class Engine:
         self.observer = observer
         self.renderer = renderer
         self.renderings = renderings
+        self.wishes = wishes
         self.expressions = expressions
         self.fetcher = fetcher
         self.artifacts = artifacts

@@ -40,9 +40,11 @@ from tidelog.engine.runtime.settings import CONTROLLERS, Settings, as_json
 from tidelog.engine.runtime.telling.logs import LogLines, logger
 from tidelog.engine.runtime.telling.notices import Notices
 from tidelog.engine.runtime.telling.status import StatusWriter
-from tidelog.engine.runtime.watching.declared import Declarations
+from tidelog.engine.runtime.variables import Variables, read_variables
+from tidelog.engine.runtime.watching.declared import Declarations, DeclaredTarget
 from tidelog.engine.runtime.watching.inputs import Inputs
 from tidelog.engine.runtime.watching.observer import FLAPPING_PAUSE_S, Observer
+from tidelog.engine.runtime.wishes import Wishes
 from tidelog.engine.secrecy.logs import keeping_secret
 from tidelog.engine.secrecy.sealing import Sealer
 from tidelog.engine.secrecy.values import SecretValues
@@ -51,7 +53,7 @@ from tidelog.engine.tasks import one_error
 from tidelog.events.bodies import Body
 from tidelog.events.canonical import encode
 from tidelog.events.digest import Digest, digest_of
-from tidelog.events.names import ObjectId, ObjectKey, StreamName, engine_stream
+from tidelog.events.names import ObjectId, ObjectKey, Revision, StreamName, engine_stream
 from tidelog.events.vocabulary import (
     ApplyFailed,
     ClusterBound,
@@ -232,6 +234,7 @@ class _Declared:
             scheduler.forget(stream)
         self._engine.inputs.release(stream)
         self._engine.renderings.forget(stream)
+        self._engine.wishes.forget(stream)
         self._engine.status.forget(stream)
 
     async def interrupted(self, why: str) -> None:
@@ -331,12 +334,21 @@ def _assemble(
         if target is not None:
             engine.notices.flapping(target, flaps)
 
+    async def variables_of(target: DeclaredTarget) -> Variables:
+        return await read_variables(inputs, target, keys.key)
+
+    def tree_of(source: StreamName) -> tuple[Revision, str] | None:
+        row = memory.desired.get(source)
+        return None if row is None or row.revision is None or row.tree is None else (row.revision, row.tree)
+
+    inputs = Inputs(cluster, changed)
+    renderings = Renderings(memory.log, views)
     engine = Engine(
         settings=settings,
         cluster=cluster,
         memory=memory,
         declared=Declarations(cluster, memory, settings.cluster_name, keys, wake),
-        inputs=Inputs(cluster, changed),
+        inputs=inputs,
         observer=Observer(
             cluster,
             memory,
@@ -352,7 +364,8 @@ def _assemble(
             sorted(settings.override_manager),
         ),
         renderer=renderer,
-        renderings=Renderings(memory.log, views),
+        renderings=renderings,
+        wishes=Wishes(memory, settings.cluster_name, settings, renderings, renderer, variables_of, tree_of, cluster),
         expressions=expressions,
         fetcher=fetcher,
         artifacts=artifacts,

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import anyio.to_thread
 import msgspec
 
 from tidelog.engine.kinds.decode import encode as encode_kind
@@ -14,7 +15,7 @@ from tidelog.engine.kinds.kustomization import KustomizationSpec
 from tidelog.engine.objects.kube import canonical_bytes, key_of
 from tidelog.engine.plan.model import Wanted
 from tidelog.engine.render.errors import ReadEntry
-from tidelog.engine.render.renderer import Rendering
+from tidelog.engine.render.renderer import Renderer, Rendering
 from tidelog.engine.render.spec import RenderSpec
 from tidelog.engine.runtime.variables import Variables
 from tidelog.engine.secrecy.sealing import Sealer
@@ -76,6 +77,12 @@ def render_spec(spec: KustomizationSpec) -> RenderSpec:
     return msgspec.convert(encode_kind(spec), RenderSpec)
 
 
+def written_as(spec: KustomizationSpec, key: ObjectKey) -> tuple[tuple[str, str], ...]:
+    """Kind and name that an object may have in its file: without what the spec puts around names, else as it is."""
+    name = key.name.removeprefix(spec.name_prefix or "").removesuffix(spec.name_suffix or "")
+    return (key.kind, name), (key.kind, key.name)
+
+
 def inputs_digest(
     spec: KustomizationSpec, variables: Variables, read_set: Iterable[ReadEntry], toolchain: Iterable[Tool]
 ) -> Digest:
@@ -90,6 +97,24 @@ def inputs_digest(
             ]
         )
     )
+
+
+async def would_be_the_same(
+    renderer: Renderer,
+    tree: str,
+    spec: KustomizationSpec,
+    variables: Variables,
+    before: RenderedSet | None,
+    inputs: Digest | None,
+) -> bool:
+    """Whether a rendering from `tree` would be the one before, made from `inputs`: nothing that it reads has changed.
+
+    Raises:
+        ObjectMissingError: when something of the tree is not in the store.
+    """
+    if before is None or inputs != inputs_digest(spec, variables, before.read_set, before.toolchain):
+        return False
+    return await anyio.to_thread.run_sync(renderer.unchanged, tree, before.read_set)
 
 
 def sealed(rendering: Rendering, sealer: Sealer, secrets: SecretValues) -> Sealed:

@@ -1,6 +1,6 @@
 """Passes over one target, made of the real parts of planning, verifying and applying, on a small cluster."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -81,6 +81,10 @@ class Keeper:
         self.declared = a_target(**spec)
         self.situation = Situation(memory, ALIAS, settings or Settings(), self.declared)
         self.writing: list[ObjectId] = []
+        self.left: dict[ObjectId, str] = {}
+        """What is left to other targets."""
+        self.claimed = ""
+        """Who came to want what is about to be deleted."""
 
     @property
     def port(self) -> Cluster:
@@ -101,7 +105,7 @@ class Keeper:
         async def seen(id: ObjectId, version: str, sealer: Sealer) -> None:
             return None
 
-        return self.situation.planner(self.port, Sealer(), seen)
+        return self.situation.planner(self.port, Sealer(), seen, self.left)
 
     async def keep(self, objects: Sequence[KubeObject]) -> str:
         """One pass; what became of it: `unchanged`, `refused`, `unreachable`, `stopped`, `void` or `applied`."""
@@ -139,7 +143,14 @@ class Keeper:
         recorder = ObjectRecorder(
             draft.plan.id, MANAGER, Sealer(), self.situation.entry, run.record, digest("policies")
         )
-        return Door(self.port, self.situation.subject, self.planner(), recorder, run.record, self._is_writing)
+        subject, planner = self.situation.subject, self.planner()
+        return Door(
+            self.port, subject, planner, recorder, run.record, self._is_writing, claimed=self._claimed_by_others
+        )
+
+    async def _claimed_by_others(self, ids: Collection[ObjectId]) -> str:
+        assert ids
+        return self.claimed
 
     @contextmanager
     def _is_writing(self, id: ObjectId) -> Iterator[None]:

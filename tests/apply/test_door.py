@@ -322,6 +322,28 @@ async def test_an_object_that_is_gone_since_the_plan_is_absent(keeper: Keeper) -
     assert pruned.outcome == "absent"
 
 
+async def test_what_is_left_to_another_target_stays_in_the_inventory_until_that_has_it(keeper: Keeper) -> None:
+    await keeper.keep(BEFORE)
+    keeper.left[GOES] = "left to Kustomization/shop/other"
+    assert await keeper.keep(AFTER) == "applied"
+    assert GOES in keeper.cluster.objects
+    assert GOES in keeper.situation.inventory.objects
+    assert not [one for one in await told(keeper) if isinstance(one.event, ObjectPruned)]
+    keeper.left.clear()
+    assert await keeper.keep(AFTER) == "applied"
+    check_that_the_cluster_is(keeper, AFTER)
+
+
+async def test_what_somebody_came_to_want_since_the_plan_is_not_deleted(keeper: Keeper) -> None:
+    await keeper.keep(BEFORE)
+    keeper.claimed = f"{GOES} is left to Kustomization/shop/other"
+    assert await keeper.keep(AFTER) == "void"
+    assert GOES in keeper.cluster.objects
+    keeper.claimed = ""
+    assert await keeper.keep(AFTER) == "applied"
+    check_that_the_cluster_is(keeper, AFTER)
+
+
 async def test_an_object_that_changes_all_the_time_is_left_to_the_next_plan(keeper: Keeper) -> None:
     await keeper.keep(BEFORE)
 

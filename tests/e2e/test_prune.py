@@ -263,50 +263,6 @@ async def test_a_source_that_is_deleted_takes_nothing_with_it(world: World) -> N
         await world.until_target("app", is_ready)
 
 
-async def test_an_object_that_moves_to_another_target_goes_there_at_once(world: World) -> None:
-    """Nobody waits for an interval: who wants it is woken when who has it lets go."""
-    async with world.daemon() as running:
-        world.commit(
-            {"one/all.yaml": documents(config_map("moves", n="1"), config_map("a")), "two/b.yaml": config_map("b")}
-        )
-        await world.source()
-        for name in ("one", "two"):
-            await world.target(name, f"./{name}", targetNamespace=world.namespace, interval="1h", retryInterval="1h")
-        await world.until_applied("one", "two")
-        await world.push({"one/all.yaml": config_map("a"), "two/moves.yaml": config_map("moves", n="2")})
-        await world.until_applied("one", "two")
-        live = await world.until_data("moves", {"n": "2"})
-        assert live["metadata"]["labels"][f"{OWNER}/name"] == "two"
-        assert not running.events(PlanHeld)
-
-
-async def test_an_object_that_moves_to_a_target_that_its_owner_depends_on_is_handed_over(world: World) -> None:
-    """In Flux the safe order: it is taken over before its old owner looks again, and is never gone."""
-    async with world.daemon() as running:
-        world.commit(
-            {"one/all.yaml": documents(config_map("moves", n="1"), config_map("a")), "two/b.yaml": config_map("b")}
-        )
-        await world.source()
-        how: dict[str, Any] = {"targetNamespace": world.namespace, "interval": "1h", "retryInterval": "1h"}
-        await world.target("two", "./two", **how)
-        await world.target("one", "./one", dependsOn=[{"name": "two"}], **how)
-        await world.until_applied("one", "two")
-        before = await world.get("v1", "ConfigMap", "moves")
-        await world.push({"one/all.yaml": config_map("a"), "two/moves.yaml": config_map("moves", n="2")})
-        await world.until_applied("one", "two")
-        await running.idle()
-    live = await world.get("v1", "ConfigMap", "moves")
-    assert before is not None
-    assert live is not None
-    assert (live["metadata"]["uid"], live["data"]) == (before["metadata"]["uid"], {"n": "2"})
-    assert live["metadata"]["labels"][f"{OWNER}/name"] == "two"
-    for name, ids in (("one", ["a"]), ("two", ["b", "moves"])):
-        target = await world.get(KUSTOMIZE, "Kustomization", name)
-        assert target is not None
-        entries = [entry["id"].split("_")[1] for entry in target["status"]["inventory"]["entries"]]
-        assert entries == ids
-
-
 @pytest.mark.parametrize("spec", [{"deletionPolicy": "Orphan"}, {"prune": False}])
 async def test_what_a_deleted_target_left_behind_can_be_anothers(world: World, spec: dict[str, Any]) -> None:
     async with world.daemon() as running:

@@ -8,7 +8,7 @@ import anyio.to_thread
 import msgspec
 import pytest
 
-from tests.apply.keeper import LABELS, REVISION, Keeper, made, wanted_of
+from tests.apply.keeper import KEY, LABELS, REVISION, Keeper, made, wanted_of
 from tests.apply.small_cluster import Call, SmallCluster
 from tests.apply.test_door import config_map, definition, namespace, widget
 from tests.events.logs import run_id
@@ -243,6 +243,43 @@ async def test_without_prune_nothing_is_deleted(owner: Keeper) -> None:
     owner.declared.spec = msgspec.structs.replace(owner.declared.spec, prune=False)
     step = steps(await owner.draft(ALL))["a"]
     assert (step.action, step.why) == ("skip", "prune is off")
+
+
+@pytest.mark.parametrize("deleting", [False, True])
+async def test_what_is_left_to_another_target_is_not_deleted(owner: Keeper, deleting: bool) -> None:
+    owner.left[A] = "left to Kustomization/shop/other"
+    owner.declared.deleting = deleting
+    step = steps(await owner.draft(ALL))["a"]
+    assert (step.action, step.why, step.writes) == ("skip", "left to Kustomization/shop/other", False)
+    assert step.stays != deleting, "who is deleted lets go of it, for there will be no other time"
+
+
+async def test_what_is_left_to_another_and_has_its_labels_is_let_go_of(owner: Keeper) -> None:
+    owner.left[A] = "left to Kustomization/shop/other"
+    theirs = config_map("a")
+    theirs["metadata"]["labels"] = LABELS | {"kustomize.toolkit.fluxcd.io/name": "other"}
+    owner.cluster.write(theirs, "kustomize-controller")
+    step = steps(await owner.draft(ALL))["a"]
+    assert (step.why, step.stays) == ("it is not this target's any more", False)
+
+
+async def test_what_another_target_only_found_there_is_let_go_of_and_not_deleted(owner: Keeper) -> None:
+    """It made it its own without a write (`ssa: IfNotPresent`): the labels are still those of who applied it."""
+    owner.left[A] = "left to Kustomization/shop/other"
+    row = owner.memory.actual.get(f"east/{A}")
+    assert row is not None
+    row.owner = KEY._replace(name="other").stream("east")
+    step = steps(await owner.draft(ALL))["a"]
+    assert (step.action, step.why, step.stays) == ("skip", "left to Kustomization/shop/other", False)
+
+
+async def test_the_guard_does_not_count_what_is_left_to_others(owner: Keeper) -> None:
+    many = [config_map(f"item-{number}") for number in range(30)]
+    await owner.keep([*ALL, *many])
+    ids = [key_of(one).id for one in many]
+    assert await owner.situation.accident((await owner.draft(ALL)).plan, asked_for=False) is not None
+    owner.left.update(dict.fromkeys(ids, "left to Kustomization/shop/other"))
+    assert await owner.situation.accident((await owner.draft(ALL)).plan, asked_for=False) is None
 
 
 async def test_an_object_of_which_nothing_was_seen_is_deleted_all_the_same(owner: Keeper) -> None:

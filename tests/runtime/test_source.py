@@ -73,6 +73,7 @@ class World:
             observer=cast("Any", None),
             renderer=cast("Any", None),
             renderings=cast("Any", None),
+            wishes=cast("Any", None),
             expressions=cast("Any", None),
             fetcher=me,
             artifacts=store,

@@ -6,7 +6,7 @@ import msgspec
 
 from tidelog.engine.kinds.kustomization import KustomizationSpec
 from tidelog.engine.render.renderer import Renderer
-from tidelog.engine.runtime.rendered import render_spec
+from tidelog.engine.runtime.rendered import render_spec, written_as
 from tidelog.events.names import ObjectKey
 from tidelog.events.vocabulary import Verdict
 from tidelog.storage.artifacts.errors import ObjectMissingError
@@ -31,7 +31,7 @@ async def _places(
     renderer: Renderer, tree: str, spec: KustomizationSpec, keys: Sequence[ObjectKey]
 ) -> dict[ObjectKey, str]:
     """By the names in the files; of those that only the build gives their names, as the build tells it."""
-    forms = {key: _written_as(spec, key) for key in keys}
+    forms = {key: written_as(spec, key) for key in keys}
     found = await renderer.places(tree, render_spec(spec), {name for names in forms.values() for name in names})
     places = {key: found[name] for key, names in forms.items() for name in names if name in found}
     rest = {(key.kind, key.name): key for key in keys if key not in places}
@@ -39,9 +39,3 @@ async def _places(
         made = await renderer.origins(tree, render_spec(spec), rest)
         places |= {rest[called]: place for called, place in made.items()}
     return places
-
-
-def _written_as(spec: KustomizationSpec, key: ObjectKey) -> tuple[tuple[str, str], ...]:
-    """Kind and name that an object may have in its file: without what the spec puts around names, else as it is."""
-    name = key.name.removeprefix(spec.name_prefix or "").removesuffix(spec.name_suffix or "")
-    return (key.kind, name), (key.kind, key.name)

@@ -17,6 +17,7 @@ from tidelog.engine.cluster.errors import NotFoundError
 from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.kinds.kustomization import KustomizationSpec
 from tidelog.engine.kinds.later import features_left
+from tidelog.engine.kinds.meta import KUSTOMIZE_GROUP
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.plan.draft import Draft, Planner
 from tidelog.engine.plan.model import Plan, Wanted
@@ -25,6 +26,7 @@ from tidelog.engine.render.renderer import Renderer
 from tidelog.engine.runtime.binding import check_cluster
 from tidelog.engine.runtime.errors import PreviewError, RefusedError
 from tidelog.engine.runtime.memory import Facts
+from tidelog.engine.runtime.passes.moves import Moves
 from tidelog.engine.runtime.passes.placing import placed
 from tidelog.engine.runtime.passes.situation import Situation
 from tidelog.engine.runtime.rendered import RenderedSet, Renderings, render_spec, sealed
@@ -32,8 +34,9 @@ from tidelog.engine.runtime.requests import told
 from tidelog.engine.runtime.run import StageError
 from tidelog.engine.runtime.scope import in_its_place
 from tidelog.engine.runtime.settings import Settings, settings_of
-from tidelog.engine.runtime.variables import read_variables
+from tidelog.engine.runtime.variables import Variables, read_variables
 from tidelog.engine.runtime.watching.declared import DeclaredTarget, begun_of, found_of, read_declared, source_of
+from tidelog.engine.runtime.wishes import TreeOf, Wishes
 from tidelog.engine.secrecy.sealing import LostSecretError, Sealer
 from tidelog.engine.secrecy.values import SecretValues
 from tidelog.engine.sources.directory import DirectoryTree
@@ -139,7 +142,10 @@ class Previewer:
         rendered = await self._renderings.at(target, position)
         if rendered is None or not rendered.wanted:
             raise RefusedError(f"{told(target)} wanted nothing at position {position}: give a later moment")
-        return await self._plan(declared, rendered, rendered.revision or Revision(""), SecretValues())
+        revision = rendered.revision or Revision("")
+        async with self._renderer(self._artifacts) as renderer:
+            moves = await self._moves(declared, renderer, self._tree_of)
+            return await self._plan(declared, rendered, revision, SecretValues(), moves)
 
     # The way of a pass.
 
@@ -149,11 +155,7 @@ class Previewer:
         try:
             variables = await read_variables(_Once(self._cluster), declared, self._keys.key)
             secrets.add(variables.secret_values)
-            async with Renderer(
-                trees,
-                strict=self._settings.strict_post_build_substitutions,
-                remote_bases=not self._settings.no_remote_bases,
-            ) as renderer:
+            async with self._renderer(trees) as renderer:
                 rendering = await renderer.render(
                     tree,
                     render_spec(spec),
@@ -164,7 +166,8 @@ class Previewer:
                 )
                 rendering = await in_its_place(rendering, self._cluster)
                 made = sealed(rendering, await self._sealer(key.id for key in rendering.secret), secrets)
-                preview = await self._plan(declared, made.set, revision, secrets)
+                moves = await self._moves(declared, renderer, self._trees_of(declared, trees, tree, revision))
+                preview = await self._plan(declared, made.set, revision, secrets, moves)
                 if not preview.failed:
                     return preview
                 failed = await placed(renderer, tree, spec, preview.failed)
@@ -173,11 +176,12 @@ class Previewer:
         return msgspec.structs.replace(preview, failed=tuple(failed))
 
     async def _plan(
-        self, declared: DeclaredTarget, rendered: RenderedSet, revision: Revision, secrets: SecretValues
+        self, declared: DeclaredTarget, rendered: RenderedSet, revision: Revision, secrets: SecretValues, moves: Moves
     ) -> Preview:
         situation = Situation(self._facts, self._alias, self._settings, declared, doubted=True)
         wanted = rendered.wanted
-        sealer = await self._sealer(situation.secret(wanted, situation.stale(wanted)))
+        stale = situation.stale(wanted)
+        sealer = await self._sealer(situation.secret(wanted, stale))
         try:
             loaded = await self._renderings.load(wanted, wanted, sealer)
         except LostSecretError as error:
@@ -187,10 +191,15 @@ class Previewer:
                 secrets.add_secret(one.object)
                 if rendered.secret_values is None:
                     secrets.add_made(one.object)
-        planner = situation.planner(self._cluster, sealer, _unseen)
+        heirs = await moves.heirs(stale) if stale and situation.subject.prune else {}
+        left = {id: heir.why for id, heir in heirs.items()}
+        planner = situation.planner(self._cluster, sealer, _unseen, left)
         draft = await planner.draft(loaded, RunId(new_id()), revision, rendered.digest)
         await _look_further(planner, draft)
-        checks, failed = await verdicts_of(draft, self._cluster, situation.owner_of, declared.stream)
+        freed = await moves.freed(situation.others(draft))
+        checks, failed = await verdicts_of(
+            draft, self._cluster, lambda id: None if id in freed else situation.owner_of(id), declared.stream
+        )
         return Preview(
             plan=draft.plan,
             checks=checks,
@@ -206,6 +215,51 @@ class Previewer:
         return row is not None and row.suspended is not None
 
     # What it takes.
+
+    def _renderer(self, trees: Trees) -> Renderer:
+        return Renderer(
+            trees,
+            strict=self._settings.strict_post_build_substitutions,
+            remote_bases=not self._settings.no_remote_bases,
+        )
+
+    async def _moves(self, own: DeclaredTarget, renderer: Renderer, tree_of: TreeOf) -> Moves:
+        """What is known of objects that come to a target, or go from it, in what its source would be."""
+
+        async def variables_of(target: DeclaredTarget) -> Variables:
+            return await read_variables(_Once(self._cluster), target, self._keys.key)
+
+        wishes = Wishes(
+            self._facts, self._alias, self._settings, self._renderings, renderer, variables_of, tree_of, self._cluster
+        )
+        targets = await self._others(own)
+        return Moves(wishes, lambda: targets, self._cluster, self._settings, own)
+
+    async def _others(self, own: DeclaredTarget) -> dict[StreamName, DeclaredTarget]:
+        """The other targets that the daemon looks after."""
+        kind = await self._cluster.kind(f"{KUSTOMIZE_GROUP}/v1", "Kustomization")
+        namespace = "" if self._settings.watch_all_namespaces else self._settings.runtime_namespace
+        listing = await self._cluster.list(kind, namespace=namespace, labels=self._settings.watch_label_selector)
+        found = (read_declared(live, self._alias) for live in listing.items)
+        return {
+            target.stream: target
+            for target in found
+            if isinstance(target.spec, KustomizationSpec) and target.stream != own.stream
+        }
+
+    def _tree_of(self, source: StreamName) -> tuple[Revision, str] | None:
+        row = self._facts.desired.get(source)
+        return None if row is None or row.revision is None or row.tree is None else (row.revision, row.tree)
+
+    def _trees_of(self, own: DeclaredTarget, trees: Trees, tree: str, revision: Revision) -> TreeOf:
+        """What other targets would be built from: who has the same source, from the same tree."""
+
+        def tree_of(source: StreamName) -> tuple[Revision, str] | None:
+            if source == self._source_of(own):
+                return revision, tree
+            return self._tree_of(source) if trees is self._artifacts else None
+
+        return tree_of
 
     async def _declared(self, target: StreamName) -> DeclaredTarget:
         key = ObjectKey.of_stream(target)

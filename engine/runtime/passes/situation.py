@@ -1,6 +1,7 @@
 """What is known of one target when a plan is made for it: by a pass that goes on to apply it, or by a preview."""
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TypeAlias
 
 import msgspec
@@ -9,7 +10,7 @@ from tidelog.engine.cluster.port import Cluster, Identity
 from tidelog.engine.kinds.decode import InvalidObjectError, decode
 from tidelog.engine.kinds.kustomization import KustomizationSpec
 from tidelog.engine.objects.kube import KubeObject
-from tidelog.engine.plan.draft import Knowledge, Planner, Subject, is_unchanged, why_left
+from tidelog.engine.plan.draft import Draft, Knowledge, Planner, Subject, is_unchanged, why_left
 from tidelog.engine.plan.model import Plan, Wanted, is_irreplaceable, is_secret
 from tidelog.engine.runtime.memory import Facts
 from tidelog.engine.runtime.settings import Settings
@@ -28,6 +29,12 @@ Seen: TypeAlias = Callable[[ObjectId, str, Sealer], Awaitable[KubeObject | None]
 
 
 _UNKNOWN = (FieldDrift(path=""),)
+
+
+def identity_of(declared: DeclaredTarget, settings: Settings) -> Identity | None:
+    """Who the server is to take the engine for when it writes for a target; None for the engine itself."""
+    name = declared.spec.service_account_name or settings.default_service_account
+    return Identity(f"system:serviceaccount:{declared.key.namespace}:{name}") if name else None
 
 
 class Situation:
@@ -57,15 +64,15 @@ class Situation:
     def subject(self) -> Subject:
         """The target, as far as planning needs to know it."""
         spec, key = self._declared.spec, self._declared.key
-        name = spec.service_account_name or self._settings.default_service_account
         return Subject(
             stream=self._stream,
             namespace=key.namespace,
             name=key.name,
             manager=MANAGER,
-            identity=Identity(f"system:serviceaccount:{key.namespace}:{name}") if name else None,
+            identity=identity_of(self._declared, self._settings),
             force=spec.force,
             prune=spec.prune or self._declared.deleting,
+            deleting=self._declared.deleting,
             custom_kinds=self._settings.custom_apply_stage_kinds,
             overridden=tuple(sorted(self._settings.override_manager)),
         )
@@ -106,31 +113,6 @@ class Situation:
         return msgspec.structs.replace(row, drift=_UNKNOWN) if row is not None and self._doubted else row
 
     def owner_of(self, id: ObjectId) -> StreamName | None:
-        """The target that an object must not be taken from; None for one that is free, or waits to be let go of.
-
-        Who depends on this target cannot let go of what has moved here before this target is ready: it is taken over,
-        as in Flux, and the old owner finds that it is another's.
-        """
-        owner = self._in_inventory_of(id)
-        return None if owner is not None and self._waits_for_this(owner) else owner
-
-    def is_anothers(self, id: ObjectId) -> bool:
-        """Whether an object is another target's."""
-        return self._in_inventory_of(id) not in (None, self._stream)
-
-    def _waits_for_this(self, other: StreamName) -> bool:
-        """Whether a target waits for this one, or for one that does."""
-        seen: set[StreamName] = set()
-        waiting: StreamName | None = other
-        while waiting is not None and waiting not in seen:
-            seen.add(waiting)
-            standing = self._facts.conditions.get(waiting)
-            waiting = None if standing is None else standing.waits_for
-            if waiting == self._stream:
-                return True
-        return False
-
-    def _in_inventory_of(self, id: ObjectId) -> StreamName | None:
         """The target in whose inventory an object is, and which has applied it: to name one is no claim to it."""
         actual = self.actual(id)
         if actual is None or actual.owner is None or actual.applied is None:
@@ -138,6 +120,20 @@ class Situation:
         inventory = self._facts.inventory.get(actual.owner)
         # A target that is no more may have left its objects behind.
         return actual.owner if inventory is not None and id in inventory.objects else None
+
+    def is_anothers(self, id: ObjectId) -> bool:
+        """Whether an object is another target's."""
+        return self.owner_of(id) not in (None, self._stream)
+
+    def others(self, draft: Draft) -> dict[ObjectId, StreamName]:
+        """The objects that a plan writes, and that are in another target's inventory."""
+        owners = {step.object: self.owner_of(step.object) for wave in draft.plan.waves for step in wave if step.writes}
+        return {id: owner for id, owner in owners.items() if owner is not None and owner != self._stream}
+
+    def unclaimed(self, id: ObjectId) -> bool:
+        """Whether nobody else has applied an object since this target did."""
+        actual = self.actual(id)
+        return actual is None or actual.owner in (None, self._stream)
 
     def touched(self, wanted: Iterable[Wanted]) -> list[Wanted]:
         """The objects of a set that are not known to be as they should be."""
@@ -169,8 +165,10 @@ class Situation:
     def _is_secret(self, key: ObjectKey) -> bool:
         return is_secret(key, self.actual(key.id), self.entry(key.id))
 
-    def planner(self, cluster: Cluster, sealer: Sealer, seen: Seen) -> Planner:
-        """What makes plans for the target."""
+    def planner(
+        self, cluster: Cluster, sealer: Sealer, seen: Seen, left: Mapping[ObjectId, str] = MappingProxyType({})
+    ) -> Planner:
+        """What makes plans for the target; `left` has what is not to be pruned, and why."""
         knowledge = Knowledge(
             inventory=self.inventory.objects,
             found=self.found,
@@ -179,6 +177,7 @@ class Situation:
             digest_of=sealer.digest,
             is_done=self._is_done,
             same_terms=self.same_terms,
+            left=left,
         )
         return Planner(cluster, self.subject, knowledge)
 

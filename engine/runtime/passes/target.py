@@ -6,7 +6,6 @@ was done is memoised by the log, so that a pass that finds nothing to do appends
 
 from collections.abc import Collection, Mapping, Sequence
 
-import anyio
 import msgspec
 
 from tidelog.engine.apply.door import ApplyStopped, Door
@@ -24,9 +23,10 @@ from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.memory import find_fetched
 from tidelog.engine.runtime.passes.dependencies import check_dependencies
 from tidelog.engine.runtime.passes.health import assess
+from tidelog.engine.runtime.passes.moves import Heir, Moves
 from tidelog.engine.runtime.passes.placing import placed
 from tidelog.engine.runtime.passes.situation import MANAGER, Situation
-from tidelog.engine.runtime.rendered import RenderedSet, inputs_digest, render_spec, sealed
+from tidelog.engine.runtime.rendered import RenderedSet, inputs_digest, render_spec, sealed, would_be_the_same
 from tidelog.engine.runtime.run import Removed, Run, StageError, asking
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.scope import in_its_place, is_out_of_place
@@ -129,6 +129,9 @@ class TargetPass:
         )
         self._run = Run(engine.memory, declared.stream, trigger)
         self._activity = engine.activity
+        self._moves = Moves(engine.wishes, lambda: engine.declared.targets, engine.cluster, engine.settings, declared)
+        self._left: dict[ObjectId, Heir] = {}
+        """What is not wanted any more, and another target is about to want."""
         self._revision: Revision | None = None
         self._sealer = Sealer()
         self._applied = False
@@ -288,17 +291,16 @@ class TargetPass:
             return pinned
         standing = self._run.standing
         before = await self._engine.renderings.last(self._stream)
-        if before is not None and standing.inputs is not None:
-            same_files = await anyio.to_thread.run_sync(self._engine.renderer.unchanged, source.tree, before.read_set)
-            inputs = inputs_digest(self._spec, variables, before.read_set, before.toolchain)
-            same = same_files and inputs == standing.inputs
+        renderer = self._engine.renderer
+        same = await would_be_the_same(renderer, source.tree, self._spec, variables, before, standing.inputs)
+        if before is not None and same and not self._may_be_quoted(before):
             in_place = not await is_out_of_place((one.key for one in before.wanted), self._engine.cluster)
-            if same and in_place and not self._may_be_quoted(before):
+            if in_place:
                 self._run.secrets.add(before.secret_values or ())
                 return before
         self._activity.begin(self._stream, "building", source.revision)
         try:
-            rendering = await self._engine.renderer.render(
+            rendering = await renderer.render(
                 source.tree,
                 render_spec(self._spec),
                 self._declared.key,
@@ -333,7 +335,9 @@ class TargetPass:
         """The plan that brings the cluster to the rendered set; None when the cluster is there."""
         wanted = () if rendered is None else rendered.wanted
         touched, stale = self._situation.touched(wanted), self._situation.stale(wanted)
-        if not touched and not stale:
+        self._left = await self._left_to_others(stale)
+        waiting = {id for id in self._left if self._situation.unclaimed(id)}
+        if not touched and stale <= waiting and (not stale or self._has_applied(rendered)):
             return None
         self._activity.begin(self._stream, "detecting", self._revision or "")
         self._sealer = await self._engine.sealer(self._situation.secret(wanted, stale))
@@ -354,6 +358,26 @@ class TargetPass:
                 rendered.digest if rendered is not None else self._engine.renderings.nothing,
             ),
         )
+
+    async def _left_to_others(self, stale: Collection[ObjectId]) -> dict[ObjectId, Heir]:
+        """What would be pruned, and another target is about to want; its next good news wakes this one, to let go."""
+        if not stale or not self._situation.subject.prune:
+            return {}
+        left = await asking("plan", self._moves.heirs(stale))
+        for id, heir in left.items():
+            # Nothing is awaited between this look and that: what they apply from here on ends with news.
+            if self._situation.unclaimed(id) and heir.target != self._stream:
+                self._engine.wait_for(self._stream, heir.target)
+        return left
+
+    def _has_applied(self, rendered: RenderedSet | None) -> bool:
+        """Whether the rendered set was applied as a whole, and it was told what was left to others."""
+        return rendered is not None and self._run.standing.set == rendered.digest
+
+    async def _claimed(self, ids: Collection[ObjectId]) -> str:
+        """Who has come to want objects since it was planned to delete them."""
+        heirs = await self._moves.heirs(ids)
+        return "; ".join(f"{id} is {heir.why}" for id, heir in sorted(heirs.items()))
 
     async def _record_plan(self, draft: Draft) -> None:
         """Records a plan, once: a pass that goes on after a wait makes the same plan of the same state."""
@@ -379,8 +403,15 @@ class TargetPass:
 
     async def _verify(self, draft: Draft) -> None:
         """Every check of the plan passes; else nothing of it is applied."""
+        freed = await self._freed(draft)
         checks, failed = await asking(
-            "verify", verdicts_of(draft, self._engine.cluster, self._situation.owner_of, self._stream)
+            "verify",
+            verdicts_of(
+                draft,
+                self._engine.cluster,
+                lambda id: None if id in freed else self._situation.owner_of(id),
+                self._stream,
+            ),
         )
         self._wait_for_owners(failed)
         failed = await self._placed(failed)
@@ -395,6 +426,13 @@ class TargetPass:
             raise Stop(self._spec.effective_retry_interval.seconds)
         if self._run.standing.verified != draft.plan.id:
             await self._run.record([Verified(plan=draft.plan.id, policies=policies, checks=checks)])
+
+    async def _freed(self, draft: Draft) -> frozenset[ObjectId]:
+        """The objects of other targets that may be taken over, because their owners do not want them any more."""
+        others = self._situation.others(draft)
+        for owner in others.values():
+            self._engine.wait_for(self._stream, owner)  # before it is asked: it may let go meanwhile
+        return await self._moves.freed(others)
 
     def _wait_for_owners(self, failed: Sequence[Verdict]) -> None:
         """Who has an object that this target wants wakes it when a run of theirs ends well: it may have let go."""
@@ -525,6 +563,7 @@ class TargetPass:
             self._run.record,
             self._engine.observer.writing,
             self._placed,
+            self._claimed,
         )
         # No outcome may come to be known of some of these: the daemon may be killed, an answer may be lost.
         self._declared.begun |= draft.plan.writes
@@ -607,7 +646,10 @@ class TargetPass:
                 ]
             )
             self._engine.notices.reconciled(self._declared, revision)
+        # What is left to others stays in the inventory until they have it.
+        kept = {id: version for id, version in self._declared.found.items() if id in self._left}
         self._declared.found.clear()
+        self._declared.found.update(kept)
         self._declared.begun.clear()
         self._engine.inputs.settle(self._stream)
         return self._next(rendered)
@@ -730,7 +772,8 @@ class TargetPass:
         return bool(live["metadata"]["uid"] == event.uid)
 
     def _planner(self) -> Planner:
-        return self._situation.planner(self._engine.cluster, self._sealer, self._engine.observer.seen)
+        left = {id: heir.why for id, heir in self._left.items()}
+        return self._situation.planner(self._engine.cluster, self._sealer, self._engine.observer.seen, left)
 
     def _desired(self) -> Desired:
         return self._situation.desired

@@ -1,0 +1,121 @@
+"""Objects that go from one target to another: handed over, never deleted and made anew.
+
+Who no longer wants an object keeps it while another target is about to want it, and lets go of it once that has applied
+it. Who wants it may take it as soon as the newest set of its owner does not have it any more. So whichever of the two
+comes first, and whatever ends a daemon in between, the object stays where it is, in the inventory of one of them.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import TypeAlias
+
+import anyio
+import msgspec
+
+from tidelog.engine.cluster.errors import (
+    BadRequestError,
+    ConflictError,
+    ForbiddenError,
+    InvalidError,
+    NotFoundError,
+)
+from tidelog.engine.cluster.port import Cluster
+from tidelog.engine.runtime.passes.situation import MANAGER, identity_of
+from tidelog.engine.runtime.settings import Settings
+from tidelog.engine.runtime.watching.declared import DeclaredTarget
+from tidelog.engine.runtime.wishes import Wishes
+from tidelog.engine.tasks import one_error
+from tidelog.events.names import ObjectId, ObjectKey, StreamName
+
+LOOKS_MAX = 4
+"""Targets that are looked at at once."""
+
+_NOT_FORBIDDEN = (InvalidError, ConflictError, BadRequestError, NotFoundError)
+"""What an API server answers to who may write, about what is written."""
+
+TargetsOf: TypeAlias = Callable[[], Mapping[StreamName, DeclaredTarget]]
+
+
+class Heir(msgspec.Struct, frozen=True):
+    """A target that an object is left to, and the words for it."""
+
+    target: StreamName
+    why: str
+    sure: bool = True
+
+
+class Moves:
+    """What is known of objects that come to one target, or go from it."""
+
+    def __init__(
+        self, wishes: Wishes, targets: TargetsOf, cluster: Cluster, settings: Settings, own: DeclaredTarget
+    ) -> None:
+        self._wishes = wishes
+        self._targets = targets
+        self._cluster = cluster
+        self._settings = settings
+        self._own = own
+
+    async def heirs(self, ids: Iterable[ObjectId]) -> dict[ObjectId, Heir]:
+        """Who is about to want the objects that this target would prune; of nobody's, nothing.
+
+        The target itself is among them: it may want an object again by a revision that came during the pass.
+
+        Raises:
+            ClusterError: when the cluster cannot be asked who may write.
+        """
+        keys = {ObjectKey.parse(id) for id in ids}
+        found: dict[ObjectKey, Heir] = {}
+        limiter = anyio.CapacityLimiter(LOOKS_MAX)
+
+        async def look(target: DeclaredTarget) -> None:
+            async with limiter:
+                await self._look(target, {key for key in keys if key not in found or not found[key].sure}, found)
+
+        with one_error():
+            async with anyio.create_task_group() as tasks:
+                for _, target in sorted(self._targets().items()):
+                    tasks.start_soon(look, target)
+        return {key.id: heir for key, heir in found.items()}
+
+    async def _look(self, target: DeclaredTarget, keys: Collection[ObjectKey], found: dict[ObjectKey, Heir]) -> None:
+        if not keys:
+            return
+        wants = await self._wishes.of(target, keys)
+        for key in sorted(wants.surely):
+            if (key not in found or not found[key].sure) and await self._may_write(target, key):
+                suspended = ", which is suspended" if target.suspended else ""
+                found[key] = Heir(target.stream, f"left to {target.key.shown}{suspended}")
+        for key in sorted(wants.perhaps):
+            if key not in found and await self._may_write(target, key):
+                why = f"kept: it stands in the files of {target.key.shown}, which cannot be built"
+                found[key] = Heir(target.stream, why, sure=False)
+
+    async def _may_write(self, target: DeclaredTarget, key: ObjectKey) -> bool:
+        """Whether a target can take an object over: else a tenant could keep from deletion what is not theirs."""
+        identity = identity_of(target, self._settings)
+        if identity is None or key.namespace == target.key.namespace:
+            return True
+        if identity == identity_of(self._own, self._settings):
+            return True
+        kind = await self._cluster.find_kind(key.group, key.kind)
+        if kind is None:
+            return True
+        metadata = {"name": key.name, **({"namespace": key.namespace} if key.namespace else {})}
+        asked = {"apiVersion": kind.api_version, "kind": key.kind, "metadata": metadata}
+        try:
+            await self._cluster.apply(asked, manager=MANAGER, dry_run=True, identity=identity)
+        except ForbiddenError:
+            return False
+        except _NOT_FORBIDDEN:
+            pass
+        return True
+
+    async def freed(self, owners: Mapping[ObjectId, StreamName]) -> frozenset[ObjectId]:
+        """Which objects of other targets may be taken over: those that their owners do not want any more."""
+        freed: set[ObjectId] = set()
+        for owner in sorted(set(owners.values())):
+            target = self._targets().get(owner)
+            if target is not None:
+                keys = {ObjectKey.parse(id) for id, one in owners.items() if one == owner}
+                freed |= {key.id for key in await self._wishes.gives_up(target, keys)}
+        return frozenset(freed)

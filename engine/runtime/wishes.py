@@ -1,0 +1,213 @@
+"""What targets want by the newest revision of their sources, also before their own passes have come to it.
+
+A commit that moves an object from one target to another is seen by their passes in any order. Each has to know of the
+other what it is about to want: the set that it wanted last says so only where nothing that it is made from has changed.
+Else the set is built, and nothing is recorded. A build is shared with the target's own pass, which then finds it made.
+"""
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Collection
+from typing import TypeAlias
+
+import anyio
+import msgspec
+
+from tidelog.engine.cluster.errors import ClusterError
+from tidelog.engine.kinds.kustomization import KustomizationSpec
+from tidelog.engine.kinds.later import features_left
+from tidelog.engine.objects.kube import key_of
+from tidelog.engine.render.errors import RenderError
+from tidelog.engine.render.renderer import Renderer
+from tidelog.engine.runtime.memory import Facts
+from tidelog.engine.runtime.rendered import RenderedSet, Renderings, render_spec, would_be_the_same, written_as
+from tidelog.engine.runtime.run import StageError
+from tidelog.engine.runtime.scope import FindsKinds, in_its_place
+from tidelog.engine.runtime.settings import Settings
+from tidelog.engine.runtime.variables import Variables
+from tidelog.engine.runtime.watching.declared import DeclaredTarget, source_of
+from tidelog.events.digest import Digest
+from tidelog.events.names import ObjectKey, Revision, StreamName
+from tidelog.storage.artifacts.errors import ObjectMissingError
+
+BUILD_S = 60.0
+"""How long a build for another target's sake may take; less where the built target's own timeout is shorter."""
+KEPT_MAX = 2_048
+"""Targets whose newest sets are remembered, as names of objects."""
+
+VariablesOf: TypeAlias = Callable[[DeclaredTarget], Awaitable[Variables]]
+TreeOf: TypeAlias = Callable[[StreamName], tuple[Revision, str] | None]
+"""The newest revision of a source, with its tree; None where it has none that could be built."""
+
+_UNKNOWN = (RenderError, StageError, ObjectMissingError, ClusterError, TimeoutError)
+"""Why it cannot be told what a target is about to want. Its own pass says so in full."""
+
+
+class Wants(msgspec.Struct, frozen=True):
+    """Of the objects that were asked about: those that a target wants."""
+
+    surely: frozenset[ObjectKey] = frozenset()
+    perhaps: frozenset[ObjectKey] = frozenset()
+    """Its newest set cannot be built, and they stand in its files."""
+
+
+class _Newest(msgspec.Struct, frozen=True):
+    """What a target wants; where that cannot be told (`sure`), what it wanted last, and the tree that was not built."""
+
+    objects: frozenset[ObjectKey]
+    sure: bool = True
+    tree: str = ""
+
+
+class _Made(msgspec.Struct, frozen=True):
+    """What came of a look at a target, and what that was made from."""
+
+    basis: tuple[str, int, str, Digest]
+    """The target's uid and generation, the tree, and its variables."""
+    objects: frozenset[ObjectKey] | Digest
+    """The digest of the set that it wanted last, where that is still what it wants."""
+
+
+class Wishes:
+    """Tells what targets want by the newest revision of their sources."""
+
+    def __init__(
+        self,
+        facts: Facts,
+        alias: str,
+        settings: Settings,
+        renderings: Renderings,
+        renderer: Renderer,
+        variables_of: VariablesOf,
+        tree_of: TreeOf,
+        cluster: FindsKinds,
+    ) -> None:
+        self._facts = facts
+        self._alias = alias
+        self._settings = settings
+        self._renderings = renderings
+        self._renderer = renderer
+        self._variables_of = variables_of
+        self._tree_of = tree_of
+        self._cluster = cluster
+        self._made: OrderedDict[StreamName, _Made] = OrderedDict()
+
+    def forget(self, stream: StreamName) -> None:
+        """Lets go of a target that is no more."""
+        self._made.pop(stream, None)
+
+    async def of(self, target: DeclaredTarget, keys: Collection[ObjectKey]) -> Wants:
+        """Which of some objects a target wants. One that is being deleted wants none."""
+        asked = frozenset(key for key in keys if _could_have(target.spec, key))
+        if not asked or target.deleting:
+            return Wants()
+        newest = await self._newest(target)
+        surely = asked & newest.objects
+        if newest.sure or not newest.tree:
+            return Wants(surely)
+        # An object of that name in another namespace explains why the name stands in the files.
+        elsewhere = {(key.group, key.kind, key.name) for key in newest.objects}
+        left = {key for key in asked - surely if (key.group, key.kind, key.name) not in elsewhere}
+        return Wants(surely, await self._in_files(target, newest.tree, left))
+
+    async def gives_up(self, target: DeclaredTarget, keys: Collection[ObjectKey]) -> frozenset[ObjectKey]:
+        """Which of some objects a target surely does not want."""
+        if target.deleting:
+            return frozenset(keys)
+        newest = await self._newest(target)
+        return frozenset(keys) - newest.objects if newest.sure else frozenset()
+
+    async def _newest(self, target: DeclaredTarget) -> _Newest:
+        last = await self._renderings.last(target.stream)
+        stays = _Newest(_keys(last), sure=last is not None)
+        newest = None if self._cannot_go_on(target) else self._tree_of(source_of(target).stream(self._alias))
+        if newest is None:
+            return stays
+        revision, tree = newest
+        row = self._facts.desired.get(target.stream)
+        if row is not None and row.pinned is not None and row.pinned.left == revision:
+            pinned = await self._renderings.at(target.stream, row.pinned.position)
+            return _Newest(_keys(pinned), sure=pinned is not None)
+        if last is not None and self._has_come_to(target, revision, last):
+            return stays
+        try:
+            return _Newest(await self._objects(target, tree, last))
+        except _UNKNOWN:
+            return _Newest(stays.objects, sure=False, tree=tree)
+
+    def _cannot_go_on(self, target: DeclaredTarget) -> bool:
+        """Whether a target stays at what it wanted last until somebody changes its spec."""
+        abroad = source_of(target).namespace != target.key.namespace
+        return bool(
+            target.problems or features_left(target.spec) or (abroad and self._settings.no_cross_namespace_refs)
+        )
+
+    def _has_come_to(self, target: DeclaredTarget, revision: Revision, last: RenderedSet) -> bool:
+        """Whether the log says that a target is ready at a revision, with the set that it wanted last."""
+        standing = self._facts.conditions.get(target.stream)
+        build = target.spec.post_build
+        return (
+            standing is not None
+            and standing.ready == "True"
+            and standing.run is None
+            and (standing.applied, standing.rendered, standing.observed) == (revision, last.digest, target.generation)
+            and not (build and build.substitute_from)  # what is read from the cluster may have changed a moment ago
+        )
+
+    async def _objects(self, target: DeclaredTarget, tree: str, last: RenderedSet | None) -> frozenset[ObjectKey]:
+        variables = await self._variables_of(target)
+        basis = target.uid, target.generation, tree, variables.digest
+        made = self._made.get(target.stream)
+        if made is not None and made.basis == basis:
+            if isinstance(made.objects, frozenset):
+                return made.objects
+            if last is not None and last.digest == made.objects:
+                return _keys(last)
+        standing = self._facts.conditions.get(target.stream)
+        inputs = None if standing is None else standing.inputs
+        if last is not None and await would_be_the_same(self._renderer, tree, target.spec, variables, last, inputs):
+            self._keep(target.stream, _Made(basis, last.digest))
+            return _keys(last)
+        built = await self._built(target, tree, variables)
+        self._keep(target.stream, _Made(basis, built))
+        return built
+
+    async def _built(self, target: DeclaredTarget, tree: str, variables: Variables) -> frozenset[ObjectKey]:
+        rendering = await self._renderer.render(
+            tree,
+            render_spec(target.spec),
+            target.key,
+            variables.values,
+            variables.secret_names,
+            time_s=min(target.spec.effective_timeout.seconds, BUILD_S),
+        )
+        placed = await in_its_place(rendering, self._cluster)
+        return frozenset(key_of(obj) for obj in placed.objects)
+
+    def _keep(self, stream: StreamName, made: _Made) -> None:
+        self._made[stream] = made
+        self._made.move_to_end(stream)
+        if len(self._made) > KEPT_MAX:
+            self._made.popitem(last=False)
+
+    async def _in_files(self, target: DeclaredTarget, tree: str, keys: Collection[ObjectKey]) -> frozenset[ObjectKey]:
+        """Which objects stand in the files of a target that cannot be built, by kind and name."""
+        if not keys:
+            return frozenset()
+        forms = {key: written_as(target.spec, key) for key in keys}
+        names = {name for both in forms.values() for name in both}
+        try:
+            with anyio.move_on_after(BUILD_S):
+                places = await self._renderer.places(tree, render_spec(target.spec), names)
+                return frozenset(key for key, both in forms.items() if any(name in places for name in both))
+        except ObjectMissingError:
+            pass
+        return frozenset()
+
+
+def _keys(made: RenderedSet | None) -> frozenset[ObjectKey]:
+    return frozenset() if made is None else frozenset(one.key for one in made.wanted)
+
+
+def _could_have(spec: KustomizationSpec, key: ObjectKey) -> bool:
+    """Whether an object may be of a target: one with a `targetNamespace` has nothing in another."""
+    return not spec.target_namespace or key.namespace in ("", spec.target_namespace)

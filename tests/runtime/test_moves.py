@@ -1,0 +1,137 @@
+"""To whom an object is left that a target no longer wants, and whose may be taken."""
+
+from collections.abc import Collection, Mapping
+from typing import Any, cast
+
+import pytest
+
+from tidelog.engine.cluster.errors import ClusterError, ForbiddenError, InvalidError, UnreachableError
+from tidelog.engine.cluster.port import Identity, Kind
+from tidelog.engine.objects.kube import KubeObject
+from tidelog.engine.runtime.passes.moves import Heir, Moves
+from tidelog.engine.runtime.settings import Settings
+from tidelog.engine.runtime.watching.declared import DeclaredTarget, read_declared
+from tidelog.engine.runtime.wishes import Wants
+from tidelog.events.names import ObjectKey
+
+A, B = (ObjectKey("", "ConfigMap", "shop", name) for name in ("a", "b"))
+
+
+def target(name: str, namespace: str = "shop", **spec: Any) -> DeclaredTarget:
+    whole = {"interval": "1m", "prune": True, "sourceRef": {"kind": "GitRepository", "name": "fleet"}, **spec}
+    metadata = {"name": name, "namespace": namespace, "uid": name, "generation": 1}
+    live = {
+        "apiVersion": "kustomize.toolkit.fluxcd.io/v1",
+        "kind": "Kustomization",
+        "metadata": metadata,
+        "spec": whole,
+    }
+    return cast("DeclaredTarget", read_declared(live, "east"))
+
+
+class World:
+    """Targets, what each wants by name, and an API server that answers a dry run as it is told."""
+
+    def __init__(self, *targets: DeclaredTarget, own: DeclaredTarget | None = None, **wants: Wants) -> None:
+        self.targets = {one.stream: one for one in targets}
+        self.wants: Mapping[str, Wants] = wants
+        self.looked_at: list[str] = []
+        self.asked: list[tuple[KubeObject, str]] = []
+        self.answer: ClusterError | None = None
+        me: Any = self
+        self.moves = Moves(me, lambda: self.targets, me, Settings(), own or target("own"))
+
+    async def of(self, declared: DeclaredTarget, keys: Collection[ObjectKey]) -> Wants:
+        self.looked_at.append(declared.key.name)
+        wants = self.wants.get(declared.key.name, Wants())
+        return Wants(wants.surely & frozenset(keys), wants.perhaps & frozenset(keys))
+
+    async def gives_up(self, declared: DeclaredTarget, keys: Collection[ObjectKey]) -> frozenset[ObjectKey]:
+        return frozenset(keys) - self.wants[declared.key.name].surely
+
+    async def find_kind(self, group: str, kind: str) -> Kind | None:
+        return Kind(group, "v1", kind, "configmaps", namespaced=True)
+
+    async def apply(self, obj: KubeObject, *, manager: str, dry_run: bool, identity: Identity) -> None:
+        assert (manager, dry_run) == ("kustomize-controller", True)
+        self.asked.append((obj, identity.user))
+        if self.answer is not None:
+            raise self.answer
+
+
+def surely(*keys: ObjectKey) -> Wants:
+    return Wants(frozenset(keys))
+
+
+def perhaps(*keys: ObjectKey) -> Wants:
+    return Wants(perhaps=frozenset(keys))
+
+
+async def test_what_another_target_wants_is_left_to_it() -> None:
+    other = target("other")
+    world = World(target("third"), other, other=surely(A))
+    assert await world.moves.heirs([A.id, B.id]) == {A.id: Heir(other.stream, "left to Kustomization/shop/other")}
+    assert not world.asked, "the engine itself may write all"
+
+
+async def test_who_has_been_told_that_all_is_wanted_looks_no_further() -> None:
+    world = World(*(target(f"t{number}") for number in range(20)))
+    world.wants = {f"t{number}": surely(A) for number in range(20)}
+    assert (await world.moves.heirs([A.id]))[A.id].why == "left to Kustomization/shop/t0"
+    assert len(world.looked_at) < 20
+
+
+async def test_who_is_suspended_is_said_to_be() -> None:
+    world = World(target("other", suspend=True), other=surely(A))
+    (heir,) = (await world.moves.heirs([A.id])).values()
+    assert heir.why == "left to Kustomization/shop/other, which is suspended"
+
+
+async def test_who_surely_wants_it_goes_before_who_perhaps_does() -> None:
+    world = World(target("a"), target("b"), a=perhaps(A, B), b=surely(A))
+    heirs = await world.moves.heirs([A.id, B.id])
+    assert heirs[A.id].why == "left to Kustomization/shop/b"
+    assert heirs[B.id].why == "kept: it stands in the files of Kustomization/shop/a, which cannot be built"
+
+
+TENANT: dict[str, Any] = {"namespace": "tenant", "serviceAccountName": "deployer"}
+
+
+@pytest.mark.parametrize("wants", [surely(A), perhaps(A)])
+async def test_who_may_not_write_it_is_no_heir(wants: Wants) -> None:
+    world = World(target("other", **TENANT), other=wants)
+    world.answer = ForbiddenError("no")
+    assert await world.moves.heirs([A.id]) == {}
+    asked = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "shop"}}
+    assert world.asked == [(asked, "system:serviceaccount:tenant:deployer")]
+
+
+@pytest.mark.parametrize("answer", [None, InvalidError("fields are missing")])
+async def test_who_may_write_it_is_an_heir(answer: ClusterError | None) -> None:
+    world = World(target("other", **TENANT), other=surely(A))
+    world.answer = answer
+    assert A.id in await world.moves.heirs([A.id])
+
+
+async def test_where_nobody_answers_who_may_write_nothing_is_decided() -> None:
+    world = World(target("other", **TENANT), other=surely(A))
+    world.answer = UnreachableError("away")
+    with pytest.raises(UnreachableError):
+        await world.moves.heirs([A.id])
+
+
+async def test_who_writes_as_the_owner_does_or_in_his_own_namespace_is_not_asked_about() -> None:
+    account = {"serviceAccountName": "deployer"}
+    world = World(target("other", **account), own=target("own", **account), other=surely(A))
+    assert A.id in await world.moves.heirs([A.id])
+    assert not world.asked
+
+
+async def test_what_its_owner_gives_up_may_be_taken() -> None:
+    old, other = target("old"), target("other")
+    world = World(old, other, old=surely(B), other=surely(A, B))
+    owners = {A.id: old.stream, B.id: old.stream}
+    assert await world.moves.freed(owners) == {A.id}
+    assert await world.moves.freed({A.id: other.stream}) == frozenset()
+    assert await world.moves.freed({A.id: target("unknown").stream}) == frozenset()
+    assert await world.moves.freed({}) == frozenset()

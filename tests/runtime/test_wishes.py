@@ -1,0 +1,262 @@
+"""What a target is about to want, before its own pass has come to it."""
+
+from collections.abc import Collection, Sequence
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from tests.events.logs import digest
+from tidelog.engine.cluster.port import Kind
+from tidelog.engine.objects.kube import KubeObject
+from tidelog.engine.plan.model import Wanted
+from tidelog.engine.render.errors import ReadEntry, RenderError
+from tidelog.engine.runtime.rendered import RenderedSet, inputs_digest
+from tidelog.engine.runtime.run import StageError
+from tidelog.engine.runtime.settings import Settings
+from tidelog.engine.runtime.variables import Variables
+from tidelog.engine.runtime.watching.declared import DeclaredTarget, read_declared
+from tidelog.engine.runtime.wishes import Wants, Wishes
+from tidelog.events.digest import Digest
+from tidelog.events.names import ObjectKey, Revision, StreamName
+from tidelog.events.projections import Desired, Standing
+from tidelog.events.projections.desired import Pin
+from tidelog.storage.artifacts.errors import ObjectMissingError
+
+OLD, NEW = Revision("main@sha1:1"), Revision("main@sha1:2")
+A, B, OTHER = (ObjectKey("", "ConfigMap", "shop", name) for name in ("a", "b", "other"))
+ABROAD = A._replace(namespace="elsewhere")
+
+
+def target(generation: int = 1, *, deleting: bool = False, **spec: Any) -> DeclaredTarget:
+    metadata: KubeObject = {"name": "app", "namespace": "shop", "uid": "u", "generation": generation}
+    if deleting:
+        metadata["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    whole = {"interval": "1m", "prune": True, "sourceRef": {"kind": "GitRepository", "name": "fleet"}, **spec}
+    live = {
+        "apiVersion": "kustomize.toolkit.fluxcd.io/v1",
+        "kind": "Kustomization",
+        "metadata": metadata,
+        "spec": whole,
+    }
+    return cast("DeclaredTarget", read_declared(live, "east"))
+
+
+APP = target().stream
+
+
+def a_set(*keys: ObjectKey, name: str = "set") -> RenderedSet:
+    wanted = tuple(Wanted(key=key, api_version="v1", digest=digest(key.id)) for key in keys)
+    return RenderedSet(digest=digest(name), wanted=wanted, read_set=(ReadEntry("app", "1"),))
+
+
+class World:
+    """The newest revision has `objects`, or cannot be built; `last` is what the target wanted before."""
+
+    def __init__(self, *objects: ObjectKey, last: RenderedSet | None = None, error: Exception | None = None) -> None:
+        self.objects = objects
+        self.last = last
+        self.error = error
+        self.variables = Variables(values={}, secret_names=frozenset(), digest=digest("variables"))
+        self.trouble: Exception | None = None
+        self.same = False
+        self.places_of: Collection[tuple[str, str]] = ()
+        self.builds: list[str] = []
+        self.tree: str | None = "tree-2"
+        self.desired: dict[StreamName, Desired] = {}
+        self.pinned: RenderedSet | None = None
+        self.standing = Standing(ready="True", inputs=self.inputs())
+        facts = SimpleNamespace(desired=self.desired, conditions={APP: self.standing})
+        me: Any = self
+        renderings = SimpleNamespace(last=self._last, at=self._at)
+        self.settings = Settings(no_cross_namespace_refs=True)
+        self.wishes = Wishes(
+            cast("Any", facts), "east", self.settings, cast("Any", renderings), me, self._variables, self._tree, me
+        )
+
+    async def find_kind(self, group: str, kind: str) -> Kind | None:
+        return None if kind == "Unknown" else Kind(group, "v1", kind, "", namespaced=kind != "Issuer")
+
+    def inputs(self) -> Digest | None:
+        if self.last is None:
+            return None
+        return inputs_digest(target().spec, self.variables, self.last.read_set, self.last.toolchain)
+
+    async def _last(self, _: StreamName) -> RenderedSet | None:
+        return self.last
+
+    async def _at(self, _: StreamName, __: int) -> RenderedSet | None:
+        return self.pinned
+
+    async def _variables(self, _: DeclaredTarget) -> Variables:
+        if self.trouble is not None:
+            raise self.trouble
+        return self.variables
+
+    def _tree(self, source: StreamName) -> tuple[Revision, str] | None:
+        assert source.endswith("/shop/fleet")
+        return None if self.tree is None else (NEW, self.tree)
+
+    # The renderer.
+
+    def unchanged(self, tree: str, read_set: Sequence[ReadEntry]) -> bool:
+        assert (tree, len(read_set)) == (self.tree, 1)
+        return self.same
+
+    async def render(self, tree: str, *_: object, time_s: float) -> Any:
+        self.builds.append(tree)
+        assert time_s <= 60
+        if self.error is not None:
+            raise self.error
+        objects = [
+            {"apiVersion": "v1", "kind": key.kind, "metadata": {"name": key.name, "namespace": key.namespace}}
+            for key in self.objects
+        ]
+        return SimpleNamespace(objects=objects)
+
+    async def places(self, _: str, __: object, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        return {name: "app/all.yaml:1" for name in names if name in self.places_of}
+
+
+def surely(*keys: ObjectKey) -> Wants:
+    return Wants(frozenset(keys))
+
+
+async def test_what_is_not_rendered_yet_is_built_once() -> None:
+    world = World(A, last=a_set(B))
+    assert await world.wishes.of(target(), [A, B, OTHER]) == surely(A)
+    assert await world.wishes.of(target(), [B]) == surely()
+    assert await world.wishes.gives_up(target(), [A, B]) == {B}
+    assert world.builds == ["tree-2"]
+
+
+@pytest.mark.parametrize("news", ["spec", "tree", "variables"])
+async def test_what_decides_about_it_has_it_built_again(news: str) -> None:
+    world = World(A)
+    await world.wishes.of(target(), [A])
+    world.objects = (B,)
+    again = target(2 if news == "spec" else 1)
+    if news == "tree":
+        world.tree = "tree-3"
+    elif news == "variables":
+        world.variables = Variables(values={"x": "1"}, secret_names=frozenset(), digest=digest("other"))
+    assert await world.wishes.of(again, [A, B]) == surely(B)
+
+
+async def test_where_nothing_that_it_reads_has_changed_it_wants_what_it_wanted_and_nothing_is_built() -> None:
+    world = World(B, last=a_set(A))
+    world.same = True
+    assert await world.wishes.of(target(), [A, B]) == surely(A)
+    world.last, world.same = a_set(B, name="rendered since, from another tree"), False
+    assert await world.wishes.of(target(), [A, B]) == surely(B)
+    assert world.builds == ["tree-2"], "what was remembered is of the set before"
+
+
+async def test_who_is_ready_at_the_newest_revision_is_not_looked_at_any_further() -> None:
+    world = World(B, last=a_set(A))
+    world.standing.applied, world.standing.rendered, world.standing.observed = NEW, digest("set"), 1
+    world.trouble = RuntimeError("its variables were read")
+    assert await world.wishes.of(target(), [A, B]) == surely(A)
+    assert not world.builds
+
+
+@pytest.mark.parametrize(
+    ("standing", "spec"),
+    [
+        ({"applied": OLD}, {}),
+        ({"rendered": digest("other")}, {}),
+        ({"ready": "False"}, {}),
+        ({"observed": 0}, {}),
+        ({}, {"postBuild": {"substituteFrom": [{"kind": "ConfigMap", "name": "values"}]}}),
+    ],
+)
+async def test_who_may_not_be_at_its_newest_set_is_built(standing: dict[str, Any], spec: Any) -> None:
+    world = World(B, last=a_set(A))
+    for name, value in ({"applied": NEW, "rendered": digest("set"), "observed": 1} | standing).items():
+        setattr(world.standing, name, value)
+    assert await world.wishes.of(target(**spec), [A, B]) == surely(B)
+
+
+async def test_nothing_is_looked_at_for_what_a_target_cannot_have() -> None:
+    world = World(A, error=RuntimeError("it was built"))
+    elsewhere = target(targetNamespace="elsewhere")
+    assert await world.wishes.of(elsewhere, [A]) == surely()
+    assert await world.wishes.of(target(), []) == surely()
+
+
+async def test_who_is_being_deleted_wants_nothing() -> None:
+    world = World(A, last=a_set(A))
+    assert await world.wishes.of(target(deleting=True), [A]) == surely()
+    assert await world.wishes.gives_up(target(deleting=True), [A, B]) == {A, B}
+    assert not world.builds
+
+
+async def test_who_is_kept_at_a_past_moment_wants_what_it_wanted_then() -> None:
+    world = World(B, last=a_set(B))
+    pin = Pin(set=digest("set"), position=7, left=NEW, by="ada", why="")
+    world.desired[APP] = Desired(pinned=pin)
+    world.pinned = a_set(A)
+    assert await world.wishes.of(target(), [A, B]) == surely(A)
+    assert await world.wishes.gives_up(target(), [A, B]) == {B}
+    world.desired[APP] = Desired(pinned=Pin(set=digest("set"), position=7, left=OLD, by="ada", why=""))
+    assert await world.wishes.of(target(), [A, B]) == surely(B), "a newer revision ends it"
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        pytest.param({"sourceRef": {"kind": "GitRepository", "name": "fleet", "namespace": "theirs"}}, id="forbidden"),
+        pytest.param({"sourceRef": {"kind": "OCIRepository", "name": "fleet"}}, id="unsupported"),
+        pytest.param({"interval": "never"}, id="wrong"),
+    ],
+)
+async def test_who_cannot_go_on_stays_at_what_it_wanted(spec: Any) -> None:
+    world = World(B, last=a_set(A))
+    assert await world.wishes.of(target(**spec), [A, B]) == surely(A)
+    assert await world.wishes.gives_up(target(**spec), [A, B]) == {B}
+    assert not world.builds
+
+
+async def test_who_has_no_artifact_stays_at_what_it_wanted() -> None:
+    world = World(B, last=a_set(A))
+    world.tree = None
+    assert await world.wishes.of(target(), [A, B]) == surely(A)
+    world.last = None
+    assert await world.wishes.of(target(), [A, B]) == surely()
+    assert await world.wishes.gives_up(target(), [A]) == frozenset(), "what is not known is given up by nobody"
+
+
+@pytest.mark.parametrize("error", [RenderError("no"), RenderError("too long", final=False), ObjectMissingError("lost")])
+async def test_of_what_cannot_be_built_that_counts_which_stands_in_the_files(error: Exception) -> None:
+    world = World(last=a_set(B), error=error)
+    world.places_of = [("ConfigMap", "a")]
+    assert await world.wishes.of(target(), [A, B, OTHER]) == Wants(frozenset([B]), frozenset([A]))
+    assert await world.wishes.gives_up(target(), [A, B, OTHER]) == frozenset()
+
+
+async def test_what_stands_in_the_files_for_another_namespace_does_not_count() -> None:
+    world = World(last=a_set(ABROAD), error=RenderError("no"))
+    world.places_of = [("ConfigMap", "a")]
+    assert await world.wishes.of(target(), [A]) == Wants()
+
+
+async def test_names_stand_in_files_without_what_the_spec_puts_around_them() -> None:
+    world = World(error=RenderError("no"))
+    world.places_of = [("ConfigMap", "a")]
+    named = A._replace(name="pre-a")
+    assert await world.wishes.of(target(namePrefix="pre-"), [named]) == Wants(perhaps=frozenset([named]))
+
+
+async def test_without_its_variables_a_target_cannot_be_built() -> None:
+    world = World(A)
+    world.trouble = StageError("render", "BuildFailed", "it is not there")
+    world.places_of = [("ConfigMap", "a")]
+    assert await world.wishes.of(target(), [A, B]) == Wants(perhaps=frozenset([A]))
+    assert not world.builds
+
+
+async def test_what_failed_is_tried_again() -> None:
+    world = World(A, error=RenderError("a worker died", final=False))
+    await world.wishes.of(target(), [A])
+    world.error = None
+    assert await world.wishes.of(target(), [A]) == surely(A)
