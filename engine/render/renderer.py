@@ -15,7 +15,7 @@ import msgspec
 
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.render import kustomize, landlock
-from tidelog.engine.render.diagnose import diagnose, places_of_objects, places_of_variable
+from tidelog.engine.render.diagnose import Field, diagnose, places_of_fields, places_of_variable
 from tidelog.engine.render.errors import ReadEntry, RenderError, SubstitutionError
 from tidelog.engine.render.jobs import Finish, Run
 from tidelog.engine.render.landlock import Reach
@@ -235,24 +235,22 @@ class Renderer:
             warnings=build.walk.warnings,
         )
 
-    async def places(
-        self, tree: str, spec: RenderSpec, names: Collection[tuple[str, str]]
-    ) -> dict[tuple[str, str], str]:
-        """Where objects of a target are written, by kind and name, as `file:line`; of those that can be found."""
-        return await anyio.to_thread.run_sync(self._find, tree, spec, names)
+    async def places(self, tree: str, spec: RenderSpec, fields: Collection[Field]) -> dict[Field, str]:
+        """Where fields of objects of a target are written, as `file:line`; of those that can be found."""
+        return await anyio.to_thread.run_sync(self._find, tree, spec, fields)
 
-    def _find(self, tree: str, spec: RenderSpec, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    def _find(self, tree: str, spec: RenderSpec, fields: Collection[Field]) -> dict[Field, str]:
         try:
             found = walk(self._trees, tree, spec)
         except RenderError:
             return {}
-        return places_of_objects(self._trees, tree, found, names)
+        return places_of_fields(self._trees, tree, found, fields)
 
     async def _about(self, error: RenderError, build: Build) -> RenderError:
         """An error that begins with an object's name, with the place where that is written."""
         kind, _, rest = error.message.partition(":")[0].partition("/")
-        called = kind, rest.rpartition("/")[2]
-        places = await anyio.to_thread.run_sync(places_of_objects, self._trees, build.tree, build.walk, {called})
+        called = kind, rest.rpartition("/")[2], ""
+        places = await anyio.to_thread.run_sync(places_of_fields, self._trees, build.tree, build.walk, {called})
         placed = RenderError(
             f"{error.message} (in {places[called]})" if places else error.message,
             reason=error.reason,

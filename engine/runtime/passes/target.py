@@ -392,13 +392,15 @@ class TargetPass:
         row = self._memory.desired.get(self._source_stream())
         if not failed or row is None or row.tree is None or self._desired().pinned is not None:
             return failed
-        keys = {verdict.object: ObjectKey.parse(verdict.object) for verdict in failed if verdict.object}
-        names = {(key.kind, key.name) for key in keys.values()}
-        places = await self._engine.renderer.places(row.tree, render_spec(self._spec), names)
+        fields = {
+            verdict: (key.kind, key.name, verdict.path)
+            for verdict in failed
+            if verdict.object and (key := ObjectKey.parse(verdict.object))
+        }
+        places = await self._engine.renderer.places(row.tree, render_spec(self._spec), set(fields.values()))
         placed = []
         for verdict in failed:
-            key = keys.get(verdict.object) if verdict.object else None
-            place = places.get((key.kind, key.name)) if key else None
+            place = places.get(fields[verdict]) if verdict in fields else None
             message = f"{verdict.message} (in {place})" if place else verdict.message
             placed.append(msgspec.structs.replace(verdict, message=message))
         return placed
