@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from tests.e2e.command import tidelog
+from tests.e2e.test_flow import deployment
 from tests.e2e.world import World, config_map
 from tidelog.events.vocabulary import StageFailed
 
@@ -54,3 +55,17 @@ async def test_runs_say_what_led_to_them_and_what_is_gone_says_by_which_commit(w
     assert traced.code == 0
     way = json.loads(traced.out)
     assert (way["commit"]["subject"], way["removal"]["commit"]["subject"]) == ("Begin", "Tidy up")
+
+
+async def test_of_what_is_in_progress_it_is_said_what_is_still_missing(world: World) -> None:
+    """No Pod ever runs here; what is missing changes as the Deployment gets on, though its health does not."""
+    async with world.daemon() as running:
+        world.commit({"app/web.yaml": deployment("web:1")})
+        await world.source()
+        await world.target("app", "./app", targetNamespace=world.namespace)
+        await world.until_applied("app")
+        await running.until(lambda one: getattr(one.event, "reason", "") == "LessAvailable", "that none is available")
+        await running.idle()
+        told = await tidelog(world, "explain", "deployment/web")
+    assert told.code == 1
+    assert "LessAvailable: available replicas: 0/1" in told.out
