@@ -16,6 +16,9 @@ from tidelog.events.names import ObjectId, PlanId
 from tidelog.events.projections import Entry
 from tidelog.events.vocabulary import Event, ObjectApplied
 
+HEALTH_LENGTH_MAX = 500
+"""Characters of what is said of an object's health: an event is small."""
+
 Did = Literal["created", "configured", "recreated", "unchanged"]
 
 
@@ -32,6 +35,8 @@ class Seen:
         hidden = Body.of(encode(leaves(state, sealer.key(id)))) if secret else None
         if hidden is not None:
             self.bodies.append(hidden)
+        found = health_of(live)
+        told = found.health != "Current"
         self.fields = {
             "uid": live["metadata"]["uid"],
             "resource_version": live["metadata"]["resourceVersion"],
@@ -39,8 +44,15 @@ class Seen:
             "state": self.state.ref,
             "owned": self.owned,
             "leaves": None if hidden is None else hidden.ref,
-            "health": health_of(live).health,
+            "health": found.health,
+            "reason": found.reason if told else "",
+            "message": _short(found.message) if told else "",
         }
+
+
+def _short(text: str) -> str:
+    text = text.encode(errors="replace").decode()
+    return text if len(text) <= HEALTH_LENGTH_MAX else f"{text[: HEALTH_LENGTH_MAX - 1]}…"
 
 
 class ObjectRecorder:

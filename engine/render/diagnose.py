@@ -5,10 +5,11 @@ Only failed builds pay for this.
 
 import re
 from collections.abc import Collection, Iterator
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from tidelog.engine.render.documents import Document, documents
 from tidelog.engine.render.errors import YamlError
+from tidelog.engine.render.lines import line_of_field
 from tidelog.engine.render.overlay import FIELDS, FILE_NAMES
 from tidelog.engine.render.walk import Walk
 from tidelog.storage.trees import Trees
@@ -59,11 +60,17 @@ def places_of_variable(trees: Trees, tree: str, walk: Walk, name: str) -> tuple[
     return tuple(places[:FINDINGS_MAX])
 
 
-def places_of_objects(
-    trees: Trees, tree: str, walk: Walk, names: Collection[tuple[str, str]]
-) -> dict[tuple[str, str], str]:
-    """Where objects are written, by kind and name, as `file:line`; none that are called otherwise there. Blocks."""
-    places: dict[tuple[str, str], str] = {}
+Field: TypeAlias = tuple[str, str, str]
+"""Kind and name of an object, and the path of a field in it; empty for the object itself."""
+
+
+def places_of_fields(trees: Trees, tree: str, walk: Walk, fields: Collection[Field]) -> dict[Field, str]:
+    """Where fields of objects are written, as `file:line`; where a field cannot be found, the object. Blocks.
+
+    None is found of objects that are called otherwise there.
+    """
+    places: dict[Field, str] = {}
+    names = {(kind, name) for kind, name, _ in fields}
     for path, text in _texts(trees, tree, walk):
         if not _is_yaml(path) or not any(name in text for _, name in names):
             continue
@@ -72,9 +79,14 @@ def places_of_objects(
         except YamlError:
             continue
         for document in read:
-            for called, _ in objects_in(document):
-                if called in names:
-                    places.setdefault(called, f"{path}:{document.line}")
+            items = document.value.get("items") if isinstance(document.value, dict) else None
+            listed = isinstance(items, list)
+            for number, value in enumerate(items if isinstance(items, list) else [document.value]):
+                called = _names(value)
+                for field in fields if called in names else ():
+                    if field[:2] == called and field not in places:
+                        line = line_of_field(text, document.line, number if listed else None, field[2])
+                        places[field] = f"{path}:{line or document.line}"
     return places
 
 

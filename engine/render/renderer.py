@@ -15,7 +15,7 @@ import msgspec
 
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.render import kustomize, landlock
-from tidelog.engine.render.diagnose import diagnose, places_of_objects, places_of_variable
+from tidelog.engine.render.diagnose import Field, diagnose, places_of_fields, places_of_variable
 from tidelog.engine.render.errors import ReadEntry, RenderError, SubstitutionError, YamlError
 from tidelog.engine.render.jobs import Finish, Run
 from tidelog.engine.render.landlock import Reach
@@ -242,11 +242,9 @@ class Renderer:
         """What a build may take: workers are few, and who waits for one is not who wrote `spec.timeout`."""
         return self._limits.time_s if wanted is None else min(wanted, self._limits.time_s)
 
-    async def places(
-        self, tree: str, spec: RenderSpec, names: Collection[tuple[str, str]]
-    ) -> dict[tuple[str, str], str]:
-        """Where objects of a target are written, by kind and name, as `file:line`; of those that can be found."""
-        return await anyio.to_thread.run_sync(self._find, tree, spec, names)
+    async def places(self, tree: str, spec: RenderSpec, fields: Collection[Field]) -> dict[Field, str]:
+        """Where fields of objects of a target are written, as `file:line`; of those that can be found."""
+        return await anyio.to_thread.run_sync(self._find, tree, spec, fields)
 
     async def origins(
         self, tree: str, spec: RenderSpec, names: Collection[tuple[str, str]]
@@ -264,18 +262,18 @@ class Renderer:
         except (RenderError, YamlError):
             return {}
 
-    def _find(self, tree: str, spec: RenderSpec, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    def _find(self, tree: str, spec: RenderSpec, fields: Collection[Field]) -> dict[Field, str]:
         try:
             found = walk(self._trees, tree, spec)
         except RenderError:
             return {}
-        return places_of_objects(self._trees, tree, found, names)
+        return places_of_fields(self._trees, tree, found, fields)
 
     async def _about(self, error: RenderError, build: Build) -> RenderError:
         """An error that begins with an object's name, with the place where that is written."""
         kind, _, rest = error.message.partition(":")[0].partition("/")
-        called = kind, rest.rpartition("/")[2]
-        places = await anyio.to_thread.run_sync(places_of_objects, self._trees, build.tree, build.walk, {called})
+        called = kind, rest.rpartition("/")[2], ""
+        places = await anyio.to_thread.run_sync(places_of_fields, self._trees, build.tree, build.walk, {called})
         placed = RenderError(
             f"{error.message} (in {places[called]})" if places else error.message,
             reason=error.reason,

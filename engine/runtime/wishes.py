@@ -193,12 +193,12 @@ class Wishes:
         """Which objects stand in the files of a target that cannot be built, by kind and name."""
         if not keys:
             return frozenset()
-        forms = {key: written_as(target.spec, key) for key in keys}
-        names = {name for both in forms.values() for name in both}
+        forms = {key: [(*name, "") for name in written_as(target.spec, key)] for key in keys}
+        names = {form for some in forms.values() for form in some}
         try:
             with anyio.move_on_after(BUILD_S):
                 places = await self._renderer.places(tree, render_spec(target.spec), names)
-                return frozenset(key for key, both in forms.items() if any(name in places for name in both))
+                return frozenset(key for key, some in forms.items() if any(form in places for form in some))
         except ObjectMissingError:
             pass
         return frozenset()

@@ -20,12 +20,14 @@ from tidelog.events.vocabulary import (
     ApplyFailed,
     DriftDetected,
     HealthChanged,
+    ObjectApplied,
     ObjectObserved,
     RunEnded,
     StageFailed,
     Verdict,
     VerificationFailed,
 )
+from tidelog.events.vocabulary.observe import Health
 from tidelog.storage.log import Query, Recorded
 
 Why: TypeAlias = Literal[
@@ -494,15 +496,28 @@ def _seen_gone(archive: Archive, subject: Subject) -> Recorded | None:
 def _object_cause(archive: Archive, subject: Subject) -> Cause:
     actual = archive.rows(ACTUAL).get(subject.stream)
     health = "NotFound" if actual is None else actual.health
-    seen = archive.backwards(Query(stream=subject.stream, types=("HealthChanged",)))
-    changed = next((one for one in seen if not _is_of_condition(one)), None)
-    event = None if changed is None else changed.event
-    told = event if isinstance(event, HealthChanged) and event.health == health else None
-    known = changed if told is not None else None if actual is None else archive.event(actual.position)
+    last = None if actual is None else archive.event(actual.position)
+    known, told = last, _health_in(last, health)
+    if told is None:
+        seen = archive.backwards(Query(stream=subject.stream, types=("HealthChanged",)))
+        changed = next((one for one in seen if not _is_of_condition(one)), None)
+        event = None if changed is None else changed.event
+        if changed is not None and isinstance(event, HealthChanged) and event.health == health:
+            known, told = changed, event
     cause = _cause(subject, "health", f"{subject} is {health}", event=known)
     if told is None:
         return cause
     return msgspec.structs.replace(cause, reason=told.reason, message=told.message)
+
+
+def _health_in(recorded: Recorded | None, health: Health) -> HealthChanged | ObjectApplied | ObjectObserved | None:
+    """The event, if it says of an object that it has this health, and why."""
+    event = None if recorded is None else recorded.event
+    if recorded is None or not isinstance(event, HealthChanged | ObjectApplied | ObjectObserved):
+        return None
+    of_target = isinstance(event, HealthChanged) and event.checked
+    says = event.health == health and bool(event.reason or event.message)
+    return event if says and not of_target else None
 
 
 def _health_of(archive: Archive, subject: Subject) -> str:

@@ -35,6 +35,8 @@ class Actual(msgspec.Struct, kw_only=True, omit_defaults=True):
     applied: Digest | None = None
     """Of the fields that the owner's field manager owns, as the server answered when the object was last applied."""
     leaves: BodyRef | None = None
+    reason: str = ""
+    """Of its health, where that is not as it should be."""
 
 
 def _row(rows: Rows[Actual], stream: StreamName, envelope: Envelope) -> Actual:
@@ -52,7 +54,7 @@ def _applied(rows: Rows[Actual], envelope: Envelope, event: ObjectApplied) -> No
     row.owner, row.drift = envelope.stream, ()
     row.api_version, row.applied, row.leaves = event.api_version, event.owned, event.leaves
     if event.health is not None:
-        row.health = event.health
+        row.health, row.reason = event.health, event.reason
 
 
 def _pruned(rows: Rows[Actual], envelope: Envelope, event: ObjectPruned) -> None:
@@ -75,7 +77,7 @@ def _observed(rows: Rows[Actual], envelope: Envelope, event: ObjectObserved) -> 
     row.uid, row.resource_version = event.uid, event.resource_version
     if row.applied is not None and event.owned == row.applied:
         row.drift = ()  # whoever changed it has put it back
-    row.state, row.health = event.state, event.health or "Unknown"
+    row.state, row.health, row.reason = event.state, event.health or "Unknown", event.reason
     row.api_version, row.leaves = event.api_version or row.api_version, event.leaves
 
 
@@ -86,7 +88,8 @@ def _drifted(rows: Rows[Actual], envelope: Envelope, event: DriftDetected) -> No
 
 def _health(rows: Rows[Actual], envelope: Envelope, event: HealthChanged) -> None:
     if not event.checked and rows.get(envelope.stream) is not None:
-        _row(rows, envelope.stream, envelope).health = event.health
+        row = _row(rows, envelope.stream, envelope)
+        row.health, row.reason = event.health, event.reason
 
 
 def _object_of(key: str) -> str:
@@ -95,7 +98,7 @@ def _object_of(key: str) -> str:
 
 ACTUAL = Projection(
     name="actual",
-    version=1,
+    version=2,
     row=Actual,
     mention=_object_of,
     handlers=dict(

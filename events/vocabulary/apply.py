@@ -41,6 +41,10 @@ class ObjectApplied(Event, frozen=True, kw_only=True):
     leaves: BodyRef | None = None
     """Of a secret object: a keyed digest for each of its fields, by path."""
     health: Health | None = None
+    reason: str = ""
+    """Of its health, where that is not as it should be; in one word."""
+    message: str = ""
+    """Of its health, in a sentence."""
 
 
 @event("ObjectPruned")

@@ -36,6 +36,10 @@ class ObjectObserved(Event, frozen=True, kw_only=True):
     """Of the fields that its target's field manager owns; keyed for a secret object."""
     leaves: BodyRef | None = None
     """Of a secret object: a keyed digest for each of its fields, by path."""
+    reason: str = ""
+    """Of its health, where that is not as it should be; in one word."""
+    message: str = ""
+    """Of its health, in a sentence."""
 
 
 @event("DriftDetected")

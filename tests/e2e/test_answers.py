@@ -7,6 +7,7 @@ import pytest
 
 from tests.e2e.command import tidelog
 from tests.e2e.test_fleet import installed
+from tests.e2e.test_flow import deployment
 from tests.e2e.world import World, config_map
 from tidelog.events.names import ObjectKey
 from tidelog.events.vocabulary import ApplyFinished, StageFailed
@@ -94,3 +95,17 @@ async def test_any_object_leads_to_the_commit_that_put_it_there_and_back_by_each
         assert way["apply"]["plan"] == way["plan"]["plan"]
         assert all(verdict["failed"] == [] for verdict in way["verdicts"])
         assert any("dry-run" in verdict["checks"] for verdict in way["verdicts"])
+
+
+async def test_of_what_is_in_progress_it_is_said_what_is_still_missing(world: World) -> None:
+    """No Pod ever runs here; what is missing changes as the Deployment gets on, though its health does not."""
+    async with world.daemon() as running:
+        world.commit({"app/web.yaml": deployment("web:1")})
+        await world.source()
+        await world.target("app", "./app", targetNamespace=world.namespace)
+        await world.until_applied("app")
+        await running.until(lambda one: getattr(one.event, "reason", "") == "LessAvailable", "that none is available")
+        await running.idle()
+        told = await tidelog(world, "explain", "deployment/web")
+    assert told.code == 1
+    assert "LessAvailable: available replicas: 0/1" in told.out

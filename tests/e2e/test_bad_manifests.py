@@ -14,6 +14,9 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
 )
 
 
+SERVICE = "apiVersion: v1\nkind: Service\nmetadata:\n  name: bad\nspec:\n  ports:\n"
+
+
 class Bad(NamedTuple):
     name: str
     files: dict[str, str | bytes | None]
@@ -95,9 +98,9 @@ CASES = [
     ),
     Bad(
         "unknown field of an object",
-        {"app/bad.yaml": manifest("v1", "Service", "bad", spec={"ports": [{"port": 80}], "portz": []})},
+        {"app/bad.yaml": f"{SERVICE}    - port: 80\n  portz: []\n"},
         "ReconciliationFailed",
-        ("Service", "bad", "portz", "app/bad.yaml:1"),
+        ("Service", "bad", "portz", "(in app/bad.yaml:8)"),
     ),
     Bad(
         "value of another type",
@@ -107,9 +110,9 @@ CASES = [
     ),
     Bad(
         "value that the server refuses",
-        {"app/bad.yaml": manifest("v1", "Service", "bad", spec={"ports": [{"port": 99999}]})},
+        {"app/bad.yaml": f"{SERVICE}    - name: web\n      port: 99999\n"},
         "ReconciliationFailed",
-        ("Service", "bad", "spec.ports[0].port", "app/bad.yaml:1"),
+        ("Service", "bad", "spec.ports[0].port", "(in app/bad.yaml:8)"),
     ),
     Bad(
         "unknown kind",

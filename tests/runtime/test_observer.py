@@ -20,7 +20,7 @@ from tidelog.engine.secrecy.sealing import Sealer
 from tidelog.events.bodies import Body
 from tidelog.events.names import ObjectId, ObjectKey, PlanId, engine_stream
 from tidelog.events.projections import Actual
-from tidelog.events.vocabulary import ObjectApplied, TargetDeclared
+from tidelog.events.vocabulary import HealthChanged, ObjectApplied, TargetDeclared
 from tidelog.storage import open_log, open_views
 from tidelog.storage.keys import DataKey
 from tidelog.storage.master_key import KEY_BYTES
@@ -149,6 +149,18 @@ async def test_what_is_told_at_once_of_one_object_is_recorded_in_its_order(watch
         assert watching.row is not None
         assert watching.row.health == "Current"
         tasks.cancel_scope.cancel()
+
+
+async def test_why_an_object_is_not_healthy_yet_is_recorded_when_that_changes(watching: Watching) -> None:
+    """The same state each time: only its status gets on."""
+    told: list[HealthChanged] = []
+    watching.memory.listen(lambda one: told.append(one.event) if isinstance(one.event, HealthChanged) else None)
+    base, available = deployment(985, 0), {"type": "Available", "status": "True"}
+    for version, seen, conditions in ((986, 0, []), (987, 1, []), (988, 1, []), (989, 1, [available])):
+        metadata = {**base["metadata"], "resourceVersion": str(version)}
+        status = {"observedGeneration": seen, "conditions": conditions}
+        await watching.observer.is_now({**base, "metadata": metadata, "status": status})
+    assert [(one.health, one.reason) for one in told] == [("InProgress", "DeploymentNotAvailable"), ("Current", "")]
 
 
 async def test_an_object_that_went_after_a_write_stays_gone(watching: Watching) -> None:

@@ -1,6 +1,7 @@
 """In which file and line an object is written that a verdict is about."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import TypeAlias
 
 import msgspec
 
@@ -11,31 +12,34 @@ from tidelog.events.names import ObjectKey
 from tidelog.events.vocabulary import Verdict
 from tidelog.storage.artifacts.errors import ObjectMissingError
 
+_Field: TypeAlias = tuple[ObjectKey, str]
+"""An object, and the path of a field of it."""
+
 
 async def placed(renderer: Renderer, tree: str, spec: KustomizationSpec, failed: Sequence[Verdict]) -> list[Verdict]:
     """Verdicts with the file and line where their objects are written, where that can be told."""
-    keys = [ObjectKey.parse(verdict.object) for verdict in failed if verdict.object]
+    asked = {verdict: (ObjectKey.parse(verdict.object), verdict.path) for verdict in failed if verdict.object}
     try:
-        places = await _places(renderer, tree, spec, keys)
+        places = await _places(renderer, tree, spec, set(asked.values()))
     except ObjectMissingError:
         return list(failed)  # what is lost is fetched again by the next build
     told = []
     for verdict in failed:
-        place = places.get(ObjectKey.parse(verdict.object)) if verdict.object else None
+        place = places.get(asked[verdict]) if verdict in asked else None
         message = f"{verdict.message} (in {place})" if place else verdict.message
         told.append(msgspec.structs.replace(verdict, message=message))
     return told
 
 
 async def _places(
-    renderer: Renderer, tree: str, spec: KustomizationSpec, keys: Sequence[ObjectKey]
-) -> dict[ObjectKey, str]:
-    """By the names in the files; of those that only the build gives their names, as the build tells it."""
-    forms = {key: written_as(spec, key) for key in keys}
-    found = await renderer.places(tree, render_spec(spec), {name for names in forms.values() for name in names})
-    places = {key: found[name] for key, names in forms.items() for name in names if name in found}
-    rest = {(key.kind, key.name): key for key in keys if key not in places}
+    renderer: Renderer, tree: str, spec: KustomizationSpec, fields: Collection[_Field]
+) -> dict[_Field, str]:
+    """By the names in the files; of objects that only the build gives their names, as the build tells it."""
+    forms = {field: [(*name, field[1]) for name in written_as(spec, field[0])] for field in fields}
+    found = await renderer.places(tree, render_spec(spec), {form for some in forms.values() for form in some})
+    places = {field: found[form] for field, some in forms.items() for form in some if form in found}
+    rest = {field: (field[0].kind, field[0].name) for field in fields if field not in places}
     if rest:
-        made = await renderer.origins(tree, render_spec(spec), rest)
-        places |= {rest[called]: place for called, place in made.items()}
+        made = await renderer.origins(tree, render_spec(spec), set(rest.values()))
+        places |= {field: made[called] for field, called in rest.items() if called in made}
     return places

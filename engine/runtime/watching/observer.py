@@ -343,13 +343,15 @@ class Observer:
         self, obj: KubeObject, stream: StreamName, owner: StreamName, row: Actual, *, secret: bool
     ) -> None:
         found = health_of(obj)
-        if found.health == row.health:
+        same = found.health == row.health
+        if same and (found.health == "Current" or found.reason == row.reason):
             return
         # A controller's words may quote what stands in the object.
         message = "" if secret else cut(found.message, MESSAGE_BYTES_MAX)
         event = HealthChanged(health=found.health, reason=found.reason, message=message)
         recorded = await self._memory.append(stream, [event], Origin())
-        self._wake(owner, _trigger(f"the health of {stream.rpartition('/')[2]} changed", recorded[-1]))
+        if not same:
+            self._wake(owner, _trigger(f"the health of {stream.rpartition('/')[2]} changed", recorded[-1]))
 
     async def _drift(self, obj: KubeObject, row: Actual, sealer: Sealer, *, secret: bool) -> tuple[FieldDrift, ...]:
         """The fields that are no longer as they were applied."""
