@@ -49,7 +49,7 @@ class ObjectApplied(Event, frozen=True, kw_only=True):
 
 @event("ObjectPruned")
 class ObjectPruned(Event, frozen=True, kw_only=True):
-    """An object that the target no longer wants was deleted, found gone, or left alone as its annotations say."""
+    """An object that the target no longer wants was deleted, found gone, or left alone: another target has it, say."""
 
     plan: PlanId
     object: ObjectId
