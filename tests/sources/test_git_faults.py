@@ -359,7 +359,12 @@ async def test_what_differs_only_in_what_is_left_out_and_how_long_it_may_take_is
 
 @pytest.mark.parametrize(("first_s", "second_s"), [(3.0, 90.0), (90.0, 3.0)])
 async def test_a_transfer_that_hangs_holds_nobody_up_who_has_another_time_limit(
-    fetcher: GitFetcher, server: GitServer, repository: Repository, trusted: Credentials, first_s: float, second_s: float
+    fetcher: GitFetcher,
+    server: GitServer,
+    repository: Repository,
+    trusted: Credentials,
+    first_s: float,
+    second_s: float,
 ) -> None:
     repository.commit({"a.yaml": "a: 1\n"})
     first = spec_of(server.url("app"), first_s)
