@@ -42,6 +42,8 @@ VERSION_CONFLICTS_MAX = 3
 """How often a write is tried again where another writer (of the status, say) was quicker."""
 CHANGED_SHOWN_MAX = 20
 NO_LOSSES: Mapping[ObjectId, Sequence[ObjectId]] = {}
+PLAN_VOID = "PlanVoid"
+"""The reason of an apply that stopped because the cluster was no longer as its plan saw it."""
 
 Record = Callable[..., Awaitable[object]]
 Placed = Callable[[list[Verdict]], Awaitable[list[Verdict]]]
@@ -336,7 +338,7 @@ class Door:
         event = ApplyFailed(
             plan=plan.id,
             wave=wave,
-            reason="PlanVoid" if void else "PruneFailed" if step in plan.prunes else "ReconciliationFailed",
+            reason=PLAN_VOID if void else "PruneFailed" if step in plan.prunes else "ReconciliationFailed",
             message=f"{error}{_listed(self._changed)}",
             object=error.object if isinstance(error, WaveRefused) else None if step is None else step.object,
             applied=done,

@@ -46,7 +46,8 @@ def wait_options(command: Command) -> Command:
 def approve(store: Path, output: Format, plan: str, why: str, until: str | None) -> None:
     """Let a held plan be applied; PLAN is its id, or the beginning of it.
 
-    It counts for this plan only: when the cluster or the repository moves, another plan is made, and held again.
+    It counts for this plan only: when the cluster or the repository moves, another plan is made, and held again. What
+    an apply that is cut short leaves is finished without another question, if that deletes nothing else.
     """
     from tidelog.engine.cli.asking import Access, Request, ask_and_tell, time_to_come
 

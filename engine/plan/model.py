@@ -120,6 +120,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return not any(step.writes for step in self.steps)
 
     @property
+    def losses(self) -> frozenset[tuple[ObjectId, str]]:
+        """The objects that it deletes, for good or to make them again: each by its uid."""
+        return frozenset((step.object, step.uid) for step in self.steps if step.action in ("delete", "recreate"))
+
+    @property
     def blast_radius(self) -> BlastRadius:
         """How much the plan changes."""
         counts = dict.fromkeys(("create", "update", "delete", "recreate", "unchanged"), 0)

@@ -1,5 +1,7 @@
 """What is no longer wanted is deleted, unless that looks like an accident; and what becomes of it at the end."""
 
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -16,9 +18,17 @@ from tests.e2e.world import (
     is_ready,
     manifest,
 )
+from tests.servers.faulty_api import Asked, Delay, Fault, FaultyApi, Status, faulty_api
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.verify.guard import Guard
-from tidelog.events.vocabulary import ObjectPruned, PlanHeld, PlanRejected, TargetRemoved
+from tidelog.events.vocabulary import (
+    ApplyFailed,
+    ObjectPruned,
+    PlanApproved,
+    PlanHeld,
+    PlanRejected,
+    TargetRemoved,
+)
 from tidelog.storage import Recorded
 
 OWNER = "kustomize.toolkit.fluxcd.io"
@@ -584,3 +594,85 @@ async def test_what_another_cluster_has_by_the_same_names_is_not_deleted_here(wo
         await world.until_gone(KUSTOMIZE, "Kustomization", "app")
         assert running.events(ObjectPruned) == []
     assert await world.data("a") == {}
+
+
+@pytest.fixture
+async def api(world: World, tmp_path: Path) -> AsyncIterator[FaultyApi]:
+    """A proxy that the daemon goes through; the test itself does not."""
+    async with faulty_api(world.servers, world.kubeconfig, tmp_path) as proxy:
+        yield proxy
+
+
+@pytest.mark.parametrize("fault", [Status(500, "InternalError"), Status(503, "ServiceUnavailable"), "drop before"])
+async def test_an_approval_holds_until_its_plan_is_carried_out_whatever_the_server_answers_meanwhile(
+    world: World, api: FaultyApi, fault: Fault
+) -> None:
+    """Twice the apply is cut short; what is left is done without another question."""
+
+    def third_and_fifth(asked: Asked) -> Fault:
+        deletions.extend([asked] * (asked.method == "DELETE"))
+        return fault if asked.method == "DELETE" and len(deletions) in (3, 5) else None
+
+    deletions: list[Asked] = []
+    async with world.daemon(kubeconfig=api.kubeconfig) as running:
+        await app_of(world, many(10), retryInterval="1s")
+        await world.push({"app/all.yaml": many(2)})
+        held = await world.until_target("app", failed("PlanHeld"))
+        api.fault = third_and_fifth
+        await running.ask("approve", plan=held_plan(held), why="they moved")
+        await world.until_applied("app")
+        assert len(running.events(PlanHeld)) == 1
+        approved = [recorded.event for recorded in running.recorded if isinstance(recorded.event, PlanApproved)]
+        assert len({one.plan for one in approved}) == 3 == len(approved)
+        for one in approved[1:]:
+            assert one.why.startswith(f"it goes on with {held_plan(held)}, approved by user ada")
+            assert one.why.endswith(": they moved")
+        assert len(running.events(ApplyFailed)) == 2
+        pruned = [recorded.event for recorded in running.recorded if isinstance(recorded.event, ObjectPruned)]
+        assert all(event.asked_for for event in pruned)
+    assert [await world.data(f"item-{n}") for n in (0, 1, 2, 9)] == [{"n": "0"}, {"n": "1"}, None, None]
+
+
+async def test_an_approval_holds_for_what_a_daemon_left_that_ended_in_the_midst(world: World, api: FaultyApi) -> None:
+    def third_hangs(asked: Asked) -> Fault:
+        deletions.extend([asked] * (asked.method == "DELETE"))
+        return Delay(600) if asked.method == "DELETE" and len(deletions) >= 3 else None
+
+    deletions: list[Asked] = []
+    async with world.daemon(kubeconfig=api.kubeconfig) as running:
+        await app_of(world, many(10))
+        await world.push({"app/all.yaml": many(2)})
+        held = await world.until_target("app", failed("PlanHeld"))
+        api.fault = third_hangs
+        await running.ask("approve", plan=held_plan(held), why="they moved")
+        with anyio.fail_after(60):
+            while len(deletions) < 3:  # noqa: ASYNC110 - the proxy has no event for it
+                await anyio.sleep(0.01)
+        assert len(running.events(ObjectPruned)) == 2
+    async with world.daemon() as running:
+        await world.until_applied("app")
+        assert not running.events(PlanHeld)
+        assert len(running.events(PlanApproved)) == 1
+    assert await world.data("item-9") is None
+
+
+async def test_an_approval_that_was_cut_short_does_not_cover_what_was_not_approved(
+    world: World, api: FaultyApi
+) -> None:
+    """Another object of the same name is not the one that was to go."""
+    async with world.daemon(kubeconfig=api.kubeconfig) as running:
+        await app_of(world, many(20), retryInterval="3s")
+        await world.push({"app/all.yaml": many(2)})
+        held = await world.until_target("app", failed("PlanHeld"))
+        api.fault = lambda asked: Status(500, "InternalError") if asked.method == "DELETE" else None
+        await running.ask("approve", plan=held_plan(held), why="they moved")
+        await world.until_target("app", failed("PruneFailed"))
+        labels = (await world.get("v1", "ConfigMap", "item-9") or {})["metadata"]["labels"]
+        await world.delete("v1", "ConfigMap", "item-9")
+        another = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "item-9", "labels": labels}}
+        await world.apply(another | {"data": {"n": "another"}})
+        api.fault = lambda _: None
+        again = await world.until_target("app", failed("PlanHeld"))
+        assert held_plan(again) != held_plan(held)
+        assert not running.events(ObjectPruned)
+        await world.until_data("item-9", {"n": "another"})

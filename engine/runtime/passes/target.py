@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
-from tidelog.engine.apply.door import ApplyStopped, Door
+from tidelog.engine.apply.door import PLAN_VOID, ApplyStopped, Door
 from tidelog.engine.apply.record import ObjectRecorder
 from tidelog.engine.cluster.errors import NotFoundError
 from tidelog.engine.kinds.durations import Duration
@@ -38,10 +38,12 @@ from tidelog.engine.verify.checks import OWNERSHIP, policies_digest, verdicts_of
 from tidelog.events.bodies import Body
 from tidelog.events.canonical import encode
 from tidelog.events.names import MalformedNameError, ObjectId, ObjectKey, PlanId, Revision, StreamName, object_stream
-from tidelog.events.projections import Desired
+from tidelog.events.projections import Approval, Desired
 from tidelog.events.vocabulary import (
+    ApplyFailed,
     HealthChanged,
     ObjectPruned,
+    PlanApproved,
     PlanHeld,
     Planned,
     RunEnded,
@@ -58,6 +60,8 @@ from tidelog.storage.errors import ForgottenError
 DEPENDS_ON = "tidelog.dev/depends-on"
 """Annotation: ids of objects of any kind (`apps/Deployment/shop/db`) that have to be healthy first, with commas."""
 DEFINITION = "CustomResourceDefinition"
+GOES_ON = "it goes on with "
+"""How the approval of a plan begins that finishes another one, which was approved by somebody."""
 LOST_MAX = 3
 """How often what is lost is fetched again at once."""
 PRUNED_LOOK_S = 0.5
@@ -464,10 +468,13 @@ class TargetPass:
         waits = standing.held is not None and standing.held.plan == plan.id
         held = await self._situation.accident(plan, asked_for=asked_for, allowed=allowed)
         self._let_through = self._engine.now()
+        approval = standing.approval
+        if approval is not None and not waits and await self._goes_on_with(approval, plan):
+            self._losses = await self._losses_of(plan, allowed)
+            return True
         if held is None and not waits:
             self._losses = await self._losses_of(plan, allowed)
             return asked_for
-        approval = standing.approval
         if approval is not None and approval.plan == plan.id:
             if approval.rejected:
                 await self._run.record([RunEnded(outcome="rejected", generation=self._declared.generation)])
@@ -494,6 +501,41 @@ class TargetPass:
         """What may be lost with what a plan deletes; another loss, which is new since then, is held when it comes."""
         losses = await self._situation.losses(plan) if allowed else {}
         return {id: [lost for lost in below if lost in allowed] for id, below in losses.items()}
+
+    async def _goes_on_with(self, approval: Approval, plan: Plan) -> bool:
+        """Whether a plan finishes one that was approved and cut short; that is recorded as its own approval.
+
+        What stopped the apply (a server that did not answer, say) says nothing about what was approved. The plan that
+        is made for the rest may do it, as long as it is of the same objects and deletes nothing else.
+        """
+        if approval.rejected or (approval.until is not None and approval.until < self._let_through):
+            return False
+        if approval.plan == plan.id:
+            return self._run.standing.held is None and approval.why.startswith(GOES_ON)
+        before = await self._cut_short(approval.plan)
+        if before is None or (before.set, before.revision) != (plan.set, plan.revision):
+            return False
+        if not plan.losses <= before.losses:
+            return False
+        why = approval.why
+        if not why.startswith(GOES_ON):
+            why = f"{GOES_ON}{approval.plan}, approved by {approval.by}: {why}"
+        await self._run.record([PlanApproved(plan=plan.id, why=why, until=approval.until)])
+        return True
+
+    async def _cut_short(self, id: PlanId) -> Plan | None:
+        """A plan whose apply began and did not come to its end, for another reason than that the cluster had moved."""
+        began, planned = self._run.standing.applying == id, None
+        types = (Planned.__name__, ApplyFailed.__name__)
+        async for recorded in self._memory.log.read(Query(stream=self._stream, types=types)):
+            match recorded.event:
+                case Planned(plan=plan) if plan == id:
+                    planned = recorded.event
+                case ApplyFailed(plan=plan, reason=reason) if plan == id:
+                    began = reason != PLAN_VOID
+        if planned is None or not began:
+            return None
+        return msgspec.json.decode((await self._memory.log.body(planned.waves.digest)).data, type=Plan)
 
     def _ways_on(self, plan: PlanId) -> str:
         """What somebody can do about a plan that is held. Of what is being deleted, no commit takes that back."""
