@@ -410,16 +410,15 @@ async def test_a_namespace_that_came_below_after_a_plan_was_held_is_held_by_itse
         name = await root_of(world)
         other = f"{name}-2"
         await world.push({"root/apps.yaml": None})
-        held = await world.until_target("root", failed("PlanHeld"))
+        await world.until_target("root", failed("PlanHeld"))
         await world.push({"app/other.yaml": manifest("v1", "Namespace", other)})
         await world.until("v1", "Namespace", other, lambda found: found is not None)
-        held = await world.until_target("root", failed("PlanHeld"))
         await running.idle()
         row = running.daemon.engine.memory.conditions.get(running.target("root"))
         assert row is not None
         assert row.held is not None
         row.held = msgspec.structs.replace(row.held, losses=row.held.losses[:1])  # as if it had come just now
-        await running.ask("approve", plan=held_plan(held), why="it is empty")
+        await running.ask("approve", plan=row.held.plan, why="it is empty")
         await world.until_target("apps", failed("PlanHeld", other))
         assert await world.get("v1", "Namespace", name) is not None
     for namespace in (name, other):

@@ -126,8 +126,9 @@ class Situation:
         return self.owner_of(id) not in (None, self._stream)
 
     def others(self, draft: Draft) -> dict[ObjectId, StreamName]:
-        """The objects that a plan writes, and that are in another target's inventory."""
-        owners = {step.object: self.owner_of(step.object) for wave in draft.plan.waves for step in wave if step.writes}
+        """The objects that a plan writes, or leaves as they are, and that are in another target's inventory."""
+        steps = [step for wave in draft.plan.waves for step in wave if step.writes or step.action == "skip"]
+        owners = {step.object: self.owner_of(step.object) for step in steps}
         return {id: owner for id, owner in owners.items() if owner is not None and owner != self._stream}
 
     def unclaimed(self, id: ObjectId) -> bool:

@@ -135,6 +135,7 @@ class TargetPass:
         self._activity = engine.activity
         self._moves = Moves(engine.wishes, lambda: engine.declared.targets, engine.cluster, engine.settings, declared)
         self._left: dict[ObjectId, Heir] = {}
+        self._is_freed: frozenset[ObjectId] = frozenset()
         """What is not wanted any more, and another target is about to want."""
         self._revision: Revision | None = None
         self._sealer = Sealer()
@@ -407,7 +408,7 @@ class TargetPass:
 
     async def _verify(self, draft: Draft) -> None:
         """Every check of the plan passes; else nothing of it is applied."""
-        freed = await self._freed(draft)
+        freed = self._is_freed = await self._freed(draft)
         checks, failed = await asking(
             "verify",
             verdicts_of(
@@ -595,7 +596,7 @@ class TargetPass:
             self._situation.entry,
             self._run.record,
             policies_digest(self._engine.settings.prune_guard),
-            self._situation.is_anothers,
+            lambda id: id not in self._is_freed and self._situation.is_anothers(id),
         )
         door = Door(
             self._engine.cluster,
