@@ -69,12 +69,15 @@ class FaultyApi:
     """How many requests went wrong."""
     _watches: set[asyncio.Task[None]] = field(default_factory=set)
 
-    def drop_watches(self) -> int:
-        """Ends every watch that is open, without a word; returns how many there were."""
-        open_now = list(self._watches)
-        for task in open_now:
+    def drop_watches(self) -> None:
+        """Ends every watch that is open, without a word."""
+        for task in list(self._watches):
             task.cancel()
-        return len(open_now)
+
+    async def watched(self, count: int) -> None:
+        """Waits until so many watches are open: one that was dropped is taken up again after a pause."""
+        while len(self._watches) < count:  # noqa: ASYNC110 - connections come and go without an event
+            await asyncio.sleep(0.02)
 
 
 @asynccontextmanager
