@@ -2,8 +2,8 @@
 
 import resource
 import signal
-from collections.abc import Collection, Iterable
-from contextlib import AsyncExitStack, aclosing, suppress
+from collections.abc import AsyncIterator, Collection, Iterable
+from contextlib import AsyncExitStack, ExitStack, aclosing, suppress
 from pathlib import Path
 
 import anyio
@@ -39,6 +39,21 @@ async def serve(
     """Runs the daemon until it is told to stop; returns the exit code."""
     start_logging(settings.log_level)
     allow_many_files()
+    # Signals are taken until all is put away: a second one (Ctrl-C, then a supervisor's) must not cut that short.
+    with ExitStack() as until_the_end:
+        return await _serve(store, kubeconfig, context, settings, bootstrap, until_ready_s, environment, until_the_end)
+
+
+async def _serve(
+    store: Path,
+    kubeconfig: Path | None,
+    context: str | None,
+    settings: Settings,
+    bootstrap: Bootstrap | None,
+    until_ready_s: float | None,
+    environment: dict[str, str],
+    until_the_end: ExitStack,
+) -> int:
     metrics = Metrics()
     async with AsyncExitStack() as stack:
         cluster = await stack.enter_async_context(open_cluster(kubeconfig, context, on_request=metrics.on_request))
@@ -51,7 +66,15 @@ async def serve(
         await stack.enter_async_context(serving(daemon, metrics, store))
         waiting = [] if bootstrap is None else await _begin(cluster, daemon, bootstrap)
         wanted = () if bootstrap is None else keys(settings.runtime_namespace)
-        return await _until_told(cluster, daemon, until_ready_s, waiting, wanted)
+        until_the_end.callback(_ignore_signals)
+        signals = until_the_end.enter_context(anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT))
+        return await _until_told(cluster, daemon, until_ready_s, waiting, wanted, signals)
+
+
+def _ignore_signals() -> None:
+    """What is left is Python's own end, whose exit code is to be ours."""
+    for one in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(one, signal.SIG_IGN)
 
 
 def allow_many_files() -> None:
@@ -77,15 +100,14 @@ async def _until_told(
     until_ready_s: float | None,
     waiting: list[KubeObject],
     wanted: Collection[ObjectKey],
+    signals: AsyncIterator[signal.Signals],
 ) -> int:
     code = 0
     async with anyio.create_task_group() as tasks:
 
         async def stop_on_signal() -> None:
-            with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-                async for _ in signals:
-                    tasks.cancel_scope.cancel()
-                    return
+            await anext(signals)
+            tasks.cancel_scope.cancel()
 
         async def stop_when_ready(limit: float) -> None:
             nonlocal code

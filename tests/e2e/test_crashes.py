@@ -157,9 +157,13 @@ async def test_whenever_it_is_killed_the_end_is_the_same(world: World, seed: int
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("signal_", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "told to end"])
+@pytest.mark.parametrize(
+    "signals",
+    [[signal.SIGKILL], [signal.SIGTERM], [signal.SIGINT, signal.SIGTERM]],
+    ids=["killed", "told to end", "told by Ctrl-C and by who started it"],
+)
 async def test_ended_in_the_midst_of_an_apply_it_transfers_and_renders_nothing_again(
-    world: World, tmp_path: Path, signal_: signal.Signals
+    world: World, tmp_path: Path, signals: list[signal.Signals]
 ) -> None:
     """Whatever the API server does: here it never answers the third write."""
     reached = anyio.Event()
@@ -180,10 +184,12 @@ async def test_ended_in_the_midst_of_an_apply_it_transfers_and_renders_nothing_a
             with anyio.fail_after(STOPS_WITHIN_S):
                 await reached.wait()
             began = anyio.current_time()
-            process.send_signal(signal_)
+            for signal_ in signals:
+                process.send_signal(signal_)
+                await anyio.sleep(0.05)
             with anyio.fail_after(STOPS_WITHIN_S):
                 code = await anyio.to_thread.run_sync(process.wait)
-            assert code == (0 if signal_ is signal.SIGTERM else -signal.SIGKILL), (tmp_path / "output").read_text()
+            assert code == (-signal.SIGKILL if signal.SIGKILL in signals else 0), (tmp_path / "output").read_text()
             assert anyio.current_time() - began < 5, "it ends in seconds"
     transfers, before = world.git.transfers, len(await world.requests())
     async with world.daemon() as running:
