@@ -50,13 +50,25 @@ async def still_suspended(engine: Engine, declared: AnyDeclared) -> StillSuspend
     """
     suspension = await _ended_when_due(engine, declared.stream)
     if (suspension is not None) != declared.suspended:
-        live = await asking("declare", _written(engine.cluster, declared.stream, suspend=suspension is not None))
+        await engine.declared.settle()  # somebody may have changed it a moment ago, and that is not to be undone
+        wanted = _differing(engine, declared.stream)
+        live = None
+        if wanted is not None:
+            live = await asking("declare", _written(engine.cluster, declared.stream, suspend=wanted))
         if live is not None:
             await engine.declared.seen(live)
         return StillSuspended()  # what it now says has woken it
     if suspension is None:
         return None
     return StillSuspended(None if suspension.until is None else engine.seconds_until(suspension.until))
+
+
+def _differing(engine: Engine, stream: StreamName) -> bool | None:
+    """What the log says of `spec.suspend`, where that says otherwise; None where both say the same."""
+    declared = engine.declared.source(stream) or engine.declared.target(stream)
+    row = engine.memory.desired.get(stream)
+    wanted = row is not None and row.suspended is not None
+    return None if declared is None or declared.suspended is wanted else wanted
 
 
 async def _written(cluster: Cluster, stream: StreamName, *, suspend: bool) -> KubeObject | None:

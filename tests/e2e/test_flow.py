@@ -23,6 +23,7 @@ from tidelog.engine.http.hooks import hook_path, hook_routes
 from tidelog.engine.kinds.durations import Duration
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.errors import LeaseLostError
+from tidelog.engine.runtime.schedule import Trigger
 from tidelog.events.names import ObjectKey
 from tidelog.events.vocabulary import (
     HealthChanged,
@@ -30,9 +31,11 @@ from tidelog.events.vocabulary import (
     Planned,
     ReconcileRequested,
     Rendered,
+    Resumed,
     RevisionFetched,
     RunEnded,
     StageFailed,
+    Suspended,
     TargetDeclared,
 )
 from tidelog.storage.errors import StoreError
@@ -79,6 +82,36 @@ async def test_suspended_is_left_alone_and_resumed_catches_up(world: World) -> N
         await world.patch(KUSTOMIZE, "Kustomization", "app", {"spec": {"suspend": None}})
         await world.until_applied("app")
         assert await world.data("a") == {"n": "2"}
+
+
+@pytest.mark.parametrize("suspend", [True, False], ids=["suspended", "resumed"])
+async def test_what_somebody_writes_of_suspend_is_not_undone_by_a_pass_that_comes_before_it_is_recorded(
+    world: World, monkeypatch: pytest.MonkeyPatch, *, suspend: bool
+) -> None:
+    async with world.daemon() as running:
+        await app_of(world, config_map("a"), suspend=not suspend)
+        await world.until("v1", "ConfigMap", "a", lambda obj: (obj is not None) is suspend)
+        await running.idle()
+        engine, stream = running.daemon.engine, running.target("app")
+        record, slow = engine.declared._record, 0
+
+        async def slowly(declared: Any) -> Any:
+            nonlocal slow
+            if declared.stream == stream and declared.suspended is suspend:
+                slow += 1
+                engine.targets.wake(stream, Trigger(why="a revision came just now"))
+                await anyio.sleep(0.5)
+            return await record(declared)
+
+        monkeypatch.setattr(engine.declared, "_record", slowly)
+        await world.patch(KUSTOMIZE, "Kustomization", "app", {"spec": {"suspend": suspend or None}})
+        await running.until_event(Suspended if suspend else Resumed, stream=stream)
+        await running.idle()
+        assert slow
+        found = await world.get(KUSTOMIZE, "Kustomization", "app")
+        assert found is not None
+        assert found["spec"].get("suspend", False) is suspend
+        assert len(running.events(Suspended, Resumed, stream=stream)) == (1 if suspend else 2)
 
 
 async def test_suspend_and_resume_through_a_door_reach_the_spec(world: World) -> None:

@@ -160,6 +160,11 @@ class Declarations:
         async with self._one_at_a_time:
             await self._seen(live)
 
+    async def settle(self) -> None:
+        """Waits until what a watch tells just now is recorded: until then it is declared, and the log is behind it."""
+        async with self._one_at_a_time:
+            pass
+
     async def _seen(self, live: KubeObject) -> None:
         stream = key_of(live).stream(self._alias)
         before = self._sources.get(stream) or self._targets.get(stream)
