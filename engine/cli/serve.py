@@ -39,36 +39,23 @@ async def serve(
     """Runs the daemon until it is told to stop; returns the exit code."""
     start_logging(settings.log_level)
     allow_many_files()
+    metrics = Metrics()
     # Signals are taken until all is put away: a second one (Ctrl-C, then a supervisor's) must not cut that short.
     with ExitStack() as until_the_end:
-        return await _serve(store, kubeconfig, context, settings, bootstrap, until_ready_s, environment, until_the_end)
-
-
-async def _serve(
-    store: Path,
-    kubeconfig: Path | None,
-    context: str | None,
-    settings: Settings,
-    bootstrap: Bootstrap | None,
-    until_ready_s: float | None,
-    environment: dict[str, str],
-    until_the_end: ExitStack,
-) -> int:
-    metrics = Metrics()
-    async with AsyncExitStack() as stack:
-        cluster = await stack.enter_async_context(open_cluster(kubeconfig, context, on_request=metrics.on_request))
-        local = None if bootstrap is None else bootstrap.local
-        daemon = await stack.enter_async_context(
-            open_daemon(cluster, store, settings, environment=environment, repo=local)
-        )
-        daemon.engine.where["server"] = cluster.address
-        metrics.bind(daemon.engine)
-        await stack.enter_async_context(serving(daemon, metrics, store))
-        waiting = [] if bootstrap is None else await _begin(cluster, daemon, bootstrap)
-        wanted = () if bootstrap is None else keys(settings.runtime_namespace)
-        until_the_end.callback(_ignore_signals)
-        signals = until_the_end.enter_context(anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT))
-        return await _until_told(cluster, daemon, until_ready_s, waiting, wanted, signals)
+        async with AsyncExitStack() as stack:
+            cluster = await stack.enter_async_context(open_cluster(kubeconfig, context, on_request=metrics.on_request))
+            local = None if bootstrap is None else bootstrap.local
+            daemon = await stack.enter_async_context(
+                open_daemon(cluster, store, settings, environment=environment, repo=local)
+            )
+            daemon.engine.where["server"] = cluster.address
+            metrics.bind(daemon.engine)
+            await stack.enter_async_context(serving(daemon, metrics, store))
+            waiting = [] if bootstrap is None else await _begin(cluster, daemon, bootstrap)
+            wanted = () if bootstrap is None else keys(settings.runtime_namespace)
+            until_the_end.callback(_ignore_signals)
+            signals = until_the_end.enter_context(anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT))
+            return await _until_told(cluster, daemon, until_ready_s, waiting, wanted, signals)
 
 
 def _ignore_signals() -> None:

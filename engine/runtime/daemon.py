@@ -6,6 +6,7 @@ stop; what a crash interrupted is taken up from the log.
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from importlib.metadata import version
 from os import getpid
 from pathlib import Path
@@ -29,7 +30,7 @@ from tidelog.engine.runtime.binding import bound_uid, check_cluster
 from tidelog.engine.runtime.context import Engine, utc_now
 from tidelog.engine.runtime.holders import own_name
 from tidelog.engine.runtime.lease import Leases, Timings
-from tidelog.engine.runtime.memory import Memory, Origin
+from tidelog.engine.runtime.memory import Memory, Origin, newest_of
 from tidelog.engine.runtime.passes.situation import MANAGER
 from tidelog.engine.runtime.passes.source import reconcile_source
 from tidelog.engine.runtime.passes.target import reconcile_target
@@ -53,7 +54,7 @@ from tidelog.engine.tasks import one_error
 from tidelog.events.bodies import Body
 from tidelog.events.canonical import encode
 from tidelog.events.digest import Digest, digest_of
-from tidelog.events.names import ObjectId, ObjectKey, Revision, StreamName, engine_stream
+from tidelog.events.names import ObjectId, ObjectKey, StreamName, engine_stream
 from tidelog.events.vocabulary import (
     ApplyFailed,
     ClusterBound,
@@ -337,10 +338,7 @@ def _assemble(
     async def variables_of(target: DeclaredTarget) -> Variables:
         return await read_variables(inputs, target, keys.key)
 
-    def tree_of(source: StreamName) -> tuple[Revision, str] | None:
-        row = memory.desired.get(source)
-        return None if row is None or row.revision is None or row.tree is None else (row.revision, row.tree)
-
+    newest = partial(newest_of, memory)
     inputs = Inputs(cluster, changed)
     renderings = Renderings(memory.log, views)
     engine = Engine(
@@ -365,7 +363,7 @@ def _assemble(
         ),
         renderer=renderer,
         renderings=renderings,
-        wishes=Wishes(memory, settings.cluster_name, settings, renderings, renderer, variables_of, tree_of, cluster),
+        wishes=Wishes(memory, settings.cluster_name, settings, renderings, renderer, variables_of, newest, cluster),
         expressions=expressions,
         fetcher=fetcher,
         artifacts=artifacts,

@@ -9,7 +9,9 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import anyio
+import msgspec
 
+from tidelog.engine.plan.model import Plan
 from tidelog.events.bodies import Body
 from tidelog.events.envelope import ENGINE, Actor
 from tidelog.events.names import EventId, Revision, RunId, StreamName, TraceId
@@ -24,7 +26,7 @@ from tidelog.events.projections import (
     Inventory,
     Standing,
 )
-from tidelog.events.vocabulary import Event, RevisionFetched
+from tidelog.events.vocabulary import Event, Planned, RevisionFetched
 from tidelog.storage import ANY, NewEvent, Query, Recorded, StreamAppend
 from tidelog.storage.log import ExpectedVersion
 from tidelog.storage.log.sqlite_log import SqliteEventLog, SqliteLogReader
@@ -153,6 +155,17 @@ class Memory(Facts):
                 rows.take_changed()
             for listener in self._listeners:
                 listener(recorded)
+
+
+def newest_of(facts: Facts, source: StreamName) -> tuple[Revision, str] | None:
+    """The newest revision of a source, with its tree; None where it has none that could be built."""
+    row = facts.desired.get(source)
+    return None if row is None or row.revision is None or row.tree is None else (row.revision, row.tree)
+
+
+async def plan_of(log: SqliteLogReader, planned: Planned) -> Plan:
+    """A plan, as it was recorded."""
+    return msgspec.json.decode((await log.body(planned.waves.digest)).data, type=Plan)
 
 
 async def find_fetched(log: SqliteLogReader, source: StreamName, revision: Revision) -> RevisionFetched | None:

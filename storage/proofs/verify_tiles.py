@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from itertools import repeat
 
-from tidelog.events.merkle import TILE_BITS, TILE_WIDTH
+from tidelog.events.merkle import TILE_WIDTH
 from tidelog.storage.connection import version_of
 from tidelog.storage.log.tile_index import (
     CAUSES,
@@ -49,7 +49,7 @@ class TileEntries:
         for index, keys in (
             (TYPES, set(types)),
             (CORRELATIONS, {number for number in set(correlations) if number is not None}),
-            (CAUSES, {(cause - 1) >> TILE_BITS for cause in set(causes) if cause is not None}),
+            (CAUSES, {tile_of(cause) for cause in set(causes) if cause is not None}),
         ):
             self._due[index.table] += zip(keys, repeat(tile))
             if full:

@@ -2,15 +2,19 @@
 
 import base64
 import random
+from collections.abc import AsyncIterator
+from typing import TypeAlias
 
 import pytest
 
 from tests.e2e.command import daemon_with_door, tidelog
-from tests.e2e.world import KUSTOMIZE, World, config_map, documents, is_ready, manifest
+from tests.e2e.world import KUSTOMIZE, Running, World, config_map, documents, is_ready, manifest
 from tidelog.events.vocabulary import Pinned, Rendered, Unpinned
 
 COMMITS = 10
 NAMES = "abcd"
+There: TypeAlias = tuple[dict[str, dict[str, str]], str]
+"""The objects by name, with what they hold, and the value of a Secret."""
 
 
 def commit_of(number: int, chance: random.Random) -> tuple[str, dict[str, dict[str, str]], str]:
@@ -26,7 +30,7 @@ def commit_of(number: int, chance: random.Random) -> tuple[str, dict[str, dict[s
     return documents(*maps, secret), wanted, token
 
 
-async def there(world: World) -> tuple[dict[str, dict[str, str]], str]:
+async def there(world: World) -> There:
     """The objects that are there, and the value of the Secret."""
     maps = await world.cluster.list(await world.cluster.kind("v1", "ConfigMap"), namespace=world.namespace)
     found = {item["metadata"]["name"]: item["data"] for item in maps.items if item["metadata"]["name"][:4] == "item"}
@@ -35,19 +39,31 @@ async def there(world: World) -> tuple[dict[str, dict[str, str]], str]:
     return found, base64.b64decode(secret["data"]["token"]).decode()
 
 
+async def commit(world: World, number: int, chance: random.Random) -> There:
+    """Commits, and waits until what was committed is there, which it returns."""
+    content, wanted, token = commit_of(number, chance)
+    await world.push({"app/all.yaml": content}, message=f"commit {number}")
+    await world.until_applied("app")
+    assert await there(world) == (wanted, token)
+    return wanted, token
+
+
+async def commits_of(world: World, running: Running, chance: random.Random) -> AsyncIterator[tuple[int, There]]:
+    """Makes a target, and commits one after another; each with its number and what is there then."""
+    await world.source()
+    await world.target("app", "./app", targetNamespace=world.namespace)
+    for number in range(COMMITS):
+        wanted = await commit(world, number, chance)
+        await running.idle()
+        yield number, wanted
+
+
 async def test_each_of_ten_commits_comes_back_as_it_was(world: World, seed: int) -> None:
     chance = random.Random(seed)
-    moments: list[tuple[int, tuple[dict[str, dict[str, str]], str]]] = []
+    moments: list[tuple[int, There]] = []
     async with world.daemon() as running:
-        await world.source()
-        await world.target("app", "./app", targetNamespace=world.namespace)
-        for number in range(COMMITS):
-            content, wanted, token = commit_of(number, chance)
-            await world.push({"app/all.yaml": content}, message=f"commit {number}")
-            await world.until_applied("app")
-            await running.idle()
-            assert await there(world) == (wanted, token)
-            moments.append((running.daemon.engine.memory.position, (wanted, token)))
+        async for _, wanted in commits_of(world, running, chance):
+            moments.append((running.daemon.engine.memory.position, wanted))
         target = running.target("app")
         rendered = len(running.events(Rendered))
         last = world.revision
@@ -74,36 +90,24 @@ async def test_each_of_ten_commits_comes_back_as_it_was(world: World, seed: int)
         await running.idle()
         assert world.revision == last
         assert not running.events(Unpinned)
-        content, wanted, token = commit_of(COMMITS, chance)
-        await world.push({"app/all.yaml": content}, message="forward")
-        await world.until_applied("app")
-        assert await there(world) == (wanted, token)
+        await commit(world, COMMITS, chance)
         assert len(running.events(Unpinned)) == 1
 
 
 @pytest.mark.slow
 async def test_each_of_ten_commits_comes_back_by_the_command_named_in_each_way(world: World, seed: int) -> None:
     chance = random.Random(seed)
-    commits: list[tuple[str, tuple[dict[str, dict[str, str]], str]]] = []
+    commits: list[tuple[str, There]] = []
     async with daemon_with_door(world) as running:
-        await world.source()
-        await world.target("app", "./app", targetNamespace=world.namespace)
-        for number in range(COMMITS):
-            content, wanted, token = commit_of(number, chance)
-            await world.push({"app/all.yaml": content}, message=f"commit {number}")
-            await world.until_applied("app")
-            await running.idle()
+        async for number, wanted in commits_of(world, running, chance):
             moment = (world.revision, world.head[:8], str(running.daemon.engine.memory.position))[number % 3]
-            commits.append((moment, (wanted, token)))
+            commits.append((moment, wanted))
         for number in chance.sample(range(COMMITS), COMMITS):
             moment, wanted_then = commits[number]
             done = await tidelog(world, "reapply", "ks/app", "--at", moment, "--why", f"commit {number}", "--yes")
             assert done.code == 0, done
             assert await there(world) == wanted_then, f"commit {number}"
-        content, wanted, token = commit_of(COMMITS, chance)
-        await world.push({"app/all.yaml": content}, message="forward")
-        await world.until_applied("app")
-        assert await there(world) == (wanted, token)
+        await commit(world, COMMITS, chance)
 
 
 async def test_unpinning_goes_back_to_the_newest_revision(world: World) -> None:

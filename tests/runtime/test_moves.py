@@ -1,32 +1,21 @@
 """To whom an object is left that a target no longer wants, and whose may be taken."""
 
 from collections.abc import Collection, Mapping
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
+from tests.runtime.targets import target
 from tidelog.engine.cluster.errors import ClusterError, ForbiddenError, InvalidError, UnreachableError
 from tidelog.engine.cluster.port import Identity, Kind
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.passes.moves import Heir, Moves
 from tidelog.engine.runtime.settings import Settings
-from tidelog.engine.runtime.watching.declared import DeclaredTarget, read_declared
+from tidelog.engine.runtime.watching.declared import DeclaredTarget
 from tidelog.engine.runtime.wishes import Wants
 from tidelog.events.names import ObjectKey
 
 A, B = (ObjectKey("", "ConfigMap", "shop", name) for name in ("a", "b"))
-
-
-def target(name: str, namespace: str = "shop", **spec: Any) -> DeclaredTarget:
-    whole = {"interval": "1m", "prune": True, "sourceRef": {"kind": "GitRepository", "name": "fleet"}, **spec}
-    metadata = {"name": name, "namespace": namespace, "uid": name, "generation": 1}
-    live = {
-        "apiVersion": "kustomize.toolkit.fluxcd.io/v1",
-        "kind": "Kustomization",
-        "metadata": metadata,
-        "spec": whole,
-    }
-    return cast("DeclaredTarget", read_declared(live, "east"))
 
 
 class World:
@@ -121,7 +110,7 @@ async def test_where_nobody_answers_who_may_write_nothing_is_decided() -> None:
 
 
 async def test_who_writes_as_the_owner_does_or_in_his_own_namespace_is_not_asked_about() -> None:
-    account = {"serviceAccountName": "deployer"}
+    account: dict[str, Any] = {"serviceAccountName": "deployer"}
     world = World(target("other", **account), own=target("own", **account), other=surely(A))
     assert A.id in await world.moves.heirs([A.id])
     assert not world.asked

@@ -7,15 +7,15 @@ from typing import Any, cast
 import pytest
 
 from tests.events.logs import digest
+from tests.runtime.targets import target
 from tidelog.engine.cluster.port import Kind
-from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.plan.model import Wanted
 from tidelog.engine.render.errors import ReadEntry, RenderError
 from tidelog.engine.runtime.rendered import RenderedSet, inputs_digest
 from tidelog.engine.runtime.run import StageError
 from tidelog.engine.runtime.settings import Settings
 from tidelog.engine.runtime.variables import Variables
-from tidelog.engine.runtime.watching.declared import DeclaredTarget, read_declared
+from tidelog.engine.runtime.watching.declared import DeclaredTarget
 from tidelog.engine.runtime.wishes import Wants, Wishes
 from tidelog.events.digest import Digest
 from tidelog.events.names import ObjectKey, Revision, StreamName
@@ -26,21 +26,6 @@ from tidelog.storage.artifacts.errors import ObjectMissingError
 OLD, NEW = Revision("main@sha1:1"), Revision("main@sha1:2")
 A, B, OTHER = (ObjectKey("", "ConfigMap", "shop", name) for name in ("a", "b", "other"))
 ABROAD = A._replace(namespace="elsewhere")
-
-
-def target(generation: int = 1, *, deleting: bool = False, **spec: Any) -> DeclaredTarget:
-    metadata: KubeObject = {"name": "app", "namespace": "shop", "uid": "u", "generation": generation}
-    if deleting:
-        metadata["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-    whole = {"interval": "1m", "prune": True, "sourceRef": {"kind": "GitRepository", "name": "fleet"}, **spec}
-    live = {
-        "apiVersion": "kustomize.toolkit.fluxcd.io/v1",
-        "kind": "Kustomization",
-        "metadata": metadata,
-        "spec": whole,
-    }
-    return cast("DeclaredTarget", read_declared(live, "east"))
-
 
 APP = target().stream
 
@@ -137,7 +122,7 @@ async def test_what_decides_about_it_has_it_built_again(news: str) -> None:
     world = World(A)
     await world.wishes.of(target(), [A])
     world.objects = (B,)
-    again = target(2 if news == "spec" else 1)
+    again = target(generation=2 if news == "spec" else 1)
     if news == "tree":
         world.tree = "tree-3"
     elif news == "variables":

@@ -8,6 +8,7 @@ nobody waits for the first to be established.
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import anyio.to_thread
@@ -25,7 +26,7 @@ from tidelog.engine.render.errors import RenderError
 from tidelog.engine.render.renderer import Renderer
 from tidelog.engine.runtime.binding import check_cluster
 from tidelog.engine.runtime.errors import PreviewError, RefusedError
-from tidelog.engine.runtime.memory import Facts
+from tidelog.engine.runtime.memory import Facts, newest_of
 from tidelog.engine.runtime.passes.moves import Moves
 from tidelog.engine.runtime.passes.placing import placed
 from tidelog.engine.runtime.passes.situation import Situation
@@ -144,7 +145,7 @@ class Previewer:
             raise RefusedError(f"{told(target)} wanted nothing at position {position}: give a later moment")
         revision = rendered.revision or Revision("")
         async with self._renderer(self._artifacts) as renderer:
-            moves = await self._moves(declared, renderer, self._tree_of)
+            moves = await self._moves(declared, renderer, partial(newest_of, self._facts))
             return await self._plan(declared, rendered, revision, SecretValues(), moves)
 
     # The way of a pass.
@@ -247,17 +248,13 @@ class Previewer:
             if isinstance(target.spec, KustomizationSpec) and target.stream != own.stream
         }
 
-    def _tree_of(self, source: StreamName) -> tuple[Revision, str] | None:
-        row = self._facts.desired.get(source)
-        return None if row is None or row.revision is None or row.tree is None else (row.revision, row.tree)
-
     def _trees_of(self, own: DeclaredTarget, trees: Trees, tree: str, revision: Revision) -> TreeOf:
         """What other targets would be built from: who has the same source, from the same tree."""
 
         def tree_of(source: StreamName) -> tuple[Revision, str] | None:
             if source == self._source_of(own):
                 return revision, tree
-            return self._tree_of(source) if trees is self._artifacts else None
+            return newest_of(self._facts, source) if trees is self._artifacts else None
 
         return tree_of
 

@@ -20,7 +20,7 @@ from tidelog.engine.plan.draft import Draft, Planner
 from tidelog.engine.plan.model import DESTRUCTIVE_MAX, Plan, Wanted, is_secret
 from tidelog.engine.render.errors import RenderError
 from tidelog.engine.runtime.context import Engine
-from tidelog.engine.runtime.memory import find_fetched
+from tidelog.engine.runtime.memory import find_fetched, plan_of
 from tidelog.engine.runtime.passes.dependencies import check_dependencies
 from tidelog.engine.runtime.passes.health import assess
 from tidelog.engine.runtime.passes.moves import Heir, Moves
@@ -135,8 +135,9 @@ class TargetPass:
         self._activity = engine.activity
         self._moves = Moves(engine.wishes, lambda: engine.declared.targets, engine.cluster, engine.settings, declared)
         self._left: dict[ObjectId, Heir] = {}
-        self._is_freed: frozenset[ObjectId] = frozenset()
         """What is not wanted any more, and another target is about to want."""
+        self._taken: frozenset[ObjectId] = frozenset()
+        """Objects of other targets that may be taken over, because their owners do not want them any more."""
         self._revision: Revision | None = None
         self._sealer = Sealer()
         self._applied = False
@@ -408,13 +409,13 @@ class TargetPass:
 
     async def _verify(self, draft: Draft) -> None:
         """Every check of the plan passes; else nothing of it is applied."""
-        freed = self._is_freed = await self._freed(draft)
+        self._taken = await self._freed(draft)
         checks, failed = await asking(
             "verify",
             verdicts_of(
                 draft,
                 self._engine.cluster,
-                lambda id: None if id in freed else self._situation.owner_of(id),
+                lambda id: None if id in self._taken else self._situation.owner_of(id),
                 self._stream,
             ),
         )
@@ -534,9 +535,7 @@ class TargetPass:
                     planned = recorded.event
                 case ApplyFailed(plan=plan, reason=reason) if plan == id:
                     began = reason != PLAN_VOID
-        if planned is None or not began:
-            return None
-        return msgspec.json.decode((await self._memory.log.body(planned.waves.digest)).data, type=Plan)
+        return await plan_of(self._memory.log, planned) if planned is not None and began else None
 
     def _ways_on(self, plan: PlanId) -> str:
         """What somebody can do about a plan that is held. Of what is being deleted, no commit takes that back."""
@@ -596,7 +595,7 @@ class TargetPass:
             self._situation.entry,
             self._run.record,
             policies_digest(self._engine.settings.prune_guard),
-            lambda id: id not in self._is_freed and self._situation.is_anothers(id),
+            lambda id: id not in self._taken and self._situation.is_anothers(id),
         )
         door = Door(
             self._engine.cluster,

@@ -15,8 +15,7 @@ from tidelog.engine.kinds.kustomization import Kustomization, KustomizationSpec,
 from tidelog.engine.kinds.meta import FINALIZER, REQUESTED_AT, SOURCE_GROUP
 from tidelog.engine.kinds.patches import patches_of_secrets
 from tidelog.engine.objects.kube import KubeObject, MalformedObjectError, key_of, parse_inventory_id
-from tidelog.engine.plan.model import Plan
-from tidelog.engine.runtime.memory import Facts, Memory, Origin
+from tidelog.engine.runtime.memory import Facts, Memory, Origin, plan_of
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.texts import cut
 from tidelog.events.bodies import Body
@@ -403,8 +402,7 @@ async def begun_of(declared: DeclaredTarget, facts: Facts) -> dict[ObjectId, str
         if isinstance(recorded.event, Planned):
             plans[recorded.event.plan] = recorded.event
         elif isinstance(recorded.event, ApplyStarted) and recorded.event.plan in plans:
-            body = await facts.log.body(plans[recorded.event.plan].waves.digest)
-            begun |= msgspec.json.decode(body.data, type=Plan).writes
+            begun |= (await plan_of(facts.log, plans[recorded.event.plan])).writes
     return begun
 
 
