@@ -15,6 +15,7 @@ import anyio.to_thread
 import click
 import msgspec
 
+from tidelog.engine.cli.leases import find_lease, is_at_work, name_of
 from tidelog.engine.cluster.errors import ClusterError, KubeconfigError, NotFoundError
 from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.cluster.real import open_cluster
@@ -276,7 +277,8 @@ async def _annotate(access: Access, request: Request) -> Asked:
         if request.verb == "reconcile":
             if (await _live(cluster, stream)).get("spec", {}).get("suspend"):
                 raise RefusedError(f"{shown(stream)} is suspended; `tidelog resume` goes on")
-            return Asked(token=await _request_in(cluster, stream))
+            token = await _request_in(cluster, stream)
+            return Asked(token=token, note=await _note_of_nobody(cluster, stream))
         if request.until is not None:
             raise RefusedError("--until needs a store, whose daemon resumes it: give --store DIR, or set TIDELOG_STORE")
         try:
@@ -284,6 +286,22 @@ async def _annotate(access: Access, request: Request) -> Asked:
         except NotFoundError:
             raise RefusedError(f"there is no {shown(stream)} in the cluster") from None
         return Asked(note="there is no store here: who and why is not recorded")
+
+
+async def _note_of_nobody(cluster: Cluster, stream: StreamName) -> str:
+    """That nobody seems to be there who reconciles; empty where somebody is, or who asks may not look.
+
+    An engine may be at work without a Lease: this is said, and believed no further.
+    """
+    is_source = ObjectKey.of_stream(stream).group == SOURCE_GROUP
+    namespace, name = default_namespace(), name_of("source-controller" if is_source else "kustomize-controller")
+    try:
+        lease = await find_lease(cluster, namespace, name)
+    except ClusterError:
+        return ""
+    if is_at_work(lease):
+        return ""
+    return f"nobody holds the Lease {namespace}/{name}, so no engine seems to be at work: it is done when one comes"
 
 
 async def _request_in(cluster: Cluster, stream: StreamName) -> str:

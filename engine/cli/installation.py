@@ -3,7 +3,6 @@
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime, timedelta
 from importlib import metadata
 
 import anyio
@@ -13,6 +12,7 @@ import msgspec
 import yaml
 
 from tidelog.engine.cli.door import Access, shown
+from tidelog.engine.cli.leases import find_lease, holder_in, is_at_work, is_live, name_of
 from tidelog.engine.cli.output import NO, Format, confirm, print_json, visible
 from tidelog.engine.cli.serve import wait_for_kinds
 from tidelog.engine.cluster.errors import ClusterError, NotFoundError, UnknownKindError
@@ -153,7 +153,7 @@ async def _checks(access: Access, namespace: str, environment: Mapping[str, str]
             yield await _check_kind(cluster, api_version, name)
         yield await _check_permissions(cluster, namespace)
         for controller in CONTROLLERS:
-            yield await _check_lease(cluster, namespace, f"{controller}-leader-election")
+            yield await _check_lease(cluster, namespace, name_of(controller))
 
 
 def _versions() -> str:
@@ -247,7 +247,7 @@ def _allows(rules: Iterable[KubeObject], verb: str, group: str, resource: str) -
 
 async def _check_lease(cluster: Cluster, namespace: str, name: str) -> Check:
     try:
-        lease = await _lease(cluster, namespace, name)
+        lease = await find_lease(cluster, namespace, name)
     except ClusterError as error:
         return Check(f"lease {name}", well=False, message=str(error))
     return held_by(f"lease {name}", lease)
@@ -255,12 +255,12 @@ async def _check_lease(cluster: Cluster, namespace: str, name: str) -> Check:
 
 def held_by(name: str, lease: KubeObject | None) -> Check:
     """Who holds a Lease, and whether they are still there as far as this machine can tell."""
-    holder = _holder(lease)
+    holder = holder_in(lease)
     if not holder:
         return Check(name, well=True, message="nobody holds it")
     ours = Holder.parse(holder)
     who = "a daemon of ours" if ours else "Flux, or another engine"
-    if not _is_live(lease):
+    if not is_live(lease):
         message = f"{holder} held it, and it has run out ({who} that is not at work)"
         return Check(name, well=True, message=message, warning=True)
     if ours is not None and ours.is_gone:
@@ -270,27 +270,6 @@ def held_by(name: str, lease: KubeObject | None) -> Check:
         )
         return Check(name, well=True, message=message, warning=True)
     return Check(name, well=True, message=f"{holder} holds it ({who})")
-
-
-def _holder(lease: KubeObject | None) -> str:
-    return "" if lease is None else str((lease.get("spec") or {}).get("holderIdentity") or "")
-
-
-def _is_live(lease: KubeObject | None) -> bool:
-    """Whether a Lease has been renewed in time, by this machine's clock."""
-    spec = {} if lease is None else lease.get("spec") or {}
-    if not spec.get("holderIdentity") or not spec.get("renewTime"):
-        return False
-    renewed = datetime.fromisoformat(spec["renewTime"])
-    return datetime.now(UTC) - renewed < timedelta(seconds=spec.get("leaseDurationSeconds") or 0)
-
-
-async def _lease(cluster: Cluster, namespace: str, name: str) -> KubeObject | None:
-    kind = await cluster.kind("coordination.k8s.io/v1", "Lease")
-    try:
-        return await cluster.get(kind, namespace, name)
-    except NotFoundError:
-        return None
 
 
 # Taking it away.
@@ -359,24 +338,22 @@ async def _refuse_at_work(access: Access, cluster: Cluster, namespace: str, *, h
         if door is not None:
             raise RefusedError(f"the daemon of {access.store} is at work: stop it first")
     for controller in CONTROLLERS:
-        lease = await _lease(cluster, namespace, f"{controller}-leader-election")
-        if not _is_live(lease):
+        lease = await find_lease(cluster, namespace, name_of(controller))
+        if not is_at_work(lease):
             continue
-        ours = Holder.parse(_holder(lease))
-        if ours is not None and ours.is_gone:
-            continue
-        if ours is not None:
-            raise RefusedError(f"a daemon is at work ({_holder(lease)} holds a Lease): stop it first")
+        if Holder.parse(holder_in(lease)) is not None:
+            raise RefusedError(f"a daemon is at work ({holder_in(lease)} holds a Lease): stop it first")
         if not hand_back:
             raise RefusedError(
-                f"Flux is at work ({_holder(lease)} holds a Lease), and needs the finalizers: `--hand-back` leaves them"
+                f"Flux is at work ({holder_in(lease)} holds a Lease), and needs the finalizers: "
+                "`--hand-back` leaves them"
             )
 
 
 async def _steps(cluster: Cluster, namespace: str, *, hand_back: bool, crds: bool) -> list[Step]:
     steps: list[Step] = []
     for controller in CONTROLLERS:
-        steps += await _release(cluster, namespace, f"{controller}-leader-election")
+        steps += await _release(cluster, namespace, name_of(controller))
     for api_version, name in OUR_KINDS:
         steps += await _steps_for(cluster, api_version, name, strip=not hand_back)
     for api_version, name in _OWN_OBJECTS:
@@ -392,8 +369,8 @@ async def _steps(cluster: Cluster, namespace: str, *, hand_back: bool, crds: boo
 
 
 async def _release(cluster: Cluster, namespace: str, name: str) -> Sequence[Step]:
-    lease = await _lease(cluster, namespace, name)
-    if not Holder.parse(_holder(lease)):
+    lease = await find_lease(cluster, namespace, name)
+    if not Holder.parse(holder_in(lease)):
         return ()
     kind = await cluster.kind("coordination.k8s.io/v1", "Lease")
     patch = {"spec": {"holderIdentity": "", "leaseDurationSeconds": 1}}

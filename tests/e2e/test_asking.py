@@ -204,3 +204,22 @@ async def test_a_request_does_not_reach_another_cluster(world: World) -> None:
             patch.setattr("tidelog.engine.runtime.binding.uid_of", other)
             with pytest.raises(WrongClusterError, match="knows another cluster as 'default'"):
                 await check_cluster(world.cluster, log, "default")
+
+
+async def test_without_a_store_it_is_said_at_once_that_nobody_seems_to_be_there_to_do_it(world: World) -> None:
+    async with world.daemon():
+        await app_of(world)
+    there = world.store
+    world.store = there.with_name("elsewhere")
+    done = await tidelog(world, "reconcile", "ks/app", "--timeout", "1s")
+    assert done.code == 1
+    asked, nobody, late = done.err.splitlines()
+    assert asked == f"► Kustomization/{world.namespace}/app: asked for a run"
+    assert nobody.startswith(f"Nobody holds the Lease {world.namespace}/kustomize-controller-leader-election, so no")
+    assert late == f"✗ Kustomization/{world.namespace}/app: it has not ended within 1 s"
+    for leases in (True, False):  # who is at work without a Lease is waited for all the same
+        world.store = there
+        async with world.daemon(enable_leader_election=leases):
+            world.store = there.with_name("elsewhere")
+            done = await tidelog(world, "reconcile", "ks/app")
+            assert (done.code, "Lease" not in done.err) == (0, leases), done
