@@ -36,7 +36,7 @@ from tidelog.events.envelope import Actor, Proof
 from tidelog.events.moment import Time, time_of
 from tidelog.events.names import ObjectKey, StreamName, cluster_of, engine_stream
 from tidelog.events.projections import DESIRED
-from tidelog.storage.errors import SecretError
+from tidelog.storage.errors import SecretError, StoreUnreadableError
 from tidelog.storage.keys import KeyRing
 from tidelog.storage.layout import Layout
 from tidelog.storage.log.sqlite_log import open_log
@@ -58,8 +58,15 @@ class Access(msgspec.Struct, frozen=True):
 
     @property
     def has_store(self) -> bool:
-        """Whether there is a store to write to. Blocks."""
-        return Layout(self.store).log.exists()
+        """Whether there is a store to write to. Blocks.
+
+        Raises:
+            StoreUnreadableError: when this user may not look.
+        """
+        try:
+            return Layout(self.store).log.exists()
+        except PermissionError as error:
+            raise StoreUnreadableError(self.store, error.strerror or str(error)) from None
 
     async def finds_store(self) -> bool:
         """As `has_store`, for tasks."""

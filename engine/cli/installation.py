@@ -169,9 +169,9 @@ def _numbers(version: str) -> tuple[int, int]:
 
 
 async def _check_store(access: Access, environment: Mapping[str, str]) -> Check:
-    if not await access.finds_store():
-        return Check("store", well=True, message=f"there is none at {access.store} yet: the daemon makes it")
     try:
+        if not await access.finds_store():
+            return Check("store", well=True, message=f"there is none at {access.store} yet: the daemon makes it")
         said = await anyio.to_thread.run_sync(_look_at_store, access, environment)
     except (StoreError, RefusedError) as error:
         return Check("store", well=False, message=str(error))
@@ -189,7 +189,7 @@ async def look_for_daemon(access: Access) -> Check:
             if await door.is_serving():
                 return Check(name, well=True, message="it is at work")
             return Check(name, well=True, message="it is starting, or waits for a Lease", warning=True)
-    except (DoorError, RefusedError) as error:
+    except (DoorError, RefusedError, StoreError) as error:
         return Check(name, well=False, message=str(error))
 
 

@@ -24,7 +24,8 @@ STORE = Path("tidelog-store")
 store_option = click.option(
     "--store",
     "store",
-    type=click.Path(path_type=Path),
+    # What may not be read is no slip of the pen: the store itself says it, and the exit code is another.
+    type=click.Path(path_type=Path, readable=False),
     default=STORE,
     envvar="TIDELOG_STORE",
     show_default=True,

@@ -1,5 +1,6 @@
 """The other side of the daemon's door: for commands that ask for something."""
 
+import errno
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from tidelog.engine.runtime.requests import Request
 from tidelog.engine.runtime.telling.outcome import Outcome
 from tidelog.events.moment import Time
 from tidelog.events.names import StreamName
+from tidelog.storage.errors import StoreUnreadableError
 from tidelog.storage.layout import Layout
 
 CALL_S = 90.0
@@ -89,7 +91,8 @@ async def open_door(store: Path) -> AsyncIterator[DoorClient | None]:
     """The door of the daemon that is at work on a store; None when none is.
 
     Raises:
-        DoorError: when there is a door that this user may not use.
+        StoreUnreadableError: when this user may not look whether there is a door.
+        DoorError: when there is one that this user may not use.
     """
     layout = Layout(store)
     try:
@@ -100,6 +103,8 @@ async def open_door(store: Path) -> AsyncIterator[DoorClient | None]:
         return
     try:
         path = f"/proc/self/fd/{directory}/{layout.door.name}"
+        if not await anyio.to_thread.run_sync(os.access, f"/proc/self/fd/{directory}", os.X_OK):
+            raise StoreUnreadableError(store, os.strerror(errno.EACCES))
         if not await _listens(path):
             yield None
             return

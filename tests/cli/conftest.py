@@ -71,3 +71,9 @@ def store(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 def environment() -> dict[str, str]:
     """For a child that runs the command."""
     return {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / '.dev'}", "PYTHONUNBUFFERED": "1"}
+
+
+@pytest.fixture(scope="session")
+def children() -> Path:
+    """Programs that tests run."""
+    return Path(__file__).with_name("children")

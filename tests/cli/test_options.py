@@ -1,6 +1,11 @@
 """What is typed wrongly is said with the option, the value, and what is right; and settings are explained."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -103,3 +108,43 @@ def test_a_kind_that_flux_has_and_tidelog_not_yet_is_named(tidelog: Run, words: 
     assert done.code == 2
     assert f"{kind} is not there yet" in done.err
     assert "No such command 'nonsense'" in tidelog("get", "nonsense").err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("get", "all"),
+        ("log", "verify"),
+        ("trace", "deployment/web"),
+        ("suspend", "ks/apps", "--why", "x"),
+        ("reconcile", "ks/apps"),
+        ("approve", "plan-1", "--why", "x"),
+        ("mark", "one", "--why", "x"),
+        ("plan", "ks/apps"),
+        ("check",),
+    ],
+    ids=" ".join,
+)
+def test_a_store_that_this_user_may_not_read_is_not_taken_for_something_typed_wrongly(
+    children: Path, environment: dict[str, str], words: tuple[str, ...]
+) -> None:
+    with TemporaryDirectory(dir="/tmp") as public:
+        Path(public).chmod(0o755)
+        store = Path(public) / "store"
+        store.mkdir()
+        (store / "log.db").touch()
+        store.chmod(0o700 if os.geteuid() == 0 else 0)
+        done = subprocess.run(
+            [sys.executable, children / "as_nobody.py", *words, "--store", store],
+            env=environment | {"KUBECONFIG": f"{public}/none"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        store.chmod(0o700)
+    says = f"{store} cannot be read: Permission denied"
+    if words == ("check",):
+        assert (done.returncode, f"✗ store: {says}" in done.stdout) == (1, True), done
+    else:
+        assert (done.returncode, done.stdout, done.stderr) == (3, "", f"Error: {says}\n")
