@@ -1,6 +1,5 @@
 """`tidelog events`: what happened, in plain sentences."""
 
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,7 +8,15 @@ import anyio.to_thread
 import click
 from rich.text import Text
 
-from tidelog.engine.cli.output import Format, console, output_option, print_json, store_option, visible
+from tidelog.engine.cli.output import (
+    Format,
+    console,
+    end_interrupted,
+    output_option,
+    print_json,
+    store_option,
+    visible,
+)
 from tidelog.engine.cli.reading import all_namespaces_option, at_option, namespace_option, reading
 from tidelog.engine.moments import start_of
 from tidelog.engine.views.archive import open_archive
@@ -23,7 +30,6 @@ from tidelog.storage.log import Query, Recorded
 from tidelog.storage.log.sqlite_log import read_log
 
 COUNT = 50
-INTERRUPTED = 130
 
 
 @click.command()
@@ -75,7 +81,7 @@ def events(
         try:
             anyio.run(_follow, store, scope, head, output)
         except KeyboardInterrupt:
-            sys.exit(INTERRUPTED)
+            end_interrupted()
 
 
 async def _follow(store: Path, scope: Scope, after: int, output: Format) -> None:

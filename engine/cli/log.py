@@ -22,6 +22,7 @@ from tidelog.engine.cli.output import (
     Format,
     confirm,
     console,
+    end_interrupted,
     output_option,
     plain_facts,
     plain_table,
@@ -148,7 +149,7 @@ def tail(
         try:
             anyio.run(_follow, store, msgspec.structs.replace(query, after=head), output)
         except KeyboardInterrupt:
-            sys.exit(130)
+            end_interrupted()
 
 
 def _conditions(query: Query) -> str:

@@ -1,5 +1,6 @@
 """The command `tidelog`."""
 
+import os
 import sys
 from importlib.metadata import version
 
@@ -14,7 +15,7 @@ from tidelog.engine.cli.groups import Group
 from tidelog.engine.cli.history import history
 from tidelog.engine.cli.install import check, install, uninstall
 from tidelog.engine.cli.log import log
-from tidelog.engine.cli.output import NO, STORE, visible
+from tidelog.engine.cli.output import INTERRUPTED, NO, STORE, end_interrupted, open_closed_streams, visible
 from tidelog.engine.cli.plan import plan, reapply
 from tidelog.engine.cli.plans import plans, show_plan
 from tidelog.engine.cli.run import run
@@ -60,8 +61,6 @@ MUTE = (click.Abort, KeyboardInterrupt)
 """What a person ends a command with, who needs not be told."""
 TOLD = (click.ClickException, *ABSENT, *MALFORMED, *KNOWN, OSError)
 """Errors that are told as a sentence, also where a task group raised them."""
-INTERRUPTED = 130
-"""Exit code when a person ended it with Ctrl-C."""
 USAGE = 2
 """Exit code when what was typed means nothing; click has the same."""
 FAILED = 3
@@ -121,6 +120,7 @@ for command in (
 
 def main() -> None:
     """Runs the command line; errors that a person can do something about are a sentence, not a traceback."""
+    open_closed_streams()
     try:
         # What a command ends with: None, or the code that it gave to `ctx.exit`.
         code = cli.main(standalone_mode=False)
@@ -144,6 +144,8 @@ def _of_group(errors: BaseExceptionGroup[BaseException]) -> BaseException:
 
 def _tell(error: BaseException) -> int:
     """Says on standard error what a command ended with; returns the exit code."""
+    if isinstance(error, KeyboardInterrupt) or isinstance(error.__cause__, KeyboardInterrupt):
+        end_interrupted()
     if isinstance(error, MUTE):
         return INTERRUPTED
     if isinstance(error, click.ClickException):
@@ -155,7 +157,8 @@ def _tell(error: BaseException) -> int:
     if isinstance(error, ABSENT):
         click.echo(f"{sentence[:1].upper()}{sentence[1:]}.", err=True)
         return NO
-    click.secho(f"Error: {sentence}", err=True, fg="red")
+    colour = False if os.environ.get("NO_COLOR") else None  # click knows of terminals only
+    click.secho(f"Error: {sentence}", err=True, fg="red", color=colour)
     return USAGE if isinstance(error, MALFORMED) else FAILED
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from rich.text import Text
 Format: TypeAlias = Literal["table", "json"]
 NO = 1
 """Exit code when it was done, and the answer is no: damage was found, there is no such event."""
+INTERRUPTED = 130
+"""Exit code when a person ended it with Ctrl-C."""
 
 STORE = Path("tidelog-store")
 """Where a store is looked for when nobody says where."""
@@ -190,6 +193,22 @@ def plain_facts(facts: Mapping[str, object]) -> PlainTable:
         if value is not None:
             table.add_row(name.replace("_", " "), visible(str(value)))
     return table
+
+
+def end_interrupted() -> NoReturn:
+    """Ends a command that Ctrl-C ended; another one does not cut Python's own end short, and is not told of."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(INTERRUPTED)
+
+
+def open_closed_streams() -> None:
+    """Gives a process that was started without a standard stream (`>&-`) one that leads nowhere.
+
+    Else the next file that is opened would have its number, and what is printed would be written there.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # for as long as the process lives
 
 
 def confirm(question: str) -> None:
