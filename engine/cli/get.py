@@ -29,7 +29,7 @@ SELECTORS = ("ready=true", "ready=false", "ready=unknown")
 class _Kinds(Aliases):
     aliases = {  # noqa: RUF012
         **dict.fromkeys(("ks", "kustomization"), "kustomizations"),
-        **dict.fromkeys(("gitrepo", "gitrepository"), "gitrepositories"),
+        **dict.fromkeys(("git", "gitrepo", "gitrepository"), "gitrepositories"),
         "source": "sources",
     }
     later = {  # noqa: RUF012
@@ -63,6 +63,12 @@ def sources() -> None:
     """Sources."""
 
 
+def _refuse_to_watch(_: click.Context, __: click.Parameter, watch: bool) -> None:  # noqa: FBT001 - as click calls it
+    """Flux's `get` has it."""
+    if watch:
+        raise click.UsageError("`get` does not go on: `tidelog events -w` tells each event as it comes")
+
+
 def _command(
     group: click.Group, name: str, kinds: tuple[tuple[str, str], ...], help_: str, *, hidden: bool = False
 ) -> None:
@@ -71,6 +77,7 @@ def _command(
     @click.option(
         "--status-selector", "selector", type=click.Choice(SELECTORS), help="Only those that are ready or not."
     )
+    @click.option("-w", "--watch", is_flag=True, hidden=True, expose_value=False, callback=_refuse_to_watch)
     @click.option("--no-header", is_flag=True, help="Do not print the columns' headings.")
     @namespace_option
     @all_namespaces_option

@@ -41,7 +41,7 @@ def short_help(command: click.Command) -> str:
 
 
 class Aliases(Group):
-    """A group whose commands go by more than one name, of which the help shows one."""
+    """A group whose commands are kinds: they go by more than one name, of which the help shows one."""
 
     aliases: dict[str, str]
     later: dict[str, str] = {}  # noqa: RUF012
@@ -54,11 +54,17 @@ class Aliases(Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that was typed.
+        """The command that was typed; `KIND/NAME` is `KIND NAME`, as for every other command.
 
         Raises:
             click.UsageError: when there is none.
         """
-        if args and args[0] in self.later:
-            ctx.fail(f"{self.later[args[0]]} is not there yet: {SO_FAR}")
+        kind, slash, name = args[0].partition("/") if args else ("", "", "")
+        if kind in self.later:
+            ctx.fail(f"{self.later[kind]} is not there yet: {SO_FAR}")
+        if slash:
+            command = self.get_command(ctx, kind)
+            if command is None or isinstance(command, click.Group):
+                ctx.fail(f"{args[0]!r} is none of what `{ctx.command_path}` shows; `tidelog explain` knows all")
+            args = [kind, name, *args[1:]]
         return super().resolve_command(ctx, args)

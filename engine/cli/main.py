@@ -73,9 +73,12 @@ class _Root(Group):
     elsewhere = {  # noqa: RUF012
         "bootstrap": "`tidelog run --repo URL --path PATH` makes the same objects, and reconciles them",
         "build": PREVIEW,
+        "completion": '`eval "$(_TIDELOG_COMPLETE=bash_source tidelog)"` has it; or zsh_source, fish_source',
         "create": OBJECTS,
+        "debug": "`tidelog explain KIND/NAME` says why it is as it is, `tidelog show-plan KIND/NAME` what was planned",
         "delete": OBJECTS,
         "diff": PREVIEW,
+        "envsubst": PREVIEW,
         "export": OBJECTS,
         "logs": "`tidelog events` says what happened; the daemon logs to standard error",
         "stats": "`tidelog get all` and `tidelog log stat` are nearest; the daemon serves /metrics",

@@ -140,6 +140,8 @@ def parse(words: Iterable[str]) -> tuple[str, str]:
         parts = parts[1:]
     if len(parts) == 1:
         parts = tuple(parts[0].split("/"))
+    elif len(parts) > 2 or "/" in parts[0]:
+        raise UnclearNameError(f"{' '.join(words)!r} names more than one thing: give one KIND/NAME at a time")
     if len(parts) != 2 or not all(parts) or any("/" in part for part in parts):
         raise UnclearNameError(
             f"{' '.join(words)!r} names nothing: give KIND/NAME, for example kustomization/apps or deployment/web"

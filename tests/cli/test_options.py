@@ -85,6 +85,8 @@ def test_what_a_command_does_is_said_in_whole_words(
         (("bootstrap", "github"), "`tidelog run --repo URL --path PATH`"),
         (("logs",), "`tidelog events`"),
         (("version",), "`tidelog --version`"),
+        (("completion", "bash"), "_TIDELOG_COMPLETE=bash_source"),
+        (("debug", "ks", "apps"), "`tidelog explain KIND/NAME`"),
     ],
 )
 def test_a_command_that_flux_has_is_answered_with_what_to_type(tidelog: Run, words: tuple[str, ...], hint: str) -> None:
@@ -101,6 +103,8 @@ def test_a_command_that_flux_has_is_answered_with_what_to_type(tidelog: Run, wor
         (("get", "helmreleases", "podinfo", "-n", "apps"), "HelmRelease"),
         (("get", "sources", "oci"), "OCIRepository"),
         (("tree", "hr", "podinfo"), "HelmRelease"),
+        (("tree", "hr/podinfo"), "HelmRelease"),
+        (("get", "hr/podinfo"), "HelmRelease"),
     ],
 )
 def test_a_kind_that_flux_has_and_tidelog_not_yet_is_named(tidelog: Run, words: tuple[str, ...], kind: str) -> None:
@@ -108,6 +112,16 @@ def test_a_kind_that_flux_has_and_tidelog_not_yet_is_named(tidelog: Run, words: 
     assert done.code == 2
     assert f"{kind} is not there yet" in done.err
     assert "No such command 'nonsense'" in tidelog("get", "nonsense").err
+    for typed in (("tree", "deployment/web"), ("get", "source/web"), ("get", "nonsense/web")):
+        done = tidelog(*typed)
+        assert (done.code, f"'{typed[1]}' is none of what `tidelog {typed[0]}` shows" in done.err) == (2, True), done
+
+
+def test_who_wants_get_to_go_on_is_told_what_does(tidelog: Run) -> None:
+    for words in (("get", "ks", "--watch"), ("get", "all", "-w")):
+        done = tidelog(*words)
+        assert (done.code, "`tidelog events -w`" in done.err) == (2, True), done
+    assert "--watch" not in tidelog("get", "ks", "--help").out
 
 
 @pytest.mark.parametrize(

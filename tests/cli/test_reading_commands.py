@@ -156,6 +156,12 @@ def test_get_has_the_columns_of_flux(scene: Written, tidelog: Run) -> None:
     assert [line.split() for line in bare.lines] == [line.split() for line in done.lines[1:]]
     source = tidelog("get", "sources", "git", "shop").lines[1]
     assert source.split()[-4:] == ["artifact", "for", "revision", f"'{short}'"]
+    one = tidelog("get", "ks", "apps")
+    assert len(one.lines) == 2
+    for words in (("get", "ks/apps"), ("get", "kustomization/apps"), ("get", "ks", "apps")):
+        assert tidelog(*words) == one
+    for words in (("get", "git/shop"), ("get", "sources", "git/shop"), ("get", "gitrepositories/shop")):
+        assert tidelog(*words).lines[1:] == [source]
 
 
 def test_get_all_in_all_namespaces_names_kind_and_namespace(scene: Written, tidelog: Run) -> None:
@@ -308,6 +314,7 @@ def test_tree_draws_what_is_nested_with_its_marks(scene: Written, tidelog: Run) 
     scene.write()
     done = tidelog("tree", "ks", "flux-system")
     assert done.code == 0
+    assert tidelog("tree", "kustomization/flux-system", "-n", "flux-system") == done
     assert done.lines == [
         "Kustomization/flux-system/flux-system ready",
         "├── Kustomization/flux-system/apps ready",

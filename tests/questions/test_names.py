@@ -48,6 +48,9 @@ def test_what_is_not_there_is_an_answer_and_what_means_nothing_is_not(archive: A
         find(archive, ("deployment/nope",), None)
     with pytest.raises(UnclearNameError, match="names nothing: give KIND/NAME"):
         find(archive, ("apps",), None)
+    for several in (("ks", "apps", "infra"), ("ks/apps", "ks/infra"), ("source", "git", "a", "b")):
+        with pytest.raises(UnclearNameError, match="names more than one thing: give one KIND/NAME at a time"):
+            find(archive, several, None)
 
 
 def test_a_name_that_is_nearly_that_of_a_target_is_answered_with_that(archive: Archive) -> None:
