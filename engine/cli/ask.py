@@ -9,7 +9,7 @@ import click
 
 from tidelog.engine.cli.output import Format, output_option, store_option, visible
 from tidelog.engine.cli.reading import namespace_option, subject_argument
-from tidelog.engine.cli.values import DURATION, checked_why
+from tidelog.engine.cli.values import DURATION, checked_label, checked_why
 from tidelog.engine.kinds.durations import Duration
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -176,15 +176,15 @@ def resume(
 @store_option
 def unpin(store: Path, output: Format, words: tuple[str, ...], namespace: str | None, why: str) -> None:
     """Let a target follow its source again, which `tidelog reapply` had kept at a past moment."""
-    from tidelog.engine.cli.asking import Access, Request, ask_and_tell, named, shown
+    from tidelog.engine.cli.asking import Access, Request, ask_and_tell, named_target, shown
 
     access = Access(store)
-    stream = named(access, words, namespace)
+    stream = named_target(access, words, namespace)
     ask_and_tell(access, output, Request(verb="unpin", target=stream, why=why), f"Unpinned {shown(stream)}")
 
 
 @click.command()
-@click.argument("label")
+@click.argument("label", callback=checked_label)
 @why_option
 @output_option
 @store_option

@@ -5,7 +5,7 @@ import anyio.to_thread
 import click
 import msgspec
 
-from tidelog.engine.cli.door import Access, Asked, ask, named, shown, source_of, time_to_come, wait
+from tidelog.engine.cli.door import Access, Asked, ask, named, named_target, shown, source_of, time_to_come, wait
 from tidelog.engine.cli.output import NO, Format, print_json, visible
 from tidelog.engine.runtime.requests import Request
 from tidelog.engine.runtime.telling.outcome import Outcome
@@ -22,6 +22,7 @@ __all__ = [
     "ask_and_tell",
     "ended_well",
     "named",
+    "named_target",
     "reconcile_and_tell",
     "shown",
     "suspension_of",
@@ -93,6 +94,8 @@ async def reconcile_and_tell(
         asked = await ask(access, Request(verb="reconcile", target=one, why=why))
         _tell_note(asked)
         if limit_s is None:
+            if output == "json" and one == stream:
+                print_json({"stream": stream, **msgspec.to_builtins(asked)})
             continue
         well = await ended_well(access, one, asked, limit_s, output, last=one == stream)
         if well is False:

@@ -114,6 +114,19 @@ def named(access: Access, words: tuple[str, ...], namespace: str | None) -> Stre
     raise UnclearNameError(f"{typed!r} is none of the kinds that are reconciled: gitrepository, kustomization")
 
 
+def named_target(access: Access, words: tuple[str, ...], namespace: str | None) -> StreamName:
+    """The stream of the target that is named.
+
+    Raises:
+        NotThereError: when the log has none of that name.
+        UnclearNameError: when the text names no target.
+    """
+    stream = named(access, words, namespace)
+    if ObjectKey.of_stream(stream).group == SOURCE_GROUP:
+        raise UnclearNameError(f"{shown(stream)} is a source, and applies nothing: name a Kustomization")
+    return stream
+
+
 def time_to_come(text: str | None, now: datetime | None = None) -> Time | None:
     """The time that `--until` names: a time, or how long from now.
 

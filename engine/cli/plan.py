@@ -46,10 +46,10 @@ def plan(
     The exit code is 0 when nothing would change, 1 when something would, and 4 when a check does not pass, so that
     nothing would be applied.
     """
-    from tidelog.engine.cli.planning import Access, named, plan_and_tell
+    from tidelog.engine.cli.planning import Access, named_target, plan_and_tell
 
     access = Access(store, kubeconfig, context)
-    stream = named(access, words, namespace)
+    stream = named_target(access, words, namespace)
     changes, refused = anyio.run(plan_and_tell, access, stream, directory, output, dict(os.environ))
     raise SystemExit(REFUSED if refused else NO if changes else 0)
 
@@ -95,9 +95,9 @@ def reapply(
 
     The exit code is 0 when the target is ready there, and 1 when it is not, or not yet, or a check does not pass.
     """
-    from tidelog.engine.cli.planning import Access, named, reapply_and_tell
+    from tidelog.engine.cli.planning import Access, named_target, reapply_and_tell
 
     access = Access(store, kubeconfig, context)
-    stream = named(access, words, namespace)
+    stream = named_target(access, words, namespace)
     code = anyio.run(reapply_and_tell, access, stream, moment, why, yes, timeout.seconds, output, dict(os.environ))
     raise SystemExit(code)

@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from tidelog.engine.cli.asking import ended_well
-from tidelog.engine.cli.door import Access, ask, named, shown
+from tidelog.engine.cli.door import Access, ask, named_target, shown
 from tidelog.engine.cli.output import NO, Format, confirm, print_json, visible
 from tidelog.engine.cli.plans import PlanFormat, print_plan
 from tidelog.engine.cluster.real import open_cluster
@@ -23,7 +23,7 @@ from tidelog.storage.layout import Layout
 from tidelog.storage.log import Query
 from tidelog.storage.log.reader import LogReader
 
-__all__ = ["Access", "named", "plan_and_tell", "reapply_and_tell"]
+__all__ = ["Access", "named_target", "plan_and_tell", "reapply_and_tell"]
 
 
 async def plan_and_tell(

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import anyio
 import click
 import msgspec
+from click.core import ParameterSource
 
 from tidelog.engine.cli.ask import cluster_options
 from tidelog.engine.cli.output import store_option
@@ -76,6 +77,18 @@ def _inside(_: click.Context, __: click.Parameter, path: str) -> str:
     return path
 
 
+def _refuse_without_repo() -> None:
+    """What goes with --repo only would be passed over in silence.
+
+    Raises:
+        click.UsageError: when it was given.
+    """
+    ctx = click.get_current_context()
+    for name in ("path", "branch", "interval"):
+        if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name} goes with --repo; without it, sources and targets in the cluster say it")
+
+
 @click.command(context_settings={"max_content_width": HELP_WIDTH_MAX})
 @cluster_options
 @click.option("--config", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Settings, TOML.")
@@ -111,6 +124,8 @@ def run(
     **flags: Any,
 ) -> None:
     """Keep a cluster as its repositories say."""
+    if not repo:
+        _refuse_without_repo()
     ignored = {name: value for name in NO_EFFECT if (value := flags.pop(name)) is not None}
     guard = flags.pop("prune_guard")
     if guard is not None:

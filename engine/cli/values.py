@@ -83,3 +83,14 @@ def checked_why(_: click.Context, __: click.Parameter, why: str) -> str:
     if not why.strip():
         raise click.BadParameter("it is empty: say why")
     return why
+
+
+def checked_label(_: click.Context, __: click.Parameter, label: str) -> str:
+    """What is written at a place of the log.
+
+    Raises:
+        click.BadParameter: when it is blank.
+    """
+    if not label.strip():
+        raise click.BadParameter("it is empty: say what is marked")
+    return label

@@ -143,6 +143,17 @@ def test_who_waits_for_a_run_that_nobody_makes_is_told_so_and_all_of_it_is_asked
     assert (done.code, json.loads(done.out)["position"]) == (1, before + 3)
     # Who does not wait wanted no more than to ask.
     assert tidelog("reconcile", "ks/apps", "--no-wait").code == 0
+    done = tidelog("reconcile", "ks/apps", "--with-source", "--no-wait", "-o", "json")
+    asked = last(store)
+    assert (done.code, json.loads(done.out)) == (
+        0,
+        {
+            "stream": TARGET,
+            "position": asked.envelope.position,
+            "time": asked.envelope.time,
+            "note": LATER[:1].lower() + LATER[1:-1],
+        },
+    )
 
 
 def test_a_cluster_that_was_named_and_is_not_there_is_an_error_and_records_nothing(
@@ -180,12 +191,21 @@ def test_a_mark_needs_nobody(store: Path, tidelog: Run) -> None:
     done = tidelog("mark", "release 7", "--why", "shipped")
     assert (done.code, done.err) == (0, "")
     assert last_event(store) == Marked(label="release 7", why="shipped")
+    done = tidelog("mark", " ", "--why", "shipped")
+    assert (done.code, "it is empty: say what is marked" in done.err) == (2, True)
 
 
 def test_why_has_to_be_said(store: Path, tidelog: Run) -> None:
     assert tidelog("approve", PLAN).code == 2
     done = tidelog("approve", PLAN, "--why", " ")
     assert (done.code, "say why" in done.err) == (2, True)
+
+
+def test_a_source_that_is_named_for_a_target_is_something_typed_wrongly(store: Path, tidelog: Run) -> None:
+    for words in (("plan",), ("reapply", "--at", "3", "--why", "x", "--yes"), ("unpin", "--why", "x")):
+        done = tidelog(words[0], "git/fleet", *words[1:])
+        told = "Error: GitRepository/flux-system/fleet is a source, and applies nothing: name a Kustomization\n"
+        assert (done.code, done.err) == (2, told)
 
 
 def test_what_is_no_source_and_no_target_is_not_suspended(store: Path, tidelog: Run) -> None:

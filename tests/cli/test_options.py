@@ -27,6 +27,8 @@ from tests.cli.conftest import Run
         (("run", "--repo", "here", "--interval", "-1m"), ("'--interval'", "'-1m'", "1h30m")),
         (("run", "--repo", "here", "--path", "../.."), ("'--path'", "'../..'", "leads out of the repository")),
         (("run", "--repo", "here", "--path", "/a/../../b"), ("'--path'", "'/a/../../b'", "leads out")),
+        (("run", "--path", "clusters/a"), ("--path goes with --repo",)),
+        (("run", "--interval", "5s", "--until-ready"), ("--interval goes with --repo",)),
         (("reconcile", "ks/a", "--timeout", "foo"), ("'--timeout'", "'foo'", "1h30m")),
         (("reapply", "ks/a", "--at", "1", "--why", "x", "--timeout", "foo"), ("'--timeout'", "'foo'", "1h30m")),
         (("suspend", "ks/a", "--why", ""), ("'--why'", "say why")),

@@ -106,6 +106,10 @@ async def test_a_plan_that_a_check_refuses_ends_with_four_and_names_the_field(wo
         assert "✗ dry-run" in done.out
         assert "port" in done.out
         assert "(in app/all.yaml:3)" in done.out
+        # As `flux diff` takes it.
+        done = await tidelog(world, "plan", "ks/app", "--path", there / "app")
+        assert (done.code, f"there is no directory ./app in {there / 'app'}" in done.err) == (3, True), done
+        assert f"Kustomization {world.namespace}/app is built from that: name the root of the repository" in done.err
 
 
 async def test_a_plan_that_would_be_held_says_so(world: World, tmp_path: Path) -> None:
@@ -164,7 +168,7 @@ async def test_a_source_has_no_plan(world: World) -> None:
     async with world.daemon():
         await app_of(world, config_map("web"))
     done = await tidelog(world, "plan", "gitrepository/fleet")
-    assert (done.code, "name a Kustomization" in done.err) == (3, True), done
+    assert (done.code, "name a Kustomization" in done.err) == (2, True), done
 
 
 async def test_a_target_goes_back_stays_there_and_goes_on_with_the_next_commit(world: World) -> None:

@@ -23,6 +23,7 @@ from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.plan.draft import Draft, Planner
 from tidelog.engine.plan.model import Plan, Wanted
 from tidelog.engine.render.errors import RenderError
+from tidelog.engine.render.paths import root_path
 from tidelog.engine.render.renderer import Renderer
 from tidelog.engine.runtime.binding import check_cluster
 from tidelog.engine.runtime.errors import PreviewError, RefusedError
@@ -129,6 +130,13 @@ class Previewer:
         declared = await self._declared(target)
         ignore = await self._ignore_of(declared)
         tree = await anyio.to_thread.run_sync(DirectoryTree.of, directory, ignore)
+        path = declared.spec.path or "./"
+        entry = tree.entry(tree.root, root_path(path))
+        if entry is None or entry.kind != "tree":
+            raise PreviewError(
+                f"there is no directory {path} in {directory}, and {told(target)} is built from that: "
+                "name the root of the repository"
+            )
         return await self._of_tree(declared, tree, tree.root, Revision(f"local@sha1:{tree.root}"))
 
     async def of_moment(self, target: StreamName, position: int) -> Preview:
