@@ -105,7 +105,17 @@ def differences(live: KubeObject, wanted: KubeObject) -> list[Difference]:
     name = key_of(wanted).shown
     fields = _source_fields if wanted["kind"] == "GitRepository" else _target_fields
     there, asked = fields(live), fields(wanted)
+    if _was_handed_back(live, wanted):
+        there["repository"] = asked["repository"]
     return [Difference(name, field, there[field], asked[field]) for field in asked if there[field] != asked[field]]
+
+
+def _was_handed_back(live: KubeObject, wanted: KubeObject) -> bool:
+    """Whether a source names the same directory as is asked for, by the address that is left without our annotation."""
+    if LOCAL_REPOSITORY in (live["metadata"].get("annotations") or {}):
+        return False
+    is_directory = LOCAL_REPOSITORY in (wanted["metadata"].get("annotations") or {})
+    return is_directory and (live.get("spec") or {}).get("url") == wanted["spec"]["url"]
 
 
 def _source_fields(obj: KubeObject) -> dict[str, str]:

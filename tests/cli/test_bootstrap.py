@@ -185,6 +185,19 @@ async def test_what_is_being_deleted_counts_for_nothing(
     await daemon.look(cluster, asked(repository))
 
 
+async def test_the_same_directory_is_nothing_else_after_it_was_handed_back(
+    cluster: SmallCluster, daemon: Daemon, repository: Path
+) -> None:
+    for directory, same in ((repository, True), (repository.parent / "other", False)):
+        cluster.has(asked(directory))
+        cluster.objects["GitRepository"]["metadata"]["annotations"] = {"another": "stays"}
+        if same:
+            await daemon.look(cluster, asked(repository))
+        else:
+            with pytest.raises(RefusedError, match=r"has the repository https://localhost/.*/other, and "):
+                await daemon.look(cluster, asked(repository))
+
+
 async def test_a_source_that_follows_a_tag_is_another(repository: Path) -> None:
     source, _ = wanted_objects(asked(repository), NAMESPACE)
     other = source | {"spec": source["spec"] | {"ref": {"tag": "v1"}, "interval": "1h"}}
