@@ -213,7 +213,7 @@ async def _check_kind(cluster: Cluster, api_version: str, name: str) -> Check:
         return Check(name, well=False, message=f"{api_version} is not served: `tidelog install` makes it")
     except ClusterError as error:
         return Check(name, well=False, message=str(error))
-    return Check(name, well=True, message=f"{api_version} is served, {count} are there")
+    return Check(name, well=True, message=f"{api_version} is served, {count} {'is' if count == 1 else 'are'} there")
 
 
 async def _check_permissions(cluster: Cluster, namespace: str) -> Check:

@@ -409,13 +409,16 @@ def _reading_views(layout: Layout) -> Iterator[ViewStore | None]:
 
 
 @log.command()
-@click.argument("projection", type=click.Choice([projection.name for projection in PROJECTIONS]))
+@click.argument("projection", metavar="PROJECTION", type=click.Choice([projection.name for projection in PROJECTIONS]))
 @click.argument("key", required=False)
 @at_option
 @output_option
 @store_option
 def state(store: Path, projection: str, key: str | None, moment: str | None, output: Format) -> None:
-    """The rows of a projection, now or as of any moment."""
+    """The rows of a projection, now or as of any moment; of one, with its KEY.
+
+    Projections: desired, conditions, actual, inventory, runs, object_versions.
+    """
     definition: Projection[Any] = next(known for known in PROJECTIONS if known.name == projection)
     layout = Layout(store)
     with _reading(store) as reader:

@@ -16,7 +16,7 @@ from tidelog.engine.cli.reading import (
 )
 from tidelog.engine.views.archive import Archive
 from tidelog.engine.views.names import find, subject_of
-from tidelog.engine.views.sentences import field_sentence, radius, verdict_sentence
+from tidelog.engine.views.sentences import counted, field_sentence, radius, verdict_sentence
 from tidelog.engine.views.traces import Removal, Step, Trace, VerifyStep, trace_of
 from tidelog.events.names import ObjectKey
 
@@ -64,7 +64,8 @@ def _print(found: Trace, archive: Archive) -> None:
     facts.update(_commit(found, archive))
     if found.render is not None:
         tools = ", ".join(f"{tool.name} {tool.version}" for tool in found.render.toolchain)
-        facts["Render"] = f"{found.render.count} objects, {tools or 'no tools'}; {_who(found.render, archive)}"
+        made = counted(found.render.count, "object")
+        facts["Render"] = f"{made}, {tools or 'no tools'}; {_who(found.render, archive)}"
     if found.plan is not None:
         facts["Plan"] = f"{found.plan.plan}: {radius(found.plan.blast_radius)}; {_who(found.plan, archive)}"
     for number, step in enumerate(found.verdicts):

@@ -170,7 +170,7 @@ def _settled(event: RevisionSettled) -> str:
 def _rendered(event: Rendered) -> str:
     tools = ", ".join(f"{tool.name} {tool.version}" for tool in event.toolchain)
     by = f" with {tools}" if tools else ""
-    return f"Rendered {_count(event.count, 'object')} from revision {event.revision}{by}"
+    return f"Rendered {counted(event.count, 'object')} from revision {event.revision}{by}"
 
 
 def _planned(event: Planned) -> str:
@@ -272,7 +272,8 @@ def _pinned(event: Pinned) -> str:
     return f"Pinned to what it was at position {event.position}, leaving revision {event.left}{_because(event.why)}"
 
 
-def _count(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """A number of things, the noun as it goes with it."""
     return f"{number} {noun}{'s'[: number != 1]}"
 
 
@@ -298,7 +299,7 @@ _sentences: Mapping[type[Event], Tell] = dict(
         _on(PlanHeld, lambda e: f"{e.plan} is held by the check {e.check}{_because(e.why)}"),
         _on(PlanApproved, lambda e: f"{e.plan} was approved{_because(e.why)}{_until(e.until)}"),
         _on(PlanRejected, lambda e: f"{e.plan} was rejected{_because(e.why)}"),
-        _on(ApplyStarted, lambda e: f"Began to apply {e.plan} in {_count(e.waves, 'wave')}"),
+        _on(ApplyStarted, lambda e: f"Began to apply {e.plan} in {counted(e.waves, 'wave')}"),
         _on(ObjectApplied, _applied),
         _on(ObjectPruned, _pruned),
         _on(ApplyFailed, _apply_failed),

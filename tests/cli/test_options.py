@@ -31,6 +31,7 @@ from tests.cli.conftest import Run
         (("run", "--interval", "5s", "--until-ready"), ("--interval goes with --repo",)),
         (("reconcile", "ks/a", "--timeout", "foo"), ("'--timeout'", "'foo'", "1h30m")),
         (("reapply", "ks/a", "--at", "1", "--why", "x", "--timeout", "foo"), ("'--timeout'", "'foo'", "1h30m")),
+        (("log", "state", "nonsense"), ("tidelog log state [OPTIONS] PROJECTION [KEY]\n", "'nonsense'", "'inventory'")),
         (("suspend", "ks/a", "--why", ""), ("'--why'", "say why")),
         (("approve", "plan-1", "--why", " "), ("'--why'", "say why")),
         (("log", "forget", "a/b", "--why", ""), ("'--why'", "say why")),

@@ -340,6 +340,7 @@ def test_trace_prints_the_way_from_commit_to_object(scene: Written, tidelog: Run
     assert facts["Target"] == "Kustomization/flux-system/apps"
     assert facts["Commit"] == "New checkout"
     assert facts["Author"].startswith("Ada <ada@example.com>")
+    assert facts["Render"].startswith("1 object, ")
     assert facts["Plan"].startswith("plan-apps-2: 1 to update")
     assert facts["Checks"].startswith("passed: well-formed, schema, dry-run")
     assert facts["Apply"].startswith("configured, wave 0; position ")
