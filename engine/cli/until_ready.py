@@ -1,6 +1,6 @@
 """`tidelog run --until-ready`: until all is ready, or something cannot become so by itself."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Literal, TypeAlias
 
 import anyio
@@ -17,6 +17,10 @@ from tidelog.events.names import ObjectId, ObjectKey, Revision, StreamName
 from tidelog.events.projections import Standing
 
 LOOK_S = 0.1
+TELL_S = 5.0
+"""After how long it is said what is waited for, and how often at most."""
+SHOWN_MAX = 3
+"""Sources and targets that are named."""
 State: TypeAlias = Literal["ready", "under way", "failing", "stuck"]
 """`failing`: it is tried again, or waits for another. `stuck`: only somebody's doing makes it ready."""
 
@@ -36,8 +40,10 @@ async def wait_until_ready(daemon: Daemon, limit_s: float, wanted: Collection[Ob
     names = {key.stream(engine.cluster_alias) for key in wanted}
     with anyio.move_on_after(limit_s):
         await _serving(daemon)
+        waiting = _Waiting()
         while True:
             states = states_of(engine, names)
+            waiting.tell(states)
             if _is_at_rest(engine) and "under way" not in states.values():
                 if states and set(states.values()) == {"ready"}:
                     click.echo(_success(engine, states), err=True)
@@ -54,6 +60,25 @@ async def wait_until_ready(daemon: Daemon, limit_s: float, wanted: Collection[Ob
             for line in await _explained(engine, stream, states[stream]):
                 click.echo(visible(line), err=True)
     return NO
+
+
+class _Waiting:
+    """Says what is waited for, where that takes long; and then only when it is something else."""
+
+    def __init__(self) -> None:
+        self._said = ""
+        self._due = anyio.current_time() + TELL_S
+
+    def tell(self, states: Mapping[StreamName, State]) -> None:
+        """Says it, when the time has come."""
+        if anyio.current_time() < self._due:
+            return
+        names = sorted(ObjectKey.of_stream(stream).shown for stream, state in states.items() if state != "ready")
+        more = f" and {len(names) - SHOWN_MAX} more" if len(names) > SHOWN_MAX else ""
+        said = f"◎ waiting for {', '.join(names[:SHOWN_MAX]) or 'a source or a target to be declared'}{more}"
+        if said != self._said and (names or not states):
+            self._said, self._due = said, anyio.current_time() + TELL_S
+            click.echo(visible(said), err=True)
 
 
 async def _serving(daemon: Daemon) -> None:

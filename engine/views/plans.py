@@ -7,7 +7,7 @@ import msgspec
 
 from tidelog.engine.plan.model import Action, Plan, Step
 from tidelog.engine.views.archive import Archive
-from tidelog.engine.views.names import NotThereError, Subject
+from tidelog.engine.views.names import NotThereError, Subject, UnclearNameError
 from tidelog.events.bodies import BodyRef
 from tidelog.events.moment import Time
 from tidelog.events.names import PlanId, Revision, RunId, StreamName
@@ -106,13 +106,24 @@ def find_plan(archive: Archive, plan: str) -> PlanTold:
 
     Raises:
         NotThereError: when the log has no such plan.
+        UnclearNameError: when more than one begins so.
     """
     needle = plan.encode()
+    found: Recorded | None = None
+    name = ""
     for recorded in archive.backwards(Query(types=("Planned",))):
         event = recorded.event if needle in recorded.raw else None
-        if isinstance(event, Planned) and event.plan.startswith(plan):
+        if not isinstance(event, Planned) or not event.plan.startswith(plan):
+            continue
+        if event.plan == plan:
             return plan_told(archive, recorded)
-    raise NotThereError(f"the log has no plan {plan} at position {archive.position}")
+        if found is not None and event.plan != name:
+            both = f"{name} and {event.plan}"
+            raise UnclearNameError(f"more than one plan begins with {plan}, as {both}: give more of it")
+        found, name = found or recorded, event.plan
+    if found is None:
+        raise NotThereError(f"the log has no plan {plan} at position {archive.position}")
+    return plan_told(archive, found)
 
 
 def last_plan(archive: Archive, target: Subject) -> PlanTold:

@@ -108,6 +108,27 @@ async def test_it_ends_when_all_is_ready_and_says_so_in_a_line(
     assert capsys.readouterr().err == "✔ 1 source and 1 target ready at main@sha1:1234\n"
 
 
+async def test_where_it_takes_long_it_is_said_what_is_waited_for(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    others = [OTHER._replace(name=f"other-{number}") for number in range(4)]
+    for key in (TARGET, *others):
+        world.has(key, None)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(world.wait)
+        await anyio.sleep(4.5)
+        assert capsys.readouterr().err == ""
+        await anyio.sleep(100)
+        names = ", ".join(key.shown for key in others[:3])
+        assert capsys.readouterr().err == f"◎ waiting for {names} and 2 more\n"
+        for key in others:
+            world.has(key, ready())
+        await anyio.sleep(10)
+        assert capsys.readouterr().err == f"◎ waiting for {TARGET.shown}\n"
+        world.has(TARGET, ready())
+    assert capsys.readouterr().err == "✔ 1 source and 5 targets ready at main@sha1:1234\n"
+
+
 @pytest.mark.parametrize(
     ("standing", "said"),
     [

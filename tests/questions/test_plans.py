@@ -7,7 +7,7 @@ from tests.questions.conftest import Ask
 from tests.questions.scenes import APPS, DB, GRACE, WEB, Scene, manifest, revision, shop
 from tidelog.engine.plan.model import Change, Step
 from tidelog.engine.views.archive import Archive
-from tidelog.engine.views.names import NotThereError, find
+from tidelog.engine.views.names import NotThereError, UnclearNameError, find
 from tidelog.engine.views.plans import PlanListed, PlanTold, find_plan, last_plan, plans_of
 from tidelog.events import Body
 from tidelog.events.canonical import encode
@@ -103,6 +103,8 @@ def test_a_plan_is_found_by_its_id_the_beginning_of_it_or_its_target(ask: Ask) -
     assert found.checks == ("schema",)
     with pytest.raises(NotThereError, match="the log has no plan plan-nope"):
         find_plan(archive, "plan-nope")
+    with pytest.raises(UnclearNameError, match=r"more than one plan begins with plan-, as plan-\S+ and plan-\S+: give"):
+        find_plan(archive, "plan-")
     with pytest.raises(NotThereError, match="has no recorded plan"):
         last_plan(archive, find(archive, ("git/shop",), None))
 
