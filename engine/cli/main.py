@@ -154,7 +154,7 @@ def _tell(error: BaseException) -> int:
     if isinstance(error, click.ClickException):
         error.show()
         return error.exit_code
-    sentence = visible(str(error))
+    sentence = visible(_sentence(error))
     if isinstance(error, StoreNotFoundError) and error.path == STORE:
         sentence += ": name its directory with --store, or in TIDELOG_STORE"
     if isinstance(error, ABSENT):
@@ -163,6 +163,16 @@ def _tell(error: BaseException) -> int:
     colour = False if os.environ.get("NO_COLOR") else None  # click knows of terminals only
     click.secho(f"Error: {sentence}", err=True, fg="red", color=colour)
     return USAGE if isinstance(error, MALFORMED) else FAILED
+
+
+def _sentence(error: BaseException) -> str:
+    """What an error says; of one of the system, without its number, and with what it was about."""
+    if isinstance(error, OSError) and error.strerror:
+        about = "" if error.filename is None else f"{error.filename}: "
+        return f"{about}{error.strerror}"
+    if isinstance(error, TimeoutError) and not str(error):
+        return "an answer did not come in time"
+    return str(error)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.conftest import Run
+from tidelog.engine.cli.main import cli
+
 TIDELOG = [sys.executable, "-m", "tidelog.engine.cli.main"]
 PATIENCE_S = 30.0
 
@@ -66,3 +69,40 @@ def test_ctrl_c_that_is_pressed_again_and_again_ends_it_as_quietly(
             assert following.stderr.read().strip() == b""
         finally:
             following.kill()
+
+
+@pytest.mark.parametrize("words", ["log stat", "log stat -o json", "get all", "--help"])
+def test_output_for_which_there_is_no_room_is_an_error_without_a_number(
+    store: Path, environment: dict[str, str], words: str
+) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [*TIDELOG, *words.split()]
+        done = subprocess.run(
+            command,
+            env=environment | {"TIDELOG_STORE": str(store)},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (3, b"Error: No space left on device\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (TimeoutError(), "an answer did not come in time"),
+        (PermissionError(13, "Permission denied", "keys/a"), "keys/a: Permission denied"),
+        (ExceptionGroup("both", [TimeoutError("no answer from a"), OSError()]), "no answer from a"),
+    ],
+    ids=repr,
+)
+def test_an_error_of_the_system_is_a_sentence(
+    tidelog: Run, monkeypatch: pytest.MonkeyPatch, error: Exception, told: str
+) -> None:
+    def fails(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "main", fails)
+    done = tidelog("check")
+    assert (done.code, done.err) == (3, f"Error: {told}\n")
