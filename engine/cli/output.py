@@ -196,8 +196,11 @@ def plain_facts(facts: Mapping[str, object]) -> PlainTable:
 
 
 def end_interrupted() -> NoReturn:
-    """Ends a command that Ctrl-C ended; another one does not cut Python's own end short, and is not told of."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Ends a command that Ctrl-C ended. Another one ends it at once: what is left is Python's own end.
+
+    That waits for threads, also for one that an interrupt in the midst of an interrupt has left behind.
+    """
+    signal.signal(signal.SIGINT, lambda _, __: os._exit(INTERRUPTED))
     sys.exit(INTERRUPTED)
 
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -40,10 +41,14 @@ def tidelog(monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture
         monkeypatch.setattr(sys, "argv", ["tidelog", *map(str, arguments)])
         capsysbinary.readouterr()
         code: object = 0
+        handler = signal.getsignal(signal.SIGINT)
         try:
             main()
         except SystemExit as ended:
             code = ended.code or 0
+        finally:
+            if signal.getsignal(signal.SIGINT) is not handler:  # as a command that is interrupted leaves it
+                signal.signal(signal.SIGINT, handler)
         out, err = capsysbinary.readouterr()
         assert isinstance(code, int)
         return Done(code, out.decode(), err.decode())

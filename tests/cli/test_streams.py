@@ -65,7 +65,8 @@ def test_ctrl_c_that_is_pressed_again_and_again_ends_it_as_quietly(
                 following.send_signal(signal.SIGINT)
                 with suppress(subprocess.TimeoutExpired):
                     following.wait(0.05)
-            assert following.wait(PATIENCE_S) == 130
+            # To a shell both are 130: Python lets go of handlers before the process ends.
+            assert following.wait(PATIENCE_S) in (130, -signal.SIGINT)
             assert following.stderr.read().strip() == b""
         finally:
             following.kill()
