@@ -17,6 +17,7 @@ from tidelog.engine.kinds.kustomization import KustomizationSpec
 from tidelog.engine.kinds.later import features_left
 from tidelog.engine.objects.kube import key_of
 from tidelog.engine.render.errors import RenderError
+from tidelog.engine.render.mentions import without_hash
 from tidelog.engine.render.renderer import Renderer
 from tidelog.engine.runtime.memory import Facts
 from tidelog.engine.runtime.rendered import RenderedSet, Renderings, render_spec, would_be_the_same, written_as
@@ -56,6 +57,13 @@ class _Newest(msgspec.Struct, frozen=True):
     objects: frozenset[ObjectKey]
     sure: bool = True
     tree: str = ""
+
+
+class _InFiles(msgspec.Struct, frozen=True):
+    """Which objects may stand in the files of a target, and whether all that it wants stands there."""
+
+    keys: frozenset[ObjectKey]
+    whole: bool = True
 
 
 class _Made(msgspec.Struct, frozen=True):
@@ -105,16 +113,22 @@ class Wishes:
         if newest.sure or not newest.tree:
             return Wants(surely)
         # An object of that name in another namespace explains why the name stands in the files.
-        elsewhere = {(key.group, key.kind, key.name) for key in newest.objects}
-        left = {key for key in asked - surely if (key.group, key.kind, key.name) not in elsewhere}
-        return Wants(surely, await self._in_files(target, newest.tree, left))
+        elsewhere = {_called(key) for key in newest.objects}
+        left = {key for key in asked - surely if _called(key) not in elsewhere}
+        return Wants(surely, (await self._in_files(target, newest.tree, left)).keys)
 
     async def gives_up(self, target: DeclaredTarget, keys: Collection[ObjectKey]) -> frozenset[ObjectKey]:
         """Which of some objects a target surely does not want."""
         if target.deleting:
             return frozenset(keys)
         newest = await self._newest(target)
-        return frozenset(keys) - newest.objects if newest.sure else frozenset()
+        if newest.sure:
+            return frozenset(keys) - newest.objects
+        if not newest.tree:
+            return frozenset()
+        # What it needs for its build may be what the other is about to make: they would wait for each other for ever.
+        found = await self._in_files(target, newest.tree, keys)
+        return frozenset(keys) - found.keys if found.whole else frozenset()
 
     async def _newest(self, target: DeclaredTarget) -> _Newest:
         last = await self._renderings.last(target.stream)
@@ -189,23 +203,28 @@ class Wishes:
         if len(self._made) > KEPT_MAX:
             self._made.popitem(last=False)
 
-    async def _in_files(self, target: DeclaredTarget, tree: str, keys: Collection[ObjectKey]) -> frozenset[ObjectKey]:
-        """Which objects stand in the files of a target that cannot be built, by kind and name."""
+    async def _in_files(self, target: DeclaredTarget, tree: str, keys: Collection[ObjectKey]) -> _InFiles:
+        """Which objects may stand in the files of a target that cannot be built; all where that cannot be told."""
         if not keys:
-            return frozenset()
-        forms = {key: [(*name, "") for name in written_as(target.spec, key)] for key in keys}
-        names = {form for some in forms.values() for form in some}
+            return _InFiles(frozenset())
+        forms = {key: written_as(target.spec, key) for key in keys}
         try:
-            with anyio.move_on_after(BUILD_S):
-                places = await self._renderer.places(tree, render_spec(target.spec), names)
-                return frozenset(key for key, some in forms.items() if any(form in places for form in some))
-        except ObjectMissingError:
-            pass
-        return frozenset()
+            with anyio.fail_after(BUILD_S):
+                found = await self._renderer.mentions(
+                    tree, render_spec(target.spec), {form for some in forms.values() for form in some}
+                )
+        except (ObjectMissingError, TimeoutError):
+            return _InFiles(frozenset(keys))
+        there = frozenset(key for key, some in forms.items() if not found.names.isdisjoint(some))
+        return _InFiles(there, found.whole)
 
 
 def _keys(made: RenderedSet | None) -> frozenset[ObjectKey]:
     return frozenset() if made is None else frozenset(one.key for one in made.wanted)
+
+
+def _called(key: ObjectKey) -> tuple[str, str, str]:
+    return key.group, key.kind, without_hash(key.name)
 
 
 def _could_have(spec: KustomizationSpec, key: ObjectKey) -> bool:

@@ -200,6 +200,75 @@ async def test_what_nobody_wants_any_more_after_all_is_deleted_by_who_has_it(wor
     assert await inventory(world, "one") == ["a"]
 
 
+async def test_what_nobody_wants_any_more_is_deleted_though_who_it_was_left_to_still_fails(world: World) -> None:
+    """No good news comes from that one, and the commit changes nothing that its owner reads."""
+    async with world.daemon() as running:
+        world.commit(START)
+        await declare(world, "one", "two")
+        await world.push({**MOVED, "two/wrong.yaml": INVALID})
+        await world.until_applied("one")
+        await world.until_target("two", failed("ReconciliationFailed", "Service"))
+        await running.idle()
+        await world.push({"two/moves.yaml": None})
+        await world.until_gone("v1", "ConfigMap", "moves")
+        await world.until_applied("one")
+        await running.idle()
+    assert await inventory(world, "one") == ["a"]
+
+
+async def test_what_nobody_wants_any_more_is_deleted_though_who_it_was_left_to_is_suspended(world: World) -> None:
+    async with world.daemon() as running:
+        world.commit(START)
+        await declare(world, "one", "two")
+        await world.patch(KUSTOMIZE, "Kustomization", "two", {"spec": {"suspend": True}})
+        await running.idle()
+        await world.push(MOVED)
+        await world.until_told("one", "Progressing", "left to Kustomization", "/two, which is suspended")
+        await running.idle()
+        await world.push({"two/moves.yaml": None})
+        await world.until_gone("v1", "ConfigMap", "moves")
+        await running.idle()
+    assert await inventory(world, "one") == ["a"]
+
+
+async def test_what_moves_on_before_it_was_taken_is_in_one_inventory(world: World) -> None:
+    async with world.daemon() as running:
+        world.commit({**START, "three/c.yaml": config_map("c")})
+        await declare(world, "one", "two", "three")
+        before = await uids(world, "moves")
+        await world.push({**MOVED, "two/wrong.yaml": INVALID})
+        await world.until_applied("one")
+        await world.until_target("two", failed("ReconciliationFailed", "Service"))
+        await running.idle()
+        await world.push({"two/moves.yaml": None, "three/moves.yaml": config_map("moves", n="3")})
+        await world.until_applied("one", "three")
+        await running.idle()
+        assert deleted(running) == []
+    assert await uids(world, "moves") == before
+    assert (await inventory(world, "one"), await inventory(world, "three")) == (["a"], ["c", "moves"])
+
+
+async def test_who_needs_for_its_build_what_the_new_owner_makes_lets_go_of_what_that_wants(world: World) -> None:
+    """Else each would wait for the other for ever."""
+    async with world.daemon() as running:
+        world.commit(START)
+        await declare(world, "one", "two")
+        before = await uids(world, "moves")
+        values = {"two/values.yaml": config_map("values", X="some"), "one/a.yaml": config_map("a", x="${X}")}
+        world.change({**MOVED, **values})
+        needs: dict[str, Any] = {
+            "dependsOn": [{"name": "two"}],
+            "postBuild": {"substituteFrom": [{"kind": "ConfigMap", "name": "values"}]},
+        }
+        await world.target("one", "./one", targetNamespace=world.namespace, **needs)
+        await world.ask()
+        await world.until_applied("one", "two")
+        await running.idle()
+        assert deleted(running) == []
+    assert await uids(world, "moves") == before
+    assert (await inventory(world, "one"), await inventory(world, "two")) == (["a"], ["b", "moves", "values"])
+
+
 async def test_what_was_left_to_a_target_that_is_deleted_goes(world: World) -> None:
     async with world.daemon() as running:
         world.commit(START)
@@ -260,6 +329,38 @@ async def test_a_kustomization_that_gets_another_name_keeps_its_objects(world: W
     assert await inventory(world, "new") == names
 
 
+@pytest.mark.parametrize(
+    "files",
+    [
+        pytest.param({"two/moves.yaml": config_map("moves", n="2") + "\tn: '2'\n"}, id="a tab in the file that moved"),
+        pytest.param({"two/kustomization.yaml": "resources: [b.yaml, moves.yaml\n"}, id="a broken kustomization"),
+        pytest.param(
+            {
+                "two/kustomization.yaml": "resources: [b.yaml]\nnamePrefix: mo\nconfigMapGenerator: [{name: ves}]\n",
+                "two/b.yaml": UNREADABLE,
+            },
+            id="it is generated",
+        ),
+    ],
+)
+async def test_what_a_target_may_want_that_cannot_be_built_is_kept(world: World, files: dict[str, str]) -> None:
+    """A mistake in the very commit that moves it is what is to be expected."""
+    async with world.daemon() as running:
+        world.commit(START)
+        await declare(world, "one", "two")
+        before = await uids(world, "moves")
+        await world.push({**MOVED, **files})
+        await world.until_applied("one")
+        await world.until_told("one", "Progressing", "moves kept: it may stand in the files of Kustomization", "/two")
+        await running.idle()
+        await world.push({**dict.fromkeys(files), **MOVED, "two/b.yaml": config_map("b")})
+        await world.until_applied("one", "two")
+        await running.idle()
+        assert deleted(running) == []
+    assert await uids(world, "moves") == before
+    assert (await inventory(world, "one"), await inventory(world, "two")) == (["a"], ["b", "moves"])
+
+
 async def test_what_stands_in_the_files_of_a_target_that_cannot_be_built_is_kept(world: World) -> None:
     async with world.daemon() as running:
         world.commit({**START, "one/other.yaml": config_map("other")})
@@ -267,7 +368,7 @@ async def test_what_stands_in_the_files_of_a_target_that_cannot_be_built_is_kept
         before = await uids(world, "moves")
         await world.push({**MOVED, "one/other.yaml": None, "two/broken.yaml": UNREADABLE})
         await world.until_applied("one")
-        await world.until_told("one", "Progressing", "moves kept: it stands in the files of Kustomization", "/two")
+        await world.until_told("one", "Progressing", "moves kept: it may stand in the files of Kustomization", "/two")
         await world.until_gone("v1", "ConfigMap", "other")
         await running.idle()
         assert await uids(world, "moves") == before

@@ -80,7 +80,7 @@ async def test_who_surely_wants_it_goes_before_who_perhaps_does() -> None:
     world = World(target("a"), target("b"), a=perhaps(A, B), b=surely(A))
     heirs = await world.moves.heirs([A.id, B.id])
     assert heirs[A.id].why == "left to Kustomization/shop/b"
-    assert heirs[B.id].why == "kept: it stands in the files of Kustomization/shop/a, which cannot be built"
+    assert heirs[B.id].why == "kept: it may stand in the files of Kustomization/shop/a, which cannot be built"
 
 
 TENANT: dict[str, Any] = {"namespace": "tenant", "serviceAccountName": "deployer"}

@@ -11,6 +11,7 @@ from tests.runtime.targets import target
 from tidelog.engine.cluster.port import Kind
 from tidelog.engine.plan.model import Wanted
 from tidelog.engine.render.errors import ReadEntry, RenderError
+from tidelog.engine.render.mentions import Mentions
 from tidelog.engine.runtime.rendered import RenderedSet, inputs_digest
 from tidelog.engine.runtime.run import StageError
 from tidelog.engine.runtime.settings import Settings
@@ -46,6 +47,8 @@ class World:
         self.trouble: Exception | None = None
         self.same = False
         self.places_of: Collection[tuple[str, str]] = ()
+        self.whole = True
+        self.lost: Exception | None = None
         self.builds: list[str] = []
         self.tree: str | None = "tree-2"
         self.desired: dict[StreamName, Desired] = {}
@@ -99,10 +102,10 @@ class World:
         ]
         return SimpleNamespace(objects=objects)
 
-    async def places(
-        self, _: str, __: object, names: Collection[tuple[str, str, str]]
-    ) -> dict[tuple[str, str, str], str]:
-        return {name: "app/all.yaml:1" for name in names if name[:2] in self.places_of}
+    async def mentions(self, _: str, __: object, names: Collection[tuple[str, str]]) -> Mentions:
+        if self.lost is not None:
+            raise self.lost
+        return Mentions(frozenset(name for name in names if name in self.places_of), self.whole)
 
 
 def surely(*keys: ObjectKey) -> Wants:
@@ -218,7 +221,28 @@ async def test_of_what_cannot_be_built_that_counts_which_stands_in_the_files(err
     world = World(last=a_set(B), error=error)
     world.places_of = [("ConfigMap", "a")]
     assert await world.wishes.of(target(), [A, B, OTHER]) == Wants(frozenset([B]), frozenset([A]))
-    assert await world.wishes.gives_up(target(), [A, B, OTHER]) == frozenset()
+
+
+async def test_what_cannot_be_built_gives_up_what_stands_in_none_of_its_files() -> None:
+    """It may need for its build what another makes, who wants what it has: neither would ever go on."""
+    world = World(last=a_set(A, B), error=RenderError("no"))
+    world.places_of = [("ConfigMap", "a")]
+    assert await world.wishes.gives_up(target(), [A, B]) == {B}
+    world.whole = False
+    assert await world.wishes.gives_up(target(), [A, B]) == frozenset(), "it may come from elsewhere"
+
+
+async def test_where_the_files_cannot_be_read_all_may_stand_there() -> None:
+    world = World(last=a_set(B), error=RenderError("no"))
+    world.lost = ObjectMissingError("lost")
+    assert await world.wishes.of(target(), [A]) == Wants(perhaps=frozenset([A]))
+    assert await world.wishes.gives_up(target(), [A, B]) == frozenset()
+
+
+async def test_what_is_generated_for_another_namespace_does_not_count() -> None:
+    world = World(last=a_set(ABROAD._replace(name="a-2345678kkk")), error=RenderError("no"))
+    world.places_of = [("ConfigMap", "a-bcdfghkmt2")]
+    assert await world.wishes.of(target(), [A._replace(name="a-bcdfghkmt2")]) == Wants()
 
 
 async def test_what_stands_in_the_files_for_another_namespace_does_not_count() -> None:

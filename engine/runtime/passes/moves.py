@@ -87,7 +87,7 @@ class Moves:
                 found[key] = Heir(target.stream, f"left to {target.key.shown}{suspended}")
         for key in sorted(wants.perhaps):
             if key not in found and await self._may_write(target, key):
-                why = f"kept: it stands in the files of {target.key.shown}, which cannot be built"
+                why = f"kept: it may stand in the files of {target.key.shown}, which cannot be built"
                 found[key] = Heir(target.stream, why, sure=False)
 
     async def _may_write(self, target: DeclaredTarget, key: ObjectKey) -> bool:
