@@ -5,6 +5,7 @@ other what it is about to want: the set that it wanted last says so only where n
 Else the set is built, and nothing is recorded. A build is shared with the target's own pass, which then finds it made.
 """
 
+import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection
 from typing import TypeAlias
@@ -103,12 +104,18 @@ class Wishes:
         """Lets go of a target that is no more."""
         self._made.pop(stream, None)
 
-    async def of(self, target: DeclaredTarget, keys: Collection[ObjectKey]) -> Wants:
-        """Which of some objects a target wants. One that is being deleted wants none."""
+    async def of(self, target: DeclaredTarget, keys: Collection[ObjectKey], deadline: float = math.inf) -> Wants:
+        """Which of some objects a target wants. One that is being deleted wants none.
+
+        Args:
+            target: that is asked about.
+            keys: of the objects.
+            deadline: after which no build begins any more: what is not known by then, its files tell.
+        """
         asked = frozenset(key for key in keys if _could_have(target.spec, key))
         if not asked or target.deleting:
             return Wants()
-        newest = await self._newest(target)
+        newest = await self._newest(target, deadline)
         surely = asked & newest.objects
         if newest.sure or not newest.tree:
             return Wants(surely)
@@ -130,7 +137,7 @@ class Wishes:
         found = await self._in_files(target, newest.tree, keys)
         return frozenset(keys) - found.keys if found.whole else frozenset()
 
-    async def _newest(self, target: DeclaredTarget) -> _Newest:
+    async def _newest(self, target: DeclaredTarget, deadline: float = math.inf) -> _Newest:
         last = await self._renderings.last(target.stream)
         stays = _Newest(_keys(last), sure=last is not None)
         newest = None if self._cannot_go_on(target) else self._tree_of(source_of(target).stream(self._alias))
@@ -144,7 +151,7 @@ class Wishes:
         if last is not None and self._has_come_to(target, revision, last):
             return stays
         try:
-            return _Newest(await self._objects(target, tree, last))
+            return _Newest(await self._objects(target, tree, last, deadline))
         except _UNKNOWN:
             return _Newest(stays.objects, sure=False, tree=tree)
 
@@ -167,7 +174,9 @@ class Wishes:
             and not (build and build.substitute_from)  # what is read from the cluster may have changed a moment ago
         )
 
-    async def _objects(self, target: DeclaredTarget, tree: str, last: RenderedSet | None) -> frozenset[ObjectKey]:
+    async def _objects(
+        self, target: DeclaredTarget, tree: str, last: RenderedSet | None, deadline: float
+    ) -> frozenset[ObjectKey]:
         variables = await self._variables_of(target)
         basis = target.uid, target.generation, tree, variables.digest
         made = self._made.get(target.stream)
@@ -181,6 +190,8 @@ class Wishes:
         if last is not None and await would_be_the_same(self._renderer, tree, target.spec, variables, last, inputs):
             self._keep(target.stream, _Made(basis, last.digest))
             return _keys(last)
+        if anyio.current_time() > deadline:
+            raise TimeoutError
         built = await self._built(target, tree, variables)
         self._keep(target.stream, _Made(basis, built))
         return built

@@ -3,13 +3,14 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import anyio
 import pytest
 
 from tests.runtime.targets import target
 from tidelog.engine.cluster.errors import ClusterError, ForbiddenError, InvalidError, UnreachableError
 from tidelog.engine.cluster.port import Identity, Kind
 from tidelog.engine.objects.kube import KubeObject
-from tidelog.engine.runtime.passes.moves import Heir, Moves
+from tidelog.engine.runtime.passes.moves import LOOK_S, Heir, Moves
 from tidelog.engine.runtime.settings import Settings
 from tidelog.engine.runtime.watching.declared import DeclaredTarget
 from tidelog.engine.runtime.wishes import Wants
@@ -30,7 +31,8 @@ class World:
         me: Any = self
         self.moves = Moves(me, lambda: self.targets, me, Settings(), own or target("own"))
 
-    async def of(self, declared: DeclaredTarget, keys: Collection[ObjectKey]) -> Wants:
+    async def of(self, declared: DeclaredTarget, keys: Collection[ObjectKey], deadline: float) -> Wants:
+        assert 0 < deadline - anyio.current_time() <= LOOK_S
         self.looked_at.append(declared.key.name)
         wants = self.wants.get(declared.key.name, Wants())
         return Wants(wants.surely & frozenset(keys), wants.perhaps & frozenset(keys))

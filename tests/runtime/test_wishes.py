@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
+import anyio
 import pytest
 
 from tests.events.logs import digest
@@ -264,6 +265,15 @@ async def test_without_its_variables_a_target_cannot_be_built() -> None:
     world.places_of = [("ConfigMap", "a")]
     assert await world.wishes.of(target(), [A, B]) == Wants(perhaps=frozenset([A]))
     assert not world.builds
+
+
+async def test_what_would_be_built_too_late_is_told_by_its_files() -> None:
+    """Many targets that hang must not keep another from going on."""
+    world = World(A, B)
+    world.places_of = [("ConfigMap", "a")]
+    assert await world.wishes.of(target(), [A, B], anyio.current_time() - 1) == Wants(perhaps=frozenset([A]))
+    assert not world.builds
+    assert await world.wishes.of(target(), [A, B], anyio.current_time() + 60) == surely(A, B)
 
 
 async def test_what_failed_is_tried_again() -> None:

@@ -28,6 +28,8 @@ from tidelog.events.names import ObjectId, ObjectKey, StreamName
 
 LOOKS_MAX = 4
 """Targets that are looked at at once."""
+LOOK_S = 60.0
+"""How long builds may begin, of all targets together, to know what they want: many may hang (on a remote base)."""
 
 _NOT_FORBIDDEN = (InvalidError, ConflictError, BadRequestError, NotFoundError)
 """What an API server answers to who may write, about what is written."""
@@ -66,10 +68,12 @@ class Moves:
         keys = {ObjectKey.parse(id) for id in ids}
         found: dict[ObjectKey, Heir] = {}
         limiter = anyio.CapacityLimiter(LOOKS_MAX)
+        deadline = anyio.current_time() + LOOK_S
 
         async def look(target: DeclaredTarget) -> None:
             async with limiter:
-                await self._look(target, {key for key in keys if key not in found or not found[key].sure}, found)
+                left = {key for key in keys if key not in found or not found[key].sure}
+                await self._look(target, left, found, deadline)
 
         with one_error():
             async with anyio.create_task_group() as tasks:
@@ -77,10 +81,12 @@ class Moves:
                     tasks.start_soon(look, target)
         return {key.id: heir for key, heir in found.items()}
 
-    async def _look(self, target: DeclaredTarget, keys: Collection[ObjectKey], found: dict[ObjectKey, Heir]) -> None:
+    async def _look(
+        self, target: DeclaredTarget, keys: Collection[ObjectKey], found: dict[ObjectKey, Heir], deadline: float
+    ) -> None:
         if not keys:
             return
-        wants = await self._wishes.of(target, keys)
+        wants = await self._wishes.of(target, keys, deadline)
         for key in sorted(wants.surely):
             if (key not in found or not found[key].sure) and await self._may_write(target, key):
                 suspended = ", which is suspended" if target.suspended else ""
