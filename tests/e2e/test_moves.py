@@ -22,6 +22,13 @@ def many(names: Iterable[str], n: str) -> str:
     return documents(*(config_map(name, n=n) for name in names))
 
 
+def app(world: World, name: str, path: str = "./app") -> str:
+    """A Kustomization, as it stands in Git."""
+    spec = {"interval": "1h", "path": path, "prune": True, "targetNamespace": world.namespace}
+    source = {"kind": "GitRepository", "name": "fleet"}
+    return manifest(KUSTOMIZE, "Kustomization", name, spec={**spec, "sourceRef": source})
+
+
 async def uids(world: World, *names: str, kind: str = "ConfigMap") -> list[str]:
     """Of objects that are all there, and are not being deleted."""
     found = []
@@ -305,20 +312,14 @@ async def test_a_move_that_is_taken_back_at_once_deletes_nothing(world: World) -
 
 async def test_a_kustomization_that_gets_another_name_keeps_its_objects(world: World) -> None:
     """The one is deleted, and the other wants what it had."""
-
-    def app(name: str) -> str:
-        spec = {"interval": "1h", "path": "./app", "prune": True, "targetNamespace": world.namespace}
-        source = {"kind": "GitRepository", "name": "fleet"}
-        return manifest(KUSTOMIZE, "Kustomization", name, spec={**spec, "sourceRef": source})
-
     names = [f"item-{number}" for number in range(8)]
     async with world.daemon() as running:
-        world.commit({"app/all.yaml": many(names, "1"), "root/app.yaml": app("old")})
+        world.commit({"app/all.yaml": many(names, "1"), "root/app.yaml": app(world, "old")})
         await world.source()
         await world.target("root", "./root", targetNamespace=world.namespace)
         await world.until_applied("root", "old")
         before = await uids(world, *names)
-        await world.push({"root/app.yaml": app("new")})
+        await world.push({"root/app.yaml": app(world, "new")})
         await world.until_applied("root", "new")
         await world.until_gone(KUSTOMIZE, "Kustomization", "old")
         await running.until_event(TargetRemoved)
@@ -327,6 +328,43 @@ async def test_a_kustomization_that_gets_another_name_keeps_its_objects(world: W
     assert await uids(world, *names) == before
     assert {await owner(world, name) for name in names} == {"new"}
     assert await inventory(world, "new") == names
+
+
+async def test_a_kustomization_that_gets_another_name_and_another_parent_keeps_its_objects(world: World) -> None:
+    """The old one is deleted before the new one is made."""
+    names = [f"item-{number}" for number in range(3)]
+    async with world.daemon() as running:
+        files = {"one/a.yaml": config_map("a"), "two/b.yaml": app(world, "b", "./b"), "app/all.yaml": many(names, "1")}
+        files["b/b.yaml"] = config_map("b")
+        world.commit({**files, "one/app.yaml": app(world, "old")})
+        await declare(world, "one", "two", two={"dependsOn": [{"name": "one"}]})
+        await world.until_applied("old")
+        before = await uids(world, *names)
+        await world.push({"one/app.yaml": None, "two/app.yaml": app(world, "new")})
+        await world.until_applied("one", "two", "new")
+        await world.until_gone(KUSTOMIZE, "Kustomization", "old")
+        await running.idle()
+        assert [id.rpartition("/")[2] for id in deleted(running)] == ["old"]
+    assert await uids(world, *names) == before
+    assert await inventory(world, "new") == names
+
+
+async def test_what_goes_to_a_path_that_the_same_commit_gives_a_kustomization_is_handed_over(world: World) -> None:
+    """Its old owner comes to the commit before the Kustomization is changed."""
+    async with world.daemon() as running:
+        files = {**START, "root/app.yaml": app(world, "two", "./two")}
+        world.commit(files)
+        await declare(world, "one", "root", root={"dependsOn": [{"name": "one"}]})
+        await world.until_applied("two")
+        before = await uids(world, "moves")
+        moved = {"three/b.yaml": config_map("b"), "three/moves.yaml": config_map("moves", n="2")}
+        await world.push({"one/moves.yaml": None, "root/app.yaml": app(world, "two", "./three"), **moved})
+        await world.until_applied("one", "root", "two")
+        await world.until_data("moves", {"n": "2"})
+        await running.idle()
+        assert deleted(running) == []
+    assert await uids(world, "moves") == before
+    assert (await inventory(world, "one"), await inventory(world, "two")) == (["a"], ["b", "moves"])
 
 
 @pytest.mark.parametrize(

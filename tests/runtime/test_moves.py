@@ -28,6 +28,7 @@ class World:
         self.looked_at: list[str] = []
         self.asked: list[tuple[KubeObject, str]] = []
         self.answer: ClusterError | None = None
+        self.makes: list[DeclaredTarget] = []
         me: Any = self
         self.moves = Moves(me, lambda: self.targets, me, Settings(), own or target("own"))
 
@@ -36,6 +37,10 @@ class World:
         self.looked_at.append(declared.key.name)
         wants = self.wants.get(declared.key.name, Wants())
         return Wants(wants.surely & frozenset(keys), wants.perhaps & frozenset(keys))
+
+    async def coming(self, declared: DeclaredTarget, deadline: float) -> list[DeclaredTarget]:
+        assert 0 < deadline - anyio.current_time() <= LOOK_S
+        return self.makes if declared.key.name == "root" else []
 
     async def gives_up(self, declared: DeclaredTarget, keys: Collection[ObjectKey]) -> frozenset[ObjectKey]:
         return frozenset(keys) - self.wants[declared.key.name].surely
@@ -70,6 +75,19 @@ async def test_who_has_been_told_that_all_is_wanted_looks_no_further() -> None:
     world.wants = {f"t{number}": surely(A) for number in range(20)}
     assert (await world.moves.heirs([A.id]))[A.id].why == "left to Kustomization/shop/t0"
     assert len(world.looked_at) < 20
+
+
+async def test_who_is_about_to_be_made_is_an_heir_too() -> None:
+    world = World(target("other"), target("root"), other=surely(B), new=surely(A))
+    world.makes = [target("new")]
+    heirs = await world.moves.heirs([A.id, B.id])
+    assert {id: heir.why for id, heir in heirs.items()} == {
+        A.id: "left to Kustomization/shop/new",
+        B.id: "left to Kustomization/shop/other",
+    }
+    assert world.looked_at == ["other", "root", "new"]
+    await world.moves.heirs([B.id])
+    assert world.looked_at.count("new") == 1, "nobody looks ahead for what is known to be wanted"
 
 
 async def test_who_is_suspended_is_said_to_be() -> None:

@@ -60,7 +60,8 @@ class Moves:
     async def heirs(self, ids: Iterable[ObjectId]) -> dict[ObjectId, Heir]:
         """Who is about to want the objects that this target would prune; of nobody's, nothing.
 
-        The target itself is among them: it may want an object again by a revision that came during the pass.
+        The target itself is among them: it may want an object again by a revision that came during the pass. So are
+        Kustomizations that another is about to make, or to change: the same commit may do that, and in any order.
 
         Raises:
             ClusterError: when the cluster cannot be asked who may write.
@@ -70,15 +71,26 @@ class Moves:
         limiter = anyio.CapacityLimiter(LOOKS_MAX)
         deadline = anyio.current_time() + LOOK_S
 
+        coming: list[DeclaredTarget] = []
+
+        def left() -> set[ObjectKey]:
+            return {key for key in keys if key not in found or not found[key].sure}
+
         async def look(target: DeclaredTarget) -> None:
             async with limiter:
-                left = {key for key in keys if key not in found or not found[key].sure}
-                await self._look(target, left, found, deadline)
+                await self._look(target, left(), found, deadline)
 
-        with one_error():
-            async with anyio.create_task_group() as tasks:
-                for _, target in sorted(self._targets().items()):
-                    tasks.start_soon(look, target)
+        async def look_ahead(target: DeclaredTarget) -> None:
+            async with limiter:
+                if left():
+                    coming.extend(await self._wishes.coming(target, deadline))
+
+        targets = [target for _, target in sorted(self._targets().items())]
+        for work, some in ((look, targets), (look_ahead, targets), (look, coming)):
+            with one_error():
+                async with anyio.create_task_group() as tasks:
+                    for target in some:
+                        tasks.start_soon(work, target)
         return {key.id: heir for key, heir in found.items()}
 
     async def _look(
