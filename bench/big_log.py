@@ -10,6 +10,7 @@ import msgspec
 
 from bench.workload import GENERATOR_VERSION, SEED, Fleet, Workload
 from tidelog.events.projections import PROJECTIONS
+from tidelog.storage.connection import LOG
 from tidelog.storage.errors import StoreError
 from tidelog.storage.layout import Layout, writer_lock
 from tidelog.storage.log.reader import LogReader
@@ -23,6 +24,8 @@ class Mark(msgspec.Struct, frozen=True):
     generator: int
     seed: int
     events: int
+    tables: int
+    """The version of the log's tables: those of an older release would be measured in the place of these."""
 
 
 class BigLog:
@@ -32,7 +35,7 @@ class BigLog:
         self.layout = Layout(directory)
         self.events = events
         self.fleet = Fleet(events)
-        self._mark = Mark(GENERATOR_VERSION, SEED, events)
+        self._mark = Mark(GENERATOR_VERSION, SEED, events, LOG.version)
         self._mark_file = directory.with_name(directory.name + ".json")
 
     def make(self, progress: Callable[[int], None]) -> None:

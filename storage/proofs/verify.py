@@ -33,6 +33,7 @@ from tidelog.storage.log.reader import LogReader
 from tidelog.storage.log.tile_index import tile_of
 from tidelog.storage.projections.view_store import ViewStore
 from tidelog.storage.proofs.parts import Finding, Part, PartResult
+from tidelog.storage.proofs.tables import SharedTables
 from tidelog.storage.proofs.verify_part import PartVerifier
 from tidelog.storage.proofs.verify_tiles import TILES, stray_entries
 
@@ -162,8 +163,12 @@ def _extent(layout: Layout) -> tuple[int, bool]:
 
 
 def _parts(size: int, *, views: bool) -> list[Part]:
-    """The work, the longest first."""
-    events = [Part("events", first, min(first + PART_EVENTS - 1, size)) for first in range(1, size + 1, PART_EVENTS)]
+    """The work, the longest first; the last events in smaller parts, so that no worker is waited for at the end."""
+    first, events = 1, []
+    while first <= size:
+        share = PART_EVENTS if size - first >= 2 * PART_EVENTS else max(PART_EVENTS // 4, TILE_WIDTH)
+        events.append(Part("events", first, min(first + share - 1, size)))
+        first += share
     return [Part("log", last=size), Part("bodies"), *([Part("views")] if views else []), *events]
 
 
@@ -250,7 +255,7 @@ def _stray_entries(
     try:
         with closing(connect_to_read(layout.log, LOG)) as connection:
             named = {tile_of(at) for at in map(_position, findings) if at is not None}
-            return stray_entries(connection, range(TILES.start, size // TILE_WIDTH), named)
+            return stray_entries(SharedTables(connection), range(TILES.start, size // TILE_WIDTH), named)
     except (StoreError, sqlite3.DatabaseError) as error:
         return [Finding("log.db", f"its indexes of tiles cannot be held against the events: {error}")]
 

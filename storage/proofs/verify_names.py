@@ -1,11 +1,12 @@
 """What a verification knows of the other tables while it looks at events: names by their numbers."""
 
-import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from operator import itemgetter
 from typing import cast
 from uuid import UUID
+
+from tidelog.storage.proofs.tables import Row, Tables
 
 KNOWN_NAMES_MAX = 16_384
 """Entries of each table that a worker keeps in memory."""
@@ -20,7 +21,9 @@ _MISSING = object()
 
 def text_of(value: object) -> str:
     """A text as it was read, in whatever state it is."""
-    return value.decode(errors="replace") if isinstance(value, bytes) else repr(value)
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return value if isinstance(value, str) else repr(value)
 
 
 def _pair(run: object, trace: object) -> tuple[str | None, str | None]:
@@ -45,25 +48,25 @@ class Names:
         self._none = none
         self._known: dict[object, object] = {None: none}
 
-    def of(self, connection: sqlite3.Connection, numbers: Sequence[int | None]) -> tuple[object, ...]:
+    def of(self, tables: Tables, numbers: Sequence[int | None]) -> tuple[object, ...]:
         """The name of each; for what the table does not have, something that no envelope can say."""
         names = tuple(map(self._known.get, numbers))
         if None in names and (new := set(numbers).difference(self._known)):
-            self._read(connection, list(new))
+            self._read(tables, list(new))
             names = tuple(map(self._known.get, numbers))
         return names
 
-    def _read(self, connection: sqlite3.Connection, numbers: list[int | None]) -> None:
+    def _read(self, tables: Tables, numbers: list[int | None]) -> None:
         self._known.update(dict.fromkeys(numbers, _MISSING))
-        for number, *columns in self._rows(connection, numbers):
+        for number, *columns in self._rows(tables, numbers):
             self._known[number] = self._name(*columns)
 
-    def _rows(self, connection: sqlite3.Connection, numbers: list[int | None]) -> sqlite3.Cursor:
+    def _rows(self, tables: Tables, numbers: list[int | None]) -> list[Row]:
         with suppress(TypeError):  # not all of them need be numbers
             first, last = min(cast("list[int]", numbers)), max(cast("list[int]", numbers))
             if last - first < self._ahead:
-                return connection.execute(f"{self._statement} BETWEEN ?1 AND ?1 + ?2", (first, self._ahead - 1))
-        return connection.execute(f"{self._statement} IN ({', '.join('?' * len(numbers))})", numbers)
+                return tables.rows(f"{self._statement} BETWEEN ?1 AND ?1 + ?2", (first, self._ahead - 1))
+        return tables.rows(f"{self._statement} IN ({', '.join('?' * len(numbers))})", numbers)
 
     def add(self, numbers: Sequence[int | None], names: Sequence[object]) -> None:
         """Makes names known."""
@@ -82,7 +85,7 @@ class ListedNames(Names):
         super().__init__(statement, name, ahead=ahead)
         self._listed: list[object] = [None]
 
-    def of(self, connection: sqlite3.Connection, numbers: Sequence[int | None]) -> tuple[object, ...]:
+    def of(self, tables: Tables, numbers: Sequence[int | None]) -> tuple[object, ...]:
         """As `Names.of`."""
         try:
             if min(cast("Sequence[int]", numbers)) > 0:
@@ -91,7 +94,7 @@ class ListedNames(Names):
                     return names
         except (IndexError, TypeError):  # a new number, or none at all
             pass
-        names = super().of(connection, numbers)
+        names = super().of(tables, numbers)
         for number, name in zip(numbers, names, strict=True):
             self._list(number, name)
         return names
@@ -113,10 +116,13 @@ class Known:
 
     def __init__(self) -> None:
         """Nothing yet."""
-        self.streams = ListedNames("SELECT number, name FROM streams WHERE number", text_of, ahead=AHEAD)
-        self.types = ListedNames("SELECT number, name FROM types WHERE number", text_of)
+        self.streams = ListedNames("SELECT number, CAST(name AS BLOB) FROM streams WHERE number", text_of, ahead=AHEAD)
+        self.types = ListedNames("SELECT number, CAST(name AS BLOB) FROM types WHERE number", text_of)
         self.correlations = Names(
-            "SELECT number, run, trace FROM correlations WHERE number", _pair, (None, None), ahead=AHEAD
+            "SELECT number, CAST(run AS BLOB), CAST(trace AS BLOB) FROM correlations WHERE number",
+            _pair,
+            (None, None),
+            ahead=AHEAD,
         )
         self.ids = Names("SELECT position, id FROM events WHERE position", _id_text)
         """Of events, by position, for those that are a cause and stand in another part."""

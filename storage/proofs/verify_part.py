@@ -2,27 +2,22 @@
 
 from pathlib import Path
 
-from tidelog.storage.connection import LOG, VIEWS, connect_to_read
+from tidelog.storage.connection import LOG, VIEWS
 from tidelog.storage.errors import StoreError
 from tidelog.storage.proofs.parts import LOG_FILE, VIEWS_FILE, Finding, Part, PartResult
+from tidelog.storage.proofs.tables import open_tables
 from tidelog.storage.proofs.verify_bodies import verify_bodies
 from tidelog.storage.proofs.verify_names import Known
 from tidelog.storage.proofs.verify_range import EventsVerifier
 from tidelog.storage.proofs.verify_structure import verify_structure
 
-MAPPED_BYTES_MAX = 2**40
-
 
 class PartVerifier:
-    """Verifies parts of the store in `directory`, one after another.
+    """Verifies parts of the store in `directory`, one after another; `alone` is that of `open_tables`."""
 
-    With `mapped`, files are read through memory, which is quicker; a file that is shorter than it says, or a disk that
-    fails, then ends the process with a signal.
-    """
-
-    def __init__(self, directory: Path, *, mapped: bool = False) -> None:
+    def __init__(self, directory: Path, *, alone: bool = False) -> None:
         self._directory = directory
-        self._mapped = mapped
+        self._alone = alone
         self._known = Known()
 
     def verify(self, part: Part) -> PartResult:
@@ -30,18 +25,16 @@ class PartVerifier:
         name, kind = (VIEWS_FILE, VIEWS) if part.kind == "views" else (LOG_FILE, LOG)
         file = self._directory / name
         try:
-            connection = connect_to_read(file, kind)
+            tables = open_tables(file, kind, alone=self._alone)
         except StoreError as error:
             return PartResult(part=part, findings=[Finding(file.name, str(error))], rest=None)
         try:
-            if self._mapped:
-                connection.execute(f"PRAGMA mmap_size = {MAPPED_BYTES_MAX}")
             match part.kind:
                 case "events":
-                    return EventsVerifier(connection, part, self._known).run()
+                    return EventsVerifier(tables, part, self._known).run()
                 case "bodies":
-                    return verify_bodies(connection, part)
+                    return verify_bodies(tables, part)
                 case _:
-                    return verify_structure(connection, part, file.name)
+                    return verify_structure(tables, part, file.name)
         finally:
-            connection.close()
+            tables.close()

@@ -12,6 +12,7 @@ from tidelog.events.bodies import find_references
 from tidelog.events.envelope import Actor
 from tidelog.events.merkle import TILE_WIDTH, fold, leaf_hashes
 from tidelog.storage.proofs.parts import FINDINGS_MAX, Finding, Part, PartResult
+from tidelog.storage.proofs.tables import Tables
 from tidelog.storage.proofs.verify_names import ID_BYTES, Known
 from tidelog.storage.proofs.verify_tiles import TileEntries, has_tile_indexes
 from tidelog.storage.proofs.verify_versions import Versions
@@ -71,7 +72,7 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _fields_of = msgspec.structs.astuple
 _references_in = re.compile(rb'(?s)\{"digest":"(?:sha256:.{64})?[^}]*\}').findall
 """What may name a body: found at once in all data of a tile, and looked at when it is new. The digest is leapt over."""
-_COLUMNS = "envelope, leaf, id, stream, version, type, correlation, cause"
+_COLUMNS = "CAST(envelope AS BLOB), leaf, id, stream, version, type, correlation, cause"
 _FROM = "FROM events WHERE position BETWEEN ? AND ? ORDER BY position"
 _ALL_ROWS = f"SELECT {_COLUMNS} {_FROM}"
 """Where there are as many rows as positions, they need not say their own."""
@@ -107,8 +108,8 @@ class EventsVerifier:
     compared. Only what differs is looked at one by one, to be named.
     """
 
-    def __init__(self, connection: sqlite3.Connection, part: Part, known: Known) -> None:
-        self._db = connection
+    def __init__(self, tables: Tables, part: Part, known: Known) -> None:
+        self._tables = tables
         self._part = part
         self._known = known
         self.result = PartResult(part=part)
@@ -137,8 +138,8 @@ class EventsVerifier:
     def _check_entries(self) -> None:
         """Whether the indexes of tiles have what the events call for."""
         try:
-            if has_tile_indexes(self._db):
-                self.result.findings += self._entries.check(self._db)
+            if has_tile_indexes(self._tables):
+                self.result.findings += self._entries.check(self._tables)
                 self.result.tile_entries = dict(self._entries.found)
         except sqlite3.DatabaseError as error:
             self._found(f"events {self._part.first} to {self._part.last}", f"not to be found by tiles: {error}")
@@ -166,7 +167,7 @@ class EventsVerifier:
 
     def _fetch(self, first: int, last: int) -> _Columns:
         with suppress(sqlite3.DatabaseError):
-            rows = self._db.execute(_ALL_ROWS, (first, last)).fetchall()
+            rows = self._tables.rows(_ALL_ROWS, (first, last))
             if len(rows) == last - first + 1:
                 columns = _Columns._make((*zip(*rows, strict=True), tuple(range(first, last + 1))))
                 if {*map(type, columns.envelope), *map(type, columns.id)} == {bytes}:
@@ -183,7 +184,7 @@ class EventsVerifier:
 
     def _fetch_one(self, position: int) -> list[Row]:
         try:
-            return self._db.execute(_ROWS, (position, position)).fetchall()
+            return self._tables.rows(_ROWS, (position, position))
         except sqlite3.DatabaseError as error:
             self._found(f"event {position}", f"cannot be read: {error}")
             return []
@@ -244,17 +245,17 @@ class EventsVerifier:
 
     def _check_columns(self, columns: _Columns, claims: Claims) -> Sequence[int]:
         """Whether the columns hold what the envelopes say; returns the numbers of the streams."""
-        known, db = self._known, self._db
-        streams = known.streams.of(db, columns.stream)
+        known, tables = self._known, self._tables
+        streams = known.streams.of(tables, columns.stream)
         pairs: list[tuple[str, Sequence[object], Sequence[object]]] = [
             ("position", columns.position, claims.position),
             ("id", columns.id, _ids_as(columns.id, claims.id)),
             ("stream", streams, claims.stream),
             ("version", columns.version, claims.version),
-            ("type", known.types.of(db, columns.type), claims.type),
+            ("type", known.types.of(tables, columns.type), claims.type),
             (
                 "correlation",
-                known.correlations.of(db, columns.correlation),
+                known.correlations.of(tables, columns.correlation),
                 tuple(zip(claims.run, claims.trace, strict=True)),
             ),
             ("cause", self._causes(columns, claims), claims.cause),
@@ -268,7 +269,7 @@ class EventsVerifier:
                 self._found(f"event {position}", f"not what its envelope says: {', '.join(names)}")
         if streams == claims.stream and set(map(type, columns.stream)) == {int}:
             return columns.stream
-        return self._versions.numbers_of(db, claims.stream)
+        return self._versions.numbers_of(tables, claims.stream)
 
     def _causes(self, columns: _Columns, claims: Claims) -> tuple[object, ...]:
         """The ids of the events that are causes: as a rule, of this part."""
@@ -278,7 +279,7 @@ class EventsVerifier:
             if (found := tuple(causes)) == claims.cause:
                 return found
         self._known.ids.add(claims.position, claims.id)
-        return self._known.ids.of(self._db, columns.cause)
+        return self._known.ids.of(self._tables, columns.cause)
 
     def _check_times(self, claims: Claims) -> None:
         """Whether times never decrease."""
@@ -311,7 +312,8 @@ class EventsVerifier:
             known.add(reference)
 
     def _check_body(self, columns: _Columns, digest: bytes, size: int, stored: bytes) -> None:
-        found = self._db.execute("SELECT stored, size FROM bodies WHERE digest = ?", (digest.decode(),)).fetchone()
+        statement = "SELECT CAST(stored AS BLOB), size FROM bodies WHERE digest = ?"
+        found = next(iter(self._tables.rows(statement, (digest.decode(),))), None)
         if found is not None and stored in (b"", found[0]) and size == found[1]:
             return
         position = next(at for at, entry in zip(columns.position, columns.envelope, strict=True) if digest in entry)

@@ -5,38 +5,41 @@ import sqlite3
 from contextlib import suppress
 
 from tidelog.events.merkle import TILE_WIDTH
-from tidelog.storage.connection import LOG, version_of
+from tidelog.storage.connection import LOG
 from tidelog.storage.proofs.parts import FINDINGS_MAX, LOG_FILE, Finding, Part, PartResult
+from tidelog.storage.proofs.tables import Tables, version_of
 from tidelog.storage.proofs.verify_names import text_of
 from tidelog.storage.proofs.verify_tiles import TILES, count_entries, has_tile_indexes, stray_entries
 
 
-def verify_structure(connection: sqlite3.Connection, part: Part, file: str) -> PartResult:
+def verify_structure(tables: Tables, part: Part, file: str) -> PartResult:
     """Verifies the pages of a database file, and that its indexes and tables agree."""
     result = PartResult(part=part)
     try:
-        connection.execute("PRAGMA cell_size_check = OFF")  # the check at the end does the same, once
+        tables.rows("PRAGMA cell_size_check = OFF")  # the check at the end does the same, once
         names = {
             root: f"{text_of(kind)} {text_of(name)}"
-            for kind, name, root in connection.execute("SELECT type, name, rootpage FROM sqlite_schema")
+            for kind, name, root in tables.rows(
+                "SELECT CAST(type AS BLOB), CAST(name AS BLOB), rootpage FROM sqlite_schema"
+            )
         }
         if file == LOG_FILE:
-            _check_definitions(connection, result)
-            _check_names(connection, result)
-            _check_tile_indexes(connection, result)
-        answers = connection.execute(f"PRAGMA integrity_check({FINDINGS_MAX})").fetchall()
+            _check_definitions(tables, result)
+            _check_names(tables, result)
+            _check_tile_indexes(tables, result)
+        answers = tables.rows(f"PRAGMA integrity_check({FINDINGS_MAX})")
     except sqlite3.DatabaseError as error:
         result.findings.append(Finding(file, str(error)))
         return result
     for line in "\n".join(text_of(answer) for (answer,) in answers).split("\n"):
         if line != "ok" and not line.startswith("***"):
-            result.findings.append(Finding(file + _place(connection, line, names), line))
+            result.findings.append(Finding(file + _place(tables, line, names), line))
     return result
 
 
-def _check_definitions(connection: sqlite3.Connection, result: PartResult) -> None:
+def _check_definitions(tables: Tables, result: PartResult) -> None:
     """Whether every table, index and view is defined as this release defines it."""
-    if version_of(connection) != LOG.version:
+    if version_of(tables) != LOG.version:
         return
     from tidelog.storage.log.schema import migrate  # noqa: PLC0415 - brings sqlite-utils, which other parts do not need
 
@@ -46,7 +49,7 @@ def _check_definitions(connection: sqlite3.Connection, result: PartResult) -> No
         due = dict(new.execute(_DEFINITIONS))
     finally:
         new.close()
-    there = {text_of(name): None if sql is None else text_of(sql) for name, sql in connection.execute(_DEFINITIONS)}
+    there = {text_of(name): None if sql is None else text_of(sql) for name, sql in tables.rows(_DEFINITIONS_THERE)}
     result.findings += [
         Finding(f"{LOG_FILE}, {name}", "its definition is " + ("altered" if name in there else "missing"))
         for name, sql in due.items()
@@ -58,27 +61,27 @@ def _check_definitions(connection: sqlite3.Connection, result: PartResult) -> No
     ]
 
 
-def _check_names(connection: sqlite3.Connection, result: PartResult) -> None:
+def _check_names(tables: Tables, result: PartResult) -> None:
     """Whether every stream, type and correlation is that of an event."""
-    tiled = has_tile_indexes(connection)
+    tiled = has_tile_indexes(tables)
     for table, column in (("streams", "stream"), ("types", "type"), ("correlations", "correlation")):
         used = f"{column}_tiles" if tiled and column != "stream" else "events"
         unused = f"SELECT number FROM {table} WHERE NOT EXISTS (SELECT 1 FROM {used} WHERE {column} = {table}.number)"
         result.findings += [
             Finding(f"{LOG_FILE}, table {table}, row {number}", "no event has it")
-            for (number,) in connection.execute(f"{unused} LIMIT {FINDINGS_MAX}")
+            for (number,) in tables.rows(f"{unused} LIMIT {FINDINGS_MAX}")
         ]
 
 
-def _check_tile_indexes(connection: sqlite3.Connection, result: PartResult) -> None:
+def _check_tile_indexes(tables: Tables, result: PartResult) -> None:
     """Whether the last tile has no entry too many; of the others they are counted, and held against the events."""
-    if has_tile_indexes(connection):
+    if has_tile_indexes(tables):
         tiles = result.part.last // TILE_WIDTH
-        result.tile_entries = count_entries(connection, tiles)
-        result.findings += stray_entries(connection, range(tiles, TILES.stop))
+        result.tile_entries = count_entries(tables, tiles)
+        result.findings += stray_entries(tables, range(tiles, TILES.stop))
 
 
-def _place(connection: sqlite3.Connection, line: str, names: dict[int, str]) -> str:
+def _place(tables: Tables, line: str, names: dict[int, str]) -> str:
     """Where a line of SQLite's integrity check points: its table or index, and its page."""
     index, column, tree, page = _index(line), _column(line), _tree(line), _page(line)
     if index or column:
@@ -87,8 +90,8 @@ def _place(connection: sqlite3.Connection, line: str, names: dict[int, str]) -> 
     name = names.get(int(tree[1])) if tree else names.get(number or 0)
     if name is None and number is not None:
         with suppress(sqlite3.Error):  # not every SQLite is built with this table
-            row = connection.execute("SELECT name FROM dbstat WHERE pageno = ?", (number,)).fetchone()
-            name = next((known for known in names.values() if row and known.endswith(f" {text_of(row[0])}")), None)
+            rows = tables.rows("SELECT CAST(name AS BLOB) FROM dbstat WHERE pageno = ?", (number,))
+            name = next((known for known in names.values() if rows and known.endswith(f" {text_of(rows[0][0])}")), None)
     return (f", {name}" if name else "") + (f", page {number}" if number is not None else "")
 
 
@@ -98,3 +101,6 @@ _page = re.compile(r"[Pp]age (\d+)").search
 _index = re.compile(r"(?:missing from|in|of) index (\w+)").search
 _column = re.compile(r"value in (\w+)\.").search
 _DEFINITIONS = "SELECT type || ' ' || name, sql FROM sqlite_schema WHERE tbl_name NOT LIKE '\\_%' ESCAPE '\\'"
+_DEFINITIONS_THERE = _DEFINITIONS.replace(
+    "type || ' ' || name, sql", "CAST(type || ' ' || name AS BLOB), CAST(sql AS BLOB)"
+)

@@ -1,12 +1,10 @@
 """Whether the indexes of tiles say what the events do."""
 
-import sqlite3
 from collections import Counter
 from collections.abc import Collection, Sequence
 from itertools import repeat
 
-from tidelog.events.merkle import TILE_WIDTH
-from tidelog.storage.connection import version_of
+from tidelog.events.merkle import TILE_BITS, TILE_WIDTH
 from tidelog.storage.log.tile_index import (
     CAUSES,
     CORRELATIONS,
@@ -18,14 +16,15 @@ from tidelog.storage.log.tile_index import (
     tile_of,
 )
 from tidelog.storage.proofs.parts import FINDINGS_MAX, LOG_FILE, Finding
+from tidelog.storage.proofs.tables import Tables, version_of
 
 TILES = range(-(2**63), 2**63)
 """All that a table can hold."""
 
 
-def has_tile_indexes(connection: sqlite3.Connection) -> bool:
+def has_tile_indexes(tables: Tables) -> bool:
     """Whether the log has them: one of an older release has not."""
-    return version_of(connection) >= TILED_VERSION
+    return version_of(tables) >= TILED_VERSION
 
 
 class TileEntries:
@@ -49,23 +48,23 @@ class TileEntries:
         for index, keys in (
             (TYPES, set(types)),
             (CORRELATIONS, {number for number in set(correlations) if number is not None}),
-            (CAUSES, {tile_of(cause) for cause in set(causes) if cause is not None}),
+            (CAUSES, {(cause - 1) >> TILE_BITS for cause in causes if cause is not None}),
         ):
             self._due[index.table] += zip(keys, repeat(tile))
             if full:
                 self.found[index.table] += len(keys)
 
-    def check(self, connection: sqlite3.Connection) -> list[Finding]:
+    def check(self, tables: Tables) -> list[Finding]:
         """Those that are missing."""
         findings = []
         for index in TILE_INDEXES:
-            missing = set(self._due[index.table]).difference(_entries(connection, index, self._due[index.table]))
+            missing = set(self._due[index.table]).difference(_entries(tables, index, self._due[index.table]))
             self.found[index.table] -= len(missing)
             findings += [_finding(index, key, tile, "is missing") for key, tile in sorted(missing)]
         return findings
 
 
-def _entries(connection: sqlite3.Connection, index: TileIndex, due: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+def _entries(tables: Tables, index: TileIndex, due: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """What is there, in the tiles that are named, of the keys that are named."""
     if not due:
         return []
@@ -74,19 +73,17 @@ def _entries(connection: sqlite3.Connection, index: TileIndex, due: Sequence[tup
         f"SELECT {index.table}.{index.key}, tile FROM json_each(?) CROSS JOIN {index.table} "
         f"ON {index.table}.{index.key} = value AND tile BETWEEN ? AND ?"
     )
-    return connection.execute(statement, (str(keys), due[0][1], due[-1][1])).fetchall()
+    return tables.rows(statement, (str(keys), due[0][1], due[-1][1]))
 
 
-def count_entries(connection: sqlite3.Connection, tiles: int) -> dict[str, int]:
-    """How many entries the first `tiles` tiles have, by table."""
+def count_entries(tables: Tables, before: int) -> dict[str, int]:
+    """How many entries the tiles before that one have, by table."""
     statement = "SELECT count(*) FROM {} WHERE tile < ?"
-    return {
-        index.table: connection.execute(statement.format(index.table), (tiles,)).fetchone()[0] for index in TILE_INDEXES
-    }
+    return {index.table: tables.rows(statement.format(index.table), (before,))[0][0] for index in TILE_INDEXES}
 
 
-def stray_entries(connection: sqlite3.Connection, tiles: range, but_of: Collection[int] = ()) -> list[Finding]:
-    """Entries of a range of tiles that no event calls for, but those of some of them."""
+def stray_entries(tables: Tables, among: range, but_of: Collection[int] = ()) -> list[Finding]:
+    """Entries among those of some tiles that no event calls for, but those of some of them."""
     findings = []
     for index in TILE_INDEXES:
         statement = (
@@ -94,7 +91,7 @@ def stray_entries(connection: sqlite3.Connection, tiles: range, but_of: Collecti
             f"(SELECT 1 FROM events NOT INDEXED WHERE {IN_TILE} AND {index.of_event} = {index.table}.{index.key}) "
             "LIMIT ?"
         )
-        rows = connection.execute(statement, (tiles.start, tiles.stop - 1, FINDINGS_MAX))
+        rows = tables.rows(statement, (among.start, among.stop - 1, FINDINGS_MAX))
         findings += [_finding(index, key, tile, "is that of no event") for key, tile in rows if tile not in but_of]
     return findings
 

@@ -1,9 +1,9 @@
 """How the versions of streams follow each other in a part of the log."""
 
-import sqlite3
 from collections.abc import Iterator, Sequence
 from itertools import count
 
+from tidelog.storage.proofs.tables import Tables
 from tidelog.storage.proofs.verify_names import LISTED_MAX
 
 
@@ -41,9 +41,9 @@ class Versions:
                     yield index, previous
             last[number] = version
 
-    def numbers_of(self, connection: sqlite3.Connection, streams: Sequence[str]) -> list[int]:
+    def numbers_of(self, tables: Tables, streams: Sequence[str]) -> list[int]:
         """The numbers of streams by what envelopes say; those that the table does not have are given others."""
-        known = {name: self._number_of(connection, name) for name in set(streams)}
+        known = {name: self._number_of(tables, name) for name in set(streams)}
         return [known[name] for name in streams]
 
     def spans(self) -> dict[str, tuple[int, int]]:
@@ -65,9 +65,9 @@ class Versions:
                 self._last += [None] * (top + 1 - len(self._last))
         return self._last
 
-    def _number_of(self, connection: sqlite3.Connection, name: str) -> int:
-        row = connection.execute("SELECT number FROM streams WHERE name = ?", (name,)).fetchone()
-        if row is not None and row[0] > 0:
-            number: int = row[0]
+    def _number_of(self, tables: Tables, name: str) -> int:
+        rows = tables.rows("SELECT number FROM streams WHERE name = ?", (name,))
+        if rows and rows[0][0] > 0:
+            number: int = rows[0][0]
             return number
         return self._strangers.setdefault(name, -1 - len(self._strangers))

@@ -16,7 +16,7 @@ from tidelog.storage.proofs.verify_part import PartVerifier
 
 def main() -> None:
     """Answers until stdin ends."""
-    verifier = PartVerifier(Path(sys.argv[1]), mapped=True)
+    verifier = PartVerifier(Path(sys.argv[1]), alone=True)
     gc.disable()  # rows and headers hold no cycles, and there are millions of them
     for line in sys.stdin.buffer:
         result = verifier.verify(msgspec.json.decode(line, type=Part))
