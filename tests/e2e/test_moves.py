@@ -276,6 +276,23 @@ async def test_who_needs_for_its_build_what_the_new_owner_makes_lets_go_of_what_
     assert (await inventory(world, "one"), await inventory(world, "two")) == (["a"], ["b", "moves", "values"])
 
 
+async def test_what_moves_while_the_store_is_lost_is_in_one_inventory(world: World) -> None:
+    """Who had it is known from its status alone."""
+    async with world.daemon() as running:
+        world.commit(START)
+        await declare(world, "one", "two")
+        before = await uids(world, "moves")
+        await running.idle()
+    world.change(MOVED)
+    async with world.daemon(store=world.directory / "another") as running:
+        await world.ask()
+        await world.until_applied("one", "two")
+        await running.idle()
+        assert deleted(running) == []
+    assert await uids(world, "moves") == before
+    assert (await inventory(world, "one"), await inventory(world, "two")) == (["a"], ["b", "moves"])
+
+
 async def test_what_was_left_to_a_target_that_is_deleted_goes(world: World) -> None:
     async with world.daemon() as running:
         world.commit(START)

@@ -689,7 +689,11 @@ class TargetPass:
             )
             self._engine.notices.reconciled(self._declared, revision)
         # What is left to others stays in the inventory until they have it.
-        kept = {id: version for id, version in self._declared.found.items() if id in self._left}
+        kept = {
+            id: version
+            for id, version in self._declared.found.items()
+            if id in self._left and self._situation.unclaimed(id)
+        }
         self._declared.found.clear()
         self._declared.found.update(kept)
         self._declared.begun.clear()
