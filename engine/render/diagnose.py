@@ -114,14 +114,15 @@ def blobs(trees: Trees, tree: str, walk: Walk, most: int = FILES_MAX) -> Iterato
     """The files that a build reads, by path and id; not more than `most`. Blocks."""
     number = 0
     for path in walk.checkout:
-        for below, blob in _below(trees, tree, path):
+        for below, blob in blobs_below(trees, tree, path):
             number += 1
             if number > most:
                 return
             yield below, blob
 
 
-def _below(trees: Trees, tree: str, path: str) -> Iterator[tuple[str, str]]:
+def blobs_below(trees: Trees, tree: str, path: str) -> Iterator[tuple[str, str]]:
+    """The files at a path or below it, by path and id. Blocks."""
     entry = trees.entry(tree, path)
     if entry is None or entry.kind == "link":
         return
@@ -131,7 +132,7 @@ def _below(trees: Trees, tree: str, path: str) -> Iterator[tuple[str, str]]:
     for name, child in sorted(trees.children(entry.id).items()):
         below = f"{path}/{name}" if path else name
         if child.kind == "tree":
-            yield from _below(trees, tree, below)
+            yield from blobs_below(trees, tree, below)
         elif child.kind == "blob":
             yield below, child.id
 

@@ -19,6 +19,7 @@ from tidelog.engine.render.diagnose import Field, diagnose, places_of_fields, pl
 from tidelog.engine.render.errors import ReadEntry, RenderError, SubstitutionError, YamlError
 from tidelog.engine.render.jobs import Finish, Run
 from tidelog.engine.render.landlock import Reach
+from tidelog.engine.render.mentions import Called, Mentions, mentions
 from tidelog.engine.render.origins import origins, traced
 from tidelog.engine.render.pool import Workers
 from tidelog.engine.render.postbuild import Settings
@@ -245,6 +246,14 @@ class Renderer:
     async def places(self, tree: str, spec: RenderSpec, fields: Collection[Field]) -> dict[Field, str]:
         """Where fields of objects of a target are written, as `file:line`; of those that can be found."""
         return await anyio.to_thread.run_sync(self._find, tree, spec, fields)
+
+    async def mentions(self, tree: str, spec: RenderSpec, names: Collection[Called]) -> Mentions:
+        """Which of some objects the files of a target may give, which cannot be built.
+
+        Raises:
+            ObjectMissingError: when something of the tree is not in the store.
+        """
+        return await anyio.to_thread.run_sync(mentions, self._trees, tree, spec, names)
 
     async def origins(
         self, tree: str, spec: RenderSpec, names: Collection[tuple[str, str]]

@@ -91,6 +91,8 @@ class Engine:
         self.sources: Scheduler
         self.wait_for: Callable[[StreamName, StreamName], None]
         """Has a target woken at the next good news of what it waits for."""
+        self.leave_to: Callable[[StreamName, StreamName], None]
+        """Has a target woken at whatever becomes of another one, to which it leaves an object that it has."""
         self.watch_for: Callable[[StreamName, StreamName], None]
         """Has a target woken at the next change of another's object."""
         self.wait_no_more: Callable[[StreamName], None]

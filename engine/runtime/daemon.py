@@ -65,8 +65,10 @@ from tidelog.events.vocabulary import (
     InputChanged,
     Pinned,
     PlanApproved,
+    PlanHeld,
     PlanRejected,
     ReconcileRequested,
+    RevisionFetched,
     RevisionSettled,
     RunEnded,
     SourceDeclared,
@@ -74,6 +76,7 @@ from tidelog.events.vocabulary import (
     TargetDeclared,
     TargetRemoved,
     Unpinned,
+    VerificationFailed,
 )
 from tidelog.storage import Recorded, open_log, open_views
 from tidelog.storage.artifacts.store import ArtifactStore
@@ -379,7 +382,7 @@ def _assemble(
     memory.listen(waker.heard)
     memory.listen(LogLines(engine.where, memory.conditions.get))
     engine.wait_for, engine.watch_for = waker.wait_for, waker.watch_for
-    engine.wait_no_more = waker.wait_no_more
+    engine.leave_to, engine.wait_no_more = waker.leave_to, waker.wait_no_more
     engine.declared.on_change = waker.changed
     engine.wake = wake
     return engine
@@ -446,6 +449,7 @@ async def _bind(memory: Memory, stream: StreamName, cluster: Cluster, alias: str
         await memory.append(stream, [ClusterBound(alias=alias, uid=uid)], Origin())
 
 
+_FAILED = (StageFailed, VerificationFailed, ApplyFailed, PlanHeld, RunEnded)
 _ASKED = (PlanApproved, PlanRejected, Pinned, Unpinned, ReconcileRequested)
 
 
@@ -457,10 +461,15 @@ class _Waker:
         self._wake = wake
         self._waiting: dict[StreamName, set[StreamName]] = {}
         self._watching: dict[StreamName, set[StreamName]] = {}
+        self._leaving: dict[StreamName, set[StreamName]] = {}
 
     def wait_for(self, who: StreamName, what: StreamName) -> None:
         """Has `who` woken at the next good news of `what`."""
         self._waiting.setdefault(what, set()).add(who)
+
+    def leave_to(self, who: StreamName, what: StreamName) -> None:
+        """Has `who` woken at whatever becomes of `what`: it may have taken what is left to it, or want it no more."""
+        self._leaving.setdefault(what, set()).add(who)
 
     def watch_for(self, who: StreamName, what: StreamName) -> None:
         """Has `who` woken at the next change of the object of `what`, be it of its status alone."""
@@ -468,7 +477,7 @@ class _Waker:
 
     def wait_no_more(self, who: StreamName) -> None:
         """Takes note that `who` looks for itself again."""
-        for waiting in (*self._waiting.values(), *self._watching.values()):
+        for waiting in (*self._waiting.values(), *self._watching.values(), *self._leaving.values()):
             waiting.discard(who)
 
     def changed(self, stream: StreamName) -> None:
@@ -487,13 +496,30 @@ class _Waker:
                 self._good_news(target, recorded)
         elif isinstance(event, StageFailed) and event.waits_for in self._waiting.get(envelope.stream, ()):
             self._good_news(envelope.stream, recorded)  # two wait for each other: one of them may go on
+        elif isinstance(event, RevisionFetched):
+            for target in list(self._leaving):
+                self._wake_leaving(target, recorded)
         elif isinstance(event, _ASKED) and envelope.run is None:
             # What a run records itself, it knows.
             self._wake(envelope.stream, _trigger(recorded, forced=True))
 
+        if isinstance(event, _FAILED):
+            # Who is not ready itself looks again soon enough: two that leave something to each other, and both fail,
+            # would wake each other without end.
+            self._wake_leaving(envelope.stream, recorded, only_ready=True)
+
     def _good_news(self, stream: StreamName, recorded: Recorded) -> None:
         for waiting in sorted(self._waiting.pop(stream, ())):
             self._wake(waiting, _trigger(recorded))
+        self._wake_leaving(stream, recorded)
+
+    def _wake_leaving(self, stream: StreamName, recorded: Recorded, *, only_ready: bool = False) -> None:
+        leaving = self._leaving.get(stream, set())
+        for who in sorted(leaving):
+            standing = self._engine.memory.conditions.get(who)
+            if not only_ready or (standing is not None and standing.ready == "True"):
+                leaving.discard(who)
+                self._wake(who, _trigger(recorded))
 
 
 def _trigger(recorded: Recorded, *, forced: bool = False) -> Trigger:

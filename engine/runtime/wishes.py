@@ -5,9 +5,10 @@ other what it is about to want: the set that it wanted last says so only where n
 Else the set is built, and nothing is recorded. A build is shared with the target's own pass, which then finds it made.
 """
 
+import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import anyio
 import msgspec
@@ -15,8 +16,11 @@ import msgspec
 from tidelog.engine.cluster.errors import ClusterError
 from tidelog.engine.kinds.kustomization import KustomizationSpec
 from tidelog.engine.kinds.later import features_left
-from tidelog.engine.objects.kube import key_of
+from tidelog.engine.kinds.meta import KUSTOMIZE_GROUP
+from tidelog.engine.objects.kube import KubeObject, canonical_bytes, key_of
+from tidelog.engine.plan.model import Wanted
 from tidelog.engine.render.errors import RenderError
+from tidelog.engine.render.mentions import without_hash
 from tidelog.engine.render.renderer import Renderer
 from tidelog.engine.runtime.memory import Facts
 from tidelog.engine.runtime.rendered import RenderedSet, Renderings, render_spec, would_be_the_same, written_as
@@ -24,8 +28,9 @@ from tidelog.engine.runtime.run import StageError
 from tidelog.engine.runtime.scope import FindsKinds, in_its_place
 from tidelog.engine.runtime.settings import Settings
 from tidelog.engine.runtime.variables import Variables
-from tidelog.engine.runtime.watching.declared import DeclaredTarget, source_of
-from tidelog.events.digest import Digest
+from tidelog.engine.runtime.watching.declared import DeclaredTarget, read_declared, source_of
+from tidelog.engine.secrecy.sealing import Sealer
+from tidelog.events.digest import Digest, digest_of
 from tidelog.events.names import ObjectKey, Revision, StreamName
 from tidelog.storage.artifacts.errors import ObjectMissingError
 
@@ -50,12 +55,32 @@ class Wants(msgspec.Struct, frozen=True):
     """Its newest set cannot be built, and they stand in its files."""
 
 
+class _Set(msgspec.Struct, frozen=True):
+    """What a target wants, as the names of objects, and the Kustomizations among them."""
+
+    objects: frozenset[ObjectKey] = frozenset()
+    targets: tuple[Wanted, ...] = ()
+    """With the objects themselves where they were built. Of those from the log, not what is secret."""
+
+
 class _Newest(msgspec.Struct, frozen=True):
     """What a target wants; where that cannot be told (`sure`), what it wanted last, and the tree that was not built."""
 
-    objects: frozenset[ObjectKey]
+    set: _Set
     sure: bool = True
     tree: str = ""
+
+    @property
+    def objects(self) -> frozenset[ObjectKey]:
+        """The names of what it wants."""
+        return self.set.objects
+
+
+class _InFiles(msgspec.Struct, frozen=True):
+    """Which objects may stand in the files of a target, and whether all that it wants stands there."""
+
+    keys: frozenset[ObjectKey]
+    whole: bool = True
 
 
 class _Made(msgspec.Struct, frozen=True):
@@ -63,7 +88,7 @@ class _Made(msgspec.Struct, frozen=True):
 
     basis: tuple[str, int, str, Digest]
     """The target's uid and generation, the tree, and its variables."""
-    objects: frozenset[ObjectKey] | Digest
+    set: _Set | Digest
     """The digest of the set that it wanted last, where that is still what it wants."""
 
 
@@ -95,30 +120,61 @@ class Wishes:
         """Lets go of a target that is no more."""
         self._made.pop(stream, None)
 
-    async def of(self, target: DeclaredTarget, keys: Collection[ObjectKey]) -> Wants:
-        """Which of some objects a target wants. One that is being deleted wants none."""
+    async def of(self, target: DeclaredTarget, keys: Collection[ObjectKey], deadline: float = math.inf) -> Wants:
+        """Which of some objects a target wants. One that is being deleted wants none.
+
+        Args:
+            target: that is asked about.
+            keys: of the objects.
+            deadline: after which no build begins any more: what is not known by then, its files tell.
+        """
         asked = frozenset(key for key in keys if _could_have(target.spec, key))
         if not asked or target.deleting:
             return Wants()
-        newest = await self._newest(target)
+        newest = await self._newest(target, deadline)
         surely = asked & newest.objects
         if newest.sure or not newest.tree:
             return Wants(surely)
         # An object of that name in another namespace explains why the name stands in the files.
-        elsewhere = {(key.group, key.kind, key.name) for key in newest.objects}
-        left = {key for key in asked - surely if (key.group, key.kind, key.name) not in elsewhere}
-        return Wants(surely, await self._in_files(target, newest.tree, left))
+        elsewhere = {_called(key) for key in newest.objects}
+        left = {key for key in asked - surely if _called(key) not in elsewhere}
+        return Wants(surely, (await self._in_files(target, newest.tree, left)).keys)
+
+    async def coming(self, target: DeclaredTarget, deadline: float = math.inf) -> list[DeclaredTarget]:
+        """The Kustomizations that a target is about to make, or to change: as they will be.
+
+        Of one that had none so far it is not asked: of all that a commit changes, few are to be built for others' sake.
+        """
+        last = await self._renderings.last(target.stream)
+        if target.deleting or (last is not None and not _set(last).targets):
+            return []
+        newest = await self._newest(target, deadline)
+        inventory = self._facts.inventory.get(target.stream)
+        applied = {} if inventory is None else inventory.objects
+        new = [
+            one
+            for one in newest.set.targets
+            if (entry := applied.get(one.key.id)) is None or entry.desired != one.digest
+        ]
+        loaded = await self._renderings.load(new, new, Sealer())
+        return [cast("DeclaredTarget", read_declared(_as_made(one), self._alias)) for one in loaded]
 
     async def gives_up(self, target: DeclaredTarget, keys: Collection[ObjectKey]) -> frozenset[ObjectKey]:
         """Which of some objects a target surely does not want."""
         if target.deleting:
             return frozenset(keys)
         newest = await self._newest(target)
-        return frozenset(keys) - newest.objects if newest.sure else frozenset()
+        if newest.sure:
+            return frozenset(keys) - newest.objects
+        if not newest.tree:
+            return frozenset()
+        # What it needs for its build may be what the other is about to make: they would wait for each other for ever.
+        found = await self._in_files(target, newest.tree, keys)
+        return frozenset(keys) - found.keys if found.whole else frozenset()
 
-    async def _newest(self, target: DeclaredTarget) -> _Newest:
+    async def _newest(self, target: DeclaredTarget, deadline: float = math.inf) -> _Newest:
         last = await self._renderings.last(target.stream)
-        stays = _Newest(_keys(last), sure=last is not None)
+        stays = _Newest(_set(last), sure=last is not None)
         newest = None if self._cannot_go_on(target) else self._tree_of(source_of(target).stream(self._alias))
         if newest is None:
             return stays
@@ -126,13 +182,13 @@ class Wishes:
         row = self._facts.desired.get(target.stream)
         if row is not None and row.pinned is not None and row.pinned.left == revision:
             pinned = await self._renderings.at(target.stream, row.pinned.position)
-            return _Newest(_keys(pinned), sure=pinned is not None)
+            return _Newest(_set(pinned), sure=pinned is not None)
         if last is not None and self._has_come_to(target, revision, last):
             return stays
         try:
-            return _Newest(await self._objects(target, tree, last))
+            return _Newest(await self._objects(target, tree, last, deadline))
         except _UNKNOWN:
-            return _Newest(stays.objects, sure=False, tree=tree)
+            return _Newest(stays.set, sure=False, tree=tree)
 
     def _cannot_go_on(self, target: DeclaredTarget) -> bool:
         """Whether a target stays at what it wanted last until somebody changes its spec."""
@@ -153,25 +209,27 @@ class Wishes:
             and not (build and build.substitute_from)  # what is read from the cluster may have changed a moment ago
         )
 
-    async def _objects(self, target: DeclaredTarget, tree: str, last: RenderedSet | None) -> frozenset[ObjectKey]:
+    async def _objects(self, target: DeclaredTarget, tree: str, last: RenderedSet | None, deadline: float) -> _Set:
         variables = await self._variables_of(target)
         basis = target.uid, target.generation, tree, variables.digest
         made = self._made.get(target.stream)
         if made is not None and made.basis == basis:
-            if isinstance(made.objects, frozenset):
-                return made.objects
-            if last is not None and last.digest == made.objects:
-                return _keys(last)
+            if isinstance(made.set, _Set):
+                return made.set
+            if last is not None and last.digest == made.set:
+                return _set(last)
         standing = self._facts.conditions.get(target.stream)
         inputs = None if standing is None else standing.inputs
         if last is not None and await would_be_the_same(self._renderer, tree, target.spec, variables, last, inputs):
             self._keep(target.stream, _Made(basis, last.digest))
-            return _keys(last)
+            return _set(last)
+        if anyio.current_time() > deadline:
+            raise TimeoutError
         built = await self._built(target, tree, variables)
         self._keep(target.stream, _Made(basis, built))
         return built
 
-    async def _built(self, target: DeclaredTarget, tree: str, variables: Variables) -> frozenset[ObjectKey]:
+    async def _built(self, target: DeclaredTarget, tree: str, variables: Variables) -> _Set:
         rendering = await self._renderer.render(
             tree,
             render_spec(target.spec),
@@ -181,7 +239,13 @@ class Wishes:
             time_s=min(target.spec.effective_timeout.seconds, BUILD_S),
         )
         placed = await in_its_place(rendering, self._cluster)
-        return frozenset(key_of(obj) for obj in placed.objects)
+        objects = {key_of(obj): obj for obj in placed.objects}
+        targets = tuple(
+            Wanted(key=key, api_version=obj["apiVersion"], digest=digest_of(canonical_bytes(obj)), loaded=obj)
+            for key, obj in objects.items()
+            if _is_target(key)
+        )
+        return _Set(frozenset(objects), targets)
 
     def _keep(self, stream: StreamName, made: _Made) -> None:
         self._made[stream] = made
@@ -189,23 +253,41 @@ class Wishes:
         if len(self._made) > KEPT_MAX:
             self._made.popitem(last=False)
 
-    async def _in_files(self, target: DeclaredTarget, tree: str, keys: Collection[ObjectKey]) -> frozenset[ObjectKey]:
-        """Which objects stand in the files of a target that cannot be built, by kind and name."""
+    async def _in_files(self, target: DeclaredTarget, tree: str, keys: Collection[ObjectKey]) -> _InFiles:
+        """Which objects may stand in the files of a target that cannot be built; all where that cannot be told."""
         if not keys:
-            return frozenset()
-        forms = {key: [(*name, "") for name in written_as(target.spec, key)] for key in keys}
-        names = {form for some in forms.values() for form in some}
+            return _InFiles(frozenset())
+        forms = {key: written_as(target.spec, key) for key in keys}
         try:
-            with anyio.move_on_after(BUILD_S):
-                places = await self._renderer.places(tree, render_spec(target.spec), names)
-                return frozenset(key for key, some in forms.items() if any(form in places for form in some))
-        except ObjectMissingError:
-            pass
-        return frozenset()
+            with anyio.fail_after(BUILD_S):
+                found = await self._renderer.mentions(
+                    tree, render_spec(target.spec), {form for some in forms.values() for form in some}
+                )
+        except (ObjectMissingError, TimeoutError):
+            return _InFiles(frozenset(keys))
+        there = frozenset(key for key, some in forms.items() if not found.names.isdisjoint(some))
+        return _InFiles(there, found.whole)
 
 
-def _keys(made: RenderedSet | None) -> frozenset[ObjectKey]:
-    return frozenset() if made is None else frozenset(one.key for one in made.wanted)
+def _set(made: RenderedSet | None) -> _Set:
+    if made is None:
+        return _Set()
+    targets = tuple(one for one in made.wanted if _is_target(one.key) and not one.secret)
+    return _Set(frozenset(one.key for one in made.wanted), targets)
+
+
+def _is_target(key: ObjectKey) -> bool:
+    return (key.group, key.kind) == (KUSTOMIZE_GROUP, "Kustomization")
+
+
+def _as_made(one: Wanted) -> KubeObject:
+    """A Kustomization as the server would have it: what it is made of stands for its uid."""
+    metadata = one.object["metadata"] | {"uid": one.digest, "generation": 0}
+    return one.object | {"metadata": metadata}
+
+
+def _called(key: ObjectKey) -> tuple[str, str, str]:
+    return key.group, key.kind, without_hash(key.name)
 
 
 def _could_have(spec: KustomizationSpec, key: ObjectKey) -> bool:

@@ -135,6 +135,10 @@ def _bring_up(connection: sqlite3.Connection, layout: Layout) -> None:
     found = version_of(connection)
     if found > LOG.version:
         raise StoreTooNewError(layout.directory, found, LOG.version)
+    trigger = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'").fetchone()
+    if trigger is not None:
+        # It would change what is written, after it was answered that it is kept.
+        raise StoreCorruptError(f"{layout.log}, trigger {trigger[0]}", "no log has triggers")
     if found < LOG.version:
         from tidelog.storage.log.schema import migrate  # noqa: PLC0415 - brings sqlite-utils, which is seldom needed
 

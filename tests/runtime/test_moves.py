@@ -3,13 +3,14 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import anyio
 import pytest
 
 from tests.runtime.targets import target
 from tidelog.engine.cluster.errors import ClusterError, ForbiddenError, InvalidError, UnreachableError
 from tidelog.engine.cluster.port import Identity, Kind
 from tidelog.engine.objects.kube import KubeObject
-from tidelog.engine.runtime.passes.moves import Heir, Moves
+from tidelog.engine.runtime.passes.moves import LOOK_S, Heir, Moves
 from tidelog.engine.runtime.settings import Settings
 from tidelog.engine.runtime.watching.declared import DeclaredTarget
 from tidelog.engine.runtime.wishes import Wants
@@ -27,13 +28,19 @@ class World:
         self.looked_at: list[str] = []
         self.asked: list[tuple[KubeObject, str]] = []
         self.answer: ClusterError | None = None
+        self.makes: list[DeclaredTarget] = []
         me: Any = self
         self.moves = Moves(me, lambda: self.targets, me, Settings(), own or target("own"))
 
-    async def of(self, declared: DeclaredTarget, keys: Collection[ObjectKey]) -> Wants:
+    async def of(self, declared: DeclaredTarget, keys: Collection[ObjectKey], deadline: float) -> Wants:
+        assert 0 < deadline - anyio.current_time() <= LOOK_S
         self.looked_at.append(declared.key.name)
         wants = self.wants.get(declared.key.name, Wants())
         return Wants(wants.surely & frozenset(keys), wants.perhaps & frozenset(keys))
+
+    async def coming(self, declared: DeclaredTarget, deadline: float) -> list[DeclaredTarget]:
+        assert 0 < deadline - anyio.current_time() <= LOOK_S
+        return self.makes if declared.key.name == "root" else []
 
     async def gives_up(self, declared: DeclaredTarget, keys: Collection[ObjectKey]) -> frozenset[ObjectKey]:
         return frozenset(keys) - self.wants[declared.key.name].surely
@@ -70,6 +77,19 @@ async def test_who_has_been_told_that_all_is_wanted_looks_no_further() -> None:
     assert len(world.looked_at) < 20
 
 
+async def test_who_is_about_to_be_made_is_an_heir_too() -> None:
+    world = World(target("other"), target("root"), other=surely(B), new=surely(A))
+    world.makes = [target("new")]
+    heirs = await world.moves.heirs([A.id, B.id])
+    assert {id: heir.why for id, heir in heirs.items()} == {
+        A.id: "left to Kustomization/shop/new",
+        B.id: "left to Kustomization/shop/other",
+    }
+    assert world.looked_at == ["other", "root", "new"]
+    await world.moves.heirs([B.id])
+    assert world.looked_at.count("new") == 1, "nobody looks ahead for what is known to be wanted"
+
+
 async def test_who_is_suspended_is_said_to_be() -> None:
     world = World(target("other", suspend=True), other=surely(A))
     (heir,) = (await world.moves.heirs([A.id])).values()
@@ -80,7 +100,7 @@ async def test_who_surely_wants_it_goes_before_who_perhaps_does() -> None:
     world = World(target("a"), target("b"), a=perhaps(A, B), b=surely(A))
     heirs = await world.moves.heirs([A.id, B.id])
     assert heirs[A.id].why == "left to Kustomization/shop/b"
-    assert heirs[B.id].why == "kept: it stands in the files of Kustomization/shop/a, which cannot be built"
+    assert heirs[B.id].why == "kept: it may stand in the files of Kustomization/shop/a, which cannot be built"
 
 
 TENANT: dict[str, Any] = {"namespace": "tenant", "serviceAccountName": "deployer"}

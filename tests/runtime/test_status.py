@@ -18,8 +18,9 @@ from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.telling.status import source_status, target_status
 from tidelog.engine.runtime.watching.declared import Declared, DeclaredSource, DeclaredTarget
 from tidelog.events.names import ObjectKey, Revision, RunId
-from tidelog.events.projections import Standing
+from tidelog.events.projections import Desired, Standing
 from tidelog.events.projections.conditions import Attempt
+from tidelog.events.projections.desired import Pin
 
 OLD, NEW = Revision("main@sha1:1"), Revision("main@sha1:2")
 BEFORE = Observed(1, "2026-11-25T09:00:00Z")
@@ -78,6 +79,16 @@ def a_ready_target(**spec: Any) -> DeclaredTarget:
 
 
 # Targets.
+
+
+def test_a_target_that_is_pinned_is_not_said_to_have_applied_the_revision_that_it_left() -> None:
+    world = World()
+    pin = Pin(set=digest("set"), position=16, left=NEW, by="ada", why="")
+    world.memory.desired = SimpleNamespace(get=lambda _: Desired(pinned=pin))
+    standing = Standing(ready="True", since=moment(3), applied=NEW, attempted=NEW, observed=1)
+    status = target_status(world.engine, a_target(), standing)
+    message = f"Pinned: applied what was wanted at position 16, leaving revision {NEW}"
+    assert shown(status)["Ready"] == ("True", "ReconciliationSucceeded", message)
 
 
 def test_a_success_says_what_was_applied() -> None:

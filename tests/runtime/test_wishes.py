@@ -4,27 +4,32 @@ from collections.abc import Collection, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
+import anyio
 import pytest
+from msgspec import structs
 
 from tests.events.logs import digest
 from tests.runtime.targets import target
 from tidelog.engine.cluster.port import Kind
+from tidelog.engine.objects.kube import KubeObject, canonical_bytes
 from tidelog.engine.plan.model import Wanted
 from tidelog.engine.render.errors import ReadEntry, RenderError
+from tidelog.engine.render.mentions import Mentions
 from tidelog.engine.runtime.rendered import RenderedSet, inputs_digest
 from tidelog.engine.runtime.run import StageError
 from tidelog.engine.runtime.settings import Settings
 from tidelog.engine.runtime.variables import Variables
 from tidelog.engine.runtime.watching.declared import DeclaredTarget
 from tidelog.engine.runtime.wishes import Wants, Wishes
-from tidelog.events.digest import Digest
+from tidelog.events.digest import Digest, digest_of
 from tidelog.events.names import ObjectKey, Revision, StreamName
-from tidelog.events.projections import Desired, Standing
+from tidelog.events.projections import Desired, Entry, Inventory, Standing
 from tidelog.events.projections.desired import Pin
 from tidelog.storage.artifacts.errors import ObjectMissingError
 
 OLD, NEW = Revision("main@sha1:1"), Revision("main@sha1:2")
 A, B, OTHER = (ObjectKey("", "ConfigMap", "shop", name) for name in ("a", "b", "other"))
+K1, K2, K3 = (ObjectKey("kustomize.toolkit.fluxcd.io", "Kustomization", "shop", name) for name in ("k1", "k2", "k3"))
 ABROAD = A._replace(namespace="elsewhere")
 
 APP = target().stream
@@ -33,6 +38,12 @@ APP = target().stream
 def a_set(*keys: ObjectKey, name: str = "set") -> RenderedSet:
     wanted = tuple(Wanted(key=key, api_version="v1", digest=digest(key.id)) for key in keys)
     return RenderedSet(digest=digest(name), wanted=wanted, read_set=(ReadEntry("app", "1"),))
+
+
+def object_of(key: ObjectKey) -> KubeObject:
+    version = f"{key.group}/v1" if key.group else "v1"
+    spec = {"spec": target(path=f"./{key.name}").live["spec"]} if key.kind == "Kustomization" else {}
+    return {"apiVersion": version, "kind": key.kind, "metadata": {"name": key.name, "namespace": key.namespace}, **spec}
 
 
 class World:
@@ -46,14 +57,17 @@ class World:
         self.trouble: Exception | None = None
         self.same = False
         self.places_of: Collection[tuple[str, str]] = ()
+        self.whole = True
+        self.lost: Exception | None = None
         self.builds: list[str] = []
         self.tree: str | None = "tree-2"
         self.desired: dict[StreamName, Desired] = {}
         self.pinned: RenderedSet | None = None
         self.standing = Standing(ready="True", inputs=self.inputs())
-        facts = SimpleNamespace(desired=self.desired, conditions={APP: self.standing})
+        self.inventory: dict[StreamName, Inventory] = {}
+        facts = SimpleNamespace(desired=self.desired, conditions={APP: self.standing}, inventory=self.inventory)
         me: Any = self
-        renderings = SimpleNamespace(last=self._last, at=self._at)
+        renderings = SimpleNamespace(last=self._last, at=self._at, load=self._load)
         self.settings = Settings(no_cross_namespace_refs=True)
         self.wishes = Wishes(
             cast("Any", facts), "east", self.settings, cast("Any", renderings), me, self._variables, self._tree, me
@@ -69,6 +83,10 @@ class World:
 
     async def _last(self, _: StreamName) -> RenderedSet | None:
         return self.last
+
+    async def _load(self, wanted: list[Wanted], _: object, __: object) -> list[Wanted]:
+        """What is not loaded is in the log."""
+        return [one if one.loaded else structs.replace(one, loaded=object_of(one.key)) for one in wanted]
 
     async def _at(self, _: StreamName, __: int) -> RenderedSet | None:
         return self.pinned
@@ -93,16 +111,12 @@ class World:
         assert time_s <= 60
         if self.error is not None:
             raise self.error
-        objects = [
-            {"apiVersion": "v1", "kind": key.kind, "metadata": {"name": key.name, "namespace": key.namespace}}
-            for key in self.objects
-        ]
-        return SimpleNamespace(objects=objects)
+        return SimpleNamespace(objects=[object_of(key) for key in self.objects])
 
-    async def places(
-        self, _: str, __: object, names: Collection[tuple[str, str, str]]
-    ) -> dict[tuple[str, str, str], str]:
-        return {name: "app/all.yaml:1" for name in names if name[:2] in self.places_of}
+    async def mentions(self, _: str, __: object, names: Collection[tuple[str, str]]) -> Mentions:
+        if self.lost is not None:
+            raise self.lost
+        return Mentions(frozenset(name for name in names if name in self.places_of), self.whole)
 
 
 def surely(*keys: ObjectKey) -> Wants:
@@ -218,7 +232,28 @@ async def test_of_what_cannot_be_built_that_counts_which_stands_in_the_files(err
     world = World(last=a_set(B), error=error)
     world.places_of = [("ConfigMap", "a")]
     assert await world.wishes.of(target(), [A, B, OTHER]) == Wants(frozenset([B]), frozenset([A]))
-    assert await world.wishes.gives_up(target(), [A, B, OTHER]) == frozenset()
+
+
+async def test_what_cannot_be_built_gives_up_what_stands_in_none_of_its_files() -> None:
+    """It may need for its build what another makes, who wants what it has: neither would ever go on."""
+    world = World(last=a_set(A, B), error=RenderError("no"))
+    world.places_of = [("ConfigMap", "a")]
+    assert await world.wishes.gives_up(target(), [A, B]) == {B}
+    world.whole = False
+    assert await world.wishes.gives_up(target(), [A, B]) == frozenset(), "it may come from elsewhere"
+
+
+async def test_where_the_files_cannot_be_read_all_may_stand_there() -> None:
+    world = World(last=a_set(B), error=RenderError("no"))
+    world.lost = ObjectMissingError("lost")
+    assert await world.wishes.of(target(), [A]) == Wants(perhaps=frozenset([A]))
+    assert await world.wishes.gives_up(target(), [A, B]) == frozenset()
+
+
+async def test_what_is_generated_for_another_namespace_does_not_count() -> None:
+    world = World(last=a_set(ABROAD._replace(name="a-2345678kkk")), error=RenderError("no"))
+    world.places_of = [("ConfigMap", "a-bcdfghkmt2")]
+    assert await world.wishes.of(target(), [A._replace(name="a-bcdfghkmt2")]) == Wants()
 
 
 async def test_what_stands_in_the_files_for_another_namespace_does_not_count() -> None:
@@ -239,6 +274,45 @@ async def test_without_its_variables_a_target_cannot_be_built() -> None:
     world.trouble = StageError("render", "BuildFailed", "it is not there")
     world.places_of = [("ConfigMap", "a")]
     assert await world.wishes.of(target(), [A, B]) == Wants(perhaps=frozenset([A]))
+    assert not world.builds
+
+
+async def test_what_would_be_built_too_late_is_told_by_its_files() -> None:
+    """Many targets that hang must not keep another from going on."""
+    world = World(A, B)
+    world.places_of = [("ConfigMap", "a")]
+    assert await world.wishes.of(target(), [A, B], anyio.current_time() - 1) == Wants(perhaps=frozenset([A]))
+    assert not world.builds
+    assert await world.wishes.of(target(), [A, B], anyio.current_time() + 60) == surely(A, B)
+
+
+@pytest.mark.parametrize("from_log", [True, False])
+async def test_what_is_about_to_be_made_or_changed_is_told_as_it_will_be(from_log: bool) -> None:
+    """What was applied as it is wanted is there already."""
+    wanted = [
+        Wanted(key=key, api_version="v1", digest=digest_of(canonical_bytes(object_of(key)))) for key in (K1, K2, K3, A)
+    ]
+    last = RenderedSet(digest=digest("set"), wanted=tuple(wanted), read_set=(ReadEntry("app", "1"),))
+    world = World(K1, K2, K3, A, last=last if from_log else None)
+    world.same = True
+    entries = {K1.id: wanted[0].digest, K2.id: digest("before")}
+    world.inventory[APP] = Inventory(
+        objects={id: Entry(api_version="v1", uid="", desired=desired, position=1) for id, desired in entries.items()}
+    )
+    coming = await world.wishes.coming(target())
+    assert [(one.key, one.spec.path) for one in coming] == [(K2, "./k2"), (K3, "./k3")]
+    assert len({one.uid for one in coming}) == 2
+    assert len(world.builds) == (0 if from_log else 1)
+    assert await world.wishes.coming(target(deleting=True)) == []
+
+
+async def test_of_what_cannot_be_built_nothing_is_told_that_is_coming() -> None:
+    assert await World(K1, error=RenderError("no")).wishes.coming(target()) == []
+
+
+async def test_who_made_none_so_far_is_not_built_for_what_he_may_make() -> None:
+    world = World(K1, last=a_set(A))
+    assert await world.wishes.coming(target()) == []
     assert not world.builds
 
 

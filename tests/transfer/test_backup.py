@@ -22,7 +22,7 @@ from tests.verify.stores import History, file_hashes, fill, known_of, read_all, 
 from tidelog.events.merkle import leaf_hash, verify_inclusion
 from tidelog.events.note import VerifierKey, open_checkpoint
 from tidelog.events.vocabulary import LogRestored
-from tidelog.storage.errors import MomentError, NotAStoreError, OccupiedError, StoreError
+from tidelog.storage.errors import MomentError, NotAStoreError, OccupiedError, StoreCorruptError, StoreError
 from tidelog.storage.layout import Layout
 from tidelog.storage.log import Query
 from tidelog.storage.log.identity import LogIdentity, identity_of
@@ -289,6 +289,15 @@ def test_what_is_no_backup_is_not_restored(tmp_path: Path) -> None:
         with pytest.raises(StoreError):
             restore(tmp_path / source, Layout(tmp_path / "restored"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["nothing", "other"]
+
+
+def test_a_backup_that_would_change_what_is_written_is_not_restored(store: Path, tmp_path: Path) -> None:
+    back_up(Layout(store), tmp_path / "backup")
+    with closing(sqlite3.connect(tmp_path / "backup" / "log.db")) as database:
+        database.execute("CREATE TRIGGER quiet AFTER INSERT ON events BEGIN DELETE FROM bodies; END")
+    with pytest.raises(StoreCorruptError, match="trigger quiet is damaged: no log has triggers"):
+        restore(tmp_path / "backup", Layout(tmp_path / "restored"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["backup", "store"]
 
 
 def test_a_store_is_not_restored_over_another(store: Path, tmp_path: Path) -> None:

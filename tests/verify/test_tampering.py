@@ -485,6 +485,11 @@ DEFINITIONS = [
         "log.db, view readable",
         "its definition is altered",
     ),
+    (
+        ("CREATE TRIGGER quiet AFTER INSERT ON events BEGIN DELETE FROM bodies; END",),
+        "log.db, trigger quiet",
+        "no log has triggers",
+    ),
 ]
 
 

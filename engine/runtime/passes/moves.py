@@ -28,6 +28,8 @@ from tidelog.events.names import ObjectId, ObjectKey, StreamName
 
 LOOKS_MAX = 4
 """Targets that are looked at at once."""
+LOOK_S = 60.0
+"""How long builds may begin, of all targets together, to know what they want: many may hang (on a remote base)."""
 
 _NOT_FORBIDDEN = (InvalidError, ConflictError, BadRequestError, NotFoundError)
 """What an API server answers to who may write, about what is written."""
@@ -58,7 +60,8 @@ class Moves:
     async def heirs(self, ids: Iterable[ObjectId]) -> dict[ObjectId, Heir]:
         """Who is about to want the objects that this target would prune; of nobody's, nothing.
 
-        The target itself is among them: it may want an object again by a revision that came during the pass.
+        The target itself is among them: it may want an object again by a revision that came during the pass. So are
+        Kustomizations that another is about to make, or to change: the same commit may do that, and in any order.
 
         Raises:
             ClusterError: when the cluster cannot be asked who may write.
@@ -66,28 +69,43 @@ class Moves:
         keys = {ObjectKey.parse(id) for id in ids}
         found: dict[ObjectKey, Heir] = {}
         limiter = anyio.CapacityLimiter(LOOKS_MAX)
+        deadline = anyio.current_time() + LOOK_S
+
+        coming: list[DeclaredTarget] = []
+
+        def left() -> set[ObjectKey]:
+            return {key for key in keys if key not in found or not found[key].sure}
 
         async def look(target: DeclaredTarget) -> None:
             async with limiter:
-                await self._look(target, {key for key in keys if key not in found or not found[key].sure}, found)
+                await self._look(target, left(), found, deadline)
 
-        with one_error():
-            async with anyio.create_task_group() as tasks:
-                for _, target in sorted(self._targets().items()):
-                    tasks.start_soon(look, target)
+        async def look_ahead(target: DeclaredTarget) -> None:
+            async with limiter:
+                if left():
+                    coming.extend(await self._wishes.coming(target, deadline))
+
+        targets = [target for _, target in sorted(self._targets().items())]
+        for work, some in ((look, targets), (look_ahead, targets), (look, coming)):
+            with one_error():
+                async with anyio.create_task_group() as tasks:
+                    for target in some:
+                        tasks.start_soon(work, target)
         return {key.id: heir for key, heir in found.items()}
 
-    async def _look(self, target: DeclaredTarget, keys: Collection[ObjectKey], found: dict[ObjectKey, Heir]) -> None:
+    async def _look(
+        self, target: DeclaredTarget, keys: Collection[ObjectKey], found: dict[ObjectKey, Heir], deadline: float
+    ) -> None:
         if not keys:
             return
-        wants = await self._wishes.of(target, keys)
+        wants = await self._wishes.of(target, keys, deadline)
         for key in sorted(wants.surely):
             if (key not in found or not found[key].sure) and await self._may_write(target, key):
                 suspended = ", which is suspended" if target.suspended else ""
                 found[key] = Heir(target.stream, f"left to {target.key.shown}{suspended}")
         for key in sorted(wants.perhaps):
             if key not in found and await self._may_write(target, key):
-                why = f"kept: it stands in the files of {target.key.shown}, which cannot be built"
+                why = f"kept: it may stand in the files of {target.key.shown}, which cannot be built"
                 found[key] = Heir(target.stream, why, sure=False)
 
     async def _may_write(self, target: DeclaredTarget, key: ObjectKey) -> bool:

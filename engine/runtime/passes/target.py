@@ -366,14 +366,14 @@ class TargetPass:
         )
 
     async def _left_to_others(self, stale: Collection[ObjectId]) -> dict[ObjectId, Heir]:
-        """What would be pruned, and another target is about to want; its next good news wakes this one, to let go."""
+        """What would be pruned, and another target is about to want; what becomes of that one wakes this one."""
         if not stale or not self._situation.subject.prune:
             return {}
         left = await asking("plan", self._moves.heirs(stale))
         for id, heir in left.items():
             # Nothing is awaited between this look and that: what they apply from here on ends with news.
             if self._situation.unclaimed(id) and heir.target != self._stream:
-                self._engine.wait_for(self._stream, heir.target)
+                self._engine.leave_to(self._stream, heir.target)
         return left
 
     def _has_applied(self, rendered: RenderedSet | None) -> bool:
@@ -689,7 +689,11 @@ class TargetPass:
             )
             self._engine.notices.reconciled(self._declared, revision)
         # What is left to others stays in the inventory until they have it.
-        kept = {id: version for id, version in self._declared.found.items() if id in self._left}
+        kept = {
+            id: version
+            for id, version in self._declared.found.items()
+            if id in self._left and self._situation.unclaimed(id)
+        }
         self._declared.found.clear()
         self._declared.found.update(kept)
         self._declared.begun.clear()

@@ -199,7 +199,7 @@ def target_status(engine: Engine, declared: DeclaredTarget, standing: Standing) 
             conditions = c.mark_reconciling(conditions, c.PROGRESSING_WITH_RETRY, retrying, observed=observed)
     elif standing.ready == "True":
         conditions = c.remove(conditions, c.RECONCILING, c.STALLED)
-        message = f"Applied revision: {standing.applied}"
+        message = _applied(engine, declared, standing)
         conditions = c.mark(conditions, c.READY, "True", "ReconciliationSucceeded", message, observed=observed)
     done = standing.ready == "True" or standing.stalled
     return msgspec.structs.replace(
@@ -225,6 +225,14 @@ def target_status(engine: Engine, declared: DeclaredTarget, standing: Standing) 
         )
         or before.history,  # Flux's, until we have one
     )
+
+
+def _applied(engine: Engine, declared: DeclaredTarget, standing: Standing) -> str:
+    """What was applied; Flux's words, but where the revision that is looked after is not what is applied."""
+    row = engine.memory.desired.get(declared.stream)
+    if row is None or row.pinned is None:
+        return f"Applied revision: {standing.applied}"
+    return f"Pinned: applied what was wanted at position {row.pinned.position}, leaving revision {row.pinned.left}"
 
 
 def _health_condition(engine: Engine, declared: DeclaredTarget, standing: Standing) -> Conditions:
