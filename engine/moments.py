@@ -1,6 +1,7 @@
 """Moments as people name them: a position, a time, how long ago, or a revision."""
 
 import re
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -49,23 +50,19 @@ def start_of(text: str, reader: LogReader, now: datetime) -> int:
 def position_of(text: str, reader: LogReader, now: datetime, stream: StreamName | None = None) -> int:
     """The position of the log at the moment that `text` names.
 
-    A position is itself; a time is the last position not after it, and one to the second, as times are printed, is
-    all of that second. A time yet to come is none: what the log will have
-    learned by then is not known, and to answer with the present would pass for it. A time beyond this machine's clock,
-    but not beyond the log's last event, is one that another clock gave. A revision (`main@sha1:4a3b…`, `sha1:4a3b…`,
-    or the first seven or more digits of the commit) is when the last run that worked by it ended, of `stream` where
-    that is given and has one; where none has ended, when it was fetched.
+    A position is itself; digits beyond the log's last may be the first ones of a commit. A time is the last position
+    not after it, and one to the second, as times are printed, is all of that second. A time yet to come is none: what
+    the log will have learned by then is not known, and to answer with the present would pass for it. A time beyond
+    this machine's clock, but not beyond the log's last event, is one that another clock gave. A revision
+    (`main@sha1:4a3b…`, `sha1:4a3b…`, or the first seven or more digits of the commit) is when the last run that
+    worked by it ended, of `stream` where that is given and has one; where none has ended, when it was fetched.
 
     Raises:
         MalformedMomentError: when the text names no moment, or several revisions.
         MomentError: when the log has no such position or revision, or nothing as old, or the time is yet to come.
     """
     if text.isascii() and text.isdigit() and len(text) <= DIGITS_MAX:
-        position = int(text)
-        head = reader.head()
-        if position > head:
-            raise MomentError(f"the log has no position {position}: its last is {head}")
-        return position
+        return _position(text, reader, stream)
     if _commit.fullmatch(text):
         return _position_of_revision(text, reader, stream)
     time = time_of(_moment(text, now))
@@ -77,6 +74,17 @@ def position_of(text: str, reader: LogReader, now: datetime, stream: StreamName 
             f"{shown_time(time)} is yet to come (it is {shown_time(time_of(now))}): leave the moment out for now"
         )
     return position
+
+
+def _position(text: str, reader: LogReader, stream: StreamName | None) -> int:
+    """That which digits name. Beyond the log's end they may be the first ones of a commit: some have no letters."""
+    position, head = int(text), reader.head()
+    if position <= head:
+        return position
+    if _commit.fullmatch(text):
+        with suppress(MomentError):
+            return _position_of_revision(text, reader, stream)
+    raise MomentError(f"the log has no position {position}: its last is {head}")
 
 
 def _position_of_revision(text: str, reader: LogReader, stream: StreamName | None) -> int:

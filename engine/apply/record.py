@@ -46,7 +46,8 @@ class Seen:
             "leaves": None if hidden is None else hidden.ref,
             "health": found.health,
             "reason": found.reason if told else "",
-            "message": _short(found.message) if told else "",
+            # A controller's words may quote what stands in the object.
+            "message": _short(found.message) if told and not secret else "",
         }
 
 

@@ -106,3 +106,17 @@ def test_a_range_that_begins_before_the_log_is_all_of_it(reader: LogReader) -> N
     with pytest.raises(MomentError, match="the log has no position 999999"):
         start_of("999999", reader, now)
     assert start_of(revision("one"), reader, now) == position_of(revision("one"), reader, now)
+
+
+def test_digits_beyond_the_log_s_end_may_be_those_of_a_commit(tmp_path: Path) -> None:
+    scene = Scene()
+    scene.declare(SHOP)
+    new = Revision(f"main@sha1:38094208{'0' * 32}")
+    scene.tell(SHOP, RevisionFetched(revision=new, tree="0", artifact=digest_of(b""), size=1))
+    reader = LogReader(Layout(scene.write(tmp_path / "store")).log)
+    assert position_of("38094208", reader, NOW) == reader.head()
+    assert position_of("1", reader, NOW) == 1
+    for text in ("38094209", "9999", "9" * 65):
+        with pytest.raises(MomentError, match=f"the log has no position {text}: its last is {reader.head()}"):
+            position_of(text, reader, NOW)
+    reader.close()

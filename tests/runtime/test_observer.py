@@ -205,3 +205,14 @@ async def test_what_was_made_with_a_secret_is_sealed_when_somebody_makes_it_agai
     assert watching.row.state is not None
     assert watching.row.state.secret
     assert watching.row.leaves is not None
+
+
+@pytest.mark.parametrize("secret", [True, False])
+def test_what_is_said_of_an_object_with_a_secret_value_is_not_recorded(secret: bool) -> None:
+    key = DataKey(WEB.stream("east"), "11" * KEY_ID_BYTES, b"k" * KEY_BYTES, {})
+    unwell = deployment(986, 0)
+    said = {"type": "Stalled", "status": "True", "reason": "Refused", "message": "cannot use p4ssw0rd"}
+    unwell["status"] = {"conditions": [said]}
+    fields = Seen(WEB.id, unwell, MANAGER, Sealer({WEB.id: key}), secret=secret).fields
+    assert (fields["health"], fields["reason"]) == ("Failed", "Refused")
+    assert fields["message"] == ("" if secret else "cannot use p4ssw0rd")
