@@ -9,12 +9,12 @@ import click
 
 from tidelog.engine.cli.output import Format, output_option, store_option, visible
 from tidelog.engine.cli.reading import namespace_option, subject_argument
-from tidelog.engine.cli.values import DURATION, checked_label, checked_why
+from tidelog.engine.cli.values import DURATION, not_blank
 from tidelog.engine.kinds.durations import Duration
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-why_option = click.option("--why", required=True, callback=checked_why, help="Stays in the log, with who did it.")
+why_option = click.option("--why", required=True, callback=not_blank("why"), help="Stays in the log, with who did it.")
 
 
 def cluster_options(command: Command) -> Command:
@@ -184,7 +184,7 @@ def unpin(store: Path, output: Format, words: tuple[str, ...], namespace: str | 
 
 
 @click.command()
-@click.argument("label", callback=checked_label)
+@click.argument("label", callback=not_blank("what is marked"))
 @why_option
 @output_option
 @store_option

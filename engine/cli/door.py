@@ -15,7 +15,7 @@ import anyio.to_thread
 import click
 import msgspec
 
-from tidelog.engine.cli.leases import find_lease, is_at_work, name_of
+from tidelog.engine.cli.leases import find_lease, is_at_work
 from tidelog.engine.cluster.errors import ClusterError, KubeconfigError, NotFoundError
 from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.cluster.real import open_cluster
@@ -25,6 +25,7 @@ from tidelog.engine.kinds.meta import KUSTOMIZE_GROUP, OWN_MANAGER, REQUESTED_AT
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.binding import check_cluster
 from tidelog.engine.runtime.errors import RefusedError
+from tidelog.engine.runtime.holders import lease_name
 from tidelog.engine.runtime.memory import Memory
 from tidelog.engine.runtime.requests import Request, Requests
 from tidelog.engine.runtime.suspension import write_suspend
@@ -314,7 +315,7 @@ async def _note_of_nobody(cluster: Cluster, stream: StreamName) -> str:
     An engine may be at work without a Lease: this is said, and believed no further.
     """
     is_source = ObjectKey.of_stream(stream).group == SOURCE_GROUP
-    namespace, name = default_namespace(), name_of("source-controller" if is_source else "kustomize-controller")
+    namespace, name = default_namespace(), lease_name("source-controller" if is_source else "kustomize-controller")
     try:
         lease = await find_lease(cluster, namespace, name)
     except ClusterError:

@@ -12,7 +12,7 @@ import msgspec
 import yaml
 
 from tidelog.engine.cli.door import Access, shown
-from tidelog.engine.cli.leases import find_lease, holder_in, is_at_work, is_live, name_of
+from tidelog.engine.cli.leases import find_lease, holder_in, is_at_work, is_live
 from tidelog.engine.cli.output import NO, Format, confirm, print_json, visible
 from tidelog.engine.cli.serve import wait_for_kinds
 from tidelog.engine.cluster.errors import ClusterError, NotFoundError, UnknownKindError
@@ -23,7 +23,7 @@ from tidelog.engine.kinds.install import install_objects
 from tidelog.engine.kinds.meta import FINALIZER, OWN_MANAGER, PART_OF
 from tidelog.engine.objects.kube import KubeObject, key_of
 from tidelog.engine.runtime.errors import DoorError, RefusedError
-from tidelog.engine.runtime.holders import Holder
+from tidelog.engine.runtime.holders import Holder, lease_name
 from tidelog.engine.runtime.passes.source import LOCAL_REPOSITORY
 from tidelog.engine.runtime.settings import CONTROLLERS
 from tidelog.engine.views.archive import open_archive
@@ -153,7 +153,7 @@ async def _checks(access: Access, namespace: str, environment: Mapping[str, str]
             yield await _check_kind(cluster, api_version, name)
         yield await _check_permissions(cluster, namespace)
         for controller in CONTROLLERS:
-            yield await _check_lease(cluster, namespace, name_of(controller))
+            yield await _check_lease(cluster, namespace, lease_name(controller))
 
 
 def _versions() -> str:
@@ -338,7 +338,7 @@ async def _refuse_at_work(access: Access, cluster: Cluster, namespace: str, *, h
         if door is not None:
             raise RefusedError(f"the daemon of {access.store} is at work: stop it first")
     for controller in CONTROLLERS:
-        lease = await find_lease(cluster, namespace, name_of(controller))
+        lease = await find_lease(cluster, namespace, lease_name(controller))
         if not is_at_work(lease):
             continue
         if Holder.parse(holder_in(lease)) is not None:
@@ -353,7 +353,7 @@ async def _refuse_at_work(access: Access, cluster: Cluster, namespace: str, *, h
 async def _steps(cluster: Cluster, namespace: str, *, hand_back: bool, crds: bool) -> list[Step]:
     steps: list[Step] = []
     for controller in CONTROLLERS:
-        steps += await _release(cluster, namespace, name_of(controller))
+        steps += await _release(cluster, namespace, lease_name(controller))
     for api_version, name in OUR_KINDS:
         steps += await _steps_for(cluster, api_version, name, strip=not hand_back)
     for api_version, name in _OWN_OBJECTS:

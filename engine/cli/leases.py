@@ -8,11 +8,6 @@ from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.holders import Holder
 
 
-def name_of(controller: str) -> str:
-    """The name of a controller's Lease (Flux contract FL-006)."""
-    return f"{controller}-leader-election"
-
-
 async def find_lease(cluster: Cluster, namespace: str, name: str) -> KubeObject | None:
     """A Lease; None where there is none."""
     kind = await cluster.kind("coordination.k8s.io/v1", "Lease")

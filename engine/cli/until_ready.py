@@ -13,6 +13,7 @@ from tidelog.engine.runtime.daemon import Daemon
 from tidelog.engine.runtime.memory import find_fetched
 from tidelog.engine.runtime.watching.declared import AnyDeclared, source_of
 from tidelog.engine.views.commits import person_text, subject_line
+from tidelog.engine.views.sentences import counted
 from tidelog.events.names import ObjectId, ObjectKey, Revision, StreamName
 from tidelog.events.projections import Standing
 
@@ -150,14 +151,10 @@ def _success(engine: Engine, states: Collection[StreamName]) -> str:
     """One line: what is ready, and at which revision."""
     revisions = {row.applied for stream in states if (row := engine.memory.conditions.get(stream)) and row.applied}
     count = sum(stream in engine.declared.targets for stream in states)
-    what = f"{len(states) - count} {_plural('source', len(states) - count)} and {count} {_plural('target', count)}"
+    what = f"{counted(len(states) - count, 'source')} and {counted(count, 'target')}"
     shown = sorted(revisions)
     at = f" at {shown[0]}" if len(shown) == 1 else f" at {len(shown)} revisions" if shown else ""
     return f"✔ {what} ready{at}"
-
-
-def _plural(noun: str, count: int) -> str:
-    return noun if count == 1 else f"{noun}s"
 
 
 def _why_not_serving(daemon: Daemon) -> str:

@@ -1,5 +1,6 @@
 """Values of options, looked at as they are typed: what is wrong is said with the option, and what is right."""
 
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -74,23 +75,12 @@ def checked_gates(_: click.Context, __: click.Parameter, text: str | None) -> di
         raise click.BadParameter(str(error)) from None
 
 
-def checked_why(_: click.Context, __: click.Parameter, why: str) -> str:
-    """A reason.
+def not_blank(what: str) -> Callable[[click.Context, click.Parameter, str], str]:
+    """A check for a text, which refuses a blank one and says what it should say."""
 
-    Raises:
-        click.BadParameter: when it is blank.
-    """
-    if not why.strip():
-        raise click.BadParameter("it is empty: say why")
-    return why
+    def checked(_: click.Context, __: click.Parameter, text: str) -> str:
+        if not text.strip():
+            raise click.BadParameter(f"it is empty: say {what}")
+        return text
 
-
-def checked_label(_: click.Context, __: click.Parameter, label: str) -> str:
-    """What is written at a place of the log.
-
-    Raises:
-        click.BadParameter: when it is blank.
-    """
-    if not label.strip():
-        raise click.BadParameter("it is empty: say what is marked")
-    return label
+    return checked

@@ -22,6 +22,11 @@ _name = re.compile(
 )
 
 
+def lease_name(controller: str) -> str:
+    """The name of a controller's Lease (Flux contract FL-006)."""
+    return f"{controller}-leader-election"
+
+
 class Holder(msgspec.Struct, frozen=True):
     """A daemon of ours, as a Lease names it."""
 

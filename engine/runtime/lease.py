@@ -25,7 +25,7 @@ from tidelog.engine.cluster.port import Cluster, Kind
 from tidelog.engine.kinds.meta import OWN_MANAGER
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.errors import LeaseLostError
-from tidelog.engine.runtime.holders import is_gone
+from tidelog.engine.runtime.holders import is_gone, lease_name
 from tidelog.engine.tasks import one_error
 
 IsGone: TypeAlias = Callable[[str], Awaitable[bool]]
@@ -225,7 +225,7 @@ class Leases:
     ) -> "Leases":
         """Those of some controllers; of a shard (`--watch-label-selector`), its own."""
         suffix = f"-{hashlib.sha256(shard.encode()).hexdigest()[:10]}" if shard else ""
-        names = [f"{controller}-leader-election{suffix}" for controller in controllers]
+        names = [f"{lease_name(controller)}{suffix}" for controller in controllers]
         return cls([Lease(cluster, namespace, name, timings, identity, is_gone) for name in names])
 
     async def hold(self, waits_for: Callable[[str, str], None], work: Callable[[], Awaitable[None]]) -> None:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from tidelog.events.merkle import TILE_WIDTH
 from tidelog.storage.connection import LOG
 from tidelog.storage.proofs.parts import FINDINGS_MAX, LOG_FILE, Finding, Part, PartResult
-from tidelog.storage.proofs.tables import Tables, version_of
+from tidelog.storage.proofs.tables import SharedTables, Tables, version_of
 from tidelog.storage.proofs.verify_names import text_of
 from tidelog.storage.proofs.verify_tiles import TILES, count_entries, has_tile_indexes, stray_entries
 
@@ -46,10 +46,10 @@ def _check_definitions(tables: Tables, result: PartResult) -> None:
     new = sqlite3.connect(":memory:", isolation_level=None)
     try:
         migrate(new)
-        due = dict(new.execute(_DEFINITIONS))
+        due = _definitions(SharedTables(new))
     finally:
         new.close()
-    there = {text_of(name): None if sql is None else text_of(sql) for name, sql in tables.rows(_DEFINITIONS_THERE)}
+    there = _definitions(tables)
     result.findings += [
         Finding(f"{LOG_FILE}, {name}", "its definition is " + ("altered" if name in there else "missing"))
         for name, sql in due.items()
@@ -59,6 +59,11 @@ def _check_definitions(tables: Tables, result: PartResult) -> None:
     result.findings += [
         Finding(f"{LOG_FILE}, {name}", "no log has triggers") for name in there if name.startswith("trigger ")
     ]
+
+
+def _definitions(tables: Tables) -> dict[str, str | None]:
+    """Tables, indexes, views and triggers, and how each is defined."""
+    return {text_of(name): None if sql is None else text_of(sql) for name, sql in tables.rows(_DEFINITIONS)}
 
 
 def _check_names(tables: Tables, result: PartResult) -> None:
@@ -100,7 +105,7 @@ _tree = re.compile(r"^Tree (\d+)").search
 _page = re.compile(r"[Pp]age (\d+)").search
 _index = re.compile(r"(?:missing from|in|of) index (\w+)").search
 _column = re.compile(r"value in (\w+)\.").search
-_DEFINITIONS = "SELECT type || ' ' || name, sql FROM sqlite_schema WHERE tbl_name NOT LIKE '\\_%' ESCAPE '\\'"
-_DEFINITIONS_THERE = _DEFINITIONS.replace(
-    "type || ' ' || name, sql", "CAST(type || ' ' || name AS BLOB), CAST(sql AS BLOB)"
-)
+_DEFINITIONS = """
+SELECT CAST(type || ' ' || name AS BLOB), CAST(sql AS BLOB)
+FROM sqlite_schema WHERE tbl_name NOT LIKE '\\_%' ESCAPE '\\'
+"""

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from itertools import repeat
 
-from tidelog.events.merkle import TILE_BITS, TILE_WIDTH
+from tidelog.events.merkle import TILE_WIDTH
 from tidelog.storage.log.tile_index import (
     CAUSES,
     CORRELATIONS,
@@ -48,7 +48,7 @@ class TileEntries:
         for index, keys in (
             (TYPES, set(types)),
             (CORRELATIONS, {number for number in set(correlations) if number is not None}),
-            (CAUSES, {(cause - 1) >> TILE_BITS for cause in causes if cause is not None}),
+            (CAUSES, {tile_of(cause) for cause in set(causes) if cause is not None}),
         ):
             self._due[index.table] += zip(keys, repeat(tile))
             if full:
@@ -76,14 +76,14 @@ def _entries(tables: Tables, index: TileIndex, due: Sequence[tuple[int, int]]) -
     return tables.rows(statement, (str(keys), due[0][1], due[-1][1]))
 
 
-def count_entries(tables: Tables, before: int) -> dict[str, int]:
-    """How many entries the tiles before that one have, by table."""
+def count_entries(tables: Tables, tiles: int) -> dict[str, int]:
+    """How many entries the first `tiles` tiles have, by table."""
     statement = "SELECT count(*) FROM {} WHERE tile < ?"
-    return {index.table: tables.rows(statement.format(index.table), (before,))[0][0] for index in TILE_INDEXES}
+    return {index.table: tables.rows(statement.format(index.table), (tiles,))[0][0] for index in TILE_INDEXES}
 
 
-def stray_entries(tables: Tables, among: range, but_of: Collection[int] = ()) -> list[Finding]:
-    """Entries among those of some tiles that no event calls for, but those of some of them."""
+def stray_entries(tables: Tables, tiles: range, but_of: Collection[int] = ()) -> list[Finding]:
+    """Entries of a range of tiles that no event calls for, but those of some of them."""
     findings = []
     for index in TILE_INDEXES:
         statement = (
@@ -91,7 +91,7 @@ def stray_entries(tables: Tables, among: range, but_of: Collection[int] = ()) ->
             f"(SELECT 1 FROM events NOT INDEXED WHERE {IN_TILE} AND {index.of_event} = {index.table}.{index.key}) "
             "LIMIT ?"
         )
-        rows = tables.rows(statement, (among.start, among.stop - 1, FINDINGS_MAX))
+        rows = tables.rows(statement, (tiles.start, tiles.stop - 1, FINDINGS_MAX))
         findings += [_finding(index, key, tile, "is that of no event") for key, tile in rows if tile not in but_of]
     return findings
 

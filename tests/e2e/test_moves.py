@@ -63,6 +63,13 @@ async def declare(world: World, *names: str, **specs: dict[str, Any]) -> None:
     await world.until_applied(*names)
 
 
+async def move_to_who_cannot_apply(world: World) -> None:
+    """Something goes from one to two, of which another object is refused."""
+    await world.push({**MOVED, "two/wrong.yaml": INVALID})
+    await world.until_applied("one")
+    await world.until_target("two", failed("ReconciliationFailed", "Service"))
+
+
 def deleted(running: Running) -> list[str]:
     events = [event for event in running.events(ObjectPruned) if isinstance(event, ObjectPruned)]
     return [str(event.object) for event in events if event.outcome == "deleted"]
@@ -175,9 +182,7 @@ async def test_what_its_new_owner_cannot_apply_stays_with_the_old_one_across_a_r
         world.commit(START)
         await declare(world, "one", "two")
         before = await uids(world, "moves")
-        await world.push({**MOVED, "two/wrong.yaml": INVALID})
-        await world.until_applied("one")
-        await world.until_target("two", failed("ReconciliationFailed", "Service"))
+        await move_to_who_cannot_apply(world)
         await world.until_told("one", "Progressing", "ConfigMap", "moves left to Kustomization", "/two")
         await running.idle()
         assert await inventory(world, "one") == ["a", "moves"]
@@ -197,9 +202,7 @@ async def test_what_nobody_wants_any_more_after_all_is_deleted_by_who_has_it(wor
     async with world.daemon() as running:
         world.commit(START)
         await declare(world, "one", "two")
-        await world.push({**MOVED, "two/wrong.yaml": INVALID})
-        await world.until_applied("one")
-        await world.until_target("two", failed("ReconciliationFailed", "Service"))
+        await move_to_who_cannot_apply(world)
         await world.push({"two/moves.yaml": None, "two/wrong.yaml": None})
         await world.until_applied("one", "two")
         await world.until_gone("v1", "ConfigMap", "moves")
@@ -212,9 +215,7 @@ async def test_what_nobody_wants_any_more_is_deleted_though_who_it_was_left_to_s
     async with world.daemon() as running:
         world.commit(START)
         await declare(world, "one", "two")
-        await world.push({**MOVED, "two/wrong.yaml": INVALID})
-        await world.until_applied("one")
-        await world.until_target("two", failed("ReconciliationFailed", "Service"))
+        await move_to_who_cannot_apply(world)
         await running.idle()
         await world.push({"two/moves.yaml": None})
         await world.until_gone("v1", "ConfigMap", "moves")
@@ -243,9 +244,7 @@ async def test_what_moves_on_before_it_was_taken_is_in_one_inventory(world: Worl
         world.commit({**START, "three/c.yaml": config_map("c")})
         await declare(world, "one", "two", "three")
         before = await uids(world, "moves")
-        await world.push({**MOVED, "two/wrong.yaml": INVALID})
-        await world.until_applied("one")
-        await world.until_target("two", failed("ReconciliationFailed", "Service"))
+        await move_to_who_cannot_apply(world)
         await running.idle()
         await world.push({"two/moves.yaml": None, "three/moves.yaml": config_map("moves", n="3")})
         await world.until_applied("one", "three")
