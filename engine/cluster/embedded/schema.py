@@ -121,10 +121,6 @@ class Schema:
         return ANYTHING if is_open else None
 
 
-ANYTHING: Final = Schema({"x-kubernetes-preserve-unknown-fields": True}, {})
-"""A place of which nothing is known: maps there merge field by field, lists as one value."""
-
-
 def _resolved(raw: Raw, types: Mapping[str, Raw]) -> Raw:
     """A schema with what it refers to at its top, directly or as its only `allOf`; its own words go first."""
     for reference in _references(raw):
@@ -138,3 +134,7 @@ def _references(raw: Raw) -> Iterator[str]:
         reference = part.get("$ref")
         if isinstance(reference, str):
             yield reference.removeprefix(REFERENCE)
+
+
+ANYTHING: Final = Schema({"x-kubernetes-preserve-unknown-fields": True}, {})
+"""A place of which nothing is known: maps there merge field by field, lists as one value."""
