@@ -279,7 +279,7 @@ def _stateful_set(obj: KubeObject) -> list[Cause]:
     found += _selector(spec, "statefulset")
     template = spec.get("template") or {}
     pod = template.get("spec") or {}
-    own = [
+    own: list[KubeObject] = [
         {"name": (one.get("metadata") or {}).get("name"), "emptyDir": {}}
         for one in spec.get("volumeClaimTemplates") or ()
     ]
