@@ -194,7 +194,7 @@ def _address(text: str, path: str) -> list[Cause]:
 
 
 def _pod(obj: KubeObject) -> list[Cause]:
-    return pod_problems.problems(obj.get("spec") or {}, "spec")
+    return pod_problems.problems(obj.get("spec") or {}, "spec", is_pod=True)
 
 
 def _pod_template(obj: KubeObject) -> list[Cause]:

@@ -34,7 +34,7 @@ def problems_of_template(template: KubeObject | None, path: str) -> list[Cause]:
     return found
 
 
-def problems(spec: KubeObject, path: str) -> list[Cause]:
+def problems(spec: KubeObject, path: str, *, is_pod: bool = False) -> list[Cause]:
     """Of a pod's spec, in the order in which the server says it."""
     found, volumes = _volumes(spec, f"{path}.volumes")
     containers = containers_of(spec)
@@ -49,7 +49,7 @@ def problems(spec: KubeObject, path: str) -> list[Cause]:
         at = f"{path}.initContainers[{index}]"
         found += [*_container(container, volumes, at), *_unique(container, names, at)]
         found += _handlers(container, at) if container.get("restartPolicy") == "Always" else _no_probes(container, at)
-    found += _host_network(spec, path)
+    found += _host_network(spec, path, is_pod=is_pod)
     found += checks.one_of(spec, path, "restartPolicy", "Always", "OnFailure", "Never")
     found += checks.one_of(spec, path, "dnsPolicy", "ClusterFirstWithHostNet", "ClusterFirst", "Default", "None")
     found += labels(spec.get("nodeSelector"), f"{path}.nodeSelector")
@@ -253,16 +253,16 @@ def _no_probes(container: KubeObject, path: str) -> list[Cause]:
     return [causes.forbidden(f"{path}.{one}", say) for one in fields]
 
 
-def _host_network(spec: KubeObject, path: str) -> list[Cause]:
+def _host_network(spec: KubeObject, path: str, *, is_pod: bool) -> list[Cause]:
+    """Of a template, a port of the host that is left out will be filled in for its pods."""
     if not spec.get("hostNetwork"):
         return []
     say = "must match `containerPort` when `hostNetwork` is true"
     return [
-        causes.invalid(f"{path}.{field}[{index}].ports[{number}].hostPort", port.get("hostPort", 0), say)
-        for field in ("containers", "initContainers")
-        for index, container in enumerate(containers_of(spec, field))
+        causes.invalid(f"{path}.containers[{index}].ports[{number}].hostPort", port.get("hostPort", 0), say)
+        for index, container in enumerate(containers_of(spec))
         for number, port in enumerate(container.get("ports") or ())
-        if port.get("hostPort") != port.get("containerPort")
+        if (is_pod or port.get("hostPort")) and port.get("hostPort") != port.get("containerPort")
     ]
 
 

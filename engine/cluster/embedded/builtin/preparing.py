@@ -87,6 +87,11 @@ def prepare_update(kind: GroupKind, new: KubeObject, old: KubeObject) -> None:
     of = type_of(new)
     if of is None:
         return
+    metadata, before = new.setdefault("metadata", {}), old["metadata"]
+    for field in ("creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"):
+        _keep(metadata, before, field)
+    if not metadata.get("uid"):
+        _keep(metadata, before, "uid")
     if "status" in of.fields and kind not in _KEEP_STATUS:
         _keep(new, old, "status")
     own = _UPDATE.get(kind)
