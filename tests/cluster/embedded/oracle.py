@@ -228,7 +228,6 @@ INGRESS = Kind(
 )
 BUILT_IN = (CONFIG_MAP, SERVICE, POD_TEMPLATE, SERVICE_ACCOUNT, ROLE, INGRESS)
 
-GROUP = "ownership.example.com"
 _string, _integer = {"type": "string"}, {"type": "integer"}
 _pair = {"type": "object", "properties": {"a": _string, "b": _integer}}
 CUSTOM_SCHEMA: Json = {
@@ -311,38 +310,42 @@ _struct = some(a=_text, b=_number)
 _inner = keyed("id", (1, 2), some(text=_text, struct=_struct))
 _item = both(some(zone=one_of("z", "y")), some(size=_number, set=members("a", "b", "c"), inner=_inner))
 _free = one_of(1, "x", True, [1, 2], {"a": 1}, {"a": {"b": [1]}}, {}, {"a": {}, "c": "d"}, [{"a": 1}])
-CUSTOM = Kind(
-    f"{GROUP}/v1",
-    "Thing",
-    f"/apis/{GROUP}/v1/namespaces/{{namespace}}/things",
-    some(
-        spec=some(
-            text=_text,
-            number=one_of(1, 1.5, 2),
-            mixed=one_of(1, "1", "2"),
-            struct=_struct,
-            maybe=one_of(None, {"a": "1"}, {"b": 1}, {}),
-            whole=_struct,
-            map=keys("abc", _text),
-            structs=keys("abc", _struct),
-            set=members("a", "b", "c", "d"),
-            numbers=members(1, 2, 3, 1.5),
-            list=listed(_text),
-            items=keyed("name", ("one", "two", "three", "four"), _item),
-            any=keys("abc", _free),
-            free=_free,
-            open=both(keys("abc", _free), some(known=both(_struct, keys("xyz", _free)))),
-            defaulted=some(a=_text, b=_text),
-        )
-    ),
-    status=some(
-        status=some(phase=_text, conditions=keyed("type", ("Ready", "Stalled"), some(status=one_of("True", "False"))))
-    ),
-    is_custom=True,
+_custom_body = some(
+    spec=some(
+        text=_text,
+        number=one_of(1, 1.5, 2),
+        mixed=one_of(1, "1", "2"),
+        struct=_struct,
+        maybe=one_of(None, {"a": "1"}, {"b": 1}, {}),
+        whole=_struct,
+        map=keys("abc", _text),
+        structs=keys("abc", _struct),
+        set=members("a", "b", "c", "d"),
+        numbers=members(1, 2, 3, 1.5),
+        list=listed(_text),
+        items=keyed("name", ("one", "two", "three", "four"), _item),
+        any=keys("abc", _free),
+        free=_free,
+        open=both(keys("abc", _free), some(known=both(_struct, keys("xyz", _free)))),
+        defaulted=some(a=_text, b=_text),
+    )
 )
+_conditions = keyed("type", ("Ready", "Stalled"), some(status=one_of("True", "False")))
 
 
-def definition() -> Json:
+def custom_kind(group: str) -> Kind:
+    """The custom kind in a group of this worker's own."""
+    return Kind(
+        f"{group}/v1",
+        "Thing",
+        f"/apis/{group}/v1/namespaces/{{namespace}}/things",
+        _custom_body,
+        status=some(status=some(phase=_text, conditions=_conditions)),
+        is_custom=True,
+    )
+
+
+def definition(group: str) -> Json:
     """The definition of the custom kind."""
     version = {
         "name": "v1",
@@ -354,9 +357,9 @@ def definition() -> Json:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"things.{GROUP}"},
+        "metadata": {"name": f"things.{group}"},
         "spec": {
-            "group": GROUP,
+            "group": group,
             "names": {"plural": "things", "singular": "thing", "kind": "Thing", "listKind": "ThingList"},
             "scope": "Namespaced",
             "versions": [version],
@@ -434,7 +437,9 @@ def _patched_list(chance: random.Random, name: str, items: list[Json], schema: S
 
 def operations(chance: random.Random, live: Json, sent: Json) -> list[Json]:
     """A JSON patch from and to places that are in an object, and some that are not."""
-    source, target = ([path for path in _pointers(each) if not path.startswith("/kind")] for each in (sent, live))
+    source, target = (
+        [path for path in _pointers(each) if not path.startswith(("/kind", "/status"))] for each in (sent, live)
+    )
     odd = [
         "/spec/none/at/all",
         "/nothing",
