@@ -272,14 +272,18 @@ def _check_order(items: list[KubeValue], order: list[KubeValue], key: str) -> No
     """Items must stand in the order that the patch says, those that it deletes aside."""
     if not items or not order:
         return
-    plain = [item for item in items if not (isinstance(item, dict) and DIRECTIVE in item)]
-    places = iter(order)
-    for item in plain:
-        if not any(same(_value(item, key), _value(place, key)) for place in places):
-            raise PatchError(
-                f"The order in patch list:\n{go_value(items)}\n doesn't match {SET_ORDER} list:\n{go_value(order)}\n",
-                500,
-            )
+    plain = [item for item in items if not (isinstance(item, dict) and item.get(DIRECTIVE) == "delete")]
+    at = place = 0
+    while at < len(plain) and place < len(order):
+        # Another directive is passed over, as long as the order has not come to its end.
+        if isinstance(plain[at], dict) and DIRECTIVE in plain[at]:
+            at += 1
+            continue
+        at += same(_value(plain[at], key), _value(order[place], key))
+        place += 1
+    if at < len(plain) and place >= len(order):
+        text, wanted = go_value(items), go_value(order)
+        raise PatchError(f"The order in patch list:\n{text}\n doesn't match {SET_ORDER} list:\n{wanted}\n", 500)
 
 
 def _value(item: KubeValue, key: str) -> KubeValue:

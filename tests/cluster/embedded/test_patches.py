@@ -154,6 +154,12 @@ def test_a_strategic_merge_patch(patch: Json, patched: Json) -> None:
         (containers({"image": "j"}), "map: map[image:j] does not contain declared merge key: name", 500),
         (containers({"name": "one", "$patch": "x"}), "unknown patch type: x in map: map[$patch:x name:one]", 500),
         ({"template": {"spec": {"$retainKeys": [], "nodeName": "n"}}}, "invalid patch format of retainKeys", 400),
+        (
+            containers({"name": "one"}, {"$patch": "replace"}, **{"$setElementOrder/containers": [{"name": "one"}]}),
+            "The order in patch list:\n[map[name:one] map[$patch:replace]]\n doesn't match $setElementOrder list:\n"
+            "[map[name:one]]\n",
+            500,
+        ),
     ],
 )
 def test_a_strategic_merge_patch_that_is_wrong(patch: Json, said: str, code: int) -> None:
