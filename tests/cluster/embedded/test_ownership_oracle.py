@@ -309,13 +309,17 @@ def written(schema: Schema, obj: Json) -> Json:
 
 
 def pruned(schema: Schema, value: Any) -> Any:
-    """Less fields that are not in the schema."""
+    """Less fields that are not in the schema, and nulls: they go, or give place to a default."""
     if isinstance(value, list):
         return [pruned(schema.items, each) for each in value]
     if not isinstance(value, dict):
         return value
     children = {name: schema.at(name) for name in value}
-    return {name: pruned(child, value[name]) for name, child in children.items() if child is not None}
+    return {
+        name: pruned(child, value[name])
+        for name, child in children.items()
+        if child is not None and value[name] is not None
+    }
 
 
 def without_empty(value: Json) -> Json:

@@ -156,8 +156,10 @@ def test_a_strategic_merge_patch(patch: Json, patched: Json) -> None:
         ({"template": {"spec": {"$retainKeys": [], "nodeName": "n"}}}, "invalid patch format of retainKeys", 400),
         (
             containers({"name": "one"}, {"$patch": "replace"}, **{"$setElementOrder/containers": [{"name": "one"}]}),
-            "The order in patch list:\n[map[name:one] map[$patch:replace]]\n doesn't match $setElementOrder list:\n"
-            "[map[name:one]]\n",
+            (
+                "The order in patch list:\n[map[name:one] map[$patch:replace]]\n"
+                " doesn't match $setElementOrder list:\n[map[name:one]]\n"
+            ),
             500,
         ),
     ],
