@@ -206,3 +206,17 @@ def test_what_has_become_one_value_is_owned_as_one() -> None:
     )
     found = by("b", live, config_map(None, labels={"l": "1"}), schema=schema)
     assert owners(found)["a", "Apply"] == {"f:data": {}}
+
+
+def test_what_nobody_owns_stays_beside_what_another_owns() -> None:
+    def of(*containers: Json) -> Json:
+        return deployment(template={"spec": {"containers": list(containers)}})
+
+    live = by("a", None, of({"name": "one", "image": "i"}, {"name": "two"}), schema=DEPLOYMENT)
+    live = by("b", live, of({"name": "one", "tty": True}), schema=DEPLOYMENT)
+    live["spec"]["template"]["spec"]["containers"][0]["imagePullPolicy"] = "Always"  # a default
+    left = by("a", live, of({"name": "two"}), schema=DEPLOYMENT)
+    assert left["spec"]["template"]["spec"]["containers"] == [
+        {"name": "one", "tty": True, "imagePullPolicy": "Always"},
+        {"name": "two"},
+    ]
