@@ -650,8 +650,8 @@ def test_no_secret_is_in_any_answer(scene: Written, tidelog: Run) -> None:
 
 def _seen(number: int, replicas: int, *, status: dict[str, int] | None = None, alone: bool = False) -> Any:
     metadata = {"name": "web", "namespace": "shop", "managedFields": [{"manager": "us"}]}
-    spec = {"replicas": replicas}
-    state = Body.of(encode({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}))
+    obj: Any = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": {"replicas": replicas}}
+    state = Body.of(encode(obj))
     told = None if status is None else Body.of(encode(dict(status)))
     event = ObjectObserved(
         uid="uid-web",

@@ -1,7 +1,6 @@
 """The status of objects is in the log: as of any moment, at most once a minute, and it moves nobody."""
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
@@ -25,9 +24,8 @@ NOTE = "lastTransitionTime"
 
 
 @pytest.fixture(autouse=True)
-def _quickly(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(observer, "STATUS_EVERY_S", EVERY_S)
-    yield
 
 
 def seen(message: str) -> KubeObject:
@@ -45,10 +43,8 @@ async def write_status(world: World, message: str) -> KubeObject:
 
 
 async def running_service(world: World, running: Running) -> StreamName:
-    ports = [{"port": 80}]
-    world.commit(
-        {"app/service.yaml": manifest("v1", "Service", "web", spec={"selector": {"app": "web"}, "ports": ports})}
-    )
+    service = manifest("v1", "Service", "web", spec={"selector": {"app": "web"}, "ports": [{"port": 80}]})
+    world.commit({"app/service.yaml": service})
     await world.source()
     await world.target("app", "./app", targetNamespace=world.namespace)
     await world.until_applied("app")
@@ -141,9 +137,8 @@ async def test_a_status_that_changed_while_no_daemon_was_at_work_is_recorded_at_
 
 async def test_the_status_of_what_was_made_with_a_secret_is_not_recorded(world: World) -> None:
     planted = "s3cr3t-of-the-parent"
-    await world.apply(
-        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "vars"}, "stringData": {"app": planted}}
-    )
+    variables = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "vars"}, "stringData": {"app": planted}}
+    await world.apply(variables)
     service = manifest("v1", "Service", "web", spec={"selector": {"app": "${app}"}, "ports": [{"port": 80}]})
     async with world.daemon() as running:
         world.commit({"app/service.yaml": service})
