@@ -32,7 +32,8 @@ from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.scope import in_its_place, is_out_of_place
 from tidelog.engine.runtime.suspension import still_suspended
 from tidelog.engine.runtime.variables import Variables, read_variables
-from tidelog.engine.runtime.watching.declared import DeclaredTarget, source_of
+from tidelog.engine.runtime.watching.declared import DeclaredTarget, made_with_secret, source_of
+from tidelog.engine.secrecy.inherited import inherited
 from tidelog.engine.secrecy.sealing import LostSecretError, Sealer
 from tidelog.engine.verify.checks import OWNERSHIP, policies_digest, verdicts_of
 from tidelog.events.bodies import Body
@@ -150,6 +151,7 @@ class TargetPass:
 
     async def reconcile(self) -> float | None:
         """The pass."""
+        await self._inherit()
         if self._declared.deleting:
             return await self._finalize()
         self._engine.inputs.begin(self._stream)
@@ -188,6 +190,16 @@ class TargetPass:
         return None
 
     # The stages.
+
+    async def _inherit(self) -> None:
+        """What another target was given as secret may stand in the spec that it made of this one."""
+        declared = self._declared
+        # Since it was told of, its maker may have recorded that nothing secret is in it any more.
+        declared.secret = declared.secret and await made_with_secret(
+            declared.live, self._engine.cluster_alias, self._memory
+        )
+        if declared.secret:
+            self._run.secrets.add(inherited(declared.live.get("spec") or {}))
 
     async def _own(self) -> None:
         """Marks the target as ours, and ends the pass for what is not to be worked on."""

@@ -253,7 +253,6 @@ class Observer:
         self._note_end(stream, obj, uid)
         if row is not None and row.uid == uid and not is_newer(version, row.resource_version):
             return
-        self._statuses.drop(stream)
         secret = is_secret(key, row, inventory.objects[key.id])
         sealer = await self._sealer([key.id]) if secret else Sealer()
         seen = Seen(key.id, obj, self._manager, sealer, secret=secret)

@@ -29,14 +29,13 @@ class StatusesThatWait:
     """At most one status an object, and one timer for all."""
 
     def __init__(self) -> None:
-        self._told: dict[StreamName, StatusTold | None] = {}
-        """None of an object whose status is by now as recorded."""
+        self._told: dict[StreamName, StatusTold] = {}
         self._due: list[tuple[float, StreamName]] = []
         """A heap, with an entry for each of `_told`."""
         self._sooner = anyio.Event()
 
     def __len__(self) -> int:
-        return sum(told is not None for told in self._told.values())
+        return len(self._told)
 
     def add(self, stream: StreamName, told: StatusTold, seconds: float) -> None:
         """Keeps a status for some seconds, or for as long as the one that it takes the place of."""
@@ -54,13 +53,11 @@ class StatusesThatWait:
             self._told[stream] = told
         return waits
 
-    def drop(self, stream: StreamName) -> None:
-        """Forgets a status: something newer was told."""
-        if stream in self._told:
-            self._told[stream] = None
-
     async def run(self, time_is_over: TimeIsOver) -> None:
-        """Hands on each status when its time is over, until cancelled; where none waits, so does this."""
+        """Hands on each status when its time is over, until cancelled; where none waits, so does this.
+
+        Whether it is still news then, who takes it knows.
+        """
         while True:
             self._sooner = anyio.Event()
             left = self._due[0][0] - anyio.current_time() if self._due else None
@@ -71,6 +68,4 @@ class StatusesThatWait:
                     await self._sooner.wait()
             else:
                 _, stream = heappop(self._due)
-                told = self._told.pop(stream)
-                if told is not None:
-                    await time_is_over(stream, told)
+                await time_is_over(stream, self._told.pop(stream))
