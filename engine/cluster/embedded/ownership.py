@@ -9,13 +9,16 @@ from typing import Final, NamedTuple
 import msgspec
 
 from tidelog.engine.cluster.embedded import fieldsets, managers, typed
+from tidelog.engine.cluster.embedded.conflicts import FieldConflict, FieldConflictsError, conflicts_of
 from tidelog.engine.cluster.embedded.managers import APPLY, UPDATE, Managed, Manager, Owned, manager_of
 from tidelog.engine.cluster.embedded.merging import compare, merge, remove
 from tidelog.engine.cluster.embedded.reconciling import reconciled
 from tidelog.engine.cluster.embedded.schema import Schema
-from tidelog.engine.cluster.embedded.typed import ItemError, SchemaMismatchError
+from tidelog.engine.cluster.embedded.typed import SchemaMismatchError
 from tidelog.engine.objects.kube import KubeObject, KubeValue, MalformedObjectError
 from tidelog.engine.objects.managed_fields import FieldSet, entries_of, union
+
+__all__ = ["LAST_APPLIED", "AppliedError", "FieldConflict", "FieldConflictsError", "apply", "update"]
 
 LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 _ANNOTATIONS_MAX = 256 * 1024
@@ -45,57 +48,8 @@ _NEVER_OWNED: Final = fieldsets.set_of(
 )
 
 
-class FieldConflict(NamedTuple):
-    """A field that another manager owns, with another value."""
-
-    manager: str
-    operation: str
-    subresource: str
-    api_version: str
-    time: str
-    field: str
-    """As the server writes it: `.spec.replicas`."""
-
-    @property
-    def owner(self) -> str:
-        """The other manager in the server's words; the version only of those who update."""
-        said = fieldsets.go_json(self.manager)
-        if self.subresource:
-            said += f" with subresource {fieldsets.go_json(self.subresource)}"
-        return f"{said} using {self.api_version}" if self.operation == UPDATE else said
-
-
-class FieldConflictsError(Exception):
-    """Raised when fields that are applied are owned by others, and the apply is not forced."""
-
-    def __init__(self, conflicts: tuple[FieldConflict, ...]) -> None:
-        self.conflicts = conflicts
-        self.message = _conflicts_text(conflicts)
-        super().__init__(self.message)
-
-    def causes(self) -> list[KubeObject]:
-        """As they stand in `details.causes` of a Status."""
-        return [
-            {"reason": "FieldManagerConflict", "message": f"conflict with {each.owner}", "field": each.field}
-            for each in self.conflicts
-        ]
-
-
-def _conflicts_text(conflicts: tuple[FieldConflict, ...]) -> str:
-    if len(conflicts) == 1:
-        return f"Apply failed with 1 conflict: conflict with {conflicts[0].owner}: {conflicts[0].field}"
-    lines: list[str] = []
-    owner = ""
-    for conflict in conflicts:
-        if conflict.owner != owner:
-            owner = conflict.owner
-            lines.append(f"conflicts with {owner}:")
-        lines.append(f"- {conflict.field}")
-    return f"Apply failed with {len(conflicts)} conflicts: " + "\n".join(lines)
-
-
 class AppliedError(ValueError):
-    """Raised for an applied object that does not fit its kind; the message is the server's."""
+    """Raised when an object does not fit its kind, the applied or the live one; the message is the server's."""
 
 
 class _Conflicts(Exception):
@@ -138,7 +92,6 @@ def apply(
         FieldConflictsError: when others own what is applied with other values, and `force` is not set.
         AppliedError: when what is applied does not fit the schema, or holds managedFields.
     """
-    _check_applied(applied, schema)
     version = applied["apiVersion"]
     current = live if live is not None else typed.empty_object(schema, version, applied["kind"])
     request = _Request(schema, version, manager_of(manager, APPLY, version, subresource), reset, now)
@@ -148,31 +101,43 @@ def apply(
         raise AppliedError(f"failed to decode managed fields: {error}") from error
     if not managed and live is not None:
         before = request.by(manager_of(_BEFORE_APPLY, UPDATE, version, subresource))
+        what = "failed to create manager for existing fields: failed to convert new object ({}) to smd typed"
+        _check(schema, _bare(live), what, with_duplicates=True)
         managed = before.updated(typed.empty_object(schema, version, applied["kind"]), _bare(live), {})
+    if _metadata(applied).get("managedFields") is not None:
+        raise AppliedError("metadata.managedFields must be nil")
+    _check(schema, applied, "failed to create typed patch object ({})", with_duplicates=False)
     bare = _bare(current)
+    _check(schema, bare, "failed to create typed live object ({})", with_duplicates=True)
     try:
         merged, managed = request.applied(bare, applied, managed, force=force)
     except _Conflicts as found:
         left = _less_last_applied(found.by_manager, bare, request) if manager == _KUBECTL else found.by_manager
         if left:
-            raise FieldConflictsError(_conflicts(left)) from None
+            raise FieldConflictsError(conflicts_of(left)) from None
         merged, managed = request.applied(bare, applied, managed, force=True)
     if manager == _KUBECTL:
         merged = _with_last_applied(merged, applied)
     return _with_managed(merged, managed, live)
 
 
-def _check_applied(applied: KubeObject, schema: Schema) -> None:
-    if (applied.get("metadata") or {}).get("managedFields") is not None:
-        raise AppliedError("metadata.managedFields must be nil")
+def _check(schema: Schema, obj: KubeObject, what: str, *, with_duplicates: bool) -> None:
+    """Checks that an object fits its kind; `what` says what cannot be done where it does not."""
     try:
-        typed.validate(schema, applied)
+        typed.validate(schema, obj, with_duplicates=with_duplicates)
     except SchemaMismatchError as error:
-        metadata = applied.get("metadata") or {}
-        group, _, version = applied["apiVersion"].rpartition("/")
-        named = f"{metadata.get('namespace', '')}/{metadata.get('name', '')}"
-        what = f"{named}; {group}/{version}, Kind={applied['kind']}"
-        raise AppliedError(f"failed to create typed patch object ({what}): {error}") from error
+        namespace, name = (_text(_metadata(obj).get(each)) for each in ("namespace", "name"))
+        group, _, version = obj["apiVersion"].rpartition("/")
+        named = f"{namespace}/{name}; {group}/{version}, Kind={obj['kind']}"
+        raise AppliedError(f"{what.format(named)}: {error}") from error
+
+
+def _metadata(obj: KubeObject) -> KubeObject:
+    return typed.fields_of(obj.get("metadata"))
+
+
+def _text(value: KubeValue) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def update(
@@ -204,10 +169,11 @@ def update(
     before = _bare(live) if live is not None else typed.empty_object(schema, version, new["kind"])
     request = _Request(schema, version, manager_of(manager, UPDATE, version, subresource), reset, now)
     try:
-        managed = request.updated(before, bare, managed)
-    except ItemError:
+        for obj in (before, bare):
+            typed.validate(schema, obj, with_duplicates=True)
+    except SchemaMismatchError:
         return bare  # as the server does: better nothing than what is wrong
-    return _with_managed(bare, managed, live)
+    return _with_managed(bare, request.updated(before, bare, managed), live)
 
 
 class _Request(NamedTuple):
@@ -345,20 +311,6 @@ def _with_last_applied(merged: KubeObject, applied: KubeObject) -> KubeObject:
 
 
 # ------------------------------------------------------------------------------------------------ results
-
-
-def _conflicts(by_manager: Managed) -> tuple[FieldConflict, ...]:
-    found = []
-    for manager in sorted(by_manager, key=lambda each: each.text):
-        owned = by_manager[manager]
-        for path in fieldsets.paths(owned.fields):
-            text = fieldsets.server_text(path)
-            found.append(
-                FieldConflict(
-                    manager.name, manager.operation, manager.subresource, owned.version, owned.time or "", text
-                )
-            )
-    return tuple(found)
 
 
 def _bare(obj: KubeObject) -> KubeObject:

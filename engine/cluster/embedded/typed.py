@@ -167,12 +167,12 @@ def _misfits(schema: Schema, value: KubeValue, path: str, *, with_duplicates: bo
                 yield Misfit(path, wrong)
         case "list":
             if not isinstance(value, list):
-                yield Misfit(path, f"expected list, got &{{{_go_value(value)}}}")
+                yield Misfit(path, f"expected list, got &{{{go_value(value)}}}")
                 return
             yield from _misfit_items(schema, value, path, with_duplicates=with_duplicates)
         case "map":
             if not isinstance(value, dict):
-                yield Misfit(path, f"expected map, got &{{{_go_value(value)}}}")
+                yield Misfit(path, f"expected map, got &{{{go_value(value)}}}")
                 return
             for name, each in value.items():
                 child = schema.merged_at(name)
@@ -203,16 +203,16 @@ def _wrong_scalar(schema: Schema, value: KubeValue) -> str:
     match schema.type:
         case "integer" | "number":
             if not _is_number(value):
-                return f"expected numeric (int or float), got {_go_type(value)}"
+                return f"expected numeric (int or float), got {go_type(value)}"
         case "boolean":
             if not isinstance(value, bool):
-                return f"expected boolean, got &{{{_go_value(value)}}}"
+                return f"expected boolean, got &{{{go_value(value)}}}"
         case "string" if schema.raw.get("format", "") in ("", "byte"):
             if not isinstance(value, str):
                 return f"expected string, got &value.valueUnstructured{{Value:{_go_syntax(value)}}}"
         case _:
             if type(value) in CONTAINERS:
-                return f"expected any scalar, got &{{{_go_value(value)}}}"
+                return f"expected any scalar, got &{{{go_value(value)}}}"
     return ""
 
 
@@ -220,7 +220,7 @@ def _is_number(value: KubeValue) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _go_type(value: KubeValue) -> str:
+def go_type(value: KubeValue) -> str:
     """As Go's `%T`."""
     match value:
         case bool():
@@ -237,7 +237,7 @@ def _go_type(value: KubeValue) -> str:
             return "int64"
 
 
-def _go_value(value: KubeValue) -> str:
+def go_value(value: KubeValue) -> str:
     """As Go's `%v`."""
     match value:
         case None:
@@ -245,9 +245,9 @@ def _go_value(value: KubeValue) -> str:
         case bool():
             return str(value).lower()
         case dict():
-            return "map[" + " ".join(f"{name}:{_go_value(value[name])}" for name in sorted(value)) + "]"
+            return "map[" + " ".join(f"{name}:{go_value(value[name])}" for name in sorted(value)) + "]"
         case list():
-            return "[" + " ".join(map(_go_value, value)) + "]"
+            return "[" + " ".join(map(go_value, value)) + "]"
         case _:
             return str(value)
 
@@ -265,7 +265,7 @@ def _go_syntax(value: KubeValue) -> str:
         case list():
             return "[]interface {}{" + ", ".join(map(_go_syntax, value)) + "}"
         case _:
-            return _go_value(value)
+            return go_value(value)
 
 
 # ------------------------------------------------------------------------------------------- empty objects

@@ -10,6 +10,7 @@ from typing import Any, Self
 from urllib.parse import urlencode, urlsplit
 
 from tests.servers.kubernetes_servers import Answer, Servers
+from tidelog.engine.cluster.embedded.schema import Schema
 
 Json = dict[str, Any]
 APPLY = "application/apply-patch+yaml"
@@ -227,7 +228,6 @@ INGRESS = Kind(
 )
 BUILT_IN = (CONFIG_MAP, SERVICE, POD_TEMPLATE, SERVICE_ACCOUNT, ROLE, INGRESS)
 
-GROUP = "ownership.example.com"
 _string, _integer = {"type": "string"}, {"type": "integer"}
 _pair = {"type": "object", "properties": {"a": _string, "b": _integer}}
 CUSTOM_SCHEMA: Json = {
@@ -310,38 +310,42 @@ _struct = some(a=_text, b=_number)
 _inner = keyed("id", (1, 2), some(text=_text, struct=_struct))
 _item = both(some(zone=one_of("z", "y")), some(size=_number, set=members("a", "b", "c"), inner=_inner))
 _free = one_of(1, "x", True, [1, 2], {"a": 1}, {"a": {"b": [1]}}, {}, {"a": {}, "c": "d"}, [{"a": 1}])
-CUSTOM = Kind(
-    f"{GROUP}/v1",
-    "Thing",
-    f"/apis/{GROUP}/v1/namespaces/{{namespace}}/things",
-    some(
-        spec=some(
-            text=_text,
-            number=one_of(1, 1.5, 2),
-            mixed=one_of(1, "1", "2"),
-            struct=_struct,
-            maybe=one_of(None, {"a": "1"}, {"b": 1}, {}),
-            whole=_struct,
-            map=keys("abc", _text),
-            structs=keys("abc", _struct),
-            set=members("a", "b", "c", "d"),
-            numbers=members(1, 2, 3, 1.5),
-            list=listed(_text),
-            items=keyed("name", ("one", "two", "three", "four"), _item),
-            any=keys("abc", _free),
-            free=_free,
-            open=both(keys("abc", _free), some(known=both(_struct, keys("xyz", _free)))),
-            defaulted=some(a=_text, b=_text),
-        )
-    ),
-    status=some(
-        status=some(phase=_text, conditions=keyed("type", ("Ready", "Stalled"), some(status=one_of("True", "False"))))
-    ),
-    is_custom=True,
+_custom_body = some(
+    spec=some(
+        text=_text,
+        number=one_of(1, 1.5, 2),
+        mixed=one_of(1, "1", "2"),
+        struct=_struct,
+        maybe=one_of(None, {"a": "1"}, {"b": 1}, {}),
+        whole=_struct,
+        map=keys("abc", _text),
+        structs=keys("abc", _struct),
+        set=members("a", "b", "c", "d"),
+        numbers=members(1, 2, 3, 1.5),
+        list=listed(_text),
+        items=keyed("name", ("one", "two", "three", "four"), _item),
+        any=keys("abc", _free),
+        free=_free,
+        open=both(keys("abc", _free), some(known=both(_struct, keys("xyz", _free)))),
+        defaulted=some(a=_text, b=_text),
+    )
 )
+_conditions = keyed("type", ("Ready", "Stalled"), some(status=one_of("True", "False")))
 
 
-def definition() -> Json:
+def custom_kind(group: str) -> Kind:
+    """The custom kind in a group of this worker's own."""
+    return Kind(
+        f"{group}/v1",
+        "Thing",
+        f"/apis/{group}/v1/namespaces/{{namespace}}/things",
+        _custom_body,
+        status=some(status=some(phase=_text, conditions=_conditions)),
+        is_custom=True,
+    )
+
+
+def definition(group: str) -> Json:
     """The definition of the custom kind."""
     version = {
         "name": "v1",
@@ -353,11 +357,126 @@ def definition() -> Json:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"things.{GROUP}"},
+        "metadata": {"name": f"things.{group}"},
         "spec": {
-            "group": GROUP,
+            "group": group,
             "names": {"plural": "things", "singular": "thing", "kind": "Thing", "listKind": "ThingList"},
             "scope": "Namespaced",
             "versions": [version],
         },
     }
+
+
+# ------------------------------------------------------------------------------------------------ patches
+
+
+def spoiled(chance: random.Random, applied: Json) -> Json:
+    """An object that does not fit its schema, in one of its fields."""
+    made: Json = json.loads(json.dumps(applied))
+    body = [name for name in made if name not in ("apiVersion", "kind", "metadata")]
+    target = chance.choice([made, made["metadata"], *(made[name] for name in body if isinstance(made[name], dict))])
+    name = chance.choice(list(target) or ["unknown"])
+    target["unknown" if name in ("apiVersion", "kind", "name") else name] = chance.choice(
+        [1, "x", True, ["x"], {"y": 1}]
+    )
+    return made
+
+
+def nulled(chance: random.Random, value: Any) -> Any:
+    """A value with some of its fields null."""
+    if isinstance(value, list):
+        return [nulled(chance, each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    return {name: None if chance.random() < 0.15 else nulled(chance, each) for name, each in value.items()}
+
+
+def with_directives(chance: random.Random, value: Any, schema: Schema | None) -> Any:
+    """A strategic merge patch with some directives in it."""
+    if not isinstance(value, dict) or schema is None:
+        return value
+    patch: Json = {}
+    for name, each in value.items():
+        child = schema.at(name)
+        if isinstance(each, list) and child is not None and child.patch_key:
+            patch |= _patched_list(chance, name, each, child)
+        else:
+            patch[name] = None if chance.random() < 0.1 else with_directives(chance, each, child)
+    if chance.random() < 0.04:
+        patch["$patch"] = chance.choice(["replace", "delete", "merge", "nonsense"])
+    if chance.random() < 0.06:
+        patch["$retainKeys"] = chance.choice([[], list(value), [*value, *schema.fields][:8], "x"])
+    return patch
+
+
+def _patched_list(chance: random.Random, name: str, items: list[Json], schema: Schema) -> Json:
+    key = schema.patch_key
+    known = {"name": ["one", "two", "three", "A", "B", "s", "v1"], "ip": ["10.0.0.1"], "mountPath": ["/a", "/b"]}
+    values = known.get(key, [80, 81, 82])
+    made = [with_directives(chance, each, schema.items) for each in items]
+    if chance.random() < 0.3:
+        made.append({"$patch": "delete", key: chance.choice(values)})
+    if chance.random() < 0.05:
+        made.append({"$patch": "replace"})
+    if chance.random() < 0.03:
+        made.append({"unnamed": "x"})
+    chance.shuffle(made)
+    patch: Json = {name: made}
+    if chance.random() < 0.3:
+        order = [each.get(key) for each in made if "$patch" not in each]
+        for value in values:
+            if value not in order:
+                order.insert(chance.randint(0, len(order)), value)
+        if chance.random() < 0.1:
+            chance.shuffle(order)
+        patch[f"$setElementOrder/{name}"] = [{key: value} for value in order]
+        if chance.random() < 0.2:
+            del patch[name]
+    return patch
+
+
+def operations(chance: random.Random, live: Json, sent: Json) -> list[Json]:
+    """A JSON patch from and to places that are in an object, and some that are not."""
+    source, target = (
+        [path for path in _pointers(each) if not path.startswith(("/kind", "/status"))] for each in (sent, live)
+    )
+    odd = [
+        "/spec/none/at/all",
+        "/nothing",
+        "/spec/list/-",
+        "/spec/list/-1",
+        "/spec/list/7",
+        "/spec/set/x",
+        "x",
+        "/data",
+    ]
+    found = []
+    for _ in range(chance.randint(1, 3)):
+        path = chance.choice([*target, *source, chance.choice(odd)])
+        if path.startswith(("/metadata", "/apiVersion", "/status")):
+            path = "/metadata/labels"
+        operation = {"op": chance.choice(["add", "add", "replace", "remove", "test", "copy", "move"]), "path": path}
+        if operation["op"] in ("copy", "move"):
+            operation["from"] = chance.choice([*target, chance.choice(odd)])
+        elif operation["op"] != "remove":
+            operation["value"] = chance.choice([_at(sent, path), _at(live, path), "x", {"a": "1"}])
+        if chance.random() < 0.03:
+            operation["op"] = "nonsense"
+        if chance.random() < 0.03:
+            del operation["path"]
+        found.append(operation)
+    return found
+
+
+def _pointers(value: Any, prefix: str = "") -> list[str]:
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path for name, each in parts for path in (f"{prefix}/{name}", *_pointers(each, f"{prefix}/{name}"))]
+
+
+def _at(value: Any, path: str) -> Any:
+    for part in path.split("/")[1:]:
+        try:
+            value = value[int(part)] if isinstance(value, list) else value[part]
+        except (LookupError, ValueError, TypeError):
+            return None
+    return value
