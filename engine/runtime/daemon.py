@@ -240,6 +240,7 @@ class _Declared:
         self._engine.renderings.forget(stream)
         self._engine.wishes.forget(stream)
         self._engine.status.forget(stream)
+        self._engine.waits.forget(stream)
 
     async def interrupted(self, why: str) -> None:
         await self._engine.observer.interrupted(self._kind, why)

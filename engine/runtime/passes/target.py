@@ -631,14 +631,13 @@ class TargetPass:
         )
         if checked is None:
             return
-        limit = self._spec.effective_timeout
+        limit, waited = self._spec.effective_timeout, self._engine.waited_for_health(self._stream)
         if checked.health == "Current":
             if standing.health != "Current":
-                message = f"{checked.message} in {Duration.of_seconds(self._waited_for_health())}"
+                message = f"{checked.message} in {Duration.of_seconds(waited)}"
                 await self._run.record([HealthChanged(checked=True, health="Current", message=message)])
                 self._engine.notices.healthy(self._declared, self._revision, message)
             return
-        waited = self._waited_for_health()
         if checked.health == "Failed":
             message = f"failed early due to stalled resources: {checked.message}"
         elif waited >= limit.seconds:
@@ -646,7 +645,7 @@ class TargetPass:
         else:
             if standing.health != "InProgress":
                 await self._run.record([HealthChanged(checked=True, health="InProgress", message=checked.message)])
-            raise Stop(limit.seconds - waited)
+            raise Stop(limit.seconds - self._engine.waited_for_health(self._stream))
         if standing.health == "Failed" and standing.health_message == message:
             raise Stop(self._spec.effective_retry_interval.seconds)
         await self._run.record(
@@ -654,13 +653,6 @@ class TargetPass:
         )
         self._engine.notices.stopped(self._declared, self._revision)
         raise Stop(self._spec.effective_retry_interval.seconds)
-
-    def _waited_for_health(self) -> float:
-        """Seconds; what was waited for on behalf of a run that was superseded does not count."""
-        standing = self._run.standing
-        if standing.health != "InProgress" or standing.health_since is None:
-            return 0.0
-        return self._engine.seconds_since(max(standing.health_since, standing.began or standing.health_since))
 
     async def _end(self, source: Source, rendered: RenderedSet) -> float | None:
         """The run is over; nothing is recorded of a pass that had nothing to say."""
@@ -800,11 +792,13 @@ class TargetPass:
             if isinstance(recorded.event, ObjectPruned) and recorded.event.outcome == "deleted"
         ]
         there = [(time, event) for time, event in deleted if await self._is_there(event)]
-        limit = self._spec.effective_timeout.seconds
-        if any(self._engine.seconds_since(time) < limit for time, _ in there):
+        if not there:
+            return
+        last = max(time for time, _ in there)
+        waited = self._engine.waits.seconds(self._stream, "termination", self._run.id, last)
+        if waited < self._spec.effective_timeout.seconds:
             raise Stop(TERMINATION_LOOK_S)
-        if there:
-            self._engine.notices.not_terminated(self._declared, [event.object for _, event in there])
+        self._engine.notices.not_terminated(self._declared, [event.object for _, event in there])
 
     async def _is_there(self, event: ObjectPruned) -> bool:
         key = ObjectKey.parse(event.object)
