@@ -82,9 +82,8 @@ class Moves:
 
         async def look_ahead(target: DeclaredTarget) -> None:
             async with limiter:
-                for one in await self._wishes.coming(target, deadline) if left() else ():
-                    if await self._may_make(target, one.key):
-                        coming.append(one)
+                made = await self._wishes.coming(target, deadline) if left() else []
+                coming.extend([one for one in made if await self._may_make(target, one.key)])
 
         targets = [target for _, target in sorted(self._targets().items())]
         for work, some in ((look, targets), (look_ahead, targets), (look, coming)):
