@@ -81,8 +81,9 @@ async def test_a_deletion_that_never_ends_is_given_up_though_the_clock_was_set_b
 ) -> None:
     world.commit({"app/a.yaml": manifest("v1", "ConfigMap", "a", metadata={"finalizers": ["example.com/never"]})})
     await world.source()
-    policy = {"deletionPolicy": "WaitForTermination", "timeout": "1s"}
-    await world.target("app", "./app", targetNamespace=world.namespace, **policy)
+    await world.target(
+        "app", "./app", targetNamespace=world.namespace, deletionPolicy="WaitForTermination", timeout="1s"
+    )
     async with world.daemon() as running:
         await world.until_applied("app")
         await world.delete(KUSTOMIZE, "Kustomization", "app")

@@ -48,12 +48,16 @@ class Server:
         self.forgets_to_answer = False
         self.hangs = False
         self.answers_late = False
+        self.fenced: Callable[[], None] | None = None
 
     async def _asked(self) -> None:
         if self.hangs:
             await anyio.sleep_forever()
         if self.problem is not None:
             raise self.problem()
+
+    def fence(self, check: Callable[[], None] | None) -> None:
+        self.fenced = check
 
     async def kind(self, api_version: str, kind: str) -> Kind:
         return LEASE
