@@ -10,7 +10,7 @@ import msgspec
 
 from tidelog.engine.apply.door import PLAN_VOID, ApplyStopped, Door
 from tidelog.engine.apply.record import ObjectRecorder
-from tidelog.engine.cluster.errors import NotFoundError
+from tidelog.engine.cluster.errors import ClusterError, NotFoundError
 from tidelog.engine.kinds.durations import Duration
 from tidelog.engine.kinds.kustomization import KustomizationSpec
 from tidelog.engine.kinds.later import UNSUPPORTED, features_left
@@ -27,7 +27,7 @@ from tidelog.engine.runtime.passes.moves import Heir, Moves
 from tidelog.engine.runtime.passes.placing import placed
 from tidelog.engine.runtime.passes.situation import MANAGER, Situation
 from tidelog.engine.runtime.rendered import RenderedSet, inputs_digest, render_spec, sealed, would_be_the_same
-from tidelog.engine.runtime.run import Removed, Run, StageError, asking
+from tidelog.engine.runtime.run import Removed, Run, StageError, asking, of_cluster
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.scope import in_its_place, is_out_of_place
 from tidelog.engine.runtime.suspension import still_suspended
@@ -619,7 +619,7 @@ class TargetPass:
             self._engine.notices.changed(self._declared, self._revision, door.changed)
             if not stopped.void:
                 self._engine.notices.stopped(self._declared, self._revision)
-            raise Stop(0.0 if stopped.void else self._spec.effective_retry_interval.seconds) from stopped
+            raise Stop(self._again_after(stopped)) from stopped
         self._applied = True
         self._engine.notices.changed(self._declared, self._revision, door.changed)
 
@@ -730,10 +730,21 @@ class TargetPass:
             return None
         if error.final:
             return None
+        return self._retry_in(error.retry_s)
+
+    def _again_after(self, stopped: ApplyStopped) -> float:
+        """When to go on after an apply that stopped: soon, where only the surroundings were in its way."""
+        if stopped.void:
+            return 0.0
+        cause = stopped.__cause__
+        return self._retry_in(of_cluster("apply", cause).retry_s if isinstance(cause, ClusterError) else None)
+
+    def _retry_in(self, retry_s: float | None) -> float:
+        """Seconds until the next try: the retry interval, or sooner where that is known to make sense."""
         retry = self._spec.effective_retry_interval.seconds
-        if error.retry_s is None:
+        if retry_s is None:
             return retry
-        return min(retry, max(error.retry_s, self._engine.backoff(self._run.standing.failures)))
+        return min(retry, max(retry_s, self._engine.backoff(self._run.standing.failures)))
 
     def _is_superseded(self) -> bool:
         """Whether a revision, or a spec, has come since the open run began."""
