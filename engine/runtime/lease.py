@@ -188,7 +188,11 @@ class Lease:
         # Somebody wrote it: perhaps only a label.
         live = await self._cluster.get(await self._of_kind(), self._namespace, self.name)
         self.holder = live["spec"].get("holderIdentity") or ""
-        return self.holder == self._identity and await self._write(live, live["spec"] | self._own())
+        if self.holder != self._identity:
+            return False
+        if not await self._write(live, live["spec"] | self._own()):
+            raise ConflictError(f"{self.name} was written by somebody again, and is still ours")
+        return True
 
     async def _write(self, live: KubeObject, spec: KubeObject) -> bool:
         asked = anyio.current_time()
