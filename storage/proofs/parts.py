@@ -16,7 +16,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class Part(msgspec.Struct, frozen=True):
-    """What is to be verified: events, all bodies, or the file's structure."""
+    """What is to be verified: events, all bodies, the rows of projections, or a file's structure."""
 
     kind: str
     first: int = 0

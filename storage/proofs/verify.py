@@ -21,17 +21,15 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 
 from tidelog.events.merkle import TILE_BITS, TILE_WIDTH, fold, node_hash, root_of
 from tidelog.events.note import Checkpoint, NoteError, VerifierKey, open_checkpoint
-from tidelog.events.projections import PROJECTIONS
 from tidelog.events.tiles import tile_path
 from tidelog.storage.connection import LOG, connect_to_read
-from tidelog.storage.errors import StoreCorruptError, StoreError
+from tidelog.storage.errors import StoreError
 from tidelog.storage.keys import damaged_keys
 from tidelog.storage.layout import Layout
 from tidelog.storage.log import Query
 from tidelog.storage.log.identity import LogIdentity, births_in
 from tidelog.storage.log.reader import LogReader
 from tidelog.storage.log.tile_index import tile_of
-from tidelog.storage.projections.view_store import ViewStore
 from tidelog.storage.proofs.parts import Finding, Part, PartResult
 from tidelog.storage.proofs.tables import SharedTables
 from tidelog.storage.proofs.verify_part import PartVerifier
@@ -169,7 +167,7 @@ def _parts(size: int, *, views: bool) -> list[Part]:
         share = PART_EVENTS if size - first >= 2 * PART_EVENTS else max(PART_EVENTS // 4, TILE_WIDTH)
         events.append(Part("events", first, min(first + share - 1, size)))
         first += share
-    return [Part("log", last=size), Part("bodies"), *([Part("views")] if views else []), *events]
+    return [Part("log", last=size), Part("bodies"), *([Part("rows"), Part("views")] if views else []), *events]
 
 
 def _lost(part: Part, code: int) -> PartResult:
@@ -203,7 +201,6 @@ def _conclude(
     finally:
         reader.close()
     findings += [finding for finding in checked if finding is not None]
-    findings += _damaged_rows(layout)
     findings += [Finding(f"keys/{path.name}", why) for path, why in damaged_keys(layout)]
     return Report(
         events=sum(result.count for result in events),
@@ -435,25 +432,3 @@ def _compare(tree: _Tree, checkpoint: Checkpoint, name: str) -> Finding | None:
 
 def _cut_off(name: str, signed: int, size: int) -> Finding:
     return Finding(name, f"it is of {signed} events, the log has {size}: its end was cut off")
-
-
-def _damaged_rows(layout: Layout) -> list[Finding]:
-    """Rows of projections that are not what was written."""
-    try:
-        views = ViewStore.to_read(layout.views)
-    except StoreError as error:
-        return [Finding("views.db", str(error))]
-    if views is None:
-        return []
-    try:
-        return [
-            Finding(f"projection {table}, row {key}", "its checksum differs")
-            for projection in PROJECTIONS
-            for table, key in views.damaged_rows(projection)
-        ]
-    except StoreCorruptError as error:
-        return [Finding(error.what, error.why)]
-    except StoreError as error:
-        return [Finding("views.db", str(error))]
-    finally:
-        views.close()

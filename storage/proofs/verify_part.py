@@ -9,6 +9,7 @@ from tidelog.storage.proofs.tables import open_tables
 from tidelog.storage.proofs.verify_bodies import verify_bodies
 from tidelog.storage.proofs.verify_names import Known
 from tidelog.storage.proofs.verify_range import EventsVerifier
+from tidelog.storage.proofs.verify_rows import verify_rows
 from tidelog.storage.proofs.verify_structure import verify_structure
 
 
@@ -22,6 +23,8 @@ class PartVerifier:
 
     def verify(self, part: Part) -> PartResult:
         """Verifies a part."""
+        if part.kind == "rows":
+            return verify_rows(self._directory / VIEWS_FILE, part)
         name, kind = (VIEWS_FILE, VIEWS) if part.kind == "views" else (LOG_FILE, LOG)
         file = self._directory / name
         try:

@@ -6,6 +6,7 @@ from contextlib import suppress
 
 from tidelog.events.merkle import TILE_WIDTH
 from tidelog.storage.connection import LOG
+from tidelog.storage.log.definitions import TABLES, TILE_TABLES
 from tidelog.storage.proofs.parts import FINDINGS_MAX, LOG_FILE, Finding, Part, PartResult
 from tidelog.storage.proofs.tables import SharedTables, Tables, version_of
 from tidelog.storage.proofs.verify_names import text_of
@@ -41,11 +42,10 @@ def _check_definitions(tables: Tables, result: PartResult) -> None:
     """Whether every table, index and view is defined as this release defines it."""
     if version_of(tables) != LOG.version:
         return
-    from tidelog.storage.log.schema import migrate  # noqa: PLC0415 - brings sqlite-utils, which other parts do not need
-
     new = sqlite3.connect(":memory:", isolation_level=None)
     try:
-        migrate(new)
+        for statement in (*TABLES, *TILE_TABLES):
+            new.execute(statement)
         due = _definitions(SharedTables(new))
     finally:
         new.close()

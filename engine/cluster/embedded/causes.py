@@ -1,0 +1,67 @@
+"""What is wrong with a field, in the words of the API server (`k8s.io/apimachinery`, `util/validation/field`)."""
+
+from typing import Final, NamedTuple
+
+import msgspec
+
+from tidelog.engine.objects.kube import KubeValue
+
+REQUIRED: Final = "FieldValueRequired"
+INVALID: Final = "FieldValueInvalid"
+NOT_SUPPORTED: Final = "FieldValueNotSupported"
+FORBIDDEN: Final = "FieldValueForbidden"
+DUPLICATE: Final = "FieldValueDuplicate"
+TOO_LONG: Final = "FieldValueTooLong"
+TOO_MANY: Final = "FieldValueTooMany"
+TYPE_INVALID: Final = "FieldValueTypeInvalid"
+NOT_FOUND: Final = "FieldValueNotFound"
+
+
+class Cause(NamedTuple):
+    """One reason for which an object is invalid: an entry of `details.causes` of a Status."""
+
+    reason: str
+    field: str
+    """The path, such as `spec.template.spec.containers[0].image`."""
+    message: str
+    """Without the field."""
+
+
+def required(field: str, detail: str = "") -> Cause:
+    """A field that must be there."""
+    return Cause(REQUIRED, field, _with("Required value", detail))
+
+
+def invalid(field: str, value: KubeValue, detail: str) -> Cause:
+    """A value that will not do."""
+    return Cause(INVALID, field, _with(f"Invalid value: {shown(value)}", detail))
+
+
+def not_supported(field: str, value: KubeValue, supported: list[str]) -> Cause:
+    """A value that is none of those that there are."""
+    values = ", ".join(shown(each) for each in sorted(supported))
+    return Cause(NOT_SUPPORTED, field, f"Unsupported value: {shown(value)}: supported values: {values}")
+
+
+def forbidden(field: str, detail: str) -> Cause:
+    """A field that may not be set, or not be changed."""
+    return Cause(FORBIDDEN, field, _with("Forbidden", detail))
+
+
+def duplicate(field: str, value: KubeValue) -> Cause:
+    """A value that must stand there once."""
+    return Cause(DUPLICATE, field, f"Duplicate value: {shown(value)}")
+
+
+def type_invalid(field: str, value: KubeValue, detail: str) -> Cause:
+    """A value of another type."""
+    return Cause(TYPE_INVALID, field, _with(f"Invalid value: {shown(value)}", detail))
+
+
+def shown(value: KubeValue) -> str:
+    """A value as the server writes it in such a message."""
+    return msgspec.json.encode(value).decode()
+
+
+def _with(what: str, detail: str) -> str:
+    return f"{what}: {detail}" if detail else what

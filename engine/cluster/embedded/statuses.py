@@ -1,0 +1,144 @@
+"""The answers of a Kubernetes API when it refuses: `Status` objects (k8s.io/apimachinery, `api/errors`)."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from tidelog.engine.cluster.embedded.causes import Cause
+from tidelog.engine.cluster.embedded.registry import Resource
+from tidelog.engine.objects.kube import KubeObject
+
+CAUSES_MAX: Final = 100
+
+
+class StatusError(Exception):
+    """Raised for an answer that is none of success."""
+
+    def __init__(
+        self,
+        code: int,
+        reason: str,
+        message: str,
+        *,
+        details: KubeObject | None = None,
+        retry_after_s: int | None = None,
+    ) -> None:
+        """`details` is that of the Status object."""
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+        self.message = message
+        self.details = details or {}
+        self.retry_after_s = retry_after_s
+
+    @property
+    def status(self) -> KubeObject:
+        """The object that is sent."""
+        status: dict[str, Any] = {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "message": self.message,
+        }
+        if self.reason:
+            status["reason"] = self.reason
+        details = dict(self.details)
+        if self.retry_after_s is not None:
+            details["retryAfterSeconds"] = self.retry_after_s
+        if details:
+            status["details"] = details
+        return status | {"code": self.code}
+
+
+def _of(resource: Resource, name: str, **more: Any) -> KubeObject:
+    found = {"name": name, "group": resource.group, "kind": resource.plural, **more}
+    return {key: value for key, value in found.items() if value}
+
+
+def not_found(resource: Resource, name: str) -> StatusError:
+    """There is no such object."""
+    return StatusError(404, "NotFound", f'{resource.qualified} "{name}" not found', details=_of(resource, name))
+
+
+def no_path() -> StatusError:
+    """Nothing is served under the path."""
+    message = "the server could not find the requested resource"
+    return StatusError(404, "NotFound", message, details={})
+
+
+def already_exists(resource: Resource, name: str) -> StatusError:
+    """An object to be made is there."""
+    message = f'{resource.qualified} "{name}" already exists'
+    return StatusError(409, "AlreadyExists", message, details=_of(resource, name))
+
+
+def conflict(resource: Resource, name: str, why: str) -> StatusError:
+    """What must hold of the object does not."""
+    message = f'Operation cannot be fulfilled on {resource.qualified} "{name}": {why}'
+    return StatusError(409, "Conflict", message, details=_of(resource, name))
+
+
+MODIFIED: Final = "the object has been modified; please apply your changes to the latest version and try again"
+
+
+def invalid(resource: Resource, name: str, causes: Sequence[Cause]) -> StatusError:
+    """The object breaks the rules of its kind."""
+    return _invalid(resource.group, resource.kind, name, causes)
+
+
+def _invalid(group: str, kind: str, name: str, causes: Sequence[Cause]) -> StatusError:
+    shown = [f"{cause.field}: {cause.message}" for cause in causes[:CAUSES_MAX]]
+    text = shown[0] if len(shown) == 1 else f"[{', '.join(shown)}]"
+    qualified = f"{kind}.{group}" if group else kind
+    details = {"name": name, "group": group, "kind": kind}
+    told = [{"reason": cause.reason, "message": cause.message, "field": cause.field} for cause in causes[:CAUSES_MAX]]
+    found = {key: value for key, value in details.items() if value} | {"causes": told}
+    return StatusError(422, "Invalid", f'{qualified} "{name}" is invalid: {text}', details=found)
+
+
+def bad_request(message: str) -> StatusError:
+    """The request makes no sense."""
+    return StatusError(400, "BadRequest", message)
+
+
+def forbidden(resource: Resource, name: str, why: str, *, causes: Sequence[KubeObject] = ()) -> StatusError:
+    """Not allowed, by whom or what `why` says."""
+    named = f'{resource.qualified} "{name}" is forbidden: ' if name else f"{resource.qualified} is forbidden: "
+    return StatusError(403, "Forbidden", named + why, details=_of(resource, name, causes=list(causes)))
+
+
+def gone(message: str) -> StatusError:
+    """A version that is no longer known."""
+    return StatusError(410, "Expired", message)
+
+
+def unsupported_media_type(got: str, accepted: Sequence[str]) -> StatusError:
+    """A body of another type than the path takes."""
+    message = (
+        f"the body of the request was in an unknown format - accepted media types include: {', '.join(accepted)}"
+        if got
+        else "the body has no Content-Type"
+    )
+    return StatusError(415, "UnsupportedMediaType", message)
+
+
+def not_allowed() -> StatusError:
+    """A verb that the resource does not know."""
+    message = "the server does not allow this method on the requested resource"
+    return StatusError(405, "MethodNotAllowed", message, details={})
+
+
+def too_large(limit: int) -> StatusError:
+    """A body beyond the limit."""
+    message = f"Request entity too large: limit is {limit}"
+    return StatusError(413, "RequestEntityTooLarge", message)
+
+
+def unauthorized() -> StatusError:
+    """Nobody that is known asks."""
+    return StatusError(401, "Unauthorized", "Unauthorized")
+
+
+def internal(message: str) -> StatusError:
+    """The server's own fault, or what it says of an object that does not fit its schema."""
+    return StatusError(500, "", message)

@@ -1,0 +1,176 @@
+"""The objects of the embedded cluster, in memory: encoded, each under its place, and what changed lately.
+
+An object is kept as the JSON that is sent, so that a list or a watch costs no encoding, and a copy of the whole
+(`fork`) shares every object with the original.
+"""
+
+from bisect import bisect_left, insort
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import Final, Literal, NamedTuple, Self, TypeAlias
+
+import anyio
+
+from tidelog.engine.cluster.embedded.registry import Place
+
+ChangeType: TypeAlias = Literal["ADDED", "MODIFIED", "DELETED"]
+HISTORY_MAX: Final = 10_000
+"""Changes of one place that are remembered; a watch from before is told that they are gone."""
+
+
+class Key(NamedTuple):
+    """Which object of a place: `namespace` is empty for kinds without."""
+
+    namespace: str
+    name: str
+
+
+class Record(NamedTuple):
+    """An object as it is kept."""
+
+    key: Key
+    version: int
+    """Its resourceVersion."""
+    data: bytes
+    """JSON, with the resourceVersion in it."""
+    uid: str
+
+
+class Change(NamedTuple):
+    """A change of one object. The record of a deletion has the version of the deletion."""
+
+    type: ChangeType
+    record: Record
+    previous: Record | None
+
+
+class Bucket:
+    """The objects of one place, in the order of their keys."""
+
+    def __init__(self, version: int, records: Mapping[Key, Record] | None = None) -> None:
+        """As of `version`: how it came to that is not known."""
+        self.records: dict[Key, Record] = dict(records or {})
+        self._keys: list[Key] = sorted(self.records)
+        self._changes: deque[Change] = deque()
+        self.compacted = version
+        """Changes up to this version are forgotten."""
+        self.changed = anyio.Event()
+        """Set at the next change, and then another."""
+
+    def between(self, namespace: str, after: Key | None = None) -> Iterator[Record]:
+        """The objects of a namespace, or of all (empty), that come after a key."""
+        start = 0
+        if after is not None:
+            start = bisect_left(self._keys, after)
+            start += start < len(self._keys) and self._keys[start] == after
+        elif namespace:
+            start = bisect_left(self._keys, (namespace, ""))
+        for index in range(start, len(self._keys)):
+            key = self._keys[index]
+            if namespace and key.namespace != namespace:
+                return
+            yield self.records[key]
+
+    def since(self, version: int) -> list[Change] | None:
+        """The changes after `version`; None when some of them are forgotten."""
+        if version < self.compacted:
+            return None
+        found: list[Change] = []
+        for change in reversed(self._changes):
+            if change.record.version <= version:
+                break
+            found.append(change)
+        found.reverse()
+        return found
+
+    def take(self, change: Change) -> None:
+        """Carries out a change."""
+        key = change.record.key
+        if change.type == "DELETED":
+            del self.records[key]
+            del self._keys[bisect_left(self._keys, key)]
+        else:
+            if change.type == "ADDED":
+                insort(self._keys, key)
+            self.records[key] = change.record
+        self._changes.append(change)
+        if len(self._changes) > HISTORY_MAX:
+            self.compacted = self._changes.popleft().record.version
+        done, self.changed = self.changed, anyio.Event()
+        done.set()
+
+    def forget(self, version: int) -> None:
+        """Forgets the changes up to `version`."""
+        while self._changes and self._changes[0].record.version <= version:
+            self._changes.popleft()
+        self.compacted = max(self.compacted, version)
+        done, self.changed = self.changed, anyio.Event()
+        done.set()
+
+    def copy(self, version: int) -> Self:
+        """One with the same objects, and no memory of how they came there."""
+        return type(self)(version, self.records)
+
+
+class Store:
+    """All objects. What is written is there at once; every write has a version of its own."""
+
+    def __init__(self) -> None:
+        """Empty."""
+        self.version = 1
+        self._buckets: dict[Place, Bucket] = {}
+        self.journal: deque[tuple[Place, Change]] | None = None
+        """What nobody has looked at yet who keeps the objects elsewhere, or looks after them; None for no such one."""
+        self.journaled = anyio.Event()
+
+    def bucket(self, place: Place) -> Bucket:
+        """The objects of a place."""
+        found = self._buckets.get(place)
+        if found is None:
+            found = self._buckets[place] = Bucket(0 if self.version == 1 else self.version)
+        return found
+
+    def places(self) -> list[Place]:
+        """Those where something is, or was."""
+        return list(self._buckets)
+
+    def get(self, place: Place, key: Key) -> Record | None:
+        """One object."""
+        return self.bucket(place).records.get(key)
+
+    def next_version(self) -> int:
+        """The version of the next write."""
+        return self.version + 1
+
+    def put(self, place: Place, record: Record) -> None:
+        """Makes or changes an object; its version is `next_version`."""
+        previous = self.get(place, record.key)
+        self._take(place, Change("ADDED" if previous is None else "MODIFIED", record, previous))
+
+    def remove(self, place: Place, record: Record) -> None:
+        """Removes an object; `record` is its last state, in the version of the deletion."""
+        self._take(place, Change("DELETED", record, self.get(place, record.key)))
+
+    def _take(self, place: Place, change: Change) -> None:
+        self.version = change.record.version
+        self.bucket(place).take(change)
+        if self.journal is not None:
+            self.journal.append((place, change))
+            done, self.journaled = self.journaled, anyio.Event()
+            done.set()
+
+    def compact(self) -> None:
+        """Forgets all changes so far, as etcd does every few minutes: whoever lags behind must list again."""
+        for bucket in self._buckets.values():
+            bucket.forget(self.version)
+
+    def drop(self, place: Place) -> None:
+        """Forgets a place whose kind is no longer served."""
+        self._buckets.pop(place, None)
+
+    def fork(self) -> "Store":
+        """A copy that shares the objects; what happens to one is not seen by the other."""
+        made = Store()
+        made.version = self.version
+        made._buckets = {place: bucket.copy(self.version) for place, bucket in self._buckets.items()}
+        return made
