@@ -1,18 +1,23 @@
 """The real API server as the measure of the built-in kinds: what it makes of an object, and what of ours differs."""
 
 import copy
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import yaml
 
 from tests.servers.kubernetes_servers import Answer, Servers
 from tidelog.engine.cluster.embedded import builtin
+from tidelog.engine.cluster.embedded.causes import Cause
 from tidelog.engine.cluster.embedded.registry import Registry, Resource
 from tidelog.engine.objects.kube import KubeObject, group_of
 
 OBJECTS: Final = Path(__file__).with_name("builtin_objects.yaml")
+REFUSALS: Final = Path(__file__).with_name("builtin_refusals.yaml")
+Said: TypeAlias = tuple[str, str, str]
+"""Reason, field and message of a cause."""
 GIVEN: Final = ("uid", "creationTimestamp", "namespace", "name", "generateName", "selfLink")
 """Metadata that the server's store fills in, and not the kind."""
 _MASKED: Final = {"clusterIP", "clusterIPs", "nodePort", "healthCheckNodePort"}
@@ -90,3 +95,69 @@ def _masked(value: Any, field: str = "") -> Any:
     if isinstance(value, str) and value.startswith("kube-api-access-"):
         return "kube-api-access-(given)"
     return value
+
+
+def refusals(name: str) -> list[dict[str, Any]]:
+    """Objects and changes that the real server refuses."""
+    text = REFUSALS.read_text().replace("NAME", name)
+    found: list[dict[str, Any]] = yaml.safe_load(text)
+    return found
+
+
+def refused(servers: Servers, namespace: str, case: dict[str, Any]) -> tuple[set[Said], set[Said]]:
+    """What the real server says of a case, and what ours says."""
+    obj, merge = copy.deepcopy(case["object"]), case.get("merge")
+    kind = (group_of(str(obj["apiVersion"])), str(obj["kind"]))
+    answer = create(servers, namespace, obj)
+    if merge is None:
+        new = given(obj, namespace)
+        builtin.set_defaults(kind, new)
+        builtin.prepare_create(kind, new)
+        return _said_by(answer), _said(builtin.problems_on_create(kind, new))
+    assert answer.status == 201, answer.body
+    path = path_of(obj, namespace, obj["metadata"]["name"])
+    old = servers.request("GET", path).body
+    new = merged(copy.deepcopy(old), merge)
+    builtin.set_defaults(kind, new)
+    builtin.prepare_update(kind, new, old)
+    answer = servers.request("PATCH", path, merge, "application/merge-patch+json")
+    return _said_by(answer), _said(builtin.problems_on_update(kind, new, old))
+
+
+def given(obj: KubeObject, namespace: str) -> KubeObject:
+    """An object with the metadata that a store fills in."""
+    metadata = {"uid": "00000000-0000-0000-0000-000000000001", "creationTimestamp": "2024-01-02T03:04:05Z"}
+    if resource_of(obj).namespaced:
+        metadata["namespace"] = namespace
+    if not obj["metadata"].get("name"):
+        metadata["name"] = obj["metadata"]["generateName"] + "00000"
+    return {**copy.deepcopy(obj), "metadata": {**obj["metadata"], **metadata}}
+
+
+def merged(obj: KubeObject, patch: KubeObject) -> KubeObject:
+    """An object changed by a JSON merge patch (RFC 7386)."""
+    for key, value in patch.items():
+        if value is None:
+            obj.pop(key, None)
+        else:
+            is_map = isinstance(value, dict) and isinstance(obj.get(key), dict)
+            obj[key] = merged(obj[key], value) if is_map else value
+    return obj
+
+
+def _said_by(answer: Answer) -> set[Said]:
+    assert answer.status == 422, answer.body
+    return {
+        (one["reason"], one.get("field", ""), _plain(one["message"]))
+        for one in answer.body["details"].get("causes", ())
+    }
+
+
+def _said(found: list[Cause]) -> set[Said]:
+    return {(one.reason, one.field, _plain(one.message)) for one in found}
+
+
+def _plain(message: str) -> str:
+    """Without what the server takes from its Go types: compound values, and differences below a message."""
+    message = re.sub(r"value: [\[{].*[\]}]", "value: (compound)", message.partition("\n")[0])
+    return re.sub(r"-[a-z0-9]{5}\": ", '-(generated)": ', message)

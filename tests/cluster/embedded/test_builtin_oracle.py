@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.cluster.embedded import builtin_oracle as oracle
 from tests.servers.kubernetes_servers import Servers
+from tidelog.engine.cluster.embedded import builtin
 from tidelog.engine.objects.kube import KubeObject
 
 VARIANTS = 250
@@ -68,6 +69,41 @@ def test_variants_are_created_as_the_real_server_does(
             wrong += [f"{obj['kind']}: {one} of {obj}" for one in found]
     assert not wrong, "\n".join(wrong)
     assert accepted > VARIANTS // 10
+
+
+def test_what_is_refused_is_refused_with_the_causes_of_the_real_server(kubernetes: Servers, namespace: str) -> None:
+    wrong: list[str] = []
+    cases = oracle.refusals(f"x{uuid.uuid4().hex[:8]}")
+    try:
+        for case in cases:
+            real, mine = oracle.refused(kubernetes, namespace, case)
+            title = f"{case['object']['kind']} {case['object']['metadata'].get('name')} {case.get('merge', '')}"
+            wrong += [f"{title}: real {one}" for one in sorted(real - mine)]
+            wrong += [f"{title}: ours {one}" for one in sorted(mine - real)]
+    finally:
+        for case in cases:
+            if not oracle.resource_of(case["object"]).namespaced:
+                name = str(case["object"]["metadata"]["name"])
+                kubernetes.request("DELETE", oracle.path_of(case["object"], namespace, name))
+    assert not wrong, "\n".join(wrong)
+
+
+def test_what_the_real_server_takes_is_not_refused(
+    kubernetes: Servers, namespace: str, corpus: list[KubeObject]
+) -> None:
+    wrong: list[str] = []
+    for obj in corpus:
+        kind = (oracle.resource_of(obj).group, str(obj["kind"]))
+        new = oracle.given(obj, namespace)
+        builtin.set_defaults(kind, new)
+        builtin.prepare_create(kind, new)
+        found = builtin.problems_on_create(kind, new) + builtin.problems_on_update(kind, new, copy.deepcopy(new))
+        wrong += [f"{obj['kind']} {obj['metadata']['name']}: {one}" for one in found]
+        again = copy.deepcopy(new)
+        builtin.set_defaults(kind, again)
+        builtin.prepare_update(kind, again, new)
+        wrong += [f"{obj['kind']}: not the same again: {one}" for one in oracle.differences(again, new)]
+    assert not wrong, "\n".join(wrong)
 
 
 def thinned(obj: KubeObject, chance: random.Random) -> KubeObject:

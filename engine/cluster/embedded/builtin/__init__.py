@@ -8,6 +8,7 @@ from tidelog.engine.cluster.embedded.builtin.preparing import (
     prepare_status_update,
     prepare_update,
 )
+from tidelog.engine.cluster.embedded.builtin.problems import problems_on_create, problems_on_update
 
 __all__ = [
     "GroupKind",
@@ -16,5 +17,7 @@ __all__ = [
     "prepare_create",
     "prepare_status_update",
     "prepare_update",
+    "problems_on_create",
+    "problems_on_update",
     "set_defaults",
 ]

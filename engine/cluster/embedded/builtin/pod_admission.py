@@ -24,7 +24,7 @@ def admit_pod(pod: KubeObject) -> None:
     if spec.get("priority") is None:
         spec["priority"] = SYSTEM_PRIORITIES.get(spec.get("priorityClassName", ""), 0)
     spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
-    _tolerate(spec)
+    tolerate(spec)
 
 
 def _mount_token(pod: KubeObject) -> None:
@@ -50,7 +50,8 @@ def _mount_token(pod: KubeObject) -> None:
     spec["volumes"] = [*(spec.get("volumes") or ()), volume]
 
 
-def _tolerate(spec: KubeObject) -> None:
+def tolerate(spec: KubeObject) -> None:
+    """Every pod stays for a while on a node that is not ready; said on updates, too."""
     said = spec.get("tolerations") or []
     missing = [
         {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": _TOLERATED_S}

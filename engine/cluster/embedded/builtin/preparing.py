@@ -11,7 +11,7 @@ from typing import Final
 from tidelog.engine.cluster.embedded.builtin import services
 from tidelog.engine.cluster.embedded.builtin.defaults import GroupKind
 from tidelog.engine.cluster.embedded.builtin.normal import normalise
-from tidelog.engine.cluster.embedded.builtin.pod_admission import admit_pod
+from tidelog.engine.cluster.embedded.builtin.pod_admission import admit_pod, tolerate
 from tidelog.engine.cluster.embedded.builtin.pods import quality_of_service
 from tidelog.engine.cluster.embedded.builtin.types import type_of
 from tidelog.engine.objects.kube import KubeObject
@@ -276,6 +276,7 @@ _CREATE: Final[Mapping[GroupKind, _Create]] = {
 _UPDATE: Final[Mapping[GroupKind, _Update]] = {
     ("", "Namespace"): _update_namespace,
     ("", "PersistentVolumeClaim"): _pair_data_sources,
+    ("", "Pod"): lambda new, _: tolerate(new["spec"]),
     ("", "Service"): services.prepare_update,
     ("", "ServiceAccount"): lambda new, _: _clean_references(new),
     ("apps", "DaemonSet"): _update_daemon_set,

@@ -57,6 +57,12 @@ def is_external(spec: KubeObject) -> bool:
     return spec.get("type") in ("NodePort", "LoadBalancer") or by_address
 
 
+def needs_two_families(spec: KubeObject) -> bool:
+    """Whether it asks for what the cluster has not: addresses of both families."""
+    is_open = spec.get("clusterIP") == HEADLESS and not spec.get("selector")
+    return spec.get("ipFamilyPolicy") == "RequireDualStack" and spec.get("type") != "ExternalName" and not is_open
+
+
 def _needs_health_port(spec: KubeObject) -> bool:
     return spec.get("type") == "LoadBalancer" and spec.get("externalTrafficPolicy") == "Local"
 
