@@ -352,14 +352,19 @@ class Servers:
         return path
 
     def request(
-        self, method: str, path: str, body: Json | list[Json] | None = None, content_type: str = "application/json"
+        self,
+        method: str,
+        path: str,
+        body: Json | list[Json] | None = None,
+        content_type: str = "application/json",
+        accept: str = "application/json",
     ) -> Answer:
         """One request of the administrator; for preparing and checking what a test is about."""
         where = urlsplit(self.url)
         assert where.hostname
         tls = ssl.create_default_context(cafile=str(self.authority.certificate_file))
         connection = http.client.HTTPSConnection(where.hostname, where.port, context=tls, timeout=30)
-        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": content_type, "Accept": "application/json"}
+        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": content_type, "Accept": accept}
         try:
             connection.request(method, path, None if body is None else json.dumps(body).encode(), headers)
             response = connection.getresponse()
