@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from tidelog.engine.cluster.embedded import causes
-from tidelog.engine.cluster.embedded.builtin import checks, formats, pod_problems, services
+from tidelog.engine.cluster.embedded.builtin import checks, cluster_problems, formats, pod_problems, services
 from tidelog.engine.cluster.embedded.builtin.checks import needed, not_negative, one_of
 from tidelog.engine.cluster.embedded.builtin.metadata_problems import labels, too_long
 from tidelog.engine.cluster.embedded.builtin.scalars import amount_of
@@ -179,6 +179,7 @@ def _cluster_addresses(spec: KubeObject) -> list[Cause]:
         found.append(causes.invalid("spec.clusterIPs", each, "first value must match `clusterIP`"))
     if not first and each:
         found.append(causes.invalid("spec.clusterIPs", each, "must be empty when `clusterIP` is not specified"))
+    found += one_of(spec, "spec", "ipFamilyPolicy", "PreferDualStack", "RequireDualStack", "SingleStack")
     for index, address in enumerate(each):
         if address != services.HEADLESS:
             found += _address(address, f"spec.clusterIPs[{index}]")
@@ -593,17 +594,8 @@ def _priority_class(obj: KubeObject) -> list[Cause]:
     return []
 
 
-def _runtime_class(obj: KubeObject) -> list[Cause]:
-    if not obj.get("handler"):
-        return [causes.required("handler")]
-    return [causes.invalid("handler", obj["handler"], one) for one in formats.dns_label(obj["handler"])]
-
-
-def _ingress_class(obj: KubeObject) -> list[Cause]:
-    return needed(obj.get("spec") or {}, "spec", "controller")
-
-
 _CHECKS: Final[Mapping[tuple[str, str], _Check]] = {
+    **cluster_problems.CHECKS,
     ("", "ConfigMap"): _config_map,
     ("", "Secret"): _secret,
     ("", "Service"): _service,
@@ -617,13 +609,11 @@ _CHECKS: Final[Mapping[tuple[str, str], _Check]] = {
     ("batch", "Job"): _job,
     ("batch", "CronJob"): _cron_job,
     ("networking.k8s.io", "Ingress"): _ingress,
-    ("networking.k8s.io", "IngressClass"): _ingress_class,
     ("networking.k8s.io", "NetworkPolicy"): _network_policy,
     ("policy", "PodDisruptionBudget"): _disruption_budget,
     ("autoscaling", "HorizontalPodAutoscaler"): _autoscaler,
     ("storage.k8s.io", "StorageClass"): _storage_class,
     ("scheduling.k8s.io", "PriorityClass"): _priority_class,
-    ("node.k8s.io", "RuntimeClass"): _runtime_class,
     (RBAC, "Role"): _role,
     (RBAC, "ClusterRole"): _cluster_role,
     (RBAC, "RoleBinding"): _role_binding,
