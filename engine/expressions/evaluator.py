@@ -1,6 +1,6 @@
 """Evaluates expressions in one process, which is started by the first, and ended by what takes too long."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self
 
@@ -8,9 +8,10 @@ import anyio
 import msgspec
 
 from tidelog.engine.expressions.errors import EvaluationError, EvaluatorError, InvalidExpressionError
-from tidelog.engine.expressions.messages import ANSWER_BYTES_MAX, Answer, Question
+from tidelog.engine.expressions.messages import ANSWER_BYTES_MAX, Answer, Question, RuleQuestion
 from tidelog.engine.framed import GONE, FramedProcess
 from tidelog.engine.objects.kube import KubeObject
+from tidelog.engine.objects.rules import Rule, Verdict
 
 EXPRESSION_BYTES_MAX: Final = 16_384
 TIME_S: Final = 2.0
@@ -70,8 +71,17 @@ class Evaluator:
         answer = await self._ask(Question(expression, tuple(variables), dict(variables)))
         return answer.outcome == "true"
 
-    async def _ask(self, question: Question) -> Answer:
-        if len(question.expression.encode()) > EXPRESSION_BYTES_MAX:
+    async def judge(self, rules: Sequence[Rule], *, only_compile: bool = False) -> tuple[Verdict, ...]:
+        """What comes of rules, all in one go.
+
+        Raises:
+            EvaluatorError: when they take too long or too much together.
+        """
+        answer = await self._ask(RuleQuestion(tuple(rules), only_compile))
+        return answer.verdicts
+
+    async def _ask(self, question: Question | RuleQuestion) -> Answer:
+        if isinstance(question, Question) and len(question.expression.encode()) > EXPRESSION_BYTES_MAX:
             raise InvalidExpressionError(f"it is longer than {EXPRESSION_BYTES_MAX} bytes")
         answer = None
         async with self._turn:

@@ -7,16 +7,26 @@ may end its process on what is nested too deeply.
 import functools
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from cel_expr_python import cel
 
 from tidelog.engine.expressions.errors import EvaluationError, InvalidExpressionError
+from tidelog.engine.expressions.kubernetes import kubernetes_functions
 from tidelog.engine.objects.kube import KubeObject
+from tidelog.engine.objects.rules import Rule
 
 PROGRAMS_KEPT: Final = 8
 """For the next questions about the same: compiling takes a third of a millisecond, and a long program 3 MB."""
 MESSAGE_CHARACTERS_MAX: Final = 512
+RULES_KEPT: Final = 256
+"""Rules of custom kinds are asked again at every write, and are short."""
+RULE_MESSAGE_BYTES_MAX: Final = 5 * 1024
+_HAS_OLD: Final = "tidelog_has_old_self"
+_RULE_EXTENSIONS: Final = (
+    "extensions: [{name: strings}, {name: sets}, {name: encoders}, {name: optional}, {name: math}, {name: bindings}, "
+    "{name: two-var-comprehensions}]"
+)
 _EXTENSIONS: Final = "extensions: [{name: strings}, {name: sets}, {name: encoders}, {name: optional}]"
 _MISTAKE: Final = re.compile(r"^(?:[A-Z_]+: )?ERROR: <input>:(\d+:\d+): (.*?)(?: \(in container ''\))?$", re.MULTILINE)
 _CODE: Final = re.compile(r"^[A-Z_]+: | \[[A-Z_]+\]$")
@@ -65,6 +75,81 @@ def _compiled(expression: str, names: tuple[str, ...]) -> Any:
     if kind != cel.Type.BOOL:
         return f"it has to give true or false, and gives a value of type {kind.name().lower()}"
     return program
+
+
+def compile_rule(rule: Rule) -> None:
+    """Compiles a rule, and what gives its message.
+
+    Raises:
+        InvalidExpressionError: when one does not compile, or gives something else than true or false, or a text. The
+            message of the second begins with `messageExpression`.
+    """
+    kind = _rule_program(rule.expression, rule.optional_old).return_type()
+    if kind not in (cel.Type.BOOL, cel.Type.DYN):
+        raise InvalidExpressionError("cel expression must evaluate to a bool")
+    if rule.message_expression:
+        try:
+            kind = _rule_program(rule.message_expression, rule.optional_old).return_type()
+        except InvalidExpressionError as error:
+            raise InvalidExpressionError(f"messageExpression {error}") from None
+        if kind not in (cel.Type.STRING, cel.Type.DYN):
+            raise InvalidExpressionError("messageExpression must evaluate to a string")
+
+
+def judge_rule(rule: Rule) -> tuple[Literal["true", "false"], str]:
+    """Whether a rule holds, and the message that its expression gives if it does not.
+
+    Raises:
+        InvalidExpressionError: when the rule does not compile.
+        EvaluationError: when it has no result for this value.
+        MemoryError: when it takes more memory than the process may have.
+    """
+    result = _run(rule.expression, rule)
+    if result.type() != cel.Type.BOOL:
+        raise EvaluationError(_plain(str(result.value())))
+    if result.value():
+        return "true", ""
+    return "false", _message_of(rule)
+
+
+def _message_of(rule: Rule) -> str:
+    """A message that cannot be had is none, as on the server."""
+    if not rule.message_expression:
+        return ""
+    try:
+        result = _run(rule.message_expression, rule)
+    except (EvaluationError, InvalidExpressionError):
+        return ""
+    text = str(result.value()).strip() if result.type() == cel.Type.STRING else ""
+    return "" if "\n" in text or len(text.encode()) > RULE_MESSAGE_BYTES_MAX else text
+
+
+def _run(expression: str, rule: Rule) -> Any:
+    program = _rule_program(expression, rule.optional_old)
+    try:
+        return program.eval(data={"self": rule.value, "oldSelf": rule.old, _HAS_OLD: rule.old is not None})
+    except RuntimeError as error:
+        raise EvaluationError(_plain(str(error))) from None
+
+
+@functools.lru_cache(RULES_KEPT)
+def _rule_program(expression: str, optional_old: bool) -> Any:  # noqa: FBT001 - a key of the cache
+    if optional_old:
+        some = f"({_HAS_OLD} ? optional.of(oldSelf) : optional.none())"
+        expression = f"[{some}].map(oldSelf, {expression}\n)[0]"
+    try:
+        return _rule_environment().compile(expression)
+    except RuntimeError as error:
+        raise InvalidExpressionError(f"compilation failed: {_mistakes(str(error))}") from None
+
+
+@functools.cache
+def _rule_environment() -> Any:
+    anything = cel.Type.DYN
+    names = {"self": anything, "oldSelf": anything, _HAS_OLD: cel.Type.BOOL}
+    return cel.NewEnv(
+        config=cel.NewEnvConfigFromYaml(_RULE_EXTENSIONS), variables=names, functions=kubernetes_functions()
+    )
 
 
 @functools.cache

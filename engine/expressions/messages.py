@@ -3,16 +3,24 @@
 The length is 4 bytes, big-endian. Before its first answer the process says that it is ready, with an empty frame.
 """
 
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 import msgspec
 
 from tidelog.engine.objects.kube import KubeObject
+from tidelog.engine.objects.rules import Outcome, Rule, Verdict
 
-ANSWER_BYTES_MAX: Final = 65_536
+ANSWER_BYTES_MAX: Final = 1_048_576
 
 
-class Question(msgspec.Struct, frozen=True):
+class RuleQuestion(msgspec.Struct, frozen=True, tag="rules"):
+    """Rules to evaluate; or, if `only_compile`, to compile."""
+
+    rules: tuple[Rule, ...]
+    only_compile: bool = False
+
+
+class Question(msgspec.Struct, frozen=True, tag="condition"):
     """An expression to compile, and to evaluate where there is something to evaluate it over."""
 
     expression: str
@@ -21,11 +29,10 @@ class Question(msgspec.Struct, frozen=True):
     variables: dict[str, KubeObject] | None = None
 
 
-Outcome: TypeAlias = Literal["true", "false", "valid", "invalid", "failed", "exhausted"]
-
-
 class Answer(msgspec.Struct, frozen=True):
     """What came of it."""
 
     outcome: Outcome
     message: str = ""
+    verdicts: tuple[Verdict, ...] = ()
+    """Of rules, in their order; whatever follows one that took too much is missing."""

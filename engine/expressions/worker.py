@@ -10,8 +10,9 @@ from typing import Final
 import msgspec
 
 from tidelog.engine.expressions.errors import EvaluationError, InvalidExpressionError
-from tidelog.engine.expressions.language import compile_condition, evaluate_condition
-from tidelog.engine.expressions.messages import Answer, Question
+from tidelog.engine.expressions.language import compile_condition, compile_rule, evaluate_condition, judge_rule
+from tidelog.engine.expressions.messages import Answer, Question, RuleQuestion
+from tidelog.engine.objects.rules import Rule, Verdict
 from tidelog.engine.render.landlock import Fence, Reach
 from tidelog.engine.worker import die_with_parent, messages, write
 
@@ -22,7 +23,7 @@ TIME_ZONES: Final = "/usr/share/zoneinfo"
 def main() -> None:
     """Answers until stdin ends."""
     _confine()
-    decoder = msgspec.msgpack.Decoder(Question)
+    decoder = msgspec.msgpack.Decoder(Question | RuleQuestion)
     write(b"")
     for message in messages():
         write(msgspec.msgpack.encode(_answer(decoder.decode(message))))
@@ -37,8 +38,10 @@ def _confine() -> None:
     fence.close()
 
 
-def _answer(question: Question) -> Answer:
+def _answer(question: Question | RuleQuestion) -> Answer:
     try:
+        if isinstance(question, RuleQuestion):
+            return Answer("valid", verdicts=tuple(_verdict(rule, question) for rule in question.rules))
         if question.variables is None:
             compile_condition(question.expression, question.names)
             return Answer("valid")
@@ -49,6 +52,18 @@ def _answer(question: Question) -> Answer:
         return Answer("failed", str(error))
     except MemoryError:
         return Answer("exhausted", f"it takes more than {MEMORY_BYTES // 2**20} MiB of memory")
+
+
+def _verdict(rule: Rule, question: RuleQuestion) -> Verdict:
+    try:
+        if question.only_compile:
+            compile_rule(rule)
+            return Verdict("valid")
+        return Verdict(*judge_rule(rule))
+    except InvalidExpressionError as error:
+        return Verdict("invalid", str(error))
+    except EvaluationError as error:
+        return Verdict("failed", str(error))
 
 
 if __name__ == "__main__":

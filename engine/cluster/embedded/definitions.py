@@ -452,9 +452,11 @@ def _selected(path: str, raw: Raw) -> tuple[Raw | None, str]:
 
 def _names_problems(names: Raw, path: str) -> list[Cause]:
     found: list[Cause] = []
-    for name in ("plural", "singular"):
-        if names.get(name) and (wrong := mistakes_in_label(names[name])):
-            found.append(causes.invalid(f"{path}.{name}", names[name], ",".join(wrong)))
+    found += [
+        causes.invalid(f"{path}.{name}", names[name], ",".join(wrong))
+        for name in ("plural", "singular")
+        if names.get(name) and (wrong := mistakes_in_label(names[name]))
+    ]
     for name in ("kind", "listKind"):
         if names.get(name) and (wrong := mistakes_in_label(names[name].lower())):
             said = f"may have mixed case, but should otherwise match: {','.join(wrong)}"
@@ -510,11 +512,12 @@ def _stored_problems(definition: KubeObject, spec: Raw) -> list[Cause]:
     path = "status.storedVersions"
     if not stored:
         return [Cause(causes.INVALID, path, "Invalid value: null: must have at least one stored version")]
-    found: list[Cause] = []
     names = [version.get("name") for version in spec.get("versions") or ()]
-    for version in spec.get("versions") or ():
-        if version.get("storage") and version.get("name") not in stored:
-            found.append(causes.invalid(path, stored, f"must have the storage version {version.get('name')}"))
+    found = [
+        causes.invalid(path, stored, f"must have the storage version {version.get('name')}")
+        for version in spec.get("versions") or ()
+        if version.get("storage") and version.get("name") not in stored
+    ]
     found += [
         causes.invalid(f"{path}[{i}]", name, _MISSING.format(name))
         for i, name in enumerate(stored)
@@ -524,8 +527,8 @@ def _stored_problems(definition: KubeObject, spec: Raw) -> list[Cause]:
 
 
 _MISSING: Final = (
-    "missing from spec.versions; {0} was previously a storage version, and must remain in spec.versions until a storage "
-    "migration ensures no data remains persisted in {0} and removes {0} from status.storedVersions"
+    "missing from spec.versions; {0} was previously a storage version, and must remain in spec.versions until a "
+    "storage migration ensures no data remains persisted in {0} and removes {0} from status.storedVersions"
 )
 
 

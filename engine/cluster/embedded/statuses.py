@@ -83,10 +83,11 @@ MODIFIED: Final = "the object has been modified; please apply your changes to th
 
 def invalid(resource: Resource, name: str, causes: Sequence[Cause]) -> StatusError:
     """The object breaks the rules of its kind."""
-    return _invalid(resource.group, resource.kind, name, causes)
+    return invalid_kind(resource.group, resource.kind, name, causes)
 
 
-def _invalid(group: str, kind: str, name: str, causes: Sequence[Cause]) -> StatusError:
+def invalid_kind(group: str, kind: str, name: str, causes: Sequence[Cause]) -> StatusError:
+    """As `invalid`, of a kind that is no resource by itself."""
     shown = [f"{cause.field}: {cause.message}" for cause in causes[:CAUSES_MAX]]
     text = shown[0] if len(shown) == 1 else f"[{', '.join(shown)}]"
     qualified = f"{kind}.{group}" if group else kind

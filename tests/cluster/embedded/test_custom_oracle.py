@@ -2,16 +2,22 @@
 
 import copy
 import random
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import pytest
+from anyio import to_thread
 
 from tests.cluster.embedded import custom_kinds
-from tests.cluster.embedded.custom_kinds import CRDS, Raw, Verdict, thing, verdict
+from tests.cluster.embedded.custom_kinds import CRDS, Raw, Verdict, bare, thing, verdict
 from tests.servers.kubernetes_servers import Servers
-from tidelog.engine.cluster.embedded import definitions
+from tidelog.engine.cluster.embedded import custom, definitions, rules, scales
+from tidelog.engine.cluster.embedded.registry import Registry, Resource
+from tidelog.engine.cluster.embedded.statuses import StatusError
+from tidelog.engine.expressions.evaluator import Evaluator
 from tidelog.engine.objects.kube import KubeObject
+from tidelog.engine.objects.rules import Judge
 
 SEEDS = 2
 KINDS_OF_SEED = 12
@@ -293,18 +299,18 @@ def difference(what: str, ours: Verdict, theirs: Verdict) -> str:
     return "\n".join(lines)
 
 
-def test_objects_are_stored_or_refused_as_the_server_does(kubernetes: Servers, namespace: str, group: str):
+def test_objects_are_stored_or_refused_as_the_server_does(kubernetes: Servers, namespace: str, group: str) -> None:
     compare_objects(kubernetes, group, namespace, OBJECTS)
 
 
-def test_formats_are_those_of_the_server(kubernetes: Servers, namespace: str, group: str):
+def test_formats_are_those_of_the_server(kubernetes: Servers, namespace: str, group: str) -> None:
     schema = obj(**{name: {"type": "string", "format": name} for name in FORMATS})
     values = [{name: text} for name, texts in FORMATS.items() for text in texts]
     compare_objects(kubernetes, group, namespace, {"formats": (schema, values)})
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
-def test_schemas_and_objects_by_chance(kubernetes: Servers, namespace: str, group: str, seed: int):
+def test_schemas_and_objects_by_chance(kubernetes: Servers, namespace: str, group: str, seed: int) -> None:
     specs: Specs = {}
     for number in range(KINDS_OF_SEED):
         chance = random.Random(1000 * seed + number)
@@ -482,7 +488,7 @@ def _without_internal_form(cause: tuple[str, str, str]) -> tuple[str, str, str]:
     return cause
 
 
-def test_definitions_are_taken_or_refused_as_the_server_does(kubernetes: Servers, group: str):
+def test_definitions_are_taken_or_refused_as_the_server_does(kubernetes: Servers, group: str) -> None:
     differences = []
     for i, (name, change) in enumerate(DEFINITIONS.items()):
         crd = custom_kinds.definition(group, obj(x=STRING), kind=f"Thing{i}")
@@ -494,3 +500,346 @@ def test_definitions_are_taken_or_refused_as_the_server_does(kubernetes: Servers
         if ours != theirs:
             differences.append(difference(name, ours, theirs))
     assert not differences, "\n".join(differences)
+
+
+# Rules.
+
+RULED: Raw = {
+    "type": "object",
+    "properties": {
+        "low": INTEGER,
+        "high": INTEGER,
+        "name": {"type": "string", "maxLength": 20},
+        "fixed": {
+            "type": "string",
+            "x-kubernetes-validations": [{"rule": "self == oldSelf", "message": "cannot change"}],
+        },
+        "from": {"type": "string", "format": "date-time"},
+        "a-b": {"type": "integer"},
+        "list": {
+            "type": "array",
+            "maxItems": 5,
+            "items": {"type": "integer"},
+            "x-kubernetes-validations": [
+                {"rule": "self.isSorted()", "messageExpression": "size(self) > 1 ? 'not sorted' : 'short'"}
+            ],
+        },
+        "keyed": {
+            **KEYED,
+            "maxItems": 5,
+            "items": {
+                "type": "object",
+                "required": ["name"],
+                "properties": {
+                    "name": {**STRING, "maxLength": 9},
+                    "port": {"type": "integer", "default": 80},
+                    "v": INTEGER,
+                },
+                "x-kubernetes-validations": [{"rule": "!has(oldSelf.v) || self.v >= oldSelf.v", "message": "shrinks"}],
+            },
+        },
+        "map": {
+            "type": "object",
+            "maxProperties": 4,
+            "additionalProperties": {
+                "type": "string",
+                "maxLength": 9,
+                "x-kubernetes-validations": [{"rule": "isQuantity(self)"}],
+            },
+        },
+    },
+    "x-kubernetes-validations": [
+        {
+            "rule": "!has(self.low) || !has(self.high) || self.low <= self.high",
+            "fieldPath": ".low",
+            "reason": "FieldValueForbidden",
+        },
+        {"rule": "!has(self.name) || self.name.matches('^[a-z]+$')", "message": "name has other letters"},
+        {"rule": "!has(self.a__dash__b) || self.a__dash__b > 0"},
+        {"rule": "!has(self.from) || self.from > timestamp('2020-01-01T00:00:00Z')", "message": "too early"},
+        {"rule": "!has(self.map) || self.map['x'] == '1'", "message": "x is 1"},
+    ],
+}
+RULED_SPECS: list[Any] = [
+    {"low": 1, "high": 2, "name": "abc", "a-b": 1, "list": [1, 2], "from": "2024-01-01T00:00:00Z"},
+    {"low": 3, "high": 2, "name": "A1", "a-b": 0, "list": [2, 1], "from": "2019-01-01T00:00:00Z"},
+    {"map": {"x": "1", "y": "many"}},
+    {"map": {"y": "1Gi"}},
+    {"low": "x", "list": [2, 1]},
+    {"name": "A" * 21},
+]
+RULED_CHANGES: list[tuple[Any, Any]] = [
+    ({"fixed": "a"}, {"fixed": "b"}),
+    ({"fixed": "a"}, {"fixed": "a", "low": 1}),
+    ({"fixed": "a"}, {}),
+    ({"keyed": [{"name": "a", "v": 2}]}, {"keyed": [{"name": "b", "v": 1}, {"name": "a", "v": 1}]}),
+]
+
+
+async def with_rules(
+    ours: Verdict, resource: Resource, made: KubeObject, old: KubeObject | None, judge: Judge
+) -> Verdict:
+    if any(cause[0] in custom._BLOCKING for cause in ours.causes):
+        return ours
+    broken = await rules.broken_rules(resource, made, old, judge)
+    told = ours.causes | {(each.reason, each.field, each.message) for each in broken}
+    return Verdict(None, told) if told else ours
+
+
+async def test_rules_are_broken_as_on_the_server(kubernetes: Servers, namespace: str, group: str) -> None:
+    [crd] = await to_thread.run_sync(custom_kinds.install, kubernetes, custom_kinds.definition(group, RULED))
+    resource = definitions.resources_of(crd)[0]
+    path = f"/apis/{group}/v1/namespaces/{namespace}/things"
+    differences = []
+    async with Evaluator(time_s=20) as judge:
+        for i, value in enumerate(RULED_SPECS):
+            made = thing(group, namespace, value, name=f"a{i}")
+            theirs = await to_thread.run_sync(verdict, kubernetes, path, made)
+            ours = await with_rules(custom_kinds.our_create(resource, made), resource, made, None, judge)
+            if ours != theirs:
+                differences.append(difference(str(value), ours, theirs))
+        for i, (before, after) in enumerate(RULED_CHANGES):
+            was = thing(group, namespace, before, name=f"b{i}")
+            old = (await to_thread.run_sync(kubernetes.request, "POST", path, was)).body
+            made = copy.deepcopy(old) | {"spec": after}
+            theirs = await to_thread.run_sync(verdict, kubernetes, f"{path}/b{i}", made, "PUT")
+            ours = await with_rules(custom_kinds.our_update(resource, made, old), resource, made, old, judge)
+            if ours != theirs:
+                differences.append(difference(f"{before} -> {after}", ours, theirs))
+    assert not differences, "\n".join(differences)
+
+
+WRITTEN: dict[str, Raw] = {
+    "fine": {"rule": "self.x == 'a'"},
+    "old": {"rule": "oldSelf.x == self.x"},
+    "no field": {"rule": "self.zz == 'a'"},
+    "no bool": {"rule": "1"},
+    "no syntax": {"rule": "self.x =="},
+    "no function": {"rule": "self.x.frobnicate()"},
+    "message": {"rule": "true", "messageExpression": "1"},
+    "optional": {"rule": "true", "optionalOldSelf": True},
+    "optional old": {"rule": "oldSelf.hasValue() || self.x == 'a'", "optionalOldSelf": True},
+}
+
+
+async def test_rules_that_do_not_compile_refuse_the_definition(kubernetes: Servers, group: str) -> None:
+    """With the same field and reason; what the compiler says is in words of its own."""
+    async with Evaluator(time_s=20) as judge:
+        for name, rule in WRITTEN.items():
+            crd = custom_kinds.definition(group, obj(x=STRING) | {"x-kubernetes-validations": [rule]})
+            theirs = await to_thread.run_sync(verdict, kubernetes, f"{CRDS}?dryRun=All", crd)
+            raw = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+            found = await rules.mistakes_in_rules(raw, "spec.validation.openAPIV3Schema", judge)
+            assert {each[:2] for each in found} == {each[:2] for each in theirs.causes}, (name, theirs, found)
+            if name in ("no field", "no bool", "message", "optional"):
+                assert {each[2] for each in found} == {each[2] for each in theirs.causes}
+
+
+# What was wrong before, generations, status and scale.
+
+RATCHETED: Raw = obj(
+    a={"type": "string", "maxLength": 3},
+    b={"type": "object", "properties": {"n": {"type": "integer", "maximum": 5}, "s": STRING}},
+    keyed=KEYED,
+    set={"type": "array", "items": STRING, "x-kubernetes-list-type": "set"},
+    list={"type": "array", "items": {"type": "integer", "maximum": 5}},
+    any={"type": "string", "anyOf": [{"maxLength": 2}, {"pattern": "^zz"}]},
+)
+LOOSE: Raw = obj(
+    a=STRING,
+    b={"type": "object", "properties": {"n": INTEGER, "s": STRING}},
+    keyed={
+        **KEYED,
+        "items": {
+            **KEYED["items"],
+            "properties": {"name": STRING, "port": {"type": "integer", "default": 80}, "v": INTEGER},
+        },
+    },
+    set={"type": "array", "items": STRING},
+    list={"type": "array", "items": INTEGER},
+    any=STRING,
+)
+WRONG: Raw = {
+    "a": "long enough",
+    "b": {"n": 9, "s": "x"},
+    "keyed": [{"name": "a", "v": -1}, {"name": "b", "v": -2}],
+    "set": ["a", "a"],
+    "list": [9, 1],
+    "any": "abcd",
+}
+CHANGES: list[Raw] = [
+    WRONG,
+    {**WRONG, "a": "another long one"},
+    {**WRONG, "b": {"n": 9, "s": "y"}},
+    {**WRONG, "b": {"n": 8, "s": "x"}},
+    {**WRONG, "keyed": [{"name": "b", "v": -2}, {"name": "c", "v": -3}, {"name": "a", "v": -4}]},
+    {**WRONG, "set": ["b", "b"], "list": [9, 2]},
+    {**WRONG, "any": "abcde"},
+    {"a": "ok"},
+]
+
+
+def test_what_was_wrong_before_is_let_pass_as_on_the_server(kubernetes: Servers, namespace: str, group: str) -> None:
+    """Objects from before the schema became stricter."""
+    crd = custom_kinds.definition(group, LOOSE)
+    custom_kinds.install(kubernetes, crd)
+    path = f"/apis/{group}/v1/namespaces/{namespace}/things"
+    olds = [
+        kubernetes.request("POST", path, thing(group, namespace, WRONG, name=f"a{i}")).body for i in range(len(CHANGES))
+    ]
+    strict = custom_kinds.definition(group, RATCHETED)
+    now = kubernetes.request("PATCH", f"{CRDS}/{crd['metadata']['name']}", strict, "application/merge-patch+json").body
+    resource = definitions.resources_of(now)[0]
+    probe = thing(group, namespace, {"a": "too long"}, name="probe")
+    while kubernetes.request("POST", f"{path}?dryRun=All", probe).status == 201:
+        time.sleep(0.05)
+    differences = []
+    for old, change in zip(olds, CHANGES, strict=True):
+        made = copy.deepcopy(old) | {"spec": copy.deepcopy(change)}
+        theirs = verdict(kubernetes, f"{path}/{old['metadata']['name']}", made, "PUT")
+        ours = custom_kinds.our_update(resource, made, old)
+        if ours != theirs:
+            differences.append(difference(str(change), ours, theirs))
+    assert not differences, "\n".join(differences)
+
+
+SCALED: Raw = {
+    "status": {},
+    "scale": {"specReplicasPath": ".spec.n", "statusReplicasPath": ".status.n", "labelSelectorPath": ".status.sel"},
+}
+
+
+@pytest.mark.parametrize("with_status", [True, False])
+def test_generation_status_and_scale_are_those_of_the_server(
+    kubernetes: Servers, namespace: str, group: str, *, with_status: bool
+) -> None:
+    keeping = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    status = obj(n={"type": "integer", "minimum": 0}, sel=STRING, x=STRING)
+    subresources = SCALED if with_status else {"scale": SCALED["scale"]}
+    crd = custom_kinds.definition(group, keeping, status=status, subresources=subresources)
+    [crd] = custom_kinds.install(kubernetes, crd)
+    resource = definitions.resources_of(crd)[0]
+    path = f"/apis/{group}/v1/namespaces/{namespace}/things"
+    made = thing(group, namespace, {"n": 2}, status={"n": 1, "sel": "a=b"})
+    old = kubernetes.request("POST", path, made).body
+    custom_kinds.our_create(resource, made)
+    assert bare(old) == bare(made)
+    steps: list[tuple[str, Raw, Raw]] = [
+        ("", {"n": 3}, {"n": 5}),
+        ("", {"n": 3}, {"n": 5}),
+        ("/status", {"n": 4}, {"n": 7, "sel": "a=b", "zz": 1}),
+        ("", {"n": 3}, {}),
+        ("/status", {"n": 4}, {"n": -1, "sel": 3}),
+        ("/status", {"n": 4}, {"x": 5}),
+        ("", {"n": -1}, {}),
+        ("", {"n": "x"}, {}),
+        ("", {"n": 2**40}, {}),
+    ]
+    for subresource, spec, stated in steps[: None if with_status else 2]:
+        new = copy.deepcopy(old) | {"spec": spec, "status": stated}
+        new["metadata"]["labels"] = {"a": "b"}
+        theirs = verdict(kubernetes, f"{path}/a{subresource}", new, "PUT")
+        custom.prune(resource, new)
+        prepare = custom.prepare_status_update if subresource else custom.prepare_update
+        prepare(resource, new, old)
+        found = custom.problems(resource, new, old, subresource=subresource.removeprefix("/"))
+        assert custom_kinds.as_verdict(new, found) == theirs, (subresource, spec, stated)
+        old = kubernetes.request("GET", f"{path}/a").body
+    scale = kubernetes.request("GET", f"{path}/a/scale").body
+    assert scales.scale_of(resource, old) == scale
+    scale["spec"] = {"replicas": 9}
+    answer = kubernetes.request("PUT", f"{path}/a/scale", scale).body
+    mine = scales.with_scale(resource, old, scale)
+    assert scales.scale_of(resource, mine)["spec"] == answer["spec"]
+    assert mine["spec"] == kubernetes.request("GET", f"{path}/a").body["spec"]
+
+
+BUILTIN_SCALED: dict[str, Raw] = {
+    "deployments": {"apps": "v1"},
+    "replicasets": {"apps": "v1"},
+    "replicationcontrollers": {"": "v1"},
+}
+
+
+@pytest.mark.parametrize("plural", BUILTIN_SCALED)
+def test_the_scale_of_a_built_in_kind_is_that_of_the_server(kubernetes: Servers, namespace: str, plural: str) -> None:
+    [(group_name, version)] = BUILTIN_SCALED[plural].items()
+    resource = Registry().resource(group_name, version, plural)
+    assert resource is not None
+    labels = {"b": "2", "a": "1"}
+    selector = (
+        labels if not group_name else {"matchLabels": labels, "matchExpressions": [{"key": "c", "operator": "Exists"}]}
+    )
+    template = {"metadata": {"labels": labels | {"c": "3"}}, "spec": {"containers": [{"name": "x", "image": "x"}]}}
+    root = f"/apis/{group_name}/{version}" if group_name else f"/api/{version}"
+    path = f"{root}/namespaces/{namespace}/{plural}"
+    made = {"metadata": {"name": "a"}, "spec": {"replicas": 0, "selector": selector, "template": template}}
+    old = kubernetes.request("POST", path, made).body
+    scale = kubernetes.request("GET", f"{path}/a/scale").body
+    ours = scales.scale_of(resource, old)
+    scale["metadata"].pop("resourceVersion")
+    ours["metadata"].pop("resourceVersion")
+    assert ours == scale
+    scale["spec"] = {"replicas": -1}
+    refused = kubernetes.request("PUT", f"{path}/a/scale", scale)
+    with pytest.raises(StatusError) as caught:
+        scales.with_scale(resource, old, scale)
+    assert caught.value.status == refused.body
+
+
+def test_names_conditions_and_versions_of_a_definition_are_those_of_the_server(kubernetes: Servers, group: str) -> None:
+    """Of a kind with two versions, of one whose names another has, and after another version is stored."""
+    first = custom_kinds.definition(group, obj(x=STRING))
+    second = copy.deepcopy(first["spec"]["versions"][0]) | {"name": "v1beta1", "storage": False}
+    first["spec"]["versions"].insert(0, second)
+    first["spec"]["names"] |= {"shortNames": ["th"], "categories": ["all"]}
+    [mine] = custom_kinds.install(kubernetes, first)
+    assert [each.version for each in definitions.resources_of(mine)] == ["v1", "v1beta1"]
+    assert_same_status(first, mine, definitions.Taken())
+
+    rival = custom_kinds.definition(group, obj(x=STRING), kind="Rival")
+    rival["spec"]["names"] |= {
+        "kind": "Thing",
+        "listKind": "ThingList",
+        "shortNames": ["th", "ri"],
+        "singular": "thing",
+    }
+    kubernetes.request("POST", CRDS, rival)
+    path = f"{CRDS}/{rival['metadata']['name']}"
+    while len(kubernetes.request("GET", path).body["status"]["conditions"] or ()) < 2:
+        time.sleep(0.02)
+    theirs = kubernetes.request("GET", path).body
+    assert definitions.resources_of(theirs) == ()
+    assert_same_status(rival, theirs, definitions.accepted_of(mine))
+
+    new = copy.deepcopy(mine)
+    for version in new["spec"]["versions"]:
+        version["storage"] = version["name"] == "v1beta1"
+    answer = kubernetes.request("PUT", f"{CRDS}/{first['metadata']['name']}", copy.deepcopy(new)).body
+    definitions.prepare_update(new, mine)
+    assert new["status"] == answer["status"]
+    assert new["metadata"]["generation"] == answer["metadata"]["generation"]
+    for change in (
+        at("spec/scope", "Cluster"),
+        at("spec/names/kind", "Other"),
+        at("spec/group", "x.y"),
+        lambda crd: crd["spec"]["versions"].pop(),
+    ):
+        wrong = copy.deepcopy(answer)
+        change(wrong)
+        refused = without_internal_form(verdict(kubernetes, f"{CRDS}/{first['metadata']['name']}", wrong, "PUT"))
+        definitions.prepare_update(wrong, answer)
+        ours = custom_kinds.as_verdict(wrong, definitions.problems(wrong, answer))
+        assert without_internal_form(ours) == refused
+
+
+def assert_same_status(crd: KubeObject, theirs: KubeObject, taken: definitions.Taken) -> None:
+    made = copy.deepcopy(crd)
+    definitions.set_defaults(made)
+    definitions.prepare_create(made)
+    ours = definitions.with_status(made, taken, "2024-01-01T00:00:00Z")["status"]
+    wanted = copy.deepcopy(theirs["status"])
+    for status in (ours, wanted):
+        for condition in status["conditions"]:
+            assert condition.pop("lastTransitionTime")
+    assert ours == wanted

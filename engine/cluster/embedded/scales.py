@@ -1,0 +1,97 @@
+"""The subresource `scale`: autoscaling/v1 Scale, read from an object and written back."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from tidelog.engine.cluster.embedded import causes, statuses
+from tidelog.engine.cluster.embedded.custom import nested
+from tidelog.engine.cluster.embedded.registry import Resource
+from tidelog.engine.objects.kube import KubeObject
+
+_METADATA: Final = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
+_BUILTIN: Final = {"specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas"}
+_SIGNS: Final = {"In": "in", "NotIn": "notin"}
+
+
+def scale_of(resource: Resource, obj: KubeObject) -> KubeObject:
+    """The Scale of an object.
+
+    Raises:
+        StatusError: when the object does not say how often it is wanted.
+    """
+    paths = _paths(resource)
+    wanted, wrong = nested(obj, paths["specReplicasPath"], int)
+    there, also_wrong = nested(obj, paths["statusReplicasPath"], int)
+    if wrong or also_wrong:
+        raise statuses.internal(wrong or also_wrong)
+    if wanted is None and resource.custom is not None:
+        said = f'the spec replicas field "{paths["specReplicasPath"]}" does not exist'
+        raise statuses.StatusError(
+            500, "InternalError", f"Internal error occurred: {said}", details={"causes": [{"message": said}]}
+        )
+    status: KubeObject = {"replicas": there or 0}
+    if selector := _selector_of(resource, obj, paths):
+        status["selector"] = selector
+    return {
+        "kind": "Scale",
+        "apiVersion": "autoscaling/v1",
+        "metadata": {name: obj["metadata"][name] for name in _METADATA if obj["metadata"].get(name)},
+        "spec": {"replicas": wanted} if wanted else {},
+        "status": status,
+    }
+
+
+def with_scale(resource: Resource, obj: KubeObject, scale: KubeObject) -> KubeObject:
+    """An object as it is wanted after its Scale was written; `scale` has a resourceVersion if that must be the one.
+
+    Raises:
+        StatusError: when the Scale is invalid.
+    """
+    replicas = (scale.get("spec") or {}).get("replicas") or 0
+    if resource.custom is None and replicas < 0:
+        cause = causes.invalid("spec.replicas", replicas, "must be greater than or equal to 0")
+        raise statuses.invalid_kind("autoscaling", "Scale", obj["metadata"]["name"], [cause])
+    made = copy.deepcopy(obj)
+    here: dict[str, Any] = made
+    *above, last = _paths(resource)["specReplicasPath"].removeprefix(".").split(".")
+    for name in above:
+        here = here.setdefault(name, {})
+    here[last] = replicas
+    version = (scale.get("metadata") or {}).get("resourceVersion")
+    if version:
+        made["metadata"]["resourceVersion"] = version
+    return made
+
+
+def selector_text(selector: Mapping[str, Any]) -> str:
+    """A label selector as a text: `app=web,tier in (a,b)`."""
+    return ",".join(text for _, text in sorted(_requirements(selector)))
+
+
+def _requirements(selector: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for key, value in (selector.get("matchLabels") or {}).items():
+        yield key, f"{key}={value}"
+    for each in selector.get("matchExpressions") or ():
+        key, sign = each["key"], each["operator"]
+        if sign in _SIGNS:
+            yield key, f"{key} {_SIGNS[sign]} ({','.join(sorted(each.get('values') or ()))})"
+        else:
+            yield key, key if sign == "Exists" else f"!{key}"
+
+
+def _selector_of(resource: Resource, obj: KubeObject, paths: Mapping[str, str]) -> str:
+    if resource.custom is not None:
+        path = paths.get("labelSelectorPath")
+        return str(nested(obj, path, str)[0] or "") if path else ""
+    selector = (obj.get("spec") or {}).get("selector") or {}
+    if obj.get("kind") == "ReplicationController":
+        return ",".join(f"{key}={value}" for key, value in sorted(selector.items()))
+    return selector_text(selector)
+
+
+def _paths(resource: Resource) -> Mapping[str, str]:
+    if resource.custom is None:
+        return _BUILTIN
+    found: Mapping[str, str] = (resource.custom.get("subresources") or {})["scale"]
+    return found
