@@ -161,3 +161,22 @@ def _plain(message: str) -> str:
     """Without what the server takes from its Go types: compound values, and differences below a message."""
     message = re.sub(r"value: [\[{].*[\]}]", "value: (compound)", message.partition("\n")[0])
     return re.sub(r"-[a-z0-9]{5}\": ", '-(generated)": ', message)
+
+
+def changed(servers: Servers, namespace: str, obj: KubeObject, merge: KubeObject) -> tuple[KubeObject, KubeObject]:
+    """What ours and the real server make of a change: without status, which controllers write meanwhile."""
+    kind = (group_of(str(obj["apiVersion"])), str(obj["kind"]))
+    assert create(servers, namespace, obj).status == 201, obj
+    path = path_of(obj, namespace, obj["metadata"]["name"])
+    old = servers.request("GET", path).body
+    mine = merged(copy.deepcopy(old), merge)
+    builtin.set_defaults(kind, mine)
+    builtin.prepare_update(kind, mine, old)
+    assert builtin.problems_on_update(kind, mine, old) == []
+    answer = servers.request("PATCH", path, merge, "application/merge-patch+json")
+    assert answer.status == 200, answer.body
+    mine.pop("status", None)
+    answer.body.pop("status", None)
+    mine["metadata"].pop("annotations", None)
+    answer.body["metadata"].pop("annotations", None)
+    return comparable(mine), comparable(answer.body)

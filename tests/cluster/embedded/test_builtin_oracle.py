@@ -106,6 +106,45 @@ def test_what_the_real_server_takes_is_not_refused(
     assert not wrong, "\n".join(wrong)
 
 
+PORTS = {"ports": [{"port": 80, "name": "a"}], "selector": {"a": "b"}}
+POD = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "a", "image": "a:1"}]}}
+WORKLOAD = {"replicas": 0, "selector": {"matchLabels": {"a": "b"}}, "template": POD}
+CHANGES: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
+    ("apps/v1", "Deployment", {"spec": WORKLOAD}, {"spec": {"minReadySeconds": 1}}),
+    ("apps/v1", "Deployment", {"spec": WORKLOAD}, {"metadata": {"labels": {"x": "y"}}}),
+    ("apps/v1", "Deployment", {"spec": WORKLOAD}, {"spec": {"strategy": None}, "status": {"replicas": 5}}),
+    ("apps/v1", "StatefulSet", {"spec": WORKLOAD}, {"spec": {"minReadySeconds": 1}}),
+    ("apps/v1", "ReplicaSet", {"spec": WORKLOAD}, {"spec": {"minReadySeconds": 1}}),
+    ("v1", "Service", {"spec": {"type": "NodePort", **PORTS}}, {"spec": {"type": "ClusterIP"}}),
+    ("v1", "Service", {"spec": {"type": "ClusterIP", **PORTS}}, {"spec": {"type": "LoadBalancer"}}),
+    ("v1", "Service", {"spec": {"type": "LoadBalancer", **PORTS}}, {"spec": {"type": "NodePort"}}),
+    ("v1", "Service", {"spec": PORTS}, {"spec": {"type": "ExternalName", "externalName": "example.com"}}),
+    ("v1", "Service", {"spec": PORTS}, {"spec": {"clusterIP": None, "clusterIPs": None, "ipFamilies": None}}),
+    ("v1", "Service", {"spec": {"type": "NodePort", **PORTS}}, {"spec": PORTS}),
+    ("v1", "ConfigMap", {"data": {"a": "b"}}, {"data": {"a": None}}),
+    ("v1", "Secret", {"stringData": {"a": "b"}}, {"stringData": {"c": "d"}}),
+    ("v1", "Pod", {"spec": POD["spec"]}, {"spec": {"tolerations": None, "activeDeadlineSeconds": 5}}),
+    ("policy/v1", "PodDisruptionBudget", {"spec": {"minAvailable": 1}}, {"spec": {"minAvailable": 2}}),
+    ("networking.k8s.io/v1", "NetworkPolicy", {"spec": {}}, {"spec": {"egress": [{}]}}),
+    ("discovery.k8s.io/v1", "EndpointSlice", {"addressType": "IPv4", "endpoints": []}, {"ports": [{"port": 80}]}),
+    (
+        "discovery.k8s.io/v1",
+        "EndpointSlice",
+        {"addressType": "IPv4", "endpoints": []},
+        {"metadata": {"labels": {"a": "b"}}},
+    ),
+]
+
+
+def test_a_change_is_what_the_real_server_makes_of_it(kubernetes: Servers, namespace: str) -> None:
+    wrong: list[str] = []
+    for number, (api, kind, said, merge) in enumerate(CHANGES):
+        obj = {"apiVersion": api, "kind": kind, "metadata": {"name": f"changed-{number}"}, **copy.deepcopy(said)}
+        mine, real = oracle.changed(kubernetes, namespace, obj, merge)
+        wrong += [f"{kind} {merge}: {one}" for one in oracle.differences(mine, real)]
+    assert not wrong, "\n".join(wrong)
+
+
 def thinned(obj: KubeObject, chance: random.Random) -> KubeObject:
     """An object with up to three of its fields dropped or emptied."""
     for _ in range(chance.randint(1, 3)):

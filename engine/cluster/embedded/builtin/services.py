@@ -87,6 +87,7 @@ def _pair_addresses(spec: KubeObject, before: KubeObject | None = None) -> None:
 def _give_addresses(service: KubeObject) -> None:
     spec = service["spec"]
     if not needs_address(spec):
+        spec.pop("internalTrafficPolicy", None)
         return
     is_open = spec.get("clusterIP") == HEADLESS and not spec.get("selector")
     policy = spec.setdefault("ipFamilyPolicy", "RequireDualStack" if is_open else "SingleStack")
