@@ -42,6 +42,8 @@ class Layout:
         """Locked, and filled with who it is, by the one writer."""
         self.keys = self.directory / "keys"
         """The data keys of what is secret, a file each, wrapped by the master key; a directory."""
+        self.cluster = self.directory / "cluster.db"
+        """The objects of the embedded cluster, where that is used."""
         self.master = self.directory / "master.key"
         """The master key (hex), where none is given from elsewhere; readable by its owner only."""
 
@@ -53,7 +55,7 @@ class Layout:
     def names(self) -> frozenset[str]:
         """The names that files of a store may have."""
         suffixes = ("", "-wal", "-shm", "-journal")  # a journal only while a new file is set to write ahead
-        databases = {f"{file.name}{suffix}" for file in (self.log, self.views) for suffix in suffixes}
+        databases = {f"{file.name}{suffix}" for file in (self.log, self.views, self.cluster) for suffix in suffixes}
         keys = {f"{file.name}{suffix}" for file in (self.key, self.master) for suffix in ("", ".new")}
         artifacts = {self.artifacts.name, f"{self.artifacts.name}.new"}
         return frozenset(databases | keys | artifacts | {self.keys.name, self.lock.name, self.door.name})

@@ -7,6 +7,7 @@ from importlib.metadata import version
 import click
 
 from tidelog.engine.cli.ask import approve, mark, reconcile, reject, resume, suspend, unpin
+from tidelog.engine.cli.cluster import cluster
 from tidelog.engine.cli.demo import demo
 from tidelog.engine.cli.events import events
 from tidelog.engine.cli.explain import explain
@@ -95,6 +96,7 @@ def cli() -> None:
 for command in (
     approve,
     check,
+    cluster,
     demo,
     events,
     explain,

@@ -89,8 +89,28 @@ def _refuse_without_repo() -> None:
             raise click.UsageError(f"--{name} goes with --repo; without it, sources and targets in the cluster say it")
 
 
+def _refuse_kubeconfig() -> None:
+    """The embedded cluster is in no kubeconfig.
+
+    Raises:
+        click.UsageError: when one was given.
+    """
+    ctx = click.get_current_context()
+    for name in ("kubeconfig", "context"):
+        if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name} does not go with --cluster embedded, which is in no kubeconfig")
+
+
 @click.command(context_settings={"max_content_width": HELP_WIDTH_MAX})
 @cluster_options
+@click.option(
+    "--cluster",
+    "which",
+    type=click.Choice(["kubernetes", "embedded"]),
+    default="kubernetes",
+    show_default=True,
+    help="Embedded: one in this process, that runs nothing, its objects kept in the store's directory.",
+)
 @click.option("--config", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Settings, TOML.")
 @click.option("--repo", help="First make a GitRepository and Kustomization of it: an address, or a directory.")
 @click.option(
@@ -110,6 +130,7 @@ def run(
     store: Path,
     kubeconfig: Path | None,
     context: str | None,
+    which: str,
     config: Path | None,
     repo: str | None,
     path: str,
@@ -136,9 +157,14 @@ def run(
     for name in ignored:
         click.echo(f"--{name.replace('_', '-')} has no effect: {NO_EFFECT[name]}", err=True)
     from tidelog.engine.cli.bootstrap import Bootstrap, directory_of
-    from tidelog.engine.cli.serve import serve
+    from tidelog.engine.cli.serve import connect_embedded, connect_to, serve
 
-    if kubeconfig_out is not None:
+    if which == "embedded":
+        _refuse_kubeconfig()
+        connect = connect_embedded(store.absolute(), kubeconfig_out)
+    else:
+        connect = connect_to(kubeconfig, context)
+    if kubeconfig_out is not None and which != "embedded":
         from tidelog.engine.cluster.kubeconfig import find_access
         from tidelog.engine.cluster.kubeconfig_out import write_kubeconfig
 
@@ -148,5 +174,5 @@ def run(
         local = directory_of(repo)
         bootstrap = Bootstrap(repo=repo, local=local, path=path, branch=branch, interval=str(interval), confirmed=yes)
     limit = timeout.seconds if until_ready else None
-    code = anyio.run(serve, store.absolute(), kubeconfig, context, settings, bootstrap, limit, dict(os.environ))
+    code = anyio.run(serve, store.absolute(), connect, settings, bootstrap, limit, dict(os.environ))
     raise SystemExit(code)

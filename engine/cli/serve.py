@@ -2,9 +2,10 @@
 
 import resource
 import signal
-from collections.abc import AsyncIterator, Collection, Iterable
-from contextlib import AsyncExitStack, ExitStack, aclosing, suppress
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, aclosing, asynccontextmanager, suppress
 from pathlib import Path
+from typing import TypeAlias
 
 import anyio
 import anyio.to_thread
@@ -12,8 +13,8 @@ import anyio.to_thread
 from tidelog.engine.cli.bootstrap import Bootstrap, keys, look, make, make_when_gone
 from tidelog.engine.cli.until_ready import wait_until_ready
 from tidelog.engine.cluster.errors import ClusterError
-from tidelog.engine.cluster.port import Cluster
-from tidelog.engine.cluster.real import open_cluster
+from tidelog.engine.cluster.port import Cluster, OnRequest
+from tidelog.engine.cluster.real import RealCluster, open_cluster
 from tidelog.engine.http.server import serving
 from tidelog.engine.kinds.crds import crds
 from tidelog.engine.kinds.meta import OWN_MANAGER
@@ -25,12 +26,30 @@ from tidelog.engine.runtime.telling.metrics import Metrics
 from tidelog.events.names import ObjectKey
 
 ESTABLISHED_TIMEOUT_S = 30.0
+Connect: TypeAlias = Callable[[OnRequest], AbstractAsyncContextManager[RealCluster]]
+
+
+def connect_to(kubeconfig: Path | None, context: str | None) -> Connect:
+    """To the cluster of a kubeconfig."""
+    return lambda on_request: open_cluster(kubeconfig, context, on_request=on_request)
+
+
+def connect_embedded(store: Path, kubeconfig_out: Path | None) -> Connect:
+    """To the embedded cluster, whose objects are kept in the store's directory."""
+
+    @asynccontextmanager
+    async def connect(on_request: OnRequest) -> AsyncIterator[RealCluster]:
+        from tidelog.engine.cli.embedded import embedded_cluster
+
+        async with embedded_cluster(store, kubeconfig=kubeconfig_out) as served:
+            yield served.cluster.client(on_request=on_request)
+
+    return connect
 
 
 async def serve(
     store: Path,
-    kubeconfig: Path | None,
-    context: str | None,
+    connect: Connect,
     settings: Settings,
     bootstrap: Bootstrap | None,
     until_ready_s: float | None,
@@ -43,7 +62,7 @@ async def serve(
     # Signals are taken until all is put away: a second one (Ctrl-C, then a supervisor's) must not cut that short.
     with ExitStack() as until_the_end:
         async with AsyncExitStack() as stack:
-            cluster = await stack.enter_async_context(open_cluster(kubeconfig, context, on_request=metrics.on_request))
+            cluster = await stack.enter_async_context(connect(metrics.on_request))
             local = None if bootstrap is None else bootstrap.local
             daemon = await stack.enter_async_context(
                 open_daemon(cluster, store, settings, environment=environment, repo=local)

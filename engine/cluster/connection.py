@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from importlib import metadata
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -74,6 +74,35 @@ class Answer(Struct, frozen=True):
     body: bytes
     warnings: tuple[str, ...] = ()
     response: aiohttp.ClientResponse | None = None
+
+
+class Channel(Protocol):
+    """A way to one API server."""
+
+    fence: Callable[[], None] | None
+    """Asked before each change is sent; raises when none may be any more."""
+
+    @property
+    def address(self) -> str:
+        """The API server's, without credentials that may be in it."""
+        ...
+
+    async def send(self, call: Call) -> Answer:
+        """The whole answer to a call.
+
+        Raises:
+            ClusterError: for any answer but success, and for none.
+        """
+        ...
+
+    def stream(self, call: Call) -> AsyncGenerator[bytes, None]:
+        """The answer in pieces, as they come; the server may take its time between them.
+
+        Raises:
+            ClusterError: as `send` does.
+            UnreachableError: when the connection breaks.
+        """
+        ...
 
 
 class Connection:

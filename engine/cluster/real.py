@@ -15,7 +15,7 @@ import anyio.to_thread
 import msgspec
 from msgspec import Struct
 
-from tidelog.engine.cluster.connection import Answer, Call, Connection, garbage
+from tidelog.engine.cluster.connection import Answer, Call, Channel, Connection, garbage
 from tidelog.engine.cluster.credentials import Credentials
 from tidelog.engine.cluster.discovery import ACCEPT, ROOTS, Kinds, NotAggregatedError, Served, served_in
 from tidelog.engine.cluster.errors import (
@@ -97,7 +97,7 @@ async def open_cluster(
 class RealCluster:
     """`Cluster`, on an API server. Made by `open_cluster`."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Channel) -> None:
         self._connection = connection
         self._discovery = _Discovery(connection)
         self._openapi = _OpenApi(connection)
@@ -402,7 +402,7 @@ class RealCluster:
 class _Discovery:
     """The kinds that are served, asked for when somebody wants to know."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Channel) -> None:
         self._connection = connection
         self._lock = anyio.Lock()
         self._kinds: Kinds | None = None
@@ -453,7 +453,7 @@ class _Discovery:
 class _OpenApi:
     """The OpenAPI documents; each has its hash in its address, so what is kept is never old."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Channel) -> None:
         self._connection = connection
         self._lock = anyio.Lock()
         self._addresses: dict[str, str] | None = None

@@ -27,6 +27,7 @@ from tests.cluster.conftest import (
     with_limits,
     write_kubeconfig,
 )
+from tidelog.engine.cluster.connection import Connection
 from tidelog.engine.cluster.errors import (
     BadRequestError,
     ClusterError,
@@ -259,6 +260,7 @@ async def test_nobody_listens(script: Script, open_script: Open, kubeconfig: Any
 async def test_change_that_was_not_sent_is_not_unknown(script: Script, cluster: RealCluster, free_port: int) -> None:
     await cluster.kind("v1", "ConfigMap")
     connection = cluster._connection
+    assert isinstance(connection, Connection)
     connection._access = msgspec.structs.replace(connection._access, server=f"http://127.0.0.1:{free_port}")
     with pytest.raises(UnreachableError, match="cannot apply ConfigMap a in namespace n: no connection to"):
         await apply(cluster)

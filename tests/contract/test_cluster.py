@@ -2,14 +2,17 @@
 
 import uuid
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, aclosing, suppress
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from functools import partial
 from typing import Any, TypeAlias
 
 import anyio
 import pytest
 
+from tests.servers.fixtures import new_namespace
 from tests.servers.kubernetes_servers import Servers
+from tidelog.engine.cluster.embedded.cluster import open_embedded
+from tidelog.engine.cluster.embedded.connection import ADDRESS
 from tidelog.engine.cluster.errors import (
     AlreadyExistsError,
     BadRequestError,
@@ -21,8 +24,9 @@ from tidelog.engine.cluster.errors import (
     ServerError,
     UnknownKindError,
 )
-from tidelog.engine.cluster.port import Cluster, Identity, Kind, Preconditions, WatchEvent
-from tidelog.engine.cluster.real import open_cluster
+from tidelog.engine.cluster.port import Cluster, Identity, Kind, OnRequest, Preconditions, WatchEvent
+from tidelog.engine.cluster.real import RealCluster, open_cluster
+from tidelog.engine.expressions.evaluator import Evaluator
 from tidelog.engine.objects.kube import KubeObject
 
 LIMIT_S = 30
@@ -32,11 +36,31 @@ Requests: TypeAlias = list[tuple[str, str, int]]
 Open: TypeAlias = Callable[..., AbstractAsyncContextManager[Cluster]]
 
 
-@pytest.fixture(params=["real"])
+@pytest.fixture(params=["real", "embedded"])
 def open_it(request: pytest.FixtureRequest) -> Open:
-    """Opens the implementation; the tests' namespace is made by the fixture `namespace`, on the real one."""
+    """Opens the implementation."""
+    if request.param == "embedded":
+        return embedded
     kubernetes: Servers = request.getfixturevalue("kubernetes")
     return partial(open_cluster, kubernetes.kubeconfig)
+
+
+@asynccontextmanager
+async def embedded(on_request: OnRequest | None = None) -> AsyncIterator[Cluster]:
+    async with Evaluator() as judge, open_embedded(judge) as opened:
+        yield opened.client(on_request=on_request)
+
+
+@pytest.fixture
+async def namespace(request: pytest.FixtureRequest, cluster: Cluster, requests: Requests) -> AsyncIterator[str]:
+    """A namespace of this test's own."""
+    if isinstance(cluster, RealCluster) and cluster.address != ADDRESS:
+        with new_namespace(request.getfixturevalue("kubernetes")) as name:
+            yield name
+        return
+    await cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "test"}}, manager=MANAGER)
+    requests.clear()
+    yield "test"
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from tidelog.engine.cluster.embedded.causes import Cause
+from tidelog.engine.cluster.embedded.causes import INVALID, Cause
 from tidelog.engine.cluster.embedded.registry import Resource
 from tidelog.engine.objects.kube import KubeObject
 
@@ -66,9 +66,11 @@ def no_path() -> StatusError:
     return StatusError(404, "NotFound", message, details={})
 
 
-def already_exists(resource: Resource, name: str) -> StatusError:
-    """An object to be made is there."""
+def already_exists(resource: Resource, name: str, *, is_going: bool = False) -> StatusError:
+    """An object to be made is there; `is_going` when it is being deleted."""
     message = f'{resource.qualified} "{name}" already exists'
+    if is_going:
+        message = f"object is being deleted: {message}"
     return StatusError(409, "AlreadyExists", message, details=_of(resource, name))
 
 
@@ -95,6 +97,24 @@ def invalid_kind(group: str, kind: str, name: str, causes: Sequence[Cause]) -> S
     told = [{"reason": cause.reason, "message": cause.message, "field": cause.field} for cause in causes[:CAUSES_MAX]]
     found = {key: value for key, value in details.items() if value} | {"causes": told}
     return StatusError(422, "Invalid", f'{qualified} "{name}" is invalid: {text}', details=found)
+
+
+def no_version(resource: Resource, name: str) -> StatusError:
+    """An object to be put in the place of another, of a kind where the version of that must be said."""
+    cause = Cause(INVALID, "metadata.resourceVersion", "Invalid value: 0: must be specified for an update")
+    return invalid_kind(resource.group, resource.plural, name, [cause])
+
+
+def precondition(resource: Resource, name: str, field: str, wanted: str, found: str) -> StatusError:
+    """An object to be deleted that is another than was meant; here the server names the kind."""
+    qualified = f"{resource.kind}.{resource.group}" if resource.group else resource.kind
+    what = {"UID": "deleted and then recreated", "ResourceVersion": "modified"}[field]
+    message = (
+        f'Operation cannot be fulfilled on {qualified} "{name}": the {field} in the precondition ({wanted}) does not '
+        f"match the {field} in record ({found}). The object might have been {what}"
+    )
+    details = {"name": name, "group": resource.group, "kind": resource.kind}
+    return StatusError(409, "Conflict", message, details={key: value for key, value in details.items() if value})
 
 
 def bad_request(message: str) -> StatusError:

@@ -6,7 +6,7 @@ An object is kept as the JSON that is sent, so that a list or a watch costs no e
 
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, Literal, NamedTuple, Self, TypeAlias
 
 import anyio
@@ -42,6 +42,9 @@ class Change(NamedTuple):
     type: ChangeType
     record: Record
     previous: Record | None
+
+
+Journal: TypeAlias = "deque[tuple[Place, Change]]"
 
 
 class Bucket:
@@ -119,9 +122,9 @@ class Store:
         """Empty."""
         self.version = 1
         self._buckets: dict[Place, Bucket] = {}
-        self.journal: deque[tuple[Place, Change]] | None = None
-        """What nobody has looked at yet who keeps the objects elsewhere, or looks after them; None for no such one."""
-        self.journaled = anyio.Event()
+        self._journals: list[Journal] = []
+        self.changed = anyio.Event()
+        """Set at the next change, and then another."""
 
     def bucket(self, place: Place) -> Bucket:
         """The objects of a place."""
@@ -154,10 +157,24 @@ class Store:
     def _take(self, place: Place, change: Change) -> None:
         self.version = change.record.version
         self.bucket(place).take(change)
-        if self.journal is not None:
-            self.journal.append((place, change))
-            done, self.journaled = self.journaled, anyio.Event()
-            done.set()
+        for journal in self._journals:
+            journal.append((place, change))
+        done, self.changed = self.changed, anyio.Event()
+        done.set()
+
+    def follow(self) -> "Journal":
+        """All changes from now on, for one who takes them away as they come."""
+        journal: Journal = deque()
+        self._journals.append(journal)
+        return journal
+
+    def load(self, objects: Iterable[tuple[Place, Record]], version: int) -> None:
+        """Takes in objects that were kept elsewhere, into an empty store, as of `version`."""
+        found: dict[Place, dict[Key, Record]] = {}
+        for place, record in objects:
+            found.setdefault(place, {})[record.key] = record
+        self.version = max(self.version, version)
+        self._buckets = {place: Bucket(self.version, records) for place, records in found.items()}
 
     def compact(self) -> None:
         """Forgets all changes so far, as etcd does every few minutes: whoever lags behind must list again."""

@@ -89,6 +89,11 @@ def _columns(resource: Resource) -> list[Mapping[str, Any]]:
     return _builtin_columns()[f"{resource.group}/{resource.version}/{resource.plural}"]
 
 
+def load() -> None:
+    """Reads the columns of the built-in kinds, so that nobody has to wait for a file later. Blocks."""
+    _builtin_columns()
+
+
 @functools.cache
 def _builtin_columns() -> dict[str, list[Mapping[str, Any]]]:
     document = resources.files(__package__).joinpath("data/tables.json").read_bytes()

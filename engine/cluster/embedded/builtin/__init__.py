@@ -9,10 +9,12 @@ from tidelog.engine.cluster.embedded.builtin.preparing import (
     prepare_update,
 )
 from tidelog.engine.cluster.embedded.builtin.problems import problems_on_create, problems_on_update
+from tidelog.engine.cluster.embedded.builtin.types import load
 
 __all__ = [
     "GroupKind",
     "has_generation",
+    "load",
     "normalise",
     "prepare_create",
     "prepare_status_update",

@@ -140,6 +140,12 @@ def _named(name: str) -> Part:
     return Part("any", "") if raw.get("type") in (None, "object") else _part(raw)
 
 
+def load() -> None:
+    """Reads what is known of the types, so that nobody has to wait for a file later. Blocks."""
+    _zeros()
+    _kinds()
+
+
 @functools.cache
 def _zeros() -> dict[str, _Zeros]:
     document = resources.files("tidelog.engine.cluster.embedded").joinpath("data/zeros.json").read_bytes()

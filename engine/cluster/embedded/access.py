@@ -1,0 +1,164 @@
+"""Who may do what: RBAC, as its roles and bindings stand in the store (Kubernetes, "Using RBAC Authorization")."""
+
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from tidelog.engine.cluster.embedded.requests import User
+from tidelog.engine.cluster.embedded.store import Key, Store
+
+RBAC: Final = "rbac.authorization.k8s.io"
+MASTERS: Final = "system:masters"
+AUTHENTICATED: Final = "system:authenticated"
+ANONYMOUS: Final = User("system:anonymous", ("system:unauthenticated",))
+_ACCOUNT: Final = "system:serviceaccount:"
+
+
+class Attributes(Struct, frozen=True):
+    """What somebody wants to do: with a resource, or (where `path` is set) with something else."""
+
+    verb: str
+    group: str = ""
+    resource: str = ""
+    """With its subresource: `pods/log`."""
+    namespace: str = ""
+    name: str = ""
+    path: str = ""
+
+
+class _Rule(Struct, rename="camel"):
+    verbs: list[str] = []
+    api_groups: list[str] = []
+    resources: list[str] = []
+    resource_names: list[str] = []
+    non_resource_u_r_ls: list[str] = msgspec.field(default=[], name="nonResourceURLs")
+
+
+class _Subject(Struct, rename="camel"):
+    kind: str = ""
+    name: str = ""
+    namespace: str = ""
+
+
+class _RoleRef(Struct):
+    kind: str = ""
+    name: str = ""
+
+
+class _Selector(Struct, rename="camel"):
+    match_labels: dict[str, str] = {}
+
+
+class _Aggregation(Struct, rename="camel"):
+    cluster_role_selectors: list[_Selector] = []
+
+
+class _Metadata(Struct):
+    name: str = ""
+    namespace: str = ""
+    labels: dict[str, str] = {}
+
+
+class _Role(Struct, rename="camel"):
+    metadata: _Metadata = msgspec.field(default_factory=_Metadata)
+    rules: list[_Rule] | None = None
+    aggregation_rule: _Aggregation | None = None
+
+
+class _Binding(Struct, rename="camel"):
+    role_ref: _RoleRef
+    subjects: list[_Subject] | None = None
+
+
+_role = msgspec.json.Decoder(_Role).decode
+_binding = msgspec.json.Decoder(_Binding).decode
+_ROLES: Final = {"ClusterRole": (RBAC, "clusterroles"), "Role": (RBAC, "roles")}
+
+
+def account_groups(user: str) -> tuple[str, ...]:
+    """The groups that a service account has by its name; none for other users."""
+    if not user.startswith(_ACCOUNT) or user.count(":") != 3:
+        return ()
+    return "system:serviceaccounts", f"system:serviceaccounts:{user.split(':')[2]}"
+
+
+class Authorizer:
+    """Decides by the roles and bindings of a store."""
+
+    def __init__(self, store: Store) -> None:
+        """Of the store as it is at each question."""
+        self._store = store
+
+    def allows(self, user: User, what: Attributes) -> bool:
+        """Whether a user may do something."""
+        if MASTERS in user.groups:
+            return True
+        return any(_permits(rule, what) for rule in self.rules_of(user, what.namespace))
+
+    def rules_of(self, user: User, namespace: str) -> Iterator["_Rule"]:
+        """What a user may do, everywhere and in a namespace."""
+        for record in self._store.bucket((RBAC, "clusterrolebindings")).between(""):
+            yield from self._granted(user, _binding(record.data), "")
+        if namespace:
+            for record in self._store.bucket((RBAC, "rolebindings")).between(namespace):
+                yield from self._granted(user, _binding(record.data), namespace)
+
+    def _granted(self, user: User, binding: _Binding, namespace: str) -> Iterator[_Rule]:
+        if any(_is_meant(user, subject) for subject in binding.subjects or ()):
+            yield from self._rules(binding.role_ref, namespace)
+
+    def _rules(self, ref: _RoleRef, namespace: str) -> Iterator[_Rule]:
+        place = _ROLES.get(ref.kind)
+        record = self._store.get(place, Key(namespace if ref.kind == "Role" else "", ref.name)) if place else None
+        if record is None:
+            return
+        role = _role(record.data)
+        yield from role.rules or ()
+        for selector in role.aggregation_rule.cluster_role_selectors if role.aggregation_rule else ():
+            yield from self._selected(selector, ref.name)
+
+    def _selected(self, selector: _Selector, but: str) -> Iterator[_Rule]:
+        wanted = selector.match_labels.items()
+        for record in self._store.bucket(_ROLES["ClusterRole"]).between(""):
+            role = _role(record.data)
+            if role.metadata.name != but and wanted and wanted <= role.metadata.labels.items():
+                yield from role.rules or ()
+
+
+def _is_meant(user: User, subject: _Subject) -> bool:
+    match subject.kind:
+        case "User":
+            return subject.name == user.name
+        case "Group":
+            return subject.name in user.groups
+        case "ServiceAccount":
+            return user.name == f"{_ACCOUNT}{subject.namespace}:{subject.name}"
+        case _:
+            return False
+
+
+def _permits(rule: _Rule, what: Attributes) -> bool:
+    if not {"*", what.verb} & set(rule.verbs):
+        return False
+    if what.path:
+        return any(_covers(pattern, what.path) for pattern in rule.non_resource_u_r_ls)
+    if not {"*", what.group} & set(rule.api_groups):
+        return False
+    _, _, subresource = what.resource.partition("/")
+    if not {"*", what.resource, f"*/{subresource}" if subresource else "*"} & set(rule.resources):
+        return False
+    return not rule.resource_names or what.name in rule.resource_names
+
+
+def _covers(pattern: str, path: str) -> bool:
+    return pattern in ("*", path) or (pattern.endswith("*") and path.startswith(pattern[:-1]))
+
+
+def refusal(user: User, what: Attributes) -> str:
+    """The server's words for what is not allowed, behind `is forbidden: `."""
+    if what.path:
+        return f'User "{user.name}" cannot {what.verb} path "{what.path}"'
+    where = f'in the namespace "{what.namespace}"' if what.namespace else "at the cluster scope"
+    return f'User "{user.name}" cannot {what.verb} resource "{what.resource}" in API group "{what.group}" {where}'

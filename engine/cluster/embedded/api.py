@@ -1,0 +1,413 @@
+"""A Kubernetes API: a request in, an answer out. Nothing here knows of sockets."""
+
+from collections.abc import AsyncGenerator, Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, Literal, cast
+
+import msgspec
+from msgspec import Struct
+
+from tidelog.engine.cluster.embedded import definitions, documents, scales, tables
+from tidelog.engine.cluster.embedded.access import AUTHENTICATED, Attributes, Authorizer, account_groups, refusal
+from tidelog.engine.cluster.embedded.decoding import decode_body, decode_object
+from tidelog.engine.cluster.embedded.definitions import Taken, accepted_of
+from tidelog.engine.cluster.embedded.documents import OpenApi
+from tidelog.engine.cluster.embedded.objects import decoded, encoded, kept, sent, timestamp
+from tidelog.engine.cluster.embedded.reading import Reader, listing
+from tidelog.engine.cluster.embedded.registry import Registry, Resource, schema_of_kind
+from tidelog.engine.cluster.embedded.requests import (
+    PATCHES,
+    Answer,
+    Options,
+    Request,
+    Target,
+    User,
+    options_of,
+    target_of,
+)
+from tidelog.engine.cluster.embedded.reviews import answer as answer_review
+from tidelog.engine.cluster.embedded.statuses import (
+    StatusError,
+    forbidden,
+    no_path,
+    not_allowed,
+    unsupported_media_type,
+)
+from tidelog.engine.cluster.embedded.store import Key, Store
+from tidelog.engine.cluster.embedded.tokens import Tokens
+from tidelog.engine.cluster.embedded.writing import DEFINITIONS, Preconditions, Writer, Written, patched
+from tidelog.engine.objects.kube import KubeObject
+from tidelog.engine.objects.rules import Judge
+
+APISERVICES: Final = ("apiregistration.k8s.io", "apiservices")
+_OPEN: Final = frozenset({"/version", "/healthz", "/livez", "/readyz"})
+"""What everybody may ask, also nobody that is known."""
+_DEPRECATED: Final = {
+    ("", "ComponentStatus"): "v1 ComponentStatus is deprecated in v1.19+",
+    ("", "Endpoints"): "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
+}
+_RETURNED: Final = frozenset(
+    ("", kind)
+    for kind in (
+        *("PersistentVolume", "PersistentVolumeClaim", "Pod", "PodTemplate", "ResourceQuota", "Service"),
+        "ServiceAccount",
+    )
+)
+"""Kinds whose deletion is answered with the object, also when it is gone."""
+_TABLE: Final = "as=Table"
+_METADATA: Final = "as=PartialObjectMetadata"
+_SCALE: Final = "scale"
+
+
+class _DeleteOptions(Struct, rename="camel"):
+    """What the body or the query of a deletion says."""
+
+    propagation_policy: str | None = None
+    orphan_dependents: bool | None = None
+    dry_run: list[str] = []
+    preconditions: dict[str, str] | None = None
+    grace_period_seconds: int | None = None
+
+
+class Api:
+    """Answers requests from a store."""
+
+    def __init__(
+        self, store: Store, registry: Registry, judge: Judge, tokens: Tokens, clock: Callable[[], float]
+    ) -> None:
+        """`clock` gives the time of day."""
+        self.store = store
+        self.registry = registry
+        self.tokens = tokens
+        self.authorizer = Authorizer(store)
+        self.writer = Writer(store, registry, judge, clock)
+        self._reader = Reader(store, registry)
+        self._openapi = OpenApi(registry)
+        self._clock = clock
+
+    async def handle(self, request: Request) -> Answer:
+        """The answer to a request; a refusal is one too."""
+        try:
+            return await self._handle(request)
+        except StatusError as error:
+            wait = error.retry_after_s
+            headers = {} if wait is None else {"Retry-After": str(wait)}
+            return Answer(error.code, encoded(error.status), headers=headers)
+
+    async def _handle(self, request: Request) -> Answer:
+        target = target_of(request, self.registry)
+        if target is None:
+            return self._document(request)
+        self._authorize(request.user, target)
+        answer = await self._answer(target, request)
+        deprecated = _DEPRECATED.get(target.resource.group_kind)
+        return msgspec.structs.replace(answer, warnings=(*answer.warnings, deprecated)) if deprecated else answer
+
+    async def _answer(self, target: Target, request: Request) -> Answer:
+        match target.verb:
+            case "get":
+                return self._get(target, request)
+            case "list":
+                return self._list(target, request)
+            case "watch":
+                return Answer(200, stream=self._watch(target, request))
+            case "create":
+                return await self._create(target, request)
+            case "update" | "patch":
+                return await self._change(target, request)
+            case "delete":
+                return self._delete(target, request)
+            case _:
+                return self._delete_all(target, request)
+
+    # ------------------------------------------------------------------------------------------ who asks
+
+    def acting_as(self, user: User, wanted: User) -> User:
+        """Who a request is from that acts as another.
+
+        Raises:
+            StatusError: when the user may not.
+        """
+        users = _identities(self.registry, "users")
+        what = Attributes("impersonate", resource="users", name=wanted.name)
+        if not self.authorizer.allows(user, what):
+            raise forbidden(users, wanted.name, refusal(user, what))
+        for group in wanted.groups:
+            asked = Attributes("impersonate", resource="groups", name=group)
+            if not self.authorizer.allows(user, asked):
+                raise forbidden(_identities(self.registry, "groups"), group, refusal(user, asked))
+        groups = wanted.groups or account_groups(wanted.name)
+        return User(wanted.name, tuple(dict.fromkeys((*groups, AUTHENTICATED))), wanted.uid, wanted.extra)
+
+    def _authorize(self, user: User, target: Target) -> None:
+        resource = target.resource
+        plural = f"{resource.plural}/{target.subresource.name}" if target.subresource else resource.plural
+        what = Attributes(target.verb, resource.group, plural, target.namespace, target.name)
+        if not self.authorizer.allows(user, what):
+            raise forbidden(resource, target.name, refusal(user, what))
+
+    # ------------------------------------------------------------------------------------------ documents
+
+    def _document(self, request: Request) -> Answer:
+        path = request.path.rstrip("/") or "/"
+        if path in _OPEN or path.startswith(("/livez/", "/readyz/")):
+            if path == "/version":
+                return Answer(200, encoded(documents.version()))
+            return Answer(200, b"ok", "text/plain")
+        what = Attributes("get", path=path)
+        if not self.authorizer.allows(request.user, what):
+            raise StatusError(403, "Forbidden", f"forbidden: {refusal(request.user, what)}", details={})
+        found = self._discovery(path, request.accept)
+        if found is None:
+            raise no_path()
+        return found
+
+    def _discovery(self, path: str, accept: str) -> Answer | None:
+        steps = path.strip("/").split("/")
+        if path in ("/api", "/apis") and "as=APIGroupDiscoveryList" in accept:
+            body = documents.aggregated(self.registry, self._silent(), core=path == "/api")
+            return Answer(200, body, documents.AGGREGATED)
+        found: bytes | KubeObject | None = None
+        match steps:
+            case ["api"]:
+                found = documents.legacy_versions()
+            case ["apis"]:
+                found = documents.group_list(self.registry)
+            case ["api", version]:
+                found = documents.resource_list(self.registry, "", version)
+            case ["apis", group]:
+                found = documents.group(self.registry, group)
+            case ["apis", group, version]:
+                found = documents.resource_list(self.registry, group, version)
+            case ["openapi", "v3"]:
+                found = self._openapi.index()
+            case ["openapi", "v3", *rest]:
+                found = self._openapi.document("/".join(rest))
+            case _:
+                pass
+        if found is None:
+            return None
+        return Answer(200, found if isinstance(found, bytes) else encoded(found))
+
+    def _silent(self) -> Mapping[str, list[str]]:
+        """Versions, by group, that an APIService leaves to another server: none is asked."""
+        silent: dict[str, list[str]] = {}
+        for record in self.store.bucket(APISERVICES).between(""):
+            spec = msgspec.json.decode(record.data).get("spec") or {}
+            if spec.get("service"):
+                silent.setdefault(spec.get("group", ""), []).append(spec.get("version", ""))
+        return silent
+
+    # ------------------------------------------------------------------------------------------ reading
+
+    def _get(self, target: Target, request: Request) -> Answer:
+        record = self._reader.get(target)
+        if target.subresource is not None and target.subresource.name == _SCALE:
+            return Answer(200, encoded(scales.scale_of(target.resource, decoded(record, target.resource))))
+        if target.subresource is not None and target.subresource.name not in ("status", "finalize"):
+            raise not_allowed()
+        if _TABLE in request.accept or _METADATA in request.accept:
+            return Answer(200, encoded(self._as_asked(target.resource, [decoded(record, target.resource)], request)))
+        return Answer(200, sent(record, target.resource))
+
+    def _list(self, target: Target, request: Request) -> Answer:
+        page = self._reader.page(target, request.query)
+        if _TABLE not in request.accept and _METADATA not in request.accept:
+            return Answer(200, listing(target.resource, page))
+        told = self._as_asked(target.resource, [msgspec.json.decode(item) for item in page.items], request, many=True)
+        metadata = told.setdefault("metadata", {})
+        metadata["resourceVersion"] = str(page.version)
+        if page.going_on:
+            metadata["continue"] = page.going_on
+        return Answer(200, encoded(told))
+
+    async def _watch(self, target: Target, request: Request) -> AsyncGenerator[bytes, None]:
+        as_asked = _TABLE in request.accept or _METADATA in request.accept
+        async for type_, data in self._reader.watch(target, request.query):
+            if as_asked and type_ not in ("ERROR", "BOOKMARK"):
+                data = encoded(self._as_asked(target.resource, [msgspec.json.decode(data)], request))  # noqa: PLW2901
+            yield b'{"type":"' + type_.encode() + b'","object":' + data + b"}\n"
+
+    def _as_asked(
+        self, resource: Resource, objects: list[KubeObject], request: Request, *, many: bool = False
+    ) -> KubeObject:
+        """Objects as a table, or their metadata alone."""
+        if _TABLE in request.accept:
+            included = request.query.get("includeObject") or "Metadata"
+            if included not in ("None", "Metadata", "Object"):
+                raise StatusError(400, "BadRequest", f'unrecognized includeObject value: "{included}"')
+            how = cast('Literal["None", "Metadata", "Object"]', included)
+            found: KubeObject = tables.table(
+                resource, objects, with_objects=how, now=datetime.fromtimestamp(self._clock(), UTC)
+            )
+            return found
+        head = {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1"}
+        told: list[KubeObject] = [{**head, "metadata": obj["metadata"]} for obj in objects]
+        if not many:
+            return told[0]
+        return {"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": {}, "items": told}
+
+    # ------------------------------------------------------------------------------------------ writing
+
+    async def _create(self, target: Target, request: Request) -> Answer:
+        obj = decode_object(request)
+        if target.subresource is not None:
+            return self._act(target, obj)
+        review = answer_review(target.resource, obj, request.user, self.authorizer, self.tokens.whose)
+        if review is not None:
+            return Answer(201, encoded(review))
+        return self._written(target.resource, await self.writer.create(target, obj, options_of(request)))
+
+    def _act(self, target: Target, obj: KubeObject) -> Answer:
+        """Subresources that are made rather than changed."""
+        assert target.subresource is not None  # noqa: S101 - asked by the caller
+        match target.resource.plural, target.subresource.name:
+            case "serviceaccounts", "token":
+                self._reader.get(target)
+                name = f"system:serviceaccount:{target.namespace}:{target.name}"
+                return Answer(201, encoded(self.tokens.request(obj, User(name, account_groups(name)), self._clock())))
+            case "pods", "eviction":
+                written = self.writer.delete(target)
+                return Answer(201, encoded(_success(target.resource, written.object)))
+            case _:
+                raise not_allowed()
+
+    async def _change(self, target: Target, request: Request) -> Answer:
+        options = options_of(request)
+        if target.subresource is not None and target.subresource.name == _SCALE:
+            return await self._change_scale(target, request, options)
+        written = await self._change_of(target, request, options)
+        return self._written(target.resource, written)
+
+    async def _change_of(self, target: Target, request: Request, options: Options) -> Written:
+        if request.method == "PUT":
+            return await self.writer.replace(target, decode_object(request), options)
+        how = PATCHES.get(request.content_type)
+        if how is None:
+            raise unsupported_media_type(request.content_type, list(PATCHES))
+        if how == "apply":
+            return await self.writer.apply(target, decode_object(request), options)
+        body = decode_body(request)
+        return await self.writer.patch(target, body, cast('Literal["merge", "json", "strategic"]', how), options)
+
+    async def _change_scale(self, target: Target, request: Request, options: Options) -> Answer:
+        """A Scale that is written sets the replicas of the object behind it."""
+        resource = target.resource
+        record = self._reader.get(target)
+        live = decoded(record, resource)
+        scale = scales.scale_of(resource, live)
+        if request.method == "PUT":
+            wanted = decode_object(request)
+        else:
+            how = PATCHES.get(request.content_type)
+            if how is None:
+                raise unsupported_media_type(request.content_type, list(PATCHES))
+            wanted = patched(schema_of_kind("autoscaling", "v1", "Scale"), scale, decode_body(request), how)
+        changed = scales.with_scale(resource, live, wanted)
+        written = await self.writer.replace(Target("update", resource, target.namespace, target.name), changed, options)
+        self._after(resource, written)
+        return Answer(200, encoded(scales.scale_of(resource, written.object)))
+
+    def _delete(self, target: Target, request: Request) -> Answer:
+        options = _delete_options(request)
+        wanted = options.preconditions or {}
+        written = self.writer.delete(
+            target,
+            propagation=_propagation(options),
+            preconditions=Preconditions(wanted.get("uid"), wanted.get("resourceVersion")),
+            dry_run=bool(options.dry_run),
+        )
+        if not options.dry_run:
+            self._after(target.resource, written)
+        is_told = not written.gone or target.resource.group_kind in _RETURNED
+        told = written.object if is_told else _success(target.resource, written.object)
+        return Answer(200, encoded(told))
+
+    def _delete_all(self, target: Target, request: Request) -> Answer:
+        options = _delete_options(request)
+        resource = target.resource
+        page = self._reader.page(target, {k: v for k, v in request.query.items() if k not in ("limit", "continue")})
+        for data in page.items:
+            metadata = msgspec.json.decode(data)["metadata"]
+            one = Target("delete", resource, metadata.get("namespace", ""), metadata["name"])
+            written = self.writer.delete(one, propagation=_propagation(options), dry_run=bool(options.dry_run))
+            if not options.dry_run:
+                self._after(resource, written)
+        return Answer(200, listing(resource, page))
+
+    def _written(self, resource: Resource, written: Written) -> Answer:
+        self._after(resource, written)
+        body = encoded(written.object)
+        return Answer(201 if written.created else 200, body, warnings=written.warnings)
+
+    def _after(self, resource: Resource, written: Written) -> None:
+        """What follows from a write at once: a definition is served."""
+        if resource.place == DEFINITIONS:
+            self.serve(written.object["metadata"]["name"])
+
+    def serve(self, name: str) -> None:
+        """Serves what a definition says, or no longer, when it is gone."""
+        record = self.store.get(DEFINITIONS, Key("", name))
+        plural, _, group = name.partition(".")
+        if record is None:
+            self.registry.serve((group, plural), ())
+            self.store.drop((group, plural))
+            return
+        resource = self.registry.resource(DEFINITIONS[0], "v1", DEFINITIONS[1])
+        assert resource is not None  # noqa: S101 - built in
+        definition = definitions.with_status(decoded(record, resource), self._taken(group, name), self._now())
+        if definition != decoded(record, resource):
+            self.store.put(DEFINITIONS, kept(definition, resource, self.store.next_version()))
+        self.registry.serve((group, plural), definitions.resources_of(definition))
+
+    def _taken(self, group: str, but: str) -> Taken:
+        """The names that other definitions of a group have got."""
+        resources: set[str] = set()
+        kinds: set[str] = set()
+        for record in self.store.bucket(DEFINITIONS).between(""):
+            definition = msgspec.json.decode(record.data)
+            if definition["spec"]["group"] == group and record.key.name != but:
+                taken = accepted_of(definition)
+                resources.update(taken.resources)
+                kinds.update(taken.kinds)
+        return Taken(resources, kinds)
+
+    def _now(self) -> str:
+        return timestamp(self._clock())
+
+
+def _identities(registry: Registry, plural: str) -> Resource:
+    """Users and groups are no resources that are served; messages name them as if they were."""
+    like = registry.resource("", "v1", "namespaces")
+    assert like is not None  # noqa: S101 - built in
+    return msgspec.structs.replace(like, plural=plural, kind=plural.title())
+
+
+def _delete_options(request: Request) -> _DeleteOptions:
+    body: Any = decode_body(request) if request.body else {}
+    query = request.query
+    said = {name: query[name] for name in ("propagationPolicy",) if name in query}
+    if query.get("dryRun"):
+        said["dryRun"] = [query["dryRun"]]  # type: ignore[assignment]
+    try:
+        return msgspec.convert({**said, **body}, _DeleteOptions, strict=False)
+    except (msgspec.ValidationError, TypeError) as error:
+        raise StatusError(400, "BadRequest", f"DeleteOptions: {error}") from None
+
+
+def _propagation(options: _DeleteOptions) -> str:
+    if options.propagation_policy:
+        if options.propagation_policy not in ("Background", "Foreground", "Orphan"):
+            text = (
+                'DeleteOptions.meta.k8s.io "" is invalid: propagationPolicy: Unsupported value: '
+                f'"{options.propagation_policy}": supported values: "Foreground", "Background", "Orphan", "nil"'
+            )
+            raise StatusError(422, "Invalid", text)
+        return options.propagation_policy
+    return "Orphan" if options.orphan_dependents else "Background"
+
+
+def _success(resource: Resource, obj: KubeObject) -> KubeObject:
+    details = {"name": obj["metadata"]["name"], "group": resource.group, "kind": resource.plural}
+    details = {key: value for key, value in details.items() if value} | {"uid": obj["metadata"]["uid"]}
+    return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}

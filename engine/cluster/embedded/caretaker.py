@@ -1,0 +1,240 @@
+"""What the controllers do that look after every cluster: namespaces, and the garbage that deletions leave.
+
+It follows the store's journal, as the real controllers follow watches.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+import anyio
+import anyio.lowlevel
+import msgspec
+from msgspec import Struct
+
+from tidelog.engine.cluster.embedded.api import Api
+from tidelog.engine.cluster.embedded.objects import decoded, is_going, kept
+from tidelog.engine.cluster.embedded.registry import Place, Resource
+from tidelog.engine.cluster.embedded.requests import Options, Target
+from tidelog.engine.cluster.embedded.statuses import StatusError
+from tidelog.engine.cluster.embedded.store import Change, Key, Record
+from tidelog.engine.cluster.embedded.writing import FOREGROUND, NAMESPACES, ORPHAN
+from tidelog.engine.objects.kube import KubeObject
+
+ROOT_CERTIFICATES: Final = "kube-root-ca.crt"
+NAMESPACE: Final = "kubernetes"
+"""The finalizer of namespaces."""
+MANAGER: Final = "tidelog-embedded-cluster"
+
+
+class _Owner(Struct, rename="camel"):
+    uid: str
+    block_owner_deletion: bool = False
+
+
+class _Metadata(Struct, rename="camel"):
+    owner_references: list[_Owner] | None = None
+    finalizers: list[str] | None = None
+    deletion_timestamp: str | None = None
+
+
+class _Object(Struct):
+    metadata: _Metadata
+
+
+_decode = msgspec.json.Decoder(_Object).decode
+Where = tuple[Place, Key]
+
+
+class Caretaker:
+    """Looks after namespaces and owners."""
+
+    def __init__(self, api: Api) -> None:
+        """Of the cluster behind `api`."""
+        self._api = api
+        self._store = api.store
+        self._journal = api.store.follow()
+        self._uids: dict[str, Where] = {}
+        """Of every object."""
+        self._owned: dict[str, set[Where]] = {}
+        """The objects that name an owner, by its uid."""
+        self._owners: dict[Where, tuple[str, ...]] = {}
+
+    def begin(self) -> None:
+        """Takes in what is there already."""
+        for place in self._store.places():
+            for record in self._store.bucket(place).between(""):
+                self._learn(place, record)
+
+    async def run(self) -> None:
+        """Follows the journal until it is cancelled."""
+        while True:
+            changed = self._store.changed
+            await self.settle()
+            await changed.wait()
+
+    async def settle(self) -> None:
+        """Does all that is to be done by now."""
+        while self._journal:
+            place, change = self._journal.popleft()
+            await self._follow(place, change)
+            await anyio.lowlevel.checkpoint()
+
+    async def _follow(self, place: Place, change: Change) -> None:
+        record, where = change.record, (place, change.record.key)
+        if change.type == "DELETED":
+            self._forget(where, record)
+            self._collect(record.uid)
+            if record.key.namespace:
+                self._finish_namespace(record.key.namespace)
+            return
+        obj = self._learn(place, record)
+        if place == NAMESPACES:
+            await self._look_after(record, obj)
+        if change.type == "ADDED":
+            self._collect_if_orphaned(where)
+        if obj.metadata.deletion_timestamp and obj.metadata.finalizers:
+            self._release(where, record, obj.metadata.finalizers)
+
+    # ------------------------------------------------------------------------------------------ what is known
+
+    def _learn(self, place: Place, record: Record) -> _Object:
+        obj = _decode(record.data)
+        where = place, record.key
+        self._uids[record.uid] = where
+        owners = tuple(owner.uid for owner in obj.metadata.owner_references or ())
+        before = self._owners.get(where, ())
+        if owners != before:
+            for uid in before:
+                self._owned.get(uid, set()).discard(where)
+            for uid in owners:
+                self._owned.setdefault(uid, set()).add(where)
+            if owners:
+                self._owners[where] = owners
+            else:
+                self._owners.pop(where, None)
+        return obj
+
+    def _forget(self, where: Where, record: Record) -> None:
+        self._uids.pop(record.uid, None)
+        for uid in self._owners.pop(where, ()):
+            self._owned.get(uid, set()).discard(where)
+
+    # ------------------------------------------------------------------------------------------ garbage
+
+    def _collect(self, uid: str) -> None:
+        """Deletes what an owner that went leaves behind; then those that wait for it may go on."""
+        for where in sorted(self._owned.pop(uid, set())):
+            self._collect_if_orphaned(where)
+
+    def _collect_if_orphaned(self, where: Where) -> None:
+        """Deletes an object all of whose owners are gone; of one with others, the reference to those is dropped."""
+        owners = self._owners.get(where)
+        if not owners:
+            return
+        left = [uid for uid in owners if uid in self._uids]
+        if not left:
+            self._delete(where, "Background")
+
+    def _release(self, where: Where, record: Record, finalizers: Iterable[str]) -> None:
+        """Lets an object go whose dependents were waited for, or are left alone."""
+        if ORPHAN in finalizers:
+            for dependent in sorted(self._owned.get(record.uid, set())):
+                self._disown(dependent, record.uid)
+            self._drop_finalizer(where, ORPHAN)
+        if FOREGROUND in finalizers:
+            dependents = sorted(self._owned.get(record.uid, set()))
+            for dependent in dependents:
+                self._delete(dependent, "Foreground" if self._owned.get(self._uid(dependent)) else "Background")
+            if not self._owned.get(record.uid):
+                self._drop_finalizer(where, FOREGROUND)
+
+    def _uid(self, where: Where) -> str:
+        record = self._store.get(*where)
+        return record.uid if record else ""
+
+    def _disown(self, where: Where, uid: str) -> None:
+        def change(obj: KubeObject) -> None:
+            left = [one for one in obj["metadata"].get("ownerReferences") or () if one["uid"] != uid]
+            if left:
+                obj["metadata"]["ownerReferences"] = left
+            else:
+                obj["metadata"].pop("ownerReferences", None)
+
+        self._change(where, change)
+
+    def _drop_finalizer(self, where: Where, finalizer: str) -> None:
+        resource, record = self._api.registry.at(where[0]), self._store.get(*where)
+        if resource is None or record is None:
+            return
+        obj = decoded(record, resource)
+        left = [one for one in obj["metadata"].get("finalizers") or () if one != finalizer]
+        if left:
+            obj["metadata"]["finalizers"] = left
+            self._put(resource, obj)
+        else:
+            obj["metadata"].pop("finalizers", None)
+            self._api.writer.remove(resource, record, obj, propagation="Background")
+
+    def _delete(self, where: Where, propagation: str) -> None:
+        resource, record = self._api.registry.at(where[0]), self._store.get(*where)
+        if resource is not None and record is not None:
+            obj = decoded(record, resource)
+            if not is_going(obj):
+                self._api.writer.remove(resource, record, obj, propagation=propagation)
+
+    def _change(self, where: Where, change: Callable[[KubeObject], None]) -> None:
+        resource, record = self._api.registry.at(where[0]), self._store.get(*where)
+        if resource is not None and record is not None:
+            obj = decoded(record, resource)
+            change(obj)
+            self._put(resource, obj)
+
+    def _put(self, resource: Resource, obj: KubeObject) -> None:
+        self._store.put(resource.place, kept(obj, resource, self._store.next_version()))
+
+    # ------------------------------------------------------------------------------------------ namespaces
+
+    async def _look_after(self, record: Record, obj: _Object) -> None:
+        name = record.key.name
+        if obj.metadata.deletion_timestamp:
+            for place in list(self._store.places()):
+                for each in list(self._store.bucket(place).between(name)):
+                    self._delete((place, each.key), "Background")
+            self._finish_namespace(name)
+            return
+        await self._make("serviceaccounts", {"kind": "ServiceAccount"}, name, "default")
+        document: Mapping[str, object] = {"kind": "ConfigMap", "data": {"ca.crt": ""}}
+        await self._make("configmaps", document, name, ROOT_CERTIFICATES)
+
+    async def _make(self, plural: str, document: Mapping[str, object], namespace: str, name: str) -> None:
+        resource = self._api.registry.resource("", "v1", plural)
+        if resource is None or self._store.get(resource.place, Key(namespace, name)) is not None:
+            return
+        obj = {**json.loads(json.dumps(document)), "metadata": {"name": name, "namespace": namespace}}
+        try:
+            await self._api.writer.create(Target("create", resource, namespace, ""), obj, Options(MANAGER))
+        except StatusError:
+            return  # the namespace went meanwhile
+
+    def _finish_namespace(self, name: str) -> None:
+        """Lets a namespace go that is to go, and is empty."""
+        where = NAMESPACES, Key("", name)
+        resource, record = self._api.registry.at(NAMESPACES), self._store.get(*where)
+        if resource is None or record is None:
+            return
+        obj = decoded(record, resource)
+        if not is_going(obj) or any(self._holds(place, name) for place in self._store.places()):
+            return
+        spec = obj.get("spec") or {}
+        spec["finalizers"] = [one for one in spec.get("finalizers") or () if one != NAMESPACE]
+        if not spec["finalizers"]:
+            spec.pop("finalizers")
+        obj["spec"] = spec
+        if spec or obj["metadata"].get("finalizers"):
+            self._put(resource, obj)
+        else:
+            self._api.writer.remove(resource, record, obj, propagation="Background")
+
+    def _holds(self, place: Place, namespace: str) -> bool:
+        return next(self._store.bucket(place).between(namespace), None) is not None

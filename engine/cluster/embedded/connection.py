@@ -1,0 +1,100 @@
+"""The embedded cluster behind the port, without a socket: the calls of the client go to the API as they are."""
+
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Final
+
+import msgspec
+
+from tidelog.engine.cluster.connection import USER_AGENT, Answer, Call
+from tidelog.engine.cluster.embedded.api import Api
+from tidelog.engine.cluster.embedded.requests import Answer as ApiAnswer
+from tidelog.engine.cluster.embedded.requests import Request, User, parse_url, warning_header
+from tidelog.engine.cluster.embedded.statuses import StatusError
+from tidelog.engine.cluster.errors import error_of
+from tidelog.engine.cluster.port import OnRequest
+
+ADDRESS: Final = "embedded"
+
+
+class EmbeddedConnection:
+    """What `RealCluster` asks through, for a cluster in this process."""
+
+    def __init__(self, api: Api, user: User, on_request: OnRequest | None = None) -> None:
+        """Asks as `user`."""
+        self._api = api
+        self._user = user
+        self._on_request = on_request
+        self.fence: Callable[[], None] | None = None
+        """See `Channel`."""
+
+    @property
+    def address(self) -> str:
+        """For messages: there is no address."""
+        return ADDRESS
+
+    async def send(self, call: Call) -> Answer:
+        """The whole answer to a call.
+
+        Raises:
+            ClusterError: for any answer but success.
+        """
+        answer = await self._ask(call)
+        body = answer.body
+        if answer.stream is not None:
+            async with aclosing(answer.stream) as pieces:
+                body = b"".join([piece async for piece in pieces])
+        return Answer(answer.status, answer.headers, body, tuple(map(warning_header, answer.warnings)))
+
+    async def stream(self, call: Call) -> AsyncGenerator[bytes, None]:
+        """The answer in pieces, as they come.
+
+        Raises:
+            ClusterError: as `send` does.
+        """
+        answer = await self._ask(call)
+        if answer.stream is None:
+            yield answer.body
+            return
+        async with aclosing(answer.stream) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def _ask(self, call: Call) -> ApiAnswer:
+        began = time.perf_counter()
+        status = 0
+        try:
+            answer = await self._handled(call)
+            status = answer.status
+        finally:
+            if self._on_request:
+                self._on_request(call.verb, call.resource, status, time.perf_counter() - began)
+        if status >= 300 and status != 304:
+            retry_after = answer.headers.get("Retry-After")
+            raise error_of(call.what, status, answer.body, retry_after, changes=call.changes)
+        return answer
+
+    async def _handled(self, call: Call) -> ApiAnswer:
+        user = self._user
+        if call.identity is not None:
+            wanted = User(call.identity.user, call.identity.groups)
+            try:
+                user = self._api.acting_as(user, wanted)
+            except StatusError as error:
+                return ApiAnswer(error.code, msgspec.json.encode(error.status))
+        if call.changes and self.fence is not None:
+            self.fence()
+        path, query = parse_url(call.target)
+        return await self._api.handle(
+            Request(
+                method=call.method,
+                path=path,
+                query=query,
+                user=user,
+                body=call.body or b"",
+                content_type=call.content_type if call.body is not None else "",
+                accept=call.accept,
+                agent=USER_AGENT,
+            )
+        )

@@ -1,0 +1,73 @@
+"""Keeps the objects of the embedded cluster in a file, a moment after they are written."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import anyio
+import anyio.to_thread
+
+from tidelog.engine.cluster.embedded.registry import Place
+from tidelog.engine.cluster.embedded.store import Change, Key, Record, Store
+from tidelog.storage.cluster_objects import ClusterObjects, KeptObject
+
+BATCH_MAX: Final = 5_000
+"""Changes that are written at once."""
+
+
+@asynccontextmanager
+async def keeping(store: Store, directory: Path) -> AsyncIterator[None]:
+    """Fills an empty store from the file in a directory, and keeps it there while the block lasts.
+
+    Raises:
+        StoreError: when the file cannot be opened, or no longer be written.
+    """
+    file = await anyio.to_thread.run_sync(ClusterObjects.open, directory)
+    try:
+        objects = await anyio.to_thread.run_sync(file.read)
+        version = await anyio.to_thread.run_sync(file.version)
+        store.load([_loaded(one) for one in objects], version)
+        keeper = _Keeper(store, file)
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(keeper.run)
+                yield
+                tasks.cancel_scope.cancel()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await keeper.flush()
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(file.close)
+
+
+class _Keeper:
+    def __init__(self, store: Store, file: ClusterObjects) -> None:
+        self._store = store
+        self._file = file
+        self._journal = store.follow()
+        self._writing = anyio.Lock()
+
+    async def run(self) -> None:
+        while True:
+            changed = self._store.changed
+            await self.flush()
+            await changed.wait()
+
+    async def flush(self) -> None:
+        async with self._writing:
+            while self._journal:
+                changes = [self._journal.popleft() for _ in range(min(len(self._journal), BATCH_MAX))]
+                with anyio.CancelScope(shield=True):
+                    await anyio.to_thread.run_sync(self._file.write, [_kept(*change) for change in changes])
+
+
+def _kept(place: Place, change: Change) -> KeptObject:
+    record = change.record
+    data = None if change.type == "DELETED" else record.data
+    return KeptObject(*place, *record.key, record.version, record.uid, data)
+
+
+def _loaded(one: KeptObject) -> tuple[Place, Record]:
+    return (one.group, one.plural), Record(Key(one.namespace, one.name), one.version, one.data or b"", one.uid)

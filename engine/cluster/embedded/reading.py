@@ -1,0 +1,214 @@
+"""How objects are read: one, a page of a list, and what changes."""
+
+import base64
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import Final
+
+import anyio
+import msgspec
+from msgspec import Struct
+
+from tidelog.engine.cluster.embedded.objects import decoded, encoded, sent
+from tidelog.engine.cluster.embedded.registry import Registry, Resource
+from tidelog.engine.cluster.embedded.requests import Target, is_true
+from tidelog.engine.cluster.embedded.selectors import Matches, matcher, parse_fields, parse_labels
+from tidelog.engine.cluster.embedded.statuses import bad_request, gone, not_found
+from tidelog.engine.cluster.embedded.store import Bucket, Change, Key, Record, Store
+from tidelog.engine.objects.kube import KubeObject
+
+BOOKMARK_S: Final = 60.0
+"""How often a quiet watch is told which version it has seen."""
+WATCH_S: Final = 1_800.0
+"""How long a watch lasts that does not say."""
+GONE: Final = "The resourceVersion for the provided watch is too old."
+
+
+class Page(Struct, frozen=True):
+    """Some objects of a list, as JSON, and where it goes on."""
+
+    items: list[bytes]
+    version: int
+    going_on: str = ""
+    remaining: int | None = None
+
+
+class _Token(Struct):
+    """Where a list goes on. The version is that of its first page: what changed since is seen all the same."""
+
+    version: int
+    namespace: str
+    name: str
+
+
+class Reader:
+    """Reads objects from a store."""
+
+    def __init__(self, store: Store, registry: Registry) -> None:
+        """Of the store, in the kinds that are served."""
+        self._store = store
+        self._registry = registry
+
+    def get(self, target: Target) -> Record:
+        """One object.
+
+        Raises:
+            StatusError: when it is not there.
+        """
+        record = self._store.get(target.resource.place, Key(target.namespace, target.name))
+        if record is None:
+            raise not_found(target.resource, target.name)
+        return record
+
+    def page(self, target: Target, query: Mapping[str, str]) -> Page:
+        """A page of a list, from the selectors, `limit` and `continue` of a query.
+
+        Raises:
+            StatusError: when one of them makes no sense, or the list can no longer be continued.
+        """
+        resource = target.resource
+        bucket, matches = self._store.bucket(resource.place), _matcher_of(resource, query)
+        limit = _number(query, "limit")
+        token = _token_of(query)
+        if token is not None and token.version < bucket.compacted:
+            raise gone("The provided continue parameter is too old to display a consistent list result.")
+        version = token.version if token else self._store.version
+        items: list[bytes] = []
+        last: Key | None = None
+        after = Key(token.namespace, token.name) if token else None
+        for record in bucket.between(target.namespace, after):
+            if matches is not None and not matches(decoded(record, resource)):
+                continue
+            if limit and len(items) == limit:
+                assert last is not None  # noqa: S101 - there is one in a full page
+                return Page(items, version, _text_of(_Token(version, *last)))
+            items.append(sent(record, resource))
+            last = record.key
+        return Page(items, version)
+
+    def list(self, target: Target, query: Mapping[str, str]) -> list[KubeObject]:
+        """All objects that a query selects."""
+        items = self.page(
+            target, {key: value for key, value in query.items() if key not in ("limit", "continue")}
+        ).items
+        return [msgspec.json.decode(item) for item in items]
+
+    async def watch(self, target: Target, query: Mapping[str, str]) -> AsyncGenerator[tuple[str, bytes], None]:
+        """Changes: type and object, as JSON. With no version, or 0, it begins with what is there.
+
+        Raises:
+            StatusError: when a parameter makes no sense.
+        """
+        resource = target.resource
+        matches = _matcher_of(resource, query)
+        said = query.get("resourceVersion", "")
+        if said and not said.isdigit():
+            raise bad_request(f'Invalid resource version: strconv.ParseUint: parsing "{said}": invalid syntax')
+        bookmarks = is_true(query, "allowWatchBookmarks")
+        bucket = self._store.bucket(resource.place)
+        seen = int(said or 0)
+        ends = anyio.current_time() + (_number(query, "timeoutSeconds") or WATCH_S)
+        if not seen:
+            seen = self._store.version
+            for record in list(bucket.between(target.namespace)):
+                if matches is None or matches(decoded(record, resource)):
+                    yield "ADDED", sent(record, resource)
+            if is_true(query, "sendInitialEvents"):
+                yield "BOOKMARK", _bookmark(resource, seen, initial=True)
+        async with aclosing(self._changes(target, bucket, matches, seen, ends, bookmarks=bookmarks)) as changes:
+            async for type_, data in changes:
+                yield type_, data
+
+    async def _changes(
+        self, target: Target, bucket: Bucket, matches: Matches | None, seen: int, ends: float, *, bookmarks: bool
+    ) -> AsyncGenerator[tuple[str, bytes], None]:
+        resource = target.resource
+        while anyio.current_time() < ends:
+            changed = bucket.changed
+            changes = bucket.since(seen)
+            if changes is None:
+                yield "ERROR", encoded(gone(GONE).status)
+                return
+            for change in changes:
+                seen = change.record.version
+                told = _told(change, target, matches)
+                if told is not None:
+                    yield told
+            if self._registry.at(resource.place) is None:
+                return
+            with anyio.move_on_after(min(BOOKMARK_S, ends - anyio.current_time())) as quiet:
+                await changed.wait()
+            if quiet.cancelled_caught and bookmarks and bucket.since(seen) == []:
+                seen = max(seen, self._store.version)
+                yield "BOOKMARK", _bookmark(resource, seen)
+
+
+def _told(change: Change, target: Target, matches: Matches | None) -> tuple[str, bytes] | None:
+    """What a watch says of a change: an object that is no longer selected is gone for it."""
+    record, resource = change.record, target.resource
+    if target.namespace and record.key.namespace != target.namespace:
+        return None
+    if target.name and record.key.name != target.name:
+        return None
+    if matches is None:
+        return change.type, sent(record, resource)
+    was = change.previous is not None and matches(decoded(change.previous, resource))
+    now = change.type != "DELETED" and matches(decoded(record, resource))
+    if not was and not now:
+        return None
+    type_ = "MODIFIED" if was and now else "ADDED" if now else "DELETED"
+    if type_ == "DELETED" and change.type != "DELETED" and change.previous is not None:
+        # The state that was selected, in the version in which it no longer is.
+        obj = decoded(change.previous, resource)
+        obj["metadata"]["resourceVersion"] = str(record.version)
+        return type_, encoded(obj)
+    return type_, sent(record, resource)
+
+
+def _bookmark(resource: Resource, version: int, *, initial: bool = False) -> bytes:
+    metadata: KubeObject = {"resourceVersion": str(version)}
+    if initial:
+        metadata["annotations"] = {"k8s.io/initial-events-end": "true"}
+    return encoded({"kind": resource.kind, "apiVersion": resource.api_version, "metadata": metadata})
+
+
+def _matcher_of(resource: Resource, query: Mapping[str, str]) -> Matches | None:
+    selectable = frozenset(
+        str(one.get("jsonPath", "")).removeprefix(".") for one in (resource.custom or {}).get("selectableFields") or ()
+    )
+    return matcher(
+        parse_labels(query.get("labelSelector", "")),
+        parse_fields(query.get("fieldSelector", ""), resource.group_kind, selectable),
+    )
+
+
+def _number(query: Mapping[str, str], name: str) -> int:
+    text = query.get(name, "")
+    if not text:
+        return 0
+    if not text.isdigit():
+        raise bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax ({name})')
+    return int(text)
+
+
+def _text_of(token: _Token) -> str:
+    return base64.urlsafe_b64encode(msgspec.json.encode(token)).decode().rstrip("=")
+
+
+def _token_of(query: Mapping[str, str]) -> _Token | None:
+    text = query.get("continue", "")
+    if not text:
+        return None
+    try:
+        return msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=_Token)
+    except (ValueError, msgspec.DecodeError):
+        raise bad_request("continue key is not valid") from None
+
+
+def listing(resource: Resource, page: Page) -> bytes:
+    """A page as it is sent."""
+    metadata: KubeObject = {"resourceVersion": str(page.version)}
+    if page.going_on:
+        metadata["continue"] = page.going_on
+    head = {"kind": f"{resource.kind}List", "apiVersion": resource.api_version, "metadata": metadata}
+    return encoded(head)[:-1] + b',"items":[' + b",".join(page.items) + b"]}"

@@ -1,0 +1,191 @@
+"""What is asked of a Kubernetes API, and what it answers; how a path and a method are read."""
+
+from collections.abc import AsyncGenerator, Mapping
+from typing import Final
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from msgspec import Struct
+
+from tidelog.engine.cluster.embedded.registry import Registry, Resource, Subresource
+from tidelog.engine.cluster.embedded.statuses import StatusError, bad_request, no_path, not_allowed
+
+JSON: Final = "application/json"
+APPLY: Final = "application/apply-patch+yaml"
+PATCHES: Final = {
+    "application/merge-patch+json": "merge",
+    "application/json-patch+json": "json",
+    "application/strategic-merge-patch+json": "strategic",
+    APPLY: "apply",
+}
+
+
+class User(Struct, frozen=True):
+    """Who asks."""
+
+    name: str
+    groups: tuple[str, ...] = ()
+    uid: str = ""
+    extra: Mapping[str, tuple[str, ...]] = {}
+
+
+class Request(Struct, frozen=True):
+    """A request, with its user known."""
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    """The first value of each parameter."""
+    user: User
+    body: bytes = b""
+    content_type: str = ""
+    """Without its parameters."""
+    accept: str = ""
+    agent: str = ""
+
+
+class Answer(Struct, frozen=True):
+    """The answer. With `stream`, the body comes in pieces."""
+
+    status: int
+    body: bytes = b""
+    content_type: str = JSON
+    headers: Mapping[str, str] = {}
+    warnings: tuple[str, ...] = ()
+    stream: AsyncGenerator[bytes, None] | None = None
+
+
+WARNING_MAX: Final = 4_096
+
+
+def warning_header(text: str) -> str:
+    """The value of a header `Warning` (RFC 7234, 5.5)."""
+    quoted = text[:WARNING_MAX].replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
+    return f'299 - "{quoted}"'
+
+
+class Target(Struct, frozen=True):
+    """The resource that a request is about."""
+
+    verb: str
+    """As audit logs have it: get, list, watch, create, update, patch, delete, deletecollection."""
+    resource: Resource
+    namespace: str
+    name: str
+    subresource: Subresource | None = None
+
+
+def parse_url(target: str) -> tuple[str, dict[str, str]]:
+    """Path (not decoded) and query of a request."""
+    parts = urlsplit(target)
+    query: dict[str, str] = {}
+    for key, value in parse_qsl(parts.query, keep_blank_values=True):
+        query.setdefault(key, value)
+    return parts.path, query
+
+
+def target_of(request: Request, registry: Registry) -> Target | None:
+    """The resource that a request is about; None for a path that is about none.
+
+    Raises:
+        StatusError: when it is about one that is not there, or cannot be asked that way.
+    """
+    steps = [unquote(step) for step in request.path.strip("/").split("/")]
+    match steps:
+        case ["api", version, first, *rest]:
+            group = ""
+        case ["apis", group, version, first, *rest]:
+            pass
+        case _:
+            return None
+    namespace = ""
+    parts = [first, *rest]
+    if first == "namespaces" and len(parts) > 2 and not _is_namespace_part(group, parts):
+        _, namespace, *parts = parts
+    resource = registry.resource(group, version, parts[0])
+    if resource is None or len(parts) > 3:
+        raise no_path()
+    if bool(namespace) != resource.namespaced and (namespace or len(parts) > 1):
+        raise no_path()
+    name = parts[1] if len(parts) > 1 else ""
+    subresource = None
+    if len(parts) == 3:
+        subresource = resource.subresources.get(parts[2])
+        if subresource is None:
+            raise no_path()
+    verb = _verb(request, name)
+    if verb not in (subresource.verbs if subresource else resource.verbs):
+        raise not_allowed()
+    return Target(verb, resource, namespace, name, subresource)
+
+
+def _is_namespace_part(group: str, parts: list[str]) -> bool:
+    """Whether a path is about the subresource of a namespace, and not about what is in it."""
+    return not group and len(parts) == 3 and parts[2] in ("status", "finalize")
+
+
+def _verb(request: Request, name: str) -> str:
+    match request.method:
+        case "GET" | "HEAD":
+            if is_true(request.query, "watch"):
+                return "watch"
+            return "get" if name else "list"
+        case "POST":
+            return "create"
+        case "PUT":
+            return "update"
+        case "PATCH":
+            return "patch"
+        case "DELETE":
+            return "delete" if name else "deletecollection"
+        case _:
+            raise not_allowed()
+
+
+def is_true(query: Mapping[str, str], name: str) -> bool:
+    """Whether a parameter is set and says yes."""
+    return query.get(name, "").lower() in ("true", "1", "t")
+
+
+class Options(Struct, frozen=True):
+    """How something is to be written."""
+
+    manager: str
+    dry_run: bool = False
+    force: bool = False
+    strict: bool = False
+    """Whether unknown fields are an error, and no warning."""
+    warns: bool = True
+
+
+MANAGER_MAX: Final = 128
+
+
+def options_of(request: Request) -> Options:
+    """The options in a request's query.
+
+    Raises:
+        StatusError: when there is one that makes no sense.
+    """
+    query = request.query
+    manager = query.get("fieldManager", "")
+    if len(manager) > MANAGER_MAX:
+        raise bad_request(f"fieldManager: Too long: may not be more than {MANAGER_MAX} bytes")
+    dry_run = query.get("dryRun", "")
+    if dry_run not in ("", "All"):
+        raise StatusError(
+            422, "Invalid", f' "" is invalid: dryRun: Unsupported value: "{dry_run}": supported values: "All"'
+        )
+    validation = query.get("fieldValidation", "Warn")
+    if validation not in ("", "Ignore", "Warn", "Strict"):
+        raise bad_request(f"unsupported fieldValidation {validation!r}: it is Ignore, Warn or Strict")
+    if request.content_type == APPLY and not manager:
+        raise bad_request(
+            "PatchOptions.meta.k8s.io is invalid: fieldManager: Required value: is required for apply patch"
+        )
+    return Options(
+        manager or request.agent.partition("/")[0][:MANAGER_MAX] or "unknown",
+        dry_run=dry_run == "All",
+        force=is_true(query, "force"),
+        strict=validation == "Strict",
+        warns=validation != "Ignore",
+    )

@@ -1,0 +1,45 @@
+"""Bearer tokens: those that the cluster was made with, and those that it gives to service accounts."""
+
+import secrets
+from collections.abc import Mapping
+
+from tidelog.engine.cluster.embedded.objects import timestamp
+from tidelog.engine.cluster.embedded.requests import User
+from tidelog.engine.objects.kube import KubeObject
+
+LIFE_S = 3_600
+ISSUED_MAX = 10_000
+"""Tokens that are remembered; of more, the oldest is forgotten."""
+
+
+class Tokens:
+    """Whose token is whose."""
+
+    def __init__(self, users: Mapping[str, User]) -> None:
+        """`users` by token."""
+        self._users = dict(users)
+        self._issued: dict[str, tuple[User, float]] = {}
+
+    def whose(self, token: str) -> User | None:
+        """The user of a token; None for one that was not given, or has run out."""
+        if token in self._users:
+            return self._users[token]
+        issued = self._issued.get(token)
+        return issued[0] if issued else None
+
+    def expire(self, now: float) -> None:
+        """Forgets the tokens that have run out."""
+        self._issued = {token: (user, ends) for token, (user, ends) in self._issued.items() if ends > now}
+
+    def request(self, obj: KubeObject, user: User, now: float) -> KubeObject:
+        """A TokenRequest, answered."""
+        self.expire(now)
+        spec = obj.get("spec") or {}
+        life_s = int(spec.get("expirationSeconds") or LIFE_S)
+        token = secrets.token_urlsafe(32)
+        if len(self._issued) >= ISSUED_MAX:
+            self._issued.pop(next(iter(self._issued)))
+        self._issued[token] = user, now + life_s
+        told = {"audiences": [], "expirationSeconds": life_s} | spec
+        status = {"token": token, "expirationTimestamp": timestamp(now + life_s)}
+        return {**obj, "spec": told, "status": status}

@@ -1,0 +1,648 @@
+"""How objects come to be, change and go: what the generic registry of the API server does with a request.
+
+Between reading an object and writing it nothing is awaited but rules in CEL; whoever was quicker meanwhile is told
+from the version of what was read.
+"""
+
+import copy
+import random
+import uuid
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Final, Literal
+
+from msgspec import Struct
+
+from tidelog.engine.cluster.embedded import builtin, custom, definitions, ownership, rules
+from tidelog.engine.cluster.embedded.builtin import metadata_problems
+from tidelog.engine.cluster.embedded.causes import Cause
+from tidelog.engine.cluster.embedded.decoding import Conformed
+from tidelog.engine.cluster.embedded.objects import decoded, is_going, kept, timestamp
+from tidelog.engine.cluster.embedded.patches import PatchError, json_patch, merge_patch, strategic_merge_patch
+from tidelog.engine.cluster.embedded.registry import Place, Registry, Resource
+from tidelog.engine.cluster.embedded.requests import Options, Target
+from tidelog.engine.cluster.embedded.schema import Schema
+from tidelog.engine.cluster.embedded.statuses import (
+    MODIFIED,
+    StatusError,
+    already_exists,
+    bad_request,
+    conflict,
+    invalid,
+    no_version,
+    not_found,
+    precondition,
+)
+from tidelog.engine.cluster.embedded.statuses import forbidden as refused
+from tidelog.engine.cluster.embedded.store import Key, Record, Store
+from tidelog.engine.objects.kube import KubeObject
+from tidelog.engine.objects.managed_fields import FieldSet
+from tidelog.engine.objects.rules import Judge
+
+NAMESPACES: Final[Place] = ("", "namespaces")
+DEFINITIONS: Final[Place] = ("apiextensions.k8s.io", "customresourcedefinitions")
+FOREGROUND: Final = "foregroundDeletion"
+ORPHAN: Final = "orphan"
+ATTEMPTS: Final = 5
+"""How often a patch is tried on an object that others write meanwhile."""
+_MADE_BY_UPDATE: Final = frozenset(
+    {
+        *(("", kind) for kind in ("Endpoints", "Event", "Service")),
+        ("coordination.k8s.io", "Lease"),
+        ("events.k8s.io", "Event"),
+        *(("rbac.authorization.k8s.io", kind) for kind in ("ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")),
+    }
+)
+"""Kinds of which a replace makes the object that is not there."""
+_NEVER_BLIND: Final = frozenset(
+    {
+        ("apiextensions.k8s.io", "CustomResourceDefinition"),
+        ("apiregistration.k8s.io", "APIService"),
+        ("coordination.k8s.io", "Lease"),
+    }
+)
+"""Built-in kinds of which a replace must say the version that it replaces; of custom kinds every one must."""
+_ONE_SCHEMA: Final = "spec.validation.openAPIV3Schema"
+"""What the server calls the schema of a definition with one version."""
+_ENGINES_OWN: Final = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink")
+_SUFFIX: Final = "bcdfghjklmnpqrstvwxz2456789"
+
+
+class Written(Struct, frozen=True):
+    """What a write comes to."""
+
+    object: KubeObject
+    created: bool = False
+    gone: bool = False
+    """Whether the object is no longer there."""
+    warnings: tuple[str, ...] = ()
+
+
+class Preconditions(Struct, frozen=True):
+    """What must hold of an object that is to be deleted."""
+
+    uid: str | None = None
+    version: str | None = None
+
+
+class Writer:
+    """Writes objects into a store."""
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        judge: Judge,
+        clock: Callable[[], float],
+        seed: int | None = None,
+    ) -> None:
+        """`clock` gives the time of day; `seed` makes generated names and uids the same each time."""
+        self._store = store
+        self._registry = registry
+        self._judge = judge
+        self._clock = clock
+        self._random = random.Random(seed)  # noqa: S311 - names, and no secrets
+
+    # ------------------------------------------------------------------------------------------ create
+
+    async def create(self, target: Target, obj: KubeObject, options: Options) -> Written:
+        """Makes an object.
+
+        Raises:
+            StatusError: when it cannot be.
+        """
+        resource = target.resource
+        obj, warnings = self._read(resource, target, obj, options)
+        self._name(obj)
+        self._require_namespace(resource, obj)
+        self._begin(obj)
+        empty = _empty(obj)
+        self._fill_in(resource, obj)
+        # Who owns what is decided before the strategies add theirs: nobody owns an address that a Service is given.
+        owned = ownership.update(
+            None, _with_empty(obj, empty), resource.schema, manager=options.manager, now=self._now()
+        )
+        made = await self._prepared(resource, obj)
+        _set_owners(made, owned)
+        return self._commit_new(resource, made, options, warnings)
+
+    def _begin(self, obj: KubeObject) -> None:
+        """Gives a new object its identity.
+
+        Raises:
+            StatusError: when it says one of its own.
+        """
+        metadata = obj["metadata"]
+        if metadata.get("resourceVersion"):
+            raise StatusError(500, "", "resourceVersion should not be set on objects to be created")
+        for name in (*_ENGINES_OWN, "resourceVersion", "generation"):
+            metadata.pop(name, None)
+        metadata["uid"] = str(uuid.UUID(int=self._random.getrandbits(128), version=4))
+        metadata["creationTimestamp"] = self._now()
+
+    def _fill_in(self, resource: Resource, obj: KubeObject, *, applied: bool = False) -> None:
+        """Sets what an object leaves to the server, which decodes no more what an apply makes: nulls stay."""
+        if resource.custom is not None:
+            if not applied:
+                custom.drop_nulls(obj, custom.schema_of(resource))
+            custom.set_default_values(obj, custom.schema_of(resource))
+            return
+        builtin.set_defaults(resource.group_kind, obj)
+        if resource.place == DEFINITIONS:
+            definitions.set_defaults(obj)
+
+    async def _prepared(self, resource: Resource, obj: KubeObject) -> KubeObject:
+        """A new object, filled in, as it is to be kept.
+
+        Raises:
+            StatusError: when it is not valid.
+        """
+        kind = resource.group_kind
+        if resource.custom is not None:
+            custom.prepare_create(resource, obj)
+            causes = metadata_problems.problems(kind, obj) + custom.problems(resource, obj, None)
+            if not custom.is_too_wrong(causes):
+                causes += await rules.broken_rules(resource, obj, None, self._judge)
+        else:
+            builtin.prepare_create(kind, obj)
+            causes = builtin.problems_on_create(kind, obj)
+            if resource.place == DEFINITIONS:
+                definitions.prepare_create(obj)
+                causes = causes or await self._definition_problems(obj, None)
+        if causes:
+            raise invalid(resource, obj["metadata"].get("name", ""), causes)
+        return obj
+
+    def _commit_new(
+        self, resource: Resource, obj: KubeObject, options: Options, warnings: Sequence[str] = ()
+    ) -> Written:
+        metadata = obj["metadata"]
+        key = Key(metadata.get("namespace", ""), metadata["name"])
+        there = self._store.get(resource.place, key)
+        if there is not None:
+            raise already_exists(resource, key.name, is_going=is_going(decoded(there, resource)))
+        if not options.dry_run:
+            self._store.put(resource.place, kept(obj, resource, self._store.next_version()))
+        return Written(obj, created=True, warnings=tuple(warnings))
+
+    # ------------------------------------------------------------------------------------------ replace and patch
+
+    async def replace(self, target: Target, obj: KubeObject, options: Options) -> Written:
+        """Puts an object, or its subresource, in the place of what is there.
+
+        Raises:
+            StatusError: when it cannot be.
+        """
+        resource = target.resource
+        obj, warnings = self._read(resource, target, obj, options)
+        if obj["metadata"].get("name") != target.name:
+            raise bad_request(
+                f"the name of the object ({obj['metadata'].get('name') or ''}) does not match the name on the URL "
+                f"({target.name})"
+            )
+        is_whole = target.subresource is None and resource.group_kind in _MADE_BY_UPDATE
+        if is_whole and self._store.get(resource.place, Key(target.namespace, target.name)) is None:
+            return await self.create(target, obj, options)
+        record = self._record(target)
+        version = obj["metadata"].get("resourceVersion")
+        if not version and (resource.custom is not None or resource.group_kind in _NEVER_BLIND):
+            raise no_version(resource, target.name)
+        if version and version != str(record.version):
+            raise conflict(resource, target.name, MODIFIED)
+        return await self._update(target, record, obj, options, warnings)
+
+    async def patch(
+        self, target: Target, patch: Any, how: Literal["merge", "json", "strategic"], options: Options
+    ) -> Written:
+        """Patches an object or its subresource.
+
+        Raises:
+            StatusError: when it cannot be.
+        """
+        resource = target.resource
+        if how == "strategic" and resource.custom is not None:
+            raise StatusError(
+                415,
+                "UnsupportedMediaType",
+                "the body of the request was in an unknown format - accepted media types include: "
+                "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
+            )
+        for _ in range(ATTEMPTS):
+            record = self._record(target)
+            live = decoded(record, resource)
+            changed = patched(resource.schema, live, patch, how)
+            version = changed["metadata"].get("resourceVersion")
+            if version and version != str(record.version):
+                raise conflict(resource, target.name, MODIFIED)
+            obj, warnings = self._read(resource, target, changed, options)
+            try:
+                return await self._update(target, record, obj, options, warnings)
+            except _OvertakenError:
+                continue
+        raise conflict(resource, target.name, MODIFIED)
+
+    async def _update(
+        self, target: Target, record: Record, obj: KubeObject, options: Options, warnings: Sequence[str]
+    ) -> Written:
+        resource = target.resource
+        live = decoded(record, resource)
+        subresource = target.subresource.name if target.subresource else ""
+        sent = copy.deepcopy(obj["metadata"].get("managedFields"))
+        self._keep(resource, obj, live)
+        empty = _empty(obj)
+        self._fill_in(resource, obj)
+        if sent is not None:
+            obj["metadata"]["managedFields"] = sent
+        owned = ownership.update(
+            live,
+            _with_empty(obj, empty),
+            resource.schema,
+            manager=options.manager,
+            now=self._now(),
+            subresource=subresource,
+            reset=_reset(resource, subresource),
+        )
+        new = await self._changed(resource, obj, live, subresource)
+        _set_owners(new, owned)
+        return self._commit_change(resource, record, live, new, options, warnings)
+
+    async def _changed(self, resource: Resource, new: KubeObject, live: KubeObject, subresource: str) -> KubeObject:
+        """A changed object as it is to be kept.
+
+        Raises:
+            StatusError: when it may not be so.
+        """
+        kind = resource.group_kind
+        if resource.custom is not None:
+            prepare = custom.prepare_status_update if subresource == "status" else custom.prepare_update
+            prepare(resource, new, live)
+            causes = metadata_problems.problems_of_update(new, live)
+            causes += custom.problems(resource, new, live, subresource=subresource)
+            if not custom.is_too_wrong(causes):
+                causes += await rules.broken_rules(resource, new, live, self._judge)
+        elif subresource == "status":
+            builtin.prepare_status_update(kind, new, live)
+            causes = metadata_problems.problems_of_update(new, live)
+        else:
+            builtin.prepare_update(kind, new, live)
+            causes = builtin.problems_on_update(kind, new, live)
+            if resource.place == DEFINITIONS:
+                definitions.prepare_update(new, live)
+                causes = causes or await self._definition_problems(new, live)
+        if causes:
+            raise invalid(resource, live["metadata"]["name"], causes)
+        return new
+
+    async def _definition_problems(self, definition: KubeObject, live: KubeObject | None) -> list[Cause]:
+        """What is wrong with a definition; rules in CEL are compiled once the rest is right."""
+        causes = definitions.problems(definition, live)
+        versions = definition["spec"].get("versions") or () if not causes else ()
+        for number, version in enumerate(versions):
+            path = f"spec.versions[{number}].schema.openAPIV3Schema" if len(versions) > 1 else _ONE_SCHEMA
+            raw = (version.get("schema") or {}).get("openAPIV3Schema") or {}
+            causes += await rules.mistakes_in_rules(raw, path, self._judge)
+        return causes
+
+    def _keep(self, resource: Resource, new: KubeObject, live: KubeObject) -> None:
+        """Puts back what nobody may change.
+
+        Raises:
+            StatusError: when another object is meant.
+        """
+        metadata, was = new["metadata"], live["metadata"]
+        uid = metadata.get("uid")
+        if uid and uid != was["uid"]:
+            why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {was['uid']}"
+            raise conflict(resource, was["name"], why)
+        for name in (*_ENGINES_OWN, "generation", "name", "namespace", "generateName", "resourceVersion"):
+            if name in was:
+                metadata[name] = was[name]
+            else:
+                metadata.pop(name, None)
+
+    def _commit_change(
+        self,
+        resource: Resource,
+        record: Record,
+        live: KubeObject,
+        new: KubeObject,
+        options: Options,
+        warnings: Sequence[str] = (),
+    ) -> Written:
+        current = self._store.get(resource.place, record.key)
+        if current is None or current.version != record.version:
+            raise _OvertakenError(resource, record.key.name)
+        if new == live:
+            return Written(live, warnings=tuple(warnings))
+        gone = is_going(new) and not _held(resource, new)
+        if not options.dry_run:
+            changed = kept(new, resource, self._store.next_version())
+            if gone:
+                self._store.remove(resource.place, changed)
+            else:
+                self._store.put(resource.place, changed)
+        return Written(new, gone=gone, warnings=tuple(warnings))
+
+    # ------------------------------------------------------------------------------------------ apply
+
+    async def apply(self, target: Target, applied: KubeObject, options: Options) -> Written:
+        """Server-side apply: makes an object, or changes it.
+
+        Raises:
+            StatusError: when it cannot be.
+        """
+        resource = target.resource
+        subresource = target.subresource.name if target.subresource else ""
+        self._require_place(resource, target, applied)
+        if (applied.get("metadata") or {}).get("managedFields"):
+            raise bad_request("metadata.managedFields must be nil")
+        for _ in range(ATTEMPTS):
+            record = self._store.get(resource.place, Key(target.namespace, target.name))
+            try:
+                if record is None:
+                    return await self._apply_new(target, applied, options)
+                return await self._apply_change(target, record, applied, options, subresource)
+            except _OvertakenError:
+                continue
+        raise conflict(resource, target.name, MODIFIED)
+
+    async def _apply_new(self, target: Target, applied: KubeObject, options: Options) -> Written:
+        resource = target.resource
+        if target.subresource is not None:
+            raise not_found(resource, target.name)
+        uid = applied["metadata"].get("uid")
+        if uid:
+            why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: "
+            raise conflict(resource, target.name, why)
+        merged = self._owned(resource, None, applied, options, "")
+        managed = merged["metadata"].get("managedFields")
+        self._require_namespace(resource, merged)
+        obj, warnings = self._conformed(resource, merged, options)
+        self._begin(obj)
+        self._fill_in(resource, obj, applied=True)
+        made = await self._prepared(resource, obj)
+        if managed:
+            made["metadata"]["managedFields"] = managed
+        return self._commit_new(resource, made, options, warnings)
+
+    async def _apply_change(
+        self, target: Target, record: Record, applied: KubeObject, options: Options, subresource: str
+    ) -> Written:
+        resource = target.resource
+        live = decoded(record, resource)
+        version = applied["metadata"].get("resourceVersion")
+        if version and version != str(record.version):
+            raise conflict(resource, target.name, MODIFIED)
+        # What is applied to is changed in place below, and what it was is compared with.
+        merged = self._owned(resource, decoded(record, resource), applied, options, subresource)
+        if applied["metadata"].get("uid"):
+            merged["metadata"]["uid"] = applied["metadata"]["uid"]
+        obj, warnings = self._conformed(resource, merged, options)
+        self._keep(resource, obj, live)
+        self._fill_in(resource, obj, applied=True)
+        new = await self._changed(resource, obj, live, subresource)
+        _set_owners(new, merged)
+        if _but_managed(new) == _but_managed(live) and _owners(new) == _owners(live):
+            new = live
+        return self._commit_change(resource, record, live, new, options, warnings)
+
+    def _owned(
+        self, resource: Resource, live: KubeObject | None, applied: KubeObject, options: Options, subresource: str
+    ) -> KubeObject:
+        try:
+            return ownership.apply(
+                live,
+                copy.deepcopy(applied),
+                resource.schema,
+                manager=options.manager,
+                force=options.force,
+                now=self._now(),
+                subresource=subresource,
+                reset=_reset(resource, subresource),
+            )
+        except ownership.FieldConflictsError as error:
+            details = {"causes": error.causes()}
+            raise StatusError(409, "Conflict", str(error), details=details) from None
+        except ValueError as error:
+            raise StatusError(500, "", str(error)) from None
+
+    # ------------------------------------------------------------------------------------------ delete
+
+    def delete(
+        self,
+        target: Target,
+        *,
+        propagation: str = "Background",
+        preconditions: Preconditions = Preconditions(),  # noqa: B008 - immutable
+        dry_run: bool = False,
+    ) -> Written:
+        """Asks for an object's deletion.
+
+        Raises:
+            StatusError: when it is not there, or a precondition does not hold.
+        """
+        resource, record = target.resource, self._record(target)
+        obj = decoded(record, resource)
+        for name, wanted, found in (
+            ("UID", preconditions.uid, record.uid),
+            ("ResourceVersion", preconditions.version, str(record.version)),
+        ):
+            if wanted is not None and wanted != found:
+                raise precondition(resource, target.name, name, wanted, found)
+        return self.remove(resource, record, obj, propagation=propagation, dry_run=dry_run)
+
+    def remove(
+        self, resource: Resource, record: Record, obj: KubeObject, *, propagation: str, dry_run: bool = False
+    ) -> Written:
+        """Deletes an object, or marks it to be deleted where something holds it."""
+        metadata = obj["metadata"]
+        finalizers = [one for one in metadata.get("finalizers") or () if one not in (FOREGROUND, ORPHAN)]
+        added = {"Foreground": [FOREGROUND], "Orphan": [ORPHAN]}.get(propagation, [])
+        wanted = finalizers + added
+        was_going = is_going(obj)
+        if wanted:
+            metadata["finalizers"] = wanted
+        else:
+            metadata.pop("finalizers", None)
+        if not _held(resource, obj):
+            last = kept(obj, resource, self._store.next_version())
+            if not dry_run:
+                self._store.remove(resource.place, last)
+            return Written(obj, gone=True)
+        if was_going and wanted == (decoded(record, resource)["metadata"].get("finalizers") or []):
+            return Written(obj)
+        if not was_going:
+            metadata["deletionTimestamp"] = self._now()
+            metadata["deletionGracePeriodSeconds"] = 0
+            if metadata.get("generation"):
+                metadata["generation"] += 1
+            if resource.place == NAMESPACES:
+                obj.setdefault("status", {})["phase"] = "Terminating"
+        if not dry_run:
+            self._store.put(resource.place, kept(obj, resource, self._store.next_version()))
+        return Written(obj)
+
+    # ------------------------------------------------------------------------------------------ what is common
+
+    def _now(self) -> str:
+        return timestamp(self._clock())
+
+    def _record(self, target: Target) -> Record:
+        record = self._store.get(target.resource.place, Key(target.namespace, target.name))
+        if record is None:
+            raise not_found(target.resource, target.name)
+        return record
+
+    def _read(
+        self, resource: Resource, target: Target, obj: KubeObject, options: Options
+    ) -> tuple[KubeObject, list[str]]:
+        """An object that was sent, with the fields of its kind, and what is to be said about the others."""
+        self._require_place(resource, target, obj)
+        return self._conformed(resource, obj, options)
+
+    def _conformed(self, resource: Resource, obj: KubeObject, options: Options) -> tuple[KubeObject, list[str]]:
+        if resource.custom is not None:
+            dropped = custom.prune(resource, obj)
+            found = obj
+        else:
+            conformed = Conformed(resource.kind, resource.version)
+            found = conformed.of(obj, resource.schema)
+            dropped = conformed.dropped
+        found.setdefault("metadata", {})
+        told = [f'unknown field "{path}"' for path in dropped]
+        if told and options.strict:
+            raise bad_request(
+                f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: '
+                f"strict decoding error: {', '.join(told)}"
+            )
+        return found, told if options.warns else []
+
+    def _require_place(self, resource: Resource, target: Target, obj: KubeObject) -> None:
+        """Whether an object says of itself what the path says; what it leaves out is filled in."""
+        said = obj.setdefault("apiVersion", resource.api_version), obj.setdefault("kind", resource.kind)
+        if said[0] != resource.api_version:
+            raise bad_request(
+                f"the API version in the data ({said[0]}) does not match the expected API version "
+                f"({resource.api_version})"
+            )
+        if said[1] != resource.kind:
+            raise bad_request(f"the kind in the data ({said[1]}) does not match the expected kind ({resource.kind})")
+        metadata = obj.setdefault("metadata", {})
+        if not isinstance(metadata, dict):
+            raise bad_request(f'{resource.kind} in version "{resource.version}" cannot be handled: metadata is no map')
+        if not resource.namespaced:
+            metadata.pop("namespace", None)
+        elif metadata.setdefault("namespace", target.namespace) != target.namespace:
+            if metadata["namespace"]:
+                raise bad_request(
+                    "the namespace of the provided object does not match the namespace sent on the request"
+                )
+            metadata["namespace"] = target.namespace
+        if target.name and metadata.setdefault("name", target.name) != target.name:
+            raise bad_request(
+                f"the name of the object ({metadata['name']}) does not match the name on the URL ({target.name})"
+            )
+
+    def _name(self, obj: KubeObject) -> None:
+        metadata = obj["metadata"]
+        if not metadata.get("name") and metadata.get("generateName"):
+            base = str(metadata["generateName"])[:58]
+            metadata["name"] = base + "".join(self._random.choice(_SUFFIX) for _ in range(5))
+
+    def _require_namespace(self, resource: Resource, obj: KubeObject) -> None:
+        """Whether the namespace is there, and stays.
+
+        Raises:
+            StatusError: when not.
+        """
+        if not resource.namespaced:
+            return
+        name = obj["metadata"]["namespace"]
+        spaces = self._registry.resource("", "v1", "namespaces")
+        if spaces is None:
+            raise AssertionError("no namespaces")
+        record = self._store.get(NAMESPACES, Key("", name))
+        if record is None:
+            raise not_found(spaces, name)
+        if is_going(decoded(record, spaces)):
+            causes = [
+                {
+                    "reason": "NamespaceTerminating",
+                    "message": f"namespace {name} is being terminated",
+                    "field": "metadata.namespace",
+                }
+            ]
+            why = f"unable to create new content in namespace {name} because it is being terminated"
+            raise refused(resource, obj["metadata"].get("name", ""), why, causes=causes)
+
+
+class _OvertakenError(StatusError):
+    """Somebody has written the object since it was read."""
+
+    def __init__(self, resource: Resource, name: str) -> None:
+        told = conflict(resource, name, MODIFIED)
+        super().__init__(told.code, told.reason, told.message, details=told.details)
+
+
+def patched(schema: Schema, live: KubeObject, patch: Any, how: str) -> KubeObject:
+    """An object with a patch.
+
+    Raises:
+        StatusError: when the patch is none, or does not fit.
+    """
+    try:
+        match how:
+            case "json":
+                changed = json_patch(live, patch)
+            case "strategic":
+                changed = strategic_merge_patch(live, patch, schema)
+            case _:
+                changed = merge_patch(live, patch)
+    except PatchError as error:
+        if error.code == 422:  # what is wrong with it the server keeps to itself
+            raise StatusError(422, "Invalid", error.message) from None
+        raise StatusError(error.code, "BadRequest", str(error)) from None
+    if not isinstance(changed.get("metadata"), dict):
+        raise bad_request("the patch leaves no object")
+    return changed
+
+
+def _held(resource: Resource, obj: KubeObject) -> bool:
+    """Whether something keeps an object from going."""
+    if resource.place == NAMESPACES and (obj.get("spec") or {}).get("finalizers"):
+        return True
+    return bool(obj["metadata"].get("finalizers"))
+
+
+def _with_empty(obj: KubeObject, sent: Collection[str]) -> KubeObject:
+    """An object with the lists that were sent empty, and of which null is kept: whoever sent them owns them."""
+    return {**obj, **{name: [] for name in sent if name in obj and obj[name] is None}}
+
+
+def _empty(obj: KubeObject) -> tuple[str, ...]:
+    return tuple(name for name, value in obj.items() if value == [])
+
+
+def _set_owners(obj: KubeObject, owned: KubeObject) -> None:
+    managed = owned["metadata"].get("managedFields")
+    if managed:
+        obj["metadata"]["managedFields"] = managed
+    else:
+        obj["metadata"].pop("managedFields", None)
+
+
+def _reset(resource: Resource, subresource: str) -> FieldSet:
+    """What a write of this part of an object changes nothing of, and so owns nothing of."""
+    if "status" not in resource.subresources:
+        return {}
+    return {"f:spec": {}} if subresource == "status" else {"f:status": {}}
+
+
+def _but_managed(obj: KubeObject) -> KubeObject:
+    metadata = {name: value for name, value in obj["metadata"].items() if name != "managedFields"}
+    return {**obj, "metadata": metadata}
+
+
+def _owners(obj: KubeObject) -> list[KubeObject]:
+    """Who owns what, whenever."""
+    entries = obj["metadata"].get("managedFields") or []
+    return [{name: value for name, value in entry.items() if name != "time"} for entry in entries]

@@ -1,0 +1,104 @@
+"""The embedded cluster over HTTP, on loopback: for kubectl and every other client."""
+
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+
+from aiohttp import web
+
+from tidelog.engine.cluster.embedded.access import ANONYMOUS, AUTHENTICATED
+from tidelog.engine.cluster.embedded.api import Api
+from tidelog.engine.cluster.embedded.decoding import BODY_BYTES_MAX
+from tidelog.engine.cluster.embedded.objects import encoded
+from tidelog.engine.cluster.embedded.requests import Answer, Request, User, warning_header
+from tidelog.engine.cluster.embedded.statuses import StatusError, too_large, unauthorized
+from tidelog.engine.http.runner import running
+
+HOST = "127.0.0.1"
+_BEARER = "bearer "
+
+
+@asynccontextmanager
+async def serving(api: Api, port: int = 0, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
+    """Serves while the block lasts; gives the address.
+
+    Args:
+        api: what answers.
+        port: on loopback; 0 for any that is free.
+        tls: the server's certificate; without, it speaks plain HTTP, over which kubectl sends no token.
+
+    Raises:
+        OSError: when the port cannot be listened on.
+    """
+    app = web.Application(client_max_size=BODY_BYTES_MAX)
+    app.router.add_route("*", "/{path:.*}", _Handler(api).handle)
+    async with running(app) as runner:
+        await web.TCPSite(runner, HOST, port, ssl_context=tls).start()
+        yield f"{'https' if tls else 'http'}://{HOST}:{runner.addresses[0][1]}"
+
+
+class _Handler:
+    """From aiohttp's requests to those of the API, and back."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        try:
+            asked = await self._asked(request)
+        except StatusError as error:
+            return _plain(Answer(error.code, encoded(error.status)))
+        answer = await self._api.handle(asked)
+        return await _streamed(request, answer) if answer.stream is not None else _plain(answer)
+
+    async def _asked(self, request: web.Request) -> Request:
+        try:
+            body = await request.read() if request.body_exists else b""
+        except web.HTTPRequestEntityTooLarge:
+            raise too_large(BODY_BYTES_MAX) from None
+        query: dict[str, str] = {}
+        for key, value in request.query.items():
+            query.setdefault(key, value)
+        return Request(
+            method=request.method,
+            path=request.rel_url.raw_path,
+            query=query,
+            user=self._user(request),
+            body=body,
+            content_type=request.headers.get("Content-Type", "").partition(";")[0].strip().lower(),
+            accept=request.headers.get("Accept", ""),
+            agent=request.headers.get("User-Agent", ""),
+        )
+
+    def _user(self, request: web.Request) -> User:
+        said = request.headers.get("Authorization", "")
+        user = ANONYMOUS
+        if said[: len(_BEARER)].lower() == _BEARER:
+            found = self._api.tokens.whose(said[len(_BEARER) :].strip())
+            if found is None:
+                raise unauthorized()
+            user = User(found.name, tuple(dict.fromkeys((*found.groups, AUTHENTICATED))), found.uid, found.extra)
+        wanted = request.headers.get("Impersonate-User")
+        if not wanted:
+            return user
+        groups = tuple(request.headers.getall("Impersonate-Group", ()))
+        return self._api.acting_as(user, User(wanted, groups, request.headers.get("Impersonate-Uid", "")))
+
+
+def _plain(answer: Answer) -> web.Response:
+    response = web.Response(status=answer.status, body=answer.body, headers=dict(answer.headers))
+    response.headers["Content-Type"] = answer.content_type
+    for text in answer.warnings:
+        response.headers.add("Warning", warning_header(text))
+    return response
+
+
+async def _streamed(request: web.Request, answer: Answer) -> web.StreamResponse:
+    assert answer.stream is not None  # noqa: S101 - asked by the caller
+    response = web.StreamResponse(status=200, headers={"Content-Type": "application/json"})
+    async with aclosing(answer.stream) as pieces:
+        await response.prepare(request)
+        async for piece in pieces:
+            await response.write(piece)
+    await response.write_eof()
+    return response

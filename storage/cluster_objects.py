@@ -1,0 +1,114 @@
+"""Where the objects of an embedded cluster are kept over restarts: one small database beside the log."""
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import sqlite_utils
+
+from tidelog.storage.connection import Kind, connect_to_write, translate
+from tidelog.storage.layout import Layout
+
+CLUSTER = Kind(0x54444C4F, 1)
+"""`TDLO`"""
+
+
+class KeptObject(NamedTuple):
+    """An object; `data` is its JSON, None where it went."""
+
+    group: str
+    plural: str
+    namespace: str
+    name: str
+    version: int
+    uid: str
+    data: bytes | None
+
+
+class ClusterObjects:
+    """The file. Every method blocks."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self._path = path
+        self._db = connection
+
+    @classmethod
+    def open(cls, directory: Path) -> Self:
+        """Opens the file in a store's directory; makes it where there is none.
+
+        Raises:
+            StoreError: when it cannot be opened.
+        """
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = Layout(directory).cluster
+        connection = connect_to_write(path, CLUSTER)
+        try:
+            # The log can be trusted; this need only be whole: a write of the last moment may be lost with the power.
+            connection.execute("PRAGMA synchronous = NORMAL")
+            _make(connection)
+        except sqlite3.Error as error:
+            connection.close()
+            raise translate(error, path) from None
+        return cls(path, connection)
+
+    def version(self) -> int:
+        """The version of the last write; 0 for none."""
+        row = self._db.execute("SELECT max(version) FROM versions").fetchone()
+        return int(row[0] or 0)
+
+    def read(self) -> list[KeptObject]:
+        """All objects.
+
+        Raises:
+            StoreError: when they cannot be read.
+        """
+        try:
+            rows = self._db.execute('SELECT "group", plural, namespace, name, version, uid, data FROM objects')
+            return [KeptObject(*row) for row in rows]
+        except sqlite3.Error as error:
+            raise translate(error, self._path) from None
+
+    def write(self, objects: Sequence[KeptObject]) -> None:
+        """Keeps changes, in their order, all or none.
+
+        Raises:
+            StoreError: when they cannot be written.
+        """
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                self._put(objects)
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise translate(error, self._path) from None
+
+    def _put(self, objects: Iterable[KeptObject]) -> None:
+        last = 0
+        for one in objects:
+            last = one.version
+            if one.data is None:
+                where = '"group" = ? AND plural = ? AND namespace = ? AND name = ?'
+                self._db.execute(f"DELETE FROM objects WHERE {where}", one[:4])
+            else:
+                self._db.execute("INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?, ?, ?)", one)
+        self._db.execute("INSERT OR REPLACE INTO versions VALUES (1, ?)", (last,))
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._db.close()
+
+
+def _make(connection: sqlite3.Connection) -> None:
+    connection.execute(f"PRAGMA application_id = {CLUSTER.application}")
+    connection.execute(f"PRAGMA user_version = {CLUSTER.version}")
+    db = sqlite_utils.Database(connection)
+    db.table("objects").create(
+        {"group": str, "plural": str, "namespace": str, "name": str, "version": int, "uid": str, "data": bytes},
+        pk=("group", "plural", "namespace", "name"),
+        if_not_exists=True,
+    )
+    db.table("versions").create({"id": int, "version": int}, pk="id", if_not_exists=True)
