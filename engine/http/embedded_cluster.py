@@ -2,7 +2,7 @@
 
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 
 from aiohttp import web
 
@@ -97,8 +97,9 @@ async def _streamed(request: web.Request, answer: Answer) -> web.StreamResponse:
     assert answer.stream is not None  # noqa: S101 - asked by the caller
     response = web.StreamResponse(status=200, headers={"Content-Type": "application/json"})
     async with aclosing(answer.stream) as pieces:
-        await response.prepare(request)
-        async for piece in pieces:
-            await response.write(piece)
-    await response.write_eof()
+        with suppress(ConnectionError):  # who watched has gone
+            await response.prepare(request)
+            async for piece in pieces:
+                await response.write(piece)
+            await response.write_eof()
     return response
