@@ -1,8 +1,11 @@
 """The embedded cluster over HTTP, on loopback: for kubectl and every other client."""
 
+import logging
 import ssl
+import traceback
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
+from pathlib import Path
 
 from aiohttp import web
 
@@ -14,6 +17,7 @@ from tidelog.engine.cluster.embedded.requests import Answer, Request, User, warn
 from tidelog.engine.cluster.embedded.statuses import StatusError, too_large, unauthorized
 from tidelog.engine.http.runner import running
 
+logger = logging.getLogger("tidelog.engine")
 HOST = "127.0.0.1"
 _BEARER = "bearer "
 
@@ -46,9 +50,13 @@ class _Handler:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         try:
             asked = await self._asked(request)
+            answer = await self._api.handle(asked)
         except StatusError as error:
-            return _plain(Answer(error.code, encoded(error.status)))
-        answer = await self._api.handle(asked)
+            answer = Answer(error.code, encoded(error.status))
+        except ConnectionError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, others are still served
+            answer = Answer(500, encoded(_unforeseen(request, error).status))
         return await _streamed(request, answer) if answer.stream is not None else _plain(answer)
 
     async def _asked(self, request: web.Request) -> Request:
@@ -80,9 +88,20 @@ class _Handler:
             user = User(found.name, tuple(dict.fromkeys((*found.groups, AUTHENTICATED))), found.uid, found.extra)
         wanted = request.headers.get("Impersonate-User")
         if not wanted:
+            if "Impersonate-Group" in request.headers or "Impersonate-Uid" in request.headers:
+                text = "Internal error occurred: groups or a uid are requested without impersonating a user"
+                raise StatusError(500, "InternalError", text)
             return user
         groups = tuple(request.headers.getall("Impersonate-Group", ()))
         return self._api.acting_as(user, User(wanted, groups, request.headers.get("Impersonate-Uid", "")))
+
+
+def _unforeseen(request: web.Request, error: Exception) -> StatusError:
+    """A fault of this server, logged with its place; not with its text, where values of a Secret may stand."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{type(error).__name__} in {Path(place.filename).name}:{place.lineno}, {place.name}"
+    logger.error("embedded cluster: %s %s failed: %s", request.method, request.rel_url.raw_path, where)
+    return StatusError(500, "InternalError", f"Internal error occurred: {where}")
 
 
 def _plain(answer: Answer) -> web.Response:
@@ -99,7 +118,13 @@ async def _streamed(request: web.Request, answer: Answer) -> web.StreamResponse:
     async with aclosing(answer.stream) as pieces:
         with suppress(ConnectionError):  # who watched has gone
             await response.prepare(request)
-            async for piece in pieces:
-                await response.write(piece)
+            try:
+                async for piece in pieces:
+                    await response.write(piece)
+            except ConnectionError:
+                raise
+            except Exception as error:  # noqa: BLE001 - as for an answer in one piece
+                status = encoded(_unforeseen(request, error).status)
+                await response.write(b'{"type":"ERROR","object":' + status + b"}\n")
             await response.write_eof()
     return response

@@ -1,6 +1,7 @@
 """A Kubernetes API: a request in, an answer out. Nothing here knows of sockets."""
 
 from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, cast
 
@@ -9,7 +10,7 @@ from msgspec import Struct
 
 from tidelog.engine.cluster.embedded import definitions, documents, scales, tables
 from tidelog.engine.cluster.embedded.access import AUTHENTICATED, Attributes, Authorizer, account_groups, refusal
-from tidelog.engine.cluster.embedded.decoding import decode_body, decode_object
+from tidelog.engine.cluster.embedded.decoding import Conformed, decode_body, decode_object
 from tidelog.engine.cluster.embedded.definitions import Taken, accepted_of
 from tidelog.engine.cluster.embedded.documents import OpenApi
 from tidelog.engine.cluster.embedded.objects import decoded, encoded, kept, sent, timestamp
@@ -22,6 +23,7 @@ from tidelog.engine.cluster.embedded.requests import (
     Request,
     Target,
     User,
+    check_dry_run,
     options_of,
     target_of,
 )
@@ -57,6 +59,9 @@ _RETURNED: Final = frozenset(
 _TABLE: Final = "as=Table"
 _METADATA: Final = "as=PartialObjectMetadata"
 _SCALE: Final = "scale"
+
+
+_IN_QUERY: Final = ("propagationPolicy", "orphanDependents", "gracePeriodSeconds")
 
 
 class _DeleteOptions(Struct, rename="camel"):
@@ -149,6 +154,8 @@ class Api:
     # ------------------------------------------------------------------------------------------ documents
 
     def _document(self, request: Request) -> Answer:
+        if request.method not in ("GET", "HEAD"):
+            raise not_allowed()
         path = request.path.rstrip("/") or "/"
         if path in _OPEN or path.startswith(("/livez/", "/readyz/")):
             if path == "/version":
@@ -221,24 +228,28 @@ class Api:
             metadata["continue"] = page.going_on
         return Answer(200, encoded(told))
 
-    async def _watch(self, target: Target, request: Request) -> AsyncGenerator[bytes, None]:
+    def _watch(self, target: Target, request: Request) -> AsyncGenerator[bytes, None]:
         as_asked = _TABLE in request.accept or _METADATA in request.accept
-        async for type_, data in self._reader.watch(target, request.query):
-            if as_asked and type_ not in ("ERROR", "BOOKMARK"):
-                data = encoded(self._as_asked(target.resource, [msgspec.json.decode(data)], request))  # noqa: PLW2901
-            yield b'{"type":"' + type_.encode() + b'","object":' + data + b"}\n"
+        if as_asked:
+            _included(request)
+        return self._lines(target, request, self._reader.watch(target, request.query), as_asked=as_asked)
+
+    async def _lines(
+        self, target: Target, request: Request, changes: AsyncGenerator[tuple[str, bytes], None], *, as_asked: bool
+    ) -> AsyncGenerator[bytes, None]:
+        async with aclosing(changes):
+            async for type_, data in changes:
+                if as_asked and type_ not in ("ERROR", "BOOKMARK"):
+                    data = encoded(self._as_asked(target.resource, [msgspec.json.decode(data)], request))  # noqa: PLW2901
+                yield b'{"type":"' + type_.encode() + b'","object":' + data + b"}\n"
 
     def _as_asked(
         self, resource: Resource, objects: list[KubeObject], request: Request, *, many: bool = False
     ) -> KubeObject:
         """Objects as a table, or their metadata alone."""
         if _TABLE in request.accept:
-            included = request.query.get("includeObject") or "Metadata"
-            if included not in ("None", "Metadata", "Object"):
-                raise StatusError(400, "BadRequest", f'unrecognized includeObject value: "{included}"')
-            how = cast('Literal["None", "Metadata", "Object"]', included)
             found: KubeObject = tables.table(
-                resource, objects, with_objects=how, now=datetime.fromtimestamp(self._clock(), UTC)
+                resource, objects, with_objects=_included(request), now=datetime.fromtimestamp(self._clock(), UTC)
             )
             return found
         head = {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1"}
@@ -253,7 +264,9 @@ class Api:
         obj = decode_object(request)
         if target.subresource is not None:
             return self._act(target, obj)
-        review = answer_review(target.resource, obj, request.user, self.authorizer, self.tokens.whose)
+        review = answer_review(
+            target.resource, _as_review(target.resource, obj), request.user, self.authorizer, self.tokens.whose
+        )
         if review is not None:
             return Answer(201, encoded(review))
         return self._written(target.resource, await self.writer.create(target, obj, options_of(request)))
@@ -264,6 +277,8 @@ class Api:
         match target.resource.plural, target.subresource.name:
             case "serviceaccounts", "token":
                 self._reader.get(target)
+                schema = schema_of_kind("authentication.k8s.io", "v1", "TokenRequest")
+                obj = Conformed("TokenRequest", "v1").of(obj, schema)
                 name = f"system:serviceaccount:{target.namespace}:{target.name}"
                 return Answer(201, encoded(self.tokens.request(obj, User(name, account_groups(name)), self._clock())))
             case "pods", "eviction":
@@ -376,6 +391,21 @@ class Api:
         return timestamp(self._clock())
 
 
+def _as_review(resource: Resource, obj: KubeObject) -> KubeObject:
+    """An object with the types of its kind, where it is a question."""
+    if resource.group not in ("authentication.k8s.io", "authorization.k8s.io"):
+        return obj
+    return Conformed(resource.kind, resource.version).of(obj, resource.schema)
+
+
+def _included(request: Request) -> Literal["None", "Metadata", "Object"]:
+    """How much of an object stands in the row of a table."""
+    included = request.query.get("includeObject") or "Metadata"
+    if included not in ("None", "Metadata", "Object"):
+        raise StatusError(400, "BadRequest", f'unrecognized includeObject value: "{included}"')
+    return cast('Literal["None", "Metadata", "Object"]', included)
+
+
 def _identities(registry: Registry, plural: str) -> Resource:
     """Users and groups are no resources that are served; messages name them as if they were."""
     like = registry.resource("", "v1", "namespaces")
@@ -386,11 +416,13 @@ def _identities(registry: Registry, plural: str) -> Resource:
 def _delete_options(request: Request) -> _DeleteOptions:
     body: Any = decode_body(request) if request.body else {}
     query = request.query
-    said = {name: query[name] for name in ("propagationPolicy",) if name in query}
+    said = {name: query[name] for name in _IN_QUERY if name in query}
     if query.get("dryRun"):
         said["dryRun"] = [query["dryRun"]]  # type: ignore[assignment]
     try:
-        return msgspec.convert({**said, **body}, _DeleteOptions, strict=False)
+        found = msgspec.convert({**said, **body}, _DeleteOptions, strict=False)
+        check_dry_run(found.dry_run)
+        return found
     except (msgspec.ValidationError, TypeError) as error:
         raise StatusError(400, "BadRequest", f"DeleteOptions: {error}") from None
 

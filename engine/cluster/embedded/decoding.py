@@ -1,11 +1,11 @@
 """From a body to an object that has the fields of its kind, as the server decodes it."""
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
-import yaml
 
-from tidelog.engine.cluster.embedded import protobuf
+from tidelog.engine.cluster.embedded import protobuf, yaml_bodies
 from tidelog.engine.cluster.embedded.requests import APPLY, JSON, PATCHES, Request
 from tidelog.engine.cluster.embedded.schema import Schema
 from tidelog.engine.cluster.embedded.statuses import bad_request, too_large, unsupported_media_type
@@ -13,17 +13,22 @@ from tidelog.engine.objects.kube import KubeObject, KubeValue
 
 BODY_BYTES_MAX: Final = 3 << 20
 """As much as the API server takes."""
-DEPTH_MAX: Final = 1_000
 YAML: Final = ("application/yaml", "application/x-yaml", "text/yaml")
-_loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def decode_body(request: Request) -> Any:
     """The document in the body of a request.
 
     Raises:
-        StatusError: when there is none, or it is too large.
+        StatusError: when there is none, or it is too large or too deep.
     """
+    found = _decode(request)
+    if _is_deep(found):
+        raise bad_request("the object is nested too deeply")
+    return found
+
+
+def _decode(request: Request) -> Any:
     if len(request.body) > BODY_BYTES_MAX:
         raise too_large(BODY_BYTES_MAX)
     kind = request.content_type or JSON
@@ -55,9 +60,24 @@ def _decode_yaml(body: bytes) -> Any:
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             pass
     try:
-        return yaml.load(body, _loader)  # noqa: S506 - a safe loader
-    except (yaml.YAMLError, RecursionError, UnicodeDecodeError, ValueError) as error:
-        raise bad_request(f"error decoding YAML: {' '.join(str(error).split())}") from None
+        return yaml_bodies.decode(body)
+    except ValueError as error:
+        raise bad_request(f"error decoding YAML: {error}") from None
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(yaml_bodies.DEPTH_MAX):
+        level = [part for each in level for part in _parts(each)]
+        if not level:
+            return False
+    return True
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def decode_object(request: Request) -> KubeObject:
@@ -87,28 +107,26 @@ class Conformed:
         Raises:
             StatusError: when a value has another type than its field.
         """
-        found = self._object(obj, schema, "", 0)
+        found = self._object(obj, schema, "")
         return found if isinstance(found, dict) else {}
 
-    def _object(self, value: KubeValue, schema: Schema, path: str, depth: int) -> KubeValue:
-        if depth > DEPTH_MAX:
-            raise bad_request("the object is nested too deeply")
+    def _object(self, value: KubeValue, schema: Schema, path: str) -> KubeValue:
         if isinstance(value, dict):
             if schema.type not in ("object", ""):
                 raise self._mismatch(value, schema, path)
             if schema.keeps_unknown and not schema.fields:
                 return value
-            return self._fields(value, schema, path, depth)
+            return self._fields(value, schema, path)
         if isinstance(value, list):
             if schema.type not in ("array", ""):
                 raise self._mismatch(value, schema, path)
             items = schema.items
-            return [self._object(item, items, f"{path}[{n}]", depth + 1) for n, item in enumerate(value)]
+            return [self._object(item, items, f"{path}[{n}]") for n, item in enumerate(value)]
         if not self._fits(value, schema):
             raise self._mismatch(value, schema, path)
         return value
 
-    def _fields(self, value: KubeObject, schema: Schema, path: str, depth: int) -> KubeObject:
+    def _fields(self, value: KubeObject, schema: Schema, path: str) -> KubeObject:
         found = {}
         for name, part in value.items():
             here = f"{path}.{name}" if path else name
@@ -116,7 +134,7 @@ class Conformed:
             if below is None:
                 self.dropped.append(here)
             elif part is not None or schema.keeps_unknown:
-                found[name] = self._object(part, below, here, depth + 1)
+                found[name] = self._object(part, below, here)
         return found
 
     def _fits(self, value: KubeValue, schema: Schema) -> bool:
@@ -135,7 +153,9 @@ class Conformed:
                 return False
 
     def _mismatch(self, value: KubeValue, schema: Schema, path: str) -> Exception:
-        got = {dict: "object", list: "array", str: "string", bool: "bool", int: "number", float: "number"}[type(value)]
+        got = {dict: "object", list: "array", str: "string", bool: "bool", int: "number", float: "number"}.get(
+            type(value), "null"
+        )
         wanted = {"integer": schema.raw.get("format", "int64"), "boolean": "bool", "array": "list"}.get(
             schema.type, schema.type
         )

@@ -69,6 +69,7 @@ class Reader:
         resource = target.resource
         bucket, matches = self._store.bucket(resource.place), _matcher_of(resource, query)
         limit = _number(query, "limit")
+        _version(query)
         token = _token_of(query)
         if token is not None and token.version < bucket.compacted:
             raise gone("The provided continue parameter is too old to display a consistent list result.")
@@ -93,21 +94,23 @@ class Reader:
         ).items
         return [msgspec.json.decode(item) for item in items]
 
-    async def watch(self, target: Target, query: Mapping[str, str]) -> AsyncGenerator[tuple[str, bytes], None]:
+    def watch(self, target: Target, query: Mapping[str, str]) -> AsyncGenerator[tuple[str, bytes], None]:
         """Changes: type and object, as JSON. With no version, or 0, it begins with what is there.
 
         Raises:
-            StatusError: when a parameter makes no sense.
+            StatusError: at once, when a parameter makes no sense.
         """
+        seen = _version(query)
+        lasts_s = _number(query, "timeoutSeconds") or WATCH_S
+        return self._watch(target, query, _matcher_of(target.resource, query), seen, lasts_s)
+
+    async def _watch(
+        self, target: Target, query: Mapping[str, str], matches: Matches | None, seen: int, lasts_s: float
+    ) -> AsyncGenerator[tuple[str, bytes], None]:
         resource = target.resource
-        matches = _matcher_of(resource, query)
-        said = query.get("resourceVersion", "")
-        if said and not said.isdigit():
-            raise bad_request(f'Invalid resource version: strconv.ParseUint: parsing "{said}": invalid syntax')
         bookmarks = is_true(query, "allowWatchBookmarks")
         bucket = self._store.bucket(resource.place)
-        seen = int(said or 0)
-        ends = anyio.current_time() + (_number(query, "timeoutSeconds") or WATCH_S)
+        ends = anyio.current_time() + lasts_s
         if not seen:
             seen = self._store.version
             for record in list(bucket.between(target.namespace)):
@@ -186,9 +189,21 @@ def _number(query: Mapping[str, str], name: str) -> int:
     text = query.get(name, "")
     if not text:
         return 0
-    if not text.isdigit():
+    if not _is_number(text):
         raise bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax ({name})')
     return int(text)
+
+
+def _version(query: Mapping[str, str]) -> int:
+    text = query.get("resourceVersion", "")
+    if text and not _is_number(text):
+        raise bad_request(f'Invalid resource version: strconv.ParseUint: parsing "{text}": invalid syntax')
+    return int(text or 0)
+
+
+def _is_number(text: str) -> bool:
+    """Whether it is one of at most 64 bits."""
+    return text.isascii() and text.isdigit() and len(text) <= 20
 
 
 def _text_of(token: _Token) -> str:
@@ -201,7 +216,7 @@ def _token_of(query: Mapping[str, str]) -> _Token | None:
         return None
     try:
         return msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=_Token)
-    except (ValueError, msgspec.DecodeError):
+    except ValueError:  # of base64, of JSON
         raise bad_request("continue key is not valid") from None
 
 

@@ -1,6 +1,6 @@
 """What is asked of a Kubernetes API, and what it answers; how a path and a method are read."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -113,6 +113,8 @@ def target_of(request: Request, registry: Registry) -> Target | None:
         if subresource is None:
             raise no_path()
     verb = _verb(request, name)
+    if subresource is None and bool(name) == (verb == "create") and verb in ("create", "update", "patch"):
+        raise not_allowed()
     if verb not in (subresource.verbs if subresource else resource.verbs):
         raise not_allowed()
     return Target(verb, resource, namespace, name, subresource)
@@ -160,6 +162,14 @@ class Options(Struct, frozen=True):
 MANAGER_MAX: Final = 128
 
 
+def check_dry_run(stages: Sequence[str]) -> None:
+    """Raises a StatusError for a stage of a dry run that there is not."""
+    for stage in stages:
+        if stage != "All":
+            text = f' "" is invalid: dryRun: Unsupported value: "{stage}": supported values: "All"'
+            raise StatusError(422, "Invalid", text)
+
+
 def options_of(request: Request) -> Options:
     """The options in a request's query.
 
@@ -171,10 +181,7 @@ def options_of(request: Request) -> Options:
     if len(manager) > MANAGER_MAX:
         raise bad_request(f"fieldManager: Too long: may not be more than {MANAGER_MAX} bytes")
     dry_run = query.get("dryRun", "")
-    if dry_run not in ("", "All"):
-        raise StatusError(
-            422, "Invalid", f' "" is invalid: dryRun: Unsupported value: "{dry_run}": supported values: "All"'
-        )
+    check_dry_run([dry_run] if dry_run else [])
     validation = query.get("fieldValidation", "Warn")
     if validation not in ("", "Ignore", "Warn", "Strict"):
         raise bad_request(f"unsupported fieldValidation {validation!r}: it is Ignore, Warn or Strict")

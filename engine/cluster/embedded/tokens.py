@@ -5,9 +5,12 @@ from collections.abc import Mapping
 
 from tidelog.engine.cluster.embedded.objects import timestamp
 from tidelog.engine.cluster.embedded.requests import User
+from tidelog.engine.cluster.embedded.statuses import bad_request
 from tidelog.engine.objects.kube import KubeObject
 
 LIFE_S = 3_600
+LIFE_MIN_S = 600
+LIFE_MAX_S = 1 << 32
 ISSUED_MAX = 10_000
 """Tokens that are remembered; of more, the oldest is forgotten."""
 
@@ -32,10 +35,16 @@ class Tokens:
         self._issued = {token: (user, ends) for token, (user, ends) in self._issued.items() if ends > now}
 
     def request(self, obj: KubeObject, user: User, now: float) -> KubeObject:
-        """A TokenRequest, answered."""
+        """A TokenRequest, answered.
+
+        Raises:
+            StatusError: when it is to live too short or too long.
+        """
         self.expire(now)
         spec = obj.get("spec") or {}
         life_s = int(spec.get("expirationSeconds") or LIFE_S)
+        if not LIFE_MIN_S <= life_s <= LIFE_MAX_S:
+            raise bad_request(f"spec.expirationSeconds: {life_s} is not between {LIFE_MIN_S} and {LIFE_MAX_S}")
         token = secrets.token_urlsafe(32)
         if len(self._issued) >= ISSUED_MAX:
             self._issued.pop(next(iter(self._issued)))

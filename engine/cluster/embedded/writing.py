@@ -594,6 +594,8 @@ def patched(schema: Schema, live: KubeObject, patch: Any, how: str) -> KubeObjec
             case "json":
                 changed = json_patch(live, patch)
             case "strategic":
+                if not isinstance(patch, dict):
+                    raise bad_request("the patch is no JSON object")
                 changed = strategic_merge_patch(live, patch, schema)
             case _:
                 changed = merge_patch(live, patch)

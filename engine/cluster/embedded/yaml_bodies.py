@@ -1,0 +1,83 @@
+"""YAML as the server takes it: what JSON has too, of bounded depth and size.
+
+libyaml builds nested values on the stack of the process, and aliases multiply: both are counted before anything is
+built.
+"""
+
+import math
+from typing import Any, Final
+
+import yaml
+
+DEPTH_MAX: Final = 128
+"""Of every body. No kind of Kubernetes is half as deep, and what handles objects is recursive."""
+NODES_MAX: Final = 1_000_000
+"""Values, with those that aliases repeat."""
+_PLAIN: Final = frozenset(f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str", "seq", "map"))
+_base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_base):  # type: ignore[misc]
+    """Builds what JSON has: a date is a text, and other tags are refused."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - as the library has it
+        first: [(tag, pattern) for tag, pattern in found if tag in _PLAIN]
+        for first, found in _base.yaml_implicit_resolvers.items()
+    }
+    yaml_constructors = {  # noqa: RUF012 - as the library has it
+        tag: make for tag, make in _base.yaml_constructors.items() if tag is None or tag in _PLAIN
+    }
+
+
+def decode(body: bytes) -> Any:
+    """The one document in a body.
+
+    Raises:
+        ValueError: when it is none, or beyond a limit.
+    """
+    try:
+        _count(body)
+        return _as_json(yaml.load(body, _Loader))  # noqa: S506 - a safe loader
+    except (yaml.YAMLError, RecursionError, TypeError) as error:
+        raise ValueError(" ".join(str(error).split())) from None
+
+
+def _count(body: bytes) -> None:
+    sizes: dict[str, int] = {}
+    open_: list[tuple[str | None, int]] = []
+    nodes = 0
+    for event in yaml.parse(body, _Loader):
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor not in sizes:
+                raise ValueError(f"the alias *{event.anchor} is not known, or within itself")
+            nodes += sizes[event.anchor]
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = open_.pop()
+            if anchor:
+                sizes[anchor] = nodes - before
+        elif isinstance(event, yaml.NodeEvent):
+            nodes += 1
+            if isinstance(event, yaml.CollectionStartEvent):
+                open_.append((event.anchor, nodes - 1))
+                if event.anchor:
+                    sizes.pop(event.anchor, None)
+            elif event.anchor:
+                sizes[event.anchor] = 1
+        if len(open_) > DEPTH_MAX or nodes > NODES_MAX:
+            raise ValueError("the object is nested too deeply, or its aliases make it too large")
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_key(key): _as_json(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_as_json(part) for part in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} is no number of JSON")
+    return value
+
+
+def _key(key: Any) -> str:
+    if isinstance(key, bool):
+        return str(key).lower()
+    return "null" if key is None else str(key)
