@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal
 
+from tidelog.engine.kinds.meta import KUSTOMIZE_GROUP, SOURCE_GROUP
 from tidelog.engine.objects.kube import KubeObject, canonical_bytes
 from tidelog.engine.objects.state import state_and_owned, state_of
 from tidelog.engine.observe.health import health_of
@@ -10,14 +11,17 @@ from tidelog.engine.plan.model import Step, Wanted
 from tidelog.engine.secrecy.objects import leaves
 from tidelog.engine.secrecy.sealing import Sealer
 from tidelog.events.bodies import Body
-from tidelog.events.canonical import encode
+from tidelog.events.canonical import NotCanonicalError, encode
 from tidelog.events.digest import Digest
-from tidelog.events.names import ObjectId, PlanId
+from tidelog.events.names import ObjectId, ObjectKey, PlanId
 from tidelog.events.projections import Entry
 from tidelog.events.vocabulary import Event, ObjectApplied
 
 HEALTH_LENGTH_MAX = 500
 """Characters of what is said of an object's health: an event is small."""
+
+_WRITTEN_FROM_THE_LOG = frozenset({(SOURCE_GROUP, "GitRepository"), (KUSTOMIZE_GROUP, "Kustomization")})
+"""Kinds whose status says what the log says: to record it would tell the same twice, and at each pass."""
 
 Did = Literal["created", "configured", "recreated", "unchanged"]
 
@@ -25,7 +29,7 @@ Did = Literal["created", "configured", "recreated", "unchanged"]
 class Seen:
     """What is recorded of an object as it is: in an `ObjectApplied` or an `ObjectObserved`."""
 
-    __slots__ = ("bodies", "fields", "owned", "state")
+    __slots__ = ("bodies", "fields", "owned", "state", "status")
 
     def __init__(self, id: ObjectId, live: KubeObject, manager: str, sealer: Sealer, *, secret: bool) -> None:
         state, owned = state_and_owned(live, manager)
@@ -35,6 +39,9 @@ class Seen:
         hidden = Body.of(encode(leaves(state, sealer.key(id)))) if secret else None
         if hidden is not None:
             self.bodies.append(hidden)
+        self.status = None if secret else _status(id, live)
+        if self.status is not None:
+            self.bodies.append(self.status)
         found = health_of(live)
         told = found.health != "Current"
         self.fields = {
@@ -48,7 +55,19 @@ class Seen:
             "reason": found.reason if told else "",
             # A controller's words may quote what stands in the object.
             "message": _short(found.message) if told and not secret else "",
+            "status": None if self.status is None else self.status.ref,
         }
+
+
+def _status(id: ObjectId, live: KubeObject) -> Body | None:
+    """The status of an object, where it has one that the log does not know already."""
+    status, key = live.get("status"), ObjectKey.parse(id)
+    if not status or (key.group, key.kind) in _WRITTEN_FROM_THE_LOG:
+        return None
+    try:
+        return Body.of(encode(status))
+    except NotCanonicalError:
+        return None  # another's slip, in what decides nothing
 
 
 def _short(text: str) -> str:

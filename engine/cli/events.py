@@ -6,6 +6,7 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 import click
+import msgspec
 from rich.text import Text
 
 from tidelog.engine.cli.output import (
@@ -17,7 +18,7 @@ from tidelog.engine.cli.output import (
     store_option,
     visible,
 )
-from tidelog.engine.cli.reading import all_namespaces_option, at_option, namespace_option, reading
+from tidelog.engine.cli.reading import all_namespaces_option, at_option, namespace_option, reading, status_option
 from tidelog.engine.moments import start_of
 from tidelog.engine.views.archive import open_archive
 from tidelog.engine.views.chronicle import Scope, last_events, scope_for
@@ -41,6 +42,7 @@ COUNT = 50
     "--limit", "count", type=click.IntRange(0), default=COUNT, show_default=True, help="Only so many; 0 for all."
 )
 @click.option("-w", "--watch", is_flag=True, help="Go on with each event as it comes.")
+@status_option
 @namespace_option
 @all_namespaces_option
 @at_option
@@ -57,6 +59,7 @@ def events(
     *,
     watch: bool,
     everywhere: bool,
+    with_status: bool,
 ) -> None:
     """What happened, a sentence an event, the newest last.
 
@@ -69,6 +72,7 @@ def events(
             scope = scope_for(archive, find(archive, (name,), namespace))
         else:
             scope = Scope(namespace=None if everywhere else namespace or default_namespace())
+        scope = msgspec.structs.replace(scope, with_status=with_status)
         after = 0 if since_ is None else start_of(since_, archive.log, datetime.now(UTC))
         head = archive.position
         failures = Failures(archive)

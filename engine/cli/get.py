@@ -9,17 +9,28 @@ import click
 from rich.text import Text
 
 from tidelog.engine.cli.groups import Aliases
-from tidelog.engine.cli.output import NO, Format, output_option, plain_table, store_option, visible
+from tidelog.engine.cli.output import (
+    NO,
+    Format,
+    output_option,
+    plain_table,
+    print_json,
+    print_raw,
+    store_option,
+    visible,
+)
 from tidelog.engine.cli.reading import (
     all_namespaces_option,
     at_option,
     namespace_option,
     print_structs,
     reading,
+    subject_argument,
     tell_if_nobody_is_at_work,
 )
 from tidelog.engine.views.listing import Listed, listed, shortened
-from tidelog.engine.views.names import GIT_REPOSITORY, KUSTOMIZATION, default_namespace
+from tidelog.engine.views.names import GIT_REPOSITORY, KUSTOMIZATION, default_namespace, find
+from tidelog.engine.views.objects import UnseenError, object_of
 from tidelog.events.moment import shown_time
 
 READY_STYLES = {"True": "green", "False": "red", "Unknown": "yellow"}
@@ -41,6 +52,19 @@ class _Kinds(Aliases):
         **dict.fromkeys(("artifact", "artifacts"), "ArtifactGenerator"),
     }
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that was typed; of any other kind, `KIND/NAME` is an object.
+
+        Raises:
+            click.UsageError: when there is none.
+        """
+        kind, slash, _ = args[0].partition("/") if args else ("", "", "")
+        if slash and kind not in self.later and self.get_command(ctx, kind) is None:
+            args = ["object", *args]
+        return super().resolve_command(ctx, args)
+
 
 class _Sources(Aliases):
     aliases = {"gitrepository": "git", "gitrepositories": "git"}  # noqa: RUF012
@@ -55,7 +79,44 @@ class _Sources(Aliases):
 
 @click.group(cls=_Kinds)
 def get() -> None:
-    """How sources and targets stand, now or as of any moment."""
+    """How sources and targets stand, now or as of any moment.
+
+    `get KIND/NAME` shows an object of any other kind, as `get object` does.
+    """
+
+
+@get.command("object")
+@subject_argument()
+@namespace_option
+@at_option
+@click.option(
+    "-o",
+    "--output",
+    "output",
+    type=click.Choice(["yaml", "json"]),
+    default="yaml",
+    help="How to print: for people, or JSON for programs.",
+)
+@store_option
+def object_(store: Path, output: str, words: tuple[str, ...], namespace: str | None, moment: str | None) -> None:
+    """An object that targets own, with its status, as it was last seen.
+
+    A status that changes again within a minute is recorded when that is over. Of a secret object, and of what
+    nobody applied through Tidelog, nothing is shown, and it exits with 1.
+    """
+    import yaml  # takes a while, and only this command needs it
+
+    with reading(store, moment) as archive:
+        try:
+            found = object_of(archive, find(archive, words, namespace))
+        except UnseenError as error:
+            click.echo(f"{visible(str(error))}.", err=True)
+            sys.exit(NO)
+        if output == "json":
+            print_json(found)
+        else:
+            print_raw(yaml.safe_dump(found, sort_keys=False, allow_unicode=True).rstrip("\n").encode())
+            tell_if_nobody_is_at_work(store, archive, moment, "table")
 
 
 @get.group("sources", cls=_Sources)

@@ -16,6 +16,7 @@ from tidelog.engine.cli.reading import (
     namespace_option,
     print_structs,
     reading,
+    status_option,
     subject_argument,
     tell_if_nobody_is_at_work,
 )
@@ -31,12 +32,20 @@ FIELDS_SHOWN_MAX = 3
 @click.command()
 @subject_argument()
 @limit_option
+@status_option
 @namespace_option
 @at_option
 @output_option
 @store_option
 def history(
-    store: Path, output: Format, words: tuple[str, ...], count: int, namespace: str | None, moment: str | None
+    store: Path,
+    output: Format,
+    words: tuple[str, ...],
+    count: int,
+    namespace: str | None,
+    moment: str | None,
+    *,
+    with_status: bool,
 ) -> None:
     """Every run of a source or target, every version of any other object; the newest first."""
     with reading(store, moment) as archive:
@@ -46,7 +55,7 @@ def history(
             runs = islice(runs_of(archive, subject), limit)
             print_structs(runs) if output == "json" else _print_runs(runs, archive)
         else:
-            versions = islice(versions_of(archive, subject), limit)
+            versions = islice(versions_of(archive, subject, with_status=with_status), limit)
             print_structs(versions) if output == "json" else _print_versions(versions, archive)
         tell_if_nobody_is_at_work(store, archive, moment, output)
 

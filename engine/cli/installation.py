@@ -12,7 +12,7 @@ import msgspec
 import yaml
 
 from tidelog.engine.cli.door import Access, shown
-from tidelog.engine.cli.leases import find_lease, holder_in, is_at_work, is_live
+from tidelog.engine.cli.leases import find_lease, holder_in, is_live, surely_at_work
 from tidelog.engine.cli.output import NO, Format, confirm, print_json, visible
 from tidelog.engine.cli.serve import wait_for_kinds
 from tidelog.engine.cluster.errors import ClusterError, NotFoundError, UnknownKindError
@@ -337,10 +337,7 @@ async def _refuse_at_work(access: Access, cluster: Cluster, namespace: str, *, h
     async with open_door(access.store) as door:
         if door is not None:
             raise RefusedError(f"the daemon of {access.store} is at work: stop it first")
-    for controller in CONTROLLERS:
-        lease = await find_lease(cluster, namespace, lease_name(controller))
-        if not is_at_work(lease):
-            continue
+    for lease in await surely_at_work(cluster, namespace, map(lease_name, CONTROLLERS)):
         if Holder.parse(holder_in(lease)) is not None:
             raise RefusedError(f"a daemon is at work ({holder_in(lease)} holds a Lease): stop it first")
         if not hand_back:

@@ -39,6 +39,9 @@ limit_option = click.option(
     show_default=True,
     help="Only so many, the newest; 0 for all.",
 )
+status_option = click.option(
+    "--status", "with_status", is_flag=True, help="Also where nothing but the status of an object changed."
+)
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -4,7 +4,7 @@ import io
 import os
 import socket
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from importlib import metadata
 from types import TracebackType
 from typing import Self
@@ -86,6 +86,8 @@ class Connection:
         self._credentials = credentials
         self._limits = limits
         self._on_request = on_request
+        self.fence: Callable[[], None] | None = None
+        """Asked before each change is sent; raises when none may be any more."""
         self._slots = anyio.Semaphore(limits.calls, fast_acquire=True)
         self._session: aiohttp.ClientSession | None = None
 
@@ -223,6 +225,8 @@ class Connection:
         headers = {"Accept": call.accept, **material.headers, **call.headers}
         if call.body is not None:
             headers["Content-Type"] = call.content_type
+        if call.changes and self.fence is not None:
+            self.fence()
         response = await session.request(
             call.method,
             URL(self._access.server + call.target, encoded=True),

@@ -98,6 +98,10 @@ class Cluster(Protocol):
         """All kinds that are served, each in the version that its group prefers."""
         ...
 
+    def fence(self, check: Callable[[], None] | None) -> None:
+        """Has `check` asked right before each change is sent: what it raises comes in the place of the change."""
+        ...
+
     def forget_kinds(self) -> None:
         """Forgets what `kind`, `kinds` and `openapi` keep: a CRD has changed."""
         ...

@@ -134,6 +134,9 @@ class RealCluster:
     async def kinds(self) -> tuple[Kind, ...]:  # noqa: D102
         return (await self._discovery.kept()).preferred
 
+    def fence(self, check: Callable[[], None] | None) -> None:  # noqa: D102
+        self._connection.fence = check
+
     def forget_kinds(self) -> None:  # noqa: D102
         self._discovery.forget()
         self._openapi.forget()

@@ -68,6 +68,8 @@ class Pace(msgspec.Struct, frozen=True):
     retry_min_s: float = 0.5
     """Before the first retry; doubled for each further one."""
     retry_max_s: float = 30.0
+    asked_max_s: float = 300.0
+    """The longest wait that a busy server may ask for: meanwhile nothing is seen."""
     relist_s: float = 1_800.0
     """How often all objects are listed and compared."""
     idle_s: float = 300.0
@@ -235,8 +237,8 @@ class Reflector:
         del self._known[name]
 
     async def _wait(self, error: ClusterError) -> None:
-        wish = error.retry_after_s if isinstance(error, TooManyRequestsError) else None
-        await anyio.sleep(max(self._delay(self._failures), wish or 0.0))
+        asked = error.retry_after_s if isinstance(error, TooManyRequestsError) else None
+        await anyio.sleep(max(self._delay(self._failures), min(asked or 0.0, self._pace.asked_max_s)))
 
     def _delay(self, attempt: int) -> float:
         doubled: float = self._pace.retry_min_s * 2 ** min(attempt - 1, 30)

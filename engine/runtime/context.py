@@ -14,6 +14,7 @@ from tidelog.engine.runtime.memory import Memory
 from tidelog.engine.runtime.rendered import Renderings
 from tidelog.engine.runtime.schedule import Scheduler, Trigger
 from tidelog.engine.runtime.settings import Settings
+from tidelog.engine.runtime.waits import Waits
 from tidelog.engine.runtime.watching.declared import Declarations
 from tidelog.engine.runtime.watching.inputs import Inputs
 from tidelog.engine.runtime.watching.observer import Observer
@@ -85,6 +86,7 @@ class Engine:
         self.local = local
         """The one repository on this machine that may be read."""
         self.activity = Activity()
+        self.waits = Waits(self.seconds_since)
         self._clock = clock
         self._chance = chance
         self.targets: Scheduler
@@ -118,6 +120,10 @@ class Engine:
             return 0.0
         return max(0.0, (self._clock() - datetime_of(time)).total_seconds())
 
+    def is_recent(self, time: Time | None, seconds: float) -> bool:
+        """Whether a time of the log was less than so many seconds ago; one that is yet to come, or none, is not."""
+        return time is not None and 0 <= (self._clock() - datetime_of(time)).total_seconds() < seconds
+
     def seconds_until(self, time: Time) -> float:
         """Seconds until a time of the log; none for one that is past."""
         return max(0.0, (datetime_of(time) - self._clock()).total_seconds())
@@ -136,12 +142,22 @@ class Engine:
         """What seals some objects that are secret."""
         return Sealer({id: await self.keys.key(object_stream(self.cluster_alias, id)) for id in set(secret)})
 
+    def waited_for_health(self, stream: StreamName) -> float:
+        """Seconds; what was waited for on behalf of a run that was superseded does not count."""
+        row = self.memory.conditions.get(stream)
+        if row is None or row.health != "InProgress" or row.health_since is None:
+            return 0.0
+        since = max(row.health_since, row.began or row.health_since)
+        return self.waits.seconds(stream, "health", row.run or "", since)
+
     def waiting(self, seconds: float) -> list[StreamName]:
         """Targets that have waited for health for longer than that."""
         return [
             StreamName(stream)
             for stream, row in self.memory.conditions.items()
-            if row.health == "InProgress" and row.run is not None and self.seconds_since(row.health_since) >= seconds
+            if row.health == "InProgress"
+            and row.run is not None
+            and self.waited_for_health(StreamName(stream)) >= seconds
         ]
 
     def named_artifacts(self) -> set[Digest]:

@@ -28,6 +28,7 @@ from tidelog.engine.observe.reflector import Reflector
 from tidelog.engine.render.renderer import Renderer
 from tidelog.engine.runtime.binding import bound_uid, check_cluster
 from tidelog.engine.runtime.context import Engine, utc_now
+from tidelog.engine.runtime.errors import LeaseLostError
 from tidelog.engine.runtime.holders import own_name
 from tidelog.engine.runtime.lease import Leases, Timings
 from tidelog.engine.runtime.memory import Memory, Origin, newest_of
@@ -113,6 +114,7 @@ class Daemon:
         """Set once all that is declared has been seen."""
         self.waits_for = ""
         """Who holds a Lease that the daemon waits for."""
+        self._leases: Leases | None = None
 
     def _forgotten(self, recorded: Recorded) -> None:
         """Has what is still needed of a stream whose keys are destroyed made again, under another key."""
@@ -137,7 +139,7 @@ class Daemon:
             self._settings.leader_election_renew_deadline.seconds,
             self._settings.leader_election_retry_period.seconds,
         )
-        leases = Leases.of(
+        self._leases = Leases.of(
             self.engine.cluster,
             self._settings.runtime_namespace,
             CONTROLLERS,
@@ -145,7 +147,7 @@ class Daemon:
             self._settings.watch_label_selector,
             identity=await anyio.to_thread.run_sync(own_name),
         )
-        await leases.hold(self._wait_for, self._serve)
+        await self._leases.hold(self._wait_for, self._serve)
 
     def _wait_for(self, lease: str, holder: str) -> None:
         self.waits_for = f"{holder} (Lease {lease})"
@@ -161,9 +163,11 @@ class Daemon:
             with one_error():
                 await self._run_all()
         except Exception as error:
-            why = f"it could not go on: {type(error).__name__}"
+            why = f"it could not go on: {error if isinstance(error, LeaseLostError) else type(error).__name__}"
             raise
         finally:
+            if self._leases is not None and self._leases.lost is not None:
+                why = f"it could not go on: {self._leases.lost}"
             with anyio.CancelScope(shield=True), suppress(StoreError):  # of a store that failed, that is the error
                 await engine.memory.append(self._stream, [EngineStopped(why=why)], Origin())
 
@@ -240,6 +244,7 @@ class _Declared:
         self._engine.renderings.forget(stream)
         self._engine.wishes.forget(stream)
         self._engine.status.forget(stream)
+        self._engine.waits.forget(stream)
 
     async def interrupted(self, why: str) -> None:
         await self._engine.observer.interrupted(self._kind, why)
@@ -423,7 +428,9 @@ def _must_end(error: Exception) -> bool:
 
     An append that the log refuses (too large, say) concerns the one pass that made it.
     """
-    return isinstance(error, NotVerifiedError) or (isinstance(error, StoreError) and not isinstance(error, AppendError))
+    if isinstance(error, StoreError):
+        return not isinstance(error, AppendError)
+    return isinstance(error, NotVerifiedError | LeaseLostError)
 
 
 def _is_target(stream: StreamName) -> bool:

@@ -97,7 +97,23 @@ class Lease:
         """
         while True:
             await anyio.sleep(self._timings.retry_period)
-            await self._renew_in_time(self._renewed + self._timings.renew_deadline)
+            await self._renew_in_time(self._deadline)
+
+    def check(self) -> None:
+        """Whether nobody else can have it yet: this process may have been frozen, and hear of it only now.
+
+        Raises:
+            LeaseLostError: when it was not renewed in time.
+        """
+        if anyio.current_time() > self._deadline:
+            raise self._not_renewed("the daemon stood still")
+
+    @property
+    def _deadline(self) -> float:
+        return self._renewed + self._timings.renew_deadline
+
+    def _not_renewed(self, problem: object) -> LeaseLostError:
+        return LeaseLostError(f"the Lease {self._namespace}/{self.name} could not be renewed: {problem}")
 
     async def _renew_in_time(self, deadline: float) -> None:
         """Tries until it succeeds; it must before others may take the Lease."""
@@ -111,7 +127,7 @@ class Lease:
             except (ClusterError, TimeoutError) as error:
                 problem = error
             await anyio.sleep(min(self._timings.retry_period, max(0.0, deadline - anyio.current_time())))
-        raise LeaseLostError(f"the Lease {self._namespace}/{self.name} could not be renewed: {problem}") from problem
+        raise self._not_renewed(problem) from problem
 
     async def release(self) -> None:
         """Lets go of it, so that the next need not wait until it runs out."""
@@ -172,7 +188,11 @@ class Lease:
         # Somebody wrote it: perhaps only a label.
         live = await self._cluster.get(await self._of_kind(), self._namespace, self.name)
         self.holder = live["spec"].get("holderIdentity") or ""
-        return self.holder == self._identity and await self._write(live, live["spec"] | self._own())
+        if self.holder != self._identity:
+            return False
+        if not await self._write(live, live["spec"] | self._own()):
+            raise ConflictError(f"{self.name} was written by somebody again, and is still ours")
+        return True
 
     async def _write(self, live: KubeObject, spec: KubeObject) -> bool:
         asked = anyio.current_time()
@@ -208,8 +228,11 @@ class Lease:
 class Leases:
     """All the Leases that the engine has to hold."""
 
-    def __init__(self, leases: list[Lease]) -> None:
+    def __init__(self, cluster: Cluster, leases: list[Lease]) -> None:
+        self._cluster = cluster
         self._leases = leases
+        self.lost: LeaseLostError | None = None
+        """Why the work ended, where it was for that."""
 
     @classmethod
     def of(
@@ -226,7 +249,7 @@ class Leases:
         """Those of some controllers; of a shard (`--watch-label-selector`), its own."""
         suffix = f"-{hashlib.sha256(shard.encode()).hexdigest()[:10]}" if shard else ""
         names = [f"{lease_name(controller)}{suffix}" for controller in controllers]
-        return cls([Lease(cluster, namespace, name, timings, identity, is_gone) for name in names])
+        return cls(cluster, [Lease(cluster, namespace, name, timings, identity, is_gone) for name in names])
 
     async def hold(self, waits_for: Callable[[str, str], None], work: Callable[[], Awaitable[None]]) -> None:
         """Runs `work` while all of them are held.
@@ -239,13 +262,26 @@ class Leases:
                 async with anyio.create_task_group() as tasks:
                     for number, lease in enumerate(self._leases, 1):
                         await lease.acquire(waits_for, self._leases[number:])
-                        tasks.start_soon(lease.keep)  # also while another is waited for
+                        tasks.start_soon(self._keep, lease)  # also while another is waited for
+                    self._cluster.fence(self._check)
                     await work()
                     tasks.cancel_scope.cancel()
         finally:
+            self._cluster.fence(None)
             with anyio.CancelScope(shield=True), anyio.move_on_after(5):
                 for lease in self._leases:
                     await lease.release()
+
+    async def _keep(self, lease: Lease) -> None:
+        try:
+            await lease.keep()
+        except LeaseLostError as error:
+            self.lost = error
+            raise
+
+    def _check(self) -> None:
+        for lease in self._leases:
+            lease.check()
 
 
 def _now() -> str:

@@ -20,6 +20,8 @@ from tidelog.events.names import ObjectKey, StreamName
 from tidelog.events.projections.desired import Suspension
 from tidelog.events.vocabulary import Resumed
 
+LOOK_S = 60.0
+"""How often it is looked whether a suspension is over: a clock that is set, or a machine that slept, tells no timer."""
 SCHEDULE = Actor(kind="schedule", name="suspension", proof=Proof(kind="authenticated", by="process"))
 
 
@@ -60,7 +62,7 @@ async def still_suspended(engine: Engine, declared: AnyDeclared) -> StillSuspend
         return StillSuspended()  # what it now says has woken it
     if suspension is None:
         return None
-    return StillSuspended(None if suspension.until is None else engine.seconds_until(suspension.until))
+    return StillSuspended(None if suspension.until is None else min(LOOK_S, engine.seconds_until(suspension.until)))
 
 
 def _differing(engine: Engine, stream: StreamName) -> bool | None:

@@ -11,7 +11,7 @@ from tidelog.engine.views.commits import source_of
 from tidelog.engine.views.names import Subject, is_engine, subject_of
 from tidelog.events.names import ObjectId, StreamName, cluster_of
 from tidelog.events.projections import CONDITIONS
-from tidelog.events.vocabulary import DriftDetected, ObjectApplied, ObjectPruned
+from tidelog.events.vocabulary import DriftDetected, ObjectApplied, ObjectObserved, ObjectPruned
 from tidelog.storage.log import Query, Recorded
 
 
@@ -27,10 +27,14 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     cluster: str = ""
     namespace: str | None = None
     """Of the streams, where they are not named one by one; None for all."""
+    with_status: bool = False
+    """Whether those count too that tell of a status alone: there may be one a minute for each object."""
 
     def holds(self, recorded: Recorded) -> bool:
         """Whether an event is asked for."""
         envelope = recorded.envelope
+        if not self.with_status and _tells_status_alone(recorded):
+            return False
         if self.streams is None:
             return self.namespace is None or (
                 not is_engine(envelope.stream) and subject_of(envelope.stream).namespace == self.namespace
@@ -47,6 +51,10 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
         return False
 
 
+def _tells_status_alone(recorded: Recorded) -> bool:
+    return isinstance(recorded.event, ObjectObserved) and recorded.event.only_status
+
+
 def scope_for(archive: Archive, subject: Subject) -> Scope:
     """The events about one thing; of a target also those of its source (Flux contract CL-010) and what drifted."""
     if subject.stream in archive.rows(CONDITIONS) or subject.is_flux:
@@ -58,7 +66,8 @@ def scope_for(archive: Archive, subject: Subject) -> Scope:
 
 def last_events(archive: Archive, scope: Scope, after: int, count: int) -> list[Recorded]:
     """The last `count` events of a scope after a position (0: all of them), in the order of the log."""
-    newest_first = _merged(archive, scope, after)
+    merged = _merged(archive, scope, after)
+    newest_first = (one for one in merged if scope.with_status or not _tells_status_alone(one))
     chosen = list(newest_first if count == 0 else islice(newest_first, count))
     return chosen[::-1]
 

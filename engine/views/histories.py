@@ -299,9 +299,13 @@ def _drifts(archive: Archive, first: Envelope, before: list[Recorded] | None) ->
     return "; ".join(shown) + more
 
 
-def versions_of(archive: Archive, subject: Subject) -> Iterator[VersionTold]:
-    """The versions of an object that the log knew at the archive's moment, the newest first."""
-    versions = archive.past.versions(subject.stream, archive.position)
+def versions_of(archive: Archive, subject: Subject, *, with_status: bool = False) -> Iterator[VersionTold]:
+    """The versions of an object that the log knew at the archive's moment, the newest first.
+
+    Those that differ by their status alone come `with_status` only: there may be one a minute.
+    """
+    known = archive.past.versions(subject.stream, archive.position)
+    versions = [version for version in known if with_status or not version.only_status]
     for number in range(len(versions) - 1, -1, -1):
         yield _version(archive, versions[number], versions[number - 1] if number else None)
 
@@ -310,6 +314,7 @@ def _version(archive: Archive, version: ObjectVersion, before: ObjectVersion | N
     recorded = archive.event(version.position)
     event = None if recorded is None else recorded.event
     by_target = recorded is not None and recorded.envelope.stream != version.object
+    was = None if before is None else before.state
     return VersionTold(
         position=version.position,
         time=version.time,
@@ -321,7 +326,7 @@ def _version(archive: Archive, version: ObjectVersion, before: ObjectVersion | N
         uid=version.uid,
         resource_version=version.resource_version,
         gone=version.gone,
-        fields=_changed(archive, None if before is None else before.state, version.state),
+        fields=("status",) if version.only_status else _changed(archive, was, version.state),
     )
 
 

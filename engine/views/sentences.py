@@ -240,6 +240,8 @@ def _ended(event: RunEnded) -> str:
 def _observed(event: ObjectObserved) -> str:
     if event.gone:
         return "Is gone"
+    if event.only_status:
+        return f"Has another status, at version {event.resource_version}"
     return f"Is now at version {event.resource_version}" + (f", {event.health}" if event.health else "")
 
 

@@ -37,6 +37,10 @@ class Actual(msgspec.Struct, kw_only=True, omit_defaults=True):
     leaves: BodyRef | None = None
     reason: str = ""
     """Of its health, where that is not as it should be."""
+    status: BodyRef | None = None
+    """As it was last recorded: what changes within a minute may not be."""
+    status_position: int = 0
+    """Of the last event that told nothing but its status; such a one leaves `position` as it is."""
 
 
 def _row(rows: Rows[Actual], stream: StreamName, envelope: Envelope) -> Actual:
@@ -53,6 +57,7 @@ def _applied(rows: Rows[Actual], envelope: Envelope, event: ObjectApplied) -> No
     row.uid, row.resource_version, row.state = event.uid, event.resource_version, event.state
     row.owner, row.drift = envelope.stream, ()
     row.api_version, row.applied, row.leaves = event.api_version, event.owned, event.leaves
+    row.status = event.status
     if event.health is not None:
         row.health, row.reason = event.health, event.reason
 
@@ -71,7 +76,11 @@ def _observed(rows: Rows[Actual], envelope: Envelope, event: ObjectObserved) -> 
     if event.gone:
         rows.drop(envelope.stream)
         return
+    known = rows.get(envelope.stream)
+    position = 0 if known is None else known.position
     row = _row(rows, envelope.stream, envelope)
+    if event.only_status:
+        row.position, row.status_position = position or row.position, envelope.position
     if row.uid not in ("", event.uid):
         row.owner, row.applied, row.drift = None, None, ()  # someone else deleted it, and made another of that name
     row.uid, row.resource_version = event.uid, event.resource_version
@@ -79,6 +88,7 @@ def _observed(rows: Rows[Actual], envelope: Envelope, event: ObjectObserved) -> 
         row.drift = ()  # whoever changed it has put it back
     row.state, row.health, row.reason = event.state, event.health or "Unknown", event.reason
     row.api_version, row.leaves = event.api_version or row.api_version, event.leaves
+    row.status = event.status
 
 
 def _drifted(rows: Rows[Actual], envelope: Envelope, event: DriftDetected) -> None:
@@ -90,6 +100,7 @@ def _health(rows: Rows[Actual], envelope: Envelope, event: HealthChanged) -> Non
     if not event.checked and rows.get(envelope.stream) is not None:
         row = _row(rows, envelope.stream, envelope)
         row.health, row.reason = event.health, event.reason
+        row.status = event.status or row.status
 
 
 def _object_of(key: str) -> str:
@@ -98,7 +109,7 @@ def _object_of(key: str) -> str:
 
 ACTUAL = Projection(
     name="actual",
-    version=2,
+    version=3,
     row=Actual,
     mention=_object_of,
     handlers=dict(

@@ -27,6 +27,9 @@ class ObjectVersion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     resource_version: str = ""
     state: BodyRef | None = None
     gone: bool = False
+    status: BodyRef | None = None
+    only_status: bool = False
+    """Whether nothing but its status is other than before."""
 
 
 def version_key(stream: StreamName, position: int) -> str:
@@ -50,6 +53,8 @@ def _put(
         resource_version="" if isinstance(event, ObjectPruned) else event.resource_version,
         state=None if isinstance(event, ObjectPruned) else event.state,
         gone=isinstance(event, ObjectPruned) or (isinstance(event, ObjectObserved) and event.gone),
+        status=None if isinstance(event, ObjectPruned) else event.status,
+        only_status=isinstance(event, ObjectObserved) and event.only_status,
     )
     rows.put(version_key(stream, envelope.position), version)
 
@@ -66,7 +71,7 @@ def _observed(rows: Rows[ObjectVersion], envelope: Envelope, event: ObjectObserv
 
 OBJECT_VERSIONS = Projection(
     name="object_versions",
-    version=1,
+    version=2,
     row=ObjectVersion,
     append_only=True,
     handlers=dict([on(ObjectApplied, _applied), on(ObjectPruned, _applied), on(ObjectObserved, _observed)]),

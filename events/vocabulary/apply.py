@@ -45,6 +45,8 @@ class ObjectApplied(Event, frozen=True, kw_only=True):
     """Of its health, where that is not as it should be; in one word."""
     message: str = ""
     """Of its health, in a sentence."""
+    status: BodyRef | None = None
+    """The object's status in the server's answer, as for `ObjectObserved`."""
 
 
 @event("ObjectPruned")

@@ -40,6 +40,10 @@ class ObjectObserved(Event, frozen=True, kw_only=True):
     """Of its health, where that is not as it should be; in one word."""
     message: str = ""
     """Of its health, in a sentence."""
+    status: BodyRef | None = None
+    """Its status. Not kept of a secret object, nor of a source or target: theirs is written from the log."""
+    only_status: bool = False
+    """Whether nothing but its status changed; such an event comes at most once a minute."""
 
 
 @event("DriftDetected")
@@ -68,6 +72,8 @@ class HealthChanged(Event, frozen=True, kw_only=True):
     message: str = ""
     checked: bool = False
     """Whether it is what a target's health check says of all that it owns."""
+    status: BodyRef | None = None
+    """The object's status, as for `ObjectObserved`; none where it is not kept."""
 
 
 @event("ObservationInterrupted")

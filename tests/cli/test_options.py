@@ -115,7 +115,7 @@ def test_a_kind_that_flux_has_and_tidelog_not_yet_is_named(tidelog: Run, words: 
     assert done.code == 2
     assert f"{kind} is not there yet" in done.err
     assert "No such command 'nonsense'" in tidelog("get", "nonsense").err
-    for typed in (("tree", "deployment/web"), ("get", "source/web"), ("get", "nonsense/web")):
+    for typed in (("tree", "deployment/web"), ("get", "source/web")):
         done = tidelog(*typed)
         assert (done.code, f"'{typed[1]}' is none of what `tidelog {typed[0]}` shows" in done.err) == (2, True), done
 

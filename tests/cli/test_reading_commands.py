@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.cli.conftest import Run
 from tests.questions.scenes import (
@@ -30,6 +31,8 @@ from tests.questions.scenes import (
 )
 from tidelog.engine.cli.plans import print_plan
 from tidelog.engine.plan.model import Change, Plan, Step
+from tidelog.events.bodies import Body
+from tidelog.events.canonical import encode
 from tidelog.events.digest import digest_of
 from tidelog.events.moment import time_of
 from tidelog.events.names import ObjectKey, PlanId, RunId, StreamName, engine_stream
@@ -640,3 +643,56 @@ def test_no_secret_is_in_any_answer(scene: Written, tidelog: Run) -> None:
     for command in (("history", "secret/db"), ("events", "--for", "secret/db"), ("trace", "secret/db")):
         for output in ("table", "json"):
             assert "hunter" not in tidelog(*command, "-o", output).out
+
+
+# Objects.
+
+
+def _seen(number: int, replicas: int, *, status: dict[str, int] | None = None, alone: bool = False) -> Any:
+    metadata = {"name": "web", "namespace": "shop", "managedFields": [{"manager": "us"}]}
+    obj: Any = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": {"replicas": replicas}}
+    state = Body.of(encode(obj))
+    told = None if status is None else Body.of(encode(dict(status)))
+    event = ObjectObserved(
+        uid="uid-web",
+        resource_version=str(number),
+        state=state.ref,
+        health="Current",
+        status=None if told is None else told.ref,
+        only_status=alone,
+    )
+    return event, [state] if told is None else [state, told]
+
+
+def test_an_object_is_shown_with_its_status_as_of_any_moment(tidelog: Run, scene: Written) -> None:
+    at: dict[int, int] = {}
+    for number, status in ((31, None), (32, {"ready": 1}), (33, {"ready": 2})):
+        event, bodies = _seen(number, 2, status=status, alone=number == 33)
+        scene.told.tell(WEB.stream("prod"), event, actor=KUBECTL, bodies=bodies)
+        at[number] = scene.told.position
+    scene.write()
+    last = json.loads(tidelog("get", "deployment/web", "-o", "json").out)
+    assert (last["status"], last["spec"], last["kind"]) == ({"ready": 2}, {"replicas": 2}, "Deployment")
+    assert last["metadata"] == {"name": "web", "namespace": "shop", "uid": "uid-web", "resourceVersion": "33"}
+    then = tidelog("get", "object", "Deployment", "web", "--at", str(at[32]))
+    assert (then.code, yaml.safe_load(then.out)["status"]) == (0, {"ready": 1})
+    assert then.out.startswith("apiVersion: apps/v1\nkind: Deployment\n")
+    assert "status" not in yaml.safe_load(tidelog("get", "deploy/web", "-n", "shop", "--at", str(at[31])).out)
+
+
+def test_an_object_that_is_not_there_or_may_not_be_seen_is_not_shown(tidelog: Run, scene: Written) -> None:
+    key, body = ObjectKey("", "Secret", "shop", "db"), secret_body(b"hunter2")
+    scene.told.tell(key.stream("prod"), ObjectObserved(uid="1", resource_version="1", state=body.ref), bodies=[body])
+    stray = ObjectKey("", "ConfigMap", "shop", "stray")
+    scene.told.tell(stray.stream("prod"), ObjectObserved(uid="1", resource_version="1"))
+    scene.told.tell(WEB.stream("prod"), ObjectObserved(uid="uid-web", resource_version="31", gone=True))
+    scene.write()
+    for words, told in (
+        ("secret/db", f"is secret: `tidelog log body {body.ref.digest} --reveal` shows it."),
+        ("cm/stray", "was not seen yet"),
+        ("deployment/web", "was not there, or nobody saw it, at position"),
+        ("deployment/nothing", "knows no deployment/nothing"),
+    ):
+        done = tidelog("get", words)
+        assert (done.code, done.out) == (1, ""), done
+        assert told in done.err

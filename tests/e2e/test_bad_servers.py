@@ -109,6 +109,18 @@ async def test_a_server_with_bad_days_is_lived_with(world: World, api: FaultyApi
     assert api.faults
 
 
+async def test_an_apply_that_the_server_cut_short_goes_on_as_soon_as_it_answers(world: World, api: FaultyApi) -> None:
+    """And not after the retry interval, an hour here: nothing is wrong with what is applied."""
+    world.commit({"app/all.yaml": documents(config_map("a"), config_map("b"))})
+    await world.source()
+    await world.target("app", "./app", targetNamespace=world.namespace, retryInterval="1h")
+    api.fault = lambda asked: "drop before" if asked.writes and asked.path.endswith("/configmaps/b") else None
+    async with world.daemon(kubeconfig=api.kubeconfig) as running:
+        await running.until_event(ApplyFailed)
+        api.fault = lambda _: None
+        await world.until_applied("app")
+
+
 async def test_watches_that_are_dropped_are_taken_up_again(world: World, api: FaultyApi) -> None:
     world.commit(fleet("1"))
     await targets(world)

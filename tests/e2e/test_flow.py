@@ -1,5 +1,6 @@
 """When things run, and what they wait for."""
 
+import time
 from typing import Any
 
 import anyio
@@ -14,6 +15,7 @@ from tests.e2e.world import (
     World,
     condition,
     config_map,
+    documents,
     failed,
     is_ready,
     manifest,
@@ -26,7 +28,9 @@ from tidelog.engine.runtime.errors import LeaseLostError
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.events.names import ObjectKey
 from tidelog.events.vocabulary import (
+    EngineStopped,
     HealthChanged,
+    ObjectApplied,
     PlanHeld,
     Planned,
     ReconcileRequested,
@@ -38,6 +42,7 @@ from tidelog.events.vocabulary import (
     Suspended,
     TargetDeclared,
 )
+from tidelog.storage import Query, Recorded, read_log
 from tidelog.storage.errors import StoreError
 
 
@@ -534,6 +539,35 @@ async def test_a_daemon_that_loses_its_lease_stops_writing(world: World) -> None
     with pytest.raises(ExceptionGroup) as caught:
         await robbed()
     assert caught.group_contains(LeaseLostError, match="somebody-else")
+
+
+async def test_a_daemon_that_was_frozen_for_longer_than_its_lease_lasts_writes_nothing_more(world: World) -> None:
+    """Another may have taken over meanwhile. Here it is frozen between two writes, and in its own process."""
+    seconds = {"lease_duration": 2.0, "renew_deadline": 1.5, "retry_period": 0.2}
+    quick: dict[str, Any] = {f"leader_election_{name}": Duration.of_seconds(value) for name, value in seconds.items()}
+    frozen: list[Recorded] = []
+
+    def freeze(recorded: Recorded) -> None:
+        if isinstance(recorded.event, ObjectApplied) and not frozen:
+            frozen.append(recorded)
+            ends = time.monotonic() + seconds["lease_duration"]
+            while time.monotonic() < ends:
+                pass
+
+    async def thawed() -> None:
+        async with world.daemon(enable_leader_election=True, **quick) as running:
+            running.daemon.engine.memory.listen(freeze)
+            await app_of(world, documents(*(config_map(name) for name in "abc")))
+            await anyio.sleep(LIMIT_S)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await thawed()
+    assert caught.group_contains(LeaseLostError, match="could not be renewed")
+    assert [name for _, resource, name in written(await world.requests()) if resource == "configmaps"] == ["a"]
+    async with read_log(world.store) as log:
+        stopped = [one.event async for one in log.read(Query(types=("EngineStopped",)))]
+    (why,) = [event.why for event in stopped if isinstance(event, EngineStopped)]
+    assert "Lease" in why
 
 
 async def test_a_store_takes_one_daemon(world: World) -> None:

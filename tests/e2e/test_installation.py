@@ -3,14 +3,17 @@
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import anyio.to_thread
 import pytest
 import yaml
 
 from tests.asking.conftest import Run
 from tests.cli.conftest import tidelog
 from tests.servers.kubernetes_servers import OwnServers, Servers
+from tidelog.engine.cli import leases
 
 __all__ = ["tidelog"]
 
@@ -50,13 +53,13 @@ def source_of(cluster: Servers) -> Any:
     return answer.body["metadata"]
 
 
-def hold_lease(cluster: Servers, holder: str) -> None:
+def hold_lease(cluster: Servers, holder: str, renewed: str = "2999-01-01T00:00:00.000000Z") -> None:
     lease = {
         "metadata": {"name": "kustomize-controller-leader-election"},
         "spec": {
             "holderIdentity": holder,
             "leaseDurationSeconds": 3600,
-            "renewTime": "2999-01-01T00:00:00.000000Z",
+            "renewTime": renewed,
         },
     }
     cluster.request("DELETE", f"{LEASE}/kustomize-controller-leader-election")
@@ -119,6 +122,24 @@ def test_nothing_is_taken_away_unasked_or_under_whoever_is_at_work(
         done = tidelog(*arguments)
         assert (done.code, "daemon is at work" in done.err) == (1, True), done
     assert "a daemon of ours" in tidelog("check").out
+    assert source_of(cluster) == before
+
+
+def test_nothing_is_taken_away_under_who_renews_by_a_clock_that_is_behind(
+    cluster: Servers, tidelog: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert tidelog("install").code == 0
+    make_source(cluster)
+    before = source_of(cluster)
+    holder = "host_4711_0190b3b8-0000-7000-8000-000000000000"
+    hold_lease(cluster, holder, "2001-01-01T00:00:00.000000Z")
+
+    async def renew(_: float) -> None:
+        await anyio.to_thread.run_sync(hold_lease, cluster, holder, "2001-01-01T00:00:05.000000Z")
+
+    monkeypatch.setattr(leases, "anyio", SimpleNamespace(sleep=renew))
+    done = tidelog("uninstall", "--yes")
+    assert (done.code, "daemon is at work" in done.err) == (1, True), done
     assert source_of(cluster) == before
 
 

@@ -452,6 +452,32 @@ async def test_nobody_keeps_what_he_may_not_write_from_being_deleted(world: Worl
         assert [id.rpartition("/")[2] for id in deleted(running)] == ["secret-door"]
 
 
+@pytest.mark.parametrize("where", ["elsewhere", "beside"])
+async def test_who_may_not_make_a_kustomization_keeps_nothing_from_deletion_by_naming_one(
+    world: World, where: str
+) -> None:
+    """A tenant that lists a Kustomization which would list somebody else's object has no say in it either."""
+    name = f"{world.namespace}-theirs"
+    await account(world, "tenant", may=True)
+    theirs = manifest("v1", "ConfigMap", "secret-door", metadata={"namespace": name})
+    source = {"kind": "GitRepository", "name": "fleet", "namespace": world.namespace}
+    spec = {"interval": "1h", "path": "./three", "prune": True, "sourceRef": source}
+    there = {"namespace": name if where == "elsewhere" else world.namespace}
+    claim = manifest(KUSTOMIZE, "Kustomization", "three", metadata=there, spec=spec)
+    async with world.daemon() as running:
+        here = {"namespace": world.namespace}
+        files = {"one/ns.yaml": manifest("v1", "Namespace", name), "one/t.yaml": theirs}
+        files["two/b.yaml"] = manifest("v1", "ConfigMap", "b", metadata=here)
+        world.commit(files)
+        own: dict[str, Any] = {"targetNamespace": None}
+        await declare(world, "one", "two", one=own, two=own | {"serviceAccountName": "tenant"})
+        await world.push({"one/t.yaml": None, "two/claim.yaml": claim, "three/t.yaml": theirs})
+        await world.until_applied("one")
+        await world.until_target("two", failed("ReconciliationFailed", "three", "cannot patch"))
+        await running.idle()
+        assert [id.rpartition("/")[2] for id in deleted(running)] == ["secret-door"]
+
+
 @pytest.mark.slow
 async def test_a_preview_tells_that_an_object_moves(world: World, tmp_path: Any) -> None:
     async with daemon_with_door(world):

@@ -10,7 +10,9 @@ from tests.e2e.command import tidelog
 from tests.e2e.planted import found_in
 from tests.e2e.world import KUSTOMIZE, SOURCE, World, condition, documents, failed, manifest
 from tidelog.engine.runtime.telling.metrics import Metrics
-from tidelog.events.vocabulary import DriftDetected, HealthChanged, ObjectObserved
+from tidelog.events.digest import KEYED
+from tidelog.events.names import ObjectKey
+from tidelog.events.vocabulary import DriftDetected, HealthChanged, ObjectApplied, ObjectObserved
 
 IN_GIT = "planted-in-git-0123456789"
 IN_VARIABLE = "planted-in-variable-0123456789"
@@ -294,5 +296,69 @@ async def test_a_controller_s_words_about_an_object_with_a_secret_value_are_not_
         await world.cluster.patch(*where, patch, type="merge", manager="kcm", subresource="status")
         told = await running.until_event(HealthChanged, where=lambda event: event.health == "Failed")
         assert (told.reason, told.message) == ("ProgressDeadlineExceeded", "")
+        await running.idle()
+    await nowhere(world, caplog.text, IN_VARIABLE)
+
+
+def _is_keyed(applied: ObjectApplied) -> bool:
+    return applied.desired.startswith(KEYED)
+
+
+def child(path: str, **spec: object) -> str:
+    """A Kustomization that another one makes."""
+    source = {"kind": "GitRepository", "name": "fleet"}
+    fields = {"interval": "10m", "prune": True, "sourceRef": source, "path": path, **spec}
+    return manifest(KUSTOMIZE, "Kustomization", "child", spec=fields)
+
+
+async def test_a_value_in_the_path_of_a_kustomization_that_another_one_makes(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", logger="tidelog")
+    async with world.daemon() as running:
+        await variables(world, token=IN_VARIABLE)
+        await app_of(world, child("./teams/${token}/deploy"))
+        seen = await world.until_target("child", failed("ArtifactFailed", "kustomization path not found"))
+        assert condition(seen, "Ready")["message"] == "kustomization path not found: ***"
+        assert seen["spec"]["path"] == f"./teams/{IN_VARIABLE}/deploy"
+        told = await world.until_told("child", "ArtifactFailed", "path not found")
+        await running.idle()
+    said = [json.dumps(told)]
+    for command in (("explain", "ks/child"), ("get", "ks/child"), ("history", "ks/child"), ("events", "-A")):
+        for output in ("table", "json"):
+            done = await tidelog(world, *command, "-o", output)
+            said += [done.out, done.err]
+    for options in ((), ("--path", str(world.directory))):
+        done = await tidelog(world, "plan", "ks/child", *options)
+        assert done.code == 3, done
+        said += [done.out, done.err]
+    assert "kustomization path not found: ***" in "".join(said)
+    await nowhere(world, caplog.text + "\n".join(said), IN_VARIABLE)
+
+
+async def test_a_value_in_the_spec_of_a_kustomization_is_not_told_when_that_changes_or_a_daemon_starts(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The parent stops putting it in and begins again; what the child is asked for is known from the log alone."""
+    caplog.set_level("DEBUG", logger="tidelog")
+    async with world.daemon() as running:
+        await variables(world, token=IN_VARIABLE)
+        await app_of(world, child("./${token}", commonMetadata={"labels": {"team": "${token}"}}))
+        await world.until_target("child", failed("ArtifactFailed"))
+        world.commit({"app/all.yaml": child("./nowhere")})
+        await world.ask()
+        child_of = ObjectKey("kustomize.toolkit.fluxcd.io", "Kustomization", world.namespace, "child")
+        await running.until_event(
+            ObjectApplied, where=lambda event: event.object == child_of.id and not _is_keyed(event)
+        )
+        await world.ask("Kustomization", "child")
+        await world.until_target("child", failed("ArtifactFailed", "./nowhere"), "an open path is told")
+        world.commit({"app/all.yaml": child("./x/${token}")})
+        await world.ask()
+        await world.until_target("child", failed("ArtifactFailed", "***"))
+        await running.idle()
+    async with world.daemon() as running:
+        token = await world.ask("Kustomization", "child")
+        await world.until_target("child", lambda obj: obj["status"].get("lastHandledReconcileAt") == token)
         await running.idle()
     await nowhere(world, caplog.text, IN_VARIABLE)

@@ -273,6 +273,30 @@ def test_object_that_was_observed_is_actual_whoever_owns_it(log: Log) -> None:
     assert (row.resource_version, row.health, row.owner) == ("14", "Current", APPS)
 
 
+def test_a_status_is_actual_as_it_was_last_told_whichever_event_told_it(log: Log) -> None:
+    log.append(APPS, msgspec.structs.replace(applied(), status=body("made")))
+    assert folded(ACTUAL, log)[WEB_STREAM].status == body("made")
+    log.append(WEB_STREAM, HealthChanged(health="InProgress", status=body("begun")))
+    log.append(WEB_STREAM, HealthChanged(health="InProgress", reason="without a status"))
+    assert folded(ACTUAL, log)[WEB_STREAM].status == body("begun")
+    same = {"uid": "u1", "state": body("live"), "health": "InProgress"}
+    alone = ObjectObserved(resource_version="12", status=body("done"), only_status=True, **same)  # type: ignore[arg-type]
+    log.append(WEB_STREAM, alone)
+    row = folded(ACTUAL, log)[WEB_STREAM]
+    assert (row.status, row.resource_version, row.owner) == (body("done"), "12", APPS)
+    assert (row.position, row.status_position) == (3, 4), "since when it is as it is, a status alone does not change"
+    log.append(WEB_STREAM, ObjectObserved(uid="u1", resource_version="13", state=body("x"), health="Current"))
+    assert folded(ACTUAL, log)[WEB_STREAM].status is None
+
+
+def test_every_status_of_an_object_is_one_of_its_versions(log: Log) -> None:
+    log.append(APPS, msgspec.structs.replace(applied(), status=body("made")))
+    alone = ObjectObserved(uid="u1", resource_version="12", state=body("live"), status=body("done"), only_status=True)
+    log.append(WEB_STREAM, alone)
+    versions = [(one.status, one.only_status) for one in folded(OBJECT_VERSIONS, log).values()]
+    assert versions == [(body("made"), False), (body("done"), True)]
+
+
 def test_drift_is_told_until_the_object_is_applied_again(log: Log) -> None:
     log.append(APPS, applied())
     log.append(WEB_STREAM, ObjectObserved(uid="u1", resource_version="11", state=body("scaled")), actor=KUBECTL)

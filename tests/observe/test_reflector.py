@@ -8,7 +8,15 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from tidelog.engine.cluster.errors import ClusterError, GoneError, NotFoundError, ServerError, UnreachableError
+from tidelog.engine.cluster.errors import (
+    ClusterError,
+    GoneError,
+    NotFoundError,
+    ServerError,
+    Status,
+    TooManyRequestsError,
+    UnreachableError,
+)
 from tidelog.engine.cluster.port import Kind, Listing, WatchEvent
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.observe.reflector import Pace, Reflector, Watched
@@ -257,6 +265,17 @@ async def test_a_connection_that_cannot_be_had_again_is_a_gap_that_ends_with_a_l
 
     await watching(server, model, change)
     assert model.told[:4] == ["resumed", "a changed", "interrupted", "b changed"]
+
+
+async def test_a_server_that_asks_for_an_hour_of_quiet_is_not_left_alone_for_so_long() -> None:
+    server = Scripted()
+    model = Model(server)
+    server.put("a")
+    server.fail("pages", TooManyRequestsError("busy", Status(429, retry_after_s=3600)))
+    pace = Pace(retry_min_s=0, retry_max_s=0, asked_max_s=0.2)
+    began = anyio.current_time()
+    await watching(server, model, lambda: model.until("resumed"), pace)
+    assert anyio.current_time() - began >= pace.asked_max_s, "it is heeded as far as that"
 
 
 async def test_a_version_that_is_forgotten_is_a_gap_and_what_happened_in_it_is_found() -> None:

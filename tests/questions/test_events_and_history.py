@@ -307,6 +307,27 @@ def test_the_versions_of_an_object_say_who_changed_which_fields(ask: Ask) -> Non
     assert (first.fields, first.gone) == ((), False)
 
 
+def test_a_status_alone_is_told_to_who_asks_for_it(ask: Ask) -> None:
+    scene = shop()
+    state, status = Body.of(encode(manifest("web", "shop:2", 0))), Body.of(b'{"replicas":1}')
+    seen = ObjectObserved(uid="uid-web", resource_version="31", state=state.ref, health="Current")
+    alone = msgspec.structs.replace(seen, resource_version="32", status=status.ref, only_status=True)
+    scene.tell(WEB.stream("prod"), seen, alone, actor=KUBECTL, bodies=[state, status])
+    archive = ask(scene)
+    subject = find(archive, ("deployment/web",), None)
+    assert [one.resource_version for one in versions_of(archive, subject)][:1] == ["31"]
+    newest, second, *_ = versions_of(archive, subject, with_status=True)
+    assert (newest.resource_version, newest.fields) == ("32", ("status",))
+    assert newest.what == "Has another status, at version 32"
+    assert second.fields == ("spec.replicas",)
+    for scope in (scope_for(archive, subject), Scope(namespace="shop"), Scope()):
+        (last,) = last_events(archive, scope, 0, 1)
+        assert last.envelope.position == archive.position - 1
+        (last,) = last_events(archive, msgspec.structs.replace(scope, with_status=True), 0, 1)
+        assert last.envelope.position == archive.position
+        assert not scope.holds(last)
+
+
 def test_what_is_secret_is_not_opened(ask: Ask) -> None:
     scene = shop()
     key = ObjectKey("", "Secret", "shop", "db")

@@ -225,7 +225,7 @@ async def test_a_server_that_forgets_at_once_is_not_asked_without_a_pause(world:
     world.server.problem = GoneError("too old")
     world.server.break_off(GoneError("too old"))
     await anyio.sleep(60)
-    assert len(world.server.lists) - before < 150
+    assert len(world.server.lists) - before < 10
 
 
 def numbered(number: int) -> ObjectKey:

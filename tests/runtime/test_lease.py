@@ -48,12 +48,18 @@ class Server:
         self.forgets_to_answer = False
         self.hangs = False
         self.answers_late = False
+        self.labelled = 0
+        """How often somebody labels a Lease between our look at it and our write."""
+        self.fenced: Callable[[], None] | None = None
 
     async def _asked(self) -> None:
         if self.hangs:
             await anyio.sleep_forever()
         if self.problem is not None:
             raise self.problem()
+
+    def fence(self, check: Callable[[], None] | None) -> None:
+        self.fenced = check
 
     async def kind(self, api_version: str, kind: str) -> Kind:
         return LEASE
@@ -62,7 +68,11 @@ class Server:
         await self._asked()
         if name not in self.leases:
             raise NotFoundError(name)
-        return copy.deepcopy(self.leases[name])
+        found = copy.deepcopy(self.leases[name])
+        if self.labelled > 0:
+            self.labelled -= 1
+            self._keep(self.leases[name])
+        return found
 
     async def create(self, obj: KubeObject, *, manager: str) -> KubeObject:
         await self._asked()
@@ -200,6 +210,17 @@ async def test_of_two_that_start_at_once_one_writes(world: World) -> None:
         world.start(engine)
     await anyio.sleep(1_000)
     assert [engine.writes for engine in engines].count(True) == 1
+
+
+async def test_who_labels_a_lease_again_and_again_does_not_take_it(world: World) -> None:
+    engine = Engine(world.server)
+    world.start(engine)
+    await anyio.sleep(1)
+    world.server._keep(world.server.leases[FIRST])
+    world.server.labelled = 2
+    await anyio.sleep(60)
+    assert world.server.labelled == 0
+    assert (engine.writes, world.lost) == (True, [])
 
 
 async def test_who_died_is_followed_when_its_lease_has_not_changed_for_as_long_as_it_lasts(world: World) -> None:

@@ -2,11 +2,13 @@
 
 from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
 import anyio
 import anyio.lowlevel
+import msgspec
 import pytest
 
 from tests.events.logs import digest, run_id
@@ -16,12 +18,15 @@ from tidelog.engine.cluster.port import Cluster, Kind
 from tidelog.engine.objects.kube import KubeObject, key_of
 from tidelog.engine.runtime.memory import Memory, Origin
 from tidelog.engine.runtime.watching.observer import Observer
+from tidelog.engine.runtime.watching.statuses import StatusTold
 from tidelog.engine.secrecy.sealing import Sealer
 from tidelog.events.bodies import Body
+from tidelog.events.envelope import ENGINE
+from tidelog.events.moment import datetime_of
 from tidelog.events.names import ObjectId, ObjectKey, PlanId, engine_stream
 from tidelog.events.projections import Actual
-from tidelog.events.vocabulary import HealthChanged, ObjectApplied, TargetDeclared
-from tidelog.storage import open_log, open_views
+from tidelog.events.vocabulary import HealthChanged, ObjectApplied, ObjectObserved, TargetDeclared
+from tidelog.storage import Recorded, open_log, open_views
 from tidelog.storage.keys import DataKey
 from tidelog.storage.master_key import KEY_BYTES
 from tidelog.storage.sealed import KEY_ID_BYTES
@@ -76,6 +81,9 @@ class Watching:
     def __init__(self, memory: Memory) -> None:
         self.memory = memory
         self.sealers = Sealers()
+        self.woken: list[object] = []
+        self.told: list[Recorded] = []
+        memory.listen(self.told.append)
         nothing = cast("Any", lambda *_: None)
         self.observer = Observer(
             cast("Cluster", Nowhere()),
@@ -84,8 +92,8 @@ class Watching:
             MANAGER,
             engine_stream(memory.log.identity.log),
             self.sealers,
-            nothing,
-            nothing,
+            lambda *woken: self.woken.append(woken),
+            lambda *woken: self.woken.append(woken),
             nothing,
             lambda: datetime.now(UTC),
         )
@@ -93,6 +101,18 @@ class Watching:
     @property
     def row(self) -> Actual | None:
         return self.memory.actual.get(WEB.stream("east"))
+
+    def statuses(self) -> list[tuple[str, bool]]:
+        """The versions of the object that were observed, and whether for its status alone."""
+        events = [one.event for one in self.told]
+        return [(one.resource_version, one.only_status) for one in events if isinstance(one, ObjectObserved)]
+
+    async def status(self) -> Any:
+        """The object's status, as it was last recorded."""
+        assert self.row is not None
+        if self.row.status is None:
+            return None
+        return msgspec.json.decode((await self.memory.log.body(self.row.status.digest)).data)
 
     async def until(self, version: int) -> None:
         with anyio.fail_after(PATIENCE_S):
@@ -216,3 +236,197 @@ def test_what_is_said_of_an_object_with_a_secret_value_is_not_recorded(secret: b
     fields = Seen(WEB.id, unwell, MANAGER, Sealer({WEB.id: key}), secret=secret).fields
     assert (fields["health"], fields["reason"]) == ("Failed", "Refused")
     assert fields["message"] == ("" if secret else "cannot use p4ssw0rd")
+
+
+# A status alone.
+
+EVERY_S = 0.4
+"""In the place of a minute."""
+
+
+def available(version: int, replicas: int) -> KubeObject:
+    """The same healthy Deployment, of which nothing but the status gets on."""
+    base = deployment(985, 0)
+    status = {
+        "observedGeneration": 1,
+        "conditions": [{"type": "Available", "status": "True"}],
+        "terminatingReplicas": replicas,
+    }
+    return {**base, "metadata": {**base["metadata"], "resourceVersion": str(version)}, "status": status}
+
+
+@pytest.fixture
+async def quickly(watching: Watching) -> AsyncIterator[Watching]:
+    """An observer that runs, and has seen the Deployment become available."""
+    watching.observer._status_every = EVERY_S
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watching.observer.run)
+        await watching.observer.is_now(available(990, 0))
+        watching.told.clear()
+        watching.woken.clear()
+        yield watching
+        tasks.cancel_scope.cancel()
+
+
+async def test_the_answer_to_our_own_write_tells_the_status(watching: Watching) -> None:
+    assert await watching.status() == deployment(985, 0)["status"]
+    await watching.observer.is_now(deployment(985, 0))
+    assert watching.told == [], "its echo is no news"
+
+
+async def test_with_another_health_the_status_is_recorded_at_once(quickly: Watching) -> None:
+    assert await quickly.status() == available(990, 0)["status"]
+    assert quickly.statuses() == []
+
+
+async def test_of_what_changes_within_a_minute_the_last_is_recorded_when_it_is_over(quickly: Watching) -> None:
+    for version in range(991, 1_091):
+        await quickly.observer.is_now(available(version, version))
+    assert quickly.statuses() == []
+    await anyio.sleep(EVERY_S * 1.5)
+    assert quickly.statuses() == [("1090", True)]
+    assert await quickly.status() == available(1_090, 1_090)["status"]
+    assert quickly.woken == [], "nobody has anything to do for it"
+    await anyio.sleep(EVERY_S * 2)
+    assert len(quickly.told) == 1, "what is at rest is told once"
+
+
+async def test_a_status_that_never_rests_is_recorded_once_a_minute(quickly: Watching) -> None:
+    version, begun = 990, anyio.current_time()
+    while anyio.current_time() - begun < EVERY_S * 4:
+        version += 1
+        await quickly.observer.is_now(available(version, version))
+        await anyio.sleep(0.01)
+    assert 2 <= len(quickly.told) <= 4, quickly.statuses()
+    times = [datetime_of(one.envelope.time) for one in quickly.told]
+    apart = [(after - before).total_seconds() for before, after in pairwise(times)]
+    assert min(apart) >= EVERY_S, apart
+
+
+async def test_after_a_minute_at_rest_a_status_is_recorded_at_once(quickly: Watching) -> None:
+    await anyio.sleep(EVERY_S * 1.1)
+    await quickly.observer.is_now(available(991, 5))
+    assert quickly.statuses() == [("991", True)]
+
+
+async def test_a_daemon_that_was_started_again_keeps_to_the_minute(watching: Watching) -> None:
+    """Nothing of it is in memory: the log says when the object was recorded last."""
+    await watching.observer.is_now(available(990, 0))
+    again = Watching(watching.memory)
+    await again.observer.is_now(available(991, 5))
+    assert again.statuses() == []
+    assert len(again.observer._statuses) == 1
+
+
+async def test_a_status_that_is_as_it_was_when_the_minute_is_over_appends_nothing(quickly: Watching) -> None:
+    await quickly.observer.is_now(available(991, 5))
+    await quickly.observer.is_now(available(992, 0))
+    await anyio.sleep(EVERY_S * 1.5)
+    assert quickly.told == []
+
+
+async def test_what_waited_is_not_recorded_after_what_came_later(quickly: Watching) -> None:
+    await quickly.observer.is_now(available(991, 5))
+    unwell = available(992, 6)
+    unwell["status"] |= {"conditions": []}
+    await quickly.observer.is_now(unwell)
+    await anyio.sleep(EVERY_S * 1.5)
+    assert quickly.statuses() == []
+    assert await quickly.status() == unwell["status"]
+
+
+async def test_a_status_that_is_due_during_a_write_waits_for_it(quickly: Watching) -> None:
+    with quickly.observer.writing(WEB.id):
+        await quickly.observer._status_is_due(
+            WEB.stream("east"), StatusTold(ObjectObserved(uid="u-1", resource_version="991"), None, ENGINE)
+        )
+        assert WEB.stream("east") in quickly.observer._deferred
+    await anyio.sleep(0.05)
+    assert quickly.told == []
+    assert not quickly.observer._deferred
+
+
+async def test_a_write_while_a_status_waits_tells_it(quickly: Watching) -> None:
+    await quickly.observer.is_now(available(991, 5))
+    seen = Seen(WEB.id, available(992, 6), MANAGER, Sealer(), secret=False)
+    applied = ObjectApplied(
+        plan=PlanId("plan"),
+        object=WEB.id,
+        action="configured",
+        wave=0,
+        desired=digest("web"),
+        **cast("Any", seen.fields),
+    )
+    await quickly.memory.append(SHOP, [applied], Origin(run=run_id(2)), bodies=seen.bodies)
+    await anyio.sleep(EVERY_S * 1.5)
+    assert quickly.statuses() == []
+    assert await quickly.status() == available(992, 6)["status"]
+
+
+async def test_a_status_alone_is_no_other_state_and_no_drift(quickly: Watching) -> None:
+    before = quickly.row
+    assert before is not None
+    kept = (before.state, before.owner, before.applied, before.health, before.position, before.drift)
+    await anyio.sleep(EVERY_S * 1.1)
+    await quickly.observer.is_now(available(991, 5))
+    row = quickly.row
+    assert row is not None
+    assert (row.state, row.owner, row.applied, row.health, row.position, row.drift) == kept
+    assert row.resource_version == "991"
+
+
+async def test_an_object_that_is_gone_has_no_status_that_waits(quickly: Watching) -> None:
+    await quickly.observer.is_now(available(991, 5))
+    await quickly.observer.is_gone(WEB, "u-1")
+    quickly.told.clear()
+    await anyio.sleep(EVERY_S * 1.5)
+    assert quickly.told == []
+
+
+async def test_the_status_of_a_secret_object_is_not_in_the_log(watching: Watching) -> None:
+    key = watching.sealers.keys[WEB.id] = DataKey(WEB.stream("east"), "11" * KEY_ID_BYTES, b"k" * KEY_BYTES, {})
+    seen = Seen(WEB.id, deployment(986, 0), MANAGER, Sealer({WEB.id: key}), secret=True)
+    applied = ObjectApplied(
+        plan=PlanId("plan"),
+        object=WEB.id,
+        action="configured",
+        wave=0,
+        desired=key.digest(b"web"),
+        **cast("Any", seen.fields),
+    )
+    await watching.memory.append(SHOP, [applied], Origin(run=run_id(1)), bodies=seen.bodies)
+    watching.observer._status_every = 0.0
+    watching.told.clear()
+    for version, word in ((987, "True"), (988, "False"), (989, "False")):
+        quoting = deployment(version, 1)
+        said = {"type": "Available", "status": word, "reason": "No", "message": f"cannot use p4ssw0rd {version}"}
+        quoting["status"] |= {"conditions": [said]}
+        quoting["metadata"] |= {"annotations": deployment(986, 0)["metadata"]["annotations"]}
+        await watching.observer.is_now(quoting)
+    assert watching.row is not None
+    assert watching.row.status is None
+    assert watching.statuses() == []
+    assert watching.told, "its health is recorded"
+    assert all(isinstance(one.event, HealthChanged) and one.event.status is None for one in watching.told)
+
+
+@pytest.mark.parametrize(
+    ("api_version", "kind", "is_kept"),
+    [
+        ("kustomize.toolkit.fluxcd.io/v1", "Kustomization", False),
+        ("source.toolkit.fluxcd.io/v1", "GitRepository", False),
+        ("source.toolkit.fluxcd.io/v1", "Bucket", True),
+        ("example.com/v1", "Kustomization", True),
+    ],
+)
+def test_the_status_that_the_log_itself_is_told_by_is_not_recorded_again(
+    api_version: str, kind: str, is_kept: bool
+) -> None:
+    live = {**deployment(986, 0), "apiVersion": api_version, "kind": kind}
+    assert (Seen(key_of(live).id, live, MANAGER, Sealer(), secret=False).status is not None) == is_kept
+
+
+@pytest.mark.parametrize("status", [None, {}, {"huge": 2**70}, {"broken": "\ud800"}])
+def test_a_status_that_is_empty_or_cannot_be_kept_is_none(status: object) -> None:
+    live = {**deployment(986, 0), "status": status}
+    assert Seen(WEB.id, live, MANAGER, Sealer(), secret=False).fields["status"] is None

@@ -45,7 +45,7 @@ class World:
                 memory=self.memory,
                 activity=self.activity,
                 now=lambda: moment(60),
-                seconds_since=lambda _: 5.0,
+                waited_for_health=lambda _: 5.0,
                 artifact_path=lambda *_: PATH,
                 artifact_url=lambda path: f"http://here/{path}",
             ),

@@ -15,14 +15,20 @@ Raw: TypeAlias = Mapping[str, Any]
 """An OpenAPI v3 schema, decoded."""
 ListType: TypeAlias = Literal["atomic", "set", "map"]
 REFERENCE: Final = "#/components/schemas/"
+_ANY_OBJECT: Final = "io.k8s.apimachinery.pkg.runtime.RawExtension"
+# The server takes such an object as one value, whatever its type says.
+_ATOMIC: Final[Raw] = {"x-kubernetes-map-type": "atomic", "x-kubernetes-preserve-unknown-fields": True}
 
 
 class Schema:
     """What may stand in one place of an object. Never changed; the parts are made when they are first asked for."""
 
-    def __init__(self, raw: Raw, types: Mapping[str, Raw]) -> None:
-        """`raw` may refer to `types`, by name."""
+    def __init__(self, raw: Raw, types: Mapping[str, Raw], *, is_below_kept: bool = False) -> None:
+        """`raw` may refer to `types`, by name; `is_below_kept` where unknown fields are kept above it."""
         self._types = types
+        self._keeps_below = not _is_reference(raw) and (is_below_kept or _keeps_unknown(raw))
+        self.is_struct = _is_reference(raw) and raw.get("default") == {}
+        """Of a built-in kind: a Go struct that no pointer leads to, and that is thus always there."""
         self.raw: Raw = _resolved(raw, types)
         """Without a reference at its top."""
 
@@ -35,7 +41,7 @@ class Schema:
     def fields(self) -> dict[str, "Schema"]:
         """The fields that are named, of an object."""
         named: Raw = self.raw.get("properties") or {}
-        return {name: Schema(raw, self._types) for name, raw in named.items()}
+        return {name: self._child(raw) for name, raw in named.items()}
 
     @cached_property
     def values(self) -> "Schema | None":
@@ -43,18 +49,23 @@ class Schema:
         raw = self.raw.get("additionalProperties")
         if raw is True:
             return ANYTHING
-        return Schema(raw, self._types) if isinstance(raw, Mapping) else None
+        return self._child(raw) if isinstance(raw, Mapping) else None
 
     @cached_property
     def items(self) -> "Schema":
         """What the items of a list are."""
         raw = self.raw.get("items")
-        return Schema(raw, self._types) if isinstance(raw, Mapping) else ANYTHING
+        return self._child(raw) if isinstance(raw, Mapping) else ANYTHING
 
     def at(self, name: str) -> "Schema | None":
         """What stands under a key of an object; None where the schema does not say, and nothing is expected."""
         found = self.fields.get(name)
         return found if found is not None else self.values if self.values is not None else self._free
+
+    def merged_at(self, name: str) -> "Schema | None":
+        """As `at`, for apply and for who owns what: there, what is kept unknown is so all the way down."""
+        found = self.at(name)
+        return ANYTHING if found is None and self._keeps_below else found
 
     @cached_property
     def list_type(self) -> ListType:
@@ -102,7 +113,13 @@ class Schema:
     @property
     def keeps_unknown(self) -> bool:
         """Whether fields that are not named are kept, here and below."""
-        return bool(self.raw.get("x-kubernetes-preserve-unknown-fields"))
+        return _keeps_unknown(self.raw)
+
+    @cached_property
+    def is_builtin(self) -> bool:
+        """Whether it is of a built-in kind, of an object as a whole: a Go struct, with metadata as another."""
+        metadata = self.fields.get("metadata")
+        return metadata is not None and metadata.is_struct
 
     @property
     def is_embedded(self) -> bool:
@@ -117,16 +134,29 @@ class Schema:
     @cached_property
     def _free(self) -> "Schema | None":
         """For fields that are not named: anything where they are kept, and where there is no schema at all."""
+        if self.raw.get("additionalProperties") is False:
+            return None
         is_open = self.keeps_unknown or not (self.type or self.fields) or (self.type == "object" and not self.fields)
         return ANYTHING if is_open else None
+
+    def _child(self, raw: Raw) -> "Schema":
+        return Schema(raw, self._types, is_below_kept=self._keeps_below)
 
 
 def _resolved(raw: Raw, types: Mapping[str, Raw]) -> Raw:
     """A schema with what it refers to at its top, directly or as its only `allOf`; its own words go first."""
     for reference in _references(raw):
         own = {key: value for key, value in raw.items() if key not in ("$ref", "allOf")}
-        return {**_resolved(types[reference], types), **own}
+        return {**(_ATOMIC if reference == _ANY_OBJECT else _resolved(types[reference], types)), **own}
     return raw
+
+
+def _is_reference(raw: Raw) -> bool:
+    return next(_references(raw), None) is not None
+
+
+def _keeps_unknown(raw: Raw) -> bool:
+    return bool(raw.get("x-kubernetes-preserve-unknown-fields"))
 
 
 def _references(raw: Raw) -> Iterator[str]:

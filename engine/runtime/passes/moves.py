@@ -18,7 +18,7 @@ from tidelog.engine.cluster.errors import (
     InvalidError,
     NotFoundError,
 )
-from tidelog.engine.cluster.port import Cluster
+from tidelog.engine.cluster.port import Cluster, Identity
 from tidelog.engine.runtime.passes.situation import MANAGER, identity_of
 from tidelog.engine.runtime.settings import Settings
 from tidelog.engine.runtime.watching.declared import DeclaredTarget
@@ -82,8 +82,8 @@ class Moves:
 
         async def look_ahead(target: DeclaredTarget) -> None:
             async with limiter:
-                if left():
-                    coming.extend(await self._wishes.coming(target, deadline))
+                made = await self._wishes.coming(target, deadline) if left() else []
+                coming.extend([one for one in made if await self._may_make(target, one.key)])
 
         targets = [target for _, target in sorted(self._targets().items())]
         for work, some in ((look, targets), (look_ahead, targets), (look, coming)):
@@ -111,9 +111,14 @@ class Moves:
     async def _may_write(self, target: DeclaredTarget, key: ObjectKey) -> bool:
         """Whether a target can take an object over: else a tenant could keep from deletion what is not theirs."""
         identity = identity_of(target, self._settings)
-        if identity is None or key.namespace == target.key.namespace:
-            return True
-        if identity == identity_of(self._own, self._settings):
+        return key.namespace == target.key.namespace or await self._is_allowed(identity, key)
+
+    async def _may_make(self, target: DeclaredTarget, key: ObjectKey) -> bool:
+        """Whether a target can apply a Kustomization that it lists: what that would want counts only then."""
+        return await self._is_allowed(identity_of(target, self._settings), key)
+
+    async def _is_allowed(self, identity: Identity | None, key: ObjectKey) -> bool:
+        if identity is None or identity == identity_of(self._own, self._settings):
             return True
         kind = await self._cluster.find_kind(key.group, key.kind)
         if kind is None:

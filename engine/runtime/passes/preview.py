@@ -37,8 +37,16 @@ from tidelog.engine.runtime.run import StageError
 from tidelog.engine.runtime.scope import in_its_place
 from tidelog.engine.runtime.settings import Settings, settings_of
 from tidelog.engine.runtime.variables import Variables, read_variables
-from tidelog.engine.runtime.watching.declared import DeclaredTarget, begun_of, found_of, read_declared, source_of
+from tidelog.engine.runtime.watching.declared import (
+    DeclaredTarget,
+    begun_of,
+    found_of,
+    made_with_secret,
+    read_declared,
+    source_of,
+)
 from tidelog.engine.runtime.wishes import TreeOf, Wishes
+from tidelog.engine.secrecy.inherited import inherited
 from tidelog.engine.secrecy.sealing import LostSecretError, Sealer
 from tidelog.engine.secrecy.values import SecretValues
 from tidelog.engine.sources.directory import DirectoryTree
@@ -133,8 +141,9 @@ class Previewer:
         path = declared.spec.path or "./"
         entry = tree.entry(tree.root, root_path(path))
         if entry is None or entry.kind != "tree":
+            shown = _values_of(declared).filter(path)
             raise PreviewError(
-                f"there is no directory {path} in {directory}, and {told(target)} is built from that: "
+                f"there is no directory {shown} in {directory}, and {told(target)} is built from that: "
                 "name the root of the repository"
             )
         return await self._of_tree(declared, tree, tree.root, Revision(f"local@sha1:{tree.root}"))
@@ -154,12 +163,12 @@ class Previewer:
         revision = rendered.revision or Revision("")
         async with self._renderer(self._artifacts) as renderer:
             moves = await self._moves(declared, renderer, partial(newest_of, self._facts))
-            return await self._plan(declared, rendered, revision, SecretValues(), moves)
+            return await self._plan(declared, rendered, revision, _values_of(declared), moves)
 
     # The way of a pass.
 
     async def _of_tree(self, declared: DeclaredTarget, trees: Trees, tree: str, revision: Revision) -> Preview:
-        secrets = SecretValues()
+        secrets = _values_of(declared)
         spec = declared.spec
         try:
             variables = await read_variables(_Once(self._cluster), declared, self._keys.key)
@@ -276,9 +285,10 @@ class Previewer:
         declared = read_declared(live, self._alias)
         if not isinstance(declared.spec, KustomizationSpec):
             raise PreviewError(f"{told(target)} is a source, and applies nothing: name a Kustomization")
+        declared.secret = await made_with_secret(live, self._alias, self._facts)
         left = (*declared.problems, *features_left(declared.spec))
         if left:
-            raise PreviewError("; ".join(left))
+            raise PreviewError(_values_of(declared).filter("; ".join(left)))
         declared.found = found_of(declared, self._facts)
         declared.begun = await begun_of(declared, self._facts)
         return declared
@@ -340,6 +350,11 @@ class _Once:
             return await self._cluster.get(kind, key.namespace, key.name)
         except NotFoundError:
             return None
+
+
+def _values_of(declared: DeclaredTarget) -> SecretValues:
+    """What is known to be secret of a target before anything is read for it."""
+    return SecretValues(inherited(declared.live.get("spec") or {}) if declared.secret else ())
 
 
 async def _unseen(_: ObjectId, __: str, ___: Sealer) -> KubeObject | None:

@@ -10,7 +10,7 @@ import msgspec
 
 from tidelog.engine.apply.door import PLAN_VOID, ApplyStopped, Door
 from tidelog.engine.apply.record import ObjectRecorder
-from tidelog.engine.cluster.errors import NotFoundError
+from tidelog.engine.cluster.errors import ClusterError, NotFoundError
 from tidelog.engine.kinds.durations import Duration
 from tidelog.engine.kinds.kustomization import KustomizationSpec
 from tidelog.engine.kinds.later import UNSUPPORTED, features_left
@@ -27,12 +27,13 @@ from tidelog.engine.runtime.passes.moves import Heir, Moves
 from tidelog.engine.runtime.passes.placing import placed
 from tidelog.engine.runtime.passes.situation import MANAGER, Situation
 from tidelog.engine.runtime.rendered import RenderedSet, inputs_digest, render_spec, sealed, would_be_the_same
-from tidelog.engine.runtime.run import Removed, Run, StageError, asking
+from tidelog.engine.runtime.run import Removed, Run, StageError, asking, of_cluster
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.scope import in_its_place, is_out_of_place
 from tidelog.engine.runtime.suspension import still_suspended
 from tidelog.engine.runtime.variables import Variables, read_variables
-from tidelog.engine.runtime.watching.declared import DeclaredTarget, source_of
+from tidelog.engine.runtime.watching.declared import DeclaredTarget, made_with_secret, source_of
+from tidelog.engine.secrecy.inherited import inherited
 from tidelog.engine.secrecy.sealing import LostSecretError, Sealer
 from tidelog.engine.verify.checks import OWNERSHIP, policies_digest, verdicts_of
 from tidelog.events.bodies import Body
@@ -150,6 +151,7 @@ class TargetPass:
 
     async def reconcile(self) -> float | None:
         """The pass."""
+        await self._inherit()
         if self._declared.deleting:
             return await self._finalize()
         self._engine.inputs.begin(self._stream)
@@ -188,6 +190,16 @@ class TargetPass:
         return None
 
     # The stages.
+
+    async def _inherit(self) -> None:
+        """What another target was given as secret may stand in the spec that it made of this one."""
+        declared = self._declared
+        # Since it was told of, its maker may have recorded that nothing secret is in it any more.
+        declared.secret = declared.secret and await made_with_secret(
+            declared.live, self._engine.cluster_alias, self._memory
+        )
+        if declared.secret:
+            self._run.secrets.add(inherited(declared.live.get("spec") or {}))
 
     async def _own(self) -> None:
         """Marks the target as ours, and ends the pass for what is not to be worked on."""
@@ -619,7 +631,7 @@ class TargetPass:
             self._engine.notices.changed(self._declared, self._revision, door.changed)
             if not stopped.void:
                 self._engine.notices.stopped(self._declared, self._revision)
-            raise Stop(0.0 if stopped.void else self._spec.effective_retry_interval.seconds) from stopped
+            raise Stop(self._again_after(stopped)) from stopped
         self._applied = True
         self._engine.notices.changed(self._declared, self._revision, door.changed)
 
@@ -631,14 +643,13 @@ class TargetPass:
         )
         if checked is None:
             return
-        limit = self._spec.effective_timeout
+        limit, waited = self._spec.effective_timeout, self._engine.waited_for_health(self._stream)
         if checked.health == "Current":
             if standing.health != "Current":
-                message = f"{checked.message} in {Duration.of_seconds(self._waited_for_health())}"
+                message = f"{checked.message} in {Duration.of_seconds(waited)}"
                 await self._run.record([HealthChanged(checked=True, health="Current", message=message)])
                 self._engine.notices.healthy(self._declared, self._revision, message)
             return
-        waited = self._waited_for_health()
         if checked.health == "Failed":
             message = f"failed early due to stalled resources: {checked.message}"
         elif waited >= limit.seconds:
@@ -646,7 +657,7 @@ class TargetPass:
         else:
             if standing.health != "InProgress":
                 await self._run.record([HealthChanged(checked=True, health="InProgress", message=checked.message)])
-            raise Stop(limit.seconds - waited)
+            raise Stop(limit.seconds - self._engine.waited_for_health(self._stream))
         if standing.health == "Failed" and standing.health_message == message:
             raise Stop(self._spec.effective_retry_interval.seconds)
         await self._run.record(
@@ -654,13 +665,6 @@ class TargetPass:
         )
         self._engine.notices.stopped(self._declared, self._revision)
         raise Stop(self._spec.effective_retry_interval.seconds)
-
-    def _waited_for_health(self) -> float:
-        """Seconds; what was waited for on behalf of a run that was superseded does not count."""
-        standing = self._run.standing
-        if standing.health != "InProgress" or standing.health_since is None:
-            return 0.0
-        return self._engine.seconds_since(max(standing.health_since, standing.began or standing.health_since))
 
     async def _end(self, source: Source, rendered: RenderedSet) -> float | None:
         """The run is over; nothing is recorded of a pass that had nothing to say."""
@@ -738,10 +742,21 @@ class TargetPass:
             return None
         if error.final:
             return None
+        return self._retry_in(error.retry_s)
+
+    def _again_after(self, stopped: ApplyStopped) -> float:
+        """When to go on after an apply that stopped: soon, where only the surroundings were in its way."""
+        if stopped.void:
+            return 0.0
+        cause = stopped.__cause__
+        return self._retry_in(of_cluster("apply", cause).retry_s if isinstance(cause, ClusterError) else None)
+
+    def _retry_in(self, retry_s: float | None) -> float:
+        """Seconds until the next try: the retry interval, or sooner where that is known to make sense."""
         retry = self._spec.effective_retry_interval.seconds
-        if error.retry_s is None:
+        if retry_s is None:
             return retry
-        return min(retry, max(error.retry_s, self._engine.backoff(self._run.standing.failures)))
+        return min(retry, max(retry_s, self._engine.backoff(self._run.standing.failures)))
 
     def _is_superseded(self) -> bool:
         """Whether a revision, or a spec, has come since the open run began."""
@@ -800,11 +815,13 @@ class TargetPass:
             if isinstance(recorded.event, ObjectPruned) and recorded.event.outcome == "deleted"
         ]
         there = [(time, event) for time, event in deleted if await self._is_there(event)]
-        limit = self._spec.effective_timeout.seconds
-        if any(self._engine.seconds_since(time) < limit for time, _ in there):
+        if not there:
+            return
+        last = max(time for time, _ in there)
+        waited = self._engine.waits.seconds(self._stream, "termination", self._run.id, last)
+        if waited < self._spec.effective_timeout.seconds:
             raise Stop(TERMINATION_LOOK_S)
-        if there:
-            self._engine.notices.not_terminated(self._declared, [event.object for _, event in there])
+        self._engine.notices.not_terminated(self._declared, [event.object for _, event in there])
 
     async def _is_there(self, event: ObjectPruned) -> bool:
         key = ObjectKey.parse(event.object)

@@ -149,8 +149,7 @@ class StatusWriter:
         if standing is None or not isinstance(declared.spec, KustomizationSpec) or declared.suspended:
             return False
         if standing.ready == "False":
-            waits = standing.waits_for is not None
-            return waits and self._engine.seconds_since(standing.since) < PROGRESS_AFTER_S
+            return standing.waits_for is not None and self._engine.is_recent(standing.since, PROGRESS_AFTER_S)
         busy = standing.health == "InProgress" or self._engine.activity.of(declared.stream) is not None
         return standing.run is not None and busy and not _step(self._engine, declared, standing)
 
@@ -260,7 +259,7 @@ def _step(engine: Engine, declared: DeclaredTarget, standing: Standing) -> str:
     if running is not None and running[2] >= PROGRESS_AFTER_S:
         return _STEPS[running[0]](running[1], limit)
     waits = standing.health == "InProgress" and standing.run is not None
-    if waits and engine.seconds_since(standing.health_since) >= PROGRESS_AFTER_S:
+    if waits and engine.waited_for_health(declared.stream) >= PROGRESS_AFTER_S:
         return statuses.checking_health(standing.attempted or "", limit)
     return ""
 

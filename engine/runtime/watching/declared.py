@@ -12,14 +12,24 @@ from tidelog.engine.kinds.decode import InvalidObjectError, decode
 from tidelog.engine.kinds.durations import Interval
 from tidelog.engine.kinds.gitrepository import GitRepository, GitRepositorySpec, GitRepositoryStatus
 from tidelog.engine.kinds.kustomization import Kustomization, KustomizationSpec, KustomizationStatus, SourceReference
-from tidelog.engine.kinds.meta import FINALIZER, REQUESTED_AT, SOURCE_GROUP
+from tidelog.engine.kinds.meta import (
+    FINALIZER,
+    KUSTOMIZE_GROUP,
+    OWNER_NAME,
+    OWNER_NAMESPACE,
+    REQUESTED_AT,
+    SOURCE_GROUP,
+)
 from tidelog.engine.kinds.patches import patches_of_secrets
 from tidelog.engine.objects.kube import KubeObject, MalformedObjectError, key_of, parse_inventory_id
+from tidelog.engine.plan.model import is_secret
 from tidelog.engine.runtime.memory import Facts, Memory, Origin, plan_of
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.texts import cut
+from tidelog.engine.secrecy.inherited import without_inherited
 from tidelog.events.bodies import Body
 from tidelog.events.canonical import encode
+from tidelog.events.digest import KEYED
 from tidelog.events.envelope import ENGINE, Actor, Proof
 from tidelog.events.names import ObjectId, ObjectKey, PlanId, StreamName
 from tidelog.events.projections import Desired
@@ -71,6 +81,8 @@ class Declared(Generic[Spec, Status]):
         """Of a target: what its status listed when it was first seen, with the API version."""
         self.begun: dict[ObjectId, str] = {}
         """Of a target: what an apply that did not come to its end was to write; it may have, and nobody know of it."""
+        self.secret = False
+        """Whether another target makes it with secret values, which may stand anywhere in its spec."""
         self.newer = ""
         """Of a target: the revision that its status told when it was first seen, if it is not known to have had it."""
 
@@ -170,6 +182,7 @@ class Declarations:
         if before is not None and before.is_echo(live):
             return
         declared = read_declared(live, self._alias)
+        declared.secret = await made_with_secret(live, self._alias, self._memory)
         is_other = before is not None and before.uid != declared.uid
         if before is not None and not is_other and _version(before.live) > _version(live):
             return  # our own write of it has told more already
@@ -287,10 +300,16 @@ class Declarations:
         return bool(msgspec.json.decode(spec).get("suspend")) != suspend
 
     async def _body_of(self, declared: AnyDeclared) -> Body:
-        """The spec; sealed, where an address in it has credentials, and without patches that may be of Secrets."""
+        """The spec; sealed, where an address in it has credentials, and without patches that may be of Secrets.
+
+        Of a target that another one makes with secret values, nothing that may hold one is in it.
+        """
         spec = declared.live.get("spec") or {}
         if _tells_secrets(declared):
             return (await self._keys.key(declared.stream)).seal(encode(spec))
+        if declared.secret and declared.key.kind == "Kustomization":
+            key = await self._keys.key(declared.stream)
+            return Body.of(encode(without_inherited(spec, lambda text: f"# secret: {key.digest(text.encode())}")))
         places = patches_of_secrets(spec) if declared.key.kind == "Kustomization" else []
         if places:
             key = await self._keys.key(declared.stream)
@@ -345,6 +364,28 @@ class Declarations:
         return Trigger(
             why=why, actor=ENGINE, cause=recorded[-1].envelope.id, token=(token or "") if asked else "", forced=True
         )
+
+
+async def made_with_secret(live: KubeObject, alias: str, facts: Facts) -> bool:
+    """Whether another target makes an object with secret values.
+
+    So it was when it was last applied or seen; or so it is wanted, which is recorded before it is applied, and so
+    before the object can be seen at all.
+    """
+    key = key_of(live)
+    row = facts.actual.get(key.stream(alias))
+    applied = None if row is None or row.owner is None else facts.inventory.get(row.owner)
+    if is_secret(key, row, None if applied is None else applied.objects.get(key.id)):
+        return True
+    labels = live["metadata"].get("labels") or {}
+    name, namespace = labels.get(OWNER_NAME), labels.get(OWNER_NAMESPACE)
+    if not name or not namespace:
+        return False
+    maker = facts.desired.get(ObjectKey(KUSTOMIZE_GROUP, "Kustomization", namespace, name).stream(alias))
+    if maker is None or maker.objects is None:
+        return False
+    begins = encode([key.id])[:-1] + f',"{KEYED}'.encode()
+    return begins in (await facts.log.body(maker.objects.digest)).data
 
 
 def read_declared(live: KubeObject, alias: str) -> AnyDeclared:

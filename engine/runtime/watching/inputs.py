@@ -11,7 +11,7 @@ from typing import TypeAlias
 import anyio
 from anyio.abc import TaskGroup
 
-from tidelog.engine.cluster.errors import BadRequestError, ClusterError, ForbiddenError, GoneError, UnknownKindError
+from tidelog.engine.cluster.errors import BadRequestError, ClusterError, ForbiddenError, UnknownKindError
 from tidelog.engine.cluster.port import Cluster, Identity, Kind
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.events.names import ObjectKey, StreamName
@@ -139,8 +139,6 @@ class Inputs:
                 except (ForbiddenError, UnknownKindError) as error:
                     await self._failed(named, error)
                     pause = longest
-                except GoneError:
-                    pause = RETRY_S[0]
                 except (ClusterError, TimeoutError) as error:
                     if not named.known.is_set():
                         await self._failed(

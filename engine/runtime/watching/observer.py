@@ -1,7 +1,9 @@
 """Observation: what watches tell of the objects that targets own, and what is recorded of it.
 
 The answer to our own write is the observation of it, and its echo appends nothing; while a write is under way, what
-is told of its object waits. A change of the fields that our manager owns is drift, and wakes the target.
+is told of its object waits. A change of the fields that our manager owns is drift, and wakes the target. Where
+nothing but the status changes, that is recorded at most once a minute an object, the last when the minute is over; it
+wakes nobody.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
@@ -25,8 +27,12 @@ from tidelog.engine.plan.model import Wanted, is_secret
 from tidelog.engine.runtime.memory import Memory, Origin
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.texts import cut, first_of
+from tidelog.engine.runtime.watching.statuses import StatusesThatWait, StatusTold
 from tidelog.engine.secrecy.sealing import LostSecretError, Sealer
+from tidelog.events.bodies import BodyRef
+from tidelog.events.digest import Digest
 from tidelog.events.envelope import Actor, Proof
+from tidelog.events.moment import datetime_of
 from tidelog.events.names import ObjectId, ObjectKey, StreamName, object_stream
 from tidelog.events.projections import Actual
 from tidelog.events.vocabulary import (
@@ -39,7 +45,7 @@ from tidelog.events.vocabulary import (
     ObservationResumed,
 )
 from tidelog.events.vocabulary.observe import Health
-from tidelog.storage import Recorded
+from tidelog.storage import Query, Recorded
 
 UNKNOWN_KIND_RETRY_S = 30.0
 DRIFT_BYTES_MAX = 32_768
@@ -49,9 +55,13 @@ MESSAGE_BYTES_MAX = 1_024
 FLAPPING_PAUSE_S = 900.0
 """How long a field that somebody keeps on changing back is left to them."""
 
+STATUS_EVERY_S = 60.0
+"""How often an object is recorded of which nothing but the status changes."""
 RESTS_FOR = 0.9
 """Of an interval: the timer that ends it is of another clock."""
 
+Waiting: TypeAlias = KubeObject | tuple[ObjectKey, str] | StatusTold
+"""What was told of an object that is just written or recorded: that it is like this, that it is gone, its status."""
 SealerOf: TypeAlias = Callable[[Iterable[ObjectId]], Awaitable[Sealer]]
 Wake: TypeAlias = Callable[[StreamName, Trigger], None]
 WakeIn: TypeAlias = Callable[[StreamName, float], None]
@@ -102,8 +112,10 @@ class Observer:
         self._kinds_changed = anyio.Event()
         self._busy: dict[StreamName, int] = {}
         """What is written or recorded, and by how many."""
-        self._deferred: dict[StreamName, KubeObject | tuple[ObjectKey, str]] = {}
+        self._deferred: dict[StreamName, Waiting] = {}
         self._versions: dict[StreamName, str] = {}
+        self._statuses = StatusesThatWait()
+        self._status_every = STATUS_EVERY_S
         self._flaps = Flaps()
         self._ended: dict[StreamName, Ended] = {}
         """Jobs that are done, and are to be taken away after a time (`ttlSecondsAfterFinished`), or were."""
@@ -114,6 +126,7 @@ class Observer:
         """Watches, until cancelled; begins with the kinds of all inventories."""
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
+            tasks.start_soon(self._statuses.run, self._status_is_due)
             for _, inventory in self._memory.inventory.items():  # noqa: PERF102 - rows are no dict
                 for id, entry in inventory.objects.items():
                     if entry.api_version:
@@ -187,12 +200,14 @@ class Observer:
         self._busy[stream] = 1
         self._tasks.start_soon(self._look_again, stream, waiting)
 
-    async def _look_again(self, stream: StreamName, waiting: KubeObject | tuple[ObjectKey, str]) -> None:
+    async def _look_again(self, stream: StreamName, waiting: Waiting) -> None:
         try:
             if self._busy[stream] > 1:  # it is written again already: what was told since is newer
                 self._deferred.setdefault(stream, waiting)
             elif isinstance(waiting, tuple):
                 await self._record_gone(stream, *waiting)
+            elif isinstance(waiting, StatusTold):
+                await self._record_status(stream, waiting)
             else:
                 await self._record(stream, waiting)
         finally:
@@ -246,7 +261,9 @@ class Observer:
         )
         if same and row is not None:
             self._versions[stream] = version
-            await self._only_health(obj, stream, owner, row, secret=secret)
+            await self._only_health(obj, stream, owner, row, seen, secret=secret)
+            told = StatusTold(ObjectObserved(**seen.fields, only_status=True), seen.status, _writer(obj))
+            await self._record_status(stream, told)
             return
         events: list[Event] = [ObjectObserved(**seen.fields)]
         drifted: tuple[FieldDrift, ...] = ()
@@ -340,7 +357,7 @@ class Observer:
                 await self.is_now(live)
 
     async def _only_health(
-        self, obj: KubeObject, stream: StreamName, owner: StreamName, row: Actual, *, secret: bool
+        self, obj: KubeObject, stream: StreamName, owner: StreamName, row: Actual, seen: Seen, *, secret: bool
     ) -> None:
         found = health_of(obj)
         same = found.health == row.health
@@ -348,10 +365,52 @@ class Observer:
             return
         # A controller's words may quote what stands in the object.
         message = "" if secret else cut(found.message, MESSAGE_BYTES_MAX)
-        event = HealthChanged(health=found.health, reason=found.reason, message=message)
-        recorded = await self._memory.append(stream, [event], Origin())
+        status, bodies = (None, []) if seen.status is None else (seen.status.ref, [seen.status])
+        event = HealthChanged(health=found.health, reason=found.reason, message=message, status=status)
+        recorded = await self._memory.append(stream, [event], Origin(), bodies=bodies)
         if not same:
             self._wake(owner, _trigger(f"the health of {stream.rpartition('/')[2]} changed", recorded[-1]))
+
+    async def _status_is_due(self, stream: StreamName, told: StatusTold) -> None:
+        """The minute of a status that waited is over."""
+        if stream in self._busy:
+            self._deferred.setdefault(stream, told)
+            return
+        with self._in_turn(stream):
+            await self._record_status(stream, told)
+
+    async def _record_status(self, stream: StreamName, told: StatusTold) -> None:
+        """Records the status of an object of which nothing else is new, now or when its minute is over."""
+        if not self._is_news(stream, told.event) or self._statuses.replace(stream, told):
+            return
+        wait = await self._time_left(self._memory.actual.get(stream))
+        if wait:
+            self._statuses.add(stream, told, wait)
+        elif self._is_news(stream, told.event):  # it may have been written meanwhile
+            bodies = [] if told.body is None else [told.body]
+            await self._memory.append(stream, [told.event], Origin(actor=told.by), bodies=bodies)
+
+    def _is_news(self, stream: StreamName, event: ObjectObserved) -> bool:
+        """Whether an object differs from what is recorded of it by its status, and by nothing else."""
+        row = self._memory.actual.get(stream)
+        if row is None or row.uid != event.uid or _digest(row.state) != _digest(event.state):
+            return False
+        told = self._versions.get(stream)
+        if told is not None and is_newer(told, event.resource_version):
+            return False  # it waited for something newer
+        return is_newer(event.resource_version, row.resource_version) and _digest(row.status) != _digest(event.status)
+
+    async def _time_left(self, row: Actual | None) -> float:
+        """In how many seconds the status of an object may be recorded again.
+
+        The log itself says when that was last: nothing is kept for objects that are at rest.
+        """
+        last = 0 if row is None else max(row.position, row.status_position)
+        recorded = await self._memory.log.last(Query(until=last)) if last else None
+        if recorded is None:
+            return 0.0
+        passed = (self._clock() - datetime_of(recorded.envelope.time)).total_seconds()
+        return min(max(0.0, self._status_every - passed), self._status_every)
 
     async def _drift(self, obj: KubeObject, row: Actual, sealer: Sealer, *, secret: bool) -> tuple[FieldDrift, ...]:
         """The fields that are no longer as they were applied."""
@@ -384,6 +443,10 @@ class Observer:
             return None if row is None or row.applied is None else row.owner
         stream = ObjectKey(KUSTOMIZE_GROUP, "Kustomization", namespace, name).stream(self._alias)
         return stream if self._memory.conditions.get(stream) is not None else None
+
+
+def _digest(reference: BodyRef | None) -> Digest | None:
+    return None if reference is None else reference.digest
 
 
 def _trigger(why: str, recorded: Recorded) -> Trigger:

@@ -1,0 +1,631 @@
+"""What the server refuses in each kind, beside its metadata."""
+
+import base64
+from collections.abc import Callable, Mapping
+from ipaddress import ip_address
+from typing import Final, TypeAlias
+
+import msgspec
+
+from tidelog.engine.cluster.embedded import causes
+from tidelog.engine.cluster.embedded.builtin import checks, formats, pod_problems, services
+from tidelog.engine.cluster.embedded.builtin.checks import needed, not_negative, one_of
+from tidelog.engine.cluster.embedded.builtin.metadata_problems import labels, too_long
+from tidelog.engine.cluster.embedded.builtin.scalars import amount_of
+from tidelog.engine.cluster.embedded.causes import Cause
+from tidelog.engine.objects.kube import RBAC, KubeObject
+
+_Check: TypeAlias = Callable[[KubeObject], list[Cause]]
+DATA_BYTES: Final = 1024 * 1024
+_WORDS_OF_SELECTOR: Final = "`selector` does not match template `labels`"
+_ACCESS_MODES: Final = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod")
+
+
+def problems(kind: tuple[str, str], obj: KubeObject) -> list[Cause]:
+    """Of an object, new or changed."""
+    own = _CHECKS.get(kind)
+    return own(obj) if own is not None else []
+
+
+def _config_map(obj: KubeObject) -> list[Cause]:
+    data, binary, found = obj.get("data") or {}, obj.get("binaryData") or {}, list[Cause]()
+    for key in data:
+        found += [causes.invalid(f"data[{key}]", key, one) for one in formats.config_key(key)]
+        if key in binary:
+            found.append(causes.invalid(f"data[{key}]", key, "duplicate of key present in binaryData"))
+    for key in binary:
+        found += [causes.invalid(f"binaryData[{key}]", key, one) for one in formats.config_key(key)]
+    if sum(len(value.encode()) for value in data.values()) + _size(binary) > DATA_BYTES:
+        found.append(too_long("", DATA_BYTES))
+    return found
+
+
+def _size(data: Mapping[str, str]) -> int:
+    return sum(len(value) * 3 // 4 - value.count("=") for value in data.values())
+
+
+def _secret(obj: KubeObject) -> list[Cause]:
+    data, found = obj.get("data") or {}, list[Cause]()
+    for key in data:
+        found += [causes.invalid(f"data[{key}]", key, one) for one in formats.config_key(key)]
+    if _size(data) > DATA_BYTES:
+        found.append(too_long("data", DATA_BYTES))
+    match obj.get("type"):
+        case "kubernetes.io/service-account-token":
+            name = "kubernetes.io/service-account.name"
+            if not (obj["metadata"].get("annotations") or {}).get(name):
+                found.append(causes.required(f"metadata.annotations[{name}]"))
+        case "kubernetes.io/dockercfg":
+            found += _document(data, ".dockercfg")
+        case "kubernetes.io/dockerconfigjson":
+            found += _document(data, ".dockerconfigjson")
+        case "kubernetes.io/basic-auth" if not data.keys() & {"username", "password"}:
+            found += [causes.required("data[username]"), causes.required("data[password]")]
+        case "kubernetes.io/ssh-auth" if not data.get("ssh-privatekey"):
+            found.append(causes.required("data[ssh-privatekey]"))
+        case "kubernetes.io/tls":
+            found += [causes.required(f"data[{key}]") for key in ("tls.crt", "tls.key") if key not in data]
+        case _:
+            pass
+    return found
+
+
+def _document(data: Mapping[str, str], key: str) -> list[Cause]:
+    if key not in data:
+        return [causes.required(f"data[{key}]")]
+    try:
+        msgspec.json.decode(base64.b64decode(data[key]), type=dict[str, object])
+    except (msgspec.DecodeError, msgspec.ValidationError, ValueError):
+        return [causes.invalid(f"data[{key}]", "<secret contents redacted>", "unexpected end of JSON input")]
+    return []
+
+
+def _service(obj: KubeObject) -> list[Cause]:
+    spec = obj["spec"]
+    ports, kind = spec.get("ports") or [], spec.get("type")
+    is_headless = spec.get("clusterIP") == services.HEADLESS
+    if services.needs_two_families(spec):
+        return _not_dual(spec)
+    found: list[Cause] = []
+    if not ports and not is_headless and kind != "ExternalName":
+        found.append(causes.required("spec.ports"))
+    if is_headless and kind in ("LoadBalancer", "NodePort"):
+        found.append(causes.invalid("spec.clusterIPs[0]", "None", f"may not be set to 'None' for {kind} services"))
+    if kind == "ExternalName":
+        found += _external_name(spec)
+    found += _service_ports(ports)
+    found += labels(spec.get("selector"), "spec.selector")
+    found += one_of(spec, "spec", "sessionAffinity", "ClientIP", "None")
+    seconds = ((spec.get("sessionAffinityConfig") or {}).get("clientIP") or {}).get("timeoutSeconds")
+    if spec.get("sessionAffinity") == "ClientIP" and not 0 < (seconds or 0) <= 86400:
+        say = "must be greater than 0 and less than 86400"
+        found.append(causes.invalid("spec.sessionAffinityConfig.clientIP.timeoutSeconds", seconds, say))
+    found += _cluster_addresses(spec) if kind != "ExternalName" else []
+    for index, address in enumerate(spec.get("externalIPs") or ()):
+        found += _address(address, f"spec.externalIPs[{index}]")
+    found += one_of(spec, "spec", "type", "ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
+    if kind == "ClusterIP":
+        say = "may not be used when `type` is 'ClusterIP'"
+        found += [causes.forbidden(f"spec.ports[{i}].nodePort", say) for i, p in enumerate(ports) if p.get("nodePort")]
+    found += _duplicate_ports(ports)
+    for field in ("loadBalancerSourceRanges", "allocateLoadBalancerNodePorts", "loadBalancerClass"):
+        if kind != "LoadBalancer" and spec.get(field) not in (None, []):
+            path = "LoadBalancerSourceRanges" if field == "loadBalancerSourceRanges" else field
+            found.append(causes.forbidden(f"spec.{path}", "may only be used when `type` is 'LoadBalancer'"))
+    policy = spec.get("externalTrafficPolicy")
+    if policy and not services.is_external(spec):
+        say = "may only be set for externally-accessible services"
+        found.append(causes.invalid("spec.externalTrafficPolicy", policy, say))
+    found += one_of(spec, "spec", "externalTrafficPolicy", "Cluster", "Local")
+    return found + one_of(spec, "spec", "internalTrafficPolicy", "Cluster", "Local")
+
+
+def _not_dual(spec: KubeObject) -> list[Cause]:
+    """The cluster has IPv4 only, which is told before anything else is looked at."""
+    say = "this cluster is not configured for dual-stack services"
+    found = [causes.invalid("spec.ipFamilyPolicy", spec["ipFamilyPolicy"], say)]
+    families = enumerate(spec.get("ipFamilies") or ())
+    say = "not configured on this cluster"
+    return found + [causes.invalid(f"spec.ipFamilies[{i}]", one, say) for i, one in families if one != "IPv4"]
+
+
+def _external_name(spec: KubeObject) -> list[Cause]:
+    fields = [field for field in ("clusterIPs", "ipFamilies", "ipFamilyPolicy") if spec.get(field)]
+    found = [causes.forbidden(f"spec.{field}", "may not be set for ExternalName services") for field in fields]
+    name = str(spec.get("externalName", "")).removesuffix(".")
+    if not name:
+        return [*found, causes.required("spec.externalName")]
+    return found + [causes.invalid("spec.externalName", name, one) for one in formats.dns_subdomain(name)]
+
+
+def _service_ports(ports: list[KubeObject]) -> list[Cause]:
+    found, names = list[Cause](), set[str]()
+    for index, port in enumerate(ports):
+        at, name = f"spec.ports[{index}]", port.get("name", "")
+        if name:
+            found += checks.form(port, at, "name", formats.dns_label)
+            found += [causes.duplicate(f"{at}.name", name)] if name in names else []
+            names.add(name)
+        elif len(ports) > 1:
+            found.append(causes.required(f"{at}.name"))
+        number = port.get("port", 0)
+        found += [causes.invalid(f"{at}.port", number, one) for one in formats.port_number(number)]
+        found += one_of(port, at, "protocol", *pod_problems.PROTOCOLS)
+        found += checks.port_or_name(port.get("targetPort", 0), f"{at}.targetPort")
+        found += checks.form(port, at, "appProtocol", formats.qualified_name)
+    return found
+
+
+def _duplicate_ports(ports: list[KubeObject]) -> list[Cause]:
+    found, taken, given = list[Cause](), set[object](), set[object]()
+    for index, port in enumerate(ports):
+        node = (port.get("protocol"), port.get("nodePort"))
+        if port.get("nodePort"):
+            found += [causes.duplicate(f"spec.ports[{index}].nodePort", port["nodePort"])] if node in given else []
+            given.add(node)
+    for index, port in enumerate(ports):
+        key = (port.get("protocol"), port.get("port"))
+        if key in taken:
+            shown = {"port": port.get("port"), "protocol": port.get("protocol")}
+            found.append(causes.duplicate(f"spec.ports[{index}]", shown))
+        taken.add(key)
+    return found
+
+
+def _cluster_addresses(spec: KubeObject) -> list[Cause]:
+    found: list[Cause] = []
+    first, each = spec.get("clusterIP", ""), spec.get("clusterIPs") or []
+    if first and each and each[0] != first:
+        found.append(causes.invalid("spec.clusterIPs", each, "first value must match `clusterIP`"))
+    if not first and each:
+        found.append(causes.invalid("spec.clusterIPs", each, "must be empty when `clusterIP` is not specified"))
+    for index, address in enumerate(each):
+        if address != services.HEADLESS:
+            found += _address(address, f"spec.clusterIPs[{index}]")
+    return found
+
+
+def _address(text: str, path: str) -> list[Cause]:
+    try:
+        ip_address(text)
+    except ValueError:
+        return [causes.invalid(path, text, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")]
+    return []
+
+
+def _pod(obj: KubeObject) -> list[Cause]:
+    return pod_problems.problems(obj.get("spec") or {}, "spec")
+
+
+def _pod_template(obj: KubeObject) -> list[Cause]:
+    return pod_problems.problems_of_template(obj.get("template"), "template")
+
+
+def _deployment(obj: KubeObject) -> list[Cause]:
+    spec = obj["spec"]
+    found = not_negative(spec, "spec", "replicas")
+    found += _selector(spec, "deployment")
+    found += _selected_template(spec, "ReplicaSet")
+    strategy, rolling = spec.get("strategy") or {}, (spec.get("strategy") or {}).get("rollingUpdate")
+    if strategy.get("type") == "Recreate" and rolling is not None:
+        say = "may not be specified when strategy `type` is 'Recreate'"
+        found.append(causes.forbidden("spec.strategy.rollingUpdate", say))
+    elif strategy.get("type") == "RollingUpdate":
+        found += _rolling(rolling or {}, "spec.strategy.rollingUpdate")
+    elif strategy.get("type") != "Recreate":
+        found.append(checks.not_supported("spec.strategy", strategy, ["Recreate", "RollingUpdate"]))
+    found += not_negative(spec, "spec", "minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds")
+    deadline = spec.get("progressDeadlineSeconds")
+    if deadline is not None and deadline <= spec.get("minReadySeconds", 0):
+        say = "must be greater than minReadySeconds"
+        found.append(causes.invalid("spec.progressDeadlineSeconds", deadline, say))
+    return found
+
+
+def _rolling(rolling: KubeObject, path: str) -> list[Cause]:
+    unavailable, surge = rolling.get("maxUnavailable", 0), rolling.get("maxSurge", 0)
+    found = checks.amount_or_percent(unavailable, f"{path}.maxUnavailable")
+    found += [one for one in checks.amount_or_percent(surge, f"{path}.maxSurge") if "100%" not in one.message]
+    if unavailable in (0, "0%") and surge in (0, "0%"):
+        say = "may not be 0 when `maxSurge` is 0"
+        found.append(causes.invalid(f"{path}.maxUnavailable", unavailable, say))
+    return found
+
+
+def _replica_set(obj: KubeObject) -> list[Cause]:
+    found = not_negative(obj["spec"], "spec", "replicas", "minReadySeconds")
+    return found + _selector(obj["spec"], "deployment") + _selected_template(obj["spec"], "ReplicaSet")
+
+
+def _daemon_set(obj: KubeObject) -> list[Cause]:
+    spec = obj["spec"]
+    selector, template = spec.get("selector"), spec.get("template") or {}
+    has = (template.get("metadata") or {}).get("labels")
+    found = checks.selector(selector, "spec.selector")
+    if not checks.matches(selector, has or {}):
+        found.append(causes.invalid("spec.template.metadata.labels", has, _WORDS_OF_SELECTOR))
+    if selector is not None and not _says_something(selector):
+        found.append(causes.invalid("spec.selector", selector, "empty selector is invalid for daemonset"))
+    found += pod_problems.problems_of_template(template, "spec.template")
+    found += _always(template, "spec.template.spec", "DaemonSet")
+    found += not_negative(spec, "spec", "minReadySeconds")
+    kind = (spec.get("updateStrategy") or {}).get("type")
+    if kind not in ("OnDelete", "RollingUpdate"):
+        supported = ["OnDelete", "RollingUpdate"]
+        found.append(checks.not_supported("spec.updateStrategy", spec.get("updateStrategy"), supported))
+    return found + not_negative(spec, "spec", "revisionHistoryLimit")
+
+
+def _stateful_set(obj: KubeObject) -> list[Cause]:
+    spec, found = obj["spec"], list[Cause]()
+    policy = spec.get("podManagementPolicy")
+    if policy not in ("OrderedReady", "Parallel"):
+        found.append(causes.invalid("spec.podManagementPolicy", policy, "must be 'OrderedReady' or 'Parallel'"))
+    strategy = spec.get("updateStrategy") or {}
+    if strategy.get("type") == "OnDelete" and strategy.get("rollingUpdate") is not None:
+        say = "only allowed for updateStrategy 'RollingUpdate'"
+        found.append(causes.invalid("spec.updateStrategy.rollingUpdate", strategy["rollingUpdate"], say))
+    elif strategy.get("type") == "RollingUpdate":
+        found += not_negative(strategy.get("rollingUpdate") or {}, "spec.updateStrategy.rollingUpdate", "partition")
+    elif strategy.get("type") != "OnDelete":
+        found.append(causes.invalid("spec.updateStrategy", strategy, "must be 'RollingUpdate' or 'OnDelete'"))
+    retention = spec.get("persistentVolumeClaimRetentionPolicy") or {}
+    for field in ("whenDeleted", "whenScaled"):
+        found += one_of(retention, "spec.persistentVolumeClaimRetentionPolicy", field, "Delete", "Retain")
+    for index, claim in enumerate(spec.get("volumeClaimTemplates") or ()):
+        found += _claim_spec(claim.get("spec") or {}, f"spec.volumeClaimTemplates[{index}].spec")
+    found += not_negative(spec, "spec", "replicas", "minReadySeconds")
+    found += checks.form(spec, "spec", "serviceName", formats.dns_label)
+    found += _selector(spec, "statefulset")
+    template = spec.get("template") or {}
+    pod = template.get("spec") or {}
+    own: list[KubeObject] = [
+        {"name": (one.get("metadata") or {}).get("name"), "emptyDir": {}}
+        for one in spec.get("volumeClaimTemplates") or ()
+    ]
+    names = {one["name"] for one in own}
+    volumes = [*own, *(one for one in pod.get("volumes") or () if one.get("name") not in names)]
+    seen = {**template, "spec": {**pod, "volumes": volumes, "hostname": "", "subdomain": ""}}
+    return found + _selected_template({**spec, "template": seen}, "StatefulSet")
+
+
+def _selector(spec: KubeObject, owner: str) -> list[Cause]:
+    selector = spec.get("selector")
+    if selector is None:
+        return [causes.required("spec.selector")]
+    found = checks.selector(selector, "spec.selector")
+    if not _says_something(selector):
+        found.append(causes.invalid("spec.selector", selector, f"empty selector is invalid for {owner}"))
+    return found
+
+
+def _says_something(selector: KubeObject) -> bool:
+    return bool(selector.get("matchLabels") or selector.get("matchExpressions"))
+
+
+def _selected_template(spec: KubeObject, owner: str) -> list[Cause]:
+    template, selector = spec.get("template") or {}, spec.get("selector")
+    has, found = (template.get("metadata") or {}).get("labels"), list[Cause]()
+    if owner != "StatefulSet" and not checks.is_selector(selector):
+        return [causes.invalid("spec.selector", selector, "invalid label selector")]
+    if (selector is None or _says_something(selector)) and not checks.matches(selector, has or {}):
+        found.append(causes.invalid("spec.template.metadata.labels", has, _WORDS_OF_SELECTOR))
+    found += pod_problems.problems_of_template(template, "spec.template")
+    return found + _always(template, "spec.template.spec", owner)
+
+
+def _always(template: KubeObject, path: str, owner: str) -> list[Cause]:
+    spec, found = template.get("spec") or {}, list[Cause]()
+    if spec.get("restartPolicy") != "Always":
+        found.append(checks.not_supported(f"{path}.restartPolicy", spec.get("restartPolicy", ""), ["Always"]))
+    if spec.get("activeDeadlineSeconds") is not None:
+        say = f"activeDeadlineSeconds in {owner} is not Supported"
+        found.append(causes.forbidden(f"{path}.activeDeadlineSeconds", say))
+    return found
+
+
+def _job(obj: KubeObject) -> list[Cause]:
+    spec = obj["spec"]
+    found = _job_spec(spec, "spec")
+    selector = spec.get("selector")
+    if selector is None:
+        found.append(causes.required("spec.selector"))
+    found += checks.selector(selector, "spec.selector")
+    has = ((spec.get("template") or {}).get("metadata") or {}).get("labels")
+    if not checks.matches(selector, has or {}):
+        found.append(causes.invalid("spec.template.metadata.labels", has, _WORDS_OF_SELECTOR))
+    return found
+
+
+def _job_spec(spec: KubeObject, path: str) -> list[Cause]:
+    numbers = ("parallelism", "completions", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished")
+    found = not_negative(spec, path, *numbers, "backoffLimitPerIndex", "maxFailedIndexes")
+    found += one_of(spec, path, "completionMode", "Indexed", "NonIndexed")
+    if spec.get("completionMode") == "Indexed" and spec.get("completions") is None:
+        found.append(causes.required(f"{path}.completions", "when completion mode is Indexed"))
+    if spec.get("completionMode", "NonIndexed") == "NonIndexed":
+        fields = [field for field in ("backoffLimitPerIndex", "maxFailedIndexes") if spec.get(field) is not None]
+        found += [
+            causes.invalid(f"{path}.{field}", spec[field], "requires indexed completion mode") for field in fields
+        ]
+    found += pod_problems.problems_of_template(spec.get("template"), f"{path}.template")
+    policy = ((spec.get("template") or {}).get("spec") or {}).get("restartPolicy")
+    at = f"{path}.template.spec.restartPolicy"
+    if policy in (None, "", "Always"):
+        found.append(causes.required(at, 'valid values: "OnFailure", "Never"'))
+    elif policy not in ("OnFailure", "Never"):
+        found.append(checks.not_supported(at, policy, ["OnFailure", "Never"]))
+    elif spec.get("podFailurePolicy") is not None and policy != "Never":
+        found.append(causes.invalid(at, policy, 'only "Never" is supported when podFailurePolicy is specified'))
+    return found
+
+
+def _cron_job(obj: KubeObject) -> list[Cause]:
+    spec = obj["spec"]
+    found = needed(spec, "spec", "schedule")
+    schedule = spec.get("schedule", "")
+    fields = len(schedule.split())
+    if schedule and not schedule.startswith("@") and fields != 5:
+        say = f"expected exactly 5 fields, found {fields}: [{schedule}]"
+        found.append(causes.invalid("spec.schedule", schedule, say))
+    if "TZ" in schedule:
+        say = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead"
+        found.append(causes.invalid("spec.schedule", schedule, say))
+    found += not_negative(spec, "spec", "startingDeadlineSeconds")
+    found += one_of(spec, "spec", "concurrencyPolicy", "Allow", "Forbid", "Replace")
+    found += _job_spec((spec.get("jobTemplate") or {}).get("spec") or {}, "spec.jobTemplate.spec")
+    found += not_negative(spec, "spec", "successfulJobsHistoryLimit", "failedJobsHistoryLimit")
+    name = obj["metadata"].get("name", "")
+    if len(name) > 52:
+        found.insert(0, causes.invalid("metadata.name", name, "must be no more than 52 characters"))
+    return found
+
+
+def _claim(obj: KubeObject) -> list[Cause]:
+    return _claim_spec(obj.get("spec") or {}, "spec")
+
+
+def _claim_spec(spec: KubeObject, path: str) -> list[Cause]:
+    modes = spec.get("accessModes") or []
+    found = [] if modes else [causes.required(f"{path}.accessModes", "at least 1 access mode is required")]
+    found += checks.selector(spec.get("selector"), f"{path}.selector")
+    for mode in modes:
+        if mode not in _ACCESS_MODES:
+            found.append(checks.not_supported(f"{path}.accessModes", mode, list(_ACCESS_MODES)))
+    if "ReadWriteOncePod" in modes and len(modes) > 1:
+        say = "may not use ReadWriteOncePod with other access modes"
+        found.append(causes.forbidden(f"{path}.accessModes", say))
+    size = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
+    if size is None:
+        found.append(causes.required(f"{path}.resources[storage]"))
+    elif amount_of(str(size)) <= 0:
+        found.append(causes.invalid(f"{path}.resources[storage]", str(size), "must be greater than zero"))
+    found += checks.form(spec, path, "storageClassName", formats.dns_subdomain)
+    return found + one_of(spec, path, "volumeMode", "Block", "Filesystem")
+
+
+def _ingress(obj: KubeObject) -> list[Cause]:
+    spec, found = obj.get("spec") or {}, list[Cause]()
+    if not spec.get("rules") and spec.get("defaultBackend") is None:
+        found.append(causes.invalid("spec", None, "either `defaultBackend` or `rules` must be specified"))
+    if spec.get("defaultBackend") is not None:
+        found += _backend(spec["defaultBackend"], "spec.defaultBackend")
+    for index, rule in enumerate(spec.get("rules") or ()):
+        at, host = f"spec.rules[{index}]", rule.get("host", "")
+        if host and "*" not in host:
+            found += [causes.invalid(f"{at}.host", host, one) for one in formats.dns_subdomain(host)]
+        if rule.get("http") is not None:
+            found += needed(rule["http"], f"{at}.http", "paths")
+            for number, path in enumerate(rule["http"].get("paths") or ()):
+                found += _ingress_path(path, f"{at}.http.paths[{number}]")
+    return found + checks.form(spec, "spec", "ingressClassName", formats.dns_subdomain)
+
+
+def _ingress_path(path: KubeObject, at: str) -> list[Cause]:
+    kind, text, found = path.get("pathType"), path.get("path", ""), list[Cause]()
+    if kind is None:
+        return [causes.required(f"{at}.pathType", "pathType must be specified")]
+    if kind in ("Exact", "Prefix"):
+        if not text.startswith("/"):
+            found.append(causes.invalid(f"{at}.path", text, "must be an absolute path"))
+        bad = [one for one in ("//", "/./", "/../", "%2f", "%2F") if one in text]
+        found += [causes.invalid(f"{at}.path", text, f"must not contain '{one}'") for one in bad]
+        ends = [one for one in ("/..", "/.") if text.endswith(one)]
+        found += [causes.invalid(f"{at}.path", text, f"cannot end with '{one}'") for one in ends]
+    elif kind != "ImplementationSpecific":
+        supported = ["Exact", "ImplementationSpecific", "Prefix"]
+        found.append(checks.not_supported(f"{at}.pathType", kind, supported))
+    elif text and not text.startswith("/"):
+        found.append(causes.invalid(f"{at}.path", text, "must be an absolute path"))
+    return found + _backend(path.get("backend") or {}, f"{at}.backend")
+
+
+def _backend(backend: KubeObject, at: str) -> list[Cause]:
+    service, resource = backend.get("service"), backend.get("resource")
+    if service is not None and resource is not None:
+        return [causes.invalid(at, "", "cannot set both resource and service backends")]
+    if service is None:
+        return [] if resource is not None else [causes.invalid(at, "", "resource or service backend is required")]
+    found = needed(service, f"{at}.service", "name")
+    found += checks.form(service, f"{at}.service", "name", formats.service_name)
+    port = service.get("port") or {}
+    if port.get("name") and port.get("number"):
+        found.append(causes.invalid(at, "", "cannot set both port name & port number"))
+    elif port.get("name"):
+        found += checks.form(port, f"{at}.service.port", "name", formats.port_name)
+    elif port.get("number"):
+        wrong = formats.port_number(port["number"])
+        found += [causes.invalid(f"{at}.service.port.number", port["number"], one) for one in wrong]
+    else:
+        found.append(causes.required(at, "port name or number is required"))
+    return found
+
+
+def _role(obj: KubeObject) -> list[Cause]:
+    return _rules(obj, is_namespaced=True)
+
+
+def _cluster_role(obj: KubeObject) -> list[Cause]:
+    found = _rules(obj, is_namespaced=False)
+    rule = obj.get("aggregationRule")
+    if rule is not None and not rule.get("clusterRoleSelectors"):
+        say = "at least one clusterRoleSelector required if aggregationRule is non-nil"
+        found.append(causes.required("aggregationRule.clusterRoleSelectors", say))
+    return found
+
+
+def _rules(obj: KubeObject, *, is_namespaced: bool) -> list[Cause]:
+    found: list[Cause] = []
+    for index, rule in enumerate(obj.get("rules") or ()):
+        at, urls = f"rules[{index}]", rule.get("nonResourceURLs")
+        found += needed(rule, at, "verbs", detail="verbs must contain at least one value")
+        if urls:
+            if is_namespaced:
+                say = "namespaced rules cannot apply to non-resource URLs"
+                found.append(causes.invalid(f"{at}.nonResourceURLs", urls, say))
+            if any(rule.get(field) for field in ("apiGroups", "resources", "resourceNames")):
+                say = "rules cannot apply to both regular resources and non-resource URLs"
+                found.append(causes.invalid(f"{at}.nonResourceURLs", urls, say))
+            continue
+        found += needed(rule, at, "apiGroups", detail="resource rules must supply at least one api group")
+        found += needed(rule, at, "resources", detail="resource rules must supply at least one resource")
+    return found
+
+
+def _role_binding(obj: KubeObject) -> list[Cause]:
+    return _binding(obj, ("Role", "ClusterRole"), is_namespaced=True)
+
+
+def _cluster_role_binding(obj: KubeObject) -> list[Cause]:
+    return _binding(obj, ("ClusterRole",), is_namespaced=False)
+
+
+def _binding(obj: KubeObject, kinds: tuple[str, ...], *, is_namespaced: bool) -> list[Cause]:
+    role, found = obj.get("roleRef") or {}, list[Cause]()
+    if role.get("apiGroup") != RBAC:
+        found.append(checks.not_supported("roleRef.apiGroup", role.get("apiGroup", ""), [RBAC]))
+    if role.get("kind") not in kinds:
+        found.append(checks.not_supported("roleRef.kind", role.get("kind", ""), list(kinds)))
+    found += needed(role, "roleRef", "name") or checks.form(role, "roleRef", "name", formats.path_segment)
+    for index, subject in enumerate(obj.get("subjects") or ()):
+        at, kind, group = f"subjects[{index}]", subject.get("kind", ""), subject.get("apiGroup", "")
+        found += needed(subject, at, "name")
+        if kind == "ServiceAccount":
+            found += checks.form(subject, at, "name", formats.dns_subdomain)
+            found += [checks.not_supported(f"{at}.apiGroup", group, [""])] if group else []
+            found += [] if is_namespaced else needed(subject, at, "namespace")
+        elif kind not in ("User", "Group"):
+            found.append(checks.not_supported(f"{at}.kind", kind, ["ServiceAccount", "User", "Group"]))
+        elif group != RBAC:
+            found.append(checks.not_supported(f"{at}.apiGroup", group, [RBAC]))
+    return found
+
+
+def _disruption_budget(obj: KubeObject) -> list[Cause]:
+    spec, found = obj.get("spec") or {}, list[Cause]()
+    if spec.get("minAvailable") is not None and spec.get("maxUnavailable") is not None:
+        found.append(causes.invalid("spec", spec, "minAvailable and maxUnavailable cannot be both set"))
+    for field in ("minAvailable", "maxUnavailable"):
+        if spec.get(field) is not None:
+            found += checks.amount_or_percent(spec[field], f"spec.{field}")
+    found += checks.selector(spec.get("selector"), "spec.selector")
+    return found + one_of(spec, "spec", "unhealthyPodEvictionPolicy", "AlwaysAllow", "IfHealthyBudget")
+
+
+def _autoscaler(obj: KubeObject) -> list[Cause]:
+    spec, found = obj.get("spec") or {}, list[Cause]()
+    least, most = spec.get("minReplicas"), spec.get("maxReplicas", 0)
+    if least is not None and least < 1:
+        found.append(causes.invalid("spec.minReplicas", least, "must be greater than or equal to 1"))
+    if most < 1:
+        found.append(causes.invalid("spec.maxReplicas", most, "must be greater than 0"))
+    metrics = spec.get("metrics") or ()
+    if least == 0 and all(one.get("type") not in ("Object", "External") for one in metrics):
+        say = "must specify at least one Object or External metric to support scaling to zero replicas"
+        found.append(causes.forbidden("spec.metrics", say))
+    if least is not None and most < least:
+        found.append(causes.invalid("spec.maxReplicas", most, "must be greater than or equal to `minReplicas`"))
+    target, at = spec.get("scaleTargetRef") or {}, "spec.scaleTargetRef"
+    for field in ("kind", "name"):
+        found += needed(target, at, field) or checks.form(target, at, field, formats.path_segment)
+    if not target.get("apiVersion") and target.get("kind") != "ReplicationController":
+        found.append(causes.invalid(f"{at}.apiVersion", "", "apiVersion must specify API group"))
+    return found
+
+
+def _network_policy(obj: KubeObject) -> list[Cause]:
+    spec = obj.get("spec") or {}
+    found = checks.selector(spec.get("podSelector"), "spec.podSelector")
+    for direction, peers in (("ingress", "from"), ("egress", "to")):
+        for index, rule in enumerate(spec.get(direction) or ()):
+            at = f"spec.{direction}[{index}]"
+            for number, port in enumerate(rule.get("ports") or ()):
+                found += one_of(port, f"{at}.ports[{number}]", "protocol", "TCP", "UDP", "SCTP")
+                if port.get("port") is not None:
+                    found += checks.port_or_name(port["port"], f"{at}.ports[{number}].port")
+            for number, peer in enumerate(rule.get(peers) or ()):
+                if not peer:
+                    found.append(causes.required(f"{at}.{peers}[{number}]", "must specify a peer"))
+    for index, kind in enumerate(spec.get("policyTypes") or ()):
+        if kind not in ("Ingress", "Egress"):
+            found.append(checks.not_supported(f"spec.policyTypes[{index}]", kind, ["Ingress", "Egress"]))
+    return found
+
+
+def _storage_class(obj: KubeObject) -> list[Cause]:
+    found = [] if obj.get("provisioner") else [causes.required("provisioner")]
+    if obj.get("provisioner"):
+        wrong = formats.qualified_name(obj["provisioner"].lower())
+        found += [causes.invalid("provisioner", obj["provisioner"], one) for one in wrong]
+    for field, supported in (
+        ("reclaimPolicy", ["Delete", "Retain"]),
+        ("volumeBindingMode", ["Immediate", "WaitForFirstConsumer"]),
+    ):
+        if obj.get(field) not in supported:
+            found.append(checks.not_supported(field, obj.get(field), supported))
+    return found
+
+
+def _priority_class(obj: KubeObject) -> list[Cause]:
+    name, most = obj["metadata"].get("name", ""), 1_000_000_000
+    if not name.startswith("system-") and obj.get("value", 0) > most:
+        return [causes.forbidden("value", f"maximum allowed value of a user defined priority is {most}")]
+    return []
+
+
+def _runtime_class(obj: KubeObject) -> list[Cause]:
+    if not obj.get("handler"):
+        return [causes.required("handler")]
+    return [causes.invalid("handler", obj["handler"], one) for one in formats.dns_label(obj["handler"])]
+
+
+def _ingress_class(obj: KubeObject) -> list[Cause]:
+    return needed(obj.get("spec") or {}, "spec", "controller")
+
+
+_CHECKS: Final[Mapping[tuple[str, str], _Check]] = {
+    ("", "ConfigMap"): _config_map,
+    ("", "Secret"): _secret,
+    ("", "Service"): _service,
+    ("", "Pod"): _pod,
+    ("", "PodTemplate"): _pod_template,
+    ("", "PersistentVolumeClaim"): _claim,
+    ("apps", "Deployment"): _deployment,
+    ("apps", "ReplicaSet"): _replica_set,
+    ("apps", "DaemonSet"): _daemon_set,
+    ("apps", "StatefulSet"): _stateful_set,
+    ("batch", "Job"): _job,
+    ("batch", "CronJob"): _cron_job,
+    ("networking.k8s.io", "Ingress"): _ingress,
+    ("networking.k8s.io", "IngressClass"): _ingress_class,
+    ("networking.k8s.io", "NetworkPolicy"): _network_policy,
+    ("policy", "PodDisruptionBudget"): _disruption_budget,
+    ("autoscaling", "HorizontalPodAutoscaler"): _autoscaler,
+    ("storage.k8s.io", "StorageClass"): _storage_class,
+    ("scheduling.k8s.io", "PriorityClass"): _priority_class,
+    ("node.k8s.io", "RuntimeClass"): _runtime_class,
+    (RBAC, "Role"): _role,
+    (RBAC, "ClusterRole"): _cluster_role,
+    (RBAC, "RoleBinding"): _role_binding,
+    (RBAC, "ClusterRoleBinding"): _cluster_role_binding,
+}

@@ -1,0 +1,127 @@
+"""The built-in kinds of the embedded cluster, held to the real API server."""
+
+import base64
+import copy
+import random
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests.cluster.embedded import builtin_oracle as oracle
+from tests.servers.kubernetes_servers import Servers
+from tidelog.engine.cluster.embedded import builtin
+from tidelog.engine.objects.kube import KubeObject
+
+VARIANTS = 250
+"""Objects of the corpus with fields dropped, in one run."""
+
+
+@pytest.fixture
+def corpus(kubernetes: Servers, namespace: str) -> Iterator[list[KubeObject]]:
+    """The objects, with names of this test's own; what has no namespace is deleted in the end."""
+    found = oracle.objects(f"x{uuid.uuid4().hex[:8]}", namespace, signing_request())
+    yield found
+    for obj in reversed(found):
+        if not oracle.resource_of(obj).namespaced:
+            kubernetes.request("DELETE", oracle.path_of(obj, namespace, obj["metadata"]["name"]))
+
+
+def signing_request() -> str:
+    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    signed = request.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
+    return base64.b64encode(signed.public_bytes(serialization.Encoding.PEM)).decode()
+
+
+def test_what_is_created_is_what_the_real_server_makes_of_it(
+    kubernetes: Servers, namespace: str, corpus: list[KubeObject]
+) -> None:
+    wrong: list[str] = []
+    for obj in corpus:
+        title = f"{obj['kind']} {obj['metadata']['name']}"
+        answer = oracle.create(kubernetes, namespace, obj)
+        if answer.status != 201:
+            wrong.append(f"{title}: refused: {answer.body.get('message')}")
+            continue
+        mine = oracle.comparable(oracle.ours(obj, answer.body, namespace))
+        wrong += [f"{title}: {one}" for one in oracle.differences(mine, oracle.comparable(answer.body))]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_variants_are_created_as_the_real_server_does(
+    kubernetes: Servers, namespace: str, corpus: list[KubeObject], seed: int
+) -> None:
+    """Fields dropped or emptied at random; what the real one refuses is not compared here."""
+    chance, wrong, accepted = random.Random(seed), list[str](), 0
+    rich = [obj for obj in corpus if oracle.resource_of(obj).namespaced and obj["kind"] != "Event"]
+    for number in range(VARIANTS):
+        obj = thinned(copy.deepcopy(chance.choice(rich)), chance)
+        obj["metadata"]["name"] = f"variant-{number}"
+        answer = oracle.create(kubernetes, namespace, obj)
+        if answer.status == 201:
+            accepted += 1
+            mine = oracle.comparable(oracle.ours(obj, answer.body, namespace))
+            found = oracle.differences(mine, oracle.comparable(answer.body))
+            wrong += [f"{obj['kind']}: {one} of {obj}" for one in found]
+    assert not wrong, "\n".join(wrong)
+    assert accepted > VARIANTS // 10
+
+
+def test_what_is_refused_is_refused_with_the_causes_of_the_real_server(kubernetes: Servers, namespace: str) -> None:
+    wrong: list[str] = []
+    cases = oracle.refusals(f"x{uuid.uuid4().hex[:8]}")
+    try:
+        for case in cases:
+            real, mine = oracle.refused(kubernetes, namespace, case)
+            title = f"{case['object']['kind']} {case['object']['metadata'].get('name')} {case.get('merge', '')}"
+            wrong += [f"{title}: real {one}" for one in sorted(real - mine)]
+            wrong += [f"{title}: ours {one}" for one in sorted(mine - real)]
+    finally:
+        for case in cases:
+            if not oracle.resource_of(case["object"]).namespaced:
+                name = str(case["object"]["metadata"]["name"])
+                kubernetes.request("DELETE", oracle.path_of(case["object"], namespace, name))
+    assert not wrong, "\n".join(wrong)
+
+
+def test_what_the_real_server_takes_is_not_refused(
+    kubernetes: Servers, namespace: str, corpus: list[KubeObject]
+) -> None:
+    wrong: list[str] = []
+    for obj in corpus:
+        kind = (oracle.resource_of(obj).group, str(obj["kind"]))
+        new = oracle.given(obj, namespace)
+        builtin.set_defaults(kind, new)
+        builtin.prepare_create(kind, new)
+        found = builtin.problems_on_create(kind, new) + builtin.problems_on_update(kind, new, copy.deepcopy(new))
+        wrong += [f"{obj['kind']} {obj['metadata']['name']}: {one}" for one in found]
+        again = copy.deepcopy(new)
+        builtin.set_defaults(kind, again)
+        builtin.prepare_update(kind, again, new)
+        wrong += [f"{obj['kind']}: not the same again: {one}" for one in oracle.differences(again, new)]
+    assert not wrong, "\n".join(wrong)
+
+
+def thinned(obj: KubeObject, chance: random.Random) -> KubeObject:
+    """An object with up to three of its fields dropped or emptied."""
+    for _ in range(chance.randint(1, 3)):
+        places = [(at, key) for at, key in fields_of(obj) if key not in ("apiVersion", "kind", "metadata")]
+        if places:
+            at, key = chance.choice(places)
+            if chance.random() < 0.7:
+                del at[key]
+            else:
+                at[key] = None
+    return obj
+
+
+def fields_of(value: Any) -> list[tuple[Any, str]]:
+    if isinstance(value, list):
+        return [found for each in value for found in fields_of(each)]
+    if isinstance(value, dict):
+        return [(value, key) for key in value] + [found for each in value.values() for found in fields_of(each)]
+    return []

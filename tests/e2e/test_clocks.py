@@ -1,0 +1,111 @@
+"""The machine's clock is set while the daemon is at work, by hours: nothing ends early for it, or never."""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.e2e.world import KUSTOMIZE, Running, World, condition, config_map, failed, manifest
+from tidelog.engine.kinds import kustomization
+from tidelog.engine.kinds.durations import Duration
+from tidelog.engine.runtime import suspension
+from tidelog.events.moment import time_of
+from tidelog.events.vocabulary import HealthChanged, ObjectPruned, Resumed, Suspended
+
+Clock = Callable[[Running, float], None]
+TIMEOUT_S = 3.0
+"""In the place of the 30 s that are the least."""
+LABELS = {"app": "web"}
+NEVER_READY = manifest(
+    "apps/v1",
+    "Deployment",
+    "web",
+    spec={
+        "selector": {"matchLabels": LABELS},
+        "template": {"metadata": {"labels": LABELS}, "spec": {"containers": [{"name": "web", "image": "none"}]}},
+    },
+)
+
+
+@pytest.fixture
+def set_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Sets the clock of a daemon and its log some hours ahead, or back."""
+
+    def set_(running: Running, hours: float) -> None:
+        def now() -> datetime:
+            return datetime.now(UTC) + timedelta(hours=hours)
+
+        monkeypatch.setattr(running.daemon.engine, "_clock", now)
+        monkeypatch.setattr(running.daemon.log._store.writer, "_clock", lambda: time_of(now()))
+
+    return set_
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kustomization, "TIMEOUT_MARGIN", Duration.of_seconds(TIMEOUT_S))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("hours", [-2, 2])
+async def test_a_health_check_takes_its_time_and_no_more(world: World, set_clock: Clock, hours: float) -> None:
+    world.commit({"app/web.yaml": NEVER_READY})
+    await world.source()
+    async with world.daemon() as running:
+        await world.target("app", "./app", targetNamespace=world.namespace, wait=True, timeout="1s")
+        await running.until_event(HealthChanged, where=lambda event: event.health == "InProgress")
+        began = time.monotonic()
+        set_clock(running, hours)
+        told = await world.until_target("app", lambda obj: bool(condition(obj, "Reconciling")))
+        assert "health checks" in condition(told, "Reconciling")["message"]
+        await world.until_target("app", failed("HealthCheckFailed", "timeout"), limit_s=TIMEOUT_S * 3)
+        assert time.monotonic() - began > TIMEOUT_S - 1
+
+
+async def test_what_waits_says_so_though_the_clock_was_set_back(world: World, set_clock: Clock) -> None:
+    world.commit({"app/a.yaml": config_map("a")})
+    await world.source()
+    async with world.daemon() as running:
+        await running.idle()
+        set_clock(running, -2)
+        await world.target("app", "./app", dependsOn=[{"name": "nobody"}])
+        await world.until_target("app", failed("DependencyNotReady"), limit_s=10)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick")
+async def test_a_deletion_that_never_ends_is_given_up_though_the_clock_was_set_back(
+    world: World, set_clock: Clock
+) -> None:
+    world.commit({"app/a.yaml": manifest("v1", "ConfigMap", "a", metadata={"finalizers": ["example.com/never"]})})
+    await world.source()
+    await world.target(
+        "app", "./app", targetNamespace=world.namespace, deletionPolicy="WaitForTermination", timeout="1s"
+    )
+    async with world.daemon() as running:
+        await world.until_applied("app")
+        await world.delete(KUSTOMIZE, "Kustomization", "app")
+        await running.until_event(ObjectPruned)
+        set_clock(running, -2)
+        await world.until(KUSTOMIZE, "Kustomization", "app", lambda obj: obj is None, limit_s=10)
+    await world.patch("v1", "ConfigMap", "a", {"metadata": {"finalizers": None}})
+
+
+async def test_a_suspension_ends_by_the_clock_though_that_went_on_by_itself(
+    world: World, set_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(suspension, "LOOK_S", 0.2)
+    world.commit({"app/a.yaml": config_map("a")})
+    await world.source()
+    await world.target("app", "./app", targetNamespace=world.namespace)
+    async with world.daemon() as running:
+        await world.until_applied("app")
+        until = time_of(datetime.now(UTC) + timedelta(hours=1))
+        await running.ask("suspend", running.target("app"), until=until)
+        await running.until_event(Suspended)
+        await running.idle()
+        assert not running.events(Resumed)
+        set_clock(running, 2)
+        await running.until_event(Resumed)
