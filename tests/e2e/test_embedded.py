@@ -43,12 +43,12 @@ class Here:
         path = self.repository / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-        git = ["git", "-C", self.repository, "-c", "user.name=Ada", "-c", "user.email=ada@example.com"]
+        git = ["git", "-C", str(self.repository), "-c", "user.name=Ada", "-c", "user.email=ada@example.com"]
         subprocess.run([*git, "add", "--all"], check=True, timeout=TIMEOUT_S)
         subprocess.run([*git, "commit", "-qm", message], check=True, timeout=TIMEOUT_S)
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [BIN / "tidelog", *arguments]
+        command = [str(BIN / "tidelog"), *arguments]
         return subprocess.run(
             command,
             env=self.environment,
