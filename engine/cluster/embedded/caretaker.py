@@ -83,8 +83,9 @@ class Caretaker:
     async def _follow(self, place: Place, change: Change) -> None:
         record, where = change.record, (place, change.record.key)
         if change.type == "DELETED":
-            self._forget(where, record)
+            owners = self._forget(where, record)
             self._collect(record.uid)
+            self._release_owners(owners)
             if record.key.namespace:
                 self._finish_namespace(record.key.namespace)
             return
@@ -115,10 +116,13 @@ class Caretaker:
                 self._owners.pop(where, None)
         return obj
 
-    def _forget(self, where: Where, record: Record) -> None:
+    def _forget(self, where: Where, record: Record) -> tuple[str, ...]:
+        """Gives the uids of those that owned it."""
         self._uids.pop(record.uid, None)
-        for uid in self._owners.pop(where, ()):
+        owners = self._owners.pop(where, ())
+        for uid in owners:
             self._owned.get(uid, set()).discard(where)
+        return owners
 
     # ------------------------------------------------------------------------------------------ garbage
 
@@ -148,6 +152,16 @@ class Caretaker:
                 self._delete(dependent, "Foreground" if self._owned.get(self._uid(dependent)) else "Background")
             if not self._owned.get(record.uid):
                 self._drop_finalizer(where, FOREGROUND)
+
+    def _release_owners(self, uids: Iterable[str]) -> None:
+        """Lets owners go that waited for a dependent which now is gone."""
+        for uid in uids:
+            where = self._uids.get(uid)
+            record = self._store.get(*where) if where else None
+            if where and record and record.uid == uid:
+                metadata = _decode(record.data).metadata
+                if metadata.deletion_timestamp and metadata.finalizers:
+                    self._release(where, record, metadata.finalizers)
 
     def _uid(self, where: Where) -> str:
         record = self._store.get(*where)
