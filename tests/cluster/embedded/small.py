@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,6 +26,7 @@ from tidelog.engine.observe.health import ObjectHealth, health_of
 MERGE = "application/merge-patch+json"
 READY_S = 5.0
 ROUNDS_MAX = 200
+WATCH_S = 5.0
 CORE = "/api/v1/namespaces/test"
 APPS = "/apis/apps/v1/namespaces/test"
 BATCH = "/apis/batch/v1/namespaces/test"
@@ -84,14 +85,42 @@ class Small:
         return await self.ask("DELETE", path, {"propagationPolicy": propagation})
 
     async def names(self, path: str) -> list[str]:
-        return [one["metadata"]["name"] for one in await self.list(path)]
+        return [one["metadata"]["name"] for one in await self.items(path)]
 
-    async def list(self, path: str) -> list[Any]:
+    async def items(self, path: str) -> list[Any]:
         items: list[Any] = (await self.get(path))["items"]
         return items
 
     async def exists(self, path: str) -> bool:
         return (await self.answer("GET", path))[0] == 200
+
+    async def watch(self, path: str, most: int) -> list[Any]:
+        """The first changes that a watch tells of, until it ends."""
+        where, query = parse_url(path)
+        request = Request("GET", where, {**query, "watch": "true"}, ADMIN, accept="application/json")
+        answer = await self.api.handle(request)
+        assert answer.stream is not None, answer.body
+        taken: list[Any] = []
+        with anyio.fail_after(WATCH_S):
+            async with aclosing(answer.stream) as pieces:
+                async for piece in pieces:
+                    taken.append(json.loads(piece))
+                    if len(taken) == most:
+                        break
+        return taken
+
+    @asynccontextmanager
+    async def watching(self, path: str, most: int) -> AsyncIterator[list[Any]]:
+        """A watch that has begun when the block does; what it tells is there after the block."""
+        taken: list[Any] = []
+
+        async def watch() -> None:
+            taken.extend(await self.watch(path, most))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(watch)
+            await anyio.wait_all_tasks_blocked()
+            yield taken
 
     async def health(self, path: str) -> ObjectHealth:
         return health_of(await self.get(path), datetime.fromtimestamp(self._now[0], UTC))

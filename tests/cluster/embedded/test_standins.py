@@ -42,7 +42,7 @@ def images(pods: list[Any]) -> list[str]:
 
 
 async def pods_of(small: Small) -> list[Any]:
-    return await small.list(f"{CORE}/pods")
+    return await small.items(f"{CORE}/pods")
 
 
 async def told(small: Small, path: str) -> tuple[str, str]:
@@ -56,7 +56,7 @@ async def told(small: Small, path: str) -> tuple[str, str]:
 async def test_a_deployment_gets_its_pods_and_becomes_available(small: Small) -> None:
     await deploy(small, replicas=2)
     assert (await small.health(WEB)).health == "InProgress"
-    sets, pods = await small.list(f"{APPS}/replicasets"), await pods_of(small)
+    sets, pods = await small.items(f"{APPS}/replicasets"), await pods_of(small)
     assert [one["spec"]["replicas"] for one in sets] == [2]
     assert {pod["metadata"]["ownerReferences"][0]["uid"] for pod in pods} == {sets[0]["metadata"]["uid"]}
     assert [pod["status"]["phase"] for pod in pods] == ["Pending", "Pending"]
@@ -93,7 +93,7 @@ async def test_a_new_template_rolls_over_once_it_is_ready(small: Small) -> None:
     await small.after(READY_S)
     assert images(await pods_of(small)) == ["web:2"]
     assert (await small.health(WEB)).health == "Current"
-    assert sorted(one["spec"]["replicas"] for one in await small.list(f"{APPS}/replicasets")) == [0, 1]
+    assert sorted(one["spec"]["replicas"] for one in await small.items(f"{APPS}/replicasets")) == [0, 1]
 
 
 async def test_a_rollout_back_uses_the_replica_set_of_before(small: Small) -> None:
@@ -103,7 +103,7 @@ async def test_a_rollout_back_uses_the_replica_set_of_before(small: Small) -> No
         await small.patch(WEB, {"spec": {"template": template(image)}})
         await small.after(READY_S)
     assert images(await pods_of(small)) == ["web:1"]
-    assert len(await small.list(f"{APPS}/replicasets")) == 2
+    assert len(await small.items(f"{APPS}/replicasets")) == 2
     assert (await small.health(WEB)).health == "Current"
 
 
@@ -188,7 +188,7 @@ async def test_what_a_deployment_owns_goes_with_it(small: Small) -> None:
     await deploy(small, replicas=2)
     await small.delete(WEB)
     await small.settle()
-    assert await small.list(f"{APPS}/replicasets") == []
+    assert await small.items(f"{APPS}/replicasets") == []
     assert await pods_of(small) == []
 
 
