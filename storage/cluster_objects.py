@@ -5,13 +5,16 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
+import msgspec
 import sqlite_utils
 
-from tidelog.storage.connection import Kind, connect_to_write, translate
+from tidelog.storage.connection import Kind, connect_to_write, translate, version_of
+from tidelog.storage.errors import StoreCorruptError, StoreTooNewError
 from tidelog.storage.layout import Layout
 
 CLUSTER = Kind(0x54444C4F, 1)
 """`TDLO`"""
+_decode = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 class KeptObject(NamedTuple):
@@ -44,17 +47,30 @@ class ClusterObjects:
         path = Layout(directory).cluster
         connection = connect_to_write(path, CLUSTER)
         try:
+            found = version_of(connection)
+            if found > CLUSTER.version:
+                raise StoreTooNewError(path, found, CLUSTER.version)
             # The log can be trusted; this need only be whole: a write of the last moment may be lost with the power.
             connection.execute("PRAGMA synchronous = NORMAL")
             _make(connection)
         except sqlite3.Error as error:
             connection.close()
             raise translate(error, path) from None
+        except BaseException:
+            connection.close()
+            raise
         return cls(path, connection)
 
     def version(self) -> int:
-        """The version of the last write; 0 for none."""
-        row = self._db.execute("SELECT max(version) FROM versions").fetchone()
+        """The version of the last write; 0 for none.
+
+        Raises:
+            StoreError: when it cannot be read.
+        """
+        try:
+            row = self._db.execute("SELECT max(version) FROM versions").fetchone()
+        except sqlite3.Error as error:
+            raise translate(error, self._path) from None
         return int(row[0] or 0)
 
     def read(self) -> list[KeptObject]:
@@ -65,9 +81,17 @@ class ClusterObjects:
         """
         try:
             rows = self._db.execute('SELECT "group", plural, namespace, name, version, uid, data FROM objects')
-            return [KeptObject(*row) for row in rows]
+            return [self._sound(KeptObject(*row)) for row in rows]
         except sqlite3.Error as error:
             raise translate(error, self._path) from None
+
+    def _sound(self, one: KeptObject) -> KeptObject:
+        try:
+            _decode(one.data or b"")
+        except (msgspec.DecodeError, TypeError):
+            where = f"the object {one.namespace}/{one.name} of {one.plural}.{one.group}"
+            raise StoreCorruptError(str(self._path), f"{where} is no JSON", "delete the file to begin anew") from None
+        return one
 
     def write(self, objects: Sequence[KeptObject]) -> None:
         """Keeps changes, in their order, all or none.

@@ -15,7 +15,7 @@ from tidelog.engine.cluster.embedded.definitions import Taken, accepted_of
 from tidelog.engine.cluster.embedded.documents import OpenApi
 from tidelog.engine.cluster.embedded.objects import decoded, encoded, kept, sent, timestamp
 from tidelog.engine.cluster.embedded.reading import Reader, listing
-from tidelog.engine.cluster.embedded.registry import Registry, Resource, schema_of_kind
+from tidelog.engine.cluster.embedded.registry import Place, Registry, Resource, schema_of_kind
 from tidelog.engine.cluster.embedded.requests import (
     PATCHES,
     Answer,
@@ -365,6 +365,7 @@ class Api:
         record = self.store.get(DEFINITIONS, Key("", name))
         plural, _, group = name.partition(".")
         if record is None:
+            self._remove_all((group, plural))
             self.registry.serve((group, plural), ())
             self.store.drop((group, plural))
             return
@@ -374,6 +375,13 @@ class Api:
         if definition != decoded(record, resource):
             self.store.put(DEFINITIONS, kept(definition, resource, self.store.next_version()))
         self.registry.serve((group, plural), definitions.resources_of(definition))
+
+    def _remove_all(self, place: Place) -> None:
+        """Removes the objects of a kind, so that whoever follows the store hears of it."""
+        resource = self.registry.at(place)
+        for record in list(self.store.bucket(place).between("")) if resource else ():
+            assert resource is not None  # noqa: S101 - asked above
+            self.store.remove(place, kept(decoded(record, resource), resource, self.store.next_version()))
 
     def _taken(self, group: str, but: str) -> Taken:
         """The names that other definitions of a group have got."""

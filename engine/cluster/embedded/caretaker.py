@@ -4,7 +4,7 @@ It follows the store's journal, as the real controllers follow watches.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final
 
 import anyio
@@ -18,7 +18,7 @@ from tidelog.engine.cluster.embedded.registry import Place, Resource
 from tidelog.engine.cluster.embedded.requests import Options, Target
 from tidelog.engine.cluster.embedded.statuses import StatusError
 from tidelog.engine.cluster.embedded.store import Change, Key, Record
-from tidelog.engine.cluster.embedded.writing import FOREGROUND, NAMESPACES, ORPHAN
+from tidelog.engine.cluster.embedded.writing import DEFINITIONS, FOREGROUND, NAMESPACES, ORPHAN
 from tidelog.engine.objects.kube import KubeObject
 
 ROOT_CERTIFICATES: Final = "kube-root-ca.crt"
@@ -44,6 +44,8 @@ class _Object(Struct):
 
 _decode = msgspec.json.Decoder(_Object).decode
 Where = tuple[Place, Key]
+Owners = dict[str, bool]
+"""By uid, whether the owner waits for this one when it is deleted in the foreground."""
 
 
 class Caretaker:
@@ -58,13 +60,14 @@ class Caretaker:
         """Of every object."""
         self._owned: dict[str, set[Where]] = {}
         """The objects that name an owner, by its uid."""
-        self._owners: dict[Where, tuple[str, ...]] = {}
+        self._owners: dict[Where, Owners] = {}
 
     def begin(self) -> None:
-        """Takes in what is there already."""
+        """Takes in what is there already, and looks through it for what was not brought to its end."""
         for place in self._store.places():
             for record in self._store.bucket(place).between(""):
                 self._learn(place, record)
+                self._journal.append((place, Change("ADDED", record, None)))
 
     async def run(self) -> None:
         """Follows the journal until it is cancelled."""
@@ -82,20 +85,24 @@ class Caretaker:
 
     async def _follow(self, place: Place, change: Change) -> None:
         record, where = change.record, (place, change.record.key)
+        before = self._owners.get(where, {})
         if change.type == "DELETED":
-            owners = self._forget(where, record)
+            self._forget(where, record)
             self._collect(record.uid)
-            self._release_owners(owners)
+            self._release_all(before)
+            if place == DEFINITIONS:
+                self._api.serve(record.key.name)
             if record.key.namespace:
                 self._finish_namespace(record.key.namespace)
             return
         obj = self._learn(place, record)
         if place == NAMESPACES:
             await self._look_after(record, obj)
-        if change.type == "ADDED":
+        owners = self._owners.get(where, {})
+        if change.type == "ADDED" or owners != before:
             self._collect_if_orphaned(where)
-        if obj.metadata.deletion_timestamp and obj.metadata.finalizers:
-            self._release(where, record, obj.metadata.finalizers)
+            self._release_all(before)
+        self._release(where, record, obj.metadata)
 
     # ------------------------------------------------------------------------------------------ what is known
 
@@ -103,8 +110,8 @@ class Caretaker:
         obj = _decode(record.data)
         where = place, record.key
         self._uids[record.uid] = where
-        owners = tuple(owner.uid for owner in obj.metadata.owner_references or ())
-        before = self._owners.get(where, ())
+        owners = _owners_of(obj)
+        before = self._owners.get(where, {})
         if owners != before:
             for uid in before:
                 self._owned.get(uid, set()).discard(where)
@@ -116,13 +123,10 @@ class Caretaker:
                 self._owners.pop(where, None)
         return obj
 
-    def _forget(self, where: Where, record: Record) -> tuple[str, ...]:
-        """Gives the uids of those that owned it."""
+    def _forget(self, where: Where, record: Record) -> None:
         self._uids.pop(record.uid, None)
-        owners = self._owners.pop(where, ())
-        for uid in owners:
+        for uid in self._owners.pop(where, {}):
             self._owned.get(uid, set()).discard(where)
-        return owners
 
     # ------------------------------------------------------------------------------------------ garbage
 
@@ -132,44 +136,49 @@ class Caretaker:
             self._collect_if_orphaned(where)
 
     def _collect_if_orphaned(self, where: Where) -> None:
-        """Deletes an object all of whose owners are gone; of one with others, the reference to those is dropped."""
-        owners = self._owners.get(where)
-        if not owners:
+        """Deletes an object that no owner keeps; of one with others, the references to those are dropped."""
+        record, owners = self._store.get(*where), self._owners.get(where)
+        # Of what has changed since, a later entry of the journal speaks.
+        if not owners or record is None or _owners_of(_decode(record.data)) != owners:
             return
         left = [uid for uid in owners if uid in self._uids]
-        if not left:
-            self._delete(where, "Background")
+        if len(left) < len(owners) or any(map(self._waits, left)):
+            keeping = [uid for uid in left if not self._waits(uid)]
+            if keeping:
+                self._disown(where, owners.keys() - keeping)
+            else:
+                self._delete(where, "Foreground" if left and self._owned.get(record.uid) else "Background")
 
-    def _release(self, where: Where, record: Record, finalizers: Iterable[str]) -> None:
-        """Lets an object go whose dependents were waited for, or are left alone."""
-        if ORPHAN in finalizers:
-            for dependent in sorted(self._owned.get(record.uid, set())):
-                self._disown(dependent, record.uid)
-            self._drop_finalizer(where, ORPHAN)
-        if FOREGROUND in finalizers:
-            dependents = sorted(self._owned.get(record.uid, set()))
-            for dependent in dependents:
-                self._delete(dependent, "Foreground" if self._owned.get(self._uid(dependent)) else "Background")
-            if not self._owned.get(record.uid):
-                self._drop_finalizer(where, FOREGROUND)
+    def _waits(self, uid: str) -> bool:
+        """Whether an owner is being deleted in the foreground."""
+        record = self._store.get(*self._uids[uid])
+        metadata = _decode(record.data).metadata if record and record.uid == uid else _Metadata()
+        return bool(metadata.deletion_timestamp) and FOREGROUND in (metadata.finalizers or ())
 
-    def _release_owners(self, uids: Iterable[str]) -> None:
-        """Lets owners go that waited for a dependent which now is gone."""
+    def _release_all(self, uids: Iterable[str]) -> None:
         for uid in uids:
             where = self._uids.get(uid)
             record = self._store.get(*where) if where else None
             if where and record and record.uid == uid:
-                metadata = _decode(record.data).metadata
-                if metadata.deletion_timestamp and metadata.finalizers:
-                    self._release(where, record, metadata.finalizers)
+                self._release(where, record, _decode(record.data).metadata)
 
-    def _uid(self, where: Where) -> str:
-        record = self._store.get(*where)
-        return record.uid if record else ""
+    def _release(self, where: Where, record: Record, metadata: _Metadata) -> None:
+        """Lets an object go whose dependents were waited for, or are left alone."""
+        finalizers = metadata.finalizers or () if metadata.deletion_timestamp else ()
+        dependents = sorted(self._owned.get(record.uid, set()))
+        if ORPHAN in finalizers:
+            for dependent in dependents:
+                self._disown(dependent, {record.uid})
+            self._drop_finalizer(where, ORPHAN)
+        if FOREGROUND in finalizers:
+            for dependent in dependents:
+                self._collect_if_orphaned(dependent)
+            if not any(self._owners[dependent].get(record.uid) for dependent in dependents):
+                self._drop_finalizer(where, FOREGROUND)
 
-    def _disown(self, where: Where, uid: str) -> None:
+    def _disown(self, where: Where, uids: Collection[str]) -> None:
         def change(obj: KubeObject) -> None:
-            left = [one for one in obj["metadata"].get("ownerReferences") or () if one["uid"] != uid]
+            left = [one for one in obj["metadata"].get("ownerReferences") or () if one["uid"] not in uids]
             if left:
                 obj["metadata"]["ownerReferences"] = left
             else:
@@ -252,3 +261,7 @@ class Caretaker:
 
     def _holds(self, place: Place, namespace: str) -> bool:
         return next(self._store.bucket(place).between(namespace), None) is not None
+
+
+def _owners_of(obj: _Object) -> Owners:
+    return {owner.uid: owner.block_owner_deletion for owner in obj.metadata.owner_references or ()}

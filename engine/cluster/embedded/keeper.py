@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +11,7 @@ import anyio.to_thread
 
 from tidelog.engine.cluster.embedded.registry import Place
 from tidelog.engine.cluster.embedded.store import Change, Key, Record, Store
+from tidelog.engine.tasks import one_error
 from tidelog.storage.cluster_objects import ClusterObjects, KeptObject
 
 BATCH_MAX: Final = 5_000
@@ -30,10 +32,11 @@ async def keeping(store: Store, directory: Path) -> AsyncIterator[None]:
         store.load([_loaded(one) for one in objects], version)
         keeper = _Keeper(store, file)
         try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(keeper.run)
-                yield
-                tasks.cancel_scope.cancel()
+            with one_error():
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(keeper.run)
+                    yield
+                    tasks.cancel_scope.cancel()
         finally:
             with anyio.CancelScope(shield=True):
                 await keeper.flush()
@@ -58,9 +61,11 @@ class _Keeper:
     async def flush(self) -> None:
         async with self._writing:
             while self._journal:
-                changes = [self._journal.popleft() for _ in range(min(len(self._journal), BATCH_MAX))]
+                changes = list(islice(self._journal, BATCH_MAX))
                 with anyio.CancelScope(shield=True):
                     await anyio.to_thread.run_sync(self._file.write, [_kept(*change) for change in changes])
+                    for _ in changes:  # and not before: what could not be written is written first by the next try
+                        self._journal.popleft()
 
 
 def _kept(place: Place, change: Change) -> KeptObject:

@@ -235,23 +235,12 @@ class StandIns:
         failed = next(
             (c for c in (new.get("status") or {}).get("conditions") or () if c["type"] == "ReplicaFailure"), None
         )
-        began = _moment(new["metadata"]["creationTimestamp"])
-        deadline = began + obj["spec"].get("progressDeadlineSeconds", 600)
-        late = not is_done and self._clock() >= deadline
-        if not is_done and not late:
-            self._later((DEPLOYMENTS, _key(obj)), deadline - self._clock())
-        reason = "NewReplicaSetAvailable" if is_done else "ProgressDeadlineExceeded" if late else "ReplicaSetUpdated"
-        words = {
-            "NewReplicaSetAvailable": "has successfully progressed.",
-            "ProgressDeadlineExceeded": "has timed out progressing.",
-            "ReplicaSetUpdated": "is progressing.",
-        }
-        message = f'ReplicaSet "{new["metadata"]["name"]}" {words[reason]}'
+        progressing = self._progressing(obj, new, ready, is_done=is_done)
         least = "MinimumReplicasAvailable" if available >= wanted else "MinimumReplicasUnavailable"
         text = "Deployment has minimum availability." if available >= wanted else _UNAVAILABLE
         conditions = [
             _condition(was, "Available", holds=available >= wanted, now=now, reason=least, message=text, update=True),
-            _condition(was, "Progressing", holds=not late, now=now, reason=reason, message=message, update=True),
+            progressing,
         ]
         if failed is not None:
             conditions.append({**failed, "lastUpdateTime": failed["lastTransitionTime"]})
@@ -265,11 +254,30 @@ class StandIns:
         }
         return {name: value for name, value in told.items() if value} | {"conditions": conditions}
 
+    def _progressing(self, obj: KubeObject, new: KubeObject, ready: int, *, is_done: bool) -> KubeObject:
+        """The condition: a rollout fails when nothing went on for a time, and a scaling once it is done does not."""
+        was, name = obj.get("status") or {}, new["metadata"]["name"]
+        before: KubeObject = next((c for c in was.get("conditions") or () if c["type"] == "Progressing"), {})
+        is_same = f'"{name}"' in before.get("message", "")
+        has_moved = not is_same or ready > was.get("readyReplicas", 0)
+        since = self._clock() if has_moved else _moment(before["lastUpdateTime"])
+        deadline = since + obj["spec"].get("progressDeadlineSeconds", 600)
+        if is_done or (is_same and before.get("reason") == "NewReplicaSetAvailable"):
+            reason, words = "NewReplicaSetAvailable", "has successfully progressed."
+        elif self._clock() >= deadline or (not has_moved and before.get("reason") == "ProgressDeadlineExceeded"):
+            reason, words = "ProgressDeadlineExceeded", "has timed out progressing."
+        else:
+            reason, words = "ReplicaSetUpdated", "is progressing."
+            self._later((DEPLOYMENTS, _key(obj)), deadline - self._clock())
+        message, holds = f'ReplicaSet "{name}" {words}', reason != "ProgressDeadlineExceeded"
+        told = _condition(was, "Progressing", holds=holds, now=self._now(), reason=reason, message=message, update=True)
+        return told | ({"lastUpdateTime": self._now()} if has_moved else {})
+
     async def _replica_set(self, resource: Resource, obj: KubeObject) -> None:
         wanted = obj["spec"].get("replicas", 1)
         pods = [pod for pod in self._owned(PODS, obj) if not is_going(pod)]
-        failure = _failure_of(obj["spec"]["template"].get("metadata") or {})
-        if failure != "QuotaExceeded":
+        refused = _is_refused(obj)
+        if not refused:
             pods += [await self._make(PODS, _pod_of(obj, "ReplicaSet")) for _ in range(wanted - len(pods))]
         for pod in pods[wanted:]:
             self._remove(PODS, pod)
@@ -278,7 +286,7 @@ class StandIns:
         counts = {"fullyLabeledReplicas": len(pods), "readyReplicas": ready, "availableReplicas": ready}
         status: KubeObject = {"replicas": len(pods), "observedGeneration": obj["metadata"]["generation"]}
         status |= {name: value for name, value in counts.items() if value}
-        if failure == "QuotaExceeded" and wanted:
+        if refused and wanted:
             message = f'pods "{obj["metadata"]["name"]}-" is forbidden: exceeded quota'
             was = obj.get("status") or {}
             failed = _condition(
@@ -295,14 +303,11 @@ class StandIns:
         wanted, digest = spec.get("replicas", 1), _digest(spec["template"])
         name = obj["metadata"]["name"]
         pods = {pod["metadata"]["name"]: pod for pod in self._owned(PODS, obj) if not is_going(pod)}
-        for pod in list(pods.values()):
-            outdated = pod["metadata"]["labels"].get(_REVISION) != f"{name}-{digest}"
-            number = int(pod["metadata"]["name"].rpartition("-")[2])
-            if number >= wanted or (outdated and all(map(_is_ready, pods.values()))):
-                self._remove(PODS, pod)
-                del pods[pod["metadata"]["name"]]
+        for gone in _surplus(list(pods.values()), spec, f"{name}-{digest}"):
+            self._remove(PODS, gone)
+            del pods[gone["metadata"]["name"]]
         parallel = spec.get("podManagementPolicy") == "Parallel"
-        for number in range(wanted):
+        for number in range(0 if _is_refused(obj) else wanted):
             if f"{name}-{number}" not in pods:
                 pods[f"{name}-{number}"] = await self._make(PODS, _pod_of(obj, "StatefulSet", number, digest))
             if not parallel and not _is_ready(pods[f"{name}-{number}"]):
@@ -333,16 +338,16 @@ class StandIns:
             if pod["metadata"]["labels"].get(_REVISION) != digest:
                 self._remove(PODS, pod)
                 pods.remove(pod)
-        if not pods:
+        if not pods and not _is_refused(obj):
             pods.append(await self._make(PODS, _pod_of(obj, "DaemonSet", digest=digest)))
         ready = sum(map(_is_ready, pods))
         status = {
-            "currentNumberScheduled": 1,
+            "currentNumberScheduled": len(pods),
             "desiredNumberScheduled": 1,
             "numberMisscheduled": 0,
             "numberReady": ready,
             "observedGeneration": obj["metadata"]["generation"],
-            "updatedNumberScheduled": 1,
+            **({"updatedNumberScheduled": len(pods)} if pods else {}),
             **({"numberAvailable": ready} if ready else {"numberUnavailable": 1}),
         }
         if status != (obj.get("status") or {}):
@@ -357,7 +362,7 @@ class StandIns:
         phases = [(pod.get("status") or {}).get("phase", "Pending") for pod in pods]
         done, failed = phases.count("Succeeded"), phases.count("Failed")
         active = len(pods) - done - failed
-        if done < wanted and failed <= spec.get("backoffLimit", 6):
+        if done < wanted and failed <= spec.get("backoffLimit", 6) and not _is_refused(obj):
             for _ in range(min(spec.get("parallelism", 1), wanted - done) - active):
                 await self._make(PODS, _pod_of(obj, "Job"))
                 active += 1
@@ -476,6 +481,26 @@ def _moment(text: str) -> float:
 def _failure_of(metadata: KubeObject) -> str:
     said = (metadata.get("annotations") or {}).get(ANNOTATION, "")
     return said if said in FAILURES else ""
+
+
+def _is_refused(workload: KubeObject) -> bool:
+    """Whether a quota stands against a workload's Pods."""
+    return _failure_of(workload["spec"]["template"].get("metadata") or {}) == "QuotaExceeded"
+
+
+def _surplus(pods: list[KubeObject], spec: KubeObject, revision: str) -> list[KubeObject]:
+    """The Pods of a StatefulSet that are to go: too many, or the last that is not of its revision, once all do."""
+    wanted, update = spec.get("replicas", 1), spec.get("updateStrategy") or {}
+    too_many = [pod for pod in pods if _number_of(pod) >= wanted]
+    left = sorted((pod for pod in pods if _number_of(pod) < wanted), key=_number_of)
+    first = (update.get("rollingUpdate") or {}).get("partition", 0)
+    old = [pod for pod in left[first:] if pod["metadata"]["labels"].get(_REVISION) != revision]
+    rolls = update.get("type") != "OnDelete" and len(left) == wanted and all(map(_is_ready, left))
+    return too_many + (old[-1:] if rolls else [])
+
+
+def _number_of(pod: KubeObject) -> int:
+    return int(pod["metadata"]["name"].rpartition("-")[2])
 
 
 def _is_of_job(pod: KubeObject) -> bool:

@@ -99,14 +99,17 @@ class Bucket:
         self._changes.append(change)
         if len(self._changes) > HISTORY_MAX:
             self.compacted = self._changes.popleft().record.version
-        done, self.changed = self.changed, anyio.Event()
-        done.set()
+        self.wake()
 
     def forget(self, version: int) -> None:
         """Forgets the changes up to `version`."""
         while self._changes and self._changes[0].record.version <= version:
             self._changes.popleft()
         self.compacted = max(self.compacted, version)
+        self.wake()
+
+    def wake(self) -> None:
+        """Has those look that wait for a change."""
         done, self.changed = self.changed, anyio.Event()
         done.set()
 
@@ -182,8 +185,10 @@ class Store:
             bucket.forget(self.version)
 
     def drop(self, place: Place) -> None:
-        """Forgets a place whose kind is no longer served."""
-        self._buckets.pop(place, None)
+        """Forgets a place whose kind is no longer served; those that watch it are to see that."""
+        found = self._buckets.pop(place, None)
+        if found is not None:
+            found.wake()
 
     def fork(self) -> "Store":
         """A copy that shares the objects; what happens to one is not seen by the other."""

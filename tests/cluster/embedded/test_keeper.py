@@ -1,0 +1,227 @@
+"""What of the embedded cluster survives a restart, and files that it refuses."""
+
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+import pytest
+
+from tests.cluster.embedded.small import APPS, CORE, READY_S, Small, open_small
+from tests.cluster.embedded.test_caretaker import DEFINITIONS, THINGS, definition, thing
+from tidelog.engine.cluster.embedded import keeper
+from tidelog.engine.cluster.embedded.keeper import keeping
+from tidelog.engine.cluster.embedded.store import Store
+from tidelog.storage.cluster_objects import ClusterObjects
+from tidelog.storage.connection import LOG
+from tidelog.storage.errors import NotAStoreError, StoreCorruptError, StoreError
+from tidelog.storage.layout import Layout
+
+MAPS = f"{CORE}/configmaps"
+
+
+@asynccontextmanager
+async def kept(directory: Path) -> AsyncIterator[Small]:
+    store = Store()
+    async with keeping(store, directory), open_small(store) as small:
+        yield small
+
+
+async def everything(small: Small) -> dict[Any, bytes]:
+    buckets = {place: small.store.bucket(place) for place in small.store.places()}
+    return {(place, key): record.data for place, bucket in buckets.items() for key, record in bucket.records.items()}
+
+
+async def test_objects_and_their_versions_survive(tmp_path: Path) -> None:
+    async with kept(tmp_path) as small:
+        await small.create(MAPS, {"metadata": {"name": "a"}, "data": {"one": "1"}})
+        await small.create(MAPS, {"metadata": {"name": "b"}})
+        await small.patch(f"{MAPS}/a", {"data": {"one": "2"}})
+        await small.delete(f"{MAPS}/b")
+        before, version = await everything(small), small.store.version
+    async with kept(tmp_path) as small:
+        assert await everything(small) == before
+        assert small.store.version == version
+        assert (await small.get(f"{MAPS}/a"))["data"] == {"one": "2"}
+        assert not await small.exists(f"{MAPS}/b")
+        made = await small.create(MAPS, {"metadata": {"name": "b"}})
+        assert int(made["metadata"]["resourceVersion"]) == version + 1
+
+
+async def test_a_watch_from_before_a_restart_lists_again(tmp_path: Path) -> None:
+    async with kept(tmp_path) as small:
+        early = small.store.version
+        await small.create(MAPS, {"metadata": {"name": "a"}})
+        version = small.store.version
+    async with kept(tmp_path) as small:
+        (event,) = await small.watch(f"{MAPS}?resourceVersion={early}", 2)
+        assert (event["type"], event["object"]["code"]) == ("ERROR", 410)
+        async with small.watching(f"{MAPS}?resourceVersion={version}", 1) as taken:
+            await small.create(MAPS, {"metadata": {"name": "b"}})
+        assert [event["object"]["metadata"]["name"] for event in taken] == ["b"]
+
+
+async def test_custom_kinds_are_served_again(tmp_path: Path) -> None:
+    async with kept(tmp_path) as small:
+        await small.create(DEFINITIONS, definition())
+        made = await small.create(THINGS, thing("a"))
+    async with kept(tmp_path) as small:
+        assert await small.get(f"{THINGS}/a") == made
+        await small.create(THINGS, thing("b"))
+        assert await small.names(THINGS) == ["a", "b"]
+
+
+async def test_objects_of_a_definition_that_went_are_not_found_by_the_next(tmp_path: Path) -> None:
+    async with kept(tmp_path) as small:
+        await small.create(DEFINITIONS, definition())
+        await small.create(THINGS, thing("a"))
+        await small.delete(f"{DEFINITIONS}/things.example.com")
+    async with kept(tmp_path) as small:
+        assert not await small.exists(THINGS)
+        await small.create(DEFINITIONS, definition())
+        assert await small.names(THINGS) == []
+
+
+async def test_workloads_go_on(tmp_path: Path) -> None:
+    template = {
+        "metadata": {"labels": {"app": "web"}},
+        "spec": {"containers": [{"name": "web", "image": "web:1"}]},
+    }
+    spec = {"selector": {"matchLabels": {"app": "web"}}, "template": template}
+    async with kept(tmp_path) as small:
+        await small.create(f"{APPS}/deployments", {"metadata": {"name": "web"}, "spec": spec})
+        await small.settle()
+        (pod,) = await small.names(f"{CORE}/pods")
+    async with kept(tmp_path) as small:
+        assert await small.names(f"{CORE}/pods") == [pod]
+        await small.patch(f"{CORE}/pods/{pod}", {"metadata": {"labels": {"seen": "1"}}})
+        await small.after(READY_S)
+        assert (await small.health(f"{APPS}/deployments/web")).health == "Current"
+
+
+async def test_more_changes_than_are_written_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeper, "BATCH_MAX", 2)
+    async with kept(tmp_path) as small:
+        for name in "abcde":
+            await small.create(MAPS, {"metadata": {"name": name}})
+        before = await everything(small)
+    async with kept(tmp_path) as small:
+        assert await everything(small) == before
+
+
+# ---------------------------------------------------------------------------------------------- other files
+
+
+async def refused(directory: Path, kind: type[StoreError]) -> str:
+    with pytest.raises(kind) as told:
+        async with kept(directory):
+            raise AssertionError("it was opened")
+    return str(told.value)
+
+
+def foreign(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE theirs (a)")
+    connection.close()
+
+
+def of_the_log(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"PRAGMA application_id = {LOG.application}")
+        connection.execute("CREATE TABLE theirs (a)")
+    connection.close()
+
+
+def no_database(path: Path) -> None:
+    path.write_bytes(b"no database" * 1000)
+
+
+def directory(path: Path) -> None:
+    path.mkdir()
+
+
+@pytest.mark.parametrize("make", [foreign, of_the_log, no_database, directory])
+async def test_the_file_of_another_program_is_refused(tmp_path: Path, make: Any) -> None:
+    path = Layout(tmp_path).cluster
+    await anyio.to_thread.run_sync(make, path)
+    before = path.read_bytes() if path.is_file() else None
+    said = await refused(tmp_path, NotAStoreError)
+    assert str(tmp_path) in said
+    assert path.name in said
+    assert before is None or path.read_bytes() == before
+
+
+def with_other_version(path: Path, version: int) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute(f"PRAGMA user_version = {version}")
+    connection.close()
+
+
+async def test_the_file_of_a_later_release_is_refused(tmp_path: Path) -> None:
+    async with kept(tmp_path):
+        pass
+    path = Layout(tmp_path).cluster
+    await anyio.to_thread.run_sync(with_other_version, path, 99)
+    said = await refused(tmp_path, StoreError)
+    assert str(path) in said
+    assert "newer" in said
+
+
+def damage_pages(path: Path) -> None:
+    whole = bytearray(path.read_bytes())
+    whole[4096:] = b"\xa5" * (len(whole) - 4096)
+    path.write_bytes(whole)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:8192])
+
+
+def damage_object(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE objects SET data = ? WHERE name = 'a'", (b'{"metadata": {"na',))
+    connection.commit()
+    connection.close()
+
+
+def damage_versions(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    (page,) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'versions'").fetchone()
+    connection.close()
+    whole = bytearray(path.read_bytes())
+    whole[(page - 1) * 4096 : page * 4096] = b"\xa5" * 4096
+    path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("damage", [damage_pages, cut, damage_object, damage_versions])
+async def test_a_damaged_file_is_refused(tmp_path: Path, damage: Any) -> None:
+    async with kept(tmp_path) as small:
+        await small.create(MAPS, {"metadata": {"name": "a"}, "data": {"a": "x" * 20_000}})
+    path = Layout(tmp_path).cluster
+    await anyio.to_thread.run_sync(damage, path)
+    assert str(path) in await refused(tmp_path, StoreCorruptError)
+
+
+async def test_what_cannot_be_written_is_told_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, tries = ClusterObjects.write, 0
+
+    def fail_once(self: ClusterObjects, objects: Any) -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise StoreCorruptError("cluster.db", "a test says so")
+        real(self, objects)
+
+    async def write_until_it_fails() -> None:
+        async with kept(tmp_path) as small:
+            await anyio.wait_all_tasks_blocked()
+            monkeypatch.setattr(ClusterObjects, "write", fail_once)
+            await small.create(MAPS, {"metadata": {"name": "a"}})
+            await anyio.sleep(10)
+
+    with pytest.raises(StoreError, match="a test says so"):
+        await write_until_it_fails()
+    async with kept(tmp_path) as small:
+        assert await small.exists(f"{MAPS}/a")

@@ -1,0 +1,367 @@
+"""Workloads of the embedded cluster, as Tidelog's own reading of health sees them."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from tests.cluster.embedded.small import APPS, BATCH, CORE, READY_S, Small, open_small
+from tidelog.engine.cluster.embedded.standins import ANNOTATION
+
+WEB = f"{APPS}/deployments/web"
+BASE = f"{APPS}/statefulsets/base"
+AGENT = f"{APPS}/daemonsets/agent"
+TASK = f"{BATCH}/jobs/task"
+
+
+@pytest.fixture
+async def small() -> AsyncIterator[Small]:
+    async with open_small() as opened:
+        yield opened
+
+
+def template(image: str = "web:1", failure: str = "", **spec: Any) -> Any:
+    metadata: Any = {"labels": {"app": "web"}}
+    if failure:
+        metadata["annotations"] = {ANNOTATION: failure}
+    return {"metadata": metadata, "spec": {"containers": [{"name": "web", "image": image}], **spec}}
+
+
+def workload(name: str, failure: str = "", **spec: Any) -> Any:
+    selector = {"matchLabels": {"app": "web"}}
+    return {"metadata": {"name": name}, "spec": {"selector": selector, "template": template(failure=failure), **spec}}
+
+
+async def deploy(small: Small, failure: str = "", **spec: Any) -> None:
+    await small.create(f"{APPS}/deployments", workload("web", failure, **spec))
+    await small.settle()
+
+
+def images(pods: list[Any]) -> list[str]:
+    return [pod["spec"]["containers"][0]["image"] for pod in pods]
+
+
+async def pods_of(small: Small) -> list[Any]:
+    return await small.items(f"{CORE}/pods")
+
+
+async def told(small: Small, path: str) -> tuple[str, str]:
+    health = await small.health(path)
+    return health.health, health.reason
+
+
+# ---------------------------------------------------------------------------------------------- Deployments
+
+
+async def test_a_deployment_gets_its_pods_and_becomes_available(small: Small) -> None:
+    await deploy(small, replicas=2)
+    assert (await small.health(WEB)).health == "InProgress"
+    sets, pods = await small.items(f"{APPS}/replicasets"), await pods_of(small)
+    assert [one["spec"]["replicas"] for one in sets] == [2]
+    assert {pod["metadata"]["ownerReferences"][0]["uid"] for pod in pods} == {sets[0]["metadata"]["uid"]}
+    assert [pod["status"]["phase"] for pod in pods] == ["Pending", "Pending"]
+    await small.after(READY_S)
+    assert (await small.health(WEB)).health == "Current"
+    for path in (f"{APPS}/replicasets/{sets[0]['metadata']['name']}", f"{CORE}/pods/{pods[0]['metadata']['name']}"):
+        assert (await small.health(path)).health == "Current"
+    status = (await small.get(WEB))["status"]
+    assert (status["replicas"], status["updatedReplicas"], status["availableReplicas"]) == (2, 2, 2)
+
+
+async def test_a_deployment_is_scaled(small: Small) -> None:
+    await deploy(small)
+    await small.after(READY_S)
+    await small.patch(WEB, {"spec": {"replicas": 3}})
+    await small.settle()
+    assert len(await pods_of(small)) == 3
+    assert (await small.health(WEB)).health == "InProgress"
+    await small.after(READY_S)
+    assert (await small.health(WEB)).health == "Current"
+    await small.patch(WEB, {"spec": {"replicas": 0}})
+    await small.settle()
+    assert await pods_of(small) == []
+    assert (await small.health(WEB)).health == "Current"
+
+
+async def test_a_new_template_rolls_over_once_it_is_ready(small: Small) -> None:
+    await deploy(small)
+    await small.after(READY_S)
+    await small.patch(WEB, {"spec": {"template": template("web:2")}})
+    await small.settle()
+    assert sorted(images(await pods_of(small))) == ["web:1", "web:2"]
+    assert (await small.health(WEB)).health == "InProgress"
+    await small.after(READY_S)
+    assert images(await pods_of(small)) == ["web:2"]
+    assert (await small.health(WEB)).health == "Current"
+    assert sorted(one["spec"]["replicas"] for one in await small.items(f"{APPS}/replicasets")) == [0, 1]
+
+
+async def test_a_rollout_back_uses_the_replica_set_of_before(small: Small) -> None:
+    await deploy(small)
+    await small.after(READY_S)
+    for image in ("web:2", "web:1"):
+        await small.patch(WEB, {"spec": {"template": template(image)}})
+        await small.after(READY_S)
+    assert images(await pods_of(small)) == ["web:1"]
+    assert len(await small.items(f"{APPS}/replicasets")) == 2
+    assert (await small.health(WEB)).health == "Current"
+
+
+@pytest.mark.parametrize("failure", ["ImagePullBackOff", "CrashLoopBackOff", "NeverReady"])
+async def test_a_failing_deployment_waits_until_its_deadline(small: Small, failure: str) -> None:
+    await deploy(small, failure, progressDeadlineSeconds=20)
+    await small.after(READY_S + 1)
+    (pod,) = await pods_of(small)
+    container = pod["status"]["containerStatuses"][0]
+    assert container["state"].get("waiting", {}).get("reason") == (failure if failure != "NeverReady" else None)
+    assert not container["ready"]
+    assert (
+        await told(small, f"{CORE}/pods/{pod['metadata']['name']}")
+        == {
+            "ImagePullBackOff": ("InProgress", "PodPending"),
+            "CrashLoopBackOff": ("Failed", "ContainerCrashLooping"),
+            "NeverReady": ("InProgress", "PodRunningNotReady"),
+        }[failure]
+    )
+    assert (await small.health(WEB)).health == "InProgress"
+    await small.after(20)
+    assert await told(small, WEB) == ("Failed", "ProgressDeadlineExceeded")
+
+
+async def test_no_pods_are_made_beyond_a_quota(small: Small) -> None:
+    await deploy(small, "QuotaExceeded", progressDeadlineSeconds=20)
+    await small.after(READY_S)
+    assert await pods_of(small) == []
+    (name,) = await small.names(f"{APPS}/replicasets")
+    assert await told(small, f"{APPS}/replicasets/{name}") == ("InProgress", "FailedCreate")
+    conditions = {one["type"]: one for one in (await small.get(WEB))["status"]["conditions"]}
+    assert "exceeded quota" in conditions["ReplicaFailure"]["message"]
+    assert (await small.health(WEB)).health == "InProgress"
+    await small.after(20)
+    assert await told(small, WEB) == ("Failed", "ProgressDeadlineExceeded")
+
+
+@pytest.mark.parametrize("failure", ["ImagePullBackOff", "QuotaExceeded"])
+async def test_a_failed_rollout_keeps_the_old_pods_and_is_mended_by_the_next(small: Small, failure: str) -> None:
+    await deploy(small, progressDeadlineSeconds=10)
+    await small.after(READY_S)
+    await small.patch(WEB, {"spec": {"template": template("web:2", failure)}})
+    await small.after(15)
+    assert await told(small, WEB) == ("Failed", "ProgressDeadlineExceeded")
+    assert "web:1" in images(await pods_of(small))
+    await small.patch(WEB, {"spec": {"template": {"metadata": {"annotations": None}, **template("web:3")}}})
+    await small.patch(WEB, {"spec": {"template": {"metadata": {"annotations": {ANNOTATION: None}}}}})
+    await small.settle()
+    assert (await small.health(WEB)).health == "InProgress"
+    await small.after(READY_S)
+    assert images(await pods_of(small)) == ["web:3"]
+    assert (await small.health(WEB)).health == "Current"
+
+
+async def test_the_deadline_counts_from_the_last_progress(small: Small) -> None:
+    await deploy(small, progressDeadlineSeconds=10)
+    await small.after(60)
+    await small.patch(WEB, {"spec": {"replicas": 2}})
+    await small.after(1)
+    assert (await small.health(WEB)).health == "InProgress"  # and not Failed, because the ReplicaSet is old
+    await small.after(READY_S)
+    for image in ("web:2", "web:1"):
+        await small.patch(WEB, {"spec": {"template": template(image)}})
+        await small.after(1)
+        assert (await small.health(WEB)).health == "InProgress"
+        await small.after(60)
+        assert (await small.health(WEB)).health == "Current"
+
+
+async def test_a_pod_that_goes_is_made_again(small: Small) -> None:
+    await deploy(small)
+    await small.after(READY_S)
+    (before,) = await small.names(f"{CORE}/pods")
+    await small.delete(f"{CORE}/pods/{before}")
+    await small.settle()
+    (now,) = await small.names(f"{CORE}/pods")
+    assert now != before
+    assert (await small.health(WEB)).health == "InProgress"
+
+
+async def test_what_a_deployment_owns_goes_with_it(small: Small) -> None:
+    await deploy(small, replicas=2)
+    await small.delete(WEB)
+    await small.settle()
+    assert await small.items(f"{APPS}/replicasets") == []
+    assert await pods_of(small) == []
+
+
+# ----------------------------------------------------------------------------------- StatefulSets, DaemonSets
+
+
+async def test_a_stateful_set_comes_up_in_order(small: Small) -> None:
+    await small.create(f"{APPS}/statefulsets", workload("base", replicas=3, serviceName="base"))
+    await small.settle()
+    for count in (1, 2, 3):
+        assert await small.names(f"{CORE}/pods") == [f"base-{number}" for number in range(count)]
+        assert (await small.health(BASE)).health == "InProgress"
+        await small.after(READY_S)
+    assert (await small.health(BASE)).health == "Current"
+    await small.patch(BASE, {"spec": {"replicas": 1}})
+    await small.settle()
+    assert await small.names(f"{CORE}/pods") == ["base-0"]
+    assert (await small.health(BASE)).health == "Current"
+
+
+async def test_a_parallel_stateful_set_comes_up_at_once(small: Small) -> None:
+    made = workload("base", replicas=3, serviceName="base", podManagementPolicy="Parallel")
+    await small.create(f"{APPS}/statefulsets", made)
+    await small.settle()
+    assert len(await small.names(f"{CORE}/pods")) == 3
+
+
+async def test_a_stateful_set_is_rolled_pod_by_pod_from_the_last(small: Small) -> None:
+    made = workload("base", replicas=3, serviceName="base", podManagementPolicy="Parallel")
+    await small.create(f"{APPS}/statefulsets", made)
+    await small.after(READY_S)
+    await small.patch(BASE, {"spec": {"template": template("web:2")}})
+    await small.settle()
+    for updated in (1, 2, 3):
+        assert images(await pods_of(small)) == ["web:1"] * (3 - updated) + ["web:2"] * updated
+        assert (await small.health(BASE)).health == "InProgress"
+        await small.after(READY_S)
+    assert (await small.health(BASE)).health == "Current"
+
+
+async def test_a_partition_holds_the_first_pods_back(small: Small) -> None:
+    update = {"type": "RollingUpdate", "rollingUpdate": {"partition": 1}}
+    made = workload("base", replicas=2, serviceName="base", updateStrategy=update)
+    await small.create(f"{APPS}/statefulsets", made)
+    await small.after(3 * READY_S)
+    await small.patch(BASE, {"spec": {"template": template("web:2")}})
+    await small.after(3 * READY_S)
+    assert images(await pods_of(small)) == ["web:1", "web:2"]
+    assert (await small.health(BASE)).health == "Current"
+
+
+async def test_a_stateful_set_updated_on_deletion_keeps_its_pods(small: Small) -> None:
+    made = workload("base", serviceName="base", updateStrategy={"type": "OnDelete"})
+    await small.create(f"{APPS}/statefulsets", made)
+    await small.after(READY_S)
+    await small.patch(BASE, {"spec": {"template": template("web:2")}})
+    await small.settle()
+    assert images(await pods_of(small)) == ["web:1"]
+    await small.delete(f"{CORE}/pods/base-0")
+    await small.settle()
+    assert images(await pods_of(small)) == ["web:2"]
+
+
+async def test_a_daemon_set_has_a_pod_and_is_rolled(small: Small) -> None:
+    await small.create(f"{APPS}/daemonsets", workload("agent"))
+    await small.settle()
+    assert (await small.health(AGENT)).health == "InProgress"
+    await small.after(READY_S)
+    assert (await small.health(AGENT)).health == "Current"
+    await small.patch(AGENT, {"spec": {"template": template("web:2")}})
+    await small.settle()
+    assert images(await pods_of(small)) == ["web:2"]
+    assert (await small.health(AGENT)).health == "InProgress"
+    await small.after(READY_S)
+    assert (await small.health(AGENT)).health == "Current"
+
+
+@pytest.mark.parametrize("plural", ["statefulsets", "daemonsets"])
+@pytest.mark.parametrize("failure", ["ImagePullBackOff", "CrashLoopBackOff", "NeverReady", "QuotaExceeded"])
+async def test_other_sets_fail_as_they_are_told_to(small: Small, plural: str, failure: str) -> None:
+    more = {"serviceName": "it"} if plural == "statefulsets" else {}
+    await small.create(f"{APPS}/{plural}", workload("it", failure, **more))
+    await small.after(4 * READY_S)
+    assert (await small.health(f"{APPS}/{plural}/it")).health == "InProgress"
+    assert len(await pods_of(small)) == (0 if failure == "QuotaExceeded" else 1)
+
+
+# ---------------------------------------------------------------------------------------------- Jobs
+
+
+def job(failure: str = "", **spec: Any) -> Any:
+    return {
+        "metadata": {"name": "task"},
+        "spec": {"template": template("task:1", failure, restartPolicy="Never"), **spec},
+    }
+
+
+async def test_a_job_completes(small: Small) -> None:
+    await small.create(f"{BATCH}/jobs", job(completions=3, parallelism=2))
+    await small.settle()
+    assert len(await pods_of(small)) == 2
+    assert (await small.health(TASK)).health == "InProgress"
+    await small.after(READY_S)
+    assert [pod["status"]["phase"] for pod in await pods_of(small)].count("Succeeded") == 2
+    assert (await small.health(TASK)).health == "InProgress"
+    await small.after(READY_S)
+    assert await told(small, TASK) == ("Current", "JobComplete")
+    assert (await small.get(TASK))["status"]["succeeded"] == 3
+
+
+async def test_a_job_fails_after_its_last_try(small: Small) -> None:
+    await small.create(f"{BATCH}/jobs", job("CrashLoopBackOff", backoffLimit=1))
+    await small.after(READY_S)
+    assert (await small.health(TASK)).health == "InProgress"
+    await small.after(READY_S)
+    assert await told(small, TASK) == ("Failed", "BackoffLimitExceeded")
+    assert (await small.get(TASK))["status"]["failed"] == 2
+    assert {pod["status"]["phase"] for pod in await pods_of(small)} == {"Failed"}
+
+
+async def test_a_suspended_job_does_nothing_until_it_goes_on(small: Small) -> None:
+    await small.create(f"{BATCH}/jobs", job(suspend=True))
+    await small.after(READY_S)
+    assert await pods_of(small) == []
+    await small.patch(TASK, {"spec": {"suspend": False}})
+    await small.after(READY_S)
+    assert await told(small, TASK) == ("Current", "JobComplete")
+
+
+# ---------------------------------------------------------------------------------------------- claims, services
+
+
+def claim(**annotations: str) -> Any:
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    return {"metadata": {"name": "data", "annotations": annotations}, "spec": spec}
+
+
+async def test_a_claim_is_bound(small: Small) -> None:
+    path = f"{CORE}/persistentvolumeclaims"
+    await small.create(path, claim())
+    await small.settle()
+    assert (await small.health(f"{path}/data")).health == "InProgress"
+    await small.after(READY_S)
+    assert (await small.health(f"{path}/data")).health == "Current"
+    bound = await small.get(f"{path}/data")
+    assert bound["spec"]["volumeName"]
+    assert bound["status"]["capacity"] == {"storage": "1Gi"}
+
+
+async def test_a_claim_that_is_to_fail_stays_pending(small: Small) -> None:
+    path = f"{CORE}/persistentvolumeclaims"
+    await small.create(path, claim(**{ANNOTATION: "NeverReady"}))
+    await small.after(READY_S)
+    assert await told(small, f"{path}/data") == ("InProgress", "NotBound")
+
+
+@pytest.mark.parametrize(("kind", "count"), [("LoadBalancer", 1), ("ClusterIP", 0)])
+async def test_a_load_balancer_gets_its_address(small: Small, kind: str, count: int) -> None:
+    spec = {"type": kind, "selector": {"app": "web"}, "ports": [{"port": 80}]}
+    await small.create(f"{CORE}/services", {"metadata": {"name": "web"}, "spec": spec})
+    await small.after(READY_S)
+    status = (await small.get(f"{CORE}/services/web"))["status"]
+    assert [one["ip"].rpartition(".")[0] for one in status["loadBalancer"].get("ingress", [])] == ["203.0.113"] * count
+
+
+async def test_nothing_is_written_at_rest(small: Small) -> None:
+    await deploy(small, replicas=2)
+    await small.create(f"{APPS}/deployments", workload("bad", "CrashLoopBackOff", progressDeadlineSeconds=10))
+    await small.create(f"{APPS}/statefulsets", workload("base", replicas=2, serviceName="base"))
+    await small.create(f"{APPS}/daemonsets", workload("agent"))
+    await small.create(f"{BATCH}/jobs", job())
+    await small.create(f"{CORE}/persistentvolumeclaims", claim())
+    await small.after(30)
+    before = small.store.version
+    await small.after(60)
+    assert small.store.version == before
