@@ -7,9 +7,9 @@ from typing import Literal, TypeAlias
 import msgspec
 
 Unit: TypeAlias = Literal[
-    "events/s", "targets/s", "s", "ms", "ms/target", "MiB", "requests", "requests/target", "% of a core"
+    "events/s", "targets/s", "objects/s", "s", "ms", "ms/target", "MiB", "requests", "requests/target", "% of a core"
 ]
-RATES = frozenset({"events/s", "targets/s"})
+RATES = frozenset({"events/s", "targets/s", "objects/s"})
 """Units in which more is better."""
 
 

@@ -15,8 +15,8 @@ from bench.machine import Machine
 WIDTH_ELSEWHERE = 160
 """Columns where output is no terminal."""
 GOALS_FROM_EVENTS = 1_000_000
-WITHOUT_LOG = "mttp"
-"""The question that has no use for the big log."""
+WITHOUT_LOG = frozenset({"embedded", "mttp"})
+"""The questions that have no use for the big log."""
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,7 +91,7 @@ def _footnotes(result: Result) -> Iterator[str]:
     for figure in result.figures:
         if figure.note:
             yield f"{figure.question}: {figure.note}"
-    if result.events < GOALS_FROM_EVENTS and any(figure.question != WITHOUT_LOG for figure in result.figures):
+    if result.events < GOALS_FROM_EVENTS and any(figure.question not in WITHOUT_LOG for figure in result.figures):
         yield f"The goals are for a log of {GOALS_FROM_EVENTS:,} events: in this one, fixed costs weigh more."
     machine = result.machine
     yield (

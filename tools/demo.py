@@ -1,16 +1,14 @@
-"""`make demo`: Tidelog at work on a real Kubernetes API server, in your terminal.
+"""`make demo`: Tidelog at work, in your terminal.
 
-It starts etcd, kube-apiserver and kube-controller-manager on loopback, makes a small Git repository and has Tidelog
-keep the cluster as it says. Every line that begins with `$` is a command that you can run yourself.
+It starts an embedded cluster on loopback, makes a small Git repository and has Tidelog keep the cluster as it says.
+Every line that begins with `$` is a command that you can run yourself.
 """
 
 import argparse
-import importlib.util
 import json
 import os
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +17,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 
 from rich.console import Console
 from rich.rule import Rule
@@ -89,7 +86,7 @@ apiVersion: apps/v1
 kind: Deployment
 metadata: {name: web, namespace: shop}
 spec:
-  replicas: 0  # there are no nodes here
+  replicas: 2
   selector: {matchLabels: {app: web}}
   template:
     metadata: {labels: {app: web}}
@@ -122,7 +119,7 @@ class Demo:
         self.directory = directory
         self.repository = directory / "repository"
         self.store = directory / "store"
-        self.kubeconfig = directory / "servers" / "kubeconfig"
+        self.kubeconfig = directory / "kubeconfig"
         self.environment = os.environ | {
             "TIDELOG_STORE": str(self.store),
             "KUBECONFIG": str(self.kubeconfig),
@@ -277,7 +274,7 @@ class Demo:
             self.chapter("3. Somebody changes the cluster by hand")
             self.run("kubectl -n shop scale deployment web --replicas=3")
             replicas = "kubectl -n shop get deployment web -o jsonpath={.spec.replicas}"
-            self.wait_for(replicas, "0")
+            self.wait_for(replicas, "2")
             self.run("tidelog events --for deployment/web -n shop")
 
             self.chapter("4. Back to how it was at first: planned, shown, applied, and remembered")
@@ -317,34 +314,34 @@ class Demo:
             self.console.print(command, markup=False, soft_wrap=True)
 
 
-def servers() -> ModuleType:
-    """The test servers' starter, which is no package."""
-    spec = importlib.util.spec_from_file_location(
-        "kubernetes_servers", ROOT / "tests" / "servers" / "kubernetes_servers.py"
-    )
-    if spec is None or spec.loader is None:
-        raise SystemExit("tests/servers/kubernetes_servers.py is missing")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+@contextmanager
+def cluster(demo: Demo) -> Iterator[None]:
+    """`tidelog cluster up`, in the background."""
+    with (demo.directory / "cluster.log").open("wb") as log:
+        process = subprocess.Popen(
+            [TIDELOG, "cluster", "up", "--kubeconfig", demo.kubeconfig], stdout=log, stderr=subprocess.STDOUT
+        )
+        try:
+            deadline = time.monotonic() + READY_TIMEOUT_S
+            while not demo.kubeconfig.exists():
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise SystemExit(f"the cluster did not start:\n{(demo.directory / 'cluster.log').read_text()}")
+                time.sleep(0.05)
+            yield
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(timeout=30)
 
 
 def main() -> None:
-    """Shows Tidelog at work; where no API server can be had, its log alone."""
+    """Shows Tidelog at work."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--once", action="store_true", help="end when all has been shown")
     once = parser.parse_args().once
-    if not shutil.which("go") and not os.environ.get("KUBEBUILDER_ASSETS"):
-        print("There is no Go here to build a Kubernetes API server with (and no KUBEBUILDER_ASSETS),")
-        print("so this shows the log alone. Install Go, and run `make demo` again for the whole of it.\n", flush=True)
-        raise SystemExit(subprocess.call([TIDELOG, "demo"]))
-    kubernetes = servers()
-    kubernetes.build(sys.stdout)
     with tempfile.TemporaryDirectory(prefix="tidelog-demo-") as directory:
         demo = Demo(Path(directory))
-        demo.say("Starting etcd, kube-apiserver and kube-controller-manager …")
-        with kubernetes.start(Path(directory) / "servers"):
+        demo.say("Starting a cluster: a Kubernetes API in one process, that runs nothing …")
+        with cluster(demo):
             try:
                 demo.tell(once=once)
             except KeyboardInterrupt:

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 from bench.figures import Figure
-from bench.questions import append, append_alone, as_of, fold, memory, mttp, rebuild, verify
+from bench.questions import append, append_alone, as_of, embedded, fold, memory, mttp, rebuild, verify
 from bench.session import Session
 
 
@@ -44,6 +44,7 @@ QUESTIONS = {
         _question(rebuild),
         _question(verify),
         _question(as_of),
+        _question(embedded, by_default=False),
         _question(mttp, by_default=False),
     )
 }

@@ -104,14 +104,21 @@ class Client:
 async def client_of(servers: Servers) -> AsyncIterator[Client]:
     """A client of some servers."""
     tls = ssl.create_default_context(cafile=str(servers.authority.certificate_file))
+    async with connect(servers.url, tls, servers.token) as client:
+        yield client
+
+
+@asynccontextmanager
+async def connect(url: str, tls: ssl.SSLContext, token: str) -> AsyncIterator[Client]:
+    """A client of whatever is at an address."""
     # The watches of whoever waits have connections beyond these.
     connector = Connector(limit=CONNECTIONS + 4, ssl=tls)
     async with aiohttp.ClientSession(
         connector=connector,
-        headers={"Authorization": f"Bearer {servers.token}", "Accept": "application/json"},
+        headers={"Authorization": f"Bearer {token}", "Accept": "application/json"},
         timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
     ) as session:
-        yield Client(session, servers.url)
+        yield Client(session, url)
 
 
 def path_of(obj: Object) -> str:

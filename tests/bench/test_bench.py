@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-BY_NAME = {"mttp"}
+BY_NAME = {"embedded", "mttp"}
 """Asked by their name only."""
 EVERY = {"append", "append-alone", "fold", "memory", "rebuild", "verify", "as-of"}
 

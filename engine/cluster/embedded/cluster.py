@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import anyio
 import anyio.to_thread
 
-from tidelog.engine.cluster.embedded import builtin, tables
+from tidelog.engine.cluster.embedded import builtin, protobuf, tables
 from tidelog.engine.cluster.embedded.access import AUTHENTICATED, MASTERS
 from tidelog.engine.cluster.embedded.api import Api
 from tidelog.engine.cluster.embedded.bootstrap import bootstrap
@@ -56,7 +56,7 @@ async def open_embedded(
         pace: how quick its workloads are.
     """
     objects = store or Store()
-    for load in (builtin.load, tables.load):
+    for load in (builtin.load, tables.load, protobuf.load):
         await anyio.to_thread.run_sync(load)
     registry = Registry()
     async with anyio.create_task_group() as tasks:

@@ -34,7 +34,7 @@ def decode_body(request: Request) -> Any:
     if kind == protobuf.CONTENT_TYPE:
         try:
             found = protobuf.decode(request.body)
-        except (ValueError, TypeError) as error:
+        except ValueError as error:
             raise bad_request(f"the object provided is unrecognized: {error}") from None
         if found is not None:
             return found

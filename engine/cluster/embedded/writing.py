@@ -62,7 +62,7 @@ _NEVER_BLIND: Final = frozenset(
 )
 """Built-in kinds of which a replace must say the version that it replaces; of custom kinds every one must."""
 _ONE_SCHEMA: Final = "spec.validation.openAPIV3Schema"
-"""What the server calls the schema of a definition with one version."""
+"""What the server calls the schema of a definition whose versions share it."""
 _ENGINES_OWN: Final = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink")
 _SUFFIX: Final = "bcdfghjklmnpqrstvwxz2456789"
 
@@ -296,9 +296,11 @@ class Writer:
         """What is wrong with a definition; rules in CEL are compiled once the rest is right."""
         causes = definitions.problems(definition, live)
         versions = definition["spec"].get("versions") or () if not causes else ()
-        for number, version in enumerate(versions):
-            path = f"spec.versions[{number}].schema.openAPIV3Schema" if len(versions) > 1 else _ONE_SCHEMA
-            raw = (version.get("schema") or {}).get("openAPIV3Schema") or {}
+        schemas = [(version.get("schema") or {}).get("openAPIV3Schema") or {} for version in versions]
+        if schemas and all(raw == schemas[0] for raw in schemas):
+            return await rules.mistakes_in_rules(schemas[0], _ONE_SCHEMA, self._judge)
+        for number, raw in enumerate(schemas):
+            path = f"spec.versions[{number}].schema.openAPIV3Schema"
             causes += await rules.mistakes_in_rules(raw, path, self._judge)
         return causes
 

@@ -1,0 +1,133 @@
+"""How many objects a second can be applied to the embedded cluster?
+
+Server-side applies of new objects, as many ServiceAccounts as Services, Deployments (without replicas) and Ingresses,
+over HTTPS, by a bare client (aiohttp, 20 connections) in a process of its own; the cluster is `tidelog cluster up`, in
+another. Each answer is read whole.
+
+The floor is the real thing: kube-apiserver with etcd and kube-controller-manager, fresh, on this machine, given the
+same objects by the same client. Both have their controllers at work meanwhile: the real ones make and watch more.
+Rounds alternate.
+"""
+
+import os
+import signal
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from pathlib import Path
+
+import anyio
+import msgspec
+
+from bench.figures import Figure, Goal, figure
+from bench.reconciling.client import CONNECTIONS, Client, client_of, connect
+from bench.reconciling.fleet import Object
+from bench.session import Session
+from tests.servers import kubernetes_servers as servers
+
+NAME = "embedded"
+ROUNDS = 3
+OBJECTS = 4_000
+OBJECTS_QUICK = 400
+START_S = 60.0
+GOAL = Goal("ratio", "at least", 2.0)
+
+
+def measure(session: Session) -> list[Figure]:
+    """Objects a second, of the embedded cluster and of the real one."""
+    count = OBJECTS_QUICK if session.quick else OBJECTS
+    rounds = session.rounds(ROUNDS)
+    measured, floor = [], []
+    with session.progress(NAME, 2 * rounds) as advance:
+        for number in range(rounds):
+            directory = session.scratch / f"{NAME}-{number}"
+            directory.mkdir()
+            with servers.start(directory / "servers") as real:
+                floor.append(count / anyio.run(_applied, client_of(real), count))
+            advance(2 * number + 1)
+            with _cluster(directory) as kubeconfig:
+                measured.append(count / anyio.run(_applied, _client(kubeconfig), count))
+            advance(2 * number + 2)
+    return [
+        figure(
+            NAME,
+            f"server-side apply of {count:,} new objects to the embedded cluster",
+            "objects/s",
+            measured,
+            floor_name="the same to kube-apiserver",
+            floor=floor,
+            goal=GOAL,
+        )
+    ]
+
+
+@contextmanager
+def _cluster(directory: Path) -> Iterator[Path]:
+    kubeconfig = directory / "kubeconfig"
+    command = [str(Path(sys.executable).with_name("tidelog")), "cluster", "up", "--kubeconfig", str(kubeconfig)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        until = time.monotonic() + START_S
+        while not kubeconfig.exists():
+            if process.poll() is not None or time.monotonic() > until:
+                raise RuntimeError("the embedded cluster did not start")
+            time.sleep(0.05)
+        yield kubeconfig
+    finally:
+        os.kill(process.pid, signal.SIGTERM)
+        process.wait(timeout=START_S)
+
+
+@asynccontextmanager
+async def _client(kubeconfig: Path) -> AsyncIterator[Client]:
+    document = msgspec.json.decode(await anyio.Path(kubeconfig).read_bytes())
+    cluster, user = document["clusters"][0]["cluster"], document["users"][0]["user"]
+    authority = ssl.create_default_context()
+    authority.load_verify_locations(cadata=msgspec.convert(cluster["certificate-authority-data"], bytes).decode())
+    async with connect(cluster["server"], authority, user["token"]) as client:
+        yield client
+
+
+async def _applied(opened: AbstractAsyncContextManager[Client], count: int) -> float:
+    """The seconds that it takes to apply so many objects."""
+    async with opened as client:
+        left = _objects(count)
+
+        async def work() -> None:
+            for obj in left:
+                await client.apply(obj)
+
+        began = time.perf_counter()
+        async with anyio.create_task_group() as tasks:
+            for _ in range(CONNECTIONS):
+                tasks.start_soon(work)
+        return time.perf_counter() - began
+
+
+def _objects(count: int) -> Iterator[Object]:
+    for number in range(count // 4):
+        metadata = {"name": f"app-{number}", "namespace": "default", "labels": {"app": f"app-{number}"}}
+        labels = metadata["labels"]
+        container = {"name": "app", "image": "app:1", "ports": [{"containerPort": 9898, "name": "http"}]}
+        template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
+        backend = {"service": {"name": f"app-{number}", "port": {"name": "http"}}}
+        http = {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]}
+        ports = [{"name": "http", "port": 80, "targetPort": "http"}]
+        deployment = {"replicas": 0, "selector": {"matchLabels": labels}, "template": template}
+        yield {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}
+        yield {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": metadata,
+            "spec": {"selector": labels, "ports": ports},
+        }
+        yield {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": deployment}
+        yield {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "Ingress",
+            "metadata": metadata,
+            "spec": {"rules": [{"host": f"app-{number}.example.com", "http": http}]},
+        }

@@ -1,0 +1,95 @@
+"""`tidelog run --cluster embedded`: everything in one process, and over restarts."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BIN = Path(sys.executable).parent
+ALONE = ("--storage-addr", "127.0.0.1:0", "--health-addr", "", "--metrics-addr", "")
+TIMEOUT_S = 100
+DEPLOYMENT = """\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: default}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec: {containers: [{name: web, image: "web:1"}]}
+"""
+
+
+class Here:
+    """A repository, a store, and the command on both."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.repository = directory / "repository"
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if name != "KUBECONFIG"},
+            "HOME": str(directory),
+            "NO_COLOR": "1",
+            "TIDELOG_STORE": str(directory / "store"),
+        }
+        subprocess.run(["git", "init", "-q", "-b", "main", self.repository], check=True, timeout=TIMEOUT_S)
+
+    def commit(self, name: str, text: str, message: str) -> None:
+        path = self.repository / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        git = ["git", "-C", str(self.repository), "-c", "user.name=Ada", "-c", "user.email=ada@example.com"]
+        subprocess.run([*git, "add", "--all"], check=True, timeout=TIMEOUT_S)
+        subprocess.run([*git, "commit", "-qm", message], check=True, timeout=TIMEOUT_S)
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [str(BIN / "tidelog"), *arguments]
+        return subprocess.run(
+            command,
+            env=self.environment,
+            cwd=self.directory,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+
+    def reconcile(self) -> subprocess.CompletedProcess[str]:
+        flags = ["--cluster", "embedded", "--repo", str(self.repository), "--path", "apps", "--interval", "1s"]
+        return self.run("run", *flags, *ALONE, "--until-ready", "--timeout", "60s")
+
+    def asked(self, *arguments: str) -> Any:
+        done = self.run(*arguments, "-o", "json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+
+@pytest.mark.slow
+def test_a_repository_becomes_a_cluster_that_outlives_the_daemon(tmp_path: Path) -> None:
+    here = Here(tmp_path)
+    here.commit("apps/web.yaml", DEPLOYMENT, "Open the shop")
+    done = here.reconcile()
+    assert done.returncode == 0, done.stdout + done.stderr
+    trace = here.asked("trace", "deployment/web")
+    assert trace["commit"]["message"].startswith("Open the shop")
+
+    # The next daemon finds all as it was: nothing is applied again.
+    before = here.asked("log", "stat")["types"]["ObjectApplied"]
+    done = here.reconcile()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert here.asked("log", "stat")["types"]["ObjectApplied"] == before
+
+    verified = here.run("log", "verify")
+    assert verified.returncode == 0, verified.stdout
+
+
+def test_a_kubeconfig_does_not_go_with_it(tmp_path: Path) -> None:
+    done = Here(tmp_path).run("run", "--cluster", "embedded", "--kubeconfig", "somewhere")
+    assert done.returncode == 2
+    assert "--kubeconfig does not go with --cluster embedded" in done.stderr
