@@ -1,12 +1,13 @@
 """Who may do what: RBAC, as its roles and bindings stand in the store (Kubernetes, "Using RBAC Authorization")."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import msgspec
 from msgspec import Struct
 
 from tidelog.engine.cluster.embedded.requests import User
+from tidelog.engine.cluster.embedded.selectors import Operator, Requirement
 from tidelog.engine.cluster.embedded.store import Key, Store
 
 RBAC: Final = "rbac.authorization.k8s.io"
@@ -14,6 +15,7 @@ MASTERS: Final = "system:masters"
 AUTHENTICATED: Final = "system:authenticated"
 ANONYMOUS: Final = User("system:anonymous", ("system:unauthenticated",))
 _ACCOUNT: Final = "system:serviceaccount:"
+_OPERATORS: Final[dict[str, Operator]] = {"In": "in", "NotIn": "notin", "Exists": "exists", "DoesNotExist": "!"}
 
 
 class Attributes(Struct, frozen=True):
@@ -47,8 +49,25 @@ class _RoleRef(Struct):
     name: str = ""
 
 
+class _Expression(Struct):
+    key: str = ""
+    operator: str = ""
+    values: list[str] | None = None
+
+    def holds(self, labels: Mapping[str, str]) -> bool:
+        """Whether labels meet it; none do, where it makes no sense."""
+        operator = _OPERATORS.get(self.operator)
+        return operator is not None and Requirement(self.key, operator, tuple(self.values or ())).holds(labels)
+
+
 class _Selector(Struct, rename="camel"):
     match_labels: dict[str, str] = {}
+    match_expressions: list[_Expression] = []
+
+    def selects(self, labels: Mapping[str, str]) -> bool:
+        """Whether it selects what has these labels; an empty one selects all."""
+        same = all(labels.get(key) == value for key, value in self.match_labels.items())
+        return same and all(one.holds(labels) for one in self.match_expressions)
 
 
 class _Aggregation(Struct, rename="camel"):
@@ -79,9 +98,15 @@ _ROLES: Final = {"ClusterRole": (RBAC, "clusterroles"), "Role": (RBAC, "roles")}
 
 def account_groups(user: str) -> tuple[str, ...]:
     """The groups that a service account has by its name; none for other users."""
+    account = account_of(user)
+    return ("system:serviceaccounts", f"system:serviceaccounts:{account.namespace}") if account else ()
+
+
+def account_of(user: str) -> Key | None:
+    """The service account that a user is; None for other users."""
     if not user.startswith(_ACCOUNT) or user.count(":") != 3:
-        return ()
-    return "system:serviceaccounts", f"system:serviceaccounts:{user.split(':')[2]}"
+        return None
+    return Key(*user.split(":")[2:])
 
 
 class Authorizer:
@@ -114,17 +139,17 @@ class Authorizer:
         record = self._store.get(place, Key(namespace if ref.kind == "Role" else "", ref.name)) if place else None
         if record is None:
             return
-        role = _role(record.data)
-        yield from role.rules or ()
-        for selector in role.aggregation_rule.cluster_role_selectors if role.aggregation_rule else ():
-            yield from self._selected(selector, ref.name)
+        yield from self._all_rules(_role(record.data), {ref.name})
 
-    def _selected(self, selector: _Selector, but: str) -> Iterator[_Rule]:
-        wanted = selector.match_labels.items()
-        for record in self._store.bucket(_ROLES["ClusterRole"]).between(""):
-            role = _role(record.data)
-            if role.metadata.name != but and wanted and wanted <= role.metadata.labels.items():
-                yield from role.rules or ()
+    def _all_rules(self, role: _Role, seen: set[str]) -> Iterator[_Rule]:
+        """The rules of a role and of those that it aggregates, which may aggregate others."""
+        yield from role.rules or ()
+        selectors = role.aggregation_rule.cluster_role_selectors if role.aggregation_rule else ()
+        for record in self._store.bucket(_ROLES["ClusterRole"]).between("") if selectors else ():
+            part = _role(record.data)
+            if part.metadata.name not in seen and any(one.selects(part.metadata.labels) for one in selectors):
+                seen.add(part.metadata.name)
+                yield from self._all_rules(part, seen)
 
 
 def _is_meant(user: User, subject: _Subject) -> bool:

@@ -9,7 +9,14 @@ import msgspec
 from msgspec import Struct
 
 from tidelog.engine.cluster.embedded import definitions, documents, scales, tables
-from tidelog.engine.cluster.embedded.access import AUTHENTICATED, Attributes, Authorizer, account_groups, refusal
+from tidelog.engine.cluster.embedded.access import (
+    AUTHENTICATED,
+    Attributes,
+    Authorizer,
+    account_groups,
+    account_of,
+    refusal,
+)
 from tidelog.engine.cluster.embedded.decoding import Conformed, decode_body, decode_object
 from tidelog.engine.cluster.embedded.definitions import Taken, accepted_of
 from tidelog.engine.cluster.embedded.documents import OpenApi
@@ -28,6 +35,7 @@ from tidelog.engine.cluster.embedded.requests import (
     target_of,
 )
 from tidelog.engine.cluster.embedded.reviews import answer as answer_review
+from tidelog.engine.cluster.embedded.selectors import name_selected
 from tidelog.engine.cluster.embedded.statuses import (
     StatusError,
     forbidden,
@@ -37,7 +45,7 @@ from tidelog.engine.cluster.embedded.statuses import (
 )
 from tidelog.engine.cluster.embedded.store import Key, Store
 from tidelog.engine.cluster.embedded.tokens import Tokens
-from tidelog.engine.cluster.embedded.writing import DEFINITIONS, Preconditions, Writer, Written, patched
+from tidelog.engine.cluster.embedded.writing import DEFINITIONS, NAMESPACES, Preconditions, Writer, Written, patched
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.objects.rules import Judge
 
@@ -103,7 +111,7 @@ class Api:
         target = target_of(request, self.registry)
         if target is None:
             return self._document(request)
-        self._authorize(request.user, target)
+        self._authorize(request, target)
         answer = await self._answer(target, request)
         deprecated = _DEPRECATED.get(target.resource.group_kind)
         return msgspec.structs.replace(answer, warnings=(*answer.warnings, deprecated)) if deprecated else answer
@@ -133,10 +141,11 @@ class Api:
         Raises:
             StatusError: when the user may not.
         """
-        users = _identities(self.registry, "users")
-        what = Attributes("impersonate", resource="users", name=wanted.name)
+        account = account_of(wanted.name)
+        plural, (namespace, name) = ("serviceaccounts", account) if account else ("users", ("", wanted.name))
+        what = Attributes("impersonate", resource=plural, namespace=namespace, name=name)
         if not self.authorizer.allows(user, what):
-            raise forbidden(users, wanted.name, refusal(user, what))
+            raise forbidden(_identities(self.registry, plural), name, refusal(user, what))
         for group in wanted.groups:
             asked = Attributes("impersonate", resource="groups", name=group)
             if not self.authorizer.allows(user, asked):
@@ -144,12 +153,17 @@ class Api:
         groups = wanted.groups or account_groups(wanted.name)
         return User(wanted.name, tuple(dict.fromkeys((*groups, AUTHENTICATED))), wanted.uid, wanted.extra)
 
-    def _authorize(self, user: User, target: Target) -> None:
-        resource = target.resource
+    def _authorize(self, request: Request, target: Target) -> None:
+        user, resource = request.user, target.resource
         plural = f"{resource.plural}/{target.subresource.name}" if target.subresource else resource.plural
-        what = Attributes(target.verb, resource.group, plural, target.namespace, target.name)
+        # A namespace is in itself, and a list or watch of one name is about that object.
+        namespace = target.name if resource.place == NAMESPACES else target.namespace
+        name = target.name or (
+            name_selected(request.query.get("fieldSelector", "")) if target.verb in ("list", "watch") else ""
+        )
+        what = Attributes(target.verb, resource.group, plural, namespace, name)
         if not self.authorizer.allows(user, what):
-            raise forbidden(resource, target.name, refusal(user, what))
+            raise forbidden(resource, name, refusal(user, what))
 
     # ------------------------------------------------------------------------------------------ documents
 

@@ -141,6 +141,12 @@ def parse_fields(text: str, kind: tuple[str, str], more: frozenset[str] = frozen
     return tuple(found)
 
 
+def name_selected(text: str) -> str:
+    """The one name that a field selector leaves; empty where it leaves more, or makes no sense."""
+    parts = filter(None, map(_field.fullmatch, text.split(",")))
+    return next((part[3] for part in parts if part[1] == "metadata.name" and part[2] != "!="), "")
+
+
 def field_holds(requirement: Requirement, obj: KubeObject) -> bool:
     """Whether an object meets a condition on a field."""
     value: object = obj

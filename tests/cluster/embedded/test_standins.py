@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.embedded.small import APPS, BATCH, CORE, READY_S, Small, open_small
-from tidelog.engine.cluster.embedded.standins import ANNOTATION
+from tidelog.engine.cluster.embedded.likenesses import ANNOTATION
 
 WEB = f"{APPS}/deployments/web"
 BASE = f"{APPS}/statefulsets/base"
@@ -352,6 +352,23 @@ async def test_a_load_balancer_gets_its_address(small: Small, kind: str, count: 
     await small.after(READY_S)
     status = (await small.get(f"{CORE}/services/web"))["status"]
     assert [one["ip"].rpartition(".")[0] for one in status["loadBalancer"].get("ingress", [])] == ["203.0.113"] * count
+
+
+async def test_what_is_refused_stops_nobody_else(small: Small) -> None:
+    await small.create(f"{APPS}/deployments", workload("a" * 250))  # the name of its ReplicaSet is too long
+    await deploy(small)
+    await small.after(READY_S)
+    assert (await small.health(WEB)).health == "Current"
+
+
+async def test_a_pod_that_somebody_else_gave_to_a_stateful_set_goes(small: Small) -> None:
+    owner = await small.create(f"{APPS}/statefulsets", workload("base", serviceName="base"))
+    await small.settle()
+    reference = {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "base", "uid": owner["metadata"]["uid"]}
+    pod = {"metadata": {"name": "alien", "ownerReferences": [reference]}, "spec": template()["spec"]}
+    await small.create(f"{CORE}/pods", pod)
+    await small.after(READY_S)
+    assert await small.names(f"{CORE}/pods") == ["base-0"]
 
 
 async def test_nothing_is_written_at_rest(small: Small) -> None:
