@@ -294,7 +294,7 @@ class Api:
                 schema = schema_of_kind("authentication.k8s.io", "v1", "TokenRequest")
                 obj = Conformed("TokenRequest", "v1").of(obj, schema)
                 name = f"system:serviceaccount:{target.namespace}:{target.name}"
-                return Answer(201, encoded(self.tokens.request(obj, User(name, account_groups(name)), self._clock())))
+                return Answer(201, encoded(self.tokens.request(obj, User(name, account_groups(name)))))
             case "pods", "eviction":
                 written = self.writer.delete(target)
                 return Answer(201, encoded(_success(target.resource, written.object)))

@@ -60,7 +60,7 @@ async def open_embedded(
         await anyio.to_thread.run_sync(load)
     registry = Registry()
     async with anyio.create_task_group() as tasks:
-        api = Api(objects, registry, judge, Tokens(tokens), clock)
+        api = Api(objects, registry, judge, Tokens(tokens, clock), clock)
         for record in list(objects.bucket(DEFINITIONS).between("")):
             api.serve(record.key.name)
         caretaker = Caretaker(api)

@@ -1,7 +1,7 @@
 """Bearer tokens: those that the cluster was made with, and those that it gives to service accounts."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from tidelog.engine.cluster.embedded.objects import timestamp
 from tidelog.engine.cluster.embedded.requests import User
@@ -18,29 +18,27 @@ ISSUED_MAX = 10_000
 class Tokens:
     """Whose token is whose."""
 
-    def __init__(self, users: Mapping[str, User]) -> None:
-        """`users` by token."""
+    def __init__(self, users: Mapping[str, User], clock: Callable[[], float]) -> None:
+        """`users` by token, which never run out; `clock` gives the time of day."""
         self._users = dict(users)
+        self._clock = clock
         self._issued: dict[str, tuple[User, float]] = {}
 
     def whose(self, token: str) -> User | None:
         """The user of a token; None for one that was not given, or has run out."""
         if token in self._users:
             return self._users[token]
-        issued = self._issued.get(token)
-        return issued[0] if issued else None
+        user, ends = self._issued.get(token, (None, 0.0))
+        return user if ends > self._clock() else None
 
-    def expire(self, now: float) -> None:
-        """Forgets the tokens that have run out."""
-        self._issued = {token: (user, ends) for token, (user, ends) in self._issued.items() if ends > now}
-
-    def request(self, obj: KubeObject, user: User, now: float) -> KubeObject:
+    def request(self, obj: KubeObject, user: User) -> KubeObject:
         """A TokenRequest, answered.
 
         Raises:
             StatusError: when it is to live too short or too long.
         """
-        self.expire(now)
+        now = self._clock()
+        self._issued = {token: issued for token, issued in self._issued.items() if issued[1] > now}
         spec = obj.get("spec") or {}
         life_s = int(spec.get("expirationSeconds") or LIFE_S)
         if not LIFE_MIN_S <= life_s <= LIFE_MAX_S:

@@ -133,7 +133,7 @@ async def open_small(store: Store | None = None) -> AsyncIterator[Small]:
     for load in (builtin.load, tables.load):
         await anyio.to_thread.run_sync(load)
     async with Evaluator() as judge:
-        api = Api(store or Store(), Registry(), judge, Tokens({}), lambda: now[0])
+        api = Api(store or Store(), Registry(), judge, Tokens({}, lambda: now[0]), lambda: now[0])
         for record in list(api.store.bucket(DEFINITIONS).between("")):
             api.serve(record.key.name)
         caretaker = Caretaker(api)
