@@ -26,11 +26,13 @@ def facts_of(kubeconfig: str) -> str:
     groups += [
         {"name": group["name"], "versions": [each["version"] for each in group["versions"]]}
         for group in _ask(kubeconfig, "/apis")["groups"]
+        if _is_builtin(group["name"])
     ]
     resources = [line for group in groups for line in _resources(kubeconfig, group)]
     types: dict[str, Any] = {}
     for path, entry in _ask(kubeconfig, "/openapi/v3")["paths"].items():
-        if path == "api/v1" or (path.count("/") == 2 and path.startswith("apis/")):
+        root, _, rest = path.partition("/")
+        if path == "api/v1" or (root == "apis" and "/" in rest and _is_builtin(rest.partition("/")[0])):
             types |= _ask(kubeconfig, entry["serverRelativeURL"])["components"]["schemas"]
     parts = {
         "version": json.dumps(version),
@@ -39,6 +41,11 @@ def facts_of(kubeconfig: str) -> str:
         "types": _lines([f"{json.dumps(name)}: {_dump(_bare(types[name]))}" for name in sorted(types)], "{}"),
     }
     return _lines([f"{json.dumps(name)}: {value}" for name, value in parts.items()], "{}") + "\n"
+
+
+def _is_builtin(group: str) -> bool:
+    """Whether a group is the server's own, and not that of somebody's definitions."""
+    return "." not in group or group.endswith(".k8s.io")
 
 
 def _ask(kubeconfig: str, path: str) -> Any:
