@@ -8,7 +8,7 @@ from typing import NamedTuple, Self
 import msgspec
 import sqlite_utils
 
-from tidelog.storage.connection import Kind, connect_to_write, translate, version_of
+from tidelog.storage.connection import Kind, closing_on_error, connect_to_write, translate, version_of
 from tidelog.storage.errors import StoreCorruptError, StoreTooNewError
 from tidelog.storage.layout import Layout
 
@@ -46,19 +46,13 @@ class ClusterObjects:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = Layout(directory).cluster
         connection = connect_to_write(path, CLUSTER)
-        try:
+        with closing_on_error(connection, path):
             found = version_of(connection)
             if found > CLUSTER.version:
                 raise StoreTooNewError(path, found, CLUSTER.version)
             # The log can be trusted; this need only be whole: a write of the last moment may be lost with the power.
             connection.execute("PRAGMA synchronous = NORMAL")
             _make(connection)
-        except sqlite3.Error as error:
-            connection.close()
-            raise translate(error, path) from None
-        except BaseException:
-            connection.close()
-            raise
         return cls(path, connection)
 
     def version(self) -> int:

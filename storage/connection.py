@@ -79,7 +79,7 @@ def connect_to_write(path: Path, kind: Kind) -> sqlite3.Connection:
     if not path.exists():  # one that is there is never opened but through SQLite: see `_require_file`
         create_private(path)
     connection = _connect(f"file:{_quoted(path)}?mode=rw", path, sqlite3.Connection)
-    with _closing_on_error(connection, path):
+    with closing_on_error(connection, path):
         _require_kind(connection, path, kind)
         if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
             raise StoreReadOnlyError(path.parent, "its file system does not allow SQLite's write-ahead log")
@@ -112,7 +112,7 @@ def connect_to_read(path: Path, kind: Kind) -> sqlite3.Connection:
         frozen = _connect(f"file:{_quoted(path)}?mode=ro&immutable=1", path, FrozenConnection)
         frozen.stamp = stamp
         connection = frozen
-    with _closing_on_error(connection, path):
+    with closing_on_error(connection, path):
         _require_kind(connection, path, kind)
         connection.text_factory = bytes
         connection.execute("PRAGMA cell_size_check = ON")
@@ -128,7 +128,7 @@ def version_of(connection: sqlite3.Connection) -> int:
 
 def _can_read(connection: sqlite3.Connection, path: Path) -> bool:
     """Whether SQLite can read; if not, because it would have to write beside the file, the connection is closed."""
-    with _closing_on_error(connection, path):
+    with closing_on_error(connection, path):
         try:
             connection.execute("PRAGMA schema_version").fetchone()
         except sqlite3.OperationalError as error:
@@ -174,7 +174,8 @@ def _require_kind(connection: sqlite3.Connection, path: Path, kind: Kind) -> Non
 
 
 @contextmanager
-def _closing_on_error(connection: sqlite3.Connection, path: Path) -> Iterator[None]:
+def closing_on_error(connection: sqlite3.Connection, path: Path) -> Iterator[None]:
+    """Closes a connection where the block fails, and says why in the words of this package."""
     try:
         yield
     except UnicodeDecodeError:

@@ -3,7 +3,7 @@
 import os
 import posixpath
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -77,28 +77,16 @@ def _inside(_: click.Context, __: click.Parameter, path: str) -> str:
     return path
 
 
-def _refuse_without_repo() -> None:
-    """What goes with --repo only would be passed over in silence.
+def _refuse(names: Iterable[str], why: str) -> None:
+    """Refuses options that would be passed over in silence.
 
     Raises:
-        click.UsageError: when it was given.
+        click.UsageError: when one of them was given.
     """
     ctx = click.get_current_context()
-    for name in ("path", "branch", "interval"):
+    for name in names:
         if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"--{name} goes with --repo; without it, sources and targets in the cluster say it")
-
-
-def _refuse_kubeconfig() -> None:
-    """The embedded cluster is in no kubeconfig.
-
-    Raises:
-        click.UsageError: when one was given.
-    """
-    ctx = click.get_current_context()
-    for name in ("kubeconfig", "context"):
-        if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"--{name} does not go with --cluster embedded, which is in no kubeconfig")
+            raise click.UsageError(f"--{name} {why}")
 
 
 @click.command(context_settings={"max_content_width": HELP_WIDTH_MAX})
@@ -146,7 +134,8 @@ def run(
 ) -> None:
     """Keep a cluster as its repositories say."""
     if not repo:
-        _refuse_without_repo()
+        why = "goes with --repo; without it, sources and targets in the cluster say it"
+        _refuse(("path", "branch", "interval"), why)
     ignored = {name: value for name in NO_EFFECT if (value := flags.pop(name)) is not None}
     guard = flags.pop("prune_guard")
     if guard is not None:
@@ -160,7 +149,7 @@ def run(
     from tidelog.engine.cli.serve import connect_embedded, connect_to, serve
 
     if which == "embedded":
-        _refuse_kubeconfig()
+        _refuse(("kubeconfig", "context"), "does not go with --cluster embedded, which is in no kubeconfig")
         connect = connect_embedded(store.absolute(), kubeconfig_out)
     else:
         connect = connect_to(kubeconfig, context)

@@ -383,8 +383,7 @@ class Api:
             self.registry.serve((group, plural), ())
             self.store.drop((group, plural))
             return
-        resource = self.registry.resource(DEFINITIONS[0], "v1", DEFINITIONS[1])
-        assert resource is not None  # noqa: S101 - built in
+        resource = self.registry.builtin(DEFINITIONS)
         definition = definitions.with_status(decoded(record, resource), self._taken(group, name), self._now())
         if definition != decoded(record, resource):
             self.store.put(DEFINITIONS, kept(definition, resource, self.store.next_version()))
@@ -393,8 +392,9 @@ class Api:
     def _remove_all(self, place: Place) -> None:
         """Removes the objects of a kind, so that whoever follows the store hears of it."""
         resource = self.registry.at(place)
-        for record in list(self.store.bucket(place).between("")) if resource else ():
-            assert resource is not None  # noqa: S101 - asked above
+        if resource is None:
+            return
+        for record in list(self.store.bucket(place).between("")):
             self.store.remove(place, kept(decoded(record, resource), resource, self.store.next_version()))
 
     def _taken(self, group: str, but: str) -> Taken:
@@ -430,9 +430,7 @@ def _included(request: Request) -> Literal["None", "Metadata", "Object"]:
 
 def _identities(registry: Registry, plural: str) -> Resource:
     """Users and groups are no resources that are served; messages name them as if they were."""
-    like = registry.resource("", "v1", "namespaces")
-    assert like is not None  # noqa: S101 - built in
-    return msgspec.structs.replace(like, plural=plural, kind=plural.title())
+    return msgspec.structs.replace(registry.builtin(NAMESPACES), plural=plural, kind=plural.title())
 
 
 def _delete_options(request: Request) -> _DeleteOptions:

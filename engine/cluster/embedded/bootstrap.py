@@ -4,11 +4,11 @@ from typing import Any, Final
 
 from tidelog.engine.cluster.embedded.access import AUTHENTICATED, MASTERS, RBAC
 from tidelog.engine.cluster.embedded.api import Api
-from tidelog.engine.cluster.embedded.requests import Options, Target
+from tidelog.engine.cluster.embedded.caretaker import MANAGER
+from tidelog.engine.cluster.embedded.requests import Target
 from tidelog.engine.cluster.embedded.store import Key
 from tidelog.engine.objects.kube import KubeObject
 
-MANAGER: Final = "tidelog-embedded-cluster"
 _BOOTSTRAP: Final = {"labels": {"kubernetes.io/bootstrapping": "rbac-defaults"}}
 _READ: Final = ["get", "list", "watch"]
 _WRITE: Final = ["create", "delete", "deletecollection", "patch", "update"]
@@ -107,8 +107,7 @@ def _bound(name: str, group: str) -> KubeObject:
 
 
 async def _make(api: Api, group: str, plural: str, obj: dict[str, Any]) -> None:
-    resource = api.registry.resource(group, "v1", plural)
-    assert resource is not None  # noqa: S101 - built in
+    resource = api.registry.builtin((group, plural))
     name = obj["metadata"]["name"]
     if api.store.get(resource.place, Key("", name)) is None:
-        await api.writer.create(Target("create", resource, "", ""), obj, Options(MANAGER))
+        await api.writer.create(Target("create", resource, "", ""), obj, MANAGER)

@@ -3,7 +3,7 @@
 It follows the store's journal, as the real controllers follow watches.
 """
 
-import json
+import copy
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final
 
@@ -24,7 +24,7 @@ from tidelog.engine.objects.kube import KubeObject
 ROOT_CERTIFICATES: Final = "kube-root-ca.crt"
 NAMESPACE: Final = "kubernetes"
 """The finalizer of namespaces."""
-MANAGER: Final = "tidelog-embedded-cluster"
+MANAGER: Final = Options("tidelog-embedded-cluster")
 
 
 class _Owner(Struct, rename="camel"):
@@ -231,12 +231,12 @@ class Caretaker:
         await self._make("configmaps", document, name, ROOT_CERTIFICATES)
 
     async def _make(self, plural: str, document: Mapping[str, object], namespace: str, name: str) -> None:
-        resource = self._api.registry.resource("", "v1", plural)
-        if resource is None or self._store.get(resource.place, Key(namespace, name)) is not None:
+        resource = self._api.registry.builtin(("", plural))
+        if self._store.get(resource.place, Key(namespace, name)) is not None:
             return
-        obj = {**json.loads(json.dumps(document)), "metadata": {"name": name, "namespace": namespace}}
+        obj = {**copy.deepcopy(document), "metadata": {"name": name, "namespace": namespace}}
         try:
-            await self._api.writer.create(Target("create", resource, namespace, ""), obj, Options(MANAGER))
+            await self._api.writer.create(Target("create", resource, namespace, ""), obj, MANAGER)
         except StatusError:
             return  # the namespace went meanwhile
 

@@ -38,8 +38,8 @@ def invalid(field: str, value: KubeValue, detail: str) -> Cause:
 
 
 def not_supported(field: str, value: KubeValue, supported: list[str]) -> Cause:
-    """A value that is none of those that there are."""
-    values = ", ".join(shown(each) for each in sorted(supported))
+    """A value that is none of those that there are, which the server names in this order."""
+    values = ", ".join(shown(each) for each in supported)
     return Cause(NOT_SUPPORTED, field, f"Unsupported value: {shown(value)}: supported values: {values}")
 
 
@@ -51,11 +51,6 @@ def forbidden(field: str, detail: str) -> Cause:
 def duplicate(field: str, value: KubeValue) -> Cause:
     """A value that must stand there once."""
     return Cause(DUPLICATE, field, f"Duplicate value: {shown(value)}")
-
-
-def type_invalid(field: str, value: KubeValue, detail: str) -> Cause:
-    """A value of another type."""
-    return Cause(TYPE_INVALID, field, _with(f"Invalid value: {shown(value)}", detail))
 
 
 def shown(value: KubeValue) -> str:

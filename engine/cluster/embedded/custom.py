@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from tidelog.engine.cluster.embedded import causes, openapi
+from tidelog.engine.cluster.embedded.builtin.formats import service_name
 from tidelog.engine.cluster.embedded.causes import Cause
 from tidelog.engine.cluster.embedded.correlation import Correlated, same
-from tidelog.engine.cluster.embedded.names import mistakes_in_label
 from tidelog.engine.cluster.embedded.openapi import show
 from tidelog.engine.cluster.embedded.registry import Resource, schema_of_type
 from tidelog.engine.cluster.embedded.schema import Raw, Schema
@@ -306,7 +306,7 @@ def _type_problems(value: dict[str, Any], name: str, path: str) -> list[Cause]:
         return [causes.invalid(path, said, "must be a string")]
     if not said:
         return [causes.invalid(path, said, "must not be empty")]
-    if name == "kind" and (wrong := mistakes_in_label(said.lower())):
+    if name == "kind" and (wrong := service_name(said.lower())):
         return [causes.invalid(path, said, f"may have mixed case, but should otherwise match: {','.join(wrong)}")]
     if name == "apiVersion" and said.count("/") > 1:
         return [causes.invalid(path, said, f"unexpected GroupVersion string: {said}")]

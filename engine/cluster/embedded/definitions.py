@@ -5,10 +5,10 @@ from collections.abc import Collection
 from typing import Any, Final, NamedTuple
 
 from tidelog.engine.cluster.embedded import causes, structural
+from tidelog.engine.cluster.embedded.builtin.formats import dns_subdomain, service_name
 from tidelog.engine.cluster.embedded.causes import Cause
 from tidelog.engine.cluster.embedded.correlation import same
 from tidelog.engine.cluster.embedded.custom import OBJECT_META
-from tidelog.engine.cluster.embedded.names import mistakes_in_label, mistakes_in_subdomain
 from tidelog.engine.cluster.embedded.openapi import show
 from tidelog.engine.cluster.embedded.registry import Resource, Subresource, facts, version_order
 from tidelog.engine.cluster.embedded.schema import REFERENCE, Raw, Schema
@@ -250,7 +250,7 @@ def problems(definition: KubeObject, old: KubeObject | None) -> list[Cause]:
 def _name_problems(definition: KubeObject, spec: Raw) -> list[Cause]:
     name = definition["metadata"].get("name") or ""
     wanted = f"{(spec.get('names') or {}).get('plural') or ''}.{spec.get('group') or ''}"
-    found = [causes.invalid("metadata.name", name, wrong) for wrong in mistakes_in_subdomain(name)]
+    found = [causes.invalid("metadata.name", name, wrong) for wrong in dns_subdomain(name)]
     if name != wanted:
         found.append(causes.invalid("metadata.name", name, 'must be spec.names.plural+"."+spec.group'))
     return found
@@ -277,7 +277,7 @@ def _spec_problems(spec: Raw) -> list[Cause]:
     group, scope = spec.get("group") or "", spec.get("scope") or ""
     if not group:
         found.append(causes.required("spec.group"))
-    elif wrong := mistakes_in_subdomain(group):
+    elif wrong := dns_subdomain(group):
         found.append(causes.invalid("spec.group", group, ",".join(wrong)))
     elif "." not in group:
         found.append(causes.invalid("spec.group", group, "should be a domain with at least one dot"))
@@ -308,7 +308,7 @@ def _versions_problems(spec: Raw) -> list[Cause]:
         schema = (version.get("schema") or {}).get("openAPIV3Schema")
         if schema is None:
             found.append(causes.required(f"{at}.schema.openAPIV3Schema"))
-        if wrong := mistakes_in_label(version.get("name") or ""):
+        if wrong := service_name(version.get("name") or ""):
             found.append(causes.invalid(f"{at}.name", version.get("name") or "", ",".join(wrong)))
         found += _deprecation_problems(version, at)
         for name, is_shared in shared.items():
@@ -318,7 +318,7 @@ def _versions_problems(spec: Raw) -> list[Cause]:
         for name, path in (("schema", "validation"), *((name, name) for name in list(shared)[1:])):
             if shared[name]:
                 found += _part_problems(versions[0], name, f"spec.{path}")
-    if versions and (wrong := mistakes_in_label(versions[0].get("name") or "")):
+    if versions and (wrong := service_name(versions[0].get("name") or "")):
         found.append(causes.invalid("spec.version", versions[0].get("name"), ",".join(wrong)))
     if len({version.get("name") for version in versions}) != len(versions):
         found.append(_of_versions("must contain unique version names", versions))
@@ -455,17 +455,17 @@ def _names_problems(names: Raw, path: str) -> list[Cause]:
     found += [
         causes.invalid(f"{path}.{name}", names[name], ",".join(wrong))
         for name in ("plural", "singular")
-        if names.get(name) and (wrong := mistakes_in_label(names[name]))
+        if names.get(name) and (wrong := service_name(names[name]))
     ]
     for name in ("kind", "listKind"):
-        if names.get(name) and (wrong := mistakes_in_label(names[name].lower())):
+        if names.get(name) and (wrong := service_name(names[name].lower())):
             said = f"may have mixed case, but should otherwise match: {','.join(wrong)}"
             found.append(causes.invalid(f"{path}.{name}", names[name], said))
     for name in ("shortNames", "categories"):
         found += [
             causes.invalid(f"{path}.{name}[{i}]", word, ",".join(wrong))
             for i, word in enumerate(names.get(name) or ())
-            if (wrong := mistakes_in_label(word))
+            if (wrong := service_name(word))
         ]
     if names.get("kind") and names.get("kind") == names.get("listKind"):
         found.append(causes.invalid(f"{path}.listKind", names["listKind"], "kind and listKind may not be the same"))

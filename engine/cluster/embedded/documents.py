@@ -1,6 +1,5 @@
 """What the server says of itself: discovery, in both forms, and OpenAPI v3."""
 
-import functools
 import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -11,7 +10,6 @@ from tidelog.engine.cluster.embedded.schema import REFERENCE
 from tidelog.engine.objects.kube import KubeObject
 
 AGGREGATED: Final = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
-GROUPED: Final = frozenset({"get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"})
 
 
 def version() -> KubeObject:
@@ -193,7 +191,7 @@ class OpenApi:
         for one in self._registry.resources(group, version):
             name = _add_types(one, schemas)
             paths |= dict(_paths(one, name))
-        info = {"title": "Kubernetes", "version": version_name()}
+        info = {"title": "Kubernetes", "version": facts().version}
         return {"openapi": "3.0.0", "info": info, "paths": paths, "components": {"schemas": schemas}}
 
 
@@ -205,12 +203,6 @@ def _group_version(path: str) -> tuple[str, str]:
             return group, version
         case _:
             return "", ""
-
-
-@functools.cache
-def version_name() -> str:
-    """The server's version."""
-    return facts().version
 
 
 def _add_types(one: Resource, schemas: dict[str, Any]) -> str:

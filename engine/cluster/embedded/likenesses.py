@@ -7,7 +7,7 @@ from typing import Final, Literal, TypeAlias, get_args
 
 import msgspec
 
-from tidelog.engine.cluster.embedded.objects import timestamp
+from tidelog.engine.cluster.embedded.objects import LETTERS, timestamp
 from tidelog.engine.objects.kube import KubeObject
 
 ANNOTATION: Final = "tidelog.dev/stand-in"
@@ -227,10 +227,7 @@ def condition(
 def digest_of(template: KubeObject) -> str:
     """Ten letters for a pod template, of those that Kubernetes uses for such."""
     digest = hashlib.sha256(msgspec.json.encode(template, order="sorted")).digest()
-    return "".join(_LETTERS[byte % len(_LETTERS)] for byte in digest[:10])
-
-
-_LETTERS: Final = "bcdfghjklmnpqrstvwxz2456789"
+    return "".join(LETTERS[byte % len(LETTERS)] for byte in digest[:10])
 
 
 def _owner(obj: KubeObject, kind: str) -> KubeObject:

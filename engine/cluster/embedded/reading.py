@@ -30,7 +30,6 @@ class Page(Struct, frozen=True):
     items: list[bytes]
     version: int
     going_on: str = ""
-    remaining: int | None = None
 
 
 class _Token(Struct):
@@ -86,13 +85,6 @@ class Reader:
             items.append(sent(record, resource))
             last = record.key
         return Page(items, version)
-
-    def list(self, target: Target, query: Mapping[str, str]) -> list[KubeObject]:
-        """All objects that a query selects."""
-        items = self.page(
-            target, {key: value for key, value in query.items() if key not in ("limit", "continue")}
-        ).items
-        return [msgspec.json.decode(item) for item in items]
 
     def watch(self, target: Target, query: Mapping[str, str]) -> AsyncGenerator[tuple[str, bytes], None]:
         """Changes: type and object, as JSON. With no version, or 0, it begins with what is there.

@@ -12,7 +12,6 @@ from tidelog.engine.cluster.embedded.schema import REFERENCE, Raw, Schema
 
 Place: TypeAlias = tuple[str, str]
 """Where objects of all versions of a kind are kept: group and plural."""
-APIS: Final = "apiregistration.k8s.io"
 
 
 class Subresource(Struct, frozen=True):
@@ -121,6 +120,17 @@ class Registry:
         group, plural = place
         versions = self.versions(group)
         return next((one for version in versions if (one := self.resource(group, version, plural))), None)
+
+    def builtin(self, place: Place) -> Resource:
+        """The resource at the place of a built-in kind.
+
+        Raises:
+            KeyError: when no built-in kind has it.
+        """
+        found = self.at(place)
+        if found is None:
+            raise KeyError(place)
+        return found
 
     def groups(self) -> list[Group]:
         """Every group with a kind, core first, as discovery tells them."""

@@ -11,10 +11,13 @@ from tidelog.engine.cluster.embedded.statuses import StatusError, bad_request, n
 
 JSON: Final = "application/json"
 APPLY: Final = "application/apply-patch+yaml"
+STRATEGIC: Final = "application/strategic-merge-patch+json"
+MERGE: Final = "application/merge-patch+json"
+JSON_PATCH: Final = "application/json-patch+json"
 PATCHES: Final = {
-    "application/merge-patch+json": "merge",
-    "application/json-patch+json": "json",
-    "application/strategic-merge-patch+json": "strategic",
+    MERGE: "merge",
+    JSON_PATCH: "json",
+    STRATEGIC: "strategic",
     APPLY: "apply",
 }
 

@@ -106,11 +106,6 @@ class Schema:
         return tuple(self.raw.get("required") or ())
 
     @property
-    def is_nullable(self) -> bool:
-        """Whether null may stand there, as a value."""
-        return bool(self.raw.get("nullable"))
-
-    @property
     def keeps_unknown(self) -> bool:
         """Whether fields that are not named are kept, here and below."""
         return _keeps_unknown(self.raw)

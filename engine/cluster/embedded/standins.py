@@ -332,8 +332,7 @@ class StandIns:
                 yield resource.place, Key(record.key.namespace, str(owner.get("name", "")))
 
     def _owned(self, place: Place, owner: KubeObject) -> list[KubeObject]:
-        resource = self._api.registry.at(place)
-        assert resource is not None  # noqa: S101 - built in
+        resource = self._api.registry.builtin(place)
         uid = owner["metadata"]["uid"]
         mark = f'"uid":"{uid}"'.encode()
         records = self._store.bucket(place).between(owner["metadata"]["namespace"])
@@ -341,19 +340,16 @@ class StandIns:
         return [obj for obj in found if any(one["uid"] == uid for one in obj["metadata"].get("ownerReferences") or ())]
 
     async def _make(self, place: Place, obj: KubeObject) -> KubeObject:
-        resource = self._api.registry.at(place)
-        assert resource is not None  # noqa: S101 - built in
+        resource = self._api.registry.builtin(place)
         target = Target("create", resource, obj["metadata"]["namespace"], "")
         return (await self._api.writer.create(target, obj, MANAGER)).object
 
     def _remove(self, place: Place, obj: KubeObject) -> None:
-        resource = self._api.registry.at(place)
-        assert resource is not None  # noqa: S101 - built in
+        resource = self._api.registry.builtin(place)
         self._api.writer.delete(Target("delete", resource, obj["metadata"]["namespace"], obj["metadata"]["name"]))
 
     async def _scale(self, place: Place, obj: KubeObject, replicas: int) -> None:
-        resource = self._api.registry.at(place)
-        assert resource is not None  # noqa: S101 - built in
+        resource = self._api.registry.builtin(place)
         scaled = {**obj, "spec": {**obj["spec"], "replicas": replicas}}
         target = Target("update", resource, obj["metadata"]["namespace"], obj["metadata"]["name"])
         await self._api.writer.replace(target, scaled, MANAGER)

@@ -321,7 +321,7 @@ def _standard(raw: Raw, path: str, where: _Where) -> list[Cause]:
     found: list[Cause] = []
     kind = raw.get("type") or ""
     if kind and kind not in TYPES:
-        found.append(causes.not_supported(f"{path}.type", kind, list(TYPES)))
+        found.append(causes.not_supported(f"{path}.type", kind, sorted(TYPES)))
     if raw.get("default") is not None and where.no_defaults:
         found.append(causes.forbidden(f"{path}.default", f"must not be set {where.no_defaults}"))
     for name, shown in _UNSUPPORTED.items():
@@ -439,7 +439,7 @@ def _rules(raw: Raw, path: str) -> list[Cause]:
             said = "messageExpression must be non-empty if specified"
             found.append(causes.required(f"{at}.messageExpression", said))
         if rule.get("reason") is not None and rule["reason"] not in REASONS:
-            found.append(causes.not_supported(f"{at}.reason", rule["reason"], list(REASONS)))
+            found.append(causes.not_supported(f"{at}.reason", rule["reason"], sorted(REASONS)))
         if field and not field.strip():
             found.append(causes.invalid(f"{at}.fieldPath", field, "must be non-empty if specified"))
         if _has_newlines(field):

@@ -16,10 +16,10 @@ from tidelog.engine.cluster.embedded import builtin, custom, definitions, owners
 from tidelog.engine.cluster.embedded.builtin import metadata_problems
 from tidelog.engine.cluster.embedded.causes import Cause
 from tidelog.engine.cluster.embedded.decoding import Conformed
-from tidelog.engine.cluster.embedded.objects import decoded, is_going, kept, timestamp
+from tidelog.engine.cluster.embedded.objects import LETTERS, decoded, is_going, kept, timestamp
 from tidelog.engine.cluster.embedded.patches import PatchError, json_patch, merge_patch, strategic_merge_patch
 from tidelog.engine.cluster.embedded.registry import Place, Registry, Resource
-from tidelog.engine.cluster.embedded.requests import Options, Target
+from tidelog.engine.cluster.embedded.requests import APPLY, JSON_PATCH, MERGE, STRATEGIC, Options, Target
 from tidelog.engine.cluster.embedded.schema import Schema
 from tidelog.engine.cluster.embedded.statuses import (
     MODIFIED,
@@ -31,6 +31,7 @@ from tidelog.engine.cluster.embedded.statuses import (
     no_version,
     not_found,
     precondition,
+    unsupported_media_type,
 )
 from tidelog.engine.cluster.embedded.statuses import forbidden as refused
 from tidelog.engine.cluster.embedded.store import Key, Record, Store
@@ -64,7 +65,6 @@ _NEVER_BLIND: Final = frozenset(
 _ONE_SCHEMA: Final = "spec.validation.openAPIV3Schema"
 """What the server calls the schema of a definition whose versions share it."""
 _ENGINES_OWN: Final = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink")
-_SUFFIX: Final = "bcdfghjklmnpqrstvwxz2456789"
 
 
 class Written(Struct, frozen=True):
@@ -142,9 +142,10 @@ class Writer:
     def _fill_in(self, resource: Resource, obj: KubeObject, *, applied: bool = False) -> None:
         """Sets what an object leaves to the server, which decodes no more what an apply makes: nulls stay."""
         if resource.custom is not None:
-            if not applied:
-                custom.drop_nulls(obj, custom.schema_of(resource))
-            custom.set_default_values(obj, custom.schema_of(resource))
+            if applied:
+                custom.set_default_values(obj, custom.schema_of(resource))
+            else:
+                custom.set_defaults(resource, obj)
             return
         builtin.set_defaults(resource.group_kind, obj)
         if resource.place == DEFINITIONS:
@@ -194,11 +195,6 @@ class Writer:
         """
         resource = target.resource
         obj, warnings = self._read(resource, target, obj, options)
-        if obj["metadata"].get("name") != target.name:
-            raise bad_request(
-                f"the name of the object ({obj['metadata'].get('name') or ''}) does not match the name on the URL "
-                f"({target.name})"
-            )
         is_whole = target.subresource is None and resource.group_kind in _MADE_BY_UPDATE
         if is_whole and self._store.get(resource.place, Key(target.namespace, target.name)) is None:
             return await self.create(target, obj, options)
@@ -220,12 +216,7 @@ class Writer:
         """
         resource = target.resource
         if how == "strategic" and resource.custom is not None:
-            raise StatusError(
-                415,
-                "UnsupportedMediaType",
-                "the body of the request was in an unknown format - accepted media types include: "
-                "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
-            )
+            raise unsupported_media_type(STRATEGIC, [JSON_PATCH, MERGE, APPLY])
         for _ in range(ATTEMPTS):
             record = self._record(target)
             live = decoded(record, resource)
@@ -376,14 +367,12 @@ class Writer:
             why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: "
             raise conflict(resource, target.name, why)
         merged = self._owned(resource, None, applied, options, "")
-        managed = merged["metadata"].get("managedFields")
         self._require_namespace(resource, merged)
         obj, warnings = self._conformed(resource, merged, options)
         self._begin(obj)
         self._fill_in(resource, obj, applied=True)
         made = await self._prepared(resource, obj)
-        if managed:
-            made["metadata"]["managedFields"] = managed
+        _set_owners(made, merged)
         return self._commit_new(resource, made, options, warnings)
 
     async def _apply_change(
@@ -548,7 +537,7 @@ class Writer:
         metadata = obj["metadata"]
         if not metadata.get("name") and metadata.get("generateName"):
             base = str(metadata["generateName"])[:58]
-            metadata["name"] = base + "".join(self._random.choice(_SUFFIX) for _ in range(5))
+            metadata["name"] = base + "".join(self._random.choice(LETTERS) for _ in range(5))
 
     def _require_namespace(self, resource: Resource, obj: KubeObject) -> None:
         """Whether the namespace is there, and stays.
@@ -559,9 +548,7 @@ class Writer:
         if not resource.namespaced:
             return
         name = obj["metadata"]["namespace"]
-        spaces = self._registry.resource("", "v1", "namespaces")
-        if spaces is None:
-            raise AssertionError("no namespaces")
+        spaces = self._registry.builtin(NAMESPACES)
         record = self._store.get(NAMESPACES, Key("", name))
         if record is None:
             raise not_found(spaces, name)

@@ -22,13 +22,6 @@ def needed(obj: KubeObject, path: str, *fields: str, detail: str = "") -> list[C
     return [causes.required(f"{path}.{field}", detail) for field in fields if not obj.get(field)]
 
 
-def not_supported(path: str, value: Any, supported: list[str]) -> Cause:
-    """A value that is none of those that there are, which the server names in this order."""
-    values = ", ".join(causes.shown(one) for one in supported)
-    said = f"Unsupported value: {causes.shown(value)}: supported values: {values}"
-    return Cause(causes.NOT_SUPPORTED, path, said)
-
-
 def form(obj: KubeObject, path: str, field: str, of: Callable[[str], list[str]]) -> list[Cause]:
     """A text that has a form, where there is one."""
     value = obj.get(field)
@@ -38,7 +31,7 @@ def form(obj: KubeObject, path: str, field: str, of: Callable[[str], list[str]])
 def one_of(obj: KubeObject, path: str, field: str, *supported: str) -> list[Cause]:
     """A text that is one of some, where there is one."""
     value = obj.get(field)
-    return [] if not value or value in supported else [not_supported(f"{path}.{field}", value, list(supported))]
+    return [] if not value or value in supported else [causes.not_supported(f"{path}.{field}", value, list(supported))]
 
 
 def same(new: Any, old: Any, path: str, empty: Any = None) -> list[Cause]:

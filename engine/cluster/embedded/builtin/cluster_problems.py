@@ -30,12 +30,12 @@ def _volume(obj: KubeObject) -> list[Cause]:
     found += needed(spec, "spec", "accessModes")
     for mode in spec.get("accessModes") or ():
         if mode not in modes:
-            found.append(checks.not_supported("spec.accessModes", mode, list(modes)))
+            found.append(causes.not_supported("spec.accessModes", mode, list(modes)))
     capacity = spec.get("capacity")
     if not capacity:
         found.append(causes.required("spec.capacity"))
     if not capacity or set(capacity) != {"storage"}:
-        found.append(checks.not_supported("spec.capacity", capacity, ["storage"]))
+        found.append(causes.not_supported("spec.capacity", capacity, ["storage"]))
     kinds = [one for one in spec if one not in _OF_VOLUME]
     if not kinds:
         found.append(causes.required("spec", "must specify a volume type"))
@@ -85,7 +85,7 @@ def _slice(obj: KubeObject) -> list[Cause]:
     if not kind:
         found.append(causes.required("addressType"))
     elif kind not in ("FQDN", "IPv4", "IPv6"):
-        found.append(checks.not_supported("addressType", kind, ["FQDN", "IPv4", "IPv6"]))
+        found.append(causes.not_supported("addressType", kind, ["FQDN", "IPv4", "IPv6"]))
     for index, endpoint in enumerate(obj.get("endpoints") or ()):
         found += needed(endpoint, f"endpoints[{index}]", "addresses", detail="must contain at least 1 address")
     return found

@@ -214,7 +214,7 @@ def _deployment(obj: KubeObject) -> list[Cause]:
     elif strategy.get("type") == "RollingUpdate":
         found += _rolling(rolling or {}, "spec.strategy.rollingUpdate")
     elif strategy.get("type") != "Recreate":
-        found.append(checks.not_supported("spec.strategy", strategy, ["Recreate", "RollingUpdate"]))
+        found.append(causes.not_supported("spec.strategy", strategy, ["Recreate", "RollingUpdate"]))
     found += not_negative(spec, "spec", "minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds")
     deadline = spec.get("progressDeadlineSeconds")
     if deadline is not None and deadline <= spec.get("minReadySeconds", 0):
@@ -253,7 +253,7 @@ def _daemon_set(obj: KubeObject) -> list[Cause]:
     kind = (spec.get("updateStrategy") or {}).get("type")
     if kind not in ("OnDelete", "RollingUpdate"):
         supported = ["OnDelete", "RollingUpdate"]
-        found.append(checks.not_supported("spec.updateStrategy", spec.get("updateStrategy"), supported))
+        found.append(causes.not_supported("spec.updateStrategy", spec.get("updateStrategy"), supported))
     return found + not_negative(spec, "spec", "revisionHistoryLimit")
 
 
@@ -318,7 +318,7 @@ def _selected_template(spec: KubeObject, owner: str) -> list[Cause]:
 def _always(template: KubeObject, path: str, owner: str) -> list[Cause]:
     spec, found = template.get("spec") or {}, list[Cause]()
     if spec.get("restartPolicy") != "Always":
-        found.append(checks.not_supported(f"{path}.restartPolicy", spec.get("restartPolicy", ""), ["Always"]))
+        found.append(causes.not_supported(f"{path}.restartPolicy", spec.get("restartPolicy", ""), ["Always"]))
     if spec.get("activeDeadlineSeconds") is not None:
         say = f"activeDeadlineSeconds in {owner} is not Supported"
         found.append(causes.forbidden(f"{path}.activeDeadlineSeconds", say))
@@ -355,7 +355,7 @@ def _job_spec(spec: KubeObject, path: str) -> list[Cause]:
     if policy in (None, "", "Always"):
         found.append(causes.required(at, 'valid values: "OnFailure", "Never"'))
     elif policy not in ("OnFailure", "Never"):
-        found.append(checks.not_supported(at, policy, ["OnFailure", "Never"]))
+        found.append(causes.not_supported(at, policy, ["OnFailure", "Never"]))
     elif spec.get("podFailurePolicy") is not None and policy != "Never":
         found.append(causes.invalid(at, policy, 'only "Never" is supported when podFailurePolicy is specified'))
     return found
@@ -392,7 +392,7 @@ def _claim_spec(spec: KubeObject, path: str) -> list[Cause]:
     found += checks.selector(spec.get("selector"), f"{path}.selector")
     for mode in modes:
         if mode not in _ACCESS_MODES:
-            found.append(checks.not_supported(f"{path}.accessModes", mode, list(_ACCESS_MODES)))
+            found.append(causes.not_supported(f"{path}.accessModes", mode, list(_ACCESS_MODES)))
     if "ReadWriteOncePod" in modes and len(modes) > 1:
         say = "may not use ReadWriteOncePod with other access modes"
         found.append(causes.forbidden(f"{path}.accessModes", say))
@@ -435,7 +435,7 @@ def _ingress_path(path: KubeObject, at: str) -> list[Cause]:
         found += [causes.invalid(f"{at}.path", text, f"cannot end with '{one}'") for one in ends]
     elif kind != "ImplementationSpecific":
         supported = ["Exact", "ImplementationSpecific", "Prefix"]
-        found.append(checks.not_supported(f"{at}.pathType", kind, supported))
+        found.append(causes.not_supported(f"{at}.pathType", kind, supported))
     elif text and not text.startswith("/"):
         found.append(causes.invalid(f"{at}.path", text, "must be an absolute path"))
     return found + _backend(path.get("backend") or {}, f"{at}.backend")
@@ -504,21 +504,21 @@ def _cluster_role_binding(obj: KubeObject) -> list[Cause]:
 def _binding(obj: KubeObject, kinds: tuple[str, ...], *, is_namespaced: bool) -> list[Cause]:
     role, found = obj.get("roleRef") or {}, list[Cause]()
     if role.get("apiGroup") != RBAC:
-        found.append(checks.not_supported("roleRef.apiGroup", role.get("apiGroup", ""), [RBAC]))
+        found.append(causes.not_supported("roleRef.apiGroup", role.get("apiGroup", ""), [RBAC]))
     if role.get("kind") not in kinds:
-        found.append(checks.not_supported("roleRef.kind", role.get("kind", ""), list(kinds)))
+        found.append(causes.not_supported("roleRef.kind", role.get("kind", ""), list(kinds)))
     found += needed(role, "roleRef", "name") or checks.form(role, "roleRef", "name", formats.path_segment)
     for index, subject in enumerate(obj.get("subjects") or ()):
         at, kind, group = f"subjects[{index}]", subject.get("kind", ""), subject.get("apiGroup", "")
         found += needed(subject, at, "name")
         if kind == "ServiceAccount":
             found += checks.form(subject, at, "name", formats.dns_subdomain)
-            found += [checks.not_supported(f"{at}.apiGroup", group, [""])] if group else []
+            found += [causes.not_supported(f"{at}.apiGroup", group, [""])] if group else []
             found += [] if is_namespaced else needed(subject, at, "namespace")
         elif kind not in ("User", "Group"):
-            found.append(checks.not_supported(f"{at}.kind", kind, ["ServiceAccount", "User", "Group"]))
+            found.append(causes.not_supported(f"{at}.kind", kind, ["ServiceAccount", "User", "Group"]))
         elif group != RBAC:
-            found.append(checks.not_supported(f"{at}.apiGroup", group, [RBAC]))
+            found.append(causes.not_supported(f"{at}.apiGroup", group, [RBAC]))
     return found
 
 
@@ -569,7 +569,7 @@ def _network_policy(obj: KubeObject) -> list[Cause]:
                     found.append(causes.required(f"{at}.{peers}[{number}]", "must specify a peer"))
     for index, kind in enumerate(spec.get("policyTypes") or ()):
         if kind not in ("Ingress", "Egress"):
-            found.append(checks.not_supported(f"spec.policyTypes[{index}]", kind, ["Ingress", "Egress"]))
+            found.append(causes.not_supported(f"spec.policyTypes[{index}]", kind, ["Ingress", "Egress"]))
     return found
 
 
@@ -583,7 +583,7 @@ def _storage_class(obj: KubeObject) -> list[Cause]:
         ("volumeBindingMode", ["Immediate", "WaitForFirstConsumer"]),
     ):
         if obj.get(field) not in supported:
-            found.append(checks.not_supported(field, obj.get(field), supported))
+            found.append(causes.not_supported(field, obj.get(field), supported))
     return found
 
 

@@ -361,7 +361,7 @@ def _spread(spec: KubeObject, path: str) -> list[Cause]:
         found += checks.needed(one, at, "topologyKey", detail="can not be empty")
         if one.get("whenUnsatisfiable") not in ("DoNotSchedule", "ScheduleAnyway"):
             supported = ["DoNotSchedule", "ScheduleAnyway"]
-            found.append(checks.not_supported(f"{at}.whenUnsatisfiable", one.get("whenUnsatisfiable", ""), supported))
+            found.append(causes.not_supported(f"{at}.whenUnsatisfiable", one.get("whenUnsatisfiable", ""), supported))
         found += checks.selector(one.get("labelSelector"), f"{at}.labelSelector")
     return found
 
@@ -382,7 +382,7 @@ def _tolerations(spec: KubeObject, path: str) -> list[Cause]:
             say = "value must be empty when `operator` is 'Exists'"
             found.append(causes.invalid(f"{at}.operator", one["value"], say))
         elif operator not in ("", "Equal", "Exists"):
-            found.append(checks.not_supported(f"{at}.operator", operator, ["Equal", "Exists"]))
+            found.append(causes.not_supported(f"{at}.operator", operator, ["Equal", "Exists"]))
         found += checks.one_of(one, at, "effect", "NoSchedule", "PreferNoSchedule", "NoExecute")
     return found
 
