@@ -183,7 +183,7 @@ class Connection:
     async def _send(self, call: Call, *, stream: bool) -> Answer:
         material = await self._credentials.current()
         renewed = lost = False
-        tries = 0
+        tries, waited_s = 0, 0.0
         while True:
             try:
                 answer = await self._try(call, material, stream=stream)
@@ -204,18 +204,19 @@ class Connection:
                     continue
             tries += 1
             wait_s = self._wait_s(call, answer, retry_after)
-            if wait_s is None or tries >= self._limits.tries:
+            if wait_s is None or tries >= self._limits.tries or waited_s + wait_s > self._limits.busy_s:
                 raise self._error(call, answer, retry_after, material)
             await anyio.sleep(wait_s)
+            waited_s += wait_s
 
     def _wait_s(self, call: Call, answer: Answer, retry_after: str | None) -> float | None:
-        """How long to wait until the next try; None when there is to be none."""
+        """How long the server wants to be left alone before the next try; None when there is to be none."""
         if not call.again or answer.status not in {429, 503}:
             return None
         wanted = status_of(answer.status, answer.body, retry_after).retry_after_s
-        if wanted is None:
-            return BUSY_WAIT_S if answer.status == 429 else None
-        return min(wanted, self._limits.busy_max_s)
+        if wanted is None and answer.status == 429:
+            return BUSY_WAIT_S
+        return wanted
 
     def _error(self, call: Call, answer: Answer, retry_after: str | None, material: Material) -> ClusterError:
         error = error_of(call.what, answer.status, answer.body, retry_after, changes=call.changes)

@@ -13,7 +13,7 @@ ClusterError
 ├── GoneError              410: the version is no longer known
 ├── InvalidError           422: the object is not valid; `status.causes` has the fields
 ├── BadRequestError        any other 4xx
-├── TooManyRequestsError   429, after some tries
+├── TooManyRequestsError   429, after some tries, or at once where a long wait is asked for
 └── ServerError            5xx: the server, or a webhook that it asks, does not work
 """
 
@@ -111,7 +111,7 @@ class BadRequestError(ClusterError):
 
 
 class TooManyRequestsError(ClusterError):
-    """Raised when the server is busy and stayed so; `retry_after_s` is its wish, if it had one."""
+    """Raised when the server is busy and stayed so, or is about to; `retry_after_s` is its wish, if it had one."""
 
     @property
     def retry_after_s(self) -> float | None:
@@ -261,4 +261,6 @@ def _text(what: str, status: Status, sentence: str) -> str:
             f"{cause.field}: {cause.message}".removeprefix(": ") for cause in status.causes[:CAUSES_SHOWN]
         )
         text += f": {shown}"
+    if status.retry_after_s:
+        text += f"; it asks to be left alone for {status.retry_after_s:g} s"
     return text

@@ -99,6 +99,27 @@ async def test_server_that_stays_busy_is_left_alone(script: Script, cluster: Rea
     assert len(script.seen) == 3
 
 
+@pytest.mark.parametrize("do", [get, apply])
+@pytest.mark.parametrize("code", [429, 503])
+async def test_server_that_asks_for_a_long_quiet_is_not_waited_for(
+    script: Script, cluster: RealCluster, do: Do, code: int
+) -> None:
+    """Who asked has other things to do meanwhile, and knows when to ask again."""
+    script.answers = [answer(code, Retry_After="3600")]
+    with anyio.fail_after(1), pytest.raises(ClusterError, match="it asks to be left alone for 3600 s") as caught:
+        await do(cluster)
+    assert caught.value.status.retry_after_s == 3600
+    assert len(script.seen) == 1
+
+
+async def test_waits_for_a_busy_server_are_bounded_together(script: Script, open_script: Open) -> None:
+    script.answers = [answer(429, Retry_After="1") for _ in range(3)]
+    async with open_script(limits=with_limits(busy_s=1.5, tries=5)) as cluster:
+        with pytest.raises(TooManyRequestsError):
+            await get(cluster)
+    assert len(script.seen) == 2
+
+
 @pytest.mark.parametrize("do", [create, json_patch])
 async def test_what_is_not_idempotent_is_sent_once(script: Script, cluster: RealCluster, do: Do) -> None:
     script.answers = [answer(429, **BUSY)]
