@@ -4,7 +4,7 @@ JSON straight from and to the wire through msgspec, without models: what the API
 """
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,6 +33,7 @@ from tidelog.engine.cluster.limits import Limits
 from tidelog.engine.cluster.port import (
     PAGE,
     Applied,
+    Column,
     Identity,
     Kind,
     Listing,
@@ -41,6 +42,10 @@ from tidelog.engine.cluster.port import (
     PatchType,
     Preconditions,
     Propagation,
+    Row,
+    Scale,
+    Table,
+    TableObjects,
     WatchEvent,
     WatchEventType,
 )
@@ -51,6 +56,8 @@ WATCH_S = 86_400
 WATCH_LINE_MAX_BYTES = 64 << 20
 """One change. etcd holds no object beyond some MiB, and an extension API server should not either."""
 LIST_ATTEMPTS = 3
+ACCEPT_TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
+SCALE = "scale"
 OPENAPI_DOCUMENTS_MAX = 32
 """Documents that are kept: a cluster has some thirty groups, each some 100 KiB to 2 MiB."""
 _PATCH_TYPES: dict[PatchType, str] = {
@@ -64,6 +71,8 @@ _TYPES: dict[str, WatchEventType] = {
     "DELETED": "DELETED",
     "BOOKMARK": "BOOKMARK",
 }
+_T = TypeVar("_T")
+_PageT = TypeVar("_PageT", bound="_Paged")
 _WARNING = re.compile(r'299 \S+ "((?:[^"\\]|\\.)*)"')
 
 
@@ -158,22 +167,10 @@ class RealCluster:
         limit: int = PAGE,
         identity: Identity | None = None,
     ) -> Listing:
-        for attempt in range(1, LIST_ATTEMPTS + 1):
-            items: list[KubeObject] = []
-            version = ""
-            try:
-                async with aclosing(
-                    self.pages(kind, namespace=namespace, labels=labels, fields=fields, limit=limit, identity=identity)
-                ) as pages:
-                    async for page in pages:
-                        items += page.items
-                        version = page.resource_version
-            except GoneError:
-                if attempt == LIST_ATTEMPTS:
-                    raise
-            else:
-                return Listing(items, version)
-        raise AssertionError("unreachable")
+        found = await _whole(
+            lambda: self.pages(kind, namespace=namespace, labels=labels, fields=fields, limit=limit, identity=identity)
+        )
+        return Listing([item for page in found for item in page.items], found[-1].resource_version)
 
     async def pages(  # noqa: D102
         self,
@@ -185,17 +182,42 @@ class RealCluster:
         limit: int = PAGE,
         identity: Identity | None = None,
     ) -> AsyncGenerator[Listing, None]:
+        what, query = _what("list", kind, namespace), _selecting(labels, fields, limit)
+        call = Call("list", what, kind.plural, "GET", _path(kind, namespace), identity=identity)
+        async with aclosing(self._pages(kind, call, query, _decode_page)) as pages:
+            async for page in pages:
+                for item in page.items or ():
+                    # In lists of built-in kinds, these two are left out.
+                    item.setdefault("apiVersion", kind.api_version)
+                    item.setdefault("kind", kind.kind)
+                yield Listing(page.items or [], page.metadata.resource_version)
+
+    async def table(  # noqa: D102
+        self,
+        kind: Kind,
+        *,
+        namespace: str = "",
+        labels: str = "",
+        fields: str = "",
+        limit: int = PAGE,
+        objects: TableObjects = "None",
+        identity: Identity | None = None,
+    ) -> Table:
+        query = _selecting(labels, fields, limit) | {"includeObject": objects}
         what = _what("list", kind, namespace)
+        call = Call("list", what, kind.plural, "GET", _path(kind, namespace), accept=ACCEPT_TABLE, identity=identity)
+        found = await _whole(lambda: self._pages(kind, call, query, _decode_table))
+        rows = (Row(tuple(row.cells), row.object) for page in found for row in page.rows or ())
+        return Table(tuple(found[0].column_definitions), tuple(rows), found[-1].metadata.resource_version)
+
+    async def _pages(
+        self, kind: Kind, call: Call, query: Mapping[str, str], decode: Callable[[bytes], _PageT]
+    ) -> AsyncGenerator[_PageT, None]:
         going_on = ""
         while True:
-            query = _query(labelSelector=labels, fieldSelector=fields, limit=str(limit), **{"continue": going_on})
-            call = Call("list", what, kind.plural, "GET", _path(kind, namespace) + query, identity=identity)
-            page = _decoded(call, await self._send(call, kind), _decode_page)
-            for item in page.items or ():
-                # In lists of built-in kinds, these two are left out.
-                item.setdefault("apiVersion", kind.api_version)
-                item.setdefault("kind", kind.kind)
-            yield Listing(page.items or [], page.metadata.resource_version)
+            asked = msgspec.structs.replace(call, target=call.target + _query(**query, **{"continue": going_on}))
+            page = _decoded(asked, await self._send(asked, kind), decode)
+            yield page
             going_on = page.metadata.continue_
             if not going_on:
                 return
@@ -295,7 +317,7 @@ class RealCluster:
             identity=identity,
             changes=True,
         )
-        return await self._object(call, kind)
+        return await self._object(call, kind, subresource)
 
     async def patch(  # noqa: D102
         self,
@@ -310,21 +332,33 @@ class RealCluster:
         dry_run: bool = False,
         identity: Identity | None = None,
     ) -> KubeObject:
-        what = _what("patch", kind, namespace, name, subresource)
-        call = Call(
-            verb="patch",
-            what=what,
-            resource=kind.plural,
-            method="PATCH",
-            target=_path(kind, namespace, name, subresource)
-            + _query(fieldManager=manager, dryRun="All" if dry_run else ""),
-            body=_encoded(what, patch),
-            content_type=_PATCH_TYPES[type],
-            identity=identity,
-            changes=not dry_run,
-            again=dry_run or type != "json",
-        )
-        return await self._object(call, kind)
+        call = _patching(kind, namespace, name, subresource, manager, patch, type, identity, dry_run=dry_run)
+        return await self._object(call, kind, subresource)
+
+    async def get_scale(  # noqa: D102
+        self, kind: Kind, namespace: str, name: str, *, identity: Identity | None = None
+    ) -> Scale:
+        what, path = _what("get", kind, namespace, name, SCALE), _path(kind, namespace, name, SCALE)
+        call = Call("get", what, kind.plural, "GET", path, identity=identity)
+        return _scale(_decoded(call, await self._send(call, kind, SCALE), _decode_scale))
+
+    async def scale(  # noqa: D102
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        wanted: int,
+        *,
+        manager: str,
+        resource_version: str = "",
+        dry_run: bool = False,
+        identity: Identity | None = None,
+    ) -> Scale:
+        patch: KubeObject = {"spec": {"replicas": wanted}}
+        if resource_version:
+            patch["metadata"] = {"resourceVersion": resource_version}
+        call = _patching(kind, namespace, name, SCALE, manager, patch, "merge", identity, dry_run=dry_run)
+        return _scale(_decoded(call, await self._send(call, kind, SCALE), _decode_scale))
 
     async def delete(  # noqa: D102
         self,
@@ -363,16 +397,16 @@ class RealCluster:
         call = Call("get", "ask the server for its version", "/version", "GET", "/version")
         return _decoded(call, await self._connection.send(call), _decode_version).git_version
 
-    async def _object(self, call: Call, kind: Kind) -> KubeObject:
-        return _decoded(call, await self._send(call, kind), _decode_object)
+    async def _object(self, call: Call, kind: Kind, subresource: str = "") -> KubeObject:
+        return _decoded(call, await self._send(call, kind, subresource), _decode_object)
 
-    async def _send(self, call: Call, kind: Kind) -> Answer:
+    async def _send(self, call: Call, kind: Kind, subresource: str = "") -> Answer:
         try:
             return await self._connection.send(call)
         except NotFoundError as error:
-            raise self._not_served(error, kind) from error
+            raise self._not_served(error, kind, subresource) from error
 
-    def _not_served(self, error: NotFoundError, kind: Kind) -> NotFoundError:
+    def _not_served(self, error: NotFoundError, kind: Kind, subresource: str = "") -> NotFoundError:
         """Tells a kind that is no longer served, its CRD gone since we asked, from an object that is not there."""
         told = error.status
         if told.reason == "NotFound" and not told.message.startswith(
@@ -380,7 +414,9 @@ class RealCluster:
         ):
             return error
         self._discovery.forget()
-        return UnknownKindError(f"{error}; the cluster no longer serves {kind.kind} {kind.api_version}", told)
+        named = f"{kind.kind} {kind.api_version}"
+        gone = f"serves no {subresource} of {named}" if subresource else f"no longer serves {named}"
+        return UnknownKindError(f"{error}; the cluster {gone}", told)
 
     async def _place(self, obj: KubeObject) -> tuple[Kind, str, str]:
         """Where an object belongs."""
@@ -492,9 +528,37 @@ class _ListMetadata(Struct, rename="camel"):
     continue_: str = msgspec.field(default="", name="continue")
 
 
-class _Page(Struct):
+class _Paged(Struct):
     metadata: _ListMetadata
+
+
+class _Page(_Paged):
     items: list[dict[str, Any]] | None = None
+
+
+class _Row(Struct):
+    cells: list[Any]
+    object: dict[str, Any] | None = None
+
+
+class _Table(_Paged, rename="camel"):
+    column_definitions: list[Column]
+    rows: list[_Row] | None = None
+
+
+class _ScaleMetadata(Struct, rename="camel"):
+    resource_version: str = ""
+
+
+class _ScaleNumbers(Struct):
+    replicas: int = 0
+    selector: str = ""
+
+
+class _Scale(Struct):
+    metadata: _ScaleMetadata
+    spec: _ScaleNumbers = msgspec.field(default_factory=_ScaleNumbers)
+    status: _ScaleNumbers = msgspec.field(default_factory=_ScaleNumbers)
 
 
 class _Event(Struct):
@@ -516,12 +580,11 @@ class _OpenApiIndex(Struct):
 
 _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 _decode_page = msgspec.json.Decoder(_Page).decode
+_decode_table = msgspec.json.Decoder(_Table).decode
+_decode_scale = msgspec.json.Decoder(_Scale).decode
 _decode_event = msgspec.json.Decoder(_Event).decode
 _decode_version = msgspec.json.Decoder(_Version).decode
 _decode_index = msgspec.json.Decoder(_OpenApiIndex).decode
-
-
-_T = TypeVar("_T")
 
 
 def _encoded(what: str, value: object) -> bytes:
@@ -539,6 +602,18 @@ def _decoded(call: Call, answer: Answer, decode: Callable[[bytes], _T]) -> _T:
         return decode(answer.body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise garbage(call, answer, str(error)) from error
+
+
+async def _whole(read: Callable[[], AsyncGenerator[_T, None]]) -> list[_T]:
+    """All pages; begun anew when the server forgets what the next one continues."""
+    for attempt in range(1, LIST_ATTEMPTS + 1):
+        try:
+            async with aclosing(read()) as pages:
+                return [page async for page in pages]
+        except GoneError:
+            if attempt == LIST_ATTEMPTS:
+                raise
+    raise AssertionError("unreachable")
 
 
 class _Lines:
@@ -592,6 +667,42 @@ def _path(kind: Kind, namespace: str, name: str = "", subresource: str = "") -> 
 def _query(**parameters: str) -> str:
     given = {name: value for name, value in parameters.items() if value}
     return f"?{urlencode(given)}" if given else ""
+
+
+def _selecting(labels: str, fields: str, limit: int) -> dict[str, str]:
+    return {"labelSelector": labels, "fieldSelector": fields, "limit": str(limit)}
+
+
+def _patching(
+    kind: Kind,
+    namespace: str,
+    name: str,
+    subresource: str,
+    manager: str,
+    patch: Patch,
+    type: PatchType,
+    identity: Identity | None,
+    *,
+    dry_run: bool,
+) -> Call:
+    what = _what("patch", kind, namespace, name, subresource)
+    return Call(
+        verb="patch",
+        what=what,
+        resource=kind.plural,
+        method="PATCH",
+        target=_path(kind, namespace, name, subresource)
+        + _query(fieldManager=manager, dryRun="All" if dry_run else ""),
+        body=_encoded(what, patch),
+        content_type=_PATCH_TYPES[type],
+        identity=identity,
+        changes=not dry_run,
+        again=dry_run or type != "json",
+    )
+
+
+def _scale(wire: _Scale) -> Scale:
+    return Scale(wire.spec.replicas, wire.status.replicas, wire.status.selector, wire.metadata.resource_version)
 
 
 def _what(verb: str, kind: Kind, namespace: str, name: str = "", subresource: str = "") -> str:
