@@ -451,7 +451,7 @@ async def test_change_of_ten_megabytes(script: Script, cluster: RealCluster) -> 
 async def test_change_without_end_is_refused(
     script: Script, cluster: RealCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tidelog.engine.cluster.real.WATCH_LINE_MAX_BYTES", MIB)
+    monkeypatch.setattr("tidelog.engine.cluster.wire.WATCH_LINE_MAX_BYTES", MIB)
     script.answers = [stream(*[b"x" * MIB] * 3)]
     with pytest.raises(ServerError, match="one change has more than"):
         await watch(cluster, [])
