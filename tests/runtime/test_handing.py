@@ -9,9 +9,10 @@ import pytest
 from tests.events.logs import digest
 from tests.runtime.targets import target
 from tidelog.engine.objects.kube import KubeObject
+from tidelog.engine.plan.model import Wanted
 from tidelog.engine.render.renderer import Rendering
 from tidelog.engine.runtime.handing import Handing
-from tidelog.engine.runtime.rendered import inputs_digest, listed_in, sealed
+from tidelog.engine.runtime.rendered import RenderedSet, inputs_digest, listed_in, sealed
 from tidelog.engine.runtime.variables import Variables, read_variables
 from tidelog.engine.runtime.watching.declared import DeclaredTarget
 from tidelog.engine.secrecy.handed import Handed, Marks
@@ -210,6 +211,21 @@ async def test_variables_of_the_spec_are_secret_and_the_digest_of_what_is_built_
     without = Variables(values=found.values, secret_names=found.secret_names, digest=found.digest)
     digests = [inputs_digest(child.spec, one, (), ()) for one in (found, found, other, without, plain)]
     assert len(set(digests)) == 4, "nobody without the key can make it, to try values"
+
+
+@pytest.mark.parametrize(
+    ("key", "handed", "expected"),
+    [
+        (CHILD, None, False),
+        (CHILD, digest("handed"), True),
+        (CHILD._replace(group="example.org"), None, True),
+        (CHILD._replace(group="", kind="Secret"), None, True),
+    ],
+    ids=str,
+)
+def test_a_set_of_before_is_made_again(key: ObjectKey, handed: Digest | None, *, expected: bool) -> None:
+    wanted = Wanted(key=key, api_version="v1", digest=Digest(f"{KEYED}1"), secret=True, handed=handed)
+    assert RenderedSet(digest=digest("set"), wanted=(wanted,)).tells_handed == expected
 
 
 def test_a_list_of_before_is_read() -> None:
