@@ -103,14 +103,15 @@ async def said(world: World) -> str:
     for name in ("child", "grandchild"):
         (proposed / name).mkdir(parents=True)
         (proposed / name / "all.yaml").write_text(built(name, "proposed"))
-    commands: list[tuple[str, ...]] = [("events", "-A", "--limit", "0"), ("log", "tail", "-n", "2000")]
-    for name in ("child", "grandchild"):
-        commands += [
-            ("plan", f"ks/{name}", "--path", str(proposed)),
-            ("show-plan", f"ks/{name}"),
-            ("trace", f"cm/{name}-token", "-n", world.namespace),
-            ("history", f"cm/{name}-patched", "-n", world.namespace),
-        ]
+    commands = (
+        ("events", "-A", "--limit", "0"),
+        ("log", "tail", "-n", "2000"),
+        ("plan", "ks/child", "--path", str(proposed)),
+        ("plan", "ks/grandchild", "--path", str(proposed)),
+        ("show-plan", "ks/child"),
+        ("trace", "cm/grandchild-token", "-n", world.namespace),
+        ("history", "cm/child-patched", "-n", world.namespace),
+    )
     for command in commands:
         done = await tidelog(world, *command, "-o", "json")
         assert done.code in (0, 1, 2), done
