@@ -194,10 +194,9 @@ class TargetPass:
     async def _inherit(self) -> None:
         """What another target was given as secret may stand in the spec that it made of this one."""
         declared = self._declared
-        # Since it was told of, its maker may have recorded that nothing secret is in it any more.
-        declared.secret = declared.secret and await made_with_secret(
-            declared.live, self._engine.cluster_alias, self._memory
-        )
+        # Since it was told of, its maker may have recorded that nothing secret is in it any more, or that something is.
+        declared.secret = await made_with_secret(declared.live, self._engine.cluster_alias, self._memory)
+        declared.handed = await self._engine.handing.to(declared)
         if declared.secret:
             self._run.secrets.add(inherited(declared.live.get("spec") or {}))
 
@@ -311,7 +310,7 @@ class TargetPass:
         before = await self._engine.renderings.last(self._stream)
         renderer = self._engine.renderer
         same = await would_be_the_same(renderer, source.tree, self._spec, variables, before, standing.inputs)
-        if before is not None and same and not self._may_be_quoted(before):
+        if before is not None and same and before.tells_handed and not self._may_be_quoted(before):
             in_place = not await is_out_of_place((one.key for one in before.wanted), self._engine.cluster)
             if in_place:
                 self._run.secrets.add(before.secret_values or ())
@@ -324,6 +323,7 @@ class TargetPass:
                 self._declared.key,
                 variables.values,
                 variables.secret_names,
+                variables.handed,
                 time_s=self._spec.effective_timeout.seconds,
             )
             rendering = await asking("render", in_its_place(rendering, self._engine.cluster))
