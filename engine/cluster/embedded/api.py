@@ -45,7 +45,15 @@ from tidelog.engine.cluster.embedded.statuses import (
 )
 from tidelog.engine.cluster.embedded.store import Key, Store
 from tidelog.engine.cluster.embedded.tokens import Tokens
-from tidelog.engine.cluster.embedded.writing import DEFINITIONS, NAMESPACES, Preconditions, Writer, Written, patched
+from tidelog.engine.cluster.embedded.writing import (
+    DEFINITIONS,
+    NAMESPACES,
+    Preconditions,
+    Writer,
+    Written,
+    patched,
+    warned,
+)
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.objects.rules import Judge
 
@@ -105,15 +113,16 @@ class Api:
         except StatusError as error:
             wait = error.retry_after_s
             headers = {} if wait is None else {"Retry-After": str(wait)}
-            return Answer(error.code, encoded(error.status), headers=headers)
+            return Answer(error.code, encoded(error.status), headers=headers, warnings=error.warnings)
 
     async def _handle(self, request: Request) -> Answer:
         target = target_of(request, self.registry)
         if target is None:
             return self._document(request)
         self._authorize(request, target)
-        answer = await self._answer(target, request)
         deprecated = _DEPRECATED.get(target.resource.group_kind)
+        with warned([deprecated] if deprecated else []):
+            answer = await self._answer(target, request)
         return msgspec.structs.replace(answer, warnings=(*answer.warnings, deprecated)) if deprecated else answer
 
     async def _answer(self, target: Target, request: Request) -> Answer:

@@ -215,7 +215,7 @@ def _token_of(query: Mapping[str, str]) -> _Token | None:
 def listing(resource: Resource, page: Page) -> bytes:
     """A page as it is sent."""
     metadata: KubeObject = {"resourceVersion": str(page.version)}
-    if page.going_on:
+    if page.going_on or resource.custom is not None:  # lists of custom kinds say so, too, where there is no more
         metadata["continue"] = page.going_on
     head = {"kind": f"{resource.kind}List", "apiVersion": resource.api_version, "metadata": metadata}
     return encoded(head)[:-1] + b',"items":[' + b",".join(page.items) + b"]}"

@@ -6,10 +6,10 @@ import random
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from urllib.parse import urlencode, urlsplit
 
-from tests.servers.kubernetes_servers import Answer, Servers
+from tests.servers.kubernetes_servers import Servers
 from tidelog.engine.cluster.embedded.schema import Schema
 
 Json = dict[str, Any]
@@ -17,6 +17,19 @@ APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
+
+
+class Reply(NamedTuple):
+    """An answer with its warnings."""
+
+    status: int
+    body: Any
+    warnings: tuple[str, ...] = ()
+
+
+def _text_of(warning: str) -> str:
+    """The text in a header `Warning`."""
+    return warning.removeprefix('299 - "').removesuffix('"').replace('\\"', '"').replace("\\\\", "\\")
 
 
 class Client:
@@ -35,11 +48,16 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self._connection.close()
 
-    def request(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> Answer:
+    def request(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> Reply:
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": content_type, "Accept": "application/json"}
-        self._connection.request(method, path, None if body is None else json.dumps(body).encode(), headers)
+        sent = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        self._connection.request(method, path, sent, headers)
         response = self._connection.getresponse()
-        return Answer(response.status, json.loads(response.read()))
+        content, warnings = response.read(), response.headers.get_all("Warning") or ()
+        try:
+            return Reply(response.status, json.loads(content), tuple(map(_text_of, warnings)))
+        except ValueError:  # of a kind that is not served yet: 404 page not found
+            return Reply(response.status, {"text": content.decode(errors="replace")})
 
 
 def query(path: str, **parameters: str) -> str:

@@ -1,72 +1,21 @@
 """The embedded cluster beside the real API server: the same random requests, and what each answers."""
 
-import copy
-import difflib
-import json
 import random
-import re
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import anyio
-import anyio.to_thread
 import pytest
 
 from tests.cluster.embedded import oracle
-from tests.cluster.embedded.oracle import Client, Json, Kind, query
+from tests.cluster.embedded.beside import Beside, common, difference
+from tests.cluster.embedded.oracle import Json, Kind, Reply, query
 from tests.conftest import SEED, SOAK
-from tests.servers.kubernetes_servers import Answer, Servers
-from tidelog.engine.cluster.embedded.api import Api
-from tidelog.engine.cluster.embedded.cluster import ADMIN, open_embedded
-from tidelog.engine.cluster.embedded.requests import Request, parse_url
-from tidelog.engine.expressions.evaluator import Evaluator
 
 PARTS = 4
 SEQUENCES = 2_000 // PARTS if SOAK else 100 // PARTS
 STEPS = 12
 MANAGERS = ("a", "b", "c")
-SERVED_S = 20
-_uid = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_own_metadata = ("uid", "resourceVersion", "creationTimestamp", "deletionTimestamp")
-_own_spec = ("clusterIP", "clusterIPs")
-
-
-@pytest.fixture
-def client(kubernetes: Servers) -> Iterator[Client]:
-    with Client(kubernetes) as made:
-        yield made
-
-
-@pytest.fixture
-def kind(kubernetes: Servers) -> Iterator[Kind]:
-    """A custom kind of this test's own; its definition is deleted afterwards."""
-    group = f"g{uuid.uuid4().hex[:12]}.example.com"
-    definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-    assert kubernetes.request("POST", definitions, oracle.definition(group)).status == 201
-    yield oracle.custom_kind(group)
-    kubernetes.request("DELETE", f"{definitions}/things.{group}")
-
-
-@pytest.fixture
-async def api(kind: Kind, namespace: str) -> AsyncIterator[Api]:
-    """The embedded cluster, with what the real one has been given."""
-    async with Evaluator() as judge, open_embedded(judge) as opened:
-        api = opened.api
-        made = await ask(api, "POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
-        assert made.status == 201, made
-        definition = oracle.definition(kind.api_version.partition("/")[0])
-        made = await ask(api, "POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
-        assert made.status == 201, made
-        yield api
-
-
-async def ask(api: Api, method: str, path: str, body: Any = None, content_type: str = "application/json") -> Answer:
-    where, parameters = parse_url(path)
-    sent = b"" if body is None else json.dumps(body).encode()
-    request = Request(method, where, parameters, ADMIN, sent, content_type, "application/json", "python")
-    answer = await api.handle(request)
-    return Answer(answer.status, json.loads(answer.body))
 
 
 class Step(NamedTuple):
@@ -172,73 +121,35 @@ class Sequence:
         return options | ({"dryRun": "All"} if self.chance.random() < 0.15 else {})
 
 
-def common(answer: Answer) -> Any:
-    """What of an answer must be the same on both sides."""
-    body = copy.deepcopy(answer.body)
-    if body.get("kind") == "Status":
-        details = body.get("details") or {}
-        details.pop("uid", None)
-        causes = sorted(details.pop("causes", None) or [], key=str)
-        message = _uid.sub("UID", body.get("message", ""))
-        return answer.status, body.get("status"), body.get("reason"), message, details, causes
-    if "items" in body:
-        return answer.status, body["kind"], [_common_object(item) for item in body["items"]]
-    return answer.status, _common_object(body)
-
-
-def _common_object(obj: Json) -> Json:
-    obj.pop("apiVersion", None)
-    obj.pop("kind", None)
-    metadata = obj["metadata"]
-    for name in _own_metadata:
-        if name in metadata:
-            metadata[name] = "…"
-    entries = metadata.get("managedFields") or []
-    for entry in entries:
-        entry.pop("time", None)
-    entries.sort(key=lambda entry: json.dumps(entry, sort_keys=True))
-    for name in _own_spec if obj.get("spec") else ():
-        obj["spec"].pop(name, None)
-    return obj
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(3_600 if SOAK else 180)
 @pytest.mark.parametrize("part", range(PARTS))
-async def test_random_requests_are_answered_alike(
-    client: Client, api: Api, kind: Kind, namespace: str, part: int, pytestconfig: pytest.Config
-) -> None:
-    seed = pytestconfig.stash[SEED]
-    await until_served(client, kind)
-    kinds = (*oracle.BUILT_IN, kind, kind)
+async def test_random_requests_are_answered_alike(beside: Beside, part: int, pytestconfig: pytest.Config) -> None:
     for number in range(SEQUENCES):
-        chance = random.Random(f"{seed}-{part}-{number}")
-        sequence = Sequence(chance.choice(kinds), namespace, chance, f"s{part}-{number}")
-        steps: list[Step] = []
-        for _ in range(STEPS):
-            step = sequence.step()
-            steps.append(step)
-            real = await anyio.to_thread.run_sync(client.request, *step)
-            ours = await ask(api, *step)
-            if leaves_null(real):
-                break  # from here on the two hold different objects: see docs/reference/embedded-cluster.md
-            assert common(ours) == common(real), told(ours, real, steps, f"sequence {part}-{number} of seed {seed}")
+        await one_sequence(beside, pytestconfig.stash[SEED], part, number)
 
 
-def leaves_null(real: Answer) -> bool:
+async def one_sequence(beside: Beside, seed: int | str, part: int, number: int) -> None:
+    """Some requests about a few objects of one kind, and nobody else's."""
+    chance = random.Random(f"{seed}-{part}-{number}")
+    kind = chance.choice((*oracle.BUILT_IN, beside.kind, beside.kind))
+    sequence = Sequence(kind, beside.namespace, chance, f"s{part}-{number}")
+    steps: list[Step] = []
+    for _ in range(STEPS):
+        step = sequence.step()
+        steps.append(step)
+        real, ours = await beside.both(*step)
+        if leaves_null(real):
+            break  # from here on the two hold different objects: see docs/reference/embedded-cluster.md
+        assert common(ours) == common(real), told(ours, real, steps, f"sequence {part}-{number} of seed {seed}")
+
+
+def leaves_null(real: Reply) -> bool:
     """A known difference: an apply may leave null in the real object, which the real server then finds invalid."""
     causes = (real.body.get("details") or {}).get("causes") or []
     return real.status == 422 and any(str(cause["message"]).endswith(': "null"') for cause in causes)
 
 
-def told(ours: Answer, real: Answer, steps: list[Step], where: str) -> str:
+def told(ours: Reply, real: Reply, steps: list[Step], where: str) -> str:
     """How two answers differ, and what led to them."""
-    theirs, mine = (json.dumps(common(answer), indent=1, sort_keys=True).splitlines() for answer in (real, ours))
-    difference = difflib.unified_diff(theirs, mine, "real", "ours", lineterm="", n=1)
-    return "\n".join([where, *map(repr, steps), *difference])
-
-
-async def until_served(client: Client, kind: Kind) -> None:
-    with anyio.fail_after(SERVED_S):
-        while (await anyio.to_thread.run_sync(client.request, "GET", kind.path("default"))).status != 200:  # noqa: ASYNC110
-            await anyio.sleep(0.1)
+    return "\n".join([where, *map(repr, steps), difference(common(real), common(ours))])
