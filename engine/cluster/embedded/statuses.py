@@ -78,6 +78,13 @@ def already_exists(resource: Resource, name: str, *, is_going: bool = False) -> 
     return StatusError(409, "AlreadyExists", message, details=_of(resource, name))
 
 
+def name_taken(resource: Resource, name: str) -> StatusError:
+    """An object is there that was to be made with a name of the server's choice, or one that could have been."""
+    why = "the server was not able to generate a unique name for the object"
+    message = f'{resource.qualified} "{name}" already exists, {why}'
+    return StatusError(409, "AlreadyExists", message, details=_of(resource, name), retry_after_s=1)
+
+
 def conflict(resource: Resource, name: str, why: str) -> StatusError:
     """What must hold of the object does not."""
     message = f'Operation cannot be fulfilled on {resource.qualified} "{name}": {why}'

@@ -31,6 +31,7 @@ from tidelog.engine.cluster.embedded.statuses import (
     broken_patch,
     conflict,
     invalid,
+    name_taken,
     no_version,
     not_found,
     other_uid,
@@ -145,10 +146,18 @@ class Writer:
         with warned(warnings):
             return await self._create(resource, obj, options, warnings)
 
-    async def _create(self, resource: Resource, obj: KubeObject, options: Options, warnings: Sequence[str]) -> Written:
+    async def _create(
+        self,
+        resource: Resource,
+        obj: KubeObject,
+        options: Options,
+        warnings: Sequence[str],
+        *,
+        by_update: bool = False,
+    ) -> Written:
         self._name(obj)
         self._require_namespace(resource, obj)
-        self._begin(obj)
+        self._begin(obj, by_update=by_update)
         empty = _empty(obj)
         self._fill_in(resource, obj)
         # Who owns what is decided before the strategies add theirs: nobody owns an address that a Service is given.
@@ -163,18 +172,12 @@ class Writer:
         _set_owners(obj, owned)
         made = await self._prepared(resource, obj)
         _set_owners(made, owned)
-        return self._commit_new(resource, made, options, warnings)
+        return self._commit_new(resource, made, options, warnings, by_update=by_update)
 
-    def _begin(self, obj: KubeObject, *, applied: bool = False) -> None:
-        """Gives a new object its identity; one that is applied may say that it is being deleted, and then is.
-
-        Raises:
-            StatusError: when it says one of its own.
-        """
+    def _begin(self, obj: KubeObject, *, by_update: bool = False) -> None:
+        """Gives a new object its identity; made by an apply or a replace it may say that it is being deleted."""
         metadata = obj["metadata"]
-        if not applied and _is_version(metadata.get("resourceVersion")):
-            raise StatusError(500, "", "resourceVersion should not be set on objects to be created")
-        for name in ("selfLink", "resourceVersion", *(() if applied else _OF_DELETION)):
+        for name in ("selfLink", *(() if by_update else _OF_DELETION)):
             metadata.pop(name, None)
         metadata["uid"] = str(uuid.UUID(int=self._random.getrandbits(128), version=4))
         metadata["creationTimestamp"] = self._now()
@@ -214,13 +217,24 @@ class Writer:
         return obj
 
     def _commit_new(
-        self, resource: Resource, obj: KubeObject, options: Options, warnings: Sequence[str] = ()
+        self,
+        resource: Resource,
+        obj: KubeObject,
+        options: Options,
+        warnings: Sequence[str] = (),
+        *,
+        by_update: bool = False,
     ) -> Written:
         metadata = obj["metadata"]
         key = Key(metadata.get("namespace", ""), metadata["name"])
+        if not (by_update or options.dry_run) and _is_version(metadata.get("resourceVersion")):
+            raise StatusError(500, "", "resourceVersion should not be set on objects to be created")
         there = self._store.get(resource.place, key)
         if there is not None:
-            raise already_exists(resource, key.name, is_going=is_going(decoded(there, resource)))
+            with warned(_warnings(resource, obj, None)):
+                if metadata.get("generateName"):
+                    raise name_taken(resource, key.name)
+                raise already_exists(resource, key.name, is_going=is_going(decoded(there, resource)))
         if not options.dry_run:
             self._store.put(resource.place, kept(obj, resource, self._store.next_version()))
         return Written(obj, created=True, warnings=(*warnings, *_warnings(resource, obj, None)))
@@ -243,7 +257,7 @@ class Writer:
         resource = target.resource
         is_whole = target.subresource is None and resource.group_kind in _MADE_BY_UPDATE
         if is_whole and self._store.get(resource.place, Key(target.namespace, target.name)) is None:
-            return await self._create(resource, obj, options, warnings)
+            return await self._create(resource, obj, options, warnings, by_update=True)
         record = self._record(target)
         uid = obj["metadata"].get("uid")
         if uid and uid != record.uid:
@@ -369,7 +383,7 @@ class Writer:
         if not options.dry_run:
             changed = kept(new, resource, self._store.next_version())
             if gone:
-                self._store.remove(resource.place, changed)
+                self._store.remove(resource.place, kept(live, resource, changed.version))  # as it last was
             else:
                 self._store.put(resource.place, changed)
         return Written(new, gone=gone, warnings=tuple(warnings))
@@ -414,14 +428,14 @@ class Writer:
             merged["metadata"]["namespace"] = target.namespace
         self._require_namespace(resource, merged)
         obj, warnings = self._conformed(resource, merged, _LENIENT)  # what is not known was refused, or may stand there
-        self._begin(obj, applied=True)
+        self._begin(obj, by_update=True)
         self._fill_in(resource, obj, applied=True)
         _set_owners(obj, merged)
         warnings += _without_repeated_owners(obj, _REPEATED_LATE)
         with warned(warnings):
             made = await self._prepared(resource, obj)
         _set_owners(made, merged)
-        return self._commit_new(resource, made, options, warnings)
+        return self._commit_new(resource, made, options, warnings, by_update=True)
 
     async def _apply_change(
         self, target: Target, record: Record, applied: KubeObject, options: Options, subresource: str
@@ -511,7 +525,7 @@ class Writer:
         if not _held(resource, obj):
             last = kept(obj, resource, self._store.next_version())
             if not dry_run:
-                self._store.remove(resource.place, last)
+                self._store.remove(resource.place, kept(decoded(record, resource), resource, last.version))
             return Written(obj, gone=True)
         if was_going and wanted == (decoded(record, resource)["metadata"].get("finalizers") or []):
             return Written(obj)

@@ -4,19 +4,20 @@ import copy
 import difflib
 import json
 import re
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
 import anyio.to_thread
 
 from tests.cluster.embedded import builtin_oracle
-from tests.cluster.embedded.oracle import Client, Json, Kind, Reply
+from tests.cluster.embedded.oracle import Client, Json, Kind, Reply, ends
 from tidelog.engine.cluster.embedded.api import Api
 from tidelog.engine.cluster.embedded.cluster import ADMIN
 from tidelog.engine.cluster.embedded.requests import Request, parse_url
 
 _uid = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_patched = re.compile(r'(patch: )?Invalid value: "\{.*\}": (?=json|parsing|strict)', re.DOTALL)
+_patched = re.compile(r'(patch: )?Invalid value: "(\{|map\[).*[\}\]]": (?=json|parsing|strict)', re.DOTALL)
 """The object that a broken patch makes: its ids and versions are each side's own, and so is the order of its keys."""
 _ours = re.compile(r"unknown field|finalizer|ownerReferences|deprecated in v1\.33")
 """What the embedded one warns of: see docs/reference/embedded-cluster.md."""
@@ -80,6 +81,21 @@ def difference(real: Any, ours: Any) -> str:
     return "\n".join(difflib.unified_diff(theirs, mine, "real", "ours", lineterm="", n=1))
 
 
+def _changes(events: list[Json]) -> list[Json]:
+    """Without those that tell nothing new: see what the documentation says of fields that an apply leaves."""
+    last, found = dict[str, Any](), list[Json]()
+    for event in events:
+        name = event["object"]["metadata"]["name"]
+        if event["type"] != "MODIFIED" or last.get(name) != event["object"]:
+            found.append(event)
+        last[name] = event["object"]
+    return found
+
+
+def _event(event: Json) -> Json:
+    return {"type": event["type"], "object": common_object(event["object"])}
+
+
 @dataclass
 class Beside:
     """Both, with the same namespace and the same custom kind; what they answer differently is kept."""
@@ -96,6 +112,29 @@ class Beside:
         """The real answer and ours; `ours` is the body for our side where it differs, as versions do."""
         real = await anyio.to_thread.run_sync(self.client.request, method, path, body, content_type)
         return real, await ask(self.api, method, path, body if ours is None else ours, content_type)
+
+    async def real(self, *request: Any) -> Reply:
+        """The real server's answer."""
+        return await anyio.to_thread.run_sync(self.client.request, *request)
+
+    async def ask(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> Reply:
+        """The embedded one's."""
+        return await ask(self.api, method, path, body, content_type)
+
+    async def events(self, path: str, since: list[str], last: str) -> tuple[list[Json], list[Json]]:
+        """What watches tell since a version of each side, until the object `last` is there."""
+        real, ours = (f"{path}&resourceVersion={version}" for version in since)
+        theirs = await anyio.to_thread.run_sync(self.client.watched, real, last)
+        where, parameters = parse_url(ours)
+        answer = await self.api.handle(Request("GET", where, parameters, ADMIN, b"", "", "application/json", "python"))
+        assert answer.stream is not None, answer
+        mine: list[Json] = []
+        async with aclosing(answer.stream) as stream:
+            async for line in stream:
+                mine.append(json.loads(line))
+                if ends(mine[-1], last):
+                    break
+        return _changes([_event(one) for one in theirs]), [_event(one) for one in mine]
 
     async def same(
         self, method: str, path: str, body: Any = None, content_type: str = "application/json", ours: Any = None

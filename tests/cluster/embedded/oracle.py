@@ -36,11 +36,14 @@ class Client:
     """One kept connection: a new one for each of thousands of requests would be most of the time."""
 
     def __init__(self, kubernetes: Servers) -> None:
-        where = urlsplit(kubernetes.url)
-        assert where.hostname
-        tls = ssl.create_default_context(cafile=str(kubernetes.authority.certificate_file))
-        self._connection = http.client.HTTPSConnection(where.hostname, where.port, context=tls, timeout=30)
+        self._where = urlsplit(kubernetes.url)
+        self._tls = ssl.create_default_context(cafile=str(kubernetes.authority.certificate_file))
+        self._connection = self._connect()
         self._token = kubernetes.token
+
+    def _connect(self) -> http.client.HTTPSConnection:
+        assert self._where.hostname
+        return http.client.HTTPSConnection(self._where.hostname, self._where.port, context=self._tls, timeout=30)
 
     def __enter__(self) -> Self:
         return self
@@ -58,6 +61,26 @@ class Client:
             return Reply(response.status, json.loads(content), tuple(map(_text_of, warnings)))
         except ValueError:  # of a kind that is not served yet: 404 page not found
             return Reply(response.status, {"text": content.decode(errors="replace")})
+
+    def watched(self, path: str, last: str) -> list[Json]:
+        """The events of a watch, until the object `last` is there; on a connection of its own."""
+        connection, found = self._connect(), list[Json]()
+        try:
+            connection.request("GET", path, headers={"Authorization": f"Bearer {self._token}"})
+            response = connection.getresponse()
+            assert response.status == 200, response.read()
+            while line := response.readline():
+                found.append(json.loads(line))
+                if ends(found[-1], last):
+                    break
+        finally:
+            connection.close()
+        return found
+
+
+def ends(event: Json, last: str) -> bool:
+    """Whether an event is about the object with which a watch is to end."""
+    return bool(event["type"] == "ERROR" or event["object"]["metadata"]["name"] == last)
 
 
 def query(path: str, **parameters: str) -> str:
