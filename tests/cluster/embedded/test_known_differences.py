@@ -13,6 +13,7 @@ from tests.cluster.embedded.beside import Beside, ask
 from tests.cluster.embedded.oracle import query
 from tests.cluster.embedded.small import APPS, BATCH, CORE, READY_S, Small, open_small
 from tests.cluster.embedded.test_standins import deploy, images, pods_of, template
+from tidelog.engine.cluster.embedded import store
 from tidelog.engine.cluster.embedded.cluster import ADMIN
 from tidelog.engine.cluster.embedded.requests import Request
 
@@ -216,11 +217,12 @@ async def test_flow_schemas_order_nothing(beside: Beside) -> None:
 
 
 @pins("a watch from long ago")
-async def test_a_watch_from_many_changes_ago(small: Small) -> None:
+async def test_a_watch_from_many_changes_ago(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert store.HISTORY_MAX == 10_000
+    monkeypatch.setattr(store, "HISTORY_MAX", 3)
     before = small.store.version
-    await small.create(MAPS, {"metadata": {"name": "a"}})
-    for number in range(10_000):
-        await small.patch(f"{MAPS}/a", {"data": {"n": str(number)}})
+    for number in range(12):
+        await small.create(MAPS, {"metadata": {"name": f"m{number}"}})
     (event,) = await small.watch(f"{MAPS}?resourceVersion={before}", 2)
     assert (event["type"], event["object"]["code"]) == ("ERROR", 410)
 
