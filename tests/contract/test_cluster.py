@@ -732,23 +732,6 @@ async def test_scale_says_how_often_an_object_is_wanted(cluster: Cluster, namesp
     assert [cause.field for cause in caught.value.causes] == ["spec.replicas"]
 
 
-async def test_who_scales_to_nothing_owns_the_replicas_of_the_embedded_cluster_only(
-    cluster: Cluster, namespace: str
-) -> None:
-    """A known difference: for the real server, a Scale of 0 has no replicas that anybody could own."""
-    await cluster.apply(deployment(namespace, replicas=2), manager=MANAGER)
-    deployments = await cluster.kind("apps/v1", "Deployment")
-    await cluster.scale(deployments, namespace, "web", 0, manager="other")
-    live = await cluster.get(deployments, namespace, "web")
-    owners = [
-        entry["manager"]
-        for entry in live["metadata"]["managedFields"]
-        if "f:replicas" in entry["fieldsV1"].get("f:spec", {})
-    ]
-    is_embedded = isinstance(cluster, RealCluster) and cluster.address == ADDRESS
-    assert owners == (["other"] if is_embedded else [])
-
-
 async def test_scale_of_a_custom_kind_is_where_its_definition_says(
     cluster: Cluster, group: str, namespace: str
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, cast
 import msgspec
 from msgspec import Struct
 
-from tidelog.engine.cluster.embedded import definitions, documents, scales, tables
+from tidelog.engine.cluster.embedded import causes, definitions, documents, scales, tables
 from tidelog.engine.cluster.embedded.access import (
     AUTHENTICATED,
     Attributes,
@@ -39,13 +39,22 @@ from tidelog.engine.cluster.embedded.selectors import name_selected
 from tidelog.engine.cluster.embedded.statuses import (
     StatusError,
     forbidden,
+    invalid_kind,
     no_path,
     not_allowed,
     unsupported_media_type,
 )
 from tidelog.engine.cluster.embedded.store import Key, Store
 from tidelog.engine.cluster.embedded.tokens import Tokens
-from tidelog.engine.cluster.embedded.writing import DEFINITIONS, NAMESPACES, Preconditions, Writer, Written, patched
+from tidelog.engine.cluster.embedded.writing import (
+    DEFINITIONS,
+    NAMESPACES,
+    Preconditions,
+    Writer,
+    Written,
+    patched,
+    warned,
+)
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.objects.rules import Judge
 
@@ -106,15 +115,16 @@ class Api:
         except StatusError as error:
             wait = error.retry_after_s
             headers = {} if wait is None else {"Retry-After": str(wait)}
-            return Answer(error.code, encoded(error.status), headers=headers)
+            return Answer(error.code, encoded(error.status), headers=headers, warnings=error.warnings)
 
     async def _handle(self, request: Request) -> Answer:
         target = target_of(request, self.registry)
         if target is None:
             return self._document(request)
         self._authorize(request, target)
-        answer = await self._answer(target, request)
         deprecated = _DEPRECATED.get(target.resource.group_kind)
+        with warned([deprecated] if deprecated else []):
+            answer = await self._answer(target, request)
         return msgspec.structs.replace(answer, warnings=(*answer.warnings, deprecated)) if deprecated else answer
 
     async def _answer(self, target: Target, request: Request) -> Answer:
@@ -437,8 +447,8 @@ def _identities(registry: Registry, plural: str) -> Resource:
 
 
 def _delete_options(request: Request) -> _DeleteOptions:
+    query = {} if request.body else request.query  # as the real one: where there is a body the query says nothing
     body: Any = decode_body(request) if request.body else {}
-    query = request.query
     said = {name: query[name] for name in _IN_QUERY if name in query}
     if query.get("dryRun"):
         said["dryRun"] = [query["dryRun"]]  # type: ignore[assignment]
@@ -453,11 +463,9 @@ def _delete_options(request: Request) -> _DeleteOptions:
 def _propagation(options: _DeleteOptions) -> str:
     if options.propagation_policy:
         if options.propagation_policy not in ("Background", "Foreground", "Orphan"):
-            text = (
-                'DeleteOptions.meta.k8s.io "" is invalid: propagationPolicy: Unsupported value: '
-                f'"{options.propagation_policy}": supported values: "Foreground", "Background", "Orphan", "nil"'
-            )
-            raise StatusError(422, "Invalid", text)
+            policies = ["Foreground", "Background", "Orphan", "nil"]
+            cause = causes.not_supported("propagationPolicy", options.propagation_policy, policies)
+            raise invalid_kind("meta.k8s.io", "DeleteOptions", "", [cause])
         return options.propagation_policy
     return "Orphan" if options.orphan_dependents else "Background"
 

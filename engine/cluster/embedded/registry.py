@@ -140,6 +140,11 @@ class Registry:
         """The versions of a group, the preferred one first."""
         return self._groups.get(group, ())
 
+    def versions_of(self, resource: Resource) -> list[str]:
+        """The API versions that a resource is served in, as objects say them."""
+        served = (self.resource(resource.group, one, resource.plural) for one in self.versions(resource.group))
+        return [one.api_version for one in served if one is not None]
+
     def resources(self, group: str, version: str) -> list[Resource]:
         """What one version of a group serves."""
         return [one for one in self._found.values() if (one.group, one.version) == (group, version)]
