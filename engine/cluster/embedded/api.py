@@ -96,7 +96,12 @@ class Api:
         self.writer = Writer(store, registry, judge, clock)
         self._reader = Reader(store, registry)
         self._openapi = OpenApi(registry)
+        self._judge = judge
         self._clock = clock
+
+    def fork(self) -> "Api":
+        """One that answers from a copy of what is here now; what is written to one is not seen in the other."""
+        return Api(self.store.fork(), self.registry.fork(), self._judge, self.tokens.fork(), self._clock)
 
     async def handle(self, request: Request) -> Answer:
         """The answer to a request; a refusal is one too."""
