@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import time
+import tracemalloc
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing
@@ -20,12 +21,13 @@ import anyio.lowlevel
 import anyio.to_thread
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from bench.watching import MIB, anonymous
 from tidelog.engine.cluster.embedded.cluster import EmbeddedCluster, open_embedded
 from tidelog.engine.cluster.embedded.registry import Place
 from tidelog.engine.cluster.embedded.standins import Pace
-from tidelog.engine.cluster.embedded.store import Record, Store
+from tidelog.engine.cluster.embedded.store import Key, Record, Store
 from tidelog.engine.cluster.port import Kind
 from tidelog.engine.expressions.evaluator import Evaluator
 
@@ -34,6 +36,8 @@ NAMESPACE: Final = "team-0000"
 A_NAMESPACE: Final = 200
 """Objects that are applied in it; the controllers add theirs."""
 CHANGES: Final = 1_000
+CHANGED_OF: Final = 100
+"""Of so many ConfigMaps, one is changed in a fork."""
 CONFIG_MAPS: Final[Place] = ("", "configmaps")
 NAMESPACES: Final[Place] = ("", "namespaces")
 QUIET_S: Final = 0.3
@@ -74,7 +78,7 @@ class Crowd:
         """Fills it with about so many objects."""
         for obj in _wanted():
             await self._client.apply(obj, manager=MANAGER)
-        await self._rest()
+        await _rest(self._cluster)
         before, self._empty = self._json(), anonymous(os.getpid())
         places = [place for place in self._store.places() if next(self._store.bucket(place).between(NAMESPACE), None)]
         team = [(place, one) for place in places for one in self._store.bucket(place).between(NAMESPACE)]
@@ -83,7 +87,7 @@ class Crowd:
         for number in range(1, count // len(team) + 1):
             _copy(self._store, [(NAMESPACES, space), *team], f"team-{number:04}", random)
             await anyio.lowlevel.checkpoint()
-        await self._rest()
+        await _rest(self._cluster)
         self._size = anonymous(os.getpid()) - self._empty
         objects, size = (after - was for after, was in zip(self._json(), before, strict=True))
         return Full(int(objects), size / MIB, self._size)
@@ -125,27 +129,36 @@ class Crowd:
 
     async def fork(self) -> Forked:
         """A fork, and changes in it."""
-        before, began = anonymous(os.getpid()), time.process_time()
-        async with self._cluster.fork() as fork:
+        began = time.process_time()
+        async with self._cluster.fork():
             seconds = time.process_time() - began
-            alone = anonymous(os.getpid()) - before
-            objects = list(fork.api.store.bucket(CONFIG_MAPS).between(""))
-            await _change_all(fork.api.store, objects[::70])
-            await anyio.sleep(QUIET_S)
-            return Forked(seconds * 1000, alone / self._size, (anonymous(os.getpid()) - before) / self._size)
-
-    async def _rest(self) -> None:
-        """Waits until the controllers have nothing more to do."""
-        version = -1
-        while version != self._store.version or not self._cluster.is_at_rest:
-            version = self._store.version
-            await anyio.sleep(QUIET_S)
+        # Anonymous memory would not tell: there are holes enough in what the original has.
+        tracemalloc.start()
+        try:
+            async with self._cluster.fork() as fork:
+                alone = tracemalloc.get_traced_memory()[0]
+                objects = list(fork.api.store.bucket(CONFIG_MAPS).between(""))[::CHANGED_OF]
+                await _change_all(fork.api.store, objects)
+                await _rest(fork)
+                del objects
+                changed = tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+        return Forked(seconds * 1000, alone / MIB / self._size, changed / MIB / self._size)
 
     def _json(self) -> tuple[int, int]:
         """How many objects there are, and the bytes of their JSON."""
         buckets = [self._store.bucket(place) for place in self._store.places()]
         sizes = [len(record.data) for bucket in buckets for record in bucket.between("")]
         return len(sizes), sum(sizes)
+
+
+async def _rest(cluster: EmbeddedCluster) -> None:
+    """Waits until the controllers have nothing more to do."""
+    version = -1
+    while version != cluster.api.store.version or not cluster.is_at_rest:
+        version = cluster.api.store.version
+        await anyio.sleep(QUIET_S)
 
 
 def _wanted() -> Iterator[dict[str, Any]]:
@@ -178,7 +191,7 @@ def _copy(store: Store, team: list[tuple[Place, Record]], name: str, random: Ran
     for place, record in team:
         data = pattern.sub(lambda match: uids[match[0].decode()].encode(), record.data)
         data = data.replace(NAMESPACE.encode(), name.encode())
-        key = record.key._replace(name=name) if place == NAMESPACES else record.key._replace(namespace=name)
+        key = Key("", name) if place == NAMESPACES else Key(name, record.key.name)
         _write(store, place, Record(key, 0, data, uids[record.uid]))
         _write(store, place, Record(key, 0, data, uids[record.uid]))
 
@@ -186,7 +199,7 @@ def _copy(store: Store, team: list[tuple[Place, Record]], name: str, random: Ran
 def _write(store: Store, place: Place, record: Record) -> None:
     version = store.next_version()
     data = _VERSION.sub(b'"resourceVersion":"%d"' % version, record.data, count=1)
-    store.put(place, record._replace(version=version, data=data))
+    store.put(place, replace(record, version=version, data=data))
 
 
 async def _change_all(store: Store, records: list[Record]) -> None:

@@ -11,8 +11,8 @@ that begins with all of them; and of changes, one by one, each written, seen by 
 was there before. Rounds go from process to process. The floor is the same at 10,000: it is linear when an object takes
 at most one and a half times that at 100,000.
 
-A fork is measured in the largest: the memory that it adds, as a part of what the objects take, alone, and when one of a
-hundred ConfigMaps, far from each other, was changed in it.
+A fork is measured in the largest: what Python allocates for it (`tracemalloc`), as a part of the memory that the
+objects take, alone, and when one of a hundred ConfigMaps, far from each other, was changed in it.
 """
 
 import subprocess
@@ -118,10 +118,10 @@ def _linear(full: Sequence[Full], times: dict[str, list[list[float]]]) -> Iterat
 def _forks(full: Full, forks: Sequence[Forked]) -> Iterator[Figure]:
     yield figure(
         NAME,
-        f"memory of a fork of {full.objects:,} objects, one of a hundred changed",
+        f"memory of a fork of {full.objects:,} objects, a hundredth of the ConfigMaps changed",
         "% of the original",
         [one.share_changed * 100 for one in forks],
         goal=GOAL_FORK,
-        note=f"before the changes it is at most {max(one.share for one in forks):.1%} of the original",
+        note=f"before the changes it is at most {max(one.share for one in forks):.2%} of the original",
     )
     yield figure(NAME, f"CPU of a fork of {full.objects:,} objects", "ms", [one.ms for one in forks])

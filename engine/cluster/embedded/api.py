@@ -147,10 +147,10 @@ class Api:
             StatusError: when the user may not.
         """
         account = account_of(wanted.name)
-        plural, (namespace, name) = ("serviceaccounts", account) if account else ("users", ("", wanted.name))
-        what = Attributes("impersonate", resource=plural, namespace=namespace, name=name)
+        plural, who = ("serviceaccounts", account) if account else ("users", Key("", wanted.name))
+        what = Attributes("impersonate", resource=plural, namespace=who.namespace, name=who.name)
         if not self.authorizer.allows(user, what):
-            raise forbidden(_identities(self.registry, plural), name, refusal(user, what))
+            raise forbidden(_identities(self.registry, plural), who.name, refusal(user, what))
         for group in wanted.groups:
             asked = Attributes("impersonate", resource="groups", name=group)
             if not self.authorizer.allows(user, asked):

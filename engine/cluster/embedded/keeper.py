@@ -69,9 +69,9 @@ class _Keeper:
 
 
 def _kept(place: Place, change: Change) -> KeptObject:
-    record = change.record
+    record, key = change.record, change.record.key
     data = None if change.type == "DELETED" else record.data
-    return KeptObject(*place, *record.key, record.version, record.uid, data)
+    return KeptObject(*place, key.namespace, key.name, record.version, record.uid, data)
 
 
 def _loaded(one: KeptObject) -> tuple[Place, Record]:

@@ -81,7 +81,7 @@ class Reader:
                 continue
             if limit and len(items) == limit:
                 assert last is not None  # noqa: S101 - there is one in a full page
-                return Page(items, version, _text_of(_Token(version, *last)))
+                return Page(items, version, _text_of(_Token(version, last.namespace, last.name)))
             items.append(sent(record, resource))
             last = record.key
         return Page(items, version)

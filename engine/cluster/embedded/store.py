@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final, Literal, NamedTuple, Self, TypeAlias
 
 import anyio
+from msgspec import Struct
 
 from tidelog.engine.cluster.embedded.registry import Place
 from tidelog.engine.cluster.embedded.shared_map import SharedMap
@@ -18,15 +19,15 @@ HISTORY_MAX: Final = 10_000
 """Changes of one place that are remembered; a watch from before is told that they are gone."""
 
 
-class Key(NamedTuple):
+class Key(Struct, frozen=True, order=True, gc=False):
     """Which object of a place: `namespace` is empty for kinds without."""
 
     namespace: str
     name: str
 
 
-class Record(NamedTuple):
-    """An object as it is kept."""
+class Record(Struct, frozen=True, gc=False):
+    """An object as it is kept. It holds nothing that the garbage collector, which would walk over all, could find."""
 
     key: Key
     version: int
