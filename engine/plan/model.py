@@ -107,9 +107,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return {step.object: step.api_version for wave in self.waves for step in wave if step.writes}
 
     def named(self) -> "Plan":
-        """The plan under its own name: the same run that would do the same to the same state has the same plan."""
+        """The plan under its own name: the same run that would do the same to the same state has the same plan.
+
+        What is deleted is told by its uid: whatever becomes of it until then, it goes.
+        """
         identity: list[Any] = [
-            [step.object, step.action, step.desired, step.before, step.uid] for step in self.steps if step.writes
+            [step.object, step.action, step.desired, None if step.action == "delete" else step.before, step.uid]
+            for step in self.steps
+            if step.writes
         ]
         name = digest_of(encode([self.run, self.revision, self.set, identity]))[7:23]
         return msgspec.structs.replace(self, id=PlanId(f"plan-{name}"))

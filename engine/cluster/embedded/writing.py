@@ -119,7 +119,12 @@ class Writer:
         self._fill_in(resource, obj)
         # Who owns what is decided before the strategies add theirs: nobody owns an address that a Service is given.
         owned = ownership.update(
-            None, _with_empty(obj, empty), resource.schema, manager=options.manager, now=self._now()
+            None,
+            _with_empty(obj, empty),
+            resource.schema,
+            manager=options.manager,
+            now=self._now(),
+            reset=_reset(resource, ""),
         )
         made = await self._prepared(resource, obj)
         _set_owners(made, owned)
@@ -473,6 +478,20 @@ class Writer:
         return Written(obj)
 
     # ------------------------------------------------------------------------------------------ what is common
+
+    def tell(self, resource: Resource, live: KubeObject, told: KubeObject, options: Options) -> None:
+        """Stores what the server itself says of an object, in its status."""
+        subresource = "status"
+        owned = ownership.update(
+            live,
+            told,
+            resource.schema,
+            manager=options.manager,
+            now=self._now(),
+            subresource=subresource,
+            reset=_reset(resource, subresource),
+        )
+        self._store.put(resource.place, kept(owned, resource, self._store.next_version()))
 
     def _now(self) -> str:
         return timestamp(self._clock())
