@@ -27,6 +27,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     digest: Digest
     """Of the object as rendered; keyed when it is secret."""
     secret: bool = False
+    handed: Digest | None = None
+    """Of a Kustomization that is secret: of the sealed body that tells where in its spec secret values are."""
     loaded: KubeObject | None = None
     """The object itself; needed only of what is not unchanged."""
 

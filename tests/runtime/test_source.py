@@ -74,6 +74,7 @@ class World:
             renderer=cast("Any", None),
             renderings=cast("Any", None),
             wishes=cast("Any", None),
+            handing=cast("Any", None),
             expressions=cast("Any", None),
             fetcher=me,
             artifacts=store,
@@ -298,6 +299,24 @@ async def test_tries_are_doubled_from_the_shortest_delay_to_the_longest(world: W
     delays = {"min_retry_delay": Duration.of_seconds(2), "max_retry_delay": Duration.of_seconds(5)}
     world.engine.settings = msgspec.structs.replace(world.engine.settings, **delays)
     assert [world.engine.backoff(failures) for failures in (1, 2, 3)] == [2, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("longest_s", "asked_s", "expected"),
+    [
+        (600, 0, 0.75),
+        (600, 60, 60),
+        (1, 60, 60),
+        (1, 3600, 300),
+        (3600, 3600, 3600),
+        (3600, 86_400, 3600),
+    ],
+)
+async def test_a_server_that_asks_to_be_left_alone_is_for_as_long_as_makes_sense(
+    world: World, longest_s: float, asked_s: float, expected: float
+) -> None:
+    """Beyond a short interval too; a proxy that asks for days is asked again after five minutes, or the interval."""
+    assert world.engine.retry_in(longest_s, 1, asked_s=asked_s) == expected
 
 
 @pytest.mark.parametrize("reason", ["URLInvalid", "InvalidProviderConfiguration"])

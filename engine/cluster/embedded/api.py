@@ -339,7 +339,8 @@ class Api:
                 raise unsupported_media_type(request.content_type, list(PATCHES))
             wanted = patched(schema_of_kind("autoscaling", "v1", "Scale"), scale, decode_body(request), how)
         changed = scales.with_scale(resource, live, wanted)
-        written = await self.writer.replace(Target("update", resource, target.namespace, target.name), changed, options)
+        whole = Target("update", resource, target.namespace, target.name)
+        written = await self.writer.replace(whole, changed, msgspec.structs.replace(options, through=_SCALE))
         self._after(resource, written)
         return Answer(200, encoded(scales.scale_of(resource, written.object)))
 

@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from msgspec import Struct
 
 from tidelog.engine.cluster.embedded.registry import Registry, Resource, Subresource
-from tidelog.engine.cluster.embedded.statuses import StatusError, bad_request, no_path, not_allowed
+from tidelog.engine.cluster.embedded.statuses import StatusError, bad_request, no_path, not_allowed, not_found
 
 JSON: Final = "application/json"
 APPLY: Final = "application/apply-patch+yaml"
@@ -114,7 +114,7 @@ def target_of(request: Request, registry: Registry) -> Target | None:
     if len(parts) == 3:
         subresource = resource.subresources.get(parts[2])
         if subresource is None:
-            raise no_path()
+            raise no_path() if resource.custom is None else not_found(resource, name)
     verb = _verb(request, name)
     if subresource is None and bool(name) == (verb == "create") and verb in ("create", "update", "patch"):
         raise not_allowed()
@@ -160,6 +160,8 @@ class Options(Struct, frozen=True):
     strict: bool = False
     """Whether unknown fields are an error, and no warning."""
     warns: bool = True
+    through: str = ""
+    """The subresource by which the whole object is changed: `scale`."""
 
 
 MANAGER_MAX: Final = 128

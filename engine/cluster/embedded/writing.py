@@ -254,7 +254,7 @@ class Writer:
             resource.schema,
             manager=options.manager,
             now=self._now(),
-            subresource=subresource,
+            subresource=subresource or options.through,
             reset=_reset(resource, subresource),
         )
         new = await self._changed(resource, obj, live, subresource)

@@ -194,10 +194,9 @@ class TargetPass:
     async def _inherit(self) -> None:
         """What another target was given as secret may stand in the spec that it made of this one."""
         declared = self._declared
-        # Since it was told of, its maker may have recorded that nothing secret is in it any more.
-        declared.secret = declared.secret and await made_with_secret(
-            declared.live, self._engine.cluster_alias, self._memory
-        )
+        # Since it was told of, its maker may have recorded that nothing secret is in it any more, or that something is.
+        declared.secret = await made_with_secret(declared.live, self._engine.cluster_alias, self._memory)
+        declared.handed = await self._engine.handing.to(declared)
         if declared.secret:
             self._run.secrets.add(inherited(declared.live.get("spec") or {}))
 
@@ -311,7 +310,7 @@ class TargetPass:
         before = await self._engine.renderings.last(self._stream)
         renderer = self._engine.renderer
         same = await would_be_the_same(renderer, source.tree, self._spec, variables, before, standing.inputs)
-        if before is not None and same and not self._may_be_quoted(before):
+        if before is not None and same and before.tells_handed and not self._may_be_quoted(before):
             in_place = not await is_out_of_place((one.key for one in before.wanted), self._engine.cluster)
             if in_place:
                 self._run.secrets.add(before.secret_values or ())
@@ -324,6 +323,7 @@ class TargetPass:
                 self._declared.key,
                 variables.values,
                 variables.secret_names,
+                variables.handed,
                 time_s=self._spec.effective_timeout.seconds,
             )
             rendering = await asking("render", in_its_place(rendering, self._engine.cluster))
@@ -743,21 +743,21 @@ class TargetPass:
             return None
         if error.final:
             return None
-        return self._retry_in(error.retry_s)
+        return self._retry_in(error)
 
     def _again_after(self, stopped: ApplyStopped) -> float:
         """When to go on after an apply that stopped: soon, where only the surroundings were in its way."""
         if stopped.void:
             return 0.0
         cause = stopped.__cause__
-        return self._retry_in(of_cluster("apply", cause).retry_s if isinstance(cause, ClusterError) else None)
+        return self._retry_in(of_cluster("apply", cause) if isinstance(cause, ClusterError) else None)
 
-    def _retry_in(self, retry_s: float | None) -> float:
+    def _retry_in(self, error: StageError | None) -> float:
         """Seconds until the next try: the retry interval, or sooner where that is known to make sense."""
         retry = self._spec.effective_retry_interval.seconds
-        if retry_s is None:
+        if error is None or error.retry_s is None:
             return retry
-        return min(retry, max(retry_s, self._engine.backoff(self._run.standing.failures)))
+        return self._engine.retry_in(retry, self._run.standing.failures, error.retry_s, error.asked_s)
 
     def _is_superseded(self) -> bool:
         """Whether a revision, or a spec, has come since the open run began."""
