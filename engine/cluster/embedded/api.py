@@ -106,7 +106,12 @@ class Api:
         self.writer = Writer(store, registry, judge, clock)
         self._reader = Reader(store, registry)
         self._openapi = OpenApi(registry)
+        self._judge = judge
         self._clock = clock
+
+    def fork(self) -> "Api":
+        """One that answers from a copy of what is here now; what is written to one is not seen in the other."""
+        return Api(self.store.fork(), self.registry.fork(), self._judge, self.tokens.fork(), self._clock)
 
     async def handle(self, request: Request) -> Answer:
         """The answer to a request; a refusal is one too."""
@@ -153,10 +158,10 @@ class Api:
             StatusError: when the user may not.
         """
         account = account_of(wanted.name)
-        plural, (namespace, name) = ("serviceaccounts", account) if account else ("users", ("", wanted.name))
-        what = Attributes("impersonate", resource=plural, namespace=namespace, name=name)
+        plural, who = ("serviceaccounts", account) if account else ("users", Key("", wanted.name))
+        what = Attributes("impersonate", resource=plural, namespace=who.namespace, name=who.name)
         if not self.authorizer.allows(user, what):
-            raise forbidden(_identities(self.registry, plural), name, refusal(user, what))
+            raise forbidden(_identities(self.registry, plural), who.name, refusal(user, what))
         for group in wanted.groups:
             asked = Attributes("impersonate", resource="groups", name=group)
             if not self.authorizer.allows(user, asked):

@@ -82,7 +82,7 @@ class Reader:
                 continue
             if limit and len(items) == limit:  # there is more, and whether it is selected is not looked at
                 assert last is not None  # noqa: S101 - there is one in a full page
-                return Page(items, version, _text_of(_Token(version, *last)))
+                return Page(items, version, _text_of(_Token(version, last.namespace, last.name)))
             if matches is not None and not matches(decoded(record, resource)):
                 continue
             items.append(sent(record, resource))

@@ -102,6 +102,12 @@ class Registry:
         self.changes = 0
         """Grows whenever what is served does."""
 
+    def fork(self) -> "Registry":
+        """One that serves the same kinds now."""
+        made = Registry()
+        made._custom, made._groups, made._found = dict(self._custom), dict(self._groups), dict(self._found)
+        return made
+
     def resource(self, group: str, version: str, plural: str) -> Resource | None:
         """The resource of a path."""
         return self._found.get((group, version, plural))
