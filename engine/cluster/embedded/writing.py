@@ -399,7 +399,8 @@ class Writer:
         """
         resource = target.resource
         subresource = target.subresource.name if target.subresource else ""
-        says_namespace = "namespace" in (applied.get("metadata") or {})
+        metadata = applied.get("metadata")
+        says_namespace = isinstance(metadata, dict) and "namespace" in metadata
         self._require_place(resource, target, applied)
         if not says_namespace:
             applied["metadata"].pop("namespace", None)  # errors name the object as it was sent
@@ -764,7 +765,7 @@ def _key_in_etcd(resource: Resource, key: Key) -> str:
     if resource.custom is not None:
         place = f"{resource.group}/{resource.plural}"
     place = _ODD_KEYS.get(resource.place, place)
-    return "/".join(("/registry", place, *(part for part in key if part)))
+    return "/".join(("/registry", place, *(part for part in (key.namespace, key.name) if part)))
 
 
 def _held(resource: Resource, obj: KubeObject) -> bool:
