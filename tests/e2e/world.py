@@ -517,7 +517,7 @@ class World:
         with suppress(NotFoundError):
             await self.cluster.get(kind, self.namespace, mark)
         with anyio.fail_after(LIMIT_S):
-            while mark.encode() not in await anyio.to_thread.run_sync(self.servers.audit_log.read_bytes):  # noqa: ASYNC110 - another process
+            while not await anyio.to_thread.run_sync(self.servers.has_audited, mark):  # noqa: ASYNC110 - another process
                 await anyio.sleep(0.01)
 
 

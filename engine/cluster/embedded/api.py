@@ -31,6 +31,7 @@ from tidelog.engine.cluster.embedded.requests import (
     Target,
     User,
     check_dry_run,
+    error_answer,
     options_of,
     target_of,
 )
@@ -103,9 +104,7 @@ class Api:
         try:
             return await self._handle(request)
         except StatusError as error:
-            wait = error.retry_after_s
-            headers = {} if wait is None else {"Retry-After": str(wait)}
-            return Answer(error.code, encoded(error.status), headers=headers)
+            return error_answer(error)
 
     async def _handle(self, request: Request) -> Answer:
         target = target_of(request, self.registry)

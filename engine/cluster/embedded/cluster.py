@@ -14,7 +14,7 @@ from tidelog.engine.cluster.embedded.bootstrap import bootstrap
 from tidelog.engine.cluster.embedded.caretaker import Caretaker
 from tidelog.engine.cluster.embedded.connection import EmbeddedConnection
 from tidelog.engine.cluster.embedded.registry import Registry
-from tidelog.engine.cluster.embedded.requests import User
+from tidelog.engine.cluster.embedded.requests import Handler, User
 from tidelog.engine.cluster.embedded.standins import Pace, StandIns
 from tidelog.engine.cluster.embedded.store import Store
 from tidelog.engine.cluster.embedded.tokens import Tokens
@@ -32,9 +32,11 @@ class EmbeddedCluster:
     def __init__(self, api: Api) -> None:
         self.api = api
 
-    def client(self, user: User = ADMIN, *, on_request: OnRequest | None = None) -> RealCluster:
-        """The port, without a socket, as a user."""
-        return RealCluster(EmbeddedConnection(self.api, user, on_request))
+    def client(
+        self, user: User = ADMIN, *, on_request: OnRequest | None = None, handler: Handler | None = None
+    ) -> RealCluster:
+        """The port, without a socket, as a user; `handler` stands before the API."""
+        return RealCluster(EmbeddedConnection(self.api, user, on_request, handler))
 
 
 @asynccontextmanager
