@@ -227,6 +227,27 @@ async def test_kind_whose_definition_comes_later_is_found(cluster: Cluster, grou
     assert "watch" in widgets.verbs
 
 
+async def test_a_new_object_has_the_status_that_its_definition_gives_it(
+    cluster: Cluster, group: str, namespace: str
+) -> None:
+    """Though it may not bring one."""
+    made = definition(group)
+    made["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]["default"] = {"ready": False}
+    await cluster.create(made, manager=MANAGER)
+    try:
+        kind = await until_served(cluster, f"{group}/v1", "Widget")
+        widget = {"apiVersion": f"{group}/v1", "kind": "Widget", "status": {"ready": True}}
+        created = await cluster.create(widget | {"metadata": {"namespace": namespace, "name": "a"}}, manager=MANAGER)
+        applied = await cluster.apply(widget | {"metadata": {"namespace": namespace, "name": "b"}}, manager=MANAGER)
+        for obj in (created, applied.object):
+            assert obj["status"] == {"ready": False}
+            assert obj == await cluster.get(kind, namespace, obj["metadata"]["name"])
+            assert "managedFields" not in obj["metadata"], "nobody owns a status that was not taken"
+    finally:
+        definitions = await cluster.kind("apiextensions.k8s.io/v1", "CustomResourceDefinition")
+        await cluster.delete(definitions, "", f"widgets.{group}")
+
+
 async def test_kind_whose_definition_went_is_unknown(cluster: Cluster, widgets: Kind, namespace: str) -> None:
     definitions = await cluster.kind("apiextensions.k8s.io/v1", "CustomResourceDefinition")
     await cluster.delete(definitions, "", f"widgets.{widgets.group}")
