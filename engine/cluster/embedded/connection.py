@@ -75,9 +75,15 @@ class EmbeddedConnection:
             raise broken(call, str(error)) from error
 
     async def _ask(self, call: Call) -> ApiAnswer:
-        tries = 0
+        tries, was_lost = 0, False
         while True:
-            answer = await self._try(call)
+            try:
+                answer = await self._try(call)
+            except ConnectionError as error:
+                if was_lost or call.changes:
+                    raise lost(call, ADDRESS, str(error)) from error
+                was_lost = True  # as over HTTP, where a kept connection may just be closing
+                continue
             status = answer.status
             if status < 300 or status == 304:
                 return answer
@@ -95,8 +101,6 @@ class EmbeddedConnection:
             answer = await self._handled(call)
             status = answer.status
             return answer
-        except ConnectionError as error:
-            raise lost(call, ADDRESS, str(error)) from error
         finally:
             if self._on_request:
                 self._on_request(call.verb, call.resource, status, time.perf_counter() - began)
