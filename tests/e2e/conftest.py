@@ -13,10 +13,21 @@ from tests.servers.kubernetes_servers import OwnServers, Servers
 from tidelog.engine.cli.serve import install_kinds
 from tidelog.engine.cluster.real import open_cluster
 
+IN_MAKE_TEST = {"test_flow"}
+"""Modules whose tests run on the embedded cluster in `make test` too; all of them do in `make soak`."""
+DIFFERS: dict[str, str] = {}
+"""Tests of what the embedded cluster does not have, with the words of docs/reference/embedded-cluster.md."""
+
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "cluster_kind" in metafunc.fixturenames:
-        metafunc.parametrize("cluster_kind", ["real", "embedded"])
+    """Each test that asks for Kubernetes servers runs on the real ones, and on the embedded cluster."""
+    if "cluster_kind" not in metafunc.fixturenames:
+        return
+    marks = [] if metafunc.module.__name__.rpartition(".")[2] in IN_MAKE_TEST else [pytest.mark.soak]
+    differs = DIFFERS.get(metafunc.function.__name__)
+    if differs is not None:
+        marks.append(pytest.mark.skip(reason=f"the embedded cluster differs: {differs}"))
+    metafunc.parametrize("cluster_kind", ["real", pytest.param("embedded", marks=marks)])
 
 
 @pytest.fixture

@@ -46,15 +46,8 @@ class EmbeddedConnection:
         Raises:
             ClusterError: for any answer but success, and for none.
         """
-        answer = await self._ask(call)
-        body = answer.body
-        if answer.stream is not None:
-            try:
-                async with aclosing(answer.stream) as pieces:
-                    body = b"".join([piece async for piece in pieces])
-            except ConnectionError as error:
-                raise lost(call, ADDRESS, str(error)) from error
-        return Answer(answer.status, answer.headers, body, tuple(map(warning_header, answer.warnings)))
+        answer = await self._ask(call, whole=True)
+        return Answer(answer.status, answer.headers, answer.body, tuple(map(warning_header, answer.warnings)))
 
     async def stream(self, call: Call) -> AsyncGenerator[bytes, None]:
         """The answer in pieces, as they come.
@@ -63,7 +56,7 @@ class EmbeddedConnection:
             ClusterError: as `send` does.
             UnreachableError: when what stands before the API cuts the connection.
         """
-        answer = await self._ask(call)
+        answer = await self._ask(call, whole=False)
         if answer.stream is None:
             yield answer.body
             return
@@ -74,11 +67,11 @@ class EmbeddedConnection:
         except ConnectionError as error:
             raise broken(call, str(error)) from error
 
-    async def _ask(self, call: Call) -> ApiAnswer:
+    async def _ask(self, call: Call, *, whole: bool) -> ApiAnswer:
         tries, was_lost = 0, False
         while True:
             try:
-                answer = await self._try(call)
+                answer = await self._try(call, whole=whole)
             except ConnectionError as error:
                 if was_lost or call.changes:
                     raise lost(call, ADDRESS, str(error)) from error
@@ -94,12 +87,16 @@ class EmbeddedConnection:
                 raise error_of(call.what, status, answer.body, retry_after, changes=call.changes)
             await anyio.sleep(wait_s)
 
-    async def _try(self, call: Call) -> ApiAnswer:
+    async def _try(self, call: Call, *, whole: bool) -> ApiAnswer:
         began = time.perf_counter()
         status = 0
         try:
             answer = await self._handled(call)
             status = answer.status
+            if whole and answer.stream is not None:
+                async with aclosing(answer.stream) as pieces:
+                    body = b"".join([piece async for piece in pieces])
+                answer = msgspec.structs.replace(answer, body=body, stream=None)
             return answer
         finally:
             if self._on_request:

@@ -159,6 +159,15 @@ async def test_a_read_whose_connection_is_cut_has_no_answer(faulty: Faulty, when
         await faulty.cluster.get(faulty.kind, "default", "a")
 
 
+@pytest.mark.parametrize("when", ["before", "after", "amid"])
+async def test_a_read_is_asked_for_once_more(faulty: Faulty, when: Any) -> None:
+    """A kept connection that the server was just closing looks the same."""
+    await faulty.apply("a")
+    faulty.faults.inject(Rule(fault=Cut(when), verbs=("list",), times=1))
+    assert len((await faulty.cluster.list(faulty.kind, namespace="default")).items) == 2
+    assert len(faulty.faults.happened) == 1
+
+
 async def test_a_delay_is_kept(faulty: Faulty) -> None:
     faulty.faults.inject(Rule(fault=Delay(0.2)), Rule(fault=Delay(0.1)), Rule(fault=Refusal(500, "InternalError")))
     began = perf_counter()
