@@ -111,6 +111,8 @@ class Api:
         if target is None:
             return self._document(request)
         self._authorize(request, target)
+        if target.resource.version in self._silent().get(target.resource.group, ()):
+            return Answer(503, b"service unavailable\n", "text/plain; charset=utf-8")
         answer = await self._answer(target, request)
         deprecated = _DEPRECATED.get(target.resource.group_kind)
         return msgspec.structs.replace(answer, warnings=(*answer.warnings, deprecated)) if deprecated else answer
@@ -211,8 +213,11 @@ class Api:
 
     def _silent(self) -> Mapping[str, list[str]]:
         """Versions, by group, that an APIService leaves to another server: none is asked."""
+        bucket = self.store.bucket(APISERVICES)
+        if not bucket.records:
+            return {}
         silent: dict[str, list[str]] = {}
-        for record in self.store.bucket(APISERVICES).between(""):
+        for record in bucket.between(""):
             spec = msgspec.json.decode(record.data).get("spec") or {}
             if spec.get("service"):
                 silent.setdefault(spec.get("group", ""), []).append(spec.get("version", ""))

@@ -165,7 +165,7 @@ class Writer:
         kind = resource.group_kind
         if resource.custom is not None:
             custom.prepare_create(resource, obj)
-            causes = metadata_problems.problems(kind, obj) + custom.problems(resource, obj, None)
+            causes = metadata_problems.problems(kind, obj, is_custom=True) + custom.problems(resource, obj, None)
             if not custom.is_too_wrong(causes):
                 causes += await rules.broken_rules(resource, obj, None, self._judge)
         else:

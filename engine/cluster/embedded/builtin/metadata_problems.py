@@ -14,6 +14,21 @@ ANNOTATIONS_BYTES: Final = 256 * 1024
 _FINALIZERS: Final = ("kubernetes", "orphan", "foregroundDeletion")
 _FINALIZERS_EXCLUSIVE: Final = ("orphan", "foregroundDeletion")
 
+ANY_FINALIZER: Final = frozenset(
+    {
+        ("", "Event"),
+        ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"),
+        ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"),
+        ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"),
+        ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"),
+        ("apiextensions.k8s.io", "CustomResourceDefinition"),
+        ("apiregistration.k8s.io", "APIService"),
+        ("coordination.k8s.io", "Lease"),
+        ("node.k8s.io", "RuntimeClass"),
+        ("policy", "PodDisruptionBudget"),
+    }
+)
+"""Kinds whose finalizers need no domain, as those of custom kinds do not."""
 NAMES: Final[Mapping[tuple[str, str], _Form]] = {
     ("", "Namespace"): formats.dns_label,
     ("", "Service"): formats.dns_label,
@@ -28,7 +43,7 @@ NAMES: Final[Mapping[tuple[str, str], _Form]] = {
 NAMES_LATER: Final[Mapping[tuple[str, str], _Form]] = {("", "Service"): formats.service_name}
 
 
-def problems(kind: tuple[str, str], obj: KubeObject) -> list[Cause]:
+def problems(kind: tuple[str, str], obj: KubeObject, *, is_custom: bool = False) -> list[Cause]:
     """Of a new object."""
     metadata = obj.get("metadata") or {}
     form = NAMES_LATER.get(kind) or NAMES.get(kind, formats.dns_subdomain)
@@ -49,9 +64,10 @@ def problems(kind: tuple[str, str], obj: KubeObject) -> list[Cause]:
         found.append(causes.invalid("metadata.generation", metadata["generation"], NOT_NEGATIVE))
     found += _common(metadata)
     finalizers = metadata.get("finalizers") or []
+    needs_domain = not is_custom and kind not in ANY_FINALIZER
     for index, finalizer in enumerate(finalizers):
         found += [causes.invalid("metadata.finalizers", finalizer, one) for one in formats.qualified_name(finalizer)]
-        if "/" not in finalizer and finalizer not in _FINALIZERS:
+        if needs_domain and "/" not in finalizer and finalizer not in _FINALIZERS:
             say = "name is neither a standard finalizer name nor is it fully qualified"
             found.append(causes.invalid(f"metadata.finalizers[{index}]", finalizer, say))
     if set(_FINALIZERS_EXCLUSIVE) <= set(finalizers):
