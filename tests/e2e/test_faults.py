@@ -10,7 +10,7 @@ import pytest
 from msgspec import Struct
 
 from tests.conftest import SOAK
-from tests.e2e.world import Running, World, config_map, documents
+from tests.e2e.world import KUSTOMIZE, Running, World, config_map, documents
 from tests.servers.git_server import GitServer
 from tests.servers.kubernetes_servers import Servers
 from tidelog.engine.cli.serve import install_kinds
@@ -94,14 +94,14 @@ def fleet(value: str, each: int = EACH) -> dict[str, str]:
     }
 
 
-async def is_as(world: World, value: str, each: int = EACH) -> None:
+async def is_as(world: World, value: str, each: int = EACH, targets: int = TARGETS) -> None:
     """Every target has applied its objects, and exactly those are there."""
-    await world.until_applied(*(f"t{n}" for n in range(TARGETS)))
+    await world.until_applied(*(f"t{n}" for n in range(targets)))
     found = await world.cluster.list(await world.cluster.kind("v1", "ConfigMap"), namespace=NAMESPACE)
     there = {
         item["metadata"]["name"]: item["data"]["value"] for item in found.items if item["metadata"]["name"][0] == "t"
     }
-    assert there == {f"t{n}-{m}": value for n in range(TARGETS) for m in range(each)}
+    assert there == {f"t{n}-{m}": value for n in range(targets) for m in range(each)}
 
 
 def no_plan_is_applied_twice(running: Running) -> None:
@@ -123,7 +123,8 @@ async def test_whatever_goes_wrong_it_ends_in_the_same_state(
         world.commit(fleet("1"))
         await world.source(interval="1h")
         for n in range(TARGETS):
-            await world.target(f"t{n}", f"./t{n}", targetNamespace=NAMESPACE, retryInterval="1s")
+            depends = {"dependsOn": [{"name": f"t{n - 1}"}]} if n else {}
+            await world.target(f"t{n}", f"./t{n}", targetNamespace=NAMESPACE, retryInterval="1s", wait=True, **depends)
         async with world.daemon(cluster=faulty.cluster) as running:
             rules = bad_days(chance)
             print(f"faults: {rules}")
@@ -142,9 +143,15 @@ async def test_whatever_goes_wrong_it_ends_in_the_same_state(
             await world.push(fleet("3", each=EACH - 1))
             await is_as(world, "3", each=EACH - 1)
 
+            rules = bad_days(chance)
+            print(f"faults: {rules}")
+            faults.inject(*rules)
+            await world.delete(KUSTOMIZE, "Kustomization", f"t{TARGETS - 1}")
+            await world.until_gone(KUSTOMIZE, "Kustomization", f"t{TARGETS - 1}")
+
             faults.inject()
             await running.idle()
-            await is_as(world, "3", each=EACH - 1)
+            await is_as(world, "3", each=EACH - 1, targets=TARGETS - 1)
             no_plan_is_applied_twice(running)
         assert faults.happened
         report = await verify_store(world.store)
