@@ -179,6 +179,12 @@ def open_checkpoint(note: str, keys: Sequence[VerifierKey]) -> Checkpoint:
     return Checkpoint.parse(text)
 
 
+def peek_checkpoint(note: str) -> Checkpoint:
+    """The checkpoint in `note`, whoever has signed it; raises `NoteError` when there is none."""
+    text, _ = _parse(note)
+    return Checkpoint.parse(text)
+
+
 def _parse(note: str) -> tuple[str, list[tuple[str, bytes]]]:
     """The text, and the signatures as (key name, key id and signature) in the order of the note."""
     try:

@@ -3,6 +3,7 @@
 StoreError
 ├── StoreNotFoundError      there is no store at the path
 ├── NotAStoreError          there is something else at the path
+├── NotAnExportError        what is to be imported is no export
 ├── OccupiedError           there is something where a new directory is to be made
 ├── StoreTooNewError        written by a release that this one cannot read
 ├── StoreBusyError          another writer holds the store
@@ -53,6 +54,14 @@ class NotAStoreError(StoreError):
 
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(f"{path} is no Tidelog store: {why}")
+        self.path = path
+
+
+class NotAnExportError(StoreError):
+    """Raised on importing a directory that is no export of a log."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"{path} is no export of a log: {why}")
         self.path = path
 
 

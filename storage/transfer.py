@@ -24,7 +24,7 @@ from tidelog.events.digest import Digest
 from tidelog.events.envelope import ENVELOPE_BYTES_MAX
 from tidelog.events.note import Checkpoint, NoteError, VerifierKey, open_checkpoint
 from tidelog.storage.connection import LOG, connect_to_write, translate
-from tidelog.storage.errors import NotAStoreError, OccupiedError, StoreCorruptError
+from tidelog.storage.errors import NotAnExportError, NotAStoreError, OccupiedError, StoreCorruptError
 from tidelog.storage.key_files import copy_keys
 from tidelog.storage.layout import PRIVATE_DIRECTORY, Layout, create_private, read_text, sync, writing
 from tidelog.storage.log import PAGE_EVENTS_MAX, Query
@@ -93,7 +93,7 @@ def import_log(source: Path, layout: Layout, vkey: str | None = None, progress: 
 
     Raises:
         StoreCorruptError: when the export does not hold what its checkpoint signs; no store is made then.
-        NotAStoreError: when it is no export.
+        NotAnExportError: when it is none.
     """
     try:
         return _import(source, layout, vkey, progress)
@@ -164,7 +164,12 @@ def restore(source: Path, layout: Layout, progress: Progress | None = None, *, w
             if not backup.keys.is_dir():
                 raise NotAStoreError(source, "it holds no keys: it was made without them, or the store had none")
             copy_keys(backup, made)
-        store = OpenStore(made, utc_now)
+        try:
+            store = OpenStore(made, utc_now)
+        except StoreCorruptError as error:
+            what = error.what.replace(str(directory), str(source))  # what is there no more says nothing
+            advice = f"no store was made; run `tidelog log verify --store {source}` for the whole picture"
+            raise StoreCorruptError(what, error.why, advice) from None
         store.close()
         made.lock.unlink(missing_ok=True)
     return store.identity
@@ -261,15 +266,15 @@ def _read(path: Path) -> str:
     try:
         return read_text(path)
     except FileNotFoundError:
-        raise NotAStoreError(path.parent, f"it is no export: there is no file {path.name}") from None
+        raise NotAnExportError(path.parent, f"there is no file {path.name}") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise NotAStoreError(path.parent, f"{path.name} cannot be read: {error}") from None
+        raise NotAnExportError(path.parent, f"{path.name} cannot be read: {error}") from None
 
 
 def _lines(path: Path, most: int) -> Iterator[bytes]:
     """The lines of a file, none of more than `most` bytes."""
     if not path.is_file():
-        raise NotAStoreError(path.parent, f"it is no export: there is no file {path.name}")
+        raise NotAnExportError(path.parent, f"there is no file {path.name}")
     with path.open("rb") as file:
         for number in itertools.count(1):
             line = file.readline(most + 1)  # and not a file of one line whole

@@ -42,7 +42,7 @@ from tidelog.events.envelope import Actor
 from tidelog.events.merkle import leaf_hash
 from tidelog.events.moment import datetime_of
 from tidelog.events.names import stream_name
-from tidelog.events.note import NoteError, VerifierKey
+from tidelog.events.note import NoteError, VerifierKey, peek_checkpoint
 from tidelog.events.projection import Projection
 from tidelog.events.projections import PROJECTIONS
 from tidelog.storage.errors import MomentError, StoreCorruptError
@@ -501,10 +501,19 @@ def _unopenable(error: StoreCorruptError) -> Report:
 
 
 def _read_note(path: Path) -> str:
+    """The note in a file; what is none says nothing about the log.
+
+    Raises:
+        NoteError: when there is no checkpoint in it.
+    """
     try:
-        return read_text(path)
+        note = read_text(path)
+        peek_checkpoint(note)
     except UnicodeDecodeError:
-        raise NoteError(f"malformed note: {path} is not UTF-8") from None
+        raise NoteError(f"{path} is no checkpoint: it is not UTF-8") from None
+    except NoteError as error:
+        raise NoteError(f"{path} is no checkpoint: {error}") from None
+    return note
 
 
 def print_report(report: Report) -> None:

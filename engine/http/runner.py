@@ -1,12 +1,14 @@
 """An aiohttp application that runs while a block lasts, and holds a bounded number of connections."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 SHUTDOWN_S = 2.0
 """How long an answer that is under way may take when the daemon ends."""
@@ -16,10 +18,23 @@ IDLE_S = 75.0
 """How long a connection may go without a request after its first."""
 
 
+def _is_no_bad_request(record: logging.LogRecord) -> bool:
+    """Whether a record is of something else than a request that is no HTTP.
+
+    Who sent it is answered with 400. A traceback would tell nobody anything, and quote what may be a credential.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError)
+
+
+logger = logging.getLogger("tidelog.http")
+logger.addFilter(_is_no_bad_request)
+
+
 @asynccontextmanager
 async def running(app: web.Application) -> AsyncIterator[web.AppRunner]:
     """Runs an application; its sites are for the caller to add."""
-    runner = _Runner(app, access_log=None, shutdown_timeout=SHUTDOWN_S, keepalive_timeout=IDLE_S)
+    runner = _Runner(app, access_log=None, logger=logger, shutdown_timeout=SHUTDOWN_S, keepalive_timeout=IDLE_S)
     await runner.setup()
     try:
         yield runner

@@ -27,6 +27,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     digest: Digest
     """Of the object as rendered; keyed when it is secret."""
     secret: bool = False
+    handed: Digest | None = None
+    """Of a Kustomization that is secret: of the sealed body that tells where in its spec secret values are."""
     loaded: KubeObject | None = None
     """The object itself; needed only of what is not unchanged."""
 
@@ -107,9 +109,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return {step.object: step.api_version for wave in self.waves for step in wave if step.writes}
 
     def named(self) -> "Plan":
-        """The plan under its own name: the same run that would do the same to the same state has the same plan."""
+        """The plan under its own name: the same run that would do the same to the same state has the same plan.
+
+        What is deleted is told by its uid: whatever becomes of it until then, it goes.
+        """
         identity: list[Any] = [
-            [step.object, step.action, step.desired, step.before, step.uid] for step in self.steps if step.writes
+            [step.object, step.action, step.desired, None if step.action == "delete" else step.before, step.uid]
+            for step in self.steps
+            if step.writes
         ]
         name = digest_of(encode([self.run, self.revision, self.set, identity]))[7:23]
         return msgspec.structs.replace(self, id=PlanId(f"plan-{name}"))

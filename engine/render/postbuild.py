@@ -16,7 +16,9 @@ from tidelog.engine.objects.kube import KubeObject, group_of
 from tidelog.engine.render import normal
 from tidelog.engine.render.documents import documents
 from tidelog.engine.render.errors import RenderError, SubstitutionError, YamlError
+from tidelog.engine.render.handing import Search, followed
 from tidelog.engine.render.substitution import is_plain, is_variable_name, substitute
+from tidelog.engine.secrecy.handed import Marks
 from tidelog.events.names import MalformedNameError, ObjectKey
 
 DISABLED: Final = "disabled"
@@ -35,6 +37,8 @@ class Settings(msgspec.Struct, frozen=True):
     """None when nothing is to be substituted."""
     secret_variables: frozenset[str] = frozenset()
     strict: bool = True
+    handed_values: tuple[str, ...] = ()
+    """Secret values that stand in the spec, beside variables: what they went into is as secret."""
 
 
 class Finished(msgspec.Struct, frozen=True):
@@ -45,6 +49,8 @@ class Finished(msgspec.Struct, frozen=True):
     """Secrets, objects that the value of a secret variable went into, and Kustomizations that patch Secrets."""
     secret_values: list[str] = []
     """What substitution made of secret variables, in order."""
+    handed: list[tuple[ObjectKey, Marks]] = []
+    """Of each Kustomization among them that is secret: the fields of its spec that secret values went into."""
 
 
 class _Read(msgspec.Struct, frozen=True):
@@ -56,6 +62,8 @@ class _Read(msgspec.Struct, frozen=True):
     """The object as errors name it: from before substitution, so that it says no value."""
     made: frozenset[str] = frozenset()
     """What substitution made of secret variables."""
+    built: KubeObject | None = None
+    """The object before substitution, where a secret value went into it."""
 
 
 def finish(text: str, settings: Settings) -> Finished:
@@ -68,9 +76,11 @@ def finish(text: str, settings: Settings) -> Finished:
     secret: list[ObjectKey] = []
     seen: dict[ObjectKey, str] = {}
     made: set[str] = set()
+    handed: list[tuple[ObjectKey, Marks]] = []
+    search = Search(settings.handed_values, settings.labels, settings.annotations)
     for read in _read_all(text, settings):
         made |= read.made
-        for found in _flat(read.value):
+        for index, found in enumerate(_flat(read.value)):
             if _is_kustomization(found):
                 continue
             key = _checked(found, read)
@@ -78,13 +88,32 @@ def finish(text: str, settings: Settings) -> Finished:
                 raise RenderError(f"{read.said}: the same object comes twice")
             seen[key] = read.said
             _require_decrypted(found, read)
+            given = search.finds(found)
             normal.own(found, settings.owner_name, settings.owner_namespace)
             normal.normalise(found)
             normal.add_common(found, settings.labels, settings.annotations)
             objects.append(found)
-            if read.secret or key[:2] == ("", "Secret") or _patches_secrets(key, found):
+            if read.secret or given or key[:2] == ("", "Secret") or _patches_secrets(key, found):
                 secret.append(key)
-    return Finished(objects, secret, sorted(made))
+                if _is_target(key):
+                    handed.append((key, search.marks(found) | _followed(found, index, read, settings)))
+    return Finished(objects, secret, sorted(made), handed)
+
+
+def _followed(found: KubeObject, index: int, read: _Read, settings: Settings) -> Marks:
+    """Which fields of a Kustomization secret variables went into."""
+    if not read.secret:
+        return {}
+    built, made = _flat(read.built or {}), _flat(read.value)
+
+    def made_of(text: str) -> frozenset[str] | None:
+        result = substitute(text, settings.variables or {}, strict=False, secret=settings.secret_variables)
+        return result.made if result.used & settings.secret_variables else None
+
+    try:
+        return followed(built[index] if len(built) == len(made) else None, found, read.made, made_of)
+    except SubstitutionError:  # a text by itself is no whole substitution
+        return followed(None, found, read.made, made_of)
 
 
 def _read_all(text: str, settings: Settings) -> Iterator[_Read]:
@@ -130,7 +159,7 @@ def _substituted(part: str, found: KubeObject, said: str, settings: Settings) ->
     if used:
         _require_open_names(found, value, said, settings, used)
         _require_open_fields(found, value, said, settings)
-    return _Read(value, secret=bool(used), said=said, made=result.made)
+    return _Read(value, secret=bool(used), said=said, made=result.made, built=found if used else None)
 
 
 _NAMES: Final = (("apiVersion",), ("kind",), ("metadata", "namespace"), ("metadata", "name"))
@@ -204,10 +233,12 @@ def _at(value: Any, path: tuple[str, ...]) -> Any:
     return value
 
 
+def _is_target(key: ObjectKey) -> bool:
+    return (key.group, key.kind) == (KUSTOMIZE_GROUP, "Kustomization")
+
+
 def _patches_secrets(key: ObjectKey, found: KubeObject) -> bool:
-    if (key.group, key.kind) != (KUSTOMIZE_GROUP, "Kustomization"):
-        return False
-    return bool(patches_of_secrets(found.get("spec")))
+    return _is_target(key) and bool(patches_of_secrets(found.get("spec")))
 
 
 def _line_of(part: str, line: int | None) -> str:

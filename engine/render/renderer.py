@@ -17,6 +17,7 @@ from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.render import kustomize, landlock
 from tidelog.engine.render.diagnose import Field, diagnose, places_of_fields, places_of_variable
 from tidelog.engine.render.errors import ReadEntry, RenderError, SubstitutionError, YamlError
+from tidelog.engine.render.handing import require_open_patches
 from tidelog.engine.render.jobs import Finish, Run
 from tidelog.engine.render.landlock import Reach
 from tidelog.engine.render.mentions import Called, Mentions, mentions
@@ -28,6 +29,7 @@ from tidelog.engine.render.spec import CommonMetadata, PostBuild, RenderSpec, bu
 from tidelog.engine.render.substitution import VERSION as SUBSTITUTION_VERSION
 from tidelog.engine.render.suspects import suspects
 from tidelog.engine.render.walk import Walk, is_unchanged, walk, whole_tree
+from tidelog.engine.secrecy.handed import Handed, Marks
 from tidelog.events.digest import Digest, digest_of
 from tidelog.events.names import ObjectKey
 from tidelog.events.vocabulary.render import Tool
@@ -80,6 +82,8 @@ class Rendering(msgspec.Struct, frozen=True):
     """Secrets, objects that the value of a secret variable went into, and Kustomizations that patch Secrets."""
     secret_values: tuple[str, ...] = ()
     """What substitution made of secret variables."""
+    handed: Mapping[ObjectKey, Marks] = {}
+    """Of each Kustomization among the secret objects: the fields of its spec that secret values went into."""
     warnings: tuple[str, ...] = ()
     """What was left out silently, as Flux does, and is likely a mistake."""
 
@@ -205,6 +209,7 @@ class Renderer:
         owner: ObjectKey,
         variables: Mapping[str, str] | None = None,
         secret_variables: frozenset[str] = frozenset(),
+        handed: Handed = Handed(),  # noqa: B008 - frozen
         *,
         time_s: float | None = None,
     ) -> Rendering:
@@ -216,13 +221,16 @@ class Renderer:
             owner: the target, whose name goes on the objects.
             variables: of `spec.postBuild.substituteFrom`, in its order; those of `substitute` are added here.
             secret_variables: those of `variables` that come from a Secret.
+            handed: what in the spec itself is secret.
             time_s: what the build may take, and what follows it, within the limits.
 
         Raises:
             RenderError: with what it read, when it cannot be rendered.
         """
+        if handed.values:
+            await anyio.to_thread.run_sync(require_open_patches, spec.patches, handed.values)
         build = await self.build(tree, spec, time_s=time_s)
-        settings = _settings(spec, owner, variables or {}, secret_variables, strict=self._strict)
+        settings = _settings(spec, owner, variables or {}, secret_variables, handed, strict=self._strict)
         try:
             finished = await self._workers.finish(Finish(build.text, settings), time_s=self._time(time_s))
         except SubstitutionError as error:
@@ -236,6 +244,7 @@ class Renderer:
             remote_bases=build.walk.remote_bases,
             secret=frozenset(finished.secret),
             secret_values=tuple(finished.secret_values),
+            handed=dict(finished.handed),
             warnings=build.walk.warnings,
         )
 
@@ -436,17 +445,25 @@ def _check_out(trees: Trees, tree: str, found: Walk, paths: Sequence[str] | None
 
 
 def _settings(
-    spec: RenderSpec, owner: ObjectKey, variables: Mapping[str, str], secret: frozenset[str], *, strict: bool
+    spec: RenderSpec,
+    owner: ObjectKey,
+    variables: Mapping[str, str],
+    secret: frozenset[str],
+    handed: Handed,
+    *,
+    strict: bool,
 ) -> Settings:
     common = spec.common_metadata or CommonMetadata()
+    own = spec.post_build.substitute.keys() if spec.post_build else frozenset()
     return Settings(
         owner_name=owner.name,
         owner_namespace=owner.namespace,
         labels=common.labels,
         annotations=common.annotations,
         variables=_variables(spec.post_build, variables),
-        secret_variables=secret - spec.post_build.substitute.keys() if spec.post_build else frozenset(),
+        secret_variables=(secret - own) | (handed.variables & own) if spec.post_build else frozenset(),
         strict=strict,
+        handed_values=handed.values,
     )
 
 

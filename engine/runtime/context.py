@@ -10,6 +10,7 @@ from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.expressions.evaluator import Evaluator
 from tidelog.engine.render.renderer import Renderer
 from tidelog.engine.runtime.activity import Activity
+from tidelog.engine.runtime.handing import Handing
 from tidelog.engine.runtime.memory import Memory
 from tidelog.engine.runtime.rendered import Renderings
 from tidelog.engine.runtime.schedule import Scheduler, Trigger
@@ -59,6 +60,7 @@ class Engine:
         renderer: Renderer,
         renderings: Renderings,
         wishes: Wishes,
+        handing: Handing,
         expressions: Evaluator,
         fetcher: GitFetcher,
         artifacts: ArtifactStore,
@@ -78,6 +80,7 @@ class Engine:
         self.renderer = renderer
         self.renderings = renderings
         self.wishes = wishes
+        self.handing = handing
         self.expressions = expressions
         self.fetcher = fetcher
         self.artifacts = artifacts

@@ -29,6 +29,7 @@ from tidelog.engine.render.renderer import Renderer
 from tidelog.engine.runtime.binding import bound_uid, check_cluster
 from tidelog.engine.runtime.context import Engine, utc_now
 from tidelog.engine.runtime.errors import LeaseLostError
+from tidelog.engine.runtime.handing import Handing
 from tidelog.engine.runtime.holders import own_name
 from tidelog.engine.runtime.lease import Leases, Timings
 from tidelog.engine.runtime.memory import Memory, Origin, newest_of
@@ -346,6 +347,9 @@ def _assemble(
     async def variables_of(target: DeclaredTarget) -> Variables:
         return await read_variables(inputs, target, keys.key)
 
+    async def target_of(target: StreamName) -> DeclaredTarget | None:
+        return engine.declared.target(target)
+
     newest = partial(newest_of, memory)
     inputs = Inputs(cluster, changed)
     renderings = Renderings(memory.log, views)
@@ -372,6 +376,7 @@ def _assemble(
         renderer=renderer,
         renderings=renderings,
         wishes=Wishes(memory, settings.cluster_name, settings, renderings, renderer, variables_of, newest, cluster),
+        handing=Handing(memory, settings.cluster_name, inputs, keys.key, target_of),
         expressions=expressions,
         fetcher=fetcher,
         artifacts=artifacts,

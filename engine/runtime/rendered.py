@@ -5,13 +5,14 @@ A set is small; its objects are bodies of the log, read only where something is 
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import anyio.to_thread
 import msgspec
 
 from tidelog.engine.kinds.decode import encode as encode_kind
 from tidelog.engine.kinds.kustomization import KustomizationSpec
+from tidelog.engine.kinds.meta import KUSTOMIZE_GROUP
 from tidelog.engine.objects.kube import canonical_bytes, key_of
 from tidelog.engine.plan.model import Wanted
 from tidelog.engine.render.errors import ReadEntry
@@ -48,6 +49,12 @@ class RenderedSet(msgspec.Struct, kw_only=True):
     """That it was made from, of a set of a past moment."""
     secret_values: tuple[str, ...] | None = None
     """What substitution made of secret variables: in memory only, so not known (None) of a set from the log."""
+
+    @property
+    def tells_handed(self) -> bool:
+        """Whether it says of all secret Kustomizations what was handed on to them; once, that was not recorded."""
+        kind = KUSTOMIZE_GROUP, "Kustomization"
+        return all(one.handed is not None for one in self.wanted if one.secret and one.key[:2] == kind)
 
 
 class Sealed(msgspec.Struct, kw_only=True):
@@ -86,11 +93,15 @@ def written_as(spec: KustomizationSpec, key: ObjectKey) -> tuple[tuple[str, str]
 def inputs_digest(
     spec: KustomizationSpec, variables: Variables, read_set: Iterable[ReadEntry], toolchain: Iterable[Tool]
 ) -> Digest:
-    """The digest of all that a rendering is made from."""
+    """The digest of all that a rendering is made from; what of it is secret is in it by a keyed one."""
+    built_with = msgspec.to_builtins(render_spec(spec))
+    handed = variables.handed
+    if handed and variables.key is not None:
+        built_with = variables.key.digest(encode([built_with, sorted(handed.variables), sorted(handed.values)]))
     return digest_of(
         encode(
             [
-                msgspec.to_builtins(render_spec(spec)),
+                built_with,
                 variables.digest,
                 [[entry.path, entry.id] for entry in read_set],
                 [[tool.name, tool.version] for tool in toolchain],
@@ -128,9 +139,24 @@ def sealed(rendering: Rendering, sealer: Sealer, secrets: SecretValues) -> Seale
         if secret:
             secrets.add_secret(obj)
         bodies.append(body)
-        wanted.append(Wanted(key=key, api_version=obj["apiVersion"], digest=body.ref.digest, secret=secret, loaded=obj))
+        handed = None
+        if key in rendering.handed:
+            # Under its own key: who forgets its stream forgets this too.
+            given = sealer.body(key.id, encode(rendering.handed[key]), secret=True)
+            bodies.append(given)
+            handed = given.ref.digest
+        wanted.append(
+            Wanted(
+                key=key,
+                api_version=obj["apiVersion"],
+                digest=body.ref.digest,
+                secret=secret,
+                handed=handed,
+                loaded=obj,
+            )
+        )
     wanted.sort(key=lambda one: one.key.id)
-    objects = Body.of(encode([[one.key.id, one.digest, one.api_version] for one in wanted]))
+    objects = Body.of(encode([_entry(one) for one in wanted]))
     read_set = Body.of(encode([[entry.path, entry.id] for entry in rendering.read_set]))
     made = RenderedSet(
         digest=objects.ref.digest,
@@ -143,12 +169,36 @@ def sealed(rendering: Rendering, sealer: Sealer, secrets: SecretValues) -> Seale
     return Sealed(set=made, objects=objects, read_set=read_set, bodies=[*bodies, objects, read_set])
 
 
+def _entry(one: Wanted) -> list[str]:
+    entry = [one.key.id, one.digest, one.api_version]
+    return entry if one.handed is None else [*entry, one.handed]
+
+
 def _listed(data: bytes) -> tuple[Wanted, ...]:
-    entries = msgspec.json.decode(data, type=list[tuple[str, str, str]])
+    entries = msgspec.json.decode(data, type=list[list[str]])
     return tuple(
-        Wanted(key=ObjectKey.parse(id), api_version=version, digest=Digest(digest), secret=digest.startswith(KEYED))
-        for id, digest, version in entries
+        Wanted(
+            key=ObjectKey.parse(id),
+            api_version=version,
+            digest=Digest(digest),
+            secret=digest.startswith(KEYED),
+            handed=Digest(handed[0]) if handed else None,
+        )
+        for id, digest, version, *handed in entries
     )
+
+
+Listed: TypeAlias = tuple[Digest, Digest | None]
+"""Of an object in a rendered set: its digest, and that of what was handed on to it."""
+
+
+def listed_in(data: bytes, id: ObjectId) -> Listed | None:
+    """What the list of a rendered set says of a Kustomization; None where it is not in it."""
+    begin = data.find(encode([id])[:-1] + b",")
+    if begin < 0:
+        return None
+    _, digest, _, *handed = msgspec.json.decode(data[begin : data.index(b"]", begin) + 1], type=list[str])
+    return Digest(digest), Digest(handed[0]) if handed else None
 
 
 class Renderings:

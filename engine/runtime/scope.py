@@ -50,7 +50,8 @@ async def in_its_place(rendering: Rendering, cluster: FindsKinds) -> Rendering:
         return rendering
     _refuse_twice(objects)
     secret = frozenset(moved.get(key, key) for key in rendering.secret)
-    return msgspec.structs.replace(rendering, objects=tuple(objects), secret=secret)
+    handed = {moved.get(key, key): marks for key, marks in rendering.handed.items()}
+    return msgspec.structs.replace(rendering, objects=tuple(objects), secret=secret, handed=handed)
 
 
 async def is_out_of_place(keys: Iterable[ObjectKey], cluster: FindsKinds) -> bool:

@@ -10,6 +10,7 @@ import msgspec
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.run import StageError
 from tidelog.engine.runtime.watching.declared import DeclaredTarget
+from tidelog.engine.secrecy.handed import Handed
 from tidelog.events.canonical import encode
 from tidelog.events.digest import Digest, digest_of
 from tidelog.events.names import ObjectKey, StreamName
@@ -22,11 +23,15 @@ class Variables(msgspec.Struct, frozen=True, kw_only=True):
     values: dict[str, str]
     secret_names: frozenset[str]
     digest: Digest
+    handed: Handed = Handed()
+    """What is secret in the spec itself."""
+    key: DataKey | None = None
+    """Of the target's stream, where something is secret."""
 
     @property
     def secret_values(self) -> list[str]:
         """The values that must not be seen."""
-        return [self.values[name] for name in self.secret_names]
+        return [*(self.values[name] for name in sorted(self.secret_names)), *self.handed.values]
 
 
 class Reads(Protocol):
@@ -66,11 +71,13 @@ async def read_variables(
         secret = secret | set(new) if reference.kind == "Secret" else secret - set(new)
     inline = dict(build.substitute) if build else {}
     values |= inline
-    secret -= set(inline)
+    handed = declared.handed
+    secret = (secret - set(inline)) | (handed.variables & inline.keys())
     # A plain digest of a short secret would tell it to who tries them all.
     data = encode(values)
-    digest = (await key_of(declared.stream)).digest(data) if secret else digest_of(data)
-    return Variables(values=values, secret_names=frozenset(secret), digest=digest)
+    owner = await key_of(declared.stream) if secret or handed else None
+    digest = digest_of(data) if owner is None or not secret else owner.digest(data)
+    return Variables(values=values, secret_names=frozenset(secret), digest=digest, handed=handed, key=owner)
 
 
 def _data_of(found: KubeObject, key: ObjectKey) -> dict[str, str]:

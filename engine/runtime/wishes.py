@@ -236,6 +236,7 @@ class Wishes:
             target.key,
             variables.values,
             variables.secret_names,
+            variables.handed,
             time_s=min(target.spec.effective_timeout.seconds, BUILD_S),
         )
         placed = await in_its_place(rendering, self._cluster)

@@ -15,7 +15,8 @@ SHORT = 4
 NESTED_MAX = 4
 """How deep values are looked for within values."""
 _assignment = re.compile(r"""\s*(?:export\s+|-\s+)?[\w./-]+\s*[:=]\s*["']?(\S.{2,}\S)(?<!["'])""")
-_PLAIN_WORDS = frozenset(("true", "false", "null", "none", "True", "False", "None"))
+PLAIN_WORDS = frozenset(("true", "false", "null", "none", "True", "False", "None"))
+"""Words that stand everywhere, whatever they are the value of."""
 _armour = re.compile(r"-----[A-Z0-9 ]+-----")
 
 
@@ -75,7 +76,7 @@ def values_in(value: bytes, depth: int = NESTED_MAX) -> Iterator[bytes]:
             return
         for line in stripped.splitlines():
             found = _assignment.match(line)
-            if found and found[1] not in _PLAIN_WORDS:
+            if found and found[1] not in PLAIN_WORDS:
                 yield from values_in(found[1].encode(), depth - 1)
         if "://" in stripped and "@" in stripped:
             password = urlsplit(stripped).password

@@ -27,7 +27,12 @@ def leaves(obj: KubeObject, key: DataKey) -> dict[str, Digest]:
 
     Paths read `data["tls.crt"]`, `spec.containers[0].image`; an empty object or list is a value too.
     """
-    return digests_of(dict(_leaves("", obj)), key)
+    return digests_of(dict(leaves_of(obj)), key)
+
+
+def leaves_of(obj: KubeObject) -> Iterator[Leaf]:
+    """Every value of an object, by the same paths."""
+    return _leaves("", obj)
 
 
 def digests_of(values: Mapping[str, Json], key: DataKey) -> dict[str, Digest]:

@@ -101,6 +101,14 @@ class SecretValues:
         except Exception:  # noqa: BLE001 - what cannot be searched is taken for secret
             return True
 
+    def found_in(self, text: str) -> list[str]:
+        """The parts of a text that are secret values, in whatever form; all of it if that cannot be told."""
+        try:
+            matcher = self._search()
+            return [text] if matcher is None else [text[start:end] for start, end in matcher.find(text)]
+        except Exception:  # noqa: BLE001 - what cannot be searched is taken for secret
+            return [text]
+
     def filter(self, text: str | bytes) -> str:
         """A text with `***` where a secret value stood, in any form. Never raises."""
         try:

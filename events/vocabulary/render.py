@@ -28,5 +28,8 @@ class Rendered(Event, frozen=True, kw_only=True):
     set: Digest
     """Of the rendered set; equal sets need no plan."""
     objects: BodyRef
-    """The rendered set: list of (object id, object digest), sorted."""
+    """The rendered set: list of (object id, object digest, API version), sorted.
+
+    Of a Kustomization that is secret also the digest of a sealed body: the secret values in each field of its spec.
+    """
     count: int

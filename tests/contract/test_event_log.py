@@ -512,6 +512,7 @@ QUERIES: dict[str, Callable[[Filled], Query]] = {
     "types": lambda _: Query(types=("ObjectObserved", "HealthChanged")),
     "types and range": lambda _: Query(types=("Marked", "HealthChanged"), after=3, until=9),
     "same type twice": lambda _: Query(types=("HealthChanged", "HealthChanged")),
+    "more types than a statement takes": lambda _: Query(types=(*(f"No{n}" for n in range(40_000)), "HealthChanged")),
     "unknown type": lambda _: Query(types=("Nothing",)),
     "unknown type and one": lambda _: Query(types=("Nothing", "HealthChanged")),
     "stream and types": lambda _: Query(stream=stream(2), types=("Marked", "HealthChanged")),

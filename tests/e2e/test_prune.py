@@ -675,3 +675,32 @@ async def test_an_approval_that_was_cut_short_does_not_cover_what_was_not_approv
         assert held_plan(again) != held_plan(held)
         assert not running.events(ObjectPruned)
         await world.until_data("item-9", {"n": "another"})
+
+
+async def test_an_approval_that_is_given_while_the_target_is_suspended_holds_once_it_is_resumed(world: World) -> None:
+    async with world.daemon() as running:
+        await app_of(world, many(10))
+        await world.push({"app/all.yaml": many(2)})
+        held = await world.until_target("app", failed("PlanHeld"))
+        await world.patch(KUSTOMIZE, "Kustomization", "app", {"spec": {"suspend": True}})
+        await running.ask("approve", plan=held_plan(held), why="they moved")
+        assert await world.data("item-9") == {"n": "9"}
+        await world.patch(KUSTOMIZE, "Kustomization", "app", {"spec": {"suspend": False}})
+        await world.until_applied("app")
+        assert len(running.events(PlanHeld)) == 1
+    assert await world.data("item-9") is None
+
+
+async def test_what_somebody_writes_to_an_object_that_is_to_go_makes_no_other_plan(world: World) -> None:
+    async with world.daemon() as running:
+        await app_of(world, many(10))
+        await world.push({"app/all.yaml": many(2)})
+        held = await world.until_target("app", failed("PlanHeld"))
+        await world.patch("v1", "ConfigMap", "item-9", {"metadata": {"annotations": {"seen": "by somebody"}}})
+        token = await world.ask("Kustomization", "app")
+        again = await world.until_target("app", lambda obj: obj["status"].get("lastHandledReconcileAt") == token)
+        assert held_plan(again) == held_plan(held)
+        await running.ask("approve", plan=held_plan(held), why="they moved")
+        await world.until_applied("app")
+        assert len(running.events(PlanHeld)) == 1
+    assert await world.data("item-9") is None

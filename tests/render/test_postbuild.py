@@ -346,3 +346,66 @@ def test_an_encrypted_secret_is_refused_unless_it_says_otherwise() -> None:
 
     secret["metadata"]["annotations"] = {"kustomize.toolkit.fluxcd.io/decrypt": "Disabled"}
     assert len(finish(text_of(secret), SETTINGS).objects) == 1
+
+
+def kustomization(name: str, **spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "kustomize.toolkit.fluxcd.io/v1",
+        "kind": "Kustomization",
+        "metadata": {"name": name},
+        "spec": spec,
+    }
+
+
+def test_it_is_told_which_fields_of_a_kustomization_secret_variables_went_into() -> None:
+    patch = "- op: add\n  path: /data/x\n  value: ${p^^}-${o}\n"
+    substitute = {"token": "a-${p}", "open": "${o}", "same": "hunter2", "length": "x${#p}", "a-b": "${no:-${q}}"}
+    text = text_of(
+        kustomization("child", path="./${o}", patches=[{"patch": patch}], postBuild={"substitute": substitute}),
+        kustomization("open", path="./${o}"),
+        configmap("c", data={"x": "${p}"}),
+    )
+    variables = {"p": "hunter2", "q": "v1.2", "o": "open"}
+    found = with_variables(text, variables, secret_variables=frozenset({"p", "q"}))
+    child = ObjectKey("kustomize.toolkit.fluxcd.io", "Kustomization", "", "child")
+    assert found.handed == [
+        (
+            child,
+            {
+                "spec.patches[0].patch": ["HUNTER2"],
+                'spec.postBuild.substitute["a-b"]': ["v1.2"],
+                "spec.postBuild.substitute.length": ["7"],
+                "spec.postBuild.substitute.token": ["hunter2"],
+            },
+        )
+    ]
+
+
+def test_what_a_value_brings_into_a_kustomization_is_told_and_what_is_read_otherwise_as_a_whole() -> None:
+    text = (
+        "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\nmetadata:\n  name: a\nspec:\n"
+        "  postBuild:\n    substitute: ${map}\n  timeout: ${n}\n"
+    )
+    variables = {"map": "{token: hunter2, other: x}", "n": "0x10"}
+    ((_, marks),) = with_variables(text, variables, secret_variables=frozenset(variables)).handed
+    assert marks["spec.postBuild.substitute.token"] == ["hunter2"]
+    assert marks["spec.postBuild.substitute.other"] == ["x"]
+    assert marks["spec.timeout"] == ["16"]
+
+
+def test_what_is_built_with_values_of_the_spec_is_secret() -> None:
+    text = text_of(
+        configmap("plain", data={"x": "1"}),
+        configmap("hunter22", metadata={"namespace": "n"}, data={"x": "by hunter22"}),
+        configmap("encoded", data={"x": "eGh1bnRlcjIyeQ=="}),
+        configmap("hunter22-by-name", data={"x": "y"}),
+        kustomization("child", images=[{"newTag": "hunter22-1"}], path="./x"),
+    )
+    found = finish(text, msgspec.structs.replace(SETTINGS, handed_values=("hunter22",)))
+    assert [key.name for key in found.secret] == ["hunter22", "encoded", "child"]
+    assert [marks for _, marks in found.handed] == [{"spec.images[0].newTag": ["hunter22"]}]
+
+
+def test_a_common_label_with_a_secret_value_makes_all_secret() -> None:
+    settings = msgspec.structs.replace(SETTINGS, annotations={"by": "hunter22"}, handed_values=("hunter22",))
+    assert len(finish(text_of(configmap("a"), configmap("b")), settings).secret) == 2

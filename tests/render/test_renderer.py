@@ -35,6 +35,7 @@ from tidelog.engine.render.pool import Workers
 from tidelog.engine.render.renderer import Limits, Renderer
 from tidelog.engine.render.spec import CommonMetadata, Image, Patch, PostBuild, RenderSpec, Selector
 from tidelog.engine.render.walk import walk, whole_tree
+from tidelog.engine.secrecy.handed import Handed
 from tidelog.events.names import ObjectKey
 
 OWNER = ObjectKey("kustomize.toolkit.fluxcd.io", "Kustomization", "flux-system", "apps")
@@ -957,3 +958,40 @@ async def test_without_fields_of_a_spec_the_result_is_that_of_the_untouched_tree
         )
         # Without an order of its own in the file, the command sorts.
         assert sorted(map(repr, objects(build.text))) == sorted(map(repr, by_hand))
+
+
+def _patched(text: str) -> RenderSpec:
+    return RenderSpec(patches=(Patch(text, Selector(kind="ConfigMap")),))
+
+
+async def test_what_was_handed_on_in_the_spec_is_secret_where_it_comes_to(
+    trees: MemoryTrees, renderer: Renderer
+) -> None:
+    tree = trees.add({"a.yaml": CONFIGMAP("a"), "b.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: b}\n"})
+    spec = RenderSpec(post_build=PostBuild({"v": "1"}))
+    found = await renderer.render(tree, spec, OWNER, {}, frozenset(), Handed(frozenset({"v", "w"})))
+    assert found.secret == {ObjectKey("", "ConfigMap", "", "a")}, "a short value too, and no other"
+
+    patch = "- op: add\n  path: /metadata/annotations\n  value: {by: pl4nted-0}\n"
+    spec = RenderSpec(patches=(Patch(patch, Selector(kind="ConfigMap", name="b")),))
+    found = await renderer.render(tree, spec, OWNER, handed=Handed(values=("pl4nted-0",)))
+    assert found.secret == {ObjectKey("", "ConfigMap", "", "b")}
+
+
+@pytest.mark.parametrize(
+    "patch",
+    [
+        "- op: replace\n  path: /metadata/name\n  value: x-pl4nted-0\n",
+        "- op: add\n  path: /data/pl4nted-0\n  value: x\n",
+        "- op: add\n  path: /data\n  value: {a: {pl4nted-0: x}}\n",
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: pl4nted-0}\n",
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {pl4nted-0: x}\n",
+    ],
+)
+async def test_no_patch_with_a_value_that_was_handed_on_makes_a_name_of_it(
+    trees: MemoryTrees, renderer: Renderer, patch: str
+) -> None:
+    tree = trees.add({"a.yaml": CONFIGMAP("a")})
+    with pytest.raises(RenderError, match=r"^spec.patches\[0\]: what an object or a field is called") as caught:
+        await renderer.render(tree, _patched(patch), OWNER, handed=Handed(values=("pl4nted-0",)))
+    assert "pl4nted" not in caught.value.message

@@ -74,6 +74,7 @@ class World:
             renderer=cast("Any", None),
             renderings=cast("Any", None),
             wishes=cast("Any", None),
+            handing=cast("Any", None),
             expressions=cast("Any", None),
             fetcher=me,
             artifacts=store,

@@ -291,6 +291,19 @@ def test_what_is_no_backup_is_not_restored(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["nothing", "other"]
 
 
+def test_a_damaged_backup_is_named_where_it_is(store: Path, tmp_path: Path) -> None:
+    back_up(Layout(store), tmp_path / "backup")
+    file = tmp_path / "backup" / "log.db"
+    pages = bytearray(file.read_bytes())
+    pages[4096::4096] = b"w" * len(pages[4096::4096])
+    file.write_bytes(pages)
+    with pytest.raises(StoreCorruptError, match="no store was made") as caught:
+        restore(tmp_path / "backup", Layout(tmp_path / "restored"))
+    assert caught.value.what.startswith(str(file))
+    assert "unfinished" not in str(caught.value)
+    assert not (tmp_path / "restored").exists()
+
+
 def test_a_backup_that_would_change_what_is_written_is_not_restored(store: Path, tmp_path: Path) -> None:
     back_up(Layout(store), tmp_path / "backup")
     with closing(sqlite3.connect(tmp_path / "backup" / "log.db")) as database:

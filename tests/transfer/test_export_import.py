@@ -20,7 +20,7 @@ from tidelog.events.envelope import ENVELOPE_BYTES_MAX
 from tidelog.events.note import SignerKey
 from tidelog.events.projections import PROJECTIONS
 from tidelog.storage import transfer
-from tidelog.storage.errors import NotAStoreError, OccupiedError, StoreCorruptError, StoreError, StoreFullError
+from tidelog.storage.errors import NotAnExportError, OccupiedError, StoreCorruptError, StoreError, StoreFullError
 from tidelog.storage.layout import Layout
 from tidelog.storage.log import Query
 from tidelog.storage.log.compression import StoredBody
@@ -242,7 +242,7 @@ def test_an_export_that_was_changed_is_refused_and_nothing_is_left(exported: Pat
     change(export)
     with pytest.raises(StoreError, match=message) as caught:
         import_log(export, Layout(tmp_path / "new"))
-    assert isinstance(caught.value, StoreCorruptError | NotAStoreError)
+    assert isinstance(caught.value, StoreCorruptError | NotAnExportError)
     assert "tidelog log verify" not in str(caught.value), "there is no store to verify"
     assert names(tmp_path) == ["export"]
 

@@ -53,6 +53,7 @@ from tidelog.engine.objects.rules import Judge
 APISERVICES: Final = ("apiregistration.k8s.io", "apiservices")
 _OPEN: Final = frozenset({"/version", "/healthz", "/livez", "/readyz"})
 """What everybody may ask, also nobody that is known."""
+_SERVER: Final = Options("kube-apiserver")
 _DEPRECATED: Final = {
     ("", "ComponentStatus"): "v1 ComponentStatus is deprecated in v1.19+",
     ("", "Endpoints"): "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
@@ -388,9 +389,10 @@ class Api:
             self.store.drop((group, plural))
             return
         resource = self.registry.builtin(DEFINITIONS)
-        definition = definitions.with_status(decoded(record, resource), self._taken(group, name), self._now())
-        if definition != decoded(record, resource):
-            self.store.put(DEFINITIONS, kept(definition, resource, self.store.next_version()))
+        live = decoded(record, resource)
+        definition = definitions.with_status(live, self._taken(group, name), self._now())
+        if definition != live:
+            self.writer.tell(resource, live, definition, _SERVER)
         self.registry.serve((group, plural), definitions.resources_of(definition))
 
     def _remove_all(self, place: Place) -> None:

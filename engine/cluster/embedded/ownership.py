@@ -299,10 +299,9 @@ def _with_last_applied(merged: KubeObject, applied: KubeObject) -> KubeObject:
     if not _last_applied(merged):
         return merged
     metadata = {**(applied.get("metadata") or {})}
-    if metadata.get("annotations") is not None:
-        metadata["annotations"] = {
-            name: value for name, value in metadata["annotations"].items() if name != LAST_APPLIED
-        }
+    said = metadata.pop("annotations", None)
+    if said is not None:
+        metadata["annotations"] = {name: value for name, value in said.items() if name != LAST_APPLIED}
     text = fieldsets.go_json({**applied, "metadata": metadata}) + "\n"
     annotations = {**merged["metadata"]["annotations"], LAST_APPLIED: text}
     if sum(len(part.encode()) for pair in annotations.items() for part in pair) > _ANNOTATIONS_MAX:

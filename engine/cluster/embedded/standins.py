@@ -344,7 +344,11 @@ class StandIns:
 
     async def _service(self, resource: Resource, obj: KubeObject) -> None:
         balanced = (obj.get("status") or {}).get("loadBalancer")
-        if obj["spec"].get("type") != "LoadBalancer" or balanced or failure_of(obj["metadata"]):
+        if obj["spec"].get("type") != "LoadBalancer":
+            if balanced:
+                await self._tell(resource, obj, {"loadBalancer": {}})
+            return
+        if balanced or failure_of(obj["metadata"]):
             return
         ready = moment_of(obj["metadata"]["creationTimestamp"]) + self._pace.ready_s
         if self._clock() < ready:

@@ -479,6 +479,20 @@ class Writer:
 
     # ------------------------------------------------------------------------------------------ what is common
 
+    def tell(self, resource: Resource, live: KubeObject, told: KubeObject, options: Options) -> None:
+        """Stores what the server itself says of an object, in its status."""
+        subresource = "status"
+        owned = ownership.update(
+            live,
+            told,
+            resource.schema,
+            manager=options.manager,
+            now=self._now(),
+            subresource=subresource,
+            reset=_reset(resource, subresource),
+        )
+        self._store.put(resource.place, kept(owned, resource, self._store.next_version()))
+
     def _now(self) -> str:
         return timestamp(self._clock())
 

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import anyio.to_thread
 import msgspec
@@ -27,6 +28,7 @@ from tidelog.engine.render.paths import root_path
 from tidelog.engine.render.renderer import Renderer
 from tidelog.engine.runtime.binding import check_cluster
 from tidelog.engine.runtime.errors import PreviewError, RefusedError
+from tidelog.engine.runtime.handing import Handing
 from tidelog.engine.runtime.memory import Facts, newest_of
 from tidelog.engine.runtime.passes.moves import Moves
 from tidelog.engine.runtime.passes.placing import placed
@@ -180,6 +182,7 @@ class Previewer:
                     declared.key,
                     variables.values,
                     variables.secret_names,
+                    variables.handed,
                     time_s=spec.effective_timeout.seconds,
                 )
                 rendering = await in_its_place(rendering, self._cluster)
@@ -286,12 +289,26 @@ class Previewer:
         if not isinstance(declared.spec, KustomizationSpec):
             raise PreviewError(f"{told(target)} is a source, and applies nothing: name a Kustomization")
         declared.secret = await made_with_secret(live, self._alias, self._facts)
+        declared.handed = await Handing(
+            self._facts, self._alias, _Once(self._cluster), self._keys.key, self._target_of
+        ).to(declared)
         left = (*declared.problems, *features_left(declared.spec))
         if left:
             raise PreviewError(_values_of(declared).filter("; ".join(left)))
         declared.found = found_of(declared, self._facts)
         declared.begun = await begun_of(declared, self._facts)
         return declared
+
+    async def _target_of(self, target: StreamName) -> DeclaredTarget | None:
+        """A target as it is in the cluster, whatever is wrong with it."""
+        key = ObjectKey.of_stream(target)
+        kind = await self._cluster.kind(f"{key.group}/v1", key.kind)
+        try:
+            return cast(
+                "DeclaredTarget", read_declared(await self._cluster.get(kind, key.namespace, key.name), self._alias)
+            )
+        except NotFoundError:
+            return None
 
     def _source_of(self, declared: DeclaredTarget) -> StreamName:
         return source_of(declared).stream(self._alias)
@@ -354,7 +371,8 @@ class _Once:
 
 def _values_of(declared: DeclaredTarget) -> SecretValues:
     """What is known to be secret of a target before anything is read for it."""
-    return SecretValues(inherited(declared.live.get("spec") or {}) if declared.secret else ())
+    values = inherited(declared.live.get("spec") or {}) if declared.secret else ()
+    return SecretValues([*values, *declared.handed.values])
 
 
 async def _unseen(_: ObjectId, __: str, ___: Sealer) -> KubeObject | None:

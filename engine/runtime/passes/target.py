@@ -62,7 +62,7 @@ DEPENDS_ON = "tidelog.dev/depends-on"
 """Annotation: ids of objects of any kind (`apps/Deployment/shop/db`) that have to be healthy first, with commas."""
 DEFINITION = "CustomResourceDefinition"
 GOES_ON = "it goes on with "
-"""How the approval of a plan begins that finishes another one, which was approved by somebody."""
+"""How the approval of a plan begins that takes the place of another one, which was approved by somebody."""
 LOST_MAX = 3
 """How often what is lost is fetched again at once."""
 PRUNED_LOOK_S = 0.5
@@ -194,10 +194,9 @@ class TargetPass:
     async def _inherit(self) -> None:
         """What another target was given as secret may stand in the spec that it made of this one."""
         declared = self._declared
-        # Since it was told of, its maker may have recorded that nothing secret is in it any more.
-        declared.secret = declared.secret and await made_with_secret(
-            declared.live, self._engine.cluster_alias, self._memory
-        )
+        # Since it was told of, its maker may have recorded that nothing secret is in it any more, or that something is.
+        declared.secret = await made_with_secret(declared.live, self._engine.cluster_alias, self._memory)
+        declared.handed = await self._engine.handing.to(declared)
         if declared.secret:
             self._run.secrets.add(inherited(declared.live.get("spec") or {}))
 
@@ -311,7 +310,7 @@ class TargetPass:
         before = await self._engine.renderings.last(self._stream)
         renderer = self._engine.renderer
         same = await would_be_the_same(renderer, source.tree, self._spec, variables, before, standing.inputs)
-        if before is not None and same and not self._may_be_quoted(before):
+        if before is not None and same and before.tells_handed and not self._may_be_quoted(before):
             in_place = not await is_out_of_place((one.key for one in before.wanted), self._engine.cluster)
             if in_place:
                 self._run.secrets.add(before.secret_values or ())
@@ -324,6 +323,7 @@ class TargetPass:
                 self._declared.key,
                 variables.values,
                 variables.secret_names,
+                variables.handed,
                 time_s=self._spec.effective_timeout.seconds,
             )
             rendering = await asking("render", in_its_place(rendering, self._engine.cluster))
@@ -517,16 +517,17 @@ class TargetPass:
         return {id: [lost for lost in below if lost in allowed] for id, below in losses.items()}
 
     async def _goes_on_with(self, approval: Approval, plan: Plan) -> bool:
-        """Whether a plan finishes one that was approved and cut short; that is recorded as its own approval.
+        """Whether a plan does what was approved of another one, which was not finished; that is recorded as its own.
 
-        What stopped the apply (a server that did not answer, say) says nothing about what was approved. The plan that
-        is made for the rest may do it, as long as it is of the same objects and deletes nothing else.
+        What stopped the other (a server that did not answer, a run that ended because the target was resumed) says
+        nothing about what was approved. The plan that is made now may do it, as long as it is of the same objects and
+        deletes nothing else.
         """
         if approval.rejected or (approval.until is not None and approval.until < self._let_through):
             return False
         if approval.plan == plan.id:
             return self._run.standing.held is None and approval.why.startswith(GOES_ON)
-        before = await self._cut_short(approval.plan)
+        before = await self._unfinished(approval.plan)
         if before is None or (before.set, before.revision) != (plan.set, plan.revision):
             return False
         if not plan.losses <= before.losses:
@@ -537,17 +538,17 @@ class TargetPass:
         await self._run.record([PlanApproved(plan=plan.id, why=why, until=approval.until)])
         return True
 
-    async def _cut_short(self, id: PlanId) -> Plan | None:
-        """A plan whose apply began and did not come to its end, for another reason than that the cluster had moved."""
-        began, planned = self._run.standing.applying == id, None
+    async def _unfinished(self, id: PlanId) -> Plan | None:
+        """A plan that did not come to its end, for another reason than that the cluster had moved."""
+        planned = None
         types = (Planned.__name__, ApplyFailed.__name__)
         async for recorded in self._memory.log.read(Query(stream=self._stream, types=types)):
             match recorded.event:
                 case Planned(plan=plan) if plan == id:
                     planned = recorded.event
-                case ApplyFailed(plan=plan, reason=reason) if plan == id:
-                    began = reason != PLAN_VOID
-        return await plan_of(self._memory.log, planned) if planned is not None and began else None
+                case ApplyFailed(plan=plan, reason=reason) if plan == id and reason == PLAN_VOID:
+                    return None
+        return await plan_of(self._memory.log, planned) if planned is not None else None
 
     def _ways_on(self, plan: PlanId) -> str:
         """What somebody can do about a plan that is held. Of what is being deleted, no commit takes that back."""

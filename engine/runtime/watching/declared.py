@@ -26,6 +26,7 @@ from tidelog.engine.plan.model import is_secret
 from tidelog.engine.runtime.memory import Facts, Memory, Origin, plan_of
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.texts import cut
+from tidelog.engine.secrecy.handed import Handed
 from tidelog.engine.secrecy.inherited import without_inherited
 from tidelog.events.bodies import Body
 from tidelog.events.canonical import encode
@@ -83,6 +84,8 @@ class Declared(Generic[Spec, Status]):
         """Of a target: what an apply that did not come to its end was to write; it may have, and nobody know of it."""
         self.secret = False
         """Whether another target makes it with secret values, which may stand anywhere in its spec."""
+        self.handed = Handed()
+        """Of a target: what in its spec is secret because of who makes it, as its last pass found."""
         self.newer = ""
         """Of a target: the revision that its status told when it was first seen, if it is not known to have had it."""
 

@@ -1,6 +1,7 @@
 """Who owns what, without a server: what `test_ownership_oracle.py` says in general, told case by case."""
 
 import copy
+import json
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidelog.engine.cluster.embedded import fieldsets
-from tidelog.engine.cluster.embedded.ownership import AppliedError, FieldConflictsError, apply, update
+from tidelog.engine.cluster.embedded.ownership import LAST_APPLIED, AppliedError, FieldConflictsError, apply, update
 from tidelog.engine.cluster.embedded.registry import schema_of_kind
 from tidelog.engine.cluster.embedded.schema import Schema
 from tidelog.engine.objects.kube import MalformedObjectError
@@ -84,6 +85,19 @@ def test_force_takes_over() -> None:
     taken = by("a", live, config_map({"k": "2"}), force=True)
     assert taken["data"] == {"k": "2", "l": "1"}
     assert owners(taken) == {("a", "Apply"): {"f:data": {"f:k": {}}}, ("b", "Apply"): {"f:data": {"f:l": {}}}}
+
+
+@pytest.mark.parametrize(
+    ("said", "metadata"),
+    [(None, {}), ({}, {"annotations": {}}), ({"a": "b"}, {"annotations": {"a": "b"}})],
+)
+def test_the_annotation_of_kubectl_is_brought_up_to_date(said: Json | None, metadata: Json) -> None:
+    """Annotations that are null are left out of it, as the real server does."""
+    live = by("kubectl", None, config_map({"a": "1"}))
+    live["metadata"]["annotations"] = {LAST_APPLIED: "{}"}
+    done = by("kubectl", live, config_map({"a": "2"}, annotations=said), force=True)
+    last = json.loads(done["metadata"]["annotations"][LAST_APPLIED])
+    assert last == config_map({"a": "2"}, **metadata)
 
 
 def test_nothing_that_is_given_is_changed() -> None:

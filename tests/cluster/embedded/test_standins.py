@@ -375,6 +375,18 @@ async def test_a_load_balancer_gets_its_address(small: Small, kind: str, count: 
     assert [one["ip"].rpartition(".")[0] for one in status["loadBalancer"].get("ingress", [])] == ["203.0.113"] * count
 
 
+async def test_a_service_that_is_balanced_no_more_gives_its_address_back(small: Small) -> None:
+    spec = {"type": "LoadBalancer", "selector": {"app": "web"}, "ports": [{"port": 80}]}
+    made = await small.create(f"{CORE}/services", {"metadata": {"name": "web"}, "spec": spec})
+    await small.after(READY_S)
+    assert (await small.get(f"{CORE}/services/web"))["status"]["loadBalancer"]["ingress"]
+    await small.patch(f"{CORE}/services/web", {"spec": {"type": "ClusterIP"}})
+    await small.settle()
+    after = await small.get(f"{CORE}/services/web")
+    assert after["metadata"]["uid"] == made["metadata"]["uid"]
+    assert after["status"] == {"loadBalancer": {}}
+
+
 async def test_what_is_refused_stops_nobody_else(small: Small) -> None:
     await small.create(f"{APPS}/deployments", workload("a" * 250))  # the name of its ReplicaSet is too long
     await deploy(small)

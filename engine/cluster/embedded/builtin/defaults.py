@@ -20,6 +20,8 @@ _Default: TypeAlias = Callable[[KubeObject], None]
 RBAC_TYPE: Final = API + "rbac.v1."
 _APIEXTENSIONS: Final = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1."
 _APIREGISTRATION: Final = "io.k8s.kube-aggregator.pkg.apis.apiregistration.v1."
+TEMPLATE_GENERATION: Final = "deprecated.daemonset.template.generation"
+"""Where the template's own generation is, a field until apps/v1."""
 MILLI: Final = -3
 
 
@@ -162,6 +164,8 @@ def _deployment(deployment: KubeObject) -> None:
 
 
 def _daemon_set(daemon_set: KubeObject) -> None:
+    metadata = daemon_set.setdefault("metadata", {})
+    metadata["annotations"] = {TEMPLATE_GENERATION: "0", **(metadata.get("annotations") or {})}
     spec = daemon_set.setdefault("spec", {})
     _absent(spec, revisionHistoryLimit=10)
     strategy = spec.setdefault("updateStrategy", {})

@@ -9,7 +9,7 @@ from copy import deepcopy
 from typing import Final
 
 from tidelog.engine.cluster.embedded.builtin import services
-from tidelog.engine.cluster.embedded.builtin.defaults import GroupKind
+from tidelog.engine.cluster.embedded.builtin.defaults import TEMPLATE_GENERATION, GroupKind
 from tidelog.engine.cluster.embedded.builtin.normal import normalise
 from tidelog.engine.cluster.embedded.builtin.pod_admission import admit_pod, tolerate
 from tidelog.engine.cluster.embedded.builtin.pods import quality_of_service
@@ -24,7 +24,6 @@ FLOWCONTROL: Final = "flowcontrol.apiserver.k8s.io"
 RESOURCE: Final = "resource.k8s.io"
 CRD: Final = ("apiextensions.k8s.io", "CustomResourceDefinition")
 JOB: Final = ("batch", "Job")
-TEMPLATE_GENERATION: Final = "deprecated.daemonset.template.generation"
 
 _COUNTED: Final[Mapping[GroupKind, tuple[str, ...]]] = {
     ("", "Pod"): ("spec",),
@@ -204,7 +203,6 @@ def _create_node(node: KubeObject) -> None:
 
 
 def _create_daemon_set(daemon_set: KubeObject) -> None:
-    """The template's own generation is an annotation since apps/v1."""
     annotations = daemon_set["metadata"].get("annotations") or {}
     said = str(annotations.get(TEMPLATE_GENERATION, ""))
     generation = said if said.isdigit() and int(said) else "1"
