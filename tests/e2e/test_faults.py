@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec import Struct
@@ -123,8 +124,8 @@ async def test_whatever_goes_wrong_it_ends_in_the_same_state(
         world.commit(fleet("1"))
         await world.source(interval="1h")
         for n in range(TARGETS):
-            depends = {"dependsOn": [{"name": f"t{n - 1}"}]} if n else {}
-            await world.target(f"t{n}", f"./t{n}", targetNamespace=NAMESPACE, retryInterval="1s", wait=True, **depends)
+            how: dict[str, Any] = {"targetNamespace": NAMESPACE, "retryInterval": "1s", "wait": True}
+            await world.target(f"t{n}", f"./t{n}", dependsOn=[{"name": f"t{n - 1}"}] if n else None, **how)
         async with world.daemon(cluster=faulty.cluster) as running:
             rules = bad_days(chance)
             print(f"faults: {rules}")
