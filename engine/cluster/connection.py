@@ -5,6 +5,7 @@ import os
 import socket
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
+from datetime import UTC, datetime
 from importlib import metadata
 from types import TracebackType
 from typing import Protocol, Self
@@ -39,6 +40,10 @@ BODY_AT_ONCE_BYTES = 1 << 19
 """What a watch holds of changes that nobody has asked for yet is at most twice this; then TCP makes the server wait."""
 IDLE_S = 60.0
 """How long an unused connection is kept: less than the 90 s after which the API server closes it under our hands."""
+_OUT_OF_TIME = frozenset({9, 10})
+"""OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and CERT_HAS_EXPIRED."""
+_OF_ANOTHER = frozenset({62, 64})
+"""X509_V_ERR_HOSTNAME_MISMATCH and IP_ADDRESS_MISMATCH."""
 BUSY_WAIT_S = 1.0
 """How long to wait after a 429 that does not say."""
 
@@ -183,7 +188,7 @@ class Connection:
     async def _send(self, call: Call, *, stream: bool) -> Answer:
         material = await self._credentials.current()
         renewed = was_lost = False
-        tries = 0
+        tries, waited_s = 0, 0.0
         while True:
             try:
                 answer = await self._try(call, material, stream=stream)
@@ -204,18 +209,23 @@ class Connection:
                     material = fresh
                     continue
             tries += 1
-            wait_s = busy_wait_s(call, answer.status, answer.body, retry_after, self._limits)
-            if wait_s is None or tries >= self._limits.tries:
+            wait_s = busy_wait_s(call, answer.status, answer.body, retry_after)
+            if wait_s is None or tries >= self._limits.tries or waited_s + wait_s > self._limits.busy_s:
                 raise self._error(call, answer, retry_after, material)
             await anyio.sleep(wait_s)
+            waited_s += wait_s
 
     def _error(self, call: Call, answer: Answer, retry_after: str | None, material: Material) -> ClusterError:
         error = error_of(call.what, answer.status, answer.body, retry_after, changes=call.changes)
         if not isinstance(error, UnauthorizedError):
             return error
         text = f"{error}; the credentials are from {self._access.origin}"
-        if material.certificate_ends:
-            text += f", whose client certificate is valid until {material.certificate_ends:%Y-%m-%d %H:%M} UTC"
+        ends = material.certificate_ends
+        if ends is not None:
+            when = f"{ends:%Y-%m-%d %H:%M} UTC"
+            ran_out = ends < datetime.now(UTC)
+            it_is = f"ran out at {when}: it has to be made anew" if ran_out else f"is valid until {when}"
+            text += f", whose client certificate {it_is}"
         return UnauthorizedError(text, error.status)
 
     async def _try(self, call: Call, material: Material, *, stream: bool) -> Answer:
@@ -273,10 +283,10 @@ class Connection:
     def _no_connection(self, call: Call, error: Exception) -> str:
         text = f"cannot {call.what}: no connection to {self._access.server}: "
         if isinstance(error, aiohttp.ClientConnectorCertificateError):
-            return text + (
-                f"its certificate is not trusted ({_reason(error.certificate_error)}): check certificate-authority in "
-                f"{self._access.origin}"
-            )
+            return text + self._not_trusted(error.certificate_error)
+        if isinstance(error, aiohttp.ClientConnectorSSLError):
+            origin = self._access.origin
+            return text + f"no TLS ({_reason(error.os_error)}): does it speak TLS, as `server` in {origin} says?"
         if isinstance(error, aiohttp.ClientConnectorDNSError):
             host = urlsplit(self._access.server).hostname
             return text + f"the name {host} is not known; check `server` in {self._access.origin}"
@@ -288,6 +298,14 @@ class Connection:
             )
         return text + f"{_reason(error)}; is it running, and is `server` in {self._access.origin} right?"
 
+    def _not_trusted(self, error: Exception) -> str:
+        code, what = getattr(error, "verify_code", 0), f"its certificate is not trusted ({_reason(error)}): "
+        if code in _OUT_OF_TIME:
+            return what + "the server needs a new one, or one of the two clocks is wrong"
+        if code in _OF_ANOTHER:
+            return what + f"check `server`, or set tls-server-name, in {self._access.origin}"
+        return what + f"check certificate-authority in {self._access.origin}"
+
     def _silent(self, call: Call) -> ClusterError:
         text = f"cannot {call.what}: {self._access.server} did not answer within {self._limits.call_s:g} s"
         if call.changes:
@@ -295,14 +313,14 @@ class Connection:
         return UnreachableError(text)
 
 
-def busy_wait_s(call: Call, status: int, body: bytes, retry_after: str | None, limits: Limits) -> float | None:
+def busy_wait_s(call: Call, status: int, body: bytes, retry_after: str | None) -> float | None:
     """How long to wait until the next try, after an answer that says that the server is busy; None for no other try."""
     if not call.again or status not in {429, 503}:
         return None
     wanted = status_of(status, body, retry_after).retry_after_s
     if wanted is None:
         return BUSY_WAIT_S if status == 429 else None
-    return min(wanted, limits.busy_max_s)
+    return wanted
 
 
 def lost(call: Call, address: str, why: str) -> ClusterError:
@@ -347,8 +365,11 @@ def _reason(error: BaseException) -> str:
         return "the answer is cut short"
     verify = getattr(error, "verify_message", None)
     number = getattr(error, "errno", None)
+    said = getattr(error, "strerror", None) or ""
     if verify:
         return str(verify)
+    if said.startswith("[SSL"):  # the number of such an error is none of the system's
+        return said.partition("] ")[2].partition(" (_ssl")[0]
     return os.strerror(number) if isinstance(number, int) and number > 0 else str(error) or type(error).__name__
 
 

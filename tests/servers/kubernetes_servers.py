@@ -213,10 +213,10 @@ class Authority:
         """A certificate that Kubernetes takes for `user` in `groups`; a negative lifetime makes an expired one."""
         return self._issue(_name(user, groups), lifetime, [ExtendedKeyUsageOID.CLIENT_AUTH], ())
 
-    def server(self, *names: str) -> "Credential":
-        """A certificate for 127.0.0.1, localhost and `names`."""
+    def server(self, *names: str, lifetime: timedelta = timedelta(days=365)) -> "Credential":
+        """A certificate for 127.0.0.1, localhost and `names`; a negative lifetime makes an expired one."""
         return self._issue(
-            _name("tidelog test server"), timedelta(days=365), [ExtendedKeyUsageOID.SERVER_AUTH], ("localhost", *names)
+            _name("tidelog test server"), lifetime, [ExtendedKeyUsageOID.SERVER_AUTH], ("localhost", *names)
         )
 
     def _issue(

@@ -68,7 +68,7 @@ class EmbeddedConnection:
             raise broken(call, str(error)) from error
 
     async def _ask(self, call: Call, *, whole: bool) -> ApiAnswer:
-        tries, was_lost = 0, False
+        tries, waited_s, was_lost = 0, 0.0, False
         while True:
             try:
                 answer = await self._try(call, whole=whole)
@@ -81,11 +81,12 @@ class EmbeddedConnection:
             if status < 300 or status == 304:
                 return answer
             retry_after = answer.headers.get("Retry-After")
-            wait_s = busy_wait_s(call, status, answer.body, retry_after, self._limits)
+            wait_s = busy_wait_s(call, status, answer.body, retry_after)
             tries += 1
-            if wait_s is None or tries >= self._limits.tries:
+            if wait_s is None or tries >= self._limits.tries or waited_s + wait_s > self._limits.busy_s:
                 raise error_of(call.what, status, answer.body, retry_after, changes=call.changes)
             await anyio.sleep(wait_s)
+            waited_s += wait_s
 
     async def _try(self, call: Call, *, whole: bool) -> ApiAnswer:
         began = time.perf_counter()

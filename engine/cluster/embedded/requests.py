@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from tidelog.engine.cluster.embedded.registry import Registry, Resource, Subresource
-from tidelog.engine.cluster.embedded.statuses import StatusError, bad_request, no_path, not_allowed
+from tidelog.engine.cluster.embedded.statuses import StatusError, bad_request, no_path, not_allowed, not_found
 
 JSON: Final = "application/json"
 APPLY: Final = "application/apply-patch+yaml"
@@ -64,7 +64,7 @@ def error_answer(error: StatusError) -> Answer:
     """The answer of a refusal."""
     wait_s = error.retry_after_s
     headers = {} if wait_s is None else {"Retry-After": str(wait_s)}
-    return Answer(error.code, msgspec.json.encode(error.status), headers=headers)
+    return Answer(error.code, msgspec.json.encode(error.status), headers=headers, warnings=error.warnings)
 
 
 class Handler(Protocol):
@@ -135,7 +135,7 @@ def target_of(request: Request, registry: Registry) -> Target | None:
     if len(parts) == 3:
         subresource = resource.subresources.get(parts[2])
         if subresource is None:
-            raise no_path()
+            raise no_path() if resource.custom is None else not_found(resource, name)
     verb = _verb(request, name)
     if subresource is None and bool(name) == (verb == "create") and verb in ("create", "update", "patch"):
         raise not_allowed()
@@ -181,6 +181,8 @@ class Options(Struct, frozen=True):
     strict: bool = False
     """Whether unknown fields are an error, and no warning."""
     warns: bool = True
+    through: str = ""
+    """The subresource by which the whole object is changed: `scale`."""
 
 
 MANAGER_MAX: Final = 128

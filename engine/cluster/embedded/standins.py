@@ -75,6 +75,8 @@ class StandIns:
         self._pace = pace
         self._journal = api.store.follow()
         self._due: list[tuple[float, Where]] = []
+        self._waiting: dict[Where, None] = {}
+        """Those whose turn it is, in their order."""
         self._reconcilers: dict[Place, Reconcile] = {
             PODS: self._pod,
             DEPLOYMENTS: self._deployment,
@@ -86,11 +88,21 @@ class StandIns:
             SERVICES: self._service,
         }
 
+    def fork(self, api: Api) -> "StandIns":
+        """Those of a fork of this cluster; they go on where these are."""
+        made = StandIns(api, self._clock, self._pace)
+        made._journal.extend(self._journal)
+        made._due, made._waiting = list(self._due), dict(self._waiting)
+        return made
+
+    def begin(self) -> None:
+        """Has every workload looked at that is there already."""
+        for place in self._reconcilers:
+            for record in self._store.bucket(place).between(""):
+                self._waiting[place, record.key] = None
+
     async def run(self) -> None:
         """Follows the journal until it is cancelled."""
-        for place in self._reconcilers:
-            for record in list(self._store.bucket(place).between("")):
-                await self._reconcile((place, record.key))
         while True:
             changed = self._store.changed
             await self.settle()
@@ -98,26 +110,33 @@ class StandIns:
             with anyio.move_on_after(wait_s) if wait_s is not None else anyio.CancelScope():
                 await changed.wait()
 
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether all is done that is due."""
+        return not self._journal and not self._waiting
+
     async def settle(self) -> None:
         """Does all that is due by now."""
         while True:
-            for where in self._next():
+            self._take_in()
+            while self._waiting:
+                where = next(iter(self._waiting))
                 await self._reconcile(where)
+                del self._waiting[where]  # not before: a fork does again what is half done
                 await anyio.lowlevel.checkpoint()
             if not self._journal and not (self._due and self._due[0][0] <= self._clock()):
                 return
 
-    def _next(self) -> Iterator[Where]:
-        seen: dict[Where, None] = {}
+    def _take_in(self) -> None:
+        """Takes from the journal, and of what waits for its time, what is to be looked at."""
         while self._journal:
             place, change = self._journal.popleft()
             if place in self._reconcilers and change.type != "DELETED":
-                seen[place, change.record.key] = None
+                self._waiting[place, change.record.key] = None
             for owner in self._owners(change.record) if place in (PODS, REPLICA_SETS) else ():
-                seen[owner] = None
+                self._waiting[owner] = None
         while self._due and self._due[0][0] <= self._clock():
-            seen[heapq.heappop(self._due)[1]] = None
-        yield from seen
+            self._waiting[heapq.heappop(self._due)[1]] = None
 
     async def _reconcile(self, where: Where) -> None:
         place, key = where

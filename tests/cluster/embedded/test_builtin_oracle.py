@@ -53,10 +53,10 @@ def test_what_is_created_is_what_the_real_server_makes_of_it(
 
 
 def test_variants_are_created_as_the_real_server_does(
-    kubernetes: Servers, namespace: str, corpus: list[KubeObject], seed: int
+    kubernetes: Servers, namespace: str, corpus: list[KubeObject], oracle_seed: int
 ) -> None:
     """Fields dropped or emptied at random; what the real one refuses is not compared here."""
-    chance, wrong, accepted = random.Random(seed), list[str](), 0
+    chance, wrong, accepted = random.Random(oracle_seed), list[str](), 0
     rich = [obj for obj in corpus if oracle.resource_of(obj).namespaced and obj["kind"] != "Event"]
     for number in range(VARIANTS):
         obj = thinned(copy.deepcopy(chance.choice(rich)), chance)
