@@ -180,23 +180,24 @@ class Connection:
             async for chunk in response.content.iter_any():
                 yield chunk
         except (aiohttp.ClientError, OSError) as error:
-            raise UnreachableError(f"cannot {call.what} any longer: the connection broke: {_reason(error)}") from error
+            raise broken(call, _reason(error)) from error
         finally:
             # Not back to the pool: more is to come on it.
             response.close()
 
     async def _send(self, call: Call, *, stream: bool) -> Answer:
         material = await self._credentials.current()
-        renewed = lost = False
+        renewed = was_lost = False
         tries, waited_s = 0, 0.0
         while True:
             try:
                 answer = await self._try(call, material, stream=stream)
             except _LostError as error:
                 # A kept connection that the server was just closing; asking again is asking once.
-                if lost or call.changes:
-                    raise self._lost(call, error.__cause__ or error) from error.__cause__
-                lost = True
+                if was_lost or call.changes:
+                    why = _reason(error.__cause__ or error)
+                    raise lost(call, self._access.server, why) from error.__cause__
+                was_lost = True
                 continue
             if answer.status < 300 or answer.status == 304:
                 return answer
@@ -208,20 +209,11 @@ class Connection:
                     material = fresh
                     continue
             tries += 1
-            wait_s = self._wait_s(call, answer, retry_after)
+            wait_s = busy_wait_s(call, answer.status, answer.body, retry_after)
             if wait_s is None or tries >= self._limits.tries or waited_s + wait_s > self._limits.busy_s:
                 raise self._error(call, answer, retry_after, material)
             await anyio.sleep(wait_s)
             waited_s += wait_s
-
-    def _wait_s(self, call: Call, answer: Answer, retry_after: str | None) -> float | None:
-        """How long the server wants to be left alone before the next try; None when there is to be none."""
-        if not call.again or answer.status not in {429, 503}:
-            return None
-        wanted = status_of(answer.status, answer.body, retry_after).retry_after_s
-        if wanted is None and answer.status == 429:
-            return BUSY_WAIT_S
-        return wanted
 
     def _error(self, call: Call, answer: Answer, retry_after: str | None, material: Material) -> ClusterError:
         error = error_of(call.what, answer.status, answer.body, retry_after, changes=call.changes)
@@ -320,11 +312,28 @@ class Connection:
             return OutcomeUnknown(f"{text}; it may have been done all the same")
         return UnreachableError(text)
 
-    def _lost(self, call: Call, error: BaseException) -> ClusterError:
-        text = f"cannot {call.what}: {self._access.server} closed the connection before it answered: {_reason(error)}"
-        if call.changes:
-            return OutcomeUnknown(f"{text}; it may have been done all the same")
-        return UnreachableError(text)
+
+def busy_wait_s(call: Call, status: int, body: bytes, retry_after: str | None) -> float | None:
+    """How long to wait until the next try, after an answer that says that the server is busy; None for no other try."""
+    if not call.again or status not in {429, 503}:
+        return None
+    wanted = status_of(status, body, retry_after).retry_after_s
+    if wanted is None:
+        return BUSY_WAIT_S if status == 429 else None
+    return wanted
+
+
+def lost(call: Call, address: str, why: str) -> ClusterError:
+    """The error for a connection that broke before there was an answer."""
+    text = f"cannot {call.what}: {address} closed the connection before it answered: {why}"
+    if call.changes:
+        return OutcomeUnknown(f"{text}; it may have been done all the same")
+    return UnreachableError(text)
+
+
+def broken(call: Call, why: str) -> ClusterError:
+    """The error for a stream that broke."""
+    return UnreachableError(f"cannot {call.what} any longer: the connection broke: {why}")
 
 
 class _LostError(Exception):

@@ -228,6 +228,35 @@ async def test_kind_whose_definition_comes_later_is_found(cluster: Cluster, grou
     assert "watch" in widgets.verbs
 
 
+async def test_a_new_object_has_the_status_that_its_definition_gives_it(
+    cluster: Cluster, group: str, namespace: str
+) -> None:
+    """Though it may not bring one."""
+    made = definition(group)
+    made["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]["default"] = {"ready": False}
+    await cluster.create(made, manager=MANAGER)
+    try:
+        kind = await until_served(cluster, f"{group}/v1", "Widget")
+        widget = {"apiVersion": f"{group}/v1", "kind": "Widget", "status": {"ready": True}}
+        created = await cluster.create(widget | {"metadata": {"namespace": namespace, "name": "a"}}, manager=MANAGER)
+        applied = await cluster.apply(widget | {"metadata": {"namespace": namespace, "name": "b"}}, manager=MANAGER)
+        for obj in (created, applied.object):
+            assert obj["status"] == {"ready": False}
+            assert obj == await cluster.get(kind, namespace, obj["metadata"]["name"])
+            assert "managedFields" not in obj["metadata"], "nobody owns a status that was not taken"
+    finally:
+        definitions = await cluster.kind("apiextensions.k8s.io/v1", "CustomResourceDefinition")
+        await cluster.delete(definitions, "", f"widgets.{group}")
+
+
+async def test_a_finalizer_of_a_custom_object_needs_no_domain(cluster: Cluster, widgets: Kind, namespace: str) -> None:
+    metadata = {"namespace": namespace, "name": "a", "finalizers": ["finalizers.fluxcd.io"]}
+    widget = {"apiVersion": f"{widgets.group}/v1", "kind": "Widget", "metadata": metadata}
+    created = await cluster.create(widget, manager=MANAGER)
+    assert created["metadata"]["finalizers"] == metadata["finalizers"]
+    await cluster.patch(widgets, namespace, "a", {"metadata": {"finalizers": None}}, type="merge", manager=MANAGER)
+
+
 async def test_kind_whose_definition_went_is_unknown(cluster: Cluster, widgets: Kind, namespace: str) -> None:
     definitions = await cluster.kind("apiextensions.k8s.io/v1", "CustomResourceDefinition")
     await cluster.delete(definitions, "", f"widgets.{widgets.group}")
@@ -277,6 +306,42 @@ async def test_what_an_api_serves_that_does_not_answer_is_not_known(
         with pytest.raises(UnknownKindError):
             await cluster.kind(f"{group}/v2", "Widget")
         assert (await cluster.kind("v1", "ConfigMap")).plural == "configmaps"
+    finally:
+        with anyio.CancelScope(shield=True):
+            await cluster.delete(services, "", f"v1.{group}")
+
+
+async def test_what_an_api_serves_that_is_down_cannot_be_asked(
+    cluster: Cluster, group: str, namespace: str, widgets: Kind
+) -> None:
+    """Though its definition is there."""
+    service = {
+        "apiVersion": "apiregistration.k8s.io/v1",
+        "kind": "APIService",
+        "metadata": {"name": f"v1.{group}", "labels": {"kube-aggregator.kubernetes.io/automanaged": None}},
+        "spec": {
+            "group": group,
+            "version": "v1",
+            "groupPriorityMinimum": 100,
+            "versionPriority": 100,
+            "insecureSkipTLSVerify": True,
+            "service": {"name": "down", "namespace": namespace},
+        },
+    }
+    await cluster.apply(service, manager=MANAGER, force=True)
+    services = await cluster.kind("apiregistration.k8s.io/v1", "APIService")
+
+    async def list_until_it_fails() -> None:
+        while True:
+            await cluster.list(widgets, namespace=namespace)
+            await anyio.sleep(0.05)
+
+    try:
+        with anyio.fail_after(LIMIT_S), pytest.raises(ServerError, match="service unavailable"):
+            await list_until_it_fails()
+        cluster.forget_kinds()
+        with pytest.raises(ServerError, match=f"{group}/v1 does not answer"):
+            await cluster.kind(f"{group}/v1", "Widget")
     finally:
         with anyio.CancelScope(shield=True):
             await cluster.delete(services, "", f"v1.{group}")

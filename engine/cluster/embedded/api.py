@@ -31,6 +31,7 @@ from tidelog.engine.cluster.embedded.requests import (
     Target,
     User,
     check_dry_run,
+    error_answer,
     options_of,
     target_of,
 )
@@ -118,15 +119,15 @@ class Api:
         try:
             return await self._handle(request)
         except StatusError as error:
-            wait = error.retry_after_s
-            headers = {} if wait is None else {"Retry-After": str(wait)}
-            return Answer(error.code, encoded(error.status), headers=headers, warnings=error.warnings)
+            return error_answer(error)
 
     async def _handle(self, request: Request) -> Answer:
         target = target_of(request, self.registry)
         if target is None:
             return self._document(request)
         self._authorize(request, target)
+        if target.resource.version in self._silent().get(target.resource.group, ()):
+            return Answer(503, b"service unavailable\n", "text/plain; charset=utf-8")
         deprecated = _DEPRECATED.get(target.resource.group_kind)
         with warned([deprecated] if deprecated else []):
             answer = await self._answer(target, request)
@@ -228,8 +229,11 @@ class Api:
 
     def _silent(self) -> Mapping[str, list[str]]:
         """Versions, by group, that an APIService leaves to another server: none is asked."""
+        bucket = self.store.bucket(APISERVICES)
+        if not bucket.records:
+            return {}
         silent: dict[str, list[str]] = {}
-        for record in self.store.bucket(APISERVICES).between(""):
+        for record in bucket.between(""):
             spec = msgspec.json.decode(record.data).get("spec") or {}
             if spec.get("service"):
                 silent.setdefault(spec.get("group", ""), []).append(spec.get("version", ""))

@@ -14,7 +14,7 @@ from tidelog.engine.cluster.embedded.bootstrap import bootstrap
 from tidelog.engine.cluster.embedded.caretaker import Caretaker
 from tidelog.engine.cluster.embedded.connection import EmbeddedConnection
 from tidelog.engine.cluster.embedded.registry import Registry
-from tidelog.engine.cluster.embedded.requests import User
+from tidelog.engine.cluster.embedded.requests import Handler, User
 from tidelog.engine.cluster.embedded.standins import Pace, StandIns
 from tidelog.engine.cluster.embedded.store import Store
 from tidelog.engine.cluster.embedded.tokens import Tokens
@@ -35,9 +35,11 @@ class EmbeddedCluster:
         self._caretaker = caretaker
         self._stand_ins = stand_ins
 
-    def client(self, user: User = ADMIN, *, on_request: OnRequest | None = None) -> RealCluster:
-        """The port, without a socket, as a user."""
-        return RealCluster(EmbeddedConnection(self.api, user, on_request))
+    def client(
+        self, user: User = ADMIN, *, on_request: OnRequest | None = None, handler: Handler | None = None
+    ) -> RealCluster:
+        """The port, without a socket, as a user; `handler` stands before the API."""
+        return RealCluster(EmbeddedConnection(self.api, user, on_request, handler))
 
     @property
     def is_at_rest(self) -> bool:

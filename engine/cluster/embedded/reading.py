@@ -22,6 +22,7 @@ BOOKMARK_S: Final = 60.0
 WATCH_S: Final = 1_800.0
 """How long a watch lasts that does not say."""
 GONE: Final = "The resourceVersion for the provided watch is too old."
+LIST_GONE: Final = "The provided continue parameter is too old to display a consistent list result."
 
 
 class Page(Struct, frozen=True):
@@ -71,7 +72,7 @@ class Reader:
         _version(query)
         token = _token_of(query)
         if token is not None and token.version < bucket.compacted:
-            raise gone("The provided continue parameter is too old to display a consistent list result.")
+            raise gone(LIST_GONE)
         version = token.version if token else self._store.version
         items: list[bytes] = []
         last: Key | None = None

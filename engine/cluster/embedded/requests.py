@@ -1,9 +1,10 @@
 """What is asked of a Kubernetes API, and what it answers; how a path and a method are read."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import Final
+from typing import Final, Protocol
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+import msgspec
 from msgspec import Struct
 
 from tidelog.engine.cluster.embedded.registry import Registry, Resource, Subresource
@@ -44,6 +45,8 @@ class Request(Struct, frozen=True):
     """Without its parameters."""
     accept: str = ""
     agent: str = ""
+    impersonator: User | None = None
+    """Who asks in truth, where `user` is acted as."""
 
 
 class Answer(Struct, frozen=True):
@@ -55,6 +58,24 @@ class Answer(Struct, frozen=True):
     headers: Mapping[str, str] = {}
     warnings: tuple[str, ...] = ()
     stream: AsyncGenerator[bytes, None] | None = None
+
+
+def error_answer(error: StatusError) -> Answer:
+    """The answer of a refusal."""
+    wait_s = error.retry_after_s
+    headers = {} if wait_s is None else {"Retry-After": str(wait_s)}
+    return Answer(error.code, msgspec.json.encode(error.status), headers=headers, warnings=error.warnings)
+
+
+class Handler(Protocol):
+    """What answers requests: the API, or what stands before it."""
+
+    async def handle(self, request: Request) -> Answer:
+        """The answer to a request; a refusal is one too.
+
+        Raises:
+            ConnectionError: when the connection is to be cut, and nothing answered.
+        """
 
 
 WARNING_MAX: Final = 4_096

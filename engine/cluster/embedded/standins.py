@@ -276,14 +276,26 @@ class StandIns:
 
     async def _job(self, resource: Resource, obj: KubeObject) -> None:
         spec, was = obj["spec"], obj.get("status") or {}
-        if spec.get("suspend") or any(c["type"] in ("Complete", "Failed") for c in was.get("conditions") or ()):
+        ended = [
+            c for c in was.get("conditions") or () if c["type"] in ("Complete", "Failed") and c["status"] == "True"
+        ]
+        if ended:
+            self._expire(resource, obj, ended[0])
+            return
+        if spec.get("suspend"):
             return
         wanted = spec.get("completions", 1)
         pods = [pod for pod in self._owned(PODS, obj) if not is_going(pod)]
         phases = [(pod.get("status") or {}).get("phase", "Pending") for pod in pods]
         done, failed = phases.count("Succeeded"), phases.count("Failed")
         active = len(pods) - done - failed
-        if done < wanted and failed <= spec.get("backoffLimit", 6) and not is_refused(obj):
+        is_late = self._is_late(obj)
+        if is_late:
+            for pod, phase in zip(pods, phases, strict=True):
+                if phase not in ("Succeeded", "Failed"):
+                    self._remove(PODS, pod)
+            failed, active = failed + active, 0
+        elif done < wanted and failed <= spec.get("backoffLimit", 6) and not is_refused(obj):
             for _ in range(min(spec.get("parallelism", 1), wanted - done) - active):
                 await self._make(PODS, pod_of(obj, "Job"))
                 active += 1
@@ -299,14 +311,37 @@ class StandIns:
                 for kind in ("SuccessCriteriaMet", "Complete")
             ]
             status["completionTime"] = now
-        elif failed > spec.get("backoffLimit", 6):
-            told = "Job has reached the specified backoff limit"
+        elif is_late or failed > spec.get("backoffLimit", 6):
+            reason = "DeadlineExceeded" if is_late else "BackoffLimitExceeded"
+            told = "Job was active longer than specified deadline"
+            told = told if is_late else "Job has reached the specified backoff limit"
             status["conditions"] = [
-                condition(was, kind, holds=True, now=now, reason="BackoffLimitExceeded", message=told, probe=True)
+                condition(was, kind, holds=True, now=now, reason=reason, message=told, probe=True)
                 for kind in ("FailureTarget", "Failed")
             ]
         if status != was:
             await self._tell(resource, obj, status)
+        deadline_s = spec.get("activeDeadlineSeconds")
+        if deadline_s is not None and "conditions" not in status:
+            self._later((resource.place, _key(obj)), moment_of(status["startTime"]) + deadline_s - self._clock())
+
+    def _is_late(self, obj: KubeObject) -> bool:
+        """Whether a Job has been at work for longer than it may."""
+        began = str((obj.get("status") or {}).get("startTime", ""))
+        deadline_s = obj["spec"].get("activeDeadlineSeconds")
+        return began != "" and deadline_s is not None and self._clock() >= moment_of(began) + deadline_s
+
+    def _expire(self, resource: Resource, job: KubeObject, ended: KubeObject) -> None:
+        """Deletes a Job whose time to live is over."""
+        lives_s = job["spec"].get("ttlSecondsAfterFinished")
+        if lives_s is None or is_going(job):
+            return
+        ends = moment_of(ended["lastTransitionTime"]) + lives_s
+        if self._clock() < ends:
+            self._later((resource.place, _key(job)), ends - self._clock())
+            return
+        target = Target("delete", resource, job["metadata"]["namespace"], job["metadata"]["name"])
+        self._api.writer.delete(target, propagation="Foreground")
 
     # ------------------------------------------------------------------------------------------ claims, services
 

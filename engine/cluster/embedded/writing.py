@@ -215,7 +215,7 @@ class Writer:
                 causes = causes or await self._definition_problems(obj, None)
         if causes:
             raise invalid(resource, obj["metadata"].get("name", ""), causes)
-        return obj
+        return _read_again(resource, obj)
 
     def _commit_new(
         self,
@@ -351,7 +351,7 @@ class Writer:
                 causes = causes or await self._definition_problems(new, live)
         if causes:
             raise invalid(resource, live["metadata"]["name"], causes)
-        return new
+        return _read_again(resource, new)
 
     async def _definition_problems(self, definition: KubeObject, live: KubeObject | None) -> list[Cause]:
         """What is wrong with a definition; rules in CEL are compiled once the rest is right."""
@@ -778,6 +778,13 @@ def _held(resource: Resource, obj: KubeObject) -> bool:
 def _with_empty(obj: KubeObject, sent: Collection[str]) -> KubeObject:
     """An object with the lists that were sent empty, and of which null is kept: whoever sent them owns them."""
     return {**obj, **{name: [] for name in sent if name in obj and obj[name] is None}}
+
+
+def _read_again(resource: Resource, obj: KubeObject) -> KubeObject:
+    """With the default of a status that was taken away: the server sets defaults whenever it reads an object."""
+    if resource.custom is not None and "status" not in obj:
+        custom.set_default_values(obj, custom.schema_of(resource))
+    return obj
 
 
 def _empty(obj: KubeObject) -> tuple[str, ...]:
