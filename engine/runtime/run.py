@@ -69,6 +69,14 @@ class Removed(Exception):
     """Raised when the source or target of a run is no more, so that nothing more is to be done for it."""
 
 
+class Stop(Exception):
+    """Raised when a pass ends before its end, and everything that is to be recorded has been."""
+
+    def __init__(self, again_s: float | None = None) -> None:
+        super().__init__()
+        self.again_s = again_s
+
+
 class Run:
     """What a pass records, and under which run and trace."""
 

@@ -4,30 +4,31 @@ A pass is level-triggered: it reads how things stand, does what is missing, and 
 was done is memoised by the log, so that a pass that finds nothing to do appends nothing and asks nobody.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
-from tidelog.engine.apply.door import PLAN_VOID, ApplyStopped, Door
+from tidelog.engine.apply.door import ApplyStopped, Door
 from tidelog.engine.apply.record import ObjectRecorder
 from tidelog.engine.cluster.errors import ClusterError, NotFoundError
 from tidelog.engine.kinds.durations import Duration
 from tidelog.engine.kinds.kustomization import KustomizationSpec
 from tidelog.engine.kinds.later import UNSUPPORTED, features_left
-from tidelog.engine.kinds.meta import FINALIZER, OWNER_NAME, OWNER_NAMESPACE
+from tidelog.engine.kinds.meta import FINALIZER
 from tidelog.engine.observe.health import health_of
 from tidelog.engine.plan.draft import Draft, Planner
-from tidelog.engine.plan.model import DESTRUCTIVE_MAX, Plan, Wanted, is_secret
+from tidelog.engine.plan.model import Wanted, is_secret
 from tidelog.engine.render.errors import RenderError
 from tidelog.engine.runtime.context import Engine
-from tidelog.engine.runtime.memory import find_fetched, plan_of
+from tidelog.engine.runtime.memory import find_fetched
+from tidelog.engine.runtime.passes.approvals import Approvals, Cleared
 from tidelog.engine.runtime.passes.dependencies import check_dependencies
 from tidelog.engine.runtime.passes.health import assess
 from tidelog.engine.runtime.passes.moves import Heir, Moves
 from tidelog.engine.runtime.passes.placing import placed
 from tidelog.engine.runtime.passes.situation import MANAGER, Situation
 from tidelog.engine.runtime.rendered import RenderedSet, inputs_digest, render_spec, sealed, would_be_the_same
-from tidelog.engine.runtime.run import Removed, Run, StageError, asking, of_cluster
+from tidelog.engine.runtime.run import Removed, Run, StageError, Stop, asking, of_cluster
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.scope import in_its_place, is_out_of_place
 from tidelog.engine.runtime.suspension import still_suspended
@@ -38,14 +39,11 @@ from tidelog.engine.secrecy.sealing import LostSecretError, Sealer
 from tidelog.engine.verify.checks import OWNERSHIP, policies_digest, verdicts_of
 from tidelog.events.bodies import Body
 from tidelog.events.canonical import encode
-from tidelog.events.names import MalformedNameError, ObjectId, ObjectKey, PlanId, Revision, StreamName, object_stream
-from tidelog.events.projections import Approval, Desired
+from tidelog.events.names import MalformedNameError, ObjectId, ObjectKey, Revision, StreamName, object_stream
+from tidelog.events.projections import Desired
 from tidelog.events.vocabulary import (
-    ApplyFailed,
     HealthChanged,
     ObjectPruned,
-    PlanApproved,
-    PlanHeld,
     Planned,
     RunEnded,
     TargetRemoved,
@@ -61,12 +59,8 @@ from tidelog.storage.errors import ForgottenError
 DEPENDS_ON = "tidelog.dev/depends-on"
 """Annotation: ids of objects of any kind (`apps/Deployment/shop/db`) that have to be healthy first, with commas."""
 DEFINITION = "CustomResourceDefinition"
-GOES_ON = "it goes on with "
-"""How the approval of a plan begins that takes the place of another one, which was approved by somebody."""
 LOST_MAX = 3
 """How often what is lost is fetched again at once."""
-PRUNED_LOOK_S = 0.5
-"""How often it is looked whether a target that another one is about to prune was deleted by that."""
 RENDER_RETRY_S = 5.0
 """After a build that failed for no reason of its own; longer after each further one."""
 TERMINATION_LOOK_S = 2.0
@@ -84,14 +78,6 @@ class Source(msgspec.Struct, frozen=True):
     stream: StreamName
     revision: Revision
     tree: str
-
-
-class Stop(Exception):
-    """Raised when a pass ends before its end, and everything that is to be recorded has been."""
-
-    def __init__(self, again_s: float | None = None) -> None:
-        super().__init__()
-        self.again_s = again_s
 
 
 async def reconcile_target(engine: Engine, stream: StreamName, trigger: Trigger) -> float | None:
@@ -142,10 +128,7 @@ class TargetPass:
         self._revision: Revision | None = None
         self._sealer = Sealer()
         self._applied = False
-        self._let_through = engine.now()
-        """When the plan was found to need no approval, or to have one."""
-        self._losses: Mapping[ObjectId, Sequence[ObjectId]] = {}
-        """What may be lost with what the plan deletes, as somebody approved."""
+        self._approvals = Approvals(engine, declared, self._run, self._situation)
 
     # The way of the data.
 
@@ -163,8 +146,7 @@ class TargetPass:
         draft = await self._plan(rendered)
         if draft is not None:
             await self._verify(draft)
-            approved = await self._approve(draft)
-            await self._apply(draft, asked_for=approved)
+            await self._apply(draft, await self._approvals.clear(draft.plan, self._revision))
         await self._healthy(rendered)
         return await self._end(source, rendered)
 
@@ -179,9 +161,8 @@ class TargetPass:
             draft = await self._plan(None)
             if draft is not None:
                 await self._verify(draft)
-                asked_for, allowed = await self._was_asked_for()
-                approved = await self._approve(draft, asked_for=asked_for, allowed=allowed)
-                await self._apply(draft, asked_for=approved)
+                deletion = await self._approvals.deletion()
+                await self._apply(draft, await self._approvals.clear(draft.plan, self._revision, deletion))
             await asking("apply", self._gone())
         await self._run.record(
             [TargetRemoved(uid=self._declared.uid, deletion_policy=self._spec.effective_deletion_policy)]
@@ -474,131 +455,7 @@ class TargetPass:
         said = self._run.said_of(failed)
         return standing.ready == "False" and standing.message == said and standing.rendered == draft.plan.set
 
-    async def _approve(
-        self, draft: Draft, *, asked_for: bool = False, allowed: Collection[ObjectId] = frozenset()
-    ) -> bool:
-        """A plan that looks like an accident waits for somebody to approve it; returns whether it was asked for."""
-        standing, plan = self._run.standing, draft.plan
-        waits = standing.held is not None and standing.held.plan == plan.id
-        held = await self._situation.accident(plan, asked_for=asked_for, allowed=allowed)
-        self._let_through = self._engine.now()
-        approval = standing.approval
-        if approval is not None and not waits and await self._goes_on_with(approval, plan):
-            self._losses = await self._losses_of(plan, allowed)
-            return True
-        if held is None and not waits:
-            self._losses = await self._losses_of(plan, allowed)
-            return asked_for
-        if approval is not None and approval.plan == plan.id:
-            if approval.rejected:
-                await self._run.record([RunEnded(outcome="rejected", generation=self._declared.generation)])
-                self._engine.notices.stopped(self._declared, self._revision)
-                raise Stop
-            if approval.until is None or approval.until >= self._let_through:
-                told = () if standing.held is None else standing.held.losses
-                self._losses = await self._losses_of(plan, {*allowed, *told})
-                return True
-        if held is None:
-            # What held it does no longer (the guard was told so, say): the next run makes a plan that nothing holds.
-            await self._run.supersede(self._declared.generation)
-            raise Stop(0.0)
-        if not waits:
-            why = f"plan {plan.id} is held by the check {held.check}: {held.why}. {self._ways_on(plan.id)}"
-            losses = [lost for below in (await self._situation.losses(plan)).values() for lost in below]
-            await self._run.record(
-                [PlanHeld(plan=plan.id, check=held.check, why=why, losses=tuple(losses[:DESTRUCTIVE_MAX]))]
-            )
-            self._engine.notices.stopped(self._declared, self._revision)
-        raise Stop
-
-    async def _losses_of(self, plan: Plan, allowed: Collection[ObjectId]) -> dict[ObjectId, list[ObjectId]]:
-        """What may be lost with what a plan deletes; another loss, which is new since then, is held when it comes."""
-        losses = await self._situation.losses(plan) if allowed else {}
-        return {id: [lost for lost in below if lost in allowed] for id, below in losses.items()}
-
-    async def _goes_on_with(self, approval: Approval, plan: Plan) -> bool:
-        """Whether a plan does what was approved of another one, which was not finished; that is recorded as its own.
-
-        What stopped the other (a server that did not answer, a run that ended because the target was resumed) says
-        nothing about what was approved. The plan that is made now may do it, as long as it is of the same objects and
-        deletes nothing else.
-        """
-        if approval.rejected or (approval.until is not None and approval.until < self._let_through):
-            return False
-        if approval.plan == plan.id:
-            return self._run.standing.held is None and approval.why.startswith(GOES_ON)
-        before = await self._unfinished(approval.plan)
-        if before is None or (before.set, before.revision) != (plan.set, plan.revision):
-            return False
-        if not plan.losses <= before.losses:
-            return False
-        why = approval.why
-        if not why.startswith(GOES_ON):
-            why = f"{GOES_ON}{approval.plan}, approved by {approval.by}: {why}"
-        await self._run.record([PlanApproved(plan=plan.id, why=why, until=approval.until)])
-        return True
-
-    async def _unfinished(self, id: PlanId) -> Plan | None:
-        """A plan that did not come to its end, for another reason than that the cluster had moved."""
-        planned = None
-        types = (Planned.__name__, ApplyFailed.__name__)
-        async for recorded in self._memory.log.read(Query(stream=self._stream, types=types)):
-            match recorded.event:
-                case Planned(plan=plan) if plan == id:
-                    planned = recorded.event
-                case ApplyFailed(plan=plan, reason=reason) if plan == id and reason == PLAN_VOID:
-                    return None
-        return await plan_of(self._memory.log, planned) if planned is not None else None
-
-    def _ways_on(self, plan: PlanId) -> str:
-        """What somebody can do about a plan that is held. Of what is being deleted, no commit takes that back."""
-        approve = f'To go on: tidelog approve {plan} --why "…"'
-        if not self._declared.deleting:
-            return approve
-        key = self._declared.key
-        return (
-            f"{approve}. The Kustomization is being deleted, and no commit ends that. To let it go and keep its "
-            f"objects (where Git still has it, it is made anew, and takes them back): "
-            f'tidelog suspend kustomization/{key.name} -n {key.namespace} --why "…"'
-        )
-
-    async def _was_asked_for(self) -> tuple[bool, frozenset[ObjectId]]:
-        """Whether somebody deleted the target, or approved the plan that did; and what he knew would be lost with it.
-
-        The engine deletes a target when another, which made it, no longer wants it; that is what a wrong commit does.
-        """
-        maker = _maker_of(self._declared, self._engine.cluster_alias)
-        if maker is None:
-            return True, frozenset()
-        id = self._declared.key.id
-        inventory = self._memory.inventory.get(maker)
-        if inventory is not None and id in inventory.objects:
-            return await self._is_still_wanted_by(maker), frozenset()
-        pruned = [
-            recorded.event
-            async for recorded in self._memory.log.read(Query(stream=maker, types=(ObjectPruned.__name__,)))
-            if isinstance(recorded.event, ObjectPruned)
-            and (recorded.event.object, recorded.event.uid) == (id, self._declared.uid)
-            and recorded.event.outcome == "deleted"
-        ]
-        return all(event.asked_for for event in pruned), frozenset(lost for event in pruned for lost in event.losses)
-
-    async def _is_still_wanted_by(self, maker: StreamName) -> bool:
-        """Whether a target, in whose inventory this one is, did not delete it, and is not about to."""
-        standing = self._memory.conditions.get(maker)
-        if maker != self._stream and standing is not None and standing.applying is not None:
-            raise Stop(PRUNED_LOOK_S)  # it may have: that is recorded after the deletion
-        declared, row = self._engine.declared.target(maker), self._memory.desired.get(maker)
-        pin = None if row is None else row.pinned
-        renderings = self._engine.renderings
-        rendered = await (renderings.last(maker) if pin is None else renderings.at(maker, pin.position))
-        wants = rendered is not None and any(one.key == self._declared.key for one in rendered.wanted)
-        if wants and declared is not None and (maker == self._stream or not declared.deleting):
-            return True
-        self._engine.wait_for(self._stream, maker)  # what it did and why, it may still have to record
-        return False
-
-    async def _apply(self, draft: Draft, *, asked_for: bool) -> None:
+    async def _apply(self, draft: Draft, cleared: Cleared) -> None:
         """Applies the plan, wave by wave."""
         self._activity.begin(self._stream, "detecting", self._revision or "")
         recorder = ObjectRecorder(
@@ -624,7 +481,9 @@ class TargetPass:
         self._declared.begun |= draft.plan.writes
         try:
             try:
-                await door.apply(draft, self._run.standing, self._let_through, asked_for=asked_for, losses=self._losses)
+                await door.apply(
+                    draft, self._run.standing, cleared.at, asked_for=cleared.asked_for, losses=cleared.losses
+                )
             finally:
                 if any(ObjectKey.parse(step.object).kind == DEFINITION for step in draft.plan.steps if step.writes):
                     self._engine.observer.kinds_changed()
@@ -841,12 +700,3 @@ class TargetPass:
 
     def _desired(self) -> Desired:
         return self._situation.desired
-
-
-def _maker_of(declared: DeclaredTarget, alias: str) -> StreamName | None:
-    """The target that applied a target, as its labels say (Flux contract KS-092)."""
-    labels = declared.live["metadata"].get("labels") or {}
-    name, namespace = labels.get(OWNER_NAME), labels.get(OWNER_NAMESPACE)
-    if not name or not namespace:
-        return None
-    return declared.key._replace(namespace=namespace, name=name).stream(alias)
