@@ -227,12 +227,14 @@ class Run:
         return msgspec.structs.replace(person, name=name, email=email)
 
 
-def of_cluster(stage: Stage, error: ClusterError | TimeoutError, reason: str = "ReconciliationFailed") -> StageError:
-    """A stage's error for what the API server, or the way to it, answered."""
+def of_cluster(
+    stage: Stage, error: ClusterError | TimeoutError, message: str = "", reason: str = "ReconciliationFailed"
+) -> StageError:
+    """A stage's error for what the API server, or the way to it, answered; in other words, where there are better."""
     retry = error.retry_after_s if isinstance(error, TooManyRequestsError) else None
     if retry is None and isinstance(error, (*PASSING, TimeoutError)):
         retry = 0.0  # the sooner the better: the scheduler's back-off says when
-    return StageError(stage, reason, str(error), retry_s=retry)
+    return StageError(stage, reason, message or str(error), retry_s=retry)
 
 
 T = TypeVar("T")
@@ -247,4 +249,4 @@ async def asking(stage: Stage, work: Awaitable[T], reason: str = "Reconciliation
     try:
         return await work
     except (ClusterError, TimeoutError) as error:
-        raise of_cluster(stage, error, reason) from error
+        raise of_cluster(stage, error, reason=reason) from error
