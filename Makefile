@@ -11,8 +11,8 @@ PYTHON ?= $(firstword $(shell for python in python3 python3.14 python3.13 python
 PIP_RANGE := pip>=25.3,<27
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-# Two, not one per core: two crash tests at a time are enough for a small machine.
-PYTEST := $(BIN)/pytest -n 2 --dist worksteal
+# More than there are cores: tests wait for servers most of their time.
+PYTEST := $(BIN)/pytest -n 4 --dist worksteal
 
 RUNTIME := .venv/.runtime
 DEV := .venv/.dev

@@ -105,7 +105,7 @@ def _tell(names: tuple[str, ...], *, in_full: bool) -> None:
         if in_full:
             click.echo(f"{question.name}\n\n{question.explanation.strip()}\n\n")
         else:
-            click.echo(f"{question.name:14}{question.title}{'' if question.by_default else ' (only when named)'}")
+            click.echo(f"{question.name:17}{question.title}{'' if question.by_default else ' (only when named)'}")
 
 
 def _run(session: Session, names: tuple[str, ...]) -> Result:

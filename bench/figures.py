@@ -7,7 +7,19 @@ from typing import Literal, TypeAlias
 import msgspec
 
 Unit: TypeAlias = Literal[
-    "events/s", "targets/s", "objects/s", "s", "ms", "ms/target", "MiB", "requests", "requests/target", "% of a core"
+    "events/s",
+    "targets/s",
+    "objects/s",
+    "s",
+    "ms",
+    "ms/target",
+    "µs/object",
+    "MiB",
+    "KiB/object",
+    "requests",
+    "requests/target",
+    "% of a core",
+    "% of the original",
 ]
 RATES = frozenset({"events/s", "targets/s", "objects/s"})
 """Units in which more is better."""

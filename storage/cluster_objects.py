@@ -8,7 +8,7 @@ from typing import NamedTuple, Self
 import msgspec
 import sqlite_utils
 
-from tidelog.storage.connection import Kind, closing_on_error, connect_to_write, translate, version_of
+from tidelog.storage.connection import Kind, closing_on_error, connect_to_read, connect_to_write, translate, version_of
 from tidelog.storage.errors import StoreCorruptError, StoreTooNewError
 from tidelog.storage.layout import Layout
 
@@ -27,6 +27,28 @@ class KeptObject(NamedTuple):
     version: int
     uid: str
     data: bytes | None
+
+
+def read_objects(directory: Path) -> tuple[list[KeptObject], int]:
+    """All objects that a directory keeps, and the version of the last write; also beside a writer. Blocks.
+
+    Raises:
+        StoreNotFoundError: when none ever were.
+        StoreError: when they cannot be read.
+    """
+    path = Layout(directory).cluster
+    connection = connect_to_read(path, CLUSTER)
+    try:
+        if version_of(connection) > CLUSTER.version:
+            raise StoreTooNewError(path, version_of(connection), CLUSTER.version)
+        connection.text_factory = str
+        connection.execute("BEGIN")  # both of one moment
+        file = ClusterObjects(path, connection)
+        return file.read(), file.version()
+    except sqlite3.Error as error:
+        raise translate(error, path) from None
+    finally:
+        connection.close()
 
 
 class ClusterObjects:

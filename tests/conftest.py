@@ -32,6 +32,8 @@ settings.register_profile(
 settings.load_profile("soak" if SOAK else "default")
 
 SEED = pytest.StashKey[int]()
+ORACLE_SEED = 1
+"""Of the tests that hold us to a real server by chance, unless a seed is given or `make soak` looks for new ones."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -86,6 +88,12 @@ def anyio_backend() -> str:
 def seed(pytestconfig: pytest.Config) -> int:
     """The seed of this run, which the header shows; give it to `random.Random`."""
     return pytestconfig.stash[SEED]
+
+
+@pytest.fixture(scope="session")
+def oracle_seed(pytestconfig: pytest.Config, seed: int) -> int:
+    """As `seed`, but always the same in `make test`: what a new one finds is for `make soak` and who gives it."""
+    return seed if SOAK or pytestconfig.getoption("--seed") is not None else ORACLE_SEED
 
 
 @pytest.fixture(autouse=True)

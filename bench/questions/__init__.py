@@ -10,7 +10,19 @@ from types import ModuleType
 from typing import NamedTuple
 
 from bench.figures import Figure
-from bench.questions import append, append_alone, as_of, embedded, fold, memory, mttp, rebuild, verify
+from bench.questions import (
+    append,
+    append_alone,
+    as_of,
+    client,
+    embedded,
+    embedded_memory,
+    fold,
+    memory,
+    mttp,
+    rebuild,
+    verify,
+)
 from bench.session import Session
 
 
@@ -44,7 +56,9 @@ QUESTIONS = {
         _question(rebuild),
         _question(verify),
         _question(as_of),
+        _question(client, by_default=False),
         _question(embedded, by_default=False),
+        _question(embedded_memory, by_default=False),
         _question(mttp, by_default=False),
     )
 }

@@ -9,21 +9,15 @@ same objects by the same client. Both have their controllers at work meanwhile: 
 Rounds alternate.
 """
 
-import os
-import signal
-import ssl
-import subprocess
-import sys
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
 
 import anyio
-import msgspec
 
+from bench.embedded_cluster import bare_client, cluster_up
 from bench.figures import Figure, Goal, figure
-from bench.reconciling.client import CONNECTIONS, Client, client_of, connect
+from bench.reconciling.client import CONNECTIONS, Client, client_of
 from bench.reconciling.fleet import Object
 from bench.session import Session
 from tests.servers import kubernetes_servers as servers
@@ -32,7 +26,6 @@ NAME = "embedded"
 ROUNDS = 3
 OBJECTS = 4_000
 OBJECTS_QUICK = 400
-START_S = 60.0
 GOAL = Goal("ratio", "at least", 2.0)
 
 
@@ -48,8 +41,8 @@ def measure(session: Session) -> list[Figure]:
             with servers.start(directory / "servers") as real:
                 floor.append(count / anyio.run(_applied, client_of(real), count))
             advance(2 * number + 1)
-            with _cluster(directory) as kubeconfig:
-                measured.append(count / anyio.run(_applied, _client(kubeconfig), count))
+            with cluster_up(directory) as kubeconfig:
+                measured.append(count / anyio.run(_applied, bare_client(kubeconfig), count))
             advance(2 * number + 2)
     return [
         figure(
@@ -64,37 +57,10 @@ def measure(session: Session) -> list[Figure]:
     ]
 
 
-@contextmanager
-def _cluster(directory: Path) -> Iterator[Path]:
-    kubeconfig = directory / "kubeconfig"
-    command = [str(Path(sys.executable).with_name("tidelog")), "cluster", "up", "--kubeconfig", str(kubeconfig)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    try:
-        until = time.monotonic() + START_S
-        while not kubeconfig.exists():
-            if process.poll() is not None or time.monotonic() > until:
-                raise RuntimeError("the embedded cluster did not start")
-            time.sleep(0.05)
-        yield kubeconfig
-    finally:
-        os.kill(process.pid, signal.SIGTERM)
-        process.wait(timeout=START_S)
-
-
-@asynccontextmanager
-async def _client(kubeconfig: Path) -> AsyncIterator[Client]:
-    document = msgspec.json.decode(await anyio.Path(kubeconfig).read_bytes())
-    cluster, user = document["clusters"][0]["cluster"], document["users"][0]["user"]
-    authority = ssl.create_default_context()
-    authority.load_verify_locations(cadata=msgspec.convert(cluster["certificate-authority-data"], bytes).decode())
-    async with connect(cluster["server"], authority, user["token"]) as client:
-        yield client
-
-
 async def _applied(opened: AbstractAsyncContextManager[Client], count: int) -> float:
     """The seconds that it takes to apply so many objects."""
     async with opened as client:
-        left = _objects(count)
+        left = objects(count)
 
         async def work() -> None:
             for obj in left:
@@ -107,7 +73,8 @@ async def _applied(opened: AbstractAsyncContextManager[Client], count: int) -> f
         return time.perf_counter() - began
 
 
-def _objects(count: int) -> Iterator[Object]:
+def objects(count: int) -> Iterator[Object]:
+    """As many of each kind."""
     for number in range(count // 4):
         metadata = {"name": f"app-{number}", "namespace": "default", "labels": {"app": f"app-{number}"}}
         labels = metadata["labels"]

@@ -90,8 +90,8 @@ async def reconcile_and_tell(
     for one in (source, stream):
         if one is None:
             continue
-        click.echo(f"► {visible(shown(one))}: asked for a run", err=True)
         asked = await ask(access, Request(verb="reconcile", target=one, why=why))
+        click.echo(f"► {visible(shown(one))}: asked for a run", err=True)
         _tell_note(asked)
         if limit_s is None:
             if output == "json" and one == stream:

@@ -2,7 +2,10 @@
 
 import logging
 import posixpath
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
@@ -182,7 +185,18 @@ async def _confirm(different: list[Difference], bootstrap: Bootstrap) -> None:
     for one in different:
         click.echo(f"► {visible(str(one))}", err=True)
     question = "Change it to what was asked for? What was applied from there, and is not here, will be pruned."
-    await anyio.to_thread.run_sync(lambda: click.confirm(question, abort=True, err=True))
+    with _ended_by_sigterm():
+        await anyio.to_thread.run_sync(lambda: click.confirm(question, abort=True, err=True))
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """While a question is asked, SIGTERM ends the process as it does any other: who is asked cannot be called off."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 async def check_repository(fetcher: GitFetcher, artifacts: ArtifactStore, bootstrap: Bootstrap, namespace: str) -> None:

@@ -6,17 +6,19 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import anyio.to_thread
+import click
 from msgspec import Struct
 
 from tidelog.engine.cluster.embedded.certificates import loopback
 from tidelog.engine.cluster.embedded.cluster import ADMIN, EmbeddedCluster, open_embedded
-from tidelog.engine.cluster.embedded.keeper import keeping
+from tidelog.engine.cluster.embedded.keeper import keeping, read_kept
 from tidelog.engine.cluster.embedded.standins import Pace
 from tidelog.engine.cluster.embedded.store import Store
 from tidelog.engine.cluster.kubeconfig import Access, User
 from tidelog.engine.cluster.kubeconfig_out import write_kubeconfig
 from tidelog.engine.expressions.evaluator import Evaluator
 from tidelog.engine.http.embedded_cluster import serving
+from tidelog.storage.errors import StoreNotFoundError
 
 
 class Served(Struct, frozen=True):
@@ -24,6 +26,22 @@ class Served(Struct, frozen=True):
 
     cluster: EmbeddedCluster
     address: str
+
+
+@asynccontextmanager
+async def copy_of_kept(directory: Path) -> AsyncIterator[EmbeddedCluster]:
+    """A copy of the cluster that is kept in a directory, which nobody else sees, while the block lasts.
+
+    Raises:
+        StoreError: when the objects cannot be read.
+    """
+    try:
+        store = await read_kept(directory)
+    except StoreNotFoundError:
+        why = "`tidelog run --cluster embedded` makes one"
+        raise click.UsageError(f"no embedded cluster is kept in {directory}: {why}") from None
+    async with Evaluator() as judge, open_embedded(judge, store) as cluster:
+        yield cluster
 
 
 @asynccontextmanager

@@ -28,11 +28,20 @@ REFUSED = 4
 @namespace_option
 @plan_output_option
 @cluster_options
+@click.option(
+    "--cluster",
+    "which",
+    type=click.Choice(["kubernetes", "embedded"]),
+    default="kubernetes",
+    show_default=True,
+    help="Embedded: the one of `run --cluster embedded`, copied; the copy shows what later waves would do, too.",
+)
 @store_option
 def plan(
     store: Path,
     kubeconfig: Path | None,
     context: str | None,
+    which: str,
     output: PlanFormat,
     words: tuple[str, ...],
     directory: Path | None,
@@ -43,14 +52,22 @@ def plan(
     Nothing is recorded, and nothing applied: the server is asked by dry runs. Works with a daemon and without. The plan
     is of the source's last revision, or of the files in a directory. Values of secrets are not shown.
 
+    What needs a namespace or a kind that the plan itself makes cannot be asked about before that is there. With the
+    embedded cluster it can: the waves before are applied in a fork of a copy, of which nothing is kept.
+
     The exit code is 0 when nothing would change, 1 when something would, and 4 when a check does not pass, so that
     nothing would be applied.
     """
     from tidelog.engine.cli.planning import Access, named_target, plan_and_tell
 
+    is_embedded = which == "embedded"
+    if is_embedded and (kubeconfig or context):
+        raise click.UsageError(
+            "--kubeconfig and --context do not go with --cluster embedded, which is in no kubeconfig"
+        )
     access = Access(store, kubeconfig, context)
     stream = named_target(access, words, namespace)
-    changes, refused = anyio.run(plan_and_tell, access, stream, directory, output, dict(os.environ))
+    changes, refused = anyio.run(plan_and_tell, access, stream, directory, output, dict(os.environ), is_embedded)
     raise SystemExit(REFUSED if refused else NO if changes else 0)
 
 

@@ -1,6 +1,7 @@
 """Making previews for people, and going back to a moment after they have seen one."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from tidelog.engine.cli.asking import ended_well
 from tidelog.engine.cli.door import Access, ask, named_target, shown
 from tidelog.engine.cli.output import NO, Format, confirm, print_json, visible
 from tidelog.engine.cli.plans import PlanFormat, print_plan
+from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.cluster.real import open_cluster
 from tidelog.engine.moments import position_of
-from tidelog.engine.runtime.passes.preview import Preview, open_previewer
+from tidelog.engine.runtime.passes.preview import Preview, Rehearse, open_previewer
 from tidelog.engine.runtime.requests import Request
 from tidelog.engine.views.archive import open_archive
 from tidelog.events.names import StreamName
@@ -27,12 +29,17 @@ __all__ = ["Access", "named_target", "plan_and_tell", "reapply_and_tell"]
 
 
 async def plan_and_tell(
-    access: Access, target: StreamName, directory: Path | None, output: PlanFormat, environment: Mapping[str, str]
+    access: Access,
+    target: StreamName,
+    directory: Path | None,
+    output: PlanFormat,
+    environment: Mapping[str, str],
+    embedded: bool,  # noqa: FBT001 - as anyio hands it over
 ) -> tuple[bool, bool]:
     """Prints a fresh plan; returns whether it changes anything, and whether it would be refused."""
     async with (
-        open_cluster(access.kubeconfig, access.context) as cluster,
-        open_previewer(cluster, access.store, target, environment) as previewer,
+        _asked(access, embedded=embedded) as (cluster, rehearse),
+        open_previewer(cluster, access.store, target, environment, rehearse) as previewer,
     ):
         if directory is None:
             preview = await previewer.of_source(target)
@@ -40,6 +47,25 @@ async def plan_and_tell(
             preview = await previewer.of_directory(target, directory)
     print_plan(preview.plan, preview.verdicts, output)
     return not preview.plan.is_empty, bool(preview.failed)
+
+
+@asynccontextmanager
+async def _asked(access: Access, *, embedded: bool) -> AsyncIterator[tuple[Cluster, Rehearse | None]]:
+    """The cluster to ask, and where things can be tried out, if anywhere."""
+    if not embedded:
+        async with open_cluster(access.kubeconfig, access.context) as cluster:
+            yield cluster, None
+        return
+    from tidelog.engine.cli.embedded import copy_of_kept
+
+    async with copy_of_kept(access.store) as copy:
+
+        @asynccontextmanager
+        async def rehearse() -> AsyncIterator[Cluster]:
+            async with copy.fork() as fork:
+                yield fork.client()
+
+        yield copy.client(), rehearse
 
 
 async def reapply_and_tell(

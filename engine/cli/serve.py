@@ -61,7 +61,7 @@ async def serve(
     metrics = Metrics()
     # Signals are taken until all is put away: a second one (Ctrl-C, then a supervisor's) must not cut that short.
     with ExitStack() as until_the_end:
-        async with AsyncExitStack() as stack:
+        async with _ending_at_sigterm() as has_begun, AsyncExitStack() as stack:
             cluster = await stack.enter_async_context(connect(metrics.on_request))
             local = None if bootstrap is None else bootstrap.local
             daemon = await stack.enter_async_context(
@@ -73,8 +73,29 @@ async def serve(
             waiting = [] if bootstrap is None else await _begin(cluster, daemon, bootstrap)
             wanted = () if bootstrap is None else keys(settings.runtime_namespace)
             until_the_end.callback(_ignore_signals)
+            has_begun()
             signals = until_the_end.enter_context(anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT))
             return await _until_told(cluster, daemon, until_ready_s, waiting, wanted, signals)
+    return 0  # told to end before it had begun
+
+
+@asynccontextmanager
+async def _ending_at_sigterm() -> AsyncIterator[Callable[[], None]]:
+    """While the daemon begins, which may take as long as the API server does, SIGTERM ends the block.
+
+    Gives what is to be called once it has begun. Ctrl-C needs nothing: it is Python's own until then.
+    """
+    async with anyio.create_task_group() as tasks:
+        with ExitStack() as beginning:
+            signals = beginning.enter_context(anyio.open_signal_receiver(signal.SIGTERM))
+
+            async def end_when_told() -> None:
+                await anext(signals)
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(end_when_told)
+            yield beginning.close
+        tasks.cancel_scope.cancel()
 
 
 def _ignore_signals() -> None:

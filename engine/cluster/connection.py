@@ -5,6 +5,7 @@ import os
 import socket
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
+from datetime import UTC, datetime
 from importlib import metadata
 from types import TracebackType
 from typing import Protocol, Self
@@ -39,6 +40,10 @@ BODY_AT_ONCE_BYTES = 1 << 19
 """What a watch holds of changes that nobody has asked for yet is at most twice this; then TCP makes the server wait."""
 IDLE_S = 60.0
 """How long an unused connection is kept: less than the 90 s after which the API server closes it under our hands."""
+_OUT_OF_TIME = frozenset({9, 10})
+"""OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and CERT_HAS_EXPIRED."""
+_OF_ANOTHER = frozenset({62, 64})
+"""X509_V_ERR_HOSTNAME_MISMATCH and IP_ADDRESS_MISMATCH."""
 BUSY_WAIT_S = 1.0
 """How long to wait after a 429 that does not say."""
 
@@ -175,23 +180,24 @@ class Connection:
             async for chunk in response.content.iter_any():
                 yield chunk
         except (aiohttp.ClientError, OSError) as error:
-            raise UnreachableError(f"cannot {call.what} any longer: the connection broke: {_reason(error)}") from error
+            raise broken(call, _reason(error)) from error
         finally:
             # Not back to the pool: more is to come on it.
             response.close()
 
     async def _send(self, call: Call, *, stream: bool) -> Answer:
         material = await self._credentials.current()
-        renewed = lost = False
-        tries = 0
+        renewed = was_lost = False
+        tries, waited_s = 0, 0.0
         while True:
             try:
                 answer = await self._try(call, material, stream=stream)
             except _LostError as error:
                 # A kept connection that the server was just closing; asking again is asking once.
-                if lost or call.changes:
-                    raise self._lost(call, error.__cause__ or error) from error.__cause__
-                lost = True
+                if was_lost or call.changes:
+                    why = _reason(error.__cause__ or error)
+                    raise lost(call, self._access.server, why) from error.__cause__
+                was_lost = True
                 continue
             if answer.status < 300 or answer.status == 304:
                 return answer
@@ -203,27 +209,23 @@ class Connection:
                     material = fresh
                     continue
             tries += 1
-            wait_s = self._wait_s(call, answer, retry_after)
-            if wait_s is None or tries >= self._limits.tries:
+            wait_s = busy_wait_s(call, answer.status, answer.body, retry_after)
+            if wait_s is None or tries >= self._limits.tries or waited_s + wait_s > self._limits.busy_s:
                 raise self._error(call, answer, retry_after, material)
             await anyio.sleep(wait_s)
-
-    def _wait_s(self, call: Call, answer: Answer, retry_after: str | None) -> float | None:
-        """How long to wait until the next try; None when there is to be none."""
-        if not call.again or answer.status not in {429, 503}:
-            return None
-        wanted = status_of(answer.status, answer.body, retry_after).retry_after_s
-        if wanted is None:
-            return BUSY_WAIT_S if answer.status == 429 else None
-        return min(wanted, self._limits.busy_max_s)
+            waited_s += wait_s
 
     def _error(self, call: Call, answer: Answer, retry_after: str | None, material: Material) -> ClusterError:
         error = error_of(call.what, answer.status, answer.body, retry_after, changes=call.changes)
         if not isinstance(error, UnauthorizedError):
             return error
         text = f"{error}; the credentials are from {self._access.origin}"
-        if material.certificate_ends:
-            text += f", whose client certificate is valid until {material.certificate_ends:%Y-%m-%d %H:%M} UTC"
+        ends = material.certificate_ends
+        if ends is not None:
+            when = f"{ends:%Y-%m-%d %H:%M} UTC"
+            ran_out = ends < datetime.now(UTC)
+            it_is = f"ran out at {when}: it has to be made anew" if ran_out else f"is valid until {when}"
+            text += f", whose client certificate {it_is}"
         return UnauthorizedError(text, error.status)
 
     async def _try(self, call: Call, material: Material, *, stream: bool) -> Answer:
@@ -281,10 +283,10 @@ class Connection:
     def _no_connection(self, call: Call, error: Exception) -> str:
         text = f"cannot {call.what}: no connection to {self._access.server}: "
         if isinstance(error, aiohttp.ClientConnectorCertificateError):
-            return text + (
-                f"its certificate is not trusted ({_reason(error.certificate_error)}): check certificate-authority in "
-                f"{self._access.origin}"
-            )
+            return text + self._not_trusted(error.certificate_error)
+        if isinstance(error, aiohttp.ClientConnectorSSLError):
+            origin = self._access.origin
+            return text + f"no TLS ({_reason(error.os_error)}): does it speak TLS, as `server` in {origin} says?"
         if isinstance(error, aiohttp.ClientConnectorDNSError):
             host = urlsplit(self._access.server).hostname
             return text + f"the name {host} is not known; check `server` in {self._access.origin}"
@@ -296,17 +298,42 @@ class Connection:
             )
         return text + f"{_reason(error)}; is it running, and is `server` in {self._access.origin} right?"
 
+    def _not_trusted(self, error: Exception) -> str:
+        code, what = getattr(error, "verify_code", 0), f"its certificate is not trusted ({_reason(error)}): "
+        if code in _OUT_OF_TIME:
+            return what + "the server needs a new one, or one of the two clocks is wrong"
+        if code in _OF_ANOTHER:
+            return what + f"check `server`, or set tls-server-name, in {self._access.origin}"
+        return what + f"check certificate-authority in {self._access.origin}"
+
     def _silent(self, call: Call) -> ClusterError:
         text = f"cannot {call.what}: {self._access.server} did not answer within {self._limits.call_s:g} s"
         if call.changes:
             return OutcomeUnknown(f"{text}; it may have been done all the same")
         return UnreachableError(text)
 
-    def _lost(self, call: Call, error: BaseException) -> ClusterError:
-        text = f"cannot {call.what}: {self._access.server} closed the connection before it answered: {_reason(error)}"
-        if call.changes:
-            return OutcomeUnknown(f"{text}; it may have been done all the same")
-        return UnreachableError(text)
+
+def busy_wait_s(call: Call, status: int, body: bytes, retry_after: str | None) -> float | None:
+    """How long to wait until the next try, after an answer that says that the server is busy; None for no other try."""
+    if not call.again or status not in {429, 503}:
+        return None
+    wanted = status_of(status, body, retry_after).retry_after_s
+    if wanted is None:
+        return BUSY_WAIT_S if status == 429 else None
+    return wanted
+
+
+def lost(call: Call, address: str, why: str) -> ClusterError:
+    """The error for a connection that broke before there was an answer."""
+    text = f"cannot {call.what}: {address} closed the connection before it answered: {why}"
+    if call.changes:
+        return OutcomeUnknown(f"{text}; it may have been done all the same")
+    return UnreachableError(text)
+
+
+def broken(call: Call, why: str) -> ClusterError:
+    """The error for a stream that broke."""
+    return UnreachableError(f"cannot {call.what} any longer: the connection broke: {why}")
 
 
 class _LostError(Exception):
@@ -338,8 +365,11 @@ def _reason(error: BaseException) -> str:
         return "the answer is cut short"
     verify = getattr(error, "verify_message", None)
     number = getattr(error, "errno", None)
+    said = getattr(error, "strerror", None) or ""
     if verify:
         return str(verify)
+    if said.startswith("[SSL"):  # the number of such an error is none of the system's
+        return said.partition("] ")[2].partition(" (_ssl")[0]
     return os.strerror(number) if isinstance(number, int) and number > 0 else str(error) or type(error).__name__
 
 

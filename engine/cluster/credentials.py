@@ -31,6 +31,8 @@ EARLY_S = 15.0
 """So long before its end a plugin's credential is no longer used."""
 AGAIN_S = 5.0
 """A plugin that gives what has ended is not asked more often than this."""
+BY_HAND = "run it by hand, as it stands in the kubeconfig, to see why"
+"""What a plugin prints is not shown: it may be a token."""
 STDERR_SHOWN = 500
 OUTPUT_MAX_BYTES = 1 << 20
 
@@ -98,7 +100,7 @@ class Credentials:
         if user.exec:
             raw = await _from_plugin(user.exec, self._access.origin, self._plugin_s)
         else:
-            raw = await anyio.to_thread.run_sync(_from_files, user)
+            raw = await anyio.to_thread.run_sync(_from_files, user, self._access.origin)
         if self._material is None or _without_time(raw) != _without_time(self._raw):
             # A new TLS context means new connections: made only where something has changed.
             self._material = await anyio.to_thread.run_sync(_material, self._access, raw)
@@ -110,34 +112,35 @@ def _without_time(raw: _Raw) -> _Raw:
     return msgspec.structs.replace(raw, lasts_s=0)
 
 
-def _from_files(user: User) -> _Raw:
+def _from_files(user: User, origin: str) -> _Raw:
     changing = any(isinstance(source, Path) for source in (user.certificate, user.key, user.token))
     authorization = None
-    token = user.token
+    token, what, hint = user.token, f"the token of {origin}", f"{origin} names it"
     if isinstance(token, Path):
-        text = read_file(token, "the token file").decode(errors="replace").strip()
+        what = f"the token file {token}"
+        text = read_file(token, "the token file", hint).decode(errors="replace").strip()
         if not text:
-            raise KubeconfigError(f"the token file {token} is empty")
+            raise KubeconfigError(f"{what} is empty; {hint}")
         token = text
     if token:
-        authorization = _bearer(token)
+        authorization = _bearer(token, what)
     elif user.basic:
         authorization = "Basic " + base64.b64encode(":".join(user.basic).encode()).decode()
     return _Raw(
-        certificate=_content(user.certificate, "the client certificate"),
-        key=_content(user.key, "the client key"),
+        certificate=_content(user.certificate, "the client certificate", hint),
+        key=_content(user.key, "the client key", hint),
         authorization=authorization,
         lasts_s=FILES_S if changing else math.inf,
     )
 
 
-def _content(source: bytes | Path | None, what: str) -> bytes | None:
-    return read_file(source, what) if isinstance(source, Path) else source
+def _content(source: bytes | Path | None, what: str, hint: str) -> bytes | None:
+    return read_file(source, what, hint) if isinstance(source, Path) else source
 
 
-def _bearer(token: str) -> str:
+def _bearer(token: str, what: str) -> str:
     if not token.isascii() or not token.isprintable() or " " in token:
-        raise KubeconfigError("the token has characters that none has: is it the right file?")
+        raise KubeconfigError(f"{what} has characters that no token has: is it the right one?")
     return f"Bearer {token}"
 
 
@@ -223,11 +226,12 @@ async def _from_plugin(plugin: Exec, origin: str, limit_s: float) -> _Raw:
             f"{what} gave no credentials within {limit_s:g} s, and was ended: does it wait for somebody to log in?"
         ) from None
     except OSError as error:
-        hint = f"; {plugin.hint}" if plugin.hint else ""
-        raise KubeconfigError(f"{what} cannot be run: {error.strerror or error}{hint}") from error
+        hint = plugin.hint or "is it installed, in PATH, and may it be run?"
+        raise KubeconfigError(f"{what} cannot be run: {error.strerror or error}; {hint}") from error
     if ended.code:
         said = " ".join(ended.errors.decode(errors="replace").split())[-STDERR_SHOWN:]
-        raise KubeconfigError(f"{what} failed with exit code {ended.code}: {said or 'it says nothing'}")
+        how = f"failed with exit code {ended.code}" if ended.code > 0 else f"was ended by signal {-ended.code}"
+        raise KubeconfigError(f"{what} {how}: {said or f'it says nothing; {BY_HAND}'}")
     return _read_answer(plugin, what, ended.output)
 
 
@@ -282,7 +286,7 @@ def _read_answer(plugin: Exec, what: str, output: bytes) -> _Raw:
     try:
         answer = msgspec.json.decode(output, type=_PluginAnswer)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise KubeconfigError(f"{what} did not print an ExecCredential") from None
+        raise KubeconfigError(f"{what} did not print an ExecCredential; {BY_HAND}") from None
     if answer.kind != "ExecCredential" or answer.api_version != plugin.api_version:
         raise KubeconfigError(
             f"{what} printed {answer.kind} {answer.api_version}; the kubeconfig says {plugin.api_version}"
@@ -290,11 +294,11 @@ def _read_answer(plugin: Exec, what: str, output: bytes) -> _Raw:
     status = answer.status or _PluginStatus()
     certificate, key = status.client_certificate_data, status.client_key_data
     if not status.token and not (certificate and key):
-        raise KubeconfigError(f"{what} printed neither a token nor a client certificate with its key")
+        raise KubeconfigError(f"{what} printed neither a token nor a client certificate with its key; {BY_HAND}")
     return _Raw(
         certificate=certificate.encode() if certificate else None,
         key=key.encode() if key else None,
-        authorization=_bearer(status.token) if status.token else None,
+        authorization=_bearer(status.token, f"the token that {what} printed") if status.token else None,
         lasts_s=_left(status.expiration_timestamp),
     )
 

@@ -9,11 +9,11 @@ ClusterError
 ├── NotFoundError          404
 │   └── UnknownKindError   the cluster does not serve this kind
 ├── AlreadyExistsError     409 on create
-├── ConflictError          409: another manager owns fields, or another version is there
+├── ConflictError          409: another manager owns fields (`conflicts`), or another version is there
 ├── GoneError              410: the version is no longer known
-├── InvalidError           422: the object is not valid; `status.causes` has the fields
+├── InvalidError           422: the object is not valid; `causes` has the fields
 ├── BadRequestError        any other 4xx
-├── TooManyRequestsError   429, after some tries
+├── TooManyRequestsError   429, after some tries, or at once where a long wait is asked for
 └── ServerError            5xx: the server, or a webhook that it asks, does not work
 """
 
@@ -90,16 +90,28 @@ class AlreadyExistsError(ClusterError):
     """Raised when an object to be created is there."""
 
 
+class FieldConflict(Struct, frozen=True):
+    """A field that another manager owns; `field` is a path such as `.spec.replicas`."""
+
+    manager: str
+    field: str
+
+
 class ConflictError(ClusterError):
-    """Raised when a precondition does not hold or other managers own fields; `managers` are those."""
+    """Raised when a precondition does not hold or other managers own fields; `conflicts` are those."""
 
     _manager: ClassVar[re.Pattern[str]] = re.compile(r'conflict with "((?:[^"\\]|\\.)*)"')
 
     @property
+    def conflicts(self) -> tuple[FieldConflict, ...]:
+        """What was to be changed, and who owns it; empty when that was not the reason."""
+        found = ((self._manager.search(cause.message), cause.field) for cause in self.status.causes)
+        return tuple(FieldConflict(match[1], field) for match, field in found if match)
+
+    @property
     def managers(self) -> tuple[str, ...]:
-        """The field managers that own what was to be changed; empty when that was not the reason."""
-        found = (self._manager.search(cause.message) for cause in self.status.causes)
-        return tuple(dict.fromkeys(match[1] for match in found if match))
+        """The managers that own what was to be changed, each once."""
+        return tuple(dict.fromkeys(conflict.manager for conflict in self.conflicts))
 
 
 class GoneError(ClusterError):
@@ -107,7 +119,12 @@ class GoneError(ClusterError):
 
 
 class InvalidError(ClusterError):
-    """Raised when the object breaks the rules of its kind; `status.causes` names the fields."""
+    """Raised when the object breaks the rules of its kind; `causes` names the fields."""
+
+    @property
+    def causes(self) -> tuple[Cause, ...]:
+        """What the server found wrong, and where."""
+        return self.status.causes
 
 
 class BadRequestError(ClusterError):
@@ -115,7 +132,7 @@ class BadRequestError(ClusterError):
 
 
 class TooManyRequestsError(ClusterError):
-    """Raised when the server is busy and stayed so; `retry_after_s` is its wish, if it had one."""
+    """Raised when the server is busy and stayed so, or is about to; `retry_after_s` is its wish, if it had one."""
 
     @property
     def retry_after_s(self) -> float | None:
@@ -265,4 +282,6 @@ def _text(what: str, status: Status, sentence: str) -> str:
             f"{cause.field}: {cause.message}".removeprefix(": ") for cause in status.causes[:CAUSES_SHOWN]
         )
         text += f": {shown}"
+    if status.retry_after_s:
+        text += f"; it asks to be left alone for {status.retry_after_s:g} s"
     return text

@@ -24,6 +24,8 @@ from tidelog.engine.cluster.errors import KubeconfigError
 
 POD_FILES = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where a pod has its service account's token and the cluster's certificate authority."""
+OTHER_FILE = "name another one with --kubeconfig, or in KUBECONFIG"
+"""What to do where a file is not what it should be."""
 FILE_MAX_BYTES = 16 << 20
 """More is no kubeconfig, certificate or token."""
 
@@ -97,8 +99,8 @@ def find_access(
     )
 
 
-def read_file(path: Path, what: str) -> bytes:
-    """A file that a kubeconfig names, or that file itself.
+def read_file(path: Path, what: str, hint: str) -> bytes:
+    """A file that a kubeconfig names, or that file itself; `hint` says who names it, or what to do.
 
     Raises:
         KubeconfigError: when it cannot be read.
@@ -107,7 +109,7 @@ def read_file(path: Path, what: str) -> bytes:
         with path.open("rb") as file:
             content = file.read(FILE_MAX_BYTES + 1)
     except OSError as error:
-        raise KubeconfigError(f"cannot read {what} {path}: {error.strerror or error}") from error
+        raise KubeconfigError(f"cannot read {what} {path}: {error.strerror or error}; {hint}") from error
     if len(content) > FILE_MAX_BYTES:
         raise KubeconfigError(f"{what} {path} has more than {FILE_MAX_BYTES >> 20} MiB: it cannot be meant")
     return content
@@ -208,6 +210,8 @@ def _from_files(paths: Sequence[Path], context: str | None, environment: Mapping
     if not name:
         raise KubeconfigError(
             f"{where} has no current-context: name one with --context, one of: {_names(files, 'contexts')}"
+            if any(file.config.contexts for file in files)
+            else f"{where} has no contexts: {OTHER_FILE}"
         )
     found = _find(files, "contexts", name)
     if found is None:
@@ -242,8 +246,9 @@ def _access(
         cluster.certificate_authority_data,
         cluster.certificate_authority,
     )
-    ca = read_file(ca, "the certificate authority") if isinstance(ca, Path) else ca
-    server = _server(cluster.server, f"cluster {entry.name!r} of {cluster_file.path}")
+    where = f"cluster {entry.name!r} of {cluster_file.path}"
+    ca = read_file(ca, "the certificate authority", f"{where} names it") if isinstance(ca, Path) else ca
+    server = _server(cluster.server, where)
     user = User()
     if named_user and named_user[1].user:
         user = _user(named_user[0].path, named_user[1].name, named_user[1].user, cluster, ca)
@@ -308,11 +313,13 @@ def _exec(path: Path, where: str, entry: _Exec, cluster: _Cluster, ca: bytes | N
 
 
 def _load(path: Path) -> _Loaded:
-    content = read_file(path, "the kubeconfig")
+    content = read_file(path, "the kubeconfig", OTHER_FILE)
     try:
         document = yaml.load(content, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
         if document is None:
-            raise KubeconfigError(f"the kubeconfig {path} is empty")
+            raise KubeconfigError(f"the kubeconfig {path} is empty: {OTHER_FILE}")
+        if not isinstance(document, dict):
+            raise KubeconfigError(f"{path} is no kubeconfig, which has clusters, users and contexts: {OTHER_FILE}")
         return _Loaded(path, msgspec.convert(document, _Config))
     except yaml.MarkedYAMLError as error:
         # The error's own text would show the line, which may hold a token.
@@ -407,5 +414,5 @@ def _from_pod(environment: Mapping[str, str], files: Path) -> Access:
         origin="the pod's service account",
         server=f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}",
         user=User(token=token),
-        ca=read_file(files / "ca.crt", "the cluster's certificate authority"),
+        ca=read_file(files / "ca.crt", "the cluster's certificate authority", "a pod has it from its service account"),
     )

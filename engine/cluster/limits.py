@@ -14,5 +14,6 @@ class Limits(Struct, frozen=True):
     """Calls at one time, each with its connection. Watches have connections of their own."""
     tries: int = 5
     """Of one call, while the server says that it is busy."""
-    busy_max_s: float = 30.0
-    """The longest wait that the server may ask for before the next try."""
+    busy_s: float = 10.0
+    """Waited in all between the tries of one call. Who asks for longer is answered by the error: the caller may have
+    other things to do meanwhile."""

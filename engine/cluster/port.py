@@ -5,7 +5,7 @@ the errors of `tidelog.engine.cluster.errors` and no others, and may be cancelle
 """
 
 from collections.abc import AsyncGenerator, Callable
-from typing import Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from msgspec import Struct
 
@@ -15,6 +15,8 @@ WatchEventType: TypeAlias = Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
 PatchType: TypeAlias = Literal["merge", "json", "strategic"]
 Patch: TypeAlias = KubeObject | list[KubeObject]
 Propagation: TypeAlias = Literal["Background", "Foreground", "Orphan"]
+TableObjects: TypeAlias = Literal["None", "Metadata", "Object"]
+"""How much of each object comes with its row."""
 OnRequest: TypeAlias = Callable[[str, str, int, float], None]
 """Called once a request: verb as in audit logs, plural of the kind (or a path), HTTP status (0: none came), seconds."""
 
@@ -58,6 +60,43 @@ class WatchEvent(Struct, frozen=True):
 
     type: WatchEventType
     object: KubeObject
+
+
+class Scale(Struct, frozen=True):
+    """How often an object is there: of its subresource `scale`, whatever its kind."""
+
+    wanted: int
+    there: int
+    """As its controller last counted."""
+    selector: str
+    """Of its Pods, in Kubernetes' words; empty where its kind names none."""
+    resource_version: str
+
+
+class Column(Struct, frozen=True):
+    """A column of a table; `priority` is 0 for those that are always shown."""
+
+    name: str
+    type: str
+    format: str = ""
+    description: str = ""
+    priority: int = 0
+
+
+class Row(Struct, frozen=True):
+    """What a table shows of an object: a cell a column, decoded JSON."""
+
+    cells: tuple[Any, ...]
+    object: KubeObject | None = None
+    """As much of the object as was asked for."""
+
+
+class Table(Struct, frozen=True):
+    """Objects as the server itself shows them to people, as of `resource_version`."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    resource_version: str
 
 
 class Identity(Struct, frozen=True):
@@ -146,6 +185,20 @@ class Cluster(Protocol):
         """
         ...
 
+    async def table(
+        self,
+        kind: Kind,
+        *,
+        namespace: str = "",
+        labels: str = "",
+        fields: str = "",
+        limit: int = PAGE,
+        objects: TableObjects = "None",
+        identity: Identity | None = None,
+    ) -> Table:
+        """All objects of a kind as the server shows them, in the columns that their kind has; read as `list` reads."""
+        ...
+
     def watch(
         self,
         kind: Kind,
@@ -221,6 +274,34 @@ class Cluster(Protocol):
         identity: Identity | None = None,
     ) -> KubeObject:
         """Patches an object or its subresource, and gives what it then is. Only a JSON patch is a list."""
+        ...
+
+    async def get_scale(self, kind: Kind, namespace: str, name: str, *, identity: Identity | None = None) -> Scale:
+        """How often an object is wanted and there.
+
+        Raises:
+            NotFoundError: when there is none, or its kind has no scale.
+        """
+        ...
+
+    async def scale(
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        wanted: int,
+        *,
+        manager: str,
+        resource_version: str = "",
+        dry_run: bool = False,
+        identity: Identity | None = None,
+    ) -> Scale:
+        """Says how often an object is wanted, whatever its kind calls that; `resource_version` is a precondition.
+
+        Raises:
+            NotFoundError: when there is none, or its kind has no scale.
+            ConflictError: when another has written since that version.
+        """
         ...
 
     async def delete(

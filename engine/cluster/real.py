@@ -3,19 +3,16 @@
 JSON straight from and to the wire through msgspec, without models: what the API server sends is what is handed over.
 """
 
-import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote, urlencode
 
 import anyio
 import anyio.to_thread
 import msgspec
-from msgspec import Struct
 
-from tidelog.engine.cluster.connection import Answer, Call, Channel, Connection, garbage
+from tidelog.engine.cluster.connection import Answer, Call, Channel, Connection
 from tidelog.engine.cluster.credentials import Credentials
 from tidelog.engine.cluster.discovery import ACCEPT, ROOTS, Kinds, NotAggregatedError, Served, served_in
 from tidelog.engine.cluster.errors import (
@@ -24,9 +21,6 @@ from tidelog.engine.cluster.errors import (
     NotFoundError,
     ServerError,
     UnknownKindError,
-    UnreachableError,
-    error_from,
-    status_in,
 )
 from tidelog.engine.cluster.kubeconfig import find_access
 from tidelog.engine.cluster.limits import Limits
@@ -41,30 +35,43 @@ from tidelog.engine.cluster.port import (
     PatchType,
     Preconditions,
     Propagation,
+    Row,
+    Scale,
+    Table,
+    TableObjects,
     WatchEvent,
-    WatchEventType,
+)
+from tidelog.engine.cluster.wire import (
+    Lines,
+    Paged,
+    decode_index,
+    decode_object,
+    decode_page,
+    decode_scale,
+    decode_table,
+    decode_version,
+    decoded,
+    encoded,
+    event_of,
+    named,
+    patching,
+    path_of,
+    query_of,
+    scale_of,
+    selecting,
+    warnings_in,
 )
 from tidelog.engine.objects.kube import KubeObject
 
 WATCH_S = 86_400
 """How long the server is asked to keep a watch; without this it ends each within the hour."""
-WATCH_LINE_MAX_BYTES = 64 << 20
-"""One change. etcd holds no object beyond some MiB, and an extension API server should not either."""
 LIST_ATTEMPTS = 3
+ACCEPT_TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
+SCALE = "scale"
 OPENAPI_DOCUMENTS_MAX = 32
 """Documents that are kept: a cluster has some thirty groups, each some 100 KiB to 2 MiB."""
-_PATCH_TYPES: dict[PatchType, str] = {
-    "merge": "application/merge-patch+json",
-    "json": "application/json-patch+json",
-    "strategic": "application/strategic-merge-patch+json",
-}
-_TYPES: dict[str, WatchEventType] = {
-    "ADDED": "ADDED",
-    "MODIFIED": "MODIFIED",
-    "DELETED": "DELETED",
-    "BOOKMARK": "BOOKMARK",
-}
-_WARNING = re.compile(r'299 \S+ "((?:[^"\\]|\\.)*)"')
+_T = TypeVar("_T")
+_PageT = TypeVar("_PageT", bound=Paged)
 
 
 @asynccontextmanager
@@ -144,8 +151,8 @@ class RealCluster:
     async def get(  # noqa: D102
         self, kind: Kind, namespace: str, name: str, *, identity: Identity | None = None
     ) -> KubeObject:
-        what = _what("get", kind, namespace, name)
-        call = Call("get", what, kind.plural, "GET", _path(kind, namespace, name), identity=identity)
+        what = named("get", kind, namespace, name)
+        call = Call("get", what, kind.plural, "GET", path_of(kind, namespace, name), identity=identity)
         return await self._object(call, kind)
 
     async def list(  # noqa: D102
@@ -158,22 +165,10 @@ class RealCluster:
         limit: int = PAGE,
         identity: Identity | None = None,
     ) -> Listing:
-        for attempt in range(1, LIST_ATTEMPTS + 1):
-            items: list[KubeObject] = []
-            version = ""
-            try:
-                async with aclosing(
-                    self.pages(kind, namespace=namespace, labels=labels, fields=fields, limit=limit, identity=identity)
-                ) as pages:
-                    async for page in pages:
-                        items += page.items
-                        version = page.resource_version
-            except GoneError:
-                if attempt == LIST_ATTEMPTS:
-                    raise
-            else:
-                return Listing(items, version)
-        raise AssertionError("unreachable")
+        found = await _whole(
+            lambda: self.pages(kind, namespace=namespace, labels=labels, fields=fields, limit=limit, identity=identity)
+        )
+        return Listing([item for page in found for item in page.items], found[-1].resource_version)
 
     async def pages(  # noqa: D102
         self,
@@ -185,17 +180,42 @@ class RealCluster:
         limit: int = PAGE,
         identity: Identity | None = None,
     ) -> AsyncGenerator[Listing, None]:
-        what = _what("list", kind, namespace)
+        what, query = named("list", kind, namespace), selecting(labels, fields, limit)
+        call = Call("list", what, kind.plural, "GET", path_of(kind, namespace), identity=identity)
+        async with aclosing(self._pages(kind, call, query, decode_page)) as pages:
+            async for page in pages:
+                for item in page.items or ():
+                    # In lists of built-in kinds, these two are left out.
+                    item.setdefault("apiVersion", kind.api_version)
+                    item.setdefault("kind", kind.kind)
+                yield Listing(page.items or [], page.metadata.resource_version)
+
+    async def table(  # noqa: D102
+        self,
+        kind: Kind,
+        *,
+        namespace: str = "",
+        labels: str = "",
+        fields: str = "",
+        limit: int = PAGE,
+        objects: TableObjects = "None",
+        identity: Identity | None = None,
+    ) -> Table:
+        query = selecting(labels, fields, limit) | {"includeObject": objects}
+        what = named("list", kind, namespace)
+        call = Call("list", what, kind.plural, "GET", path_of(kind, namespace), accept=ACCEPT_TABLE, identity=identity)
+        found = await _whole(lambda: self._pages(kind, call, query, decode_table))
+        rows = (Row(tuple(row.cells), row.object) for page in found for row in page.rows or ())
+        return Table(tuple(found[0].column_definitions), tuple(rows), found[-1].metadata.resource_version)
+
+    async def _pages(
+        self, kind: Kind, call: Call, query: Mapping[str, str], decode: Callable[[bytes], _PageT]
+    ) -> AsyncGenerator[_PageT, None]:
         going_on = ""
         while True:
-            query = _query(labelSelector=labels, fieldSelector=fields, limit=str(limit), **{"continue": going_on})
-            call = Call("list", what, kind.plural, "GET", _path(kind, namespace) + query, identity=identity)
-            page = _decoded(call, await self._send(call, kind), _decode_page)
-            for item in page.items or ():
-                # In lists of built-in kinds, these two are left out.
-                item.setdefault("apiVersion", kind.api_version)
-                item.setdefault("kind", kind.kind)
-            yield Listing(page.items or [], page.metadata.resource_version)
+            asked = msgspec.structs.replace(call, target=call.target + query_of(**query, **{"continue": going_on}))
+            page = decoded(asked, await self._send(asked, kind), decode)
+            yield page
             going_on = page.metadata.continue_
             if not going_on:
                 return
@@ -210,7 +230,7 @@ class RealCluster:
         fields: str = "",
         identity: Identity | None = None,
     ) -> AsyncGenerator[WatchEvent, None]:
-        query = _query(
+        query = query_of(
             watch="true",
             allowWatchBookmarks="true",
             resourceVersion=resource_version,
@@ -218,14 +238,14 @@ class RealCluster:
             labelSelector=labels,
             fieldSelector=fields,
         )
-        what, path = _what("watch", kind, namespace), _path(kind, namespace) + query
+        what, path = named("watch", kind, namespace), path_of(kind, namespace) + query
         call = Call("watch", what, kind.plural, "GET", path, identity=identity)
-        lines = _Lines(call)
+        lines = Lines(call)
         try:
             async with aclosing(self._connection.stream(call)) as chunks:
                 async for chunk in chunks:
                     for line in lines.feed(chunk):
-                        yield _event(call, line)
+                        yield event_of(call, line)
         except NotFoundError as error:
             raise self._not_served(error, kind) from error
         lines.end()
@@ -240,34 +260,34 @@ class RealCluster:
         identity: Identity | None = None,
     ) -> Applied:
         kind, namespace, name = await self._place(obj)
-        query = _query(fieldManager=manager, force="true" if force else "false", dryRun="All" if dry_run else "")
-        what = _what("dry-run the apply of" if dry_run else "apply", kind, namespace, name)
+        query = query_of(fieldManager=manager, force="true" if force else "false", dryRun="All" if dry_run else "")
+        what = named("dry-run the apply of" if dry_run else "apply", kind, namespace, name)
         call = Call(
             verb="apply",
             what=what,
             resource=kind.plural,
             method="PATCH",
-            target=_path(kind, namespace, name) + query,
-            body=_encoded(what, obj),
+            target=path_of(kind, namespace, name) + query,
+            body=encoded(what, obj),
             content_type="application/apply-patch+yaml",  # JSON is YAML
             identity=identity,
             changes=not dry_run,
         )
         answer = await self._send(call, kind)
-        return Applied(_decoded(call, answer, _decode_object), answer.status == 201, tuple(_warnings(answer.warnings)))
+        return Applied(decoded(call, answer, decode_object), answer.status == 201, tuple(warnings_in(answer.warnings)))
 
     async def create(  # noqa: D102
         self, obj: KubeObject, *, manager: str, identity: Identity | None = None
     ) -> KubeObject:
         kind, namespace, name = await self._place(obj)
-        what = _what("create", kind, namespace, name)
+        what = named("create", kind, namespace, name)
         call = Call(
             verb="create",
             what=what,
             resource=kind.plural,
             method="POST",
-            target=_path(kind, namespace) + _query(fieldManager=manager),
-            body=_encoded(what, obj),
+            target=path_of(kind, namespace) + query_of(fieldManager=manager),
+            body=encoded(what, obj),
             identity=identity,
             changes=True,
             again=False,
@@ -277,25 +297,25 @@ class RealCluster:
     async def review(self, obj: KubeObject) -> KubeObject:  # noqa: D102
         kind = await self.kind(obj["apiVersion"], obj["kind"])
         what = f"ask for a {kind.kind}"
-        call = Call("create", what, kind.plural, "POST", _path(kind, ""), body=_encoded(what, obj))
+        call = Call("create", what, kind.plural, "POST", path_of(kind, ""), body=encoded(what, obj))
         return await self._object(call, kind)
 
     async def replace(  # noqa: D102
         self, obj: KubeObject, *, manager: str, subresource: str = "", identity: Identity | None = None
     ) -> KubeObject:
         kind, namespace, name = await self._place(obj)
-        what = _what("update", kind, namespace, name, subresource)
+        what = named("update", kind, namespace, name, subresource)
         call = Call(
             verb="update",
             what=what,
             resource=kind.plural,
             method="PUT",
-            target=_path(kind, namespace, name, subresource) + _query(fieldManager=manager),
-            body=_encoded(what, obj),
+            target=path_of(kind, namespace, name, subresource) + query_of(fieldManager=manager),
+            body=encoded(what, obj),
             identity=identity,
             changes=True,
         )
-        return await self._object(call, kind)
+        return await self._object(call, kind, subresource)
 
     async def patch(  # noqa: D102
         self,
@@ -310,21 +330,33 @@ class RealCluster:
         dry_run: bool = False,
         identity: Identity | None = None,
     ) -> KubeObject:
-        what = _what("patch", kind, namespace, name, subresource)
-        call = Call(
-            verb="patch",
-            what=what,
-            resource=kind.plural,
-            method="PATCH",
-            target=_path(kind, namespace, name, subresource)
-            + _query(fieldManager=manager, dryRun="All" if dry_run else ""),
-            body=_encoded(what, patch),
-            content_type=_PATCH_TYPES[type],
-            identity=identity,
-            changes=not dry_run,
-            again=dry_run or type != "json",
-        )
-        return await self._object(call, kind)
+        call = patching(kind, namespace, name, subresource, manager, patch, type, identity, dry_run=dry_run)
+        return await self._object(call, kind, subresource)
+
+    async def get_scale(  # noqa: D102
+        self, kind: Kind, namespace: str, name: str, *, identity: Identity | None = None
+    ) -> Scale:
+        what, path = named("get", kind, namespace, name, SCALE), path_of(kind, namespace, name, SCALE)
+        call = Call("get", what, kind.plural, "GET", path, identity=identity)
+        return scale_of(decoded(call, await self._send(call, kind, SCALE), decode_scale))
+
+    async def scale(  # noqa: D102
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        wanted: int,
+        *,
+        manager: str,
+        resource_version: str = "",
+        dry_run: bool = False,
+        identity: Identity | None = None,
+    ) -> Scale:
+        patch: KubeObject = {"spec": {"replicas": wanted}}
+        if resource_version:
+            patch["metadata"] = {"resourceVersion": resource_version}
+        call = patching(kind, namespace, name, SCALE, manager, patch, "merge", identity, dry_run=dry_run)
+        return scale_of(decoded(call, await self._send(call, kind, SCALE), decode_scale))
 
     async def delete(  # noqa: D102
         self,
@@ -343,13 +375,13 @@ class RealCluster:
             options["preconditions"] = {key: value for key, value in wanted.items() if value is not None}
         if dry_run:
             options["dryRun"] = ["All"]
-        what = _what("dry-run the deletion of" if dry_run else "delete", kind, namespace, name)
+        what = named("dry-run the deletion of" if dry_run else "delete", kind, namespace, name)
         call = Call(
             verb="delete",
             what=what,
             resource=kind.plural,
             method="DELETE",
-            target=_path(kind, namespace, name),
+            target=path_of(kind, namespace, name),
             body=msgspec.json.encode(options),
             identity=identity,
             changes=not dry_run,
@@ -361,18 +393,18 @@ class RealCluster:
 
     async def version(self) -> str:  # noqa: D102
         call = Call("get", "ask the server for its version", "/version", "GET", "/version")
-        return _decoded(call, await self._connection.send(call), _decode_version).git_version
+        return decoded(call, await self._connection.send(call), decode_version).git_version
 
-    async def _object(self, call: Call, kind: Kind) -> KubeObject:
-        return _decoded(call, await self._send(call, kind), _decode_object)
+    async def _object(self, call: Call, kind: Kind, subresource: str = "") -> KubeObject:
+        return decoded(call, await self._send(call, kind, subresource), decode_object)
 
-    async def _send(self, call: Call, kind: Kind) -> Answer:
+    async def _send(self, call: Call, kind: Kind, subresource: str = "") -> Answer:
         try:
             return await self._connection.send(call)
         except NotFoundError as error:
-            raise self._not_served(error, kind) from error
+            raise self._not_served(error, kind, subresource) from error
 
-    def _not_served(self, error: NotFoundError, kind: Kind) -> NotFoundError:
+    def _not_served(self, error: NotFoundError, kind: Kind, subresource: str = "") -> NotFoundError:
         """Tells a kind that is no longer served, its CRD gone since we asked, from an object that is not there."""
         told = error.status
         if told.reason == "NotFound" and not told.message.startswith(
@@ -380,7 +412,9 @@ class RealCluster:
         ):
             return error
         self._discovery.forget()
-        return UnknownKindError(f"{error}; the cluster no longer serves {kind.kind} {kind.api_version}", told)
+        named = f"{kind.kind} {kind.api_version}"
+        gone = f"serves no {subresource} of {named}" if subresource else f"no longer serves {named}"
+        return UnknownKindError(f"{error}; the cluster {gone}", told)
 
     async def _place(self, obj: KubeObject) -> tuple[Kind, str, str]:
         """Where an object belongs."""
@@ -441,7 +475,7 @@ class _Discovery:
         if known and answer.status == 304:
             return known[1]
         try:
-            served = _decoded(call, answer, served_in)
+            served = decoded(call, answer, served_in)
         except NotAggregatedError:
             raise ServerError("the server has no aggregated discovery: Kubernetes 1.27 or newer is needed") from None
         etag = answer.headers.get("ETag")
@@ -480,131 +514,20 @@ class _OpenApi:
 
     async def _index(self) -> dict[str, str]:
         call = Call("get", "ask the server for its schemas", "/openapi/v3", "GET", "/openapi/v3")
-        index = _decoded(call, await self._connection.send(call), _decode_index)
+        index = decoded(call, await self._connection.send(call), decode_index)
         return {name: path.server_relative_url for name, path in index.paths.items()}
 
 
-# ------------------------------------------------------------------------------------------- the wire
-
-
-class _ListMetadata(Struct, rename="camel"):
-    resource_version: str = ""
-    continue_: str = msgspec.field(default="", name="continue")
-
-
-class _Page(Struct):
-    metadata: _ListMetadata
-    items: list[dict[str, Any]] | None = None
-
-
-class _Event(Struct):
-    type: str
-    object: dict[str, Any]
-
-
-class _Version(Struct, rename="camel"):
-    git_version: str
-
-
-class _OpenApiPath(Struct):
-    server_relative_url: str = msgspec.field(name="serverRelativeURL")
-
-
-class _OpenApiIndex(Struct):
-    paths: dict[str, _OpenApiPath] = {}
-
-
-_decode_object = msgspec.json.Decoder(dict[str, Any]).decode
-_decode_page = msgspec.json.Decoder(_Page).decode
-_decode_event = msgspec.json.Decoder(_Event).decode
-_decode_version = msgspec.json.Decoder(_Version).decode
-_decode_index = msgspec.json.Decoder(_OpenApiIndex).decode
-
-
-_T = TypeVar("_T")
-
-
-def _encoded(what: str, value: object) -> bytes:
-    try:
-        return msgspec.json.encode(value)
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        # Not the error's own text: it may show a value.
-        raise BadRequestError(
-            f"cannot {what}: it cannot be written as JSON ({type(error).__name__}): is there half of a character in it?"
-        ) from None
-
-
-def _decoded(call: Call, answer: Answer, decode: Callable[[bytes], _T]) -> _T:
-    try:
-        return decode(answer.body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise garbage(call, answer, str(error)) from error
-
-
-class _Lines:
-    """The lines of a stream that comes in pieces."""
-
-    def __init__(self, call: Call) -> None:
-        self._call = call
-        self._rest = bytearray()
-
-    def feed(self, chunk: bytes) -> Iterator[bytes]:
-        """The lines that `chunk` completes."""
-        first, *more = chunk.split(b"\n")
-        self._rest += first
-        if len(self._rest) > WATCH_LINE_MAX_BYTES:
-            raise ServerError(f"cannot {self._call.what}: one change has more than {WATCH_LINE_MAX_BYTES >> 20} MiB")
-        for line in more:
-            whole = bytes(self._rest)
-            self._rest = bytearray(line)
-            if whole.strip():
-                yield whole
-
-    def end(self) -> None:
-        """The stream has ended.
-
-        Raises:
-            UnreachableError: in the midst of a line.
-        """
-        if self._rest.strip():
-            raise UnreachableError(f"cannot {self._call.what} any longer: the stream ended in the middle of a change")
-
-
-def _event(call: Call, line: bytes) -> WatchEvent:
-    try:
-        event = _decode_event(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UnreachableError(f"cannot {call.what} any longer: the server sent no change ({error})") from error
-    known = _TYPES.get(event.type)
-    if known:
-        return WatchEvent(known, event.object)
-    raise error_from(call.what, status_in(event.object))
-
-
-def _path(kind: Kind, namespace: str, name: str = "", subresource: str = "") -> str:
-    parts = ["apis", kind.group, kind.version] if kind.group else ["api", kind.version]
-    if kind.namespaced and namespace:
-        parts += ["namespaces", namespace]
-    parts += [part for part in (kind.plural, name, subresource) if part]
-    return "/" + "/".join(quote(part, safe="") for part in parts)
-
-
-def _query(**parameters: str) -> str:
-    given = {name: value for name, value in parameters.items() if value}
-    return f"?{urlencode(given)}" if given else ""
-
-
-def _what(verb: str, kind: Kind, namespace: str, name: str = "", subresource: str = "") -> str:
-    subject = f"{kind.kind} {name}" if name else kind.plural
-    if subresource:
-        subject = f"the {subresource} of {subject}"
-    return f"{verb} {subject} in namespace {namespace}" if namespace else f"{verb} {subject}"
-
-
-def _warnings(headers: tuple[str, ...]) -> Iterator[str]:
-    for header in headers:
-        for match in _WARNING.finditer(header):
-            yield re.sub(r"\\(.)", r"\1", match[1])
+async def _whole(read: Callable[[], AsyncGenerator[_T, None]]) -> list[_T]:
+    """All pages; begun anew when the server forgets what the next one continues."""
+    for attempt in range(1, LIST_ATTEMPTS + 1):
+        try:
+            async with aclosing(read()) as pages:
+                return [page async for page in pages]
+        except GoneError:
+            if attempt == LIST_ATTEMPTS:
+                raise
+    raise AssertionError("unreachable")
 
 
 def _silent(kind: str, *versions: str) -> str:

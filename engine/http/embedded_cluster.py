@@ -13,7 +13,14 @@ from tidelog.engine.cluster.embedded.access import ANONYMOUS, AUTHENTICATED
 from tidelog.engine.cluster.embedded.api import Api
 from tidelog.engine.cluster.embedded.decoding import BODY_BYTES_MAX
 from tidelog.engine.cluster.embedded.objects import encoded
-from tidelog.engine.cluster.embedded.requests import Answer, Request, User, warning_header
+from tidelog.engine.cluster.embedded.requests import (
+    Answer,
+    Handler,
+    Request,
+    User,
+    error_answer,
+    warning_header,
+)
 from tidelog.engine.cluster.embedded.statuses import StatusError, too_large, unauthorized
 from tidelog.engine.http.runner import running
 
@@ -23,38 +30,43 @@ _BEARER = "bearer "
 
 
 @asynccontextmanager
-async def serving(api: Api, port: int = 0, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
+async def serving(
+    api: Api, port: int = 0, tls: ssl.SSLContext | None = None, *, handler: Handler | None = None
+) -> AsyncIterator[str]:
     """Serves while the block lasts; gives the address.
 
     Args:
         api: what answers.
         port: on loopback; 0 for any that is free.
         tls: the server's certificate; without, it speaks plain HTTP, over which kubectl sends no token.
+        handler: what stands before the API; by default nothing.
 
     Raises:
         OSError: when the port cannot be listened on.
     """
     app = web.Application(client_max_size=BODY_BYTES_MAX)
-    app.router.add_route("*", "/{path:.*}", _Handler(api).handle)
+    app.router.add_route("*", "/{path:.*}", _Door(api, handler or api).handle)
     async with running(app) as runner:
         await web.TCPSite(runner, HOST, port, ssl_context=tls).start()
         yield f"{'https' if tls else 'http'}://{HOST}:{runner.addresses[0][1]}"
 
 
-class _Handler:
+class _Door:
     """From aiohttp's requests to those of the API, and back."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Api, handler: Handler) -> None:
         self._api = api
+        self._handler = handler
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         try:
             asked = await self._asked(request)
-            answer = await self._api.handle(asked)
+            answer = await self._handler.handle(asked)
         except StatusError as error:
-            answer = Answer(error.code, encoded(error.status))
-        except ConnectionError:
-            raise
+            answer = error_answer(error)
+        except ConnectionError:  # who asks has gone, or is to think that we have
+            _cut(request)
+            return web.Response()
         except Exception as error:  # noqa: BLE001 - whatever it is, others are still served
             answer = Answer(500, encoded(_unforeseen(request, error).status))
         return await _streamed(request, answer) if answer.stream is not None else _plain(answer)
@@ -64,6 +76,7 @@ class _Handler:
             body = await request.read() if request.body_exists else b""
         except web.HTTPRequestEntityTooLarge:
             raise too_large(BODY_BYTES_MAX) from None
+        user, impersonator = self._user(request)
         query: dict[str, str] = {}
         for key, value in request.query.items():
             query.setdefault(key, value)
@@ -71,14 +84,16 @@ class _Handler:
             method=request.method,
             path=request.rel_url.raw_path,
             query=query,
-            user=self._user(request),
+            user=user,
             body=body,
             content_type=request.headers.get("Content-Type", "").partition(";")[0].strip().lower(),
             accept=request.headers.get("Accept", ""),
             agent=request.headers.get("User-Agent", ""),
+            impersonator=impersonator,
         )
 
-    def _user(self, request: web.Request) -> User:
+    def _user(self, request: web.Request) -> tuple[User, User | None]:
+        """As whom it is done, and who asks where that is another."""
         said = request.headers.get("Authorization", "")
         user = ANONYMOUS
         if said[: len(_BEARER)].lower() == _BEARER:
@@ -91,9 +106,14 @@ class _Handler:
             if "Impersonate-Group" in request.headers or "Impersonate-Uid" in request.headers:
                 text = "Internal error occurred: groups or a uid are requested without impersonating a user"
                 raise StatusError(500, "InternalError", text)
-            return user
+            return user, None
         groups = tuple(request.headers.getall("Impersonate-Group", ()))
-        return self._api.acting_as(user, User(wanted, groups, request.headers.get("Impersonate-Uid", "")))
+        return self._api.acting_as(user, User(wanted, groups, request.headers.get("Impersonate-Uid", ""))), user
+
+
+def _cut(request: web.Request) -> None:
+    if request.transport is not None:
+        request.transport.abort()
 
 
 def _unforeseen(request: web.Request, error: Exception) -> StatusError:
@@ -114,7 +134,7 @@ def _plain(answer: Answer) -> web.Response:
 
 async def _streamed(request: web.Request, answer: Answer) -> web.StreamResponse:
     assert answer.stream is not None  # noqa: S101 - asked by the caller
-    response = web.StreamResponse(status=200, headers={"Content-Type": "application/json"})
+    response = web.StreamResponse(status=answer.status, headers={"Content-Type": "application/json"})
     async with aclosing(answer.stream) as pieces:
         with suppress(ConnectionError):  # who watched has gone
             await response.prepare(request)
@@ -122,6 +142,7 @@ async def _streamed(request: web.Request, answer: Answer) -> web.StreamResponse:
                 async for piece in pieces:
                     await response.write(piece)
             except ConnectionError:
+                _cut(request)  # an answer that is cut must not look like a whole one
                 raise
             except Exception as error:  # noqa: BLE001 - as for an answer in one piece
                 status = encoded(_unforeseen(request, error).status)

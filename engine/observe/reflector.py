@@ -16,7 +16,7 @@ from typing import NamedTuple, NoReturn, Protocol
 import anyio
 import msgspec
 
-from tidelog.engine.cluster.errors import ClusterError, GoneError, NotFoundError, TooManyRequestsError
+from tidelog.engine.cluster.errors import ClusterError, GoneError, NotFoundError
 from tidelog.engine.cluster.port import Kind, Listing, WatchEvent
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.events.names import ObjectKey
@@ -237,8 +237,8 @@ class Reflector:
         del self._known[name]
 
     async def _wait(self, error: ClusterError) -> None:
-        asked = error.retry_after_s if isinstance(error, TooManyRequestsError) else None
-        await anyio.sleep(max(self._delay(self._failures), min(asked or 0.0, self._pace.asked_max_s)))
+        asked = error.status.retry_after_s or 0.0
+        await anyio.sleep(max(self._delay(self._failures), min(asked, self._pace.asked_max_s)))
 
     def _delay(self, attempt: int) -> float:
         doubled: float = self._pace.retry_min_s * 2 ** min(attempt - 1, 30)

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from tidelog.engine.runtime.telling.notices import Notices
     from tidelog.engine.runtime.telling.status import StatusWriter
 
+ASKED_MAX_S = 300.0
+"""How long a server that asks to be left alone is left alone at most, where the interval is shorter."""
 
 OnPass: TypeAlias = Callable[[StreamName, float, str], None]
 """Told of each pass that is over, with the seconds that it took, and `success`, `requeue_after` or `error`."""
@@ -140,6 +142,19 @@ class Engine:
         """Seconds before the next try after so many failures (Flux contract CM-055)."""
         shortest, longest = self.settings.min_retry_delay.seconds, self.settings.max_retry_delay.seconds
         return min(longest, shortest * 2.0 ** min(max(0, failures - 1), 30))
+
+    def retry_in(self, longest_s: float, failures: int, retry_s: float = 0.0, asked_s: float = 0.0) -> float:
+        """Seconds before the next try of what failed.
+
+        Args:
+            longest_s: the interval of the source or target, after which it is tried in any case.
+            failures: how often it failed in a row.
+            retry_s: when it makes sense at the soonest.
+            asked_s: for how long the API server asks to be left alone. That is heeded beyond the interval too, but
+                not for ever: a wrong proxy may ask for days.
+        """
+        usual = min(longest_s, max(retry_s, self.backoff(failures)))
+        return max(usual, min(asked_s, max(longest_s, ASKED_MAX_S)))
 
     async def sealer(self, secret: Iterable[ObjectId]) -> Sealer:
         """What seals some objects that are secret."""

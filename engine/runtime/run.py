@@ -10,7 +10,7 @@ from typing import TypeVar
 import anyio.to_thread
 import msgspec
 
-from tidelog.engine.cluster.errors import PASSING, ClusterError, TooManyRequestsError
+from tidelog.engine.cluster.errors import PASSING, ClusterError
 from tidelog.engine.runtime.memory import Memory, Origin
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.texts import cut, first_of
@@ -51,6 +51,7 @@ class StageError(Exception):
         stalled: bool = False,
         waits_for: StreamName | None = None,
         retry_s: float | None = None,
+        asked_s: float = 0.0,
     ) -> None:
         super().__init__(message)
         self.stage = stage
@@ -60,6 +61,8 @@ class StageError(Exception):
         self.waits_for = waits_for
         self.retry_s = retry_s
         """When to try again, where that is known better than by the retry interval."""
+        self.asked_s = asked_s
+        """For how long the API server asks to be left alone."""
 
 
 class Removed(Exception):
@@ -231,10 +234,12 @@ def of_cluster(
     stage: Stage, error: ClusterError | TimeoutError, message: str = "", reason: str = "ReconciliationFailed"
 ) -> StageError:
     """A stage's error for what the API server, or the way to it, answered; in other words, where there are better."""
-    retry = error.retry_after_s if isinstance(error, TooManyRequestsError) else None
-    if retry is None and isinstance(error, (*PASSING, TimeoutError)):
-        retry = 0.0  # the sooner the better: the scheduler's back-off says when
-    return StageError(stage, reason, message or str(error), retry_s=retry)
+    said = message or str(error)
+    if not isinstance(error, (*PASSING, TimeoutError)):
+        return StageError(stage, reason, said)
+    asked = error.status.retry_after_s if isinstance(error, ClusterError) else None
+    # The sooner the better: the back-off says when, or the server.
+    return StageError(stage, reason, said, retry_s=0.0, asked_s=asked or 0.0)
 
 
 T = TypeVar("T")

@@ -3,8 +3,10 @@
 import asyncio
 import json
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from tests.cluster.conftest import (
     with_limits,
     write_kubeconfig,
 )
+from tests.servers.kubernetes_servers import Authority
 from tidelog.engine.cluster.connection import Connection
 from tidelog.engine.cluster.errors import (
     BadRequestError,
@@ -97,6 +100,27 @@ async def test_server_that_stays_busy_is_left_alone(script: Script, cluster: Rea
         await get(cluster)
     assert caught.value.retry_after_s == 7
     assert len(script.seen) == 3
+
+
+@pytest.mark.parametrize("do", [get, apply])
+@pytest.mark.parametrize("code", [429, 503])
+async def test_server_that_asks_for_a_long_quiet_is_not_waited_for(
+    script: Script, cluster: RealCluster, do: Do, code: int
+) -> None:
+    """Who asked has other things to do meanwhile, and knows when to ask again."""
+    script.answers = [answer(code, Retry_After="3600")]
+    with anyio.fail_after(1), pytest.raises(ClusterError, match="it asks to be left alone for 3600 s") as caught:
+        await do(cluster)
+    assert caught.value.status.retry_after_s == 3600
+    assert len(script.seen) == 1
+
+
+async def test_waits_for_a_busy_server_are_bounded_together(script: Script, open_script: Open) -> None:
+    script.answers = [answer(429, Retry_After="1") for _ in range(3)]
+    async with open_script(limits=with_limits(busy_s=1.5, tries=5)) as cluster:
+        with pytest.raises(TooManyRequestsError):
+            await get(cluster)
+    assert len(script.seen) == 2
 
 
 @pytest.mark.parametrize("do", [create, json_patch])
@@ -427,7 +451,7 @@ async def test_change_of_ten_megabytes(script: Script, cluster: RealCluster) -> 
 async def test_change_without_end_is_refused(
     script: Script, cluster: RealCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tidelog.engine.cluster.real.WATCH_LINE_MAX_BYTES", MIB)
+    monkeypatch.setattr("tidelog.engine.cluster.wire.WATCH_LINE_MAX_BYTES", MIB)
     script.answers = [stream(*[b"x" * MIB] * 3)]
     with pytest.raises(ServerError, match="one change has more than"):
         await watch(cluster, [])
@@ -578,7 +602,26 @@ async def test_server_that_never_greets_is_not_waited_for(tmp_path: Path) -> Non
 
 async def test_server_that_speaks_no_tls_is_told(script: Script, tmp_path: Path) -> None:
     kubeconfig = write_kubeconfig(tmp_path / "it", script.url.replace("http:", "https:"), {})
-    assert "no connection to https:" in await refused(kubeconfig)
+    assert "no TLS (wrong version number): does it speak TLS" in await refused(kubeconfig)
+
+
+async def test_server_whose_certificate_has_run_out_is_told_as_that(tmp_path: Path) -> None:
+    """Its authority is the right one."""
+    authority = Authority.make(tmp_path)
+    certificate, key = authority.server(lifetime=timedelta(days=-1))
+    (tmp_path / "server.pem").write_bytes(certificate + key)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(tmp_path / "server.pem")
+    runner = web.AppRunner(web.Application(), access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+        url = f"https://127.0.0.1:{runner.addresses[0][1]}"
+        ca = {"certificate-authority": str(authority.certificate_file)}
+        message = await refused(write_kubeconfig(tmp_path / "it", url, {}, **ca))
+    finally:
+        await runner.cleanup()
+    assert "(certificate has expired): the server needs a new one, or one of the two clocks is wrong" in message
 
 
 async def test_proxy_that_refuses_is_told_without_its_password(script: Script, tmp_path: Path) -> None:

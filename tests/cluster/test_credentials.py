@@ -119,6 +119,22 @@ async def test_plugin_that_fails_is_quoted(plugin: Plugin) -> None:
     assert (await refused(given)).endswith("failed with exit code 1: token expired: run login")
 
 
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("sys.exit(1)", "failed with exit code 1: it says nothing; run it by hand"),
+        ("os.kill(os.getpid(), 9)", "was ended by signal 9: it says nothing"),
+    ],
+)
+async def test_plugin_that_ends_without_a_word_is_told_what_to_do(plugin: Plugin, code: str, message: str) -> None:
+    assert message in await refused(await plugin.write(f"import os; {code}", "http://server"))
+
+
+async def test_plugin_that_is_absent_and_has_no_hint_is_told_what_to_look_at(plugin: Plugin) -> None:
+    given = await plugin.write("", "http://server", command="no-such-plugin")
+    assert "No such file or directory; is it installed, in PATH" in await refused(given)
+
+
 async def test_plugin_that_is_absent_comes_with_its_hint(plugin: Plugin) -> None:
     given = await plugin.write("", "http://server", command="/no/such/plugin", installHint="apt install plugin")
     message = await refused(given)
@@ -128,13 +144,13 @@ async def test_plugin_that_is_absent_comes_with_its_hint(plugin: Plugin) -> None
 @pytest.mark.parametrize(
     ("printed", "message"),
     [
-        (f'"{SECRET}"', "did not print an ExecCredential"),
+        (f'"{SECRET}"', "did not print an ExecCredential; run it by hand"),
         (f"{{{SECRET}", "did not print an ExecCredential"),
         ("", "did not print an ExecCredential"),
         (json.dumps({**credential(token=SECRET), "apiVersion": "client.authentication.k8s.io/v1beta1"}), f"says {API}"),
         (json.dumps(credential()), "neither a token nor a client certificate"),
         (json.dumps(credential(clientKeyData=SECRET)), "neither a token nor a client certificate"),
-        (json.dumps(credential(token=f"{SECRET}\n")), "characters that none has"),
+        (json.dumps(credential(token=f"{SECRET}\n")), "printed has characters that no token has"),
     ],
 )
 async def test_plugin_that_prints_something_else_is_refused(plugin: Plugin, printed: str, message: str) -> None:
@@ -225,7 +241,7 @@ async def test_change_is_sent_again_after_a_refusal_with_the_new_token(script: S
     assert len(set(script.bodies)) == 1
 
 
-@pytest.mark.parametrize(("content", "message"), [("", "is empty"), ("two words", "characters that none has")])
+@pytest.mark.parametrize(("content", "message"), [("", "is empty"), ("two words", "characters that no token has")])
 async def test_file_that_holds_no_token_is_refused(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "token").write_text(content)
     kubeconfig = write_kubeconfig(tmp_path / "kubeconfig", "http://server", {"tokenFile": "token"})

@@ -13,6 +13,7 @@ from tidelog.engine.cluster.kubeconfig import Access, find_access
 
 SERVER = "https://one.example:6443"
 SECRET = "nobody-may-see-this"
+OTHER = "name another one with --kubeconfig, or in KUBECONFIG"
 
 
 def load(path: Path, context: str | None = None) -> Access:
@@ -115,17 +116,28 @@ def test_nothing_that_is_secret_is_in_a_repr(path: Path) -> None:
 
 
 def test_absent_file_is_named(path: Path) -> None:
-    assert refused(path) == f"cannot read the kubeconfig {path}: No such file or directory"
+    assert refused(path) == f"cannot read the kubeconfig {path}: No such file or directory; {OTHER}"
 
 
 def test_folder_is_no_kubeconfig(path: Path) -> None:
     path.mkdir()
-    assert refused(path) == f"cannot read the kubeconfig {path}: Is a directory"
+    assert refused(path) == f"cannot read the kubeconfig {path}: Is a directory; {OTHER}"
 
 
 def test_empty_file_says_so(path: Path) -> None:
     path.write_text("")
-    assert refused(path) == f"the kubeconfig {path} is empty"
+    assert refused(path) == f"the kubeconfig {path} is empty: {OTHER}"
+
+
+@pytest.mark.parametrize("content", ["- a list", "a text", "7"])
+def test_file_of_something_else_is_told_as_that(path: Path, content: str) -> None:
+    path.write_text(content)
+    assert refused(path) == f"{path} is no kubeconfig, which has clusters, users and contexts: {OTHER}"
+
+
+def test_file_without_contexts_says_so(path: Path) -> None:
+    path.write_text("{apiVersion: v1, kind: Config}")
+    assert refused(path) == f"{path} has no contexts: {OTHER}"
 
 
 def test_broken_yaml_is_told_by_line_and_shows_nothing(path: Path) -> None:
@@ -201,7 +213,9 @@ def test_broken_base64_is_told_by_entry(path: Path) -> None:
 def test_absent_authority_is_named(path: Path) -> None:
     broken = write_kubeconfig(path, SERVER, {}, **{"certificate-authority": "ca.crt"})
     assert (
-        refused(broken) == f"cannot read the certificate authority {path.parent / 'ca.crt'}: No such file or directory"
+        refused(broken)
+        == f"cannot read the certificate authority {path.parent / 'ca.crt'}: No such file or directory; "
+        f"cluster 'c' of {path} names it"
     )
 
 

@@ -18,13 +18,14 @@ from tidelog.engine.cluster.errors import (
     BadRequestError,
     ClusterError,
     ConflictError,
+    FieldConflict,
     ForbiddenError,
     InvalidError,
     NotFoundError,
     ServerError,
     UnknownKindError,
 )
-from tidelog.engine.cluster.port import Cluster, Identity, Kind, OnRequest, Preconditions, WatchEvent
+from tidelog.engine.cluster.port import Cluster, Column, Identity, Kind, OnRequest, Preconditions, WatchEvent
 from tidelog.engine.cluster.real import RealCluster, open_cluster
 from tidelog.engine.expressions.evaluator import Evaluator
 from tidelog.engine.objects.kube import KubeObject
@@ -227,6 +228,35 @@ async def test_kind_whose_definition_comes_later_is_found(cluster: Cluster, grou
     assert "watch" in widgets.verbs
 
 
+async def test_a_new_object_has_the_status_that_its_definition_gives_it(
+    cluster: Cluster, group: str, namespace: str
+) -> None:
+    """Though it may not bring one."""
+    made = definition(group)
+    made["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]["default"] = {"ready": False}
+    await cluster.create(made, manager=MANAGER)
+    try:
+        kind = await until_served(cluster, f"{group}/v1", "Widget")
+        widget = {"apiVersion": f"{group}/v1", "kind": "Widget", "status": {"ready": True}}
+        created = await cluster.create(widget | {"metadata": {"namespace": namespace, "name": "a"}}, manager=MANAGER)
+        applied = await cluster.apply(widget | {"metadata": {"namespace": namespace, "name": "b"}}, manager=MANAGER)
+        for obj in (created, applied.object):
+            assert obj["status"] == {"ready": False}
+            assert obj == await cluster.get(kind, namespace, obj["metadata"]["name"])
+            assert "managedFields" not in obj["metadata"], "nobody owns a status that was not taken"
+    finally:
+        definitions = await cluster.kind("apiextensions.k8s.io/v1", "CustomResourceDefinition")
+        await cluster.delete(definitions, "", f"widgets.{group}")
+
+
+async def test_a_finalizer_of_a_custom_object_needs_no_domain(cluster: Cluster, widgets: Kind, namespace: str) -> None:
+    metadata = {"namespace": namespace, "name": "a", "finalizers": ["finalizers.fluxcd.io"]}
+    widget = {"apiVersion": f"{widgets.group}/v1", "kind": "Widget", "metadata": metadata}
+    created = await cluster.create(widget, manager=MANAGER)
+    assert created["metadata"]["finalizers"] == metadata["finalizers"]
+    await cluster.patch(widgets, namespace, "a", {"metadata": {"finalizers": None}}, type="merge", manager=MANAGER)
+
+
 async def test_kind_whose_definition_went_is_unknown(cluster: Cluster, widgets: Kind, namespace: str) -> None:
     definitions = await cluster.kind("apiextensions.k8s.io/v1", "CustomResourceDefinition")
     await cluster.delete(definitions, "", f"widgets.{widgets.group}")
@@ -276,6 +306,42 @@ async def test_what_an_api_serves_that_does_not_answer_is_not_known(
         with pytest.raises(UnknownKindError):
             await cluster.kind(f"{group}/v2", "Widget")
         assert (await cluster.kind("v1", "ConfigMap")).plural == "configmaps"
+    finally:
+        with anyio.CancelScope(shield=True):
+            await cluster.delete(services, "", f"v1.{group}")
+
+
+async def test_what_an_api_serves_that_is_down_cannot_be_asked(
+    cluster: Cluster, group: str, namespace: str, widgets: Kind
+) -> None:
+    """Though its definition is there."""
+    service = {
+        "apiVersion": "apiregistration.k8s.io/v1",
+        "kind": "APIService",
+        "metadata": {"name": f"v1.{group}", "labels": {"kube-aggregator.kubernetes.io/automanaged": None}},
+        "spec": {
+            "group": group,
+            "version": "v1",
+            "groupPriorityMinimum": 100,
+            "versionPriority": 100,
+            "insecureSkipTLSVerify": True,
+            "service": {"name": "down", "namespace": namespace},
+        },
+    }
+    await cluster.apply(service, manager=MANAGER, force=True)
+    services = await cluster.kind("apiregistration.k8s.io/v1", "APIService")
+
+    async def list_until_it_fails() -> None:
+        while True:
+            await cluster.list(widgets, namespace=namespace)
+            await anyio.sleep(0.05)
+
+    try:
+        with anyio.fail_after(LIMIT_S), pytest.raises(ServerError, match="service unavailable"):
+            await list_until_it_fails()
+        cluster.forget_kinds()
+        with pytest.raises(ServerError, match=f"{group}/v1 does not answer"):
+            await cluster.kind(f"{group}/v1", "Widget")
     finally:
         with anyio.CancelScope(shield=True):
             await cluster.delete(services, "", f"v1.{group}")
@@ -370,6 +436,58 @@ async def test_list_takes_selectors(cluster: Cluster, config_maps: Kind, namespa
     assert names(by_field.items) == ["c"]
     everywhere = await cluster.list(config_maps, fields=f"metadata.namespace={namespace}", labels="app")
     assert names(everywhere.items) == ["a", "b", "c"]
+
+
+async def test_table_is_what_the_server_shows(
+    cluster: Cluster, config_maps: Kind, namespace: str, requests: Requests
+) -> None:
+    for n in range(5):
+        await cluster.create(config_map(namespace, f"m{n}", {"some": "label"}, key="1"), manager=MANAGER)
+    requests.clear()
+    table = await cluster.table(config_maps, namespace=namespace, labels="some=label", limit=2)
+    assert [(column.name, column.type, column.priority) for column in table.columns] == [
+        ("Name", "string", 0),
+        ("Data", "string", 0),
+        ("Age", "string", 0),
+    ]
+    assert table.columns[0].format == "name"
+    assert [row.cells[:2] for row in table.rows] == [(f"m{n}", 1) for n in range(5)]
+    assert {row.object for row in table.rows} == {None}
+    assert int(table.resource_version) > 0
+    assert requests == [("list", "configmaps", 200)] * 3
+
+
+async def test_table_has_as_much_of_each_object_as_is_asked_for(
+    cluster: Cluster, config_maps: Kind, namespace: str
+) -> None:
+    made = await cluster.create(config_map(namespace, "a", {"some": "label"}, key="1"), manager=MANAGER)
+    (row,) = (await cluster.table(config_maps, namespace=namespace, labels="some", objects="Object")).rows
+    assert row.object == made
+    (row,) = (await cluster.table(config_maps, namespace=namespace, labels="some", objects="Metadata")).rows
+    assert row.object is not None
+    assert (row.object["kind"], row.object["metadata"]["uid"]) == ("PartialObjectMetadata", made["metadata"]["uid"])
+    assert "data" not in row.object
+
+
+async def test_table_of_a_custom_kind_has_its_columns(cluster: Cluster, group: str, namespace: str) -> None:
+    made = definition(group)
+    column = {"name": "Size", "type": "integer", "jsonPath": ".spec.size", "priority": 1, "description": "How large."}
+    for version in made["spec"]["versions"]:
+        version["additionalPrinterColumns"] = [column]
+    definitions = await cluster.kind("apiextensions.k8s.io/v1", "CustomResourceDefinition")
+    await cluster.create(made, manager=MANAGER)
+    try:
+        widgets = await until_served(cluster, f"{group}/v1", "Widget")
+        assert (await cluster.table(widgets, namespace=namespace)).rows == ()
+        metadata = {"namespace": namespace, "name": "one"}
+        widget = {"apiVersion": widgets.api_version, "kind": "Widget", "metadata": metadata, "spec": {"size": 7}}
+        await cluster.create(widget, manager=MANAGER)
+        table = await cluster.table(widgets, namespace=namespace)
+        assert table.columns[1:] == (Column("Size", "integer", description="How large.", priority=1),)
+        assert [row.cells for row in table.rows] == [("one", 7)]
+    finally:
+        with anyio.CancelScope(shield=True):
+            await cluster.delete(definitions, "", f"widgets.{group}")
 
 
 async def test_selector_that_is_none_is_refused(cluster: Cluster, config_maps: Kind, namespace: str) -> None:
@@ -486,8 +604,8 @@ async def test_object_that_does_not_fit_the_schema_is_told_by_field(
         await cluster.apply(deployment(namespace, **change), manager=MANAGER)
     assert "it is not valid: " in str(caught.value)
     assert "HTTP 500" not in str(caught.value)
-    assert [cause.field for cause in caught.value.status.causes] == [field]
-    assert message in caught.value.status.causes[0].message
+    assert [cause.field for cause in caught.value.causes] == [field]
+    assert message in caught.value.causes[0].message
 
 
 async def test_conflict_names_the_managers_and_fields(cluster: Cluster, namespace: str) -> None:
@@ -495,7 +613,7 @@ async def test_conflict_names_the_managers_and_fields(cluster: Cluster, namespac
     with pytest.raises(ConflictError, match="cannot apply Deployment web") as caught:
         await cluster.apply(deployment(namespace, replicas=1), manager=MANAGER, force=False)
     assert caught.value.managers == ("first",)
-    assert [cause.field for cause in caught.value.status.causes] == [".spec.replicas"]
+    assert caught.value.conflicts == (FieldConflict("first", ".spec.replicas"),)
     forced = await cluster.apply(deployment(namespace, replicas=1), manager=MANAGER)
     assert forced.object["spec"]["replicas"] == 1
 
@@ -510,6 +628,7 @@ async def test_apply_holds_to_its_preconditions(
     changed["metadata"][field] = wrong
     with pytest.raises(ConflictError) as caught:
         await cluster.apply(changed, manager=MANAGER)
+    assert caught.value.conflicts == ()
     assert caught.value.managers == ()
     assert (await cluster.get(config_maps, namespace, "a"))["data"] == {"key": "1"}
     changed["metadata"][field] = first.object["metadata"][field]
@@ -530,8 +649,8 @@ async def test_apply_with_the_uid_of_what_is_gone_makes_nothing(
 async def test_invalid_object_is_told_by_field(cluster: Cluster, namespace: str) -> None:
     with pytest.raises(InvalidError, match="Deployment web") as caught:
         await cluster.apply(deployment(namespace, replicas=-1), manager=MANAGER, dry_run=True)
-    assert [cause.field for cause in caught.value.status.causes] == ["spec.replicas"]
-    assert caught.value.status.causes[0].message.startswith("Invalid value: -1")
+    assert [cause.field for cause in caught.value.causes] == ["spec.replicas"]
+    assert caught.value.causes[0].message.startswith("Invalid value: -1")
 
 
 async def test_object_of_a_custom_kind_is_held_to_its_schema(cluster: Cluster, widgets: Kind, namespace: str) -> None:
@@ -543,7 +662,7 @@ async def test_object_of_a_custom_kind_is_held_to_its_schema(cluster: Cluster, w
     }
     with pytest.raises(InvalidError) as caught:
         await cluster.apply(widget, manager=MANAGER)
-    assert [cause.field for cause in caught.value.status.causes] == ["spec.size"]
+    assert [cause.field for cause in caught.value.causes] == ["spec.size"]
 
 
 async def test_immutable_field_is_told_by_field(cluster: Cluster, namespace: str) -> None:
@@ -553,7 +672,7 @@ async def test_immutable_field_is_told_by_field(cluster: Cluster, namespace: str
     other["spec"]["template"]["metadata"]["labels"] = {"app": "other"}
     with pytest.raises(InvalidError) as caught:
         await cluster.apply(other, manager=MANAGER)
-    (cause,) = caught.value.status.causes
+    (cause,) = caught.value.causes
     assert cause.field == "spec.selector"
     assert "field is immutable" in cause.message
 
@@ -656,6 +775,64 @@ async def test_patches_of_each_type(cluster: Cluster, config_maps: Kind, namespa
     assert (await patch(operations, type="json"))["data"] == {"three": "3"}
     with pytest.raises(InvalidError):
         await patch(operations, type="json")
+
+
+async def test_scale_says_how_often_an_object_is_wanted(cluster: Cluster, namespace: str) -> None:
+    await cluster.apply(deployment(namespace, replicas=2, paused=True), manager=MANAGER)
+    deployments = await cluster.kind("apps/v1", "Deployment")
+    where = (deployments, namespace, "web")
+    before = await cluster.get_scale(*where)
+    assert (before.wanted, before.selector) == (2, "app=web")
+    tried = await cluster.scale(*where, 5, manager="other", dry_run=True)
+    assert (tried.wanted, (await cluster.get_scale(*where)).wanted) == (5, 2)
+    scaled = await cluster.scale(*where, 3, manager="other")
+    live = await cluster.get(*where)
+    assert (scaled.wanted, live["spec"]["replicas"]) == (3, 3)
+    entry = next(e for e in live["metadata"]["managedFields"] if e["manager"] == "other")
+    assert entry["subresource"] == "scale"
+    with pytest.raises(ConflictError, match="cannot patch the scale of Deployment web"):
+        await cluster.scale(*where, 1, manager="other", resource_version=before.resource_version)
+    with pytest.raises(InvalidError) as caught:
+        await cluster.scale(*where, -1, manager="other")
+    assert [cause.field for cause in caught.value.causes] == ["spec.replicas"]
+
+
+async def test_scale_of_a_custom_kind_is_where_its_definition_says(
+    cluster: Cluster, group: str, namespace: str
+) -> None:
+    made = definition(group)
+    paths = {"specReplicasPath": ".spec.size", "statusReplicasPath": ".status.size"}
+    for version in made["spec"]["versions"]:
+        version["subresources"] = {"scale": paths}
+    definitions = await cluster.kind("apiextensions.k8s.io/v1", "CustomResourceDefinition")
+    await cluster.create(made, manager=MANAGER)
+    try:
+        widgets = await until_served(cluster, f"{group}/v1", "Widget")
+        metadata = {"namespace": namespace, "name": "one"}
+        widget = {"apiVersion": widgets.api_version, "kind": "Widget", "metadata": metadata, "spec": {"size": 1}}
+        await cluster.create(widget, manager=MANAGER)
+        scaled = await cluster.scale(widgets, namespace, "one", 3, manager="other")
+        assert (scaled.wanted, scaled.there, scaled.selector) == (3, 0, "")
+        assert (await cluster.get(widgets, namespace, "one"))["spec"] == {"size": 3}
+    finally:
+        with anyio.CancelScope(shield=True):
+            await cluster.delete(definitions, "", f"widgets.{group}")
+
+
+async def test_what_has_no_scale_is_not_scaled(
+    cluster: Cluster, config_maps: Kind, widgets: Kind, namespace: str
+) -> None:
+    """The server tells it only of built-in kinds from an object that is not there."""
+    await cluster.create(config_map(namespace, "a"), manager=MANAGER)
+    with pytest.raises(UnknownKindError, match="the cluster serves no scale of ConfigMap v1"):
+        await cluster.get_scale(config_maps, namespace, "a")
+    with pytest.raises(UnknownKindError, match="the cluster serves no scale of ConfigMap v1"):
+        await cluster.scale(config_maps, namespace, "a", 1, manager=MANAGER)
+    deployments = await cluster.kind("apps/v1", "Deployment")
+    for kind in (widgets, deployments):
+        with pytest.raises(NotFoundError, match='"a" not found') as caught:
+            await cluster.scale(kind, namespace, "a", 1, manager=MANAGER)
+        assert not isinstance(caught.value, UnknownKindError)
 
 
 async def test_delete_holds_to_its_preconditions(cluster: Cluster, config_maps: Kind, namespace: str) -> None:

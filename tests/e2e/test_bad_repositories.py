@@ -227,13 +227,14 @@ async def test_a_path_that_is_not_there_is_named(world: World) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 async def test_fifty_thousand_files_are_no_burden(world: World) -> None:
     files: dict[str, str | bytes] = {f"data/{n // 250}/{n}.txt": f"{n}\n" for n in range(50_000)}
     async with world.daemon() as running:
         world.commit({**files, "app/cm.yaml": config_map("settings", n="1")})
         await world.source(timeout="5m")
         await world.target("app", "./app", targetNamespace=world.namespace)
-        await world.until_source(is_ready, limit_s=100)
+        await world.until_source(is_ready, limit_s=300)
         await world.until_applied("app")
         await running.idle()
         before = len(running.recorded)

@@ -25,6 +25,7 @@ from tidelog.events.vocabulary import (
     ObjectPruned,
     ObservationInterrupted,
     SourceRemoved,
+    StageFailed,
     TargetRemoved,
 )
 
@@ -161,6 +162,27 @@ async def test_a_server_that_does_not_answer_about_an_object_is_told_with_its_pl
         await world.until_applied("app")
         assert await world.data("b") == {"n": "2"}
         assert not running.events(ObjectPruned)
+
+
+async def test_a_server_that_asks_for_an_hour_of_quiet_holds_no_worker(world: World, api: FaultyApi) -> None:
+    """It asks that of one target; the others go on meanwhile, also where there is one worker for all."""
+    world.commit({"busy/all.yaml": config_map("busy"), "other/all.yaml": config_map("other")})
+    await world.source()
+    quiet = Status(429, "TooManyRequests", retry_after_s=3600)
+
+    def told(failed: StageFailed) -> bool:
+        return "it asks to be left alone for 3600 s" in failed.message
+
+    api.fault = lambda asked: quiet if asked.path.endswith("/configmaps/busy") else None
+    async with world.daemon(kubeconfig=api.kubeconfig, concurrent=1) as running:
+        await world.target("busy", "./busy", targetNamespace=world.namespace)
+        await running.until_event(StageFailed, stream=running.target("busy"), where=told)
+        await world.target("other", "./other", targetNamespace=world.namespace)
+        with anyio.fail_after(LIMIT_S / 2):
+            await world.until_applied("other")
+        api.fault = lambda _: None
+        await world.ask("Kustomization", "busy")
+        await world.until_applied("busy")
 
 
 async def test_watches_that_are_dropped_are_taken_up_again(world: World, api: FaultyApi) -> None:

@@ -93,3 +93,71 @@ def test_a_kubeconfig_does_not_go_with_it(tmp_path: Path) -> None:
     done = Here(tmp_path).run("run", "--cluster", "embedded", "--kubeconfig", "somewhere")
     assert done.returncode == 2
     assert "--kubeconfig does not go with --cluster embedded" in done.stderr
+
+
+DEFINITION = """\
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: lamps.example.com}
+spec:
+  group: example.com
+  names: {kind: Lamp, plural: lamps, singular: lamp, listKind: LampList}
+  scope: Namespaced
+  versions:
+    - name: v1
+      served: true
+      storage: true
+      schema:
+        openAPIV3Schema:
+          type: object
+          properties:
+            spec:
+              type: object
+              properties:
+                watts: {type: integer, maximum: 100}
+                colour: {type: string, default: white}
+"""
+LAMP = """\
+apiVersion: v1
+kind: Namespace
+metadata: {name: lit}
+---
+apiVersion: example.com/v1
+kind: Lamp
+metadata: {name: desk, namespace: lit}
+spec: {watts: %d}
+"""
+
+
+@pytest.mark.slow
+def test_a_plan_is_rehearsed_to_its_end(tmp_path: Path) -> None:
+    """A kind, a namespace, and an object of them, of which is known what the server says before the others are made."""
+    here = Here(tmp_path)
+    here.commit("apps/web.yaml", DEPLOYMENT, "Open the shop")
+    done = here.reconcile()
+    assert done.returncode == 0, done.stdout + done.stderr
+    before = here.asked("log", "stat")["events"]
+
+    (here.repository / "apps" / "kinds.yaml").write_text(DEFINITION)
+    (here.repository / "apps" / "lamp.yaml").write_text(LAMP % 40)
+    command = ("plan", "ks/flux-system", "--path", str(here.repository), "--cluster", "embedded", "-o", "json")
+    for _ in range(2):  # and nothing was done the first time
+        done = here.run(*command)
+        assert done.returncode == 1, done.stdout + done.stderr
+        steps = {step["object"]: step for wave in json.loads(done.stdout)["plan"]["waves"] for step in wave}
+        lamp = steps["example.com/Lamp/lit/desk"]
+        assert lamp["action"] == "create"
+        assert {"path": "spec", "after": {"watts": 40, "colour": "white"}} in lamp["changes"]  # as the server has it
+
+    (here.repository / "apps" / "lamp.yaml").write_text(LAMP % 400)
+    done = here.run(*command)
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert "spec.watts" in done.stdout
+    assert here.asked("log", "stat")["events"] == before
+
+
+def test_a_plan_on_a_cluster_that_nobody_has_made(tmp_path: Path) -> None:
+    here = Here(tmp_path)
+    done = here.run("plan", "ks/flux-system", "--cluster", "embedded", "--context", "there")
+    assert done.returncode == 2
+    assert "do not go with --cluster embedded" in done.stderr

@@ -8,7 +8,7 @@ import base64
 import itertools
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -487,9 +487,10 @@ class World:
         **settings: Any,
     ) -> AsyncIterator[Running]:
         """Runs a daemon while the block lasts; it is serving when the block begins, unless that is not waited for."""
+        opened = open_cluster(kubeconfig or self.kubeconfig) if cluster is None else nullcontext(cluster)
         async with (
-            open_cluster(kubeconfig or self.kubeconfig) as own,
-            open_daemon(cluster or own, store or self.store, self.settings(**settings), environment={}) as daemon,
+            opened as found,
+            open_daemon(found, store or self.store, self.settings(**settings), environment={}) as daemon,
             anyio.create_task_group() as tasks,
         ):
             running = Running(daemon, self.namespace)
@@ -517,7 +518,7 @@ class World:
         with suppress(NotFoundError):
             await self.cluster.get(kind, self.namespace, mark)
         with anyio.fail_after(LIMIT_S):
-            while mark.encode() not in await anyio.to_thread.run_sync(self.servers.audit_log.read_bytes):  # noqa: ASYNC110 - another process
+            while not await anyio.to_thread.run_sync(self.servers.has_audited, mark):  # noqa: ASYNC110 - another process
                 await anyio.sleep(0.01)
 
 

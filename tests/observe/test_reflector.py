@@ -267,11 +267,14 @@ async def test_a_connection_that_cannot_be_had_again_is_a_gap_that_ends_with_a_l
     assert model.told[:4] == ["resumed", "a changed", "interrupted", "b changed"]
 
 
-async def test_a_server_that_asks_for_an_hour_of_quiet_is_not_left_alone_for_so_long() -> None:
+@pytest.mark.parametrize(("kind", "code"), [(TooManyRequestsError, 429), (ServerError, 503)])
+async def test_a_server_that_asks_for_an_hour_of_quiet_is_not_left_alone_for_so_long(
+    kind: type[ClusterError], code: int
+) -> None:
     server = Scripted()
     model = Model(server)
     server.put("a")
-    server.fail("pages", TooManyRequestsError("busy", Status(429, retry_after_s=3600)))
+    server.fail("pages", kind("busy", Status(code, retry_after_s=3600)))
     pace = Pace(retry_min_s=0, retry_max_s=0, asked_max_s=0.2)
     began = anyio.current_time()
     await watching(server, model, lambda: model.until("resumed"), pace)

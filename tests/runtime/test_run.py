@@ -261,22 +261,26 @@ async def test_few_verdicts_need_no_body(memory: Memory) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "retry_s"),
+    ("error", "retry_s", "asked_s"),
     [
-        (UnreachableError("no way"), 0.0),
-        (ServerError("broken"), 0.0),
-        (OutcomeUnknown("who knows"), 0.0),
-        (TimeoutError("too long"), 0.0),
-        (TooManyRequestsError("busy", Status(429, retry_after_s=7.0)), 7.0),
-        (TooManyRequestsError("busy"), 0.0),
-        (ForbiddenError("not you"), None),
+        (UnreachableError("no way"), 0.0, 0.0),
+        (ServerError("broken"), 0.0, 0.0),
+        (ServerError("starting", Status(503, retry_after_s=5.0)), 0.0, 5.0),
+        (OutcomeUnknown("who knows"), 0.0, 0.0),
+        (TimeoutError("too long"), 0.0, 0.0),
+        (TooManyRequestsError("busy", Status(429, retry_after_s=7.0)), 0.0, 7.0),
+        (TooManyRequestsError("busy"), 0.0, 0.0),
+        (ForbiddenError("not you"), None, 0.0),
     ],
     ids=lambda value: type(value).__name__,
 )
-async def test_an_error_of_the_cluster_ends_the_stage_with_its_words(error: Exception, retry_s: float | None) -> None:
+async def test_an_error_of_the_cluster_ends_the_stage_with_its_words(
+    error: Exception, retry_s: float | None, asked_s: float
+) -> None:
     async def ask() -> None:
         raise error
 
     with pytest.raises(StageError, match=str(error)) as caught:
         await asking("plan", ask())
     assert (caught.value.stage, caught.value.retry_s, caught.value.final) == ("plan", retry_s, False)
+    assert caught.value.asked_s == asked_s

@@ -301,6 +301,24 @@ async def test_tries_are_doubled_from_the_shortest_delay_to_the_longest(world: W
     assert [world.engine.backoff(failures) for failures in (1, 2, 3)] == [2, 4, 5]
 
 
+@pytest.mark.parametrize(
+    ("longest_s", "asked_s", "expected"),
+    [
+        (600, 0, 0.75),
+        (600, 60, 60),
+        (1, 60, 60),
+        (1, 3600, 300),
+        (3600, 3600, 3600),
+        (3600, 86_400, 3600),
+    ],
+)
+async def test_a_server_that_asks_to_be_left_alone_is_for_as_long_as_makes_sense(
+    world: World, longest_s: float, asked_s: float, expected: float
+) -> None:
+    """Beyond a short interval too; a proxy that asks for days is asked again after five minutes, or the interval."""
+    assert world.engine.retry_in(longest_s, 1, asked_s=asked_s) == expected
+
+
 @pytest.mark.parametrize("reason", ["URLInvalid", "InvalidProviderConfiguration"])
 async def test_what_only_another_spec_mends_is_stalled_told_and_not_tried_again(
     world: World, reason: FetchReason

@@ -1,6 +1,7 @@
 """A pass over the source that `--repo` made: which repository it asks, and what it says where it may not."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -68,7 +69,8 @@ class World:
             status=nothing,
             notices=nothing,
         )
-        engine.backoff = lambda failures: Engine.backoff(cast("Engine", engine), failures)
+        engine.backoff = partial(Engine.backoff, cast("Engine", engine))
+        engine.retry_in = partial(Engine.retry_in, cast("Engine", engine))
         return await reconcile_source(cast("Engine", engine), declared.stream, Trigger(why="test"))
 
     async def last(self) -> StageFailed:

@@ -1,9 +1,10 @@
 """A proxy in front of a real API server that misbehaves when told to.
 
-It takes plain HTTP from whoever comes, and asks the server as one user, by that user's certificate.
+It takes plain HTTP from whoever comes, and asks the server as one user, by that user's certificate or token.
 """
 
 import asyncio
+import base64
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -88,7 +89,8 @@ async def faulty_api(servers: Servers, kubeconfig: Path, directory: Path) -> Asy
     tls = await asyncio.to_thread(_context, servers, user, directory)
     api = FaultyApi(directory / "kubeconfig-faulty")
     connector = Connector(ssl=tls, limit=0)
-    async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:
+    headers = {"Authorization": f"Bearer {user['token']}"} if "token" in user else {}
+    async with aiohttp.ClientSession(connector=connector, auto_decompress=False, headers=headers) as session:
         app = web.Application(client_max_size=64 << 20)
 
         async def pass_on(request: web.Request) -> web.StreamResponse:
@@ -109,14 +111,14 @@ async def faulty_api(servers: Servers, kubeconfig: Path, directory: Path) -> Asy
 
 
 def _context(servers: Servers, user: dict[str, str], directory: Path) -> ssl.SSLContext:
-    import base64
-
+    context = ssl.create_default_context(cafile=str(servers.authority.certificate_file))
+    if "token" in user:
+        return context
     pem = directory / "faulty.pem"
     pem.touch(mode=0o600)
     pem.write_bytes(
         base64.b64decode(user["client-certificate-data"]) + b"\n" + base64.b64decode(user["client-key-data"])
     )
-    context = ssl.create_default_context(cafile=str(servers.authority.certificate_file))
     context.load_cert_chain(pem)
     return context
 

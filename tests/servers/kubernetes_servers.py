@@ -213,10 +213,10 @@ class Authority:
         """A certificate that Kubernetes takes for `user` in `groups`; a negative lifetime makes an expired one."""
         return self._issue(_name(user, groups), lifetime, [ExtendedKeyUsageOID.CLIENT_AUTH], ())
 
-    def server(self, *names: str) -> "Credential":
-        """A certificate for 127.0.0.1, localhost and `names`."""
+    def server(self, *names: str, lifetime: timedelta = timedelta(days=365)) -> "Credential":
+        """A certificate for 127.0.0.1, localhost and `names`; a negative lifetime makes an expired one."""
         return self._issue(
-            _name("tidelog test server"), timedelta(days=365), [ExtendedKeyUsageOID.SERVER_AUTH], ("localhost", *names)
+            _name("tidelog test server"), lifetime, [ExtendedKeyUsageOID.SERVER_AUTH], ("localhost", *names)
         )
 
     def _issue(
@@ -348,7 +348,7 @@ class Servers:
         path = self.directory / f"kubeconfig-{digest}"
         credential = self.authority.client(user, groups, **certificate)
         path.touch(mode=0o600)
-        path.write_text(json.dumps(_kubeconfig(self.url, self.authority, {user: _certificate_user(credential)})))
+        path.write_text(json.dumps(kubeconfig(self.url, self.authority, {user: _certificate_user(credential)})))
         return path
 
     def request(
@@ -384,6 +384,10 @@ class Servers:
         with self.audit_log.open("rb") as lines:
             entries = [json.loads(line) for line in lines if line.endswith(b"\n")]
         return [e for e in entries if e["user"].get("username") == user and e["stage"] == "ResponseComplete"]
+
+    def has_audited(self, text: str) -> bool:
+        """Whether something stands in the audit log."""
+        return text.encode() in self.audit_log.read_bytes()
 
     def is_ready(self) -> bool:
         """Whether the API server answers and says that it is ready."""
@@ -476,7 +480,7 @@ def _tail(directory: Path, name: str) -> str:
     return f"the end of {path}:\n" + "\n".join(lines)
 
 
-def _kubeconfig(url: str, authority: Authority, users: dict[str, Json]) -> Json:
+def kubeconfig(url: str, authority: Authority, users: dict[str, Json]) -> Json:
     """A kubeconfig with a context for each user; JSON, which is YAML."""
     ca = base64.b64encode(authority.certificate_file.read_bytes()).decode()
     return {
@@ -616,7 +620,7 @@ class Guard:
         return ended is None
 
     def _write_kubeconfig(self, name: str, servers: Servers, users: dict[str, Json]) -> None:
-        self._secret(name).write_text(json.dumps(_kubeconfig(servers.url, servers.authority, users)))
+        self._secret(name).write_text(json.dumps(kubeconfig(servers.url, servers.authority, users)))
 
     def _flags_of_etcd(self) -> list[str]:
         return [

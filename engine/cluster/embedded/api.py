@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, cast
 import msgspec
 from msgspec import Struct
 
-from tidelog.engine.cluster.embedded import definitions, documents, scales, tables
+from tidelog.engine.cluster.embedded import causes, definitions, documents, scales, tables
 from tidelog.engine.cluster.embedded.access import (
     AUTHENTICATED,
     Attributes,
@@ -31,6 +31,7 @@ from tidelog.engine.cluster.embedded.requests import (
     Target,
     User,
     check_dry_run,
+    error_answer,
     options_of,
     target_of,
 )
@@ -39,13 +40,22 @@ from tidelog.engine.cluster.embedded.selectors import name_selected
 from tidelog.engine.cluster.embedded.statuses import (
     StatusError,
     forbidden,
+    invalid_kind,
     no_path,
     not_allowed,
     unsupported_media_type,
 )
 from tidelog.engine.cluster.embedded.store import Key, Store
 from tidelog.engine.cluster.embedded.tokens import Tokens
-from tidelog.engine.cluster.embedded.writing import DEFINITIONS, NAMESPACES, Preconditions, Writer, Written, patched
+from tidelog.engine.cluster.embedded.writing import (
+    DEFINITIONS,
+    NAMESPACES,
+    Preconditions,
+    Writer,
+    Written,
+    patched,
+    warned,
+)
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.objects.rules import Judge
 
@@ -97,24 +107,30 @@ class Api:
         self.writer = Writer(store, registry, judge, clock)
         self._reader = Reader(store, registry)
         self._openapi = OpenApi(registry)
+        self._judge = judge
         self._clock = clock
+
+    def fork(self) -> "Api":
+        """One that answers from a copy of what is here now; what is written to one is not seen in the other."""
+        return Api(self.store.fork(), self.registry.fork(), self._judge, self.tokens.fork(), self._clock)
 
     async def handle(self, request: Request) -> Answer:
         """The answer to a request; a refusal is one too."""
         try:
             return await self._handle(request)
         except StatusError as error:
-            wait = error.retry_after_s
-            headers = {} if wait is None else {"Retry-After": str(wait)}
-            return Answer(error.code, encoded(error.status), headers=headers)
+            return error_answer(error)
 
     async def _handle(self, request: Request) -> Answer:
         target = target_of(request, self.registry)
         if target is None:
             return self._document(request)
         self._authorize(request, target)
-        answer = await self._answer(target, request)
+        if target.resource.version in self._silent().get(target.resource.group, ()):
+            return Answer(503, b"service unavailable\n", "text/plain; charset=utf-8")
         deprecated = _DEPRECATED.get(target.resource.group_kind)
+        with warned([deprecated] if deprecated else []):
+            answer = await self._answer(target, request)
         return msgspec.structs.replace(answer, warnings=(*answer.warnings, deprecated)) if deprecated else answer
 
     async def _answer(self, target: Target, request: Request) -> Answer:
@@ -143,10 +159,10 @@ class Api:
             StatusError: when the user may not.
         """
         account = account_of(wanted.name)
-        plural, (namespace, name) = ("serviceaccounts", account) if account else ("users", ("", wanted.name))
-        what = Attributes("impersonate", resource=plural, namespace=namespace, name=name)
+        plural, who = ("serviceaccounts", account) if account else ("users", Key("", wanted.name))
+        what = Attributes("impersonate", resource=plural, namespace=who.namespace, name=who.name)
         if not self.authorizer.allows(user, what):
-            raise forbidden(_identities(self.registry, plural), name, refusal(user, what))
+            raise forbidden(_identities(self.registry, plural), who.name, refusal(user, what))
         for group in wanted.groups:
             asked = Attributes("impersonate", resource="groups", name=group)
             if not self.authorizer.allows(user, asked):
@@ -213,8 +229,11 @@ class Api:
 
     def _silent(self) -> Mapping[str, list[str]]:
         """Versions, by group, that an APIService leaves to another server: none is asked."""
+        bucket = self.store.bucket(APISERVICES)
+        if not bucket.records:
+            return {}
         silent: dict[str, list[str]] = {}
-        for record in self.store.bucket(APISERVICES).between(""):
+        for record in bucket.between(""):
             spec = msgspec.json.decode(record.data).get("spec") or {}
             if spec.get("service"):
                 silent.setdefault(spec.get("group", ""), []).append(spec.get("version", ""))
@@ -334,7 +353,8 @@ class Api:
                 raise unsupported_media_type(request.content_type, list(PATCHES))
             wanted = patched(schema_of_kind("autoscaling", "v1", "Scale"), scale, decode_body(request), how)
         changed = scales.with_scale(resource, live, wanted)
-        written = await self.writer.replace(Target("update", resource, target.namespace, target.name), changed, options)
+        whole = Target("update", resource, target.namespace, target.name)
+        written = await self.writer.replace(whole, changed, msgspec.structs.replace(options, through=_SCALE))
         self._after(resource, written)
         return Answer(200, encoded(scales.scale_of(resource, written.object)))
 
@@ -436,8 +456,8 @@ def _identities(registry: Registry, plural: str) -> Resource:
 
 
 def _delete_options(request: Request) -> _DeleteOptions:
+    query = {} if request.body else request.query  # as the real one: where there is a body the query says nothing
     body: Any = decode_body(request) if request.body else {}
-    query = request.query
     said = {name: query[name] for name in _IN_QUERY if name in query}
     if query.get("dryRun"):
         said["dryRun"] = [query["dryRun"]]  # type: ignore[assignment]
@@ -452,11 +472,9 @@ def _delete_options(request: Request) -> _DeleteOptions:
 def _propagation(options: _DeleteOptions) -> str:
     if options.propagation_policy:
         if options.propagation_policy not in ("Background", "Foreground", "Orphan"):
-            text = (
-                'DeleteOptions.meta.k8s.io "" is invalid: propagationPolicy: Unsupported value: '
-                f'"{options.propagation_policy}": supported values: "Foreground", "Background", "Orphan", "nil"'
-            )
-            raise StatusError(422, "Invalid", text)
+            policies = ["Foreground", "Background", "Orphan", "nil"]
+            cause = causes.not_supported("propagationPolicy", options.propagation_policy, policies)
+            raise invalid_kind("meta.k8s.io", "DeleteOptions", "", [cause])
         return options.propagation_policy
     return "Orphan" if options.orphan_dependents else "Background"
 

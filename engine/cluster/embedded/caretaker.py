@@ -16,6 +16,7 @@ from tidelog.engine.cluster.embedded.api import Api
 from tidelog.engine.cluster.embedded.objects import decoded, is_going, kept
 from tidelog.engine.cluster.embedded.registry import Place, Resource
 from tidelog.engine.cluster.embedded.requests import Options, Target
+from tidelog.engine.cluster.embedded.shared_map import SharedMap
 from tidelog.engine.cluster.embedded.statuses import StatusError
 from tidelog.engine.cluster.embedded.store import Change, Key, Record
 from tidelog.engine.cluster.embedded.writing import DEFINITIONS, FOREGROUND, NAMESPACES, ORPHAN
@@ -44,8 +45,9 @@ class _Object(Struct):
 
 _decode = msgspec.json.Decoder(_Object).decode
 Where = tuple[Place, Key]
-Owners = dict[str, bool]
+Owners = Mapping[str, bool]
 """By uid, whether the owner waits for this one when it is deleted in the foreground."""
+_NONE: Final[frozenset[Where]] = frozenset()
 
 
 class Caretaker:
@@ -56,11 +58,18 @@ class Caretaker:
         self._api = api
         self._store = api.store
         self._journal = api.store.follow()
-        self._uids: dict[str, Where] = {}
+        self._uids: SharedMap[str, Where] = SharedMap()
         """Of every object."""
-        self._owned: dict[str, set[Where]] = {}
+        self._owned: SharedMap[str, frozenset[Where]] = SharedMap()
         """The objects that name an owner, by its uid."""
-        self._owners: dict[Where, Owners] = {}
+        self._owners: SharedMap[Where, Owners] = SharedMap()
+
+    def fork(self, api: Api) -> "Caretaker":
+        """One that looks after a fork of this one's cluster, and goes on where this one is."""
+        made = Caretaker(api)
+        made._journal.extend(self._journal)
+        made._uids, made._owned, made._owners = self._uids.copy(), self._owned.copy(), self._owners.copy()
+        return made
 
     def begin(self) -> None:
         """Takes in what is there already, and looks through it for what was not brought to its end."""
@@ -76,16 +85,21 @@ class Caretaker:
             await self.settle()
             await changed.wait()
 
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether all that happened is seen to."""
+        return not self._journal
+
     async def settle(self) -> None:
         """Does all that is to be done by now."""
         while self._journal:
-            place, change = self._journal.popleft()
-            await self._follow(place, change)
+            await self._follow(*self._journal[0])
+            self._journal.popleft()  # not before: a fork does again what is half done
             await anyio.lowlevel.checkpoint()
 
     async def _follow(self, place: Place, change: Change) -> None:
         record, where = change.record, (place, change.record.key)
-        before = self._owners.get(where, {})
+        before = self._owners.get(where) or {}
         if change.type == "DELETED":
             self._forget(where, record)
             self._collect(record.uid)
@@ -98,7 +112,7 @@ class Caretaker:
         obj = self._learn(place, record)
         if place == NAMESPACES:
             await self._look_after(record, obj)
-        owners = self._owners.get(where, {})
+        owners = self._owners.get(where) or {}
         if change.type == "ADDED" or owners != before:
             self._collect_if_orphaned(where)
             self._release_all(before)
@@ -109,30 +123,36 @@ class Caretaker:
     def _learn(self, place: Place, record: Record) -> _Object:
         obj = _decode(record.data)
         where = place, record.key
-        self._uids[record.uid] = where
+        self._uids.set(record.uid, where)
         owners = _owners_of(obj)
-        before = self._owners.get(where, {})
+        before = self._owners.get(where) or {}
         if owners != before:
-            for uid in before:
-                self._owned.get(uid, set()).discard(where)
+            self._part(where, before)
             for uid in owners:
-                self._owned.setdefault(uid, set()).add(where)
+                self._owned.set(uid, (self._owned.get(uid) or _NONE) | {where})
             if owners:
-                self._owners[where] = owners
+                self._owners.set(where, owners)
             else:
-                self._owners.pop(where, None)
+                self._owners.pop(where)
         return obj
 
     def _forget(self, where: Where, record: Record) -> None:
-        self._uids.pop(record.uid, None)
-        for uid in self._owners.pop(where, {}):
-            self._owned.get(uid, set()).discard(where)
+        self._uids.pop(record.uid)
+        self._part(where, self._owners.pop(where) or {})
+
+    def _part(self, where: Where, uids: Iterable[str]) -> None:
+        for uid in uids:
+            left = (self._owned.get(uid) or _NONE) - {where}
+            if left:
+                self._owned.set(uid, left)
+            else:
+                self._owned.pop(uid)
 
     # ------------------------------------------------------------------------------------------ garbage
 
     def _collect(self, uid: str) -> None:
         """Deletes what an owner that went leaves behind; then those that wait for it may go on."""
-        for where in sorted(self._owned.pop(uid, set())):
+        for where in sorted(self._owned.pop(uid) or ()):
             self._collect_if_orphaned(where)
 
     def _collect_if_orphaned(self, where: Where) -> None:
@@ -151,7 +171,8 @@ class Caretaker:
 
     def _waits(self, uid: str) -> bool:
         """Whether an owner is being deleted in the foreground."""
-        record = self._store.get(*self._uids[uid])
+        where = self._uids.get(uid)
+        record = self._store.get(*where) if where else None
         metadata = _decode(record.data).metadata if record and record.uid == uid else _Metadata()
         return bool(metadata.deletion_timestamp) and FOREGROUND in (metadata.finalizers or ())
 
@@ -165,7 +186,7 @@ class Caretaker:
     def _release(self, where: Where, record: Record, metadata: _Metadata) -> None:
         """Lets an object go whose dependents were waited for, or are left alone."""
         finalizers = metadata.finalizers or () if metadata.deletion_timestamp else ()
-        dependents = sorted(self._owned.get(record.uid, set()))
+        dependents = sorted(self._owned.get(record.uid) or ())
         if ORPHAN in finalizers:
             for dependent in dependents:
                 self._disown(dependent, {record.uid})
@@ -173,7 +194,7 @@ class Caretaker:
         if FOREGROUND in finalizers:
             for dependent in dependents:
                 self._collect_if_orphaned(dependent)
-            if not any(self._owners[dependent].get(record.uid) for dependent in dependents):
+            if not any((self._owners.get(dependent) or {}).get(record.uid) for dependent in dependents):
                 self._drop_finalizer(where, FOREGROUND)
 
     def _disown(self, where: Where, uids: Collection[str]) -> None:

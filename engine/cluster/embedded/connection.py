@@ -5,14 +5,16 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Final
 
+import anyio
 import msgspec
 
-from tidelog.engine.cluster.connection import USER_AGENT, Answer, Call
+from tidelog.engine.cluster.connection import USER_AGENT, Answer, Call, broken, busy_wait_s, lost
 from tidelog.engine.cluster.embedded.api import Api
 from tidelog.engine.cluster.embedded.requests import Answer as ApiAnswer
-from tidelog.engine.cluster.embedded.requests import Request, User, parse_url, warning_header
+from tidelog.engine.cluster.embedded.requests import Handler, Request, User, parse_url, warning_header
 from tidelog.engine.cluster.embedded.statuses import StatusError
 from tidelog.engine.cluster.errors import error_of
+from tidelog.engine.cluster.limits import Limits
 from tidelog.engine.cluster.port import OnRequest
 
 ADDRESS: Final = "embedded"
@@ -21,11 +23,15 @@ ADDRESS: Final = "embedded"
 class EmbeddedConnection:
     """What `RealCluster` asks through, for a cluster in this process."""
 
-    def __init__(self, api: Api, user: User, on_request: OnRequest | None = None) -> None:
-        """Asks as `user`."""
+    def __init__(
+        self, api: Api, user: User, on_request: OnRequest | None = None, handler: Handler | None = None
+    ) -> None:
+        """Asks as `user`, and what stands before the API, if anything does."""
         self._api = api
+        self._handler = handler or api
         self._user = user
         self._on_request = on_request
+        self._limits = Limits()
         self.fence: Callable[[], None] | None = None
         """See `Channel`."""
 
@@ -38,55 +44,77 @@ class EmbeddedConnection:
         """The whole answer to a call.
 
         Raises:
-            ClusterError: for any answer but success.
+            ClusterError: for any answer but success, and for none.
         """
-        answer = await self._ask(call)
-        body = answer.body
-        if answer.stream is not None:
-            async with aclosing(answer.stream) as pieces:
-                body = b"".join([piece async for piece in pieces])
-        return Answer(answer.status, answer.headers, body, tuple(map(warning_header, answer.warnings)))
+        answer = await self._ask(call, whole=True)
+        return Answer(answer.status, answer.headers, answer.body, tuple(map(warning_header, answer.warnings)))
 
     async def stream(self, call: Call) -> AsyncGenerator[bytes, None]:
         """The answer in pieces, as they come.
 
         Raises:
             ClusterError: as `send` does.
+            UnreachableError: when what stands before the API cuts the connection.
         """
-        answer = await self._ask(call)
+        answer = await self._ask(call, whole=False)
         if answer.stream is None:
             yield answer.body
             return
-        async with aclosing(answer.stream) as pieces:
-            async for piece in pieces:
-                yield piece
+        try:
+            async with aclosing(answer.stream) as pieces:
+                async for piece in pieces:
+                    yield piece
+        except ConnectionError as error:
+            raise broken(call, str(error)) from error
 
-    async def _ask(self, call: Call) -> ApiAnswer:
+    async def _ask(self, call: Call, *, whole: bool) -> ApiAnswer:
+        tries, waited_s, was_lost = 0, 0.0, False
+        while True:
+            try:
+                answer = await self._try(call, whole=whole)
+            except ConnectionError as error:
+                if was_lost or call.changes:
+                    raise lost(call, ADDRESS, str(error)) from error
+                was_lost = True  # as over HTTP, where a kept connection may just be closing
+                continue
+            status = answer.status
+            if status < 300 or status == 304:
+                return answer
+            retry_after = answer.headers.get("Retry-After")
+            wait_s = busy_wait_s(call, status, answer.body, retry_after)
+            tries += 1
+            if wait_s is None or tries >= self._limits.tries or waited_s + wait_s > self._limits.busy_s:
+                raise error_of(call.what, status, answer.body, retry_after, changes=call.changes)
+            await anyio.sleep(wait_s)
+            waited_s += wait_s
+
+    async def _try(self, call: Call, *, whole: bool) -> ApiAnswer:
         began = time.perf_counter()
         status = 0
         try:
             answer = await self._handled(call)
             status = answer.status
+            if whole and answer.stream is not None:
+                async with aclosing(answer.stream) as pieces:
+                    body = b"".join([piece async for piece in pieces])
+                answer = msgspec.structs.replace(answer, body=body, stream=None)
+            return answer
         finally:
             if self._on_request:
                 self._on_request(call.verb, call.resource, status, time.perf_counter() - began)
-        if status >= 300 and status != 304:
-            retry_after = answer.headers.get("Retry-After")
-            raise error_of(call.what, status, answer.body, retry_after, changes=call.changes)
-        return answer
 
     async def _handled(self, call: Call) -> ApiAnswer:
-        user = self._user
+        user, impersonator = self._user, None
         if call.identity is not None:
             wanted = User(call.identity.user, call.identity.groups)
             try:
-                user = self._api.acting_as(user, wanted)
+                user, impersonator = self._api.acting_as(user, wanted), user
             except StatusError as error:
                 return ApiAnswer(error.code, msgspec.json.encode(error.status))
         if call.changes and self.fence is not None:
             self.fence()
         path, query = parse_url(call.target)
-        return await self._api.handle(
+        return await self._handler.handle(
             Request(
                 method=call.method,
                 path=path,
@@ -96,5 +124,6 @@ class EmbeddedConnection:
                 content_type=call.content_type if call.body is not None else "",
                 accept=call.accept,
                 agent=USER_AGENT,
+                impersonator=impersonator,
             )
         )

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from tidelog.engine.cluster.embedded import causes, openapi
-from tidelog.engine.cluster.embedded.builtin.formats import service_name
+from tidelog.engine.cluster.embedded.builtin.formats import qualified_name, service_name
+from tidelog.engine.cluster.embedded.builtin.metadata_problems import is_without_domain
 from tidelog.engine.cluster.embedded.causes import Cause
 from tidelog.engine.cluster.embedded.correlation import Correlated, same
 from tidelog.engine.cluster.embedded.openapi import show
@@ -184,6 +185,24 @@ def _prune_typed(value: KubeValue, schema: Schema, path: str, dropped: list[str]
             else:
                 _prune_typed(value[key], below, f"{path}.{key}", dropped)
 
+
+# What is warned of.
+
+
+def warnings(obj: KubeObject, old: KubeObject | None) -> list[str]:
+    """Of finalizers that were not there before, and that others might call theirs."""
+    before = ((old or {}).get("metadata") or {}).get("finalizers") or ()
+    found: list[str] = []
+    for finalizer in sorted({*((obj.get("metadata") or {}).get("finalizers") or ())} - {*before}):
+        told = qualified_name(finalizer)
+        if is_without_domain(finalizer):
+            path = " including a path (/)" if "." in finalizer else ""
+            told.append(f"prefer a domain-qualified finalizer name{path} to avoid accidental conflicts {_WITH}")
+        found += [f"metadata.finalizers: {causes.shown(finalizer)}: {one}" for one in told]
+    return found
+
+
+_WITH: Final = "with other finalizer writers"
 
 # What is wrong.
 

@@ -1,14 +1,15 @@
 """From a body to an object that has the fields of its kind, as the server decodes it."""
 
+import re
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from tidelog.engine.cluster.embedded import protobuf, yaml_bodies
 from tidelog.engine.cluster.embedded.requests import APPLY, JSON, PATCHES, Request
 from tidelog.engine.cluster.embedded.schema import Schema
-from tidelog.engine.cluster.embedded.statuses import bad_request, too_large, unsupported_media_type
+from tidelog.engine.cluster.embedded.statuses import StatusError, bad_request, too_large, unsupported_media_type
 from tidelog.engine.objects.kube import KubeObject, KubeValue
 
 BODY_BYTES_MAX: Final = 3 << 20
@@ -92,6 +93,31 @@ def decode_object(request: Request) -> KubeObject:
     return found
 
 
+class MismatchError(StatusError):
+    """A value has another type than its field; `detail` is what the decoder says of it."""
+
+    def __init__(self, kind: str, version: str, detail: str) -> None:
+        message = f'{kind} in version "{version}" cannot be handled as a {kind}: {detail}'
+        super().__init__(400, "BadRequest", message)
+        self.detail = detail
+
+
+class _Place(NamedTuple):
+    """Where a value stands, as Go's decoder has it: within which struct, under which fields from the top."""
+
+    struct: str
+    fields: str = ""
+
+    def under(self, name: str) -> "_Place":
+        return _Place(self.struct, f"{self.fields}.{name}" if self.fields else name)
+
+    def inside(self, schema: Schema) -> "_Place":
+        return _Place(schema.go_type or self.struct, self.fields)
+
+
+_TIMES: Final = ("creationTimestamp", "deletionTimestamp")
+
+
 class Conformed:
     """An object as the server's own types hold it: `dropped` are the paths of fields that they do not have."""
 
@@ -105,36 +131,50 @@ class Conformed:
         """The object, made anew.
 
         Raises:
-            StatusError: when a value has another type than its field.
+            MismatchError: when a value has another type than its field.
         """
-        found = self._object(obj, schema, "")
+        found = self._object(obj, schema, "", _Place(self._kind))
         return found if isinstance(found, dict) else {}
 
-    def _object(self, value: KubeValue, schema: Schema, path: str) -> KubeValue:
+    def check_metadata(self, metadata: KubeObject, schema: Schema) -> None:
+        """Whether the metadata of a custom object, whose schema that is, have the types of their fields.
+
+        Raises:
+            MismatchError: when one has not.
+        """
+        self._object(metadata, schema, "metadata", _Place("ObjectMeta"))
+        for name in _TIMES:
+            said = metadata.get(name)
+            if said is not None and not _time.fullmatch(str(said)):
+                form = "2006-01-02T15:04:05Z07:00"
+                detail = f'parsing time "{said}" as "{form}": cannot parse "{said}" as "2006"'
+                raise MismatchError(self._kind, self._version, detail)
+
+    def _object(self, value: KubeValue, schema: Schema, path: str, place: _Place) -> KubeValue:
         if isinstance(value, dict):
             if schema.type not in ("object", ""):
-                raise self._mismatch(value, schema, path)
+                raise self._mismatch(value, schema, place)
             if schema.keeps_unknown and not schema.fields:
                 return value
-            return self._fields(value, schema, path)
+            return self._fields(value, schema, path, place)
         if isinstance(value, list):
             if schema.type not in ("array", ""):
-                raise self._mismatch(value, schema, path)
+                raise self._mismatch(value, schema, place)
             items = schema.items
-            return [self._object(item, items, f"{path}[{n}]") for n, item in enumerate(value)]
+            return [self._object(item, items, f"{path}[{n}]", place) for n, item in enumerate(value)]
         if not self._fits(value, schema):
-            raise self._mismatch(value, schema, path)
+            raise self._mismatch(value, schema, place)
         return value
 
-    def _fields(self, value: KubeObject, schema: Schema, path: str) -> KubeObject:
-        found = {}
+    def _fields(self, value: KubeObject, schema: Schema, path: str, place: _Place) -> KubeObject:
+        found, place = {}, place.inside(schema)
         for name, part in value.items():
             here = f"{path}.{name}" if path else name
             below = schema.at(name)
             if below is None:
                 self.dropped.append(here)
             elif part is not None or schema.keeps_unknown:
-                found[name] = self._object(part, below, here)
+                found[name] = self._object(part, below, here, place.under(name) if name in schema.fields else place)
         return found
 
     def _fits(self, value: KubeValue, schema: Schema) -> bool:
@@ -152,14 +192,30 @@ class Conformed:
             case _:
                 return False
 
-    def _mismatch(self, value: KubeValue, schema: Schema, path: str) -> Exception:
+    def _mismatch(self, value: KubeValue, schema: Schema, place: _Place) -> MismatchError:
         got = {dict: "object", list: "array", str: "string", bool: "bool", int: "number", float: "number"}.get(
             type(value), "null"
         )
-        wanted = {"integer": schema.raw.get("format", "int64"), "boolean": "bool", "array": "list"}.get(
-            schema.type, schema.type
-        )
-        return bad_request(
-            f'{self._kind} in version "{self._version}" cannot be handled as a {self._kind}: json: cannot unmarshal '
-            f"{got} into Go struct field .{path} of type {wanted}"
-        )
+        wanted = "types.UID" if place.fields.endswith("uid") else _go_type(schema)
+        detail = f"json: cannot unmarshal {got} into Go struct field {place.struct}.{place.fields} of type {wanted}"
+        return MismatchError(self._kind, self._version, detail)
+
+
+_time: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
+
+
+def _go_type(schema: Schema) -> str:
+    """What Go calls the type of a field; of a struct that stands in another package, as if it stood in `v1`."""
+    match schema.type:
+        case "integer":
+            return str(schema.raw.get("format", "int64"))
+        case "boolean":
+            return "bool"
+        case "array":
+            return f"[]{_go_type(schema.items)}"
+        case "object" if schema.values is not None:
+            return f"map[string]{_go_type(schema.values)}"
+        case "object" if schema.go_type:
+            return f"v1.{schema.go_type}"
+        case other:
+            return other

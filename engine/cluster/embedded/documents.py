@@ -47,7 +47,8 @@ def aggregated(registry: Registry, silent: Mapping[str, list[str]], *, core: boo
         for name, versions in silent.items():
             stale = [{"version": version, "resources": [], "freshness": "Stale"} for version in versions]
             if name in known:
-                known[name]["versions"] = [*known[name]["versions"], *stale]
+                others = [one for one in known[name]["versions"] if one["version"] not in versions]
+                known[name]["versions"] = [*others, *stale]
             else:
                 items.append({"metadata": {"name": name}, "versions": stale})
     return encoded(

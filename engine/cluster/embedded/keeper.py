@@ -12,7 +12,7 @@ import anyio.to_thread
 from tidelog.engine.cluster.embedded.registry import Place
 from tidelog.engine.cluster.embedded.store import Change, Key, Record, Store
 from tidelog.engine.tasks import one_error
-from tidelog.storage.cluster_objects import ClusterObjects, KeptObject
+from tidelog.storage.cluster_objects import ClusterObjects, KeptObject, read_objects
 
 BATCH_MAX: Final = 5_000
 """Changes that are written at once."""
@@ -45,6 +45,19 @@ async def keeping(store: Store, directory: Path) -> AsyncIterator[None]:
             await anyio.to_thread.run_sync(file.close)
 
 
+async def read_kept(directory: Path) -> Store:
+    """A store with the objects that are kept in a directory, as of now; what is written to it is kept nowhere.
+
+    Raises:
+        StoreNotFoundError: when none ever were.
+        StoreError: when they cannot be read.
+    """
+    objects, version = await anyio.to_thread.run_sync(read_objects, directory)
+    store = Store()
+    store.load([_loaded(one) for one in objects], version)
+    return store
+
+
 class _Keeper:
     def __init__(self, store: Store, file: ClusterObjects) -> None:
         self._store = store
@@ -69,9 +82,9 @@ class _Keeper:
 
 
 def _kept(place: Place, change: Change) -> KeptObject:
-    record = change.record
+    record, key = change.record, change.record.key
     data = None if change.type == "DELETED" else record.data
-    return KeptObject(*place, *record.key, record.version, record.uid, data)
+    return KeptObject(*place, key.namespace, key.name, record.version, record.uid, data)
 
 
 def _loaded(one: KeptObject) -> tuple[Place, Record]:

@@ -6,6 +6,7 @@ mistakes of the alternative with which most agreed.
 
 import math
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 import msgspec
@@ -364,4 +365,18 @@ def show(value: KubeValue) -> str:
     """A value as the server writes it into such a message: keys sorted, numbers as Go has them."""
     if isinstance(value, float) and not isinstance(value, bool):
         return go_number(value)
-    return msgspec.json.encode(value, order="deterministic").decode()
+    return _json(value)
+
+
+def _json(value: KubeValue) -> str:
+    """As Go's JSON: within a list or a map, small numbers are written otherwise than alone."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_json, value))}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{_json(key)}:{_json(each)}' for key, each in sorted(value.items()))}}}"
+    if isinstance(value, float) and (value == 0 or 1e-6 <= abs(value) < 1e21):
+        text = format(Decimal(repr(value)), "f")
+        return text.removesuffix(".0")
+    if isinstance(value, float):
+        return repr(value).replace("e-0", "e-")
+    return msgspec.json.encode(value).decode()

@@ -4,6 +4,7 @@ Pure functions. After `structured-merge-diff/merge` and the `managedfields` of `
 does around them is not here: what the merged object's defaults are (nobody owns them), what versions convert to.
 """
 
+from collections.abc import Collection
 from typing import Final, NamedTuple
 
 import msgspec
@@ -73,6 +74,7 @@ def apply(
     now: str,
     subresource: str = "",
     reset: FieldSet = fieldsets.EMPTY,
+    versions: Collection[str] = (),
 ) -> KubeObject:
     """The live object with what is applied, before defaults, and with its managedFields.
 
@@ -87,6 +89,7 @@ def apply(
         now: the time, as in `managedFields`.
         subresource: where the request goes to, such as `status`.
         reset: fields that the request cannot change, and nobody owns by it.
+        versions: the API versions of the kind; who owns fields in another owns them no more. Empty for any.
 
     Raises:
         FieldConflictsError: when others own what is applied with other values, and `force` is not set.
@@ -94,7 +97,7 @@ def apply(
     """
     version = applied["apiVersion"]
     current = live if live is not None else typed.empty_object(schema, version, applied["kind"])
-    request = _Request(schema, version, manager_of(manager, APPLY, version, subresource), reset, now)
+    request = _Request(schema, version, manager_of(manager, APPLY, version, subresource), reset, now, versions)
     try:
         managed = managers.decoded(entries_of(current))
     except MalformedObjectError as error:
@@ -149,6 +152,7 @@ def update(
     now: str,
     subresource: str = "",
     reset: FieldSet = fieldsets.EMPTY,
+    versions: Collection[str] = (),
 ) -> KubeObject:
     """`new` with its managedFields: for a create, a replace, and every patch that is no apply.
 
@@ -160,6 +164,7 @@ def update(
         now: the time, as in `managedFields`.
         subresource: where the request goes to, such as `status`.
         reset: fields that the request cannot change, and nobody owns by it.
+        versions: the API versions of the kind; who owns fields in another owns them no more. Empty for any.
     """
     managed = managers.of_request(live, new, subresource, is_builtin=schema.is_builtin)
     bare = _bare(new)
@@ -167,7 +172,7 @@ def update(
         return bare  # nobody has applied to it yet, and its fields were not followed from the start
     version = new["apiVersion"]
     before = _bare(live) if live is not None else typed.empty_object(schema, version, new["kind"])
-    request = _Request(schema, version, manager_of(manager, UPDATE, version, subresource), reset, now)
+    request = _Request(schema, version, manager_of(manager, UPDATE, version, subresource), reset, now, versions)
     try:
         for obj in (before, bare):
             typed.validate(schema, obj, with_duplicates=True)
@@ -184,13 +189,19 @@ class _Request(NamedTuple):
     manager: Manager
     reset: FieldSet
     now: str
+    versions: Collection[str]
 
     def by(self, manager: Manager) -> "_Request":
         return self._replace(manager=manager)
 
+    def _known(self, managed: Managed) -> Managed:
+        if not self.versions:
+            return managed
+        return {one: owned for one, owned in managed.items() if one == self.manager or owned.version in self.versions}
+
     def updated(self, before: KubeObject, new: KubeObject, managed: Managed) -> Managed:
         """Owners after a request that is no apply: it owns what it has changed or added."""
-        managed = reconciled(managed, self.schema)
+        managed = reconciled(self._known(managed), self.schema)
         compared = compare(self.schema, before, new).less(self.reset)
         left = _taken_from(managed, compared.removed, union(compared.modified, compared.added))
         fields = fieldsets.difference(union(compared.modified, compared.added), _NEVER_OWNED)
@@ -208,7 +219,7 @@ class _Request(NamedTuple):
         Raises:
             _Conflicts: with what others own, unless it is forced.
         """
-        managed = reconciled(managed, self.schema)
+        managed = reconciled(self._known(managed), self.schema)
         merged = merge(self.schema, live, applied)
         last = managed.get(self.manager)
         fields = fieldsets.without(typed.owned_by(self.schema, applied), self.reset)

@@ -12,7 +12,7 @@ from msgspec import Struct
 from tidelog.engine.cluster.embedded.objects import decoded, encoded, sent
 from tidelog.engine.cluster.embedded.registry import Registry, Resource
 from tidelog.engine.cluster.embedded.requests import Target, is_true
-from tidelog.engine.cluster.embedded.selectors import Matches, matcher, parse_fields, parse_labels
+from tidelog.engine.cluster.embedded.selectors import Matches, matcher, name_selected, parse_fields, parse_labels
 from tidelog.engine.cluster.embedded.statuses import bad_request, gone, not_found
 from tidelog.engine.cluster.embedded.store import Bucket, Change, Key, Record, Store
 from tidelog.engine.objects.kube import KubeObject
@@ -22,6 +22,7 @@ BOOKMARK_S: Final = 60.0
 WATCH_S: Final = 1_800.0
 """How long a watch lasts that does not say."""
 GONE: Final = "The resourceVersion for the provided watch is too old."
+LIST_GONE: Final = "The provided continue parameter is too old to display a consistent list result."
 
 
 class Page(Struct, frozen=True):
@@ -71,17 +72,20 @@ class Reader:
         _version(query)
         token = _token_of(query)
         if token is not None and token.version < bucket.compacted:
-            raise gone("The provided continue parameter is too old to display a consistent list result.")
+            raise gone(LIST_GONE)
         version = token.version if token else self._store.version
         items: list[bytes] = []
         last: Key | None = None
         after = Key(token.namespace, token.name) if token else None
+        name = name_selected(query.get("fieldSelector", ""))
         for record in bucket.between(target.namespace, after):
+            if name and record.key.name != name:
+                continue
+            if limit and len(items) == limit:  # there is more, and whether it is selected is not looked at
+                assert last is not None  # noqa: S101 - there is one in a full page
+                return Page(items, version, _text_of(_Token(version, last.namespace, last.name)))
             if matches is not None and not matches(decoded(record, resource)):
                 continue
-            if limit and len(items) == limit:
-                assert last is not None  # noqa: S101 - there is one in a full page
-                return Page(items, version, _text_of(_Token(version, *last)))
             items.append(sent(record, resource))
             last = record.key
         return Page(items, version)
@@ -173,7 +177,9 @@ def _matcher_of(resource: Resource, query: Mapping[str, str]) -> Matches | None:
     )
     return matcher(
         parse_labels(query.get("labelSelector", "")),
-        parse_fields(query.get("fieldSelector", ""), resource.group_kind, selectable),
+        parse_fields(
+            query.get("fieldSelector", ""), resource.group_kind, selectable, is_custom=resource.custom is not None
+        ),
     )
 
 
@@ -215,7 +221,7 @@ def _token_of(query: Mapping[str, str]) -> _Token | None:
 def listing(resource: Resource, page: Page) -> bytes:
     """A page as it is sent."""
     metadata: KubeObject = {"resourceVersion": str(page.version)}
-    if page.going_on:
+    if page.going_on or resource.custom is not None:  # lists of custom kinds say so, too, where there is no more
         metadata["continue"] = page.going_on
     head = {"kind": f"{resource.kind}List", "apiVersion": resource.api_version, "metadata": metadata}
     return encoded(head)[:-1] + b',"items":[' + b",".join(page.items) + b"]}"

@@ -102,6 +102,12 @@ class Registry:
         self.changes = 0
         """Grows whenever what is served does."""
 
+    def fork(self) -> "Registry":
+        """One that serves the same kinds now."""
+        made = Registry()
+        made._custom, made._groups, made._found = dict(self._custom), dict(self._groups), dict(self._found)
+        return made
+
     def resource(self, group: str, version: str, plural: str) -> Resource | None:
         """The resource of a path."""
         return self._found.get((group, version, plural))
@@ -139,6 +145,11 @@ class Registry:
     def versions(self, group: str) -> tuple[str, ...]:
         """The versions of a group, the preferred one first."""
         return self._groups.get(group, ())
+
+    def versions_of(self, resource: Resource) -> list[str]:
+        """The API versions that a resource is served in, as objects say them."""
+        served = (self.resource(resource.group, one, resource.plural) for one in self.versions(resource.group))
+        return [one.api_version for one in served if one is not None]
 
     def resources(self, group: str, version: str) -> list[Resource]:
         """What one version of a group serves."""

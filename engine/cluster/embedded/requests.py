@@ -1,13 +1,14 @@
 """What is asked of a Kubernetes API, and what it answers; how a path and a method are read."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import Final
+from typing import Final, Protocol
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+import msgspec
 from msgspec import Struct
 
 from tidelog.engine.cluster.embedded.registry import Registry, Resource, Subresource
-from tidelog.engine.cluster.embedded.statuses import StatusError, bad_request, no_path, not_allowed
+from tidelog.engine.cluster.embedded.statuses import StatusError, bad_request, no_path, not_allowed, not_found
 
 JSON: Final = "application/json"
 APPLY: Final = "application/apply-patch+yaml"
@@ -44,6 +45,8 @@ class Request(Struct, frozen=True):
     """Without its parameters."""
     accept: str = ""
     agent: str = ""
+    impersonator: User | None = None
+    """Who asks in truth, where `user` is acted as."""
 
 
 class Answer(Struct, frozen=True):
@@ -55,6 +58,24 @@ class Answer(Struct, frozen=True):
     headers: Mapping[str, str] = {}
     warnings: tuple[str, ...] = ()
     stream: AsyncGenerator[bytes, None] | None = None
+
+
+def error_answer(error: StatusError) -> Answer:
+    """The answer of a refusal."""
+    wait_s = error.retry_after_s
+    headers = {} if wait_s is None else {"Retry-After": str(wait_s)}
+    return Answer(error.code, msgspec.json.encode(error.status), headers=headers, warnings=error.warnings)
+
+
+class Handler(Protocol):
+    """What answers requests: the API, or what stands before it."""
+
+    async def handle(self, request: Request) -> Answer:
+        """The answer to a request; a refusal is one too.
+
+        Raises:
+            ConnectionError: when the connection is to be cut, and nothing answered.
+        """
 
 
 WARNING_MAX: Final = 4_096
@@ -114,7 +135,7 @@ def target_of(request: Request, registry: Registry) -> Target | None:
     if len(parts) == 3:
         subresource = resource.subresources.get(parts[2])
         if subresource is None:
-            raise no_path()
+            raise no_path() if resource.custom is None else not_found(resource, name)
     verb = _verb(request, name)
     if subresource is None and bool(name) == (verb == "create") and verb in ("create", "update", "patch"):
         raise not_allowed()
@@ -160,6 +181,8 @@ class Options(Struct, frozen=True):
     strict: bool = False
     """Whether unknown fields are an error, and no warning."""
     warns: bool = True
+    through: str = ""
+    """The subresource by which the whole object is changed: `scale`."""
 
 
 MANAGER_MAX: Final = 128

@@ -29,6 +29,8 @@ class Schema:
         self._keeps_below = not _is_reference(raw) and (is_below_kept or _keeps_unknown(raw))
         self.is_struct = _is_reference(raw) and raw.get("default") == {}
         """Of a built-in kind: a Go struct that no pointer leads to, and that is thus always there."""
+        self.go_type = next(_references(raw), "").rpartition(".")[2]
+        """Of a built-in kind: the name of the Go struct, where one stands; empty otherwise."""
         self.raw: Raw = _resolved(raw, types)
         """Without a reference at its top."""
 

@@ -123,7 +123,9 @@ _FIELDS: Final[Mapping[tuple[str, str], frozenset[str]]] = {
 _field = re.compile(r"\s*([^=!,\s]+)\s*(==|=|!=)\s*([^,]*)\s*")
 
 
-def parse_fields(text: str, kind: tuple[str, str], more: frozenset[str] = frozenset()) -> tuple[Requirement, ...]:
+def parse_fields(
+    text: str, kind: tuple[str, str], more: frozenset[str] = frozenset(), *, is_custom: bool = False
+) -> tuple[Requirement, ...]:
     """The requirements of a field selector; `more` are fields that can be selected beside those of the kind.
 
     Raises:
@@ -136,7 +138,9 @@ def parse_fields(text: str, kind: tuple[str, str], more: frozenset[str] = frozen
         if match is None:
             raise bad_request(f"invalid field selector {text!r}: can't understand {part!r}")
         if match[1] not in allowed:
-            raise bad_request(f"field label not supported: {match[1]}")
+            if kind in _FIELDS or is_custom:
+                raise bad_request(f"field label not supported: {match[1]}")
+            raise bad_request(f'"{match[1]}" is not a known field selector: only "metadata.name", "metadata.namespace"')
         found.append(Requirement(match[1], _EQUAL[match[2]], (match[3],)))
     return tuple(found)
 

@@ -75,6 +75,8 @@ class StandIns:
         self._pace = pace
         self._journal = api.store.follow()
         self._due: list[tuple[float, Where]] = []
+        self._waiting: dict[Where, None] = {}
+        """Those whose turn it is, in their order."""
         self._reconcilers: dict[Place, Reconcile] = {
             PODS: self._pod,
             DEPLOYMENTS: self._deployment,
@@ -86,11 +88,21 @@ class StandIns:
             SERVICES: self._service,
         }
 
+    def fork(self, api: Api) -> "StandIns":
+        """Those of a fork of this cluster; they go on where these are."""
+        made = StandIns(api, self._clock, self._pace)
+        made._journal.extend(self._journal)
+        made._due, made._waiting = list(self._due), dict(self._waiting)
+        return made
+
+    def begin(self) -> None:
+        """Has every workload looked at that is there already."""
+        for place in self._reconcilers:
+            for record in self._store.bucket(place).between(""):
+                self._waiting[place, record.key] = None
+
     async def run(self) -> None:
         """Follows the journal until it is cancelled."""
-        for place in self._reconcilers:
-            for record in list(self._store.bucket(place).between("")):
-                await self._reconcile((place, record.key))
         while True:
             changed = self._store.changed
             await self.settle()
@@ -98,26 +110,33 @@ class StandIns:
             with anyio.move_on_after(wait_s) if wait_s is not None else anyio.CancelScope():
                 await changed.wait()
 
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether all is done that is due."""
+        return not self._journal and not self._waiting
+
     async def settle(self) -> None:
         """Does all that is due by now."""
         while True:
-            for where in self._next():
+            self._take_in()
+            while self._waiting:
+                where = next(iter(self._waiting))
                 await self._reconcile(where)
+                del self._waiting[where]  # not before: a fork does again what is half done
                 await anyio.lowlevel.checkpoint()
             if not self._journal and not (self._due and self._due[0][0] <= self._clock()):
                 return
 
-    def _next(self) -> Iterator[Where]:
-        seen: dict[Where, None] = {}
+    def _take_in(self) -> None:
+        """Takes from the journal, and of what waits for its time, what is to be looked at."""
         while self._journal:
             place, change = self._journal.popleft()
             if place in self._reconcilers and change.type != "DELETED":
-                seen[place, change.record.key] = None
+                self._waiting[place, change.record.key] = None
             for owner in self._owners(change.record) if place in (PODS, REPLICA_SETS) else ():
-                seen[owner] = None
+                self._waiting[owner] = None
         while self._due and self._due[0][0] <= self._clock():
-            seen[heapq.heappop(self._due)[1]] = None
-        yield from seen
+            self._waiting[heapq.heappop(self._due)[1]] = None
 
     async def _reconcile(self, where: Where) -> None:
         place, key = where
@@ -257,14 +276,26 @@ class StandIns:
 
     async def _job(self, resource: Resource, obj: KubeObject) -> None:
         spec, was = obj["spec"], obj.get("status") or {}
-        if spec.get("suspend") or any(c["type"] in ("Complete", "Failed") for c in was.get("conditions") or ()):
+        ended = [
+            c for c in was.get("conditions") or () if c["type"] in ("Complete", "Failed") and c["status"] == "True"
+        ]
+        if ended:
+            self._expire(resource, obj, ended[0])
+            return
+        if spec.get("suspend"):
             return
         wanted = spec.get("completions", 1)
         pods = [pod for pod in self._owned(PODS, obj) if not is_going(pod)]
         phases = [(pod.get("status") or {}).get("phase", "Pending") for pod in pods]
         done, failed = phases.count("Succeeded"), phases.count("Failed")
         active = len(pods) - done - failed
-        if done < wanted and failed <= spec.get("backoffLimit", 6) and not is_refused(obj):
+        is_late = self._is_late(obj)
+        if is_late:
+            for pod, phase in zip(pods, phases, strict=True):
+                if phase not in ("Succeeded", "Failed"):
+                    self._remove(PODS, pod)
+            failed, active = failed + active, 0
+        elif done < wanted and failed <= spec.get("backoffLimit", 6) and not is_refused(obj):
             for _ in range(min(spec.get("parallelism", 1), wanted - done) - active):
                 await self._make(PODS, pod_of(obj, "Job"))
                 active += 1
@@ -280,14 +311,37 @@ class StandIns:
                 for kind in ("SuccessCriteriaMet", "Complete")
             ]
             status["completionTime"] = now
-        elif failed > spec.get("backoffLimit", 6):
-            told = "Job has reached the specified backoff limit"
+        elif is_late or failed > spec.get("backoffLimit", 6):
+            reason = "DeadlineExceeded" if is_late else "BackoffLimitExceeded"
+            told = "Job was active longer than specified deadline"
+            told = told if is_late else "Job has reached the specified backoff limit"
             status["conditions"] = [
-                condition(was, kind, holds=True, now=now, reason="BackoffLimitExceeded", message=told, probe=True)
+                condition(was, kind, holds=True, now=now, reason=reason, message=told, probe=True)
                 for kind in ("FailureTarget", "Failed")
             ]
         if status != was:
             await self._tell(resource, obj, status)
+        deadline_s = spec.get("activeDeadlineSeconds")
+        if deadline_s is not None and "conditions" not in status:
+            self._later((resource.place, _key(obj)), moment_of(status["startTime"]) + deadline_s - self._clock())
+
+    def _is_late(self, obj: KubeObject) -> bool:
+        """Whether a Job has been at work for longer than it may."""
+        began = str((obj.get("status") or {}).get("startTime", ""))
+        deadline_s = obj["spec"].get("activeDeadlineSeconds")
+        return began != "" and deadline_s is not None and self._clock() >= moment_of(began) + deadline_s
+
+    def _expire(self, resource: Resource, job: KubeObject, ended: KubeObject) -> None:
+        """Deletes a Job whose time to live is over."""
+        lives_s = job["spec"].get("ttlSecondsAfterFinished")
+        if lives_s is None or is_going(job):
+            return
+        ends = moment_of(ended["lastTransitionTime"]) + lives_s
+        if self._clock() < ends:
+            self._later((resource.place, _key(job)), ends - self._clock())
+            return
+        target = Target("delete", resource, job["metadata"]["namespace"], job["metadata"]["name"])
+        self._api.writer.delete(target, propagation="Foreground")
 
     # ------------------------------------------------------------------------------------------ claims, services
 

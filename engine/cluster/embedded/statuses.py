@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
+from tidelog.engine.cluster.embedded import causes
 from tidelog.engine.cluster.embedded.causes import INVALID, Cause
 from tidelog.engine.cluster.embedded.registry import Resource
 from tidelog.engine.objects.kube import KubeObject
 
 CAUSES_MAX: Final = 100
+_EVENTS: Final = "events.k8s.io"
 
 
 class StatusError(Exception):
@@ -29,6 +31,8 @@ class StatusError(Exception):
         self.message = message
         self.details = details or {}
         self.retry_after_s = retry_after_s
+        self.warnings: tuple[str, ...] = ()
+        """What is told beside the refusal."""
 
     @property
     def status(self) -> KubeObject:
@@ -74,6 +78,13 @@ def already_exists(resource: Resource, name: str, *, is_going: bool = False) -> 
     return StatusError(409, "AlreadyExists", message, details=_of(resource, name))
 
 
+def name_taken(resource: Resource, name: str) -> StatusError:
+    """An object is there that was to be made with a name of the server's choice, or one that could have been."""
+    why = "the server was not able to generate a unique name for the object"
+    message = f'{resource.qualified} "{name}" already exists, {why}'
+    return StatusError(409, "AlreadyExists", message, details=_of(resource, name), retry_after_s=1)
+
+
 def conflict(resource: Resource, name: str, why: str) -> StatusError:
     """What must hold of the object does not."""
     message = f'Operation cannot be fulfilled on {resource.qualified} "{name}": {why}'
@@ -83,20 +94,22 @@ def conflict(resource: Resource, name: str, why: str) -> StatusError:
 MODIFIED: Final = "the object has been modified; please apply your changes to the latest version and try again"
 
 
-def invalid(resource: Resource, name: str, causes: Sequence[Cause]) -> StatusError:
+def invalid(resource: Resource, name: str, found: Sequence[Cause]) -> StatusError:
     """The object breaks the rules of its kind."""
-    return invalid_kind(resource.group, resource.kind, name, causes)
+    group = "" if resource.group == _EVENTS else resource.group  # the server holds its events as those of v1
+    return invalid_kind(group, resource.kind, name, found)
 
 
-def invalid_kind(group: str, kind: str, name: str, causes: Sequence[Cause]) -> StatusError:
+def invalid_kind(group: str, kind: str, name: str, found: Sequence[Cause]) -> StatusError:
     """As `invalid`, of a kind that is no resource by itself."""
-    shown = [f"{cause.field}: {cause.message}" for cause in causes[:CAUSES_MAX]]
+    # Causes are told as often as they were found, in the message once.
+    shown = list(dict.fromkeys(f"{cause.field}: {cause.message}" for cause in found[:CAUSES_MAX]))
     text = shown[0] if len(shown) == 1 else f"[{', '.join(shown)}]"
     qualified = f"{kind}.{group}" if group else kind
-    details = {"name": name, "group": group, "kind": kind}
-    told = [{"reason": cause.reason, "message": cause.message, "field": cause.field} for cause in causes[:CAUSES_MAX]]
-    found = {key: value for key, value in details.items() if value} | {"causes": told}
-    return StatusError(422, "Invalid", f'{qualified} "{name}" is invalid: {text}', details=found)
+    details: KubeObject = {"name": name, "group": group, "kind": kind}
+    told = [{"reason": cause.reason, "message": cause.message, "field": cause.field} for cause in found[:CAUSES_MAX]]
+    details = {key: value for key, value in details.items() if value} | {"causes": told}
+    return StatusError(422, "Invalid", f'{qualified} "{name}" is invalid: {text}', details=details)
 
 
 def no_version(resource: Resource, name: str) -> StatusError:
@@ -115,6 +128,18 @@ def precondition(resource: Resource, name: str, field: str, wanted: str, found: 
     )
     details = {"name": name, "group": resource.group, "kind": resource.kind}
     return StatusError(409, "Conflict", message, details={key: value for key, value in details.items() if value})
+
+
+def broken_patch(patched: str, detail: str) -> StatusError:
+    """A patch that leaves what is no object of the kind."""
+    return invalid_kind("", "", "", [causes.invalid("patch", patched, detail)])
+
+
+def other_uid(resource: Resource, key: str, name: str, wanted: str, found: str) -> StatusError:
+    """An object to be put in the place of another than is there, which is kept under `key`."""
+    why = f"StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: "
+    said = f"Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}"
+    return conflict(resource, name, why + said)
 
 
 def bad_request(message: str) -> StatusError:

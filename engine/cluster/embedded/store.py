@@ -1,32 +1,33 @@
 """The objects of the embedded cluster, in memory: encoded, each under its place, and what changed lately.
 
 An object is kept as the JSON that is sent, so that a list or a watch costs no encoding, and a copy of the whole
-(`fork`) shares every object with the original.
+(`fork`) shares every object with the original, and the order they are kept in where neither has changed it since.
 """
 
-from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Final, Literal, NamedTuple, Self, TypeAlias
 
 import anyio
+from msgspec import Struct
 
 from tidelog.engine.cluster.embedded.registry import Place
+from tidelog.engine.cluster.embedded.shared_map import SharedMap
 
 ChangeType: TypeAlias = Literal["ADDED", "MODIFIED", "DELETED"]
 HISTORY_MAX: Final = 10_000
 """Changes of one place that are remembered; a watch from before is told that they are gone."""
 
 
-class Key(NamedTuple):
+class Key(Struct, frozen=True, order=True, gc=False):
     """Which object of a place: `namespace` is empty for kinds without."""
 
     namespace: str
     name: str
 
 
-class Record(NamedTuple):
-    """An object as it is kept."""
+class Record(Struct, frozen=True, gc=False):
+    """An object as it is kept. It holds nothing that the garbage collector, which would walk over all, could find."""
 
     key: Key
     version: int
@@ -50,10 +51,9 @@ Journal: TypeAlias = "deque[tuple[Place, Change]]"
 class Bucket:
     """The objects of one place, in the order of their keys."""
 
-    def __init__(self, version: int, records: Mapping[Key, Record] | None = None) -> None:
+    def __init__(self, version: int, records: SharedMap[Key, Record] | None = None) -> None:
         """As of `version`: how it came to that is not known."""
-        self.records: dict[Key, Record] = dict(records or {})
-        self._keys: list[Key] = sorted(self.records)
+        self.records: SharedMap[Key, Record] = SharedMap() if records is None else records
         self._changes: deque[Change] = deque()
         self.compacted = version
         """Changes up to this version are forgotten."""
@@ -62,17 +62,12 @@ class Bucket:
 
     def between(self, namespace: str, after: Key | None = None) -> Iterator[Record]:
         """The objects of a namespace, or of all (empty), that come after a key."""
-        start = 0
-        if after is not None:
-            start = bisect_left(self._keys, after)
-            start += start < len(self._keys) and self._keys[start] == after
-        elif namespace:
-            start = bisect_left(self._keys, (namespace, ""))
-        for index in range(start, len(self._keys)):
-            key = self._keys[index]
+        start = after or (Key(namespace, "") if namespace else None)
+        for key, record in self.records.items(start):
             if namespace and key.namespace != namespace:
                 return
-            yield self.records[key]
+            if key != after:
+                yield record
 
     def since(self, version: int) -> list[Change] | None:
         """The changes after `version`; None when some of them are forgotten."""
@@ -90,12 +85,9 @@ class Bucket:
         """Carries out a change."""
         key = change.record.key
         if change.type == "DELETED":
-            del self.records[key]
-            del self._keys[bisect_left(self._keys, key)]
+            self.records.pop(key)
         else:
-            if change.type == "ADDED":
-                insort(self._keys, key)
-            self.records[key] = change.record
+            self.records.set(key, change.record)
         self._changes.append(change)
         if len(self._changes) > HISTORY_MAX:
             self.compacted = self._changes.popleft().record.version
@@ -115,7 +107,7 @@ class Bucket:
 
     def copy(self, version: int) -> Self:
         """One with the same objects, and no memory of how they came there."""
-        return type(self)(version, self.records)
+        return type(self)(version, self.records.copy())
 
 
 class Store:
@@ -177,7 +169,9 @@ class Store:
         for place, record in objects:
             found.setdefault(place, {})[record.key] = record
         self.version = max(self.version, version)
-        self._buckets = {place: Bucket(self.version, records) for place, records in found.items()}
+        self._buckets = {
+            place: Bucket(self.version, SharedMap(sorted(records.items()))) for place, records in found.items()
+        }
 
     def compact(self) -> None:
         """Forgets all changes so far, as etcd does every few minutes: whoever lags behind must list again."""

@@ -24,6 +24,18 @@ class Tokens:
         self._clock = clock
         self._issued: dict[str, tuple[User, float]] = {}
 
+    def give(self, user: User) -> str:
+        """A new token of a user, which never runs out."""
+        token = secrets.token_urlsafe(32)
+        self._users[token] = user
+        return token
+
+    def fork(self) -> "Tokens":
+        """The same tokens, of which each side gives more without the other."""
+        made = Tokens(self._users, self._clock)
+        made._issued = dict(self._issued)
+        return made
+
     def whose(self, token: str) -> User | None:
         """The user of a token; None for one that was not given, or has run out."""
         if token in self._users:

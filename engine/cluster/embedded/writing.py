@@ -7,18 +7,20 @@ from the version of what was read.
 import copy
 import random
 import uuid
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, Literal
 
+import msgspec
 from msgspec import Struct
 
-from tidelog.engine.cluster.embedded import builtin, custom, definitions, ownership, rules
+from tidelog.engine.cluster.embedded import builtin, custom, definitions, fieldsets, ownership, rules
 from tidelog.engine.cluster.embedded.builtin import metadata_problems
 from tidelog.engine.cluster.embedded.causes import Cause
-from tidelog.engine.cluster.embedded.decoding import Conformed
+from tidelog.engine.cluster.embedded.decoding import Conformed, MismatchError
 from tidelog.engine.cluster.embedded.objects import LETTERS, decoded, is_going, kept, timestamp
 from tidelog.engine.cluster.embedded.patches import PatchError, json_patch, merge_patch, strategic_merge_patch
-from tidelog.engine.cluster.embedded.registry import Place, Registry, Resource
+from tidelog.engine.cluster.embedded.registry import Place, Registry, Resource, schema_of_type
 from tidelog.engine.cluster.embedded.requests import APPLY, JSON_PATCH, MERGE, STRATEGIC, Options, Target
 from tidelog.engine.cluster.embedded.schema import Schema
 from tidelog.engine.cluster.embedded.statuses import (
@@ -26,10 +28,13 @@ from tidelog.engine.cluster.embedded.statuses import (
     StatusError,
     already_exists,
     bad_request,
+    broken_patch,
     conflict,
     invalid,
+    name_taken,
     no_version,
     not_found,
+    other_uid,
     precondition,
     unsupported_media_type,
 )
@@ -64,7 +69,22 @@ _NEVER_BLIND: Final = frozenset(
 """Built-in kinds of which a replace must say the version that it replaces; of custom kinds every one must."""
 _ONE_SCHEMA: Final = "spec.validation.openAPIV3Schema"
 """What the server calls the schema of a definition whose versions share it."""
-_ENGINES_OWN: Final = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink")
+_LENIENT: Final = Options("", warns=False)
+_REPEATED: Final = (
+    "; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your "
+    "requests; duplicate UID(s) observed: "
+)
+_REPEATED_LATE: Final = f" after mutating admission happens{_REPEATED}"
+_UNDER_GROUP: Final = frozenset({"apiextensions.k8s.io", "apiregistration.k8s.io"})
+_ODD_KEYS: Final[Mapping[Place, str]] = {
+    ("", "endpoints"): "services/endpoints",
+    ("", "nodes"): "minions",
+    ("", "replicationcontrollers"): "controllers",
+    ("", "services"): "services/specs",
+    ("networking.k8s.io", "ingresses"): "ingress",
+}
+"""Where the real server keeps objects of kinds that are not under their own name."""
+_OF_DELETION: Final = ("deletionTimestamp", "deletionGracePeriodSeconds")
 
 
 class Written(Struct, frozen=True):
@@ -82,6 +102,16 @@ class Preconditions(Struct, frozen=True):
 
     uid: str | None = None
     version: str | None = None
+
+
+@contextmanager
+def warned(warnings: Sequence[str]) -> Iterator[None]:
+    """Warnings are told of what is refused, too."""
+    try:
+        yield
+    except StatusError as error:
+        error.warnings = (*warnings, *error.warnings)
+        raise
 
 
 class Writer:
@@ -112,9 +142,22 @@ class Writer:
         """
         resource = target.resource
         obj, warnings = self._read(resource, target, obj, options)
+        warnings += _without_repeated_owners(obj, _REPEATED)
+        with warned(warnings):
+            return await self._create(resource, obj, options, warnings)
+
+    async def _create(
+        self,
+        resource: Resource,
+        obj: KubeObject,
+        options: Options,
+        warnings: Sequence[str],
+        *,
+        by_update: bool = False,
+    ) -> Written:
         self._name(obj)
         self._require_namespace(resource, obj)
-        self._begin(obj)
+        self._begin(obj, by_update=by_update)
         empty = _empty(obj)
         self._fill_in(resource, obj)
         # Who owns what is decided before the strategies add theirs: nobody owns an address that a Service is given.
@@ -125,21 +168,17 @@ class Writer:
             manager=options.manager,
             now=self._now(),
             reset=_reset(resource, ""),
+            versions=self._registry.versions_of(resource),
         )
+        _set_owners(obj, owned)
         made = await self._prepared(resource, obj)
         _set_owners(made, owned)
-        return self._commit_new(resource, made, options, warnings)
+        return self._commit_new(resource, made, options, warnings, by_update=by_update)
 
-    def _begin(self, obj: KubeObject) -> None:
-        """Gives a new object its identity.
-
-        Raises:
-            StatusError: when it says one of its own.
-        """
+    def _begin(self, obj: KubeObject, *, by_update: bool = False) -> None:
+        """Gives a new object its identity; made by an apply or a replace it may say that it is being deleted."""
         metadata = obj["metadata"]
-        if metadata.get("resourceVersion"):
-            raise StatusError(500, "", "resourceVersion should not be set on objects to be created")
-        for name in (*_ENGINES_OWN, "resourceVersion", "generation"):
+        for name in ("selfLink", *(() if by_update else _OF_DELETION)):
             metadata.pop(name, None)
         metadata["uid"] = str(uuid.UUID(int=self._random.getrandbits(128), version=4))
         metadata["creationTimestamp"] = self._now()
@@ -165,7 +204,7 @@ class Writer:
         kind = resource.group_kind
         if resource.custom is not None:
             custom.prepare_create(resource, obj)
-            causes = metadata_problems.problems(kind, obj) + custom.problems(resource, obj, None)
+            causes = metadata_problems.problems(kind, obj, is_custom=True) + custom.problems(resource, obj, None)
             if not custom.is_too_wrong(causes):
                 causes += await rules.broken_rules(resource, obj, None, self._judge)
         else:
@@ -176,19 +215,30 @@ class Writer:
                 causes = causes or await self._definition_problems(obj, None)
         if causes:
             raise invalid(resource, obj["metadata"].get("name", ""), causes)
-        return obj
+        return _read_again(resource, obj)
 
     def _commit_new(
-        self, resource: Resource, obj: KubeObject, options: Options, warnings: Sequence[str] = ()
+        self,
+        resource: Resource,
+        obj: KubeObject,
+        options: Options,
+        warnings: Sequence[str] = (),
+        *,
+        by_update: bool = False,
     ) -> Written:
         metadata = obj["metadata"]
         key = Key(metadata.get("namespace", ""), metadata["name"])
+        if not (by_update or options.dry_run) and _is_version(metadata.get("resourceVersion")):
+            raise StatusError(500, "", "resourceVersion should not be set on objects to be created")
         there = self._store.get(resource.place, key)
         if there is not None:
-            raise already_exists(resource, key.name, is_going=is_going(decoded(there, resource)))
+            with warned(_warnings(resource, obj, None)):
+                if metadata.get("generateName"):
+                    raise name_taken(resource, key.name)
+                raise already_exists(resource, key.name, is_going=is_going(decoded(there, resource)))
         if not options.dry_run:
             self._store.put(resource.place, kept(obj, resource, self._store.next_version()))
-        return Written(obj, created=True, warnings=tuple(warnings))
+        return Written(obj, created=True, warnings=(*warnings, *_warnings(resource, obj, None)))
 
     # ------------------------------------------------------------------------------------------ replace and patch
 
@@ -200,12 +250,21 @@ class Writer:
         """
         resource = target.resource
         obj, warnings = self._read(resource, target, obj, options)
+        warnings += _without_repeated_owners(obj, _REPEATED)
+        with warned(warnings):
+            return await self._replace(target, obj, options, warnings)
+
+    async def _replace(self, target: Target, obj: KubeObject, options: Options, warnings: Sequence[str]) -> Written:
+        resource = target.resource
         is_whole = target.subresource is None and resource.group_kind in _MADE_BY_UPDATE
         if is_whole and self._store.get(resource.place, Key(target.namespace, target.name)) is None:
-            return await self.create(target, obj, options)
+            return await self._create(resource, obj, options, warnings, by_update=True)
         record = self._record(target)
-        version = obj["metadata"].get("resourceVersion")
-        if not version and (resource.custom is not None or resource.group_kind in _NEVER_BLIND):
+        uid = obj["metadata"].get("uid")
+        if uid and uid != record.uid:
+            raise other_uid(resource, _key_in_etcd(resource, record.key), target.name, uid, record.uid)
+        version = _version_meant(obj)
+        if not version and _is_never_blind(resource):
             raise no_version(resource, target.name)
         if version and version != str(record.version):
             raise conflict(resource, target.name, MODIFIED)
@@ -226,12 +285,15 @@ class Writer:
             record = self._record(target)
             live = decoded(record, resource)
             changed = patched(resource.schema, live, patch, how)
-            version = changed["metadata"].get("resourceVersion")
+            version = _version_meant(changed)
+            if not version and changed["metadata"].get("resourceVersion") and _is_never_blind(resource):
+                raise no_version(resource, target.name)
             if version and version != str(record.version):
                 raise conflict(resource, target.name, MODIFIED)
-            obj, warnings = self._read(resource, target, changed, options)
+            obj, warnings = self._read_patched(target, changed, options)
             try:
-                return await self._update(target, record, obj, options, warnings)
+                with warned(warnings):
+                    return await self._update(target, record, obj, options, warnings)
             except _OvertakenError:
                 continue
         raise conflict(resource, target.name, MODIFIED)
@@ -242,11 +304,10 @@ class Writer:
         resource = target.resource
         live = decoded(record, resource)
         subresource = target.subresource.name if target.subresource else ""
-        sent = copy.deepcopy(obj["metadata"].get("managedFields"))
-        self._keep(resource, obj, live)
         empty = _empty(obj)
+        sent = obj["metadata"].get("managedFields")
         self._fill_in(resource, obj)
-        if sent is not None:
+        if sent is not None:  # an empty list says something too
             obj["metadata"]["managedFields"] = sent
         owned = ownership.update(
             live,
@@ -254,9 +315,13 @@ class Writer:
             resource.schema,
             manager=options.manager,
             now=self._now(),
-            subresource=subresource,
+            subresource=subresource or options.through,
             reset=_reset(resource, subresource),
+            versions=self._registry.versions_of(resource),
         )
+        _set_owners(obj, owned)
+        warnings = (*warnings, *_without_repeated_owners(obj, _REPEATED_LATE))
+        _keep(obj, live)
         new = await self._changed(resource, obj, live, subresource)
         _set_owners(new, owned)
         return self._commit_change(resource, record, live, new, options, warnings)
@@ -271,13 +336,13 @@ class Writer:
         if resource.custom is not None:
             prepare = custom.prepare_status_update if subresource == "status" else custom.prepare_update
             prepare(resource, new, live)
-            causes = metadata_problems.problems_of_update(new, live)
+            causes = metadata_problems.problems_of_update(kind, new, live, is_custom=True)
             causes += custom.problems(resource, new, live, subresource=subresource)
             if not custom.is_too_wrong(causes):
                 causes += await rules.broken_rules(resource, new, live, self._judge)
         elif subresource == "status":
             builtin.prepare_status_update(kind, new, live)
-            causes = metadata_problems.problems_of_update(new, live)
+            causes = builtin.problems_on_status_update(kind, new, live)
         else:
             builtin.prepare_update(kind, new, live)
             causes = builtin.problems_on_update(kind, new, live)
@@ -286,7 +351,7 @@ class Writer:
                 causes = causes or await self._definition_problems(new, live)
         if causes:
             raise invalid(resource, live["metadata"]["name"], causes)
-        return new
+        return _read_again(resource, new)
 
     async def _definition_problems(self, definition: KubeObject, live: KubeObject | None) -> list[Cause]:
         """What is wrong with a definition; rules in CEL are compiled once the rest is right."""
@@ -300,23 +365,6 @@ class Writer:
             causes += await rules.mistakes_in_rules(raw, path, self._judge)
         return causes
 
-    def _keep(self, resource: Resource, new: KubeObject, live: KubeObject) -> None:
-        """Puts back what nobody may change.
-
-        Raises:
-            StatusError: when another object is meant.
-        """
-        metadata, was = new["metadata"], live["metadata"]
-        uid = metadata.get("uid")
-        if uid and uid != was["uid"]:
-            why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {was['uid']}"
-            raise conflict(resource, was["name"], why)
-        for name in (*_ENGINES_OWN, "generation", "name", "namespace", "generateName", "resourceVersion"):
-            if name in was:
-                metadata[name] = was[name]
-            else:
-                metadata.pop(name, None)
-
     def _commit_change(
         self,
         resource: Resource,
@@ -329,13 +377,14 @@ class Writer:
         current = self._store.get(resource.place, record.key)
         if current is None or current.version != record.version:
             raise _OvertakenError(resource, record.key.name)
+        warnings = (*warnings, *_warnings(resource, new, live))
         if new == live:
             return Written(live, warnings=tuple(warnings))
         gone = is_going(new) and not _held(resource, new)
         if not options.dry_run:
             changed = kept(new, resource, self._store.next_version())
             if gone:
-                self._store.remove(resource.place, changed)
+                self._store.remove(resource.place, kept(live, resource, changed.version))  # as it last was
             else:
                 self._store.put(resource.place, changed)
         return Written(new, gone=gone, warnings=tuple(warnings))
@@ -350,8 +399,12 @@ class Writer:
         """
         resource = target.resource
         subresource = target.subresource.name if target.subresource else ""
+        metadata = applied.get("metadata")
+        says_namespace = isinstance(metadata, dict) and "namespace" in metadata
         self._require_place(resource, target, applied)
-        if (applied.get("metadata") or {}).get("managedFields"):
+        if not says_namespace:
+            applied["metadata"].pop("namespace", None)  # errors name the object as it was sent
+        if applied["metadata"].get("managedFields") is not None:
             raise bad_request("metadata.managedFields must be nil")
         for _ in range(ATTEMPTS):
             record = self._store.get(resource.place, Key(target.namespace, target.name))
@@ -369,33 +422,44 @@ class Writer:
             raise not_found(resource, target.name)
         uid = applied["metadata"].get("uid")
         if uid:
-            why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: "
+            why = f"uid mismatch: the provided object specified uid {uid}, and no existing object was found"
             raise conflict(resource, target.name, why)
+        _version_meant(applied)
         merged = self._owned(resource, None, applied, options, "")
+        if resource.namespaced:
+            merged["metadata"]["namespace"] = target.namespace
         self._require_namespace(resource, merged)
-        obj, warnings = self._conformed(resource, merged, options)
-        self._begin(obj)
+        obj, warnings = self._conformed(resource, merged, _LENIENT)  # what is not known was refused, or may stand there
+        self._begin(obj, by_update=True)
         self._fill_in(resource, obj, applied=True)
-        made = await self._prepared(resource, obj)
+        _set_owners(obj, merged)
+        warnings += _without_repeated_owners(obj, _REPEATED_LATE)
+        with warned(warnings):
+            made = await self._prepared(resource, obj)
         _set_owners(made, merged)
-        return self._commit_new(resource, made, options, warnings)
+        return self._commit_new(resource, made, options, warnings, by_update=True)
 
     async def _apply_change(
         self, target: Target, record: Record, applied: KubeObject, options: Options, subresource: str
     ) -> Written:
         resource = target.resource
         live = decoded(record, resource)
-        version = applied["metadata"].get("resourceVersion")
+        version = _version_meant(applied)
+        if not version and applied["metadata"].get("resourceVersion") and _is_never_blind(resource):
+            raise no_version(resource, target.name)
         if version and version != str(record.version):
             raise conflict(resource, target.name, MODIFIED)
         # What is applied to is changed in place below, and what it was is compared with.
         merged = self._owned(resource, decoded(record, resource), applied, options, subresource)
         if applied["metadata"].get("uid"):
             merged["metadata"]["uid"] = applied["metadata"]["uid"]
-        obj, warnings = self._conformed(resource, merged, options)
-        self._keep(resource, obj, live)
+        obj, warnings = self._conformed(resource, merged, _LENIENT)  # what is not known was refused, or may stand there
         self._fill_in(resource, obj, applied=True)
-        new = await self._changed(resource, obj, live, subresource)
+        _set_owners(obj, merged)
+        warnings += _without_repeated_owners(obj, _REPEATED_LATE)
+        _keep(obj, live)
+        with warned(warnings):
+            new = await self._changed(resource, obj, live, subresource)
         _set_owners(new, merged)
         if _but_managed(new) == _but_managed(live) and _owners(new) == _owners(live):
             new = live
@@ -414,6 +478,7 @@ class Writer:
                 now=self._now(),
                 subresource=subresource,
                 reset=_reset(resource, subresource),
+                versions=self._registry.versions_of(resource),
             )
         except ownership.FieldConflictsError as error:
             details = {"causes": error.causes()}
@@ -462,7 +527,7 @@ class Writer:
         if not _held(resource, obj):
             last = kept(obj, resource, self._store.next_version())
             if not dry_run:
-                self._store.remove(resource.place, last)
+                self._store.remove(resource.place, kept(decoded(record, resource), resource, last.version))
             return Written(obj, gone=True)
         if was_going and wanted == (decoded(record, resource)["metadata"].get("finalizers") or []):
             return Written(obj)
@@ -509,8 +574,24 @@ class Writer:
         self._require_place(resource, target, obj)
         return self._conformed(resource, obj, options)
 
+    def _read_patched(self, target: Target, obj: KubeObject, options: Options) -> tuple[KubeObject, list[str]]:
+        """As `_read`, of what a patch makes: the patch is what is told to be wrong."""
+        text = fieldsets.go_json(obj)
+        try:
+            found, told = self._conformed(
+                target.resource, obj, msgspec.structs.replace(options, strict=False, warns=True)
+            )
+        except MismatchError as error:
+            raise broken_patch(text, error.detail) from None
+        if told and options.strict:
+            raise broken_patch(text, f"strict decoding error: {', '.join(told)}")
+        self._require_place(target.resource, target, found)
+        return found, told if options.warns else []
+
     def _conformed(self, resource: Resource, obj: KubeObject, options: Options) -> tuple[KubeObject, list[str]]:
         if resource.custom is not None:
+            if isinstance(obj.get("metadata"), dict):
+                _check_metadata(resource, obj["metadata"])
             dropped = custom.prune(resource, obj)
             found = obj
         else:
@@ -616,6 +697,77 @@ def patched(schema: Schema, live: KubeObject, patch: Any, how: str) -> KubeObjec
     return changed
 
 
+def _check_metadata(resource: Resource, metadata: KubeObject) -> None:
+    Conformed(resource.kind, resource.version).check_metadata(metadata, schema_of_type(custom.OBJECT_META))
+
+
+def _is_version(said: Any) -> bool:
+    """Whether it names a version: 0 is any."""
+    return isinstance(said, str) and said.isascii() and said.isdigit() and int(said) > 0
+
+
+def _is_never_blind(resource: Resource) -> bool:
+    return resource.custom is not None or resource.group_kind in _NEVER_BLIND
+
+
+def _version_meant(obj: KubeObject) -> str:
+    """The version that an object says to be, or to change; empty for any.
+
+    Raises:
+        StatusError: when it is none.
+    """
+    said = obj["metadata"].get("resourceVersion") or ""
+    if not said or _is_version(said):
+        return str(said)
+    if str(said).strip("0"):
+        raise StatusError(500, "", f'strconv.ParseUint: parsing "{said}": invalid syntax')
+    return ""
+
+
+def _keep(new: KubeObject, live: KubeObject) -> None:
+    """Puts back what of an object's metadata nobody may change, or unset."""
+    metadata, was = new["metadata"], live["metadata"]
+    for name in ("generation", "resourceVersion", "creationTimestamp"):
+        if name in was:
+            metadata[name] = was[name]
+        else:
+            metadata.pop(name, None)
+    metadata.pop("selfLink", None)
+    if not metadata.get("uid"):
+        metadata["uid"] = was["uid"]
+    if was.get("deletionTimestamp"):
+        metadata["deletionTimestamp"] = was["deletionTimestamp"]
+    if metadata.get("deletionGracePeriodSeconds") is None and "deletionGracePeriodSeconds" in was:
+        metadata["deletionGracePeriodSeconds"] = was["deletionGracePeriodSeconds"]
+
+
+def _warnings(resource: Resource, new: KubeObject, live: KubeObject | None) -> list[str]:
+    return [] if resource.custom is None else custom.warnings(new, live)
+
+
+def _without_repeated_owners(obj: KubeObject, say: str) -> list[str]:
+    """Drops owners that are named twice, which is warned of."""
+    owners, found, repeated = obj["metadata"].get("ownerReferences") or [], list[KubeObject](), list[str]()
+    for owner in owners:
+        if owner in found:
+            repeated.append(str(owner.get("uid", "")))
+        else:
+            found.append(owner)
+    if not repeated:
+        return []
+    obj["metadata"]["ownerReferences"] = found
+    return [f".metadata.ownerReferences contains duplicate entries{say}{', '.join(repeated)}"]
+
+
+def _key_in_etcd(resource: Resource, key: Key) -> str:
+    """Where the real server keeps an object: it names that to whoever means another."""
+    place = f"{resource.group}/{resource.plural}" if resource.group in _UNDER_GROUP else resource.plural
+    if resource.custom is not None:
+        place = f"{resource.group}/{resource.plural}"
+    place = _ODD_KEYS.get(resource.place, place)
+    return "/".join(("/registry", place, *(part for part in (key.namespace, key.name) if part)))
+
+
 def _held(resource: Resource, obj: KubeObject) -> bool:
     """Whether something keeps an object from going."""
     if resource.place == NAMESPACES and (obj.get("spec") or {}).get("finalizers"):
@@ -626,6 +778,13 @@ def _held(resource: Resource, obj: KubeObject) -> bool:
 def _with_empty(obj: KubeObject, sent: Collection[str]) -> KubeObject:
     """An object with the lists that were sent empty, and of which null is kept: whoever sent them owns them."""
     return {**obj, **{name: [] for name in sent if name in obj and obj[name] is None}}
+
+
+def _read_again(resource: Resource, obj: KubeObject) -> KubeObject:
+    """With the default of a status that was taken away: the server sets defaults whenever it reads an object."""
+    if resource.custom is not None and "status" not in obj:
+        custom.set_default_values(obj, custom.schema_of(resource))
+    return obj
 
 
 def _empty(obj: KubeObject) -> tuple[str, ...]:

@@ -2,15 +2,15 @@
 
 It goes the way of a pass: what is rendered, planned and verified, by the same parts. Two things differ. Nobody may have
 watched the cluster, so that every object is asked about. And later waves are dry-run too, where they can be, because
-nobody waits for the first to be established.
+nobody waits for the first to be established; all of them, where there is a cluster to try things out in.
 """
 
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import TypeAlias, cast
 
 import anyio.to_thread
 import msgspec
@@ -21,7 +21,7 @@ from tidelog.engine.kinds.kustomization import KustomizationSpec
 from tidelog.engine.kinds.later import features_left
 from tidelog.engine.kinds.meta import KUSTOMIZE_GROUP
 from tidelog.engine.objects.kube import KubeObject
-from tidelog.engine.plan.draft import Draft, Planner
+from tidelog.engine.plan.draft import Draft, Planner, Subject
 from tidelog.engine.plan.model import Plan, Wanted
 from tidelog.engine.render.errors import RenderError
 from tidelog.engine.render.paths import root_path
@@ -66,6 +66,9 @@ from tidelog.storage.master_key import KEY_BYTES, find_master_key
 from tidelog.storage.sealed import KEY_ID_BYTES
 from tidelog.storage.trees import Trees
 
+Rehearse: TypeAlias = Callable[[], AbstractAsyncContextManager[Cluster]]
+"""A cluster that is as the one that is asked, while the block lasts, and in which everything may be done."""
+
 
 class Preview(msgspec.Struct, frozen=True, kw_only=True):
     """A plan that was made to be looked at."""
@@ -103,6 +106,7 @@ class Previewer:
         renderings: Renderings,
         artifacts: ArtifactStore,
         keys: "PreviewKeys",
+        rehearse: Rehearse | None = None,
     ) -> None:
         self._cluster = cluster
         self._facts = facts
@@ -111,6 +115,7 @@ class Previewer:
         self._renderings = renderings
         self._artifacts = artifacts
         self._keys = keys
+        self._rehearse = rehearse
 
     async def of_source(self, target: StreamName) -> Preview:
         """What would become of a target now: by its source's last revision, or the moment that it is pinned to.
@@ -216,7 +221,12 @@ class Previewer:
         left = {id: heir.why for id, heir in heirs.items()}
         planner = situation.planner(self._cluster, sealer, _unseen, left)
         draft = await planner.draft(loaded, RunId(new_id()), revision, rendered.digest)
-        await _look_further(planner, draft)
+        if self._rehearse is None or draft.refused:
+            await _look_further(planner, draft)
+        else:
+            async with self._rehearse() as copy:
+                there = situation.planner(copy, sealer, _unseen, left)
+                await _look_to_the_end(there, copy, situation.subject, draft)
         freed = await moves.freed(situation.others(draft))
         checks, failed = await verdicts_of(
             draft, self._cluster, lambda id: None if id in freed else situation.owner_of(id), declared.stream
@@ -396,6 +406,23 @@ async def _look_further(planner: Planner, draft: Draft) -> None:
     draft.plan = msgspec.structs.replace(draft.plan, waves=tuple(waves)).named()
 
 
+async def _look_to_the_end(planner: Planner, copy: Cluster, subject: Subject, draft: Draft) -> None:
+    """Dry-runs the later waves in a copy of the cluster, once the ones before are applied there."""
+    if draft.probed is None:
+        return
+    waves = list(draft.plan.waves)
+    for number in range(draft.probed + 1, len(waves)):
+        for step in waves[number - 1]:
+            if step.action in ("create", "update"):
+                wanted = draft.wanted[step.object].object
+                await copy.apply(wanted, manager=subject.manager, identity=subject.identity)
+        copy.forget_kinds()
+        waves[number] = await planner.probe([draft.wanted[step.object] for step in waves[number]], draft)
+        if draft.refused:
+            break  # what comes after it cannot be known
+    draft.plan = msgspec.structs.replace(draft.plan, waves=tuple(waves)).named()
+
+
 def _created(draft: Draft) -> frozenset[tuple[str, str]]:
     """The namespaces, as `("", name)`, and the kinds, as `(group, kind)`, that a plan brings."""
     found = set()
@@ -421,9 +448,11 @@ def _ephemeral(stream: StreamName) -> DataKey:
 
 @asynccontextmanager
 async def open_previewer(
-    cluster: Cluster, store: Path, target: StreamName, environment: Mapping[str, str]
+    cluster: Cluster, store: Path, target: StreamName, environment: Mapping[str, str], rehearse: Rehearse | None = None
 ) -> AsyncIterator[Previewer]:
     """Reads a store, whether or not a daemon is at work on it, to make previews of a target.
+
+    With `rehearse`, it is dry-run what a plan does after it has made what that needs.
 
     Raises:
         StoreError: when it cannot be read.
@@ -441,7 +470,7 @@ async def open_previewer(
         stack.callback(artifacts.close)
         keys = PreviewKeys(await anyio.to_thread.run_sync(_ring, log.layout, environment))
         settings = await _settings_of(log)
-        yield Previewer(cluster, facts, alias, settings, Renderings(log, views), artifacts, keys)
+        yield Previewer(cluster, facts, alias, settings, Renderings(log, views), artifacts, keys, rehearse)
 
 
 def _ring(layout: Layout, environment: Mapping[str, str]) -> KeyRing | None:

@@ -237,7 +237,7 @@ class SourcePass:
         self._engine.notices.failed(self._declared, None, error)
         if error.stalled:
             return None
-        return min(self._spec.interval.seconds, self._engine.backoff(self._run.standing.failures))
+        return self._engine.retry_in(self._spec.interval.seconds, self._run.standing.failures, asked_s=error.asked_s)
 
     def _failed_to_fetch(self, error: FetchError) -> StageError:
         stalled = error.reason in STALLING

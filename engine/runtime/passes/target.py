@@ -751,7 +751,7 @@ class TargetPass:
             return None
         if error.final:
             return None
-        return self._retry_in(error.retry_s)
+        return self._retry_in(error)
 
     def _again_after(self, stopped: ApplyStopped, *, again: bool) -> float:
         """When to go on after an apply that stopped: soon, where only the surroundings were in its way.
@@ -761,16 +761,17 @@ class TargetPass:
             again: whether the plan before it came to be void too: one after the other, nothing is tried at once.
         """
         if stopped.void:
-            return self._retry_in(0.0) if again else 0.0
+            retry = self._spec.effective_retry_interval.seconds
+            return self._engine.retry_in(retry, self._run.standing.failures, 0.0, 0.0) if again else 0.0
         cause = stopped.__cause__
-        return self._retry_in(of_cluster("apply", cause).retry_s if isinstance(cause, ClusterError) else None)
+        return self._retry_in(of_cluster("apply", cause) if isinstance(cause, ClusterError) else None)
 
-    def _retry_in(self, retry_s: float | None) -> float:
+    def _retry_in(self, error: StageError | None) -> float:
         """Seconds until the next try: the retry interval, or sooner where that is known to make sense."""
         retry = self._spec.effective_retry_interval.seconds
-        if retry_s is None:
+        if error is None or error.retry_s is None:
             return retry
-        return min(retry, max(retry_s, self._engine.backoff(self._run.standing.failures)))
+        return self._engine.retry_in(retry, self._run.standing.failures, error.retry_s, error.asked_s)
 
     def _is_superseded(self) -> bool:
         """Whether a revision, or a spec, has come since the open run began."""

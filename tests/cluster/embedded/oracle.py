@@ -6,10 +6,10 @@ import random
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from urllib.parse import urlencode, urlsplit
 
-from tests.servers.kubernetes_servers import Answer, Servers
+from tests.servers.kubernetes_servers import Servers
 from tidelog.engine.cluster.embedded.schema import Schema
 
 Json = dict[str, Any]
@@ -19,15 +19,31 @@ STRATEGIC = "application/strategic-merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 
 
+class Reply(NamedTuple):
+    """An answer with its warnings."""
+
+    status: int
+    body: Any
+    warnings: tuple[str, ...] = ()
+
+
+def _text_of(warning: str) -> str:
+    """The text in a header `Warning`."""
+    return warning.removeprefix('299 - "').removesuffix('"').replace('\\"', '"').replace("\\\\", "\\")
+
+
 class Client:
     """One kept connection: a new one for each of thousands of requests would be most of the time."""
 
     def __init__(self, kubernetes: Servers) -> None:
-        where = urlsplit(kubernetes.url)
-        assert where.hostname
-        tls = ssl.create_default_context(cafile=str(kubernetes.authority.certificate_file))
-        self._connection = http.client.HTTPSConnection(where.hostname, where.port, context=tls, timeout=30)
+        self._where = urlsplit(kubernetes.url)
+        self._tls = ssl.create_default_context(cafile=str(kubernetes.authority.certificate_file))
+        self._connection = self._connect()
         self._token = kubernetes.token
+
+    def _connect(self) -> http.client.HTTPSConnection:
+        assert self._where.hostname
+        return http.client.HTTPSConnection(self._where.hostname, self._where.port, context=self._tls, timeout=30)
 
     def __enter__(self) -> Self:
         return self
@@ -35,11 +51,36 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self._connection.close()
 
-    def request(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> Answer:
+    def request(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> Reply:
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": content_type, "Accept": "application/json"}
-        self._connection.request(method, path, None if body is None else json.dumps(body).encode(), headers)
+        sent = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        self._connection.request(method, path, sent, headers)
         response = self._connection.getresponse()
-        return Answer(response.status, json.loads(response.read()))
+        content, warnings = response.read(), response.headers.get_all("Warning") or ()
+        try:
+            return Reply(response.status, json.loads(content), tuple(map(_text_of, warnings)))
+        except ValueError:  # of a kind that is not served yet: 404 page not found
+            return Reply(response.status, {"text": content.decode(errors="replace")})
+
+    def watched(self, path: str, last: str) -> list[Json]:
+        """The events of a watch, until the object `last` is there; on a connection of its own."""
+        connection, found = self._connect(), list[Json]()
+        try:
+            connection.request("GET", path, headers={"Authorization": f"Bearer {self._token}"})
+            response = connection.getresponse()
+            assert response.status == 200, response.read()
+            while line := response.readline():
+                found.append(json.loads(line))
+                if ends(found[-1], last):
+                    break
+        finally:
+            connection.close()
+        return found
+
+
+def ends(event: Json, last: str) -> bool:
+    """Whether an event is about the object with which a watch is to end."""
+    return bool(event["type"] == "ERROR" or event["object"]["metadata"]["name"] == last)
 
 
 def query(path: str, **parameters: str) -> str:

@@ -53,10 +53,10 @@ def test_what_is_created_is_what_the_real_server_makes_of_it(
 
 
 def test_variants_are_created_as_the_real_server_does(
-    kubernetes: Servers, namespace: str, corpus: list[KubeObject], seed: int
+    kubernetes: Servers, namespace: str, corpus: list[KubeObject], oracle_seed: int
 ) -> None:
     """Fields dropped or emptied at random; what the real one refuses is not compared here."""
-    chance, wrong, accepted = random.Random(seed), list[str](), 0
+    chance, wrong, accepted = random.Random(oracle_seed), list[str](), 0
     rich = [obj for obj in corpus if oracle.resource_of(obj).namespaced and obj["kind"] != "Event"]
     for number in range(VARIANTS):
         obj = thinned(copy.deepcopy(chance.choice(rich)), chance)
@@ -85,6 +85,24 @@ def test_what_is_refused_is_refused_with_the_causes_of_the_real_server(kubernete
             if not oracle.resource_of(case["object"]).namespaced:
                 name = str(case["object"]["metadata"]["name"])
                 kubernetes.request("DELETE", oracle.path_of(case["object"], namespace, name))
+    assert not wrong, "\n".join(wrong)
+
+
+def test_a_finalizer_without_a_domain_is_refused_of_the_kinds_that_the_real_server_refuses_it_of(
+    kubernetes: Servers, namespace: str, corpus: list[KubeObject]
+) -> None:
+    wrong: list[str] = []
+    for obj in corpus:
+        obj["metadata"] |= {"name": f"f-{obj['metadata'].get('name', 'x')}", "finalizers": ["finalizers.fluxcd.io"]}
+        obj["metadata"].pop("generateName", None)
+        body = kubernetes.request("POST", oracle.path_of(obj, namespace) + "?dryRun=All", obj).body
+        told = (body.get("details") or {}).get("causes") or ()
+        real = any(cause["field"].startswith("metadata.finalizers") for cause in told)
+        kind = (oracle.resource_of(obj).group, str(obj["kind"]))
+        found = builtin.problems_on_create(kind, oracle.given(obj, namespace))
+        mine = any(cause.field.startswith("metadata.finalizers") for cause in found)
+        if real != mine:
+            wrong.append(f"{obj['kind']}: {'refused' if real else 'taken'} there, and not here: {body.get('message')}")
     assert not wrong, "\n".join(wrong)
 
 

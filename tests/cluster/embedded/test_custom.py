@@ -7,6 +7,7 @@ import pytest
 
 from tests.cluster.embedded import custom_kinds
 from tidelog.engine.cluster.embedded import causes, custom, definitions, patterns, rules, tables
+from tidelog.engine.cluster.embedded.openapi import show
 from tidelog.engine.cluster.embedded.registry import Registry, Resource
 from tidelog.engine.cluster.embedded.tables import human_duration
 from tidelog.engine.expressions.errors import EvaluatorError
@@ -132,3 +133,7 @@ async def test_rules_are_asked_in_one_go() -> None:
     assert [each.message for each in broken] == [f"Invalid value: failed rule: self.x > {i}" for i in (3, 4)]
     assert {each.reason for each in broken} == {causes.INVALID}
     assert Counting.asked == 1
+
+
+def test_numbers_within_a_value_that_is_told_are_written_as_go_writes_them() -> None:
+    assert show({"b": [4.0, 1e-06], "a": "ä"}) == '{"a":"ä","b":[4,0.000001]}'

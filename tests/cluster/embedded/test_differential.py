@@ -1,81 +1,55 @@
 """The embedded cluster beside the real API server: the same random requests, and what each answers."""
 
-import copy
-import difflib
-import json
 import random
-import re
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
-import anyio
-import anyio.to_thread
 import pytest
 
 from tests.cluster.embedded import oracle
-from tests.cluster.embedded.oracle import Client, Json, Kind, query
-from tests.conftest import SEED, SOAK
-from tests.servers.kubernetes_servers import Answer, Servers
-from tidelog.engine.cluster.embedded.api import Api
-from tidelog.engine.cluster.embedded.cluster import ADMIN, open_embedded
-from tidelog.engine.cluster.embedded.requests import Request, parse_url
-from tidelog.engine.expressions.evaluator import Evaluator
+from tests.cluster.embedded.beside import Beside, common, difference
+from tests.cluster.embedded.oracle import Json, Kind, Reply, query
+from tests.conftest import SOAK
 
 PARTS = 4
 SEQUENCES = 2_000 // PARTS if SOAK else 100 // PARTS
 STEPS = 12
+PAGES = "PAGES"
+"""In the place of a method: a list, page by page."""
+OWNER = {"apiVersion": "v1", "kind": "A", "name": "a", "uid": "b"}
+METADATA: tuple[Json, ...] = (
+    {"labels": {"bad": "!"}},
+    {"annotations": {"!": "a"}},
+    {"ownerReferences": [{**OWNER, "uid": ""}]},
+    {"finalizers": ["x"]},
+    {"finalizers": ["a b"]},
+    {"finalizers": ["example.com/three"]},
+    {"uid": "abc"},
+    {"deletionTimestamp": "2020-01-01T00:00:00Z"},
+    {"creationTimestamp": "2020-01-01T00:00:00Z"},
+    {"generation": 7},
+    {"namespace": "other"},
+    {"name": "other"},
+    {"generateName": "a-"},
+    {"labels": 5},
+    {"managedFields": [{}]},
+    {"managedFields": []},
+    {"resourceVersion": "1"},
+)
 MANAGERS = ("a", "b", "c")
-SERVED_S = 20
-_uid = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_own_metadata = ("uid", "resourceVersion", "creationTimestamp", "deletionTimestamp")
-_own_spec = ("clusterIP", "clusterIPs")
-
-
-@pytest.fixture
-def client(kubernetes: Servers) -> Iterator[Client]:
-    with Client(kubernetes) as made:
-        yield made
-
-
-@pytest.fixture
-def kind(kubernetes: Servers) -> Iterator[Kind]:
-    """A custom kind of this test's own; its definition is deleted afterwards."""
-    group = f"g{uuid.uuid4().hex[:12]}.example.com"
-    definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-    assert kubernetes.request("POST", definitions, oracle.definition(group)).status == 201
-    yield oracle.custom_kind(group)
-    kubernetes.request("DELETE", f"{definitions}/things.{group}")
-
-
-@pytest.fixture
-async def api(kind: Kind, namespace: str) -> AsyncIterator[Api]:
-    """The embedded cluster, with what the real one has been given."""
-    async with Evaluator() as judge, open_embedded(judge) as opened:
-        api = opened.api
-        made = await ask(api, "POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
-        assert made.status == 201, made
-        definition = oracle.definition(kind.api_version.partition("/")[0])
-        made = await ask(api, "POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
-        assert made.status == 201, made
-        yield api
-
-
-async def ask(api: Api, method: str, path: str, body: Any = None, content_type: str = "application/json") -> Answer:
-    where, parameters = parse_url(path)
-    sent = b"" if body is None else json.dumps(body).encode()
-    request = Request(method, where, parameters, ADMIN, sent, content_type, "application/json", "python")
-    answer = await api.handle(request)
-    return Answer(answer.status, json.loads(answer.body))
 
 
 class Step(NamedTuple):
-    """A request; `resourceVersion`s in it are those of each side."""
+    """A request."""
 
     method: str
     path: str
     body: Any = None
     content_type: str = "application/json"
+    of: str = ""
+    """Where the object is whose version each side puts into the body."""
 
 
 class Sequence:
@@ -99,7 +73,13 @@ class Sequence:
             "delete": (3, lambda: self.delete(path)),
             "get": (1, lambda: Step("GET", path)),
             "list": (2, self.list_),
+            "pages": (1, self.pages),
+            "strategic": (2, lambda: self.patch(path, oracle.STRATEGIC)),
+            "metadata": (2, lambda: self.metadata(name, path)),
+            "unknown": (2, lambda: self.unknown(name, path)),
+            "collection": (1, self.delete_collection),
             "status": (2 if self.kind.status else 0, lambda: self.status(name, path)),
+            "new status": (1 if self.kind.status else 0, lambda: self.replace_status(name, path)),
         }
         weights = [weight for weight, _ in makers.values()]
         return chance.choices([make for _, make in makers.values()], weights)[0]()
@@ -120,7 +100,8 @@ class Sequence:
         return Step("POST", query(path, **self.dry({"fieldManager": self.manager()})), self.made(name))
 
     def replace(self, name: str, path: str) -> Step:
-        return Step("PUT", query(path, **self.dry({"fieldManager": self.manager()})), self.made(name))
+        of = path if self.chance.random() < 0.8 else ""
+        return Step("PUT", query(path, **self.dry({"fieldManager": self.manager()})), self.made(name), of=of)
 
     def patch(self, path: str, content_type: str) -> Step:
         body = self.kind.body(self.chance)
@@ -142,8 +123,57 @@ class Sequence:
             "PATCH", query(path, fieldManager=self.manager()), {"metadata": {"finalizers": wanted}}, oracle.MERGE
         )
 
+    def metadata(self, name: str, path: str) -> Step:
+        """Metadata of which most will not do."""
+        metadata = self.chance.choice(METADATA)
+        if self.chance.random() < 0.3:
+            made = self.made(name)
+            made["metadata"].update(metadata)
+            return Step("POST", query(self.kind.path(self.namespace), fieldManager=self.manager()), made)
+        return Step("PATCH", query(path, fieldManager=self.manager()), {"metadata": metadata}, oracle.MERGE)
+
+    def unknown(self, name: str, path: str) -> Step:
+        """A field that the kind has not, and how strictly that is taken."""
+        options = {"fieldManager": self.manager()}
+        said = self.chance.choice(["Strict", "Warn", "Ignore", ""])
+        if said:
+            options["fieldValidation"] = said
+        how = self.chance.choice(["create", "replace", "merge", "strategic", "apply"])
+        body = self.kind.body(self.chance) if how in ("merge", "strategic") else self.made(name)
+        places = [body, *(each for key, each in body.items() if isinstance(each, dict) and key != "data")]
+        self.chance.choice(places)["unknown"] = self.chance.choice([1, "x", {"a": 1}, []])
+        match how:
+            case "create":
+                return Step("POST", query(self.kind.path(self.namespace), **options), body)
+            case "replace":
+                return Step("PUT", query(path, **options), body, of=path)
+            case "apply":
+                return Step("PATCH", query(path, **options), body, oracle.APPLY)
+            case _:
+                types = {"merge": oracle.MERGE, "strategic": oracle.STRATEGIC}
+                return Step("PATCH", query(path, **options), body, types[how])
+
+    def delete_collection(self) -> Step:
+        labels = self.chance.choice(["", ",a", ",!a"])
+        options = {"labelSelector": f"sequence={self.label}{labels}"}
+        body: Json | None = self.chance.choice([None, {}])  # with a body the query is not looked at
+        return Step("DELETE", query(self.kind.path(self.namespace), **self.dry(options)), body)
+
+    def pages(self) -> Step:
+        options = {"labelSelector": f"sequence={self.label}"} if self.chance.random() < 0.5 else {}
+        if self.chance.random() < 0.5 or not options:
+            options["fieldSelector"] = self.chance.choice(
+                [f"metadata.name={self.names[0]}", f"metadata.name!={self.names[0]}", "metadata.namespace=other", "x=y"]
+            )
+            if not options.get("labelSelector") and "!=" in options["fieldSelector"]:
+                options["labelSelector"] = f"sequence={self.label}"
+        return Step(PAGES, query(self.kind.path(self.namespace), **options, limit="1"))
+
     def delete(self, path: str) -> Step:
         body: Json = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
+        if self.chance.random() < 0.3:  # dry: what is to be collected as garbage soon is
+            policy = self.chance.choice(["Foreground", "Orphan", "Nonsense"])
+            return Step("DELETE", path, {**body, "propagationPolicy": policy, "dryRun": ["All"]})
         if self.chance.random() < 0.2:
             body["preconditions"] = {"uid": str(uuid.UUID(int=0))}
         if self.chance.random() < 0.2:
@@ -165,6 +195,20 @@ class Sequence:
         options = {"fieldManager": self.manager(), "force": "true"}
         return Step("PATCH", query(f"{path}/status", **options), body, oracle.APPLY)
 
+    def replace_status(self, name: str, path: str) -> Step:
+        applied = self.status(name, path)
+        return Step("PUT", query(f"{path}/status", fieldManager=self.manager()), applied.body, of=path)
+
+    def watched(self) -> tuple[str, Json]:
+        """A selector of a watch, and labels that it selects."""
+        labels, more = self.chance.choice(
+            [("", {}), (",a", {"a": "1"}), (",!a", {}), (",a=1", {"a": "1"}), (",a!=1", {}), (",a notin (1)", {})]
+        )
+        options = {"labelSelector": f"sequence={self.label}{labels}"}
+        if self.chance.random() < 0.2:
+            options["fieldSelector"] = f"metadata.name!={self.names[0]}"
+        return urlencode(options), {"sequence": self.label, **more}
+
     def manager(self) -> str:
         return self.chance.choice(MANAGERS)
 
@@ -172,73 +216,65 @@ class Sequence:
         return options | ({"dryRun": "All"} if self.chance.random() < 0.15 else {})
 
 
-def common(answer: Answer) -> Any:
-    """What of an answer must be the same on both sides."""
-    body = copy.deepcopy(answer.body)
-    if body.get("kind") == "Status":
-        details = body.get("details") or {}
-        details.pop("uid", None)
-        causes = sorted(details.pop("causes", None) or [], key=str)
-        message = _uid.sub("UID", body.get("message", ""))
-        return answer.status, body.get("status"), body.get("reason"), message, details, causes
-    if "items" in body:
-        return answer.status, body["kind"], [_common_object(item) for item in body["items"]]
-    return answer.status, _common_object(body)
-
-
-def _common_object(obj: Json) -> Json:
-    obj.pop("apiVersion", None)
-    obj.pop("kind", None)
-    metadata = obj["metadata"]
-    for name in _own_metadata:
-        if name in metadata:
-            metadata[name] = "…"
-    entries = metadata.get("managedFields") or []
-    for entry in entries:
-        entry.pop("time", None)
-    entries.sort(key=lambda entry: json.dumps(entry, sort_keys=True))
-    for name in _own_spec if obj.get("spec") else ():
-        obj["spec"].pop(name, None)
-    return obj
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(3_600 if SOAK else 180)
 @pytest.mark.parametrize("part", range(PARTS))
-async def test_random_requests_are_answered_alike(
-    client: Client, api: Api, kind: Kind, namespace: str, part: int, pytestconfig: pytest.Config
-) -> None:
-    seed = pytestconfig.stash[SEED]
-    await until_served(client, kind)
-    kinds = (*oracle.BUILT_IN, kind, kind)
+async def test_random_requests_are_answered_alike(beside: Beside, part: int, oracle_seed: int) -> None:
     for number in range(SEQUENCES):
-        chance = random.Random(f"{seed}-{part}-{number}")
-        sequence = Sequence(chance.choice(kinds), namespace, chance, f"s{part}-{number}")
-        steps: list[Step] = []
-        for _ in range(STEPS):
-            step = sequence.step()
-            steps.append(step)
-            real = await anyio.to_thread.run_sync(client.request, *step)
-            ours = await ask(api, *step)
+        await one_sequence(beside, oracle_seed, part, number)
+
+
+async def one_sequence(beside: Beside, seed: int | str, part: int, number: int) -> None:
+    """Some requests about a few objects of one kind, and nobody else's."""
+    chance = random.Random(f"{seed}-{part}-{number}")
+    kind = chance.choice((*oracle.BUILT_IN, beside.kind, beside.kind))
+    sequence = Sequence(kind, beside.namespace, chance, f"s{part}-{number}")
+    steps: list[Step] = []
+    where = f"sequence {part}-{number} of seed {seed}"
+    since = [each.body["metadata"]["resourceVersion"] for each in await beside.both("GET", kind.path(beside.namespace))]
+    selector, labels = sequence.watched()
+    for _ in range(STEPS):
+        step = sequence.step()
+        steps.append(step)
+        for real, ours in await answers(beside, step):
             if leaves_null(real):
-                break  # from here on the two hold different objects: see docs/reference/embedded-cluster.md
-            assert common(ours) == common(real), told(ours, real, steps, f"sequence {part}-{number} of seed {seed}")
+                return  # from here on the two hold different objects: see docs/reference/embedded-cluster.md
+            assert common(ours) == common(real), told(common(ours), common(real), steps, where)
+    last = sequence.made(f"{sequence.label}-last")
+    last["metadata"]["labels"] = labels
+    if {
+        each.status for each in await beside.both("POST", query(kind.path(beside.namespace), fieldManager="last"), last)
+    } == {201}:
+        path = f"{kind.path(beside.namespace)}?watch=1&timeoutSeconds=20&{selector}"
+        real_events, our_events = await beside.events(path, since, last["metadata"]["name"])
+        assert our_events == real_events, told(our_events, real_events, [*steps, selector], where)
 
 
-def leaves_null(real: Answer) -> bool:
+async def answers(beside: Beside, step: Step) -> list[tuple[Reply, Reply]]:
+    """The real answer and ours; one each page of a list."""
+    if step.method == PAGES:
+        found = [await beside.both("GET", step.path)]
+        while all(each.body.get("metadata", {}).get("continue") for each in found[-1]):
+            real, ours = (
+                f"{step.path}&{urlencode({'continue': each.body['metadata']['continue']})}" for each in found[-1]
+            )
+            found.append((await beside.real("GET", real), await beside.ask("GET", ours)))
+        return found
+    if not step.of:
+        return [await beside.both(step.method, step.path, step.body, step.content_type)]
+    bodies = []
+    for live in await beside.both("GET", step.of):
+        version = live.body["metadata"].get("resourceVersion", "1")
+        bodies.append({**step.body, "metadata": {**step.body["metadata"], "resourceVersion": version}})
+    return [await beside.both(step.method, step.path, bodies[0], step.content_type, bodies[1])]
+
+
+def leaves_null(real: Reply) -> bool:
     """A known difference: an apply may leave null in the real object, which the real server then finds invalid."""
     causes = (real.body.get("details") or {}).get("causes") or []
     return real.status == 422 and any(str(cause["message"]).endswith(': "null"') for cause in causes)
 
 
-def told(ours: Answer, real: Answer, steps: list[Step], where: str) -> str:
+def told(ours: Any, real: Any, steps: list[Any], where: str) -> str:
     """How two answers differ, and what led to them."""
-    theirs, mine = (json.dumps(common(answer), indent=1, sort_keys=True).splitlines() for answer in (real, ours))
-    difference = difflib.unified_diff(theirs, mine, "real", "ours", lineterm="", n=1)
-    return "\n".join([where, *map(repr, steps), *difference])
-
-
-async def until_served(client: Client, kind: Kind) -> None:
-    with anyio.fail_after(SERVED_S):
-        while (await anyio.to_thread.run_sync(client.request, "GET", kind.path("default"))).status != 200:  # noqa: ASYNC110
-            await anyio.sleep(0.1)
+    return "\n".join([where, *map(repr, steps), difference(real, ours)])

@@ -6,17 +6,18 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
 import anyio.to_thread
 import pytest
 
 from tests.cluster.embedded.small import APPS, CORE, READY_S, Small, open_small
 from tests.cluster.embedded.test_caretaker import DEFINITIONS, THINGS, definition, thing
 from tidelog.engine.cluster.embedded import keeper
-from tidelog.engine.cluster.embedded.keeper import keeping
+from tidelog.engine.cluster.embedded.keeper import keeping, read_kept
 from tidelog.engine.cluster.embedded.store import Store
 from tidelog.storage.cluster_objects import ClusterObjects
 from tidelog.storage.connection import LOG
-from tidelog.storage.errors import NotAStoreError, StoreCorruptError, StoreError
+from tidelog.storage.errors import NotAStoreError, StoreCorruptError, StoreError, StoreNotFoundError
 from tidelog.storage.layout import Layout
 
 MAPS = f"{CORE}/configmaps"
@@ -32,6 +33,27 @@ async def kept(directory: Path) -> AsyncIterator[Small]:
 async def everything(small: Small) -> dict[Any, bytes]:
     buckets = {place: small.store.bucket(place) for place in small.store.places()}
     return {(place, key): record.data for place, bucket in buckets.items() for key, record in bucket.records.items()}
+
+
+async def test_a_copy_of_what_is_kept_beside_its_writer(tmp_path: Path) -> None:
+    store = Store()
+    async with keeping(store, tmp_path):
+        async with open_small(store) as small:
+            await small.create(MAPS, {"metadata": {"name": "a"}})
+        with anyio.fail_after(5):
+            while (copy := await read_kept(tmp_path)).version != store.version:  # noqa: ASYNC110 - the keeper tells nobody
+                await anyio.sleep(0.01)
+        async with open_small(copy) as small:
+            assert await small.exists(f"{MAPS}/a")
+            await small.delete(f"{MAPS}/a")
+    async with kept(tmp_path) as small:
+        assert await small.exists(f"{MAPS}/a")
+
+
+async def test_there_is_no_copy_of_what_was_never_kept(tmp_path: Path) -> None:
+    with pytest.raises(StoreNotFoundError):
+        await read_kept(tmp_path)
+    assert not Layout(tmp_path).cluster.exists()
 
 
 async def test_objects_and_their_versions_survive(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.cluster.embedded import oracle
 from tests.cluster.embedded.oracle import Client, Json, Kind, query
-from tests.conftest import SEED, SOAK
+from tests.conftest import SOAK
 from tests.servers.kubernetes_servers import Servers
 from tidelog.engine.cluster.embedded import fieldsets, managers
 from tidelog.engine.cluster.embedded.merging import compare
@@ -349,10 +349,10 @@ def check_conflicts(found: FieldConflictsError, answer: Json) -> None:
 @pytest.mark.timeout(3600 if SOAK else 120)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_who_owns_what_after_random_requests_is_as_on_the_real_server(
-    client: Client, namespace: str, custom: Kind, request: pytest.FixtureRequest, part: int
+    client: Client, namespace: str, custom: Kind, oracle_seed: int, part: int
 ) -> None:
     for number in range(SEQUENCES):
-        chance = random.Random(f"{request.config.stash[SEED]} {part} {number}")
+        chance = random.Random(f"{oracle_seed} {part} {number}")
         kind = chance.choice([*oracle.BUILT_IN, custom, custom, custom])
         sequence = Sequence(client, namespace, kind, chance, f"s{number}")
         sequence.run()

@@ -309,6 +309,27 @@ async def test_a_job_fails_after_its_last_try(small: Small) -> None:
     assert {pod["status"]["phase"] for pod in await pods_of(small)} == {"Failed"}
 
 
+async def test_a_job_is_taken_away_when_its_time_to_live_is_over(small: Small) -> None:
+    await small.create(f"{BATCH}/jobs", job(ttlSecondsAfterFinished=3))
+    await small.after(6)
+    assert await told(small, TASK) == ("Current", "JobComplete")
+    await small.after(4)
+    assert not await small.exists(TASK)
+    assert await small.names(f"{CORE}/pods") == []
+
+
+async def test_a_job_that_takes_longer_than_it_may_fails(small: Small) -> None:
+    await small.create(f"{BATCH}/jobs", job(activeDeadlineSeconds=2, completions=2))
+    await small.after(1)
+    assert len(await small.names(f"{CORE}/pods")) == 1
+    await small.after(2)
+    task = await small.get(TASK)
+    failed = next(one for one in task["status"]["conditions"] if one["type"] == "Failed")
+    assert failed["reason"] == "DeadlineExceeded"
+    assert task["status"]["failed"] == 1
+    assert await small.names(f"{CORE}/pods") == []
+
+
 async def test_a_suspended_job_does_nothing_until_it_goes_on(small: Small) -> None:
     await small.create(f"{BATCH}/jobs", job(suspend=True))
     await small.after(READY_S)

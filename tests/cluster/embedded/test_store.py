@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,7 +26,7 @@ def put(store: Store, key: Key, data: bytes = b"{}") -> None:
 def remove(store: Store, key: Key) -> None:
     found = store.get(PLACE, key)
     assert found is not None
-    store.remove(PLACE, found._replace(version=store.next_version()))
+    store.remove(PLACE, msgspec.structs.replace(found, version=store.next_version()))
 
 
 def there(store: Store, namespace: str = "", after: Key | None = None) -> list[Key]:

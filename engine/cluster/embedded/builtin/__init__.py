@@ -8,7 +8,11 @@ from tidelog.engine.cluster.embedded.builtin.preparing import (
     prepare_status_update,
     prepare_update,
 )
-from tidelog.engine.cluster.embedded.builtin.problems import problems_on_create, problems_on_update
+from tidelog.engine.cluster.embedded.builtin.problems import (
+    problems_on_create,
+    problems_on_status_update,
+    problems_on_update,
+)
 from tidelog.engine.cluster.embedded.builtin.types import load
 
 __all__ = [
@@ -20,6 +24,7 @@ __all__ = [
     "prepare_status_update",
     "prepare_update",
     "problems_on_create",
+    "problems_on_status_update",
     "problems_on_update",
     "set_defaults",
 ]

@@ -12,6 +12,8 @@ LABEL_LENGTH: Final = 63
 SUBDOMAIN_LENGTH: Final = 253
 PORT_NAME_LENGTH: Final = 15
 _LAST_PORT: Final = 65535
+_BYTES: Final = "bytes"
+"""What the server counts in labels, and says so there only."""
 EMPTY: Final = "must be non-empty"
 
 
@@ -28,9 +30,9 @@ def dns_label(text: str) -> list[str]:
     return [*found, _form(say + "with an alphanumeric character", _LABEL, "my-name", "123-abc")]
 
 
-def dns_subdomain(text: str) -> list[str]:
+def dns_subdomain(text: str, unit: str = "characters") -> list[str]:
     """What is wrong with a subdomain of DNS (RFC 1123)."""
-    found = _too_long(text, SUBDOMAIN_LENGTH)
+    found = _too_long(text, SUBDOMAIN_LENGTH, unit)
     if re.fullmatch(_SUBDOMAIN, text):
         return found
     say = (
@@ -64,16 +66,16 @@ def qualified_name(text: str) -> list[str]:
         return [f"a valid label key {said} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"]
     found: list[str] = []
     if len(parts) == 2:
-        wrong = dns_subdomain(parts[0]) if parts[0] else [EMPTY]
+        wrong = dns_subdomain(parts[0], _BYTES) if parts[0] else [EMPTY]
         found += [f"prefix part {one}" for one in wrong]
     name = parts[-1]
-    found += [f"name part {one}" for one in ([EMPTY] if not name else _too_long(name, LABEL_LENGTH))]
+    found += [f"name part {one}" for one in ([EMPTY] if not name else _too_long(name, LABEL_LENGTH, _BYTES))]
     return found if re.fullmatch(_KEY, name) else [*found, f"name part {said}"]
 
 
 def label_value(text: str) -> list[str]:
     """What is wrong with the value of a label."""
-    found = _too_long(text, LABEL_LENGTH)
+    found = _too_long(text, LABEL_LENGTH, _BYTES)
     if re.fullmatch(f"({_KEY})?", text):
         return found
     say = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start"
@@ -124,8 +126,8 @@ def variable_name(text: str) -> list[str]:
     return ["a valid environment variable name must consist only of printable ASCII characters other than '='"]
 
 
-def _too_long(text: str, most: int) -> list[str]:
-    return [f"must be no more than {most} characters"] if len(text.encode()) > most else []
+def _too_long(text: str, most: int, unit: str = "characters") -> list[str]:
+    return [f"must be no more than {most} {unit}"] if len(text.encode()) > most else []
 
 
 def _form(say: str, form: str, *examples: str) -> str:

@@ -166,7 +166,8 @@ def _duplicate_ports(ports: list[KubeObject]) -> list[Cause]:
     for index, port in enumerate(ports):
         key = (port.get("protocol"), port.get("port"))
         if key in taken:
-            shown = {"port": port.get("port"), "protocol": port.get("protocol")}
+            shown = {"Name": "", "Protocol": port.get("protocol"), "AppProtocol": None, "Port": port.get("port")}
+            shown |= {"TargetPort": 0, "NodePort": 0}  # as the server's own type is written
             found.append(causes.duplicate(f"spec.ports[{index}]", shown))
         taken.add(key)
     return found

@@ -86,11 +86,6 @@ def prepare_update(kind: GroupKind, new: KubeObject, old: KubeObject) -> None:
     of = type_of(new)
     if of is None:
         return
-    metadata, before = new.setdefault("metadata", {}), old["metadata"]
-    for field in ("creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"):
-        _keep(metadata, before, field)
-    if not metadata.get("uid"):
-        _keep(metadata, before, "uid")
     if "status" in of.fields and kind not in _KEEP_STATUS:
         _keep(new, old, "status")
     own = _UPDATE.get(kind)
@@ -114,13 +109,17 @@ def prepare_status_update(kind: GroupKind, new: KubeObject, old: KubeObject) -> 
         normalise(new)
 
 
+_META_OF_STATUS: Final = ("labels", "annotations", "ownerReferences", "finalizers", "deletionTimestamp")
 _KEPT_BY_STATUS: Final[Mapping[GroupKind, tuple[str, ...]]] = {
     ("apps", "Deployment"): ("labels",),
     ("", "Pod"): ("ownerReferences", "deletionTimestamp"),
-    (FLOWCONTROL, "FlowSchema"): ("labels", "annotations", "ownerReferences", "finalizers"),
-    (FLOWCONTROL, "PriorityLevelConfiguration"): ("labels", "annotations", "ownerReferences", "finalizers"),
-    CRD: ("labels", "annotations", "ownerReferences", "finalizers"),
-    ("apiregistration.k8s.io", "APIService"): ("labels", "annotations", "ownerReferences", "finalizers"),
+    (FLOWCONTROL, "FlowSchema"): _META_OF_STATUS,
+    (FLOWCONTROL, "PriorityLevelConfiguration"): _META_OF_STATUS,
+    ("apiregistration.k8s.io", "APIService"): _META_OF_STATUS,
+    ("networking.k8s.io", "ServiceCIDR"): _META_OF_STATUS,
+    ("storage.k8s.io", "VolumeAttachment"): _META_OF_STATUS,
+    (ADMISSION, "ValidatingAdmissionPolicy"): _META_OF_STATUS,
+    (RESOURCE, "ResourceClaim"): _META_OF_STATUS,
 }
 """Metadata that stays, too, when only the status is written."""
 

@@ -18,7 +18,12 @@ def problems_on_create(kind: GroupKind, obj: KubeObject) -> list[Cause]:
 
 def problems_on_update(kind: GroupKind, new: KubeObject, old: KubeObject) -> list[Cause]:
     """Why an object, prepared, may not take the place of `old`; empty when it may."""
-    found = metadata_problems.problems_of_update(new, old)
+    found = metadata_problems.problems_of_update(kind, new, old)
     if kind not in _ONLY_CHANGES:
         found += [one for one in kind_problems.problems(kind, new) if not one.field.startswith("metadata.")]
     return found + [one for one in update_problems.problems(kind, new, old) if one not in found]
+
+
+def problems_on_status_update(kind: GroupKind, new: KubeObject, old: KubeObject) -> list[Cause]:
+    """Why an object of which only the status is written, prepared, may not take the place of `old`."""
+    return metadata_problems.problems_of_update(kind, new, old, of_status=True)

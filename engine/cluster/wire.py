@@ -1,0 +1,233 @@
+"""What goes over the wire: paths, queries and bodies of requests, and what stands in answers."""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+from urllib.parse import quote, urlencode
+
+import msgspec
+from msgspec import Struct
+
+from tidelog.engine.cluster.connection import Answer, Call, garbage
+from tidelog.engine.cluster.errors import BadRequestError, ServerError, UnreachableError, error_from, status_in
+from tidelog.engine.cluster.port import (
+    Column,
+    Identity,
+    Kind,
+    Patch,
+    PatchType,
+    Scale,
+    WatchEvent,
+    WatchEventType,
+)
+
+WATCH_LINE_MAX_BYTES = 64 << 20
+"""One change. etcd holds no object beyond some MiB, and an extension API server should not either."""
+_PATCH_TYPES: dict[PatchType, str] = {
+    "merge": "application/merge-patch+json",
+    "json": "application/json-patch+json",
+    "strategic": "application/strategic-merge-patch+json",
+}
+_TYPES: dict[str, WatchEventType] = {
+    "ADDED": "ADDED",
+    "MODIFIED": "MODIFIED",
+    "DELETED": "DELETED",
+    "BOOKMARK": "BOOKMARK",
+}
+_T = TypeVar("_T")
+_WARNING = re.compile(r'299 \S+ "((?:[^"\\]|\\.)*)"')
+
+
+class _ListMetadata(Struct, rename="camel"):
+    resource_version: str = ""
+    continue_: str = msgspec.field(default="", name="continue")
+
+
+class Paged(Struct):
+    """What comes in pages."""
+
+    metadata: _ListMetadata
+
+
+class _Page(Paged):
+    items: list[dict[str, Any]] | None = None
+
+
+class _Row(Struct):
+    cells: list[Any]
+    object: dict[str, Any] | None = None
+
+
+class _Table(Paged, rename="camel"):
+    column_definitions: list[Column]
+    rows: list[_Row] | None = None
+
+
+class _ScaleMetadata(Struct, rename="camel"):
+    resource_version: str = ""
+
+
+class _ScaleNumbers(Struct):
+    replicas: int = 0
+    selector: str = ""
+
+
+class _Scale(Struct):
+    metadata: _ScaleMetadata
+    spec: _ScaleNumbers = msgspec.field(default_factory=_ScaleNumbers)
+    status: _ScaleNumbers = msgspec.field(default_factory=_ScaleNumbers)
+
+
+class _Event(Struct):
+    type: str
+    object: dict[str, Any]
+
+
+class _Version(Struct, rename="camel"):
+    git_version: str
+
+
+class _OpenApiPath(Struct):
+    server_relative_url: str = msgspec.field(name="serverRelativeURL")
+
+
+class _OpenApiIndex(Struct):
+    paths: dict[str, _OpenApiPath] = {}
+
+
+decode_object = msgspec.json.Decoder(dict[str, Any]).decode
+decode_page = msgspec.json.Decoder(_Page).decode
+decode_table = msgspec.json.Decoder(_Table).decode
+decode_scale = msgspec.json.Decoder(_Scale).decode
+_decode_event = msgspec.json.Decoder(_Event).decode
+decode_version = msgspec.json.Decoder(_Version).decode
+decode_index = msgspec.json.Decoder(_OpenApiIndex).decode
+
+
+def encoded(what: str, value: object) -> bytes:
+    """A body; BadRequestError for what JSON cannot hold."""
+    try:
+        return msgspec.json.encode(value)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        # Not the error's own text: it may show a value.
+        raise BadRequestError(
+            f"cannot {what}: it cannot be written as JSON ({type(error).__name__}): is there half of a character in it?"
+        ) from None
+
+
+def decoded(call: Call, answer: Answer, decode: Callable[[bytes], _T]) -> _T:
+    """What stands in a success; ServerError or OutcomeUnknown when it is something else."""
+    try:
+        return decode(answer.body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise garbage(call, answer, str(error)) from error
+
+
+class Lines:
+    """The lines of a stream that comes in pieces."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._rest = bytearray()
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        """The lines that `chunk` completes."""
+        first, *more = chunk.split(b"\n")
+        self._rest += first
+        if len(self._rest) > WATCH_LINE_MAX_BYTES:
+            raise ServerError(f"cannot {self._call.what}: one change has more than {WATCH_LINE_MAX_BYTES >> 20} MiB")
+        for line in more:
+            whole = bytes(self._rest)
+            self._rest = bytearray(line)
+            if whole.strip():
+                yield whole
+
+    def end(self) -> None:
+        """The stream has ended.
+
+        Raises:
+            UnreachableError: in the midst of a line.
+        """
+        if self._rest.strip():
+            raise UnreachableError(f"cannot {self._call.what} any longer: the stream ended in the middle of a change")
+
+
+def event_of(call: Call, line: bytes) -> WatchEvent:
+    """The change that a line of a watch tells of; an error that it tells of is raised."""
+    try:
+        event = _decode_event(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UnreachableError(f"cannot {call.what} any longer: the server sent no change ({error})") from error
+    known = _TYPES.get(event.type)
+    if known:
+        return WatchEvent(known, event.object)
+    raise error_from(call.what, status_in(event.object))
+
+
+def path_of(kind: Kind, namespace: str, name: str = "", subresource: str = "") -> str:
+    """The path of a kind, an object, or its subresource."""
+    parts = ["apis", kind.group, kind.version] if kind.group else ["api", kind.version]
+    if kind.namespaced and namespace:
+        parts += ["namespaces", namespace]
+    parts += [part for part in (kind.plural, name, subresource) if part]
+    return "/" + "/".join(quote(part, safe="") for part in parts)
+
+
+def query_of(**parameters: str) -> str:
+    """A query of the parameters that are not empty."""
+    given = {name: value for name, value in parameters.items() if value}
+    return f"?{urlencode(given)}" if given else ""
+
+
+def selecting(labels: str, fields: str, limit: int) -> dict[str, str]:
+    """The parameters that say which objects are listed."""
+    return {"labelSelector": labels, "fieldSelector": fields, "limit": str(limit)}
+
+
+def patching(
+    kind: Kind,
+    namespace: str,
+    name: str,
+    subresource: str,
+    manager: str,
+    patch: Patch,
+    type: PatchType,
+    identity: Identity | None,
+    *,
+    dry_run: bool,
+) -> Call:
+    """The call that patches an object or its subresource."""
+    what = named("patch", kind, namespace, name, subresource)
+    return Call(
+        verb="patch",
+        what=what,
+        resource=kind.plural,
+        method="PATCH",
+        target=path_of(kind, namespace, name, subresource)
+        + query_of(fieldManager=manager, dryRun="All" if dry_run else ""),
+        body=encoded(what, patch),
+        content_type=_PATCH_TYPES[type],
+        identity=identity,
+        changes=not dry_run,
+        again=dry_run or type != "json",
+    )
+
+
+def scale_of(wire: _Scale) -> Scale:
+    """A scale, as the port has it."""
+    return Scale(wire.spec.replicas, wire.status.replicas, wire.status.selector, wire.metadata.resource_version)
+
+
+def named(verb: str, kind: Kind, namespace: str, name: str = "", subresource: str = "") -> str:
+    """What is done, for messages: `get Deployment app in namespace web`."""
+    subject = f"{kind.kind} {name}" if name else kind.plural
+    if subresource:
+        subject = f"the {subresource} of {subject}"
+    return f"{verb} {subject} in namespace {namespace}" if namespace else f"{verb} {subject}"
+
+
+def warnings_in(headers: tuple[str, ...]) -> Iterator[str]:
+    """The warnings in an answer's headers."""
+    for header in headers:
+        for match in _WARNING.finditer(header):
+            yield re.sub(r"\\(.)", r"\1", match[1])

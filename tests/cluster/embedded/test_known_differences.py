@@ -1,0 +1,345 @@
+"""Every row of "Where it differs" in the documentation, pinned: who changes one of these changes the table."""
+
+import json
+import re
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from tests.cluster.embedded import oracle
+from tests.cluster.embedded.beside import Beside, ask
+from tests.cluster.embedded.oracle import query
+from tests.cluster.embedded.small import APPS, BATCH, CORE, READY_S, Small, open_small
+from tests.cluster.embedded.test_standins import deploy, images, pods_of, template
+from tidelog.engine.cluster.embedded import store
+from tidelog.engine.cluster.embedded.cluster import ADMIN
+from tidelog.engine.cluster.embedded.requests import Request
+
+PAGE = Path(__file__).parents[3] / "docs" / "reference" / "embedded-cluster.md"
+DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+MAPS = f"{CORE}/configmaps"
+_pinned: dict[str, str] = {}
+_Test = TypeVar("_Test", bound=Callable[..., Any])
+
+
+def pins(row: str) -> Callable[[_Test], _Test]:
+    """The row of the table, by its first column, that a test is about."""
+
+    def note(test: _Test) -> _Test:
+        assert row not in _pinned, f"{row} is pinned by {_pinned[row]}"
+        _pinned[row] = test.__name__
+        return test
+
+    return note
+
+
+def test_each_row_has_its_test() -> None:
+    _, _, rest = PAGE.read_text().partition("## Where it differs\n")
+    rows = re.findall(r"^\| ([^|]+?) \|.*\|$", rest, re.MULTILINE)
+    assert sorted(set(rows) - {"what", "---"}) == sorted(_pinned)
+
+
+@pytest.fixture
+async def small() -> AsyncIterator[Small]:
+    async with open_small() as opened:
+        yield opened
+
+
+# ------------------------------------------------------------------------------------------ objects
+
+
+def thing(beside: Beside, name: str, **spec: Any) -> Any:
+    kind = beside.kind
+    return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {"name": name}, "spec": spec}
+
+
+@pins("null that a server-side apply leaves in a custom object")
+async def test_nulls_that_are_applied(beside: Beside) -> None:
+    path = query(beside.kind.path(beside.namespace, "nulls"), fieldManager="a")
+    real, ours = await beside.both("PATCH", path, thing(beside, "nulls", text=None, list=["1"]), oracle.APPLY)
+    assert "null" in json.dumps(real.body)
+    assert (ours.status, ours.body["spec"]) == (201, {"list": ["1"]})
+
+
+@pins("fields that a custom kind has not, in a part where unknown ones are kept")
+async def test_unknown_fields_that_an_apply_leaves(beside: Beside) -> None:
+    path = beside.kind.path(beside.namespace, "left")
+    applied = thing(beside, "left", open={"known": {"a": "1", "x": 1}})
+    versions = []
+    for number in (1, 2):  # the second changes nothing
+        if number == 2:
+            applied = thing(beside, "left")
+            del applied["spec"]
+        part = "" if number == 1 else "/status"
+        pair = await beside.both("PATCH", query(path + part, fieldManager=str(number)), applied, oracle.APPLY)
+        assert [each.body["spec"]["open"] for each in pair] == [{"known": {"a": "1"}}] * 2
+        versions.append([each.body["metadata"]["resourceVersion"] for each in pair])
+    first, second = versions
+    assert first[0] != second[0]
+    assert first[1] == second[1]
+
+
+@pins("versions of one kind")
+async def test_versions_of_autoscaling(beside: Beside) -> None:
+    path = f"/apis/autoscaling/{{}}/namespaces/{beside.namespace}/horizontalpodautoscalers"
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}
+    spec = {"maxReplicas": 2, "scaleTargetRef": target, "targetCPUUtilizationPercentage": 50}
+    body = {"metadata": {"name": "web"}, "spec": spec}
+    assert {each.status for each in await beside.both("POST", path.format("v1"), body)} == {201}
+    real, ours = await beside.both("GET", path.format("v2") + "/web")
+    assert "metrics" in real.body["spec"]
+    assert "metrics" not in ours.body["spec"]
+    assert (real.body["apiVersion"], ours.body["apiVersion"]) == ("autoscaling/v2", "autoscaling/v2")
+
+
+@pins("admission")
+async def test_quotas_are_not_asked(small: Small) -> None:
+    await small.create(f"{CORE}/resourcequotas", {"metadata": {"name": "none"}, "spec": {"hard": {"configmaps": "0"}}})
+    await small.settle()
+    await small.create(MAPS, {"metadata": {"name": "a"}})
+
+
+@pins("warnings")
+async def test_warnings_of_a_kind(beside: Beside) -> None:
+    ports = {"ports": [{"containerPort": 80}, {"containerPort": 80}]}
+    pod = {"containers": [{"name": "a", "image": "a", **ports}]}
+    path = query(oracle.POD_TEMPLATE.path(beside.namespace), dryRun="All")
+    real, ours = await beside.both("POST", path, {"metadata": {"name": "a"}, "template": {"spec": pod}})
+    assert [one.partition(": ")[2] for one in real.warnings] == [
+        "duplicate port definition with template.spec.containers[0].ports[0]"
+    ]
+    assert ours.warnings == ()
+
+
+@pins("a field that stands twice in a body")
+async def test_a_field_that_stands_twice(beside: Beside) -> None:
+    path = query(oracle.CONFIG_MAP.path(beside.namespace), dryRun="All", fieldValidation="Strict")
+    body = b'{"metadata": {"name": "twice"}, "data": {"a": "1", "a": "2"}}'
+    real, ours = await beside.both("POST", path, body)
+    assert (real.status, ours.status) == (400, 201)
+    assert 'duplicate field "data.a"' in real.body["message"]
+    assert ours.body["data"] == {"a": "2"}
+
+
+@pins("a patch that leaves no object of the kind")
+async def test_the_object_of_a_broken_patch(beside: Beside) -> None:
+    path = oracle.SERVICE_ACCOUNT.path(beside.namespace)
+    await beside.both("POST", path, {"metadata": {"name": "broken"}, "secrets": [{"name": "b", "kind": "a"}]})
+    patch = {"metadata": {"labels": 5}}
+    real, ours = await beside.both("PATCH", f"{path}/broken", patch, oracle.MERGE)
+    assert (real.status, ours.status) == (422, 422)
+    assert '[{\\"manager\\"' in real.body["message"]
+    assert '[{\\"apiVersion\\"' in ours.body["message"]
+
+
+@pins("cluster IPs and node ports")
+async def test_an_address_comes_from_the_uid(small: Small) -> None:
+    made = await small.create(f"{CORE}/services", {"metadata": {"name": "a"}, "spec": {"ports": [{"port": 80}]}})
+    await small.delete(f"{CORE}/services/a")
+    again = await small.create(f"{CORE}/services", {"metadata": {"name": "a"}, "spec": {"ports": [{"port": 80}]}})
+    assert made["metadata"]["uid"] != again["metadata"]["uid"]
+    assert made["spec"]["clusterIP"] != again["spec"]["clusterIP"]
+
+
+@pins("a definition that is deleted")
+async def test_a_definition_takes_its_objects_along(beside: Beside) -> None:
+    path = beside.kind.path(beside.namespace)
+    held = thing(beside, "held")
+    held["metadata"]["finalizers"] = ["example.com/one"]
+    await beside.both("POST", path, held)
+    definition = f"{DEFINITIONS}/things.{beside.kind.api_version.partition('/')[0]}"
+    try:
+        await beside.both("DELETE", definition)
+        real, ours = await beside.both("GET", f"{path}/held")
+        assert (real.status, ours.status) == (200, 404)
+    finally:
+        await beside.real("PATCH", f"{path}/held", {"metadata": {"finalizers": None}}, oracle.MERGE)
+
+
+# ------------------------------------------------------------------------------------------ what is served
+
+
+@pins("descriptions (`kubectl explain`)")
+async def test_no_field_is_described(beside: Beside) -> None:
+    real, ours = await beside.both("GET", "/openapi/v3/api/v1")
+    fields = [each.body["components"]["schemas"]["io.k8s.api.core.v1.ConfigMap"]["properties"] for each in (real, ours)]
+    assert "description" in fields[0]["data"]
+    assert "description" not in fields[1]["data"]
+
+
+@pins("`logs`, `exec`, `attach`, `port-forward`, `proxy`")
+async def test_what_would_need_a_running_pod_is_refused(small: Small) -> None:
+    await small.create(f"{CORE}/pods", {"metadata": {"name": "a"}, "spec": template()["spec"]})
+    for method, part in (
+        ("GET", "log"),
+        ("POST", "exec"),
+        ("POST", "attach"),
+        ("POST", "portforward"),
+        ("GET", "proxy"),
+    ):
+        status, told = await small.answer(method, f"{CORE}/pods/a/{part}", {} if method == "POST" else None)
+        assert (part, status) == (part, 405), told
+
+
+@pins("aggregated API servers")
+async def test_an_aggregated_server_is_never_asked(small: Small) -> None:
+    service = {"name": "metrics", "namespace": "test"}
+    spec = {"group": "metrics.example.com", "version": "v1", "groupPriorityMinimum": 1, "versionPriority": 1}
+    api_service = {"metadata": {"name": "v1.metrics.example.com"}, "spec": {**spec, "service": service}}
+    await small.create("/apis/apiregistration.k8s.io/v1/apiservices", api_service)
+    assert (await small.answer("GET", "/apis/metrics.example.com/v1/nodes"))[0] == 404
+    accept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+    told = await small.api.handle(Request("GET", "/apis", {}, ADMIN, accept=accept))
+    (group,) = (one for one in json.loads(told.body)["items"] if one["metadata"]["name"] == "metrics.example.com")
+    assert [one.get("freshness") for one in group["versions"]] == ["Stale"]
+
+
+@pins("bootstrap roles")
+async def test_few_roles_are_there_from_the_start(beside: Beside) -> None:
+    pair = await beside.both("GET", "/apis/rbac.authorization.k8s.io/v1/clusterroles")
+    real, ours = ({one["metadata"]["name"] for one in each.body["items"]} for each in pair)
+    assert len(real) > 60
+    assert ours == {"admin", "cluster-admin", "edit", "view", "system:basic-user", "system:discovery"}
+    assert ours < real
+
+
+@pins("priority and fairness")
+async def test_flow_schemas_order_nothing(beside: Beside) -> None:
+    pair = await beside.both("GET", "/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas")
+    real, ours = (len(each.body["items"]) for each in pair)
+    assert real > 10
+    assert ours == 0
+
+
+# ------------------------------------------------------------------------------------------ lists and watches
+
+
+@pins("a watch from long ago")
+async def test_a_watch_from_many_changes_ago(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert store.HISTORY_MAX == 10_000
+    monkeypatch.setattr(store, "HISTORY_MAX", 3)
+    before = small.store.version
+    for number in range(12):
+        await small.create(MAPS, {"metadata": {"name": f"m{number}"}})
+    (event,) = await small.watch(f"{MAPS}?resourceVersion={before}", 2)
+    assert (event["type"], event["object"]["code"]) == ("ERROR", 410)
+
+
+@pins("pages of a list")
+async def test_a_page_has_what_changed_since_the_first(beside: Beside) -> None:
+    path = oracle.CONFIG_MAP.path(beside.namespace)
+    for name in ("x-a", "x-b", "x-c"):
+        labelled = {"metadata": {"name": name, "labels": {"pages": "1"}}}
+        await beside.both("POST", path, labelled)
+    pair = await beside.both("GET", f"{path}?labelSelector=pages&limit=1")
+    await beside.both("DELETE", f"{path}/x-c")
+    going_on = [query(path, labelSelector="pages", **{"continue": each.body["metadata"]["continue"]}) for each in pair]
+    real, ours = (await beside.real("GET", going_on[0])), (await beside.ask("GET", going_on[1]))
+    assert [one["metadata"]["name"] for one in real.body["items"]] == ["x-b", "x-c"]
+    assert [one["metadata"]["name"] for one in ours.body["items"]] == ["x-b"]
+
+
+@pins("how many objects of a list are left")
+async def test_what_is_left_is_not_counted(beside: Beside) -> None:
+    path = oracle.SERVICE_ACCOUNT.path(beside.namespace)
+    for name in ("x-a", "x-b"):
+        await beside.both("POST", path, {"metadata": {"name": name}})
+    real, ours = await beside.both("GET", f"{path}?limit=1")
+    assert real.body["metadata"]["remainingItemCount"] >= 1
+    assert "remainingItemCount" not in ours.body["metadata"]
+
+
+@pins("a scale that is set to 0")
+async def test_who_scales_to_nothing_owns_the_replicas(beside: Beside) -> None:
+    deployments = f"/apis/apps/v1/namespaces/{beside.namespace}/deployments"
+    path, labels = f"{deployments}/web", {"app": "web"}
+    spec = {"replicas": 2, "selector": {"matchLabels": labels}, "template": template()}
+    await beside.both("POST", query(deployments, fieldManager="a"), {"metadata": {"name": "web"}, "spec": spec})
+    await beside.both("PATCH", query(f"{path}/scale", fieldManager="b"), {"spec": {"replicas": 0}}, oracle.MERGE)
+    real, ours = await beside.both("GET", path)
+    assert [owners_of_replicas(side.body) for side in (real, ours)] == [[], ["b"]]
+
+
+def owners_of_replicas(obj: Any) -> list[str]:
+    entries = obj["metadata"]["managedFields"]
+    return [entry["manager"] for entry in entries if "f:replicas" in entry["fieldsV1"].get("f:spec", {})]
+
+
+# ------------------------------------------------------------------------------------------ bodies
+
+
+@pins("nesting of a body")
+async def test_a_deep_body(beside: Beside) -> None:
+    deep: Any = {}
+    for _ in range(200):
+        deep = {"a": deep}
+    path = query(beside.kind.path(beside.namespace), dryRun="All")
+    real, ours = await beside.both("POST", path, thing(beside, "deep", free=deep))
+    assert (real.status, ours.status) == (201, 400)
+    assert "nested too deeply" in ours.body["message"]
+
+
+@pins("YAML")
+async def test_tags_of_yaml(beside: Beside) -> None:
+    path = query(oracle.CONFIG_MAP.path(beside.namespace), dryRun="All")
+    body = b"metadata: {name: tagged}\nbinaryData: {a: !!binary aGVsbG8=}\n"
+    real, ours = await beside.both("POST", path, body, "application/yaml")
+    assert ours.status == 400
+    assert real.status != ours.status or real.body["message"] != ours.body["message"]
+
+
+@pins("definitions of custom kinds in protobuf")
+async def test_a_definition_in_protobuf(beside: Beside) -> None:
+    unknown = b"k8s\x00\x0a\x33\x0a\x17apiextensions.k8s.io/v1\x12\x18CustomResourceDefinition"
+    ours = await ask(beside.api, "POST", DEFINITIONS, unknown, "application/vnd.kubernetes.protobuf")
+    real = await beside.real("POST", DEFINITIONS, unknown, "application/vnd.kubernetes.protobuf")
+    assert ours.status == 415
+    assert real.status != 415
+
+
+# ------------------------------------------------------------------------------------------ controllers
+
+
+@pins("rollouts")
+async def test_a_rollout_makes_all_new_pods_at_once(small: Small) -> None:
+    strategy = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+    await deploy(small, replicas=3, strategy=strategy)
+    await small.after(READY_S)
+    patch = {"spec": {"paused": True, "template": template("web:2")}}
+    await small.patch(f"{APPS}/deployments/web", patch)
+    await small.settle()
+    assert sorted(images(await pods_of(small))) == ["web:1"] * 3 + ["web:2"] * 3
+    await small.after(READY_S)
+    assert images(await pods_of(small)) == ["web:2"] * 3
+    annotations = (await small.get(f"{APPS}/deployments/web"))["metadata"].get("annotations") or {}
+    assert "deployment.kubernetes.io/revision" not in annotations
+
+
+@pins("a Pod that is deleted")
+async def test_a_pod_is_gone_at_once(small: Small) -> None:
+    await small.create(f"{CORE}/pods", {"metadata": {"name": "a"}, "spec": template()["spec"]})
+    await small.after(READY_S)
+    await small.ask("DELETE", f"{CORE}/pods/a", {"gracePeriodSeconds": 30})
+    assert not await small.exists(f"{CORE}/pods/a")
+
+
+@pins("CronJob")
+async def test_a_cron_job_makes_no_jobs(small: Small) -> None:
+    job = {"template": {"spec": {**template()["spec"], "restartPolicy": "Never"}}}
+    spec = {"schedule": "* * * * *", "jobTemplate": {"spec": job}}
+    await small.create(f"{BATCH}/cronjobs", {"metadata": {"name": "often"}, "spec": spec})
+    await small.after(120)
+    assert await small.names(f"{BATCH}/jobs") == []
+
+
+@pins("Endpoints, EndpointSlices, PersistentVolumes, Nodes")
+async def test_nobody_makes_endpoints(small: Small) -> None:
+    spec = {"selector": {"app": "web"}, "ports": [{"port": 80}]}
+    await small.create(f"{CORE}/services", {"metadata": {"name": "web"}, "spec": spec})
+    await deploy(small)
+    await small.after(READY_S)
+    slices = "/apis/discovery.k8s.io/v1/namespaces/test/endpointslices"
+    for path in (f"{CORE}/endpoints", slices, "/api/v1/persistentvolumes", "/api/v1/nodes"):
+        assert await small.names(path) == [], path
