@@ -762,7 +762,7 @@ class TargetPass:
         """
         if stopped.void:
             retry = self._spec.effective_retry_interval.seconds
-            return self._engine.retry_in(retry, self._run.standing.failures, 0.0, 0.0) if again else 0.0
+            return self._engine.retry_in(retry, self._run.standing.failures) if again else 0.0
         cause = stopped.__cause__
         return self._retry_in(of_cluster("apply", cause) if isinstance(cause, ClusterError) else None)
 
