@@ -339,13 +339,20 @@ class Door:
             plan=plan.id,
             wave=wave,
             reason=PLAN_VOID if void else "PruneFailed" if step in plan.prunes else "ReconciliationFailed",
-            message=f"{error}{_listed(self._changed)}",
+            message=f"{await self._told(plan, step, error)}{_listed(self._changed)}",
             object=error.object if isinstance(error, WaveRefused) else None if step is None else step.object,
             applied=done,
             pending=sum(step.writes for step in plan.steps) - done,
         )
         await self._record([event])
         return ApplyStopped(event, void=void)
+
+    async def _told(self, plan: Plan, step: Step | None, error: Exception) -> str:
+        """What went wrong, with the file and line of the object that was being written."""
+        if step is None or step in plan.prunes:
+            return str(error)
+        (told,) = await self._placed([Verdict(check="apply", passed=False, object=step.object, message=str(error))])
+        return told.message
 
     def _finished(self, plan: Plan) -> ApplyFinished:
         words = [line.rpartition(" ")[2] for line in self._changed]

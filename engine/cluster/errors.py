@@ -23,6 +23,8 @@ from typing import Any, ClassVar
 import msgspec
 from msgspec import Struct
 
+from tidelog.events.names import ObjectId
+
 TEXT_MAX = 2_000
 """Characters of a server's answer that are repeated in an error."""
 CAUSES_SHOWN = 5
@@ -52,6 +54,8 @@ class ClusterError(Exception):
     def __init__(self, message: str, status: Status = Status()) -> None:  # noqa: B008 - immutable
         super().__init__(message)
         self.status = status
+        self.object: ObjectId | None = None
+        """What was asked about, where whoever asked has said so."""
 
 
 class KubeconfigError(ClusterError):

@@ -238,6 +238,9 @@ class Planner:
                 return await self._recreation(one)
             draft.refused.append(_refusal(one, error))
             return _step(one, "update")
+        except ClusterError as error:
+            error.object = one.key.id
+            raise
         if answer.created:
             return self._compared(one, None, answer.object, ())
         return await self._updated(one, answer.object, draft)

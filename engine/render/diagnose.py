@@ -4,12 +4,14 @@ Only failed builds pay for this.
 """
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, Final, TypeAlias
 
+from tidelog.engine.render.cycles import Written, cycle
 from tidelog.engine.render.documents import Document, documents
 from tidelog.engine.render.errors import YamlError
-from tidelog.engine.render.lines import line_of_field
+from tidelog.engine.render.fields import mappings, texts, values
+from tidelog.engine.render.lines import line_of_field, line_of_text
 from tidelog.engine.render.overlay import FIELDS, FILE_NAMES
 from tidelog.engine.render.walk import Walk
 from tidelog.storage.trees import Trees
@@ -19,6 +21,7 @@ FILES_MAX: Final = 2_000
 FILE_BYTES_MAX: Final = 4 * 1024 * 1024
 
 _YAML: Final = (".yaml", ".yml")
+_patched = re.compile(r"no resource matches strategic merge patch \"(?P<kind>[^.\s]+)\.\S*?/(?P<name>[^.\s]+)\.")
 _twice = re.compile(r"already registered id: (?P<kind>[^.\s]+)\.\S*?/(?P<name>[^.\s]+)")
 
 
@@ -33,7 +36,8 @@ def diagnose(trees: Trees, tree: str, walk: Walk, said: str) -> tuple[str, ...]:
     """
     findings = list(walk.missing)
     found: list[tuple[str, Document]] = []
-    for path, text in _texts(trees, tree, walk):
+    kustomizations: dict[str, Written] = {}
+    for path, text in _texts(trees, tree, walk, findings):
         try:
             read = documents(text)
         except YamlError as error:
@@ -41,8 +45,13 @@ def diagnose(trees: Trees, tree: str, walk: Walk, said: str) -> tuple[str, ...]:
                 findings.append(f"{path}:{error.line or 1}: {error.problem}")
             continue
         found += [(path, document) for document in read if document.value is not None]
+        if is_kustomization(path) and read and isinstance(read[0].value, dict):
+            kustomizations[path.rpartition("/")[0]] = (path, text, read[0].value)
     findings += _unknown_fields(found, walk)
     findings += _twice_in(found, said)
+    findings += _patches_of_nothing(found, kustomizations.values(), said)
+    if "cycle detected" in said and (sentence := cycle(kustomizations, walk.root)):
+        findings.append(sentence)
     if not findings:
         findings += _no_objects(found, walk)
     return tuple(findings[:FINDINGS_MAX])
@@ -98,16 +107,18 @@ def objects_in(document: Document) -> Iterator[tuple[tuple[str, str], dict[str, 
             yield called, value
 
 
-def _texts(trees: Trees, tree: str, walk: Walk) -> Iterator[tuple[str, str]]:
+def _texts(trees: Trees, tree: str, walk: Walk, findings: list[str] | None = None) -> Iterator[tuple[str, str]]:
+    """The files that are text; of YAML that is none, `findings` tell."""
     for path, blob in blobs(trees, tree, walk):
         data = trees.read(blob)
         if len(data) > FILE_BYTES_MAX:
             continue
         try:
             yield path, data.decode()
-        except UnicodeDecodeError:
-            if _is_yaml(path):
-                yield path, "\x00"  # no YAML either, and said so with its name
+        except UnicodeDecodeError as error:
+            if _is_yaml(path) and findings is not None:
+                line = data.count(b"\n", 0, error.start) + 1
+                findings.append(f"{path}:{line}: not UTF-8")
 
 
 def blobs(trees: Trees, tree: str, walk: Walk, most: int = FILES_MAX) -> Iterator[tuple[str, str]]:
@@ -167,6 +178,32 @@ def _twice_in(found: list[tuple[str, Document]], said: str) -> Iterator[str]:
         yield f"{match['kind']}/{match['name']} comes twice: {', '.join(places[:FINDINGS_MAX])}"
     elif places:
         yield f"{match['kind']}/{match['name']} of {places[0]} comes twice: something lists it again"
+
+
+def _patches_of_nothing(
+    found: list[tuple[str, Document]], kustomizations: Iterable[Written], said: str
+) -> Iterator[str]:
+    """Patches of an object that nothing else in the build gives."""
+    match = _patched.search(said)
+    if match is None:
+        return
+    called = (match["kind"], match["name"])
+    places = [f"{path}:{document.line}" for path, document in found if _names(document.value) == called]
+    for path, text, content in kustomizations:
+        inline = [value for patch in mappings(dict(content), "patches") for value in values(patch, "patch")]
+        inline += texts(dict(content), "patches", "patchesStrategicMerge")
+        ours = [patch for patch in inline if isinstance(patch, str) and called in _called(patch)]
+        places += [f"{path}:{line_of_text(text, patch) or 1}" for patch in ours]
+    if places:
+        yield f"{'/'.join(called)} of {', '.join(places[:FINDINGS_MAX])} is a patch of nothing that is built"
+
+
+def _called(text: str) -> list[tuple[str, str]]:
+    """What the objects in a text are called."""
+    try:
+        return [_names(document.value) for document in documents(text)]
+    except YamlError:
+        return []
 
 
 def _no_objects(found: list[tuple[str, Document]], walk: Walk) -> Iterator[str]:

@@ -40,6 +40,17 @@ def line_of_field(text: str, line: int, item: int | None, path: str) -> int | No
     return found
 
 
+def line_of_text(text: str, value: str) -> int | None:
+    """The line of the first scalar that is `value`, or gives it a name (`name=value`); None where there is none."""
+    try:
+        for event in yaml.parse(text, yaml.CBaseLoader):
+            if isinstance(event, yaml.ScalarEvent) and value in (event.value, event.value.partition("=")[2]):
+                return None if event.start_mark is None else event.start_mark.line + 1
+    except yaml.YAMLError:
+        pass
+    return None
+
+
 def _steps_of(path: str) -> Iterator[Step]:
     for match in _steps.finditer(path):
         name, index, pairs, quoted, other = match.groups()

@@ -16,6 +16,7 @@ import msgspec
 from tidelog.engine.render.documents import documents
 from tidelog.engine.render.errors import ReadEntry, RenderError, YamlError
 from tidelog.engine.render.fields import mappings, texts, values
+from tidelog.engine.render.lines import line_of_text
 from tidelog.engine.render.overlay import FILE_NAMES, Kustomization, encoded, generated, overlaid, unknown_fields
 from tidelog.engine.render.paths import is_remote, join, root_path, shown
 from tidelog.engine.render.spec import RenderSpec
@@ -200,8 +201,9 @@ class _Walker:
             raise RenderError(f"{file}: larger than {FILE_BYTES_MAX} bytes")
         try:
             return documents(data.decode())
-        except UnicodeDecodeError:
-            raise RenderError(f"{file}: not UTF-8") from None
+        except UnicodeDecodeError as error:
+            line = data.count(b"\n", 0, error.start) + 1
+            raise RenderError(f"{file}:{line}: not UTF-8") from None
         except YamlError as error:
             raise RenderError(f"{file}:{error.line or 1}: {error.problem}") from None
 
@@ -346,7 +348,15 @@ class _Walker:
             else "is not there"
         )
         shown_place = f" ({place or './'})" if shown(path) == repr(path) else ""
-        self._missing.append(f"{file}: {shown(path)} {why}{shown_place}")
+        self._missing.append(f"{self._place(file, path)}: {shown(path)} {why}{shown_place}")
+
+    def _place(self, file: str, text: str) -> str:
+        """Where a file of the walk has a text; the file alone where that is not to be found."""
+        entry = self._read.get(file)
+        if entry is None or entry.kind != "blob":
+            return file
+        line = line_of_text(self._trees.read(entry.id).decode(errors="replace"), text)
+        return file if line is None else f"{file}:{line}"
 
 
 def sorted_resources(trees: Trees, tree: str) -> list[str]:

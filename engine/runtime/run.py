@@ -238,13 +238,16 @@ class Run:
         return msgspec.structs.replace(person, name=name, email=email)
 
 
-def of_cluster(stage: Stage, error: ClusterError | TimeoutError, reason: str = "ReconciliationFailed") -> StageError:
-    """A stage's error for what the API server, or the way to it, answered."""
+def of_cluster(
+    stage: Stage, error: ClusterError | TimeoutError, message: str = "", reason: str = "ReconciliationFailed"
+) -> StageError:
+    """A stage's error for what the API server, or the way to it, answered; in other words, where there are better."""
+    said = message or str(error)
     if not isinstance(error, (*PASSING, TimeoutError)):
-        return StageError(stage, reason, str(error))
+        return StageError(stage, reason, said)
     asked = error.status.retry_after_s if isinstance(error, ClusterError) else None
     # The sooner the better: the back-off says when, or the server.
-    return StageError(stage, reason, str(error), retry_s=0.0, asked_s=asked or 0.0)
+    return StageError(stage, reason, said, retry_s=0.0, asked_s=asked or 0.0)
 
 
 T = TypeVar("T")
@@ -259,4 +262,4 @@ async def asking(stage: Stage, work: Awaitable[T], reason: str = "Reconciliation
     try:
         return await work
     except (ClusterError, TimeoutError) as error:
-        raise of_cluster(stage, error, reason) from error
+        raise of_cluster(stage, error, reason=reason) from error

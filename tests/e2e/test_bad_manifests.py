@@ -33,7 +33,7 @@ CASES = [
         "broken",
         {"app/bad.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: [bad\n"},
         "BuildFailed",
-        ("app/bad.yaml:",),
+        ("app/bad.yaml:5",),
     ),
     Bad(
         "duplicate key",
@@ -45,7 +45,7 @@ CASES = [
         "alias bomb",
         {"app/bad.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: bad\n" + BOMB},
         "BuildFailed",
-        ("app/bad.yaml", "alias"),
+        ("app/bad.yaml:9", "alias"),
     ),
     Bad(
         "tab",
@@ -75,7 +75,7 @@ CASES = [
         "missing file",
         {"app/kustomization.yaml": kustomization("a.yaml", "b.yaml", "missing.yaml")},
         "BuildFailed",
-        ("app/kustomization.yaml", "missing.yaml"),
+        ("app/kustomization.yaml:4", "missing.yaml"),
     ),
     Bad(
         "cycle",
@@ -84,7 +84,7 @@ CASES = [
             "other/kustomization.yaml": kustomization("../app"),
         },
         "BuildFailed",
-        ("cycle", "other"),
+        ("app/kustomization.yaml:4 lists '../other', other/kustomization.yaml:2 lists '../app': a cycle",),
     ),
     Bad(
         "unknown field of a kustomization",
@@ -142,7 +142,13 @@ CASES = [
         "not a Kubernetes object",
         {"app/values.yaml": "colour: blue\n"},
         "BuildFailed",
-        ("app/values.yaml",),
+        ("app/values.yaml:1",),
+    ),
+    Bad(
+        "not UTF-8",
+        {"app/bad.yaml": b"apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: caf\xe9\n"},
+        "BuildFailed",
+        ("app/bad.yaml:4", "UTF-8"),
     ),
     Bad(
         "patch of nothing",
@@ -151,7 +157,7 @@ CASES = [
             "app/patch.yaml": config_map("nobody", n="2"),
         },
         "BuildFailed",
-        ("nobody",),
+        ("ConfigMap", "nobody", "app/patch.yaml:1"),
     ),
 ]
 

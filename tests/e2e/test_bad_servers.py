@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
-from tests.e2e.world import KUSTOMIZE, LIMIT_S, World, config_map, documents
+from tests.e2e.world import KUSTOMIZE, LIMIT_S, World, config_map, documents, failed
 from tests.servers.faulty_api import Asked, Delay, Fault, FaultyApi, Status, faulty_api
 from tests.servers.fixtures import new_namespace
 from tests.servers.git_server import GitServer
@@ -120,6 +120,48 @@ async def test_an_apply_that_the_server_cut_short_goes_on_as_soon_as_it_answers(
         await running.until_event(ApplyFailed)
         api.fault = lambda _: None
         await world.until_applied("app")
+
+
+TRIES_MAX = 10
+NO_ANSWERS: dict[str, tuple[Fault, str]] = {
+    "429": (Status(429, "TooManyRequests"), "HTTP 429"),
+    "409": (Status(409, "Conflict"), "409"),
+    "500": (Status(500, "InternalError"), "HTTP 500"),
+    "connection": ("drop before", ""),
+}
+
+
+@pytest.mark.parametrize("name", NO_ANSWERS)
+@pytest.mark.parametrize("dry", [True, False], ids=["asked", "written"])
+async def test_a_server_that_does_not_answer_about_an_object_is_told_with_its_place_and_asked_again(
+    world: World, api: FaultyApi, name: str, dry: bool
+) -> None:
+    fault, words = NO_ANSWERS[name]
+    world.commit({"app/a.yaml": config_map("a", n="1"), "app/b.yaml": "# the second\n" + config_map("b", n="1")})
+    await world.source()
+    await world.target("app", "./app", targetNamespace=world.namespace, retryInterval=RETRY)
+    async with world.daemon(kubeconfig=api.kubeconfig) as running:
+        await world.until_applied("app")
+        good = world.revision
+
+        def broken(asked: Asked) -> Fault:
+            return fault if asked.path.endswith("/configmaps/b") and (asked.dry_run if dry else asked.writes) else None
+
+        api.fault = broken
+        await world.push({"app/b.yaml": "# the second\n" + config_map("b", n="2")})
+        said = (words, "b", "(in app/b.yaml:2)")
+        # Who says that an object has changed has the plan made again.
+        reason = "PlanVoid" if name == "409" and not dry else "ReconciliationFailed"
+        obj = await world.until_target("app", failed(reason, *said), f"failed with {said}")
+        assert obj["status"]["lastAppliedRevision"] == good
+        await world.until_told("app", reason, *said)
+        assert len(running.events(ApplyStarted)) < TRIES_MAX, "it waits longer and longer"
+        assert await world.data("a") == {"n": "1"}
+        assert await world.data("b") == {"n": "1"}
+        api.fault = lambda _: None
+        await world.until_applied("app")
+        assert await world.data("b") == {"n": "2"}
+        assert not running.events(ObjectPruned)
 
 
 async def test_a_server_that_asks_for_an_hour_of_quiet_holds_no_worker(world: World, api: FaultyApi) -> None:

@@ -213,7 +213,12 @@ async def test_a_comment_is_not_substituted(trees: MemoryTrees, renderer: Render
         ({"a.yaml": "replicas: 3\n"}, {}, "a.yaml:1: no Kubernetes object, for it has no kind"),
         ({"a.yaml": "apiVersion: v1\nkind: A\nmetadata: {}\n"}, {}, "a.yaml:1: A without metadata.name"),
         ({"a.yaml": CONFIGMAP("a"), "b/b.yaml": CONFIGMAP("a")}, {}, "ConfigMap/a comes twice: a.yaml:1, b/b.yaml:1"),
-        ({"kustomization.yaml": "resources: [x.yaml]\n"}, {}, "kustomization.yaml: 'x.yaml' is not there"),
+        ({"kustomization.yaml": "resources:\n- x.yaml\n"}, {}, "kustomization.yaml:2: 'x.yaml' is not there"),
+        (
+            {"kustomization.yaml": "configMapGenerator:\n- name: a\n  files:\n  - b=x.txt\n"},
+            {},
+            "kustomization.yaml:4: 'x.txt' is not there",
+        ),
         ({"kustomization.yaml": "resources: [x]\n", "x/y": ""}, {}, "x has none of kustomization.yaml"),
         (
             {"kustomization.yaml": "resources: [b]\n", "b/kustomization.yaml": "a: 1\n"},
@@ -223,8 +228,27 @@ async def test_a_comment_is_not_substituted(trees: MemoryTrees, renderer: Render
         (
             {"a/kustomization.yaml": "resources: [../b]\n", "b/kustomization.yaml": "resources: [../a]\n"},
             {"path": "a"},
-            "cycle",
+            "a/kustomization.yaml:1 lists '../b', b/kustomization.yaml:1 lists '../a': a cycle",
         ),
+        (
+            {"a/b/kustomization.yaml": "resources:\n- ../\n", "a/kustomization.yaml": "nameSuffix: -x\n"},
+            {"path": "a/b"},
+            "a/b/kustomization.yaml:2 lists '../': a cycle",
+        ),
+        (
+            {"kustomization.yaml": "resources: [a.yaml]\npatches:\n- path: p.yaml\n", "a.yaml": CONFIGMAP("a"),
+             "p.yaml": "# nobody's\n" + CONFIGMAP("b")},
+            {},
+            "ConfigMap/b of p.yaml:2 is a patch of nothing that is built",
+        ),
+        (
+            {"kustomization.yaml": f"resources: [a.yaml]\npatches:\n- patch: {json.dumps(CONFIGMAP('b'))}\n",
+             "a.yaml": CONFIGMAP("a")},
+            {},
+            "ConfigMap/b of kustomization.yaml:3 is a patch of nothing that is built",
+        ),
+        ({"a.yaml": CONFIGMAP("a").encode() + b"# caf\xe9\n"}, {}, "a.yaml:5: not UTF-8"),
+        ({"kustomization.yaml": b"# \n# caf\xe9\n"}, {}, "kustomization.yaml:2: not UTF-8"),
         ({"kustomization.yaml": "resources: [../x]\n"}, {}, "leaves the source"),
         ({"kustomization.yaml": "resources: ['https://127.0.0.1:9/x']\n"}, {}, "remote bases are not allowed here"),
         ({"kustomization.yaml": "configMapGenerator: [{name: a, literals: [x]}]\n"}, {}, "kustomize build failed"),

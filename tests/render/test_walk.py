@@ -84,7 +84,7 @@ def test_a_file_that_is_named_and_not_there_is_noted_and_said(trees: MemoryTrees
     found = walked(trees, {"kustomization.yaml": "resources: [a.yaml]\n"})
 
     assert "a.yaml" in absent(found)
-    assert found.missing == ("kustomization.yaml: 'a.yaml' is not there (a.yaml)",)
+    assert found.missing == ("kustomization.yaml:1: 'a.yaml' is not there (a.yaml)",)
 
 
 def test_a_directory_without_kustomization_file_is_read_as_a_whole(trees: MemoryTrees) -> None:
@@ -163,7 +163,7 @@ def test_plugins_of_a_directory_stay_within_the_source_too(trees: MemoryTrees, p
 def test_a_text_that_is_no_object_and_no_path_is_not_quoted(trees: MemoryTrees) -> None:
     found = walked(trees, {"kustomization.yaml": "patchesStrategicMerge: ['{kind: Secret, data: {a: s3cret}']\n"})
 
-    assert found.missing == ("kustomization.yaml: a text that is no object, and so is a path, is not there",)
+    assert found.missing == ("kustomization.yaml:1: a text that is no object, and so is a path, is not there",)
 
 
 @pytest.mark.parametrize(

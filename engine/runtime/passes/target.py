@@ -348,15 +348,22 @@ class TargetPass:
                     self._run.secrets.add_made(one.loaded)
         self._engine.observer.watch_all(loaded)
         standing = self._run.standing
-        return await asking(
-            "plan",
-            self._planner().draft(
+        try:
+            return await self._planner().draft(
                 loaded,
                 self._run.id,
                 self._revision or standing.applied or Revision(""),
                 rendered.digest if rendered is not None else self._engine.renderings.nothing,
-            ),
-        )
+            )
+        except (ClusterError, TimeoutError) as error:
+            raise await self._unanswered(error) from error
+
+    async def _unanswered(self, error: ClusterError | TimeoutError) -> StageError:
+        """What the server did not answer about an object, with the place where that is written."""
+        object_id = error.object if isinstance(error, ClusterError) else None
+        verdict = Verdict(check="dry-run", passed=False, object=object_id, message=str(error))
+        (told,) = await self._placed([verdict])
+        return of_cluster("plan", error, told.message)
 
     async def _left_to_others(self, stale: Collection[ObjectId]) -> dict[ObjectId, Heir]:
         """What would be pruned, and another target is about to want; what becomes of that one wakes this one."""
@@ -477,6 +484,7 @@ class TargetPass:
             self._placed,
             self._claimed,
         )
+        again = self._run.standing.reason == PLAN_VOID
         # No outcome may come to be known of some of these: the daemon may be killed, an answer may be lost.
         self._declared.begun |= draft.plan.writes
         try:
@@ -489,9 +497,9 @@ class TargetPass:
                     self._engine.observer.kinds_changed()
         except ApplyStopped as stopped:
             self._engine.notices.changed(self._declared, self._revision, door.changed)
-            if not stopped.void:
+            if again or not stopped.void:
                 self._engine.notices.stopped(self._declared, self._revision)
-            raise Stop(self._again_after(stopped)) from stopped
+            raise Stop(self._again_after(stopped, again=again)) from stopped
         self._applied = True
         self._engine.notices.changed(self._declared, self._revision, door.changed)
 
@@ -604,10 +612,16 @@ class TargetPass:
             return None
         return self._retry_in(error)
 
-    def _again_after(self, stopped: ApplyStopped) -> float:
-        """When to go on after an apply that stopped: soon, where only the surroundings were in its way."""
+    def _again_after(self, stopped: ApplyStopped, *, again: bool) -> float:
+        """When to go on after an apply that stopped: soon, where only the surroundings were in its way.
+
+        Args:
+            stopped: the apply.
+            again: whether the plan before it came to be void too: one after the other, nothing is tried at once.
+        """
         if stopped.void:
-            return 0.0
+            retry = self._spec.effective_retry_interval.seconds
+            return self._engine.retry_in(retry, self._run.standing.failures) if again else 0.0
         cause = stopped.__cause__
         return self._retry_in(of_cluster("apply", cause) if isinstance(cause, ClusterError) else None)
 
