@@ -100,6 +100,8 @@ async def test_quotas_are_not_asked(small: Small) -> None:
     await small.create(f"{CORE}/resourcequotas", {"metadata": {"name": "none"}, "spec": {"hard": {"configmaps": "0"}}})
     await small.settle()
     await small.create(MAPS, {"metadata": {"name": "a"}})
+    labels = {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}
+    await small.patch("/api/v1/namespaces/test", {"metadata": labels})
     spec = {**template()["spec"], "priorityClassName": "none", "serviceAccountName": "none"}
     await small.create(f"{CORE}/pods", {"metadata": {"name": "a"}, "spec": spec})
 
