@@ -68,8 +68,8 @@ _DEPRECATED: Final = {
     ("", "ComponentStatus"): "v1 ComponentStatus is deprecated in v1.19+",
     ("", "Endpoints"): "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
 }
-_RUNNING: Final = frozenset({"attach", "exec", "portforward", "proxy"})
-"""What is made of a Pod, Service or Node that runs, by requests that upgrade the connection and have no body."""
+_RUNNING: Final = frozenset({"attach", "exec", "log", "portforward", "proxy"})
+"""What only a Pod, Service or Node that runs can answer; the requests that upgrade the connection have no body."""
 _RETURNED: Final = frozenset(
     ("", kind)
     for kind in (
@@ -252,7 +252,7 @@ class Api:
         record = self._reader.get(target)
         if target.subresource is not None and target.subresource.name == _SCALE:
             return Answer(200, encoded(scales.scale_of(target.resource, decoded(record, target.resource))))
-        if target.subresource is not None and target.subresource.name not in ("status", "finalize"):
+        if target.subresource is not None and target.subresource.name in _RUNNING:
             raise runs_nothing(target.resource, target.subresource.name)
         if _TABLE in request.accept or _METADATA in request.accept:
             return Answer(200, encoded(self._as_asked(target.resource, [decoded(record, target.resource)], request)))

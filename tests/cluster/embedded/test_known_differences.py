@@ -248,6 +248,7 @@ async def test_what_would_need_a_running_pod_is_refused(small: Small) -> None:
     ):
         status, told = await small.answer(method, f"{CORE}/pods/a/{part}", {} if method == "POST" else None)
         assert (part, status) == (part, 405), told
+    assert (await small.get(f"{CORE}/pods/a/resize"))["kind"] == "Pod"  # that is the Pod, and needs none that runs
 
 
 @pins("aggregated API servers")
