@@ -43,6 +43,7 @@ from tidelog.engine.cluster.embedded.statuses import (
     invalid_kind,
     no_path,
     not_allowed,
+    runs_nothing,
     unsupported_media_type,
 )
 from tidelog.engine.cluster.embedded.store import Key, Store
@@ -67,6 +68,8 @@ _DEPRECATED: Final = {
     ("", "ComponentStatus"): "v1 ComponentStatus is deprecated in v1.19+",
     ("", "Endpoints"): "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
 }
+_RUNNING: Final = frozenset({"attach", "exec", "log", "portforward", "proxy"})
+"""What only a Pod, Service or Node that runs can answer; the requests that upgrade the connection have no body."""
 _RETURNED: Final = frozenset(
     ("", kind)
     for kind in (
@@ -128,7 +131,7 @@ class Api:
         self._authorize(request, target)
         if target.resource.version in self._silent().get(target.resource.group, ()):
             return Answer(503, b"service unavailable\n", "text/plain; charset=utf-8")
-        deprecated = _DEPRECATED.get(target.resource.group_kind)
+        deprecated = target.resource.deprecated or _DEPRECATED.get(target.resource.group_kind)
         with warned([deprecated] if deprecated else []):
             answer = await self._answer(target, request)
         return msgspec.structs.replace(answer, warnings=(*answer.warnings, deprecated)) if deprecated else answer
@@ -217,6 +220,10 @@ class Api:
                 found = documents.group(self.registry, group)
             case ["apis", group, version]:
                 found = documents.resource_list(self.registry, group, version)
+            case ["openapi", "v2"]:
+                binary = "protobuf" in accept
+                body = documents.openapi_v2(binary=binary)
+                return Answer(200, body, documents.OPENAPI_V2) if binary else Answer(200, body)
             case ["openapi", "v3"]:
                 found = self._openapi.index()
             case ["openapi", "v3", *rest]:
@@ -245,8 +252,8 @@ class Api:
         record = self._reader.get(target)
         if target.subresource is not None and target.subresource.name == _SCALE:
             return Answer(200, encoded(scales.scale_of(target.resource, decoded(record, target.resource))))
-        if target.subresource is not None and target.subresource.name not in ("status", "finalize"):
-            raise not_allowed()
+        if target.subresource is not None and target.subresource.name in _RUNNING:
+            raise runs_nothing(target.resource, target.subresource.name)
         if _TABLE in request.accept or _METADATA in request.accept:
             return Answer(200, encoded(self._as_asked(target.resource, [decoded(record, target.resource)], request)))
         return Answer(200, sent(record, target.resource))
@@ -295,6 +302,8 @@ class Api:
     # ------------------------------------------------------------------------------------------ writing
 
     async def _create(self, target: Target, request: Request) -> Answer:
+        if target.subresource is not None and target.subresource.name in _RUNNING:
+            raise runs_nothing(target.resource, target.subresource.name)
         obj = decode_object(request)
         if target.subresource is not None:
             return self._act(target, obj)

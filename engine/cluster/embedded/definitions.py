@@ -1,7 +1,7 @@
 """A CustomResourceDefinition: what it serves, what the server makes of it, and what may be wrong with it."""
 
 import copy
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, Final, NamedTuple
 
 from tidelog.engine.cluster.embedded import causes, structural
@@ -60,10 +60,24 @@ def resources_of(definition: KubeObject) -> tuple[Resource, ...]:
     stored = next((version["name"] for version in spec["versions"] if version.get("storage")), "")
     served = [version for version in spec["versions"] if version.get("served")]
     served.sort(key=lambda version: version_order(version["name"]))
-    return tuple(_resource(spec, names, version, stored) for version in served)
+    return tuple(
+        _resource(spec, names, version, stored, _deprecated(spec, version, served[:at]))
+        for at, version in enumerate(served)
+    )
 
 
-def _resource(spec: KubeObject, names: KubeObject, version: Raw, stored: str) -> Resource:
+def _deprecated(spec: KubeObject, version: Raw, newer: Sequence[Raw]) -> str:
+    """What a definition has said of a version, or else which newer one to use."""
+    if not version.get("deprecated"):
+        return ""
+    if version.get("deprecationWarning") is not None:
+        return str(version["deprecationWarning"])
+    group, kind = spec["group"], spec["names"]["kind"]
+    better = next((f"; use {group}/{one['name']} {kind}" for one in newer if not one.get("deprecated")), "")
+    return f"{group}/{version['name']} {kind} is deprecated{better}"
+
+
+def _resource(spec: KubeObject, names: KubeObject, version: Raw, stored: str, deprecated: str) -> Resource:
     group, kind = spec["group"], names["kind"]
     subresources = version.get("subresources") or {}
     known: dict[str, Subresource] = {}
@@ -87,6 +101,7 @@ def _resource(spec: KubeObject, names: KubeObject, version: Raw, stored: str) ->
         subresources=known,
         custom=version,
         stored_version=stored,
+        deprecated=deprecated,
     )
 
 

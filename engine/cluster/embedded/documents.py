@@ -10,6 +10,7 @@ from tidelog.engine.cluster.embedded.schema import REFERENCE
 from tidelog.engine.objects.kube import KubeObject
 
 AGGREGATED: Final = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+OPENAPI_V2: Final = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 
 
 def version() -> KubeObject:
@@ -150,6 +151,24 @@ def _listed(one: Resource) -> Iterator[KubeObject]:
 
 
 # -------------------------------------------------------------------------------------------------- OpenAPI
+
+
+def openapi_v2(*, binary: bool) -> bytes:
+    """`/openapi/v2`, which describes no kind.
+
+    kubectl asks for it when it finds a kind in no document of v3, in the binary form (gnostic, `OpenAPIv2.proto`), and
+    then says that there is no such kind. Without the document it says that validation failed.
+    """
+    info = {"title": "Kubernetes", "version": facts().version}
+    if not binary:
+        return encoded({"swagger": "2.0", "info": info, "paths": {}})
+    described = _field(1, info["title"].encode()) + _field(2, info["version"].encode())
+    return _field(1, b"2.0") + _field(2, described)
+
+
+def _field(number: int, value: bytes) -> bytes:
+    """A field of protobuf, of less than 128 bytes."""
+    return bytes([number << 3 | 2, len(value)]) + value
 
 
 class OpenApi:

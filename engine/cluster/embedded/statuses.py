@@ -174,6 +174,12 @@ def not_allowed() -> StatusError:
     return StatusError(405, "MethodNotAllowed", message, details={})
 
 
+def runs_nothing(resource: Resource, part: str) -> StatusError:
+    """A subresource that only what runs could answer."""
+    message = f"{resource.qualified}/{part}: an embedded cluster runs nothing, so that nobody is there to answer"
+    return StatusError(405, "MethodNotAllowed", message, details={})
+
+
 def too_large(limit: int) -> StatusError:
     """A body beyond the limit."""
     message = f"Request entity too large: limit is {limit}"

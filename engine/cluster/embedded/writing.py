@@ -45,6 +45,8 @@ from tidelog.engine.objects.managed_fields import FieldSet
 from tidelog.engine.objects.rules import Judge
 
 NAMESPACES: Final[Place] = ("", "namespaces")
+_IMMORTAL: Final = frozenset({"default", "kube-public", "kube-system"})
+"""The namespaces that nobody may delete (Kubernetes, the admission plugin NamespaceLifecycle)."""
 DEFINITIONS: Final[Place] = ("apiextensions.k8s.io", "customresourcedefinitions")
 FOREGROUND: Final = "foregroundDeletion"
 ORPHAN: Final = "orphan"
@@ -499,8 +501,10 @@ class Writer:
         """Asks for an object's deletion.
 
         Raises:
-            StatusError: when it is not there, or a precondition does not hold.
+            StatusError: when it is not there, may not go, or a precondition does not hold.
         """
+        if target.resource.place == NAMESPACES and target.name in _IMMORTAL:
+            raise refused(target.resource, target.name, "this namespace may not be deleted")
         resource, record = target.resource, self._record(target)
         obj = decoded(record, resource)
         for name, wanted, found in (

@@ -208,3 +208,12 @@ async def test_objects_go_with_their_definition(small: Small, propagation: str) 
     assert sorted(gone) == ["a", "things.example.com"]
     await small.create(DEFINITIONS, definition())
     assert await small.names(THINGS) == []
+
+
+@pytest.mark.parametrize("name", ["default", "kube-public", "kube-system"])
+async def test_namespaces_that_may_not_be_deleted(small: Small, name: str) -> None:
+    status, told = await small.answer("DELETE", f"/api/v1/namespaces/{name}")
+    assert status == 403
+    assert told["message"] == f'namespaces "{name}" is forbidden: this namespace may not be deleted'
+    await small.settle()
+    assert (await small.get(f"/api/v1/namespaces/{name}"))["status"] == {"phase": "Active"}

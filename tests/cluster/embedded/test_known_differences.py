@@ -14,8 +14,9 @@ from tests.cluster.embedded.oracle import query
 from tests.cluster.embedded.small import APPS, BATCH, CORE, READY_S, Small, open_small
 from tests.cluster.embedded.test_standins import deploy, images, pods_of, template
 from tidelog.engine.cluster.embedded import store
+from tidelog.engine.cluster.embedded.access import AUTHENTICATED
 from tidelog.engine.cluster.embedded.cluster import ADMIN
-from tidelog.engine.cluster.embedded.requests import Request
+from tidelog.engine.cluster.embedded.requests import Request, User
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "embedded-cluster.md"
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
@@ -99,6 +100,72 @@ async def test_quotas_are_not_asked(small: Small) -> None:
     await small.create(f"{CORE}/resourcequotas", {"metadata": {"name": "none"}, "spec": {"hard": {"configmaps": "0"}}})
     await small.settle()
     await small.create(MAPS, {"metadata": {"name": "a"}})
+    labels = {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}
+    await small.patch("/api/v1/namespaces/test", {"metadata": labels})
+    spec = {**template()["spec"], "priorityClassName": "none", "serviceAccountName": "none"}
+    await small.create(f"{CORE}/pods", {"metadata": {"name": "a"}, "spec": spec})
+
+
+@pins("who grants a role")
+async def test_roles_are_granted_that_are_not_held(small: Small) -> None:
+    roles = "/apis/rbac.authorization.k8s.io/v1/namespaces/test"
+    about = {"apiGroup": "rbac.authorization.k8s.io"}
+    anne = User("anne", (AUTHENTICATED,))
+    body: Any = {
+        "metadata": {"name": "anne"},
+        "roleRef": {**about, "kind": "ClusterRole", "name": "admin"},
+        "subjects": [{**about, "kind": "User", "name": "anne"}],
+    }
+    await small.create(f"{roles}/rolebindings", body)
+    role = {"metadata": {"name": "all"}, "rules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}]}
+    assert (await small.answer("POST", f"{roles}/roles", role, user=anne))[0] == 201
+    body = {**body, "metadata": {"name": "more"}, "roleRef": {**about, "kind": "ClusterRole", "name": "cluster-admin"}}
+    assert (await small.answer("POST", f"{roles}/rolebindings", body, user=anne))[0] == 201
+
+
+@pins("OpenAPI v2")
+async def test_the_second_openapi_describes_no_kind(small: Small) -> None:
+    told = await small.get("/openapi/v2")
+    assert (told["swagger"], told["paths"], told.get("definitions")) == ("2.0", {}, None)
+
+
+@pins("`/` and `/metrics`")
+@pytest.mark.parametrize("path", ["/", "/metrics"])
+async def test_paths_that_are_not_there(small: Small, path: str) -> None:
+    assert (await small.answer("GET", path))[0] == 404
+
+
+@pins("tokens of service accounts")
+async def test_tokens_say_nothing(small: Small) -> None:
+    asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+    told = await small.create(f"{CORE}/serviceaccounts/default/token", asked)
+    assert "." not in told["status"]["token"]
+
+
+@pins("ephemeral containers (`kubectl debug`)")
+async def test_ephemeral_containers_are_refused(small: Small) -> None:
+    await small.create(f"{CORE}/pods", {"metadata": {"name": "a"}, "spec": template()["spec"]})
+    added = {"spec": {"ephemeralContainers": [{"name": "debug", "image": "busybox"}]}}
+    status, told = await small.answer("PATCH", f"{CORE}/pods/a/ephemeralcontainers", added)
+    assert status == 422
+    assert "pod updates may not change fields other than" in told["message"]
+
+
+@pins("statuses of HorizontalPodAutoscalers, PodDisruptionBudgets, ResourceQuotas")
+async def test_nobody_keeps_these_statuses(small: Small) -> None:
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}
+    budgets = "/apis/policy/v1/namespaces/test/poddisruptionbudgets"
+    scalers = "/apis/autoscaling/v2/namespaces/test/horizontalpodautoscalers"
+    for path, spec in (
+        (budgets, {"minAvailable": 1, "selector": {"matchLabels": {"app": "web"}}}),
+        (scalers, {"maxReplicas": 3, "scaleTargetRef": target}),
+        (f"{CORE}/resourcequotas", {"hard": {"pods": "9"}}),
+    ):
+        made = await small.create(path, {"metadata": {"name": "web"}, "spec": spec})
+        if path == budgets:
+            await deploy(small)
+        await small.after(READY_S)
+        assert (await small.get(f"{path}/web"))["status"] == made["status"], path
 
 
 @pins("warnings")
@@ -181,6 +248,7 @@ async def test_what_would_need_a_running_pod_is_refused(small: Small) -> None:
     ):
         status, told = await small.answer(method, f"{CORE}/pods/a/{part}", {} if method == "POST" else None)
         assert (part, status) == (part, 405), told
+    assert (await small.get(f"{CORE}/pods/a/resize"))["kind"] == "Pod"  # that is the Pod, and needs none that runs
 
 
 @pins("aggregated API servers")
@@ -334,12 +402,12 @@ async def test_a_cron_job_makes_no_jobs(small: Small) -> None:
     assert await small.names(f"{BATCH}/jobs") == []
 
 
-@pins("Endpoints, EndpointSlices, PersistentVolumes, Nodes")
+@pins("Endpoints, EndpointSlices, PersistentVolumes, Nodes, Events")
 async def test_nobody_makes_endpoints(small: Small) -> None:
     spec = {"selector": {"app": "web"}, "ports": [{"port": 80}]}
     await small.create(f"{CORE}/services", {"metadata": {"name": "web"}, "spec": spec})
     await deploy(small)
     await small.after(READY_S)
     slices = "/apis/discovery.k8s.io/v1/namespaces/test/endpointslices"
-    for path in (f"{CORE}/endpoints", slices, "/api/v1/persistentvolumes", "/api/v1/nodes"):
+    for path in (f"{CORE}/endpoints", slices, "/api/v1/persistentvolumes", "/api/v1/nodes", f"{CORE}/events"):
         assert await small.names(path) == [], path

@@ -395,3 +395,35 @@ def test_a_kind_of_ones_own(kubectl: Kubectl) -> None:
     assert 'strict decoding error: unknown field "spec.icng"' in said_no
     kubectl("delete", crd, "--timeout", "20s")
     assert "the server could not find the requested resource" in kubectl("get", "cakes", code=1).err
+
+
+def test_a_kind_that_there_is_not_yet(kubectl: Kubectl) -> None:
+    said = kubectl("apply", "-f", "-", given=CAKE.replace("kitchen", "bakery"), code=1)
+    assert said.err.startswith('error: resource mapping not found for name: "plain" namespace: "" from "STDIN": ')
+    assert said.err.endswith("ensure CRDs are installed first\n")
+
+
+@pytest.mark.parametrize(
+    "command", ["logs plain", "exec plain -- ls", "attach plain", "port-forward plain 80", "cp plain:/a b"]
+)
+def test_what_needs_a_running_pod_is_refused_in_plain_words(kubectl: Kubectl, command: str) -> None:
+    kubectl("run", "plain", "--image=plain:1")
+    kubectl("wait", "pod/plain", "--for=condition=Ready")
+    assert "an embedded cluster runs nothing" in kubectl(*command.split(), code=1).err
+
+
+@pytest.mark.parametrize(
+    ("more", "warning"),
+    [
+        ("", "pies.example.com/v1alpha1 Cake is deprecated; use pies.example.com/v1 Cake"),
+        ("deprecationWarning: Bake no more of these., ", "Bake no more of these."),
+    ],
+)
+def test_a_version_on_its_way_out_is_warned_of(kubectl: Kubectl, more: str, warning: str) -> None:
+    schema = "schema: {openAPIV3Schema: {type: object}}"
+    old = f"  - {{name: v1alpha1, served: true, storage: false, deprecated: true, {more}{schema}}}\n"
+    crd = (CAKES + old).replace("kitchen.example.com", "pies.example.com")
+    kubectl("apply", "-f", "-", given=crd)
+    kubectl("wait", "crd/cakes.pies.example.com", "--for=condition=Established")
+    assert kubectl("get", "cakes.v1alpha1.pies.example.com").err.startswith(f"Warning: {warning}\n")
+    assert "Warning" not in kubectl("get", "cakes.v1.pies.example.com").err
