@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 
 import msgspec
 
-from tidelog.engine.apply.door import ApplyStopped, Door
+from tidelog.engine.apply.door import PLAN_VOID, ApplyStopped, Door
 from tidelog.engine.apply.record import ObjectRecorder
 from tidelog.engine.cluster.errors import ClusterError, NotFoundError
 from tidelog.engine.kinds.durations import Duration
