@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from tidelog.engine.cluster.embedded.api import Api
+from tidelog.engine.cluster.embedded.fault_log import log_fault
 from tidelog.engine.cluster.embedded.likenesses import (
     HASH,
     condition,
@@ -148,7 +149,11 @@ class StandIns:
             return
         try:
             await self._reconcilers[place](resource, obj)
-        except StatusError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others are still looked after
+            if not isinstance(error, StatusError):
+                log_fault(error, f"{resource.qualified} {key.namespace}/{key.name}")
+                self._later(where, REFUSED_S)
+                return
             passes = error.reason in ("Conflict", "NotFound", "AlreadyExists", "Forbidden")
             self._later(where, AGAIN_S if passes else REFUSED_S)
 
