@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from tidelog.engine.cluster.embedded import protobuf, yaml_bodies
+from tidelog.engine.cluster.embedded.builtin.scalars import QUANTITY_FORM
 from tidelog.engine.cluster.embedded.requests import APPLY, JSON, PATCHES, Request
 from tidelog.engine.cluster.embedded.schema import Schema
 from tidelog.engine.cluster.embedded.statuses import StatusError, bad_request, too_large, unsupported_media_type
@@ -116,6 +117,15 @@ class _Place(NamedTuple):
         return _Place(schema.go_type or self.struct, self.fields)
 
 
+_QUANTITY: Final = [{"type": "string"}, {"type": "number"}]
+_NO_QUANTITY: Final = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+
+
+def _is_quantity(value: KubeValue) -> bool:
+    is_said = isinstance(value, str | int | float) and not isinstance(value, bool)
+    return value is None or (is_said and QUANTITY_FORM.match(str(value).strip()) is not None)
+
+
 _TIMES: Final = ("creationTimestamp", "deletionTimestamp")
 
 
@@ -163,6 +173,8 @@ class Conformed:
                 raise self._mismatch(value, schema, place)
             items = schema.items
             return [self._object(item, items, f"{path}[{n}]", place) for n, item in enumerate(value)]
+        if schema.raw.get("oneOf") == _QUANTITY and not _is_quantity(value):
+            raise MismatchError(self._kind, self._version, _NO_QUANTITY)
         if not self._fits(value, schema):
             raise self._mismatch(value, schema, place)
         return int(value) if schema.type == "integer" and isinstance(value, float) else value

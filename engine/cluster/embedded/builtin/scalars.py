@@ -62,9 +62,10 @@ def _canonical(text: str, suffix: str, least: int) -> str:
         return "0"
     if suffix in _BINARY[1:] and abs(amount) >= 1024:
         return _binary(amount)
-    exponent = _exponent(amount)
+    is_scientific = suffix[:1] in ("e", "E") and suffix != "E"
+    exponent = _exponent(amount, max(18, amount.adjusted() // 3 * 3) if is_scientific else 18)
     digits = int(amount.scaleb(-exponent))
-    if suffix[:1] in ("e", "E") and suffix != "E":
+    if is_scientific:
         return f"{digits}e{exponent}" if exponent else str(digits)
     return f"{digits}{_SUFFIXES[exponent]}"
 
@@ -100,9 +101,8 @@ def _binary(amount: Decimal) -> str:
     return f"{whole}{_BINARY[power]}"
 
 
-def _exponent(amount: Decimal) -> int:
-    """The largest power of a thousand that leaves a whole number."""
-    exponent = 18
+def _exponent(amount: Decimal, exponent: int) -> int:
+    """The largest power of a thousand, up to that one, that leaves a whole number."""
     while exponent > -9 and amount % Decimal(10) ** exponent:
         exponent -= 3
     return exponent
