@@ -44,7 +44,7 @@ async def serving(
         OSError: when the port cannot be listened on.
     """
     app = web.Application(client_max_size=BODY_BYTES_MAX)
-    app.router.add_route("*", "/{path:.*}", _Door(api, handler or api).handle)
+    app.router.add_route("*", r"/{path:[\s\S]*}", _Door(api, handler or api).handle)
     async with running(app) as runner:
         await web.TCPSite(runner, HOST, port, ssl_context=tls).start()
         yield f"{'https' if tls else 'http'}://{HOST}:{runner.addresses[0][1]}"
@@ -87,7 +87,7 @@ class _Door:
             body=body,
             content_type=request.headers.get("Content-Type", "").partition(";")[0].strip().lower(),
             accept=request.headers.get("Accept", ""),
-            agent=request.headers.get("User-Agent", ""),
+            agent=_text(request.headers.get("User-Agent", "")),
             impersonator=impersonator,
         )
 
@@ -100,15 +100,20 @@ class _Door:
             if found is None:
                 raise unauthorized()
             user = User(found.name, tuple(dict.fromkeys((*found.groups, AUTHENTICATED))), found.uid, found.extra)
-        wanted = request.headers.get("Impersonate-User")
+        wanted = _text(request.headers.get("Impersonate-User", ""))
         if not wanted:
             if any(name.lower().startswith("impersonate-") for name in request.headers):
                 text = "Internal error occurred: groups or a uid are requested without impersonating a user"
                 raise StatusError(500, "InternalError", text)
             return user, None
-        groups = tuple(request.headers.getall("Impersonate-Group", ()))
-        uid, extra = request.headers.get("Impersonate-Uid", ""), _extra(request.headers.items())
+        groups = tuple(map(_text, request.headers.getall("Impersonate-Group", ())))
+        uid, extra = _text(request.headers.get("Impersonate-Uid", "")), _extra(request.headers.items())
         return self._api.acting_as(user, User(wanted, groups, uid, extra)), user
+
+
+def _text(header: str) -> str:
+    """A header's value, of which what is no UTF-8 could be put in no answer."""
+    return header.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def _extra(headers: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
@@ -116,8 +121,8 @@ def _extra(headers: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     for name, value in headers:
         if name.lower().startswith(_EXTRA):
-            key = unquote(name[len(_EXTRA) :]).lower()
-            found[key] = (*found.get(key, ()), value)
+            key = _text(unquote(name[len(_EXTRA) :])).lower()
+            found[key] = (*found.get(key, ()), _text(value))
     return found
 
 
