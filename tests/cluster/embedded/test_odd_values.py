@@ -1,12 +1,14 @@
 """Values that no field can hold, and what becomes of the server when something of it fails all the same."""
 
 import logging
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from tests.cluster.embedded.small import APPS, CORE, READY_S, Small, open_small
+from tests.cluster.embedded.test_caretaker import DEFINITIONS
 from tidelog.engine.cluster.embedded.caretaker import Caretaker
 from tidelog.engine.cluster.embedded.standins import StandIns
 
@@ -85,3 +87,20 @@ async def test_a_controller_outlives_what_it_fails_at(
     assert (await small.health(f"{APPS}/deployments/well")).health == "Current"
     assert "poison failed: KeyError in test_odd_values.py:" in caplog.text
     assert PLANTED not in caplog.text
+
+
+async def test_a_large_set_is_looked_through_once(small: Small) -> None:
+    items = {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}}
+    schema = {"type": "object", "properties": {"spec": items}}
+    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
+    names = {"plural": "sets", "kind": "Set"}
+    spec = {"group": "example.com", "scope": "Namespaced", "names": names, "versions": [version]}
+    await small.create(DEFINITIONS, {"metadata": {"name": "sets.example.com"}, "spec": spec})
+    obj = {"apiVersion": "example.com/v1", "kind": "Set", "metadata": {"name": "a"}, "spec": [*map(str, range(20_000))]}
+    began = time.monotonic()
+    await small.create("/apis/example.com/v1/namespaces/test/sets", obj)
+    assert time.monotonic() - began < 30  # item by item it was minutes
+    twice = {**obj, "metadata": {"name": "b"}, "spec": ["1", "2", "1", "1"]}
+    status, refused = await small.answer("POST", "/apis/example.com/v1/namespaces/test/sets", twice)
+    assert status == 422
+    assert [cause["field"] for cause in refused["details"]["causes"]] == ["spec[2]"]

@@ -9,7 +9,7 @@ from tidelog.engine.cluster.embedded.builtin.types import DURATION, MICRO_TIME, 
 from tidelog.engine.objects.kube import KubeValue
 
 QUANTITY_FORM: Final = re.compile(
-    r"^([+-]?(?:\d{1,400}\.?\d{0,400}|\.\d{1,400}))((?:[eE][+-]?\d{1,3})|[numkMGTPE]|[KMGTPE]i)?$"
+    r"^([+-]?(?:\d{1,400}(?:\.\d{0,400})?|\.\d{1,400}))((?:[eE][+-]?\d{1,3})|[numkMGTPE]|[KMGTPE]i)?$"
 )
 """Of bounded length: the server itself reckons for minutes with what is longer."""
 _EXACT: Final = Context(prec=4_000)
