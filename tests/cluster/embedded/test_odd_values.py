@@ -5,12 +5,14 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+import anyio
+import anyio.lowlevel
 import pytest
 
 from tests.cluster.embedded.small import APPS, CORE, READY_S, Small, open_small
 from tests.cluster.embedded.test_caretaker import DEFINITIONS
 from tidelog.engine.cluster.embedded.caretaker import Caretaker
-from tidelog.engine.cluster.embedded.standins import StandIns
+from tidelog.engine.cluster.embedded.standins import AT_ONCE, StandIns
 
 PLANTED = "the value of a Secret"
 
@@ -104,3 +106,24 @@ async def test_a_large_set_is_looked_through_once(small: Small) -> None:
     status, refused = await small.answer("POST", "/apis/example.com/v1/namespaces/test/sets", twice)
     assert status == 422
     assert [cause["field"] for cause in refused["details"]["causes"]] == ["spec[2]"]
+
+
+@pytest.mark.parametrize("kind", ["deployments", "statefulsets"])
+async def test_a_workload_of_many_pods_holds_up_nobody(small: Small, kind: str) -> None:
+    obj = deployment("many", 4 * AT_ONCE)
+    if kind == "statefulsets":
+        obj["spec"] |= {"serviceName": "many", "podManagementPolicy": "Parallel"}
+    await small.create(f"{APPS}/{kind}", obj)
+    seen: set[int] = set()
+
+    async def look() -> None:
+        while True:
+            seen.add(len(small.store.bucket(("", "pods")).records))
+            await anyio.lowlevel.checkpoint()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(look)
+        await small.settle()
+        tasks.cancel_scope.cancel()
+    assert len(await small.names(f"{CORE}/pods")) == 4 * AT_ONCE
+    assert {AT_ONCE, 2 * AT_ONCE, 3 * AT_ONCE} <= seen
