@@ -2,18 +2,23 @@
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 import msgspec
 import sqlite_utils
 
 from tidelog.storage.connection import Kind, closing_on_error, connect_to_read, connect_to_write, translate, version_of
 from tidelog.storage.errors import StoreCorruptError, StoreTooNewError
-from tidelog.storage.layout import Layout
+from tidelog.storage.layout import Layout, writer_lock, writing
 
 CLUSTER = Kind(0x54444C4F, 1)
 """`TDLO`"""
+JUMP: Final = 1_000_000
+"""More versions than are given between a write and the moment it is kept."""
+_OPEN: Final = 2
+"""The row that is there while somebody writes the file."""
 _decode = msgspec.json.Decoder(msgspec.Raw).decode
 
 
@@ -54,28 +59,47 @@ def read_objects(directory: Path) -> tuple[list[KeptObject], int]:
 class ClusterObjects:
     """The file. Every method blocks."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection, lock: ExitStack | None = None) -> None:
         self._path = path
         self._db = connection
+        self._lock = lock
 
     @classmethod
     def open(cls, directory: Path) -> Self:
-        """Opens the file in a store's directory; makes it where there is none.
+        """Opens the file in a store's directory, for this one writer; makes it where there is none.
 
         Raises:
+            StoreBusyError: when somebody else writes it.
             StoreError: when it cannot be opened.
         """
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = Layout(directory).cluster
-        connection = connect_to_write(path, CLUSTER)
-        with closing_on_error(connection, path):
-            found = version_of(connection)
-            if found > CLUSTER.version:
-                raise StoreTooNewError(path, found, CLUSTER.version)
-            # The log can be trusted; this need only be whole: a write of the last moment may be lost with the power.
-            connection.execute("PRAGMA synchronous = NORMAL")
-            _make(connection)
-        return cls(path, connection)
+        with writing(directory):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        layout = Layout(directory)
+        path = layout.cluster
+        with ExitStack() as lock:
+            lock.enter_context(writer_lock(layout, layout.cluster_lock))
+            connection = connect_to_write(path, CLUSTER)
+            with closing_on_error(connection, path):
+                found = version_of(connection)
+                if found > CLUSTER.version:
+                    raise StoreTooNewError(path, found, CLUSTER.version)
+                _make(connection)
+                file = cls(path, connection, lock)
+                file._begin()
+                # The log can be trusted; this need only be whole: with the power a write of the last moment may go.
+                connection.execute("PRAGMA synchronous = NORMAL")
+            file._lock = lock.pop_all()
+        return file
+
+    def _begin(self) -> None:
+        """Notes that it is written from here on, and jumps where the last who wrote it did not come to its end.
+
+        Such a one (it was killed, the power failed) had not kept all, and clients may know later versions than the last
+        that was kept. None of those may come again, or a watch that goes on from one would miss what comes now.
+        """
+        if self._db.execute("SELECT 1 FROM versions WHERE id = ?", (_OPEN,)).fetchone() is not None:
+            self._db.execute("UPDATE versions SET version = version + ? WHERE id = 1", (JUMP,))
+        self._db.execute("INSERT OR REPLACE INTO versions VALUES (?, 0)", (_OPEN,))
 
     def version(self) -> int:
         """The version of the last write; 0 for none.
@@ -137,9 +161,16 @@ class ClusterObjects:
                 self._db.execute("INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?, ?, ?)", one)
         self._db.execute("INSERT OR REPLACE INTO versions VALUES (1, ?)", (last,))
 
-    def close(self) -> None:
-        """Closes the file."""
-        self._db.close()
+    def close(self, *, is_whole: bool = True) -> None:
+        """Closes the file; `is_whole` says that all was kept that is to be."""
+        try:
+            if is_whole:
+                with suppress(sqlite3.Error):  # then the next to open it takes it for one that was not closed
+                    self._db.execute("DELETE FROM versions WHERE id = ?", (_OPEN,))
+            self._db.close()
+        finally:
+            if self._lock is not None:
+                self._lock.close()
 
 
 def _make(connection: sqlite3.Connection) -> None:

@@ -44,6 +44,8 @@ class Layout:
         """The data keys of what is secret, a file each, wrapped by the master key; a directory."""
         self.cluster = self.directory / "cluster.db"
         """The objects of the embedded cluster, where that is used."""
+        self.cluster_lock = self.directory / "cluster.lock"
+        """As `lock`, of the one writer of the embedded cluster's objects."""
         self.master = self.directory / "master.key"
         """The master key (hex), where none is given from elsewhere; readable by its owner only."""
 
@@ -58,22 +60,27 @@ class Layout:
         databases = {f"{file.name}{suffix}" for file in (self.log, self.views, self.cluster) for suffix in suffixes}
         keys = {f"{file.name}{suffix}" for file in (self.key, self.master) for suffix in ("", ".new")}
         artifacts = {self.artifacts.name, f"{self.artifacts.name}.new"}
-        return frozenset(databases | keys | artifacts | {self.keys.name, self.lock.name, self.door.name})
+        return frozenset(
+            databases | keys | artifacts | {self.keys.name, self.lock.name, self.cluster_lock.name, self.door.name}
+        )
 
 
 @contextmanager
-def writer_lock(layout: Layout) -> Iterator[None]:
-    """Holds the store for one writer. The kernel lets go of it when the process dies, however it dies.
+def writer_lock(layout: Layout, file: Path | None = None) -> Iterator[None]:
+    """Holds the store for one writer; or, with another lock's file, what that is of.
+
+    The kernel lets go of it when the process dies, however it dies.
 
     Raises:
         StoreBusyError: when another writer has it; names that one.
         StoreReadOnlyError: when the directory cannot be written.
     """
-    create_private(layout.lock)
+    file = file or layout.lock
+    create_private(file)
     with writing(layout.directory):
-        lock = os.open(layout.lock, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        lock = os.open(file, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
-        _take_lock(lock, layout)
+        _take_lock(lock, layout, file.name)
         try:
             with writing(layout.directory):
                 os.ftruncate(lock, 0)
@@ -86,9 +93,9 @@ def writer_lock(layout: Layout) -> Iterator[None]:
         os.close(lock)
 
 
-def _take_lock(lock: int, layout: Layout) -> None:
+def _take_lock(lock: int, layout: Layout, name: str) -> None:
     if not stat.S_ISREG(os.fstat(lock).st_mode):
-        raise StoreReadOnlyError(layout.directory, f"{layout.lock.name} is no regular file")
+        raise StoreReadOnlyError(layout.directory, f"{name} is no regular file")
     patience = time.monotonic() + LOCK_PATIENCE_S
     while True:
         try:

@@ -1,15 +1,18 @@
 """A kubeconfig for one cluster, that stands by itself: what `--kubeconfig-out` writes."""
 
 import base64
+import errno
 import os
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import yaml
 
 from tidelog.engine.cluster.kubeconfig import Access, Exec, User
 
 NAME = "tidelog"
+KUBECONFIG_BYTES_MAX = 1 << 20
 
 
 def write_kubeconfig(path: Path, access: Access) -> None:
@@ -19,14 +22,32 @@ def write_kubeconfig(path: Path, access: Access) -> None:
     files stay files: they are renewed there.
 
     Raises:
-        OSError: when the file cannot be written.
+        OSError: when the file cannot be written, or is a kubeconfig of other clusters, which would be lost.
     """
+    _spare_others(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f"{path.name}.new")
     new.unlink(missing_ok=True)
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(msgspec.json.format(msgspec.json.encode(document_of(access)), indent=2) + b"\n")
     new.replace(path)
+
+
+def _spare_others(path: Path) -> None:
+    try:
+        found = yaml.safe_load(path.read_bytes()[:KUBECONFIG_BYTES_MAX])
+    except (FileNotFoundError, yaml.YAMLError, RecursionError, ValueError):
+        return
+    parts = found if isinstance(found, dict) else {}
+    names = {
+        one.get("name")
+        for part in ("clusters", "users", "contexts")
+        for one in parts.get(part) or ()
+        if isinstance(one, dict)
+    }
+    if names - {NAME}:
+        why = "it is a kubeconfig of other clusters, and would be overwritten: name another file"
+        raise FileExistsError(errno.EEXIST, why, str(path))
 
 
 def document_of(access: Access) -> dict[str, Any]:

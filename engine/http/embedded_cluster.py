@@ -1,17 +1,16 @@
 """The embedded cluster over HTTP, on loopback: for kubectl and every other client."""
 
-import logging
 import ssl
-import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing, asynccontextmanager, suppress
-from pathlib import Path
+from urllib.parse import unquote
 
 from aiohttp import web
 
 from tidelog.engine.cluster.embedded.access import ANONYMOUS, AUTHENTICATED
 from tidelog.engine.cluster.embedded.api import Api
 from tidelog.engine.cluster.embedded.decoding import BODY_BYTES_MAX
+from tidelog.engine.cluster.embedded.fault_log import log_fault
 from tidelog.engine.cluster.embedded.objects import encoded
 from tidelog.engine.cluster.embedded.requests import (
     Answer,
@@ -24,9 +23,9 @@ from tidelog.engine.cluster.embedded.requests import (
 from tidelog.engine.cluster.embedded.statuses import StatusError, too_large, unauthorized
 from tidelog.engine.http.runner import running
 
-logger = logging.getLogger("tidelog.engine")
 HOST = "127.0.0.1"
 _BEARER = "bearer "
+_EXTRA = "impersonate-extra-"
 
 
 @asynccontextmanager
@@ -45,7 +44,7 @@ async def serving(
         OSError: when the port cannot be listened on.
     """
     app = web.Application(client_max_size=BODY_BYTES_MAX)
-    app.router.add_route("*", "/{path:.*}", _Door(api, handler or api).handle)
+    app.router.add_route("*", r"/{path:[\s\S]*}", _Door(api, handler or api).handle)
     async with running(app) as runner:
         await web.TCPSite(runner, HOST, port, ssl_context=tls).start()
         yield f"{'https' if tls else 'http'}://{HOST}:{runner.addresses[0][1]}"
@@ -88,7 +87,7 @@ class _Door:
             body=body,
             content_type=request.headers.get("Content-Type", "").partition(";")[0].strip().lower(),
             accept=request.headers.get("Accept", ""),
-            agent=request.headers.get("User-Agent", ""),
+            agent=_text(request.headers.get("User-Agent", "")),
             impersonator=impersonator,
         )
 
@@ -97,18 +96,34 @@ class _Door:
         said = request.headers.get("Authorization", "")
         user = ANONYMOUS
         if said[: len(_BEARER)].lower() == _BEARER:
-            found = self._api.tokens.whose(said[len(_BEARER) :].strip())
+            found = self._api.whose(said[len(_BEARER) :].strip())
             if found is None:
                 raise unauthorized()
             user = User(found.name, tuple(dict.fromkeys((*found.groups, AUTHENTICATED))), found.uid, found.extra)
-        wanted = request.headers.get("Impersonate-User")
+        wanted = _text(request.headers.get("Impersonate-User", ""))
         if not wanted:
-            if "Impersonate-Group" in request.headers or "Impersonate-Uid" in request.headers:
+            if any(name.lower().startswith("impersonate-") for name in request.headers):
                 text = "Internal error occurred: groups or a uid are requested without impersonating a user"
                 raise StatusError(500, "InternalError", text)
             return user, None
-        groups = tuple(request.headers.getall("Impersonate-Group", ()))
-        return self._api.acting_as(user, User(wanted, groups, request.headers.get("Impersonate-Uid", ""))), user
+        groups = tuple(map(_text, request.headers.getall("Impersonate-Group", ())))
+        uid, extra = _text(request.headers.get("Impersonate-Uid", "")), _extra(request.headers.items())
+        return self._api.acting_as(user, User(wanted, groups, uid, extra)), user
+
+
+def _text(header: str) -> str:
+    """A header's value, of which what is no UTF-8 could be put in no answer."""
+    return header.encode(errors="surrogateescape").decode(errors="replace")
+
+
+def _extra(headers: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
+    """What else is said of who is acted as: `Impersonate-Extra-KEY`, whose key is encoded as in a URL."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name, value in headers:
+        if name.lower().startswith(_EXTRA):
+            key = _text(unquote(name[len(_EXTRA) :])).lower()
+            found[key] = (*found.get(key, ()), _text(value))
+    return found
 
 
 def _cut(request: web.Request) -> None:
@@ -118,9 +133,7 @@ def _cut(request: web.Request) -> None:
 
 def _unforeseen(request: web.Request, error: Exception) -> StatusError:
     """A fault of this server, logged with its place; not with its text, where values of a Secret may stand."""
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    where = f"{type(error).__name__} in {Path(place.filename).name}:{place.lineno}, {place.name}"
-    logger.error("embedded cluster: %s %s failed: %s", request.method, request.rel_url.raw_path, where)
+    where = log_fault(error, f"{request.method} {request.rel_url.raw_path}")
     return StatusError(500, "InternalError", f"Internal error occurred: {where}")
 
 

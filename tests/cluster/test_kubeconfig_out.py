@@ -39,6 +39,19 @@ def test_what_is_written_is_read_as_the_same(tmp_path: Path, user: User) -> None
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_the_kubeconfig_of_other_clusters_is_not_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    others = "{kind: Config, clusters: [{name: production, cluster: {server: 'https://example.com'}}]}"
+    path.write_text(others)
+    with pytest.raises(FileExistsError, match="other clusters"):
+        write_kubeconfig(path, Access(origin="", server=SERVER, user=User()))
+    assert path.read_text() == others
+    path.unlink()
+    for server in (SERVER, "https://127.0.0.1:1"):  # one's own is
+        write_kubeconfig(path, Access(origin="", server=server, user=User()))
+    assert find_access(path, None, {}).server == "https://127.0.0.1:1"
+
+
 def test_files_are_taken_into_it(tmp_path: Path) -> None:
     for name in ("certificate", "key"):
         (tmp_path / name).write_text(name)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
+import anyio
 import msgspec
 import pytest
 
@@ -202,6 +203,20 @@ async def test_who_is_nobody_or_somebody_else(client: Client) -> None:
         await client.is_refused(403, "Forbidden", "GET", MAPS, Authorization=who, Impersonate_User="kubernetes-admin")
     # Without a user the groups would be ignored, and the request made with all rights.
     await client.is_refused(500, "InternalError", "GET", MAPS, Impersonate_Group="nobody")
+
+
+async def test_who_is_said_to_ask_is_told_as_far_as_it_is_text(client: Client) -> None:
+    async def status_of(method: str, path: str, header: bytes, body: bytes = b"") -> bytes:
+        url = client._session._build_url("/")
+        async with await anyio.connect_tcp(url.host or "", url.port or 0) as stream:
+            lines = [f"{method} {path} HTTP/1.1".encode(), b"Host: here", b"Authorization: Bearer admin", header]
+            lines += [b"Content-Length: %d" % len(body), b"Connection: close", b"", body]
+            await stream.send(b"\r\n".join(lines))
+            return (await stream.receive()).split(b" ")[1]
+
+    assert await status_of("GET", MAPS, b"Impersonate-User: \xff\xfe") == b"403"
+    assert await status_of("POST", MAPS, b"User-Agent: \xff\xfe", b'{"metadata": {"name": "a"}}') == b"201"
+    await client.is_refused(404, "NotFound", "GET", "/api%0d%0ax")
 
 
 async def test_a_fault_of_the_server_is_a_status_and_a_line_of_log(

@@ -13,7 +13,8 @@ from tidelog.engine.cluster.embedded.store import Key, Store
 RBAC: Final = "rbac.authorization.k8s.io"
 MASTERS: Final = "system:masters"
 AUTHENTICATED: Final = "system:authenticated"
-ANONYMOUS: Final = User("system:anonymous", ("system:unauthenticated",))
+UNAUTHENTICATED: Final = "system:unauthenticated"
+ANONYMOUS: Final = User("system:anonymous", (UNAUTHENTICATED,))
 _ACCOUNT: Final = "system:serviceaccount:"
 _OPERATORS: Final[dict[str, Operator]] = {"In": "in", "NotIn": "notin", "Exists": "exists", "DoesNotExist": "!"}
 
@@ -30,7 +31,9 @@ class Attributes(Struct, frozen=True):
     path: str = ""
 
 
-class _Rule(Struct, rename="camel"):
+class Rule(Struct, rename="camel"):
+    """What one rule of a role allows."""
+
     verbs: list[str] = []
     api_groups: list[str] = []
     resources: list[str] = []
@@ -44,7 +47,9 @@ class _Subject(Struct, rename="camel"):
     namespace: str = ""
 
 
-class _RoleRef(Struct):
+class RoleRef(Struct):
+    """Which role is bound."""
+
     kind: str = ""
     name: str = ""
 
@@ -82,12 +87,12 @@ class _Metadata(Struct):
 
 class _Role(Struct, rename="camel"):
     metadata: _Metadata = msgspec.field(default_factory=_Metadata)
-    rules: list[_Rule] | None = None
+    rules: list[Rule] | None = None
     aggregation_rule: _Aggregation | None = None
 
 
 class _Binding(Struct, rename="camel"):
-    role_ref: _RoleRef
+    role_ref: RoleRef
     subjects: list[_Subject] | None = None
 
 
@@ -122,7 +127,7 @@ class Authorizer:
             return True
         return any(_permits(rule, what) for rule in self.rules_of(user, what.namespace))
 
-    def rules_of(self, user: User, namespace: str) -> Iterator["_Rule"]:
+    def rules_of(self, user: User, namespace: str) -> Iterator[Rule]:
         """What a user may do, everywhere and in a namespace."""
         for record in self._store.bucket((RBAC, "clusterrolebindings")).between(""):
             yield from self._granted(user, _binding(record.data), "")
@@ -130,18 +135,25 @@ class Authorizer:
             for record in self._store.bucket((RBAC, "rolebindings")).between(namespace):
                 yield from self._granted(user, _binding(record.data), namespace)
 
-    def _granted(self, user: User, binding: _Binding, namespace: str) -> Iterator[_Rule]:
+    def rules_of_role(self, ref: RoleRef, namespace: str) -> list[Rule] | None:
+        """What a role allows that is bound in a namespace, or everywhere; None for one that is not there."""
+        return None if self._role(ref, namespace) is None else list(self._rules(ref, namespace))
+
+    def _granted(self, user: User, binding: _Binding, namespace: str) -> Iterator[Rule]:
         if any(_is_meant(user, subject) for subject in binding.subjects or ()):
             yield from self._rules(binding.role_ref, namespace)
 
-    def _rules(self, ref: _RoleRef, namespace: str) -> Iterator[_Rule]:
+    def _rules(self, ref: RoleRef, namespace: str) -> Iterator[Rule]:
+        role = self._role(ref, namespace)
+        if role is not None:
+            yield from self._all_rules(role, {ref.name})
+
+    def _role(self, ref: RoleRef, namespace: str) -> _Role | None:
         place = _ROLES.get(ref.kind)
         record = self._store.get(place, Key(namespace if ref.kind == "Role" else "", ref.name)) if place else None
-        if record is None:
-            return
-        yield from self._all_rules(_role(record.data), {ref.name})
+        return None if record is None else _role(record.data)
 
-    def _all_rules(self, role: _Role, seen: set[str]) -> Iterator[_Rule]:
+    def _all_rules(self, role: _Role, seen: set[str]) -> Iterator[Rule]:
         """The rules of a role and of those that it aggregates, which may aggregate others."""
         yield from role.rules or ()
         selectors = role.aggregation_rule.cluster_role_selectors if role.aggregation_rule else ()
@@ -164,7 +176,7 @@ def _is_meant(user: User, subject: _Subject) -> bool:
             return False
 
 
-def _permits(rule: _Rule, what: Attributes) -> bool:
+def _permits(rule: Rule, what: Attributes) -> bool:
     if not {"*", what.verb} & set(rule.verbs):
         return False
     if what.path:

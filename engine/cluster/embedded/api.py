@@ -10,7 +10,9 @@ from msgspec import Struct
 
 from tidelog.engine.cluster.embedded import causes, definitions, documents, scales, tables
 from tidelog.engine.cluster.embedded.access import (
+    ANONYMOUS,
     AUTHENTICATED,
+    UNAUTHENTICATED,
     Attributes,
     Authorizer,
     account_groups,
@@ -20,9 +22,10 @@ from tidelog.engine.cluster.embedded.access import (
 from tidelog.engine.cluster.embedded.decoding import Conformed, decode_body, decode_object
 from tidelog.engine.cluster.embedded.definitions import Taken, accepted_of
 from tidelog.engine.cluster.embedded.documents import OpenApi
+from tidelog.engine.cluster.embedded.escalation import Guard
 from tidelog.engine.cluster.embedded.objects import decoded, encoded, kept, sent, timestamp
 from tidelog.engine.cluster.embedded.reading import Reader, listing
-from tidelog.engine.cluster.embedded.registry import Place, Registry, Resource, schema_of_kind
+from tidelog.engine.cluster.embedded.registry import Place, Registry, Resource, is_builtin, schema_of_kind
 from tidelog.engine.cluster.embedded.requests import (
     PATCHES,
     Answer,
@@ -78,9 +81,13 @@ _RETURNED: Final = frozenset(
     )
 )
 """Kinds whose deletion is answered with the object, also when it is gone."""
+_ACCOUNTS: Final = ("", "serviceaccounts")
+_AUTHENTICATION: Final = "authentication.k8s.io"
 _TABLE: Final = "as=Table"
 _METADATA: Final = "as=PartialObjectMetadata"
 _SCALE: Final = "scale"
+_LASTING: Final = frozenset({"default", "kube-public", "kube-system"})
+"""Namespaces that nobody deletes."""
 
 
 _IN_QUERY: Final = ("propagationPolicy", "orphanDependents", "gracePeriodSeconds")
@@ -170,8 +177,28 @@ class Api:
             asked = Attributes("impersonate", resource="groups", name=group)
             if not self.authorizer.allows(user, asked):
                 raise forbidden(_identities(self.registry, "groups"), group, refusal(user, asked))
+        for key, values in wanted.extra.items():
+            for value in values:
+                self._check_identity(user, f"userextras/{key}", value)
+        if wanted.uid:
+            self._check_identity(user, "uids", wanted.uid)
         groups = wanted.groups or account_groups(wanted.name)
-        return User(wanted.name, tuple(dict.fromkeys((*groups, AUTHENTICATED))), wanted.uid, wanted.extra)
+        known = UNAUTHENTICATED if wanted.name == ANONYMOUS.name else AUTHENTICATED
+        return User(wanted.name, tuple(dict.fromkeys((*groups, known))), wanted.uid, wanted.extra)
+
+    def _check_identity(self, user: User, resource: str, name: str) -> None:
+        what = Attributes("impersonate", _AUTHENTICATION, resource, name=name)
+        if not self.authorizer.allows(user, what):
+            raise forbidden(_identities(self.registry, resource, _AUTHENTICATION), name, refusal(user, what))
+
+    def whose(self, token: str) -> User | None:
+        """The user of a token; None for one that was not given, or ran out, or whose account is there no more."""
+        found = self.tokens.whose(token)
+        account = account_of(found.name) if found is not None and found.uid else None
+        if account is None:
+            return found
+        record = self.store.get(_ACCOUNTS, account)
+        return found if record is not None and found is not None and record.uid == found.uid else None
 
     def _authorize(self, request: Request, target: Target) -> None:
         user, resource = request.user, target.resource
@@ -306,32 +333,38 @@ class Api:
             raise runs_nothing(target.resource, target.subresource.name)
         obj = decode_object(request)
         if target.subresource is not None:
-            return self._act(target, obj)
+            return self._act(target, request, obj)
         review = answer_review(
-            target.resource, _as_review(target.resource, obj), request.user, self.authorizer, self.tokens.whose
+            target.resource, _as_review(target.resource, obj), request.user, self.authorizer, self.whose
         )
         if review is not None:
             return Answer(201, encoded(review))
-        return self._written(target.resource, await self.writer.create(target, obj, options_of(request)))
+        return self._written(target.resource, await self.writer.create(target, obj, self._options(request)))
 
-    def _act(self, target: Target, obj: KubeObject) -> Answer:
+    def _options(self, request: Request) -> Options:
+        return msgspec.structs.replace(options_of(request), guard=Guard(self.authorizer, request.user))
+
+    def _act(self, target: Target, request: Request, obj: KubeObject) -> Answer:
         """Subresources that are made rather than changed."""
         assert target.subresource is not None  # noqa: S101 - asked by the caller
         match target.resource.plural, target.subresource.name:
             case "serviceaccounts", "token":
-                self._reader.get(target)
+                account = self._reader.get(target)
                 schema = schema_of_kind("authentication.k8s.io", "v1", "TokenRequest")
                 obj = Conformed("TokenRequest", "v1").of(obj, schema)
                 name = f"system:serviceaccount:{target.namespace}:{target.name}"
-                return Answer(201, encoded(self.tokens.request(obj, User(name, account_groups(name)))))
+                return Answer(201, encoded(self.tokens.request(obj, User(name, account_groups(name), account.uid))))
             case "pods", "eviction":
-                written = self.writer.delete(target)
+                said = encoded(obj.get("deleteOptions") or {})
+                options = _delete_options(msgspec.structs.replace(request, body=said, content_type=""))
+                is_tried = bool(options.dry_run) or options_of(request).dry_run
+                written = self.writer.delete(target, preconditions=_preconditions(options), dry_run=is_tried)
                 return Answer(201, encoded(_success(target.resource, written.object)))
             case _:
                 raise not_allowed()
 
     async def _change(self, target: Target, request: Request) -> Answer:
-        options = options_of(request)
+        options = self._options(request)
         if target.subresource is not None and target.subresource.name == _SCALE:
             return await self._change_scale(target, request, options)
         written = await self._change_of(target, request, options)
@@ -369,11 +402,12 @@ class Api:
 
     def _delete(self, target: Target, request: Request) -> Answer:
         options = _delete_options(request)
-        wanted = options.preconditions or {}
+        if target.resource.place == NAMESPACES and target.name in _LASTING:
+            raise forbidden(target.resource, target.name, "this namespace may not be deleted")
         written = self.writer.delete(
             target,
             propagation=_propagation(options),
-            preconditions=Preconditions(wanted.get("uid"), wanted.get("resourceVersion")),
+            preconditions=_preconditions(options),
             dry_run=bool(options.dry_run),
         )
         if not options.dry_run:
@@ -408,6 +442,8 @@ class Api:
         """Serves what a definition says, or no longer, when it is gone."""
         record = self.store.get(DEFINITIONS, Key("", name))
         plural, _, group = name.partition(".")
+        if is_builtin((group, plural)):  # the server's own kind comes first, and its objects are not the definition's
+            return
         if record is None:
             self._remove_all((group, plural))
             self.registry.serve((group, plural), ())
@@ -459,9 +495,9 @@ def _included(request: Request) -> Literal["None", "Metadata", "Object"]:
     return cast('Literal["None", "Metadata", "Object"]', included)
 
 
-def _identities(registry: Registry, plural: str) -> Resource:
+def _identities(registry: Registry, plural: str, group: str = "") -> Resource:
     """Users and groups are no resources that are served; messages name them as if they were."""
-    return msgspec.structs.replace(registry.builtin(NAMESPACES), plural=plural, kind=plural.title())
+    return msgspec.structs.replace(registry.builtin(NAMESPACES), group=group, plural=plural, kind=plural.title())
 
 
 def _delete_options(request: Request) -> _DeleteOptions:
@@ -476,6 +512,11 @@ def _delete_options(request: Request) -> _DeleteOptions:
         return found
     except (msgspec.ValidationError, TypeError) as error:
         raise StatusError(400, "BadRequest", f"DeleteOptions: {error}") from None
+
+
+def _preconditions(options: _DeleteOptions) -> Preconditions:
+    wanted = options.preconditions or {}
+    return Preconditions(wanted.get("uid"), wanted.get("resourceVersion"))
 
 
 def _propagation(options: _DeleteOptions) -> str:

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from tidelog.engine.cluster.embedded.api import Api
+from tidelog.engine.cluster.embedded.fault_log import log_fault
 from tidelog.engine.cluster.embedded.objects import decoded, is_going, kept
 from tidelog.engine.cluster.embedded.registry import Place, Resource
 from tidelog.engine.cluster.embedded.requests import Options, Target
@@ -93,7 +94,11 @@ class Caretaker:
     async def settle(self) -> None:
         """Does all that is to be done by now."""
         while self._journal:
-            await self._follow(*self._journal[0])
+            place, change = self._journal[0]
+            try:
+                await self._follow(place, change)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the others are still looked after
+                log_fault(error, f"{'.'.join(filter(None, reversed(place)))} {change.record.key.name}")
             self._journal.popleft()  # not before: a fork does again what is half done
             await anyio.lowlevel.checkpoint()
 

@@ -3,6 +3,7 @@
 What was wrong before a change and did not change is let pass: KEP-4008, ratcheting.
 """
 
+from collections.abc import Hashable
 from typing import Final
 
 from tidelog.engine.cluster.embedded.schema import Raw
@@ -20,6 +21,7 @@ class Correlated:
         self.old = old
         self._raw = raw
         self._equal: bool | None = None
+        self._by_keys: dict[Hashable, KubeValue] | None = None
 
     def key(self, name: str) -> "Correlated | None":
         """The values under a key; None unless both have it, and the schema knows it."""
@@ -37,9 +39,18 @@ class Correlated:
         """The values of an item: of a list of type `map` alone."""
         if self._raw is None or not isinstance(self.new, list):
             return None
-        old = item_like(self.new[index], self.old, self._raw)
+        old = self._old_like(self.new[index], self._raw)
         items = self._raw.get("items")
         return None if old is None or not isinstance(items, dict) else Correlated(self.new[index], old, items)
+
+    def _old_like(self, item: KubeValue, raw: Raw) -> KubeValue:
+        """As `item_like`, for many items of the same lists."""
+        if not is_map_list(raw) or not isinstance(self.old, list):
+            return None
+        if self._by_keys is None:
+            self._by_keys = {_keys(each, raw): each for each in reversed(self.old)}
+        wanted = _keys(item, raw)
+        return None if wanted is None else self._by_keys.get(wanted)
 
     @property
     def is_same(self) -> bool:
@@ -83,6 +94,15 @@ def _keys(item: KubeValue, raw: Raw) -> tuple[object, ...] | None:
     if any(not isinstance(item.get(name), SCALARS) for name in names):
         return None
     return tuple((type(item[name]), item[name]) for name in names)
+
+
+def identity(value: KubeValue) -> Hashable:
+    """What is equal for values that are the `same`, and for no others: of many, those that repeat are found at once."""
+    if isinstance(value, dict):
+        return dict, frozenset((name, identity(each)) for name, each in value.items())
+    if isinstance(value, list):
+        return list, tuple(map(identity, value))
+    return type(value), value
 
 
 def same(one: KubeValue, other: KubeValue) -> bool:

@@ -5,14 +5,15 @@ schema (KEP-1027).
 """
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from tidelog.engine.cluster.embedded import causes, openapi
 from tidelog.engine.cluster.embedded.builtin.formats import qualified_name, service_name
 from tidelog.engine.cluster.embedded.builtin.metadata_problems import is_without_domain
 from tidelog.engine.cluster.embedded.causes import Cause
-from tidelog.engine.cluster.embedded.correlation import Correlated, same
+from tidelog.engine.cluster.embedded.correlation import Correlated, identity, same
 from tidelog.engine.cluster.embedded.openapi import show
 from tidelog.engine.cluster.embedded.registry import Resource, schema_of_type
 from tidelog.engine.cluster.embedded.schema import Raw, Schema
@@ -293,9 +294,12 @@ def _map_problems(value: list[Any], raw: Raw, path: str) -> list[Cause]:
 
 def _repeated(values: list[Any]) -> Iterator[int]:
     """The places where a value stands for the second time: a third is not told."""
+    seen: Counter[Hashable] = Counter()
     for i, value in enumerate(values):
-        if sum(same(value, other) for other in values[:i]) == 1:
+        known = identity(value)
+        if seen[known] == 1:
             yield i
+        seen[known] += 1
 
 
 def _embedded_problems(value: KubeValue, raw: Raw | None, path: str) -> list[Cause]:

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from tidelog.engine.cluster.embedded import protobuf, yaml_bodies
+from tidelog.engine.cluster.embedded.builtin.scalars import QUANTITY_FORM
 from tidelog.engine.cluster.embedded.requests import APPLY, JSON, PATCHES, Request
 from tidelog.engine.cluster.embedded.schema import Schema
 from tidelog.engine.cluster.embedded.statuses import StatusError, bad_request, too_large, unsupported_media_type
@@ -24,7 +25,7 @@ def decode_body(request: Request) -> Any:
         StatusError: when there is none, or it is too large or too deep.
     """
     found = _decode(request)
-    if _is_deep(found):
+    if is_deep(found):
         raise bad_request("the object is nested too deeply")
     return found
 
@@ -66,7 +67,8 @@ def _decode_yaml(body: bytes) -> Any:
         raise bad_request(f"error decoding YAML: {error}") from None
 
 
-def _is_deep(value: Any) -> bool:
+def is_deep(value: Any) -> bool:
+    """Whether a value is nested deeper than a body may be."""
     level = [value]
     for _ in range(yaml_bodies.DEPTH_MAX):
         level = [part for each in level for part in _parts(each)]
@@ -113,6 +115,15 @@ class _Place(NamedTuple):
 
     def inside(self, schema: Schema) -> "_Place":
         return _Place(schema.go_type or self.struct, self.fields)
+
+
+_QUANTITY: Final = [{"type": "string"}, {"type": "number"}]
+_NO_QUANTITY: Final = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+
+
+def _is_quantity(value: KubeValue) -> bool:
+    is_said = isinstance(value, str | int | float) and not isinstance(value, bool)
+    return value is None or (is_said and QUANTITY_FORM.match(str(value).strip()) is not None)
 
 
 _TIMES: Final = ("creationTimestamp", "deletionTimestamp")
@@ -162,9 +173,11 @@ class Conformed:
                 raise self._mismatch(value, schema, place)
             items = schema.items
             return [self._object(item, items, f"{path}[{n}]", place) for n, item in enumerate(value)]
+        if schema.raw.get("oneOf") == _QUANTITY and not _is_quantity(value):
+            raise MismatchError(self._kind, self._version, _NO_QUANTITY)
         if not self._fits(value, schema):
             raise self._mismatch(value, schema, place)
-        return value
+        return int(value) if schema.type == "integer" and isinstance(value, float) else value
 
     def _fields(self, value: KubeObject, schema: Schema, path: str, place: _Place) -> KubeObject:
         found, place = {}, place.inside(schema)
@@ -184,7 +197,9 @@ class Conformed:
             case "string":
                 return isinstance(value, str) or (schema.is_int_or_string and type(value) is int)
             case "integer":
-                return type(value) is int or (isinstance(value, float) and value.is_integer())
+                is_whole = type(value) is int or (isinstance(value, float) and value.is_integer())
+                bound = 1 << (31 if schema.raw.get("format") == "int32" else 63)
+                return is_whole and isinstance(value, int | float) and -bound <= value < bound
             case "number":
                 return type(value) in (int, float)
             case "boolean":
@@ -196,6 +211,8 @@ class Conformed:
         got = {dict: "object", list: "array", str: "string", bool: "bool", int: "number", float: "number"}.get(
             type(value), "null"
         )
+        if schema.type == "integer" and type(value) is int:
+            got = f"number {value}"
         wanted = "types.UID" if place.fields.endswith("uid") else _go_type(schema)
         detail = f"json: cannot unmarshal {got} into Go struct field {place.struct}.{place.fields} of type {wanted}"
         return MismatchError(self._kind, self._version, detail)

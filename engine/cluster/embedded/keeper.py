@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -26,6 +27,7 @@ async def keeping(store: Store, directory: Path) -> AsyncIterator[None]:
         StoreError: when the file cannot be opened, or no longer be written.
     """
     file = await anyio.to_thread.run_sync(ClusterObjects.open, directory)
+    is_whole = False
     try:
         objects = await anyio.to_thread.run_sync(file.read)
         version = await anyio.to_thread.run_sync(file.version)
@@ -40,9 +42,10 @@ async def keeping(store: Store, directory: Path) -> AsyncIterator[None]:
         finally:
             with anyio.CancelScope(shield=True):
                 await keeper.flush()
+                is_whole = True
     finally:
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(file.close)
+            await anyio.to_thread.run_sync(partial(file.close, is_whole=is_whole))
 
 
 async def read_kept(directory: Path) -> Store:

@@ -13,7 +13,7 @@ import msgspec
 
 from tidelog.engine.cluster.embedded import causes, formats
 from tidelog.engine.cluster.embedded.causes import Cause
-from tidelog.engine.cluster.embedded.correlation import Correlated, same
+from tidelog.engine.cluster.embedded.correlation import Correlated, identity, same
 from tidelog.engine.cluster.embedded.patterns import matches, mistake_in
 from tidelog.engine.cluster.embedded.schema import Raw
 from tidelog.engine.objects.kube import KubeValue
@@ -299,7 +299,7 @@ def _list(raw: Raw, value: list[Any], path: str, correlated: Correlated | None) 
     if most is not None and len(value) > most:
         said = f"{path} in body should have at most {most} items"
         result.add(Fault(causes.TOO_MANY, path, said, len(value), most=most))
-    if raw.get("uniqueItems") and any(same(item, other) for i, item in enumerate(value) for other in value[:i]):
+    if raw.get("uniqueItems") and len(set(map(identity, value))) < len(value):
         result.add(Fault(causes.INVALID, path, f"{path} in body shouldn't contain duplicates"))
     result.matched += 1
     return result

@@ -8,16 +8,22 @@ and `replace` sets a field that is not there yet. Nothing that is given is chang
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
+import msgspec
+
 from tidelog.engine.cluster.embedded import strategic
+from tidelog.engine.cluster.embedded.decoding import is_deep
 from tidelog.engine.cluster.embedded.fieldsets import go_json
 from tidelog.engine.cluster.embedded.patch_errors import PatchError
 from tidelog.engine.cluster.embedded.schema import Schema
 from tidelog.engine.cluster.embedded.typed import equal
+from tidelog.engine.cluster.embedded.yaml_bodies import DEPTH_MAX
 from tidelog.engine.objects.kube import KubeObject, KubeValue
 from tidelog.engine.objects.managed_fields import ABSENT
 
 OPERATIONS_MAX: Final = 10_000
 """How many operations a JSON patch may have."""
+COPIED_BYTES_MAX: Final = 3 << 20
+"""What the copies of one JSON patch may come to: a few that copy each other would fill any memory."""
 
 __all__ = ["OPERATIONS_MAX", "PatchError", "json_patch", "merge_patch", "strategic_merge_patch"]
 
@@ -70,6 +76,9 @@ def _without_nulls(value: KubeValue) -> KubeValue:
 # --------------------------------------------------------------------------------------------- JSON patch
 
 
+_TOO_DEEP: Final = "the object is nested too deeply"
+
+
 class _Place(NamedTuple):
     """Where a pointer leads: the map or list, and the key in it."""
 
@@ -90,17 +99,36 @@ def json_patch(obj: KubeObject, operations: Sequence[KubeObject]) -> KubeObject:
             f"The allowed maximum operations in a JSON patch is {OPERATIONS_MAX}, got {len(operations)}", 413
         )
     patched: KubeValue = _copied(obj)
+    room = COPIED_BYTES_MAX
     for operation in operations:
+        if operation.get("op") == "copy":
+            room -= _size_of_copied(patched, operation)
+        if room < 0:
+            raise _refused(f"the copies of a patch may come to {COPIED_BYTES_MAX} bytes")
         patched = _applied(patched, operation)
+    if is_deep(patched):
+        raise _refused(_TOO_DEEP)
     if not isinstance(patched, dict):
         raise PatchError("a JSON patch must leave an object", 422)
     return patched
 
 
-def _copied(value: KubeValue) -> KubeValue:
+def _copied(value: KubeValue, room: int = DEPTH_MAX) -> KubeValue:
+    if room < 0:
+        raise _refused(_TOO_DEEP)
     if isinstance(value, dict):
-        return {name: _copied(each) for name, each in value.items()}
-    return [_copied(each) for each in value] if isinstance(value, list) else value
+        return {name: _copied(each, room - 1) for name, each in value.items()}
+    return [_copied(each, room - 1) for each in value] if isinstance(value, list) else value
+
+
+def _size_of_copied(doc: KubeValue, operation: KubeObject) -> int:
+    """How large what an operation copies is, as JSON; 0 where there is nothing, which is for the operation to tell."""
+    try:
+        origin = _pointer(operation, "from", "copy")
+        value = _got(_place(doc, origin, ""))
+    except PatchError:
+        return 0
+    return 0 if value is ABSENT else len(msgspec.json.encode(value))
 
 
 def _applied(doc: KubeValue, operation: KubeObject) -> KubeValue:
@@ -145,6 +173,8 @@ def _parts(pointer: str) -> Iterator[str]:
 
 def _place(doc: KubeValue, pointer: str, missing: str) -> _Place:
     """The place that a pointer names, whether anything is there or not."""
+    if pointer.count("/") > DEPTH_MAX:
+        raise _refused(_TOO_DEEP)
     *way, key = _parts(pointer) if "/" in pointer else (None,)
     here = doc if key is not None else None
     for part in way:

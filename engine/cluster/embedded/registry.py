@@ -231,6 +231,16 @@ def _builtin() -> dict[tuple[str, str, str], Resource]:
     }
 
 
+def is_builtin(place: Place) -> bool:
+    """Whether the server's own kinds have a place, in whichever version."""
+    return place in _builtin_places()
+
+
+@functools.cache
+def _builtin_places() -> frozenset[Place]:
+    return frozenset((group, plural) for group, _, plural in _builtin())
+
+
 _STORED: Final = {("autoscaling", "horizontalpodautoscalers"): "v2"}
 
 

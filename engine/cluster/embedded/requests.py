@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from tidelog.engine.cluster.embedded.registry import Registry, Resource, Subresource
 from tidelog.engine.cluster.embedded.statuses import StatusError, bad_request, no_path, not_allowed, not_found
+from tidelog.engine.objects.kube import KubeObject
 
 JSON: Final = "application/json"
 APPLY: Final = "application/apply-patch+yaml"
@@ -152,9 +153,9 @@ def _is_namespace_part(group: str, parts: list[str]) -> bool:
 def _verb(request: Request, name: str) -> str:
     match request.method:
         case "GET" | "HEAD":
-            if is_true(request.query, "watch"):
-                return "watch"
-            return "get" if name else "list"
+            if name:  # as the real one: who asks for one object gets it, and no watch of others
+                return "get"
+            return "watch" if is_true(request.query, "watch") else "list"
         case "POST":
             return "create"
         case "PUT":
@@ -172,6 +173,16 @@ def is_true(query: Mapping[str, str], name: str) -> bool:
     return query.get(name, "").lower() in ("true", "1", "t")
 
 
+class Guard(Protocol):
+    """What is asked of a write beyond the verb of its request; each question is answered by a StatusError, or not."""
+
+    def check_create(self, resource: Resource, namespace: str, name: str) -> None:
+        """Whether an object may be made by what is no creation."""
+
+    def check_write(self, resource: Resource, obj: KubeObject, old: KubeObject | None) -> None:
+        """Whether an object may be made, or changed, so."""
+
+
 class Options(Struct, frozen=True):
     """How something is to be written."""
 
@@ -183,6 +194,8 @@ class Options(Struct, frozen=True):
     warns: bool = True
     through: str = ""
     """The subresource by which the whole object is changed: `scale`."""
+    guard: Guard | None = None
+    """None where the server itself writes."""
 
 
 MANAGER_MAX: Final = 128

@@ -85,4 +85,6 @@ def _told(user: User) -> KubeObject:
     told: KubeObject = {"username": user.name, "groups": list(dict.fromkeys((*user.groups, AUTHENTICATED)))}
     if user.uid:
         told["uid"] = user.uid
+    if user.extra:
+        told["extra"] = {key: list(values) for key, values in user.extra.items()}
     return told

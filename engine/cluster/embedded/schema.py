@@ -144,7 +144,7 @@ def _resolved(raw: Raw, types: Mapping[str, Raw]) -> Raw:
     """A schema with what it refers to at its top, directly or as its only `allOf`; its own words go first."""
     for reference in _references(raw):
         own = {key: value for key, value in raw.items() if key not in ("$ref", "allOf")}
-        return {**(_ATOMIC if reference == _ANY_OBJECT else _resolved(types[reference], types)), **own}
+        return {**(_ATOMIC if reference == _ANY_OBJECT else _resolved(types.get(reference, {}), types)), **own}
     return raw
 
 

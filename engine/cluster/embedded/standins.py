@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from tidelog.engine.cluster.embedded.api import Api
+from tidelog.engine.cluster.embedded.fault_log import log_fault
 from tidelog.engine.cluster.embedded.likenesses import (
     HASH,
     condition,
@@ -50,6 +51,8 @@ DAEMON_SETS: Final[Place] = ("apps", "daemonsets")
 JOBS: Final[Place] = ("batch", "jobs")
 CLAIMS: Final[Place] = ("", "persistentvolumeclaims")
 SERVICES: Final[Place] = ("", "services")
+AT_ONCE: Final = 50
+"""Pods that are made of one workload before others are looked at, and requests answered; each asks for another look."""
 AGAIN_S: Final = 0.5
 REFUSED_S: Final = 60.0
 """Until the next try at what the API does not take, as a name that is too long."""
@@ -148,7 +151,11 @@ class StandIns:
             return
         try:
             await self._reconcilers[place](resource, obj)
-        except StatusError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others are still looked after
+            if not isinstance(error, StatusError):
+                log_fault(error, f"{resource.qualified} {key.namespace}/{key.name}")
+                self._later(where, REFUSED_S)
+                return
             passes = error.reason in ("Conflict", "NotFound", "AlreadyExists", "Forbidden")
             self._later(where, AGAIN_S if passes else REFUSED_S)
 
@@ -199,7 +206,8 @@ class StandIns:
         pods = [pod for pod in self._owned(PODS, obj) if not is_going(pod)]
         refused = is_refused(obj)
         if not refused:
-            pods += [await self._make(PODS, pod_of(obj, "ReplicaSet")) for _ in range(wanted - len(pods))]
+            missing = min(wanted - len(pods), AT_ONCE)
+            pods += [await self._make(PODS, pod_of(obj, "ReplicaSet")) for _ in range(missing)]
         for pod in pods[wanted:]:
             self._remove(PODS, pod)
         pods = pods[:wanted]
@@ -228,8 +236,11 @@ class StandIns:
             self._remove(PODS, gone)
             del pods[gone["metadata"]["name"]]
         parallel = spec.get("podManagementPolicy") == "Parallel"
+        most = len(pods) + AT_ONCE
         for number in range(0 if is_refused(obj) else wanted):
             if f"{name}-{number}" not in pods:
+                if len(pods) == most:
+                    break
                 pods[f"{name}-{number}"] = await self._make(PODS, pod_of(obj, "StatefulSet", number, digest))
             if not parallel and not is_ready(pods[f"{name}-{number}"]):
                 break
@@ -296,7 +307,7 @@ class StandIns:
                     self._remove(PODS, pod)
             failed, active = failed + active, 0
         elif done < wanted and failed <= spec.get("backoffLimit", 6) and not is_refused(obj):
-            for _ in range(min(spec.get("parallelism", 1), wanted - done) - active):
+            for _ in range(min(spec.get("parallelism", 1) - active, wanted - done - active, AT_ONCE)):
                 await self._make(PODS, pod_of(obj, "Job"))
                 active += 1
         now = self._now()

@@ -230,6 +230,8 @@ class Writer:
     ) -> Written:
         metadata = obj["metadata"]
         key = Key(metadata.get("namespace", ""), metadata["name"])
+        if options.guard is not None:
+            options.guard.check_write(resource, obj, None)
         if not (by_update or options.dry_run) and _is_version(metadata.get("resourceVersion")):
             raise StatusError(500, "", "resourceVersion should not be set on objects to be created")
         there = self._store.get(resource.place, key)
@@ -260,6 +262,8 @@ class Writer:
         resource = target.resource
         is_whole = target.subresource is None and resource.group_kind in _MADE_BY_UPDATE
         if is_whole and self._store.get(resource.place, Key(target.namespace, target.name)) is None:
+            if options.guard is not None:
+                options.guard.check_create(resource, target.namespace, target.name)
             return await self._create(resource, obj, options, warnings, by_update=True)
         record = self._record(target)
         uid = obj["metadata"].get("uid")
@@ -379,6 +383,8 @@ class Writer:
         current = self._store.get(resource.place, record.key)
         if current is None or current.version != record.version:
             raise _OvertakenError(resource, record.key.name)
+        if options.guard is not None:
+            options.guard.check_write(resource, new, live)
         warnings = (*warnings, *_warnings(resource, new, live))
         if new == live:
             return Written(live, warnings=tuple(warnings))
@@ -426,6 +432,8 @@ class Writer:
         if uid:
             why = f"uid mismatch: the provided object specified uid {uid}, and no existing object was found"
             raise conflict(resource, target.name, why)
+        if options.guard is not None:
+            options.guard.check_create(resource, target.namespace, target.name)
         _version_meant(applied)
         merged = self._owned(resource, None, applied, options, "")
         if resource.namespaced:

@@ -1,5 +1,6 @@
 """What of the embedded cluster survives a restart, and files that it refuses."""
 
+import os
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,7 +18,7 @@ from tidelog.engine.cluster.embedded.keeper import keeping, read_kept
 from tidelog.engine.cluster.embedded.store import Store
 from tidelog.storage.cluster_objects import ClusterObjects
 from tidelog.storage.connection import LOG
-from tidelog.storage.errors import NotAStoreError, StoreCorruptError, StoreError, StoreNotFoundError
+from tidelog.storage.errors import NotAStoreError, StoreBusyError, StoreCorruptError, StoreError, StoreNotFoundError
 from tidelog.storage.layout import Layout
 
 MAPS = f"{CORE}/configmaps"
@@ -131,6 +132,36 @@ async def test_more_changes_than_are_written_at_once(tmp_path: Path, monkeypatch
         before = await everything(small)
     async with kept(tmp_path) as small:
         assert await everything(small) == before
+
+
+async def test_one_writes_the_file_at_a_time(tmp_path: Path) -> None:
+    async with kept(tmp_path) as small:
+        await small.create(MAPS, {"metadata": {"name": "a"}})
+        assert str(os.getpid()) in await refused(tmp_path, StoreBusyError)
+        await small.create(MAPS, {"metadata": {"name": "b"}})
+    async with kept(tmp_path) as small:
+        assert {"a", "b"} <= set(await small.names(MAPS))
+
+
+async def test_versions_that_were_lost_with_the_process_do_not_come_again(tmp_path: Path) -> None:
+    def killed() -> Store:
+        """One that was killed before its last writes were kept."""
+        store = Store()
+        file = ClusterObjects.open(tmp_path)
+        store.load([], file.version())
+        file.close(is_whole=False)
+        return store
+
+    async with kept(tmp_path) as small:
+        known = small.store.version + 1_000
+    (await anyio.to_thread.run_sync(killed)).version += 1_000
+    async with kept(tmp_path) as small:
+        assert small.store.version > known
+        (event,) = await small.watch(f"{MAPS}?resourceVersion={known}", 1)
+        assert (event["type"], event["object"]["code"]) == ("ERROR", 410)
+        version = small.store.version
+    async with kept(tmp_path) as small:  # and it goes on as before where all was kept
+        assert small.store.version == version
 
 
 # ---------------------------------------------------------------------------------------------- other files

@@ -358,6 +358,24 @@ async def test_tags_of_yaml(beside: Beside) -> None:
     assert real.status != ours.status or real.body["message"] != ours.body["message"]
 
 
+@pins("whole numbers written with a point (`1.0`)")
+async def test_a_whole_number_with_a_point(beside: Beside) -> None:
+    path = query(f"/api/v1/namespaces/{beside.namespace}/services", dryRun="All")
+    body = b'{"metadata": {"name": "a"}, "spec": {"ports": [{"port": 80.0}]}}'
+    real, ours = await beside.both("POST", path, body, "application/json")
+    assert (real.status, ours.status) == (400, 201)
+    assert ours.body["spec"]["ports"][0]["port"] == 80
+
+
+@pins("quantities")
+async def test_a_quantity_that_is_long(beside: Beside) -> None:
+    path = query(f"/api/v1/namespaces/{beside.namespace}/pods", dryRun="All")
+    container = {"name": "c", "image": "i", "resources": {"limits": {"cpu": "1" * 401}}}
+    real, ours = await beside.both("POST", path, {"metadata": {"name": "a"}, "spec": {"containers": [container]}})
+    assert ours.status == 400
+    assert "quantities must match" not in str(real.body)
+
+
 @pins("definitions of custom kinds in protobuf")
 async def test_a_definition_in_protobuf(beside: Beside) -> None:
     unknown = b"k8s\x00\x0a\x33\x0a\x17apiextensions.k8s.io/v1\x12\x18CustomResourceDefinition"

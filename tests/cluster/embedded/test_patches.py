@@ -173,3 +173,23 @@ def test_a_strategic_merge_patch_that_is_wrong(patch: Json, said: str, code: int
 def test_custom_kinds_have_no_strategic_merge_patch() -> None:
     with pytest.raises(PatchError, match="not supported"):
         strategic_merge_patch({}, {}, Schema({"type": "object"}, {}))
+
+
+def test_copies_that_double_come_to_an_end() -> None:
+    obj = {"data": {"a": "x" * 1_000}}
+    operations = [{"op": "copy", "from": "/data", "path": f"/data/b{n}"} for n in range(64)]
+    with pytest.raises(PatchError) as refused:
+        json_patch(obj, operations)
+    assert refused.value.code == 422
+
+
+@pytest.mark.parametrize("op", ["add", "copy"])
+def test_a_patch_that_nests_too_deeply(op: str) -> None:
+    nested = [{"op": "add", "path": "/x" * (n + 1), "value": {}} for n in range(2_000)]
+    copied = [{"op": "copy", "from": "/a", "path": "/a" * 100} for _ in range(100)]
+    deep: Json = {"a": {}}
+    for _ in range(98):
+        deep = {"a": deep}
+    with pytest.raises(PatchError) as refused:
+        json_patch({} if op == "add" else deep, nested if op == "add" else copied)
+    assert refused.value.code == 422

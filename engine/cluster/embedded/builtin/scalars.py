@@ -2,13 +2,17 @@
 
 import re
 from datetime import UTC, datetime
-from decimal import ROUND_CEILING, Decimal
+from decimal import ROUND_CEILING, Context, Decimal, localcontext
 from typing import Final
 
 from tidelog.engine.cluster.embedded.builtin.types import DURATION, MICRO_TIME, QUANTITY, TIME
 from tidelog.engine.objects.kube import KubeValue
 
-QUANTITY_FORM: Final = re.compile(r"^([+-]?(?:\d+\.?\d*|\.\d+))((?:[eE][+-]?\d+)|[numkMGTPE]|[KMGTPE]i)?$")
+QUANTITY_FORM: Final = re.compile(
+    r"^([+-]?(?:\d{1,400}(?:\.\d{0,400})?|\.\d{1,400}))((?:[eE][+-]?\d{1,3})|[numkMGTPE]|[KMGTPE]i)?$"
+)
+"""Of bounded length: the server itself reckons for minutes with what is longer."""
+_EXACT: Final = Context(prec=4_000)
 _DECIMAL: Final = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _SUFFIXES: Final = {power: suffix for suffix, power in _DECIMAL.items()}
 _BINARY: Final = ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
@@ -46,7 +50,11 @@ def quantity(text: str, *, least: int = -9) -> str:
     match = QUANTITY_FORM.match(text.strip())
     if match is None:
         return text
-    suffix = match[2] or ""
+    with localcontext(_EXACT):
+        return _canonical(text, match[2] or "", least)
+
+
+def _canonical(text: str, suffix: str, least: int) -> str:
     amount = amount_of(text)
     step = Decimal(10) ** least
     amount = (amount / step).to_integral_value(ROUND_CEILING) * step
@@ -54,9 +62,10 @@ def quantity(text: str, *, least: int = -9) -> str:
         return "0"
     if suffix in _BINARY[1:] and abs(amount) >= 1024:
         return _binary(amount)
-    exponent = _exponent(amount)
+    is_scientific = suffix[:1] in ("e", "E") and suffix != "E"
+    exponent = _exponent(amount, max(18, amount.adjusted() // 3 * 3) if is_scientific else 18)
     digits = int(amount.scaleb(-exponent))
-    if suffix[:1] in ("e", "E") and suffix != "E":
+    if is_scientific:
         return f"{digits}e{exponent}" if exponent else str(digits)
     return f"{digits}{_SUFFIXES[exponent]}"
 
@@ -67,18 +76,20 @@ def amount_of(text: str) -> Decimal:
     if match is None:
         raise ValueError(text)
     number, suffix = Decimal(match[1]), match[2] or ""
-    if suffix in _BINARY[1:]:
-        return number * Decimal(1024) ** _BINARY.index(suffix)
-    return number.scaleb(_DECIMAL[suffix] if suffix in _DECIMAL else int(suffix[1:]))
+    with localcontext(_EXACT):
+        if suffix in _BINARY[1:]:
+            return number * Decimal(1024) ** _BINARY.index(suffix)
+        return number.scaleb(_DECIMAL[suffix] if suffix in _DECIMAL else int(suffix[1:]))
 
 
 def total(amounts: list[str]) -> str:
     """The sum of quantities, written as the first of them is."""
     match = QUANTITY_FORM.match(amounts[0].strip())
     suffix = match[2] or "" if match else ""
-    whole = sum((amount_of(each) for each in amounts), Decimal(0))
-    if suffix in _BINARY[1:]:
-        return quantity(f"{whole / 1024:f}Ki")
+    with localcontext(_EXACT):
+        whole = sum((amount_of(each) for each in amounts), Decimal(0))
+        if suffix in _BINARY[1:]:
+            return quantity(f"{whole / 1024:f}Ki")
     return quantity(f"{whole:f}")
 
 
@@ -90,9 +101,8 @@ def _binary(amount: Decimal) -> str:
     return f"{whole}{_BINARY[power]}"
 
 
-def _exponent(amount: Decimal) -> int:
-    """The largest power of a thousand that leaves a whole number."""
-    exponent = 18
+def _exponent(amount: Decimal, exponent: int) -> int:
+    """The largest power of a thousand, up to that one, that leaves a whole number."""
     while exponent > -9 and amount % Decimal(10) ** exponent:
         exponent -= 3
     return exponent
