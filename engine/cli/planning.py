@@ -13,6 +13,7 @@ from tidelog.engine.cli.asking import ended_well
 from tidelog.engine.cli.door import Access, ask, named_target, shown
 from tidelog.engine.cli.output import NO, Format, confirm, print_json, visible
 from tidelog.engine.cli.plans import PlanFormat, print_plan
+from tidelog.engine.cluster.kubeconfig import KubeconfigError
 from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.cluster.real import open_cluster
 from tidelog.engine.moments import position_of
@@ -24,6 +25,8 @@ from tidelog.events.vocabulary import Planned
 from tidelog.storage.layout import Layout
 from tidelog.storage.log import Query
 from tidelog.storage.log.reader import LogReader
+
+COPIED = "with --cluster embedded, the plan is made on a copy of it"
 
 __all__ = ["Access", "named_target", "plan_and_tell", "reapply_and_tell"]
 
@@ -53,8 +56,14 @@ async def plan_and_tell(
 async def _asked(access: Access, *, embedded: bool) -> AsyncIterator[tuple[Cluster, Rehearse | None]]:
     """The cluster to ask, and where things can be tried out, if anywhere."""
     if not embedded:
-        async with open_cluster(access.kubeconfig, access.context) as cluster:
-            yield cluster, None
+        try:
+            opened = open_cluster(access.kubeconfig, access.context)
+            async with opened as cluster:
+                yield cluster, None
+        except KubeconfigError as error:
+            if Layout(access.store).cluster.exists():
+                raise KubeconfigError(f"{error}. This store keeps an embedded cluster: {COPIED}") from None
+            raise
         return
     from tidelog.engine.cli.embedded import copy_of_kept
 

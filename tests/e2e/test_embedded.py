@@ -155,6 +155,10 @@ def test_a_plan_is_rehearsed_to_its_end(tmp_path: Path) -> None:
     assert "spec.watts" in done.stdout
     assert here.asked("log", "stat")["events"] == before
 
+    done = here.run("plan", "ks/flux-system")
+    assert done.returncode not in (0, 1, 4), done.stdout
+    assert "This store keeps an embedded cluster: with --cluster embedded, the plan is made on a copy" in done.stderr
+
 
 def test_a_plan_on_a_cluster_that_nobody_has_made(tmp_path: Path) -> None:
     here = Here(tmp_path)

@@ -14,9 +14,8 @@ from tests.cluster.embedded.oracle import query
 from tests.cluster.embedded.small import APPS, BATCH, CORE, READY_S, Small, open_small
 from tests.cluster.embedded.test_standins import deploy, images, pods_of, template
 from tidelog.engine.cluster.embedded import store
-from tidelog.engine.cluster.embedded.access import AUTHENTICATED
 from tidelog.engine.cluster.embedded.cluster import ADMIN
-from tidelog.engine.cluster.embedded.requests import Request, User
+from tidelog.engine.cluster.embedded.requests import Request
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "embedded-cluster.md"
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
@@ -104,23 +103,6 @@ async def test_quotas_are_not_asked(small: Small) -> None:
     await small.patch("/api/v1/namespaces/test", {"metadata": labels})
     spec = {**template()["spec"], "priorityClassName": "none", "serviceAccountName": "none"}
     await small.create(f"{CORE}/pods", {"metadata": {"name": "a"}, "spec": spec})
-
-
-@pins("who grants a role")
-async def test_roles_are_granted_that_are_not_held(small: Small) -> None:
-    roles = "/apis/rbac.authorization.k8s.io/v1/namespaces/test"
-    about = {"apiGroup": "rbac.authorization.k8s.io"}
-    anne = User("anne", (AUTHENTICATED,))
-    body: Any = {
-        "metadata": {"name": "anne"},
-        "roleRef": {**about, "kind": "ClusterRole", "name": "admin"},
-        "subjects": [{**about, "kind": "User", "name": "anne"}],
-    }
-    await small.create(f"{roles}/rolebindings", body)
-    role = {"metadata": {"name": "all"}, "rules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}]}
-    assert (await small.answer("POST", f"{roles}/roles", role, user=anne))[0] == 201
-    body = {**body, "metadata": {"name": "more"}, "roleRef": {**about, "kind": "ClusterRole", "name": "cluster-admin"}}
-    assert (await small.answer("POST", f"{roles}/rolebindings", body, user=anne))[0] == 201
 
 
 @pins("OpenAPI v2")
