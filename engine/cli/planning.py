@@ -13,7 +13,7 @@ from tidelog.engine.cli.asking import ended_well
 from tidelog.engine.cli.door import Access, ask, named_target, shown
 from tidelog.engine.cli.output import NO, Format, confirm, print_json, visible
 from tidelog.engine.cli.plans import PlanFormat, print_plan
-from tidelog.engine.cluster.kubeconfig import KubeconfigError
+from tidelog.engine.cluster.errors import KubeconfigError
 from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.cluster.real import open_cluster
 from tidelog.engine.moments import position_of
