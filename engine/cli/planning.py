@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+import anyio
 import anyio.to_thread
 import click
 import msgspec
@@ -61,7 +62,7 @@ async def _asked(access: Access, *, embedded: bool) -> AsyncIterator[tuple[Clust
             async with opened as cluster:
                 yield cluster, None
         except KubeconfigError as error:
-            if Layout(access.store).cluster.exists():
+            if await anyio.Path(Layout(access.store).cluster).exists():
                 raise KubeconfigError(f"{error}. This store keeps an embedded cluster: {COPIED}") from None
             raise
         return
