@@ -58,8 +58,7 @@ async def _asked(access: Access, *, embedded: bool) -> AsyncIterator[tuple[Clust
     """The cluster to ask, and where things can be tried out, if anywhere."""
     if not embedded:
         try:
-            opened = open_cluster(access.kubeconfig, access.context)
-            async with opened as cluster:
+            async with open_cluster(access.kubeconfig, access.context) as cluster:
                 yield cluster, None
         except KubeconfigError as error:
             if await anyio.Path(Layout(access.store).cluster).exists():

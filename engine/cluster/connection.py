@@ -188,7 +188,7 @@ class Connection:
     async def _send(self, call: Call, *, stream: bool) -> Answer:
         material = await self._credentials.current()
         renewed = was_lost = False
-        tries, waited_s = 0, 0.0
+        patience = Patience(call, self._limits)
         while True:
             try:
                 answer = await self._try(call, material, stream=stream)
@@ -208,12 +208,10 @@ class Connection:
                 if fresh:
                     material = fresh
                     continue
-            tries += 1
-            wait_s = busy_wait_s(call, answer.status, answer.body, retry_after)
-            if wait_s is None or tries >= self._limits.tries or waited_s + wait_s > self._limits.busy_s:
+            wait_s = patience.wait_s(answer.status, answer.body, retry_after)
+            if wait_s is None:
                 raise self._error(call, answer, retry_after, material)
             await anyio.sleep(wait_s)
-            waited_s += wait_s
 
     def _error(self, call: Call, answer: Answer, retry_after: str | None, material: Material) -> ClusterError:
         error = error_of(call.what, answer.status, answer.body, retry_after, changes=call.changes)
@@ -313,7 +311,26 @@ class Connection:
         return UnreachableError(text)
 
 
-def busy_wait_s(call: Call, status: int, body: bytes, retry_after: str | None) -> float | None:
+class Patience:
+    """How often one call is tried again while the server is busy, and how long is waited for that in all."""
+
+    def __init__(self, call: Call, limits: Limits) -> None:
+        self._call = call
+        self._limits = limits
+        self._tries = 0
+        self._waited_s = 0.0
+
+    def wait_s(self, status: int, body: bytes, retry_after: str | None) -> float | None:
+        """How long to wait until the next try, after such an answer; None for no other try."""
+        self._tries += 1
+        wait_s = _busy_wait_s(self._call, status, body, retry_after)
+        if wait_s is None or self._tries >= self._limits.tries or self._waited_s + wait_s > self._limits.busy_s:
+            return None
+        self._waited_s += wait_s
+        return wait_s
+
+
+def _busy_wait_s(call: Call, status: int, body: bytes, retry_after: str | None) -> float | None:
     """How long to wait until the next try, after an answer that says that the server is busy; None for no other try."""
     if not call.again or status not in {429, 503}:
         return None

@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Literal, TypeAlias
 import msgspec
 
 from tidelog.engine.objects.kube import KubeObject
+from tidelog.events.names import ObjectKey
 
 REQUESTED_AT = "reconcile.fluxcd.io/requestedAt"
 """Annotation: adding or changing it asks for a reconciliation (contract CM-034)."""
@@ -28,6 +29,8 @@ KUSTOMIZE_GROUP = "kustomize.toolkit.fluxcd.io"
 OWNER_NAME = f"{KUSTOMIZE_GROUP}/name"
 OWNER_NAMESPACE = f"{KUSTOMIZE_GROUP}/namespace"
 """Labels of what a Kustomization applied (contract CM-039)."""
+KUSTOMIZATION = (KUSTOMIZE_GROUP, "Kustomization")
+"""Group and kind."""
 PRUNE = f"{KUSTOMIZE_GROUP}/prune"
 RECONCILE = f"{KUSTOMIZE_GROUP}/reconcile"
 SSA = f"{KUSTOMIZE_GROUP}/ssa"
@@ -35,6 +38,13 @@ FORCE = f"{KUSTOMIZE_GROUP}/force"
 SUBSTITUTE = f"{KUSTOMIZE_GROUP}/substitute"
 DECRYPT = f"{KUSTOMIZE_GROUP}/decrypt"
 """Flags on applied objects (contract CM-041 to CM-049)."""
+
+
+def labelled_maker(obj: KubeObject) -> ObjectKey | None:
+    """The Kustomization that made an object, as its labels say (contract KS-092)."""
+    labels = obj["metadata"].get("labels") or {}
+    name, namespace = labels.get(OWNER_NAME), labels.get(OWNER_NAMESPACE)
+    return ObjectKey(*KUSTOMIZATION, namespace, name) if name and namespace else None
 
 
 class KubeStruct(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):

@@ -9,7 +9,7 @@ from tidelog.engine.render.paths import join, shown
 
 DEPTH_MAX: Final = 200
 
-Written: TypeAlias = tuple[str, str, Mapping[str, Any]]
+Written: TypeAlias = tuple[str, str, dict[str, Any]]
 """A kustomization file: path, text and content."""
 
 
@@ -41,7 +41,7 @@ def _follow(
 def _listed(written: Written, directory: str) -> Iterator[tuple[str, str]]:
     """What a kustomization lists, as it is said, and where that is."""
     path, text, content = written
-    for name in texts(dict(content), "resources", "bases", "components"):
+    for name in texts(content, "resources", "bases", "components"):
         if "://" not in name:
             line = line_of_text(text, name)
             yield f"{path}{f':{line}' if line else ''} lists {shown(name)}", join(directory, name, named_in=path)

@@ -190,8 +190,8 @@ def _patches_of_nothing(
     called = (match["kind"], match["name"])
     places = [f"{path}:{document.line}" for path, document in found if _names(document.value) == called]
     for path, text, content in kustomizations:
-        inline = [value for patch in mappings(dict(content), "patches") for value in values(patch, "patch")]
-        inline += texts(dict(content), "patches", "patchesStrategicMerge")
+        inline = [value for patch in mappings(content, "patches") for value in values(patch, "patch")]
+        inline += texts(content, "patches", "patchesStrategicMerge")
         ours = [patch for patch in inline if isinstance(patch, str) and called in _called(patch)]
         places += [f"{path}:{line_of_text(text, patch) or 1}" for patch in ours]
     if places:

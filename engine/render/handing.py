@@ -72,11 +72,11 @@ def _names(patch: Any) -> Iterator[str]:
             if isinstance(operation, dict):
                 path, value = operation.get("path"), operation.get("value")
                 yield str(path)
-                yield from _fields(value)
+                yield from fields_in(value)
                 if isinstance(value, str) and str(path).rpartition("/")[2] in _NAMES and str(path).count("/") <= 2:
                     yield value
     elif isinstance(patch, dict):
-        yield from _fields(patch)
+        yield from fields_in(patch)
         metadata = patch.get("metadata")
         for holder in (patch, metadata if isinstance(metadata, dict) else {}):
             yield from (str(holder[name]) for name in _NAMES if name in holder)
@@ -108,7 +108,8 @@ def followed(
     return {path: found for path, found in marks.items() if any(found)}
 
 
-def _fields(value: Any) -> set[str]:
+def fields_in(value: Any) -> set[str]:
+    """The names of all fields of an object, whatever is in them."""
     found: set[str] = set()
     waiting = [value]
     while waiting:

@@ -10,13 +10,13 @@ from typing import Any, Final
 
 import msgspec
 
-from tidelog.engine.kinds.meta import DECRYPT, KUSTOMIZE_GROUP, SUBSTITUTE
+from tidelog.engine.kinds.meta import DECRYPT, KUSTOMIZATION, SUBSTITUTE
 from tidelog.engine.kinds.patches import patches_of_secrets
 from tidelog.engine.objects.kube import KubeObject, group_of
 from tidelog.engine.render import normal
 from tidelog.engine.render.documents import documents
 from tidelog.engine.render.errors import RenderError, SubstitutionError, YamlError
-from tidelog.engine.render.handing import Search, followed
+from tidelog.engine.render.handing import Search, fields_in, followed
 from tidelog.engine.render.substitution import is_plain, is_variable_name, substitute
 from tidelog.engine.secrecy.handed import Marks
 from tidelog.events.names import MalformedNameError, ObjectKey
@@ -95,7 +95,7 @@ def finish(text: str, settings: Settings) -> Finished:
             objects.append(found)
             if read.secret or given or key[:2] == ("", "Secret") or _patches_secrets(key, found):
                 secret.append(key)
-                if _is_target(key):
+                if key[:2] == KUSTOMIZATION:
                     handed.append((key, search.marks(found) | _followed(found, index, read, settings)))
     return Finished(objects, secret, sorted(made), handed)
 
@@ -196,27 +196,13 @@ def _require_open_names(
 
 def _require_open_fields(before: KubeObject, after: KubeObject, said: str, settings: Settings) -> None:
     """No secret value goes into the name of a field: differences and drift are told by those."""
-    for text in sorted(_fields(before) - _fields(after)):
+    for text in sorted(fields_in(before) - fields_in(after)):
         names = _used_in(text, settings)
         if names:
             raise RenderError(
                 f"{said}: the name of a field is made with the secret variable {min(names)!r}, and names of fields "
                 "stand in the open in plans and events: use a variable of a ConfigMap, or of spec.postBuild.substitute"
             )
-
-
-def _fields(value: Any) -> set[str]:
-    """The names of all fields of an object, whatever is in them."""
-    found: set[str] = set()
-    waiting = [value]
-    while waiting:
-        held = waiting.pop()
-        if isinstance(held, dict):
-            found.update(name for name in held if isinstance(name, str))
-            waiting.extend(held.values())
-        elif isinstance(held, list):
-            waiting.extend(held)
-    return found
 
 
 def _used_in(text: str, settings: Settings) -> frozenset[str]:
@@ -233,12 +219,8 @@ def _at(value: Any, path: tuple[str, ...]) -> Any:
     return value
 
 
-def _is_target(key: ObjectKey) -> bool:
-    return (key.group, key.kind) == (KUSTOMIZE_GROUP, "Kustomization")
-
-
 def _patches_secrets(key: ObjectKey, found: KubeObject) -> bool:
-    return _is_target(key) and bool(patches_of_secrets(found.get("spec")))
+    return key[:2] == KUSTOMIZATION and bool(patches_of_secrets(found.get("spec")))
 
 
 def _line_of(part: str, line: int | None) -> str:

@@ -11,7 +11,7 @@ from typing import TypeAlias
 import msgspec
 
 from tidelog.engine.cluster.errors import ClusterError
-from tidelog.engine.kinds.meta import KUSTOMIZE_GROUP, OWNER_NAME, OWNER_NAMESPACE
+from tidelog.engine.kinds.meta import labelled_maker
 from tidelog.engine.objects.kube import KubeObject, key_of
 from tidelog.engine.runtime.memory import Facts
 from tidelog.engine.runtime.rendered import Listed, listed_in
@@ -21,7 +21,7 @@ from tidelog.engine.runtime.watching.declared import DeclaredTarget
 from tidelog.engine.secrecy.handed import Handed, Marks, handed_in, is_searched_for, marks_in
 from tidelog.engine.secrecy.values import SecretValues
 from tidelog.events.digest import KEYED, Digest
-from tidelog.events.names import ObjectId, ObjectKey, StreamName
+from tidelog.events.names import ObjectId, StreamName
 from tidelog.events.vocabulary import Rendered
 from tidelog.storage import Query
 from tidelog.storage.errors import SecretError
@@ -137,9 +137,6 @@ def makers_of(live: KubeObject, facts: Facts, alias: str) -> set[StreamName]:
     """The targets that make an object: the one that applied it last, and the one that its labels name."""
     key = key_of(live)
     row = facts.actual.get(key.stream(alias))
-    labels = live["metadata"].get("labels") or {}
-    name, namespace = labels.get(OWNER_NAME), labels.get(OWNER_NAMESPACE)
     makers = set() if row is None or row.owner is None else {row.owner}
-    if name and namespace:
-        makers.add(ObjectKey(KUSTOMIZE_GROUP, "Kustomization", namespace, name).stream(alias))
-    return makers
+    named = labelled_maker(live)
+    return makers if named is None else makers | {named.stream(alias)}

@@ -12,7 +12,7 @@ import msgspec
 
 from tidelog.engine.kinds.decode import encode as encode_kind
 from tidelog.engine.kinds.kustomization import KustomizationSpec
-from tidelog.engine.kinds.meta import KUSTOMIZE_GROUP
+from tidelog.engine.kinds.meta import KUSTOMIZATION
 from tidelog.engine.objects.kube import canonical_bytes, key_of
 from tidelog.engine.plan.model import Wanted
 from tidelog.engine.render.errors import ReadEntry
@@ -53,8 +53,7 @@ class RenderedSet(msgspec.Struct, kw_only=True):
     @property
     def tells_handed(self) -> bool:
         """Whether it says of all secret Kustomizations what was handed on to them; once, that was not recorded."""
-        kind = KUSTOMIZE_GROUP, "Kustomization"
-        return all(one.handed is not None for one in self.wanted if one.secret and one.key[:2] == kind)
+        return all(one.handed is not None for one in self.wanted if one.secret and one.key[:2] == KUSTOMIZATION)
 
 
 class Sealed(msgspec.Struct, kw_only=True):

@@ -16,7 +16,7 @@ import msgspec
 from tidelog.engine.cluster.errors import ClusterError
 from tidelog.engine.kinds.kustomization import KustomizationSpec
 from tidelog.engine.kinds.later import features_left
-from tidelog.engine.kinds.meta import KUSTOMIZE_GROUP
+from tidelog.engine.kinds.meta import KUSTOMIZATION
 from tidelog.engine.objects.kube import KubeObject, canonical_bytes, key_of
 from tidelog.engine.plan.model import Wanted
 from tidelog.engine.render.errors import RenderError
@@ -244,7 +244,7 @@ class Wishes:
         targets = tuple(
             Wanted(key=key, api_version=obj["apiVersion"], digest=digest_of(canonical_bytes(obj)), loaded=obj)
             for key, obj in objects.items()
-            if _is_target(key)
+            if key[:2] == KUSTOMIZATION
         )
         return _Set(frozenset(objects), targets)
 
@@ -273,12 +273,8 @@ class Wishes:
 def _set(made: RenderedSet | None) -> _Set:
     if made is None:
         return _Set()
-    targets = tuple(one for one in made.wanted if _is_target(one.key) and not one.secret)
+    targets = tuple(one for one in made.wanted if one.key[:2] == KUSTOMIZATION and not one.secret)
     return _Set(frozenset(one.key for one in made.wanted), targets)
-
-
-def _is_target(key: ObjectKey) -> bool:
-    return (key.group, key.kind) == (KUSTOMIZE_GROUP, "Kustomization")
 
 
 def _as_made(one: Wanted) -> KubeObject:

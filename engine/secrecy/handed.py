@@ -38,9 +38,9 @@ def handed_in(spec: KubeObject, marks: Mapping[str, Collection[str]]) -> Handed:
     variables = {
         name
         for name, path in _variables(spec)
-        if any(value in _text(there[path]) for value in marks.get(path, ()) if path in there)
+        if any(value in str(there[path]) for value in marks.get(path, ()) if path in there)
     }
-    built_with = [_text(value) for value in _built_with(spec)]
+    built_with = [str(value) for value in _built_with(spec)]
     values = {
         value
         for found in marks.values()
@@ -54,7 +54,7 @@ def marks_in(spec: KubeObject, values: SecretValues) -> Marks:
     """The fields of a spec in which values stand, in any form, with the places where they do."""
     marks: Marks = {}
     for path, value in leaves_of({"spec": spec}):
-        if value is not None and not isinstance(value, bool) and (found := values.found_in(_text(value))):
+        if value is not None and not isinstance(value, bool) and (found := values.found_in(str(value))):
             marks[path] = sorted(set(found))
     return marks
 
@@ -84,7 +84,3 @@ def _built_with(spec: KubeObject) -> Iterator[Any]:
     if spec.get("buildMetadata"):
         whole += [spec.get("path"), spec.get("components")]  # it writes where an object came from on each
     yield from (value for _, value in leaves_of({"": whole}))
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else str(value)

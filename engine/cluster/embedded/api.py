@@ -86,8 +86,6 @@ _AUTHENTICATION: Final = "authentication.k8s.io"
 _TABLE: Final = "as=Table"
 _METADATA: Final = "as=PartialObjectMetadata"
 _SCALE: Final = "scale"
-_LASTING: Final = frozenset({"default", "kube-public", "kube-system"})
-"""Namespaces that nobody deletes."""
 
 
 _IN_QUERY: Final = ("propagationPolicy", "orphanDependents", "gracePeriodSeconds")
@@ -402,8 +400,6 @@ class Api:
 
     def _delete(self, target: Target, request: Request) -> Answer:
         options = _delete_options(request)
-        if target.resource.place == NAMESPACES and target.name in _LASTING:
-            raise forbidden(target.resource, target.name, "this namespace may not be deleted")
         written = self.writer.delete(
             target,
             propagation=_propagation(options),

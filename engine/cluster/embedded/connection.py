@@ -8,7 +8,7 @@ from typing import Final
 import anyio
 import msgspec
 
-from tidelog.engine.cluster.connection import USER_AGENT, Answer, Call, broken, busy_wait_s, lost
+from tidelog.engine.cluster.connection import USER_AGENT, Answer, Call, Patience, broken, lost
 from tidelog.engine.cluster.embedded.api import Api
 from tidelog.engine.cluster.embedded.requests import Answer as ApiAnswer
 from tidelog.engine.cluster.embedded.requests import Handler, Request, User, parse_url, warning_header
@@ -68,7 +68,7 @@ class EmbeddedConnection:
             raise broken(call, str(error)) from error
 
     async def _ask(self, call: Call, *, whole: bool) -> ApiAnswer:
-        tries, waited_s, was_lost = 0, 0.0, False
+        patience, was_lost = Patience(call, self._limits), False
         while True:
             try:
                 answer = await self._try(call, whole=whole)
@@ -81,12 +81,10 @@ class EmbeddedConnection:
             if status < 300 or status == 304:
                 return answer
             retry_after = answer.headers.get("Retry-After")
-            wait_s = busy_wait_s(call, status, answer.body, retry_after)
-            tries += 1
-            if wait_s is None or tries >= self._limits.tries or waited_s + wait_s > self._limits.busy_s:
+            wait_s = patience.wait_s(status, answer.body, retry_after)
+            if wait_s is None:
                 raise error_of(call.what, status, answer.body, retry_after, changes=call.changes)
             await anyio.sleep(wait_s)
-            waited_s += wait_s
 
     async def _try(self, call: Call, *, whole: bool) -> ApiAnswer:
         began = time.perf_counter()

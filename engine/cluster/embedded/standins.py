@@ -351,8 +351,7 @@ class StandIns:
         if self._clock() < ends:
             self._later((resource.place, _key(job)), ends - self._clock())
             return
-        target = Target("delete", resource, job["metadata"]["namespace"], job["metadata"]["name"])
-        self._api.writer.delete(target, propagation="Foreground")
+        self._remove(resource.place, job, "Foreground")
 
     # ------------------------------------------------------------------------------------------ claims, services
 
@@ -413,9 +412,10 @@ class StandIns:
         target = Target("create", resource, obj["metadata"]["namespace"], "")
         return (await self._api.writer.create(target, obj, MANAGER)).object
 
-    def _remove(self, place: Place, obj: KubeObject) -> None:
+    def _remove(self, place: Place, obj: KubeObject, propagation: str = "Background") -> None:
         resource = self._api.registry.builtin(place)
-        self._api.writer.delete(Target("delete", resource, obj["metadata"]["namespace"], obj["metadata"]["name"]))
+        target = Target("delete", resource, obj["metadata"]["namespace"], obj["metadata"]["name"])
+        self._api.writer.delete(target, propagation=propagation)
 
     async def _scale(self, place: Place, obj: KubeObject, replicas: int) -> None:
         resource = self._api.registry.builtin(place)

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 import msgspec
 
 from tidelog.engine.apply.door import PLAN_VOID
-from tidelog.engine.kinds.meta import OWNER_NAME, OWNER_NAMESPACE
+from tidelog.engine.kinds.meta import labelled_maker
 from tidelog.engine.plan.model import DESTRUCTIVE_MAX, Plan
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.memory import plan_of
@@ -150,9 +150,10 @@ class Approvals:
 
         The engine deletes a target when another, which made it, no longer wants it; that is what a wrong commit does.
         """
-        maker = _maker_of(self._declared, self._engine.cluster_alias)
-        if maker is None:
+        named = labelled_maker(self._declared.live)
+        if named is None:
             return Deletion(asked_for=True)
+        maker = named.stream(self._engine.cluster_alias)
         id = self._declared.key.id
         inventory = self._memory.inventory.get(maker)
         if inventory is not None and id in inventory.objects:
@@ -181,12 +182,3 @@ class Approvals:
             return True
         self._engine.wait_for(self._stream, maker)  # what it did and why, it may still have to record
         return False
-
-
-def _maker_of(declared: DeclaredTarget, alias: str) -> StreamName | None:
-    """The target that applied a target, as its labels say (Flux contract KS-092)."""
-    labels = declared.live["metadata"].get("labels") or {}
-    name, namespace = labels.get(OWNER_NAME), labels.get(OWNER_NAMESPACE)
-    if not name or not namespace:
-        return None
-    return declared.key._replace(namespace=namespace, name=name).stream(alias)

@@ -14,11 +14,9 @@ from tidelog.engine.kinds.gitrepository import GitRepository, GitRepositorySpec,
 from tidelog.engine.kinds.kustomization import Kustomization, KustomizationSpec, KustomizationStatus, SourceReference
 from tidelog.engine.kinds.meta import (
     FINALIZER,
-    KUSTOMIZE_GROUP,
-    OWNER_NAME,
-    OWNER_NAMESPACE,
     REQUESTED_AT,
     SOURCE_GROUP,
+    labelled_maker,
 )
 from tidelog.engine.kinds.patches import patches_of_secrets
 from tidelog.engine.objects.kube import KubeObject, MalformedObjectError, key_of, parse_inventory_id
@@ -380,11 +378,8 @@ async def made_with_secret(live: KubeObject, alias: str, facts: Facts) -> bool:
     applied = None if row is None or row.owner is None else facts.inventory.get(row.owner)
     if is_secret(key, row, None if applied is None else applied.objects.get(key.id)):
         return True
-    labels = live["metadata"].get("labels") or {}
-    name, namespace = labels.get(OWNER_NAME), labels.get(OWNER_NAMESPACE)
-    if not name or not namespace:
-        return False
-    maker = facts.desired.get(ObjectKey(KUSTOMIZE_GROUP, "Kustomization", namespace, name).stream(alias))
+    named = labelled_maker(live)
+    maker = None if named is None else facts.desired.get(named.stream(alias))
     if maker is None or maker.objects is None:
         return False
     begins = encode([key.id])[:-1] + f',"{KEYED}'.encode()

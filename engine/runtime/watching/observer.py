@@ -18,7 +18,7 @@ from anyio.abc import TaskGroup
 from tidelog.engine.apply.record import Seen
 from tidelog.engine.cluster.errors import ClusterError, NotFoundError
 from tidelog.engine.cluster.port import Cluster, Kind
-from tidelog.engine.kinds.meta import KUSTOMIZE_GROUP, OWNER_NAME, OWNER_NAMESPACE
+from tidelog.engine.kinds.meta import OWNER_NAME, labelled_maker
 from tidelog.engine.objects.kube import KubeObject, key_of
 from tidelog.engine.observe.drift import Flap, Flaps, drift, left_behind
 from tidelog.engine.observe.health import has_ended, health_of, outcome_of
@@ -435,13 +435,12 @@ class Observer:
 
     def _owner_of(self, obj: KubeObject) -> StreamName | None:
         """The target whose labels an object has, if it is one of ours."""
-        labels = obj["metadata"].get("labels") or {}
-        name, namespace = labels.get(OWNER_NAME), labels.get(OWNER_NAMESPACE)
-        if not name or not namespace:
+        named = labelled_maker(obj)
+        if named is None:
             row = self._memory.actual.get(key_of(obj).stream(self._alias))
             # What a target only names, and leaves alone, is nothing of ours: it may not even be allowed to see it.
             return None if row is None or row.applied is None else row.owner
-        stream = ObjectKey(KUSTOMIZE_GROUP, "Kustomization", namespace, name).stream(self._alias)
+        stream = named.stream(self._alias)
         return stream if self._memory.conditions.get(stream) is not None else None
 
 
