@@ -16,11 +16,12 @@ from tests.servers.git_server import Server
 
 MODIFIED = "Wed, 21 Oct 2015 07:28:00 GMT"
 TEMPORARY = (
-    '<AssumeRoleWithLDAPIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">'
-    "<AssumeRoleWithLDAPIdentityResult><Credentials><AccessKeyId>TEMP</AccessKeyId>"
-    "<SecretAccessKey>temporary-secret</SecretAccessKey><SessionToken>temporary-token</SessionToken></Credentials>"
-    "</AssumeRoleWithLDAPIdentityResult></AssumeRoleWithLDAPIdentityResponse>"
+    '<{0}Response xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><{0}Result><Credentials>'
+    "<AccessKeyId>TEMP</AccessKeyId><SecretAccessKey>temporary-secret</SecretAccessKey>"
+    "<SessionToken>temporary-token</SessionToken><Expiration>2099-01-01T00:00:00Z</Expiration>"
+    "</Credentials></{0}Result></{0}Response>"
 )
+"""For any action of an STS."""
 
 
 @dataclass
@@ -103,13 +104,16 @@ class Handler(BaseHTTPRequestHandler):
         elif s3.status:
             self._send(s3.status, s3.body, s3.headers)
         elif self.command == "POST":
-            self._send(200, TEMPORARY.encode())
+            action = (query.get("Action") or parse_qs(body.decode())["Action"])[0]
+            self._send(200, TEMPORARY.format(action).encode())
         elif "list-type" in query:
-            self._send(200, self._listing(query))
+            self._send(200, self._listing(query), s3.headers)
             if s3.on_listed:
                 s3.on_listed()
         else:
-            self._object(unquote_to_bytes(parts.path.partition("/")[2].partition("/")[2]))
+            key = parts.path.partition("/")[2]
+            is_hosted = headers["host"].endswith(".amazonaws.com")
+            self._object(unquote_to_bytes(key if is_hosted else key.partition("/")[2]))
 
     def _listing(self, query: dict[str, list[str]]) -> bytes:
         s3 = self.s3
@@ -136,7 +140,7 @@ class Handler(BaseHTTPRequestHandler):
     def _object(self, key: bytes) -> None:
         s3 = self.s3
         if key not in s3.objects or key in s3.vanished:
-            self._send(404, b"<Error><Code>NoSuchKey</Code></Error>")
+            self._send(404, b"<Error><Code>NoSuchKey</Code></Error>", s3.headers)
             return
         data = s3.objects[key]
         headers = {"ETag": f'"{s3.etag(key)}"', "Last-Modified": MODIFIED}

@@ -278,6 +278,9 @@ async def test_a_proxy_is_taken_with_its_credentials(
         wrong = Proxy(address=running.address, username="ada", password="wr0ng-password")
         with pytest.raises(FetchError) as caught:
             await BucketFetcher().ask(spec, credentials, proxy=wrong)
+        with pytest.raises(FetchError, match="the proxy answers with status 407") as again:
+            await BucketFetcher().download(spec, credentials, proxy=wrong, index=index, into=tmp_path / "no")
+    assert again.value.message == caught.value.message
     assert files(tmp_path / "out") == {"a.yaml": b"a"}
     assert caught.value.reason == "AuthenticationFailed"
     assert "407" in caught.value.message
@@ -306,6 +309,14 @@ async def test_tls_with_a_private_authority(tmp_path: Path) -> None:
         await BucketFetcher().download(spec, credentials, tls, proxy, index=index, into=tmp_path / "through")
         assert files(tmp_path / "through") == {"a.yaml": b"a"}
         assert {line.partition(" ")[0] for line in running.asked} == {"CONNECT"}
+        running.username, running.password = "ada", "lovelace"
+        with pytest.raises(FetchError, match="the proxy answers with status 407"):
+            await BucketFetcher().ask(spec, credentials, tls, proxy)
+        with pytest.raises(FetchError, match="the proxy answers with status 407"):
+            await BucketFetcher().download(spec, credentials, tls, proxy, index=index, into=tmp_path / "closed")
+        named = Proxy(address=running.address, username="ada", password="lovelace")
+        assert await BucketFetcher().ask(spec, credentials, tls, named) == index
+        await BucketFetcher().download(spec, credentials, tls, named, index=index, into=tmp_path / "named")
 
 
 def other_authority() -> str:

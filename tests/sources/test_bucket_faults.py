@@ -461,6 +461,7 @@ async def test_ldap_gives_temporary_keys(s3: LyingS3, tmp_path: Path) -> None:
         ("azure", StsSpec(provider="aws", endpoint="https://s"), "does not go with spec.provider azure"),
         ("aws", StsSpec(provider="aws", endpoint="https://s", secret=True), "spec.sts.secretRef does not go"),
         ("aws", StsSpec(provider="aws", endpoint="https://s", certificates=True), "spec.sts.certSecretRef does not go"),
+        ("aws", StsSpec(provider="aws", endpoint="http://s"), "spec.sts.endpoint is without TLS"),
         ("generic", StsSpec(provider="ldap", endpoint="s"), "spec.sts.endpoint is no address"),
     ],
 )
@@ -471,6 +472,51 @@ async def test_an_sts_that_does_not_go_with_the_provider_stalls(
     error = await refused(s3, provider=provider, sts=sts, endpoint=endpoint)
     assert (error.reason, error.final) == ("InvalidSTSConfiguration", True)
     assert words in error.message
+
+
+async def test_aws_exchanges_a_web_identity_at_the_sts_of_the_spec(
+    s3: LyingS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3.objects = {b"a": b"x"}
+    (tmp_path / "token").write_text("identity")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
+    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::1:role/reader")
+    with lying_s3(tls=True) as sts:
+        spec = spec_of(s3, provider="aws", sts=StsSpec(provider="aws", endpoint=f"https://{sts.address}"))
+        tls = Tls(ca=sts.ca.decode())
+        index = await BucketFetcher().ask(spec, tls=tls)
+        assert set(index.etags) == {"a"}
+        sts.status, sts.body = 403, b"<Error><Code>AccessDenied</Code></Error>"
+        with pytest.raises(FetchError, match=r"our identity was given no credentials for it \(status 403\)") as caught:
+            await BucketFetcher().ask(spec, tls=tls)
+        assert checked(caught.value).reason == "AuthenticationFailed"
+        assert b"AssumeRoleWithWebIdentity" in sts.asked[0].body or "AssumeRoleWithWebIdentity" in str(
+            sts.asked[0].query
+        )
+    for request in s3.asked:
+        assert request.headers["x-amz-security-token"] == "temporary-token"
+
+
+@pytest.mark.parametrize("has_region", [True, False])
+async def test_the_region_of_a_bucket_of_amazons_is_asked_for(s3: LyingS3, tmp_path: Path, has_region: bool) -> None:
+    """The server is the proxy too, so that it hears what goes to Amazon."""
+    s3.objects = {b"d/a": b"x"}
+    s3.headers = {"x-amz-bucket-region": "eu-west-3"}
+    region = "eu-west-3" if has_region else ""
+    spec = spec_of(s3, provider="aws", endpoint="s3.amazonaws.com", region=region)
+    proxy = Proxy(address=f"http://{s3.address}")
+    index = await BucketFetcher().ask(spec, KEYS, proxy=proxy)
+    await BucketFetcher().download(spec, KEYS, proxy=proxy, index=index, into=tmp_path / "out")
+    assert (tmp_path / "out" / "d" / "a").read_bytes() == b"x"
+    asked = [request for request in s3.asked if request.method == "HEAD"]
+    assert [request.headers["host"] for request in asked] == ["app.s3.amazonaws.com"] * (0 if has_region else 2)
+    assert all("authorization" not in request.headers for request in asked)
+    for request in s3.asked:
+        if request.method == "GET":
+            assert request.headers["host"] == "app.s3.eu-west-3.amazonaws.com"
+            assert "/eu-west-3/s3/aws4_request" in request.headers["authorization"]
 
 
 @pytest.fixture(scope="module")

@@ -122,6 +122,8 @@ def check_sts(provider: Provider, sts: StsSpec) -> None:
     scheme, _, rest = sts.endpoint.partition("://")
     if scheme not in {"http", "https"} or not rest or "@" in rest:
         raise _invalid_sts("spec.sts.endpoint is no address: write it like https://sts.example.org")
+    if scheme == "http" and sts.provider == "aws":
+        raise _invalid_sts("spec.sts.endpoint is without TLS, which an identity is not sent over: use https://")
 
 
 def _invalid_sts(message: str) -> FetchError:

@@ -14,6 +14,8 @@ from tidelog.engine.sources.errors import FetchError
 READ_BYTES: Final = 2**16
 """Of one object at a time."""
 CONNECT_S: Final = 10.0
+PROXY_ASKS: Final = 407
+"""The status of a proxy that wants other credentials."""
 
 
 class GoneError(Exception):
@@ -76,6 +78,16 @@ class Place(msgspec.Struct, frozen=True):
             "AuthenticationFailed", f"{self} asks who we are ({why}): name a Secret with credentials in spec.secretRef"
         )
 
+    def without_identity(self, status: str) -> FetchError:
+        """For an identity that was not exchanged for credentials."""
+        why = f" (status {status})" if status else ""
+        hint = (
+            "correct the Secret in spec.secretRef"
+            if self.has_credentials
+            else "name a Secret in spec.secretRef, or look at the role of this machine and at spec.sts.endpoint"
+        )
+        return FetchError("AuthenticationFailed", f"{self}: our identity was given no credentials for it{why}: {hint}")
+
     def answered(self, status: int, code: str) -> FetchError:
         """For any other answer that is none."""
         why = f"status {status}" + (f", {code}" if code else "")
@@ -84,6 +96,15 @@ class Place(msgspec.Struct, frozen=True):
     def failed(self, message: str) -> FetchError:
         """For what is not the credentials' fault."""
         return FetchError("BucketOperationFailed", message)
+
+
+def proxy_refused(where: str, status: int) -> FetchError:
+    """For a proxy that does not let us through."""
+    return FetchError(
+        "AuthenticationFailed" if status == PROXY_ASKS else "BucketOperationFailed",
+        f"{where}: the proxy answers with status {status}: "
+        "correct the Secret in spec.proxySecretRef, or look at the proxy",
+    )
 
 
 def place_of(spec: BucketSpec, endpoint: Endpoint, *, has_credentials: bool) -> Place:

@@ -20,7 +20,15 @@ from tidelog.engine.sources.access import Proxy, Tls
 from tidelog.engine.sources.bucket.answers import CODE, Entry, plain_etag
 from tidelog.engine.sources.bucket.credentials import BucketCredentials, S3Keys
 from tidelog.engine.sources.bucket.endpoint import GOOGLE, Endpoint
-from tidelog.engine.sources.bucket.remote import CONNECT_S, READ_BYTES, GoneError, Opened, Place
+from tidelog.engine.sources.bucket.remote import (
+    CONNECT_S,
+    PROXY_ASKS,
+    READ_BYTES,
+    GoneError,
+    Opened,
+    Place,
+    proxy_refused,
+)
 from tidelog.engine.sources.bucket.spec import BucketSpec
 from tidelog.engine.sources.errors import FetchError
 
@@ -30,6 +38,8 @@ if TYPE_CHECKING:
 PAGE: Final = 1000
 HEADS_AT_ONCE: Final = 32
 RETRIES: Final = 3
+EXCHANGE: Final = re.compile(r"Error performing (?:POST|PUT)|//(?:169\.254\.|metadata)")
+"""Nothing is written to a bucket: these are for credentials, at an STS, an authority or the machine's metadata."""
 STATUS: Final = re.compile(r"status code: (\d{3})")
 CODE_ELEMENT: Final = re.compile(rf"<Code>({CODE.pattern})</Code>")
 INVALID_PATH: Final = re.compile(r'path: ("(?:[^"\\]|\\.)*")')
@@ -147,14 +157,14 @@ class StoreRemote:
         """An object; see the port."""
         try:
             result = await obstore.get_async(self._store, key)
-            meta = result.meta
-            yield Opened(plain_etag(meta["e_tag"]), meta["size"], self._chunks(result.stream(READ_BYTES)))
+            meta, stream = result.meta, result.stream(READ_BYTES)
         except FileNotFoundError as error:
             if "NoSuchBucket" in str(error) or "ContainerNotFound" in str(error):
                 raise self._place.missing from None
             raise GoneError(key) from None
         except BaseError as error:
             raise told(error, self._place) from None
+        yield Opened(plain_etag(meta["e_tag"]), meta["size"], self._chunks(stream))
 
     async def _chunks(self, stream: Any) -> AsyncIterator[bytes]:
         try:
@@ -190,6 +200,8 @@ def told(error: Exception, place: Place) -> FetchError:
     status = STATUS.search(text)
     found = CODE_ELEMENT.search(text)
     code = found[1] if found else ""
+    if EXCHANGE.search(text):
+        return place.without_identity(status[1] if status else "")
     if isinstance(error, PermissionDeniedError | UnauthenticatedError):
         return place.refused(int(status[1]) if status else 403, code)
     if isinstance(error, InvalidPathError):
@@ -199,6 +211,8 @@ def told(error: Exception, place: Place) -> FetchError:
             f"{place} has the key{named}, which is no path (an empty part, '.', '..' or a control character): "
             "remove the object"
         )
+    if "ProxyAuthRequired" in text or (status is not None and int(status[1]) == PROXY_ASKS):
+        return proxy_refused(str(place), PROXY_ASKS)
     if status is not None:
         if status[1] == "404":
             return place.missing
@@ -213,7 +227,9 @@ def told(error: Exception, place: Place) -> FetchError:
     if "kind: Timeout" in text:
         return place.failed(f"{place} does not answer in time: look at the server, or raise spec.timeout")
     if "kind: Connect" in text:
-        return place.failed(f"{place} cannot be reached: correct spec.endpoint, or look at the server")
+        return place.failed(
+            f"{place} cannot be reached: correct spec.endpoint, or look at the server, and the proxy where there is one"
+        )
     return place.failed(f"{place} broke an answer off: it is asked again")
 
 

@@ -17,7 +17,7 @@ from yarl import URL
 from tidelog.engine.connector import Connector
 from tidelog.engine.sources.access import Proxy, Tls
 from tidelog.engine.sources.bucket.answers import ANSWER_BYTES_MAX
-from tidelog.engine.sources.bucket.remote import CONNECT_S, READ_BYTES
+from tidelog.engine.sources.bucket.remote import CONNECT_S, PROXY_ASKS, READ_BYTES, proxy_refused
 from tidelog.engine.sources.errors import FetchError
 
 AGENT: Final = "tidelog"
@@ -56,6 +56,8 @@ class Way(msgspec.Struct, frozen=True):
                 more[name] = {**more.get(name, {}), **ours}
         try:
             async with self.session.request(method, URL(url, encoded=True), allow_redirects=False, **more) as response:
+                if response.status == PROXY_ASKS:
+                    raise proxy_refused(where, PROXY_ASKS)
                 yield response
         except aiohttp.ClientError as error:
             raise told(error, where) from None
@@ -126,11 +128,7 @@ def told(error: aiohttp.ClientError, where: str) -> FetchError:
             "spec.certSecretRef, or set spec.insecure where there is no TLS",
         )
     if isinstance(error, aiohttp.ClientHttpProxyError):
-        return FetchError(
-            "AuthenticationFailed" if error.status == 407 else "BucketOperationFailed",
-            f"{where}: the proxy answers with status {error.status}: "
-            "correct the Secret in spec.proxySecretRef, or look at the proxy",
-        )
+        return proxy_refused(where, error.status)
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return FetchError("BucketOperationFailed", f"{where}: the host is not known: correct the endpoint")
     if isinstance(error, aiohttp.ClientProxyConnectionError):
