@@ -1,4 +1,7 @@
-"""What speaks S3's API and does not mean well, or is told to fail; it listens, and remembers what it was asked."""
+"""What speaks S3's API, and a little of Azure's, and does not mean well, or is told to fail.
+
+It remembers what it was asked.
+"""
 
 import ssl
 import threading
@@ -110,6 +113,8 @@ class Handler(BaseHTTPRequestHandler):
             self._send(200, self._listing(query), s3.headers)
             if s3.on_listed:
                 s3.on_listed()
+        elif query.get("comp") == ["list"]:
+            self._send(200, self._blobs(query))
         else:
             key = parts.path.partition("/")[2]
             is_hosted = headers["host"].endswith(".amazonaws.com")
@@ -136,6 +141,26 @@ class Handler(BaseHTTPRequestHandler):
                 f"<ETag>&quot;{s3.etag(key)}&quot;</ETag><Size>{len(s3.objects[key])}</Size></Contents>"
             )
         return "".join([*text, "</ListBucketResult>"]).encode()
+
+    def _blobs(self, query: dict[str, list[str]]) -> bytes:
+        """A listing as Azure has it."""
+        s3 = self.s3
+        if s3.listing is not None:
+            return s3.listing
+        prefix = query.get("prefix", [""])[0].encode()
+        keys = sorted(key for key in s3.objects if key.startswith(prefix))
+        start = int(query.get("marker", ["0"])[0])
+        blobs = "".join(
+            f"<Blob><Name>{escape(key.decode())}</Name><Properties><Last-Modified>{MODIFIED}</Last-Modified>"
+            f"<Etag>{s3.etag(key)}</Etag><Content-Length>{len(s3.objects[key])}</Content-Length>"
+            "<Content-Type>text/plain</Content-Type><BlobType>BlockBlob</BlobType></Properties></Blob>"
+            for key in keys[start : start + s3.page]
+        )
+        following = str(start + s3.page) if start + s3.page < len(keys) else ""
+        return (
+            f'<?xml version="1.0" encoding="utf-8"?><EnumerationResults ContainerName="app"><Blobs>{blobs}</Blobs>'
+            f"<NextMarker>{following}</NextMarker></EnumerationResults>"
+        ).encode()
 
     def _object(self, key: bytes) -> None:
         s3 = self.s3

@@ -144,6 +144,30 @@ async def test_azure_is_asked_with_the_account_key(tmp_path: Path) -> None:
         assert blobs.asked[0].headers["authorization"].startswith("SharedKey localhost:")
 
 
+@pytest.mark.parametrize("kind", ["account key", "SAS"])
+async def test_azure_is_listed_and_read(tmp_path: Path, kind: str) -> None:
+    secret = {"accountKey": ACCOUNT_KEY} if kind == "account key" else {"sasKey": b"?sv=2022&sig=ab%2Fcd%3D"}
+    with lying_s3() as blobs:
+        blobs.objects = {b"apps/a.yaml": b"x", b"apps/empty": b"", b"apps/z": b"z", b"apple": b"y", b"no": b"n"}
+        blobs.objects |= {b".sourceignore": b"/apps/z\n"}
+        blobs.page = 2
+        spec = msgspec.structs.replace(AZURE, endpoint=f"http://{blobs.address}", prefix="app")
+        credentials = credentials_of("azure", secret, "azure")
+        index = await BucketFetcher().ask(spec, credentials)
+        assert dict(index.etags) == {"apps/a.yaml": "etag-1", "apps/empty": "etag-0", "apple": "etag-1"}
+        brought = await BucketFetcher().download(spec, credentials, index=index, into=tmp_path / "out")
+        assert brought == index
+        assert (tmp_path / "out" / "apple").read_bytes() == b"y"
+        for request in blobs.asked:
+            if kind == "SAS":
+                assert request.query["sig"] == ["ab/cd="]
+            else:
+                assert request.headers["authorization"].startswith("SharedKey localhost:")
+        blobs.listing = b"<html>"
+        with pytest.raises(FetchError, match="something else than a listing"):
+            await BucketFetcher().ask(spec, credentials)
+
+
 def test_google_is_where_the_spec_says_and_the_key_says_nothing_else() -> None:
     account = {**ACCOUNT, "gcs_base_url": "http://elsewhere", "disable_oauth": True}
     credentials = credentials_of("gcp", {"serviceaccount": json.dumps(account).encode()}, "google")

@@ -178,7 +178,7 @@ async def test_an_object_that_breaks_off_is_not_half_there(s3: LyingS3, tmp_path
     index = await BucketFetcher().ask(spec_of(s3), KEYS)
     error = await not_downloaded(s3, tmp_path / "out", index)
     assert error.reason == "BucketOperationFailed"
-    assert "broke an answer off: it is asked again" in error.message
+    assert "broke an answer off" in error.message
 
 
 async def test_what_changes_between_list_and_get_has_the_etag_of_what_is_written(s3: LyingS3, tmp_path: Path) -> None:

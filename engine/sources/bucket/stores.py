@@ -219,6 +219,8 @@ def told(error: Exception, place: Place) -> FetchError:
         if status[1] in {"401", "403"}:
             return place.refused(int(status[1]), code)
         return place.answered(int(status[1]), code)
+    if "InvalidListResponse" in text:
+        return place.failed(f"{place} answers with something else than a listing: is spec.endpoint its API?")
     if "certificate" in text.lower():
         return place.failed(
             f"{place}: TLS: its certificate is of no authority that is trusted here, or of another name: "
@@ -230,7 +232,7 @@ def told(error: Exception, place: Place) -> FetchError:
         return place.failed(
             f"{place} cannot be reached: correct spec.endpoint, or look at the server, and the proxy where there is one"
         )
-    return place.failed(f"{place} broke an answer off: it is asked again")
+    return place.failed(f"{place} broke an answer off, or gave one that cannot be read: it is asked again")
 
 
 def _s3_config(spec: BucketSpec, endpoint: Endpoint, region: str, url: str) -> dict[str, Any]:
