@@ -64,6 +64,8 @@ def repository_of(url: str) -> Repository:
     if "@" in rest:
         raise _invalid(url, "it has a digest or credentials: put a digest into spec.ref.digest")
     first, slash, name = rest.partition("/")
+    if not slash and "." in first:
+        raise _invalid(url, "nothing follows the host")
     if not slash or not ("." in first or ":" in first or first == "localhost"):
         first, name = DOCKER_HUB, rest
     if ":" in name:

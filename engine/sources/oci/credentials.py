@@ -143,7 +143,7 @@ def _matches(key: str, repository: str) -> bool:
     return (
         key_port == port
         and len(globs) == len(parts)
-        and all(map(fnmatch.fnmatchcase, parts, globs))
+        and (key_name == name or all(map(fnmatch.fnmatchcase, parts, globs)))
         and path.startswith(key_path)
     )
 
