@@ -5,6 +5,7 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
+from tidelog.engine.sources.fetched import Head
 from tidelog.events.names import Revision
 
 DEFAULT_TAG: Final = "latest"
@@ -40,10 +41,9 @@ class OciSpec(msgspec.Struct, frozen=True, kw_only=True):
     """For each question, and for a download."""
 
 
-class OciHead(msgspec.Struct, frozen=True, kw_only=True):
+class OciHead(Head, frozen=True, kw_only=True):
     """What a registry has at a reference."""
 
-    revision: Revision
     digest: str
     """Of the manifest, or of the index."""
     tag: str = ""
