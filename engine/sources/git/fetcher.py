@@ -20,10 +20,10 @@ from tidelog.engine.sources.git.choose import check_ref, choose, prefixes_of
 from tidelog.engine.sources.git.credentials import ANONYMOUS, Credentials
 from tidelog.engine.sources.git.jobs import Brought, Identity, Job
 from tidelog.engine.sources.git.pktline import Refs
-from tidelog.engine.sources.git.shared import Shared
 from tidelog.engine.sources.git.spec import Fetched, GitSpec, Head, revision_of
 from tidelog.engine.sources.git.transport import FileTransport, HttpTransport, Transport, is_file, refused_file
 from tidelog.engine.sources.git.workers import AT_ONCE, MEMORY_BYTES, DamageError, Workers
+from tidelog.engine.sources.shared import Shared
 from tidelog.events.digest import Digest
 from tidelog.events.moment import time_of
 from tidelog.events.vocabulary.fetch import Person
