@@ -45,6 +45,7 @@ class Behaviour:
     tags: bool = True
     times: bool = False
     delay_s: float = 0.0
+    encoding: str | None = None
 
 
 @dataclass
@@ -102,6 +103,8 @@ class Handler(BaseHTTPRequestHandler):
             headers["ETag"] = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
         elif behaviour.times:
             headers["Last-Modified"] = formatdate(path.stat().st_mtime, usegmt=True)
+        if behaviour.encoding is not None:
+            headers["Content-Encoding"] = behaviour.encoding
         if condition is not None and condition in headers.values():
             self._answer(304, b"", headers)
         else:

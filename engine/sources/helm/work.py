@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from tidelog.engine.sources.errors import FetchError
+from tidelog.engine.sources.helm.build import inspect, pack
 from tidelog.engine.sources.helm.index import BadIndexError, read_index
-from tidelog.engine.sources.helm.jobs import Answer, Job, Read, ReadIndex
+from tidelog.engine.sources.helm.jobs import Answer, Inspect, Job, Pack, Read, ReadIndex
 
 
 def do(job: Job) -> Answer:
@@ -16,6 +17,10 @@ def do(job: Job) -> Answer:
     match job:
         case ReadIndex():
             return _read_index(job)
+        case Inspect():
+            return inspect(job)
+        case Pack():
+            return pack(job)
 
 
 def _read_index(job: ReadIndex) -> Read:

@@ -21,7 +21,7 @@ def write_chart(directory: Path, name: str, version: str, **files: str) -> Path:
     (chart / "values.yaml").write_text("replicas: 1\nimage:\n  tag: one\n")
     (chart / "templates" / "map.yaml").write_text(
         "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {{ .Release.Name }}\n"
-        "data:\n  values: {{ .Values | toJson | quote }}\n  version: {{ .Chart.Version }}\n"
+        "data:\n  values: {{ .Values | toJson | b64enc }}\n  version: {{ .Chart.Version }}\n"
     )
     for path, text in files.items():
         (chart / path.replace("__", "/").replace("_yaml", ".yaml")).write_text(text)
