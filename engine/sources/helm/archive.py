@@ -110,6 +110,8 @@ def _file(archive: tarfile.TarFile, member: tarfile.TarInfo, budget: Budget) -> 
     name = _name(member.name)
     if not member.isreg():
         raise ArchiveError(f"{member.name[:200]!r} is a link or a device: put the file itself there")
+    if member.size < 0:
+        raise ArchiveError(f"{member.name[:200]!r} has a size below nothing")
     if member.size > FILE_BYTES_MAX:
         raise ArchiveError(f"{member.name[:200]!r} has more than {FILE_BYTES_MAX} bytes: leave it out of the chart")
     budget.take(member.size)

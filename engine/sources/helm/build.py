@@ -255,7 +255,7 @@ def _fetched(archives: Mapping[str, str], dependency: Dependency) -> Chart:
     try:
         return chart_of_archive(Path(archive).read_bytes(), Budget())
     except BAD as error:
-        raise _no_dependency(dependency, f"what {dependency.repository} has is no chart: {error}") from None
+        raise _no_dependency(dependency, f"what {dependency.shown} has is no chart: {error}") from None
 
 
 def _dependency(wanted: dict[str, Any]) -> Dependency:

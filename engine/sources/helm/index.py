@@ -30,6 +30,7 @@ from tidelog.engine.sources.helm.metadata import (
     mapped,
     only_text,
     problem_of,
+    sanitized,
     text,
     time,
 )
@@ -38,6 +39,7 @@ from tidelog.engine.sources.semver import Version, loose_version_of
 
 SKIPPED_MAX: Final = 10
 """Entries that are told of."""
+WHY_MAX: Final = 300
 COPY_BYTES: Final = 2**20
 _HEAD_BYTES: Final = 64
 _BEGIN: Final = b'"entries":{'
@@ -209,7 +211,7 @@ class _Made:
     def _skip(self, why: str) -> None:
         self._skipped_count += 1
         if len(self.skipped) < SKIPPED_MAX:
-            self.skipped.append(why)
+            self.skipped.append(sanitized(why)[:WHY_MAX])
 
 
 _STRICT: Final = _entry_shape(strict=True)

@@ -5,13 +5,18 @@ The engine may end it at any moment. It is given paths, writes files, and answer
 
 import resource
 import sys
+from typing import Final
 
 import msgspec
 
 from tidelog.engine.sources.errors import FetchError
 from tidelog.engine.sources.helm.jobs import Answer, Failed, Job
+from tidelog.engine.sources.helm.metadata import sanitized
 from tidelog.engine.sources.helm.work import do
 from tidelog.engine.worker import die_with_parent, messages, write
+
+MESSAGE_MAX: Final = 1000
+"""Signs of a message: names in it are the strangers'."""
 
 
 def main() -> None:
@@ -29,7 +34,7 @@ def _answer(job: Job, memory: int) -> Answer:
     try:
         return do(job)
     except FetchError as error:
-        return Failed(error.reason, error.message, error.final)
+        return Failed(error.reason, sanitized(error.message)[:MESSAGE_MAX], error.final)
     except MemoryError:
         return Failed(job.reason, f"{job.where} takes more than {memory >> 20} MiB of memory to read", final=True)
     except RecursionError:

@@ -1,6 +1,7 @@
 """Charts that are made here, held against `helm package`, `helm show values` and `helm template`."""
 
 import base64
+import contextlib
 import gzip
 import io
 import json
@@ -409,7 +410,11 @@ def pax_bomb() -> bytes:
     return member.tobuf() + b"\0" * (210 * MIB)
 
 
-@pytest.mark.parametrize("data", [b"", b"no gzip", gzip.compress(b"no tar" * 200), gzip.compress(b"")])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"no gzip", gzip.compress(b"no tar" * 200), gzip.compress(b"")],
+    ids=["empty", "text", "text in gzip", "nothing in gzip"],
+)
 def test_archives_that_are_none(data: bytes) -> None:
     with pytest.raises(ArchiveError):
         files_of(data, Budget())
@@ -420,6 +425,60 @@ def test_archives_that_are_cut() -> None:
     for end in range(0, len(whole) - 1, 7):
         with pytest.raises(ArchiveError):
             files_of(whole[:end], Budget())
+
+
+@given(st.binary(min_size=1, max_size=200), st.integers(0, 3000), st.booleans())
+def test_archives_that_are_damaged_are_refused_or_read(damage: bytes, place: int, is_inside: bool) -> None:
+    whole = archive_of(("web/Chart.yaml", tarfile.REGTYPE, b"name: web"), ("web/" + "a" * 150, tarfile.REGTYPE, b"x"))
+    data = gzip.decompress(whole) if is_inside else whole
+    damaged = data[:place] + damage + data[place + len(damage) :]
+    with contextlib.suppress(ArchiveError):
+        files_of(gzip.compress(damaged, 1) if is_inside else damaged, Budget())
+
+
+RULES = [
+    "*.bak\n",
+    "/top\n",
+    "top\n",
+    "sub/\n",
+    "sub/*.txt\n",
+    "sub/deep/\n",
+    "/sub/deep\n",
+    "!keep*\n",
+    "!sub/\n",
+    "# comment\n\n  spaced.txt  \n",
+    "[a-c].txt\n",
+    "[^a-c].txt\n",
+    "[]a].txt\n",
+    "?.txt\n",
+    "a\\*.txt\n",
+    "**/a.txt\n",
+    "[\n",
+    "templates/x*\n",
+    "\ufefftop\n",
+    "*/\n",
+    "values.yaml\n",
+]
+
+
+@pytest.mark.parametrize("rules", RULES)
+async def test_left_out_as_helm_leaves_it_out(rules: str, workers: Workers, tree: Path, tmp_path: Path) -> None:
+    web = tree / "charts" / "web"
+    names = ["top", "keep.txt", "sub/top", "sub/a.txt", "sub/deep/d.txt", "spaced.txt", "a.txt", "d.txt", "a*.txt"]
+    for name in [*names, "templates/x.txt", "templates/.y"]:
+        (web / name).parent.mkdir(parents=True, exist_ok=True)
+        (web / name).write_text(name)
+    (web / ".helmignore").write_text(rules)
+    try:
+        ours = [name for name, _ in contents((await made(workers, tree, tmp_path / "a.tgz")).path)]
+    except FetchError:
+        ours = None
+    try:
+        helm_package(web, tmp_path, tmp_path, "1.2.3")
+        theirs = [name for name, _ in contents(tmp_path / "web-1.2.3.tgz")]
+    except AssertionError:
+        theirs = None
+    assert ours == theirs
 
 
 async def test_a_page_in_place_of_a_chart(workers: Workers, tmp_path: Path) -> None:
