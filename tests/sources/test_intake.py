@@ -117,6 +117,16 @@ async def test_an_archive_that_is_kept_is_served_byte_for_byte(intake: Intake, s
     assert files_of(store, unpacked.tree) == {"podinfo/Chart.yaml": b"name: podinfo\n"}
 
 
+async def test_a_chart_as_helm_packs_it(intake: Intake, store: ArtifactStore) -> None:
+    """Its gzip header has an extra field, and a comment."""
+    packed = archive_of(file("podinfo/Chart.yaml", b"name: podinfo"))
+    deflated = packed[10:]
+    extra = b"+aHR0cHM6Ly95b3V0dS5iZS96OVV6MWljandyTQo="
+    data = packed[:3] + b"\x14" + packed[4:10] + len(extra).to_bytes(2, "little") + extra + b"Helm\0" + deflated
+    unpacked, _ = await taken(intake, data, is_filtered=False, is_kept=True)
+    assert files_of(store, unpacked.tree) == {"podinfo/Chart.yaml": b"name: podinfo"}
+
+
 async def test_a_single_file(intake: Intake, store: ArtifactStore) -> None:
     unpacked, tarball = await taken(
         intake, b"apiVersion: v1\n", form="file", name="index.yaml", is_filtered=False, is_kept=True

@@ -88,8 +88,10 @@ def _files(job: Unpack) -> Iterator[_File]:
 
 def _of_archive(path: Path, job: Unpack) -> Iterator[_File]:
     try:
-        with tarfile.open(path, "r|*") as archive:
+        # Not as a stream: Python's reader of these fails at the header that helm writes.
+        with tarfile.open(path, "r:*") as archive:
             for member in archive:
+                archive.members.clear()  # it remembers all of them otherwise
                 if member.isdir() or member.issym():
                     continue
                 if not member.isreg() or member.issparse():
