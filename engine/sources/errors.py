@@ -10,8 +10,24 @@ FetchReason: TypeAlias = Literal[
     "InvalidProviderConfiguration",
     "FeatureGateDisabled",
     "ArchiveOperationFailed",
+    "OCIArtifactPullFailed",
+    "OCIArtifactLayerOperationFailed",
+    "ReadOperationFailed",
+    "VerificationError",
+    "BucketOperationFailed",
+    "InvalidSTSConfiguration",
+    "Failed",
+    "IndexationFailed",
+    "InvalidChartReference",
+    "MetadataPatchError",
+    "ValuesFilesError",
+    "ChartPullError",
+    "DependencyBuildError",
+    "ChartPackageError",
+    "ChartVerificationError",
 ]
-"""Why a source could not be fetched (contract GR-031); the last one is of the storage (SC-017)."""
+"""Why a source could not be fetched (contract GR-031, OC-027, BU-015, HP-016, HC-017); `ArchiveOperationFailed` and
+`ReadOperationFailed` are of the storage too (SC-017)."""
 
 
 class FetchError(Exception):
