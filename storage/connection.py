@@ -34,7 +34,7 @@ class Kind(NamedTuple):
     """`PRAGMA user_version` as this release writes it; raised whenever the tables change."""
 
 
-LOG = Kind(0x54444C47, 2)
+LOG = Kind(0x54444C47, 3)
 """`TDLG`"""
 VIEWS = Kind(0x54444C56, 2)
 """`TDLV`"""

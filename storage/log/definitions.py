@@ -80,3 +80,5 @@ def _in_place_of_index(index: TileIndex) -> tuple[str, str, str]:
 
 TILE_TABLES: Sequence[str] = tuple(statement for index in TILE_INDEXES for statement in _in_place_of_index(index))
 """By type, correlation and cause, the tiles are found, and no longer each event."""
+MAC_TABLES: Sequence[str] = ("CREATE TABLE tile_macs (tile INTEGER PRIMARY KEY, mac BLOB NOT NULL) STRICT",)
+"""What tiles are known by again. Those of an older store have none: nobody watched their rows from the beginning."""

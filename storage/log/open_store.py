@@ -34,6 +34,7 @@ from tidelog.storage.log.identity import (
 from tidelog.storage.log.ids import new_id
 from tidelog.storage.log.prepare import prepare
 from tidelog.storage.log.reader import LogReader
+from tidelog.storage.log.tile_macs import mac_key
 from tidelog.storage.log.writer import LogWriter
 
 
@@ -62,6 +63,7 @@ class OpenStore:
             except (ValueError, TypeError) as error:
                 raise StoreCorruptError(str(layout.log), str(error)) from error
             self.writer.sign = self._sign
+            self.writer.mac_key = mac_key(layout.key)
             self._opened = opened.pop_all()
 
     def checkpoint(self) -> str:
@@ -82,6 +84,7 @@ class OpenStore:
         signer = load_signer(self.layout.key, known) if known else None
         if known and signer:
             return known, signer
+        self.writer.drop_macs()
         log = known.log if known else new_id()
         incarnation = known.incarnation + 1 if known else 1
         signer = create_signer(self.layout.key, origin_of(log, incarnation))

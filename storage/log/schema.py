@@ -6,7 +6,7 @@ import sqlite_utils
 from sqlite_utils.migrations import Migrations
 
 from tidelog.storage.connection import LOG
-from tidelog.storage.log.definitions import TABLES, TILE_TABLES
+from tidelog.storage.log.definitions import MAC_TABLES, TABLES, TILE_TABLES
 
 _log = Migrations("tidelog-log")
 
@@ -22,6 +22,13 @@ def m001_tables(db: sqlite_utils.Database) -> None:
 def m002_tile_indexes(db: sqlite_utils.Database) -> None:
     """See `TILE_TABLES`."""
     for statement in TILE_TABLES:
+        db.execute(statement)
+
+
+@_log()
+def m003_tile_macs(db: sqlite_utils.Database) -> None:
+    """See `MAC_TABLES`."""
+    for statement in MAC_TABLES:
         db.execute(statement)
 
 

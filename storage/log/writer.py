@@ -17,7 +17,7 @@ from tidelog.events.canonical import encode
 from tidelog.events.codec import bodies_of, decode_event, encode_envelope
 from tidelog.events.digest import Digest
 from tidelog.events.envelope import ENVELOPE_BYTES_MAX, Envelope, decode_envelope
-from tidelog.events.merkle import TreeBuilder, leaf_hash
+from tidelog.events.merkle import TILE_WIDTH, TreeBuilder, leaf_hash
 from tidelog.events.moment import Time, is_time
 from tidelog.events.names import EventId, StreamName, is_uuid7, stream_name
 from tidelog.events.vocabulary.base import Event
@@ -43,6 +43,7 @@ from tidelog.storage.log.open_files import OpenFiles
 from tidelog.storage.log.prepare import PreparedAppend, PreparedEvent, PreparedStream
 from tidelog.storage.log.reader import tree_of
 from tidelog.storage.log.tile_index import TILE_INDEXES, TileEntry, entries_of
+from tidelog.storage.log.tile_macs import Derived, full_tiles
 
 CACHE_ENTRIES_MAX = 65_536
 """Entries of each of the writer's caches."""
@@ -78,10 +79,11 @@ class _Held(NamedTuple):
 class _Transaction:
     """What the appends of one commit have added so far."""
 
-    def __init__(self, position: int, time: Time, tree: TreeBuilder) -> None:
+    def __init__(self, position: int, time: Time, tree: TreeBuilder, tile: Sequence[Derived]) -> None:
         self.position = position
         self.time = time
         self.tree = tree
+        self.tile = [*tile]
         self.rows: list[tuple[int, str, bytes, bytes, int, int, int, int | None, int | None]] = []
         self.streams: dict[StreamName, tuple[int, int]] = {}
         self.positions: dict[EventId, int] = {}
@@ -113,6 +115,10 @@ class LogWriter:
         self._correlations = _Cache[tuple[str, str], int]()
         self._bodies = _Cache[Digest, _Held]()
         self._tile_entries = _Cache[TileEntry, bool]()
+        self.mac_key: bytes | None = None
+        """Makes the MACs of tiles; set when the log's key is known."""
+        self._tile: Sequence[Derived] = ()
+        """The rows of the last tile that were made here. What others wrote, or the disk kept, is not vouched for."""
         self.head, self._time = self._last_event()
         self._tree = tree_of(connection, self.head)
         self._checkpoint = self._last_checkpoint()
@@ -150,7 +156,7 @@ class LogWriter:
         return [self._failure] * len(appends)
 
     def _commit(self, appends: Sequence[PreparedAppend]) -> list[tuple[Recorded, ...] | StoreError]:
-        transaction = _Transaction(self.head, max(self._time, self._clock()), self._tree.copy())
+        transaction = _Transaction(self.head, max(self._time, self._clock()), self._tree.copy(), self._tile)
         outcomes: list[tuple[Recorded, ...] | StoreError] = []
         self._db.execute("BEGIN IMMEDIATE")
         try:
@@ -173,6 +179,7 @@ class LogWriter:
             self._rollback()
             raise
         self.head, self._time, self._tree = transaction.position, transaction.time, transaction.tree
+        self._tile = transaction.tile
         self._checkpoint = transaction.checkpoint or self._checkpoint
         self._streams.update(transaction.streams)
         self._positions.update(transaction.positions)
@@ -289,8 +296,9 @@ class LogWriter:
         kind = self._type(transaction, envelope.type)
         correlation = self._correlation(transaction, envelope)
         cause = None if envelope.cause is None else self._position(transaction, envelope.cause)
-        row = (raw.decode(), leaf, _id_bytes(envelope.id), stream, envelope.version, kind, correlation, cause)
-        transaction.rows.append((envelope.position, *row))
+        derived = (_id_bytes(envelope.id), stream, envelope.version, kind, correlation, cause)
+        transaction.rows.append((envelope.position, raw.decode(), leaf, *derived))
+        transaction.tile.append(derived)
         for entry in entries_of(envelope.position, kind, correlation, cause):
             if self._tile_entries.get(entry) is None:
                 transaction.tile_entries[entry] = True
@@ -310,7 +318,7 @@ class LogWriter:
             StoreCorruptError: when one is no event, or does not go on from the one before it.
             StoreError: when they cannot be kept.
         """
-        transaction = _Transaction(self.head, self._time, self._tree.copy())
+        transaction = _Transaction(self.head, self._time, self._tree.copy(), self._tile)
         try:
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -410,8 +418,17 @@ class LogWriter:
         nodes = transaction.tree.drain()
         if nodes:
             self._db.executemany("INSERT INTO nodes VALUES (?, ?, ?)", nodes)
+            if self.mac_key is not None:
+                macs = full_tiles(self.mac_key, nodes, transaction.tile, transaction.position)
+                self._db.executemany("INSERT INTO tile_macs VALUES (?, ?)", macs)
+            rest = min(len(transaction.tile), transaction.position % TILE_WIDTH)
+            transaction.tile = transaction.tile[len(transaction.tile) - rest :]
         if transaction.position - self._checkpoint >= CHECKPOINT_INTERVAL:
             transaction.checkpoint = self._write_checkpoint(transaction.tree)
+
+    def drop_macs(self) -> None:
+        """Drops the MACs of tiles, which another key made: nobody here could hold them against anything."""
+        self._db.execute("DELETE FROM tile_macs")
 
     def keep_checkpoint(self) -> None:
         """Keeps a signed checkpoint of the log as it is, if there is none yet. A disk that is full is no error."""

@@ -22,6 +22,8 @@ class Part(msgspec.Struct, frozen=True):
     first: int = 0
     last: int = 0
     """Positions, both included; a part of events begins where a tile does. Of the structure: all that are verified."""
+    macs: bool = False
+    """Whether the MACs of tiles are believed: the key that made them is that of the log, and is here."""
 
 
 class PartResult(msgspec.Struct, kw_only=True):

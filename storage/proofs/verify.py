@@ -13,6 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import anyio
 import anyio.to_thread
@@ -27,7 +28,7 @@ from tidelog.storage.errors import StoreError
 from tidelog.storage.keys import damaged_keys
 from tidelog.storage.layout import Layout
 from tidelog.storage.log import Query
-from tidelog.storage.log.identity import LogIdentity, births_in
+from tidelog.storage.log.identity import LogIdentity, births_in, identity_of, load_signer
 from tidelog.storage.log.reader import LogReader
 from tidelog.storage.log.tile_index import tile_of
 from tidelog.storage.proofs.parts import Finding, Part, PartResult
@@ -87,8 +88,10 @@ async def verify_store(
     """
     layout = Layout(directory)
     key = None if vkey is None else VerifierKey.parse(vkey)
-    size, views = await anyio.to_thread.run_sync(_extent, layout)
-    parts = _parts(size, views=views)
+    extent = await anyio.to_thread.run_sync(_extent, layout)
+    # Who brings proof from elsewhere need not believe whoever has the log's key.
+    parts = _parts(extent.size, views=extent.views, macs=extent.macs and checkpoint is None and key is None)
+    size = extent.size
     results = await _Work(layout.directory, parts, size, progress).run(workers or os.cpu_count() or 1)
     return await anyio.to_thread.run_sync(_conclude, layout, size, results, checkpoint, key)
 
@@ -151,21 +154,38 @@ class _Work:
                 self._progress(self._verified, self._size)
 
 
-def _extent(layout: Layout) -> tuple[int, bool]:
-    """How many events are to be verified, and whether there are projections."""
+class _Extent(NamedTuple):
+    """What is to be verified."""
+
+    size: int
+    """Events."""
+    views: bool
+    """Whether there are projections."""
+    macs: bool
+    """Whether the log's key is here, and so the MACs of tiles tell something."""
+
+
+def _extent(layout: Layout) -> _Extent:
     reader = LogReader(layout.log)
     try:
-        return reader.head(), layout.views.exists()
+        return _Extent(reader.head(), layout.views.exists(), _has_key(layout, reader))
     finally:
         reader.close()
 
 
-def _parts(size: int, *, views: bool) -> list[Part]:
+def _has_key(layout: Layout, reader: LogReader) -> bool:
+    with suppress(StoreError):
+        identity = identity_of(reader)
+        return identity is not None and load_signer(layout.key, identity) is not None
+    return False
+
+
+def _parts(size: int, *, views: bool, macs: bool) -> list[Part]:
     """The work, the longest first; the last events in smaller parts, so that no worker is waited for at the end."""
     first, events = 1, []
     while first <= size:
         share = PART_EVENTS if size - first >= 2 * PART_EVENTS else max(PART_EVENTS // 4, TILE_WIDTH)
-        events.append(Part("events", first, min(first + share - 1, size)))
+        events.append(Part("events", first, min(first + share - 1, size), macs))
         first += share
     return [Part("log", last=size), Part("bodies"), *([Part("rows"), Part("views")] if views else []), *events]
 

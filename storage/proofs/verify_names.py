@@ -130,6 +130,8 @@ class Known:
         """To bodies, as they stand in envelopes that were looked at."""
         self.actors: set[bytes] = set()
         """As they stand there."""
+        self.shown: tuple[set[object], ...] = (set(), set(), set())
+        """Numbers of streams, types and correlations that an event was found to have by the right name."""
 
     def forget(self) -> None:
         """Keeps the memory small, and quick: what is needed again is read again."""
@@ -138,3 +140,6 @@ class Known:
         for texts in (self.references, self.actors):
             if len(texts) > KNOWN_TEXTS_MAX:
                 texts.clear()
+        for numbers in self.shown:
+            if len(numbers) > KNOWN_TEXTS_MAX:
+                numbers.clear()

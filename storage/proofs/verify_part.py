@@ -4,6 +4,8 @@ from pathlib import Path
 
 from tidelog.storage.connection import LOG, VIEWS
 from tidelog.storage.errors import StoreError
+from tidelog.storage.layout import Layout
+from tidelog.storage.log.tile_macs import mac_key
 from tidelog.storage.proofs.parts import LOG_FILE, VIEWS_FILE, Finding, Part, PartResult
 from tidelog.storage.proofs.tables import open_tables
 from tidelog.storage.proofs.verify_bodies import verify_bodies
@@ -34,10 +36,16 @@ class PartVerifier:
         try:
             match part.kind:
                 case "events":
-                    return EventsVerifier(tables, part, self._known).run()
+                    return EventsVerifier(tables, part, self._known, self._mac_key() if part.macs else None).run()
                 case "bodies":
                     return verify_bodies(tables, part)
                 case _:
                     return verify_structure(tables, part, file.name)
         finally:
             tables.close()
+
+    def _mac_key(self) -> bytes | None:
+        try:
+            return mac_key(Layout(self._directory).key)
+        except (OSError, ValueError):  # it was there a moment ago: without it, everything is derived again
+            return None

@@ -4,7 +4,7 @@ import re
 import sqlite3
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, cast
 
 import msgspec
 
@@ -13,6 +13,7 @@ from tidelog.events.envelope import Actor
 from tidelog.events.merkle import TILE_WIDTH, fold, leaf_hashes
 from tidelog.storage.proofs.parts import FINDINGS_MAX, Finding, Part, PartResult
 from tidelog.storage.proofs.tables import Tables
+from tidelog.storage.proofs.verify_macs import TileMacs
 from tidelog.storage.proofs.verify_names import ID_BYTES, Known
 from tidelog.storage.proofs.verify_tiles import TileEntries, has_tile_indexes
 from tidelog.storage.proofs.verify_versions import Versions
@@ -48,6 +49,11 @@ class _Columns(NamedTuple):
     correlation: tuple[int | None, ...]
     cause: tuple[int | None, ...]
     position: tuple[int, ...]
+
+    @property
+    def derived(self) -> "tuple[Sequence[bytes | int | None], ...]":
+        """Those that a tile's MAC covers."""
+        return self[2:8]
 
 
 class Claims(NamedTuple):
@@ -105,14 +111,16 @@ class EventsVerifier:
     """Verifies a range of events: hashes, columns, order, and the presence of the bodies that they name.
 
     It works on a tile at a time and, where nothing is wrong, without a loop over events in Python: whole columns are
-    compared. Only what differs is looked at one by one, to be named.
+    compared. Only what differs is looked at one by one, to be named. A tile that is known again by its MAC has the
+    columns that were written with its envelopes, and few of these are decoded.
     """
 
-    def __init__(self, tables: Tables, part: Part, known: Known) -> None:
+    def __init__(self, tables: Tables, part: Part, known: Known, mac_key: bytes | None) -> None:
         self._tables = tables
         self._part = part
         self._known = known
         self.result = PartResult(part=part)
+        self._macs = TileMacs(tables, self.result, mac_key)
         self._ids: list[str | None] = []
         """Of the part's events, from its first to the end of the tile."""
         self._versions = Versions()
@@ -148,6 +156,13 @@ class EventsVerifier:
         columns = self._fetch(first, last)
         count = len(columns.position)
         leaves = leaf_hashes(columns.envelope)
+        root = fold(leaves) if count == TILE_WIDTH else None
+        fits = root is not None and self._macs.fit(first, root, columns.derived)
+        found = len(self.result.findings)
+        if root is not None and fits and self._take(columns, leaves):
+            self.result.count += count
+            self.result.roots.append(root)
+            return
         if count < last - first + 1:
             self._name_missing(first, last, columns)
         columns, claims = self._intact(columns, leaves)
@@ -159,11 +174,59 @@ class EventsVerifier:
             self._check(columns, claims, f"events {first} to {last}")
         else:
             self._ids += [None] * lost
+        if root is not None and not fits and len(self.result.findings) == found:
+            self._macs.tell(first)
         self.result.count += count
         if last - first + 1 == TILE_WIDTH:
-            self.result.roots.append(None if lost else fold(leaves))
+            self.result.roots.append(None if lost else root)
         else:
             self.result.rest = None if lost else leaves
+
+    def _take(self, columns: _Columns, leaves: list[bytes]) -> bool:
+        """Takes in a tile that its MAC fits; False when it has to be looked at event by event for all that.
+
+        What is left to be shown: that leaves, names and bodies, which stand elsewhere, are those of its envelopes,
+        and that it goes on from the tile before it.
+        """
+        if list(columns.leaf) != leaves:
+            return False
+        self._known.forget()
+        try:
+            times = self._check_names(columns)
+            if times is None or times[0] < self._last_time:
+                return False
+            streams = cast("Sequence[str]", self._known.streams.of(self._tables, columns.stream))  # as was just shown
+            self._check_bodies(columns, columns.envelope)
+        except (sqlite3.DatabaseError, *_UNREADABLE):
+            return False
+        self._ids += [None] * TILE_WIDTH
+        self._entries.add(columns.position, columns.type, columns.correlation, columns.cause)
+        self._note_times(*times)
+        self._check_versions(columns.stream, columns.position, streams, columns.version)
+        return True
+
+    def _check_names(self, columns: _Columns) -> tuple[str, str] | None:
+        """Whether numbers of a tile stand for the names that envelopes say; gives its first and last time.
+
+        A number that was not seen yet is shown by one event that has it: by the MAC it was the same for all.
+        """
+        known, tables = self._known, self._tables
+        numbers = columns.stream, columns.type, columns.correlation
+        new = [set(column) - shown for column, shown in zip(numbers, known.shown, strict=True)]
+        shown_by = {column.index(number) for column, some in zip(numbers, new, strict=True) for number in some}
+        at = sorted({0, TILE_WIDTH - 1, *shown_by})
+        claims = _claims_of([_decode(columns.envelope[index]) for index in at])
+        right = (
+            known.streams.of(tables, [columns.stream[index] for index in at]) == claims.stream
+            and known.types.of(tables, [columns.type[index] for index in at]) == claims.type
+            and known.correlations.of(tables, [columns.correlation[index] for index in at])
+            == tuple(zip(claims.run, claims.trace, strict=True))
+        )
+        if not right:
+            return None
+        for some, shown in zip(new, known.shown, strict=True):
+            shown.update(some)
+        return claims.time[0], claims.time[-1]
 
     def _fetch(self, first: int, last: int) -> _Columns:
         with suppress(sqlite3.DatabaseError):
@@ -238,8 +301,8 @@ class EventsVerifier:
         try:
             streams = self._check_columns(columns, claims)
             self._check_times(claims)
-            self._check_versions(streams, claims)
-            self._check_bodies(columns, claims)
+            self._check_versions(streams, claims.position, claims.stream, claims.version)
+            self._check_bodies(columns, claims.data)
         except sqlite3.DatabaseError as error:
             self._found(name, f"cannot be held against the other tables: {error}")
 
@@ -290,20 +353,26 @@ class EventsVerifier:
                 if time < previous:
                     self._found(f"event {position}", f"its time {time} is before {previous}")
                 previous = max(previous, time)
-        self._last_time = times[-1]
-        self.result.times = (self.result.times or times)[0], times[-1]
+        self._note_times(times[0], times[-1])
 
-    def _check_versions(self, streams: Sequence[int], claims: Claims) -> None:
+    def _note_times(self, first: str, last: str) -> None:
+        self._last_time = last
+        self.result.times = (self.result.times or (first,))[0], last
+
+    def _check_versions(
+        self, numbers: Sequence[int], positions: Sequence[int], streams: Sequence[str], versions: Sequence[int]
+    ) -> None:
         """Whether versions have no gaps."""
-        for index, previous in self._versions.follow(streams, claims.stream, claims.version):
-            position, stream, version = claims.position[index], claims.stream[index], claims.version[index]
+        for index, previous in self._versions.follow(numbers, streams, versions):
+            version = versions[index]
             if not self.result.explains(version, previous):
-                self._found(f"event {position}", f"its version in {stream} is {version}, after {previous}")
+                problem = f"its version in {streams[index]} is {version}, after {previous}"
+                self._found(f"event {positions[index]}", problem)
 
-    def _check_bodies(self, columns: _Columns, claims: Claims) -> None:
-        """Whether every body that an event names is there, once for each reference."""
+    def _check_bodies(self, columns: _Columns, texts: Sequence[bytes | msgspec.Raw]) -> None:
+        """Whether every body that is named in texts of events is there, once for each reference."""
         known = self._known.references
-        references = _references_in(b"\n".join(claims.data))
+        references = _references_in(b"\n".join(texts))
         if known.issuperset(references):
             return
         for reference in set(references) - known:

@@ -6,9 +6,10 @@ from contextlib import suppress
 
 from tidelog.events.merkle import TILE_WIDTH
 from tidelog.storage.connection import LOG
-from tidelog.storage.log.definitions import TABLES, TILE_TABLES
+from tidelog.storage.log.definitions import MAC_TABLES, TABLES, TILE_TABLES
 from tidelog.storage.proofs.parts import FINDINGS_MAX, LOG_FILE, Finding, Part, PartResult
 from tidelog.storage.proofs.tables import SharedTables, Tables, version_of
+from tidelog.storage.proofs.verify_macs import stray_macs
 from tidelog.storage.proofs.verify_names import text_of
 from tidelog.storage.proofs.verify_tiles import TILES, count_entries, has_tile_indexes, stray_entries
 
@@ -28,6 +29,7 @@ def verify_structure(tables: Tables, part: Part, file: str) -> PartResult:
             _check_definitions(tables, result)
             _check_names(tables, result)
             _check_tile_indexes(tables, result)
+            result.findings += stray_macs(tables)
         answers = tables.rows(f"PRAGMA integrity_check({FINDINGS_MAX})")
     except sqlite3.DatabaseError as error:
         result.findings.append(Finding(file, str(error)))
@@ -44,7 +46,7 @@ def _check_definitions(tables: Tables, result: PartResult) -> None:
         return
     new = sqlite3.connect(":memory:", isolation_level=None)
     try:
-        for statement in (*TABLES, *TILE_TABLES):
+        for statement in (*TABLES, *TILE_TABLES, *MAC_TABLES):
             new.execute(statement)
         due = _definitions(SharedTables(new))
     finally:

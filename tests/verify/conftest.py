@@ -8,7 +8,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from tests.verify.stores import make_store
+from tests.verify.stores import add_macs, make_store
 from tidelog.storage.projections import projector
 
 SIZES = (150, 300, 600)
@@ -30,7 +30,10 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.fixture
-def store(original: Path, tmp_path: Path) -> Path:
-    """A copy of the store."""
-    return Path(shutil.copytree(original, tmp_path / "store"))
+@pytest.fixture(params=[False, True], ids=["derived", "macs"])
+def store(original: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A copy of the store, in which no tile has a MAC, or each that is full: what was changed is named alike."""
+    copy = Path(shutil.copytree(original, tmp_path / "store"))
+    if request.param:
+        add_macs(copy)
+    return copy

@@ -1,6 +1,8 @@
 """Stores for tests: filled with a random but sensible log, and all that can be read of one."""
 
-from collections.abc import Callable, Iterator
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from hashlib import sha256
@@ -13,6 +15,7 @@ import msgspec
 from tidelog.events.bodies import Body, BodyRef
 from tidelog.events.digest import Digest, digest_of, keyed_digest_of
 from tidelog.events.envelope import ENGINE, Actor, Proof
+from tidelog.events.merkle import TILE_WIDTH, fold
 from tidelog.events.moment import Time, time_of
 from tidelog.events.names import EventId, ObjectId, PlanId, Revision, RunId, StreamName, TraceId, uuid7
 from tidelog.events.vocabulary import (
@@ -53,6 +56,7 @@ from tidelog.storage.log import ANY, NewEvent, Query, StreamAppend
 from tidelog.storage.log.identity import identity_of
 from tidelog.storage.log.reader import LogReader
 from tidelog.storage.log.sqlite_log import SqliteEventLog, open_log
+from tidelog.storage.log.tile_macs import mac_key, mac_of
 from tidelog.storage.projections.views import open_views
 from tidelog.storage.proofs.prover import Prover
 from tidelog.storage.proofs.verify import Report, verify_store
@@ -265,6 +269,24 @@ async def make_store(directory: Path, seed: int, sizes: tuple[int, ...], *, view
             if views:
                 async with open_views(log):
                     pass
+
+
+def add_macs(directory: Path, tiles: Iterable[int] = (0, 1), key: bytes | None = None) -> None:
+    """Gives tiles the MACs that a writer gives them which has written them from their beginning; or by another key."""
+    layout = Layout(directory)
+    key = key or mac_key(layout.key)
+    with closing(sqlite3.connect(layout.log, isolation_level=None)) as database:
+        for tile in tiles:
+            rows = database.execute(_DERIVED, (tile * TILE_WIDTH, (tile + 1) * TILE_WIDTH)).fetchall()
+            leaves, *columns = zip(*rows, strict=True)
+            mac = mac_of(key, tile, fold(leaves), columns)
+            database.execute("INSERT OR REPLACE INTO tile_macs VALUES (?, ?)", (tile, mac))
+
+
+_DERIVED = """
+SELECT leaf, id, stream, version, type, correlation, cause FROM events WHERE position > ? AND position <= ?
+ORDER BY position
+"""
 
 
 def file_hashes(directory: Path) -> dict[str, str]:

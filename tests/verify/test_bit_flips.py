@@ -29,11 +29,11 @@ PARTS = ["anywhere", "heads of pages", "the schema", "pages in turn"]
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A store of 300 events, closed: its log is one file."""
+    """A store of 300 events, closed: its log is one file. Its full tile has a MAC."""
     directory = tmp_path_factory.mktemp("flips") / "store"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(projector, "SNAPSHOT_INTERVAL", 64)
-        anyio.run(partial(make_store, directory, 7, (100, 300)))
+        anyio.run(partial(make_store, directory, 7, (270, 300)))
         yield directory
 
 

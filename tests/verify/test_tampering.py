@@ -137,7 +137,9 @@ def test_events_that_were_changed_are_named(store: Path, case: Case) -> None:
     assert identity
     key = f"{identity.origin}+{identity.verifier.id.hex()}"
     change(store, *case.statements)
-    found = [(what, problem) for what, problem in findings(store) if problem != "no event has it"]
+    # Where the tree tells of a tile, its MAC does too: it covers the root.
+    beside = ("no event has it", "its MAC of tile 0 is not that of the tile")
+    found = [(what, problem) for what, problem in findings(store) if problem not in beside]
     assert found == [(what, problem.replace("{key}", key)) for what, problem in case.found]
 
 
@@ -403,7 +405,9 @@ def test_a_name_that_is_missing_is_told_by_every_event_that_has_it(store: Path, 
 
 @pytest.mark.parametrize("number", [-7, 0, LISTED_MAX - 1, LISTED_MAX, 2**40])
 def test_whatever_number_a_stream_goes_by_its_versions_are_followed(store: Path, number: int) -> None:
-    """The number is the store's own affair: nothing that is signed names it."""
+    """The number is the store's own affair: nothing that is signed names it, and without MACs nothing knows it."""
+    with closing(sqlite3.connect(store / "log.db", isolation_level=None)) as database:
+        database.execute("DELETE FROM tile_macs")
     old = value(store, "SELECT stream FROM events WHERE position > 256 GROUP BY stream ORDER BY count(*) DESC LIMIT 1")
     change(store, f"UPDATE streams SET number = {number} WHERE number = {old}")
     change(store, f"UPDATE events SET stream = {number} WHERE stream = {old}")
