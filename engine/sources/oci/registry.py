@@ -210,7 +210,8 @@ class Registry:
             authorization = await self._authorization(state, reach, question)
             response = await self._follow(reach, question, method, url, headers, authorization)
             try:
-                if response.status == 401 and attempt == 0:
+                # Where it sent us on has no say in who we are.
+                if response.status == 401 and attempt == 0 and response.url.origin() == url.origin():
                     await self._challenged(state, reach, question, response, authorization)
                     continue
                 if response.status == 401:

@@ -299,6 +299,12 @@ async def test_another_host_does_not_get_the_credentials(
         elsewhere.answers[path] = asks_for_ada(sends(CONTENT))
         await fails(fetcher, lying, tmp_path / "other", "refuses the credentials", credentials=ADA)
         assert {asked.authorization for asked in elsewhere.asked} == {None}
+        # Nor does it name the server that tokens are got from.
+        realm = f'Bearer realm="http://{elsewhere.host}/token",service="x"'
+        elsewhere.answers[path] = sends(b"", 401, {"WWW-Authenticate": realm})
+        elsewhere.answers["/token"] = sends_json({"token": "t"})
+        await fails(fetcher, lying, tmp_path / "another", "refuses the credentials", credentials=ADA)
+        assert {asked.authorization for asked in elsewhere.asked} == {None}
 
 
 async def test_credentials_are_not_sent_before_they_are_asked_for(
