@@ -2,7 +2,7 @@
 
 import json
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -11,7 +11,7 @@ from aiohttp import web
 
 from tests.servers.oci_registry import OCI_MANIFEST, descriptor, digest_of
 
-Answer: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Answer: TypeAlias = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 @dataclass
@@ -42,22 +42,22 @@ class LyingRegistry:
         ).encode()
         digest = digest_of(manifest)
         for reference in ("latest", digest):
-            self.answers[f"/manifests/{reference}"] = sends(manifest, **{"Docker-Content-Digest": digest})
+            self.answers[f"/manifests/{reference}"] = sends(manifest, headers={"Docker-Content-Digest": digest})
         self.answers[f"/blobs/{digest_of(content)}"] = sends(content)
         return digest
 
 
-def sends(body: bytes, status: int = 200, **headers: str) -> Answer:
+def sends(body: bytes, status: int = 200, headers: Mapping[str, str] = {}) -> Answer:
     """Answers always the same."""
 
-    async def answer(_: web.Request) -> web.StreamResponse:
+    async def answer(_: web.BaseRequest) -> web.StreamResponse:
         return web.Response(body=body, status=status, headers=headers)
 
     return answer
 
 
-def sends_json(body: Any, status: int = 200, **headers: str) -> Answer:
-    return sends(json.dumps(body).encode(), status, **{"Content-Type": "application/json", **headers})
+def sends_json(body: Any, status: int = 200, headers: Mapping[str, str] = {}) -> Answer:
+    return sends(json.dumps(body).encode(), status, {"Content-Type": "application/json", **headers})
 
 
 @asynccontextmanager
@@ -67,7 +67,7 @@ async def lying_registry(
     """Runs one on a free port of the loopback interface."""
     lying = LyingRegistry()
 
-    async def handle(request: web.Request) -> web.StreamResponse:
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
         lying.asked.append(Asked(request.method, request.path_qs, request.headers.get("Authorization")))
         # Those with a method go first.
         for key, answer in sorted(lying.answers.items(), key=lambda item: item[0].startswith("/")):

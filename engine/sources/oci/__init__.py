@@ -3,6 +3,7 @@
 from tidelog.engine.sources.oci.credentials import ANONYMOUS, RegistryCredentials, registry_credentials
 from tidelog.engine.sources.oci.fetcher import OciFetcher
 from tidelog.engine.sources.oci.spec import LayerDescriptor, OciArtifact, OciHead, OciRef, OciSpec
+from tidelog.engine.sources.oci.verify import check_verification
 
 __all__ = [
     "ANONYMOUS",
@@ -13,5 +14,6 @@ __all__ = [
     "OciRef",
     "OciSpec",
     "RegistryCredentials",
+    "check_verification",
     "registry_credentials",
 ]

@@ -37,6 +37,8 @@ def refused(reach: Reach, question: Question, status: int, body: bytes, retry_af
     where, what = reach.repository, question.what
     said = reach.credentials.hide(problem_of(body))
     quoted = f" ({said})" if said else ""
+    if status == 407 and reach.proxy is not None:
+        return FetchError(question.reason, f"{where}: {what}: {_proxy_words(reach.proxy, status)}")
     if status in {401, 403}:
         return FetchError("AuthenticationFailed", f"{where}: {what}: {_stranger(reach, status)}{quoted}")
     if status in {404, 410}:
@@ -71,12 +73,10 @@ def broken(error: aiohttp.ClientError, reach: Reach, question: Question, host: s
 
 
 def _why(error: aiohttp.ClientError, reach: Reach, host: str) -> str:
-    proxy = f"the proxy {reach.proxy.address}" if reach.proxy else ""
-    if isinstance(error, aiohttp.ClientHttpProxyError):
-        hint = "correct username and password" if error.status == 407 else "look at the proxy"
-        return f"{proxy} answers with status {error.status}: {hint} (spec.proxySecretRef)"
-    if isinstance(error, aiohttp.ClientProxyConnectionError):
-        return f"{proxy} cannot be reached: correct spec.proxySecretRef"
+    if reach.proxy is not None and isinstance(error, aiohttp.ClientHttpProxyError):
+        return _proxy_words(reach.proxy, error.status)
+    if reach.proxy is not None and isinstance(error, aiohttp.ClientProxyConnectionError):
+        return f"the proxy {reach.proxy.address} cannot be reached: correct spec.proxySecretRef"
     if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
         return f"{host}: TLS: {tls_words(error)}"
     if isinstance(error, aiohttp.ClientConnectorDNSError):
@@ -86,6 +86,11 @@ def _why(error: aiohttp.ClientError, reach: Reach, host: str) -> str:
     if isinstance(error, aiohttp.ClientPayloadError):
         return f"{host} broke off in the middle of its answer: it is asked again"
     return f"{host} broke the connection off ({type(error).__name__}): it is asked again"
+
+
+def _proxy_words(proxy: Proxy, status: int) -> str:
+    hint = "correct username and password" if status == 407 else "look at the proxy"
+    return f"the proxy {proxy.address} answers with status {status}: {hint} (spec.proxySecretRef)"
 
 
 def tls_words(error: aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError) -> str:

@@ -1,6 +1,6 @@
 """Asks registries and downloads layers: what is asked at once, it asks once."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -16,9 +16,12 @@ from tidelog.engine.sources.oci.answers import Reach
 from tidelog.engine.sources.oci.choose import check_ref, choose_layer, choose_tag, tag_of
 from tidelog.engine.sources.oci.credentials import ANONYMOUS, RegistryCredentials
 from tidelog.engine.sources.oci.registry import Registry
+from tidelog.engine.sources.oci.signatures import keys_of
 from tidelog.engine.sources.oci.spec import OciArtifact, OciHead, OciSpec, head_of
+from tidelog.engine.sources.oci.verify import verify
 from tidelog.engine.sources.oci.wire import Manifest, for_default_platform, manifest_of
 from tidelog.engine.sources.shared import Shared
+from tidelog.events.vocabulary.fetch import Signature
 
 LAYER_BYTES_MAX: Final = 512 * 2**20
 INDEX_DEPTH_MAX: Final = 3
@@ -111,6 +114,32 @@ class OciFetcher:
             "OCIArtifactLayerOperationFailed",
             lambda: self.registry.blob(reach, artifact.layer, into, limit),
         )
+
+    async def verify(
+        self,
+        spec: OciSpec,
+        credentials: RegistryCredentials,
+        tls: Tls,
+        proxy: Proxy | None,
+        head: OciHead,
+        keys: Mapping[str, bytes],
+    ) -> Signature:
+        """The signature that cosign made with one of the keys; see `check_verification` for other kinds.
+
+        Args:
+            spec: the source.
+            credentials: who we are to the registry.
+            tls: whom we trust.
+            proxy: through whom.
+            head: what is signed: the manifest, or the index.
+            keys: the data of the Secret in `spec.verify.secretRef`.
+
+        Raises:
+            FetchError: `VerificationError`, when it is not signed by any of them.
+        """
+        reach = reach_of(spec, credentials, tls, proxy)
+        known = keys_of(keys)
+        return await _within(spec, "VerificationError", lambda: verify(self.registry, reach, head, known))
 
     async def _ask(self, spec: OciSpec, reach: Reach) -> OciHead:
         key = self.registry.key(reach)

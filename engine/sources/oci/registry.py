@@ -18,8 +18,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import msgspec
-from aiohttp_socks import ProxyConnector, ProxyType
-from aiohttp_socks import ProxyError as SocksError
+from aiohttp_socks import ProxyConnectionError, ProxyConnector, ProxyError, ProxyTimeoutError, ProxyType
 from yarl import URL
 
 from tidelog.engine.connector import Connector
@@ -51,6 +50,7 @@ SESSIONS_MAX: Final = 64
 CONNECTIONS_MAX: Final = 64
 CONNECTIONS_PER_HOST_MAX: Final = 16
 AGENT: Final = "tidelog"
+SOCKS_ERRORS: Final = (ProxyError, ProxyConnectionError, ProxyTimeoutError)
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -210,7 +210,8 @@ class Registry:
             authorization = await self._authorization(state, reach, question)
             response = await self._follow(reach, question, method, url, headers, authorization)
             try:
-                if response.status == 401 and attempt == 0:
+                # Where it sent us on has no say in who we are.
+                if response.status == 401 and attempt == 0 and response.url.origin() == url.origin():
                     await self._challenged(state, reach, question, response, authorization)
                     continue
                 if response.status == 401:
@@ -267,7 +268,7 @@ class Registry:
         except aiohttp.ClientError as error:
             self._state(reach).scheme = ""
             raise broken(error, reach, question, url.host or "") from None
-        except SocksError:
+        except SOCKS_ERRORS:
             raise _socks(reach, question) from None
 
     async def _raw(
@@ -280,7 +281,6 @@ class Registry:
         data: Mapping[str, str] | None = None,
     ) -> aiohttp.ClientResponse:
         proxy = None if reach.proxy is None or _is_socks(reach.proxy) else reach.proxy
-        user = aiohttp.BasicAuth(proxy.username, proxy.password, "utf-8") if proxy and proxy.username else None
         return await self._session(reach).request(
             method,
             url,
@@ -288,8 +288,7 @@ class Registry:
             data=data,
             ssl=context,
             allow_redirects=False,
-            proxy=proxy.address if proxy else None,
-            proxy_auth=user,
+            proxy=proxy.url if proxy else None,
         )
 
     async def _base(self, state: _State, reach: Reach, question: Question) -> URL:
@@ -312,7 +311,7 @@ class Registry:
                 # Of the two the one that says more: that TLS is not spoken is known.
                 first = error if first is None or isinstance(first, aiohttp.ClientSSLError) else first
                 continue
-            except SocksError:
+            except SOCKS_ERRORS:
                 raise _socks(reach, question) from None
             response.release()
             _check_plain(scheme, reach)
@@ -362,7 +361,7 @@ class Registry:
                 response.release()
         except aiohttp.ClientError as error:
             raise broken(error, reach, asked, realm.host or "") from None
-        except SocksError:
+        except SOCKS_ERRORS:
             raise _socks(reach, asked) from None
         if not token.value or not token.value.isprintable():
             raise FetchError(asked.reason, f"{reach.repository}: {realm.host} gives no token: look at the registry")

@@ -9,7 +9,6 @@ OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
 DOCKER_MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_LIST: Final = "application/vnd.docker.distribution.manifest.list.v2+json"
 INDEXES: Final = frozenset({OCI_INDEX, DOCKER_LIST})
-MANIFESTS: Final = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 ACCEPT: Final = f"{OCI_MANIFEST}, {OCI_INDEX}, {DOCKER_MANIFEST}, {DOCKER_LIST}"
 EXPIRES_S: Final = 60.0
 """How long a token holds whose server does not say (Docker's rule)."""
@@ -45,8 +44,6 @@ class Manifest(msgspec.Struct, frozen=True, rename="camel"):
     layers: list[Descriptor] | None = None
     manifests: list[Descriptor] | None = None
     annotations: dict[str, str] | None = None
-    config: Descriptor | None = None
-    artifact_type: str = ""
 
     @property
     def is_index(self) -> bool:

@@ -56,7 +56,7 @@ async def test_a_layer_that_stalls_ends_with_the_time_limit(
 ) -> None:
     lying.has(CONTENT)
 
-    async def stall(request: web.Request) -> web.StreamResponse:
+    async def stall(request: web.BaseRequest) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": str(len(CONTENT))})
         await response.prepare(request)
         await response.write(CONTENT[:1000])
@@ -89,7 +89,7 @@ async def test_a_layer_of_another_size_is_refused(
 async def test_a_layer_that_breaks_off_is_told(fetcher: OciFetcher, lying: LyingRegistry, tmp_path: Path) -> None:
     lying.has(CONTENT)
 
-    async def cut(request: web.Request) -> web.StreamResponse:
+    async def cut(request: web.BaseRequest) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": str(len(CONTENT))})
         await response.prepare(request)
         await response.write(CONTENT[:1000])
@@ -107,7 +107,7 @@ async def test_a_layer_without_end_is_left_at_its_size(
     lying.has(CONTENT)
     sent = 0
 
-    async def endless(request: web.Request) -> web.StreamResponse:
+    async def endless(request: web.BaseRequest) -> web.StreamResponse:
         nonlocal sent
         response = web.StreamResponse()
         response.enable_chunked_encoding()
@@ -146,9 +146,9 @@ async def test_a_registry_that_says_no_digest_is_asked_for_the_manifest(
     lying.answers["HEAD /manifests/latest"] = sends(b"", 405)
     assert (await fetcher.ask(OciSpec(url=lying.url()))).digest == digest
     lying.answers.pop("HEAD /manifests/latest")
-    lying.answers["/manifests/latest"] = sends(b"{}", **{"Docker-Content-Digest": "sha512:1234"})
+    lying.answers["/manifests/latest"] = sends(b"{}", headers={"Docker-Content-Digest": "sha512:1234"})
     assert (await fetcher.ask(OciSpec(url=lying.url()))).digest == digest_of(b"{}")
-    lying.answers["/manifests/latest"] = sends(b"{}", **{"Docker-Content-Digest": digest})
+    lying.answers["/manifests/latest"] = sends(b"{}", headers={"Docker-Content-Digest": digest})
     lying.answers["HEAD /manifests/latest"] = sends(b"", 404)
     with pytest.raises(FetchError, match=f"it should be {digest}"):
         await fetcher.ask(OciSpec(url=lying.url()))
@@ -156,16 +156,16 @@ async def test_a_registry_that_says_no_digest_is_asked_for_the_manifest(
 
 async def test_a_wish_for_quiet_is_handed_on(fetcher: OciFetcher, lying: LyingRegistry, tmp_path: Path) -> None:
     said = {"errors": [{"code": "TOOMANYREQUESTS", "message": "slow down"}]}
-    lying.answers["GET /manifests/latest"] = sends_json(said, 429, **{"Retry-After": "77"})
+    lying.answers["GET /manifests/latest"] = sends_json(said, 429, headers={"Retry-After": "77"})
     lying.answers["HEAD /manifests/latest"] = sends(b"", 405)
     error = await fails(fetcher, lying, tmp_path / "layer", r"TOOMANYREQUESTS: slow down\); it asks .* for 77 s")
     assert (error.reason, error.retry_after_s, error.final) == ("OCIArtifactPullFailed", 77.0, False)
-    lying.answers["HEAD /manifests/latest"] = sends(b"", 429, **{"Retry-After": "78"})
+    lying.answers["HEAD /manifests/latest"] = sends(b"", 429, headers={"Retry-After": "78"})
     error = await fails(fetcher, lying, tmp_path / "layer", "for 78 s")
     assert error.retry_after_s == 78.0
     digest = lying.has(CONTENT)
     del lying.answers["GET /manifests/latest"], lying.answers["HEAD /manifests/latest"]
-    lying.answers[f"/manifests/{digest}"] = sends(b"", 503, **{"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"})
+    lying.answers[f"/manifests/{digest}"] = sends(b"", 503, headers={"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"})
     error = await fails(fetcher, lying, tmp_path / "layer", "too much to do")
     assert error.retry_after_s is None
 
@@ -178,7 +178,7 @@ async def test_a_page_in_place_of_an_answer_is_told(
     fetcher: OciFetcher, lying: LyingRegistry, tmp_path: Path, path: str
 ) -> None:
     for each in {"/v2/", path}:
-        lying.answers[each] = sends(PAGE, **{"Content-Type": "text/html"})
+        lying.answers[each] = sends(PAGE, headers={"Content-Type": "text/html"})
     ref = OciRef(semver="*") if path == "/tags/list" else OciRef()
     await fails(
         fetcher, lying, tmp_path / "layer", "is no OCI registry|is neither a manifest nor an index|not there", ref=ref
@@ -253,7 +253,7 @@ async def test_tags_without_end_are_left(
 ) -> None:
     monkeypatch.setattr("tidelog.engine.sources.oci.registry.PAGES_MAX", 20)
 
-    async def page(_: web.Request) -> web.StreamResponse:
+    async def page(_: web.BaseRequest) -> web.StreamResponse:
         last = "x" if is_same else str(len(lying.asked))
         link = f'</v2/app/tags/list?last={last}>; rel="next"'
         return web.json_response({"name": "app", "tags": ["1.0.0"]}, headers={"Link": link})
@@ -267,12 +267,12 @@ async def test_tags_at_another_host_are_not_asked_for(
     fetcher: OciFetcher, lying: LyingRegistry, tmp_path: Path
 ) -> None:
     link = {"Link": '<http://127.0.0.1:1/v2/app/tags/list>; rel="next"'}
-    lying.answers["/tags/list"] = sends_json({"tags": ["1.0.0"]}, **link)
+    lying.answers["/tags/list"] = sends_json({"tags": ["1.0.0"]}, headers=link)
     await fails(fetcher, lying, tmp_path / "layer", "goes on at another host", ref=OciRef(semver="*"))
 
 
 def asks_for_ada(answer: Any) -> Any:
-    async def handle(request: web.Request) -> web.StreamResponse:
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
         if request.headers.get("Authorization") != ADA.basic:
             return web.Response(status=401, headers={"WWW-Authenticate": 'Basic realm="x"'})
         found: web.StreamResponse = await answer(request)
@@ -291,13 +291,19 @@ async def test_another_host_does_not_get_the_credentials(
         target = f"http://{elsewhere.host}/store{path}?signature=a%2Fb"
         for end in list(lying.answers):
             lying.answers[end] = asks_for_ada(lying.answers[end])
-        lying.answers[path] = asks_for_ada(sends(b"", 307, Location=target))
+        lying.answers[path] = asks_for_ada(sends(b"", 307, headers={"Location": target}))
         assert await download(fetcher, lying, tmp_path / "layer", ADA) == CONTENT
         assert [asked.path for asked in elsewhere.asked] == [f"/store{path}?signature=a%2Fb"]
         assert [asked.authorization for asked in elsewhere.asked] == [None]
         # Nor is it told who we are when it asks.
         elsewhere.answers[path] = asks_for_ada(sends(CONTENT))
         await fails(fetcher, lying, tmp_path / "other", "refuses the credentials", credentials=ADA)
+        assert {asked.authorization for asked in elsewhere.asked} == {None}
+        # Nor does it name the server that tokens are got from.
+        realm = f'Bearer realm="http://{elsewhere.host}/token",service="x"'
+        elsewhere.answers[path] = sends(b"", 401, {"WWW-Authenticate": realm})
+        elsewhere.answers["/token"] = sends_json({"token": "t"})
+        await fails(fetcher, lying, tmp_path / "another", "refuses the credentials", credentials=ADA)
         assert {asked.authorization for asked in elsewhere.asked} == {None}
 
 
@@ -314,14 +320,14 @@ async def test_a_redirect_to_no_address_is_told(
     fetcher: OciFetcher, lying: LyingRegistry, tmp_path: Path, target: str
 ) -> None:
     lying.has(CONTENT)
-    lying.answers[f"/blobs/{digest_of(CONTENT)}"] = sends(b"", 307, Location=target)
+    lying.answers[f"/blobs/{digest_of(CONTENT)}"] = sends(b"", 307, headers={"Location": target})
     await fails(fetcher, lying, tmp_path / "layer", "sends us to no address")
 
 
 async def test_redirects_have_an_end(fetcher: OciFetcher, lying: LyingRegistry, tmp_path: Path) -> None:
     lying.has(CONTENT)
     path = f"/blobs/{digest_of(CONTENT)}"
-    lying.answers[path] = sends(b"", 302, Location=f"/v2/app{path}")
+    lying.answers[path] = sends(b"", 302, headers={"Location": f"/v2/app{path}"})
     await fails(fetcher, lying, tmp_path / "layer", "round in a circle")
     assert len(lying.asked) < 15
 
@@ -334,10 +340,10 @@ async def test_https_is_not_left_for_http(fetcher: OciFetcher, lying: LyingRegis
     async with lying_registry(context) as secure:
         secure.has(CONTENT)
         path = f"/blobs/{digest_of(CONTENT)}"
-        secure.answers[path] = sends(b"", 307, Location=f"http://{lying.host}{path}")
+        secure.answers[path] = sends(b"", 307, headers={"Location": f"http://{lying.host}{path}"})
         await fails(fetcher, secure, tmp_path / "layer", "from https to http", tls=trusted)
         realm = f'Bearer realm="http://{lying.host}/token",service="x"'
-        secure.answers["/manifests/latest"] = sends(b"", 401, **{"WWW-Authenticate": realm})
+        secure.answers["/manifests/latest"] = sends(b"", 401, headers={"WWW-Authenticate": realm})
         await fails(fetcher, secure, tmp_path / "layer", "gets no credentials", credentials=ADA, tls=trusted)
     assert lying.asked == []
 
@@ -377,7 +383,7 @@ async def test_a_token_that_is_none_is_told(
     fetcher: OciFetcher, lying: LyingRegistry, tmp_path: Path, answer: Any, why: str
 ) -> None:
     realm = f'Bearer realm="http://{lying.host}/token",service="x"'
-    lying.answers["/manifests/latest"] = sends(b"", 401, **{"WWW-Authenticate": realm})
+    lying.answers["/manifests/latest"] = sends(b"", 401, headers={"WWW-Authenticate": realm})
     lying.answers["/token"] = sends_json(answer)
     await fails(fetcher, lying, tmp_path / "layer", why, credentials=ADA)
 
@@ -386,7 +392,7 @@ async def test_a_registry_that_never_has_enough_is_left(
     fetcher: OciFetcher, lying: LyingRegistry, tmp_path: Path
 ) -> None:
     realm = f'Bearer realm="http://{lying.host}/token",service="x"'
-    lying.answers["/manifests/latest"] = sends(b"", 401, **{"WWW-Authenticate": realm})
+    lying.answers["/manifests/latest"] = sends(b"", 401, headers={"WWW-Authenticate": realm})
     lying.answers["/token"] = sends_json({"token": "t"})
     error = await fails(fetcher, lying, tmp_path / "layer", "refuses the credentials", credentials=ADA)
     assert error.reason == "AuthenticationFailed"
