@@ -440,7 +440,7 @@ def test_explain_goes_from_the_symptom_to_the_root(scene: Written, tidelog: Run)
         f"✗ {apps} is not ready (since event {root + 2}, 3h ago)",
         f"  → {apps}: it waits for {infra} (since event {root + 2}, 3h ago)",
         f"    → {infra}: it waits for {source} (since event {root + 1}, 3h ago)",
-        f"      ⇒ {source}: the stage fetch failed; tried 1 time, and again (since event {root}, 3h ago)",
+        f"      ⇒ {source}: the stage fetch failed; tried at least once, and again (since event {root}, 3h ago)",
         "        GitOperationFailed: no such host",
     ]
     document = _json(tidelog("explain", "ks/apps", "-o", "json").out)

@@ -3,13 +3,24 @@
 from pathlib import Path
 from typing import NamedTuple
 
+import anyio
 import pytest
 
-from tests.e2e.world import KUSTOMIZE, World, condition, config_map, failed, is_ready, manifest
+from tests.e2e.world import (
+    KUSTOMIZE,
+    LIMIT_S,
+    World,
+    condition,
+    config_map,
+    dry_runs,
+    failed,
+    is_ready,
+    manifest,
+)
 from tests.servers.git_server import git_server
 from tests.servers.repositories import Repository
 from tidelog.engine.render import landlock
-from tidelog.events.vocabulary import ApplyStarted, ObjectPruned
+from tidelog.events.vocabulary import ApplyStarted, ObjectPruned, StageFailed
 
 GOOD = {"app/a.yaml": config_map("a", n="1"), "app/b.yaml": config_map("b", n="1")}
 
@@ -323,3 +334,24 @@ async def test_an_object_that_fails_in_a_later_wave_leaves_what_was_applied(worl
         await world.until_applied("app")
         assert not running.events(ObjectPruned)
     world.servers.request("DELETE", f"/api/v1/namespaces/{name}")
+
+
+async def test_who_fails_every_second_is_tried_every_second_and_fills_no_log(world: World) -> None:
+    async with world.daemon() as running:
+        world.commit({"app/bad.yaml": manifest("v1", "Service", "bad", spec={"ports": [{"port": 0}]})})
+        await world.source()
+        await world.target("app", "./app", targetNamespace=world.namespace, retryInterval="1s")
+        await world.until_target("app", failed("ReconciliationFailed", "Service", "bad"))
+        await running.idle()
+        seen, asked = len(running.recorded), len(dry_runs(await world.requests()))
+        with anyio.fail_after(LIMIT_S):
+            while len(dry_runs(await world.requests())) < asked + 6:  # noqa: ASYNC110 - another process
+                await anyio.sleep(0.5)
+        told = running.recorded[seen:]
+        assert len(told) <= 1, [one.event for one in told]  # once a minute at first
+        await world.ask("Kustomization", "app")
+        again = await running.until_event(StageFailed, stream=running.target("app"), after=seen)
+        assert (again.repeats, again.message) == (True, "")
+        assert again.attempt >= 7, "who asks hears of all that was tried"
+        await world.push({"app/bad.yaml": config_map("good")})
+        await world.until_applied("app")
