@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import re
 import shutil
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
@@ -41,6 +42,8 @@ _UNFENCED: Final = (
     "within its checkout but our look at the files before, so remote bases, generators, transformers and validators "
     "are refused"
 )
+_named = re.compile(r"(?P<kind>[^\s/:]+)/(?:[^\s/]+/)?(?P<name>[^\s/]+?)[:,]?\s")
+"""What an error about an object begins with: `Kind/namespace/name`."""
 
 SAID_MAX: Final = 400
 """Characters of kustomize's own words, beside those that name file and line."""
@@ -238,7 +241,7 @@ class Renderer:
         except SubstitutionError as error:
             raise await self._placed(error, build) from None
         except RenderError as error:
-            raise await self._about(error, build) from None
+            raise await self._about(error, build, spec) from None
         return Rendering(
             objects=tuple(finished.objects),
             read_set=build.read_set,
@@ -298,16 +301,15 @@ class Renderer:
             return {}
         return places_of_fields(self._trees, tree, found, fields)
 
-    async def _about(self, error: RenderError, build: Build) -> RenderError:
+    async def _about(self, error: RenderError, build: Build, spec: RenderSpec) -> RenderError:
         """An error that begins with an object's name, with the place where that is written."""
-        kind, _, rest = error.message.partition(":")[0].partition("/")
-        called = kind, rest.rpartition("/")[2], ""
-        places = await anyio.to_thread.run_sync(places_of_fields, self._trees, build.tree, build.walk, {called})
-        placed = RenderError(
-            f"{error.message} (in {places[called]})" if places else error.message,
-            reason=error.reason,
-            final=error.final,
-        )
+        places: dict[Field, str] = {}
+        if (match := _named.match(error.message)) is not None:
+            field = match["kind"], match["name"], ""
+            places = await anyio.to_thread.run_sync(places_of_fields, self._trees, build.tree, build.walk, {field})
+            places = places or await self.origins(build.tree, spec, {field})
+        where = f" (in {next(iter(places.values()))})" if places else ""
+        placed = RenderError(f"{error.message}{where}", reason=error.reason, final=error.final)
         placed.read_set = build.read_set
         return placed
 
