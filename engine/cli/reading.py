@@ -46,9 +46,9 @@ status_option = click.option(
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def subject_argument(*, required: bool = True) -> Callable[[Command], Command]:
+def subject_argument(metavar: str = "KIND/NAME", *, required: bool = True) -> Callable[[Command], Command]:
     """The argument that names a source, target or object: `KIND/NAME` or `KIND NAME`."""
-    metavar = "KIND/NAME" if required else "[KIND/NAME]"
+    metavar = metavar if required else f"[{metavar}]"
     return click.argument("words", metavar=metavar, nargs=-1, required=required)
 
 

@@ -22,18 +22,29 @@ from tidelog.events.names import ObjectKey
 
 
 @click.command()
-@subject_argument()
+@subject_argument("KIND/NAME | NAME --kind KIND")
+@click.option("--kind", help="The object's kind, for example Deployment, where NAME does not say it; as flux has it.")
+@click.option("--api-version", help="With --kind: of which group that is, for example apps/v1.")
 @namespace_option
 @at_option
 @output_option
 @store_option
-def trace(store: Path, output: Format, words: tuple[str, ...], namespace: str | None, moment: str | None) -> None:
+def trace(
+    store: Path,
+    output: Format,
+    words: tuple[str, ...],
+    kind: str | None,
+    api_version: str | None,
+    namespace: str | None,
+    moment: str | None,
+) -> None:
     """The commit, build, plan, checks and apply that put an object there, with who and when.
 
     Of an object that was pruned: also what took it away.
 
     Exits with 1 where nobody applied it.
     """
+    words = _named(words, kind, api_version)
     with reading(store, moment) as archive:
         found = trace_of(archive, find(archive, words, namespace))
         if output == "json":
@@ -44,6 +55,18 @@ def trace(store: Path, output: Format, words: tuple[str, ...], namespace: str | 
         if output == "json":
             click.echo(_nobody(found), err=True)
         sys.exit(NO)
+
+
+def _named(words: tuple[str, ...], kind: str | None, api_version: str | None) -> tuple[str, ...]:
+    """`KIND/NAME`, whichever way it was typed."""
+    if kind is None and api_version is None:
+        return words
+    if kind is None or len(words) != 1 or "/" in words[0]:
+        raise click.UsageError("give KIND/NAME, or NAME with --kind and, where several groups have it, --api-version")
+    group, slash, _ = (api_version or "").partition("/")
+    if api_version is not None and "." not in kind:
+        kind = f"{kind}.{group if slash else ''}"  # nothing behind the dot: the core group
+    return kind, words[0]
 
 
 def _nobody(found: Trace) -> str:

@@ -2,11 +2,12 @@
 
 import contextlib
 import logging
+import re
 import shutil
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Final, Self
 
 import anyio
@@ -21,7 +22,7 @@ from tidelog.engine.render.handing import require_open_patches
 from tidelog.engine.render.jobs import Finish, Run
 from tidelog.engine.render.landlock import Reach
 from tidelog.engine.render.mentions import Called, Mentions, mentions
-from tidelog.engine.render.origins import origins, traced
+from tidelog.engine.render.origins import marked, origins, traced
 from tidelog.engine.render.pool import Workers
 from tidelog.engine.render.postbuild import Settings
 from tidelog.engine.render.scratch import Scratch, make_private
@@ -41,9 +42,13 @@ _UNFENCED: Final = (
     "within its checkout but our look at the files before, so remote bases, generators, transformers and validators "
     "are refused"
 )
+_named = re.compile(r"(?P<kind>[^\s/:]+)/(?:[^\s/]+/)?(?P<name>[^\s/]+?)[:,]?\s")
+"""What an error about an object begins with: `Kind/namespace/name`."""
 
 SAID_MAX: Final = 400
 """Characters of kustomize's own words, beside those that name file and line."""
+PLACES_S: Final = 60.0
+"""For finding where objects are written: they are refused already, and who wrote them waits for the reason."""
 KEPT_BYTES: Final = 64 * 1024 * 1024
 """Output of past builds that is kept for other targets with equal inputs."""
 
@@ -236,7 +241,7 @@ class Renderer:
         except SubstitutionError as error:
             raise await self._placed(error, build) from None
         except RenderError as error:
-            raise await self._about(error, build) from None
+            raise await self._about(error, build, spec) from None
         return Rendering(
             objects=tuple(finished.objects),
             read_set=build.read_set,
@@ -264,21 +269,30 @@ class Renderer:
         """
         return await anyio.to_thread.run_sync(mentions, self._trees, tree, spec, names)
 
-    async def origins(
-        self, tree: str, spec: RenderSpec, names: Collection[tuple[str, str]]
-    ) -> dict[tuple[str, str], str]:
-        """The same of objects by the kind and name that the build gives them, for which it is made once more.
+    async def origins(self, tree: str, spec: RenderSpec, fields: Collection[Field]) -> dict[Field, str]:
+        """The same by the names that the build gives the objects, for which it is made once more, or twice.
 
-        A build with remote bases is not.
+        Remote bases are fetched for it; of what comes from them, the address is told.
         """
-        try:
-            found = await anyio.to_thread.run_sync(walk, self._trees, tree, spec)
-            if found.remote_bases:
-                return {}
+        places: dict[Field, str] = {}
+        with anyio.move_on_after(PLACES_S), contextlib.suppress(RenderError, YamlError):
             build = await self.build(tree, traced(spec))
-            return await anyio.to_thread.run_sync(origins, self._trees, tree, found.root, build.text, names)
-        except (RenderError, YamlError):
-            return {}
+            root = build.walk.root
+            found = await anyio.to_thread.run_sync(origins, self._trees, tree, root, build.text, fields)
+            places = found.places
+            if found.unclear:
+                unclear = [field for field, place in places.items() if place in found.unclear]
+                text = await self._marked(build, found.unclear)
+                again = await anyio.to_thread.run_sync(origins, self._trees, tree, root, text, unclear)
+                places |= again.places
+        return places
+
+    async def _marked(self, build: Build, paths: Collection[str]) -> str:
+        """What is built where the objects of some files are marked."""
+        instead = await anyio.to_thread.run_sync(marked, self._trees, build.tree, paths)
+        found, remote = build.walk, bool(build.walk.remote_bases)
+        checkout = None if remote or build.read_set == whole_tree(build.tree) else found.checkout
+        return (await self._kustomize(build.tree, found, checkout, None, remote=remote, instead=instead))[0] or ""
 
     def _find(self, tree: str, spec: RenderSpec, fields: Collection[Field]) -> dict[Field, str]:
         try:
@@ -287,16 +301,15 @@ class Renderer:
             return {}
         return places_of_fields(self._trees, tree, found, fields)
 
-    async def _about(self, error: RenderError, build: Build) -> RenderError:
+    async def _about(self, error: RenderError, build: Build, spec: RenderSpec) -> RenderError:
         """An error that begins with an object's name, with the place where that is written."""
-        kind, _, rest = error.message.partition(":")[0].partition("/")
-        called = kind, rest.rpartition("/")[2], ""
-        places = await anyio.to_thread.run_sync(places_of_fields, self._trees, build.tree, build.walk, {called})
-        placed = RenderError(
-            f"{error.message} (in {places[called]})" if places else error.message,
-            reason=error.reason,
-            final=error.final,
-        )
+        places: dict[Field, str] = {}
+        if (match := _named.match(error.message)) is not None:
+            field = match["kind"], match["name"], ""
+            places = await anyio.to_thread.run_sync(places_of_fields, self._trees, build.tree, build.walk, {field})
+            places = places or await self.origins(build.tree, spec, {field})
+        where = f" (in {next(iter(places.values()))})" if places else ""
+        placed = RenderError(f"{error.message}{where}", reason=error.reason, final=error.final)
         placed.read_set = build.read_set
         return placed
 
@@ -384,15 +397,22 @@ class Renderer:
         return Build(text, tree, self._key(found, spec, toolchain), found, whole_tree(tree), toolchain)
 
     async def _kustomize(
-        self, tree: str, found: Walk, paths: Sequence[str] | None, time_s: float | None, *, remote: bool = False
+        self,
+        tree: str,
+        found: Walk,
+        paths: Sequence[str] | None,
+        time_s: float | None,
+        *,
+        remote: bool = False,
+        instead: Mapping[str, bytes] = MappingProxyType({}),
     ) -> tuple[str | None, str]:
-        """The output, or None and what kustomize said."""
+        """The output, or None and what kustomize said; some files are read as they are given here."""
         kubectl = str(await anyio.to_thread.run_sync(kustomize.program))
         # As many checkouts as workers: a thousand targets at once do not fill the disk.
         fetching = self._remote_places if remote else contextlib.nullcontext()
         async with fetching, self._places, self._directory() as place:
             checkout = place / "tree"
-            await anyio.to_thread.run_sync(_check_out, self._trees, tree, found, paths, checkout)
+            await anyio.to_thread.run_sync(_check_out, self._trees, tree, found, paths, checkout, instead)
             job = self._job(kustomize.build_command(kubectl, str(checkout / found.root)), place, kubectl, remote=remote)
             ran = await self._workers.run(job, time_s=self._time(time_s))
             if ran.code:
@@ -434,14 +454,17 @@ class Renderer:
                 await anyio.to_thread.run_sync(shutil.rmtree, place, True)  # noqa: FBT003 - errors are ignored
 
 
-def _check_out(trees: Trees, tree: str, found: Walk, paths: Sequence[str] | None, into: Path) -> None:
+def _check_out(
+    trees: Trees, tree: str, found: Walk, paths: Sequence[str] | None, into: Path, instead: Mapping[str, bytes]
+) -> None:
     """Writes what the build may read: no links, and the target's own kustomization file."""
     trees.checkout(tree, None if paths is None or "" in paths else paths, into)
     make_private(into)
-    file = into / found.file
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(found.content)
-    file.chmod(0o600)
+    for path, content in {**instead, found.file: found.content}.items():
+        file = into / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+        file.chmod(0o600)
 
 
 def _settings(

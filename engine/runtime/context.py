@@ -13,6 +13,7 @@ from tidelog.engine.runtime.activity import Activity
 from tidelog.engine.runtime.handing import Handing
 from tidelog.engine.runtime.memory import Memory
 from tidelog.engine.runtime.rendered import Renderings
+from tidelog.engine.runtime.repeats import Repeats
 from tidelog.engine.runtime.schedule import Scheduler, Trigger
 from tidelog.engine.runtime.settings import Settings
 from tidelog.engine.runtime.waits import Waits
@@ -93,6 +94,7 @@ class Engine:
         """The one repository on this machine that may be read."""
         self.activity = Activity()
         self.waits = Waits(self.seconds_since)
+        self.repeats = Repeats(self.waits)
         self._clock = clock
         self._chance = chance
         self.targets: Scheduler

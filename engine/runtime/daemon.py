@@ -271,6 +271,7 @@ class _Declared:
         self._engine.wishes.forget(stream)
         self._engine.status.forget(stream)
         self._engine.waits.forget(stream)
+        self._engine.repeats.forget(stream)
 
     async def interrupted(self, why: str) -> None:
         if not self._is_needed:

@@ -12,6 +12,7 @@ import msgspec
 
 from tidelog.engine.cluster.errors import PASSING, ClusterError
 from tidelog.engine.runtime.memory import Memory, Origin
+from tidelog.engine.runtime.repeats import Repeats
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.texts import cut, first_of
 from tidelog.engine.secrecy.logs import secret_values
@@ -150,14 +151,17 @@ class Run:
             return
         raise StageError("apply", "Superseded", f"others write {self.stream} all the time", retry_s=1.0)
 
-    async def fail(self, error: StageError, generation: int, revision: Revision | None) -> None:
-        """Records that a stage ended without its result; like the failure before it, in few words."""
+    async def fail(self, error: StageError, generation: int, revision: Revision | None, before: Repeats) -> None:
+        """Records that a stage ended without its result; like the failure before it, in few words, if at all."""
         await self._prepare()
         standing = self.standing
         message = self._outside(str(error))
         repeats = (standing.ready, standing.reason, standing.message) == ("False", error.reason, message)
         if repeats and standing.waits_for is not None and standing.waits_for == error.waits_for:
             return  # it still waits for the same thing: nothing has happened
+        if repeats and self._adds_nothing(error, generation, revision) and not before.is_due(self.stream, standing):
+            before.count(self.stream, standing)
+            return
         await self.record(
             [
                 StageFailed(
@@ -167,7 +171,7 @@ class Run:
                     stalled=error.stalled,
                     message="" if repeats else message,
                     repeats=repeats,
-                    attempt=standing.failures + 1,
+                    attempt=before.tries(self.stream, standing) + 1,
                     waits_for=error.waits_for,
                     generation=generation,
                     revision=revision,
@@ -175,6 +179,14 @@ class Run:
             ]
         )
         self._origin = None
+
+    def _adds_nothing(self, error: StageError, generation: int, revision: Revision | None) -> bool:
+        """Whether a pass that fails in the same words as the one before was for nothing else, and did nothing else."""
+        standing, trigger = self.standing, self.trigger
+        if self.records or standing.run is not None or trigger.forced or trigger.cause is not None:
+            return False
+        known = (standing.tried, standing.attempted, standing.final, standing.stalled, standing.waits_for)
+        return known == (generation, revision or standing.attempted, error.final, error.stalled, error.waits_for)
 
     async def supersede(self, generation: int) -> None:
         """Ends the open run, if there is one: something newer has come while it waited."""

@@ -384,7 +384,9 @@ def _failed(archive: Archive, subject: Subject, standing: Standing, event: Stage
     elif standing.final:
         again = "it is not tried again until what it was made from changes"
     else:
-        again = f"tried {standing.failures} time{'s'[: standing.failures != 1]}, and again"
+        # Of tries that fail in the same words, not each is recorded.
+        times = "once" if standing.failures == 1 else f"{standing.failures} times"
+        again = f"tried at least {times}, and again"
     return _standing_cause(archive, subject, standing, "failed", f"{stage} failed{at}; {again}")
 
 

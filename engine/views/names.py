@@ -123,7 +123,7 @@ def default_namespace() -> str:
 
 
 def is_kind(typed: str, group: str, kind: str) -> bool:
-    """Whether what was typed (`deployment`, `deploy`, `deployments.apps`) is this kind."""
+    """Whether what was typed (`deployment`, `deploy`, `deployments.apps`; `svc.` of the core group) is this kind."""
     word, dot, typed_group = typed.lower().partition(".")
     if dot and typed_group != group.lower():
         return False
@@ -174,6 +174,7 @@ def find(archive: Archive, words: Iterable[str], namespace: str | None) -> Subje
     if len(words) == 1 and words[0].count("/") == 4:
         return _whole(archive, words[0])
     kind, name = parse(words)
+    typed = f"{kind.removesuffix('.')}/{name}"
     for known in _everything(archive, name):
         found = {
             subject.stream: subject
@@ -181,8 +182,8 @@ def find(archive: Archive, words: Iterable[str], namespace: str | None) -> Subje
             if subject.name == name and is_kind(kind, subject.group, subject.kind)
         }
         if found:
-            return _the_one(list(found.values()), f"{kind}/{name}", namespace)
-    raise NotThereError(f"the log knows no {kind}/{name} at position {archive.position}{_alike(archive, kind, name)}")
+            return _the_one(list(found.values()), typed, namespace)
+    raise NotThereError(f"the log knows no {typed} at position {archive.position}{_alike(archive, kind, name)}")
 
 
 def _alike(archive: Archive, kind: str, name: str) -> str:

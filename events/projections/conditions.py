@@ -99,7 +99,7 @@ class Standing(msgspec.Struct, kw_only=True, omit_defaults=True):
     """The generation that the last failure worked by."""
     waits_for: StreamName | None = None
     failures: int = 0
-    """Runs that failed, one after the other."""
+    """Runs that failed, one after the other, as far as it was recorded."""
     failed: Time | None = None
     """When the last of them failed."""
     declared: int = 0
@@ -169,8 +169,8 @@ def _stand(row: Standing, envelope: Envelope, ready: Ready, reason: str, message
     row.ready, row.reason, row.message = ready, reason, message
 
 
-def _attempt(row: Standing, envelope: Envelope, reason: str) -> None:
-    """Counts an attempt at the rendered set: beside those that ended alike, the newest first."""
+def _attempt(row: Standing, envelope: Envelope, reason: str, tries: int = 1) -> None:
+    """Counts attempts at the rendered set: beside those that ended alike, the newest first."""
     if row.rendered is None:
         return
     alike = next((a for a in row.history if a.set == row.rendered and a.reason == reason), None)
@@ -180,7 +180,7 @@ def _attempt(row: Standing, envelope: Envelope, reason: str) -> None:
         first=envelope.time if alike is None else alike.first,
         last=envelope.time,
         began=row.began or envelope.time,
-        total=1 if alike is None else alike.total + 1,
+        total=tries if alike is None else alike.total + tries,
         revision=row.attempted,
     )
     row.history = (attempt, *(other for other in row.history if other is not alike))[:ATTEMPTS_MAX]
@@ -240,8 +240,8 @@ def _rejected(rows: Rows[Standing], envelope: Envelope, event: PlanRejected) -> 
     row.approval = Approval(plan=event.plan, by=str(envelope.actor), why=event.why, rejected=True)
 
 
-def _fail(row: Standing, envelope: Envelope, reason: str, message: str, *, final: bool = False) -> None:
-    row.failures += 1
+def _fail(row: Standing, envelope: Envelope, reason: str, message: str, *, final: bool = False, tries: int = 1) -> None:
+    row.failures += tries
     row.failed, row.final = envelope.time, final
     row.stalled, row.waits_for, row.held = False, None, None
     row.run = None
@@ -259,12 +259,14 @@ def _stage_failed(rows: Rows[Standing], envelope: Envelope, event: StageFailed) 
     row = _row(rows, envelope)
     # A failure that repeats the one before it comes without the message.
     message = row.message if event.repeats and event.reason == row.reason else event.message
-    _fail(row, envelope, event.reason, message, final=event.final)
+    # Nor is each of them recorded: `attempt` counts them.
+    tries = max(1, event.attempt - row.failures)
+    _fail(row, envelope, event.reason, message, final=event.final, tries=tries)
     row.stalled, row.waits_for, row.tried = event.stalled, event.waits_for, event.generation
     if event.revision is not None:
         row.attempted = event.revision
     if event.stage in ("plan", "verify", "apply", "observe"):
-        _attempt(row, envelope, event.reason)
+        _attempt(row, envelope, event.reason, tries if event.repeats else 1)
 
 
 def _apply_started(rows: Rows[Standing], envelope: Envelope, event: ApplyStarted) -> None:
@@ -327,7 +329,7 @@ def _ended(rows: Rows[Standing], envelope: Envelope, event: RunEnded) -> None:
 
 CONDITIONS = Projection(
     name="conditions",
-    version=2,
+    version=3,
     row=Standing,
     mention=str,
     handlers=dict(

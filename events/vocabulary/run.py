@@ -15,7 +15,8 @@ class StageFailed(Event, frozen=True, kw_only=True):
     """A stage of a run ended without its result, and the run with it.
 
     Only a failure that the inputs alone explain is `final`: it is not tried again until they change. A failure
-    exactly like the one before it in the stream is this event with `repeats` set and neither message nor details.
+    exactly like the one before it in the stream is this event with `repeats` set and neither message nor details; of
+    those that go on and on, not each is recorded: `attempt` says how many failed, one after the other.
     """
 
     stage: Stage

@@ -350,6 +350,41 @@ def test_trace_prints_the_way_from_commit_to_object(scene: Written, tidelog: Run
     assert tidelog("trace", "deployment", "web", "-n", "shop") == done
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("web", "--kind", "Deployment", "--api-version", "apps/v1"),
+        ("web", "--kind=deploy"),
+        ("--api-version=apps/v1", "--kind=deployments.apps", "web"),
+    ],
+)
+def test_trace_takes_what_flux_takes(scene: Written, tidelog: Run, words: tuple[str, ...]) -> None:
+    scene.write()
+    done = tidelog("trace", *words, "-n", "shop")
+    assert done == tidelog("trace", "deployment/web", "-n", "shop")
+    assert done.code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("web", "--kind", "Deployment", "--api-version", "extensions/v1beta1"), 1, "no Deployment.extensions/web"),
+        (("web", "--kind", "Deployment", "--api-version", "v1"), 1, "log knows no Deployment/web"),
+        (("web", "--api-version", "apps/v1"), 2, "NAME with --kind"),
+        (("deployment/web", "--kind", "Deployment"), 2, "give KIND/NAME, or NAME with --kind"),
+        (("deployment", "web", "--kind", "Deployment"), 2, "give KIND/NAME, or NAME with --kind"),
+        (("web",), 2, "give KIND/NAME"),
+    ],
+)
+def test_trace_says_how_an_object_is_named(
+    scene: Written, tidelog: Run, words: tuple[str, ...], code: int, said: str
+) -> None:
+    scene.write()
+    done = tidelog("trace", *words)
+    assert (done.code, done.out) == (code, "")
+    assert said in done.err
+
+
 def test_trace_ends_with_1_where_nobody_applied_it(scene: Written, tidelog: Run) -> None:
     stray = deployment("stray")
     scene.told.tell(stray.stream("prod"), ObjectObserved(uid="1", resource_version="1"), actor=KUBECTL)
@@ -405,7 +440,7 @@ def test_explain_goes_from_the_symptom_to_the_root(scene: Written, tidelog: Run)
         f"✗ {apps} is not ready (since event {root + 2}, 3h ago)",
         f"  → {apps}: it waits for {infra} (since event {root + 2}, 3h ago)",
         f"    → {infra}: it waits for {source} (since event {root + 1}, 3h ago)",
-        f"      ⇒ {source}: the stage fetch failed; tried 1 time, and again (since event {root}, 3h ago)",
+        f"      ⇒ {source}: the stage fetch failed; tried at least once, and again (since event {root}, 3h ago)",
         "        GitOperationFailed: no such host",
     ]
     document = _json(tidelog("explain", "ks/apps", "-o", "json").out)
@@ -553,7 +588,7 @@ def test_plans_and_one_of_them(scene: Written, tidelog: Run) -> None:
 
 def test_help_says_which_names_may_be_left_out(tidelog: Run) -> None:
     assert "plans [OPTIONS] [KIND/NAME]" in tidelog("plans", "--help").out
-    assert "trace [OPTIONS] KIND/NAME" in tidelog("trace", "--help").out
+    assert "trace [OPTIONS] KIND/NAME | NAME --kind KIND" in tidelog("trace", "--help").out
 
 
 def _a_plan(*changes: Change) -> Plan:

@@ -1,11 +1,26 @@
 """What is wrong in a commit is told by file, line and object; nothing of it is applied, and nothing is lost."""
 
+from pathlib import Path
 from typing import NamedTuple
 
+import anyio
 import pytest
 
-from tests.e2e.world import KUSTOMIZE, World, condition, config_map, failed, is_ready, manifest
-from tidelog.events.vocabulary import ApplyStarted, ObjectPruned
+from tests.e2e.world import (
+    KUSTOMIZE,
+    LIMIT_S,
+    World,
+    condition,
+    config_map,
+    dry_runs,
+    failed,
+    is_ready,
+    manifest,
+)
+from tests.servers.git_server import git_server
+from tests.servers.repositories import Repository
+from tidelog.engine.render import landlock
+from tidelog.events.vocabulary import ApplyStarted, ObjectPruned, StageFailed
 
 GOOD = {"app/a.yaml": config_map("a", n="1"), "app/b.yaml": config_map("b", n="1")}
 
@@ -234,6 +249,50 @@ async def test_a_name_that_a_kustomization_file_lengthens_is_found_in_the_file_o
         await world.until_told("app", "ReconciliationFailed", "my-web-v2", "base/web.yaml:2")
 
 
+async def test_a_name_that_a_patch_gives_is_found_in_its_file_though_that_has_several(world: World) -> None:
+    good, bad = (
+        manifest("v1", "Service", name, spec={"ports": [{"port": port}]}) for name, port in (("a", 1), ("b", 0))
+    )
+    world.commit({"app/all.yaml": f"{good}\n---\n{bad}"})
+    await world.source()
+    patch = '[{"op": "replace", "path": "/metadata/name", "value": "quite-another"}]'
+    patches = [{"target": {"name": "b"}, "patch": patch}]
+    await world.target("app", "./app", targetNamespace=world.namespace, patches=patches)
+    line = good.count("\n") + 3
+    async with world.daemon():
+        said = ("Service", "quite-another", f"(in app/all.yaml:{line})")
+        await world.until_target("app", failed("ReconciliationFailed", *said))
+        await world.until_told("app", "ReconciliationFailed", *said)
+
+
+@pytest.mark.skipif(landlock.version() == 0, reason="without Landlock there are no remote bases")
+async def test_a_build_with_a_remote_base_tells_both_its_files_and_those_of_the_base(
+    world: World, tmp_path: Path
+) -> None:
+    refused = manifest("v1", "Service", "far", spec={"ports": [{"port": 0}]})
+    Repository.create(tmp_path / "bases" / "base.git").commit({
+        "kustomization.yaml": kustomization("far.yaml"), "far.yaml": refused
+    })  # fmt: skip
+    with git_server(tmp_path / "bases", tls=False) as host:
+        world.commit(
+            {
+                "app/kustomization.yaml": kustomization(
+                    f"{host.url('base')}?ref=main", "near.yaml", more="nameSuffix: -v2\n"
+                ),
+                "app/near.yaml": refused.replace("far", "near"),
+            }
+        )
+        await world.source()
+        await world.target("app", "./app", targetNamespace=world.namespace)
+        async with world.daemon():
+            said = (
+                *("near-v2", "(in app/near.yaml:1)"),
+                *("far-v2", f"(in far.yaml of {host.url('base')} at main)"),
+            )
+            await world.until_target("app", failed("ReconciliationFailed", *said))
+            await world.until_told("app", "ReconciliationFailed", *said)
+
+
 async def test_a_missing_config_map_of_variables_is_named_and_its_coming_is_noticed(world: World) -> None:
     async with world.daemon():
         world.commit({"app/a.yaml": config_map("a", n="${x}")})
@@ -275,3 +334,24 @@ async def test_an_object_that_fails_in_a_later_wave_leaves_what_was_applied(worl
         await world.until_applied("app")
         assert not running.events(ObjectPruned)
     world.servers.request("DELETE", f"/api/v1/namespaces/{name}")
+
+
+async def test_who_fails_every_second_is_tried_every_second_and_fills_no_log(world: World) -> None:
+    async with world.daemon() as running:
+        world.commit({"app/bad.yaml": manifest("v1", "Service", "bad", spec={"ports": [{"port": 0}]})})
+        await world.source()
+        await world.target("app", "./app", targetNamespace=world.namespace, retryInterval="1s")
+        await world.until_target("app", failed("ReconciliationFailed", "Service", "bad"))
+        await running.idle()
+        seen, asked = len(running.recorded), len(dry_runs(await world.requests()))
+        with anyio.fail_after(LIMIT_S):
+            while len(dry_runs(await world.requests())) < asked + 6:  # noqa: ASYNC110 - another process
+                await anyio.sleep(0.5)
+        told = running.recorded[seen:]
+        assert len(told) <= 1, [one.event for one in told]  # once a minute at first
+        await world.ask("Kustomization", "app")
+        again = await running.until_event(StageFailed, stream=running.target("app"), after=seen)
+        assert (again.repeats, again.message) == (True, "")
+        assert again.attempt >= 7, "who asks hears of all that was tried"
+        await world.push({"app/bad.yaml": config_map("good")})
+        await world.until_applied("app")

@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.command import daemon_with_door, tidelog
 from tests.e2e.test_apply_rules import account
-from tests.e2e.test_crashes import killed_somewhen
+from tests.e2e.test_crashes import KILLED_WITHIN_S, killed_somewhen
 from tests.e2e.world import KUSTOMIZE, Running, World, config_map, documents, failed, manifest
 from tidelog.events.vocabulary import ObjectApplied, ObjectPruned, PlanHeld, RunEnded, TargetRemoved
 from tidelog.storage import Query, read_log
@@ -507,7 +507,7 @@ async def test_whenever_it_is_killed_what_moves_is_never_gone(world: World, seed
     for number in range(1, 6):
         here = ("one", "two")[number % 2]
         world.commit({**kept, f"{here}/all.yaml": many(names, str(number))})
-        async with killed_somewhen(world, chance):
+        async with killed_somewhen(world, chance, KILLED_WITHIN_S):
             await world.ask()
         async with world.daemon() as running:
             await world.until_applied("one", "two")

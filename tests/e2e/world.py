@@ -367,9 +367,9 @@ class World:
         assert found is not None
         return found
 
-    async def until_answered(self, token: str) -> None:
+    async def until_answered(self, token: str, **how: Any) -> None:
         """Watches the source until a run has answered a request."""
-        await self.until_source(lambda obj: obj["status"].get("lastHandledReconcileAt") == token, token)
+        await self.until_source(lambda obj: obj["status"].get("lastHandledReconcileAt") == token, token, **how)
 
     async def until_gone(self, api_version: str, kind: str, name: str) -> None:
         """Watches until an object is no more."""

@@ -380,3 +380,12 @@ def test_whatever_happens_a_row_does_not_contradict_itself(events: list[tuple[Ev
         assert all(attempt.first <= attempt.last and attempt.total > 0 for attempt in row.history)
         lasts = [attempt.last for attempt in row.history]
         assert lasts == sorted(lasts, reverse=True)
+
+
+def test_failures_of_which_not_each_is_recorded_are_counted_by_their_attempt() -> None:
+    story = Story().begins().then(rendered(), failed(stage="verify"))
+    story = story.begins().then(failed(stage="verify", message="", repeats=True, attempt=40))
+    standing = story.begins().then(failed(stage="verify", message="other", attempt=43)).standing()
+    assert (standing.failures, standing.message) == (43, "other")
+    assert [attempt.total for attempt in standing.history] == [41]
+    assert story.begins().then(failed(message="", repeats=True, attempt=1)).standing().failures == 44, "never fewer"

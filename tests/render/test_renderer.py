@@ -110,6 +110,57 @@ async def test_a_value_of_a_secret_marks_what_it_went_into(trees: MemoryTrees, r
     assert found.objects[0]["data"] == {"x": "ab"}, "nor have those of the spec"
 
 
+BARE = "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {0}}}\ndata:\n  x: ${{v}}\n".format
+SCRIPT = """apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: script
+data:
+  run: |
+    for file in ${files[@]}; do echo $1; done
+"""
+
+
+@pytest.mark.parametrize(
+    ("files", "spec", "words", "place"),
+    [
+        (
+            {"a.yaml": BARE("a")},
+            {"v": "a: b"},
+            "ConfigMap/a, after substitution: line",
+            "a.yaml:1",
+        ),
+        (
+            {"a.yaml": BARE("a").replace("${v}", "1"), "b.yaml": "# first\n" + BARE("b")},
+            {"v": "[1", "name_prefix": "my-"},
+            "ConfigMap/my-b, after substitution: line",
+            "b.yaml:2",
+        ),
+        (
+            {"a.yaml": BARE("a").replace("${v}", "1") + "---\n" + BARE("'system:b'")},
+            {"v": "a: b"},
+            "ConfigMap/system:b, after substitution: line",
+            "a.yaml:7",
+        ),
+        (
+            {"a.yaml": "apiVersion: v1\nkind: Secret\nmetadata: {name: a}\nsops: {}\n"},
+            {},
+            "Secret/a is SOPS encrypted",
+            "a.yaml:1",
+        ),
+        ({"script.yaml": SCRIPT}, {"v": "1"}, "ConfigMap/script: ", "script.yaml:"),
+    ],
+)
+async def test_what_substitution_makes_unreadable_is_placed_in_its_file(
+    trees: MemoryTrees, renderer: Renderer, files: dict[str, str], spec: dict[str, str], words: str, place: str
+) -> None:
+    substitute = {name: value for name, value in spec.items() if name == "v"}
+    others = {name: value for name, value in spec.items() if name != "v"}
+    error = await failure(trees, renderer, files, post_build=PostBuild(substitute), **others)
+    assert words in error.message
+    assert f"(in {place}" in error.message
+
+
 async def test_without_post_build_nothing_is_substituted(trees: MemoryTrees, renderer: Renderer) -> None:
     tree = trees.add({"a.yaml": CONFIGMAP("a")})
     assert (await renderer.render(tree, RenderSpec(), OWNER, {"v": "1"})).objects[0]["data"] == {"x": "${v:-d}"}

@@ -1,7 +1,9 @@
 """What a pass records: under one run, after what is there, small, and without secrets."""
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -16,11 +18,15 @@ from tidelog.engine.cluster.errors import (
     UnreachableError,
 )
 from tidelog.engine.runtime.memory import Memory
+from tidelog.engine.runtime.repeats import Repeats
 from tidelog.engine.runtime.run import Run, StageError, asking
 from tidelog.engine.runtime.schedule import Trigger
+from tidelog.engine.runtime.waits import Waits
 from tidelog.engine.secrecy.logs import keeping_secret
 from tidelog.engine.secrecy.values import SecretValues
+from tidelog.events.moment import time_of
 from tidelog.events.names import ObjectId, PlanId, Revision
+from tidelog.events.projections import Standing
 from tidelog.events.vocabulary import (
     ApplyFailed,
     HealthChanged,
@@ -47,8 +53,16 @@ async def memory(tmp_path: Path) -> AsyncIterator[Memory]:
         yield memory
 
 
-def a_pass(memory: Memory) -> Run:
-    return Run(memory, SHOP, Trigger(why="test"))
+def a_pass(memory: Memory, *, forced: bool = True) -> Run:
+    return Run(memory, SHOP, Trigger(why="test", forced=forced))
+
+
+def repeats_after(seconds: float) -> Repeats:
+    """As they look so long after every time of the log."""
+    return Repeats(Waits(lambda _: seconds))
+
+
+NEW = repeats_after(0)
 
 
 async def recorded(memory: Memory) -> list[Recorded]:
@@ -105,7 +119,7 @@ async def test_a_pass_does_not_go_on_when_another_run_has_begun(memory: Memory) 
 
 async def test_a_failure_like_the_one_before_is_small_and_the_row_keeps_its_words(memory: Memory) -> None:
     for _ in range(3):
-        await a_pass(memory).fail(failed("kustomize build failed: x.yaml:3"), 1, Revision("main@sha1:1"))
+        await a_pass(memory).fail(failed("kustomize build failed: x.yaml:3"), 1, Revision("main@sha1:1"), NEW)
     events = [one.event for one in await recorded(memory)]
     assert [getattr(event, "repeats", None) for event in events] == [False, True, True]
     assert [getattr(event, "message", None) for event in events] == ["kustomize build failed: x.yaml:3", "", ""]
@@ -114,9 +128,67 @@ async def test_a_failure_like_the_one_before_is_small_and_the_row_keeps_its_word
     assert (standing.message, standing.failures) == ("kustomize build failed: x.yaml:3", 3)
 
 
+async def test_of_failures_that_repeat_themselves_fewer_and_fewer_are_recorded_and_all_are_counted(
+    memory: Memory,
+) -> None:
+    """However often it is tried, and whatever becomes of the daemon."""
+
+    async def fails(repeats: Repeats, times: int, message: str = "no", **trigger: Any) -> None:
+        for _ in range(times):
+            await Run(memory, SHOP, Trigger(why="its time has come", **trigger)).fail(failed(message), 1, None, repeats)
+
+    async def attempts() -> list[int]:
+        return [one.event.attempt for one in await recorded(memory) if isinstance(one.event, StageFailed)]
+
+    repeats = repeats_after(1)
+    await fails(repeats, 50)
+    assert await attempts() == [1]
+    assert repeats.tries(SHOP, a_pass(memory).standing) == 50
+    await fails(repeats, 1, forced=True)
+    assert await attempts() == [1, 51], "who asks is answered"
+    await fails(repeats, 9)
+    await fails(repeats, 1, "another")
+    assert await attempts() == [1, 51, 61], "another failure is recorded at once"
+    await fails(repeats, 9, "another")
+    await fails(repeats_after(61), 1, "another")
+    assert await attempts() == [1, 51, 61, 62], "after a minute it is recorded again, even by a daemon that is new"
+    standing = a_pass(memory).standing
+    assert (standing.failures, standing.message) == (62, "another")
+
+
+@pytest.mark.parametrize(("lasted_s", "after_s"), [(0, 60), (59, 60), (120, 120), (3_000, 3_000), (90_000, 3_600)])
+async def test_a_failure_is_recorded_again_when_it_has_lasted_twice_as_long(lasted_s: int, after_s: int) -> None:
+    since = datetime(2026, 11, 1, tzinfo=UTC)
+    standing = Standing(
+        ready="False", failures=2, since=time_of(since), failed=time_of(since + timedelta(seconds=lasted_s))
+    )
+    assert not repeats_after(after_s - 1).is_due(SHOP, standing)
+    assert repeats_after(after_s + 1).is_due(SHOP, standing)
+
+
+@pytest.mark.parametrize("other", [{"generation": 2}, {"revision": Revision("main@sha1:2")}, {"final": True}])
+async def test_a_failure_in_the_same_words_that_is_not_the_same_is_recorded(
+    memory: Memory, other: dict[str, Any]
+) -> None:
+    given: dict[str, Any] = {"generation": 1, "revision": Revision("main@sha1:1"), "final": False}
+    for one in (given, given, given | other):
+        error = failed("no", final=one["final"])
+        await a_pass(memory, forced=False).fail(error, one["generation"], one["revision"], NEW)
+    assert len(await recorded(memory)) == 2
+
+
+async def test_a_run_that_did_something_before_it_failed_as_the_last_is_recorded_to_its_end(memory: Memory) -> None:
+    await a_pass(memory, forced=False).fail(failed("no"), 1, None, NEW)
+    run = a_pass(memory, forced=False)
+    await run.record([HealthChanged(checked=True, health="InProgress")])
+    await run.fail(failed("no"), 1, None, NEW)
+    assert [one.envelope.type for one in await recorded(memory)] == ["StageFailed", "HealthChanged", "StageFailed"]
+    assert run.standing.run is None
+
+
 async def test_another_failure_has_its_own_words(memory: Memory) -> None:
     for message in ("one", "two", "one"):
-        await a_pass(memory).fail(failed(message), 1, None)
+        await a_pass(memory).fail(failed(message), 1, None, NEW)
     events = [one.event for one in await recorded(memory)]
     assert [getattr(event, "message", None) for event in events] == ["one", "two", "one"]
 
@@ -124,15 +196,15 @@ async def test_another_failure_has_its_own_words(memory: Memory) -> None:
 async def test_who_still_waits_for_the_same_thing_has_nothing_to_record(memory: Memory) -> None:
     src = source("east", "src")
     for _ in range(3):
-        await a_pass(memory).fail(failed("not there yet", waits_for=src), 1, None)
+        await a_pass(memory).fail(failed("not there yet", waits_for=src), 1, None, NEW)
     assert len(await recorded(memory)) == 1
-    await a_pass(memory).fail(failed("not there yet", waits_for=source("east", "other")), 1, None)
+    await a_pass(memory).fail(failed("not there yet", waits_for=source("east", "other")), 1, None, NEW)
     assert len(await recorded(memory)) == 2
 
 
 async def test_each_failure_ends_its_run(memory: Memory) -> None:
-    await a_pass(memory).fail(failed("one"), 1, None)
-    await a_pass(memory).fail(failed("two"), 1, None)
+    await a_pass(memory).fail(failed("one"), 1, None, NEW)
+    await a_pass(memory).fail(failed("two"), 1, None, NEW)
     first, second = await recorded(memory)
     assert first.envelope.run != second.envelope.run
 
@@ -193,9 +265,9 @@ async def test_no_secret_value_is_recorded_in_a_text_from_outside(memory: Memory
 async def test_no_secret_value_is_recorded_in_a_failure(memory: Memory) -> None:
     run = a_pass(memory)
     run.secrets.add([SECRET])
-    await run.fail(failed(f"bad value {SECRET}"), 1, None)
+    await run.fail(failed(f"bad value {SECRET}"), 1, None, NEW)
     assert SECRET.encode() not in (await last(memory)).raw
-    await run.fail(failed(f"bad value {SECRET}"), 1, None)
+    await run.fail(failed(f"bad value {SECRET}"), 1, None, NEW)
     assert getattr((await last(memory)).event, "repeats", False), "filtered, it is the same as before"
 
 

@@ -13,8 +13,10 @@ from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.memory import Memory
 from tidelog.engine.runtime.passes.source import reconcile_source
 from tidelog.engine.runtime.passes.sources.git import LOCAL_REPOSITORY, local_url
+from tidelog.engine.runtime.repeats import Repeats
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.settings import Settings
+from tidelog.engine.runtime.waits import Waits
 from tidelog.engine.runtime.watching.declared import read_declared
 from tidelog.engine.sources.errors import FetchError
 from tidelog.engine.sources.git.spec import GitHead, GitSpec
@@ -69,6 +71,7 @@ class World:
             activity=Activity(),
             status=nothing,
             notices=nothing,
+            repeats=Repeats(Waits(lambda _: 0)),
         )
         engine.backoff = partial(Engine.backoff, cast("Engine", engine))
         engine.retry_in = partial(Engine.retry_in, cast("Engine", engine))

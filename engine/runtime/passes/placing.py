@@ -38,8 +38,8 @@ async def _places(
     forms = {field: [(*name, field[1]) for name in written_as(spec, field[0])] for field in fields}
     found = await renderer.places(tree, render_spec(spec), {form for some in forms.values() for form in some})
     places = {field: found[form] for field, some in forms.items() for form in some if form in found}
-    rest = {field: (field[0].kind, field[0].name) for field in fields if field not in places}
+    rest = {field: (field[0].kind, field[0].name, field[1]) for field in fields if field not in places}
     if rest:
         made = await renderer.origins(tree, render_spec(spec), set(rest.values()))
-        places |= {field: made[called] for field, called in rest.items() if called in made}
+        places |= {field: made[form] for field, form in rest.items() if form in made}
     return places

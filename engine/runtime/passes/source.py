@@ -228,13 +228,14 @@ class SourcePass:
 
     async def failed(self, error: StageError) -> float | None:
         """Records a failure; returns when to try again."""
-        await self._run.fail(error, self._declared.generation, None)
+        await self._run.fail(error, self._declared.generation, None, self._engine.repeats)
         self._engine.notices.failed(self._declared, None, error)
         if not self._is_fetched:
             self._tell_who_waits()
         if error.stalled:
             return None
-        return self._engine.retry_in(self._interval_s, self._run.standing.failures, asked_s=error.asked_s)
+        tries = self._engine.repeats.tries(self._stream, self._run.standing)
+        return self._engine.retry_in(self._interval_s, tries, asked_s=error.asked_s)
 
     def _failed_to_fetch(self, error: FetchError) -> StageError:
         stalled = error.reason in STALLING

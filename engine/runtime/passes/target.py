@@ -601,7 +601,7 @@ class TargetPass:
         """Something of the source is not in the artifact store: has it fetched again (SC-014)."""
         source = self._source_stream()
         self._engine.lost.add(source)
-        if self._run.standing.failures >= LOST_MAX:
+        if self._tries() >= LOST_MAX:
             return StageError("fetch", "ArtifactFailed", str(error))
         self._engine.wake(source, Trigger(why="something of it is lost"))
         return StageError("fetch", "ArtifactFailed", f"{error}: its source is fetched again", waits_for=source)
@@ -611,7 +611,7 @@ class TargetPass:
         if error.waits_for is not None:
             # Before anything is awaited: the good news may come while the failure is recorded.
             self._engine.wait_for(self._stream, error.waits_for)
-        await self._run.fail(error, self._declared.generation, self._revision)
+        await self._run.fail(error, self._declared.generation, self._revision, self._engine.repeats)
         self._engine.notices.failed(self._declared, self._revision, error)
         if error.waits_for is not None:
             return None
@@ -628,7 +628,7 @@ class TargetPass:
         """
         if stopped.void:
             retry = self._spec.effective_retry_interval.seconds
-            return self._engine.retry_in(retry, self._run.standing.failures) if again else 0.0
+            return self._engine.retry_in(retry, self._tries()) if again else 0.0
         cause = stopped.__cause__
         return self._retry_in(of_cluster("apply", cause) if isinstance(cause, ClusterError) else None)
 
@@ -637,7 +637,11 @@ class TargetPass:
         retry = self._spec.effective_retry_interval.seconds
         if error is None or error.retry_s is None:
             return retry
-        return self._engine.retry_in(retry, self._run.standing.failures, error.retry_s, error.asked_s)
+        return self._engine.retry_in(retry, self._tries(), error.retry_s, error.asked_s)
+
+    def _tries(self) -> int:
+        """How many passes failed, one after the other."""
+        return self._engine.repeats.tries(self._stream, self._run.standing)
 
     def _is_superseded(self) -> bool:
         """Whether a revision, or a spec, has come since the open run began."""
