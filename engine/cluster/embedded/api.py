@@ -71,6 +71,8 @@ _DEPRECATED: Final = {
     ("", "ComponentStatus"): "v1 ComponentStatus is deprecated in v1.19+",
     ("", "Endpoints"): "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
 }
+_WRITES: Final = frozenset({"create", "update", "patch", "delete", "deletecollection"})
+"""What is answered when it is kept."""
 _RUNNING: Final = frozenset({"attach", "exec", "log", "portforward", "proxy"})
 """What only a Pod, Service or Node that runs can answer; the requests that upgrade the connection have no body."""
 _RETURNED: Final = frozenset(
@@ -123,7 +125,11 @@ class Api:
         return Api(self.store.fork(), self.registry.fork(), self._judge, self.tokens.fork(), self._clock)
 
     async def handle(self, request: Request) -> Answer:
-        """The answer to a request; a refusal is one too."""
+        """The answer to a request; a refusal is one too.
+
+        Raises:
+            ConnectionError: when the cluster ends before what was written is kept.
+        """
         try:
             return await self._handle(request)
         except StatusError as error:
@@ -137,8 +143,13 @@ class Api:
         if target.resource.version in self._silent().get(target.resource.group, ()):
             return Answer(503, b"service unavailable\n", "text/plain; charset=utf-8")
         deprecated = target.resource.deprecated or _DEPRECATED.get(target.resource.group_kind)
+        is_write = target.verb in _WRITES
+        if is_write:
+            await self.store.room()
         with warned([deprecated] if deprecated else []):
             answer = await self._answer(target, request)
+        if is_write:
+            await self.store.kept()
         return msgspec.structs.replace(answer, warnings=(*answer.warnings, deprecated)) if deprecated else answer
 
     async def _answer(self, target: Target, request: Request) -> Answer:
