@@ -583,8 +583,11 @@ class Writer:
         self, resource: Resource, target: Target, obj: KubeObject, options: Options
     ) -> tuple[KubeObject, list[str]]:
         """An object that was sent, with the fields of its kind, and what is to be said about the others."""
-        self._require_place(resource, target, obj)
-        return self._conformed(resource, obj, options)
+        _require_type(resource, obj)
+        found, told = self._conformed(resource, obj, options)
+        with warned(told):
+            self._require_place(resource, target, found)
+        return found, told
 
     def _read_patched(self, target: Target, obj: KubeObject, options: Options) -> tuple[KubeObject, list[str]]:
         """As `_read`, of what a patch makes: the patch is what is told to be wrong."""
@@ -597,8 +600,10 @@ class Writer:
             raise broken_patch(text, error.detail) from None
         if told and options.strict:
             raise broken_patch(text, f"strict decoding error: {', '.join(told)}")
-        self._require_place(target.resource, target, found)
-        return found, told if options.warns else []
+        told = told if options.warns else []
+        with warned(told):
+            self._require_place(target.resource, target, found)
+        return found, told
 
     def _conformed(self, resource: Resource, obj: KubeObject, options: Options) -> tuple[KubeObject, list[str]]:
         if resource.custom is not None:
@@ -621,14 +626,7 @@ class Writer:
 
     def _require_place(self, resource: Resource, target: Target, obj: KubeObject) -> None:
         """Whether an object says of itself what the path says; what it leaves out is filled in."""
-        said = obj.setdefault("apiVersion", resource.api_version), obj.setdefault("kind", resource.kind)
-        if said[0] != resource.api_version:
-            raise bad_request(
-                f"the API version in the data ({said[0]}) does not match the expected API version "
-                f"({resource.api_version})"
-            )
-        if said[1] != resource.kind:
-            raise bad_request(f"the kind in the data ({said[1]}) does not match the expected kind ({resource.kind})")
+        _require_type(resource, obj)
         metadata = obj.setdefault("metadata", {})
         if not isinstance(metadata, dict):
             raise bad_request(f'{resource.kind} in version "{resource.version}" cannot be handled: metadata is no map')
@@ -707,6 +705,16 @@ def patched(schema: Schema, live: KubeObject, patch: Any, how: str) -> KubeObjec
     if not isinstance(changed.get("metadata"), dict):
         raise bad_request("the patch leaves no object")
     return changed
+
+
+def _require_type(resource: Resource, obj: KubeObject) -> None:
+    said = obj.setdefault("apiVersion", resource.api_version), obj.setdefault("kind", resource.kind)
+    if said[0] != resource.api_version:
+        raise bad_request(
+            f"the API version in the data ({said[0]}) does not match the expected API version ({resource.api_version})"
+        )
+    if said[1] != resource.kind:
+        raise bad_request(f"the kind in the data ({said[1]}) does not match the expected kind ({resource.kind})")
 
 
 def _check_metadata(resource: Resource, metadata: KubeObject) -> None:
