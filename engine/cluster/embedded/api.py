@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, cast
 import msgspec
 from msgspec import Struct
 
-from tidelog.engine.cluster.embedded import causes, definitions, documents, scales, tables
+from tidelog.engine.cluster.embedded import causes, definitions, documents, readiness, scales, tables
 from tidelog.engine.cluster.embedded.access import (
     ANONYMOUS,
     AUTHENTICATED,
@@ -19,7 +19,7 @@ from tidelog.engine.cluster.embedded.access import (
     account_of,
     refusal,
 )
-from tidelog.engine.cluster.embedded.decoding import Conformed, decode_body, decode_object
+from tidelog.engine.cluster.embedded.decoding import Conformed, decode_applied, decode_body, decode_object
 from tidelog.engine.cluster.embedded.definitions import Taken, accepted_of
 from tidelog.engine.cluster.embedded.documents import OpenApi
 from tidelog.engine.cluster.embedded.escalation import Guard
@@ -64,8 +64,6 @@ from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.objects.rules import Judge
 
 APISERVICES: Final = ("apiregistration.k8s.io", "apiservices")
-_OPEN: Final = frozenset({"/version", "/healthz", "/livez", "/readyz"})
-"""What everybody may ask, also nobody that is known."""
 _SERVER: Final = Options("kube-apiserver")
 _DEPRECATED: Final = {
     ("", "ComponentStatus"): "v1 ComponentStatus is deprecated in v1.19+",
@@ -227,10 +225,10 @@ class Api:
         if request.method not in ("GET", "HEAD"):
             raise not_allowed()
         path = request.path.rstrip("/") or "/"
-        if path in _OPEN or path.startswith(("/livez/", "/readyz/")):
-            if path == "/version":
-                return Answer(200, encoded(documents.version()))
-            return Answer(200, b"ok", "text/plain")
+        if path == "/version":
+            return Answer(200, encoded(documents.version()))
+        if (well := readiness.answer(path, request.query)) is not None:
+            return well
         what = Attributes("get", path=path)
         if not self.authorizer.allows(request.user, what):
             raise StatusError(403, "Forbidden", f"forbidden: {refusal(request.user, what)}", details={})
@@ -287,7 +285,10 @@ class Api:
     def _get(self, target: Target, request: Request) -> Answer:
         record = self._reader.get(target)
         if target.subresource is not None and target.subresource.name == _SCALE:
-            return Answer(200, encoded(scales.scale_of(target.resource, decoded(record, target.resource))))
+            scale = scales.scale_of(target.resource, decoded(record, target.resource))
+            if _TABLE in request.accept or _METADATA in request.accept:
+                return Answer(200, encoded(self._as_asked(None, [scale], request)))
+            return Answer(200, encoded(scale))
         if target.subresource is not None and target.subresource.name in _RUNNING:
             raise runs_nothing(target.resource, target.subresource.name)
         if _TABLE in request.accept or _METADATA in request.accept:
@@ -321,9 +322,9 @@ class Api:
                 yield b'{"type":"' + type_.encode() + b'","object":' + data + b"}\n"
 
     def _as_asked(
-        self, resource: Resource, objects: list[KubeObject], request: Request, *, many: bool = False
+        self, resource: Resource | None, objects: list[KubeObject], request: Request, *, many: bool = False
     ) -> KubeObject:
-        """Objects as a table, or their metadata alone."""
+        """Objects (of no kind that is kept: Scales) as a table, or their metadata alone."""
         if _TABLE in request.accept:
             found: KubeObject = tables.table(
                 resource, objects, with_objects=_included(request), now=datetime.fromtimestamp(self._clock(), UTC)
@@ -362,7 +363,10 @@ class Api:
                 schema = schema_of_kind("authentication.k8s.io", "v1", "TokenRequest")
                 obj = Conformed("TokenRequest", "v1").of(obj, schema)
                 name = f"system:serviceaccount:{target.namespace}:{target.name}"
-                return Answer(201, encoded(self.tokens.request(obj, User(name, account_groups(name), account.uid))))
+                told = self.tokens.request(obj, User(name, account_groups(name), account.uid))
+                head = {"kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1"}
+                metadata = {"name": target.name, "namespace": target.namespace, "creationTimestamp": self._now()}
+                return Answer(201, encoded({**head, **told, "metadata": metadata}))
             case "pods", "eviction":
                 said = encoded(obj.get("deleteOptions") or {})
                 options = _delete_options(msgspec.structs.replace(request, body=said, content_type=""))
@@ -386,7 +390,8 @@ class Api:
         if how is None:
             raise unsupported_media_type(request.content_type, list(PATCHES))
         if how == "apply":
-            return await self.writer.apply(target, decode_object(request), options)
+            return await self.writer.apply(target, decode_applied(request), options)
+        self._reader.get(target)  # first: as the real one, which decodes a patch when it has what is patched
         body = decode_body(request)
         return await self.writer.patch(target, body, cast('Literal["merge", "json", "strategic"]', how), options)
 

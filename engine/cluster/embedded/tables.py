@@ -25,6 +25,20 @@ UNSET: Final = "<unset>"
 UNKNOWN: Final = "<unknown>"
 NAME: Final = {"name": "Name", "type": "string", "format": "name"}
 AGE: Final = {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}
+_SCALE_COLUMNS: Final[list[Mapping[str, Any]]] = [
+    {"name": "Name", "type": "string"},
+    {
+        "name": "Desired",
+        "type": "integer",
+        "description": "replicas is the desired number of instances for the scaled object.",
+    },
+    {
+        "name": "Available",
+        "type": "integer",
+        "description": "replicas is the actual number of observed instances of the scaled object.",
+    },
+    {"name": "Age", "type": "string"},
+]
 _HOUR: Final = 3600
 _DAY: Final = 24 * _HOUR
 _YEAR: Final = 365 * _DAY
@@ -32,14 +46,14 @@ _ROLE: Final = "node-role.kubernetes.io/"
 
 
 def table(
-    resource: Resource, objects: list[KubeObject], *, with_objects: WithObjects = "Metadata", now: datetime
+    resource: Resource | None, objects: list[KubeObject], *, with_objects: WithObjects = "Metadata", now: datetime
 ) -> KubeObject:
-    """A Table of objects of a kind, without the metadata of their list."""
-    columns = _columns(resource)
+    """A Table of objects of a kind (None for Scales), without the metadata of their list."""
+    columns = _SCALE_COLUMNS if resource is None else _columns(resource)
     rows = []
     for obj in objects:
-        row: KubeObject = {"cells": cells_of(resource, obj, now)}
-        if conditions := _conditions(resource, obj):
+        row: KubeObject = {"cells": _scale(obj, now) if resource is None else cells_of(resource, obj, now)}
+        if resource is not None and (conditions := _conditions(resource, obj)):
             row["conditions"] = conditions
         row["object"] = _shown(obj, with_objects)
         rows.append(row)
@@ -327,6 +341,10 @@ def _conditions(resource: Resource, obj: KubeObject) -> list[KubeObject]:
         return []
     said = "The pod has completed successfully." if phase == "Succeeded" else "The pod failed."
     return [{"type": "Completed", "status": "True", "reason": phase, "message": said}]
+
+
+def _scale(obj: KubeObject, now: datetime) -> Cells:
+    return [_name(obj), _spec(obj).get("replicas", 0), _status(obj).get("replicas", 0), _age(obj, now)]
 
 
 def _deployment(obj: KubeObject, now: datetime) -> Cells:
