@@ -23,6 +23,7 @@ from tidelog.engine.cluster.embedded.decoding import Conformed, decode_applied, 
 from tidelog.engine.cluster.embedded.definitions import Taken, accepted_of
 from tidelog.engine.cluster.embedded.documents import OpenApi
 from tidelog.engine.cluster.embedded.escalation import Guard
+from tidelog.engine.cluster.embedded.intake import patched, warned
 from tidelog.engine.cluster.embedded.objects import decoded, encoded, kept, sent, timestamp
 from tidelog.engine.cluster.embedded.reading import Reader, listing
 from tidelog.engine.cluster.embedded.registry import Place, Registry, Resource, is_builtin, schema_of_kind
@@ -57,8 +58,6 @@ from tidelog.engine.cluster.embedded.writing import (
     Preconditions,
     Writer,
     Written,
-    patched,
-    warned,
 )
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.objects.rules import Judge
