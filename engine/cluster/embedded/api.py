@@ -28,7 +28,11 @@ from tidelog.engine.cluster.embedded.objects import decoded, encoded, kept, sent
 from tidelog.engine.cluster.embedded.reading import Reader, listing
 from tidelog.engine.cluster.embedded.registry import Place, Registry, Resource, is_builtin, schema_of_kind
 from tidelog.engine.cluster.embedded.requests import (
+    APPLY,
+    JSON_PATCH,
+    MERGE,
     PATCHES,
+    STRATEGIC,
     Answer,
     Options,
     Request,
@@ -390,6 +394,8 @@ class Api:
             raise unsupported_media_type(request.content_type, list(PATCHES))
         if how == "apply":
             return await self.writer.apply(target, decode_applied(request), options)
+        if how == "strategic" and target.resource.custom is not None:
+            raise unsupported_media_type(STRATEGIC, [JSON_PATCH, MERGE, APPLY])
         self._reader.get(target)  # first: as the real one, which decodes a patch when it has what is patched
         body = decode_body(request)
         return await self.writer.patch(target, body, cast('Literal["merge", "json", "strategic"]', how), options)

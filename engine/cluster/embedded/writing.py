@@ -17,7 +17,7 @@ from tidelog.engine.cluster.embedded.builtin import metadata_problems
 from tidelog.engine.cluster.embedded.causes import Cause
 from tidelog.engine.cluster.embedded.objects import LETTERS, decoded, is_going, kept, timestamp
 from tidelog.engine.cluster.embedded.registry import Place, Registry, Resource
-from tidelog.engine.cluster.embedded.requests import APPLY, JSON_PATCH, MERGE, STRATEGIC, Options, Target
+from tidelog.engine.cluster.embedded.requests import Options, Target
 from tidelog.engine.cluster.embedded.statuses import (
     MODIFIED,
     StatusError,
@@ -30,7 +30,6 @@ from tidelog.engine.cluster.embedded.statuses import (
     not_found,
     other_uid,
     precondition,
-    unsupported_media_type,
 )
 from tidelog.engine.cluster.embedded.statuses import forbidden as refused
 from tidelog.engine.cluster.embedded.store import Key, Record, Store
@@ -270,8 +269,6 @@ class Writer:
             StatusError: when it cannot be.
         """
         resource = target.resource
-        if how == "strategic" and resource.custom is not None:
-            raise unsupported_media_type(STRATEGIC, [JSON_PATCH, MERGE, APPLY])
         for _ in range(ATTEMPTS):
             record = self._record(target)
             live = decoded(record, resource)
