@@ -19,10 +19,12 @@ START_S = 60.0
 
 
 @contextmanager
-def cluster_up(directory: Path) -> Iterator[Path]:
-    """`tidelog cluster up` while the block lasts; gives its kubeconfig."""
+def cluster_up(directory: Path, *, is_kept: bool = False) -> Iterator[Path]:
+    """`tidelog cluster up` while the block lasts, whose objects may be kept there; gives its kubeconfig."""
     kubeconfig = directory / "kubeconfig"
     command = [str(Path(sys.executable).with_name("tidelog")), "cluster", "up", "--kubeconfig", str(kubeconfig)]
+    if is_kept:
+        command += ["--store", str(directory / "store")]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         until = time.monotonic() + START_S

@@ -86,8 +86,6 @@ class ClusterObjects:
                 _make(connection)
                 file = cls(path, connection, lock)
                 file._begin()
-                # The log can be trusted; this need only be whole: with the power a write of the last moment may go.
-                connection.execute("PRAGMA synchronous = NORMAL")
             file._lock = lock.pop_all()
         return file
 

@@ -2,7 +2,7 @@
 
 Server-side applies of new objects, as many ServiceAccounts as Services, Deployments (without replicas) and Ingresses,
 over HTTPS, by a bare client (aiohttp, 20 connections) in a process of its own; the cluster is `tidelog cluster up`, in
-another. Each answer is read whole.
+another. Each answer is read whole. Once in memory alone, and once kept in a file, where each answer waits for a commit.
 
 The floor is the real thing: kube-apiserver with etcd and kube-controller-manager, fresh, on this machine, given the
 same objects by the same client. Both have their controllers at work meanwhile: the real ones make and watch more.
@@ -11,7 +11,8 @@ Rounds alternate.
 
 import time
 from collections.abc import Iterator
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, contextmanager
+from pathlib import Path
 
 import anyio
 
@@ -33,28 +34,38 @@ def measure(session: Session) -> list[Figure]:
     """Objects a second, of the embedded cluster and of the real one."""
     count = OBJECTS_QUICK if session.quick else OBJECTS
     rounds = session.rounds(ROUNDS)
-    measured, floor = [], []
-    with session.progress(NAME, 2 * rounds) as advance:
+    measured, kept, floor = [], [], []
+    with session.progress(NAME, 3 * rounds) as advance:
         for number in range(rounds):
             directory = session.scratch / f"{NAME}-{number}"
             directory.mkdir()
             with servers.start(directory / "servers") as real:
                 floor.append(count / anyio.run(_applied, client_of(real), count))
-            advance(2 * number + 1)
-            with cluster_up(directory) as kubeconfig:
-                measured.append(count / anyio.run(_applied, bare_client(kubeconfig), count))
-            advance(2 * number + 2)
+            advance(3 * number + 1)
+            for at, (is_kept, found) in enumerate([(False, measured), (True, kept)]):
+                with _alone(directory / str(at), is_kept=is_kept) as kubeconfig:
+                    found.append(count / anyio.run(_applied, bare_client(kubeconfig), count))
+                advance(3 * number + 2 + at)
+    title = f"server-side apply of {count:,} new objects to the embedded cluster"
     return [
         figure(
             NAME,
-            f"server-side apply of {count:,} new objects to the embedded cluster",
+            title + more,
             "objects/s",
-            measured,
+            found,
             floor_name="the same to kube-apiserver",
             floor=floor,
             goal=GOAL,
         )
+        for more, found in (("", measured), (", kept in a file", kept))
     ]
+
+
+@contextmanager
+def _alone(directory: Path, *, is_kept: bool) -> Iterator[Path]:
+    directory.mkdir()
+    with cluster_up(directory, is_kept=is_kept) as kubeconfig:
+        yield kubeconfig
 
 
 async def _applied(opened: AbstractAsyncContextManager[Client], count: int) -> float:

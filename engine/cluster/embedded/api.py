@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, cast
 import msgspec
 from msgspec import Struct
 
-from tidelog.engine.cluster.embedded import causes, definitions, documents, scales, tables
+from tidelog.engine.cluster.embedded import causes, definitions, documents, readiness, scales, tables
 from tidelog.engine.cluster.embedded.access import (
     ANONYMOUS,
     AUTHENTICATED,
@@ -19,15 +19,20 @@ from tidelog.engine.cluster.embedded.access import (
     account_of,
     refusal,
 )
-from tidelog.engine.cluster.embedded.decoding import Conformed, decode_body, decode_object
+from tidelog.engine.cluster.embedded.decoding import Conformed, decode_applied, decode_body, decode_object
 from tidelog.engine.cluster.embedded.definitions import Taken, accepted_of
 from tidelog.engine.cluster.embedded.documents import OpenApi
 from tidelog.engine.cluster.embedded.escalation import Guard
+from tidelog.engine.cluster.embedded.intake import patched, warned
 from tidelog.engine.cluster.embedded.objects import decoded, encoded, kept, sent, timestamp
 from tidelog.engine.cluster.embedded.reading import Reader, listing
 from tidelog.engine.cluster.embedded.registry import Place, Registry, Resource, is_builtin, schema_of_kind
 from tidelog.engine.cluster.embedded.requests import (
+    APPLY,
+    JSON_PATCH,
+    MERGE,
     PATCHES,
+    STRATEGIC,
     Answer,
     Options,
     Request,
@@ -57,20 +62,18 @@ from tidelog.engine.cluster.embedded.writing import (
     Preconditions,
     Writer,
     Written,
-    patched,
-    warned,
 )
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.objects.rules import Judge
 
 APISERVICES: Final = ("apiregistration.k8s.io", "apiservices")
-_OPEN: Final = frozenset({"/version", "/healthz", "/livez", "/readyz"})
-"""What everybody may ask, also nobody that is known."""
 _SERVER: Final = Options("kube-apiserver")
 _DEPRECATED: Final = {
     ("", "ComponentStatus"): "v1 ComponentStatus is deprecated in v1.19+",
     ("", "Endpoints"): "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
 }
+_WRITES: Final = frozenset({"create", "update", "patch", "delete", "deletecollection"})
+"""What is answered when it is kept."""
 _RUNNING: Final = frozenset({"attach", "exec", "log", "portforward", "proxy"})
 """What only a Pod, Service or Node that runs can answer; the requests that upgrade the connection have no body."""
 _RETURNED: Final = frozenset(
@@ -123,7 +126,11 @@ class Api:
         return Api(self.store.fork(), self.registry.fork(), self._judge, self.tokens.fork(), self._clock)
 
     async def handle(self, request: Request) -> Answer:
-        """The answer to a request; a refusal is one too."""
+        """The answer to a request; a refusal is one too.
+
+        Raises:
+            ConnectionError: when the cluster ends before what was written is kept.
+        """
         try:
             return await self._handle(request)
         except StatusError as error:
@@ -137,8 +144,13 @@ class Api:
         if target.resource.version in self._silent().get(target.resource.group, ()):
             return Answer(503, b"service unavailable\n", "text/plain; charset=utf-8")
         deprecated = target.resource.deprecated or _DEPRECATED.get(target.resource.group_kind)
+        is_write = target.verb in _WRITES
+        if is_write:
+            await self.store.room()
         with warned([deprecated] if deprecated else []):
             answer = await self._answer(target, request)
+        if is_write:
+            await self.store.kept()
         return msgspec.structs.replace(answer, warnings=(*answer.warnings, deprecated)) if deprecated else answer
 
     async def _answer(self, target: Target, request: Request) -> Answer:
@@ -216,10 +228,10 @@ class Api:
         if request.method not in ("GET", "HEAD"):
             raise not_allowed()
         path = request.path.rstrip("/") or "/"
-        if path in _OPEN or path.startswith(("/livez/", "/readyz/")):
-            if path == "/version":
-                return Answer(200, encoded(documents.version()))
-            return Answer(200, b"ok", "text/plain")
+        if path == "/version":
+            return Answer(200, encoded(documents.version()))
+        if (well := readiness.answer(path, request.query)) is not None:
+            return well
         what = Attributes("get", path=path)
         if not self.authorizer.allows(request.user, what):
             raise StatusError(403, "Forbidden", f"forbidden: {refusal(request.user, what)}", details={})
@@ -276,7 +288,10 @@ class Api:
     def _get(self, target: Target, request: Request) -> Answer:
         record = self._reader.get(target)
         if target.subresource is not None and target.subresource.name == _SCALE:
-            return Answer(200, encoded(scales.scale_of(target.resource, decoded(record, target.resource))))
+            scale = scales.scale_of(target.resource, decoded(record, target.resource))
+            if _TABLE in request.accept or _METADATA in request.accept:
+                return Answer(200, encoded(self._as_asked(None, [scale], request)))
+            return Answer(200, encoded(scale))
         if target.subresource is not None and target.subresource.name in _RUNNING:
             raise runs_nothing(target.resource, target.subresource.name)
         if _TABLE in request.accept or _METADATA in request.accept:
@@ -310,9 +325,9 @@ class Api:
                 yield b'{"type":"' + type_.encode() + b'","object":' + data + b"}\n"
 
     def _as_asked(
-        self, resource: Resource, objects: list[KubeObject], request: Request, *, many: bool = False
+        self, resource: Resource | None, objects: list[KubeObject], request: Request, *, many: bool = False
     ) -> KubeObject:
-        """Objects as a table, or their metadata alone."""
+        """Objects (of no kind that is kept: Scales) as a table, or their metadata alone."""
         if _TABLE in request.accept:
             found: KubeObject = tables.table(
                 resource, objects, with_objects=_included(request), now=datetime.fromtimestamp(self._clock(), UTC)
@@ -351,7 +366,10 @@ class Api:
                 schema = schema_of_kind("authentication.k8s.io", "v1", "TokenRequest")
                 obj = Conformed("TokenRequest", "v1").of(obj, schema)
                 name = f"system:serviceaccount:{target.namespace}:{target.name}"
-                return Answer(201, encoded(self.tokens.request(obj, User(name, account_groups(name), account.uid))))
+                told = self.tokens.request(obj, User(name, account_groups(name), account.uid))
+                head = {"kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1"}
+                metadata = {"name": target.name, "namespace": target.namespace, "creationTimestamp": self._now()}
+                return Answer(201, encoded({**head, **told, "metadata": metadata}))
             case "pods", "eviction":
                 said = encoded(obj.get("deleteOptions") or {})
                 options = _delete_options(msgspec.structs.replace(request, body=said, content_type=""))
@@ -375,7 +393,10 @@ class Api:
         if how is None:
             raise unsupported_media_type(request.content_type, list(PATCHES))
         if how == "apply":
-            return await self.writer.apply(target, decode_object(request), options)
+            return await self.writer.apply(target, decode_applied(request), options)
+        if how == "strategic" and target.resource.custom is not None:
+            raise unsupported_media_type(STRATEGIC, [JSON_PATCH, MERGE, APPLY])
+        self._reader.get(target)  # first: as the real one, which decodes a patch when it has what is patched
         body = decode_body(request)
         return await self.writer.patch(target, body, cast('Literal["merge", "json", "strategic"]', how), options)
 

@@ -1,9 +1,11 @@
 """What is in a cluster before anybody made anything: namespaces, and the roles that everybody expects."""
 
+from collections.abc import Iterable
 from typing import Any, Final
 
-from tidelog.engine.cluster.embedded.access import AUTHENTICATED, MASTERS, RBAC
+from tidelog.engine.cluster.embedded.access import AUTHENTICATED, MASTERS, RBAC, UNAUTHENTICATED
 from tidelog.engine.cluster.embedded.api import Api
+from tidelog.engine.cluster.embedded.builtin.pod_admission import SYSTEM_PRIORITIES
 from tidelog.engine.cluster.embedded.caretaker import MANAGER
 from tidelog.engine.cluster.embedded.requests import Target
 from tidelog.engine.cluster.embedded.store import Key
@@ -62,6 +64,9 @@ _ROLES: Final[dict[str, list[KubeObject]]] = {
         {"nonResourceURLs": ["*"], "verbs": ["*"]},
     ],
     "system:discovery": [{"nonResourceURLs": [*_DISCOVERY, "/version", "/version/"], "verbs": ["get"]}],
+    "system:public-info-viewer": [
+        {"nonResourceURLs": ["/healthz", "/livez", "/readyz", "/version", "/version/"], "verbs": ["get"]}
+    ],
     "system:basic-user": [
         _rule(["authorization.k8s.io"], ["selfsubjectaccessreviews", "selfsubjectrulesreviews"], ["create"]),
         _rule(["authentication.k8s.io"], ["selfsubjectreviews"], ["create"]),
@@ -69,9 +74,15 @@ _ROLES: Final[dict[str, list[KubeObject]]] = {
 }
 _AGGREGATED: Final = {"view": _VIEW, "edit": _EDIT, "admin": _ADMIN}
 _BINDINGS: Final = {
-    "cluster-admin": MASTERS,
-    "system:discovery": AUTHENTICATED,
-    "system:basic-user": AUTHENTICATED,
+    "cluster-admin": (MASTERS,),
+    "system:discovery": (AUTHENTICATED,),
+    "system:public-info-viewer": (AUTHENTICATED, UNAUTHENTICATED),
+    "system:basic-user": (AUTHENTICATED,),
+}
+_PRIORITIES: Final = {
+    "system-cluster-critical": "Used for system critical pods that must run in the cluster, but can be moved to "
+    "another node if necessary.",
+    "system-node-critical": "Used for system critical pods that must not be moved from their current node.",
 }
 _NAMESPACES: Final = ("default", "kube-node-lease", "kube-public", "kube-system")
 
@@ -84,8 +95,11 @@ async def bootstrap(api: Api) -> None:
         await _make(api, RBAC, "clusterroles", {"metadata": {"name": name, **_BOOTSTRAP}, "rules": rules})
     for name, rules in _AGGREGATED.items():
         await _make(api, RBAC, "clusterroles", _aggregated(name, rules))
-    for name, group in _BINDINGS.items():
-        await _make(api, RBAC, "clusterrolebindings", _bound(name, group))
+    for name, groups in _BINDINGS.items():
+        await _make(api, RBAC, "clusterrolebindings", _bound(name, groups))
+    for name, text in _PRIORITIES.items():
+        made = {"metadata": {"name": name}, "value": SYSTEM_PRIORITIES[name], "description": text}
+        await _make(api, "scheduling.k8s.io", "priorityclasses", made)
 
 
 def _aggregated(name: str, rules: list[KubeObject]) -> KubeObject:
@@ -98,11 +112,11 @@ def _aggregated(name: str, rules: list[KubeObject]) -> KubeObject:
     }
 
 
-def _bound(name: str, group: str) -> KubeObject:
+def _bound(name: str, groups: Iterable[str]) -> KubeObject:
     return {
         "metadata": {"name": name, **_BOOTSTRAP},
         "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": name},
-        "subjects": [{"apiGroup": RBAC, "kind": "Group", "name": group}],
+        "subjects": [{"apiGroup": RBAC, "kind": "Group", "name": group} for group in groups],
     }
 
 

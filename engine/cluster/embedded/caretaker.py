@@ -94,6 +94,7 @@ class Caretaker:
     async def settle(self) -> None:
         """Does all that is to be done by now."""
         while self._journal:
+            await self._store.room()
             place, change = self._journal[0]
             try:
                 await self._follow(place, change)

@@ -6,15 +6,17 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from tidelog.engine.cluster.embedded import protobuf, yaml_bodies
+from tidelog.engine.cluster.embedded import json_errors, protobuf, yaml_bodies
 from tidelog.engine.cluster.embedded.builtin.scalars import QUANTITY_FORM
-from tidelog.engine.cluster.embedded.requests import APPLY, JSON, PATCHES, Request
+from tidelog.engine.cluster.embedded.requests import APPLY, JSON, JSON_PATCH, PATCHES, STRATEGIC, Request
 from tidelog.engine.cluster.embedded.schema import Schema
 from tidelog.engine.cluster.embedded.statuses import StatusError, bad_request, too_large, unsupported_media_type
 from tidelog.engine.objects.kube import KubeObject, KubeValue
 
 BODY_BYTES_MAX: Final = 3 << 20
 """As much as the API server takes."""
+_OPERATION: Final = "handlers.jsonPatchOp"
+"""What Go calls an operation of a JSON patch."""
 YAML: Final = ("application/yaml", "application/x-yaml", "text/yaml")
 
 
@@ -36,7 +38,9 @@ def _decode(request: Request) -> Any:
     kind = request.content_type or JSON
     if kind == APPLY or kind in YAML:
         return _decode_yaml(request.body)
-    if kind == JSON or kind in PATCHES:
+    if kind in PATCHES:
+        return _decode_patch(request.body, kind)
+    if kind == JSON:
         return _decode_json(request.body)
     if kind == protobuf.CONTENT_TYPE:
         try:
@@ -53,6 +57,42 @@ def _decode_json(body: bytes) -> Any:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise bad_request(f"the object provided is unrecognized (must be of type JSON): {error}") from None
+
+
+def _decode_patch(body: bytes, kind: str) -> Any:
+    """A patch of another kind than an apply: a null is one that changes nothing, but for a merge patch."""
+    said = "" if kind == STRATEGIC else "error decoding patch: "
+    try:
+        patch = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        raise bad_request(said + json_errors.syntax_error(body)) from None
+    if kind != JSON_PATCH:
+        if patch is None and kind == STRATEGIC:
+            return {}
+        if patch is not None and not isinstance(patch, dict):
+            raise bad_request(said + json_errors.mismatch(patch))
+        return patch
+    if not isinstance(patch, list | None):
+        raise bad_request(said + json_errors.mismatch(patch, f"[]{_OPERATION}"))
+    for one in patch or ():
+        if not isinstance(one, dict | None):
+            raise bad_request(said + json_errors.mismatch(one, _OPERATION))
+    return [one or {} for one in patch or ()]
+
+
+def decode_applied(request: Request) -> KubeObject:
+    """The object of a server-side apply.
+
+    Raises:
+        StatusError: when there is none, or it does not say of which kind it is.
+    """
+    found = decode_body(request)
+    if not isinstance(found, dict | None):
+        said = "error decoding YAML: error unmarshaling JSON: while decoding JSON: "
+        raise bad_request(said + json_errors.mismatch(found))
+    if not found or not (found.get("apiVersion") or found.get("kind")):
+        raise bad_request("invalid object type: /, Kind=")
+    return found
 
 
 def _decode_yaml(body: bytes) -> Any:

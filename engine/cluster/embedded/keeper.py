@@ -1,15 +1,16 @@
-"""Keeps the objects of the embedded cluster in a file, a moment after they are written."""
+"""Keeps the objects of the embedded cluster in a file: what was written meanwhile goes there at once, in one commit."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Final
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 
+from tidelog.engine.cluster.embedded.backlog import Backlog
 from tidelog.engine.cluster.embedded.registry import Place
 from tidelog.engine.cluster.embedded.store import Change, Key, Record, Store
 from tidelog.engine.tasks import one_error
@@ -17,6 +18,10 @@ from tidelog.storage.cluster_objects import ClusterObjects, KeptObject, read_obj
 
 BATCH_MAX: Final = 5_000
 """Changes that are written at once."""
+GATHER_S: Final = 0.02
+"""How long a commit may wait for those who keep on writing."""
+ROUNDS: Final = 3
+"""Of the event loop without another change, after which nobody is just about to write."""
 
 
 @asynccontextmanager
@@ -40,6 +45,7 @@ async def keeping(store: Store, directory: Path) -> AsyncIterator[None]:
                     yield
                     tasks.cancel_scope.cancel()
         finally:
+            keeper.end()
             with anyio.CancelScope(shield=True):
                 await keeper.flush()
                 is_whole = True
@@ -65,23 +71,47 @@ class _Keeper:
     def __init__(self, store: Store, file: ClusterObjects) -> None:
         self._store = store
         self._file = file
-        self._journal = store.follow()
+        self._backlog = Backlog(store.version)
+        store.keeper = self._backlog
         self._writing = anyio.Lock()
+        self._thread = anyio.CapacityLimiter(1)
+        """Of its own: who holds those of all others may be waiting for what is written here."""
 
     async def run(self) -> None:
-        while True:
-            changed = self._store.changed
-            await self.flush()
-            await changed.wait()
+        try:
+            while True:
+                changed = self._store.changed
+                while self._backlog:
+                    await self._gather()
+                    await self._write()
+                await changed.wait()
+        except anyio.get_cancelled_exc_class():
+            self.end()
+            raise
+
+    def end(self) -> None:
+        """Has nobody wait any more for what is kept at the very end, or not."""
+        self._backlog.end()
 
     async def flush(self) -> None:
+        while self._backlog:
+            await self._write()
+
+    async def _gather(self) -> None:
+        """Waits for those who are just about to write: one commit takes as long for all of them as for one."""
+        until, before = anyio.current_time() + GATHER_S, 0
+        while len(self._backlog) > before and anyio.current_time() < until:
+            before = len(self._backlog)
+            for _ in range(ROUNDS):
+                await anyio.lowlevel.checkpoint()
+
+    async def _write(self) -> None:
         async with self._writing:
-            while self._journal:
-                changes = list(islice(self._journal, BATCH_MAX))
-                with anyio.CancelScope(shield=True):
-                    await anyio.to_thread.run_sync(self._file.write, [_kept(*change) for change in changes])
-                    for _ in changes:  # and not before: what could not be written is written first by the next try
-                        self._journal.popleft()
+            changes = self._backlog.first(BATCH_MAX)
+            kept = [_kept(*change) for change in changes]
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(self._file.write, kept, limiter=self._thread)
+                self._backlog.drop(len(changes))  # and not before: what could not be written is for the next try
 
 
 def _kept(place: Place, change: Change) -> KeptObject:

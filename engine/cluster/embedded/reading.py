@@ -9,10 +9,11 @@ import anyio
 import msgspec
 from msgspec import Struct
 
+from tidelog.engine.cluster.embedded.label_parser import parse_labels
 from tidelog.engine.cluster.embedded.objects import decoded, encoded, sent
 from tidelog.engine.cluster.embedded.registry import Registry, Resource
 from tidelog.engine.cluster.embedded.requests import Target, is_true
-from tidelog.engine.cluster.embedded.selectors import Matches, matcher, name_selected, parse_fields, parse_labels
+from tidelog.engine.cluster.embedded.selectors import Matches, matcher, name_selected, parse_fields
 from tidelog.engine.cluster.embedded.statuses import bad_request, gone, not_found
 from tidelog.engine.cluster.embedded.store import Bucket, Change, Key, Record, Store
 from tidelog.engine.objects.kube import KubeObject

@@ -43,7 +43,7 @@ def answer(
                 status["error"] = "the token is not known"
         case _:
             return None
-    return {**obj, "status": status}
+    return {"kind": resource.kind, "apiVersion": resource.api_version, "metadata": {}, **obj, "status": status}
 
 
 def _access(resource: Resource, spec: KubeObject, user: User, authorizer: Authorizer) -> KubeObject:

@@ -1,7 +1,7 @@
 """Label and field selectors, as lists and watches take them (Kubernetes, "Labels and Selectors")."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from tidelog.engine.cluster.embedded.statuses import bad_request
@@ -42,55 +42,7 @@ def _compared(value: str | None, operator: str, bound: str) -> bool:
     return number > int(bound) if operator == "gt" else number < int(bound)
 
 
-_key = r"(?:[A-Za-z0-9](?:[-A-Za-z0-9.]*[A-Za-z0-9])?/)?[A-Za-z0-9](?:[-\w.]*[A-Za-z0-9])?"
-_set = re.compile(rf"\s*({_key})\s+(in|notin)\s*\(([^()]*)\)\s*(,|$)", re.ASCII)
-_equal = re.compile(rf"\s*({_key})\s*(==|=|!=)\s*([-\w.]*)\s*(,|$)", re.ASCII)
-_order = re.compile(rf"\s*({_key})\s*([<>])\s*(-?\d+)\s*(,|$)", re.ASCII)
-_there = re.compile(rf"\s*(!?)\s*({_key})\s*(,|$)", re.ASCII)
-_value = re.compile(r"(?:[A-Za-z0-9](?:[-\w.]*[A-Za-z0-9])?)?", re.ASCII)
 _EQUAL: Final[Mapping[str, Operator]] = {"=": "=", "==": "=", "!=": "!="}
-
-
-def parse_labels(text: str) -> tuple[Requirement, ...]:
-    """The requirements of a label selector.
-
-    Raises:
-        StatusError: when it is none.
-    """
-    return tuple(_requirements(text)) if text.strip() else ()
-
-
-def _requirements(text: str) -> Iterator[Requirement]:
-    rest = text
-    while True:
-        requirement, rest, goes_on = _first(text, rest)
-        yield requirement
-        if not goes_on:
-            return
-
-
-def _first(text: str, rest: str) -> tuple[Requirement, str, bool]:
-    if found := _set.match(rest):
-        values = tuple(value.strip() for value in found[3].split(","))
-        if all(_value.fullmatch(value) for value in values):
-            return (
-                Requirement(found[1], "in" if found[2] == "in" else "notin", values),
-                rest[found.end() :],
-                bool(found[4]),
-            )
-    elif found := _equal.match(rest):
-        return Requirement(found[1], _EQUAL[found[2]], (found[3],)), rest[found.end() :], bool(found[4])
-    elif found := _order.match(rest):
-        return (
-            Requirement(found[1], "gt" if found[2] == ">" else "lt", (found[3],)),
-            rest[found.end() :],
-            bool(found[4]),
-        )
-    elif found := _there.match(rest):
-        return Requirement(found[2], "!" if found[1] else "exists"), rest[found.end() :], bool(found[3])
-    raise bad_request(f"unable to parse requirement: {rest.strip() or text!r}: it is no label selector")
-
-
 _FIELDS: Final[Mapping[tuple[str, str], frozenset[str]]] = {
     ("", "Pod"): frozenset(
         {
@@ -120,7 +72,8 @@ _FIELDS: Final[Mapping[tuple[str, str], frozenset[str]]] = {
         }
     ),
 }
-_field = re.compile(r"\s*([^=!,\s]+)\s*(==|=|!=)\s*([^,]*)\s*")
+_term = re.compile(r"(.*?)(!=|==|=)(.*)", re.DOTALL)
+_comma = re.compile(r",((?:[^\\,]|\\.?)*)", re.DOTALL)
 
 
 def parse_fields(
@@ -131,23 +84,46 @@ def parse_fields(
     Raises:
         StatusError: when it is none, or names a field that cannot be selected.
     """
-    found = []
+    found = [one for one in (_requirement(term, text) for term in _terms(text)) if one.key or one.values != ("",)]
     allowed = {"metadata.name", "metadata.namespace"} | _FIELDS.get(kind, frozenset()) | more
-    for part in text.split(",") if text.strip() else ():
-        match = _field.fullmatch(part)
-        if match is None:
-            raise bad_request(f"invalid field selector {text!r}: can't understand {part!r}")
-        if match[1] not in allowed:
+    for one in found:
+        if one.key not in allowed:
             if kind in _FIELDS or is_custom:
-                raise bad_request(f"field label not supported: {match[1]}")
-            raise bad_request(f'"{match[1]}" is not a known field selector: only "metadata.name", "metadata.namespace"')
-        found.append(Requirement(match[1], _EQUAL[match[2]], (match[3],)))
+                raise bad_request(f"field label not supported: {one.key}")
+            raise bad_request(f'"{one.key}" is not a known field selector: only "metadata.name", "metadata.namespace"')
     return tuple(found)
+
+
+def _terms(text: str) -> list[str]:
+    """What stands between the commas, in order; a comma after a backslash is part of a value."""
+    return sorted(filter(None, _comma.findall(f",{text}")))
+
+
+def _requirement(term: str, text: str) -> Requirement:
+    match = _term.fullmatch(term)
+    if match is None:
+        raise bad_request(f"invalid selector: '{text}'; can't understand '{term}'")
+    return Requirement(match[1], _EQUAL[match[2]], (_unescaped(match[3]),))
+
+
+def _unescaped(value: str) -> str:
+    found, rest = "", iter(value)
+    for sign in rest:
+        if sign == "\\":
+            after = next(rest, "")
+            if not after or after not in "\\,=":
+                raise bad_request(f"invalid field selector: invalid escape sequence: \\{after}")
+            found += after
+        elif sign == "=":
+            raise bad_request(f"invalid field selector: unescaped character in value: {ord(sign)}")
+        else:
+            found += sign
+    return found
 
 
 def name_selected(text: str) -> str:
     """The one name that a field selector leaves; empty where it leaves more, or makes no sense."""
-    parts = filter(None, map(_field.fullmatch, text.split(",")))
+    parts = filter(None, map(_term.fullmatch, _terms(text)))
     return next((part[3] for part in parts if part[1] == "metadata.name" and part[2] != "!="), "")
 
 

@@ -123,6 +123,7 @@ class StandIns:
         while True:
             self._take_in()
             while self._waiting:
+                await self._store.room()
                 where = next(iter(self._waiting))
                 await self._reconcile(where)
                 del self._waiting[where]  # not before: a fork does again what is half done

@@ -6,7 +6,7 @@ An object is kept as the JSON that is sent, so that a list or a watch costs no e
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Final, Literal, NamedTuple, Self, TypeAlias
+from typing import Final, Literal, NamedTuple, Protocol, Self, TypeAlias
 
 import anyio
 from msgspec import Struct
@@ -46,6 +46,23 @@ class Change(NamedTuple):
 
 
 Journal: TypeAlias = "deque[tuple[Place, Change]]"
+
+
+class Keeper(Protocol):
+    """What keeps the changes of a store elsewhere, a moment after they are made."""
+
+    def add(self, place: Place, change: Change) -> None:
+        """Notes a change that is to be kept."""
+
+    async def room(self) -> None:
+        """Waits until more may be written."""
+
+    async def kept(self, version: int) -> None:
+        """Waits until all changes up to a version are kept.
+
+        Raises:
+            ConnectionError: when nobody knows whether they will be.
+        """
 
 
 class Bucket:
@@ -118,6 +135,7 @@ class Store:
         self.version = 1
         self._buckets: dict[Place, Bucket] = {}
         self._journals: list[Journal] = []
+        self.keeper: Keeper | None = None
         self.changed = anyio.Event()
         """Set at the next change, and then another."""
 
@@ -152,6 +170,8 @@ class Store:
     def _take(self, place: Place, change: Change) -> None:
         self.version = change.record.version
         self.bucket(place).take(change)
+        if self.keeper is not None:
+            self.keeper.add(place, change)
         for journal in self._journals:
             journal.append((place, change))
         done, self.changed = self.changed, anyio.Event()
@@ -162,6 +182,20 @@ class Store:
         journal: Journal = deque()
         self._journals.append(journal)
         return journal
+
+    async def room(self) -> None:
+        """Waits until more may be written: what is to be kept elsewhere must not pile up."""
+        if self.keeper is not None:
+            await self.keeper.room()
+
+    async def kept(self) -> None:
+        """Waits until all that is written by now is kept, where it is kept at all.
+
+        Raises:
+            ConnectionError: when nobody knows whether it will be.
+        """
+        if self.keeper is not None:
+            await self.keeper.kept(self.version)
 
     def load(self, objects: Iterable[tuple[Place, Record]], version: int) -> None:
         """Takes in objects that were kept elsewhere, into an empty store, as of `version`."""

@@ -7,28 +7,22 @@ from the version of what was read.
 import copy
 import random
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Literal
 
-import msgspec
 from msgspec import Struct
 
-from tidelog.engine.cluster.embedded import builtin, custom, definitions, fieldsets, ownership, rules
+from tidelog.engine.cluster.embedded import builtin, custom, definitions, intake, ownership, rules
 from tidelog.engine.cluster.embedded.builtin import metadata_problems
 from tidelog.engine.cluster.embedded.causes import Cause
-from tidelog.engine.cluster.embedded.decoding import Conformed, MismatchError
 from tidelog.engine.cluster.embedded.objects import LETTERS, decoded, is_going, kept, timestamp
-from tidelog.engine.cluster.embedded.patches import PatchError, json_patch, merge_patch, strategic_merge_patch
-from tidelog.engine.cluster.embedded.registry import Place, Registry, Resource, schema_of_type
-from tidelog.engine.cluster.embedded.requests import APPLY, JSON_PATCH, MERGE, STRATEGIC, Options, Target
-from tidelog.engine.cluster.embedded.schema import Schema
+from tidelog.engine.cluster.embedded.registry import Place, Registry, Resource
+from tidelog.engine.cluster.embedded.requests import Options, Target
 from tidelog.engine.cluster.embedded.statuses import (
     MODIFIED,
     StatusError,
     already_exists,
     bad_request,
-    broken_patch,
     conflict,
     invalid,
     name_taken,
@@ -36,7 +30,6 @@ from tidelog.engine.cluster.embedded.statuses import (
     not_found,
     other_uid,
     precondition,
-    unsupported_media_type,
 )
 from tidelog.engine.cluster.embedded.statuses import forbidden as refused
 from tidelog.engine.cluster.embedded.store import Key, Record, Store
@@ -72,6 +65,7 @@ _NEVER_BLIND: Final = frozenset(
 _ONE_SCHEMA: Final = "spec.validation.openAPIV3Schema"
 """What the server calls the schema of a definition whose versions share it."""
 _LENIENT: Final = Options("", warns=False)
+"""Of what an apply makes: what its kind has not was refused before, or may stand there."""
 _REPEATED: Final = (
     "; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your "
     "requests; duplicate UID(s) observed: "
@@ -106,16 +100,6 @@ class Preconditions(Struct, frozen=True):
     version: str | None = None
 
 
-@contextmanager
-def warned(warnings: Sequence[str]) -> Iterator[None]:
-    """Warnings are told of what is refused, too."""
-    try:
-        yield
-    except StatusError as error:
-        error.warnings = (*warnings, *error.warnings)
-        raise
-
-
 class Writer:
     """Writes objects into a store."""
 
@@ -143,9 +127,9 @@ class Writer:
             StatusError: when it cannot be.
         """
         resource = target.resource
-        obj, warnings = self._read(resource, target, obj, options)
+        obj, warnings = intake.read(resource, target, obj, options)
         warnings += _without_repeated_owners(obj, _REPEATED)
-        with warned(warnings):
+        with intake.warned(warnings):
             return await self._create(resource, obj, options, warnings)
 
     async def _create(
@@ -236,7 +220,7 @@ class Writer:
             raise StatusError(500, "", "resourceVersion should not be set on objects to be created")
         there = self._store.get(resource.place, key)
         if there is not None:
-            with warned(_warnings(resource, obj, None)):
+            with intake.warned(_warnings(resource, obj, None)):
                 if metadata.get("generateName"):
                     raise name_taken(resource, key.name)
                 raise already_exists(resource, key.name, is_going=is_going(decoded(there, resource)))
@@ -253,9 +237,9 @@ class Writer:
             StatusError: when it cannot be.
         """
         resource = target.resource
-        obj, warnings = self._read(resource, target, obj, options)
+        obj, warnings = intake.read(resource, target, obj, options)
         warnings += _without_repeated_owners(obj, _REPEATED)
-        with warned(warnings):
+        with intake.warned(warnings):
             return await self._replace(target, obj, options, warnings)
 
     async def _replace(self, target: Target, obj: KubeObject, options: Options, warnings: Sequence[str]) -> Written:
@@ -285,20 +269,18 @@ class Writer:
             StatusError: when it cannot be.
         """
         resource = target.resource
-        if how == "strategic" and resource.custom is not None:
-            raise unsupported_media_type(STRATEGIC, [JSON_PATCH, MERGE, APPLY])
         for _ in range(ATTEMPTS):
             record = self._record(target)
             live = decoded(record, resource)
-            changed = patched(resource.schema, live, patch, how)
+            changed = intake.patched(resource.schema, live, patch, how)
             version = _version_meant(changed)
             if not version and changed["metadata"].get("resourceVersion") and _is_never_blind(resource):
                 raise no_version(resource, target.name)
             if version and version != str(record.version):
                 raise conflict(resource, target.name, MODIFIED)
-            obj, warnings = self._read_patched(target, changed, options)
+            obj, warnings = intake.read_patched(target, changed, options)
             try:
-                with warned(warnings):
+                with intake.warned(warnings):
                     return await self._update(target, record, obj, options, warnings)
             except _OvertakenError:
                 continue
@@ -409,7 +391,7 @@ class Writer:
         subresource = target.subresource.name if target.subresource else ""
         metadata = applied.get("metadata")
         says_namespace = isinstance(metadata, dict) and "namespace" in metadata
-        self._require_place(resource, target, applied)
+        intake.require_place(resource, target, applied)
         if not says_namespace:
             applied["metadata"].pop("namespace", None)  # errors name the object as it was sent
         if applied["metadata"].get("managedFields") is not None:
@@ -439,12 +421,12 @@ class Writer:
         if resource.namespaced:
             merged["metadata"]["namespace"] = target.namespace
         self._require_namespace(resource, merged)
-        obj, warnings = self._conformed(resource, merged, _LENIENT)  # what is not known was refused, or may stand there
+        obj, warnings = intake.conformed(resource, merged, _LENIENT)
         self._begin(obj, by_update=True)
         self._fill_in(resource, obj, applied=True)
         _set_owners(obj, merged)
         warnings += _without_repeated_owners(obj, _REPEATED_LATE)
-        with warned(warnings):
+        with intake.warned(warnings):
             made = await self._prepared(resource, obj)
         _set_owners(made, merged)
         return self._commit_new(resource, made, options, warnings, by_update=True)
@@ -463,12 +445,12 @@ class Writer:
         merged = self._owned(resource, decoded(record, resource), applied, options, subresource)
         if applied["metadata"].get("uid"):
             merged["metadata"]["uid"] = applied["metadata"]["uid"]
-        obj, warnings = self._conformed(resource, merged, _LENIENT)  # what is not known was refused, or may stand there
+        obj, warnings = intake.conformed(resource, merged, _LENIENT)
         self._fill_in(resource, obj, applied=True)
         _set_owners(obj, merged)
         warnings += _without_repeated_owners(obj, _REPEATED_LATE)
         _keep(obj, live)
-        with warned(warnings):
+        with intake.warned(warnings):
             new = await self._changed(resource, obj, live, subresource)
         _set_owners(new, merged)
         if _but_managed(new) == _but_managed(live) and _owners(new) == _owners(live):
@@ -579,72 +561,6 @@ class Writer:
             raise not_found(target.resource, target.name)
         return record
 
-    def _read(
-        self, resource: Resource, target: Target, obj: KubeObject, options: Options
-    ) -> tuple[KubeObject, list[str]]:
-        """An object that was sent, with the fields of its kind, and what is to be said about the others."""
-        self._require_place(resource, target, obj)
-        return self._conformed(resource, obj, options)
-
-    def _read_patched(self, target: Target, obj: KubeObject, options: Options) -> tuple[KubeObject, list[str]]:
-        """As `_read`, of what a patch makes: the patch is what is told to be wrong."""
-        text = fieldsets.go_json(obj)
-        try:
-            found, told = self._conformed(
-                target.resource, obj, msgspec.structs.replace(options, strict=False, warns=True)
-            )
-        except MismatchError as error:
-            raise broken_patch(text, error.detail) from None
-        if told and options.strict:
-            raise broken_patch(text, f"strict decoding error: {', '.join(told)}")
-        self._require_place(target.resource, target, found)
-        return found, told if options.warns else []
-
-    def _conformed(self, resource: Resource, obj: KubeObject, options: Options) -> tuple[KubeObject, list[str]]:
-        if resource.custom is not None:
-            if isinstance(obj.get("metadata"), dict):
-                _check_metadata(resource, obj["metadata"])
-            dropped = custom.prune(resource, obj)
-            found = obj
-        else:
-            conformed = Conformed(resource.kind, resource.version)
-            found = conformed.of(obj, resource.schema)
-            dropped = conformed.dropped
-        found.setdefault("metadata", {})
-        told = [f'unknown field "{path}"' for path in dropped]
-        if told and options.strict:
-            raise bad_request(
-                f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: '
-                f"strict decoding error: {', '.join(told)}"
-            )
-        return found, told if options.warns else []
-
-    def _require_place(self, resource: Resource, target: Target, obj: KubeObject) -> None:
-        """Whether an object says of itself what the path says; what it leaves out is filled in."""
-        said = obj.setdefault("apiVersion", resource.api_version), obj.setdefault("kind", resource.kind)
-        if said[0] != resource.api_version:
-            raise bad_request(
-                f"the API version in the data ({said[0]}) does not match the expected API version "
-                f"({resource.api_version})"
-            )
-        if said[1] != resource.kind:
-            raise bad_request(f"the kind in the data ({said[1]}) does not match the expected kind ({resource.kind})")
-        metadata = obj.setdefault("metadata", {})
-        if not isinstance(metadata, dict):
-            raise bad_request(f'{resource.kind} in version "{resource.version}" cannot be handled: metadata is no map')
-        if not resource.namespaced:
-            metadata.pop("namespace", None)
-        elif metadata.setdefault("namespace", target.namespace) != target.namespace:
-            if metadata["namespace"]:
-                raise bad_request(
-                    "the namespace of the provided object does not match the namespace sent on the request"
-                )
-            metadata["namespace"] = target.namespace
-        if target.name and metadata.setdefault("name", target.name) != target.name:
-            raise bad_request(
-                f"the name of the object ({metadata['name']}) does not match the name on the URL ({target.name})"
-            )
-
     def _name(self, obj: KubeObject) -> None:
         metadata = obj["metadata"]
         if not metadata.get("name") and metadata.get("generateName"):
@@ -682,35 +598,6 @@ class _OvertakenError(StatusError):
     def __init__(self, resource: Resource, name: str) -> None:
         told = conflict(resource, name, MODIFIED)
         super().__init__(told.code, told.reason, told.message, details=told.details)
-
-
-def patched(schema: Schema, live: KubeObject, patch: Any, how: str) -> KubeObject:
-    """An object with a patch.
-
-    Raises:
-        StatusError: when the patch is none, or does not fit.
-    """
-    try:
-        match how:
-            case "json":
-                changed = json_patch(live, patch)
-            case "strategic":
-                if not isinstance(patch, dict):
-                    raise bad_request("the patch is no JSON object")
-                changed = strategic_merge_patch(live, patch, schema)
-            case _:
-                changed = merge_patch(live, patch)
-    except PatchError as error:
-        if error.code == 422:  # what is wrong with it the server keeps to itself
-            raise StatusError(422, "Invalid", error.message) from None
-        raise StatusError(error.code, "BadRequest", str(error)) from None
-    if not isinstance(changed.get("metadata"), dict):
-        raise bad_request("the patch leaves no object")
-    return changed
-
-
-def _check_metadata(resource: Resource, metadata: KubeObject) -> None:
-    Conformed(resource.kind, resource.version).check_metadata(metadata, schema_of_type(custom.OBJECT_META))
 
 
 def _is_version(said: Any) -> bool:

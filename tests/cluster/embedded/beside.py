@@ -142,7 +142,7 @@ class Beside:
         """The real answer; ours must be the same."""
         real, mine = await self.both(method, path, body, content_type, ours)
         if common(real) != common(mine):
-            title = f"{method} {path} {json.dumps(body)[:400]}"
+            title = f"{method} {path} {str(body)[:400]}"
             self.differences.append(f"{title}\n{difference(common(real), common(mine))}")
         return real
 
@@ -151,7 +151,7 @@ class Beside:
         real, mine = await self.both(method, path, body, content_type)
         told = [(each.status, common(each) if each.status >= 400 else None) for each in (real, mine)]
         if told[0] != told[1]:
-            self.differences.append(f"{method} {path} {json.dumps(body)[:400]}\n{difference(*told)}")
+            self.differences.append(f"{method} {path} {str(body)[:400]}\n{difference(*told)}")
 
     def path_of(self, obj: Json, *more: str) -> str:
         """The path of a built-in object's collection, or of itself."""

@@ -2,18 +2,20 @@
 
 import os
 import sqlite3
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
 from tests.cluster.embedded.small import APPS, CORE, READY_S, Small, open_small
 from tests.cluster.embedded.test_caretaker import DEFINITIONS, THINGS, definition, thing
-from tidelog.engine.cluster.embedded import keeper
+from tidelog.engine.cluster.embedded import backlog, keeper
 from tidelog.engine.cluster.embedded.keeper import keeping, read_kept
 from tidelog.engine.cluster.embedded.store import Store
 from tidelog.storage.cluster_objects import ClusterObjects
@@ -49,6 +51,96 @@ async def test_a_copy_of_what_is_kept_beside_its_writer(tmp_path: Path) -> None:
             await small.delete(f"{MAPS}/a")
     async with kept(tmp_path) as small:
         assert await small.exists(f"{MAPS}/a")
+
+
+async def test_what_is_answered_is_kept(tmp_path: Path) -> None:
+    async with kept(tmp_path) as small:
+        for name in "abc":
+            await small.create(MAPS, {"metadata": {"name": name}})
+            assert name in await names_kept(tmp_path)
+        await small.delete(f"{MAPS}/a")
+        assert {"a", "b", "c"} & await names_kept(tmp_path) == {"b", "c"}
+
+
+async def names_kept(directory: Path) -> set[str]:
+    records = (await read_kept(directory)).bucket(("", "configmaps")).between("test")
+    return {record.key.name for record in records}
+
+
+class Disk:
+    """One that is slow: it writes when it is told to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.may_write = threading.Event()
+        self.may_write.set()
+        real = ClusterObjects.write
+
+        def write(file: ClusterObjects, objects: Any) -> None:
+            assert self.may_write.wait(10)
+            real(file, objects)
+
+        monkeypatch.setattr(ClusterObjects, "write", write)
+
+
+async def test_an_answer_waits_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk, answered = Disk(monkeypatch), list[str]()
+
+    async def make(name: str) -> None:
+        await small.create(MAPS, {"metadata": {"name": name}})
+        answered.append(name)
+
+    async with kept(tmp_path) as small, anyio.create_task_group() as tasks:
+        disk.may_write.clear()
+        for name in "abc":
+            tasks.start_soon(make, name)
+        while not await small.exists(f"{MAPS}/c"):
+            await anyio.lowlevel.checkpoint()
+        assert answered == []
+        disk.may_write.set()
+    assert sorted(answered) == ["a", "b", "c"]
+
+
+async def test_nobody_begins_to_write_while_much_waits_for_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Disk(monkeypatch)
+    monkeypatch.setattr(backlog, "CHANGES_MAX", 4)
+    async with kept(tmp_path) as small, anyio.create_task_group() as tasks:
+        disk.may_write.clear()
+        for name in "abcdefghijkl":
+            tasks.start_soon(small.create, MAPS, {"metadata": {"name": name}})
+        await anyio.sleep(0.2)
+        made = {name for name in await small.names(MAPS) if len(name) == 1}
+        assert len(made) <= 5
+        disk.may_write.set()
+    assert len(await names_kept(tmp_path)) == 13  # with the root certificate
+
+
+async def test_who_waits_for_the_disk_at_the_end_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk, cut_off = Disk(monkeypatch), list[str]()
+
+    async def make(name: str) -> None:
+        try:
+            await small.create(MAPS, {"metadata": {"name": name}})
+        except ConnectionError:
+            cut_off.append(name)
+
+    async def end_soon() -> None:
+        await anyio.sleep(0.1)
+        disk.may_write.set()
+
+    async with anyio.create_task_group() as requests:  # as those of a server are no part of what is ended
+        with anyio.CancelScope() as scope:
+            async with kept(tmp_path) as small:
+                disk.may_write.clear()
+                for name in "ab":  # the second comes while the first is written
+                    requests.start_soon(make, name)
+                    await anyio.sleep(0.2)
+                requests.start_soon(end_soon)
+                scope.cancel()
+                await anyio.sleep_forever()
+    assert cut_off == ["b"]
+    assert await names_kept(tmp_path) == {"a", "b", "kube-root-ca.crt"}
 
 
 async def test_there_is_no_copy_of_what_was_never_kept(tmp_path: Path) -> None:

@@ -251,8 +251,21 @@ async def test_few_roles_are_there_from_the_start(beside: Beside) -> None:
     pair = await beside.both("GET", "/apis/rbac.authorization.k8s.io/v1/clusterroles")
     real, ours = ({one["metadata"]["name"] for one in each.body["items"]} for each in pair)
     assert len(real) > 60
-    assert ours == {"admin", "cluster-admin", "edit", "view", "system:basic-user", "system:discovery"}
+    everybody = {"system:basic-user", "system:discovery", "system:public-info-viewer"}
+    assert ours == {"admin", "cluster-admin", "edit", "view"} | everybody
     assert ours < real
+
+
+@pins("`/readyz?verbose` and its like")
+async def test_few_things_are_checked(small: Small) -> None:
+    _, told = await small.answer("GET", "/readyz?verbose&exclude=log")
+    assert told == (
+        b"[+]ping ok\n[+]log excluded: ok\n[+]etcd ok\n[+]informer-sync ok\n[+]shutdown ok\nreadyz check passed\n"
+    )
+    _, told = await small.answer("GET", "/livez?verbose&exclude=x")
+    assert told.endswith(b'\nwarn: some health checks cannot be excluded: no matches for "x"\nlivez check passed\n')
+    for path, code in (("/healthz", 200), ("/readyz/etcd?verbose", 200), ("/readyz/poststarthook/rbac", 404)):
+        assert (await small.answer("GET", path))[0] == code
 
 
 @pins("priority and fairness")

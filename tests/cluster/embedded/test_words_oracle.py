@@ -1,0 +1,231 @@
+"""The words for what cannot be understood: those of the real server."""
+
+import json
+from collections.abc import AsyncIterator
+from urllib.parse import quote
+
+import pytest
+
+from tests.cluster.embedded import oracle
+from tests.cluster.embedded.beside import Beside
+from tests.cluster.embedded.small import APPS, CORE, Small, open_small
+from tests.cluster.embedded.test_standins import deploy
+from tidelog.engine.cluster.embedded.cluster import ADMIN
+from tidelog.engine.cluster.embedded.requests import Request, User, parse_url
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+async def small() -> AsyncIterator[Small]:
+    async with open_small() as opened:
+        yield opened
+
+
+def told_alike(beside: Beside) -> None:
+    assert not beside.differences, "\n".join(beside.differences)
+
+
+async def test_unknown_fields_are_warned_of_before_a_wrong_place_is_refused(beside: Beside) -> None:
+    path, custom = oracle.CONFIG_MAP.path(beside.namespace), beside.kind.path(beside.namespace)
+    await beside.same("POST", f"{path}?fieldManager=m", {"metadata": {"name": "a"}})
+    for metadata in ({"name": "a", "namespace": "other"}, {"name": "b"}):
+        wrong = {"metadata": metadata, "unknown": 1}
+        if "namespace" in metadata:
+            await beside.same("POST", path, wrong)
+            thing = {"apiVersion": beside.kind.api_version, "kind": beside.kind.kind, **wrong}
+            await beside.same("POST", custom, thing)
+        await beside.same("PUT", f"{path}/a", wrong)
+        for how in (oracle.MERGE, oracle.STRATEGIC):
+            await beside.same("PATCH", f"{path}/a", wrong, how)
+    told_alike(beside)
+
+
+LABELS = (
+    *(
+        "a=b,,c",
+        "a in b",
+        "a in (b",
+        "a in (b,c",
+        "a in",
+        "!",
+        "!!a",
+        "=",
+        "a==",
+        "a=b=c",
+        "a b",
+        "a notin ()",
+        "a in ()",
+    ),
+    *("a>b", "a>5x", "a<", "(a)", "a,", "a,b,", ",a", "a=!", "a in (b c)", "-a", "a-", "a=-b", "a/b/c=d", "/a", "a/"),
+    *(
+        f"{'x' * 64}=a",
+        f"a={'x' * 64}",
+        "A..b/c=1",
+        "a !=b",
+        "a!=b!",
+        "!a=b",
+        "a=b c",
+        "in (a)",
+        "notin=b",
+        "in",
+        "a@b=c",
+    ),
+    *(
+        "a=b@c",
+        "a in (b@)",
+        "a in (,b)",
+        "a in (b,)",
+        "a in (b,,c)",
+        "a>1.5",
+        "a > 1 2",
+        "a==b==c",
+        "()",
+        "a=(b)",
+        "! a",
+    ),
+    *(
+        "a,!b,c notin (x),d in (y,z",
+        "a in (=)",
+        "a in (b,=)",
+        "a=",
+        "a!",
+        "a,!",
+        "\ta = b ",
+        "a>-1",
+        "ä=b",
+        "a in (ä,@)",
+    ),
+)
+FIELDS = (
+    *("metadata.name", "a", "=", "==", "a=b=c", "metadata.name=a,,", "metadata.name==a==b", "metadata.name!a", ","),
+    *("!metadata.name=b", "metadata.name in (a)", "metadata.name=a\\", "metadata.name=a\\x", "metadata.name = a"),
+    *("metadata.name=a,x", "=a", "x=y", "metadata.name=a\\,b", "metadata.name=a\\=b", "metadata.name=a\\\\", "b,a"),
+    *("x=1,metadata.name", "metadata.name=a,metadata.name!=b", "metadata.namespace!=other,metadata.name=a"),
+)
+
+
+async def test_selectors_are_understood_alike(beside: Beside) -> None:
+    path = f"/api/v1/namespaces/{beside.namespace}/secrets"
+    for name, labels in (("a", {"a": "b"}), ("b", {"in": "5", "a": "2"})):
+        await beside.same("POST", f"{path}?fieldManager=m", {"metadata": {"name": name, "labels": labels}})
+    for text in LABELS:
+        await beside.same("GET", f"{path}?labelSelector={quote(text)}")
+    for text in FIELDS:
+        for where in (path, oracle.POD_TEMPLATE.path(beside.namespace), beside.kind.path(beside.namespace)):
+            await beside.same("GET", f"{where}?fieldSelector={quote(text)}")
+    told_alike(beside)
+
+
+BROKEN = (
+    *(
+        b'{"a":',
+        b"",
+        b"[]",
+        b'"x"',
+        b"5",
+        b"true",
+        b"null",
+        b"a: [",
+        b"{}x",
+        b'{"op":"add"}',
+        b"[5]",
+        b"[null]",
+        b"{a: 1}",
+    ),
+    *(
+        b"\xff",
+        b'[{"op":"x"}]',
+        b'{"a" 1}',
+        b'{"a":1 "b"}',
+        b'{"a":1,}',
+        b"[1 2]",
+        b"[1,]",
+        b"tru",
+        b"trux",
+        b"-",
+        b"-x",
+    ),
+    *(
+        b"1.",
+        b"1.x",
+        b"1e",
+        b"1e+x",
+        b"01",
+        b'"\n"',
+        b'"\\x"',
+        b'"\\u12x"',
+        b'"a',
+        b"'",
+        b"{\"a\":'b'}",
+        b"{",
+        b"[",
+        b" \t",
+    ),
+    *(
+        b'{"data":{"$patch":"nonsense"}}',
+        b'{"$setElementOrder/x":5}',
+        b'[{"op":"test","path":"/x","value":1}]',
+        b"\x01",
+    ),
+)
+
+
+@pytest.mark.parametrize("how", [oracle.MERGE, oracle.STRATEGIC, oracle.JSON_PATCH])
+async def test_patches_that_are_none_are_refused_alike(beside: Beside, how: str) -> None:
+    path = f"{oracle.CONFIG_MAP.path(beside.namespace, 'a')}?fieldManager=m"
+    await beside.same("PATCH", path, b"{", how)
+    made = {"metadata": {"name": "a"}}
+    await beside.same("POST", f"{oracle.CONFIG_MAP.path(beside.namespace)}?fieldManager=m", made)
+    for body in BROKEN:
+        await beside.same("PATCH", path, body, how)
+    told_alike(beside)
+
+
+async def test_what_is_applied_is_an_object_that_names_its_kind(beside: Beside) -> None:
+    path = f"{oracle.CONFIG_MAP.path(beside.namespace, 'a')}?fieldManager=m"
+    for body in (b"", b"[]", b'"x"', b"5", b"true", b"null", b"{}", b'{"metadata": {}}', b'{"metadata": 5}', b"a: 1"):
+        await beside.same("PATCH", path, body, oracle.APPLY)
+    told_alike(beside)
+
+
+async def test_priority_classes_of_the_system_are_listed_alike(beside: Beside) -> None:
+    classes = "/apis/scheduling.k8s.io/v1/priorityclasses"
+    said = ("value", "description", "preemptionPolicy")
+    told = [
+        {one["metadata"]["name"]: [one[name] for name in said] for one in each.body["items"]}
+        for each in await beside.both("GET", classes)
+    ]
+    assert set(told[1]) == {"system-cluster-critical", "system-node-critical"}
+    assert told[1].items() <= told[0].items()
+
+
+TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
+METADATA = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
+
+
+@pytest.mark.parametrize("accept", [TABLE, METADATA])
+async def test_a_scale_as_a_table(small: Small, accept: str) -> None:
+    await deploy(small, replicas=2)
+    made = await small.get(f"{APPS}/deployments/web")
+    path, query = parse_url(f"{APPS}/deployments/web/scale")
+    answer = await small.api.handle(Request("GET", path, query, ADMIN, accept=accept))
+    told = json.loads(answer.body)
+    if accept == METADATA:
+        assert (told["kind"], told["metadata"]["uid"]) == ("PartialObjectMetadata", made["metadata"]["uid"])
+        return
+    assert [one["name"] for one in told["columnDefinitions"]] == ["Name", "Desired", "Available", "Age"]
+    assert [row["cells"][:2] for row in told["rows"]] == [["web", 2]]
+    assert told["rows"][0]["object"]["kind"] == "PartialObjectMetadata"
+
+
+async def test_answers_to_questions_say_what_they_are(small: Small) -> None:
+    bob = User("bob", ("system:authenticated",))
+    path = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
+    _, told = await small.answer("POST", path, {"spec": {"namespace": "test"}}, user=bob)
+    assert (told["kind"], told["apiVersion"]) == ("SelfSubjectRulesReview", "authorization.k8s.io/v1")
+    paths = [set(one["nonResourceURLs"]) for one in told["status"]["nonResourceRules"]]
+    assert {"/healthz", "/livez", "/readyz", "/version", "/version/"} in paths
+    token = await small.create(f"{CORE}/serviceaccounts/default/token?dryRun=All", {"spec": {}})
+    assert (token["kind"], token["metadata"]["name"]) == ("TokenRequest", "default")
+    assert token["status"]["token"]  # as the real server, which signs one in a dry run too
