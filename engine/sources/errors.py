@@ -10,8 +10,24 @@ FetchReason: TypeAlias = Literal[
     "InvalidProviderConfiguration",
     "FeatureGateDisabled",
     "ArchiveOperationFailed",
+    "OCIArtifactPullFailed",
+    "OCIArtifactLayerOperationFailed",
+    "ReadOperationFailed",
+    "VerificationError",
+    "BucketOperationFailed",
+    "InvalidSTSConfiguration",
+    "Failed",
+    "IndexationFailed",
+    "InvalidChartReference",
+    "MetadataPatchError",
+    "ValuesFilesError",
+    "ChartPullError",
+    "DependencyBuildError",
+    "ChartPackageError",
+    "ChartVerificationError",
 ]
-"""Why a source could not be fetched (contract GR-031); the last one is of the storage (SC-017)."""
+"""Why a source could not be fetched (contract GR-031, OC-027, BU-015, HP-016, HC-017); `ArchiveOperationFailed` and
+`ReadOperationFailed` are of the storage too (SC-017)."""
 
 
 class FetchError(Exception):
@@ -20,12 +36,16 @@ class FetchError(Exception):
     The message says what happened, where, and what to do. No credential is ever in it.
     """
 
-    def __init__(self, reason: FetchReason, message: str, *, final: bool = False) -> None:
+    def __init__(
+        self, reason: FetchReason, message: str, *, final: bool = False, retry_after_s: float | None = None
+    ) -> None:
         super().__init__(message)
         self.reason: FetchReason = reason
         self.message = message
         self.final = final
         """Whether the same inputs fail the same way for ever; else it is the surroundings, and an attempt."""
+        self.retry_after_s = retry_after_s
+        """How long the server asked to be left alone (`Retry-After`), if it did."""
 
 
 class DirectoryError(ValueError):

@@ -23,7 +23,7 @@ def modules(name: str) -> set[str]:
 @pytest.mark.parametrize(
     ("worker", "foreign"),
     [
-        ("tidelog.engine.sources.git.worker", ("aiohttp", "asyncio", "tidelog.engine.connector")),
+        ("tidelog.engine.sources.intake.worker", ("aiohttp", "asyncio", "tidelog.engine.connector")),
         ("tidelog.engine.render.worker", ("asyncio", "cryptography", "sqlite3", "tidelog.storage.keys")),
     ],
 )

@@ -5,24 +5,21 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tidelog.engine.sources.git.credentials import Credentials, credentials_of
-    from tidelog.engine.sources.git.fetcher import GitFetcher, Settings
-    from tidelog.engine.sources.git.spec import Fetched, GitRef, GitSpec, Head
+    from tidelog.engine.sources.git.fetcher import GitFetcher
+    from tidelog.engine.sources.git.spec import GitHead, GitRef, GitSpec
 
 __all__ = [
     "Credentials",
-    "Fetched",
     "GitFetcher",
+    "GitHead",
     "GitRef",
     "GitSpec",
-    "Head",
-    "Settings",
     "credentials_of",
 ]
 
 _MODULES = {
     "Credentials": "credentials",
     "GitFetcher": "fetcher",
-    "Settings": "fetcher",
     "credentials_of": "credentials",
 }
 """Where a name is, if not in `spec`."""
