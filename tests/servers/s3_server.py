@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import json
+import os
 import shutil
 import socket
 import ssl
@@ -14,6 +15,7 @@ import urllib.parse
 import urllib.request
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -47,6 +49,11 @@ class S3Server:
 
     def put(self, bucket: str, key: str, data: bytes = b"") -> None:
         self.request("PUT", f"/{bucket}/{urllib.parse.quote(key, safe='/-._~')}", data)
+
+    def put_all(self, bucket: str, objects: dict[str, bytes]) -> None:
+        with ThreadPoolExecutor(8) as pool:
+            for _ in pool.map(lambda key: self.put(bucket, key, objects[key]), objects):
+                pass
 
     def delete(self, bucket: str, key: str) -> None:
         self.request("DELETE", f"/{bucket}/{urllib.parse.quote(key, safe='/-._~')}")
@@ -134,12 +141,13 @@ def s3_server(
             [
                 str(program), "-alsologtostderr=true", f"-logdir={directory}",
                 "server", f"-dir={directory}/data", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3",
-                "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.volumeSizeLimitMB=64", "-volume.max=2000",
+                "-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.cacheCapacityMB=0", "-master.volumeSizeLimitMB=64", "-volume.max=2000",
                 "-master.telemetry=false", *options,
             ],
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=directory,
+            env=os.environ | {"GOMEMLIMIT": "192MiB"},
         )  # fmt: skip
         try:
             _wait(server, directory)

@@ -151,13 +151,13 @@ async def test_an_empty_bucket_has_a_revision(
 
 
 async def test_more_than_a_page(s3: S3Server, bucket: str, credentials: BucketCredentials, tmp_path: Path) -> None:
-    for number in range(1100):
-        s3.put(bucket, f"d{number % 7}/{number}.yaml", str(number).encode())
+    objects = {f"d{number % 7}/{number}.yaml": str(number).encode() for number in range(1005)}
+    s3.put_all(bucket, objects)
     spec = spec_of(s3, bucket)
     index = await BucketFetcher().ask(spec, credentials)
     assert index.revision == revision(s3.listing(bucket))
     await BucketFetcher().download(spec, credentials, index=index, into=tmp_path / "out")
-    assert files(tmp_path / "out") == {f"d{n % 7}/{n}.yaml": str(n).encode() for n in range(1100)}
+    assert files(tmp_path / "out") == objects
 
 
 async def test_a_public_bucket_needs_no_credentials(

@@ -251,7 +251,10 @@ class _Load:
                     f"the bucket {self._spec.bucket_name} sent {size} of the {opened.size} bytes of {shown(key)}: "
                     "it is asked again",
                 )
-            descriptor = await self._in_thread(_append, self._into / key, descriptor, b"".join(waiting))
+            if descriptor < 0:  # most are small: one thread's work
+                await self._in_thread(_write, self._into / key, b"".join(waiting))
+            else:
+                await self._in_thread(_append, self._into / key, descriptor, b"".join(waiting))
         finally:
             if descriptor >= 0:
                 with anyio.CancelScope(shield=True):
@@ -271,6 +274,10 @@ class _Load:
             raise FetchError(
                 "ArchiveOperationFailed", f"an object cannot be written to {self._into}: {error.strerror}: make room"
             ) from None
+
+
+def _write(path: Path, data: bytes) -> None:
+    os.close(_append(path, -1, data))
 
 
 def _append(path: Path, descriptor: int, data: bytes) -> int:
