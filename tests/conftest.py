@@ -41,6 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    _keep_bytecode()
     chosen = config.getoption("--seed")
     if chosen is None:
         # A worker of pytest-xdist takes the seed that the header shows.
@@ -69,6 +70,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     end_servers(config)
+
+
+def _keep_bytecode() -> None:
+    """Compiled once, for us and the hundreds of commands and workers that tests start, whoever says not to keep it."""
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def _require_installed() -> None:

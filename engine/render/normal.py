@@ -6,8 +6,6 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from cryptography import x509
-
 from tidelog.engine.kinds.meta import OWNER_NAME, OWNER_NAMESPACE
 from tidelog.engine.objects.kube import KubeObject
 
@@ -82,6 +80,8 @@ def _drop_broken_ca(client: dict[str, Any]) -> None:
 
 
 def _holds_certificate(bundle: str) -> bool:
+    from cryptography import x509  # noqa: PLC0415  # of few objects, and slow to import: a worker starts with the rest
+
     try:
         data = base64.b64decode("".join(bundle.split()), validate=True)
     except (binascii.Error, ValueError):

@@ -1,12 +1,15 @@
 """Objects that hold what is secret, and what can be said of them without it."""
 
 from collections.abc import Iterator, Mapping
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from tidelog.engine.secrecy.values import KubeObject, SecretValues
 from tidelog.events.canonical import Json, encode
 from tidelog.events.digest import Digest
-from tidelog.storage.keys import DataKey
+
+if TYPE_CHECKING:
+    # The worker that renders looks at objects, and has no keys.
+    from tidelog.storage.keys import DataKey
 
 Leaf: TypeAlias = tuple[str, Json]
 
@@ -22,7 +25,7 @@ def is_secret(obj: KubeObject, values: SecretValues | None = None) -> bool:
     return values is not None and bool(values) and any(map(values.holds, _texts(obj)))
 
 
-def leaves(obj: KubeObject, key: DataKey) -> dict[str, Digest]:
+def leaves(obj: KubeObject, key: "DataKey") -> dict[str, Digest]:
     """The keyed digest of every value of an object by its path: for diff and blame without the values.
 
     Paths read `data["tls.crt"]`, `spec.containers[0].image`; an empty object or list is a value too.
@@ -35,7 +38,7 @@ def leaves_of(obj: KubeObject) -> Iterator[Leaf]:
     return _leaves("", obj)
 
 
-def digests_of(values: Mapping[str, Json], key: DataKey) -> dict[str, Digest]:
+def digests_of(values: Mapping[str, Json], key: "DataKey") -> dict[str, Digest]:
     """The keyed digest of each value, by its path; equal values at other paths have other digests."""
     return {path: key.leaf_digest(path, encode(value)) for path, value in values.items()}
 

@@ -515,10 +515,11 @@ class World:
         """A request of our own that is in the log has all that came before it there."""
         mark = f"mark-{self.namespace}-{next(self._tokens)}"
         kind = await self.cluster.kind("v1", "ConfigMap")
+        since = self.servers.audited_bytes()
         with suppress(NotFoundError):
             await self.cluster.get(kind, self.namespace, mark)
         with anyio.fail_after(LIMIT_S):
-            while not await anyio.to_thread.run_sync(self.servers.has_audited, mark):  # noqa: ASYNC110 - another process
+            while not await anyio.to_thread.run_sync(self.servers.has_audited, mark, since):  # noqa: ASYNC110 - another process
                 await anyio.sleep(0.01)
 
 

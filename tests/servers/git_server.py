@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -152,7 +153,7 @@ class Handler(BaseHTTPRequestHandler):
         }
         if self.git.behaviour.protocol_2 and "Git-Protocol" in self.headers:
             environment["GIT_PROTOCOL"] = self.headers["Git-Protocol"]
-        ran = subprocess.run(["git", "http-backend"], input=body, stdout=subprocess.PIPE, env=environment, check=False)
+        ran = subprocess.run([_http_backend()], input=body, stdout=subprocess.PIPE, env=environment, check=False)
         head, _, content = ran.stdout.partition(b"\r\n\r\n")
         headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n") if ": " in line)
         status = int(headers.pop("Status", "200").split()[0])
@@ -169,6 +170,13 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)
+
+
+@cache
+def _http_backend() -> str:
+    """The program itself: by way of `git`, each request would be a process more."""
+    done = subprocess.run(["git", "--exec-path"], capture_output=True, text=True, check=True)
+    return f"{done.stdout.strip()}/git-http-backend"
 
 
 class Server(ThreadingHTTPServer):

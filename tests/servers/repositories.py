@@ -1,4 +1,4 @@
-"""Git repositories for tests, made with Git itself."""
+"""Git repositories for tests, made with Git itself, and with libgit2 where that is the same and quicker."""
 
 import os
 import subprocess
@@ -63,12 +63,17 @@ class Repository:
         self, tree: str, *, branch: str = "main", message: str = "a change", time_s: int = EPOCH, orphan: bool = False
     ) -> str:
         """Commits a tree to a branch."""
+        # As `git commit-tree -m` and `git update-ref` do it, without their three processes: commits are many.
+        opened = pygit2.Repository(str(self.path))
         reference = f"refs/heads/{branch}"
-        known = git("for-each-ref", "--format=%(objectname)", reference, at=self.path)
-        parents = ["-p", known] if known and not orphan else []
-        commit = git("commit-tree", tree, *parents, "-m", message, at=self.path, time_s=time_s)
-        git("update-ref", reference, commit, at=self.path)
-        return commit
+        known = opened.references.get(reference)
+        parents = [known.target] if known is not None and not orphan else []
+        ada = pygit2.Signature("Ada", "ada@example.org", time_s, 0)
+        grace = pygit2.Signature("Grace", "grace@example.org", time_s, 0)
+        text = message if not message or message.endswith("\n") else f"{message}\n"
+        commit = opened.create_commit(None, ada, grace, text, pygit2.Oid(hex=tree), parents)
+        opened.references.create(reference, commit, force=True)
+        return str(commit)
 
     def tree(self, files: Mapping[str, str | bytes]) -> str:
         """Writes a tree of files. A name that ends in `@` is a link, one that ends in `*` an executable."""
