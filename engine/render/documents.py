@@ -52,13 +52,17 @@ class Document(msgspec.Struct, frozen=True):
     """The lines of the top-level keys."""
 
 
-def documents(text: str) -> list[Document]:
+def documents(text: str, *, repeated_keys: bool = False) -> list[Document]:
     """All documents of `text`, empty ones included.
+
+    Args:
+        text: YAML.
+        repeated_keys: whether the last of a key's values counts, instead of being an error.
 
     Raises:
         YamlError: with the line, when it is no YAML, repeats a key, or is too deep or too much.
     """
-    return list(_Reader(text).documents())
+    return list(_Reader(text, repeated_keys=repeated_keys).documents())
 
 
 class _Anchored(msgspec.Struct):
@@ -67,8 +71,9 @@ class _Anchored(msgspec.Struct):
 
 
 class _Reader:
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, repeated_keys: bool) -> None:
         self._text = text
+        self._repeated_keys = repeated_keys
         self._budget = ALIASED_NODES + 4 * len(text)
         self._nodes = 0
         self._anchors: dict[str, _Anchored] = {}
@@ -129,7 +134,7 @@ class _Reader:
                 merged += _mappings(self._value(self._next(), depth + 1), event)
                 continue
             key = self._key(event)
-            if key in items:
+            if key in items and not self._repeated_keys:
                 raise YamlError(f"the key {key!r} is given twice", _line(event))
             if depth == 0:
                 self._keys[key] = _line(event)

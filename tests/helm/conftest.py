@@ -1,0 +1,64 @@
+"""The oracle: the helm command of the release that we render with, built once."""
+
+import fcntl
+import os
+import subprocess
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from tests.missing import go_program
+from tidelog.engine.helm.pool import ChartRenderer
+
+SOURCE = Path(__file__).resolve().parents[1] / "oracles" / "helm"
+Run: TypeAlias = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def oracle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program; its first build takes minutes, so one worker of a run does it for all."""
+    if (given := os.environ.get("TIDELOG_TEST_HELM_ORACLE")) is not None:
+        return Path(given)
+    shared = tmp_path_factory.getbasetemp()
+    directory = shared.parent if os.environ.get("PYTEST_XDIST_WORKER") else shared
+    program = directory / "helm-oracle"
+    with (directory / "helm-oracle.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return program if program.exists() else go_program(program, SOURCE, "charts are not held against helm")
+
+
+@pytest.fixture
+def helm(oracle: Path, tmp_path: Path) -> Run:
+    """Runs helm, with nothing of this machine's."""
+
+    def run(*arguments: str, kubeconfig: Path | None = None, text: str = "") -> subprocess.CompletedProcess[str]:
+        home = tmp_path / "helm-home"
+        home.mkdir(exist_ok=True)
+        return subprocess.run(
+            [oracle, "helm", *arguments],
+            input=text,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=100,
+            env={"HOME": str(home), "KUBECONFIG": str(kubeconfig or "/nonexistent"), "TZ": "UTC", "PATH": os.defpath},
+        )
+
+    return run
+
+
+@pytest.fixture
+async def renderer(tmp_path: Path) -> AsyncIterator[ChartRenderer]:
+    async with ChartRenderer([tmp_path], workers=1) as made:
+        yield made
+
+
+def asked(oracle: Path, what: str, lines: Sequence[str]) -> list[str]:
+    """The oracle's answers, a line each."""
+    ran = subprocess.run(
+        [oracle, what], input="\n".join(lines) + "\n", capture_output=True, text=True, check=False, timeout=100
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout.removesuffix("\n").split("\n")
