@@ -19,15 +19,13 @@ _SEQ: Final = "tag:yaml.org,2002:seq"
 _STR: Final = "tag:yaml.org,2002:str"
 _NOT_TEXT: Final = frozenset(
     (
-        *("", "~", "null", "Null", "NULL", "<<"),
+        *("", "~", "null", "Null", "NULL"),
         *("y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON"),
         *("n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF"),
         *(".nan", ".NaN", ".NAN", ".inf", ".Inf", ".INF", "+.inf", "+.Inf", "+.INF", "-.inf", "-.Inf", "-.INF"),
     )
 )
-_integer: Final = re.compile(
-    r"[-+]?(?:0[xX][0-9a-fA-F]+|0[bB][01]+|0[oO]?[0-7]+|0|[1-9][0-9]*)|[-+]?0[bB]?[-+]?[01]+", re.ASCII
-)
+_integer: Final = re.compile(r"[-+]?(?:0[xX][0-9a-fA-F]+|0[bB][01]+|0[oO]?[0-7]+|0|[1-9][0-9]*)|0b[-+][01]+", re.ASCII)
 _float: Final = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", re.ASCII)
 _base60: Final = re.compile(r"[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?", re.ASCII)
 _timestamp: Final = re.compile(
@@ -48,7 +46,8 @@ def encoded(value: dict[str, Any]) -> str:
     emitter.emit(yaml.DocumentEndEvent(explicit=False))
     emitter.emit(yaml.StreamEndEvent())
     # Go's emitter leaves out the mark of the end that libyaml sets behind a text which keeps its last line breaks.
-    return out.getvalue().removesuffix("...\n")
+    text = out.getvalue()
+    return text[:-4] if text.endswith("\n...\n") else text
 
 
 def _events(value: Any) -> Iterator[yaml.Event]:
@@ -106,5 +105,5 @@ def _would_be_read_otherwise(text: str) -> bool:
         return True
     if text[0] not in "+-.0123456789":
         return False
-    plain = text.replace("_", "")
-    return bool(_integer.fullmatch(plain) or _float.fullmatch(plain))
+    plain = text if text[0] == "." else text.replace("_", "")
+    return bool(_integer.fullmatch(plain)) or (bool(_float.fullmatch(plain)) and math.isfinite(float(plain)))

@@ -10,6 +10,7 @@ from typing import TypeAlias
 import pytest
 
 from tests.missing import go_program
+from tests.render.trees import MemoryTrees
 from tidelog.engine.helm.pool import ChartRenderer
 
 SOURCE = Path(__file__).resolve().parents[1] / "oracles" / "helm"
@@ -62,3 +63,8 @@ def asked(oracle: Path, what: str, lines: Sequence[str]) -> list[str]:
     )
     assert ran.returncode == 0, ran.stderr
     return ran.stdout.removesuffix("\n").split("\n")
+
+
+@pytest.fixture
+def trees() -> MemoryTrees:
+    return MemoryTrees()

@@ -1,0 +1,140 @@
+"""What becomes of a rendered chart before it is applied (contract HR-055, HR-056, HR-111, HR-112).
+
+Kustomize's patches and images in the order of the spec, then the common metadata, then the labels of the owner. Who
+calls has kustomize; the rest is pure.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+
+from tidelog.engine.helm.errors import ChartError
+from tidelog.engine.helm.sorting import sorted_manifests
+from tidelog.engine.helm.spec import Hook, Manifest, RenderedChart
+from tidelog.engine.helm.yaml_out import encoded
+from tidelog.engine.objects.kube import KubeObject
+from tidelog.engine.render.documents import documents
+from tidelog.engine.render.errors import YamlError
+from tidelog.engine.render.normal import add_common
+from tidelog.engine.render.spec import CommonMetadata, Image, Patch
+
+Strategy: TypeAlias = Literal["nohooks", "combined", "separate"]
+Build: TypeAlias = Callable[[Mapping[str, bytes]], Awaitable[str]]
+"""Kustomize, on the files of a directory."""
+
+FILE: Final = "postrenderer.helm.sh/postrender-filename"
+"""The annotation that says where an object comes from while it is with kustomize, as Helm has it."""
+_INPUT: Final = "helm-output.yaml"
+
+
+class Kustomize(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """A post-renderer."""
+
+    patches: tuple[Patch, ...] = ()
+    images: tuple[Image, ...] = ()
+
+
+class PostRender(msgspec.Struct, frozen=True):
+    """What a HelmRelease adds."""
+
+    owner_labels: dict[str, str]
+    """`helm.toolkit.fluxcd.io/name` and `/namespace`: over all others."""
+    kustomize: tuple[Kustomize, ...] = ()
+    common: CommonMetadata = CommonMetadata()
+    strategy: Strategy = "combined"
+
+
+async def post_rendered(chart: RenderedChart, wanted: PostRender, build: Build) -> RenderedChart:
+    """The chart with what a HelmRelease adds, in Helm's order again; CRDs and notes stay.
+
+    Raises:
+        ChartError: when an object has no name, or comes twice, or what kustomize gives cannot be read.
+        Exception: what `build` raises.
+    """
+    streams: list[Sequence[Hook | Manifest]] = [chart.manifests]
+    if wanted.strategy == "separate":
+        streams = [chart.hooks, chart.manifests]
+    elif wanted.strategy == "combined":
+        streams = [[*chart.hooks, *chart.manifests]]
+    files: dict[str, list[str]] = {}
+    for stream in streams:
+        for path, found in await _through(stream, wanted, build):
+            files.setdefault(path, []).append(encoded(found))
+    if wanted.strategy == "nohooks":
+        for hook in chart.hooks:
+            files.setdefault(hook.path, []).append(hook.text)
+    manifests, hooks = sorted_manifests({path: "\n---\n".join(texts) for path, texts in files.items()})
+    return msgspec.structs.replace(chart, manifests=manifests, hooks=hooks)
+
+
+def labelled(objects: Iterable[KubeObject], wanted: PostRender) -> None:
+    """Puts the common metadata and the owner's labels on objects. In place."""
+    for found in objects:
+        add_common(found, wanted.common.labels, wanted.common.annotations)
+        add_common(found, wanted.owner_labels, {})
+
+
+async def _through(stream: Sequence[Hook | Manifest], wanted: PostRender, build: Build) -> list[tuple[str, KubeObject]]:
+    """The objects of a stream with their files."""
+    found = _checked((one.path, part) for one in stream for part in _flat(one.content))
+    for step in wanted.kustomize if found else ():
+        text = "---\n".join(encoded(_filed(path, part)) for path, part in found)
+        kustomization = {"resources": [_INPUT], "sortOptions": {"order": "fifo"}, **msgspec.to_builtins(step)}
+        files = {_INPUT: text.encode(), "kustomization.yaml": msgspec.json.encode(kustomization)}
+        found = _checked(_unfiled(index, part) for index, part in enumerate(_read(await build(files))))
+    labelled((part for _, part in found), wanted)
+    return found
+
+
+def _read(text: str) -> Iterator[KubeObject]:
+    try:
+        values = [document.value for document in documents(text)]
+    except YamlError as error:
+        raise ChartError(f"what the post-renderer gives is no YAML: {error.problem}") from None
+    for value in values:
+        yield from _flat(value)
+
+
+def _flat(value: KubeObject | None) -> list[KubeObject]:
+    """The items of a list, as kustomize takes them one by one; none of an empty document."""
+    if value is None:
+        return []
+    items = value.get("items")
+    is_list = str(value.get("kind")).endswith("List") and isinstance(items, list)
+    return [item for item in items if isinstance(item, dict)] if is_list and items is not None else [value]
+
+
+def _checked(found: Iterable[tuple[str, KubeObject]]) -> list[tuple[str, KubeObject]]:
+    """Objects of their own, each with a name, and none twice, as kustomize wants them."""
+    seen: dict[tuple[object, ...], str] = {}
+    checked = []
+    for path, part in found:
+        metadata = part.get("metadata")
+        if not isinstance(metadata, dict) or not metadata.get("name") or not part.get("kind"):
+            raise ChartError(f"{path}: an object has no {'kind' if not part.get('kind') else 'metadata.name'}")
+        key = part.get("apiVersion"), part["kind"], metadata.get("namespace") or "default", metadata["name"]
+        if key in seen:
+            raise ChartError(
+                f"{path}: {part['kind']}/{metadata['name']} is in {seen[key]} already; where one of them is a hook, "
+                "postRenderStrategy `separate` takes both"
+            )
+        seen[key] = path
+        # Of its own down to where something is put in.
+        copied = {name: dict(held) if isinstance(held, dict) else held for name, held in metadata.items()}
+        checked.append((path, {**part, "metadata": copied}))
+    return checked
+
+
+def _filed(path: str, part: KubeObject) -> KubeObject:
+    metadata = part["metadata"]
+    annotations = {**(metadata.get("annotations") or {}), FILE: path}
+    return {**part, "metadata": {**metadata, "annotations": annotations}}
+
+
+def _unfiled(index: int, part: KubeObject) -> tuple[str, KubeObject]:
+    annotations = (part.get("metadata") or {}).get("annotations") or {}
+    path = annotations.pop(FILE, f"generated-by-postrender-{index}.yaml")
+    if not annotations and isinstance(part.get("metadata"), dict):
+        part["metadata"].pop("annotations", None)
+    return path, part
