@@ -14,20 +14,13 @@ from typing import Final
 
 import msgspec
 
-from tidelog.engine.helm.archives import unpacked, without_schema
-from tidelog.engine.helm.errors import ChartError
-from tidelog.engine.helm.jobs import OVER_MEMORY, Answer, Failed, Question, Rendered, Settings
-from tidelog.engine.helm.records import chart_record
-from tidelog.engine.helm.requirements import require_installable, without_their_charts
-from tidelog.engine.helm.sorting import sorted_manifests
-from tidelog.engine.helm.spec import Crd, RenderedChart, RenderJob
-from tidelog.engine.helm.words import impure_functions, readable
+from tidelog.engine.helm.jobs import OVER_MEMORY, Question, Settings
 from tidelog.engine.render.landlock import Fence, Reach
 from tidelog.engine.worker import die_with_parent, messages, write
 
 _LOOK_S: Final = 0.02
 """Between looks at the memory: Go takes some gigabytes a second."""
-_NOTES: Final = "NOTES.txt"
+_OURS: Final = Path(__file__).resolve().parents[1]
 _SYSTEM: Final = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/usr/local/lib", "/dev/urandom")
 
 
@@ -62,25 +55,15 @@ def main() -> None:
     watch = _Watch(settings.memory_bytes)
     _confine(settings)
     # Only now: the threads that Go starts are behind the fence as well.
-    from tidelog.engine.helm.sdk import Capabilities, Failure, UnknownLibraryError  # noqa: PLC0415
+    from tidelog.engine.helm.rendering import Rendering  # noqa: PLC0415
 
-    capabilities: Capabilities | None = None
-    unknown = ""
-    try:
-        capabilities = Capabilities()
-    except UnknownLibraryError as error:
-        unknown = str(error)
+    rendering = Rendering(settings)
     decoder = msgspec.msgpack.Decoder(Question)
     for message in messages():
         job = decoder.decode(message).job
         with watch:
-            if capabilities is None:
-                answer: Answer = Failed(f"this release of helm-python-sdk cannot be used: {unknown}", final=False)
-            else:
-                capabilities.begin_with(known=job.api_versions is None)
-                answer = _answer(job, settings, Failure)
-            encoded = msgspec.msgpack.encode(answer)
-        write(encoded)
+            answer = msgspec.msgpack.encode(rendering.answer(job))
+        write(answer)
 
 
 def _confine(settings: Settings) -> None:
@@ -88,75 +71,10 @@ def _confine(settings: Settings) -> None:
     memory = settings.memory_bytes * 2
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    python = {sys.prefix, sys.base_prefix, *(path for path in sys.path if path), str(Path(__file__).resolve().parent)}
+    python = {sys.prefix, sys.base_prefix, *(path for path in sys.path if path), str(_OURS)}
     fence = Fence(Reach(read=(*settings.roots, *sorted(python), *_SYSTEM)))
     fence.close_around_me()
     fence.close()
-
-
-def _answer(job: RenderJob, settings: Settings, failure: type[Exception]) -> Answer:
-    try:
-        return Rendered(_rendered(job, settings))
-    except ChartError as error:
-        return Failed(error.message, error.final, error.limit)
-    except failure as error:
-        return Failed(readable(str(error), job.chart))
-    except (MemoryError, RecursionError):
-        limit = f"it takes more than {settings.memory_bytes} bytes of memory"
-        return Failed(f"rendering {Path(job.chart).name} was ended: {limit}", final=False, limit=limit)
-    except OSError as error:
-        return Failed(f"the chart {Path(job.chart).name} cannot be read: {error.strerror}", final=False)
-
-
-def _rendered(job: RenderJob, settings: Settings) -> RenderedChart:
-    from tidelog.engine.helm.sdk import Chart  # noqa: PLC0415 - see `main`
-
-    archive = None if Path(job.chart).is_dir() else Path(job.chart).read_bytes()
-    read = archive if archive is None or not job.skip_schema else without_schema(archive)
-    with Chart.load(job.chart) if read is None else Chart.of_archive(read) as chart:
-        metadata = chart.told("metadata")
-        require_installable(metadata, job.kube_version)
-        missing = without_their_charts(metadata, chart.told("dependencies"))
-        templates = chart.told("templates")
-        files = chart.render(job.values.decode(), _options(job))
-        size = sum(map(len, files.values()))
-        if size > settings.output_bytes:
-            limit = f"it writes more than {settings.output_bytes} bytes"
-            raise ChartError(f"rendering {Path(job.chart).name} was ended: {limit}", final=False, limit=limit)
-        processed = chart.told("metadata")
-        notes = _take_notes(files, processed["name"])
-        manifests, hooks = sorted_manifests(files)
-        contents = unpacked(job.chart, archive) if job.with_record else {}
-        return RenderedChart(
-            metadata=processed,
-            manifests=manifests,
-            hooks=hooks,
-            crds=tuple(Crd(crd["filename"], crd["data"]) for crd in chart.told("crds")),
-            notes=notes,
-            warnings=missing,
-            impure=impure_functions(templates),
-            record=chart_record(processed, chart, contents) if job.with_record else b"",
-        )
-
-
-def _options(job: RenderJob) -> dict[str, object]:
-    return {
-        "name": job.release_name,
-        "namespace": job.namespace,
-        "revision": job.revision,
-        "is_install": not job.is_upgrade,
-        "is_upgrade": job.is_upgrade,
-        "kube_version": job.kube_version,
-        "api_versions": list(job.api_versions or ()),
-    }
-
-
-def _take_notes(files: dict[str, str], name: str) -> str:
-    """The chart's own notes; those of all charts leave `files`, as they are no manifests."""
-    notes = files.get(f"{name}/templates/{_NOTES}", "")
-    for path in [path for path in files if path.endswith(_NOTES)]:
-        del files[path]
-    return notes
 
 
 if __name__ == "__main__":

@@ -185,3 +185,28 @@ async def test_chart_with_dependencies_renders_the_same_again(renderer: ChartRen
         for values in (b'{"sub": {"on": false}}', b'{"sub": {"on": true}}')
     ]
     assert seen == [0, 1]
+
+
+async def test_chart_that_stays_in_memory_renders_afresh(renderer: ChartRenderer, tmp_path: Path) -> None:
+    files = {"Chart.yaml": head("x"), "values.yaml": "a: {b: 1, c: 2}", "templates/a.yaml": "a: {{ toJson .Values.a }}"}
+    archive = tmp_path / "x.tgz"
+
+    async def seen(values: bytes) -> Any:
+        [manifest] = (await renderer.render(RenderJob(str(archive), "r", "n", values, with_record=True))).manifests
+        assert manifest.content is not None
+        return manifest.content["a"]
+
+    archive.write_bytes(packed("x", files))
+    assert await seen(b'{"a": {"b": null}}') == {"c": 2}
+    assert await seen(b"{}") == {"b": 1, "c": 2}
+    archive.write_bytes(packed("x", {**files, "values.yaml": "a: {d: 4}"}))
+    assert await seen(b"{}") == {"d": 4}
+    for number in range(20):  # more than are kept
+        archive = tmp_path / f"{number}.tgz"
+        archive.write_bytes(packed("x", {**files, "values.yaml": f"a: {number}"}))
+        assert await seen(b"{}") == number
+
+
+async def test_schema_of_a_directory_is_not_passed_over_in_silence(renderer: ChartRenderer, tmp_path: Path) -> None:
+    error = await failure(renderer, chart(tmp_path, "a: b"), skip_schema=True)
+    assert "in an archive only" in error.message
