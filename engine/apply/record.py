@@ -3,7 +3,8 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal
 
-from tidelog.engine.kinds.meta import KUSTOMIZE_GROUP, SOURCE_GROUP
+from tidelog.engine.kinds.meta import SOURCE_GROUP
+from tidelog.engine.kinds.registry import NAMES
 from tidelog.engine.objects.kube import KubeObject, canonical_bytes
 from tidelog.engine.objects.state import state_and_owned, state_of
 from tidelog.engine.observe.health import health_of
@@ -20,7 +21,7 @@ from tidelog.events.vocabulary import Event, ObjectApplied
 HEALTH_LENGTH_MAX = 500
 """Characters of what is said of an object's health: an event is small."""
 
-_WRITTEN_FROM_THE_LOG = frozenset({(SOURCE_GROUP, "GitRepository"), (KUSTOMIZE_GROUP, "Kustomization")})
+_WRITTEN_FROM_THE_LOG = frozenset(NAMES) - {(SOURCE_GROUP, "ExternalArtifact")}
 """Kinds whose status says what the log says: to record it would tell the same twice, and at each pass."""
 
 Did = Literal["created", "configured", "recreated", "unchanged"]

@@ -19,7 +19,7 @@ from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.kinds.meta import KUSTOMIZE_GROUP, OWN_MANAGER, SOURCE_GROUP
 from tidelog.engine.objects.kube import KubeObject, key_of
 from tidelog.engine.runtime.errors import RefusedError
-from tidelog.engine.runtime.passes.source import BOOTSTRAP_NAME, LOCAL_REPOSITORY, local_url
+from tidelog.engine.runtime.passes.sources.git import BOOTSTRAP_NAME, LOCAL_REPOSITORY, local_url
 from tidelog.engine.sources.errors import FetchError
 from tidelog.engine.sources.git.credentials import ANONYMOUS
 from tidelog.engine.sources.git.fetcher import GitFetcher

@@ -22,6 +22,7 @@ from tidelog.engine.cluster.real import open_cluster
 from tidelog.engine.http.client import DoorClient, open_door
 from tidelog.engine.kinds.durations import Duration, MalformedDurationError
 from tidelog.engine.kinds.meta import KUSTOMIZE_GROUP, OWN_MANAGER, REQUESTED_AT, SOURCE_GROUP
+from tidelog.engine.kinds.registry import NAMES
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.binding import check_cluster
 from tidelog.engine.runtime.errors import RefusedError
@@ -47,7 +48,6 @@ from tidelog.storage.projections.views import read_views
 LOOK_AGAIN_S = 0.1
 LOOK_AT_CLUSTER_AGAIN_S = 1.0
 """`flux` looks every 2 s (Flux contract CL-004)."""
-KINDS = ((SOURCE_GROUP, "GitRepository"), (KUSTOMIZE_GROUP, "Kustomization"))
 
 
 class Access(msgspec.Struct, frozen=True):
@@ -109,10 +109,10 @@ def named(access: Access, words: tuple[str, ...], namespace: str | None) -> Stre
             raise UnclearNameError(f"{subject} is applied by a target, and not reconciled itself: name the target")
         return subject.stream
     typed, name = parse(words)
-    for group, kind in KINDS:
+    for group, kind in NAMES:
         if is_kind(typed, group, kind):
             return ObjectKey(group, kind, namespace or default_namespace(), name).stream("cluster")
-    raise UnclearNameError(f"{typed!r} is none of the kinds that are reconciled: gitrepository, kustomization")
+    raise UnclearNameError(f"{typed!r} is none of the kinds that are reconciled: {_reconciled()}")
 
 
 def named_target(access: Access, words: tuple[str, ...], namespace: str | None) -> StreamName:
@@ -307,6 +307,10 @@ async def _annotate(access: Access, request: Request) -> Asked:
         except NotFoundError:
             raise RefusedError(f"there is no {shown(stream)} in the cluster") from None
         return Asked(note="there is no store here: who and why is not recorded")
+
+
+def _reconciled() -> str:
+    return ", ".join(kind.lower() for _, kind in NAMES)
 
 
 async def _note_of_nobody(cluster: Cluster, stream: StreamName) -> str:

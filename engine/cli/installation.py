@@ -21,10 +21,11 @@ from tidelog.engine.cluster.real import open_cluster
 from tidelog.engine.http.client import open_door
 from tidelog.engine.kinds.install import install_objects
 from tidelog.engine.kinds.meta import FINALIZER, OWN_MANAGER, PART_OF
+from tidelog.engine.kinds.registry import KINDS
 from tidelog.engine.objects.kube import KubeObject, key_of
 from tidelog.engine.runtime.errors import DoorError, RefusedError
 from tidelog.engine.runtime.holders import Holder, lease_name
-from tidelog.engine.runtime.passes.source import LOCAL_REPOSITORY
+from tidelog.engine.runtime.passes.sources.git import LOCAL_REPOSITORY
 from tidelog.engine.runtime.settings import CONTROLLERS
 from tidelog.engine.views.archive import open_archive
 from tidelog.events.names import StreamName
@@ -36,10 +37,7 @@ from tidelog.storage.master_key import find_master_key
 OLDEST = (1, 30)
 """The first Kubernetes that has aggregated discovery and checks managed fields as we read them."""
 OWN_ANNOTATIONS = "tidelog.dev/"
-OUR_KINDS = (
-    ("source.toolkit.fluxcd.io/v1", "GitRepository"),
-    ("kustomize.toolkit.fluxcd.io/v1", "Kustomization"),
-)
+OUR_KINDS = tuple((kind.resource.api_version, kind.resource.kind) for kind in KINDS)
 _OWN_OBJECTS = (
     ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding"),
     ("rbac.authorization.k8s.io/v1", "ClusterRole"),

@@ -116,7 +116,7 @@ async def _begin(cluster: Cluster, daemon: Daemon, bootstrap: Bootstrap) -> list
     """Makes what `--repo` asks for, once it is known to make sense; returns what has to wait until it can be made."""
     engine = daemon.engine
     namespace = engine.settings.runtime_namespace
-    await look(cluster, engine.fetcher, engine.artifacts, bootstrap, namespace)
+    await look(cluster, engine.fetchers.git, engine.artifacts, bootstrap, namespace)
     await install_kinds(cluster)
     return await make(cluster, bootstrap, namespace)
 

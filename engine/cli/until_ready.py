@@ -7,7 +7,7 @@ import anyio
 import click
 
 from tidelog.engine.cli.output import NO, visible
-from tidelog.engine.kinds.meta import KUSTOMIZE_GROUP, SOURCE_GROUP
+from tidelog.engine.kinds.registry import NAMES
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.daemon import Daemon
 from tidelog.engine.runtime.memory import find_fetched
@@ -141,7 +141,7 @@ def _owned(engine: Engine) -> Iterator[ObjectId]:
 
 def _is_ours(id: ObjectId) -> bool:
     key = ObjectKey.parse(id)
-    return (key.group, key.kind) in ((SOURCE_GROUP, "GitRepository"), (KUSTOMIZE_GROUP, "Kustomization"))
+    return (key.group, key.kind) in NAMES
 
 
 # What is told.

@@ -17,12 +17,10 @@ from msgspec import inspect
 
 from tidelog.engine.kinds.decode import rules_of, unwrapped
 from tidelog.engine.kinds.durations import Duration
-from tidelog.engine.kinds.gitrepository import GitRepository
-from tidelog.engine.kinds.kustomization import Kustomization
-from tidelog.engine.kinds.meta import INSTANCE, PART_OF, SUBSTITUTE, KubeStruct, Resource
+from tidelog.engine.kinds.meta import INSTANCE, PART_OF, SUBSTITUTE, Resource
+from tidelog.engine.kinds.registry import KINDS, AnyKind
 from tidelog.engine.objects.kube import KubeObject
 
-KINDS: tuple[type[GitRepository | Kustomization], ...] = (GitRepository, Kustomization)
 INSTANCE_NAME = "flux-system"
 _API_VERSION = "Version of the API that the object is written in."
 _KIND = "Kind of the object."
@@ -35,7 +33,7 @@ def crds() -> tuple[KubeObject, ...]:
     return tuple(crd(kind) for kind in KINDS)
 
 
-def crd(kind: type[GitRepository | Kustomization]) -> KubeObject:
+def crd(kind: AnyKind) -> KubeObject:
     """The CustomResourceDefinition of a kind."""
     resource = kind.resource
     return {
@@ -75,12 +73,11 @@ def _names(resource: Resource) -> KubeObject:
         "listKind": f"{resource.kind}List",
         "plural": resource.plural,
         "singular": resource.kind.lower(),
-        "shortNames": list(resource.short_names),
         "categories": list(resource.categories),
-    }
+    } | ({"shortNames": list(resource.short_names)} if resource.short_names else {})
 
 
-def _object_schema(kind: type[KubeStruct]) -> KubeObject:
+def _object_schema(kind: AnyKind) -> KubeObject:
     # Neither the spec nor the status is required: Flux's CRDs do not, and objects without a spec exist.
     whole = schema(inspect.type_info(kind))["properties"]
     return {
@@ -91,7 +88,7 @@ def _object_schema(kind: type[KubeStruct]) -> KubeObject:
             "kind": {"type": "string", "description": _KIND},
             "metadata": {"type": "object"},
             "spec": whole["spec"],
-            "status": whole["status"] | {"default": dict(_STATUS_DEFAULT)},
+            "status": whole["status"] | ({"default": dict(_STATUS_DEFAULT)} if kind.resource.is_observed else {}),
         },
     }
 

@@ -6,6 +6,9 @@ import msgspec
 
 from tidelog.engine.kinds.durations import Interval, SourceTimeout
 from tidelog.engine.kinds.meta import (
+    DEFAULT_TIMEOUT,
+    READY_MESSAGE,
+    READY_STATUS,
     SOURCE_GROUP,
     Artifact,
     Column,
@@ -19,7 +22,6 @@ from tidelog.engine.kinds.meta import (
 from tidelog.engine.objects.kube import KubeObject
 
 DEFAULT_BRANCH = "master"
-DEFAULT_TIMEOUT = SourceTimeout.of_seconds(60)
 
 
 class GitReference(KubeStruct, frozen=True, kw_only=True):
@@ -140,9 +142,6 @@ class GitRepositoryStatus(KubeStruct, frozen=True, kw_only=True):
     """Token of the last request to reconcile that was answered."""
 
 
-_READY = '.status.conditions[?(@.type=="Ready")]'
-
-
 class GitRepository(KubeStruct, frozen=True, kw_only=True):
     """A Git repository whose revisions become artifacts."""
 
@@ -156,8 +155,8 @@ class GitRepository(KubeStruct, frozen=True, kw_only=True):
         columns=(
             Column("URL", ".spec.url"),
             Column("Age", ".metadata.creationTimestamp", "date"),
-            Column("Ready", f"{_READY}.status"),
-            Column("Status", f"{_READY}.message"),
+            Column("Ready", READY_STATUS),
+            Column("Status", READY_MESSAGE),
         ),
     )
 

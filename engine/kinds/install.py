@@ -12,6 +12,7 @@ The Namespace bears no label: it is shared with Flux, and is left as it is where
 
 from tidelog.engine.kinds.crds import INSTANCE_NAME, crds
 from tidelog.engine.kinds.meta import INSTANCE, KUSTOMIZE_GROUP, PART_OF, SOURCE_GROUP
+from tidelog.engine.kinds.registry import SOURCES
 from tidelog.engine.objects.kube import KubeObject
 
 NAMESPACE = "flux-system"
@@ -20,6 +21,7 @@ ROLE = "tidelog"
 RECONCILER = "tidelog-reconciler"
 _OWN = {PART_OF: "tidelog", INSTANCE: INSTANCE_NAME}
 _READ = ["get", "list", "watch"]
+_SOURCES = [kind.resource.plural for kind in SOURCES]
 
 
 def install_objects(namespace: str = NAMESPACE) -> tuple[KubeObject, ...]:
@@ -52,8 +54,12 @@ def _role() -> KubeObject:
             # Observing: whatever was applied is watched, and Secrets and ConfigMaps that are named are read.
             _rule("*", ["*"], _READ),
             # Its own kinds: requests and finalizers are metadata, outcomes are status.
-            _rule(SOURCE_GROUP, ["gitrepositories"], [*_READ, "create", "patch", "update", "delete"]),
-            _rule(SOURCE_GROUP, ["gitrepositories/status", "gitrepositories/finalizers"], ["get", "patch", "update"]),
+            _rule(SOURCE_GROUP, _SOURCES, [*_READ, "create", "patch", "update", "delete"]),
+            _rule(
+                SOURCE_GROUP,
+                [f"{plural}/{part}" for part in ("status", "finalizers") for plural in _SOURCES],
+                ["get", "patch", "update"],
+            ),
             _rule(KUSTOMIZE_GROUP, ["kustomizations"], [*_READ, "create", "patch", "update", "delete"]),
             _rule(KUSTOMIZE_GROUP, ["kustomizations/status", "kustomizations/finalizers"], ["get", "patch", "update"]),
             _rule("", ["events"], ["create", "patch"]),

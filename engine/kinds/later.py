@@ -9,6 +9,7 @@ from functools import singledispatch
 
 from tidelog.engine.kinds.gitrepository import GitRepositorySpec
 from tidelog.engine.kinds.kustomization import KustomizationSpec
+from tidelog.engine.kinds.registry import BY_NAME
 
 UNSUPPORTED = "UnsupportedFeature"
 """The reason of the condition."""
@@ -85,7 +86,7 @@ def _source_sentences(spec: GitRepositorySpec) -> Iterator[str]:
 
 
 def _target_sentences(spec: KustomizationSpec) -> Iterator[str]:
-    if spec.source_ref.kind != "GitRepository":
+    if spec.source_ref.kind not in BY_NAME:
         yield f"spec.sourceRef.kind: {spec.source_ref.kind} cannot be used yet; GitRepository can"
     if spec.decryption is not None:
         yield "spec.decryption: nothing can be decrypted yet; leave it out where the source holds no encrypted files"

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal, TypeAlias
 
 import msgspec
 
+from tidelog.engine.kinds.durations import SourceTimeout
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.events.names import ObjectKey
 
@@ -23,6 +24,11 @@ OWN_MANAGER = "tidelog"
 PART_OF = "app.kubernetes.io/part-of"
 INSTANCE = "app.kubernetes.io/instance"
 VERSION = "app.kubernetes.io/version"
+
+READY_STATUS = '.status.conditions[?(@.type=="Ready")].status'
+READY_MESSAGE = '.status.conditions[?(@.type=="Ready")].message'
+DEFAULT_TIMEOUT = SourceTimeout.of_seconds(60)
+"""Of the operations of a source."""
 
 SOURCE_GROUP = "source.toolkit.fluxcd.io"
 KUSTOMIZE_GROUP = "kustomize.toolkit.fluxcd.io"
@@ -82,6 +88,8 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
     short_names: tuple[str, ...]
     categories: tuple[str, ...]
     columns: tuple[Column, ...]
+    is_observed: bool = True
+    """Whether its status tells the generation that was dealt with."""
 
     @property
     def api_version(self) -> str:

@@ -6,16 +6,19 @@ in the same state (contract CM-034, CL-004).
 
 import functools
 from collections.abc import Collection
+from typing import TypeVar
 
 import msgspec
 
 from tidelog.engine.kinds import conditions as c
+from tidelog.engine.kinds.bucket import BucketSpec, BucketStatus
 from tidelog.engine.kinds.conditions import Conditions, Observed
 from tidelog.engine.kinds.decode import encode
 from tidelog.engine.kinds.durations import Duration
 from tidelog.engine.kinds.gitrepository import GitRepositorySpec, GitRepositoryStatus
-from tidelog.engine.kinds.kustomization import KustomizationStatus
 from tidelog.engine.kinds.meta import Artifact, Condition
+from tidelog.engine.kinds.ocirepository import OCIRepositorySpec, OCIRepositoryStatus
+from tidelog.engine.kinds.registry import FetchedSpec, FetchedStatus, TargetStatus
 from tidelog.engine.objects.kube import KubeObject
 
 IN_PROGRESS = "Reconciliation in progress"
@@ -28,11 +31,20 @@ FETCH_REASONS = frozenset(
         "EmptyGitRepository",
         "InvalidProviderConfiguration",
         "FeatureGateDisabled",
+        "OCIArtifactPullFailed",
+        "OCIArtifactLayerOperationFailed",
+        "ReadOperationFailed",
+        "VerificationError",
+        "BucketOperationFailed",
+        "InvalidSTSConfiguration",
     }
 )
-"""Contract GR-031."""
+"""Contract GR-031, OC-027, BU-015."""
 STORAGE_REASONS = frozenset({"ArchiveOperationFailed"})
 """Those of contract SC-017 that can be told apart here."""
+
+LATEST = "latest.tar.gz"
+"""Contract SC-011."""
 
 _replace = msgspec.structs.replace
 
@@ -57,12 +69,12 @@ def checking_health(revision: str, timeout: Duration) -> str:
     return f"Running health checks for revision {revision} with a timeout of {timeout}"
 
 
-# GitRepository
+# Sources
+
+S = TypeVar("S", bound=FetchedStatus)
 
 
-def source_progressing(
-    status: GitRepositoryStatus, message: str, *, observed: Observed, drift: bool = False
-) -> GitRepositoryStatus:
+def source_progressing(status: S, message: str, *, observed: Observed, drift: bool = False) -> S:
     """A source is being worked on; one that is ready stays so, unless it has drifted (contract CM-024)."""
     marked = c.mark_reconciling(status.conditions, c.PROGRESSING, message, observed=observed)
     if drift or c.status_of(marked, c.READY) == "Unknown":
@@ -70,7 +82,7 @@ def source_progressing(
     return _replace(status, conditions=marked)
 
 
-def source_outdated(status: GitRepositoryStatus, revision: str, *, observed: Observed) -> GitRepositoryStatus:
+def source_outdated(status: S, revision: str, *, observed: Observed) -> S:
     """The remote has a revision that no artifact is made of yet (contract SC-008)."""
     message = f"new upstream revision '{revision}'"
     outdated = status.conditions
@@ -80,26 +92,51 @@ def source_outdated(status: GitRepositoryStatus, revision: str, *, observed: Obs
     return source_progressing(status, f"building artifact: {message}", observed=observed, drift=True)
 
 
-def source_stored(
-    status: GitRepositoryStatus, artifact: Artifact, spec: GitRepositorySpec, *, observed: Observed
-) -> GitRepositoryStatus:
+def source_stored(status: FetchedStatus, artifact: Artifact, spec: FetchedSpec, *, observed: Observed) -> FetchedStatus:
     """The artifact of what the spec says now is in the store, made anew or as it was (contract GR-029, GR-030)."""
-    message = f"stored artifact for revision '{artifact.revision}'"
+    message = stored(spec, artifact.revision)
     kept = c.remove(status.conditions, c.STORAGE_FAILED, c.FETCH_FAILED, c.ARTIFACT_OUTDATED, c.RECONCILING, c.STALLED)
-    stored = c.mark(kept, c.ARTIFACT_IN_STORAGE, "True", c.SUCCEEDED, message, observed=observed)
-    return _replace(
+    marked = c.mark(kept, c.ARTIFACT_IN_STORAGE, "True", c.SUCCEEDED, message, observed=observed)
+    made = _replace(
         status,
         observed_generation=observed.generation,
-        conditions=c.source_ready(stored, observed=observed),
+        conditions=c.source_ready(marked, observed=observed),
         artifact=artifact,
         observed_ignore=spec.ignore,
-        observed_include=spec.include,
-        observed_recurse_submodules=spec.recurse_submodules,
-        observed_sparse_checkout=spec.sparse_checkout,
     )
+    match made, spec:
+        case GitRepositoryStatus(), GitRepositorySpec():
+            return _replace(
+                made,
+                observed_include=spec.include,
+                observed_recurse_submodules=spec.recurse_submodules,
+                observed_sparse_checkout=spec.sparse_checkout,
+            )
+        case OCIRepositoryStatus(), OCIRepositorySpec():
+            return _replace(made, observed_layer_selector=spec.layer_selector, url=latest_url(artifact))
+        case BucketStatus(), BucketSpec():
+            return _replace(made, url=latest_url(artifact))
+        case _:
+            return made
 
 
-def source_failed(status: GitRepositoryStatus, reason: str, message: str, *, observed: Observed) -> GitRepositoryStatus:
+def stored(spec: FetchedSpec, revision: str) -> str:
+    """What Ready says of an artifact that is in the store (contract GR-030, OC-026, BU-014)."""
+    match spec:
+        case OCIRepositorySpec():
+            return f"stored artifact for digest '{revision}'"
+        case BucketSpec():
+            return f"stored artifact: revision '{revision}'"
+        case _:
+            return f"stored artifact for revision '{revision}'"
+
+
+def latest_url(artifact: Artifact) -> str:
+    """The address of a source's artifact, whichever it is (contract SC-011)."""
+    return f"{artifact.url.rpartition('/')[0]}/{LATEST}"
+
+
+def source_failed(status: S, reason: str, message: str, *, observed: Observed) -> S:
     """A run failed and will be tried again; the artifact stays (contract SC-002, SC-008)."""
     condition = source_condition(reason) or c.FETCH_FAILED
     marked = c.remove(status.conditions, c.STORAGE_FAILED, c.FETCH_FAILED)
@@ -108,9 +145,7 @@ def source_failed(status: GitRepositoryStatus, reason: str, message: str, *, obs
     return _replace(status, conditions=c.source_ready(marked, observed=observed))
 
 
-def source_stalled(
-    status: GitRepositoryStatus, reason: str, message: str, *, observed: Observed
-) -> GitRepositoryStatus:
+def source_stalled(status: S, reason: str, message: str, *, observed: Observed) -> S:
     """The object cannot be reconciled until somebody changes it (contract SC-003)."""
     marked = c.remove(status.conditions, c.STORAGE_FAILED, c.FETCH_FAILED)
     condition = source_condition(reason)
@@ -132,14 +167,12 @@ def source_condition(reason: str) -> str | None:
 # Both
 
 
-def is_current(status: KustomizationStatus | GitRepositoryStatus, generation: int) -> bool:
+def is_current(status: FetchedStatus | TargetStatus, generation: int) -> bool:
     """Whether an object is ready, and says so of its present generation (contract KS-038)."""
     return status.observed_generation == generation and c.status_of(status.conditions, c.READY) == "True"
 
 
-def status_patch(
-    live: KubeObject, status: KustomizationStatus | GitRepositoryStatus, owned: Collection[str]
-) -> KubeObject:
+def status_patch(live: KubeObject, status: FetchedStatus | TargetStatus, owned: Collection[str]) -> KubeObject:
     """The JSON merge patch (RFC 7396) that makes a live object's status the one given; empty when it is.
 
     Fields that our kinds do not know and conditions that are not `owned` stay. Conditions are one list, which a

@@ -21,7 +21,7 @@ from tidelog.engine.runtime.watching.inputs import Inputs
 from tidelog.engine.runtime.watching.observer import Observer
 from tidelog.engine.runtime.wishes import Wishes
 from tidelog.engine.secrecy.sealing import Sealer
-from tidelog.engine.sources.git.fetcher import GitFetcher
+from tidelog.engine.sources.fetchers import Fetchers
 from tidelog.events.digest import Digest
 from tidelog.events.moment import Time, datetime_of, time_of
 from tidelog.events.names import ObjectId, ObjectKey, Revision, StreamName, object_stream
@@ -64,7 +64,7 @@ class Engine:
         wishes: Wishes,
         handing: Handing,
         expressions: Evaluator,
-        fetcher: GitFetcher,
+        fetchers: Fetchers,
         artifacts: ArtifactStore,
         keys: KeyRing,
         store: Path,
@@ -84,7 +84,7 @@ class Engine:
         self.wishes = wishes
         self.handing = handing
         self.expressions = expressions
-        self.fetcher = fetcher
+        self.fetchers = fetchers
         self.artifacts = artifacts
         self.keys = keys
         self.store = store
@@ -185,8 +185,9 @@ class Engine:
 
     def artifact_path(self, source: ObjectKey, revision: Revision) -> str:
         """Where a source's artifact is served (Flux contract CM-027, SC-010)."""
-        commit = revision.rpartition(":")[2]
-        return f"{source.kind.lower()}/{source.namespace}/{source.name}/{commit}.tar.gz"
+        # Of OCI artifacts the digest's algorithm is a part of the name.
+        name = revision.rpartition("@" if source.kind == "OCIRepository" else ":")[2]
+        return f"{source.kind.lower()}/{source.namespace}/{source.name}/{name}.tar.gz"
 
     def artifact_url(self, path: str) -> str:
         """The address of an artifact (Flux contract CM-028)."""

@@ -19,9 +19,11 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from tidelog.engine.apply.door import NotVerifiedError
+from tidelog.engine.cluster.errors import ClusterError, UnknownKindError
 from tidelog.engine.cluster.port import Cluster, Kind
 from tidelog.engine.expressions.evaluator import Evaluator
-from tidelog.engine.kinds.meta import KUSTOMIZE_GROUP, SOURCE_GROUP
+from tidelog.engine.kinds.meta import KUSTOMIZE_GROUP, Resource
+from tidelog.engine.kinds.registry import KINDS, NEEDED
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.observe.drift import Flap
 from tidelog.engine.observe.reflector import Reflector
@@ -51,7 +53,7 @@ from tidelog.engine.runtime.wishes import Wishes
 from tidelog.engine.secrecy.logs import keeping_secret
 from tidelog.engine.secrecy.sealing import Sealer
 from tidelog.engine.secrecy.values import SecretValues
-from tidelog.engine.sources.git.fetcher import GitFetcher
+from tidelog.engine.sources.fetchers import Fetchers, open_fetchers
 from tidelog.engine.tasks import one_error
 from tidelog.events.bodies import Body
 from tidelog.events.canonical import encode
@@ -89,6 +91,8 @@ from tidelog.storage.master_key import find_master_key
 from tidelog.storage.projections.views import FollowedViews
 
 DEFECT_RETRY_S = 60.0
+UNSERVED_S = 60.0
+"""How often it is asked for a kind that the cluster does not serve yet."""
 SOFTWARE = f"tidelog {version('tidelog')}"
 
 
@@ -208,28 +212,49 @@ class Daemon:
 
     async def _watch_declarations(self, tasks: anyio.abc.TaskGroup) -> None:
         """Watches our kinds; returns when all that is declared has been seen, sources first."""
-        for api_version, name in (
-            (f"{SOURCE_GROUP}/v1", "GitRepository"),
-            (f"{KUSTOMIZE_GROUP}/v1", "Kustomization"),
-        ):
-            kind = await self.engine.cluster.kind(api_version, name)
-            told = _Declared(self, kind)
-            namespace = "" if self._settings.watch_all_namespaces else self._settings.runtime_namespace
-            reflector = Reflector(
-                self.engine.cluster, kind, namespace=namespace, labels=self._settings.watch_label_selector
-            )
-            tasks.start_soon(reflector.run, told)
-            await told.complete.wait()
+        for known in KINDS:
+            resource = known.resource
+            try:
+                kind = await self.engine.cluster.kind(resource.api_version, resource.kind)
+            except UnknownKindError:
+                if known in NEEDED:
+                    raise
+                tasks.start_soon(self._watch_later, tasks, resource)
+            else:
+                await self._watch(tasks, kind, is_needed=known in NEEDED)
+
+    async def _watch(self, tasks: anyio.abc.TaskGroup, kind: Kind, *, is_needed: bool) -> None:
+        """Watches one of our kinds; returns when all of it has been seen, or cannot be, where it is not needed."""
+        told = _Declared(self, kind, is_needed=is_needed)
+        namespace = "" if self._settings.watch_all_namespaces else self._settings.runtime_namespace
+        reflector = Reflector(
+            self.engine.cluster, kind, namespace=namespace, labels=self._settings.watch_label_selector
+        )
+        tasks.start_soon(reflector.run, told)
+        await told.answered.wait()
+
+    async def _watch_later(self, tasks: anyio.abc.TaskGroup, resource: Resource) -> None:
+        """Watches a kind that the cluster does not serve yet, as soon as it does."""
+        while True:
+            await anyio.sleep(UNSERVED_S)
+            try:
+                kind = await self.engine.cluster.kind(resource.api_version, resource.kind)
+            except ClusterError:
+                continue
+            return await self._watch(tasks, kind, is_needed=False)
 
 
 class _Declared:
     """What the reflector of one of our kinds tells."""
 
-    def __init__(self, daemon: Daemon, kind: Kind) -> None:
+    def __init__(self, daemon: Daemon, kind: Kind, *, is_needed: bool) -> None:
         self._engine = daemon.engine
         self._kind = kind
+        self._is_needed = is_needed
         self._listed: set[StreamName] = set()
         self.complete = anyio.Event()
+        self.answered = anyio.Event()
+        """Set when it is complete; or when the server does not let us see it, where we can do without."""
 
     async def changed(self, obj: KubeObject) -> None:
         if not self.complete.is_set():
@@ -248,6 +273,8 @@ class _Declared:
         self._engine.waits.forget(stream)
 
     async def interrupted(self, why: str) -> None:
+        if not self._is_needed:
+            self.answered.set()
         await self._engine.observer.interrupted(self._kind, why)
 
     async def resumed(self) -> None:
@@ -262,6 +289,7 @@ class _Declared:
             labels=settings.watch_label_selector,
         )
         self.complete.set()
+        self.answered.set()
 
 
 @asynccontextmanager
@@ -295,13 +323,13 @@ async def open_daemon(
             )
         )
         expressions = await stack.enter_async_context(Evaluator())
-        fetcher = await stack.enter_async_context(GitFetcher(artifacts, local=repo))
+        fetchers = await stack.enter_async_context(open_fetchers(artifacts, local=repo))
         memory = Memory(log)
         await memory.load(views)
         stream = engine_stream(log.identity.log)
         await _bind(memory, stream, cluster, settings.cluster_name)
         engine = _assemble(
-            settings, cluster, memory, views, renderer, expressions, fetcher, artifacts, keys, stream, repo
+            settings, cluster, memory, views, renderer, expressions, fetchers, artifacts, keys, stream, repo
         )
         yield Daemon(engine, log, views, settings)
 
@@ -313,7 +341,7 @@ def _assemble(
     views: FollowedViews,
     renderer: Renderer,
     expressions: Evaluator,
-    fetcher: GitFetcher,
+    fetchers: Fetchers,
     artifacts: ArtifactStore,
     keys: KeyRing,
     stream: StreamName,
@@ -378,7 +406,7 @@ def _assemble(
         wishes=Wishes(memory, settings.cluster_name, settings, renderings, renderer, variables_of, newest, cluster),
         handing=Handing(memory, settings.cluster_name, inputs, keys.key, target_of),
         expressions=expressions,
-        fetcher=fetcher,
+        fetchers=fetchers,
         artifacts=artifacts,
         keys=keys,
         store=memory.log.layout.directory,

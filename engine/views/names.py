@@ -18,6 +18,7 @@ DEFAULT_NAMESPACE = "flux-system"
 CANDIDATES_SHOWN_MAX = 10
 
 GIT_REPOSITORY = (SOURCE_GROUP, "GitRepository")
+EXTERNAL_ARTIFACT = (SOURCE_GROUP, "ExternalArtifact")
 KUSTOMIZATION = (KUSTOMIZE_GROUP, "Kustomization")
 FLUX_GROUPS = frozenset({SOURCE_GROUP, KUSTOMIZE_GROUP, "helm.toolkit.fluxcd.io"})
 
@@ -28,6 +29,7 @@ _short_names: Mapping[str, str] = {
     "crd": "customresourcedefinition",
     "deploy": "deployment",
     "ds": "daemonset",
+    "ea": "externalartifact",
     "git": "gitrepository",
     "gitrepo": "gitrepository",
     "hpa": "horizontalpodautoscaler",

@@ -33,6 +33,7 @@ from tidelog.events.vocabulary import (
     VerificationFailed,
     Verified,
 )
+from tidelog.events.vocabulary.fetch import Annotation
 from tidelog.events.vocabulary.observe import Health
 
 ATTEMPTS_MAX = 5
@@ -137,6 +138,8 @@ class Standing(msgspec.Struct, kw_only=True, omit_defaults=True):
     """When the revision of a source was fetched."""
     size: int = 0
     """Of a source's artifact, in bytes."""
+    annotations: tuple[Annotation, ...] = ()
+    """What the source says about its artifact."""
     handled: str = ""
     """The last `reconcile.fluxcd.io/requestedAt` that a run answered."""
     history: tuple[Attempt, ...] = ()
@@ -192,6 +195,7 @@ def _removed(rows: Rows[Standing], envelope: Envelope, _: SourceRemoved | Target
 def _fetched(rows: Rows[Standing], envelope: Envelope, event: RevisionFetched) -> None:
     row = _row(rows, envelope)
     row.attempted, row.fetched, row.size = event.revision, envelope.time, event.size
+    row.annotations = event.annotations
 
 
 def _settled(rows: Rows[Standing], envelope: Envelope, event: RevisionSettled) -> None:

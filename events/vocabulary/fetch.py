@@ -18,6 +18,13 @@ class Person(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     time: Time | None = None
 
 
+class Annotation(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that a source says about a revision."""
+
+    name: str
+    value: str
+
+
 class Signature(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A signature that a revision carried, and what became of it."""
 
@@ -42,6 +49,8 @@ class RevisionFetched(Event, frozen=True, kw_only=True):
     committer: Person | None = None
     message: str = ""
     signature: Signature | None = None
+    annotations: tuple[Annotation, ...] = ()
+    """What the source says about the revision, as an OCI artifact does."""
 
 
 @event("RevisionSettled")

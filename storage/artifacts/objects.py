@@ -83,6 +83,18 @@ class Objects:
         return str(self._odb.write(ObjectType.TREE, encode_tree(entries)))
 
 
+    def write_blob(self, data: bytes) -> str:
+        """Writes a file's content. Returns its id."""
+        return str(self._odb.write(ObjectType.BLOB, data))
+
+    def pack(self, object_ids: Iterable[str], directory: Path) -> None:
+        """Writes objects that are there into one pack in a directory."""
+        packed = pygit2.PackBuilder(self.repository)
+        for each in object_ids:
+            packed.add(pygit2.Oid(hex=each))
+        packed.write(str(directory))
+
+
 KINDS: Final = {"blob": ObjectType.BLOB, "tree": ObjectType.TREE, "commit": ObjectType.COMMIT}
 
 

@@ -4,10 +4,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from tidelog.engine.kinds.crds import KINDS, crd, crds
+from tidelog.engine.kinds.crds import crd
+from tidelog.engine.kinds.gitrepository import GitRepository
+from tidelog.engine.kinds.kustomization import Kustomization
+from tidelog.engine.kinds.registry import KINDS
 from tidelog.engine.objects.kube import KubeObject
 
-GITREPOSITORY, KUSTOMIZATION = crds()
+GITREPOSITORY, KUSTOMIZATION = crd(GitRepository), crd(Kustomization)
 
 
 def version(obj: KubeObject) -> KubeObject:

@@ -14,13 +14,14 @@ from tests.servers.kubernetes_servers import Servers
 from tidelog.engine.kinds import conditions as c
 from tidelog.engine.kinds import statuses as s
 from tidelog.engine.kinds.conditions import SOURCE_OWNED, TARGET_OWNED, Observed
-from tidelog.engine.kinds.crds import KINDS, crds
+from tidelog.engine.kinds.crds import crds
 from tidelog.engine.kinds.decode import decode, encode
 from tidelog.engine.kinds.durations import Duration
 from tidelog.engine.kinds.gitrepository import GitRepository
 from tidelog.engine.kinds.install import install_objects
 from tidelog.engine.kinds.kustomization import Inventory, InventoryEntry, Kustomization, Snapshot
 from tidelog.engine.kinds.meta import Artifact
+from tidelog.engine.kinds.registry import KINDS
 from tidelog.engine.objects.kube import KubeObject
 
 PATHS = {kind.resource.kind: (kind.resource.api_version, kind.resource.plural) for kind in KINDS}

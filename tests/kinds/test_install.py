@@ -3,6 +3,7 @@
 from typing import Any
 
 from tidelog.engine.kinds.install import install_objects
+from tidelog.engine.kinds.registry import KINDS
 from tidelog.engine.objects.kube import KubeObject
 
 PART_OF = "app.kubernetes.io/part-of"
@@ -15,8 +16,7 @@ def by_kind(kind: str, **given: str) -> list[KubeObject]:
 def test_what_is_needed_comes_before_what_needs_it() -> None:
     assert [obj["kind"] for obj in install_objects()] == [
         "Namespace",
-        "CustomResourceDefinition",
-        "CustomResourceDefinition",
+        *["CustomResourceDefinition"] * len(KINDS),
         "ServiceAccount",
         "ClusterRole",
         "ClusterRoleBinding",
@@ -31,8 +31,7 @@ def test_flux_s_tools_find_the_api_and_leave_the_engine_s_own_objects_alone() ->
     }
     assert parts == {
         ("Namespace", "flux-system"): None,
-        ("CustomResourceDefinition", "gitrepositories.source.toolkit.fluxcd.io"): "flux",
-        ("CustomResourceDefinition", "kustomizations.kustomize.toolkit.fluxcd.io"): "flux",
+        **{("CustomResourceDefinition", kind.resource.crd_name): "flux" for kind in KINDS},
         ("ServiceAccount", "tidelog"): "tidelog",
         ("ClusterRole", "tidelog"): "tidelog",
         ("ClusterRoleBinding", "tidelog"): "tidelog",

@@ -1,6 +1,6 @@
 """Statuses after each outcome, as tools that know Flux read them (contract 1.2, 2.1, 3.2, GR-029)."""
 
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -80,7 +80,7 @@ def applied(revision: str = REVISION, entries: tuple[InventoryEntry, ...] = ENTR
 
 
 def stored(status: GitRepositoryStatus = NEW_SOURCE, observed: Observed = NOW) -> GitRepositoryStatus:
-    return s.source_stored(status, ARTIFACT, SPEC, observed=observed)
+    return cast("GitRepositoryStatus", s.source_stored(status, ARTIFACT, SPEC, observed=observed))
 
 
 def test_a_stored_artifact_makes_a_source_ready() -> None:

@@ -28,8 +28,9 @@ from tidelog.engine.runtime.telling.metrics import Metrics
 from tidelog.engine.runtime.telling.status import source_status
 from tidelog.engine.runtime.watching.declared import DeclaredSource, read_declared, read_status
 from tidelog.engine.sources.errors import FetchError, FetchReason
+from tidelog.engine.sources.fetched import Fetched
 from tidelog.engine.sources.git.credentials import Credentials
-from tidelog.engine.sources.git.spec import Fetched, GitRef, GitSpec, Head, revision_of
+from tidelog.engine.sources.git.spec import GitHead, GitRef, GitSpec, revision_of
 from tidelog.events.bodies import Body
 from tidelog.events.canonical import encode
 from tidelog.events.digest import Digest
@@ -76,7 +77,7 @@ class World:
             wishes=cast("Any", None),
             handing=cast("Any", None),
             expressions=cast("Any", None),
-            fetcher=me,
+            fetchers=cast("Any", SimpleNamespace(git=me)),
             artifacts=store,
             keys=cast("Any", None),
             store=store.directory.parent,
@@ -163,20 +164,19 @@ class World:
         self.calls.append("secret")
         return self.secrets.get(key)
 
-    async def ask(self, spec: GitSpec, credentials: Credentials) -> Head:
+    async def ask(self, spec: GitSpec, credentials: Credentials) -> GitHead:
         self.calls.append("ask")
         self.asked.append((spec, credentials))
         if self.problem is not None:
             raise self.problem
-        return Head(revision_of(spec.ref, self.commit, "refs/heads/main"), self.commit, "refs/heads/main")
+        return GitHead(revision_of(spec.ref, self.commit, "refs/heads/main"), self.commit, "refs/heads/main")
 
-    async def fetch(self, spec: GitSpec, _: Credentials, head: Head) -> Fetched:
+    async def fetch(self, spec: GitSpec, _: Credentials, head: GitHead) -> Fetched:
         """The tree has one file, with the commit and the ignore rules in it."""
         self.calls.append("fetch")
         tarball = await anyio.to_thread.run_sync(self.make, f"{head.commit} {spec.ignore}")
         return Fetched(
             revision=head.revision,
-            commit=head.commit,
             tree=tarball.path.name.partition(".")[0],
             artifact=tarball.digest,
             size=tarball.size,
@@ -195,8 +195,9 @@ class World:
 
     # Who is told.
 
-    def fetched(self, _: DeclaredSource, fetched: Fetched) -> None:
-        self.told.append(("NewArtifact", fetched.revision))
+    def fetched(self, _: DeclaredSource, fetched: Fetched, reason: str, message: str) -> None:
+        assert message == "stored artifact for commit 'a change'"
+        self.told.append((reason, fetched.revision))
 
     def damaged(self, _: DeclaredSource, artifact: Digest) -> None:
         self.told.append(("ArtifactVerificationFailed", artifact))
@@ -391,13 +392,13 @@ async def test_other_ignore_rules_make_the_artifact_anew_however_many_tries_it_t
     world.problem = FetchError("GitOperationFailed", "it is away")
     await world.run(forced=True)
     world.write_status()
-    assert world.declared.status.observed_ignore is None
+    assert cast("Any", world.declared.status).observed_ignore is None
     world.problem = None
     await world.run()
     assert "fetch" in world.calls
     assert world.artifact != first
     world.write_status()
-    assert world.declared.status.observed_ignore == "*.md"
+    assert cast("Any", world.declared.status).observed_ignore == "*.md"
     await world.run()
     assert "fetch" not in world.calls
 

@@ -11,12 +11,13 @@ import pytest
 from tidelog.engine.runtime.activity import Activity
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.memory import Memory
-from tidelog.engine.runtime.passes.source import LOCAL_REPOSITORY, local_url, reconcile_source
+from tidelog.engine.runtime.passes.source import reconcile_source
+from tidelog.engine.runtime.passes.sources.git import LOCAL_REPOSITORY, local_url
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.settings import Settings
 from tidelog.engine.runtime.watching.declared import read_declared
 from tidelog.engine.sources.errors import FetchError
-from tidelog.engine.sources.git.spec import GitSpec, Head
+from tidelog.engine.sources.git.spec import GitHead, GitSpec
 from tidelog.events.vocabulary import StageFailed
 from tidelog.storage import Query, open_log
 
@@ -42,7 +43,7 @@ class Remote:
     def __init__(self) -> None:
         self.asked: list[str] = []
 
-    async def ask(self, spec: GitSpec, _: object) -> Head:
+    async def ask(self, spec: GitSpec, _: object) -> GitHead:
         self.asked.append(spec.url)
         raise FetchError("GitOperationFailed", f"{spec.url} cannot be reached")
 
@@ -64,7 +65,7 @@ class World:
             memory=self.memory,
             declared=SimpleNamespace(source=lambda _: declared),
             local=self.local,
-            fetcher=self.remote,
+            fetchers=SimpleNamespace(git=self.remote),
             activity=Activity(),
             status=nothing,
             notices=nothing,

@@ -14,6 +14,7 @@ from tidelog.engine.kinds.durations import Interval
 from tidelog.engine.kinds.gitrepository import GitRepositorySpec, GitRepositoryStatus
 from tidelog.engine.kinds.kustomization import KustomizationStatus
 from tidelog.engine.kinds.meta import SOURCE_GROUP, Artifact
+from tidelog.engine.kinds.registry import FetchedStatus
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.telling.status import source_status, target_status
 from tidelog.engine.runtime.watching.declared import Declared, DeclaredSource, DeclaredTarget
@@ -52,18 +53,18 @@ class World:
         )
 
 
-def shown(status: KustomizationStatus | GitRepositoryStatus) -> dict[str, tuple[str, str, str]]:
+def shown(status: KustomizationStatus | FetchedStatus) -> dict[str, tuple[str, str, str]]:
     return {one.type: (one.status, one.reason, one.message) for one in status.conditions}
 
 
-def a_source(status: GitRepositoryStatus | None = None, **spec: Any) -> DeclaredSource:
+def a_source(status: FetchedStatus | None = None, **spec: Any) -> DeclaredSource:
     metadata = {"name": "src", "namespace": "default", "uid": "source-uid", "generation": 2}
     live = {"apiVersion": f"{SOURCE_GROUP}/v1", "kind": "GitRepository", "metadata": metadata}
     whole = GitRepositorySpec(url="https://example.com/a", interval=Interval.of_seconds(60), **spec)
     return Declared(SOURCE_KEY.stream("here"), live, whole, status or GitRepositoryStatus(), ())
 
 
-def stored(revision: Revision = OLD, **rest: Any) -> GitRepositoryStatus:
+def stored(revision: Revision = OLD, **rest: Any) -> FetchedStatus:
     """The status of a source that is ready."""
     standing = Standing(ready="True", fetched=moment(0), since=moment(0), observed=2)
     status = source_status(World(fetched=revision).engine, a_source(), standing)

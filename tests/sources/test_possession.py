@@ -40,7 +40,7 @@ async def test_what_another_source_has_is_not_got_by_its_name(
         if before:
             lying.add_commit(lying.add(TREE, tree_of((b"100644", b"a.yaml", lying.add(BLOB, b"a: 1\n")))))
             own = await fetcher.fetch(spec_of(lying.url), Credentials(), await fetcher.ask(spec_of(lying.url)))
-            assert own.commit == lying.tip
+            assert own.revision.endswith(lying.tip)
         if lie == "a commit":
             lying.tip = commit
         elif lie == "a tree":
@@ -71,5 +71,5 @@ async def test_what_two_sources_have_comes_to_each_and_only_what_is_new(
     for spec, credentials in ((first, trusted), (second, other)):
         before = server.transfers
         fetched = await fetcher.fetch(spec, credentials, await fetcher.ask(spec, credentials))
-        assert fetched.commit
+        assert fetched.revision
         assert server.transfers - before <= 2  # what it has is told in one request, and answered in the next

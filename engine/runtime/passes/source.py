@@ -3,46 +3,35 @@
 An answer that is not new appends nothing.
 """
 
-import base64
-import binascii
-import shlex
 from collections.abc import Iterable
 
 import anyio
 import anyio.to_thread
 
-from tidelog.engine.kinds.gitrepository import GitRepositorySpec
-from tidelog.engine.kinds.later import UNSUPPORTED, credentials_left, features_left
-from tidelog.engine.kinds.meta import FINALIZER, SOURCE_GROUP
-from tidelog.engine.objects.kube import KubeObject
+from tidelog.engine.kinds.externalartifact import ExternalArtifactSpec
+from tidelog.engine.kinds.later import UNSUPPORTED
+from tidelog.engine.kinds.meta import FINALIZER
 from tidelog.engine.runtime.context import Engine
+from tidelog.engine.runtime.passes.sources.drivers import driver_of
 from tidelog.engine.runtime.run import Removed, Run, StageError, asking
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.suspension import still_suspended
 from tidelog.engine.runtime.texts import pages_of
 from tidelog.engine.runtime.watching.declared import DeclaredSource, source_of
 from tidelog.engine.sources.errors import FetchError
-from tidelog.engine.sources.git.credentials import ANONYMOUS, Credentials, credentials_of
-from tidelog.engine.sources.git.spec import Fetched, GitRef, GitSpec, Head
+from tidelog.engine.sources.fetched import Fetched, Head
 from tidelog.events.digest import Digest
-from tidelog.events.names import ObjectKey, StreamName
+from tidelog.events.names import StreamName
 from tidelog.events.vocabulary import RevisionFetched, RevisionSettled, RunEnded, SourceRemoved
+from tidelog.events.vocabulary.fetch import Annotation
 from tidelog.storage.artifacts.errors import ObjectMissingError
-
-LOCAL_REPOSITORY = "tidelog.dev/repository"
-"""Annotation: the directory that `--repo` named; heeded of the engine's own source only, and of no other directory."""
-BOOTSTRAP_NAME = "flux-system"
-"""Of the source and the target that `--repo` makes, as `flux bootstrap` names them."""
 
 SETTLED_BYTES_MAX = 32_768
 """Of the targets that one event names, in JSON."""
-STALLING = frozenset({"URLInvalid", "InvalidProviderConfiguration"})
+STALLING = frozenset({"URLInvalid", "InvalidProviderConfiguration", "InvalidSTSConfiguration"})
 """Failures that only another spec ends (Flux contract SC-003)."""
-
-
-def local_url(directory: str) -> str:
-    """What `spec.url` says of a directory that `--repo` named: the API takes no address of one."""
-    return f"https://localhost{directory}"
+EXTERNAL_INTERVAL_S = 600.0
+"""How long at most until what could not be taken in is tried again; there is no interval in its spec."""
 
 
 async def reconcile_source(engine: Engine, stream: StreamName, trigger: Trigger) -> float | None:
@@ -69,10 +58,10 @@ class SourcePass:
     def __init__(self, engine: Engine, declared: DeclaredSource, trigger: Trigger) -> None:
         self._engine = engine
         self._declared = declared
-        self._spec: GitRepositorySpec = declared.spec
         self._stream = declared.stream
         self._memory = engine.memory
         self._run = Run(engine.memory, declared.stream, trigger)
+        self._driver = driver_of(engine, declared, self._run)
 
     async def reconcile(self) -> float | None:
         """The pass."""
@@ -83,10 +72,9 @@ class SourcePass:
         if suspended is not None:
             return suspended.again_s
         self._refuse()
-        credentials = await self._credentials()
-        head = await self._ask(credentials)
-        if await self._is_new(head):
-            fetched = await self._fetch(credentials, head)
+        head = await self._ask()
+        if head is not None and await self._is_new(head):
+            fetched = await self._fetch(head)
             if fetched is not None:
                 await self._settle(fetched)
         return await self._end(head)
@@ -104,53 +92,29 @@ class SourcePass:
 
     async def _own(self) -> None:
         """Marks the source as ours, be it suspended or not (Flux contract CM-054, SC-001)."""
-        if FINALIZER not in self._declared.finalizers and not self._declared.problems:
+        if self._is_fetched and FINALIZER not in self._declared.finalizers and not self._declared.problems:
             await asking("fetch", self._engine.declared.claim(self._declared), "GitOperationFailed")
 
     def _refuse(self) -> None:
-        left = (*self._declared.problems, *features_left(self._spec))
+        left = (*self._declared.problems, *self._driver.left())
         if left:
             reason = "InvalidSpec" if self._declared.problems else UNSUPPORTED
             raise StageError("declare", reason, "; ".join(left), final=True, stalled=True)
 
-    async def _credentials(self) -> Credentials:
-        reference = self._spec.secret_ref
-        if reference is None:
-            return ANONYMOUS
-        key = ObjectKey("", "Secret", self._declared.key.namespace, reference.name)
-        self._engine.inputs.begin(self._stream)
-        secret = await asking("fetch", self._engine.inputs.get(self._stream, key), "GitOperationFailed")
-        self._engine.inputs.settle(self._stream)
-        if secret is None:
-            raise StageError(
-                "fetch",
-                "AuthenticationFailed",
-                f"spec.secretRef: there is no Secret {key.namespace}/{key.name}; create it, or leave secretRef out",
-            )
-        data = _decoded(secret)
-        self._run.secrets.add(data.values())
-        left = credentials_left(data.keys(), reference.name)
-        if left:
-            raise StageError("fetch", UNSUPPORTED, "; ".join(left), final=True, stalled=True)
-        try:
-            return credentials_of(data, reference.name)
-        except FetchError as error:
-            raise self._failed_to_fetch(error) from error
-
-    async def _ask(self, credentials: Credentials) -> Head:
+    async def _ask(self) -> Head | None:
         self._engine.activity.begin(self._stream, "fetching", "")
         try:
-            return await self._engine.fetcher.ask(self._git_spec(), credentials)
+            return await self._driver.ask()
         except FetchError as error:
             raise self._failed_to_fetch(error) from error
 
-    async def _fetch(self, credentials: Credentials, head: Head) -> Fetched | None:
+    async def _fetch(self, head: Head) -> Fetched | None:
         """Brings a revision into the store; None when nothing came of it but the file that was there before."""
         self._engine.activity.begin(self._stream, "fetching", head.revision)
         if self._stream in self._engine.lost:
-            self._engine.fetcher.forget()
+            self._driver.forget()
         try:
-            fetched = await self._engine.fetcher.fetch(self._git_spec(), credentials, head)
+            fetched = await self._driver.fetch(head)
         except FetchError as error:
             raise self._failed_to_fetch(error) from error
         row = self._memory.desired.get(self._stream)
@@ -168,10 +132,13 @@ class SourcePass:
                     author=fetched.author,
                     committer=fetched.committer,
                     message=fetched.message,
+                    annotations=tuple(Annotation(name=name, value=value) for name, value in fetched.metadata.items()),
                 )
             ]
         )
-        self._engine.notices.fetched(self._declared, fetched)
+        if self._is_fetched:
+            news = self._driver.news(fetched)
+            self._engine.notices.fetched(self._declared, fetched, news.reason, news.message)
         await self._collect()
         return fetched
 
@@ -201,7 +168,7 @@ class SourcePass:
             )
             self._engine.targets.wake(stream, trigger)
 
-    async def _end(self, head: Head) -> float | None:
+    async def _end(self, head: Head | None) -> float | None:
         standing, token = self._run.standing, self._declared.requested_at
         news = (
             self._run.records > 0
@@ -213,12 +180,12 @@ class SourcePass:
             event = RunEnded(
                 outcome="succeeded" if self._run.records else "unchanged",
                 generation=self._declared.generation,
-                revision=head.revision,
+                revision=None if head is None else head.revision,
                 token=token or "",
             )
             await self._run.record([event])
         self._wake_who_waited_for_the_first_answer()
-        return self._engine.jittered(self._spec.interval.seconds)
+        return self._engine.jittered(self._interval_s) if self._is_fetched else None
 
     def _wake_who_waited_for_the_first_answer(self) -> None:
         if self._stream in self._engine.asked:
@@ -237,7 +204,7 @@ class SourcePass:
         self._engine.notices.failed(self._declared, None, error)
         if error.stalled:
             return None
-        return self._engine.retry_in(self._spec.interval.seconds, self._run.standing.failures, asked_s=error.asked_s)
+        return self._engine.retry_in(self._interval_s, self._run.standing.failures, asked_s=error.asked_s)
 
     def _failed_to_fetch(self, error: FetchError) -> StageError:
         stalled = error.reason in STALLING
@@ -248,45 +215,22 @@ class SourcePass:
         row = self._memory.desired.get(self._stream)
         if row is None or row.revision != head.revision or row.artifact is None or self._stream in self._engine.lost:
             return True
-        if self._declared.status.observed_ignore != self._spec.ignore:
+        if self._driver.is_outdated():
             return True
         found = await anyio.to_thread.run_sync(self._engine.artifacts.check_tarball, row.artifact)
         if found == "damaged":
             self._engine.notices.damaged(self._declared, row.artifact)
         return found != "whole"
 
-    def _git_spec(self) -> GitSpec:
-        ref = self._spec.reference
-        return GitSpec(
-            namespace=self._declared.key.namespace,
-            name=self._declared.key.name,
-            url=self._address(),
-            ref=GitRef(branch=ref.branch, tag=ref.tag, semver=ref.semver, name=ref.name, commit=ref.commit),
-            ignore=self._spec.ignore,
-            timeout_s=self._spec.timeout.seconds,
-        )
+    @property
+    def _is_fetched(self) -> bool:
+        """Whether it is ours to fetch, and to write its status: an ExternalArtifact is another controller's."""
+        return not isinstance(self._declared.spec, ExternalArtifactSpec)
 
-    def _address(self) -> str:
-        """The repository's address: for the one that `--repo` names, the directory on this machine.
-
-        Raises:
-            FetchError: when it is a directory that this daemon was not told of.
-        """
-        local = self._engine.local
-        named = self._declared.annotations.get(LOCAL_REPOSITORY)
-        own = ObjectKey(SOURCE_GROUP, "GitRepository", self._engine.settings.runtime_namespace, BOOTSTRAP_NAME)
-        if named is None or self._declared.key != own:
-            return self._spec.url
-        if local is not None and named == str(local):
-            return local.as_uri()
-        if self._spec.url == local_url(named):
-            raise FetchError(
-                "URLInvalid",
-                f"the repository is the directory {named}, which is read by a daemon that was told so only: "
-                f"start the daemon with --repo {shlex.quote(named)}",
-                final=True,
-            )
-        return self._spec.url
+    @property
+    def _interval_s(self) -> float:
+        spec = self._declared.spec
+        return EXTERNAL_INTERVAL_S if isinstance(spec, ExternalArtifactSpec) else spec.interval.seconds
 
     def _targets(self) -> list[StreamName]:
         """The targets that are rendered from this source."""
@@ -328,13 +272,3 @@ class SourcePass:
             streams,
             key=lambda stream: len(target.spec.depends_on) if (target := self._engine.declared.target(stream)) else 0,
         )
-
-
-def _decoded(secret: KubeObject) -> dict[str, bytes]:
-    found = {}
-    for name, value in (secret.get("data") or {}).items():
-        try:
-            found[name] = base64.b64decode(value, validate=True)
-        except binascii.Error:
-            found[name] = value.encode()
-    return found

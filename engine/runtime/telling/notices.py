@@ -20,7 +20,7 @@ from tidelog.engine.runtime.run import StageError
 from tidelog.engine.runtime.texts import cut
 from tidelog.engine.runtime.watching.declared import AnyDeclared, DeclaredSource, DeclaredTarget, controller_of
 from tidelog.engine.secrecy.logs import without_secrets
-from tidelog.engine.sources.git.spec import Fetched
+from tidelog.engine.sources.fetched import Fetched
 from tidelog.events.digest import Digest
 from tidelog.events.moment import Time
 from tidelog.events.names import Revision, StreamName
@@ -32,7 +32,6 @@ MESSAGE_BYTES_MAX = 1_024
 POSTED_BYTES_MAX = 39_000
 """Of what is posted (Flux contract CM-068)."""
 POST_TIMEOUT_S = 5.0
-SUBJECT_LENGTH_MAX = 50
 
 
 class Notice(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,11 +57,9 @@ class Notices:
 
     # What is told.
 
-    def fetched(self, declared: DeclaredSource, fetched: Fetched) -> None:
+    def fetched(self, declared: DeclaredSource, fetched: Fetched, reason: str, message: str) -> None:
         """A source has a new artifact (Flux contract GR-030, SE-001)."""
-        subject = fetched.message.partition("\n")[0][:SUBJECT_LENGTH_MAX]
-        metadata = {"revision": fetched.revision, "digest": fetched.artifact}
-        self._tell(declared, "NewArtifact", f"stored artifact for commit '{subject}'", metadata)
+        self._tell(declared, reason, message, {"revision": fetched.revision, "digest": fetched.artifact})
 
     def damaged(self, declared: DeclaredSource, artifact: Digest) -> None:
         """A stored artifact is not what it was (Flux contract SC-014)."""

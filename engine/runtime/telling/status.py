@@ -14,7 +14,7 @@ from tidelog.engine.kinds import conditions as c
 from tidelog.engine.kinds import statuses
 from tidelog.engine.kinds.conditions import Conditions, Observed
 from tidelog.engine.kinds.durations import Duration
-from tidelog.engine.kinds.gitrepository import GitRepositoryStatus
+from tidelog.engine.kinds.externalartifact import ExternalArtifactSpec, ExternalArtifactStatus
 from tidelog.engine.kinds.kustomization import (
     Inventory,
     InventoryEntry,
@@ -23,6 +23,7 @@ from tidelog.engine.kinds.kustomization import (
     Snapshot,
 )
 from tidelog.engine.kinds.meta import Artifact, Timestamp
+from tidelog.engine.kinds.registry import FetchedStatus
 from tidelog.engine.objects.kube import KubeObject, inventory_id
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.watching.declared import AnyDeclared, DeclaredSource, DeclaredTarget, manager_of
@@ -155,9 +156,9 @@ class StatusWriter:
 
     def _patch(self, declared: AnyDeclared) -> KubeObject:
         standing = self._engine.memory.conditions.get(declared.stream)
-        if standing is None:
-            return {}
-        status: KustomizationStatus | GitRepositoryStatus
+        if standing is None or isinstance(declared.spec, ExternalArtifactSpec):
+            return {}  # the status of another controller's object is its own to write
+        status: KustomizationStatus | FetchedStatus
         token = self._answered.get(declared.stream) or declared.status.last_handled_reconcile_at
         if isinstance(declared.spec, KustomizationSpec):
             status = target_status(self._engine, declared, standing)
@@ -281,9 +282,11 @@ def _inventory(engine: Engine, declared: DeclaredTarget) -> Inventory | None:
     return Inventory(entries=tuple(sorted(entries, key=lambda entry: entry.id)))
 
 
-def source_status(engine: Engine, declared: DeclaredSource, standing: Standing) -> GitRepositoryStatus:
-    """The status of a GitRepository."""
-    before = declared.status
+def source_status(engine: Engine, declared: DeclaredSource, standing: Standing) -> FetchedStatus:
+    """The status of a source that the engine fetches itself."""
+    before, spec = declared.status, declared.spec
+    if isinstance(before, ExternalArtifactStatus) or isinstance(spec, ExternalArtifactSpec):
+        raise TypeError(f"the status of {declared.key.shown} is another controller's")
     if declared.suspended:
         return before
     observed = Observed(declared.generation, _timestamp(standing.since or engine.now()))
@@ -295,7 +298,7 @@ def source_status(engine: Engine, declared: DeclaredSource, standing: Standing) 
     if running is not None and slow and running[1] and artifact is not None and running[1] != artifact.revision:
         return statuses.source_outdated(status, running[1], observed=now)
     if standing.ready == "True" and artifact is not None:
-        status = statuses.source_stored(status, artifact, declared.spec, observed=observed)
+        status = statuses.source_stored(status, artifact, spec, observed=observed)
         return msgspec.structs.replace(status, observed_generation=standing.observed)
     if slow:
         return statuses.source_progressing(status, statuses.SOURCE_IN_PROGRESS, observed=now)
@@ -318,6 +321,7 @@ def _artifact(engine: Engine, declared: DeclaredSource, standing: Standing) -> A
         digest=row.artifact,
         last_update_time=_timestamp(standing.fetched),
         size=standing.size or None,
+        metadata={each.name: each.value for each in standing.annotations},
     )
 
 

@@ -8,17 +8,21 @@ import msgspec
 
 from tidelog.engine.cluster.errors import ClusterError, ConflictError, NotFoundError
 from tidelog.engine.cluster.port import Cluster, Kind
+from tidelog.engine.kinds.bucket import BucketSpec
 from tidelog.engine.kinds.decode import InvalidObjectError, decode
 from tidelog.engine.kinds.durations import Interval
-from tidelog.engine.kinds.gitrepository import GitRepository, GitRepositorySpec, GitRepositoryStatus
-from tidelog.engine.kinds.kustomization import Kustomization, KustomizationSpec, KustomizationStatus, SourceReference
+from tidelog.engine.kinds.externalartifact import ExternalArtifactSpec, ExternalArtifactStatus
+from tidelog.engine.kinds.gitrepository import GitRepositorySpec
+from tidelog.engine.kinds.kustomization import KustomizationSpec, KustomizationStatus, SourceReference
 from tidelog.engine.kinds.meta import (
     FINALIZER,
     REQUESTED_AT,
     SOURCE_GROUP,
     labelled_maker,
 )
+from tidelog.engine.kinds.ocirepository import OCIRepositorySpec
 from tidelog.engine.kinds.patches import patches_of_secrets
+from tidelog.engine.kinds.registry import BY_NAME, STATUSES, SourceSpec, SourceStatus, TargetSpec, TargetStatus
 from tidelog.engine.objects.kube import KubeObject, MalformedObjectError, key_of, parse_inventory_id
 from tidelog.engine.plan.model import is_secret
 from tidelog.engine.runtime.memory import Facts, Memory, Origin, plan_of
@@ -53,8 +57,8 @@ CLAIM_ATTEMPTS_MAX = 5
 TOKEN_BYTES_MAX = 512
 """Of a request's token, in JSON: a time as a rule, and whatever somebody writes into an annotation."""
 
-Spec = TypeVar("Spec", GitRepositorySpec, KustomizationSpec)
-Status = TypeVar("Status", GitRepositoryStatus, KustomizationStatus)
+Spec = TypeVar("Spec", bound=SourceSpec | TargetSpec)
+Status = TypeVar("Status", bound=SourceStatus | TargetStatus)
 
 
 class Declared(Generic[Spec, Status]):
@@ -118,15 +122,21 @@ def source_of(target: "DeclaredTarget") -> ObjectKey:
     return ObjectKey(SOURCE_GROUP, reference.kind, reference.namespace or target.key.namespace, reference.name)
 
 
-DeclaredSource: TypeAlias = Declared[GitRepositorySpec, GitRepositoryStatus]
+DeclaredSource: TypeAlias = Declared[SourceSpec, SourceStatus]
 DeclaredTarget: TypeAlias = Declared[KustomizationSpec, KustomizationStatus]
 AnyDeclared: TypeAlias = DeclaredSource | DeclaredTarget
 
 # What stands in for the spec of an object that cannot be read; its problems keep it from being worked on.
-_NO_SOURCE = GitRepositorySpec(url="https://invalid", interval=Interval.of_seconds(3600))
-_NO_TARGET = KustomizationSpec(
-    interval=Interval.of_seconds(3600), prune=False, source_ref=SourceReference(kind="GitRepository", name="invalid")
-)
+_INTERVAL = Interval.of_seconds(3600)
+_NOTHING: Mapping[str, SourceSpec | TargetSpec] = {
+    "GitRepository": GitRepositorySpec(url="https://invalid", interval=_INTERVAL),
+    "OCIRepository": OCIRepositorySpec(url="oci://invalid", interval=_INTERVAL),
+    "Bucket": BucketSpec(bucket_name="invalid", endpoint="invalid", interval=_INTERVAL),
+    "ExternalArtifact": ExternalArtifactSpec(),
+    "Kustomization": KustomizationSpec(
+        interval=_INTERVAL, prune=False, source_ref=SourceReference(kind="GitRepository", name="invalid")
+    ),
+}
 
 Wake = Callable[[StreamName, Trigger], None]
 OnChange: TypeAlias = Callable[[StreamName], None]
@@ -200,6 +210,8 @@ class Declarations:
         cause = await self._record(declared)
         if cause is not None or before is None or declared.deleting:
             self._wake(declared.stream, cause or Trigger(why="found at the start"))
+        elif _offers_something_else(before, declared):
+            self._wake(declared.stream, Trigger(why="it offers another artifact"))
         elif _asks_about_itself(declared):
             self._wake(declared.stream, Trigger(why="somebody else changed it"))
         self.on_change(declared.stream)
@@ -389,26 +401,28 @@ async def made_with_secret(live: KubeObject, alias: str, facts: Facts) -> bool:
 def read_declared(live: KubeObject, alias: str) -> AnyDeclared:
     """A source or target as the API server has it; what cannot be read of it is among its problems."""
     stream = key_of(live).stream(alias)
-    kind: type[Kustomization | GitRepository] = Kustomization if live["kind"] == "Kustomization" else GitRepository
+    kind = live["kind"]
     try:
-        read: Any = decode(kind, live)
+        read: Any = decode(BY_NAME[kind], live)
     except InvalidObjectError as error:
         sentences = tuple(str(problem) for problem in error.problems)
-        if kind is Kustomization:
-            return Declared(stream, live, _NO_TARGET, KustomizationStatus(), sentences)
-        return Declared(stream, live, _NO_SOURCE, GitRepositoryStatus(), sentences)
-    return Declared(stream, live, read.spec, read.status, ())
+        return _declared(stream, live, _NOTHING[kind], STATUSES[kind](), sentences)
+    return _declared(stream, live, read.spec, read.status, ())
 
 
-def read_status(live: KubeObject) -> KustomizationStatus | GitRepositoryStatus:
+def _declared(stream: StreamName, live: KubeObject, spec: Any, status: Any, problems: tuple[str, ...]) -> AnyDeclared:
+    """Which of the two it is, its kind says."""
+    made: AnyDeclared = Declared(stream, live, spec, status, problems)
+    return made
+
+
+def read_status(live: KubeObject) -> SourceStatus | TargetStatus:
     """The status of a source or target as the API server has it; empty where it cannot be read."""
-    status = live.get("status") or {}
+    kind = STATUSES[live["kind"]]
     try:
-        if live["kind"] == "Kustomization":
-            return decode(KustomizationStatus, status)
-        return decode(GitRepositoryStatus, status)
+        return decode(kind, live.get("status") or {})
     except InvalidObjectError:
-        return KustomizationStatus() if live["kind"] == "Kustomization" else GitRepositoryStatus()
+        return kind()
 
 
 def found_of(declared: DeclaredTarget, facts: Facts) -> dict[ObjectId, str]:
@@ -458,6 +472,14 @@ def _asks_about_itself(declared: AnyDeclared) -> bool:
     """Whether something of a target's own object that is no spec may decide whether its dependencies are ready."""
     spec = declared.spec
     return isinstance(spec, KustomizationSpec) and any("self" in one.ready_expr for one in spec.depends_on)
+
+
+def _offers_something_else(before: AnyDeclared, declared: AnyDeclared) -> bool:
+    """Whether another controller has written another artifact into the status."""
+    was, now = before.status, declared.status
+    if not (isinstance(was, ExternalArtifactStatus) and isinstance(now, ExternalArtifactStatus)):
+        return False
+    return was.artifact != now.artifact
 
 
 def _version(live: KubeObject) -> int:

@@ -9,12 +9,11 @@ import pygit2
 from pygit2.enums import ObjectType, Option
 
 from tidelog.engine.sources.errors import FetchError
-from tidelog.engine.sources.git.jobs import MESSAGE_CHARACTERS_MAX, Brought, Identity, Job
 from tidelog.engine.sources.git.possession import check_possession, stand_alone
-from tidelog.engine.sources.ignore import IGNORE_FILE, ignore_of
+from tidelog.engine.sources.intake.artifact import artifact_of, remembering
+from tidelog.engine.sources.intake.jobs import MESSAGE_CHARACTERS_MAX, Brought, Identity, Transfer
 from tidelog.storage.artifacts import ObjectMissingError
-from tidelog.storage.artifacts.check import Limits, check_content, check_names, directories
-from tidelog.storage.artifacts.filtering import filtered
+from tidelog.storage.artifacts.check import Limits, check_names
 from tidelog.storage.artifacts.objects import (
     EXECUTABLE,
     FILE,
@@ -25,7 +24,6 @@ from tidelog.storage.artifacts.objects import (
     RawEntry,
     use_libgit2_alone,
 )
-from tidelog.storage.artifacts.tarballs import write_tarball
 
 FILES: Final = frozenset({FILE, FILE_OF_A_GROUP, EXECUTABLE})
 FETCHED: Final = "refs/tidelog/fetched"
@@ -36,7 +34,7 @@ LACKS: Final = ("object not found", "no match for id", "missing delta bases", "p
 """What libgit2 says where the store lacks what a transfer builds upon."""
 
 
-def bring(job: Job, transferred: Callable[[], None]) -> Brought:
+def bring(job: Transfer, transferred: Callable[[], None]) -> Brought:
     """Does a job.
 
     Args:
@@ -48,7 +46,7 @@ def bring(job: Job, transferred: Callable[[], None]) -> Brought:
         ArtifactError: when the tree is refused, or the store lacks something.
     """
     use_libgit2_alone()
-    repository = Path(job.repository)
+    repository = Path(job.place.repository)
     _set_haves(repository, job.have)
     completed = 0
     if job.url:
@@ -61,7 +59,7 @@ def bring(job: Job, transferred: Callable[[], None]) -> Brought:
         commit = job.commit
     transferred()
     objects = Objects(repository)
-    read = _remembering(objects)
+    read = remembering(objects)
     if job.url and job.have:
         check_possession(objects, commit, job.have, completed, read)
     return _artifact(objects, commit, job, read)
@@ -104,7 +102,7 @@ class _Callbacks(pygit2.RemoteCallbacks):
             )
 
 
-def _transfer(job: Job, repository: Path) -> tuple[str, int]:
+def _transfer(job: Transfer, repository: Path) -> tuple[str, int]:
     """The commit that came, and how many objects of the store completed what the remote sent."""
     _trust(job)
     pygit2.option(Option.SET_SERVER_CONNECT_TIMEOUT, max(1, int(job.timeout_s * 1000)))
@@ -122,19 +120,19 @@ def _transfer(job: Job, repository: Path) -> tuple[str, int]:
         raise _told(error, job) from None
 
 
-def _fetch(git: pygit2.Repository, job: Job, refspecs: list[str], depth: int) -> int:
+def _fetch(git: pygit2.Repository, job: Transfer, refspecs: list[str], depth: int) -> int:
     remote = git.remotes.create_anonymous(job.url)
     return remote.fetch(refspecs, callbacks=_Callbacks(job.headers, job.limits), depth=depth).local_objects
 
 
-def _fetch_commit(git: pygit2.Repository, job: Job) -> tuple[str, int]:
+def _fetch_commit(git: pygit2.Repository, job: Transfer) -> tuple[str, int]:
     try:
         completed = _fetch(git, job, [f"+{job.commit}:{FETCHED}"], depth=1)
     except pygit2.GitError as error:
         if NOT_ALONE not in str(error):
             raise
         # The whole history then, as Flux has it for every commit (GR-012).
-        (Path(job.repository) / "shallow").unlink(missing_ok=True)
+        (Path(job.place.repository) / "shallow").unlink(missing_ok=True)
         completed = _fetch(git, job, [f"+refs/heads/{job.branch}:{FETCHED}"] if job.branch else list(ALL), depth=0)
     if job.commit not in git:
         where = f"the branch {job.branch!r}" if job.branch else "any branch or tag"
@@ -144,11 +142,11 @@ def _fetch_commit(git: pygit2.Repository, job: Job) -> tuple[str, int]:
     return job.commit, completed
 
 
-def _trust(job: Job) -> None:
+def _trust(job: Transfer) -> None:
     """Trusts the system's authorities, and those of the job beside them (contract CM-077)."""
     paths = ssl.get_default_verify_paths()
     system = Path(paths.cafile).read_text() if paths.cafile else ""
-    bundle = Path(job.home) / "authorities.pem"
+    bundle = Path(job.place.home) / "authorities.pem"
     bundle.write_text(f"{system}\n{job.ca}\n")
     file = str(bundle) if system or job.ca else None
     if file or paths.capath:
@@ -164,7 +162,7 @@ def _peeled(git: pygit2.Repository, name: str) -> str:
         ) from None
 
 
-def _told(error: pygit2.GitError, job: Job) -> FetchError:
+def _told(error: pygit2.GitError, job: Transfer) -> FetchError:
     """What libgit2 said, for people."""
     text = str(error)
     if "401" in text or "403" in text or "authentication" in text:
@@ -183,7 +181,7 @@ def _told(error: pygit2.GitError, job: Job) -> FetchError:
 # From a directory
 
 
-def _copy(job: Job, repository: Path) -> str:
+def _copy(job: Transfer, repository: Path) -> str:
     """Copies what the store lacks of one commit: libgit2 itself can only fetch all of a local history."""
     try:
         source = Objects(Path(job.directory))
@@ -198,7 +196,7 @@ def _copy(job: Job, repository: Path) -> str:
     found = source.repository[commit]
     if not isinstance(found, pygit2.Commit):
         raise FetchError("GitOperationFailed", f"{commit} is no commit: correct spec.ref.commit", final=True)
-    read = _remembering(source)
+    read = remembering(source)
     check_names(str(found.tree_id), read, job.limits)
     there = Objects(repository)
     packed = pygit2.PackBuilder(source.repository)
@@ -246,23 +244,13 @@ def _refuse_alternates(git: pygit2.Repository, directory: str) -> None:
 # The artifact
 
 
-def _artifact(objects: Objects, commit: str, job: Job, read: Callable[[str], list[RawEntry]]) -> Brought:
+def _artifact(objects: Objects, commit: str, job: Transfer, read: Callable[[str], list[RawEntry]]) -> Brought:
     found = objects.repository.get(commit)
     if found is None:
         raise ObjectMissingError(f"the commit {commit}")
     if not isinstance(found, pygit2.Commit):
         raise FetchError("GitOperationFailed", f"{commit} is no commit: correct spec.ref", final=True)
-    source = str(found.tree_id)
-    check_names(source, read, job.limits)
-    ignore = ignore_of(_ignore_files(objects, source, read), job.ignore)
-    tree, made = filtered(objects, source, ignore.keeps)
-    if made:
-        packed = pygit2.PackBuilder(objects.repository)
-        for each in made:
-            packed.add(pygit2.Oid(hex=each))
-        packed.write(str(Path(job.repository) / "objects" / "pack"))
-    check_content(tree, read, objects.size, lambda blob: objects.read(blob, "blob"), job.limits)
-    tarball = write_tarball(objects, tree, Path(job.tarball))
+    tree, tarball = artifact_of(objects, str(found.tree_id), read, job.place, job.limits, job.ignore)
     message = found.raw_message.decode(found.message_encoding or "utf-8", "replace")
     return Brought(
         commit=commit,
@@ -273,28 +261,6 @@ def _artifact(objects: Objects, commit: str, job: Job, read: Callable[[str], lis
         committer=_identity(found.committer),
         message=message[:MESSAGE_CHARACTERS_MAX],
     )
-
-
-def _ignore_files(objects: Objects, tree: str, read: Callable[[str], list[RawEntry]]) -> list[tuple[str, bytes]]:
-    return [
-        (path.decode(), objects.read(entry.id, "blob"))
-        for path, entries in directories(tree, read)
-        for entry in entries
-        if entry.name == IGNORE_FILE.encode() and entry.mode in FILES
-    ]
-
-
-def _remembering(objects: Objects) -> Callable[[str], list[RawEntry]]:
-    """Reads each tree once: a process does one job, and its limits bound what that can be."""
-    known: dict[str, list[RawEntry]] = {}
-
-    def read(tree: str) -> list[RawEntry]:
-        found = known.get(tree)
-        if found is None:
-            found = known[tree] = objects.tree(tree)
-        return found
-
-    return read
 
 
 def _identity(signature: pygit2.Signature) -> Identity:

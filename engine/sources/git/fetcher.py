@@ -2,7 +2,7 @@
 
 import secrets
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Hashable
+from collections.abc import AsyncIterator, Hashable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,21 +15,21 @@ import anyio.to_thread
 import msgspec
 
 from tidelog.engine.sources.errors import FetchError
+from tidelog.engine.sources.fetched import Fetched
 from tidelog.engine.sources.git.address import remote_of
 from tidelog.engine.sources.git.choose import check_ref, choose, prefixes_of
 from tidelog.engine.sources.git.credentials import ANONYMOUS, Credentials
-from tidelog.engine.sources.git.jobs import Brought, Identity, Job
 from tidelog.engine.sources.git.pktline import Refs
-from tidelog.engine.sources.git.shared import Shared
-from tidelog.engine.sources.git.spec import Fetched, GitSpec, Head, revision_of
+from tidelog.engine.sources.git.spec import GitHead, GitSpec, revision_of
 from tidelog.engine.sources.git.transport import FileTransport, HttpTransport, Transport, is_file, refused_file
-from tidelog.engine.sources.git.workers import AT_ONCE, MEMORY_BYTES, DamageError, Workers
-from tidelog.events.digest import Digest
+from tidelog.engine.sources.intake.intake import DEFAULT_SETTINGS, Intake, Settings
+from tidelog.engine.sources.intake.jobs import Brought, Identity, Transfer
+from tidelog.engine.sources.intake.workers import DamageError
+from tidelog.engine.sources.shared import Shared
 from tidelog.events.moment import time_of
 from tidelog.events.vocabulary.fetch import Person
-from tidelog.storage.artifacts import ArtifactStore, Limits, Quarantine, Tarball
+from tidelog.storage.artifacts import ArtifactStore, Tarball
 from tidelog.storage.artifacts.store import REFS
-from tidelog.storage.errors import StoreError
 
 HAVE_MAX: Final = 8
 """Commits that a remote is told we have; the newest, which are the likeliest bases."""
@@ -40,19 +40,6 @@ RECENT_MAX: Final = 1024
 """Fetches that other sources of the same remote share afterwards."""
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """How transfers are limited."""
-
-    limits: Limits = Limits()
-    memory_bytes: int = MEMORY_BYTES
-    """Of one transfer's process."""
-    at_once: int = AT_ONCE
-    """Transfers at a time."""
-
-
-DEFAULT_SETTINGS: Final = Settings()
-
-
 class GitFetcher:
     """Asks and fetches, while it is entered.
 
@@ -60,18 +47,24 @@ class GitFetcher:
         store: where what is fetched is kept; opened to write.
         local: the one repository on this machine that may be read; its address is `file://` and its resolved path.
         settings: limits.
+        intake: what takes in what is fetched, where it is shared with other kinds of sources.
     """
 
     def __init__(
-        self, store: ArtifactStore, *, local: Path | None = None, settings: Settings = DEFAULT_SETTINGS
+        self,
+        store: ArtifactStore,
+        *,
+        local: Path | None = None,
+        settings: Settings = DEFAULT_SETTINGS,
+        intake: Intake | None = None,
     ) -> None:
         self._store = store
+        self._intake = Intake(store, settings) if intake is None else intake
+        self._is_intake_ours = intake is None
         self._directory = local
         self._local: FileTransport | None = None
         # Credentials are told apart by a key that is nowhere written down.
         self._http = HttpTransport(secrets.token_bytes(32))
-        self._workers = Workers(settings.memory_bytes, settings.at_once)
-        self._limits = settings.limits
         self._entered = AsyncExitStack()
         self._asking: Shared[Refs]
         self._fetching: Shared[tuple[Brought, Tarball]]
@@ -89,7 +82,8 @@ class GitFetcher:
             self._local = await anyio.to_thread.run_sync(FileTransport, self._directory)
         async with AsyncExitStack() as entered:
             entered.push_async_callback(self._http.aclose)
-            entered.push_async_callback(self._workers.stop)
+            if self._is_intake_ours:
+                await entered.enter_async_context(self._intake)
             tasks = await entered.enter_async_context(anyio.create_task_group())
             entered.callback(tasks.cancel_scope.cancel)
             self._asking = Shared(tasks)
@@ -102,7 +96,7 @@ class GitFetcher:
     ) -> bool | None:
         return await self._entered.__aexit__(kind, error, traceback)
 
-    async def ask(self, spec: GitSpec, credentials: Credentials = ANONYMOUS) -> Head:
+    async def ask(self, spec: GitSpec, credentials: Credentials = ANONYMOUS) -> GitHead:
         """What the remote has at the source's reference. Costs two small requests; none where a commit is named.
 
         Raises:
@@ -111,13 +105,13 @@ class GitFetcher:
         transport = self._transport(spec.url)
         check_ref(spec.ref)
         if spec.ref.commit:
-            return Head(revision_of(spec.ref, spec.ref.commit, ""), spec.ref.commit)
+            return GitHead(revision_of(spec.ref, spec.ref.commit, ""), spec.ref.commit)
         refs = await self._refs(spec, transport, credentials)
         found = choose(spec.ref, refs.by_name, refs.address).commits
         name = max(found) if len(set(found.values())) == 1 else await self._newest(spec, credentials, found)
-        return Head(revision_of(spec.ref, found[name], name), found[name], name)
+        return GitHead(revision_of(spec.ref, found[name], name), found[name], name)
 
-    async def fetch(self, spec: GitSpec, credentials: Credentials, head: Head) -> Fetched:
+    async def fetch(self, spec: GitSpec, credentials: Credentials, head: GitHead) -> Fetched:
         """Brings a revision into the store. When this returns, it is there durably, and kept by a ref.
 
         A commit that this source fetched before is not transferred again, nor one that another source just fetched, or
@@ -131,10 +125,9 @@ class GitFetcher:
         transport = self._transport(spec.url)
         check_ref(spec.ref)
         brought, tarball = await self._brought(spec, transport, credentials, head)
-        await self._in_thread(self._store.keep, {f"{_source(spec)}/{brought.commit}": brought.commit})
+        await self._intake.in_thread(self._store.keep, {f"{_source(spec)}/{brought.commit}": brought.commit})
         return Fetched(
             revision=revision_of(spec.ref, brought.commit, head.name),
-            commit=brought.commit,
             tree=brought.tree,
             artifact=tarball.digest,
             size=tarball.size,
@@ -168,13 +161,13 @@ class GitFetcher:
         """Of tags whose versions are equal, the one whose commit is the newest (GR-010): they have to be fetched."""
         for name, commit in found.items():
             if commit not in self._times:
-                head = Head(revision_of(spec.ref, commit, name), commit, name)
+                head = GitHead(revision_of(spec.ref, commit, name), commit, name)
                 brought, _ = await self._brought(spec, self._transport(spec.url), credentials, head)
                 _remember(self._times, commit, brought.committer.time_s)
         return max(found, key=lambda name: (self._times.get(found[name], 0), name))
 
     async def _brought(
-        self, spec: GitSpec, transport: Transport, credentials: Credentials, head: Head
+        self, spec: GitSpec, transport: Transport, credentials: Credentials, head: GitHead
     ) -> tuple[Brought, Tarball]:
         remote = transport.key(spec.url, credentials)
         key = (remote, head.commit, spec.ignore)
@@ -192,7 +185,7 @@ class GitFetcher:
         return brought, tarball
 
     async def _bring(
-        self, spec: GitSpec, transport: Transport, credentials: Credentials, head: Head, *, is_known: bool
+        self, spec: GitSpec, transport: Transport, credentials: Credentials, head: GitHead, *, is_known: bool
     ) -> tuple[Brought, Tarball]:
         if not is_known:
             key = (transport.key(spec.url, credentials), head.commit)
@@ -222,7 +215,7 @@ class GitFetcher:
                 del self._turns[key]
 
     async def _transfer(
-        self, spec: GitSpec, transport: Transport, credentials: Credentials, head: Head, have: tuple[str, ...]
+        self, spec: GitSpec, transport: Transport, credentials: Credentials, head: GitHead, have: tuple[str, ...]
     ) -> tuple[Brought, Tarball]:
         # Redirects are found out by asking, which has been done but where a commit is named.
         address = self._addresses.get(transport.key(spec.url, credentials))
@@ -238,37 +231,19 @@ class GitFetcher:
                 raise
             return await self._run(msgspec.structs.replace(whole, have=()), credentials)
 
-    def _job(self, spec: GitSpec, head: Head) -> Job:
-        return Job(
-            repository="",
-            tarball="",
-            home="",
+    def _job(self, spec: GitSpec, head: GitHead) -> Transfer:
+        return Transfer(
             commit=head.commit,
             ignore=spec.ignore,
-            limits=self._limits,
+            limits=self._intake.limits,
             timeout_s=spec.timeout_s,
         )
 
-    async def _run(self, job: Job, credentials: Credentials) -> tuple[Brought, Tarball]:
-        quarantine: Quarantine = await self._in_thread(self._store.make_quarantine)
+    async def _run(self, job: Transfer, credentials: Credentials) -> tuple[Brought, Tarball]:
         try:
-            here = msgspec.structs.replace(
-                job,
-                repository=str(quarantine.repository),
-                tarball=str(quarantine.tarball),
-                home=str(quarantine.home),
-            )
-            try:
-                brought = await self._workers.run(here)
-            except FetchError as error:
-                raise type(error)(error.reason, credentials.hide(error.message), final=error.final) from None
-            made = Tarball(quarantine.tarball, Digest(brought.digest), brought.size)
-            keeps = {f"{REFS}/trees/{brought.tree}": brought.tree}
-            kept: Tarball = await self._in_thread(self._store.admit, quarantine, keeps, made, brought.tree)
-            return brought, kept
-        finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(self._store.drop, quarantine)
+            return await self._intake.transfer(job)
+        except FetchError as error:
+            raise type(error)(error.reason, credentials.hide(error.message), final=error.final) from None
 
     def _have(self, spec: GitSpec) -> list[str]:
         return self._store.newest_below(_source(spec), HAVE_MAX)
@@ -279,13 +254,6 @@ class GitFetcher:
         if self._local is None or not self._local.serves(url):
             raise refused_file(url)
         return self._local
-
-    async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:
-        """Runs what writes the store; a failure of it is one of the fetch."""
-        try:
-            return await anyio.to_thread.run_sync(work, *arguments)
-        except StoreError as error:
-            raise FetchError("ArchiveOperationFailed", str(error)) from error
 
 
 def _source(spec: GitSpec) -> str:

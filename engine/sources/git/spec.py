@@ -1,12 +1,9 @@
 """What is asked of a Git repository, and what comes of it."""
 
-from pathlib import Path
-
 import msgspec
 
-from tidelog.events.digest import Digest
+from tidelog.engine.sources.fetched import Head
 from tidelog.events.names import Revision
-from tidelog.events.vocabulary.fetch import Person
 
 DEFAULT_BRANCH = "master"
 """As Flux has it (GR-007)."""
@@ -35,31 +32,12 @@ class GitSpec(msgspec.Struct, frozen=True, kw_only=True):
     """For the questions to the remote, and for the transfer, each."""
 
 
-class Head(msgspec.Struct, frozen=True):
+class GitHead(Head, frozen=True):
     """What a remote has at a reference."""
 
-    revision: Revision
     commit: str
     name: str = ""
     """The whole name of the reference; empty where a commit was asked for."""
-
-
-class Fetched(msgspec.Struct, frozen=True, kw_only=True):
-    """A revision that is in the artifact store, durably."""
-
-    revision: Revision
-    commit: str
-    tree: str
-    """The artifact's tree: the commit's, less what is ignored."""
-    artifact: Digest
-    """Of the tar.gz."""
-    size: int
-    path: Path
-    """Where the tar.gz is."""
-    author: Person
-    committer: Person
-    message: str
-    """Of the commit, cut where it is very long."""
 
 
 def revision_of(ref: GitRef, commit: str, name: str) -> Revision:

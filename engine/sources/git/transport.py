@@ -18,8 +18,8 @@ from tidelog.engine.connector import Connector
 from tidelog.engine.sources.errors import FetchError
 from tidelog.engine.sources.git.address import ADVERTISEMENT, QUERY, Remote, found_at, redirected, remote_of
 from tidelog.engine.sources.git.credentials import Credentials
-from tidelog.engine.sources.git.jobs import Job
 from tidelog.engine.sources.git.pktline import ProtocolError, Refs, ask_for, read_advertisement, read_refs
+from tidelog.engine.sources.intake.jobs import Transfer
 from tidelog.storage.artifacts.objects import use_libgit2_alone
 
 REDIRECTS_MAX: Final = 5
@@ -49,7 +49,7 @@ class Transport(Protocol):
         """
         ...
 
-    def job(self, job: Job, url: str, address: str, credentials: Credentials) -> Job:
+    def job(self, job: Transfer, url: str, address: str, credentials: Credentials) -> Transfer:
         """A job, completed with where to fetch from, and as whom. `address` is where the refs of `url` were found."""
         ...
 
@@ -93,7 +93,7 @@ class HttpTransport:
             raise _told(error, remote) from None
         return found
 
-    def job(self, job: Job, url: str, address: str, credentials: Credentials) -> Job:
+    def job(self, job: Transfer, url: str, address: str, credentials: Credentials) -> Transfer:
         """Completes a job; see the port."""
         remote = found_at(remote_of(url, credentials), address)
         authorization = remote.credentials.authorization
@@ -203,7 +203,7 @@ class FileTransport:
             raise refused_file(url)
         return await anyio.to_thread.run_sync(_local_refs, self._directory)
 
-    def job(self, job: Job, url: str, address: str, credentials: Credentials) -> Job:  # noqa: ARG002  # the port's
+    def job(self, job: Transfer, url: str, address: str, credentials: Credentials) -> Transfer:  # noqa: ARG002  # the port's
         """Completes a job; see the port."""
         if not self.serves(address):
             raise refused_file(address)

@@ -16,7 +16,17 @@ import anyio.to_thread
 import msgspec
 
 from tidelog.engine.sources.errors import FetchError
-from tidelog.engine.sources.git.jobs import ANSWER_BYTES_MAX, TRANSFERRED, Answer, Brought, Failed, Job
+from tidelog.engine.sources.intake.jobs import (
+    ANSWER_BYTES_MAX,
+    TRANSFERRED,
+    Answer,
+    Brought,
+    Failed,
+    Job,
+    Transfer,
+    Unpack,
+    Unpacked,
+)
 
 MEMORY_BYTES: Final = 2**30
 """What a transfer may have of its own; Git repositories of 50,000 files take a tenth."""
@@ -37,8 +47,15 @@ class Workers:
         self._program: anyio.abc.Process | None = None
         self._control: socket.socket | None = None
 
-    async def run(self, job: Job) -> Brought:
-        """Does a job in a process of its own.
+    async def bring(self, job: Transfer) -> Brought:
+        """Fetches from Git; see `unpack`."""
+        answer = await self._answer(job)
+        if not isinstance(answer, Brought):
+            raise TypeError(f"no answer to a transfer: {answer}")
+        return answer
+
+    async def unpack(self, job: Unpack) -> Unpacked:
+        """Takes in what was downloaded.
 
         Cancelling kills the process.
 
@@ -46,9 +63,12 @@ class Workers:
             FetchError: what the job raised, or that the process was killed, or took longer than it may.
             DamageError: when the store lacked something that it should have.
         """
+        return await self._answer(job)
+
+    async def _answer(self, job: Job) -> Unpacked:
         async with self._limiter:
             answer = await self._run(job)
-        if isinstance(answer, Brought):
+        if isinstance(answer, Unpacked):
             return answer
         if answer.is_damage:
             raise DamageError(answer.reason, answer.message)
@@ -101,7 +121,7 @@ class Workers:
                 ours, theirs = socket.socketpair()
                 with theirs:
                     self._program = await anyio.open_process(
-                        [sys.executable, "-I", "-m", "tidelog.engine.sources.git.worker", str(self._memory_bytes)],
+                        [sys.executable, "-I", "-m", "tidelog.engine.sources.intake.worker", str(self._memory_bytes)],
                         stdin=theirs.fileno(),
                         stdout=subprocess.DEVNULL,
                         stderr=subprocess.DEVNULL,
@@ -126,28 +146,29 @@ class Workers:
         if in_time.cancelled_caught:
             if not process.has_begun:
                 await self.stop()  # the program hangs; another one is started for the next job
-            where = job.url or job.directory
             return _failed(
-                f"{where} took longer than {job.timeout_s:g} s to send: raise spec.timeout, or look at the remote"
+                job,
+                f"{job.what} took longer than {job.timeout_s:g} s to send: raise spec.timeout, or look at the remote",
             )
         with anyio.move_on_after(BUILD_TIMEOUT_S) as in_time:
             said += await process.read_until(lambda _: False)
         if in_time.cancelled_caught:
             return _failed(
-                f"checking and packing took longer than {BUILD_TIMEOUT_S:g} s: leave files out with .sourceignore"
+                job, f"checking and packing took longer than {BUILD_TIMEOUT_S:g} s: leave files out with .sourceignore"
             )
         try:
-            answer: Answer = msgspec.json.decode(said.removeprefix(TRANSFERRED), type=Brought | Failed)
+            answer: Answer = msgspec.json.decode(said.removeprefix(TRANSFERRED), type=Brought | Unpacked | Failed)
         except msgspec.DecodeError:
             return _failed(
+                job,
                 f"the transfer's process was killed: it may take {self._memory_bytes // 2**20} MiB of memory; "
-                "leave large files out of the repository"
+                "leave large files out of the repository",
             )
         return answer
 
 
-def _failed(message: str) -> Failed:
-    return Failed(reason="GitOperationFailed", message=message)
+def _failed(job: Job, message: str) -> Failed:
+    return Failed(reason=job.reason, message=message)
 
 
 class DamageError(FetchError):

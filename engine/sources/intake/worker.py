@@ -1,6 +1,6 @@
-"""The program that forks a process for each transfer: `python -I -m tidelog.engine.sources.git.worker MEMORY_BYTES`.
+"""The program that forks a process for each job: `python -I -m tidelog.engine.sources.intake.worker MEMORY_BYTES`.
 
-It has loaded what a transfer needs and knows nothing else: each job comes over a socket of its own, which only the
+It has loaded what a job needs and knows nothing else: each job comes over a socket of its own, which only the
 process forked for it reads. A hostile remote that gets hold of that process finds one job's credentials in it.
 
 The standard input is a socket; each byte on it comes with the descriptor of a job's socket. Its end is ours.
@@ -19,12 +19,14 @@ import msgspec
 
 from tidelog.engine.sources.errors import FetchError
 from tidelog.engine.sources.git.bring import bring
-from tidelog.engine.sources.git.jobs import TRANSFERRED, Answer, Failed, Job
+from tidelog.engine.sources.intake.jobs import TRANSFERRED, Answer, Failed, Job, Transfer, Unpack
+from tidelog.engine.sources.intake.unpack import unpack
 from tidelog.storage.artifacts import ArtifactError, ObjectMissingError
 
 FILES_OPEN_MAX: Final = 512
 JOB_BYTES_MAX: Final = 2**22
 PR_SET_PDEATHSIG: Final = 1
+_KINDS: Final = {Transfer: "the repository", Unpack: "the artifact"}
 
 
 def main() -> None:
@@ -53,7 +55,7 @@ def _one_job(descriptor: int, memory: int, parent: int) -> None:
         os.dup2(nothing, 0)
         with socket.socket(fileno=descriptor) as asked:
             asked.sendall(f"{os.getpid()}\n".encode())
-            job = msgspec.json.decode(_read(asked), type=Job)
+            job: Job = msgspec.json.decode(_read(asked), type=Job)
             _limit(memory, job)
             asked.sendall(msgspec.json.encode(_answer(job, asked)))
         os._exit(0)
@@ -72,8 +74,9 @@ def _read(asked: socket.socket) -> bytes:
 
 def _limit(memory: int, job: Job) -> None:
     os.environ.clear()
-    os.environ.update(HOME=job.home, TMPDIR=job.home, LANG="C.UTF-8")
-    os.chdir(job.home)
+    home = job.place.home
+    os.environ.update(HOME=home, TMPDIR=home, LANG="C.UTF-8")
+    os.chdir(home)
     size = 2 * max(job.limits.transfer_bytes, job.limits.artifact_bytes)
     for what, most in (
         (resource.RLIMIT_DATA, memory),
@@ -83,24 +86,27 @@ def _limit(memory: int, job: Job) -> None:
     ):
         resource.setrlimit(what, (most, most))
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    Path(job.home).chmod(0o700)
+    Path(home).chmod(0o700)
 
 
 def _answer(job: Job, asked: socket.socket) -> Answer:
     try:
-        return bring(job, lambda: asked.sendall(TRANSFERRED))
+        if isinstance(job, Transfer):
+            return bring(job, lambda: asked.sendall(TRANSFERRED))
+        asked.sendall(TRANSFERRED)
+        return unpack(job)
     except FetchError as error:
         return Failed(reason=error.reason, message=error.message, final=error.final)
     except ObjectMissingError as error:
-        return Failed(reason="GitOperationFailed", message=f"what came is not whole: {error}", is_damage=True)
+        return Failed(reason=job.reason, message=f"what came is not whole: {error}", is_damage=True)
     except ArtifactError as error:
-        return Failed(reason="GitOperationFailed", message=f"the repository is refused: {error}", final=True)
+        return Failed(reason=job.reason, message=f"{_KINDS[type(job)]} is refused: {error}", final=True)
     except MemoryError:
-        return Failed(reason="GitOperationFailed", message="the repository needs more memory than a transfer may take")
+        return Failed(reason=job.reason, message=f"{_KINDS[type(job)]} needs more memory than it may take")
     except OSError as error:
         return Failed(reason="ArchiveOperationFailed", message=f"the store cannot be written: {error.strerror}")
     except Exception as error:  # noqa: BLE001  # the process ends here; its caller has to hear of it
-        return Failed(reason="GitOperationFailed", message=f"the transfer failed: {type(error).__name__}")
+        return Failed(reason=job.reason, message=f"{job.what} cannot be taken in: {type(error).__name__}")
 
 
 if __name__ == "__main__":

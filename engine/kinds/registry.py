@@ -1,0 +1,36 @@
+"""The kinds that the engine looks after, by name."""
+
+from collections.abc import Mapping
+from typing import Final, TypeAlias
+
+from tidelog.engine.kinds.bucket import Bucket, BucketSpec, BucketStatus
+from tidelog.engine.kinds.externalartifact import ExternalArtifact, ExternalArtifactSpec, ExternalArtifactStatus
+from tidelog.engine.kinds.gitrepository import GitRepository, GitRepositorySpec, GitRepositoryStatus
+from tidelog.engine.kinds.kustomization import Kustomization, KustomizationSpec, KustomizationStatus
+from tidelog.engine.kinds.ocirepository import OCIRepository, OCIRepositorySpec, OCIRepositoryStatus
+
+FetchedSpec: TypeAlias = GitRepositorySpec | OCIRepositorySpec | BucketSpec
+"""Of a source that the engine fetches itself."""
+FetchedStatus: TypeAlias = GitRepositoryStatus | OCIRepositoryStatus | BucketStatus
+SourceSpec: TypeAlias = FetchedSpec | ExternalArtifactSpec
+SourceStatus: TypeAlias = FetchedStatus | ExternalArtifactStatus
+TargetSpec: TypeAlias = KustomizationSpec
+TargetStatus: TypeAlias = KustomizationStatus
+AnyKind: TypeAlias = type[GitRepository | OCIRepository | Bucket | ExternalArtifact | Kustomization]
+
+SOURCES: Final[tuple[AnyKind, ...]] = (GitRepository, ExternalArtifact)
+TARGETS: Final[tuple[AnyKind, ...]] = (Kustomization,)
+KINDS: Final[tuple[AnyKind, ...]] = (*SOURCES, *TARGETS)
+"""In the order in which they are watched: a target is seen when its source is."""
+NAMES: Final = tuple((kind.resource.group, kind.resource.kind) for kind in KINDS)
+"""Groups and kinds."""
+NEEDED: Final[tuple[AnyKind, ...]] = (GitRepository, Kustomization)
+"""Without these there is nothing to do; the others may be served later, or never."""
+BY_NAME: Final[Mapping[str, AnyKind]] = {kind.resource.kind: kind for kind in KINDS}
+STATUSES: Final[Mapping[str, type[SourceStatus | TargetStatus]]] = {
+    "GitRepository": GitRepositoryStatus,
+    "OCIRepository": OCIRepositoryStatus,
+    "Bucket": BucketStatus,
+    "ExternalArtifact": ExternalArtifactStatus,
+    "Kustomization": KustomizationStatus,
+}

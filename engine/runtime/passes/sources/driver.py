@@ -1,0 +1,122 @@
+"""The port to a kind of source, and what its implementations share."""
+
+import base64
+import binascii
+from typing import Protocol, Self, TypeVar
+
+import msgspec
+
+from tidelog.engine.objects.kube import KubeObject
+from tidelog.engine.runtime.context import Engine
+from tidelog.engine.runtime.run import Run, StageError, asking
+from tidelog.engine.runtime.watching.declared import DeclaredSource
+from tidelog.engine.sources.errors import FetchReason
+from tidelog.engine.sources.fetched import Fetched, Head
+from tidelog.events.names import ObjectKey
+
+T = TypeVar("T")
+
+
+class News(msgspec.Struct, frozen=True, kw_only=True):
+    """What is told of a new artifact, as a Kubernetes Event."""
+
+    reason: str = "NewArtifact"
+    message: str
+
+
+class Driver(Protocol):
+    """Asks and fetches one source, for one pass."""
+
+    def left(self) -> tuple[str, ...]:
+        """What the spec asks for and the engine cannot do yet, a sentence each."""
+        ...
+
+    async def ask(self) -> Head | None:
+        """What the source has now; None where there is nothing to fetch, and nothing is wrong with that.
+
+        Raises:
+            FetchError: when it cannot be asked.
+            StageError: when something that it needs cannot be had.
+        """
+        ...
+
+    async def fetch(self, head: Head) -> Fetched:
+        """Brings what `ask` gave into the artifact store.
+
+        Raises:
+            FetchError: when it cannot be fetched; nothing of it is left behind.
+        """
+        ...
+
+    def is_outdated(self) -> bool:
+        """Whether the artifact was made by other rules than the spec's."""
+        ...
+
+    def forget(self) -> None:
+        """Forgets what was just fetched: something of it is not in the store after all."""
+        ...
+
+    def news(self, fetched: Fetched) -> News:
+        """What is told of a new artifact."""
+        ...
+
+
+def of_kind(part: object, kind: type[T]) -> T:
+    """A part of a declared object, which is of that kind.
+
+    Raises:
+        TypeError: when it is of another: the driver is not its.
+    """
+    if not isinstance(part, kind):
+        raise TypeError(f"{part!r} is no {kind.__name__}")
+    return part
+
+
+class Secrets:
+    """Reads the Secrets that a source names; it is woken when they change."""
+
+    def __init__(self, engine: Engine, declared: DeclaredSource, run: Run, failed: FetchReason) -> None:
+        self._engine = engine
+        self._declared = declared
+        self._run = run
+        self._failed: FetchReason = failed
+
+    async def __aenter__(self) -> Self:
+        self._engine.inputs.begin(self._declared.stream)
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._engine.inputs.settle(self._declared.stream)
+
+    async def get(self, name: str, field: str) -> dict[str, bytes]:
+        """The data of a Secret, decoded.
+
+        Args:
+            name: of the Secret, in the source's own namespace.
+            field: of the spec, for messages.
+
+        Raises:
+            StageError: when it is not there, or cannot be read.
+        """
+        key = ObjectKey("", "Secret", self._declared.key.namespace, name)
+        secret = await asking("fetch", self._engine.inputs.get(self._declared.stream, key), self._failed)
+        if secret is None:
+            raise StageError(
+                "fetch",
+                "AuthenticationFailed",
+                f"spec.{field}: there is no Secret {key.namespace}/{key.name}; create it, or leave {field} out",
+            )
+        data = _decoded(secret)
+        self._run.secrets.add(data.values())
+        return data
+
+
+def _decoded(secret: KubeObject) -> dict[str, bytes]:
+    found = {}
+    for name, value in (secret.get("data") or {}).items():
+        try:
+            found[name] = base64.b64decode(value, validate=True)
+        except binascii.Error:
+            found[name] = value.encode()
+    return found

@@ -1,0 +1,46 @@
+"""ExternalArtifact (contract 2.9): another controller reconciles it, and what its status offers is taken in."""
+
+from tidelog.engine.kinds.externalartifact import ExternalArtifactStatus
+from tidelog.engine.runtime.context import Engine
+from tidelog.engine.runtime.passes.sources.driver import News, of_kind
+from tidelog.engine.runtime.run import Run
+from tidelog.engine.runtime.watching.declared import DeclaredSource
+from tidelog.engine.sources.external import Offer
+from tidelog.engine.sources.fetched import Fetched, Head
+from tidelog.events.names import Revision
+
+
+class ExternalDriver:
+    """Takes in what one ExternalArtifact offers."""
+
+    def __init__(self, engine: Engine, declared: DeclaredSource, _: Run) -> None:
+        self._engine = engine
+        self._status = of_kind(declared.status, ExternalArtifactStatus)
+        row = engine.memory.desired.get(declared.stream)
+        self._known = None if row is None else row.artifact
+
+    def left(self) -> tuple[str, ...]:
+        """See `Driver`."""
+        return ()
+
+    async def ask(self) -> Head | None:
+        """See `Driver`."""
+        artifact = self._status.artifact
+        return None if artifact is None else Offer(Revision(artifact.revision), artifact.url, artifact.digest)
+
+    async def fetch(self, head: Head) -> Fetched:
+        """See `Driver`."""
+        return await self._engine.fetchers.external.fetch(of_kind(head, Offer))
+
+    def is_outdated(self) -> bool:
+        """See `Driver`: the same revision may come with other content."""
+        artifact = self._status.artifact
+        is_ours = artifact is not None and artifact.digest.startswith("sha256:")
+        return is_ours and artifact is not None and artifact.digest != self._known
+
+    def forget(self) -> None:
+        """See `Driver`."""
+
+    def news(self, fetched: Fetched) -> News:
+        """See `Driver`."""
+        return News(message=f"stored artifact for revision '{fetched.revision}'")

@@ -1,0 +1,35 @@
+"""What fetches the sources of every kind, and what they share."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import msgspec
+
+from tidelog.engine.sources.external import ExternalFetcher
+from tidelog.engine.sources.git.fetcher import GitFetcher
+from tidelog.engine.sources.intake.intake import Intake
+from tidelog.storage.artifacts import ArtifactStore
+
+
+class Fetchers(msgspec.Struct, frozen=True, kw_only=True):
+    """One for each kind of source."""
+
+    git: GitFetcher
+    external: ExternalFetcher
+
+
+@asynccontextmanager
+async def open_fetchers(store: ArtifactStore, *, local: Path | None = None) -> AsyncIterator[Fetchers]:
+    """Fetchers into a store, for as long as the block lasts.
+
+    Args:
+        store: opened to write.
+        local: the one Git repository on this machine that may be read.
+    """
+    async with AsyncExitStack() as entered:
+        intake = await entered.enter_async_context(Intake(store))
+        yield Fetchers(
+            git=await entered.enter_async_context(GitFetcher(store, local=local, intake=intake)),
+            external=await entered.enter_async_context(ExternalFetcher(intake)),
+        )

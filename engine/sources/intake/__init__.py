@@ -1,0 +1,1 @@
+"""Takes what comes from outside into the artifact store, in processes of their own."""
