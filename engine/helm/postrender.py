@@ -9,6 +9,7 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
+from tidelog.engine.helm import gojson
 from tidelog.engine.helm.errors import ChartError
 from tidelog.engine.helm.sorting import sorted_manifests
 from tidelog.engine.helm.spec import Hook, Manifest, RenderedChart
@@ -18,6 +19,7 @@ from tidelog.engine.render.documents import documents
 from tidelog.engine.render.errors import YamlError
 from tidelog.engine.render.normal import add_common
 from tidelog.engine.render.spec import CommonMetadata, Image, Patch
+from tidelog.events.digest import digest_of
 
 Strategy: TypeAlias = Literal["nohooks", "combined", "separate"]
 Build: TypeAlias = Callable[[Mapping[str, bytes]], Awaitable[str]]
@@ -73,6 +75,43 @@ def labelled(objects: Iterable[KubeObject], wanted: PostRender) -> None:
     for found in objects:
         add_common(found, wanted.common.labels, wanted.common.annotations)
         add_common(found, wanted.owner_labels, {})
+
+
+def post_renderers_digest(wanted: Sequence[Kustomize | None]) -> str:
+    """Flux's digest of `spec.postRenderers` (contract HR-129); None stands for an entry without `kustomize`."""
+    if not wanted:
+        return ""
+    steps = [{} if step is None else {"kustomize": _as_go_has_it(step)} for step in wanted]
+    return digest_of(f"{gojson.encoded(steps)}\n".encode())
+
+
+def common_metadata_digest(common: CommonMetadata | None) -> str:
+    """Flux's digest of `spec.commonMetadata`."""
+    if common is None:
+        return ""
+    fields = {"annotations": gojson.go_map(common.annotations), "labels": gojson.go_map(common.labels)}
+    return digest_of(f"{gojson.encoded({name: held for name, held in fields.items() if held})}\n".encode())
+
+
+_SELECTOR: Final = ("group", "version", "kind", "namespace", "name", "annotationSelector", "labelSelector")
+
+
+def _as_go_has_it(step: Kustomize) -> dict[str, object]:
+    """A step with its fields in the order of Flux's structs."""
+    found = msgspec.to_builtins(step)
+    patches = [
+        {
+            "patch": patch["patch"],
+            **({"target": _in_order(patch["target"], _SELECTOR)} if patch.get("target") is not None else {}),
+        }
+        for patch in found.get("patches", ())
+    ]
+    images = [_in_order(image, ("name", "newName", "newTag", "digest")) for image in found.get("images", ())]
+    return {name: held for name, held in (("patches", patches), ("images", images)) if held}
+
+
+def _in_order(found: Mapping[str, object], names: Sequence[str]) -> dict[str, object]:
+    return {name: found[name] for name in names if name in found}
 
 
 async def _through(stream: Sequence[Hook | Manifest], wanted: PostRender, build: Build) -> list[tuple[str, KubeObject]]:

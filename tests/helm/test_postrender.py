@@ -7,13 +7,22 @@ import pytest
 
 from tests.render.trees import MemoryTrees
 from tidelog.engine.helm.errors import ChartError
-from tidelog.engine.helm.postrender import FILE, Kustomize, PostRender, Strategy, post_rendered
+from tidelog.engine.helm.postrender import (
+    FILE,
+    Kustomize,
+    PostRender,
+    Strategy,
+    common_metadata_digest,
+    post_rendered,
+    post_renderers_digest,
+)
 from tidelog.engine.helm.sorting import sorted_manifests
 from tidelog.engine.helm.spec import Hook, Manifest, RenderedChart
 from tidelog.engine.render.errors import RenderError
 from tidelog.engine.render.renderer import Renderer
 from tidelog.engine.render.spec import CommonMetadata, Image, Patch, Selector
 from tidelog.engine.secrecy.values import SecretValues
+from tidelog.events.digest import digest_of
 
 OWNER = {"helm.toolkit.fluxcd.io/name": "app", "helm.toolkit.fluxcd.io/namespace": "apps"}
 DEPLOYMENT = """\
@@ -124,3 +133,20 @@ async def test_object_that_comes_twice_is_told_with_both_files() -> None:
 async def test_object_without_a_name_is_told() -> None:
     with pytest.raises(ChartError, match=r"web/templates/a.yaml: an object has no metadata.name"):
         await post_rendered(chart(a="apiVersion: v1\nkind: ConfigMap\n"), PostRender(OWNER), nothing)
+
+
+def test_digests_are_over_the_fields_in_the_order_of_flux() -> None:
+    step = Kustomize(
+        (Patch("<a>", Selector(kind="K", name="n", namespace="s", label_selector="l")), Patch("b")),
+        (Image("i", new_tag="1", new_name="j"),),
+    )
+    text = (
+        r'[{"kustomize":{"patches":[{"patch":"\u003ca\u003e","target":{"kind":"K","namespace":"s","name":"n",'
+        r'"labelSelector":"l"}},{"patch":"b"}],"images":[{"name":"i","newName":"j","newTag":"1"}]}},{}]'
+    )
+    assert post_renderers_digest([step, None]) == digest_of(f"{text}\n".encode())
+    assert post_renderers_digest([]) == ""
+    common = CommonMetadata({"b": "1", "a": "2"}, {})
+    assert common_metadata_digest(common) == digest_of(b'{"labels":{"a":"2","b":"1"}}\n')
+    assert common_metadata_digest(CommonMetadata()) == digest_of(b"{}\n")
+    assert common_metadata_digest(None) == ""
