@@ -40,11 +40,16 @@ demo: $(RUNTIME) ## Tidelog at work on a real API server, in your terminal (ARGS
 	$(BIN)/python tools/demo.py $(ARGS)
 
 .PHONY: servers
-servers: $(DEV) ## the Kubernetes servers of the tests, built once (six to ten minutes) where Go is
+servers: $(DEV) ## the Kubernetes servers and the OCI registry of the tests, built once (six to ten minutes) where Go is
 	@if [[ -n "$${KUBEBUILDER_ASSETS:-}$${CI:-}" ]] || command -v go >/dev/null; then \
 		$(BIN)/python tests/servers/kubernetes_servers.py build; \
 	else \
 		echo "No Go and no KUBEBUILDER_ASSETS: tests on Kubernetes servers will be skipped." >&2; \
+	fi
+	@if [[ -n "$${CI:-}" ]] || command -v go >/dev/null; then \
+		$(BIN)/python tests/servers/oci_registry.py build; \
+	else \
+		echo "No Go: tests on an OCI registry will be skipped." >&2; \
 	fi
 
 .PHONY: test

@@ -29,7 +29,16 @@ from tidelog.engine.cli.reading import (
     tell_if_nobody_is_at_work,
 )
 from tidelog.engine.views.listing import Listed, listed, shortened
-from tidelog.engine.views.names import EXTERNAL_ARTIFACT, GIT_REPOSITORY, KUSTOMIZATION, default_namespace, find
+from tidelog.engine.views.names import (
+    BUCKET,
+    EXTERNAL_ARTIFACT,
+    GIT_REPOSITORY,
+    KUSTOMIZATION,
+    OCI_REPOSITORY,
+    SOURCES,
+    default_namespace,
+    find,
+)
 from tidelog.engine.views.objects import UnseenError, object_of
 from tidelog.events.moment import shown_time
 
@@ -69,13 +78,13 @@ class _Kinds(Aliases):
 class _Sources(Aliases):
     aliases = {  # noqa: RUF012
         **dict.fromkeys(("gitrepository", "gitrepositories"), "git"),
+        **dict.fromkeys(("ocirepository", "ocirepositories", "ocirepo"), "oci"),
+        "buckets": "bucket",
         **dict.fromkeys(("externalartifact", "externalartifacts", "ea"), "external"),
     }
     later = {  # noqa: RUF012
         **dict.fromkeys(("helm", "helmrepository", "helmrepositories"), "HelmRepository"),
         **dict.fromkeys(("chart", "helmchart", "helmcharts"), "HelmChart"),
-        **dict.fromkeys(("oci", "ocirepository", "ocirepositories"), "OCIRepository"),
-        **dict.fromkeys(("bucket", "buckets"), "Bucket"),
     }
 
 
@@ -215,8 +224,10 @@ def _print_hints(row: Listed) -> None:
 
 
 _command(sources, "git", (GIT_REPOSITORY,), "GitRepositories.")
+_command(sources, "oci", (OCI_REPOSITORY,), "OCIRepositories.")
+_command(sources, "bucket", (BUCKET,), "Buckets.")
 _command(sources, "external", (EXTERNAL_ARTIFACT,), "ExternalArtifacts.")
-_command(sources, "all", (GIT_REPOSITORY, EXTERNAL_ARTIFACT), "Sources of all kinds.")
+_command(sources, "all", SOURCES, "Sources of all kinds.")
 _command(get, "gitrepositories", (GIT_REPOSITORY,), "GitRepositories.", hidden=True)  # as kubectl has it
 _command(get, "kustomizations", (KUSTOMIZATION,), "Kustomizations (ks).")
-_command(get, "all", (GIT_REPOSITORY, EXTERNAL_ARTIFACT, KUSTOMIZATION), "All sources and targets.")
+_command(get, "all", (*SOURCES, KUSTOMIZATION), "All sources and targets.")

@@ -7,8 +7,10 @@ carried out. A sentence names the field, says what is missing, and what to do.
 from collections.abc import Collection, Iterator
 from functools import singledispatch
 
+from tidelog.engine.kinds.bucket import BucketSpec
 from tidelog.engine.kinds.gitrepository import GitRepositorySpec
 from tidelog.engine.kinds.kustomization import KustomizationSpec
+from tidelog.engine.kinds.ocirepository import OCIRepositorySpec
 from tidelog.engine.kinds.registry import BY_NAME
 
 UNSUPPORTED = "UnsupportedFeature"
@@ -28,7 +30,7 @@ GITHUB_APP_KEYS = frozenset(
 
 
 @singledispatch
-def features_left(spec: GitRepositorySpec | KustomizationSpec) -> tuple[str, ...]:
+def features_left(spec: GitRepositorySpec | OCIRepositorySpec | BucketSpec | KustomizationSpec) -> tuple[str, ...]:
     """What a spec asks for and the engine cannot do yet, a sentence each; empty when it can do all of it."""
     raise TypeError(f"no spec: {type(spec).__name__}")
 
@@ -36,6 +38,16 @@ def features_left(spec: GitRepositorySpec | KustomizationSpec) -> tuple[str, ...
 @features_left.register
 def _of_source(spec: GitRepositorySpec) -> tuple[str, ...]:
     return tuple(_source_sentences(spec))
+
+
+@features_left.register
+def _of_oci(spec: OCIRepositorySpec) -> tuple[str, ...]:
+    return tuple(_oci_sentences(spec))
+
+
+@features_left.register
+def _of_bucket(spec: BucketSpec) -> tuple[str, ...]:
+    return tuple(_bucket_sentences(spec))
 
 
 @features_left.register
@@ -83,6 +95,18 @@ def _source_sentences(spec: GitRepositorySpec) -> Iterator[str]:
         yield "spec.include: other repositories cannot be included yet; leave it out, and use a Kustomization for each"
     if spec.sparse_checkout:
         yield "spec.sparseCheckout: parts of a repository cannot be fetched yet; leave it out, and use spec.ignore"
+
+
+def _oci_sentences(spec: OCIRepositorySpec) -> Iterator[str]:
+    if spec.provider != "generic":
+        yield f"spec.provider: {spec.provider} cannot be used yet; leave it out, and give credentials in spec.secretRef"
+    if spec.verify is not None:
+        yield "spec.verify: signatures cannot be verified yet, and nothing is fetched without; leave it out to do so"
+
+
+def _bucket_sentences(spec: BucketSpec) -> Iterator[str]:
+    if spec.service_account_name:
+        yield "spec.serviceAccountName: a cloud's identity cannot be used yet; give credentials in spec.secretRef"
 
 
 def _target_sentences(spec: KustomizationSpec) -> Iterator[str]:

@@ -18,7 +18,7 @@ TargetSpec: TypeAlias = KustomizationSpec
 TargetStatus: TypeAlias = KustomizationStatus
 AnyKind: TypeAlias = type[GitRepository | OCIRepository | Bucket | ExternalArtifact | Kustomization]
 
-SOURCES: Final[tuple[AnyKind, ...]] = (GitRepository, ExternalArtifact)
+SOURCES: Final[tuple[AnyKind, ...]] = (GitRepository, OCIRepository, Bucket, ExternalArtifact)
 TARGETS: Final[tuple[AnyKind, ...]] = (Kustomization,)
 KINDS: Final[tuple[AnyKind, ...]] = (*SOURCES, *TARGETS)
 """In the order in which they are watched: a target is seen when its source is."""

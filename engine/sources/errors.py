@@ -36,12 +36,16 @@ class FetchError(Exception):
     The message says what happened, where, and what to do. No credential is ever in it.
     """
 
-    def __init__(self, reason: FetchReason, message: str, *, final: bool = False) -> None:
+    def __init__(
+        self, reason: FetchReason, message: str, *, final: bool = False, retry_after_s: float | None = None
+    ) -> None:
         super().__init__(message)
         self.reason: FetchReason = reason
         self.message = message
         self.final = final
         """Whether the same inputs fail the same way for ever; else it is the surroundings, and an attempt."""
+        self.retry_after_s = retry_after_s
+        """How long the server asked to be left alone (`Retry-After`), if it did."""
 
 
 class DirectoryError(ValueError):

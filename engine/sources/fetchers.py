@@ -6,16 +6,21 @@ from pathlib import Path
 
 import msgspec
 
+from tidelog.engine.sources.bucket.fetcher import BucketFetcher
 from tidelog.engine.sources.external import ExternalFetcher
 from tidelog.engine.sources.git.fetcher import GitFetcher
 from tidelog.engine.sources.intake.intake import Intake
+from tidelog.engine.sources.oci.fetcher import OciFetcher
 from tidelog.storage.artifacts import ArtifactStore
 
 
 class Fetchers(msgspec.Struct, frozen=True, kw_only=True):
     """One for each kind of source."""
 
+    intake: Intake
     git: GitFetcher
+    oci: OciFetcher
+    bucket: BucketFetcher
     external: ExternalFetcher
 
 
@@ -30,6 +35,9 @@ async def open_fetchers(store: ArtifactStore, *, local: Path | None = None) -> A
     async with AsyncExitStack() as entered:
         intake = await entered.enter_async_context(Intake(store))
         yield Fetchers(
+            intake=intake,
             git=await entered.enter_async_context(GitFetcher(store, local=local, intake=intake)),
+            oci=await entered.enter_async_context(OciFetcher()),
+            bucket=BucketFetcher(limits=intake.limits),
             external=await entered.enter_async_context(ExternalFetcher(intake)),
         )

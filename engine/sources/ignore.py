@@ -12,7 +12,7 @@ import msgspec
 from pathspec import PathSpec
 from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
-from tidelog.engine.sources.errors import FetchError
+from tidelog.engine.sources.errors import FetchError, FetchReason
 
 IGNORE_FILE: Final = ".sourceignore"
 IGNORE_BYTES_MAX: Final = 2**20
@@ -59,27 +59,37 @@ class Ignore:
         return True
 
 
-def ignore_of(files: Iterable[tuple[str, bytes]], spec: str | None) -> Ignore:
+def ignore_of(
+    files: Iterable[tuple[str, bytes]],
+    spec: str | None,
+    *,
+    defaults: bool = True,
+    reason: FetchReason = "GitOperationFailed",
+) -> Ignore:
     """The rules of a tree.
 
     Args:
         files: the `.sourceignore` files, by the path of their directory (with a slash at its end, or nothing for the
             tree's own), a directory before those in it.
         spec: the source's `spec.ignore`.
+        defaults: whether a tree leaves out more than it says; a bucket does not (contract SC-025).
+        reason: of the errors.
 
     Raises:
         FetchError: when a file or `spec.ignore` cannot be read as patterns; names it.
     """
-    patterns = [(directory, _lines(_text(data, directory)), f"{directory}{IGNORE_FILE}") for directory, data in files]
+    patterns = [
+        (directory, _lines(_text(data, directory, reason)), f"{directory}{IGNORE_FILE}") for directory, data in files
+    ]
     patterns.append(("", _lines(spec or ""), "spec.ignore"))
-    defaults = [*VERSION_CONTROL]
+    first = [*VERSION_CONTROL] if defaults else []
     count = sum(len(lines) for _, lines, _ in patterns)
-    if count == 0:
-        defaults += [*EXTENSIONS, *CONTINUOUS_INTEGRATION, *EXTRA]
+    if count == 0 and defaults:
+        first += [*EXTENSIONS, *CONTINUOUS_INTEGRATION, *EXTRA]
     if count > PATTERNS_MAX:
-        raise FetchError("GitOperationFailed", f"{count} patterns to ignore: {PATTERNS_MAX} are the most", final=True)
-    rules = [_Rules("", _compiled(defaults, "the defaults"))]
-    rules += [_Rules(directory, _compiled(lines, where)) for directory, lines, where in patterns if lines]
+        raise FetchError(reason, f"{count} patterns to ignore: {PATTERNS_MAX} are the most", final=True)
+    rules = [_Rules("", _compiled(first, "the defaults", reason))]
+    rules += [_Rules(directory, _compiled(lines, where, reason)) for directory, lines, where in patterns if lines]
     return Ignore(rules)
 
 
@@ -88,16 +98,14 @@ def _lines(text: str) -> list[str]:
     return [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
 
 
-def _compiled(lines: Iterable[str], where: str) -> PathSpec[GitIgnoreSpecPattern]:
+def _compiled(lines: Iterable[str], where: str, reason: FetchReason) -> PathSpec[GitIgnoreSpecPattern]:
     try:
         return PathSpec.from_lines(GitIgnoreSpecPattern, lines)
     except ValueError as error:
-        raise FetchError("GitOperationFailed", f"{where}: {error}: correct the pattern", final=True) from None
+        raise FetchError(reason, f"{where}: {error}: correct the pattern", final=True) from None
 
 
-def _text(data: bytes, directory: str) -> str:
+def _text(data: bytes, directory: str, reason: FetchReason) -> str:
     if len(data) > IGNORE_BYTES_MAX:
-        raise FetchError(
-            "GitOperationFailed", f"{directory}{IGNORE_FILE} has more than {IGNORE_BYTES_MAX} bytes", final=True
-        )
+        raise FetchError(reason, f"{directory}{IGNORE_FILE} has more than {IGNORE_BYTES_MAX} bytes", final=True)
     return data.decode("utf-8", "replace")

@@ -16,6 +16,7 @@ Identifier: TypeAlias = tuple[int, int, str]
 
 _pre = r"[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*"
 _version = re.compile(rf"v?(\d+)\.(\d+)\.(\d+)(?:-({_pre}))?(?:\+{_pre})?", re.ASCII)
+_loose = re.compile(rf"v?(\d+)(?:\.(\d+))?(?:\.(\d+))?(?:-({_pre}))?(?:\+{_pre})?", re.ASCII)
 _part = r"(?:\d+|[xX*])"
 _partial = rf"v?({_part})(?:\.({_part}))?(?:\.({_part}))?(?:-({_pre}))?(?:\+{_pre})?"
 _operator = r"(?:!=|>=|=>|<=|=<|~>|[=<>~^])?"
@@ -128,6 +129,18 @@ def version_of(text: str) -> Version | None:
         return None
     pre = _identifiers(found[4])
     return None if pre is None else Version(int(found[1]), int(found[2]), int(found[3]), not pre, pre)
+
+
+def loose_version_of(text: str) -> Version | None:
+    """The version that a chart has, as Helm reads it: parts that are missing are zero; None when it is none."""
+    found = _loose.fullmatch(text) if len(text) <= TEXT_MAX else None
+    if found is None:
+        return None
+    pre = _identifiers(found[4])
+    major, minor, patch = (int(part or 0) for part in found.groups()[:3])
+    if pre is None or max(major, minor, patch) >= 2**64:
+        return None
+    return Version(major, minor, patch, not pre, pre)
 
 
 def range_of(text: str) -> Range:

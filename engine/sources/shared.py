@@ -17,7 +17,7 @@ class _Call:
         self.done = anyio.Event()
         self.scope = anyio.CancelScope()
         self.result: Any = None
-        self.error: Exception | None = FetchError("GitOperationFailed", "Tidelog stops")
+        self.error: Exception | None = FetchError("Failed", "Tidelog stops")
 
 
 class Shared(Generic[T]):

@@ -18,7 +18,10 @@ DEFAULT_NAMESPACE = "flux-system"
 CANDIDATES_SHOWN_MAX = 10
 
 GIT_REPOSITORY = (SOURCE_GROUP, "GitRepository")
+OCI_REPOSITORY = (SOURCE_GROUP, "OCIRepository")
+BUCKET = (SOURCE_GROUP, "Bucket")
 EXTERNAL_ARTIFACT = (SOURCE_GROUP, "ExternalArtifact")
+SOURCES = (GIT_REPOSITORY, OCI_REPOSITORY, BUCKET, EXTERNAL_ARTIFACT)
 KUSTOMIZATION = (KUSTOMIZE_GROUP, "Kustomization")
 FLUX_GROUPS = frozenset({SOURCE_GROUP, KUSTOMIZE_GROUP, "helm.toolkit.fluxcd.io"})
 
@@ -38,6 +41,8 @@ _short_names: Mapping[str, str] = {
     "ks": "kustomization",
     "netpol": "networkpolicy",
     "ns": "namespace",
+    "oci": "ocirepository",
+    "ocirepo": "ocirepository",
     "pc": "priorityclass",
     "pdb": "poddisruptionbudget",
     "po": "pod",

@@ -82,7 +82,6 @@ class Objects:
         """Writes a tree; entries must be in Git's order. Returns its id."""
         return str(self._odb.write(ObjectType.TREE, encode_tree(entries)))
 
-
     def write_blob(self, data: bytes) -> str:
         """Writes a file's content. Returns its id."""
         return str(self._odb.write(ObjectType.BLOB, data))

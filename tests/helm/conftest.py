@@ -1,6 +1,5 @@
 """The oracle: the helm command of the release that we render with, built once."""
 
-import fcntl
 import os
 import subprocess
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -9,25 +8,17 @@ from typing import TypeAlias
 
 import pytest
 
-from tests.missing import go_program
+from tests.oracles.helm import oracle as built_oracle
 from tests.render.trees import MemoryTrees
 from tidelog.engine.helm.pool import ChartRenderer
 
-SOURCE = Path(__file__).resolve().parents[1] / "oracles" / "helm"
 Run: TypeAlias = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="session")
-def oracle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The program; its first build takes minutes, so one worker of a run does it for all."""
-    if (given := os.environ.get("TIDELOG_TEST_HELM_ORACLE")) is not None:
-        return Path(given)
-    shared = tmp_path_factory.getbasetemp()
-    directory = shared.parent if os.environ.get("PYTEST_XDIST_WORKER") else shared
-    program = directory / "helm-oracle"
-    with (directory / "helm-oracle.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        return program if program.exists() else go_program(program, SOURCE, "charts are not held against helm")
+def oracle() -> Path:
+    """The program; where it has to be built first, that takes minutes."""
+    return built_oracle()
 
 
 @pytest.fixture

@@ -196,12 +196,21 @@ class SourcePass:
             if target is not None and target.newer:
                 self._engine.targets.wake(stream, Trigger(why="its source was asked"))
 
+    def _tell_who_waits(self) -> None:
+        """Where the status is another's, it is the targets that say why there is no artifact."""
+        row = self._memory.desired.get(self._stream)
+        if row is None or row.artifact is None:
+            for stream in self._targets():
+                self._engine.targets.wake(stream, Trigger(why="its source cannot be taken in"))
+
     # What the stages need to know.
 
     async def failed(self, error: StageError) -> float | None:
         """Records a failure; returns when to try again."""
         await self._run.fail(error, self._declared.generation, None)
         self._engine.notices.failed(self._declared, None, error)
+        if not self._is_fetched:
+            self._tell_who_waits()
         if error.stalled:
             return None
         return self._engine.retry_in(self._interval_s, self._run.standing.failures, asked_s=error.asked_s)

@@ -219,7 +219,7 @@ class TargetPass:
             raise StageError(
                 "fetch",
                 "ArtifactFailed",
-                "Source artifact not found, retrying as soon as it is there",
+                f"Source artifact not found, retrying as soon as it is there{self._why_not(source, stream)}",
                 waits_for=stream,
             )
         if stream not in self._engine.asked and await self._is_behind(stream):
@@ -232,6 +232,13 @@ class TargetPass:
             )
         self._revision = row.revision
         return Source(stream, row.revision, row.tree)
+
+    def _why_not(self, source: ObjectKey, stream: StreamName) -> str:
+        """What is wrong with a source whose status is not ours to say it in."""
+        standing = self._memory.conditions.get(stream)
+        if source.kind != "ExternalArtifact" or standing is None or not standing.message:
+            return ""
+        return f": {standing.message}"
 
     async def _is_behind(self, source: StreamName) -> bool:
         """Whether another engine has been at work on the target since this log ended, or was backed up."""

@@ -65,8 +65,8 @@ class Unpack(msgspec.Struct, frozen=True, kw_only=True, tag="unpack"):
     place: Place = Place(repository="", tarball="", home="")
     path: str
     """Of what was downloaded."""
-    form: Literal["archive", "directory", "file"]
-    """An archive is a tar, compressed or not; a file becomes the only one of its tree."""
+    form: Literal["archive", "directory", "file", "any"]
+    """An archive is a tar, compressed or not; a file becomes the only one of its tree; any is one of these two."""
     name: str = ""
     """Of a file, in its tree."""
     what: str

@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import msgspec
+
 from tidelog.engine.sources.errors import FetchError
 from tidelog.engine.sources.intake.artifact import artifact_of, pack, remembering
 from tidelog.engine.sources.intake.jobs import Unpack, Unpacked
@@ -40,9 +42,7 @@ def unpack(job: Unpack) -> Unpacked:
     """
     use_libgit2_alone()
     objects = Objects(Path(job.place.repository))
-    made = _Made(objects, job.limits)
-    for file in _files(job):
-        made.add(file)
+    made = _made(objects, job)
     source = made.write()
     pack(objects, made.ids, job.place)
     read = remembering(objects)
@@ -53,6 +53,18 @@ def unpack(job: Unpack) -> Unpacked:
         check_content(source, read, objects.size, lambda blob: objects.read(blob, "blob"), job.limits)
         tree, tarball = source, _kept(job) if job.is_kept else write_tarball(objects, source, Path(job.place.tarball))
     return Unpacked(tree=tree, digest=tarball.digest, size=tarball.size)
+
+
+def _made(objects: Objects, job: Unpack) -> "_Made":
+    if job.form == "any":
+        try:
+            return _made(objects, msgspec.structs.replace(job, form="archive"))
+        except FetchError:
+            return _made(objects, msgspec.structs.replace(job, form="file"))
+    made = _Made(objects, job.limits)
+    for file in _files(job):
+        made.add(file)
+    return made
 
 
 def _kept(job: Unpack) -> Tarball:

@@ -111,6 +111,23 @@ class Secrets:
         self._run.secrets.add(data.values())
         return data
 
+    async def pull_secrets(self, account: str) -> tuple[str, ...]:
+        """The names of a ServiceAccount's image pull secrets (contract OC-012).
+
+        Raises:
+            StageError: when there is no such ServiceAccount, or it cannot be read.
+        """
+        key = ObjectKey("", "ServiceAccount", self._declared.key.namespace, account)
+        found = await asking("fetch", self._engine.inputs.get(self._declared.stream, key), self._failed)
+        if found is None:
+            raise StageError(
+                "fetch",
+                "AuthenticationFailed",
+                f"spec.serviceAccountName: there is no ServiceAccount {key.namespace}/{account}; create it, or leave "
+                "serviceAccountName out",
+            )
+        return tuple(one["name"] for one in found.get("imagePullSecrets") or () if one.get("name"))
+
 
 def _decoded(secret: KubeObject) -> dict[str, bytes]:
     found = {}

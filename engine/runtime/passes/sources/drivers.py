@@ -4,15 +4,19 @@ from collections.abc import Callable
 from typing import Final, TypeAlias
 
 from tidelog.engine.runtime.context import Engine
+from tidelog.engine.runtime.passes.sources.bucket import BucketDriver
 from tidelog.engine.runtime.passes.sources.driver import Driver
 from tidelog.engine.runtime.passes.sources.external import ExternalDriver
 from tidelog.engine.runtime.passes.sources.git import GitDriver
+from tidelog.engine.runtime.passes.sources.oci import OciDriver
 from tidelog.engine.runtime.run import Run
 from tidelog.engine.runtime.watching.declared import DeclaredSource
 
 Make: TypeAlias = Callable[[Engine, DeclaredSource, Run], Driver]
 _DRIVERS: Final[dict[str, Make]] = {
     "GitRepository": GitDriver,
+    "OCIRepository": OciDriver,
+    "Bucket": BucketDriver,
     "ExternalArtifact": ExternalDriver,
 }
 

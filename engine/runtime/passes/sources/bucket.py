@@ -1,0 +1,140 @@
+"""Bucket (contract 2.8)."""
+
+import msgspec
+
+from tidelog.engine.kinds import bucket as kinds
+from tidelog.engine.kinds.later import features_left
+from tidelog.engine.runtime.context import Engine
+from tidelog.engine.runtime.passes.sources.driver import News, Secrets, of_kind
+from tidelog.engine.runtime.run import Run
+from tidelog.engine.runtime.watching.declared import DeclaredSource
+from tidelog.engine.sources.access import PLAIN_TLS, Proxy, Tls, proxy_of, tls_of
+from tidelog.engine.sources.bucket.credentials import (
+    NO_CREDENTIALS,
+    BucketCredentials,
+    check_sts,
+    credentials_of,
+    sts_credentials_of,
+)
+from tidelog.engine.sources.bucket.spec import BucketIndex, BucketSpec, StsSpec
+from tidelog.engine.sources.fetched import Fetched, Head
+from tidelog.engine.sources.intake.jobs import Unpack
+
+
+class BucketHead(Head, frozen=True, kw_only=True):
+    """What a bucket has now."""
+
+    index: BucketIndex
+
+
+class BucketDriver:
+    """Asks and fetches one Bucket."""
+
+    def __init__(self, engine: Engine, declared: DeclaredSource, run: Run) -> None:
+        self._engine = engine
+        self._declared = declared
+        self._spec = of_kind(declared.spec, kinds.BucketSpec)
+        self._run = run
+        self._credentials: BucketCredentials = NO_CREDENTIALS
+        self._tls: Tls = PLAIN_TLS
+        self._proxy: Proxy | None = None
+        self._count = 0
+
+    def left(self) -> tuple[str, ...]:
+        """See `Driver`."""
+        return features_left(self._spec)
+
+    async def ask(self) -> Head | None:
+        """See `Driver`."""
+        async with Secrets(self._engine, self._declared, self._run, "BucketOperationFailed") as secrets:
+            await self._read(secrets)
+        index = await self._engine.fetchers.bucket.ask(self._bucket_spec(), self._credentials, self._tls, self._proxy)
+        return BucketHead(revision=index.revision, index=index)
+
+    async def fetch(self, head: Head) -> Fetched:
+        """See `Driver`: what vanished since the bucket was asked is no part of the revision (BU-013)."""
+        fetchers = self._engine.fetchers
+        async with fetchers.intake.downloading() as download:
+            index = await fetchers.bucket.download(
+                self._bucket_spec(),
+                self._credentials,
+                self._tls,
+                self._proxy,
+                index=of_kind(head, BucketHead).index,
+                into=download.path,
+            )
+            self._count = len(index.etags)
+            job = Unpack(
+                path=str(download.path),
+                form="directory",
+                what=f"the bucket {self._spec.bucket_name}",
+                is_filtered=False,
+                reason="ArchiveOperationFailed",
+            )
+            unpacked, tarball = await download.unpack(job)
+        return Fetched(
+            revision=index.revision,
+            tree=unpacked.tree,
+            artifact=tarball.digest,
+            size=tarball.size,
+            path=tarball.path,
+        )
+
+    def is_outdated(self) -> bool:
+        """See `Driver`."""
+        return of_kind(self._declared.status, kinds.BucketStatus).observed_ignore != self._spec.ignore
+
+    def forget(self) -> None:
+        """See `Driver`: nothing is remembered."""
+
+    def news(self, fetched: Fetched) -> News:  # noqa: ARG002 - the port's
+        """See `Driver` (contract BU-014)."""
+        return News(message=f"stored artifact with {self._count} fetched files from '{self._spec.bucket_name}' bucket")
+
+    async def _read(self, secrets: Secrets) -> None:
+        """The Secrets that the spec names."""
+        spec = self._spec
+        if spec.secret_ref is not None:
+            data = await secrets.get(spec.secret_ref.name, "secretRef")
+            self._credentials = credentials_of(spec.provider, data, spec.secret_ref.name)
+        if spec.cert_secret_ref is not None:
+            self._tls = tls_of(await secrets.get(spec.cert_secret_ref.name, "certSecretRef"), spec.cert_secret_ref.name)
+        if spec.proxy_secret_ref is not None:
+            name = spec.proxy_secret_ref.name
+            self._proxy = proxy_of(await secrets.get(name, "proxySecretRef"), name)
+        if spec.sts is not None:
+            await self._read_sts(secrets, spec.sts)
+
+    async def _read_sts(self, secrets: Secrets, sts: kinds.SecurityTokenService) -> None:
+        check_sts(self._spec.provider, _sts_spec(sts))
+        tls = PLAIN_TLS
+        if sts.cert_secret_ref is not None:
+            name = sts.cert_secret_ref.name
+            tls = tls_of(await secrets.get(name, "sts.certSecretRef"), name, field="sts.certSecretRef")
+        if sts.secret_ref is not None:
+            data = await secrets.get(sts.secret_ref.name, "sts.secretRef")
+            found = sts_credentials_of(data, sts.secret_ref.name, tls)
+            self._credentials = msgspec.structs.replace(self._credentials, sts=found)
+
+    def _bucket_spec(self) -> BucketSpec:
+        spec = self._spec
+        return BucketSpec(
+            provider=spec.provider,
+            bucket_name=spec.bucket_name,
+            endpoint=spec.endpoint,
+            region=spec.region,
+            prefix=spec.prefix,
+            insecure=spec.insecure,
+            ignore=spec.ignore,
+            timeout_s=spec.timeout.seconds,
+            sts=None if spec.sts is None else _sts_spec(spec.sts),
+        )
+
+
+def _sts_spec(sts: kinds.SecurityTokenService) -> StsSpec:
+    return StsSpec(
+        provider=sts.provider,
+        endpoint=sts.endpoint,
+        secret=sts.secret_ref is not None,
+        certificates=sts.cert_secret_ref is not None,
+    )

@@ -1,0 +1,113 @@
+"""OCIRepository (contract 2.5)."""
+
+from tidelog.engine.kinds.later import features_left
+from tidelog.engine.kinds.ocirepository import OCIReference, OCIRepositorySpec, OCIRepositoryStatus
+from tidelog.engine.runtime.context import Engine
+from tidelog.engine.runtime.passes.sources.driver import News, Secrets, of_kind
+from tidelog.engine.runtime.run import Run
+from tidelog.engine.runtime.watching.declared import DeclaredSource
+from tidelog.engine.sources.access import PLAIN_TLS, Proxy, Tls, proxy_of, tls_of
+from tidelog.engine.sources.fetched import Fetched, Head
+from tidelog.engine.sources.intake.jobs import Unpack
+from tidelog.engine.sources.oci.credentials import ANONYMOUS, RegistryCredentials, registry_credentials
+from tidelog.engine.sources.oci.spec import OciHead, OciRef, OciSpec
+
+ORIGIN_SOURCE = "org.opencontainers.image.source"
+ORIGIN_REVISION = "org.opencontainers.image.revision"
+
+
+class OciDriver:
+    """Asks and fetches one OCIRepository."""
+
+    def __init__(self, engine: Engine, declared: DeclaredSource, run: Run) -> None:
+        self._engine = engine
+        self._declared = declared
+        self._spec = of_kind(declared.spec, OCIRepositorySpec)
+        self._run = run
+        self._credentials: RegistryCredentials = ANONYMOUS
+        self._tls: Tls = PLAIN_TLS
+        self._proxy: Proxy | None = None
+
+    def left(self) -> tuple[str, ...]:
+        """See `Driver`."""
+        return features_left(self._spec)
+
+    async def ask(self) -> Head | None:
+        """See `Driver`."""
+        async with Secrets(self._engine, self._declared, self._run, "OCIArtifactPullFailed") as secrets:
+            await self._read(secrets)
+        return await self._engine.fetchers.oci.ask(self._oci_spec(), self._credentials, self._tls, self._proxy)
+
+    async def fetch(self, head: Head) -> Fetched:
+        """See `Driver`: asked by digest, so that a tag that moves meanwhile does not matter (OC-021)."""
+        fetchers, reached = self._engine.fetchers, (self._credentials, self._tls, self._proxy)
+        spec = self._oci_spec()
+        artifact = await fetchers.oci.artifact(spec, *reached, of_kind(head, OciHead))
+        async with fetchers.intake.downloading() as download:
+            await fetchers.oci.download(spec, *reached, artifact, download.path)
+            is_copied = self._spec.operation == "copy"
+            job = Unpack(
+                path=str(download.path),
+                form="any" if is_copied else "archive",
+                name=artifact.layer.digest.replace(":", "-"),
+                what=f"the layer {artifact.layer.digest} of {self._spec.url}",
+                is_filtered=not is_copied,
+                is_kept=is_copied,
+                ignore=self._spec.ignore,
+                reason="OCIArtifactLayerOperationFailed",
+            )
+            unpacked, tarball = await download.unpack(job)
+        return Fetched(
+            revision=head.revision,
+            tree=unpacked.tree,
+            artifact=tarball.digest,
+            size=tarball.size,
+            path=tarball.path,
+            metadata=artifact.annotations,
+        )
+
+    def is_outdated(self) -> bool:
+        """See `Driver`."""
+        status = of_kind(self._declared.status, OCIRepositoryStatus)
+        was, now = status.observed_layer_selector, self._spec.layer_selector
+        return (status.observed_ignore, was) != (self._spec.ignore, now)
+
+    def forget(self) -> None:
+        """See `Driver`: nothing is remembered."""
+
+    def news(self, fetched: Fetched) -> News:
+        """See `Driver` (contract OC-026)."""
+        said = [f"stored artifact with revision '{fetched.revision}' from '{self._spec.url}'"]
+        source, revision = fetched.metadata.get(ORIGIN_SOURCE), fetched.metadata.get(ORIGIN_REVISION)
+        said += [f"origin source '{source}'"] if source else []
+        said += [f"origin revision '{revision}'"] if revision else []
+        return News(message=", ".join(said))
+
+    async def _read(self, secrets: Secrets) -> None:
+        """The Secrets that the spec names."""
+        spec = self._spec
+        if spec.secret_ref is not None:
+            data = await secrets.get(spec.secret_ref.name, "secretRef")
+            self._credentials = registry_credentials(data, spec.secret_ref.name, spec.url)
+        elif spec.service_account_name:
+            for name in await secrets.pull_secrets(spec.service_account_name):
+                data = await secrets.get(name, "serviceAccountName")
+                self._credentials = registry_credentials(data, name, spec.url)
+                if not self._credentials.is_anonymous:
+                    break
+        if spec.cert_secret_ref is not None:
+            self._tls = tls_of(await secrets.get(spec.cert_secret_ref.name, "certSecretRef"), spec.cert_secret_ref.name)
+        if spec.proxy_secret_ref is not None:
+            name = spec.proxy_secret_ref.name
+            self._proxy = proxy_of(await secrets.get(name, "proxySecretRef"), name)
+
+    def _oci_spec(self) -> OciSpec:
+        ref = self._spec.ref or OCIReference()
+        return OciSpec(
+            url=self._spec.url,
+            ref=OciRef(digest=ref.digest, semver=ref.semver, semver_filter=ref.semver_filter, tag=ref.tag),
+            layer_media_type=self._spec.media_type,
+            layer_operation=self._spec.operation,
+            insecure=self._spec.insecure,
+            timeout_s=self._spec.timeout.seconds,
+        )

@@ -1,0 +1,17 @@
+"""OCI registries: asked for what a reference leads to, and for the files that artifacts are made of."""
+
+from tidelog.engine.sources.oci.credentials import ANONYMOUS, RegistryCredentials, registry_credentials
+from tidelog.engine.sources.oci.fetcher import OciFetcher
+from tidelog.engine.sources.oci.spec import LayerDescriptor, OciArtifact, OciHead, OciRef, OciSpec
+
+__all__ = [
+    "ANONYMOUS",
+    "LayerDescriptor",
+    "OciArtifact",
+    "OciFetcher",
+    "OciHead",
+    "OciRef",
+    "OciSpec",
+    "RegistryCredentials",
+    "registry_credentials",
+]
