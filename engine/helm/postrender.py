@@ -5,63 +5,76 @@ calls has kustomize; the rest is pure.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Final, Literal, TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
+from anyio import to_thread
 
 from tidelog.engine.helm import gojson
 from tidelog.engine.helm.errors import ChartError
 from tidelog.engine.helm.sorting import sorted_manifests
-from tidelog.engine.helm.spec import Hook, Manifest, RenderedChart
+from tidelog.engine.helm.spec import Hook, Kustomize, Manifest, PostRender, RenderedChart
 from tidelog.engine.helm.yaml_out import encoded
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.render.documents import documents
 from tidelog.engine.render.errors import YamlError
 from tidelog.engine.render.normal import add_common
-from tidelog.engine.render.spec import CommonMetadata, Image, Patch
+from tidelog.engine.render.spec import CommonMetadata
 from tidelog.events.digest import digest_of
 
-Strategy: TypeAlias = Literal["nohooks", "combined", "separate"]
 Build: TypeAlias = Callable[[Mapping[str, bytes]], Awaitable[str]]
 """Kustomize, on the files of a directory."""
 
 FILE: Final = "postrenderer.helm.sh/postrender-filename"
 """The annotation that says where an object comes from while it is with kustomize, as Helm has it."""
+_Stream: TypeAlias = list[tuple[str, KubeObject]]
+"""Objects with their files."""
 _INPUT: Final = "helm-output.yaml"
-
-
-class Kustomize(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """A post-renderer."""
-
-    patches: tuple[Patch, ...] = ()
-    images: tuple[Image, ...] = ()
-
-
-class PostRender(msgspec.Struct, frozen=True):
-    """What a HelmRelease adds."""
-
-    owner_labels: dict[str, str]
-    """`helm.toolkit.fluxcd.io/name` and `/namespace`: over all others."""
-    kustomize: tuple[Kustomize, ...] = ()
-    common: CommonMetadata = CommonMetadata()
-    strategy: Strategy = "combined"
 
 
 async def post_rendered(chart: RenderedChart, wanted: PostRender, build: Build) -> RenderedChart:
     """The chart with what a HelmRelease adds, in Helm's order again; CRDs and notes stay.
 
+    Without kustomize, a render does it by itself (`RenderJob.post_render`).
+
     Raises:
         ChartError: when an object has no name, or comes twice, or what kustomize gives cannot be read.
         Exception: what `build` raises.
     """
-    streams: list[Sequence[Hook | Manifest]] = [chart.manifests]
-    if wanted.strategy == "separate":
-        streams = [chart.hooks, chart.manifests]
-    elif wanted.strategy == "combined":
-        streams = [[*chart.hooks, *chart.manifests]]
+    streams = []
+    for stream in _streams(chart, wanted):
+        found = await to_thread.run_sync(_taken, stream)
+        for step in wanted.kustomize if found else ():
+            files = await to_thread.run_sync(_files, found, step)
+            found = await to_thread.run_sync(_given, await build(files))
+        streams.append(found)
+    return await to_thread.run_sync(_finished, chart, wanted, streams)
+
+
+def post_rendered_alone(chart: RenderedChart, wanted: PostRender) -> RenderedChart:
+    """The same without kustomize.
+
+    Raises:
+        ChartError: when an object has no name, or comes twice.
+    """
+    return _finished(chart, wanted, [_taken(stream) for stream in _streams(chart, wanted)])
+
+
+def _streams(chart: RenderedChart, wanted: PostRender) -> list[list[Hook | Manifest]]:
+    match wanted.strategy:
+        case "combined":
+            return [[*chart.hooks, *chart.manifests]]
+        case "separate":
+            return [[*chart.hooks], [*chart.manifests]]
+        case "nohooks":
+            return [[*chart.manifests]]
+
+
+def _finished(chart: RenderedChart, wanted: PostRender, streams: Iterable[_Stream]) -> RenderedChart:
     files: dict[str, list[str]] = {}
     for stream in streams:
-        for path, found in await _through(stream, wanted, build):
+        labelled((found for _, found in stream), wanted)
+        for path, found in stream:
             files.setdefault(path, []).append(encoded(found))
     if wanted.strategy == "nohooks":
         for hook in chart.hooks:
@@ -114,16 +127,18 @@ def _in_order(found: Mapping[str, object], names: Sequence[str]) -> dict[str, ob
     return {name: found[name] for name in names if name in found}
 
 
-async def _through(stream: Sequence[Hook | Manifest], wanted: PostRender, build: Build) -> list[tuple[str, KubeObject]]:
-    """The objects of a stream with their files."""
-    found = _checked((one.path, part) for one in stream for part in _flat(one.content))
-    for step in wanted.kustomize if found else ():
-        text = "---\n".join(encoded(_filed(path, part)) for path, part in found)
-        kustomization = {"resources": [_INPUT], "sortOptions": {"order": "fifo"}, **msgspec.to_builtins(step)}
-        files = {_INPUT: text.encode(), "kustomization.yaml": msgspec.json.encode(kustomization)}
-        found = _checked(_unfiled(index, part) for index, part in enumerate(_read(await build(files))))
-    labelled((part for _, part in found), wanted)
-    return found
+def _taken(stream: Iterable[Hook | Manifest]) -> _Stream:
+    return _checked((one.path, part) for one in stream for part in _flat(one.content))
+
+
+def _files(found: _Stream, step: Kustomize) -> dict[str, bytes]:
+    text = "---\n".join(encoded(_filed(path, part)) for path, part in found)
+    kustomization = {"resources": [_INPUT], "sortOptions": {"order": "fifo"}, **msgspec.to_builtins(step)}
+    return {_INPUT: text.encode(), "kustomization.yaml": msgspec.json.encode(kustomization)}
+
+
+def _given(text: str) -> _Stream:
+    return _checked(_unfiled(index, part) for index, part in enumerate(_read(text)))
 
 
 def _read(text: str) -> Iterator[KubeObject]:
@@ -144,7 +159,7 @@ def _flat(value: KubeObject | None) -> list[KubeObject]:
     return [item for item in items if isinstance(item, dict)] if is_list and items is not None else [value]
 
 
-def _checked(found: Iterable[tuple[str, KubeObject]]) -> list[tuple[str, KubeObject]]:
+def _checked(found: Iterable[tuple[str, KubeObject]]) -> _Stream:
     """Objects of their own, each with a name, and none twice, as kustomize wants them."""
     seen: dict[tuple[object, ...], str] = {}
     checked = []

@@ -11,6 +11,7 @@ import msgspec
 from tidelog.engine.helm.archives import unpacked, without_schema
 from tidelog.engine.helm.errors import ChartError
 from tidelog.engine.helm.jobs import Answer, Failed, Rendered, Settings
+from tidelog.engine.helm.postrender import post_rendered_alone
 from tidelog.engine.helm.records import chart_record
 from tidelog.engine.helm.requirements import require_installable, without_their_charts
 from tidelog.engine.helm.sdk import Capabilities, Chart, Failure, UnknownLibraryError
@@ -100,7 +101,7 @@ class Rendering:
         manifests, hooks = sorted_manifests(files)
         if job.with_record and not loaded.record:
             loaded.record = chart_record(metadata, chart, unpacked(job.chart, loaded.archive))
-        return RenderedChart(
+        rendered = RenderedChart(
             metadata=metadata,
             manifests=manifests,
             hooks=hooks,
@@ -110,6 +111,11 @@ class Rendering:
             impure=loaded.impure,
             record=loaded.record if job.with_record else b"",
         )
+        if job.post_render is None:
+            return rendered
+        if job.post_render.kustomize:
+            raise ChartError("kustomize's post-renderers run outside of this process", final=False)
+        return post_rendered_alone(rendered, job.post_render)
 
 
 def _load(job: RenderJob) -> _Loaded:

@@ -1,13 +1,34 @@
 """What a chart is rendered from, and what comes of it."""
 
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
 from tidelog.engine.objects.kube import KubeObject
+from tidelog.engine.render.spec import CommonMetadata, Image, Patch
+
+Strategy: TypeAlias = Literal["nohooks", "combined", "separate"]
+"""Whether hooks are post-rendered, and with the others or by themselves (contract HR-056)."""
 
 TEST: Final = "test"
 """The event of hooks that `helm test` runs."""
+
+
+class Kustomize(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """A post-renderer."""
+
+    patches: tuple[Patch, ...] = ()
+    images: tuple[Image, ...] = ()
+
+
+class PostRender(msgspec.Struct, frozen=True):
+    """What a HelmRelease adds."""
+
+    owner_labels: dict[str, str]
+    """`helm.toolkit.fluxcd.io/name` and `/namespace`: over all others."""
+    kustomize: tuple[Kustomize, ...] = ()
+    common: CommonMetadata = CommonMetadata()
+    strategy: Strategy = "combined"
 
 
 class RenderJob(msgspec.Struct, frozen=True):
@@ -30,6 +51,8 @@ class RenderJob(msgspec.Struct, frozen=True):
     revision: int = 1
     skip_schema: bool = False
     """Whether `values.schema.json` is passed over (contract HR-039)."""
+    post_render: PostRender | None = None
+    """What is added to the objects; its kustomize is none of this process's, and so has to be empty."""
     with_record: bool = False
     """Whether the content of the chart is wanted, as a release record holds it."""
 

@@ -1,23 +1,24 @@
 """What a HelmRelease adds to a rendered chart."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from tests.helm.charts import head, written
 from tests.render.trees import MemoryTrees
 from tidelog.engine.helm.errors import ChartError
+from tidelog.engine.helm.pool import ChartRenderer
 from tidelog.engine.helm.postrender import (
     FILE,
-    Kustomize,
-    PostRender,
-    Strategy,
     common_metadata_digest,
     post_rendered,
     post_renderers_digest,
 )
 from tidelog.engine.helm.sorting import sorted_manifests
-from tidelog.engine.helm.spec import Hook, Manifest, RenderedChart
+from tidelog.engine.helm.spec import Hook, Kustomize, Manifest, PostRender, RenderedChart, RenderJob, Strategy
 from tidelog.engine.render.errors import RenderError
 from tidelog.engine.render.renderer import Renderer
 from tidelog.engine.render.spec import CommonMetadata, Image, Patch, Selector
@@ -128,6 +129,17 @@ async def test_object_that_comes_twice_is_told_with_both_files() -> None:
         await post_rendered(chart(h=HOOK, h2=twice), PostRender(OWNER), nothing)
     rendered = await post_rendered(chart(h=HOOK, h2=twice), PostRender(OWNER, strategy="separate"), nothing)
     assert (len(rendered.hooks), len(rendered.manifests)) == (1, 1)
+
+
+async def test_render_adds_what_needs_no_kustomize(renderer: ChartRenderer, tmp_path: Path) -> None:
+    files = {"Chart.yaml": head("web"), "templates/b.yaml": DEPLOYMENT, "templates/h.yaml": HOOK}
+    job = RenderJob(str(written(files, tmp_path / "web")), "r", "n")
+    wanted = PostRender(OWNER, common=CommonMetadata({"a": "b"}, {}))
+    alone = await renderer.render(msgspec.structs.replace(job, post_render=wanted))
+    assert alone == await post_rendered(await renderer.render(job), wanted, nothing)
+    assert alone.manifests[0].text.startswith("apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  labels:\n    a: b\n")
+    with pytest.raises(ChartError, match="outside of this process"):
+        await renderer.render(msgspec.structs.replace(job, post_render=PostRender(OWNER, (Kustomize(),))))
 
 
 async def test_object_without_a_name_is_told() -> None:
