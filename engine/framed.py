@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Self
 
 import anyio
@@ -17,6 +18,8 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 GONE: Final = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, anyio.IncompleteRead)
 """What sending and receiving raise when the process is no more, or says more than it may."""
 _END_S: Final = 5.0
+_EXIT_S: Final = 0.5
+"""Between the end of a process's answers and its own."""
 
 
 class FramedProcess:
@@ -31,7 +34,9 @@ class FramedProcess:
         self._answer_bytes_max = answer_bytes_max
 
     @classmethod
-    async def start(cls, module: str, *arguments: str, answer_bytes_max: int) -> Self:
+    async def start(
+        cls, module: str, *arguments: str, answer_bytes_max: int, environment: Mapping[str, str] | None = None
+    ) -> Self:
         """Starts a module of ours as a program: with its arguments, and nothing of this process's environment."""
         return cls(
             await anyio.open_process(
@@ -39,12 +44,17 @@ class FramedProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                env={"PATH": os.defpath, "LANG": "C.UTF-8"},
+                env={"PATH": os.defpath, "LANG": "C.UTF-8", **(environment or {})},
                 cwd="/",
                 start_new_session=True,
             ),
             answer_bytes_max,
         )
+
+    @property
+    def code(self) -> int | None:
+        """How it ended; None while it has not."""
+        return self._process.returncode
 
     @property
     def pid(self) -> int:
@@ -63,9 +73,71 @@ class FramedProcess:
             raise anyio.BrokenResourceError
         return await self._from.receive_exactly(size)
 
-    async def end(self) -> None:
-        """Ends it and all that it runs, whatever it is doing."""
+    async def end(self, within_s: float = 0) -> None:
+        """Ends it and all that it runs, whatever it is doing; `within_s` is for one that is ending by itself."""
+        if within_s:
+            with anyio.move_on_after(within_s, shield=True):
+                await self._process.wait()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         with anyio.move_on_after(_END_S, shield=True):
             await self._process.aclose()
+
+
+class WorkerDiedError(Exception):
+    """A worker ended while it was asked.
+
+    Attributes:
+        code: how it ended; below zero the signal that ended it.
+    """
+
+    def __init__(self, code: int | None) -> None:
+        super().__init__(f"a worker ended with {code}")
+        self.code = code
+
+
+class FramedWorkers:
+    """A bounded number of worker processes that stay.
+
+    A question that is cancelled or takes too long costs its worker, with all that it runs; the next one gets a new one.
+    """
+
+    def __init__(self, number: int, start: Callable[[], Awaitable[FramedProcess]]) -> None:
+        self.number = number
+        self._start = start
+        self._limiter = anyio.CapacityLimiter(number)
+        self._idle: list[FramedProcess] = []
+        self._closed = False
+
+    async def close(self) -> None:
+        """Ends the idle ones, and the others as soon as they have answered."""
+        self._closed = True
+        while self._idle:
+            await self._idle.pop().end()
+
+    async def ask(self, question: bytes, time_s: float) -> bytes:
+        """Asks the next worker that is free. Waiting for one counts for nobody's time.
+
+        Raises:
+            TimeoutError: when it takes too long.
+            WorkerDiedError: when the worker ends, or says more than it may.
+        """
+        async with self._limiter:
+            if self._closed:
+                raise RuntimeError("the workers are closed")
+            worker = self._idle.pop() if self._idle else await self._start()
+            answer = None
+            gone = False
+            try:
+                with anyio.fail_after(time_s):
+                    answer = await worker.ask(question)
+            except GONE:
+                gone = True
+            finally:
+                if answer is None or self._closed:
+                    await worker.end(within_s=_EXIT_S if gone else 0)
+                else:
+                    self._idle.append(worker)
+            if answer is None:
+                raise WorkerDiedError(worker.code)
+            return answer

@@ -4,10 +4,9 @@ import os
 from types import TracebackType
 from typing import Final, Self
 
-import anyio
 import msgspec
 
-from tidelog.engine.framed import GONE, FramedProcess
+from tidelog.engine.framed import FramedProcess, FramedWorkers, WorkerDiedError
 from tidelog.engine.render.errors import RenderError, SubstitutionError
 from tidelog.engine.render.jobs import FRAME_MAX, Answer, Failed, Finish, Job, Made, Ran, Run
 from tidelog.engine.render.postbuild import Finished
@@ -20,16 +19,11 @@ _decoder: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
 
 
 class Workers:
-    """Runs jobs in worker processes, a bounded number at a time.
-
-    A job that is cancelled or takes too long costs its worker, with all that it runs; the next job gets a new one.
-    """
+    """Runs jobs in worker processes, a bounded number at a time."""
 
     def __init__(self, number: int = WORKERS) -> None:
         self.number = number
-        self._limiter = anyio.CapacityLimiter(number)
-        self._idle: list[FramedProcess] = []
-        self._closed = False
+        self._workers = FramedWorkers(number, _started)
 
     async def __aenter__(self) -> Self:
         return self
@@ -37,9 +31,7 @@ class Workers:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._closed = True
-        while self._idle:
-            await self._idle.pop().end()
+        await self._workers.close()
 
     async def run(self, job: Run, *, time_s: float) -> Ran:
         """Runs a program.
@@ -64,24 +56,12 @@ class Workers:
         return answer.finished
 
     async def _ask(self, job: Job, time_s: float) -> Answer:
-        """Waiting for a worker counts for nobody's time."""
-        async with self._limiter:
-            if self._closed:
-                raise RuntimeError("the workers are closed")
-            worker = self._idle.pop() if self._idle else await _started()
-            answer = None
-            try:
-                with anyio.fail_after(time_s):
-                    answer = _decoder.decode(await worker.ask(msgspec.msgpack.encode(job)))
-            except TimeoutError:
-                raise RenderError(f"{_program(job)} takes longer than {time_s:g} s", final=False) from None
-            except GONE:
-                raise RenderError(f"the worker died that ran {_program(job)}", final=False) from None
-            finally:
-                if answer is None or self._closed:
-                    await worker.end()
-                else:
-                    self._idle.append(worker)
+        try:
+            answer = _decoder.decode(await self._workers.ask(msgspec.msgpack.encode(job), time_s))
+        except TimeoutError:
+            raise RenderError(f"{_program(job)} takes longer than {time_s:g} s", final=False) from None
+        except WorkerDiedError:
+            raise RenderError(f"the worker died that ran {_program(job)}", final=False) from None
         if isinstance(answer, Failed):
             raise _error(answer)
         return answer

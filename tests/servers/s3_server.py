@@ -141,7 +141,8 @@ def s3_server(
             [
                 str(program), "-alsologtostderr=true", f"-logdir={directory}",
                 "server", f"-dir={directory}/data", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3",
-                "-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.cacheCapacityMB=0", "-master.volumeSizeLimitMB=64", "-volume.max=2000",
+                "-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.cacheCapacityMB=0",
+                "-master.volumeSizeLimitMB=64", "-volume.max=2000",
                 "-master.telemetry=false", *options,
             ],
             stdout=log,

@@ -1,0 +1,45 @@
+"""What is said between the engine and the process that renders charts, in MessagePack."""
+
+from typing import Final
+
+import msgspec
+
+from tidelog.engine.helm.spec import RenderedChart, RenderJob
+
+FRAME_MAX: Final = 256 * 1024 * 1024
+OVER_MEMORY: Final = 87
+"""The exit code of a process that saw itself grow beyond its limit."""
+GO_FATAL: Final = 2
+"""The exit code of Go's own runtime, which has no other way to say that it gets no more memory."""
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """What a rendering process is started with."""
+
+    memory_bytes: int
+    output_bytes: int
+    roots: tuple[str, ...]
+    """Directories that charts may lie below."""
+
+
+class Question(msgspec.Struct, frozen=True, tag="render"):
+    """Render a chart."""
+
+    job: RenderJob
+
+
+class Rendered(msgspec.Struct, frozen=True, tag="rendered"):
+    """It was rendered."""
+
+    chart: RenderedChart
+
+
+class Failed(msgspec.Struct, frozen=True, tag="failed"):
+    """It could not be rendered."""
+
+    message: str
+    final: bool = True
+    limit: str = ""
+
+
+Answer = Rendered | Failed

@@ -1,0 +1,113 @@
+"""The engine's side of rendering: a few processes that stay, with Helm's SDK in them."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import anyio.to_thread
+import msgspec
+
+from tidelog.engine.framed import FramedProcess, FramedWorkers, WorkerDiedError
+from tidelog.engine.helm.errors import ChartError
+from tidelog.engine.helm.jobs import FRAME_MAX, GO_FATAL, OVER_MEMORY, Answer, Failed, Question, Settings
+from tidelog.engine.helm.spec import RenderedChart, RenderJob
+from tidelog.engine.secrecy.values import SecretValues
+
+WORKER: Final = "tidelog.engine.helm.worker"
+WORKERS: Final = max(1, min(2, os.cpu_count() or 1))
+MESSAGE_CHARACTERS: Final = 2_000
+_decoder: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What one chart may take."""
+
+    time_s: float = 300.0
+    memory_bytes: int = 1024 * 1024 * 1024
+    """Of the process that renders it, 60 MiB of which are its own."""
+    output_bytes: int = 64 * 1024 * 1024
+
+
+class ChartRenderer:
+    """Renders charts in worker processes that reach no network, no environment and no file but those of charts.
+
+    Args:
+        roots: the directories that charts lie below; nothing else can be read.
+        limits: of one chart.
+        workers: processes at a time.
+    """
+
+    def __init__(
+        self,
+        roots: Sequence[Path],
+        *,
+        limits: Limits = Limits(),  # noqa: B008 - frozen
+        workers: int = WORKERS,
+    ) -> None:
+        self._roots = tuple(str(root) for root in roots)
+        self._limits = limits
+        self._workers = FramedWorkers(workers, self._started)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._workers.close()
+
+    async def render(
+        self, job: RenderJob, secrets: SecretValues | None = None, *, time_s: float | None = None
+    ) -> RenderedChart:
+        """Renders a chart.
+
+        Args:
+            job: the chart, and what decides how it is rendered.
+            secrets: values that an error must not quote: of `valuesFrom`, and what else is known.
+            time_s: what it may take, within the limits.
+
+        Raises:
+            ChartError: when it cannot be rendered, or meets a limit (then it is not final).
+        """
+        within_s = self._limits.time_s if time_s is None else min(time_s, self._limits.time_s)
+        try:
+            answer = _decoder.decode(await self._workers.ask(msgspec.msgpack.encode(Question(job)), within_s))
+        except TimeoutError:
+            raise _limit(job, f"it takes longer than {within_s:g} s") from None
+        except WorkerDiedError as died:
+            raise self._died(job, died.code) from None
+        if isinstance(answer, Failed):
+            message = await anyio.to_thread.run_sync(_shown, answer.message, secrets)
+            raise ChartError(message, final=answer.final, limit=answer.limit)
+        return answer.chart
+
+    async def _started(self) -> FramedProcess:
+        limits = self._limits
+        settings = Settings(limits.memory_bytes, limits.output_bytes, self._roots)
+        return await FramedProcess.start(
+            WORKER,
+            msgspec.json.encode(settings).decode(),
+            answer_bytes_max=FRAME_MAX,
+            # Go takes these when it starts. Half of the limit: garbage is then collected before it counts.
+            environment={"GOMEMLIMIT": str(limits.memory_bytes // 2), "GOMAXPROCS": "2", "TZ": "UTC"},
+        )
+
+    def _died(self, job: RenderJob, code: int | None) -> ChartError:
+        if code in {OVER_MEMORY, GO_FATAL}:
+            return _limit(job, f"it takes more than {self._limits.memory_bytes} bytes of memory")
+        return ChartError(f"the process died that rendered {_called(job)} (exit code {code})", final=False)
+
+
+def _limit(job: RenderJob, limit: str) -> ChartError:
+    return ChartError(f"rendering {_called(job)} was ended: {limit}", final=False, limit=limit)
+
+
+def _called(job: RenderJob) -> str:
+    return f"the chart {Path(job.chart).name} for release {job.namespace}/{job.release_name}"
+
+
+def _shown(message: str, secrets: SecretValues | None) -> str:
+    text = message if secrets is None else secrets.filter(message)
+    return text if len(text) <= MESSAGE_CHARACTERS else f"{text[:MESSAGE_CHARACTERS]}… (shortened)"

@@ -1,0 +1,155 @@
+"""Rendering a chart, within the process that does nothing else."""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from tidelog.engine.helm.archives import unpacked, without_schema
+from tidelog.engine.helm.errors import ChartError
+from tidelog.engine.helm.jobs import Answer, Failed, Rendered, Settings
+from tidelog.engine.helm.postrender import post_rendered_alone
+from tidelog.engine.helm.records import chart_record
+from tidelog.engine.helm.requirements import require_installable, without_their_charts
+from tidelog.engine.helm.sdk import Capabilities, Chart, Failure, UnknownLibraryError
+from tidelog.engine.helm.sorting import sorted_manifests
+from tidelog.engine.helm.spec import Crd, RenderedChart, RenderJob
+from tidelog.engine.helm.words import impure_functions, readable
+
+KEPT: Final = 8
+"""Charts that stay in memory for the next release of them."""
+KEPT_BYTES_MAX: Final = 4 * 1024 * 1024
+"""Of an archive that does."""
+_NOTES: Final = "NOTES.txt"
+
+
+class _Loaded(msgspec.Struct):
+    """A chart, and what is the same in all renders of it."""
+
+    chart: Chart
+    metadata: dict[str, Any]
+    missing: tuple[str, ...]
+    impure: tuple[str, ...]
+    archive: bytes | None
+    record: bytes = b""
+
+    @property
+    def stays(self) -> bool:
+        """Whether it may be rendered again: a render changes charts that have dependencies."""
+        return (
+            not self.metadata.get("dependencies") and self.archive is not None and len(self.archive) <= KEPT_BYTES_MAX
+        )
+
+
+class Rendering:
+    """Renders one chart after the other. It keeps the last few, for one chart may have a hundred releases."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._kept: OrderedDict[tuple[object, ...], _Loaded] = OrderedDict()
+        self._unusable = ""
+        try:
+            self._capabilities = Capabilities()
+        except UnknownLibraryError as error:
+            self._unusable = str(error)
+
+    def answer(self, job: RenderJob) -> Answer:
+        """What came of a job."""
+        if self._unusable:
+            return Failed(f"this release of helm-python-sdk cannot be used: {self._unusable}", final=False)
+        try:
+            self._capabilities.begin_with(known=job.api_versions is None)
+            with self._loaded(job) as loaded:
+                return Rendered(self._rendered(job, loaded))
+        except ChartError as error:
+            return Failed(error.message, error.final, error.limit)
+        except Failure as error:
+            return Failed(readable(str(error), job.chart))
+        except (MemoryError, RecursionError):
+            limit = f"it takes more than {self._settings.memory_bytes} bytes of memory"
+            return Failed(f"rendering {Path(job.chart).name} was ended: {limit}", final=False, limit=limit)
+        except OSError as error:
+            return Failed(f"the chart {Path(job.chart).name} cannot be read: {error.strerror}", final=False)
+
+    @contextmanager
+    def _loaded(self, job: RenderJob) -> Iterator[_Loaded]:
+        status = Path(job.chart).stat()
+        key = job.chart, job.skip_schema, status.st_ino, status.st_size, status.st_mtime_ns
+        loaded = self._kept.pop(key, None) or _load(job)
+        try:
+            yield loaded
+        finally:
+            if loaded.stays:
+                self._kept[key] = loaded
+                if len(self._kept) > KEPT:
+                    self._kept.popitem(last=False)[1].chart.close()
+            else:
+                loaded.chart.close()
+
+    def _rendered(self, job: RenderJob, loaded: _Loaded) -> RenderedChart:
+        chart = loaded.chart
+        require_installable(loaded.metadata, job.kube_version)
+        files = chart.render(job.values.decode(), _options(job))
+        if sum(map(len, files.values())) > self._settings.output_bytes:
+            limit = f"it writes more than {self._settings.output_bytes} bytes"
+            raise ChartError(f"rendering {Path(job.chart).name} was ended: {limit}", final=False, limit=limit)
+        metadata = chart.told("metadata")
+        notes = _take_notes(files, metadata["name"])
+        manifests, hooks = sorted_manifests(files)
+        if job.with_record and not loaded.record:
+            loaded.record = chart_record(metadata, chart, unpacked(job.chart, loaded.archive))
+        rendered = RenderedChart(
+            metadata=metadata,
+            manifests=manifests,
+            hooks=hooks,
+            crds=tuple(Crd(crd["filename"], crd["data"]) for crd in chart.told("crds")),
+            notes=notes,
+            warnings=loaded.missing,
+            impure=loaded.impure,
+            record=loaded.record if job.with_record else b"",
+        )
+        if job.post_render is None:
+            return rendered
+        if job.post_render.kustomize:
+            raise ChartError("kustomize's post-renderers run outside of this process", final=False)
+        return post_rendered_alone(rendered, job.post_render)
+
+
+def _load(job: RenderJob) -> _Loaded:
+    path = Path(job.chart)
+    if path.is_dir():
+        if job.skip_schema:
+            raise ChartError(
+                f"the schema of {path.name} can be passed over in an archive only, and this is a directory"
+            )
+        archive = None
+        chart = Chart.load(job.chart)
+    else:
+        archive = path.read_bytes()
+        chart = Chart.of_archive(without_schema(archive) if job.skip_schema else archive)
+    metadata = chart.told("metadata")
+    missing = without_their_charts(metadata, chart.told("dependencies"))
+    return _Loaded(chart, metadata, missing, impure_functions(chart.told("templates")), archive)
+
+
+def _options(job: RenderJob) -> dict[str, object]:
+    return {
+        "name": job.release_name,
+        "namespace": job.namespace,
+        "revision": job.revision,
+        "is_install": not job.is_upgrade,
+        "is_upgrade": job.is_upgrade,
+        "kube_version": job.kube_version,
+        "api_versions": list(job.api_versions or ()),
+    }
+
+
+def _take_notes(files: dict[str, str], name: str) -> str:
+    """The chart's own notes; those of all charts leave `files`, as they are no manifests."""
+    notes = files.get(f"{name}/templates/{_NOTES}", "")
+    for path in [path for path in files if path.endswith(_NOTES)]:
+        del files[path]
+    return notes

@@ -1,0 +1,81 @@
+"""The process that renders charts: `python -I -m tidelog.engine.helm.worker SETTINGS`, asked on stdin.
+
+A process of its own, because a template is a program of a stranger's: it takes what CPU and memory it likes, and Go
+cannot be interrupted. The kernel keeps it to charts and to what Python is made of, before any of Go's threads starts.
+"""
+
+import os
+import resource
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from tidelog.engine.helm.jobs import OVER_MEMORY, Question, Settings
+from tidelog.engine.render.landlock import Fence, Reach
+from tidelog.engine.worker import die_with_parent, messages, write
+
+_LOOK_S: Final = 0.02
+"""Between looks at the memory: Go takes some gigabytes a second."""
+_OURS: Final = Path(__file__).resolve().parents[1]
+_SYSTEM: Final = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/usr/local/lib", "/dev/urandom")
+
+
+class _Watch:
+    """Ends this process when it grows beyond its limit, while it is at work."""
+
+    def __init__(self, memory_bytes: int) -> None:
+        self._memory_bytes = memory_bytes
+        self._at_work = threading.Event()
+        threading.Thread(target=self._look, daemon=True).start()
+
+    def __enter__(self) -> None:
+        self._at_work.set()
+
+    def __exit__(self, *_: object) -> None:
+        self._at_work.clear()
+
+    def _look(self) -> None:
+        statm = os.open("/proc/self/statm", os.O_RDONLY)
+        page = resource.getpagesize()
+        while True:
+            self._at_work.wait()
+            if int(os.pread(statm, 128, 0).split()[1]) * page > self._memory_bytes:
+                os._exit(OVER_MEMORY)
+            time.sleep(_LOOK_S)
+
+
+def main() -> None:
+    """Answers until stdin ends."""
+    die_with_parent()
+    settings = msgspec.json.decode(sys.argv[1], type=Settings)
+    watch = _Watch(settings.memory_bytes)
+    _confine(settings)
+    # Only now: the threads that Go starts are behind the fence as well.
+    from tidelog.engine.helm.rendering import Rendering  # noqa: PLC0415
+
+    rendering = Rendering(settings)
+    decoder = msgspec.msgpack.Decoder(Question)
+    for message in messages():
+        job = decoder.decode(message).job
+        with watch:
+            answer = msgspec.msgpack.encode(rendering.answer(job))
+        write(answer)
+
+
+def _confine(settings: Settings) -> None:
+    # Some is reserved and not used, so the watch is what counts; this is for what grows between its looks.
+    memory = settings.memory_bytes * 2
+    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    python = {sys.prefix, sys.base_prefix, *(path for path in sys.path if path), str(_OURS)}
+    fence = Fence(Reach(read=(*settings.roots, *sorted(python), *_SYSTEM)))
+    fence.close_around_me()
+    fence.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+r"""YAML as go.yaml.in/yaml/v2 writes it, keys sorted: what digests of values are made over.
+
+libyaml's emitter writes it, of which Go's is a port; what differs is how a scalar's style is chosen, and that is here.
+"""
+
+import io
+import math
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+import yaml
+from yaml.cyaml import CEmitter  # type: ignore[attr-defined]
+
+from tidelog.engine.helm.gojson import plain, shortest
+
+_MAP: Final = "tag:yaml.org,2002:map"
+_SEQ: Final = "tag:yaml.org,2002:seq"
+_STR: Final = "tag:yaml.org,2002:str"
+_NOT_TEXT: Final = frozenset(
+    (
+        *("", "~", "null", "Null", "NULL"),
+        *("y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON"),
+        *("n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF"),
+        *(".nan", ".NaN", ".NAN", ".inf", ".Inf", ".INF", "+.inf", "+.Inf", "+.INF", "-.inf", "-.Inf", "-.INF"),
+    )
+)
+_integer: Final = re.compile(r"[-+]?(?:0[xX][0-9a-fA-F]+|0[bB][01]+|0[oO]?[0-7]+|0|[1-9][0-9]*)|0b[-+][01]+", re.ASCII)
+_float: Final = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", re.ASCII)
+_base60: Final = re.compile(r"[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?", re.ASCII)
+_timestamp: Final = re.compile(
+    r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:(?:[Tt]|[ \t]+)[0-9]{1,2}:[0-9]{1,2}:[0-9]{1,2}(?:\.[0-9]*)?"
+    r"(?:[ \t]*(?:Z|[-+][0-9]{1,2}:[0-9]{2}))?)?",
+    re.ASCII,
+)
+
+
+def encoded(value: dict[str, Any]) -> str:
+    """A map as YAML."""
+    out = io.StringIO()
+    emitter = CEmitter(out, allow_unicode=True, width=80, line_break="\n")
+    emitter.emit(yaml.StreamStartEvent())
+    emitter.emit(yaml.DocumentStartEvent(explicit=False))
+    for event in _events(value):
+        emitter.emit(event)
+    emitter.emit(yaml.DocumentEndEvent(explicit=False))
+    emitter.emit(yaml.StreamEndEvent())
+    # Go's emitter leaves out the mark of the end that libyaml sets behind a text which keeps its last line breaks.
+    text = out.getvalue()
+    return text[:-4] if text.endswith("\n...\n") else text
+
+
+def _events(value: Any) -> Iterator[yaml.Event]:
+    if isinstance(value, dict):
+        yield yaml.MappingStartEvent(None, _MAP, implicit=True, flow_style=False)
+        for key in sorted(value, key=str.encode):
+            yield _scalar(key)
+            yield from _events(value[key])
+        yield yaml.MappingEndEvent()
+    elif isinstance(value, list):
+        yield yaml.SequenceStartEvent(None, _SEQ, implicit=True, flow_style=False)
+        for item in value:
+            yield from _events(item)
+        yield yaml.SequenceEndEvent()
+    else:
+        yield _scalar(value)
+
+
+def _scalar(value: Any) -> yaml.Event:
+    if isinstance(value, str):
+        return yaml.ScalarEvent(None, _STR, (True, True), value, style=_style(value))
+    return yaml.ScalarEvent(None, None, (True, True), _plain(value), style="")
+
+
+def _plain(value: float | None) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if math.isfinite(value) and value.is_integer() and -(2**63) <= value < 2**64:
+        return str(int(value))
+    return _as_go(value)
+
+
+def _as_go(value: float) -> str:
+    """The shortest form, as Go formats `g`: plain between 1e-04 and 1e+06."""
+    figures, point = shortest(abs(value))
+    sign = "-" if math.copysign(1, value) < 0 else ""
+    if not -4 <= point - 1 < 6:
+        rest = f".{figures[1:]}" if len(figures) > 1 else ""
+        return f"{sign}{figures[0]}{rest}e{point - 1:+03d}"
+    return sign + plain(figures, point)
+
+
+def _style(text: str) -> str:
+    if "\n" in text:
+        return "|"
+    return '"' if _would_be_read_otherwise(text) else ""
+
+
+def _would_be_read_otherwise(text: str) -> bool:
+    if text in _NOT_TEXT or _base60.fullmatch(text) or _timestamp.fullmatch(text):
+        return True
+    if text[0] not in "+-.0123456789":
+        return False
+    plain = text if text[0] == "." else text.replace("_", "")
+    return bool(_integer.fullmatch(plain)) or (bool(_float.fullmatch(plain)) and math.isfinite(float(plain)))

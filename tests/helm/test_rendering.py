@@ -1,0 +1,168 @@
+"""Charts are rendered as the helm command renders them."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.helm.charts import CASES, Case, Files, packed, written
+from tests.helm.conftest import Run
+from tidelog.engine.helm.pool import ChartRenderer
+from tidelog.engine.helm.sorting import split
+from tidelog.engine.helm.spec import RenderedChart, RenderJob
+from tidelog.engine.render.documents import documents
+
+pytestmark = pytest.mark.timeout(900)  # the first build of the oracle
+
+
+def job(chart: Path, case: Case, **how: Any) -> RenderJob:
+    return RenderJob(
+        str(chart),
+        "rel",
+        "space",
+        json.dumps(case.options.values).encode(),
+        kube_version=case.options.kube_version,
+        is_upgrade=case.options.is_upgrade,
+        api_versions=how.pop("api_versions", None),
+        **how,
+    )
+
+
+def canonical(path: str, text: str) -> list[str]:
+    values = [document.value for document in documents(text)]
+    return [json.dumps([path, value], sort_keys=True) for value in values if value is not None]
+
+
+def of_helm(text: str) -> list[str]:
+    """What `helm template` printed, document by document, in its order."""
+    found = []
+    path = ""
+    for part in split(text):
+        head, _, rest = part.partition("\n")
+        if head.startswith("# Source: "):
+            path = head.removeprefix("# Source: ")
+        found += canonical(path, rest if head.startswith("# Source: ") else part)
+    return found
+
+
+def of_ours(found: Iterable[Any]) -> list[str]:
+    return [line for one in found for line in canonical(one.path, one.text)]
+
+
+@pytest.mark.parametrize("form", ["directory", "archive"])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+async def test_chart_renders_as_with_helm(
+    case: Case, form: str, helm: Run, renderer: ChartRenderer, tmp_path: Path
+) -> None:
+    directory = written(case.files, tmp_path / case.name)
+    chart = directory
+    if form == "archive":
+        if case.name == "helmignore":
+            pytest.skip("what is ignored is ignored when an archive is made")
+        chart = tmp_path / "chart.tgz"
+        chart.write_bytes(packed(case.name, case.files))
+    values = tmp_path / "values.json"
+    values.write_text(json.dumps(case.options.values, ensure_ascii=False))
+    versions = [part for version in case.options.api_versions for part in ("--api-versions", version)]
+    common = [
+        "template",
+        "rel",
+        str(chart),
+        "-n",
+        "space",
+        "-f",
+        str(values),
+        "--kube-version",
+        case.options.kube_version,
+    ]
+    upgrade = ["--is-upgrade"] if case.options.is_upgrade else []
+    wanted = helm(*common, *versions, *upgrade, "--include-crds")
+    assert wanted.returncode == 0, wanted.stderr
+
+    # `helm template` has the versions that the SDK knows, and those given.
+    if case.options.api_versions:
+        rendered = await renderer.render(job(chart, case, api_versions=("v1", *case.options.api_versions)))
+    else:
+        rendered = await renderer.render(job(chart, case))
+
+    ours = of_ours(rendered.crds) + of_ours(rendered.manifests) + of_ours(rendered.hooks)
+    assert ours == of_helm(wanted.stdout)
+
+
+async def rendered_of(name: str, renderer: ChartRenderer, tmp_path: Path, **how: Any) -> RenderedChart:
+    case = next(case for case in CASES if case.name == name)
+    return await renderer.render(job(written(case.files, tmp_path / name), case, **how))
+
+
+async def test_hooks_say_when_and_how_they_run(renderer: ChartRenderer, tmp_path: Path) -> None:
+    rendered = await rendered_of("hooks", renderer, tmp_path)
+    by_name = {hook.name: hook for hook in rendered.hooks}
+    assert set(by_name) == {"before", "after", "away", "back", "hooked"}
+    before = by_name["before"]
+    assert (before.events, before.weight) == (("pre-install", "pre-upgrade"), -5)
+    assert before.delete_policies == ("before-hook-creation", "hook-succeeded")
+    assert before.output_log_policies == ("hook-failed",)
+    assert (by_name["hooked"].weight, by_name["hooked"].kind) == (0, "ConfigMap")
+    assert by_name["back"].events == ("pre-rollback", "post-rollback")
+    assert [manifest.content["metadata"]["name"] for manifest in rendered.manifests if manifest.content] == ["beside"]
+
+
+async def test_notes_are_those_of_the_chart_alone(renderer: ChartRenderer, tmp_path: Path) -> None:
+    assert (await rendered_of("notes", renderer, tmp_path)).notes == "Thank you for notes.\npink"
+
+
+async def test_dependency_that_is_off_is_not_in_the_metadata(renderer: ChartRenderer, tmp_path: Path) -> None:
+    off = await rendered_of("condition-off", renderer, tmp_path)
+    assert not off.metadata.get("dependencies")
+    on = await rendered_of("condition-on", renderer, tmp_path)
+    assert [(wanted["name"], wanted["enabled"]) for wanted in on.metadata["dependencies"]] == [("sub", True)]
+
+
+async def test_impure_functions_are_named(renderer: ChartRenderer, tmp_path: Path) -> None:
+    assert (await rendered_of("lookup", renderer, tmp_path)).impure == ("lookup",)
+    assert (await rendered_of("sprig", renderer, tmp_path)).impure == ()
+
+
+async def test_api_versions_are_those_given_and_no_others(renderer: ChartRenderer, tmp_path: Path) -> None:
+    text = "all: {{ .Capabilities.APIVersions | toJson }}\nversion: {{ .Capabilities.KubeVersion.Version }}\n"
+    chart = written(
+        {"Chart.yaml": "apiVersion: v2\nname: c\nversion: 1.0.0\n", "templates/a.yaml": text}, tmp_path / "c"
+    )
+    bare = RenderJob(str(chart), "r", "n")
+
+    async def seen(**how: Any) -> Any:
+        content = (await renderer.render(msgspec.structs.replace(bare, **how))).manifests[0].content
+        assert content is not None
+        return content["all"], content["version"]
+
+    for _ in range(2):
+        assert await seen(api_versions=("apps/v1", "apps/v1/Deployment"), kube_version="v1.29.3") == (
+            ["apps/v1", "apps/v1/Deployment"],
+            "v1.29.3",
+        )
+        assert (await seen(api_versions=()))[0] in (None, [])
+        known, _ = await seen()
+        assert {"v1", "apps/v1", "extensions/v1beta1"} <= set(known)
+
+
+async def test_record_holds_the_files_byte_for_byte(renderer: ChartRenderer, tmp_path: Path) -> None:
+    files: Files = {
+        "Chart.yaml": "apiVersion: v2\nname: c\nversion: 1.0.0\n",
+        "Chart.lock": "dependencies: []\ndigest: sha256:00\ngenerated: '2024-01-02T03:04:05Z'\n",
+        "values.yaml": "a: 1\n",
+        "values.schema.json": "{}",
+        "binary": b"\xff\x00\xfe",
+        "templates/a.yaml": "a: b\n",
+    }
+    chart = tmp_path / "c.tgz"
+    chart.write_bytes(packed("c", files))
+    rendered = await renderer.render(RenderJob(str(chart), "r", "n", with_record=True))
+    record = json.loads(rendered.record)
+    assert record["metadata"]["name"] == "c"
+    assert record["values"] == {"a": 1}
+    assert record["files"] == [{"name": "binary", "data": "/wD+"}]
+    assert record["templates"] == [{"name": "templates/a.yaml", "data": "YTogYgo="}]
+    assert (record["schema"], record["lock"]["digest"]) == ("e30=", "sha256:00")
