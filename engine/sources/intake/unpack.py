@@ -91,7 +91,7 @@ def _of_archive(path: Path, job: Unpack) -> Iterator[_File]:
         # Not as a stream: Python's reader of these fails at the header that helm writes.
         with tarfile.open(path, "r:*") as archive:
             for member in archive:
-                archive.members.clear()  # it remembers all of them otherwise
+                archive.members.clear()  # type: ignore[attr-defined]  # it remembers all of them otherwise
                 if member.isdir() or member.issym():
                     continue
                 if not member.isreg() or member.issparse():

@@ -7,9 +7,9 @@ import pytest
 
 from tests.cluster.embedded import custom_kinds
 from tidelog.engine.cluster.embedded import causes, custom, definitions, patterns, rules, tables
+from tidelog.engine.cluster.embedded.cells import human_duration
 from tidelog.engine.cluster.embedded.openapi import show
 from tidelog.engine.cluster.embedded.registry import Registry, Resource
-from tidelog.engine.cluster.embedded.tables import human_duration
 from tidelog.engine.expressions.errors import EvaluatorError
 from tidelog.engine.expressions.evaluator import Evaluator
 from tidelog.engine.objects.kube import KubeObject
