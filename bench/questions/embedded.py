@@ -34,7 +34,9 @@ def measure(session: Session) -> list[Figure]:
     """Objects a second, of the embedded cluster and of the real one."""
     count = OBJECTS_QUICK if session.quick else OBJECTS
     rounds = session.rounds(ROUNDS)
-    measured, kept, floor = [], [], []
+    measured: list[float] = []
+    kept: list[float] = []
+    floor: list[float] = []
     with session.progress(NAME, 3 * rounds) as advance:
         for number in range(rounds):
             directory = session.scratch / f"{NAME}-{number}"

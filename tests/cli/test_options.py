@@ -104,7 +104,7 @@ def test_a_command_that_flux_has_is_answered_with_what_to_type(tidelog: Run, wor
     [
         (("get", "hr"), "HelmRelease"),
         (("get", "helmreleases", "podinfo", "-n", "apps"), "HelmRelease"),
-        (("get", "sources", "oci"), "OCIRepository"),
+        (("get", "alerts"), "Alert"),
         (("tree", "hr", "podinfo"), "HelmRelease"),
         (("tree", "hr/podinfo"), "HelmRelease"),
         (("get", "hr/podinfo"), "HelmRelease"),

@@ -3,10 +3,16 @@
 import pytest
 
 from tests.kinds.samples import SOURCE, TARGET, WHOLE_SOURCE, WHOLE_TARGET, changed
+from tidelog.engine.kinds.bucket import BucketSpec
 from tidelog.engine.kinds.decode import decode
+from tidelog.engine.kinds.durations import Interval
 from tidelog.engine.kinds.gitrepository import GitRepository, GitRepositorySpec
+from tidelog.engine.kinds.helmchart import ChartSourceReference, ChartVerification, HelmChartSpec
+from tidelog.engine.kinds.helmrepository import HelmRepositorySpec
 from tidelog.engine.kinds.kustomization import Kustomization, KustomizationSpec
 from tidelog.engine.kinds.later import credentials_left, features_left
+from tidelog.engine.kinds.ocirepository import OCIRepositorySpec, OCIVerification
+from tidelog.engine.kinds.registry import FetchedSpec
 from tidelog.engine.objects.kube import KubeObject
 
 
@@ -18,6 +24,9 @@ def spec_of(obj: KubeObject) -> GitRepositorySpec | KustomizationSpec:
 
 def left(obj: KubeObject) -> list[str]:
     return [sentence.split(":")[0] for sentence in features_left(spec_of(obj))]
+
+
+HOUR = Interval.of_seconds(3600)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +49,6 @@ def test_what_a_source_asks_for_and_cannot_have_yet(field: str, value: object) -
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("spec.sourceRef.kind", "Bucket"),
         ("spec.decryption", {"provider": "sops"}),
         ("spec.kubeConfig", {"secretRef": {"name": "a"}}),
         ("spec.healthCheckExprs", [{"apiVersion": "a/v1", "current": "true"}]),
@@ -51,9 +59,36 @@ def test_what_a_target_asks_for_and_cannot_have_yet(field: str, value: object) -
     assert left(changed(TARGET, field, value)) == [field]
 
 
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        (OCIRepositorySpec(url="oci://a/b", interval=HOUR, provider="aws"), "spec.provider"),
+        (OCIRepositorySpec(url="oci://a/b", interval=HOUR, verify=OCIVerification(provider="notation")), "spec.verify"),
+        (
+            BucketSpec(bucket_name="a", endpoint="b", interval=HOUR, provider="gcp", service_account_name="c"),
+            "spec.serviceAccountName",
+        ),
+        (HelmRepositorySpec(url="oci://a/b", type="oci", provider="azure"), "spec.provider"),
+        (
+            HelmChartSpec(
+                chart="a",
+                source_ref=ChartSourceReference(kind="HelmRepository", name="b"),
+                interval=HOUR,
+                verify=ChartVerification(provider="cosign"),
+            ),
+            "spec.verify",
+        ),
+    ],
+)
+def test_what_other_sources_ask_for_and_cannot_have_yet(spec: FetchedSpec, field: str) -> None:
+    (sentence,) = features_left(spec)
+    assert sentence.startswith(f"{field}: ")
+    assert ";" in sentence
+
+
 def test_all_of_it_is_told_at_once() -> None:
     assert len(left(WHOLE_SOURCE)) == 7
-    assert len(left(WHOLE_TARGET)) == 5
+    assert len(left(WHOLE_TARGET)) == 4
 
 
 @pytest.mark.parametrize(

@@ -415,7 +415,8 @@ async def test_the_status_of_a_secret_object_is_not_in_the_log(watching: Watchin
     [
         ("kustomize.toolkit.fluxcd.io/v1", "Kustomization", False),
         ("source.toolkit.fluxcd.io/v1", "GitRepository", False),
-        ("source.toolkit.fluxcd.io/v1", "Bucket", True),
+        ("source.toolkit.fluxcd.io/v1", "Bucket", False),
+        ("source.toolkit.fluxcd.io/v1", "ExternalArtifact", True),
         ("example.com/v1", "Kustomization", True),
     ],
 )

@@ -207,7 +207,7 @@ async def test_who_is_kept_at_a_past_moment_wants_what_it_wanted_then() -> None:
     "spec",
     [
         pytest.param({"sourceRef": {"kind": "GitRepository", "name": "fleet", "namespace": "theirs"}}, id="forbidden"),
-        pytest.param({"sourceRef": {"kind": "OCIRepository", "name": "fleet"}}, id="unsupported"),
+        pytest.param({"decryption": {"provider": "sops"}}, id="unsupported"),
         pytest.param({"interval": "never"}, id="wrong"),
     ],
 )
