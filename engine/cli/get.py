@@ -33,6 +33,8 @@ from tidelog.engine.views.names import (
     BUCKET,
     EXTERNAL_ARTIFACT,
     GIT_REPOSITORY,
+    HELM_CHART,
+    HELM_REPOSITORY,
     KUSTOMIZATION,
     OCI_REPOSITORY,
     SOURCES,
@@ -80,11 +82,9 @@ class _Sources(Aliases):
         **dict.fromkeys(("gitrepository", "gitrepositories"), "git"),
         **dict.fromkeys(("ocirepository", "ocirepositories", "ocirepo"), "oci"),
         "buckets": "bucket",
+        **dict.fromkeys(("helmrepository", "helmrepositories", "helmrepo"), "helm"),
+        **dict.fromkeys(("helmchart", "helmcharts", "hc"), "chart"),
         **dict.fromkeys(("externalartifact", "externalartifacts", "ea"), "external"),
-    }
-    later = {  # noqa: RUF012
-        **dict.fromkeys(("helm", "helmrepository", "helmrepositories"), "HelmRepository"),
-        **dict.fromkeys(("chart", "helmchart", "helmcharts"), "HelmChart"),
     }
 
 
@@ -226,6 +226,8 @@ def _print_hints(row: Listed) -> None:
 _command(sources, "git", (GIT_REPOSITORY,), "GitRepositories.")
 _command(sources, "oci", (OCI_REPOSITORY,), "OCIRepositories.")
 _command(sources, "bucket", (BUCKET,), "Buckets.")
+_command(sources, "helm", (HELM_REPOSITORY,), "HelmRepositories.")
+_command(sources, "chart", (HELM_CHART,), "HelmCharts.")
 _command(sources, "external", (EXTERNAL_ARTIFACT,), "ExternalArtifacts.")
 _command(sources, "all", SOURCES, "Sources of all kinds.")
 _command(get, "gitrepositories", (GIT_REPOSITORY,), "GitRepositories.", hidden=True)  # as kubectl has it

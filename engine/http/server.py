@@ -15,8 +15,8 @@ from tidelog.engine.http.runner import running
 from tidelog.engine.http.secure_door import door_routes, tls_of
 from tidelog.engine.http.taking import BODY_BYTES_MAX
 from tidelog.engine.http.unix_door import unix_door
-from tidelog.engine.kinds.externalartifact import ExternalArtifactSpec
-from tidelog.engine.kinds.statuses import LATEST
+from tidelog.engine.kinds.registry import is_told
+from tidelog.engine.kinds.statuses import INDEX, LATEST
 from tidelog.engine.runtime.daemon import Daemon
 from tidelog.engine.runtime.telling.metrics import CONTENT_TYPE, Metrics
 from tidelog.events.digest import Digest
@@ -100,10 +100,11 @@ def _named(daemon: Daemon, path: str) -> Digest | None:
     engine = daemon.engine
     for stream, declared in engine.declared.sources.items():
         row = engine.memory.desired.get(stream)
-        if row is None or row.revision is None or isinstance(declared.spec, ExternalArtifactSpec):
+        standing = engine.memory.conditions.get(stream)
+        if row is None or row.revision is None or standing is None or not is_told(declared.spec):
             continue
-        own = engine.artifact_path(declared.key, row.revision)
-        latest = f"{own.rpartition('/')[0]}/{LATEST}"
+        own = engine.artifact_path(declared.key, row.revision, standing.chart)
+        latest = f"{own.rpartition('/')[0]}/{INDEX if declared.key.kind == 'HelmRepository' else LATEST}"
         if path == own or (path == latest and declared.key.kind != "GitRepository"):
             return row.artifact
     return None

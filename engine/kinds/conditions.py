@@ -18,6 +18,8 @@ HEALTHY = "Healthy"
 ARTIFACT_IN_STORAGE = "ArtifactInStorage"
 ARTIFACT_OUTDATED = "ArtifactOutdated"
 FETCH_FAILED = "FetchFailed"
+BUILD_FAILED = "BuildFailed"
+"""Of a HelmChart (contract SC-006)."""
 INCLUDE_UNAVAILABLE = "IncludeUnavailable"
 STORAGE_FAILED = "StorageOperationFailed"
 SOURCE_VERIFIED = "SourceVerified"
@@ -29,6 +31,7 @@ SUCCEEDED = "Succeeded"
 SOURCE_SUMMARY = (
     STORAGE_FAILED,
     FETCH_FAILED,
+    BUILD_FAILED,
     INCLUDE_UNAVAILABLE,
     ARTIFACT_OUTDATED,
     ARTIFACT_IN_STORAGE,
@@ -36,7 +39,7 @@ SOURCE_SUMMARY = (
     STALLED,
     RECONCILING,
 )
-"""What a GitRepository's Ready is a summary of; of equal ones, the earlier tells the reason (contract SC-006)."""
+"""What a source's Ready is a summary of; of equal ones, the earlier tells the reason (contract SC-006)."""
 _NEGATIVE = frozenset(SOURCE_SUMMARY) - {ARTIFACT_IN_STORAGE, SOURCE_VERIFIED}
 SOURCE_OWNED = frozenset({*SOURCE_SUMMARY, READY})
 TARGET_OWNED = frozenset({READY, RECONCILING, STALLED, HEALTHY})

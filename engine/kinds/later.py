@@ -9,9 +9,11 @@ from functools import singledispatch
 
 from tidelog.engine.kinds.bucket import BucketSpec
 from tidelog.engine.kinds.gitrepository import GitRepositorySpec
+from tidelog.engine.kinds.helmchart import HelmChartSpec
+from tidelog.engine.kinds.helmrepository import HelmRepositorySpec
 from tidelog.engine.kinds.kustomization import KustomizationSpec
 from tidelog.engine.kinds.ocirepository import OCIRepositorySpec
-from tidelog.engine.kinds.registry import BY_NAME
+from tidelog.engine.kinds.registry import FetchedSpec
 
 UNSUPPORTED = "UnsupportedFeature"
 """The reason of the condition."""
@@ -30,7 +32,7 @@ GITHUB_APP_KEYS = frozenset(
 
 
 @singledispatch
-def features_left(spec: GitRepositorySpec | OCIRepositorySpec | BucketSpec | KustomizationSpec) -> tuple[str, ...]:
+def features_left(spec: FetchedSpec | KustomizationSpec) -> tuple[str, ...]:
     """What a spec asks for and the engine cannot do yet, a sentence each; empty when it can do all of it."""
     raise TypeError(f"no spec: {type(spec).__name__}")
 
@@ -48,6 +50,20 @@ def _of_oci(spec: OCIRepositorySpec) -> tuple[str, ...]:
 @features_left.register
 def _of_bucket(spec: BucketSpec) -> tuple[str, ...]:
     return tuple(_bucket_sentences(spec))
+
+
+@features_left.register
+def _of_helm_repository(spec: HelmRepositorySpec) -> tuple[str, ...]:
+    if spec.provider == "generic":
+        return ()
+    return (f"spec.provider: {spec.provider} cannot be used yet; leave it out, and give credentials in spec.secretRef",)
+
+
+@features_left.register
+def _of_helm_chart(spec: HelmChartSpec) -> tuple[str, ...]:
+    if spec.verify is None:
+        return ()
+    return ("spec.verify: signatures cannot be verified yet, and nothing is fetched without; leave it out to do so",)
 
 
 @features_left.register
@@ -110,8 +126,6 @@ def _bucket_sentences(spec: BucketSpec) -> Iterator[str]:
 
 
 def _target_sentences(spec: KustomizationSpec) -> Iterator[str]:
-    if spec.source_ref.kind not in BY_NAME:
-        yield f"spec.sourceRef.kind: {spec.source_ref.kind} cannot be used yet; GitRepository can"
     if spec.decryption is not None:
         yield "spec.decryption: nothing can be decrypted yet; leave it out where the source holds no encrypted files"
     if spec.kube_config is not None:

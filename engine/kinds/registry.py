@@ -6,19 +6,32 @@ from typing import Final, TypeAlias
 from tidelog.engine.kinds.bucket import Bucket, BucketSpec, BucketStatus
 from tidelog.engine.kinds.externalartifact import ExternalArtifact, ExternalArtifactSpec, ExternalArtifactStatus
 from tidelog.engine.kinds.gitrepository import GitRepository, GitRepositorySpec, GitRepositoryStatus
+from tidelog.engine.kinds.helmchart import HelmChart, HelmChartSpec, HelmChartStatus
+from tidelog.engine.kinds.helmrepository import HelmRepository, HelmRepositorySpec, HelmRepositoryStatus
 from tidelog.engine.kinds.kustomization import Kustomization, KustomizationSpec, KustomizationStatus
 from tidelog.engine.kinds.ocirepository import OCIRepository, OCIRepositorySpec, OCIRepositoryStatus
 
-FetchedSpec: TypeAlias = GitRepositorySpec | OCIRepositorySpec | BucketSpec
+FetchedSpec: TypeAlias = GitRepositorySpec | OCIRepositorySpec | BucketSpec | HelmRepositorySpec | HelmChartSpec
 """Of a source that the engine fetches itself."""
-FetchedStatus: TypeAlias = GitRepositoryStatus | OCIRepositoryStatus | BucketStatus
+FetchedStatus: TypeAlias = (
+    GitRepositoryStatus | OCIRepositoryStatus | BucketStatus | HelmRepositoryStatus | HelmChartStatus
+)
 SourceSpec: TypeAlias = FetchedSpec | ExternalArtifactSpec
 SourceStatus: TypeAlias = FetchedStatus | ExternalArtifactStatus
 TargetSpec: TypeAlias = KustomizationSpec
 TargetStatus: TypeAlias = KustomizationStatus
-AnyKind: TypeAlias = type[GitRepository | OCIRepository | Bucket | ExternalArtifact | Kustomization]
+AnyKind: TypeAlias = type[
+    GitRepository | OCIRepository | Bucket | HelmRepository | HelmChart | ExternalArtifact | Kustomization
+]
 
-SOURCES: Final[tuple[AnyKind, ...]] = (GitRepository, OCIRepository, Bucket, ExternalArtifact)
+SOURCES: Final[tuple[AnyKind, ...]] = (
+    GitRepository,
+    OCIRepository,
+    Bucket,
+    HelmRepository,
+    HelmChart,
+    ExternalArtifact,
+)
 TARGETS: Final[tuple[AnyKind, ...]] = (Kustomization,)
 KINDS: Final[tuple[AnyKind, ...]] = (*SOURCES, *TARGETS)
 """In the order in which they are watched: a target is seen when its source is."""
@@ -31,6 +44,18 @@ STATUSES: Final[Mapping[str, type[SourceStatus | TargetStatus]]] = {
     "GitRepository": GitRepositoryStatus,
     "OCIRepository": OCIRepositoryStatus,
     "Bucket": BucketStatus,
+    "HelmRepository": HelmRepositoryStatus,
+    "HelmChart": HelmChartStatus,
     "ExternalArtifact": ExternalArtifactStatus,
     "Kustomization": KustomizationStatus,
 }
+
+
+def is_told(spec: SourceSpec | TargetSpec) -> bool:
+    """Whether the status of an object is ours to write: not of what another controller makes, nor of what is static.
+
+    A HelmRepository that is a registry is static: it is read when a chart is asked for (contract HP-002, EA-002).
+    """
+    if isinstance(spec, HelmRepositorySpec):
+        return not spec.is_registry
+    return not isinstance(spec, ExternalArtifactSpec)

@@ -16,10 +16,13 @@ from tidelog.engine.kinds.conditions import Conditions, Observed
 from tidelog.engine.kinds.decode import encode
 from tidelog.engine.kinds.durations import Duration
 from tidelog.engine.kinds.gitrepository import GitRepositorySpec, GitRepositoryStatus
+from tidelog.engine.kinds.helmchart import HelmChartSpec, HelmChartStatus
+from tidelog.engine.kinds.helmrepository import HelmRepositorySpec, HelmRepositoryStatus
 from tidelog.engine.kinds.meta import Artifact, Condition
 from tidelog.engine.kinds.ocirepository import OCIRepositorySpec, OCIRepositoryStatus
 from tidelog.engine.kinds.registry import FetchedSpec, FetchedStatus, TargetStatus
 from tidelog.engine.objects.kube import KubeObject
+from tidelog.events.vocabulary.fetch import Chart
 
 IN_PROGRESS = "Reconciliation in progress"
 SOURCE_IN_PROGRESS = "reconciliation in progress"
@@ -37,13 +40,32 @@ FETCH_REASONS = frozenset(
         "VerificationError",
         "BucketOperationFailed",
         "InvalidSTSConfiguration",
+        "Failed",
+        "IndexationFailed",
+        "SourceUnavailable",
+        "UnsupportedSourceKind",
+        "NoSourceArtifact",
     }
 )
-"""Contract GR-031, OC-027, BU-015."""
+"""Contract GR-031, OC-027, BU-015, HP-016, HC-017."""
+BUILD_REASONS = frozenset(
+    {
+        "InvalidChartReference",
+        "MetadataPatchError",
+        "ValuesFilesError",
+        "ChartPullError",
+        "DependencyBuildError",
+        "ChartPackageError",
+        "ChartVerificationError",
+    }
+)
+"""Contract HC-017."""
+_FAILED = (c.STORAGE_FAILED, c.FETCH_FAILED, c.BUILD_FAILED)
 STORAGE_REASONS = frozenset({"ArchiveOperationFailed"})
 """Those of contract SC-017 that can be told apart here."""
 
 LATEST = "latest.tar.gz"
+INDEX = "index.yaml"
 """Contract SC-011."""
 
 _replace = msgspec.structs.replace
@@ -88,58 +110,85 @@ def source_outdated(status: S, revision: str, *, observed: Observed) -> S:
     outdated = status.conditions
     if status.artifact is not None:
         outdated = c.mark(outdated, c.ARTIFACT_OUTDATED, "True", "NewRevision", message, observed=observed)
-    status = _replace(status, conditions=c.remove(outdated, c.FETCH_FAILED))
+    status = _replace(status, conditions=c.remove(outdated, c.FETCH_FAILED, c.BUILD_FAILED))
     return source_progressing(status, f"building artifact: {message}", observed=observed, drift=True)
 
 
-def source_stored(status: FetchedStatus, artifact: Artifact, spec: FetchedSpec, *, observed: Observed) -> FetchedStatus:
+def source_stored(
+    status: FetchedStatus,
+    artifact: Artifact,
+    spec: FetchedSpec,
+    *,
+    observed: Observed,
+    chart: Chart | None = None,
+) -> FetchedStatus:
     """The artifact of what the spec says now is in the store, made anew or as it was (contract GR-029, GR-030)."""
-    message = stored(spec, artifact.revision)
-    kept = c.remove(status.conditions, c.STORAGE_FAILED, c.FETCH_FAILED, c.ARTIFACT_OUTDATED, c.RECONCILING, c.STALLED)
-    marked = c.mark(kept, c.ARTIFACT_IN_STORAGE, "True", c.SUCCEEDED, message, observed=observed)
+    reason, message = stored(spec, artifact.revision, chart)
+    kept = c.remove(status.conditions, *_FAILED, c.ARTIFACT_OUTDATED, c.RECONCILING, c.STALLED)
+    marked = c.mark(kept, c.ARTIFACT_IN_STORAGE, "True", reason, message, observed=observed)
     made = _replace(
         status,
         observed_generation=observed.generation,
         conditions=c.source_ready(marked, observed=observed),
         artifact=artifact,
-        observed_ignore=spec.ignore,
     )
     match made, spec:
         case GitRepositoryStatus(), GitRepositorySpec():
             return _replace(
                 made,
+                observed_ignore=spec.ignore,
                 observed_include=spec.include,
                 observed_recurse_submodules=spec.recurse_submodules,
                 observed_sparse_checkout=spec.sparse_checkout,
             )
         case OCIRepositoryStatus(), OCIRepositorySpec():
-            return _replace(made, observed_layer_selector=spec.layer_selector, url=latest_url(artifact))
+            return _replace(
+                made,
+                observed_ignore=spec.ignore,
+                observed_layer_selector=spec.layer_selector,
+                url=latest_url(artifact),
+            )
         case BucketStatus(), BucketSpec():
-            return _replace(made, url=latest_url(artifact))
+            return _replace(made, observed_ignore=spec.ignore, url=latest_url(artifact))
+        case HelmRepositoryStatus(), _:
+            return _replace(made, url=latest_url(artifact, INDEX))
+        case HelmChartStatus(), _:
+            return _replace(
+                made,
+                url=latest_url(artifact),
+                observed_chart_name=chart.name if chart else "",
+                observed_source_artifact_revision=chart.source if chart else "",
+                observed_values_files=chart.values_files if chart else (),
+            )
         case _:
             return made
 
 
-def stored(spec: FetchedSpec, revision: str) -> str:
-    """What Ready says of an artifact that is in the store (contract GR-030, OC-026, BU-014)."""
+def stored(spec: FetchedSpec, revision: str, chart: Chart | None) -> tuple[str, str]:
+    """Reason and message of an artifact that is in the store (contract GR-030, OC-026, BU-014, HP-015, HC-016)."""
     match spec:
         case OCIRepositorySpec():
-            return f"stored artifact for digest '{revision}'"
-        case BucketSpec():
-            return f"stored artifact: revision '{revision}'"
+            return c.SUCCEEDED, f"stored artifact for digest '{revision}'"
+        case BucketSpec() | HelmRepositorySpec():
+            return c.SUCCEEDED, f"stored artifact: revision '{revision}'"
+        case HelmChartSpec() if chart is not None:
+            merged = f" and merged values files [{' '.join(chart.values_files)}]" if chart.values_files else ""
+            is_pulled = spec.source_ref.kind == "HelmRepository" and not merged
+            reason, done = ("ChartPullSucceeded", "pulled") if is_pulled else ("ChartPackageSucceeded", "packaged")
+            return reason, f"{done} '{chart.name}' chart with version '{revision}'{merged}"
         case _:
-            return f"stored artifact for revision '{revision}'"
+            return c.SUCCEEDED, f"stored artifact for revision '{revision}'"
 
 
-def latest_url(artifact: Artifact) -> str:
+def latest_url(artifact: Artifact, name: str = LATEST) -> str:
     """The address of a source's artifact, whichever it is (contract SC-011)."""
-    return f"{artifact.url.rpartition('/')[0]}/{LATEST}"
+    return f"{artifact.url.rpartition('/')[0]}/{name}"
 
 
 def source_failed(status: S, reason: str, message: str, *, observed: Observed) -> S:
     """A run failed and will be tried again; the artifact stays (contract SC-002, SC-008)."""
     condition = source_condition(reason) or c.FETCH_FAILED
-    marked = c.remove(status.conditions, c.STORAGE_FAILED, c.FETCH_FAILED)
+    marked = c.remove(status.conditions, *_FAILED)
     marked = c.mark(marked, condition, "True", reason, message, observed=observed)
     marked = c.mark_reconciling(marked, c.PROGRESSING_WITH_RETRY, SOURCE_IN_PROGRESS, observed=observed)
     return _replace(status, conditions=c.source_ready(marked, observed=observed))
@@ -147,7 +196,7 @@ def source_failed(status: S, reason: str, message: str, *, observed: Observed) -
 
 def source_stalled(status: S, reason: str, message: str, *, observed: Observed) -> S:
     """The object cannot be reconciled until somebody changes it (contract SC-003)."""
-    marked = c.remove(status.conditions, c.STORAGE_FAILED, c.FETCH_FAILED)
+    marked = c.remove(status.conditions, *_FAILED)
     condition = source_condition(reason)
     if condition is not None:
         marked = c.mark(marked, condition, "True", reason, message, observed=observed)
@@ -161,6 +210,8 @@ def source_condition(reason: str) -> str | None:
     """The condition that tells of a failure (contract SC-008); None where no step was begun."""
     if reason in STORAGE_REASONS:
         return c.STORAGE_FAILED
+    if reason in BUILD_REASONS:
+        return c.BUILD_FAILED
     return c.FETCH_FAILED if reason in FETCH_REASONS else None
 
 

@@ -25,6 +25,7 @@ from tidelog.engine.sources.fetchers import Fetchers
 from tidelog.events.digest import Digest
 from tidelog.events.moment import Time, datetime_of, time_of
 from tidelog.events.names import ObjectId, ObjectKey, Revision, StreamName, object_stream
+from tidelog.events.vocabulary.fetch import Chart
 from tidelog.storage.artifacts.store import ArtifactStore
 from tidelog.storage.keys import KeyRing
 
@@ -183,13 +184,24 @@ class Engine:
         rows = (self.memory.desired.get(stream) for stream in self.declared.sources)
         return {row.artifact for row in rows if row is not None and row.artifact is not None}
 
-    def artifact_path(self, source: ObjectKey, revision: Revision) -> str:
+    def artifact_path(self, source: ObjectKey, revision: Revision, chart: Chart | None) -> str:
         """Where a source's artifact is served (Flux contract CM-027, SC-010)."""
-        # Of OCI artifacts the digest's algorithm is a part of the name.
-        name = revision.rpartition("@" if source.kind == "OCIRepository" else ":")[2]
-        return f"{source.kind.lower()}/{source.namespace}/{source.name}/{name}.tar.gz"
+        return f"{source.kind.lower()}/{source.namespace}/{source.name}/{_file(source.kind, revision, chart)}"
 
     def artifact_url(self, path: str) -> str:
         """The address of an artifact (Flux contract CM-028)."""
         address = self.settings.storage_adv_addr or self.artifact_address
         return f"{address if '://' in address else f'http://{address}'}/{path}"
+
+
+def _file(kind: str, revision: Revision, chart: Chart | None) -> str:
+    checksum = revision.rpartition(":")[2]
+    match kind:
+        case "OCIRepository":  # with the digest's algorithm
+            return f"{revision.rpartition('@')[2]}.tar.gz"
+        case "HelmRepository":
+            return f"index-{checksum}.yaml"
+        case "HelmChart" if chart is not None:
+            return f"{chart.name}-{revision}.tgz"
+        case _:
+            return f"{checksum}.tar.gz"

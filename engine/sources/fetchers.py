@@ -9,6 +9,7 @@ import msgspec
 from tidelog.engine.sources.bucket.fetcher import BucketFetcher
 from tidelog.engine.sources.external import ExternalFetcher
 from tidelog.engine.sources.git.fetcher import GitFetcher
+from tidelog.engine.sources.helm.fetcher import HelmFetcher
 from tidelog.engine.sources.intake.intake import Intake
 from tidelog.engine.sources.oci.fetcher import OciFetcher
 from tidelog.storage.artifacts import ArtifactStore
@@ -21,6 +22,7 @@ class Fetchers(msgspec.Struct, frozen=True, kw_only=True):
     git: GitFetcher
     oci: OciFetcher
     bucket: BucketFetcher
+    helm: HelmFetcher
     external: ExternalFetcher
 
 
@@ -39,5 +41,6 @@ async def open_fetchers(store: ArtifactStore, *, local: Path | None = None) -> A
             git=await entered.enter_async_context(GitFetcher(store, local=local, intake=intake)),
             oci=await entered.enter_async_context(OciFetcher()),
             bucket=BucketFetcher(limits=intake.limits),
+            helm=await entered.enter_async_context(HelmFetcher()),
             external=await entered.enter_async_context(ExternalFetcher(intake)),
         )

@@ -20,8 +20,10 @@ CANDIDATES_SHOWN_MAX = 10
 GIT_REPOSITORY = (SOURCE_GROUP, "GitRepository")
 OCI_REPOSITORY = (SOURCE_GROUP, "OCIRepository")
 BUCKET = (SOURCE_GROUP, "Bucket")
+HELM_REPOSITORY = (SOURCE_GROUP, "HelmRepository")
+HELM_CHART = (SOURCE_GROUP, "HelmChart")
 EXTERNAL_ARTIFACT = (SOURCE_GROUP, "ExternalArtifact")
-SOURCES = (GIT_REPOSITORY, OCI_REPOSITORY, BUCKET, EXTERNAL_ARTIFACT)
+SOURCES = (GIT_REPOSITORY, OCI_REPOSITORY, BUCKET, HELM_REPOSITORY, HELM_CHART, EXTERNAL_ARTIFACT)
 KUSTOMIZATION = (KUSTOMIZE_GROUP, "Kustomization")
 FLUX_GROUPS = frozenset({SOURCE_GROUP, KUSTOMIZE_GROUP, "helm.toolkit.fluxcd.io"})
 
@@ -35,6 +37,8 @@ _short_names: Mapping[str, str] = {
     "ea": "externalartifact",
     "git": "gitrepository",
     "gitrepo": "gitrepository",
+    "hc": "helmchart",
+    "helmrepo": "helmrepository",
     "hpa": "horizontalpodautoscaler",
     "hr": "helmrelease",
     "ing": "ingress",

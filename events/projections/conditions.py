@@ -33,7 +33,7 @@ from tidelog.events.vocabulary import (
     VerificationFailed,
     Verified,
 )
-from tidelog.events.vocabulary.fetch import Annotation
+from tidelog.events.vocabulary.fetch import Annotation, Chart
 from tidelog.events.vocabulary.observe import Health
 
 ATTEMPTS_MAX = 5
@@ -140,6 +140,8 @@ class Standing(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Of a source's artifact, in bytes."""
     annotations: tuple[Annotation, ...] = ()
     """What the source says about its artifact."""
+    chart: Chart | None = None
+    """What the artifact of a HelmChart was made of."""
     handled: str = ""
     """The last `reconcile.fluxcd.io/requestedAt` that a run answered."""
     history: tuple[Attempt, ...] = ()
@@ -195,7 +197,7 @@ def _removed(rows: Rows[Standing], envelope: Envelope, _: SourceRemoved | Target
 def _fetched(rows: Rows[Standing], envelope: Envelope, event: RevisionFetched) -> None:
     row = _row(rows, envelope)
     row.attempted, row.fetched, row.size = event.revision, envelope.time, event.size
-    row.annotations = event.annotations
+    row.annotations, row.chart = event.annotations, event.chart
 
 
 def _settled(rows: Rows[Standing], envelope: Envelope, event: RevisionSettled) -> None:

@@ -25,6 +25,16 @@ class Annotation(msgspec.Struct, frozen=True, kw_only=True):
     value: str
 
 
+class Chart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a chart was made of."""
+
+    name: str
+    source: Revision
+    """The revision of its source."""
+    values_files: tuple[str, ...] = ()
+    """Files that were merged to its values."""
+
+
 class Signature(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A signature that a revision carried, and what became of it."""
 
@@ -51,6 +61,8 @@ class RevisionFetched(Event, frozen=True, kw_only=True):
     signature: Signature | None = None
     annotations: tuple[Annotation, ...] = ()
     """What the source says about the revision, as an OCI artifact does."""
+    chart: Chart | None = None
+    """Of a HelmChart."""
 
 
 @event("RevisionSettled")

@@ -1,8 +1,6 @@
 """What another controller makes and serves: taken in as it is, applied, and followed (contract 2.9)."""
 
 import hashlib
-import io
-import tarfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,19 +9,10 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from tests.e2e.archives import archive_of
 from tests.e2e.world import SOURCE, World, config_map, failed, is_ready
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.events.vocabulary import RevisionFetched
-
-
-def archive_of(files: dict[str, str]) -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w:gz") as archive:
-        for name, text in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(text)
-            archive.addfile(info, io.BytesIO(text.encode()))
-    return out.getvalue()
 
 
 class Producer:

@@ -21,7 +21,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection, HTTPSConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -227,7 +227,6 @@ class OciRegistry:
     """Of its certificate, PEM; nothing where it speaks plain HTTP."""
     auth: Auth = "none"
     tokens: TokenServer | None = None
-    _connections: threading.local = field(default_factory=threading.local)
 
     def url(self, name: str) -> str:
         return f"oci://{self.host}/{name}"
@@ -287,26 +286,16 @@ class OciRegistry:
             headers["Authorization"] = _basic(USER, PASSWORD)
         elif self.tokens is not None:
             headers["Authorization"] = f"Bearer {self.tokens.issue(name, 'pull', 'push', 'delete')}"
-        connection = self._connection()
-        connection.request(method, path, content, headers)
-        answer = connection.getresponse()
-        return answer.status, dict(answer.getheaders()), answer.read()
+        with contextlib.closing(self._connection()) as connection:
+            connection.request(method, path, content, headers)
+            answer = connection.getresponse()
+            return answer.status, dict(answer.getheaders()), answer.read()
 
     def _connection(self) -> HTTPConnection:
-        known: HTTPConnection | None = getattr(self._connections, "known", None)
-        if known is None:
-            if self.ca:
-                context = ssl.create_default_context(cadata=self.ca.decode())
-                known = HTTPSConnection(self.host, context=context, timeout=30)
-            else:
-                known = HTTPConnection(self.host, timeout=30)
-            self._connections.known = known
-        return known
-
-    def close(self) -> None:
-        known: HTTPConnection | None = getattr(self._connections, "known", None)
-        if known is not None:
-            known.close()
+        if not self.ca:
+            return HTTPConnection(self.host, timeout=30)
+        context = ssl.create_default_context(cadata=self.ca.decode())
+        return HTTPSConnection(self.host, context=context, timeout=30)
 
 
 @contextmanager
@@ -335,7 +324,6 @@ def oci_registry(
     try:
         yield registry
     finally:
-        registry.close()
         process.kill()
         process.wait()
         drain.join()

@@ -9,6 +9,8 @@ import anyio
 import anyio.to_thread
 
 from tidelog.engine.kinds.externalartifact import ExternalArtifactSpec
+from tidelog.engine.kinds.helmchart import HelmChartSpec
+from tidelog.engine.kinds.helmrepository import HelmRepositorySpec
 from tidelog.engine.kinds.later import UNSUPPORTED
 from tidelog.engine.kinds.meta import FINALIZER
 from tidelog.engine.runtime.context import Engine
@@ -17,7 +19,7 @@ from tidelog.engine.runtime.run import Removed, Run, StageError, asking
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.suspension import still_suspended
 from tidelog.engine.runtime.texts import pages_of
-from tidelog.engine.runtime.watching.declared import DeclaredSource, source_of
+from tidelog.engine.runtime.watching.declared import DeclaredSource, chart_source_of, source_of
 from tidelog.engine.sources.errors import FetchError
 from tidelog.engine.sources.fetched import Fetched, Head
 from tidelog.events.digest import Digest
@@ -28,8 +30,17 @@ from tidelog.storage.artifacts.errors import ObjectMissingError
 
 SETTLED_BYTES_MAX = 32_768
 """Of the targets that one event names, in JSON."""
-STALLING = frozenset({"URLInvalid", "InvalidProviderConfiguration", "InvalidSTSConfiguration"})
-"""Failures that only another spec ends (Flux contract SC-003)."""
+STALLING = frozenset(
+    {
+        "URLInvalid",
+        "InvalidProviderConfiguration",
+        "InvalidSTSConfiguration",
+        "InvalidChartReference",
+        "MetadataPatchError",
+        "ValuesFilesError",
+    }
+)
+"""Failures that only another spec ends (Flux contract SC-003, HC-017)."""
 EXTERNAL_INTERVAL_S = 600.0
 """How long at most until what could not be taken in is tried again; there is no interval in its spec."""
 
@@ -67,6 +78,8 @@ class SourcePass:
         """The pass."""
         if self._declared.deleting:
             return await self._finalize()
+        if isinstance(self._declared.spec, HelmRepositorySpec) and self._declared.spec.is_registry:
+            return None  # static: it is read when a chart of it is asked for (contract HP-002)
         await self._own()
         suspended = await still_suspended(self._engine, self._declared)
         if suspended is not None:
@@ -132,6 +145,7 @@ class SourcePass:
                     author=fetched.author,
                     committer=fetched.committer,
                     message=fetched.message,
+                    chart=fetched.chart,
                     annotations=tuple(Annotation(name=name, value=value) for name, value in fetched.metadata.items()),
                 )
             ]
@@ -140,7 +154,14 @@ class SourcePass:
             news = self._driver.news(fetched)
             self._engine.notices.fetched(self._declared, fetched, news.reason, news.message)
         await self._collect()
+        self._wake_charts(fetched)
         return fetched
+
+    def _wake_charts(self, fetched: Fetched) -> None:
+        """Charts are made of other sources (contract HC-014)."""
+        for stream, source in self._engine.declared.sources.items():
+            if isinstance(source.spec, HelmChartSpec) and chart_source_of(source) == self._declared.key:
+                self._engine.sources.wake(stream, Trigger(why=f"revision {fetched.revision} of its source"))
 
     async def _collect(self, dropped: Digest | None = None) -> None:
         """Removes the files that no status names any more."""
@@ -239,6 +260,8 @@ class SourcePass:
     @property
     def _interval_s(self) -> float:
         spec = self._declared.spec
+        if isinstance(spec, HelmRepositorySpec):
+            return spec.effective_interval.seconds
         return EXTERNAL_INTERVAL_S if isinstance(spec, ExternalArtifactSpec) else spec.interval.seconds
 
     def _targets(self) -> list[StreamName]:

@@ -23,7 +23,7 @@ from tidelog.engine.kinds.kustomization import (
     Snapshot,
 )
 from tidelog.engine.kinds.meta import Artifact, Timestamp
-from tidelog.engine.kinds.registry import FetchedStatus
+from tidelog.engine.kinds.registry import FetchedStatus, is_told
 from tidelog.engine.objects.kube import KubeObject, inventory_id
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.watching.declared import AnyDeclared, DeclaredSource, DeclaredTarget, manager_of
@@ -156,7 +156,7 @@ class StatusWriter:
 
     def _patch(self, declared: AnyDeclared) -> KubeObject:
         standing = self._engine.memory.conditions.get(declared.stream)
-        if standing is None or isinstance(declared.spec, ExternalArtifactSpec):
+        if standing is None or not is_told(declared.spec):
             return {}  # the status of another controller's object is its own to write
         status: KustomizationStatus | FetchedStatus
         token = self._answered.get(declared.stream) or declared.status.last_handled_reconcile_at
@@ -298,7 +298,7 @@ def source_status(engine: Engine, declared: DeclaredSource, standing: Standing) 
     if running is not None and slow and running[1] and artifact is not None and running[1] != artifact.revision:
         return statuses.source_outdated(status, running[1], observed=now)
     if standing.ready == "True" and artifact is not None:
-        status = statuses.source_stored(status, artifact, spec, observed=observed)
+        status = statuses.source_stored(status, artifact, spec, observed=observed, chart=standing.chart)
         return msgspec.structs.replace(status, observed_generation=standing.observed)
     if slow:
         return statuses.source_progressing(status, statuses.SOURCE_IN_PROGRESS, observed=now)
@@ -313,7 +313,7 @@ def _artifact(engine: Engine, declared: DeclaredSource, standing: Standing) -> A
     row = engine.memory.desired.get(declared.stream)
     if row is None or row.artifact is None or row.revision is None or standing.fetched is None:
         return None
-    path = engine.artifact_path(declared.key, row.revision)
+    path = engine.artifact_path(declared.key, row.revision, standing.chart)
     return Artifact(
         path=path,
         url=engine.artifact_url(path),

@@ -13,6 +13,8 @@ from tidelog.engine.kinds.decode import InvalidObjectError, decode
 from tidelog.engine.kinds.durations import Interval
 from tidelog.engine.kinds.externalartifact import ExternalArtifactSpec, ExternalArtifactStatus
 from tidelog.engine.kinds.gitrepository import GitRepositorySpec
+from tidelog.engine.kinds.helmchart import ChartSourceReference, HelmChartSpec
+from tidelog.engine.kinds.helmrepository import HelmRepositorySpec
 from tidelog.engine.kinds.kustomization import KustomizationSpec, KustomizationStatus, SourceReference
 from tidelog.engine.kinds.meta import (
     FINALIZER,
@@ -122,6 +124,14 @@ def source_of(target: "DeclaredTarget") -> ObjectKey:
     return ObjectKey(SOURCE_GROUP, reference.kind, reference.namespace or target.key.namespace, reference.name)
 
 
+def chart_source_of(chart: "DeclaredSource") -> ObjectKey:
+    """The source that a HelmChart names; it is in its own namespace (contract HC-003)."""
+    if not isinstance(chart.spec, HelmChartSpec):
+        raise TypeError(f"{chart.key.shown} is no HelmChart")
+    reference = chart.spec.source_ref
+    return ObjectKey(SOURCE_GROUP, reference.kind, chart.key.namespace, reference.name)
+
+
 DeclaredSource: TypeAlias = Declared[SourceSpec, SourceStatus]
 DeclaredTarget: TypeAlias = Declared[KustomizationSpec, KustomizationStatus]
 AnyDeclared: TypeAlias = DeclaredSource | DeclaredTarget
@@ -132,6 +142,10 @@ _NOTHING: Mapping[str, SourceSpec | TargetSpec] = {
     "GitRepository": GitRepositorySpec(url="https://invalid", interval=_INTERVAL),
     "OCIRepository": OCIRepositorySpec(url="oci://invalid", interval=_INTERVAL),
     "Bucket": BucketSpec(bucket_name="invalid", endpoint="invalid", interval=_INTERVAL),
+    "HelmRepository": HelmRepositorySpec(url="https://invalid"),
+    "HelmChart": HelmChartSpec(
+        chart="invalid", source_ref=ChartSourceReference(kind="HelmRepository", name="invalid"), interval=_INTERVAL
+    ),
     "ExternalArtifact": ExternalArtifactSpec(),
     "Kustomization": KustomizationSpec(
         interval=_INTERVAL, prune=False, source_ref=SourceReference(kind="GitRepository", name="invalid")

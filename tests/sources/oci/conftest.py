@@ -12,7 +12,8 @@ from tests.servers.oci_registry import OciRegistry, TokenServer, oci_registry
 from tidelog.engine.sources.oci import OciFetcher
 
 
-def _require() -> None:
+def require_registry() -> None:
+    """Skips, or fails, where the registry is not built."""
     if not servers.built().is_file():
         if servers.can_build() or os.environ.get("CI") == "true":
             pytest.fail("the OCI registry of the tests is not built yet: run `make servers`", pytrace=False)
@@ -22,7 +23,7 @@ def _require() -> None:
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OciRegistry]:
     """Open to all, over plain HTTP. Shared: each test has repositories of its own."""
-    _require()
+    require_registry()
     with oci_registry(tmp_path_factory.mktemp("registry")) as running:
         yield running
 
@@ -30,7 +31,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OciRegistry]:
 @pytest.fixture(scope="module")
 def secure_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OciRegistry]:
     """For the user alone, over TLS."""
-    _require()
+    require_registry()
     with oci_registry(tmp_path_factory.mktemp("registry"), auth="basic", tls=True) as running:
         yield running
 
@@ -44,7 +45,7 @@ def tokens() -> Iterator[TokenServer]:
 @pytest.fixture
 def token_registry(tmp_path: Path, tokens: TokenServer) -> Iterator[OciRegistry]:
     """For those with a token of `tokens`."""
-    _require()
+    require_registry()
     with oci_registry(tmp_path / "registry", auth="token", tokens=tokens) as running:
         yield running
 

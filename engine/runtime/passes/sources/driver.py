@@ -75,11 +75,14 @@ def of_kind(part: object, kind: type[T]) -> T:
 class Secrets:
     """Reads the Secrets that a source names; it is woken when they change."""
 
-    def __init__(self, engine: Engine, declared: DeclaredSource, run: Run, failed: FetchReason) -> None:
+    def __init__(
+        self, engine: Engine, declared: DeclaredSource, run: Run, failed: FetchReason, *, namespace: str = ""
+    ) -> None:
         self._engine = engine
         self._declared = declared
         self._run = run
         self._failed: FetchReason = failed
+        self._namespace = namespace or declared.key.namespace
 
     async def __aenter__(self) -> Self:
         self._engine.inputs.begin(self._declared.stream)
@@ -99,7 +102,7 @@ class Secrets:
         Raises:
             StageError: when it is not there, or cannot be read.
         """
-        key = ObjectKey("", "Secret", self._declared.key.namespace, name)
+        key = ObjectKey("", "Secret", self._namespace, name)
         secret = await asking("fetch", self._engine.inputs.get(self._declared.stream, key), self._failed)
         if secret is None:
             raise StageError(

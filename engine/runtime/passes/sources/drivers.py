@@ -8,6 +8,8 @@ from tidelog.engine.runtime.passes.sources.bucket import BucketDriver
 from tidelog.engine.runtime.passes.sources.driver import Driver
 from tidelog.engine.runtime.passes.sources.external import ExternalDriver
 from tidelog.engine.runtime.passes.sources.git import GitDriver
+from tidelog.engine.runtime.passes.sources.helm_chart import HelmChartDriver
+from tidelog.engine.runtime.passes.sources.helm_repository import HelmRepositoryDriver
 from tidelog.engine.runtime.passes.sources.oci import OciDriver
 from tidelog.engine.runtime.run import Run
 from tidelog.engine.runtime.watching.declared import DeclaredSource
@@ -17,6 +19,8 @@ _DRIVERS: Final[dict[str, Make]] = {
     "GitRepository": GitDriver,
     "OCIRepository": OciDriver,
     "Bucket": BucketDriver,
+    "HelmRepository": HelmRepositoryDriver,
+    "HelmChart": HelmChartDriver,
     "ExternalArtifact": ExternalDriver,
 }
 

@@ -1,0 +1,267 @@
+"""HelmChart (contract 2.7): a chart of a Helm repository, of a registry, or of a tree."""
+
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from tidelog.engine.kinds.helmchart import HelmChartSpec, HelmChartStatus
+from tidelog.engine.kinds.helmrepository import HelmRepositorySpec
+from tidelog.engine.kinds.later import features_left
+from tidelog.engine.runtime.context import Engine
+from tidelog.engine.runtime.passes.sources.driver import News, Secrets, of_kind
+from tidelog.engine.runtime.passes.sources.helm_repository import access_of, repository_spec
+from tidelog.engine.runtime.run import Run, StageError
+from tidelog.engine.runtime.watching.declared import DeclaredSource, chart_source_of
+from tidelog.engine.sources.access import PLAIN_TLS, Tls, tls_of
+from tidelog.engine.sources.fetched import Fetched, Head
+from tidelog.engine.sources.helm.credentials import ANONYMOUS as NOBODY
+from tidelog.engine.sources.helm.index import versions_of
+from tidelog.engine.sources.helm.jobs import Dependency
+from tidelog.engine.sources.helm.package import Resolve, package, revalue
+from tidelog.engine.sources.helm.spec import (
+    ANY_VERSION,
+    CHART_BYTES_MAX,
+    ChartSpec,
+    ChartVersion,
+    PackagedChart,
+    RepositorySpec,
+    version_metadata,
+)
+from tidelog.engine.sources.helm.versions import check_name, choose_version
+from tidelog.engine.sources.intake.intake import Download
+from tidelog.engine.sources.intake.jobs import Unpack
+from tidelog.engine.sources.oci.credentials import ANONYMOUS, RegistryCredentials, registry_credentials
+from tidelog.engine.sources.oci.spec import CHART_LAYER, OciHead, OciRef, OciSpec
+from tidelog.engine.sources.semver import version_of
+from tidelog.events.names import Revision
+from tidelog.events.projections import Desired
+from tidelog.events.vocabulary.fetch import Chart
+
+
+class VersionHead(Head, frozen=True, kw_only=True):
+    """The version that a repository has now of a chart."""
+
+    version: ChartVersion | None = None
+    """Of a repository with an index."""
+    oci: OciHead | None = None
+    """Of a registry."""
+    fetched: Fetched | None = None
+    """Of a tree: the chart's version is known when it is made."""
+
+
+class HelmChartDriver:
+    """Asks and makes one HelmChart."""
+
+    def __init__(self, engine: Engine, declared: DeclaredSource, run: Run) -> None:
+        self._engine = engine
+        self._declared = declared
+        self._spec = of_kind(declared.spec, HelmChartSpec)
+        self._run = run
+        self._made: PackagedChart | None = None
+        self._chart = ChartSpec(
+            chart=self._spec.chart,
+            version=self._spec.version,
+            values_files=self._spec.values_files,
+            ignore_missing_values_files=self._spec.ignore_missing_values_files,
+            reconcile_strategy=self._spec.reconcile_strategy,
+        )
+
+    def left(self) -> tuple[str, ...]:
+        """See `Driver`."""
+        return features_left(self._spec)
+
+    async def ask(self) -> Head | None:
+        """See `Driver`."""
+        source = self._source()
+        if not isinstance(source.spec, HelmRepositorySpec):
+            return await self._of_tree(self._row(source))
+        check_name(self._spec.chart)
+        if source.spec.is_registry:
+            reached = await self._registry(source)
+            found = await self._engine.fetchers.oci.ask(*reached)
+            return VersionHead(revision=self._revision(found.tag.replace("_", "+")), oci=found)
+        row = self._row(source)
+        stored = None if row.artifact is None else self._engine.artifacts.tarball_path(row.artifact)
+        if stored is None:
+            raise self._no_artifact(source)
+        versions = await anyio.to_thread.run_sync(versions_of, stored, self._spec.chart)
+        version = choose_version(versions, self._spec.chart, self._spec.version, source.key.shown)
+        return VersionHead(revision=self._revision(version.version), version=version)
+
+    async def fetch(self, head: Head) -> Fetched:
+        """See `Driver`."""
+        found, source = of_kind(head, VersionHead), self._source()
+        if found.fetched is not None:
+            return found.fetched
+        async with self._engine.fetchers.intake.downloading() as download:
+            archive = download.path.with_name("chart.tgz")
+            if found.version is not None:
+                await self._pull(source, found.version, archive)
+                revision = str(self._row(source).revision)
+            elif found.oci is not None:
+                await self._pull_from_registry(source, found.oci, archive)
+                revision = found.oci.digest
+            else:
+                return await self._package(download, self._row(source))
+            metadata = version_metadata(self._chart, self._declared.generation)
+            made = await revalue(
+                self._engine.fetchers.helm.workers, archive, self._chart, download.path, metadata=metadata
+            )
+            return await self._taken(download, made, Revision(revision))
+
+    def is_outdated(self) -> bool:
+        """See `Driver`: a new generation is made anew (contract HC-011)."""
+        return of_kind(self._declared.status, HelmChartStatus).observed_generation != self._declared.generation
+
+    def forget(self) -> None:
+        """See `Driver`: nothing is remembered."""
+
+    def news(self, fetched: Fetched) -> News:
+        """See `Driver` (contract HC-016)."""
+        made = self._made
+        if made is None:
+            return News(message=f"stored chart version '{fetched.revision}'")
+        reason = "ChartPackageSucceeded" if made.is_packaged else "ChartPullSucceeded"
+        return News(reason=reason, message=made.message)
+
+    # Where it comes from.
+
+    def _source(self) -> DeclaredSource:
+        key = chart_source_of(self._declared)
+        found = self._engine.declared.source(key.stream(self._engine.cluster_alias))
+        if found is None:
+            raise StageError("fetch", "SourceUnavailable", f"{key.shown} not found")
+        return found
+
+    def _row(self, source: DeclaredSource) -> Desired:
+        row = self._engine.memory.desired.get(source.stream)
+        if row is None or row.tree is None or row.revision is None:
+            raise self._no_artifact(source)
+        return row
+
+    def _no_artifact(self, source: DeclaredSource) -> StageError:
+        return StageError(
+            "fetch", "NoSourceArtifact", f"no artifact available for {source.key.shown}", waits_for=source.stream
+        )
+
+    def _revision(self, version: str) -> Revision:
+        """The version, as values files change it (contract HC-010)."""
+        metadata = version_metadata(self._chart, self._declared.generation)
+        return Revision(f"{version.partition('+')[0]}+{metadata}" if metadata else version)
+
+    # Of a repository.
+
+    async def _pull(self, source: DeclaredSource, version: ChartVersion, into: Path) -> None:
+        credentials, tls = await access_of(self._engine, self._declared, self._run, of=source)
+        spec = repository_spec(of_kind(source.spec, HelmRepositorySpec))
+        await self._engine.fetchers.helm.chart(spec, version, into, credentials=credentials, tls=tls)
+
+    async def _registry(self, source: DeclaredSource) -> tuple[OciSpec, RegistryCredentials, Tls]:
+        """The chart's repository in a registry, and how it is reached."""
+        spec = of_kind(source.spec, HelmRepositorySpec)
+        url = f"{spec.url.rstrip('/')}/{self._spec.chart}"
+        credentials, tls = ANONYMOUS, PLAIN_TLS
+        async with Secrets(self._engine, self._declared, self._run, "ChartPullError") as secrets:
+            if spec.secret_ref is not None:
+                data = await secrets.get(spec.secret_ref.name, "secretRef")
+                credentials = registry_credentials(data, spec.secret_ref.name, url)
+            if spec.cert_secret_ref is not None:
+                name = spec.cert_secret_ref.name
+                tls = tls_of(await secrets.get(name, "certSecretRef"), name)
+        is_exact = version_of(self._spec.version) is not None
+        wanted = self._spec.version
+        asked = OciSpec(
+            url=url,
+            # One version needs no list of all tags (contract HC-002).
+            ref=OciRef(tag=wanted.replace("+", "_")) if is_exact else OciRef(semver=wanted or ANY_VERSION),
+            layer_media_type=CHART_LAYER,
+            insecure=spec.insecure,
+            timeout_s=spec.effective_timeout.seconds,
+        )
+        return asked, credentials, tls
+
+    async def _pull_from_registry(self, source: DeclaredSource, head: OciHead, into: Path) -> None:
+        fetcher, (asked, credentials, tls) = self._engine.fetchers.oci, await self._registry(source)
+        artifact = await fetcher.artifact(asked, credentials, tls, None, head)
+        await fetcher.download(asked, credentials, tls, None, artifact, into, CHART_BYTES_MAX)
+
+    # Of a tree.
+
+    async def _of_tree(self, row: Desired) -> Head:
+        standing = self._engine.memory.conditions.get(self._declared.stream)
+        own = self._engine.memory.desired.get(self._declared.stream)
+        known = None if standing is None or own is None else standing.chart
+        if known is not None and known.source == row.revision and own is not None and not self.is_outdated():
+            return VersionHead(revision=own.revision or Revision(""))
+        async with self._engine.fetchers.intake.downloading() as download:
+            fetched = await self._package(download, row)
+        return VersionHead(revision=fetched.revision, fetched=fetched)
+
+    async def _package(self, download: Download, row: Desired) -> Fetched:
+        root = download.path.with_name("tree")
+        await anyio.Path(root).mkdir()
+        await anyio.to_thread.run_sync(self._engine.artifacts.checkout, row.tree or "", None, root)
+        revision = row.revision or Revision("")
+        made = await package(
+            self._engine.fetchers.helm.workers,
+            root,
+            self._chart,
+            download.path,
+            resolve=self._dependency(download),
+            metadata=version_metadata(self._chart, self._declared.generation, revision),
+        )
+        return await self._taken(download, made, revision)
+
+    def _dependency(self, download: Download) -> Resolve:
+        """Fetches what a chart of a tree depends on: as the HelmRepository of its address, else as nobody (HC-012)."""
+
+        async def resolve(dependency: Dependency) -> Path:
+            fetcher = self._engine.fetchers.helm
+            known = self._repository_at(dependency.repository)
+            credentials, tls = NOBODY, PLAIN_TLS
+            spec = RepositorySpec(url=dependency.repository)
+            if known is not None:
+                credentials, tls = await access_of(self._engine, self._declared, self._run, of=known)
+                spec = repository_spec(of_kind(known.spec, HelmRepositorySpec))
+            index = download.path.with_name(f"index-{dependency.key}")
+            await fetcher.index(spec, index, credentials=credentials, tls=tls)
+            versions = await anyio.to_thread.run_sync(versions_of, index, dependency.name)
+            version = choose_version(versions, dependency.name, dependency.version, dependency.shown)
+            archive = download.path.with_name(f"dependency-{dependency.key}.tgz")
+            await fetcher.chart(spec, version, archive, credentials=credentials, tls=tls)
+            return archive
+
+        return resolve
+
+    def _repository_at(self, url: str) -> DeclaredSource | None:
+        """The HelmRepository in the chart's namespace that has an address."""
+        for found in self._engine.declared.sources.values():
+            spec = found.spec
+            if not isinstance(spec, HelmRepositorySpec) or found.key.namespace != self._declared.key.namespace:
+                continue
+            if not spec.is_registry and spec.url.rstrip("/") == url.rstrip("/"):
+                return found
+        return None
+
+    # What becomes of it.
+
+    async def _taken(self, download: Download, made: PackagedChart, source: Revision) -> Fetched:
+        self._made = made
+        job = Unpack(
+            path=str(made.path),
+            form="archive",
+            what=f"the chart {made.name} {made.version}",
+            is_filtered=False,
+            is_kept=True,
+            reason="ChartPackageError",
+        )
+        unpacked, tarball = await download.unpack(job)
+        return Fetched(
+            revision=made.revision,
+            tree=unpacked.tree,
+            artifact=tarball.digest,
+            size=tarball.size,
+            path=tarball.path,
+            chart=Chart(name=made.name, source=source, values_files=made.used_values_files),
+        )

@@ -1,0 +1,263 @@
+"""OCIRepository and Bucket: what a registry and an object store have is applied, and followed (contract 2.5, 2.8)."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import anyio.to_thread
+import pytest
+
+from tests.e2e.archives import archive_of
+from tests.e2e.world import SOURCE, World, condition, config_map, failed, is_ready
+from tests.servers.oci_registry import FLUX_CONTENT, PASSWORD, USER, OciRegistry, oci_registry
+from tests.servers.s3_server import S3Server, s3_server
+from tests.sources.oci.conftest import require_registry
+from tidelog.engine.objects.kube import KubeObject
+from tidelog.events.vocabulary import RevisionFetched
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OciRegistry]:
+    """For the user alone, over TLS."""
+    require_registry()
+    with oci_registry(tmp_path_factory.mktemp("registry"), auth="basic", tls=True) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """For who has its keys, over TLS."""
+    directory: Path = tmp_path_factory.mktemp("s3")
+    with s3_server(directory / "server", tls=True) as running:
+        yield running
+
+
+async def secret(world: World, name: str, type_: str = "Opaque", /, **data: bytes) -> None:
+    encoded = {key.replace("_", "."): base64.b64encode(value).decode() for key, value in data.items()}
+    metadata = {"name": name}
+    await world.apply({"apiVersion": "v1", "kind": "Secret", "type": type_, "metadata": metadata, "data": encoded})
+
+
+async def declared(world: World, kind: str, **spec: Any) -> None:
+    given = {"interval": "1h"} | {field: value for field, value in spec.items() if value is not None}
+    await world.apply({"apiVersion": SOURCE, "kind": kind, "metadata": {"name": "src"}, "spec": given})
+
+
+async def ready_source(world: World, kind: str) -> KubeObject:
+    found = await world.until(SOURCE, kind, "src", lambda obj: obj is not None and is_ready(obj), "ready")
+    assert found is not None
+    return found
+
+
+async def serves(url: str) -> bytes:
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        assert answer.status == 200
+        return await answer.read()
+
+
+# OCIRepository
+
+
+async def pull_secret(world: World, registry: OciRegistry, password: str = PASSWORD) -> None:
+    config = {"auths": {registry.host: {"username": USER, "password": password}}}
+    await secret(world, "pull", "kubernetes.io/dockerconfigjson", _dockerconfigjson=json.dumps(config).encode())
+    await secret(world, "certs", ca_crt=registry.ca)
+
+
+async def of_registry(world: World, registry: OciRegistry, **spec: Any) -> None:
+    where = {"url": registry.url(world.namespace), "certSecretRef": {"name": "certs"}, "secretRef": {"name": "pull"}}
+    await declared(world, "OCIRepository", **(where | spec))
+
+
+async def target(world: World, kind: str, **spec: Any) -> None:
+    reference = {"kind": kind, "name": "src"}
+    await world.target("app", "./app", targetNamespace=world.namespace, sourceRef=reference, **spec)
+
+
+def layer(n: str) -> tuple[str, bytes]:
+    return FLUX_CONTENT, archive_of({"app/a.yaml": config_map("a", n=n), "app/logo.png": "x"})
+
+
+async def push(world: World, registry: OciRegistry, n: str, tag: str, **more: Any) -> str:
+    pushed = await anyio.to_thread.run_sync(lambda: registry.push(world.namespace, layer(n), tag=tag, **more))
+    return pushed.digest
+
+
+async def test_a_tag_is_pulled_applied_and_followed(world: World, registry: OciRegistry) -> None:
+    said = {"org.opencontainers.image.revision": "main@sha1:abc", "org.opencontainers.image.source": "https://git"}
+    digest = await push(world, registry, "1", "v1", annotations=said)
+    await pull_secret(world, registry)
+    async with world.daemon(storage_addr="127.0.0.1:0") as running:
+        await of_registry(world, registry, ref={"tag": "v1"})
+        await target(world, "OCIRepository")
+        ready = await world.until_target("app", is_ready)
+        assert ready["status"]["lastAppliedRevision"] == f"v1@{digest}"
+        assert await world.data("a") == {"n": "1"}
+        source = await ready_source(world, "OCIRepository")
+        status = source["status"]
+        assert condition(source, "Ready")["message"] == f"stored artifact for digest 'v1@{digest}'"
+        assert status["artifact"]["metadata"] == said
+        assert status["artifact"]["path"] == f"ocirepository/{world.namespace}/src/{digest}.tar.gz"
+        assert status["url"].endswith(f"/ocirepository/{world.namespace}/src/latest.tar.gz")
+        assert status["observedGeneration"] == 1
+        await world.until_told("src", "NewArtifact", "origin revision 'main@sha1:abc'", kind="OCIRepository")
+        newer = await push(world, registry, "2", "v1")
+        token = await world.ask("OCIRepository", "src")
+        await world.until_data("a", {"n": "2"})
+        answered = await world.until(
+            SOURCE,
+            "OCIRepository",
+            "src",
+            lambda obj: obj is not None and obj["status"].get("lastHandledReconcileAt") == token,
+        )
+        assert answered is not None
+        assert answered["status"]["artifact"]["revision"] == f"v1@{newer}"
+        fetched = running.events(RevisionFetched, stream=running.stream("OCIRepository", "src"))
+        assert len(fetched) == 2
+
+
+async def test_the_highest_version_of_a_range(world: World, registry: OciRegistry) -> None:
+    for n, tag in (("1", "1.0.0"), ("2", "1.2.0"), ("3", "2.0.0"), ("4", "1.3.0-rc.1")):
+        await push(world, registry, n, tag)
+    await pull_secret(world, registry)
+    async with world.daemon():
+        await of_registry(world, registry, ref={"semver": "1.x"})
+        await target(world, "OCIRepository")
+        await world.until_target("app", is_ready)
+        assert await world.data("a") == {"n": "2"}
+
+
+async def test_a_layer_that_is_copied_is_served_as_it_came(world: World, registry: OciRegistry) -> None:
+    media_type, content = layer("1")
+    await push(world, registry, "1", "latest")
+    await pull_secret(world, registry)
+    async with world.daemon(storage_addr="127.0.0.1:0") as running:
+        await of_registry(world, registry, layerSelector={"mediaType": media_type, "operation": "copy"})
+        source = await ready_source(world, "OCIRepository")
+        assert source["status"]["artifact"]["digest"] == f"sha256:{hashlib.sha256(content).hexdigest()}"
+        assert source["status"]["observedLayerSelector"] == {"mediaType": media_type, "operation": "copy"}
+        await running.idle()
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason", "words"),
+    [
+        ({"ref": {"tag": "nowhere"}}, "OCIArtifactPullFailed", "nowhere"),
+        ({"layerSelector": {"mediaType": "text/plain"}}, "OCIArtifactLayerOperationFailed", "text/plain"),
+        ({"secretRef": {"name": "none"}}, "AuthenticationFailed", "there is no Secret"),
+        ({"secretRef": {"name": "wrong"}}, "AuthenticationFailed", "secretRef"),
+        ({"serviceAccountName": "nobody", "secretRef": None}, "AuthenticationFailed", "no ServiceAccount"),
+        ({"verify": {"provider": "notation"}}, "UnsupportedFeature", "spec.verify"),
+        ({"provider": "aws"}, "UnsupportedFeature", "spec.provider"),
+    ],
+    ids=["a tag that is none", "no such layer", "no Secret", "a wrong password", "no account", "notation", "a cloud"],
+)
+async def test_what_cannot_be_pulled_is_told(
+    world: World, registry: OciRegistry, spec: dict[str, Any], reason: str, words: str
+) -> None:
+    await push(world, registry, "1", "latest")
+    await pull_secret(world, registry)
+    config = {"auths": {registry.host: {"username": USER, "password": "a-secret-that-is-wrong"}}}
+    await secret(world, "wrong", "kubernetes.io/dockerconfigjson", _dockerconfigjson=json.dumps(config).encode())
+    async with world.daemon():
+        await of_registry(world, registry, **spec)
+        found = await world.until(
+            SOURCE, "OCIRepository", "src", lambda obj: obj is not None and failed(reason, words)(obj), reason
+        )
+        assert "a-secret-that-is-wrong" not in json.dumps(found)
+
+
+async def test_a_service_account_s_pull_secrets_are_used(world: World, registry: OciRegistry) -> None:
+    await push(world, registry, "1", "latest")
+    await pull_secret(world, registry)
+    await world.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": {"name": "puller"},
+            "imagePullSecrets": [{"name": "pull"}],
+        }
+    )
+    async with world.daemon():
+        await of_registry(world, registry, secretRef=None, serviceAccountName="puller")
+        await ready_source(world, "OCIRepository")
+
+
+# Bucket
+
+
+CLOUD = {"provider": "gcp", "certSecretRef": None, "secretRef": None, "serviceAccountName": "x"}
+
+
+async def of_store(world: World, store: S3Server, **spec: Any) -> str:
+    bucket = world.namespace
+    await anyio.to_thread.run_sync(store.make, bucket)
+    await secret(world, "keys", accesskey=store.access_key.encode(), secretkey=store.secret_key.encode())
+    await secret(world, "certs", ca_crt=store.ca)
+    where = {
+        "bucketName": bucket,
+        "endpoint": store.address,
+        "secretRef": {"name": "keys"},
+        "certSecretRef": {"name": "certs"},
+    }
+    await declared(world, "Bucket", **(where | spec))
+    return bucket
+
+
+async def put(store: S3Server, bucket: str, key: str, text: str) -> None:
+    await anyio.to_thread.run_sync(store.put, bucket, key, text.encode())
+
+
+async def test_a_bucket_is_fetched_applied_and_followed(world: World, store: S3Server) -> None:
+    async with world.daemon() as running:
+        bucket = await of_store(world, store, prefix="app/", ignore="*.md\n")
+        await put(store, bucket, "app/a.yaml", config_map("a", n="1"))
+        await put(store, bucket, "app/b.md", "no manifest")
+        await put(store, bucket, "other/c.yaml", config_map("c"))
+        await world.ask("Bucket", "src")
+        await target(world, "Bucket")
+        await world.until_target("app", is_ready)
+        assert await world.data("a") == {"n": "1"}
+        assert await world.data("c") is None
+        source = await ready_source(world, "Bucket")
+        etags = await anyio.to_thread.run_sync(store.listing, bucket, "app/a")
+        line = "".join(f"{key} {etag}\n" for key, etag in etags.items())
+        revision = f"sha256:{hashlib.sha256(line.encode()).hexdigest()}"
+        assert source["status"]["artifact"]["revision"] == revision
+        assert source["status"]["observedIgnore"] == "*.md\n"
+        assert condition(source, "Ready")["message"] == f"stored artifact: revision '{revision}'"
+        await world.until_told("src", "NewArtifact", f"1 fetched files from '{bucket}' bucket", kind="Bucket")
+        await put(store, bucket, "app/a.yaml", config_map("a", n="2"))
+        await world.ask("Bucket", "src")
+        await world.until_data("a", {"n": "2"})
+        await running.idle()
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason", "words"),
+    [
+        ({"bucketName": "nowhere"}, "BucketOperationFailed", "nowhere"),
+        ({"secretRef": {"name": "wrong"}}, "AuthenticationFailed", "secretRef"),
+        ({"secretRef": {"name": "none"}}, "AuthenticationFailed", "there is no Secret"),
+        (
+            {"provider": "gcp", "certSecretRef": None, "secretRef": None, "serviceAccountName": "x"},
+            "UnsupportedFeature",
+            "serviceAccountName",
+        ),
+    ],
+    ids=["no bucket", "wrong keys", "no Secret", "a cloud's identity"],
+)
+async def test_what_cannot_be_fetched_is_told(
+    world: World, store: S3Server, spec: dict[str, Any], reason: str, words: str
+) -> None:
+    await secret(world, "wrong", accesskey=b"nobody", secretkey=b"a-secret-that-is-wrong")
+    async with world.daemon():
+        await of_store(world, store, **spec)
+        found = await world.until(
+            SOURCE, "Bucket", "src", lambda obj: obj is not None and failed(reason, words)(obj), reason
+        )
+        assert "a-secret-that-is-wrong" not in json.dumps(found)
