@@ -47,9 +47,18 @@ class HelmFetcher:
     Args:
         workers: for reading; by default its own.
         chart_bytes_max: of an archive (contract HC-013).
+        directory: where it keeps files, in a directory of its own that goes with it; by default where temporary files
+            are. On the disk where they are wanted, they are linked instead of copied.
     """
 
-    def __init__(self, *, workers: Workers | None = None, chart_bytes_max: int = CHART_BYTES_MAX) -> None:
+    def __init__(
+        self,
+        *,
+        workers: Workers | None = None,
+        chart_bytes_max: int = CHART_BYTES_MAX,
+        directory: Path | None = None,
+    ) -> None:
+        self._directory = directory
         self.workers = workers or Workers()
         self._chart_bytes_max = chart_bytes_max
         self._transport = Transport()
@@ -61,7 +70,7 @@ class HelmFetcher:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as entered:
-            scratch = await anyio.to_thread.run_sync(tempfile.mkdtemp, "", "tidelog-helm-")
+            scratch = await anyio.to_thread.run_sync(tempfile.mkdtemp, "", "tidelog-helm-", self._directory)
             entered.push_async_callback(anyio.to_thread.run_sync, _remove, scratch)
             self._kept = Kept(Path(scratch))
             entered.push_async_callback(self._transport.aclose)
@@ -115,8 +124,11 @@ class HelmFetcher:
             found = await self._indexes.run(
                 (key, etag, revision), lambda: self._read(wanted, key, etag=etag, revision=revision)
             )
-            if isinstance(found, Unchanged) or await self._in_turn(self._kept.take, key, into) is not None:
-                return found if isinstance(found, Unchanged) else msgspec.structs.replace(found, stored=into)
+            if isinstance(found, Unchanged):
+                return found
+            read = await self._in_turn(self._kept.take, key, into)
+            if isinstance(read, IndexRead):  # which may be newer than what was found
+                return msgspec.structs.replace(read, stored=into)
         raise FetchError("Failed", f"{wanted.address.shown}: there is no room to keep the index")
 
     async def chart(

@@ -10,19 +10,24 @@ import anyio
 import pytest
 import trustme
 
-from tests.oracles.helm import digest_of_file
+from tests.oracles.helm import digest_of_file, helm
 from tests.servers.chart_server import ChartServer, chart_server
+from tests.sources.helm.conftest import write_chart
 from tidelog.engine.sources.access import PLAIN_TLS, Tls
 from tidelog.engine.sources.errors import FetchError
 from tidelog.engine.sources.helm import (
+    ChartSpec,
     ChartVersion,
     Credentials,
+    Dependency,
     HelmFetcher,
     IndexRead,
     RepositorySpec,
     Unchanged,
     choose_version,
     credentials_of,
+    package,
+    revalue,
     versions_of,
 )
 from tidelog.engine.sources.helm.workers import Workers
@@ -408,3 +413,30 @@ async def test_an_index_that_takes_too_much_is_given_up(server: ChartServer, tls
         error = await failure(quick, spec, tmp_path / "other", tls)
         assert "takes longer than 0.01 s to read" in error.message
         assert not error.final
+
+
+async def test_the_whole_way_of_a_chart(fetcher: HelmFetcher, server: ChartServer, tmp_path: Path) -> None:
+    """From a range to what helm renders, with values of the chart's own and a dependency from a repository."""
+    spec, tls = RepositorySpec(url=server.url), Tls(ca=server.ca)
+
+    async def resolve(dependency: Dependency) -> Path:
+        found = await fetcher.index(spec, tmp_path / "theirs", tls=tls)
+        assert isinstance(found, IndexRead)
+        there = versions_of(found.stored, dependency.name)
+        version = choose_version(there, dependency.name, dependency.version, dependency.shown)
+        return (await fetcher.chart(spec, version, tmp_path / "redis.tgz", tls=tls)).path
+
+    version = await chosen(fetcher, server, tmp_path / "index", "^6")
+    fetched = await fetcher.chart(spec, version, tmp_path / "fetched.tgz", tls=tls)
+    wanted = ChartSpec(chart="podinfo", values_files=("values.yaml",))
+    pulled = await revalue(fetcher.workers, fetched.path, wanted, tmp_path / "podinfo.tgz")
+    assert (pulled.revision, pulled.digest) == ("6.1.0", fetched.digest)
+    web = write_chart(tmp_path / "tree", "web", "1.0.0")
+    with (web / "Chart.yaml").open("a") as file:
+        file.write("dependencies:\n- {name: redis, version: 1.x, repository: 'https://ada:pw@example.org/charts'}\n")
+    made = await package(
+        fetcher.workers, tmp_path / "tree", ChartSpec(chart="web"), tmp_path / "web.tgz", resolve=resolve
+    )
+    assert server.count("index.yaml") == 2
+    rendered = helm("template", "it", made.path, home=tmp_path)
+    assert "# Source: web/charts/redis/templates/map.yaml" in rendered
