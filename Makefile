@@ -40,7 +40,7 @@ demo: $(RUNTIME) ## Tidelog at work on a real API server, in your terminal (ARGS
 	$(BIN)/python tools/demo.py $(ARGS)
 
 .PHONY: servers
-servers: $(DEV) ## the Kubernetes servers and the OCI registry of the tests, built once (six to ten minutes) where Go is
+servers: $(DEV) ## the servers of the tests and the helm command, built once (some ten minutes) where Go is
 	@if [[ -n "$${KUBEBUILDER_ASSETS:-}$${CI:-}" ]] || command -v go >/dev/null; then \
 		$(BIN)/python tests/servers/kubernetes_servers.py build; \
 	else \
@@ -50,6 +50,11 @@ servers: $(DEV) ## the Kubernetes servers and the OCI registry of the tests, bui
 		$(BIN)/python tests/servers/oci_registry.py build; \
 	else \
 		echo "No Go: tests on an OCI registry will be skipped." >&2; \
+	fi
+	@if [[ -n "$${CI:-}" ]] || command -v go >/dev/null; then \
+		$(BIN)/python -m tests.oracles.helm; \
+	else \
+		echo "No Go: charts will not be held against helm." >&2; \
 	fi
 
 .PHONY: test

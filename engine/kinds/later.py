@@ -116,8 +116,11 @@ def _source_sentences(spec: GitRepositorySpec) -> Iterator[str]:
 def _oci_sentences(spec: OCIRepositorySpec) -> Iterator[str]:
     if spec.provider != "generic":
         yield f"spec.provider: {spec.provider} cannot be used yet; leave it out, and give credentials in spec.secretRef"
-    if spec.verify is not None:
-        yield "spec.verify: signatures cannot be verified yet, and nothing is fetched without; leave it out to do so"
+    verify = spec.verify
+    if verify is not None and verify.provider != "cosign":
+        yield f"spec.verify.provider: {verify.provider} cannot be used yet; sign with cosign and a key"
+    elif verify is not None and verify.secret_ref is None:
+        yield "spec.verify: signatures without a key cannot be verified yet; sign with one, and name it in secretRef"
 
 
 def _bucket_sentences(spec: BucketSpec) -> Iterator[str]:

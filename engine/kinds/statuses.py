@@ -18,7 +18,7 @@ from tidelog.engine.kinds.durations import Duration
 from tidelog.engine.kinds.gitrepository import GitRepositorySpec, GitRepositoryStatus
 from tidelog.engine.kinds.helmchart import HelmChartSpec, HelmChartStatus
 from tidelog.engine.kinds.helmrepository import HelmRepositorySpec, HelmRepositoryStatus
-from tidelog.engine.kinds.meta import Artifact, Condition
+from tidelog.engine.kinds.meta import Artifact, Condition, Status
 from tidelog.engine.kinds.ocirepository import OCIRepositorySpec, OCIRepositoryStatus
 from tidelog.engine.kinds.registry import FetchedSpec, FetchedStatus, TargetStatus
 from tidelog.engine.objects.kube import KubeObject
@@ -37,7 +37,6 @@ FETCH_REASONS = frozenset(
         "OCIArtifactPullFailed",
         "OCIArtifactLayerOperationFailed",
         "ReadOperationFailed",
-        "VerificationError",
         "BucketOperationFailed",
         "InvalidSTSConfiguration",
         "Failed",
@@ -125,6 +124,8 @@ def source_stored(
     """The artifact of what the spec says now is in the store, made anew or as it was (contract GR-029, GR-030)."""
     reason, message = stored(spec, artifact.revision, chart)
     kept = c.remove(status.conditions, *_FAILED, c.ARTIFACT_OUTDATED, c.RECONCILING, c.STALLED)
+    if isinstance(spec, OCIRepositorySpec):
+        kept = _verified(kept, spec, artifact.revision, observed)
     marked = c.mark(kept, c.ARTIFACT_IN_STORAGE, "True", reason, message, observed=observed)
     made = _replace(
         status,
@@ -164,6 +165,14 @@ def source_stored(
             return made
 
 
+def _verified(conditions: Conditions, spec: OCIRepositorySpec, revision: str, observed: Observed) -> Conditions:
+    """Nothing is stored that was to be verified and was not (contract SC-008)."""
+    if spec.verify is None:
+        return c.remove(conditions, c.SOURCE_VERIFIED)
+    message = f"verified signature of revision {revision}"
+    return c.mark(conditions, c.SOURCE_VERIFIED, "True", c.SUCCEEDED, message, observed=observed)
+
+
 def stored(spec: FetchedSpec, revision: str, chart: Chart | None) -> tuple[str, str]:
     """Reason and message of an artifact that is in the store (contract GR-030, OC-026, BU-014, HP-015, HC-016)."""
     match spec:
@@ -189,7 +198,7 @@ def source_failed(status: S, reason: str, message: str, *, observed: Observed) -
     """A run failed and will be tried again; the artifact stays (contract SC-002, SC-008)."""
     condition = source_condition(reason) or c.FETCH_FAILED
     marked = c.remove(status.conditions, *_FAILED)
-    marked = c.mark(marked, condition, "True", reason, message, observed=observed)
+    marked = c.mark(marked, condition, _bad(condition), reason, message, observed=observed)
     marked = c.mark_reconciling(marked, c.PROGRESSING_WITH_RETRY, SOURCE_IN_PROGRESS, observed=observed)
     return _replace(status, conditions=c.source_ready(marked, observed=observed))
 
@@ -199,17 +208,24 @@ def source_stalled(status: S, reason: str, message: str, *, observed: Observed) 
     marked = c.remove(status.conditions, *_FAILED)
     condition = source_condition(reason)
     if condition is not None:
-        marked = c.mark(marked, condition, "True", reason, message, observed=observed)
+        marked = c.mark(marked, condition, _bad(condition), reason, message, observed=observed)
     stalled = c.mark_stalled(marked, reason, message, observed=observed)
     return _replace(
         status, observed_generation=observed.generation, conditions=c.source_ready(stalled, observed=observed)
     )
 
 
+def _bad(condition: str) -> Status:
+    """The status of a condition that tells of a failure."""
+    return "False" if condition == c.SOURCE_VERIFIED else "True"
+
+
 def source_condition(reason: str) -> str | None:
     """The condition that tells of a failure (contract SC-008); None where no step was begun."""
     if reason in STORAGE_REASONS:
         return c.STORAGE_FAILED
+    if reason == "VerificationError":
+        return c.SOURCE_VERIFIED
     if reason in BUILD_REASONS:
         return c.BUILD_FAILED
     return c.FETCH_FAILED if reason in FETCH_REASONS else None

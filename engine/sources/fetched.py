@@ -7,7 +7,7 @@ import msgspec
 
 from tidelog.events.digest import Digest
 from tidelog.events.names import Revision
-from tidelog.events.vocabulary.fetch import Chart, Person
+from tidelog.events.vocabulary.fetch import Chart, Person, Signature
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -32,6 +32,7 @@ class Fetched(msgspec.Struct, frozen=True, kw_only=True):
     committer: Person | None = None
     message: str = ""
     """Of a commit, cut where it is very long."""
+    signature: Signature | None = None
     chart: Chart | None = None
     """Of a HelmChart: what it was made of."""
     metadata: Mapping[str, str] = {}

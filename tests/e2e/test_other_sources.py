@@ -16,8 +16,10 @@ from tests.e2e.world import SOURCE, World, condition, config_map, failed, is_rea
 from tests.servers.oci_registry import FLUX_CONTENT, PASSWORD, USER, OciRegistry, oci_registry
 from tests.servers.s3_server import S3Server, s3_server
 from tests.sources.oci.conftest import require_registry
+from tests.sources.oci.test_signatures import OURS, pem, push_simple, sign, simple_payload
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.events.vocabulary import RevisionFetched
+from tidelog.events.vocabulary.fetch import Signature
 
 
 @pytest.fixture(scope="module")
@@ -261,3 +263,32 @@ async def test_what_cannot_be_fetched_is_told(
             SOURCE, "Bucket", "src", lambda obj: obj is not None and failed(reason, words)(obj), reason
         )
         assert "a-secret-that-is-wrong" not in json.dumps(found)
+
+
+async def test_what_is_not_signed_is_not_taken_and_what_is_becomes_ready(world: World, registry: OciRegistry) -> None:
+    digest = await push(world, registry, "1", "latest")
+    await pull_secret(world, registry)
+    await secret(world, "keys", cosign_pub=pem(OURS))
+    async with world.daemon() as running:
+        await of_registry(world, registry, verify={"provider": "cosign", "secretRef": {"name": "keys"}})
+        await target(world, "OCIRepository")
+        refused = await world.until(
+            SOURCE,
+            "OCIRepository",
+            "src",
+            lambda obj: obj is not None and failed("VerificationError")(obj),
+            "refused",
+        )
+        assert refused is not None
+        assert condition(refused, "SourceVerified")["status"] == "False"
+        assert await world.data("a") is None
+        payload = simple_payload(digest)
+        await anyio.to_thread.run_sync(push_simple, registry, world.namespace, digest, payload, sign(OURS, payload))
+        await world.ask("OCIRepository", "src")
+        verified = await ready_source(world, "OCIRepository")
+        told = condition(verified, "SourceVerified")
+        assert (told["status"], told["message"]) == ("True", f"verified signature of revision latest@{digest}")
+        await world.until_target("app", is_ready)
+        (fetched,) = running.events(RevisionFetched, stream=running.stream("OCIRepository", "src"))
+        assert isinstance(fetched, RevisionFetched)
+        assert fetched.signature == Signature(kind="cosign", key="cosign.pub", verdict="valid")

@@ -63,7 +63,10 @@ def test_what_a_target_asks_for_and_cannot_have_yet(field: str, value: object) -
     ("spec", "field"),
     [
         (OCIRepositorySpec(url="oci://a/b", interval=HOUR, provider="aws"), "spec.provider"),
-        (OCIRepositorySpec(url="oci://a/b", interval=HOUR, verify=OCIVerification(provider="notation")), "spec.verify"),
+        (
+            OCIRepositorySpec(url="oci://a/b", interval=HOUR, verify=OCIVerification(provider="notation")),
+            "spec.verify.provider",
+        ),
         (
             BucketSpec(bucket_name="a", endpoint="b", interval=HOUR, provider="gcp", service_account_name="c"),
             "spec.serviceAccountName",

@@ -88,3 +88,7 @@ def helm(*arguments: str | Path, home: Path, fails: bool = False) -> str:
 def digest_of_file(path: Path) -> str:
     """As an index has it."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+if __name__ == "__main__":  # `make servers`: a test would wait for too long
+    helm_program()

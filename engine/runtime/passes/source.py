@@ -146,6 +146,7 @@ class SourcePass:
                     committer=fetched.committer,
                     message=fetched.message,
                     chart=fetched.chart,
+                    signature=fetched.signature,
                     annotations=tuple(Annotation(name=name, value=value) for name, value in fetched.metadata.items()),
                 )
             ]
@@ -239,7 +240,9 @@ class SourcePass:
 
     def _failed_to_fetch(self, error: FetchError) -> StageError:
         stalled = error.reason in STALLING
-        return StageError("fetch", error.reason, str(error), final=error.final, stalled=stalled)
+        return StageError(
+            "fetch", error.reason, str(error), final=error.final, stalled=stalled, asked_s=error.retry_after_s or 0.0
+        )
 
     async def _is_new(self, head: Head) -> bool:
         """Whether there is something to fetch: another revision, other ignore rules, or a file that is not whole."""

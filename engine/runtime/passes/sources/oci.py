@@ -1,5 +1,8 @@
 """OCIRepository (contract 2.5)."""
 
+from collections.abc import Mapping
+
+from tidelog.engine.kinds.conditions import SOURCE_VERIFIED, find
 from tidelog.engine.kinds.later import features_left
 from tidelog.engine.kinds.ocirepository import OCIReference, OCIRepositorySpec, OCIRepositoryStatus
 from tidelog.engine.runtime.context import Engine
@@ -11,6 +14,7 @@ from tidelog.engine.sources.fetched import Fetched, Head
 from tidelog.engine.sources.intake.jobs import Unpack
 from tidelog.engine.sources.oci.credentials import ANONYMOUS, RegistryCredentials, registry_credentials
 from tidelog.engine.sources.oci.spec import OciHead, OciRef, OciSpec
+from tidelog.engine.sources.oci.verify import check_verification
 
 ORIGIN_SOURCE = "org.opencontainers.image.source"
 ORIGIN_REVISION = "org.opencontainers.image.revision"
@@ -27,6 +31,7 @@ class OciDriver:
         self._credentials: RegistryCredentials = ANONYMOUS
         self._tls: Tls = PLAIN_TLS
         self._proxy: Proxy | None = None
+        self._keys: Mapping[str, bytes] = {}
 
     def left(self) -> tuple[str, ...]:
         """See `Driver`."""
@@ -42,7 +47,11 @@ class OciDriver:
         """See `Driver`: asked by digest, so that a tag that moves meanwhile does not matter (OC-021)."""
         fetchers, reached = self._engine.fetchers, (self._credentials, self._tls, self._proxy)
         spec = self._oci_spec()
-        artifact = await fetchers.oci.artifact(spec, *reached, of_kind(head, OciHead))
+        found = of_kind(head, OciHead)
+        signature = None
+        if self._spec.verify is not None:  # before anything of it is taken
+            signature = await fetchers.oci.verify(spec, *reached, found, self._keys)
+        artifact = await fetchers.oci.artifact(spec, *reached, found)
         async with fetchers.intake.downloading() as download:
             await fetchers.oci.download(spec, *reached, artifact, download.path)
             is_copied = self._spec.operation == "copy"
@@ -63,6 +72,7 @@ class OciDriver:
             artifact=tarball.digest,
             size=tarball.size,
             path=tarball.path,
+            signature=signature,
             metadata=artifact.annotations,
         )
 
@@ -70,7 +80,15 @@ class OciDriver:
         """See `Driver`."""
         status = of_kind(self._declared.status, OCIRepositoryStatus)
         was, now = status.observed_layer_selector, self._spec.layer_selector
-        return (status.observed_ignore, was) != (self._spec.ignore, now)
+        if (status.observed_ignore, was) != (self._spec.ignore, now):
+            return True
+        verified = find(status.conditions, SOURCE_VERIFIED)
+        is_verified = (
+            verified is not None
+            and verified.status == "True"
+            and verified.observed_generation == self._declared.generation
+        )
+        return self._spec.verify is not None and not is_verified  # contract OC-024
 
     def forget(self) -> None:
         """See `Driver`: nothing is remembered."""
@@ -95,6 +113,10 @@ class OciDriver:
                 self._credentials = registry_credentials(data, name, spec.url)
                 if not self._credentials.is_anonymous:
                     break
+        if spec.verify is not None:
+            check_verification(spec.verify.provider, has_secret=spec.verify.secret_ref is not None)
+            if spec.verify.secret_ref is not None:
+                self._keys = await secrets.get(spec.verify.secret_ref.name, "verify.secretRef")
         if spec.cert_secret_ref is not None:
             self._tls = tls_of(await secrets.get(spec.cert_secret_ref.name, "certSecretRef"), spec.cert_secret_ref.name)
         if spec.proxy_secret_ref is not None:
