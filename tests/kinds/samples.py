@@ -127,6 +127,95 @@ WHOLE_TARGET = TARGET | {
 }
 
 
+def _source(kind: str, **spec: object) -> KubeObject:
+    metadata = {"name": "podinfo"}
+    return {"apiVersion": "source.toolkit.fluxcd.io/v1", "kind": kind, "metadata": metadata, "spec": spec}
+
+
+OCI = _source("OCIRepository", url="oci://ghcr.io/stefanprodan/manifests/podinfo", interval="5m")
+BUCKET = _source("Bucket", bucketName="podinfo", endpoint="minio.example.com:9000", interval="5m")
+HELM_REPOSITORY = _source("HelmRepository", url="https://stefanprodan.github.io/podinfo")
+HELM_CHART = _source(
+    "HelmChart", chart="podinfo", interval="5m", sourceRef={"kind": "HelmRepository", "name": "podinfo"}
+)
+EXTERNAL = _source("ExternalArtifact", sourceRef={"kind": "Generator", "name": "podinfo"})
+
+# Every field at least once.
+WHOLE_OCI = _source(
+    "OCIRepository",
+    url="oci://ghcr.io/stefanprodan/manifests/podinfo",
+    ref={"digest": "sha256:abc", "semver": "6.x", "semverFilter": ".*-rc.*", "tag": "latest"},
+    layerSelector={"mediaType": "application/vnd.cncf.helm.chart.content.v1.tar+gzip", "operation": "copy"},
+    provider="aws",
+    secretRef={"name": "pull"},
+    verify={
+        "provider": "cosign",
+        "secretRef": {"name": "keys"},
+        "matchOIDCIdentity": [{"issuer": "^https://token$", "subject": "^https://github.com/.*$"}],
+        "trustedRootSecretRef": {"name": "root"},
+    },
+    serviceAccountName="puller",
+    certSecretRef={"name": "certs"},
+    proxySecretRef={"name": "proxy"},
+    interval="1h30m",
+    timeout="90s",
+    ignore="*.md",
+    insecure=True,
+    suspend=True,
+)
+WHOLE_BUCKET = _source(
+    "Bucket",
+    bucketName="podinfo",
+    endpoint="minio.example.com:9000",
+    sts={
+        "provider": "ldap",
+        "endpoint": "https://sts.example.com",
+        "secretRef": {"name": "user"},
+        "certSecretRef": {"name": "certs"},
+    },
+    insecure=True,
+    region="us-east-1",
+    prefix="app/",
+    secretRef={"name": "keys"},
+    certSecretRef={"name": "certs"},
+    proxySecretRef={"name": "proxy"},
+    interval="5m",
+    timeout="2m",
+    ignore="*.md",
+    suspend=True,
+)
+WHOLE_HELM_REPOSITORY = _source(
+    "HelmRepository",
+    url="oci://ghcr.io/stefanprodan/charts",
+    type="oci",
+    secretRef={"name": "login"},
+    certSecretRef={"name": "certs"},
+    passCredentials=True,
+    interval="10m",
+    insecure=True,
+    timeout="30s",
+    suspend=True,
+    accessFrom={"namespaceSelectors": [{"matchLabels": {"team": "a"}}]},
+    provider="gcp",
+)
+WHOLE_HELM_CHART = _source(
+    "HelmChart",
+    chart="podinfo",
+    version="6.x",
+    sourceRef={"apiVersion": "source.toolkit.fluxcd.io/v1", "kind": "HelmRepository", "name": "podinfo"},
+    interval="5m",
+    reconcileStrategy="Revision",
+    valuesFiles=["values.yaml", "prod.yaml"],
+    ignoreMissingValuesFiles=True,
+    suspend=True,
+    verify={
+        "provider": "notation",
+        "secretRef": {"name": "keys"},
+        "matchOIDCIdentity": [{"issuer": "a", "subject": "b"}],
+    },
+)
+
+
 def changed(obj: KubeObject, path: str, value: object) -> KubeObject:
     """A copy with the field at `path` (dots between names) set; `...` takes it away."""
     made = copy.deepcopy(obj)
@@ -160,8 +249,67 @@ ACCEPTED = [
     Sample("an external artifact", changed(TARGET, "spec.sourceRef.kind", "ExternalArtifact")),
     Sample("a fraction of an hour", changed(TARGET, "spec.interval", "1.5h")),
     Sample("empty lists", changed(TARGET, "spec.dependsOn", [])),
+    Sample("an OCI repository", OCI),
+    Sample("an OCI repository with every field", WHOLE_OCI),
+    Sample("a bucket", BUCKET),
+    Sample("a bucket with every field", WHOLE_BUCKET),
+    Sample(
+        "a bucket of Amazon's with its STS",
+        changed(changed(BUCKET, "spec.provider", "aws"), "spec.sts", {"provider": "aws", "endpoint": "https://sts"}),
+    ),
+    Sample(
+        "an identity for a bucket", changed(changed(BUCKET, "spec.provider", "gcp"), "spec.serviceAccountName", "a")
+    ),
+    Sample("a Helm repository", HELM_REPOSITORY),
+    Sample("a Helm repository with every field", WHOLE_HELM_REPOSITORY),
+    Sample("a chart", HELM_CHART),
+    Sample("a chart with every field", WHOLE_HELM_CHART),
+    Sample("an external artifact of another controller", EXTERNAL),
+    Sample("an external artifact of nobody", changed(EXTERNAL, "spec.sourceRef", ...)),
 ]
 REFUSED = [
+    Sample("spec.url", changed(OCI, "spec.url", "https://ghcr.io/a")),
+    Sample("spec.interval", changed(OCI, "spec.interval", ...)),
+    Sample("spec.timeout", changed(OCI, "spec.timeout", "1h")),
+    Sample("spec.provider", changed(OCI, "spec.provider", "github")),
+    Sample("spec.layerSelector.operation", changed(OCI, "spec.layerSelector", {"operation": "move"})),
+    Sample("spec.verify.provider", changed(OCI, "spec.verify", {"provider": "gpg"})),
+    Sample(
+        "spec.verify.matchOIDCIdentity[0].subject",
+        changed(OCI, "spec.verify", {"provider": "cosign", "matchOIDCIdentity": [{"issuer": "a"}]}),
+    ),
+    Sample("spec.bucketName", changed(BUCKET, "spec.bucketName", ...)),
+    Sample("spec.provider", changed(BUCKET, "spec.provider", "minio")),
+    Sample("spec.sts.endpoint", changed(BUCKET, "spec.sts", {"provider": "ldap", "endpoint": "sts"})),
+    Sample("spec", changed(BUCKET, "spec.sts", {"provider": "aws", "endpoint": "https://sts"})),
+    Sample("spec", changed(BUCKET, "spec.serviceAccountName", "a")),
+    Sample(
+        "spec",
+        changed(
+            changed(changed(BUCKET, "spec.provider", "gcp"), "spec.serviceAccountName", "a"),
+            "spec.secretRef",
+            {"name": "a"},
+        ),
+    ),
+    Sample(
+        "spec",
+        changed(
+            changed(BUCKET, "spec.provider", "aws"),
+            "spec.sts",
+            {"provider": "aws", "endpoint": "https://sts", "secretRef": {"name": "a"}},
+        ),
+    ),
+    Sample("spec.url", changed(HELM_REPOSITORY, "spec.url", "git://example.com/charts")),
+    Sample("spec.type", changed(HELM_REPOSITORY, "spec.type", "git")),
+    Sample("spec.accessFrom.namespaceSelectors", changed(HELM_REPOSITORY, "spec.accessFrom", {})),
+    Sample("spec.chart", changed(HELM_CHART, "spec.chart", ...)),
+    Sample("spec.sourceRef.kind", changed(HELM_CHART, "spec.sourceRef.kind", "OCIRepository")),
+    Sample("spec.reconcileStrategy", changed(HELM_CHART, "spec.reconcileStrategy", "Always")),
+    Sample(
+        "spec",
+        changed(changed(HELM_CHART, "spec.sourceRef.kind", "GitRepository"), "spec.verify", {"provider": "cosign"}),
+    ),
+    Sample("spec.sourceRef.name", changed(EXTERNAL, "spec.sourceRef", {"kind": "Generator"})),
     Sample("spec.url", changed(SOURCE, "spec.url", "git@github.com:stefanprodan/podinfo.git")),
     Sample("spec.url", changed(SOURCE, "spec.url", "file:///srv/git")),
     Sample("spec.url", changed(SOURCE, "spec.url", "https://git.example.com/a\n")),

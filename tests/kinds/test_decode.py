@@ -7,14 +7,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.kinds.samples import ACCEPTED, REFUSED, SOURCE, TARGET, WHOLE_SOURCE, WHOLE_TARGET, Sample, changed
+from tests.kinds.samples import (
+    ACCEPTED,
+    REFUSED,
+    SOURCE,
+    TARGET,
+    WHOLE_BUCKET,
+    WHOLE_HELM_CHART,
+    WHOLE_HELM_REPOSITORY,
+    WHOLE_OCI,
+    WHOLE_SOURCE,
+    WHOLE_TARGET,
+    Sample,
+    changed,
+)
 from tidelog.engine.kinds.decode import InvalidObjectError, decode, encode, problems, unknown_fields
 from tidelog.engine.kinds.gitrepository import GitReference, GitRepository
 from tidelog.engine.kinds.kustomization import Kustomization
 from tidelog.engine.kinds.meta import REQUESTED_AT
+from tidelog.engine.kinds.registry import BY_NAME
 from tidelog.engine.objects.kube import KubeObject
 
-KINDS: dict[str, type[GitRepository | Kustomization]] = {"GitRepository": GitRepository, "Kustomization": Kustomization}
+WHOLE = (WHOLE_SOURCE, WHOLE_TARGET, WHOLE_OCI, WHOLE_BUCKET, WHOLE_HELM_REPOSITORY, WHOLE_HELM_CHART)
 
 
 def ids(samples: list[Sample]) -> list[str]:
@@ -23,7 +37,7 @@ def ids(samples: list[Sample]) -> list[str]:
 
 @pytest.mark.parametrize("sample", ACCEPTED, ids=ids(ACCEPTED))
 def test_what_flux_accepts_is_decoded_and_keeps_its_meaning(sample: Sample) -> None:
-    kind = KINDS[sample.object["kind"]]
+    kind = BY_NAME[sample.object["kind"]]
     read = decode(kind, sample.object)
     assert unknown_fields(kind, sample.object) == ()
     again = decode(kind, sample.object | {"spec": encode(read.spec)})
@@ -33,14 +47,14 @@ def test_what_flux_accepts_is_decoded_and_keeps_its_meaning(sample: Sample) -> N
 @pytest.mark.parametrize("sample", REFUSED, ids=ids(REFUSED))
 def test_what_flux_refuses_is_refused_with_its_path(sample: Sample) -> None:
     with pytest.raises(InvalidObjectError) as caught:
-        decode(KINDS[sample.object["kind"]], sample.object)
+        decode(BY_NAME[sample.object["kind"]], sample.object)
     assert [problem.path for problem in caught.value.problems][:1] == [sample.id]
     assert str(caught.value).startswith(f"{sample.id}: ")
 
 
-@pytest.mark.parametrize("obj", [WHOLE_SOURCE, WHOLE_TARGET], ids=["source", "target"])
+@pytest.mark.parametrize("obj", WHOLE, ids=lambda obj: obj["kind"])
 def test_every_field_of_a_spec_is_read_and_written(obj: KubeObject) -> None:
-    kind = KINDS[obj["kind"]]
+    kind = BY_NAME[obj["kind"]]
     written = encode(decode(kind, obj).spec)
     given = {name: value for name, value in obj["spec"].items() if value is not False}
     # `prune` has no default, and is written whatever it is; durations are written as Go does.
@@ -172,7 +186,7 @@ def test_whatever_stands_in_a_field_is_read_or_told_with_its_path(
     for parent in parents:
         place = place[parent]
     place[last] = value
-    kind = KINDS[obj["kind"]]
+    kind = BY_NAME[obj["kind"]]
     unknown_fields(kind, broken)
     found = problems(kind, broken)
     assert all(problem.path.startswith("spec") for problem in found)
