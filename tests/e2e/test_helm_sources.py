@@ -181,6 +181,9 @@ async def test_values_files_make_another_chart(world: World, charts: ChartServer
         archive.write_bytes(await served(found))
         values = await anyio.to_thread.run_sync(lambda: helm("show", "values", archive, home=tmp_path))
         assert "replicas: 7" in str(values)
+        await chart(world, version="6.0.0", valuesFiles=["./prod.yaml"])  # another generation
+        again = await ready(world, "HelmChart", "podinfo", observedGeneration=2)
+        assert again["status"]["artifact"]["revision"] == "6.0.0+2"
 
 
 async def test_a_chart_of_a_git_repository_follows_its_version(world: World, tmp_path: Path) -> None:

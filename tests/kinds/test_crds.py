@@ -4,9 +4,14 @@ from collections.abc import Iterator
 
 import pytest
 
+from tidelog.engine.kinds.bucket import Bucket
 from tidelog.engine.kinds.crds import crd
+from tidelog.engine.kinds.externalartifact import ExternalArtifact
 from tidelog.engine.kinds.gitrepository import GitRepository
+from tidelog.engine.kinds.helmchart import HelmChart
+from tidelog.engine.kinds.helmrepository import HelmRepository
 from tidelog.engine.kinds.kustomization import Kustomization
+from tidelog.engine.kinds.ocirepository import OCIRepository
 from tidelog.engine.kinds.registry import KINDS
 from tidelog.engine.objects.kube import KubeObject
 
@@ -46,13 +51,48 @@ def spec(obj: KubeObject) -> KubeObject:
             ["all", "fluxcd", "fluxcd-appliers"],
             ["Age", "Ready", "Status"],
         ),
+        (
+            crd(OCIRepository),
+            "ocirepositories.source.toolkit.fluxcd.io",
+            ["ocirepo"],
+            ["all", "fluxcd", "fluxcd-sources"],
+            ["URL", "Ready", "Status", "Age"],
+        ),
+        (
+            crd(HelmRepository),
+            "helmrepositories.source.toolkit.fluxcd.io",
+            ["helmrepo"],
+            ["all", "fluxcd", "fluxcd-sources"],
+            ["URL", "Age", "Ready", "Status"],
+        ),
+        (
+            crd(HelmChart),
+            "helmcharts.source.toolkit.fluxcd.io",
+            ["hc"],
+            ["all", "fluxcd", "fluxcd-sources"],
+            ["Chart", "Version", "Source Kind", "Source Name", "Age", "Ready", "Status"],
+        ),
+        (
+            crd(Bucket),
+            "buckets.source.toolkit.fluxcd.io",
+            None,
+            ["all", "fluxcd", "fluxcd-sources"],
+            ["Endpoint", "Age", "Ready", "Status"],
+        ),
+        (
+            crd(ExternalArtifact),
+            "externalartifacts.source.toolkit.fluxcd.io",
+            ["ea"],
+            ["all", "fluxcd", "fluxcd-sources"],
+            ["Age", "Ready", "Status", "Source"],
+        ),
     ],
 )
 def test_names_categories_and_columns(
-    obj: KubeObject, name: str, short: list[str], categories: list[str], columns: list[str]
+    obj: KubeObject, name: str, short: list[str] | None, categories: list[str], columns: list[str]
 ) -> None:
     assert obj["metadata"]["name"] == name
-    assert obj["spec"]["names"]["shortNames"] == short
+    assert obj["spec"]["names"].get("shortNames") == short
     assert obj["spec"]["names"]["categories"] == categories
     assert [column["name"] for column in version(obj)["additionalPrinterColumns"]] == columns
     assert name == f"{obj['spec']['names']['plural']}.{obj['spec']['group']}"
