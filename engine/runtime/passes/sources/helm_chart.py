@@ -166,6 +166,7 @@ class HelmChartDriver:
             if spec.secret_ref is not None:
                 data = await secrets.get(spec.secret_ref.name, "secretRef")
                 credentials = registry_credentials(data, spec.secret_ref.name, url)
+                self._run.secrets.add([part.encode() for part in (credentials.password, credentials.token) if part])
             if spec.cert_secret_ref is not None:
                 name = spec.cert_secret_ref.name
                 tls = tls_of(await secrets.get(name, "certSecretRef"), name)

@@ -113,6 +113,8 @@ class OciDriver:
                 self._credentials = registry_credentials(data, name, spec.url)
                 if not self._credentials.is_anonymous:
                     break
+        found = self._credentials  # they stand within a text of the Secret, which the filter knows as a whole
+        self._run.secrets.add([part.encode() for part in (found.password, found.token) if part])
         if spec.verify is not None:
             check_verification(spec.verify.provider, has_secret=spec.verify.secret_ref is not None)
             if spec.verify.secret_ref is not None:
