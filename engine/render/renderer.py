@@ -44,7 +44,8 @@ _UNFENCED: Final = (
     "are refused"
 )
 _named = re.compile(r"(?P<kind>[^\s/:]+)/(?:[^\s/]+/)?(?P<name>[^\s/]+?)[:,]?\s")
-"""What an error about an object begins with: `Kind/namespace/name`."""
+_misnamed = re.compile(r"(?P<kind>[^\s/:]+)/(?:[^\s/]+/)?(?P<name>[^/]+?): ")
+"""What an error about an object begins with: `Kind/namespace/name`; a name that is none may have spaces."""
 
 SAID_MAX: Final = 400
 """Characters of kustomize's own words, beside those that name file and line."""
@@ -332,8 +333,9 @@ class Renderer:
     async def _about(self, error: RenderError, build: Build, spec: RenderSpec) -> RenderError:
         """An error that begins with an object's name, with the place where that is written."""
         places: dict[Field, str] = {}
-        if (match := _named.match(error.message)) is not None:
-            field = match["kind"], match["name"], ""
+        for field in _fields_named(error.message):
+            if places:
+                break
             places = await anyio.to_thread.run_sync(places_of_fields, self._trees, build.tree, build.walk, {field})
             places = places or await self.origins(build.tree, spec, {field})
         where = f" (in {next(iter(places.values()))})" if places else ""
@@ -480,6 +482,12 @@ class Renderer:
         finally:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(shutil.rmtree, place, True)  # noqa: FBT003 - errors are ignored
+
+
+def _fields_named(message: str) -> list[Field]:
+    """The names that an error may begin with."""
+    found = (pattern.match(message) for pattern in (_named, _misnamed))
+    return list(dict.fromkeys((match["kind"], match["name"], "") for match in found if match is not None))
 
 
 def _write(files: Mapping[str, bytes], into: Path) -> None:

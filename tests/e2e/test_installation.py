@@ -14,6 +14,7 @@ from tests.asking.conftest import Run
 from tests.cli.conftest import tidelog
 from tests.servers.kubernetes_servers import OwnServers, Servers
 from tidelog.engine.cli import leases
+from tidelog.engine.kinds.registry import KINDS
 
 __all__ = ["tidelog"]
 
@@ -155,4 +156,4 @@ def test_what_would_be_installed_can_be_printed(tidelog: Run) -> None:
     assert done.code == 0
     kinds = [obj["kind"] for obj in yaml.safe_load_all(done.out)]
     assert kinds[0] == "Namespace"
-    assert kinds.count("CustomResourceDefinition") == 2
+    assert kinds.count("CustomResourceDefinition") == len(KINDS)
