@@ -1,7 +1,8 @@
 """Task groups whose error is the error of a task, as who called without knowing of tasks expects it."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
+from types import TracebackType
 
 
 @contextmanager
@@ -18,3 +19,22 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
+
+
+async def leave(
+    held: AsyncExitStack,
+    kind: type[BaseException] | None,
+    error: BaseException | None,
+    traceback: TracebackType | None,
+) -> bool | None:
+    """Leaves what was entered; what ends the block is handed on, and not raised anew.
+
+    A task group raises what it was left with. An exit stack that takes this for another error links errors in a circle,
+    and looks for its end for ever (contextlib, `_fix_exception_context`).
+    """
+    try:
+        return await held.__aexit__(kind, error, traceback)
+    except BaseException as raised:
+        if raised is error:
+            return None
+        raise

@@ -1,7 +1,7 @@
 """What fetches the sources of every kind, and what they share."""
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -34,13 +34,12 @@ async def open_fetchers(store: ArtifactStore, *, local: Path | None = None) -> A
         store: opened to write.
         local: the one Git repository on this machine that may be read.
     """
-    async with AsyncExitStack() as entered:
-        intake = await entered.enter_async_context(Intake(store))
-        yield Fetchers(
-            intake=intake,
-            git=await entered.enter_async_context(GitFetcher(store, local=local, intake=intake)),
-            oci=await entered.enter_async_context(OciFetcher()),
-            bucket=BucketFetcher(limits=intake.limits),
-            helm=await entered.enter_async_context(HelmFetcher()),
-            external=await entered.enter_async_context(ExternalFetcher(intake)),
-        )
+    async with (
+        Intake(store) as intake,
+        GitFetcher(store, local=local, intake=intake) as git,
+        OciFetcher() as oci,
+        HelmFetcher() as helm,
+        ExternalFetcher(intake) as external,
+    ):
+        bucket = BucketFetcher(limits=intake.limits)
+        yield Fetchers(intake=intake, git=git, oci=oci, bucket=bucket, helm=helm, external=external)

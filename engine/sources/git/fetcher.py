@@ -26,6 +26,7 @@ from tidelog.engine.sources.intake.intake import DEFAULT_SETTINGS, Intake, Setti
 from tidelog.engine.sources.intake.jobs import Brought, Identity, Transfer
 from tidelog.engine.sources.intake.workers import DamageError
 from tidelog.engine.sources.shared import Shared
+from tidelog.engine.tasks import leave
 from tidelog.events.moment import time_of
 from tidelog.events.vocabulary.fetch import Person
 from tidelog.storage.artifacts import ArtifactStore, Tarball
@@ -94,7 +95,7 @@ class GitFetcher:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
-        return await self._entered.__aexit__(kind, error, traceback)
+        return await leave(self._entered, kind, error, traceback)
 
     async def ask(self, spec: GitSpec, credentials: Credentials = ANONYMOUS) -> GitHead:
         """What the remote has at the source's reference. Costs two small requests; none where a commit is named.

@@ -23,6 +23,7 @@ from tidelog.engine.sources.helm.spec import CHART_BYTES_MAX, ChartVersion, Inde
 from tidelog.engine.sources.helm.transport import Download, Downloaded, Transport
 from tidelog.engine.sources.helm.workers import Workers
 from tidelog.engine.sources.shared import Shared
+from tidelog.engine.tasks import leave
 from tidelog.events.digest import Digest
 from tidelog.events.names import Revision
 
@@ -85,7 +86,7 @@ class HelmFetcher:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
-        return await self._entered.__aexit__(kind, error, traceback)
+        return await leave(self._entered, kind, error, traceback)
 
     async def index(
         self,

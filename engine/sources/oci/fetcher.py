@@ -21,6 +21,7 @@ from tidelog.engine.sources.oci.spec import OciArtifact, OciHead, OciSpec, head_
 from tidelog.engine.sources.oci.verify import verify
 from tidelog.engine.sources.oci.wire import Manifest, for_default_platform, manifest_of
 from tidelog.engine.sources.shared import Shared
+from tidelog.engine.tasks import leave
 from tidelog.events.vocabulary.fetch import Signature
 
 LAYER_BYTES_MAX: Final = 512 * 2**20
@@ -54,7 +55,7 @@ class OciFetcher:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
-        return await self._entered.__aexit__(kind, error, traceback)
+        return await leave(self._entered, kind, error, traceback)
 
     async def ask(
         self,
