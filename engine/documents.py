@@ -330,3 +330,15 @@ def _unprintable(error: yaml.YAMLError) -> str:
     position = getattr(error, "position", None)
     where = "" if position is None else f" at character {position}"
     return f"a character that YAML does not allow{where}"
+
+
+def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """`above` put over `below`, as Helm merges values: mappings merge, everything else replaces.
+
+    What is not merged is shared with both.
+    """
+    result = dict(below)
+    for name, value in above.items():
+        found = result.get(name)
+        result[name] = merged(found, value) if isinstance(found, dict) and isinstance(value, dict) else value
+    return result

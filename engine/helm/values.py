@@ -9,6 +9,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from tidelog.engine.documents import merged
 from tidelog.engine.helm.errors import ValuesError
 from tidelog.engine.helm.setting import set_at
 from tidelog.engine.helm.yaml_out import encoded
@@ -68,15 +69,6 @@ def merged_values(inline: Values, references: Sequence[Given]) -> Values:
         else:
             result = merged(result, _read(given, _text(given, given.data)))
     return merged(result, shared)
-
-
-def merged(below: Values, above: Values) -> Values:
-    """`above` put over `below`: maps merge, everything else replaces. What is not merged is shared with both."""
-    result = dict(below)
-    for name, value in above.items():
-        found = result.get(name)
-        result[name] = merged(found, value) if isinstance(found, dict) and isinstance(value, dict) else value
-    return result
 
 
 def values_digest(values: Values) -> Digest:

@@ -16,7 +16,7 @@ from tidelog.engine.http.secure_door import door_routes, tls_of
 from tidelog.engine.http.taking import BODY_BYTES_MAX
 from tidelog.engine.http.unix_door import unix_door
 from tidelog.engine.kinds.registry import is_told
-from tidelog.engine.kinds.statuses import INDEX, LATEST
+from tidelog.engine.kinds.statuses import LATEST
 from tidelog.engine.runtime.daemon import Daemon
 from tidelog.engine.runtime.telling.metrics import CONTENT_TYPE, Metrics
 from tidelog.events.digest import Digest
@@ -104,8 +104,8 @@ def _named(daemon: Daemon, path: str) -> Digest | None:
         if row is None or row.revision is None or standing is None or not is_told(declared.spec):
             continue
         own = engine.artifact_path(declared.key, row.revision, standing.chart)
-        latest = f"{own.rpartition('/')[0]}/{INDEX if declared.key.kind == 'HelmRepository' else LATEST}"
-        if path == own or (path == latest and declared.key.kind != "GitRepository"):
+        latest = LATEST.get(declared.key.kind)
+        if path == own or (latest is not None and path == f"{own.rpartition('/')[0]}/{latest}"):
             return row.artifact
     return None
 

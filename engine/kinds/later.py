@@ -8,12 +8,13 @@ from collections.abc import Collection, Iterator
 from functools import singledispatch
 
 from tidelog.engine.kinds.bucket import BucketSpec
+from tidelog.engine.kinds.externalartifact import ExternalArtifactSpec
 from tidelog.engine.kinds.gitrepository import GitRepositorySpec
 from tidelog.engine.kinds.helmchart import HelmChartSpec
 from tidelog.engine.kinds.helmrepository import HelmRepositorySpec
 from tidelog.engine.kinds.kustomization import KustomizationSpec
 from tidelog.engine.kinds.ocirepository import OCIRepositorySpec
-from tidelog.engine.kinds.registry import FetchedSpec
+from tidelog.engine.kinds.registry import SourceSpec, TargetSpec
 
 UNSUPPORTED = "UnsupportedFeature"
 """The reason of the condition."""
@@ -32,7 +33,7 @@ GITHUB_APP_KEYS = frozenset(
 
 
 @singledispatch
-def features_left(spec: FetchedSpec | KustomizationSpec) -> tuple[str, ...]:
+def features_left(spec: SourceSpec | TargetSpec) -> tuple[str, ...]:
     """What a spec asks for and the engine cannot do yet, a sentence each; empty when it can do all of it."""
     raise TypeError(f"no spec: {type(spec).__name__}")
 
@@ -64,6 +65,11 @@ def _of_helm_chart(spec: HelmChartSpec) -> tuple[str, ...]:
     if spec.verify is None:
         return ()
     return ("spec.verify: signatures cannot be verified yet, and nothing is fetched without; leave it out to do so",)
+
+
+@features_left.register
+def _of_external(_: ExternalArtifactSpec) -> tuple[str, ...]:
+    return ()
 
 
 @features_left.register

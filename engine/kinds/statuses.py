@@ -63,9 +63,11 @@ _FAILED = (c.STORAGE_FAILED, c.FETCH_FAILED, c.BUILD_FAILED)
 STORAGE_REASONS = frozenset({"ArchiveOperationFailed"})
 """Those of contract SC-017 that can be told apart here."""
 
-LATEST = "latest.tar.gz"
-INDEX = "index.yaml"
-"""Contract SC-011."""
+LATEST = {
+    **dict.fromkeys(("OCIRepository", "Bucket", "HelmChart"), "latest.tar.gz"),
+    "HelmRepository": "index.yaml",
+}
+"""The name of an artifact, whichever it is, by the kind of its source; a GitRepository has none (contract SC-011)."""
 
 _replace = msgspec.structs.replace
 
@@ -147,16 +149,16 @@ def source_stored(
                 made,
                 observed_ignore=spec.ignore,
                 observed_layer_selector=spec.layer_selector,
-                url=latest_url(artifact),
+                url=latest_url(artifact, "OCIRepository"),
             )
         case BucketStatus(), BucketSpec():
-            return _replace(made, observed_ignore=spec.ignore, url=latest_url(artifact))
+            return _replace(made, observed_ignore=spec.ignore, url=latest_url(artifact, "Bucket"))
         case HelmRepositoryStatus(), _:
-            return _replace(made, url=latest_url(artifact, INDEX))
+            return _replace(made, url=latest_url(artifact, "HelmRepository"))
         case HelmChartStatus(), _:
             return _replace(
                 made,
-                url=latest_url(artifact),
+                url=latest_url(artifact, "HelmChart"),
                 observed_chart_name=chart.name if chart else "",
                 observed_source_artifact_revision=chart.source if chart else "",
                 observed_values_files=chart.values_files if chart else (),
@@ -189,9 +191,9 @@ def stored(spec: FetchedSpec, revision: str, chart: Chart | None) -> tuple[str, 
             return c.SUCCEEDED, f"stored artifact for revision '{revision}'"
 
 
-def latest_url(artifact: Artifact, name: str = LATEST) -> str:
+def latest_url(artifact: Artifact, kind: str) -> str:
     """The address of a source's artifact, whichever it is (contract SC-011)."""
-    return f"{artifact.url.rpartition('/')[0]}/{name}"
+    return f"{artifact.url.rpartition('/')[0]}/{LATEST[kind]}"
 
 
 def source_failed(status: S, reason: str, message: str, *, observed: Observed) -> S:

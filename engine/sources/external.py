@@ -71,14 +71,7 @@ class ExternalFetcher:
                 is_kept=True,
                 reason="ArchiveOperationFailed",
             )
-            unpacked, tarball = await download.unpack(job)
-        return Fetched(
-            revision=offer.revision,
-            tree=unpacked.tree,
-            artifact=tarball.digest,
-            size=tarball.size,
-            path=tarball.path,
-        )
+            return await download.take(offer.revision, job)
 
     async def _download(self, offer: Offer, download: Download, algorithm: str) -> str:
         """Writes what is served into a file; returns its checksum."""

@@ -11,8 +11,9 @@ import anyio.to_thread
 from tidelog.engine.kinds.externalartifact import ExternalArtifactSpec
 from tidelog.engine.kinds.helmchart import HelmChartSpec
 from tidelog.engine.kinds.helmrepository import HelmRepositorySpec
-from tidelog.engine.kinds.later import UNSUPPORTED
+from tidelog.engine.kinds.later import UNSUPPORTED, features_left
 from tidelog.engine.kinds.meta import FINALIZER
+from tidelog.engine.kinds.registry import is_told
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.passes.sources.drivers import driver_of
 from tidelog.engine.runtime.run import Removed, Run, StageError, asking
@@ -105,11 +106,11 @@ class SourcePass:
 
     async def _own(self) -> None:
         """Marks the source as ours, be it suspended or not (Flux contract CM-054, SC-001)."""
-        if self._is_fetched and FINALIZER not in self._declared.finalizers and not self._declared.problems:
+        if is_told(self._declared.spec) and FINALIZER not in self._declared.finalizers and not self._declared.problems:
             await asking("fetch", self._engine.declared.claim(self._declared), "GitOperationFailed")
 
     def _refuse(self) -> None:
-        left = (*self._declared.problems, *self._driver.left())
+        left = (*self._declared.problems, *features_left(self._declared.spec))
         if left:
             reason = "InvalidSpec" if self._declared.problems else UNSUPPORTED
             raise StageError("declare", reason, "; ".join(left), final=True, stalled=True)
@@ -151,7 +152,7 @@ class SourcePass:
                 )
             ]
         )
-        if self._is_fetched:
+        if is_told(self._declared.spec):
             news = self._driver.news(fetched)
             self._engine.notices.fetched(self._declared, fetched, news.reason, news.message)
         await self._collect()
@@ -207,7 +208,7 @@ class SourcePass:
             )
             await self._run.record([event])
         self._wake_who_waited_for_the_first_answer()
-        return self._engine.jittered(self._interval_s) if self._is_fetched else None
+        return self._engine.jittered(self._interval_s) if is_told(self._declared.spec) else None
 
     def _wake_who_waited_for_the_first_answer(self) -> None:
         if self._stream in self._engine.asked:
@@ -231,7 +232,7 @@ class SourcePass:
         """Records a failure; returns when to try again."""
         await self._run.fail(error, self._declared.generation, None, self._engine.repeats)
         self._engine.notices.failed(self._declared, None, error)
-        if not self._is_fetched:
+        if not is_told(self._declared.spec):
             self._tell_who_waits()
         if error.stalled:
             return None
@@ -255,11 +256,6 @@ class SourcePass:
         if found == "damaged":
             self._engine.notices.damaged(self._declared, row.artifact)
         return found != "whole"
-
-    @property
-    def _is_fetched(self) -> bool:
-        """Whether it is ours to fetch, and to write its status: an ExternalArtifact is another controller's."""
-        return not isinstance(self._declared.spec, ExternalArtifactSpec)
 
     @property
     def _interval_s(self) -> float:

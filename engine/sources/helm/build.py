@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from tidelog.engine.documents import merged
 from tidelog.engine.sources.errors import FetchError, FetchReason
 from tidelog.engine.sources.helm.archive import ArchiveError, Budget, File, files_of, packed
 from tidelog.engine.sources.helm.chart import (
@@ -27,7 +28,7 @@ from tidelog.engine.sources.helm.directory import directory_files, read_file, wi
 from tidelog.engine.sources.helm.jobs import Dependency, Inspect, Inspected, Pack, Packed
 from tidelog.engine.sources.helm.metadata import problem_of
 from tidelog.engine.sources.helm.spec import CHART_BYTES_MAX, ChartSpec
-from tidelog.engine.sources.helm.values import Values, merged, written
+from tidelog.engine.sources.helm.values import Values, written
 from tidelog.engine.sources.semver import NoRangeError, loose_version_of, range_of
 
 BAD: Final = (ArchiveError, ChartError)

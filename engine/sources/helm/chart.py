@@ -5,11 +5,11 @@ from typing import Any, Final
 
 import msgspec
 
-from tidelog.engine.documents import YamlError, documents
+from tidelog.engine.documents import YamlError, documents, merged
 from tidelog.engine.sources.helm.archive import ArchiveError, Budget, File, files_of
 from tidelog.engine.sources.helm.metadata import LOCK, METADATA, Shape, ShapeError, problem_of
 from tidelog.engine.sources.helm.spec import VALUES_FILE
-from tidelog.engine.sources.helm.values import Values, ValuesError, merged, values_of, written
+from tidelog.engine.sources.helm.values import Values, ValuesError, values_of, written
 
 CHART_FILE: Final = "Chart.yaml"
 LOCK_FILE: Final = "Chart.lock"

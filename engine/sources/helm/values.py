@@ -6,7 +6,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from tidelog.engine.documents import documents
+from tidelog.engine.documents import documents, merged
 
 Values: TypeAlias = dict[str, Any]
 
@@ -41,15 +41,6 @@ def values_of(text: str, *, merges_documents: bool) -> Values:
         if not isinstance(document.value, dict):
             raise ValuesError(f"line {document.line}: it is no mapping")
         result = merged(result, document.value)
-    return result
-
-
-def merged(below: Values, above: Values) -> Values:
-    """`above` put over `below`: mappings merge, everything else replaces."""
-    result = dict(below)
-    for name, value in above.items():
-        found = result.get(name)
-        result[name] = merged(found, value) if isinstance(found, dict) and isinstance(value, dict) else value
     return result
 
 

@@ -11,9 +11,11 @@ import anyio.to_thread
 import msgspec
 
 from tidelog.engine.sources.errors import FetchError
+from tidelog.engine.sources.fetched import Fetched
 from tidelog.engine.sources.intake.jobs import Brought, Place, Transfer, Unpack, Unpacked
 from tidelog.engine.sources.intake.workers import AT_ONCE, MEMORY_BYTES, Workers
 from tidelog.events.digest import Digest
+from tidelog.events.names import Revision
 from tidelog.storage.artifacts import ArtifactStore, Limits, Quarantine, Tarball
 from tidelog.storage.artifacts.store import REFS
 from tidelog.storage.errors import StoreError
@@ -117,6 +119,13 @@ class Download:
             FetchError: when it is refused; nothing of it is left behind.
         """
         return await self._intake.unpack(self._quarantine, job)
+
+    async def take(self, revision: Revision, job: Unpack) -> Fetched:
+        """Takes in what was downloaded, as a revision of its source; see `unpack`."""
+        unpacked, tarball = await self.unpack(job)
+        return Fetched(
+            revision=revision, tree=unpacked.tree, artifact=tarball.digest, size=tarball.size, path=tarball.path
+        )
 
 
 def _place(quarantine: Quarantine) -> Place:

@@ -3,12 +3,11 @@
 import msgspec
 
 from tidelog.engine.kinds import bucket as kinds
-from tidelog.engine.kinds.later import features_left
 from tidelog.engine.runtime.context import Engine
-from tidelog.engine.runtime.passes.sources.driver import News, Secrets, of_kind
+from tidelog.engine.runtime.passes.sources.driver import Driver, News, Secrets, of_kind
 from tidelog.engine.runtime.run import Run
 from tidelog.engine.runtime.watching.declared import DeclaredSource
-from tidelog.engine.sources.access import PLAIN_TLS, Proxy, Tls, proxy_of, tls_of
+from tidelog.engine.sources.access import PLAIN_TLS, Proxy, Tls
 from tidelog.engine.sources.bucket.credentials import (
     NO_CREDENTIALS,
     BucketCredentials,
@@ -27,7 +26,7 @@ class BucketHead(Head, frozen=True, kw_only=True):
     index: BucketIndex
 
 
-class BucketDriver:
+class BucketDriver(Driver):
     """Asks and fetches one Bucket."""
 
     def __init__(self, engine: Engine, declared: DeclaredSource, run: Run) -> None:
@@ -39,10 +38,6 @@ class BucketDriver:
         self._tls: Tls = PLAIN_TLS
         self._proxy: Proxy | None = None
         self._count = 0
-
-    def left(self) -> tuple[str, ...]:
-        """See `Driver`."""
-        return features_left(self._spec)
 
     async def ask(self) -> Head | None:
         """See `Driver`."""
@@ -71,21 +66,11 @@ class BucketDriver:
                 is_filtered=False,
                 reason="ArchiveOperationFailed",
             )
-            unpacked, tarball = await download.unpack(job)
-        return Fetched(
-            revision=index.revision,
-            tree=unpacked.tree,
-            artifact=tarball.digest,
-            size=tarball.size,
-            path=tarball.path,
-        )
+            return await download.take(index.revision, job)
 
     def is_outdated(self) -> bool:
         """See `Driver`."""
         return of_kind(self._declared.status, kinds.BucketStatus).observed_ignore != self._spec.ignore
-
-    def forget(self) -> None:
-        """See `Driver`: nothing is remembered."""
 
     def news(self, fetched: Fetched) -> News:  # noqa: ARG002 - the port's
         """See `Driver` (contract BU-014)."""
@@ -97,20 +82,14 @@ class BucketDriver:
         if spec.secret_ref is not None:
             data = await secrets.get(spec.secret_ref.name, "secretRef")
             self._credentials = credentials_of(spec.provider, data, spec.secret_ref.name)
-        if spec.cert_secret_ref is not None:
-            self._tls = tls_of(await secrets.get(spec.cert_secret_ref.name, "certSecretRef"), spec.cert_secret_ref.name)
-        if spec.proxy_secret_ref is not None:
-            name = spec.proxy_secret_ref.name
-            self._proxy = proxy_of(await secrets.get(name, "proxySecretRef"), name)
+        self._tls = await secrets.tls(spec.cert_secret_ref)
+        self._proxy = await secrets.proxy(spec.proxy_secret_ref)
         if spec.sts is not None:
             await self._read_sts(secrets, spec.sts)
 
     async def _read_sts(self, secrets: Secrets, sts: kinds.SecurityTokenService) -> None:
         check_sts(self._spec.provider, _sts_spec(sts))
-        tls = PLAIN_TLS
-        if sts.cert_secret_ref is not None:
-            name = sts.cert_secret_ref.name
-            tls = tls_of(await secrets.get(name, "sts.certSecretRef"), name, field="sts.certSecretRef")
+        tls = await secrets.tls(sts.cert_secret_ref, "sts.certSecretRef")
         if sts.secret_ref is not None:
             data = await secrets.get(sts.secret_ref.name, "sts.secretRef")
             found = sts_credentials_of(data, sts.secret_ref.name, tls)

@@ -2,16 +2,20 @@
 
 import base64
 import binascii
-from typing import Protocol, Self, TypeVar
+from abc import ABC, abstractmethod
+from typing import Self, TypeVar
 
 import msgspec
 
+from tidelog.engine.kinds.meta import LocalReference
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.run import Run, StageError, asking
 from tidelog.engine.runtime.watching.declared import DeclaredSource
+from tidelog.engine.sources.access import PLAIN_TLS, Proxy, Tls, proxy_of, tls_of
 from tidelog.engine.sources.errors import FetchReason
 from tidelog.engine.sources.fetched import Fetched, Head
+from tidelog.engine.sources.oci.credentials import RegistryCredentials, registry_credentials
 from tidelog.events.names import ObjectKey
 
 T = TypeVar("T")
@@ -24,13 +28,10 @@ class News(msgspec.Struct, frozen=True, kw_only=True):
     message: str
 
 
-class Driver(Protocol):
+class Driver(ABC):
     """Asks and fetches one source, for one pass."""
 
-    def left(self) -> tuple[str, ...]:
-        """What the spec asks for and the engine cannot do yet, a sentence each."""
-        ...
-
+    @abstractmethod
     async def ask(self) -> Head | None:
         """What the source has now; None where there is nothing to fetch, and nothing is wrong with that.
 
@@ -38,27 +39,25 @@ class Driver(Protocol):
             FetchError: when it cannot be asked.
             StageError: when something that it needs cannot be had.
         """
-        ...
 
+    @abstractmethod
     async def fetch(self, head: Head) -> Fetched:
         """Brings what `ask` gave into the artifact store.
 
         Raises:
             FetchError: when it cannot be fetched; nothing of it is left behind.
         """
-        ...
 
+    @abstractmethod
     def is_outdated(self) -> bool:
         """Whether the artifact was made by other rules than the spec's."""
-        ...
 
-    def forget(self) -> None:
+    def forget(self) -> None:  # noqa: B027 - most remember nothing
         """Forgets what was just fetched: something of it is not in the store after all."""
-        ...
 
+    @abstractmethod
     def news(self, fetched: Fetched) -> News:
         """What is told of a new artifact."""
-        ...
 
 
 def of_kind(part: object, kind: type[T]) -> T:
@@ -113,6 +112,24 @@ class Secrets:
         data = _decoded(secret)
         self._run.secrets.add(data.values())
         return data
+
+    async def tls(self, reference: LocalReference | None, field: str = "certSecretRef") -> Tls:
+        """The certificates in the Secret that a field names; none where it names none."""
+        if reference is None:
+            return PLAIN_TLS
+        return tls_of(await self.get(reference.name, field), reference.name, field=field)
+
+    async def proxy(self, reference: LocalReference | None) -> Proxy | None:
+        """The proxy in the Secret that `spec.proxySecretRef` names."""
+        if reference is None:
+            return None
+        return proxy_of(await self.get(reference.name, "proxySecretRef"), reference.name)
+
+    async def login(self, name: str, field: str, url: str) -> RegistryCredentials:
+        """The credentials for a registry in a Secret; the filter knows of it the text as a whole, and not its parts."""
+        found = registry_credentials(await self.get(name, field), name, url)
+        self._run.secrets.add([part.encode() for part in (found.password, found.token) if part])
+        return found
 
     async def pull_secrets(self, account: str) -> tuple[str, ...]:
         """The names of a ServiceAccount's image pull secrets (contract OC-012).

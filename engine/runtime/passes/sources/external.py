@@ -2,7 +2,7 @@
 
 from tidelog.engine.kinds.externalartifact import ExternalArtifactStatus
 from tidelog.engine.runtime.context import Engine
-from tidelog.engine.runtime.passes.sources.driver import News, of_kind
+from tidelog.engine.runtime.passes.sources.driver import Driver, News, of_kind
 from tidelog.engine.runtime.run import Run
 from tidelog.engine.runtime.watching.declared import DeclaredSource
 from tidelog.engine.sources.external import Offer
@@ -10,7 +10,7 @@ from tidelog.engine.sources.fetched import Fetched, Head
 from tidelog.events.names import Revision
 
 
-class ExternalDriver:
+class ExternalDriver(Driver):
     """Takes in what one ExternalArtifact offers."""
 
     def __init__(self, engine: Engine, declared: DeclaredSource, _: Run) -> None:
@@ -18,10 +18,6 @@ class ExternalDriver:
         self._status = of_kind(declared.status, ExternalArtifactStatus)
         row = engine.memory.desired.get(declared.stream)
         self._known = None if row is None else row.artifact
-
-    def left(self) -> tuple[str, ...]:
-        """See `Driver`."""
-        return ()
 
     async def ask(self) -> Head | None:
         """See `Driver`."""
@@ -37,9 +33,6 @@ class ExternalDriver:
         artifact = self._status.artifact
         is_ours = artifact is not None and artifact.digest.startswith("sha256:")
         return is_ours and artifact is not None and artifact.digest != self._known
-
-    def forget(self) -> None:
-        """See `Driver`."""
 
     def news(self, fetched: Fetched) -> News:
         """See `Driver`."""

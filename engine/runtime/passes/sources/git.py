@@ -3,10 +3,10 @@
 import shlex
 
 from tidelog.engine.kinds.gitrepository import GitRepositorySpec, GitRepositoryStatus
-from tidelog.engine.kinds.later import UNSUPPORTED, credentials_left, features_left
+from tidelog.engine.kinds.later import UNSUPPORTED, credentials_left
 from tidelog.engine.kinds.meta import SOURCE_GROUP
 from tidelog.engine.runtime.context import Engine
-from tidelog.engine.runtime.passes.sources.driver import News, Secrets, of_kind
+from tidelog.engine.runtime.passes.sources.driver import Driver, News, Secrets, of_kind
 from tidelog.engine.runtime.run import Run, StageError
 from tidelog.engine.runtime.watching.declared import DeclaredSource
 from tidelog.engine.sources.errors import FetchError
@@ -27,7 +27,7 @@ def local_url(directory: str) -> str:
     return f"https://localhost{directory}"
 
 
-class GitDriver:
+class GitDriver(Driver):
     """Asks and fetches one GitRepository."""
 
     def __init__(self, engine: Engine, declared: DeclaredSource, run: Run) -> None:
@@ -36,10 +36,6 @@ class GitDriver:
         self._spec = of_kind(declared.spec, GitRepositorySpec)
         self._run = run
         self._credentials = ANONYMOUS
-
-    def left(self) -> tuple[str, ...]:
-        """See `Driver`."""
-        return features_left(self._spec)
 
     async def ask(self) -> Head | None:
         """See `Driver`."""

@@ -4,16 +4,16 @@ from pathlib import Path
 
 import anyio
 import anyio.to_thread
+import msgspec
 
 from tidelog.engine.kinds.helmchart import HelmChartSpec, HelmChartStatus
 from tidelog.engine.kinds.helmrepository import HelmRepositorySpec
-from tidelog.engine.kinds.later import features_left
 from tidelog.engine.runtime.context import Engine
-from tidelog.engine.runtime.passes.sources.driver import News, Secrets, of_kind
+from tidelog.engine.runtime.passes.sources.driver import Driver, News, Secrets, of_kind
 from tidelog.engine.runtime.passes.sources.helm_repository import access_of, repository_spec
 from tidelog.engine.runtime.run import Run, StageError
 from tidelog.engine.runtime.watching.declared import DeclaredSource, chart_source_of
-from tidelog.engine.sources.access import PLAIN_TLS, Tls, tls_of
+from tidelog.engine.sources.access import PLAIN_TLS, Tls
 from tidelog.engine.sources.fetched import Fetched, Head
 from tidelog.engine.sources.helm.credentials import ANONYMOUS as NOBODY
 from tidelog.engine.sources.helm.index import versions_of
@@ -31,7 +31,7 @@ from tidelog.engine.sources.helm.spec import (
 from tidelog.engine.sources.helm.versions import check_name, choose_version
 from tidelog.engine.sources.intake.intake import Download
 from tidelog.engine.sources.intake.jobs import Unpack
-from tidelog.engine.sources.oci.credentials import ANONYMOUS, RegistryCredentials, registry_credentials
+from tidelog.engine.sources.oci.credentials import ANONYMOUS, RegistryCredentials
 from tidelog.engine.sources.oci.spec import CHART_LAYER, OciHead, OciRef, OciSpec
 from tidelog.engine.sources.semver import version_of
 from tidelog.events.names import Revision
@@ -50,7 +50,7 @@ class VersionHead(Head, frozen=True, kw_only=True):
     """Of a tree: the chart's version is known when it is made."""
 
 
-class HelmChartDriver:
+class HelmChartDriver(Driver):
     """Asks and makes one HelmChart."""
 
     def __init__(self, engine: Engine, declared: DeclaredSource, run: Run) -> None:
@@ -66,10 +66,6 @@ class HelmChartDriver:
             ignore_missing_values_files=self._spec.ignore_missing_values_files,
             reconcile_strategy=self._spec.reconcile_strategy,
         )
-
-    def left(self) -> tuple[str, ...]:
-        """See `Driver`."""
-        return features_left(self._spec)
 
     async def ask(self) -> Head | None:
         """See `Driver`."""
@@ -113,9 +109,6 @@ class HelmChartDriver:
     def is_outdated(self) -> bool:
         """See `Driver`: a new generation is made anew (contract HC-011)."""
         return of_kind(self._declared.status, HelmChartStatus).observed_generation != self._declared.generation
-
-    def forget(self) -> None:
-        """See `Driver`: nothing is remembered."""
 
     def news(self, fetched: Fetched) -> News:
         """See `Driver` (contract HC-016)."""
@@ -161,15 +154,11 @@ class HelmChartDriver:
         """The chart's repository in a registry, and how it is reached."""
         spec = of_kind(source.spec, HelmRepositorySpec)
         url = f"{spec.url.rstrip('/')}/{self._spec.chart}"
-        credentials, tls = ANONYMOUS, PLAIN_TLS
+        credentials = ANONYMOUS
         async with Secrets(self._engine, self._declared, self._run, "ChartPullError") as secrets:
             if spec.secret_ref is not None:
-                data = await secrets.get(spec.secret_ref.name, "secretRef")
-                credentials = registry_credentials(data, spec.secret_ref.name, url)
-                self._run.secrets.add([part.encode() for part in (credentials.password, credentials.token) if part])
-            if spec.cert_secret_ref is not None:
-                name = spec.cert_secret_ref.name
-                tls = tls_of(await secrets.get(name, "certSecretRef"), name)
+                credentials = await secrets.login(spec.secret_ref.name, "secretRef", url)
+            tls = await secrets.tls(spec.cert_secret_ref)
         is_exact = version_of(self._spec.version) is not None
         wanted = self._spec.version
         asked = OciSpec(
@@ -257,12 +246,5 @@ class HelmChartDriver:
             is_kept=True,
             reason="ChartPackageError",
         )
-        unpacked, tarball = await download.unpack(job)
-        return Fetched(
-            revision=made.revision,
-            tree=unpacked.tree,
-            artifact=tarball.digest,
-            size=tarball.size,
-            path=tarball.path,
-            chart=Chart(name=made.name, source=source, values_files=made.used_values_files),
-        )
+        chart = Chart(name=made.name, source=source, values_files=made.used_values_files)
+        return msgspec.structs.replace(await download.take(made.revision, job), chart=chart)

@@ -1,12 +1,11 @@
 """HelmRepository (contract 2.6)."""
 
 from tidelog.engine.kinds.helmrepository import HelmRepositorySpec
-from tidelog.engine.kinds.later import features_left
 from tidelog.engine.runtime.context import Engine
-from tidelog.engine.runtime.passes.sources.driver import News, Secrets, of_kind
+from tidelog.engine.runtime.passes.sources.driver import Driver, News, Secrets, of_kind
 from tidelog.engine.runtime.run import Run
 from tidelog.engine.runtime.watching.declared import DeclaredSource
-from tidelog.engine.sources.access import PLAIN_TLS, Tls, tls_of
+from tidelog.engine.sources.access import PLAIN_TLS, Tls
 from tidelog.engine.sources.fetched import Fetched, Head
 from tidelog.engine.sources.helm.credentials import ANONYMOUS, Credentials, credentials_of
 from tidelog.engine.sources.helm.spec import RepositorySpec, Unchanged
@@ -24,7 +23,7 @@ class IndexHead(Head, frozen=True, kw_only=True):
     size: int = 0
 
 
-class HelmRepositoryDriver:
+class HelmRepositoryDriver(Driver):
     """Asks and fetches the index of one HelmRepository."""
 
     def __init__(self, engine: Engine, declared: DeclaredSource, run: Run) -> None:
@@ -35,14 +34,8 @@ class HelmRepositoryDriver:
         self._credentials, self._tls = ANONYMOUS, PLAIN_TLS
         self._size = 0
 
-    def left(self) -> tuple[str, ...]:
-        """See `Driver`."""
-        return features_left(self._spec)
-
     async def ask(self) -> Head | None:
-        """See `Driver`; a registry has no index, and is asked for charts only (contract HP-002)."""
-        if self._spec.is_registry:
-            return None
+        """See `Driver`."""
         self._credentials, self._tls = await access_of(self._engine, self._declared, self._run)
         row = self._engine.memory.desired.get(self._declared.stream)
         known = row.revision if row is not None and row.artifact is not None else None
@@ -61,9 +54,6 @@ class HelmRepositoryDriver:
     def is_outdated(self) -> bool:
         """See `Driver`: nothing of the spec changes what an index becomes."""
         return False
-
-    def forget(self) -> None:
-        """See `Driver`: nothing is remembered that is not asked for again."""
 
     def news(self, fetched: Fetched) -> News:  # noqa: ARG002 - the port's
         """See `Driver` (contract HP-015)."""
@@ -90,14 +80,7 @@ class HelmRepositoryDriver:
                 is_kept=True,
                 reason="IndexationFailed",
             )
-            unpacked, tarball = await download.unpack(job)
-        fetched = Fetched(
-            revision=read.revision,
-            tree=unpacked.tree,
-            artifact=tarball.digest,
-            size=tarball.size,
-            path=tarball.path,
-        )
+            fetched = await download.take(read.revision, job)
         return IndexHead(revision=read.revision, fetched=fetched, size=read.size)
 
 
@@ -119,8 +102,8 @@ async def access_of(
         if spec.secret_ref is not None:
             data = await secrets.get(spec.secret_ref.name, "secretRef")
             credentials, tls = credentials_of(data, spec.secret_ref.name)
-        if spec.cert_secret_ref is not None:
-            tls = tls_of(await secrets.get(spec.cert_secret_ref.name, "certSecretRef"), spec.cert_secret_ref.name)
+        if spec.cert_secret_ref is not None:  # they go before those of secretRef (HP-006)
+            tls = await secrets.tls(spec.cert_secret_ref)
     return credentials, tls
 
 

@@ -2,17 +2,18 @@
 
 from collections.abc import Mapping
 
+import msgspec
+
 from tidelog.engine.kinds.conditions import SOURCE_VERIFIED, find
-from tidelog.engine.kinds.later import features_left
 from tidelog.engine.kinds.ocirepository import OCIReference, OCIRepositorySpec, OCIRepositoryStatus
 from tidelog.engine.runtime.context import Engine
-from tidelog.engine.runtime.passes.sources.driver import News, Secrets, of_kind
+from tidelog.engine.runtime.passes.sources.driver import Driver, News, Secrets, of_kind
 from tidelog.engine.runtime.run import Run
 from tidelog.engine.runtime.watching.declared import DeclaredSource
-from tidelog.engine.sources.access import PLAIN_TLS, Proxy, Tls, proxy_of, tls_of
+from tidelog.engine.sources.access import PLAIN_TLS, Proxy, Tls
 from tidelog.engine.sources.fetched import Fetched, Head
 from tidelog.engine.sources.intake.jobs import Unpack
-from tidelog.engine.sources.oci.credentials import ANONYMOUS, RegistryCredentials, registry_credentials
+from tidelog.engine.sources.oci.credentials import ANONYMOUS, RegistryCredentials
 from tidelog.engine.sources.oci.spec import OciHead, OciRef, OciSpec
 from tidelog.engine.sources.oci.verify import check_verification
 
@@ -20,7 +21,7 @@ ORIGIN_SOURCE = "org.opencontainers.image.source"
 ORIGIN_REVISION = "org.opencontainers.image.revision"
 
 
-class OciDriver:
+class OciDriver(Driver):
     """Asks and fetches one OCIRepository."""
 
     def __init__(self, engine: Engine, declared: DeclaredSource, run: Run) -> None:
@@ -32,10 +33,6 @@ class OciDriver:
         self._tls: Tls = PLAIN_TLS
         self._proxy: Proxy | None = None
         self._keys: Mapping[str, bytes] = {}
-
-    def left(self) -> tuple[str, ...]:
-        """See `Driver`."""
-        return features_left(self._spec)
 
     async def ask(self) -> Head | None:
         """See `Driver`."""
@@ -65,16 +62,8 @@ class OciDriver:
                 ignore=self._spec.ignore,
                 reason="OCIArtifactLayerOperationFailed",
             )
-            unpacked, tarball = await download.unpack(job)
-        return Fetched(
-            revision=head.revision,
-            tree=unpacked.tree,
-            artifact=tarball.digest,
-            size=tarball.size,
-            path=tarball.path,
-            signature=signature,
-            metadata=artifact.annotations,
-        )
+            fetched = await download.take(head.revision, job)
+        return msgspec.structs.replace(fetched, signature=signature, metadata=artifact.annotations)
 
     def is_outdated(self) -> bool:
         """See `Driver`."""
@@ -90,9 +79,6 @@ class OciDriver:
         )
         return self._spec.verify is not None and not is_verified  # contract OC-024
 
-    def forget(self) -> None:
-        """See `Driver`: nothing is remembered."""
-
     def news(self, fetched: Fetched) -> News:
         """See `Driver` (contract OC-026)."""
         said = [f"stored artifact with revision '{fetched.revision}' from '{self._spec.url}'"]
@@ -105,25 +91,18 @@ class OciDriver:
         """The Secrets that the spec names."""
         spec = self._spec
         if spec.secret_ref is not None:
-            data = await secrets.get(spec.secret_ref.name, "secretRef")
-            self._credentials = registry_credentials(data, spec.secret_ref.name, spec.url)
+            self._credentials = await secrets.login(spec.secret_ref.name, "secretRef", spec.url)
         elif spec.service_account_name:
             for name in await secrets.pull_secrets(spec.service_account_name):
-                data = await secrets.get(name, "serviceAccountName")
-                self._credentials = registry_credentials(data, name, spec.url)
+                self._credentials = await secrets.login(name, "serviceAccountName", spec.url)
                 if not self._credentials.is_anonymous:
                     break
-        found = self._credentials  # they stand within a text of the Secret, which the filter knows as a whole
-        self._run.secrets.add([part.encode() for part in (found.password, found.token) if part])
         if spec.verify is not None:
             check_verification(spec.verify.provider, has_secret=spec.verify.secret_ref is not None)
             if spec.verify.secret_ref is not None:
                 self._keys = await secrets.get(spec.verify.secret_ref.name, "verify.secretRef")
-        if spec.cert_secret_ref is not None:
-            self._tls = tls_of(await secrets.get(spec.cert_secret_ref.name, "certSecretRef"), spec.cert_secret_ref.name)
-        if spec.proxy_secret_ref is not None:
-            name = spec.proxy_secret_ref.name
-            self._proxy = proxy_of(await secrets.get(name, "proxySecretRef"), name)
+        self._tls = await secrets.tls(spec.cert_secret_ref)
+        self._proxy = await secrets.proxy(spec.proxy_secret_ref)
 
     def _oci_spec(self) -> OciSpec:
         ref = self._spec.ref or OCIReference()
