@@ -26,6 +26,7 @@ _NOT_TEXT: Final = frozenset(
     )
 )
 _integer: Final = re.compile(r"[-+]?(?:0[xX][0-9a-fA-F]+|0[bB][01]+|0[oO]?[0-7]+|0|[1-9][0-9]*)|0b[-+][01]+", re.ASCII)
+_between_digits: Final = re.compile(r"(?<=[0-9])_(?=[0-9])", re.ASCII)
 _float: Final = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", re.ASCII)
 _base60: Final = re.compile(r"[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?", re.ASCII)
 _timestamp: Final = re.compile(
@@ -105,5 +106,6 @@ def _would_be_read_otherwise(text: str) -> bool:
         return True
     if text[0] not in "+-.0123456789":
         return False
-    plain = text if text[0] == "." else text.replace("_", "")
+    # One that begins with a point is read by strconv.ParseFloat alone, which wants a digit on either side of each.
+    plain = _between_digits.sub("", text) if text[0] == "." else text.replace("_", "")
     return bool(_integer.fullmatch(plain)) or (bool(_float.fullmatch(plain)) and math.isfinite(float(plain)))
