@@ -19,9 +19,10 @@ from tidelog.engine.kinds.decode import decode, encode
 from tidelog.engine.kinds.durations import Duration
 from tidelog.engine.kinds.gitrepository import GitRepository
 from tidelog.engine.kinds.install import install_objects
-from tidelog.engine.kinds.kustomization import Inventory, InventoryEntry, Kustomization, Snapshot
+from tidelog.engine.kinds.kustomization import Kustomization, Snapshot
 from tidelog.engine.kinds.meta import Artifact
 from tidelog.engine.kinds.registry import BY_NAME, KINDS
+from tidelog.engine.kinds.targets import Inventory, InventoryEntry
 from tidelog.engine.objects.kube import KubeObject
 
 PATHS = {kind.resource.kind: (kind.resource.api_version, kind.resource.plural) for kind in KINDS}
