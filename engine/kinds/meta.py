@@ -15,6 +15,10 @@ from tidelog.events.names import ObjectKey
 
 REQUESTED_AT = "reconcile.fluxcd.io/requestedAt"
 """Annotation: adding or changing it asks for a reconciliation (contract CM-034)."""
+FORCE_AT = "reconcile.fluxcd.io/forceAt"
+RESET_AT = "reconcile.fluxcd.io/resetAt"
+"""Annotations of a HelmRelease: with the token of `REQUESTED_AT`, they ask for a release in any case, or that failures
+be forgotten (contract CM-035, CM-036)."""
 EVENT_PREFIX = "event.toolkit.fluxcd.io/"
 """Annotations that begin so are added to events (contract CM-038)."""
 FINALIZER = "finalizers.fluxcd.io"
@@ -32,6 +36,7 @@ DEFAULT_TIMEOUT = SourceTimeout.of_seconds(60)
 
 SOURCE_GROUP = "source.toolkit.fluxcd.io"
 KUSTOMIZE_GROUP = "kustomize.toolkit.fluxcd.io"
+HELM_GROUP = "helm.toolkit.fluxcd.io"
 OWNER_NAME = f"{KUSTOMIZE_GROUP}/name"
 OWNER_NAMESPACE = f"{KUSTOMIZE_GROUP}/namespace"
 """Labels of what a Kustomization applied (contract CM-039)."""
@@ -104,6 +109,8 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
 
 Timestamp = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
 """RFC 3339. Kubernetes writes whole seconds of UTC, for example `2026-11-23T01:36:51Z`."""
+PlainInt = Annotated[int, msgspec.Meta(extra_json_schema={"format": None})]
+"""An integer whose schema gives no size."""
 Labels: TypeAlias = dict[str, str]
 
 

@@ -15,15 +15,10 @@ from tidelog.engine.kinds import statuses
 from tidelog.engine.kinds.conditions import Conditions, Observed
 from tidelog.engine.kinds.durations import Duration
 from tidelog.engine.kinds.externalartifact import ExternalArtifactSpec, ExternalArtifactStatus
-from tidelog.engine.kinds.kustomization import (
-    Inventory,
-    InventoryEntry,
-    KustomizationSpec,
-    KustomizationStatus,
-    Snapshot,
-)
+from tidelog.engine.kinds.kustomization import KustomizationSpec, KustomizationStatus, Snapshot
 from tidelog.engine.kinds.meta import Artifact, Timestamp
 from tidelog.engine.kinds.registry import FetchedStatus, is_told
+from tidelog.engine.kinds.targets import Inventory, InventoryEntry
 from tidelog.engine.objects.kube import KubeObject, inventory_id
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.watching.declared import AnyDeclared, DeclaredSource, DeclaredTarget, manager_of
