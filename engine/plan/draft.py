@@ -125,8 +125,10 @@ class Planner:
         self._known = knowledge
         self._limiter = anyio.CapacityLimiter(DRY_RUNS_MAX)
 
-    async def draft(self, wanted: Sequence[Wanted], run: RunId, revision: Revision, made: Digest) -> Draft:
-        """The plan that brings the cluster to the rendered set `made`.
+    async def draft(
+        self, wanted: Sequence[Wanted], run: RunId, revision: Revision, made: Digest, *, prunes: bool = True
+    ) -> Draft:
+        """The plan that brings the cluster to the rendered set `made`; without prunes, nothing is let go of.
 
         Raises:
             ClusterError: when the server cannot be asked; what it refuses is in the draft.
@@ -150,8 +152,8 @@ class Planner:
                 steps.append(probed)
             else:
                 steps.append(await self._guessed(wave, draft))
-        prunes = await self._prunes(by_id.keys())
-        draft.plan = msgspec.structs.replace(draft.plan, waves=tuple(steps), prunes=prunes).named()
+        pruned = await self._prunes(by_id.keys()) if prunes else ()
+        draft.plan = msgspec.structs.replace(draft.plan, waves=tuple(steps), prunes=pruned).named()
         return draft
 
     async def probe(self, wave: Iterable[Wanted], draft: Draft) -> tuple[Step, ...]:
