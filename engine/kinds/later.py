@@ -35,7 +35,7 @@ _OTHER_CLUSTERS = "spec.kubeConfig: other clusters cannot be reached yet; run an
 
 
 @singledispatch
-def features_left(spec: SourceSpec | TargetSpec | HelmReleaseSpec) -> tuple[str, ...]:
+def features_left(spec: SourceSpec | TargetSpec) -> tuple[str, ...]:
     """What a spec asks for and the engine cannot do yet, a sentence each; empty when it can do all of it."""
     raise TypeError(f"no spec: {type(spec).__name__}")
 

@@ -51,11 +51,34 @@ DECRYPT = f"{KUSTOMIZE_GROUP}/decrypt"
 """Flags on applied objects (contract CM-041 to CM-049)."""
 
 
+HELM_RELEASE = (HELM_GROUP, "HelmRelease")
+"""Group and kind."""
+RELEASE_OWNER_NAME = f"{HELM_GROUP}/name"
+RELEASE_OWNER_NAMESPACE = f"{HELM_GROUP}/namespace"
+"""Labels of what a HelmRelease applied (contract HR-112)."""
+_OWNERS = (
+    (KUSTOMIZATION, OWNER_NAME, OWNER_NAMESPACE),
+    (HELM_RELEASE, RELEASE_OWNER_NAME, RELEASE_OWNER_NAMESPACE),
+)
+
+
 def labelled_maker(obj: KubeObject) -> ObjectKey | None:
-    """The Kustomization that made an object, as its labels say (contract KS-092)."""
+    """The Kustomization or HelmRelease that made an object, as its labels say (contract KS-092, HR-112)."""
     labels = obj["metadata"].get("labels") or {}
-    name, namespace = labels.get(OWNER_NAME), labels.get(OWNER_NAMESPACE)
-    return ObjectKey(*KUSTOMIZATION, namespace, name) if name and namespace else None
+    for kind, by_name, by_namespace in _OWNERS:
+        name, namespace = labels.get(by_name), labels.get(by_namespace)
+        if name and namespace:
+            return ObjectKey(*kind, namespace, name)
+    return None
+
+
+def applier_of(kind: str) -> str:
+    """The field manager that applies the objects of a target: Flux's own, so that what it takes over is its (KS-069).
+
+    Args:
+        kind: of the target.
+    """
+    return "helm-controller" if kind == "HelmRelease" else "kustomize-controller"
 
 
 class KubeStruct(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):

@@ -17,7 +17,6 @@ from tidelog.engine.kinds.decode import encode
 from tidelog.engine.kinds.durations import Duration
 from tidelog.engine.kinds.gitrepository import GitRepositorySpec, GitRepositoryStatus
 from tidelog.engine.kinds.helmchart import HelmChartSpec, HelmChartStatus
-from tidelog.engine.kinds.helmrelease import HelmReleaseStatus
 from tidelog.engine.kinds.helmrepository import HelmRepositorySpec, HelmRepositoryStatus
 from tidelog.engine.kinds.meta import Artifact, Condition, Status
 from tidelog.engine.kinds.ocirepository import OCIRepositorySpec, OCIRepositoryStatus
@@ -237,14 +236,12 @@ def source_condition(reason: str) -> str | None:
 # Both
 
 
-def is_current(status: FetchedStatus | TargetStatus | HelmReleaseStatus, generation: int) -> bool:
+def is_current(status: FetchedStatus | TargetStatus, generation: int) -> bool:
     """Whether an object is ready, and says so of its present generation (contract KS-038)."""
     return status.observed_generation == generation and c.status_of(status.conditions, c.READY) == "True"
 
 
-def status_patch(
-    live: KubeObject, status: FetchedStatus | TargetStatus | HelmReleaseStatus, owned: Collection[str]
-) -> KubeObject:
+def status_patch(live: KubeObject, status: FetchedStatus | TargetStatus, owned: Collection[str]) -> KubeObject:
     """The JSON merge patch (RFC 7396) that makes a live object's status the one given; empty when it is.
 
     Fields that our kinds do not know and conditions that are not `owned` stay. Conditions are one list, which a

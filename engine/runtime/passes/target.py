@@ -201,7 +201,7 @@ class TargetPass(ABC):
                 self._run.secrets.add_secret(one.loaded)
                 if rendered is not None and rendered.secret_values is None:
                     self._run.secrets.add_made(one.loaded)
-        self._engine.observer.watch_all(loaded)
+        self._engine.observer.watch_all(loaded, self._stream)
         standing = self._run.standing
         try:
             return await self._planner().draft(
