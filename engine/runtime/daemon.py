@@ -35,9 +35,9 @@ from tidelog.engine.runtime.handing import Handing
 from tidelog.engine.runtime.holders import own_name
 from tidelog.engine.runtime.lease import Leases, Timings
 from tidelog.engine.runtime.memory import Memory, Origin, newest_of
+from tidelog.engine.runtime.passes.reconcile import reconcile_target
 from tidelog.engine.runtime.passes.situation import MANAGER
 from tidelog.engine.runtime.passes.source import reconcile_source
-from tidelog.engine.runtime.passes.target import reconcile_target
 from tidelog.engine.runtime.rendered import Renderings
 from tidelog.engine.runtime.requests import Requests
 from tidelog.engine.runtime.schedule import Reconcile, Scheduler, Trigger
@@ -46,7 +46,7 @@ from tidelog.engine.runtime.telling.logs import LogLines, logger
 from tidelog.engine.runtime.telling.notices import Notices
 from tidelog.engine.runtime.telling.status import StatusWriter
 from tidelog.engine.runtime.variables import Variables, read_variables
-from tidelog.engine.runtime.watching.declared import Declarations, DeclaredTarget
+from tidelog.engine.runtime.watching.declared import Declarations, DeclaredKustomization
 from tidelog.engine.runtime.watching.inputs import Inputs
 from tidelog.engine.runtime.watching.observer import FLAPPING_PAUSE_S, Observer
 from tidelog.engine.runtime.wishes import Wishes
@@ -373,11 +373,11 @@ def _assemble(
         if target is not None:
             engine.notices.flapping(target, flaps)
 
-    async def variables_of(target: DeclaredTarget) -> Variables:
+    async def variables_of(target: DeclaredKustomization) -> Variables:
         return await read_variables(inputs, target, keys.key)
 
-    async def target_of(target: StreamName) -> DeclaredTarget | None:
-        return engine.declared.target(target)
+    async def target_of(target: StreamName) -> DeclaredKustomization | None:
+        return engine.declared.kustomization(target)
 
     newest = partial(newest_of, memory)
     inputs = Inputs(cluster, changed)

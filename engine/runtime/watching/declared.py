@@ -1,7 +1,7 @@
 """What the users declare: the sources and targets as they stand in the cluster, and the events that say so."""
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeGuard, TypeVar
 
 import anyio
 import msgspec
@@ -119,7 +119,7 @@ class Declared(Generic[Spec, Status]):
 
 
 def source_of(target: "DeclaredTarget") -> ObjectKey:
-    """The source that a target names; in its own namespace, where it names none."""
+    """The source that a target is rendered from; in its own namespace, where it names none."""
     reference = target.spec.source_ref
     return ObjectKey(SOURCE_GROUP, reference.kind, reference.namespace or target.key.namespace, reference.name)
 
@@ -133,7 +133,8 @@ def chart_source_of(chart: "DeclaredSource") -> ObjectKey:
 
 
 DeclaredSource: TypeAlias = Declared[SourceSpec, SourceStatus]
-DeclaredTarget: TypeAlias = Declared[KustomizationSpec, KustomizationStatus]
+DeclaredKustomization: TypeAlias = Declared[KustomizationSpec, KustomizationStatus]
+DeclaredTarget: TypeAlias = DeclaredKustomization
 AnyDeclared: TypeAlias = DeclaredSource | DeclaredTarget
 
 # What stands in for the spec of an object that cannot be read; its problems keep it from being worked on.
@@ -151,6 +152,12 @@ _NOTHING: Mapping[str, SourceSpec | TargetSpec] = {
         interval=_INTERVAL, prune=False, source_ref=SourceReference(kind="GitRepository", name="invalid")
     ),
 }
+
+
+def is_kustomization(declared: AnyDeclared) -> TypeGuard[DeclaredKustomization]:
+    """Whether it is a Kustomization."""
+    return isinstance(declared.spec, KustomizationSpec)
+
 
 Wake = Callable[[StreamName, Trigger], None]
 OnChange: TypeAlias = Callable[[StreamName], None]
@@ -190,6 +197,16 @@ class Declarations:
     def targets(self) -> Mapping[StreamName, DeclaredTarget]:
         """All targets, by stream."""
         return self._targets
+
+    def kustomization(self, stream: StreamName) -> DeclaredKustomization | None:
+        """A Kustomization that is declared."""
+        found = self._targets.get(stream)
+        return found if found is not None and is_kustomization(found) else None
+
+    @property
+    def kustomizations(self) -> Mapping[StreamName, DeclaredKustomization]:
+        """All Kustomizations, by stream."""
+        return {stream: target for stream, target in self._targets.items() if is_kustomization(target)}
 
     async def seen(self, live: KubeObject) -> None:
         """Takes note of a source or target as it now is: records a new spec, a request, a suspension; wakes it."""
