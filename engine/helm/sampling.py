@@ -9,6 +9,7 @@ that is only compared, and compares unequal as its stand-in does.
 import base64
 import binascii
 import math
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Final, TypeAlias
 
@@ -30,6 +31,8 @@ CHANCE: Final = frozenset(IMPURE) - {"lookup", "now", "ago", "getHostByName"}
 _BASE64_CHARACTERS: Final = 8
 """From how many on a text that can be read as base64 is taken for that."""
 
+_action: Final = re.compile(r"""(\{\{(?:(?:include|template) "[^"]*"|[^{}"'`0-9])*\}\})""")
+"""An action of a template without a literal in it, but for the name of another template."""
 _Texts: TypeAlias = Mapping[ObjectKey, list[str]]
 
 
@@ -145,7 +148,10 @@ def _called_by(found: Iterable[Manifest | Hook], values: Iterable[str]) -> Itera
 
 
 def _other_text(text: str) -> str:
-    other = _other_base64(text) or "".join(map(_other_character, text))
+    # What a template of the chart's (`tpl`) would execute stays: with other names it fails, and holds nothing itself.
+    parts = _action.split(text)
+    parts[::2] = ["".join(map(_other_character, part)) for part in parts[::2]]
+    other = _other_base64(text) or "".join(parts)
     if other == text:  # nothing but punctuation
         return "".join(sign if sign.isspace() else "-_"[sign == "-"] for sign in text)
     return other

@@ -209,6 +209,13 @@ def test_stand_in_of_encoded_text_can_be_decoded() -> None:
     assert (stand_in(None), stand_in("")) == (None, "")
 
 
+def test_stand_in_of_a_template_can_be_executed() -> None:
+    text = 'to {{- include "web.name" . -}} of {{ .Release.Name | upper }}'
+    assert stand_in(text) == 'gb {{- include "web.name" . -}} bs {{ .Release.Name | upper }}'
+    for literal in ('{{ "hunter" }}', "{{ `hunter` }}", "{{ 12 }}", "{{ .Release.Name }}", "{{hunter}}"):
+        assert stand_in(literal) != literal
+
+
 def test_texts_that_hold_what_was_handed_on_get_stand_ins() -> None:
     values = {"a": ["x-token-y", "token", 1], "b": "open", "c": True}
     assert handed_stand_ins(values, ["token", ""]) == {"a": ["k-gbxra-l", "gbxra", 1], "b": "open", "c": True}
