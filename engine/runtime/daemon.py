@@ -22,8 +22,8 @@ from tidelog.engine.apply.door import NotVerifiedError
 from tidelog.engine.cluster.errors import ClusterError, UnknownKindError
 from tidelog.engine.cluster.port import Cluster, Kind
 from tidelog.engine.expressions.evaluator import Evaluator
-from tidelog.engine.kinds.meta import KUSTOMIZE_GROUP, Resource
-from tidelog.engine.kinds.registry import KINDS, NEEDED
+from tidelog.engine.kinds.meta import Resource
+from tidelog.engine.kinds.registry import KINDS, NEEDED, TARGET_NAMES
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.observe.drift import Flap
 from tidelog.engine.observe.reflector import Reflector
@@ -35,9 +35,8 @@ from tidelog.engine.runtime.handing import Handing
 from tidelog.engine.runtime.holders import own_name
 from tidelog.engine.runtime.lease import Leases, Timings
 from tidelog.engine.runtime.memory import Memory, Origin, newest_of
-from tidelog.engine.runtime.passes.situation import MANAGER
+from tidelog.engine.runtime.passes.reconcile import reconcile_target
 from tidelog.engine.runtime.passes.source import reconcile_source
-from tidelog.engine.runtime.passes.target import reconcile_target
 from tidelog.engine.runtime.rendered import Renderings
 from tidelog.engine.runtime.requests import Requests
 from tidelog.engine.runtime.schedule import Reconcile, Scheduler, Trigger
@@ -46,7 +45,7 @@ from tidelog.engine.runtime.telling.logs import LogLines, logger
 from tidelog.engine.runtime.telling.notices import Notices
 from tidelog.engine.runtime.telling.status import StatusWriter
 from tidelog.engine.runtime.variables import Variables, read_variables
-from tidelog.engine.runtime.watching.declared import Declarations, DeclaredTarget
+from tidelog.engine.runtime.watching.declared import Declarations, DeclaredKustomization
 from tidelog.engine.runtime.watching.inputs import Inputs
 from tidelog.engine.runtime.watching.observer import FLAPPING_PAUSE_S, Observer
 from tidelog.engine.runtime.wishes import Wishes
@@ -373,11 +372,11 @@ def _assemble(
         if target is not None:
             engine.notices.flapping(target, flaps)
 
-    async def variables_of(target: DeclaredTarget) -> Variables:
+    async def variables_of(target: DeclaredKustomization) -> Variables:
         return await read_variables(inputs, target, keys.key)
 
-    async def target_of(target: StreamName) -> DeclaredTarget | None:
-        return engine.declared.target(target)
+    async def target_of(target: StreamName) -> DeclaredKustomization | None:
+        return engine.declared.kustomization(target)
 
     newest = partial(newest_of, memory)
     inputs = Inputs(cluster, changed)
@@ -392,7 +391,6 @@ def _assemble(
             cluster,
             memory,
             settings.cluster_name,
-            MANAGER,
             stream,
             sealer,
             wake,
@@ -468,7 +466,8 @@ def _must_end(error: Exception) -> bool:
 
 
 def _is_target(stream: StreamName) -> bool:
-    return f"/{KUSTOMIZE_GROUP}/" in stream
+    key = ObjectKey.of_stream(stream)
+    return (key.group, key.kind) in TARGET_NAMES
 
 
 async def _digest_of_input(engine: Engine, user: StreamName, key: ObjectKey, live: KubeObject | None) -> Digest | None:

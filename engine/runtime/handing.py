@@ -17,7 +17,7 @@ from tidelog.engine.runtime.memory import Facts
 from tidelog.engine.runtime.rendered import Listed, listed_in
 from tidelog.engine.runtime.run import StageError
 from tidelog.engine.runtime.variables import Reads, read_variables
-from tidelog.engine.runtime.watching.declared import DeclaredTarget
+from tidelog.engine.runtime.watching.declared import DeclaredKustomization, DeclaredTarget
 from tidelog.engine.secrecy.handed import Handed, Marks, handed_in, is_searched_for, marks_in
 from tidelog.engine.secrecy.values import SecretValues
 from tidelog.events.digest import KEYED, Digest
@@ -33,7 +33,7 @@ SETS_MAX = 100
 MAKERS_MAX = 8
 """How far up it is looked where the log does not tell: who makes it, who makes that one."""
 
-TargetOf: TypeAlias = Callable[[StreamName], Awaitable[DeclaredTarget | None]]
+TargetOf: TypeAlias = Callable[[StreamName], Awaitable[DeclaredKustomization | None]]
 KeyOf: TypeAlias = Callable[[StreamName], Awaitable[DataKey]]
 
 

@@ -21,9 +21,11 @@ from tidelog.events.projections import (
     CONDITIONS,
     DESIRED,
     INVENTORY,
+    RELEASES,
     Actual,
     Desired,
     Inventory,
+    ReleaseRow,
     Standing,
 )
 from tidelog.events.vocabulary import Event, Planned, RevisionFetched
@@ -56,7 +58,7 @@ class Origin:
 
 
 class Facts:
-    """The rows of `conditions`, `desired`, `inventory` and `actual`, as they are at one position."""
+    """The rows of `conditions`, `desired`, `inventory`, `actual` and `releases`, as they are at one position."""
 
     def __init__(self, log: SqliteLogReader) -> None:
         self.log = log
@@ -64,6 +66,7 @@ class Facts:
         self.desired: Rows[Desired] = Rows()
         self.inventory: Rows[Inventory] = Rows()
         self.actual: Rows[Actual] = Rows()
+        self.releases: Rows[ReleaseRow] = Rows()
         self._position = 0
 
     async def load(self, views: Views) -> None:
@@ -73,6 +76,7 @@ class Facts:
         await _load(views, DESIRED, self.desired, self._position)
         await _load(views, INVENTORY, self.inventory, self._position)
         await _load(views, ACTUAL, self.actual, self._position)
+        await _load(views, RELEASES, self.releases, self._position)
 
     @property
     def position(self) -> int:
@@ -92,6 +96,7 @@ class Memory(Facts):
         self._fold.add(DESIRED, self.desired)
         self._fold.add(INVENTORY, self.inventory)
         self._fold.add(ACTUAL, self.actual)
+        self._fold.add(RELEASES, self.releases)
         self._versions: dict[StreamName, int] = {}
         self._early: dict[int, Recorded] = {}
         self._listeners: list[Listener] = []
@@ -151,7 +156,7 @@ class Memory(Facts):
             self._fold.fold([recorded.raw])
             self._position += 1
             self._versions[recorded.envelope.stream] = recorded.envelope.version
-            for rows in (self.conditions, self.desired, self.inventory, self.actual):
+            for rows in (self.conditions, self.desired, self.inventory, self.actual, self.releases):
                 rows.take_changed()
             for listener in self._listeners:
                 listener(recorded)

@@ -31,6 +31,8 @@ from tidelog.storage import Query
 from tidelog.storage.log.sqlite_log import SqliteLogReader
 from tidelog.storage.projections.views import Views
 
+_ONCE = "once"
+"""In the list of a set: of an object that is only made where it is not there."""
 KEPT_MAX = 2_048
 """Sets that are kept in memory, as lists of digests."""
 
@@ -170,6 +172,8 @@ def sealed(rendering: Rendering, sealer: Sealer, secrets: SecretValues) -> Seale
 
 def _entry(one: Wanted) -> list[str]:
     entry = [one.key.id, one.digest, one.api_version]
+    if one.once:
+        return [*entry, one.handed or "", _ONCE]
     return entry if one.handed is None else [*entry, one.handed]
 
 
@@ -181,9 +185,10 @@ def _listed(data: bytes) -> tuple[Wanted, ...]:
             api_version=version,
             digest=Digest(digest),
             secret=digest.startswith(KEYED),
-            handed=Digest(handed[0]) if handed else None,
+            handed=Digest(more[0]) if more and more[0] else None,
+            once=_ONCE in more[1:],
         )
-        for id, digest, version, *handed in entries
+        for id, digest, version, *more in entries
     )
 
 
@@ -196,8 +201,8 @@ def listed_in(data: bytes, id: ObjectId) -> Listed | None:
     begin = data.find(encode([id])[:-1] + b",")
     if begin < 0:
         return None
-    _, digest, _, *handed = msgspec.json.decode(data[begin : data.index(b"]", begin) + 1], type=list[str])
-    return Digest(digest), Digest(handed[0]) if handed else None
+    _, digest, _, *more = msgspec.json.decode(data[begin : data.index(b"]", begin) + 1], type=list[str])
+    return Digest(digest), Digest(more[0]) if more and more[0] else None
 
 
 class Renderings:

@@ -9,7 +9,7 @@ import msgspec
 
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.run import StageError
-from tidelog.engine.runtime.watching.declared import DeclaredTarget
+from tidelog.engine.runtime.watching.declared import DeclaredKustomization
 from tidelog.engine.secrecy.handed import Handed
 from tidelog.events.canonical import encode
 from tidelog.events.digest import Digest, digest_of
@@ -43,7 +43,7 @@ class Reads(Protocol):
 
 
 async def read_variables(
-    inputs: Reads, declared: DeclaredTarget, key_of: Callable[[StreamName], Awaitable[DataKey]]
+    inputs: Reads, declared: DeclaredKustomization, key_of: Callable[[StreamName], Awaitable[DataKey]]
 ) -> Variables:
     """The variables of a target: those of `substituteFrom` in order, then `substitute` (Flux contract KS-061).
 

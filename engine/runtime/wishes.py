@@ -28,7 +28,7 @@ from tidelog.engine.runtime.run import StageError
 from tidelog.engine.runtime.scope import FindsKinds, in_its_place
 from tidelog.engine.runtime.settings import Settings
 from tidelog.engine.runtime.variables import Variables
-from tidelog.engine.runtime.watching.declared import DeclaredTarget, read_declared, source_of
+from tidelog.engine.runtime.watching.declared import DeclaredKustomization, read_declared, source_of
 from tidelog.engine.secrecy.sealing import Sealer
 from tidelog.events.digest import Digest, digest_of
 from tidelog.events.names import ObjectKey, Revision, StreamName
@@ -39,7 +39,7 @@ BUILD_S = 60.0
 KEPT_MAX = 2_048
 """Targets whose newest sets are remembered, as names of objects."""
 
-VariablesOf: TypeAlias = Callable[[DeclaredTarget], Awaitable[Variables]]
+VariablesOf: TypeAlias = Callable[[DeclaredKustomization], Awaitable[Variables]]
 TreeOf: TypeAlias = Callable[[StreamName], tuple[Revision, str] | None]
 """The newest revision of a source, with its tree; None where it has none that could be built."""
 
@@ -120,7 +120,7 @@ class Wishes:
         """Lets go of a target that is no more."""
         self._made.pop(stream, None)
 
-    async def of(self, target: DeclaredTarget, keys: Collection[ObjectKey], deadline: float = math.inf) -> Wants:
+    async def of(self, target: DeclaredKustomization, keys: Collection[ObjectKey], deadline: float = math.inf) -> Wants:
         """Which of some objects a target wants. One that is being deleted wants none.
 
         Args:
@@ -140,7 +140,7 @@ class Wishes:
         left = {key for key in asked - surely if _called(key) not in elsewhere}
         return Wants(surely, (await self._in_files(target, newest.tree, left)).keys)
 
-    async def coming(self, target: DeclaredTarget, deadline: float = math.inf) -> list[DeclaredTarget]:
+    async def coming(self, target: DeclaredKustomization, deadline: float = math.inf) -> list[DeclaredKustomization]:
         """The Kustomizations that a target is about to make, or to change: as they will be.
 
         Of one that had none so far it is not asked: of all that a commit changes, few are to be built for others' sake.
@@ -157,9 +157,9 @@ class Wishes:
             if (entry := applied.get(one.key.id)) is None or entry.desired != one.digest
         ]
         loaded = await self._renderings.load(new, new, Sealer())
-        return [cast("DeclaredTarget", read_declared(_as_made(one), self._alias)) for one in loaded]
+        return [cast("DeclaredKustomization", read_declared(_as_made(one), self._alias)) for one in loaded]
 
-    async def gives_up(self, target: DeclaredTarget, keys: Collection[ObjectKey]) -> frozenset[ObjectKey]:
+    async def gives_up(self, target: DeclaredKustomization, keys: Collection[ObjectKey]) -> frozenset[ObjectKey]:
         """Which of some objects a target surely does not want."""
         if target.deleting:
             return frozenset(keys)
@@ -172,7 +172,7 @@ class Wishes:
         found = await self._in_files(target, newest.tree, keys)
         return frozenset(keys) - found.keys if found.whole else frozenset()
 
-    async def _newest(self, target: DeclaredTarget, deadline: float = math.inf) -> _Newest:
+    async def _newest(self, target: DeclaredKustomization, deadline: float = math.inf) -> _Newest:
         last = await self._renderings.last(target.stream)
         stays = _Newest(_set(last), sure=last is not None)
         newest = None if self._cannot_go_on(target) else self._tree_of(source_of(target).stream(self._alias))
@@ -190,14 +190,14 @@ class Wishes:
         except _UNKNOWN:
             return _Newest(stays.set, sure=False, tree=tree)
 
-    def _cannot_go_on(self, target: DeclaredTarget) -> bool:
+    def _cannot_go_on(self, target: DeclaredKustomization) -> bool:
         """Whether a target stays at what it wanted last until somebody changes its spec."""
         abroad = source_of(target).namespace != target.key.namespace
         return bool(
             target.problems or features_left(target.spec) or (abroad and self._settings.no_cross_namespace_refs)
         )
 
-    def _has_come_to(self, target: DeclaredTarget, revision: Revision, last: RenderedSet) -> bool:
+    def _has_come_to(self, target: DeclaredKustomization, revision: Revision, last: RenderedSet) -> bool:
         """Whether the log says that a target is ready at a revision, with the set that it wanted last."""
         standing = self._facts.conditions.get(target.stream)
         build = target.spec.post_build
@@ -209,7 +209,9 @@ class Wishes:
             and not (build and build.substitute_from)  # what is read from the cluster may have changed a moment ago
         )
 
-    async def _objects(self, target: DeclaredTarget, tree: str, last: RenderedSet | None, deadline: float) -> _Set:
+    async def _objects(
+        self, target: DeclaredKustomization, tree: str, last: RenderedSet | None, deadline: float
+    ) -> _Set:
         variables = await self._variables_of(target)
         basis = target.uid, target.generation, tree, variables.digest
         made = self._made.get(target.stream)
@@ -229,7 +231,7 @@ class Wishes:
         self._keep(target.stream, _Made(basis, built))
         return built
 
-    async def _built(self, target: DeclaredTarget, tree: str, variables: Variables) -> _Set:
+    async def _built(self, target: DeclaredKustomization, tree: str, variables: Variables) -> _Set:
         rendering = await self._renderer.render(
             tree,
             render_spec(target.spec),
@@ -254,7 +256,7 @@ class Wishes:
         if len(self._made) > KEPT_MAX:
             self._made.popitem(last=False)
 
-    async def _in_files(self, target: DeclaredTarget, tree: str, keys: Collection[ObjectKey]) -> _InFiles:
+    async def _in_files(self, target: DeclaredKustomization, tree: str, keys: Collection[ObjectKey]) -> _InFiles:
         """Which objects may stand in the files of a target that cannot be built; all where that cannot be told."""
         if not keys:
             return _InFiles(frozenset())

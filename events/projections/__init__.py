@@ -8,9 +8,10 @@ from tidelog.events.projections.conditions import CONDITIONS, Approval, Attempt,
 from tidelog.events.projections.desired import DESIRED, Desired, Pin, Suspension
 from tidelog.events.projections.inventory import INVENTORY, Entry, Inventory
 from tidelog.events.projections.object_versions import OBJECT_VERSIONS, ObjectVersion, version_key
+from tidelog.events.projections.releases import RELEASES, ReleaseRow
 from tidelog.events.projections.runs import RUNS, Run
 
-PROJECTIONS: tuple[Projection[Any], ...] = (DESIRED, CONDITIONS, ACTUAL, INVENTORY, RUNS, OBJECT_VERSIONS)
+PROJECTIONS: tuple[Projection[Any], ...] = (DESIRED, CONDITIONS, ACTUAL, INVENTORY, RUNS, RELEASES, OBJECT_VERSIONS)
 """Every one that is kept up to date beside the log."""
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "INVENTORY",
     "OBJECT_VERSIONS",
     "PROJECTIONS",
+    "RELEASES",
     "RUNS",
     "Actual",
     "Approval",
@@ -30,6 +32,7 @@ __all__ = [
     "Inventory",
     "ObjectVersion",
     "Pin",
+    "ReleaseRow",
     "Run",
     "Standing",
     "Suspension",

@@ -21,6 +21,8 @@ from tidelog.events.vocabulary import (
     PlanHeld,
     Planned,
     PlanRejected,
+    ReleaseActionEnded,
+    ReleaseActionStarted,
     Rendered,
     RevisionFetched,
     RevisionSettled,
@@ -250,9 +252,10 @@ def _fail(row: Standing, envelope: Envelope, reason: str, message: str, *, final
 
 def _unverified(rows: Rows[Standing], envelope: Envelope, event: VerificationFailed) -> None:
     row = _row(rows, envelope)
-    message = "; ".join(verdict.message for verdict in event.failed) or "a check of the plan did not pass"
-    _fail(row, envelope, "ReconciliationFailed", message)
-    _attempt(row, envelope, "ReconciliationFailed")
+    said = "; ".join(verdict.message for verdict in event.failed) or "a check of the plan did not pass"
+    reason = event.reason or "ReconciliationFailed"
+    _fail(row, envelope, reason, f"{event.about}: {said}" if event.about else said)
+    _attempt(row, envelope, reason)
 
 
 def _stage_failed(rows: Rows[Standing], envelope: Envelope, event: StageFailed) -> None:
@@ -302,6 +305,23 @@ def _health(rows: Rows[Standing], envelope: Envelope, event: HealthChanged) -> N
         _attempt(row, envelope, row.reason)
 
 
+def _action_started(rows: Rows[Standing], envelope: Envelope, event: ReleaseActionStarted) -> None:
+    row = _row(rows, envelope)
+    row.attempted = Revision(event.chart_version) if event.chart_version else row.attempted
+    row.health, row.health_since, row.health_message = None, None, ""  # what was healthy was the version before
+
+
+def _action_ended(rows: Rows[Standing], envelope: Envelope, event: ReleaseActionEnded) -> None:
+    row = _row(rows, envelope)
+    if row.health == "InProgress":
+        row.health, row.health_since, row.health_message = None, None, ""
+    if event.outcome == "failed":
+        row.failures += 1
+        row.failed = envelope.time
+    if event.outcome != "superseded":
+        _stand(row, envelope, "False" if event.outcome == "failed" else row.ready, event.reason, event.message)
+
+
 def _ended(rows: Rows[Standing], envelope: Envelope, event: RunEnded) -> None:
     row = _row(rows, envelope)
     row.run = None
@@ -321,7 +341,7 @@ def _ended(rows: Rows[Standing], envelope: Envelope, event: RunEnded) -> None:
     if event.revision is not None:
         row.attempted = row.applied = event.revision
     row.set = event.set or row.set
-    _stand(row, envelope, "True", "Succeeded", "")
+    _stand(row, envelope, "True", event.reason or "Succeeded", event.message)
     if event.set is not None:
         row.rendered = event.set
         _attempt(row, envelope, "Succeeded")
@@ -329,7 +349,7 @@ def _ended(rows: Rows[Standing], envelope: Envelope, event: RunEnded) -> None:
 
 CONDITIONS = Projection(
     name="conditions",
-    version=3,
+    version=4,
     row=Standing,
     mention=str,
     handlers=dict(
@@ -352,6 +372,8 @@ CONDITIONS = Projection(
             on(ApplyFailed, _apply_failed),
             on(ApplyFinished, _apply_finished),
             on(HealthChanged, _health),
+            on(ReleaseActionStarted, _action_started),
+            on(ReleaseActionEnded, _action_ended),
             on(RunEnded, _ended),
         ]
     ),

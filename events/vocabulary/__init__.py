@@ -34,6 +34,17 @@ from tidelog.events.vocabulary.observe import (
     ObservationResumed,
 )
 from tidelog.events.vocabulary.plan import BlastRadius, Planned
+from tidelog.events.vocabulary.release import (
+    HelmChartSynced,
+    HookEnded,
+    HookStarted,
+    ReleaseActionEnded,
+    ReleaseActionStarted,
+    ReleaseAdopted,
+    ReleaseDriftChanged,
+    ReleaseHistoryCleared,
+    ReleaseSnapshot,
+)
 from tidelog.events.vocabulary.render import Rendered, Tool
 from tidelog.events.vocabulary.request import (
     Marked,
@@ -62,6 +73,9 @@ __all__ = [
     "EventType",
     "FieldDrift",
     "HealthChanged",
+    "HelmChartSynced",
+    "HookEnded",
+    "HookStarted",
     "InputChanged",
     "LogCreated",
     "LogRestored",
@@ -78,6 +92,12 @@ __all__ = [
     "PlanRejected",
     "Planned",
     "ReconcileRequested",
+    "ReleaseActionEnded",
+    "ReleaseActionStarted",
+    "ReleaseAdopted",
+    "ReleaseDriftChanged",
+    "ReleaseHistoryCleared",
+    "ReleaseSnapshot",
     "Rendered",
     "Resumed",
     "RevisionFetched",

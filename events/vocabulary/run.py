@@ -50,3 +50,6 @@ class RunEnded(Event, frozen=True, kw_only=True):
     """The rendered set that the target now is at."""
     token: str = ""
     """The value of `reconcile.fluxcd.io/requestedAt` that it answers."""
+    reason: str = ""
+    """What Ready says then, where that is more than that it succeeded: of a HelmRelease, what was done last."""
+    message: str = ""

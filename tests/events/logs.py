@@ -8,6 +8,8 @@ from typing import Any, Literal, NamedTuple, cast
 import msgspec
 from hypothesis import strategies as st
 
+from tests.events.releases import STORIES as RELEASE_STORIES
+from tests.events.releases import release_events
 from tests.events.strategies import EVENT_TYPES, INSTANCES
 from tidelog.events.bodies import Body, BodyRef
 from tidelog.events.codec import encode_envelope, encode_event, type_of
@@ -176,6 +178,7 @@ KINDS: list[str] = [
     "engine",
     *("finished",) * 4,
     *(word for words in (ENDS, ASKED, SEEN) for word in cast("Any", words).__args__),
+    *RELEASE_STORIES,
 ]
 # Few places, so that what happens at one of them meets what happened there before.
 stories = st.builds(
@@ -240,6 +243,9 @@ def steps_of(story: Story, run: RunId) -> Iterator[Step]:
             yield Step(at_target, InputChanged(object=OBJECTS[1], digest=digest(f"{number}")), {})
         case "observed" | "gone" | "drifted" | "drifted away" | "healthy" | "failed":
             yield _seen(story, f"{story.cluster}/{OBJECTS[number % len(OBJECTS)]}", at_target)
+        case what if what in RELEASE_STORIES:
+            for event in release_events(what, number, moment(number)):
+                yield Step(at_target, event, in_run)
         case _:
             yield from _target_run(story, at_target, revision, chosen, in_run, asked)
 

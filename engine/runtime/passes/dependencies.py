@@ -8,7 +8,7 @@ from tidelog.engine.kinds.meta import KUSTOMIZE_GROUP
 from tidelog.engine.kinds.statuses import is_current
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.run import StageError, asking
-from tidelog.engine.runtime.watching.declared import DeclaredTarget, read_declared, source_of
+from tidelog.engine.runtime.watching.declared import DeclaredKustomization, read_declared, source_of
 from tidelog.events.names import ObjectKey, Revision, StreamName
 
 NAMES = ("dep", "self")
@@ -17,7 +17,9 @@ RETRY_S = 1.0
 """After an expression that was not evaluated to the end; longer after each further one."""
 
 
-async def check_dependencies(engine: Engine, declared: DeclaredTarget, source: StreamName, revision: Revision) -> None:
+async def check_dependencies(
+    engine: Engine, declared: DeclaredKustomization, source: StreamName, revision: Revision
+) -> None:
     """Ends a stage unless every dependency of a target is ready.
 
     Without the feature gate AdditiveCELDependencyCheck, a `readyExpr` is asked instead of the condition Ready and the
@@ -68,12 +70,12 @@ async def _compile(engine: Engine, dependencies: tuple[Dependency, ...]) -> None
         raise StageError("declare", "InvalidCELExpression", "; ".join(wrong), final=True, stalled=True)
 
 
-async def _expression(engine: Engine, declared: DeclaredTarget, key: ObjectKey, dependency: Dependency) -> str:
+async def _expression(engine: Engine, declared: DeclaredKustomization, key: ObjectKey, dependency: Dependency) -> str:
     """Why a dependency's expression keeps a target waiting; empty when it does not."""
     # Before its object is read: a change while the expression is evaluated must not be missed.
     stream = key.stream(engine.cluster_alias)
     engine.watch_for(declared.stream, stream)
-    other = engine.declared.target(stream) or await _elsewhere(engine, declared, key)
+    other = engine.declared.kustomization(stream) or await _elsewhere(engine, declared, key)
     if other is None:
         return "not found"
     try:
@@ -94,11 +96,11 @@ def _unknown(message: str) -> StageError:
 
 
 async def _not_ready(
-    engine: Engine, declared: DeclaredTarget, key: ObjectKey, source: StreamName, revision: Revision
+    engine: Engine, declared: DeclaredKustomization, key: ObjectKey, source: StreamName, revision: Revision
 ) -> str:
     """Why a dependency keeps a target waiting; empty when it does not."""
     stream = key.stream(engine.cluster_alias)
-    other, standing = engine.declared.target(stream), engine.memory.conditions.get(stream)
+    other, standing = engine.declared.kustomization(stream), engine.memory.conditions.get(stream)
     if other is not None:
         is_ready = standing is not None and standing.ready == "True" and standing.observed == other.generation
         applied = None if standing is None else standing.applied
@@ -116,11 +118,11 @@ async def _not_ready(
     return ""
 
 
-async def _elsewhere(engine: Engine, declared: DeclaredTarget, key: ObjectKey) -> DeclaredTarget | None:
+async def _elsewhere(engine: Engine, declared: DeclaredKustomization, key: ObjectKey) -> DeclaredKustomization | None:
     """A target that another engine may look after, as the API server has it (CM-059); its changes wake who asks."""
     settings = engine.settings
     is_seen = settings.watch_all_namespaces or key.namespace == settings.runtime_namespace
     if is_seen and not settings.watch_label_selector:
         return None
     live = await asking("declare", engine.inputs.get(declared.stream, key, f"{KUSTOMIZE_GROUP}/v1"))
-    return None if live is None else cast("DeclaredTarget", read_declared(live, engine.cluster_alias))
+    return None if live is None else cast("DeclaredKustomization", read_declared(live, engine.cluster_alias))

@@ -9,7 +9,7 @@ from tidelog.engine.objects.kube import group_of
 from tidelog.engine.observe.health import health_of
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.rendered import RenderedSet
-from tidelog.engine.runtime.watching.declared import DeclaredTarget
+from tidelog.engine.runtime.watching.declared import DeclaredKustomization
 from tidelog.events.names import ObjectKey
 from tidelog.events.vocabulary.observe import Health
 
@@ -25,7 +25,7 @@ class Checked(msgspec.Struct, frozen=True):
 
 
 async def assess(
-    engine: Engine, declared: DeclaredTarget, rendered: RenderedSet, identity: Identity | None
+    engine: Engine, declared: DeclaredKustomization, rendered: RenderedSet, identity: Identity | None
 ) -> Checked | None:
     """The health of what the spec wants to be healthy; None when it asks for nothing.
 

@@ -19,9 +19,10 @@ from tidelog.engine.cluster.errors import (
     NotFoundError,
 )
 from tidelog.engine.cluster.port import Cluster, Identity
-from tidelog.engine.runtime.passes.situation import MANAGER, identity_of
+from tidelog.engine.kinds.meta import KUSTOMIZATION, applier_of
+from tidelog.engine.runtime.passes.situation import identity_of
 from tidelog.engine.runtime.settings import Settings
-from tidelog.engine.runtime.watching.declared import DeclaredTarget
+from tidelog.engine.runtime.watching.declared import DeclaredKustomization
 from tidelog.engine.runtime.wishes import Wishes
 from tidelog.engine.tasks import one_error
 from tidelog.events.names import ObjectId, ObjectKey, StreamName
@@ -34,7 +35,7 @@ LOOK_S = 60.0
 _NOT_FORBIDDEN = (InvalidError, ConflictError, BadRequestError, NotFoundError)
 """What an API server answers to who may write, about what is written."""
 
-TargetsOf: TypeAlias = Callable[[], Mapping[StreamName, DeclaredTarget]]
+TargetsOf: TypeAlias = Callable[[], Mapping[StreamName, DeclaredKustomization]]
 
 
 class Heir(msgspec.Struct, frozen=True):
@@ -49,7 +50,7 @@ class Moves:
     """What is known of objects that come to one target, or go from it."""
 
     def __init__(
-        self, wishes: Wishes, targets: TargetsOf, cluster: Cluster, settings: Settings, own: DeclaredTarget
+        self, wishes: Wishes, targets: TargetsOf, cluster: Cluster, settings: Settings, own: DeclaredKustomization
     ) -> None:
         self._wishes = wishes
         self._targets = targets
@@ -71,16 +72,16 @@ class Moves:
         limiter = anyio.CapacityLimiter(LOOKS_MAX)
         deadline = anyio.current_time() + LOOK_S
 
-        coming: list[DeclaredTarget] = []
+        coming: list[DeclaredKustomization] = []
 
         def left() -> set[ObjectKey]:
             return {key for key in keys if key not in found or not found[key].sure}
 
-        async def look(target: DeclaredTarget) -> None:
+        async def look(target: DeclaredKustomization) -> None:
             async with limiter:
                 await self._look(target, left(), found, deadline)
 
-        async def look_ahead(target: DeclaredTarget) -> None:
+        async def look_ahead(target: DeclaredKustomization) -> None:
             async with limiter:
                 made = await self._wishes.coming(target, deadline) if left() else []
                 coming.extend([one for one in made if await self._may_make(target, one.key)])
@@ -94,7 +95,7 @@ class Moves:
         return {key.id: heir for key, heir in found.items()}
 
     async def _look(
-        self, target: DeclaredTarget, keys: Collection[ObjectKey], found: dict[ObjectKey, Heir], deadline: float
+        self, target: DeclaredKustomization, keys: Collection[ObjectKey], found: dict[ObjectKey, Heir], deadline: float
     ) -> None:
         if not keys:
             return
@@ -108,12 +109,12 @@ class Moves:
                 why = f"kept: it may stand in the files of {target.key.shown}, which cannot be built"
                 found[key] = Heir(target.stream, why, sure=False)
 
-    async def _may_write(self, target: DeclaredTarget, key: ObjectKey) -> bool:
+    async def _may_write(self, target: DeclaredKustomization, key: ObjectKey) -> bool:
         """Whether a target can take an object over: else a tenant could keep from deletion what is not theirs."""
         identity = identity_of(target, self._settings)
         return key.namespace == target.key.namespace or await self._is_allowed(identity, key)
 
-    async def _may_make(self, target: DeclaredTarget, key: ObjectKey) -> bool:
+    async def _may_make(self, target: DeclaredKustomization, key: ObjectKey) -> bool:
         """Whether a target can apply a Kustomization that it lists: what that would want counts only then."""
         return await self._is_allowed(identity_of(target, self._settings), key)
 
@@ -126,7 +127,7 @@ class Moves:
         metadata = {"name": key.name, **({"namespace": key.namespace} if key.namespace else {})}
         asked = {"apiVersion": kind.api_version, "kind": key.kind, "metadata": metadata}
         try:
-            await self._cluster.apply(asked, manager=MANAGER, dry_run=True, identity=identity)
+            await self._cluster.apply(asked, manager=applier_of(KUSTOMIZATION[1]), dry_run=True, identity=identity)
         except ForbiddenError:
             return False
         except _NOT_FORBIDDEN:

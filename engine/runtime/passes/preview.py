@@ -40,7 +40,7 @@ from tidelog.engine.runtime.scope import in_its_place
 from tidelog.engine.runtime.settings import Settings, settings_of
 from tidelog.engine.runtime.variables import Variables, read_variables
 from tidelog.engine.runtime.watching.declared import (
-    DeclaredTarget,
+    DeclaredKustomization,
     begun_of,
     found_of,
     made_with_secret,
@@ -174,7 +174,7 @@ class Previewer:
 
     # The way of a pass.
 
-    async def _of_tree(self, declared: DeclaredTarget, trees: Trees, tree: str, revision: Revision) -> Preview:
+    async def _of_tree(self, declared: DeclaredKustomization, trees: Trees, tree: str, revision: Revision) -> Preview:
         secrets = _values_of(declared)
         spec = declared.spec
         try:
@@ -202,7 +202,12 @@ class Previewer:
         return msgspec.structs.replace(preview, failed=tuple(failed))
 
     async def _plan(
-        self, declared: DeclaredTarget, rendered: RenderedSet, revision: Revision, secrets: SecretValues, moves: Moves
+        self,
+        declared: DeclaredKustomization,
+        rendered: RenderedSet,
+        revision: Revision,
+        secrets: SecretValues,
+        moves: Moves,
     ) -> Preview:
         situation = Situation(self._facts, self._alias, self._settings, declared, doubted=True)
         wanted = rendered.wanted
@@ -254,10 +259,10 @@ class Previewer:
             remote_bases=not self._settings.no_remote_bases,
         )
 
-    async def _moves(self, own: DeclaredTarget, renderer: Renderer, tree_of: TreeOf) -> Moves:
+    async def _moves(self, own: DeclaredKustomization, renderer: Renderer, tree_of: TreeOf) -> Moves:
         """What is known of objects that come to a target, or go from it, in what its source would be."""
 
-        async def variables_of(target: DeclaredTarget) -> Variables:
+        async def variables_of(target: DeclaredKustomization) -> Variables:
             return await read_variables(_Once(self._cluster), target, self._keys.key)
 
         wishes = Wishes(
@@ -266,7 +271,7 @@ class Previewer:
         targets = await self._others(own)
         return Moves(wishes, lambda: targets, self._cluster, self._settings, own)
 
-    async def _others(self, own: DeclaredTarget) -> dict[StreamName, DeclaredTarget]:
+    async def _others(self, own: DeclaredKustomization) -> dict[StreamName, DeclaredKustomization]:
         """The other targets that the daemon looks after."""
         kind = await self._cluster.kind(f"{KUSTOMIZE_GROUP}/v1", "Kustomization")
         namespace = "" if self._settings.watch_all_namespaces else self._settings.runtime_namespace
@@ -278,7 +283,7 @@ class Previewer:
             if isinstance(target.spec, KustomizationSpec) and target.stream != own.stream
         }
 
-    def _trees_of(self, own: DeclaredTarget, trees: Trees, tree: str, revision: Revision) -> TreeOf:
+    def _trees_of(self, own: DeclaredKustomization, trees: Trees, tree: str, revision: Revision) -> TreeOf:
         """What other targets would be built from: who has the same source, from the same tree."""
 
         def tree_of(source: StreamName) -> tuple[Revision, str] | None:
@@ -288,7 +293,7 @@ class Previewer:
 
         return tree_of
 
-    async def _declared(self, target: StreamName) -> DeclaredTarget:
+    async def _declared(self, target: StreamName) -> DeclaredKustomization:
         key = ObjectKey.of_stream(target)
         kind = await self._cluster.kind(f"{key.group}/v1", key.kind)
         try:
@@ -309,21 +314,22 @@ class Previewer:
         declared.begun = await begun_of(declared, self._facts)
         return declared
 
-    async def _target_of(self, target: StreamName) -> DeclaredTarget | None:
+    async def _target_of(self, target: StreamName) -> DeclaredKustomization | None:
         """A target as it is in the cluster, whatever is wrong with it."""
         key = ObjectKey.of_stream(target)
         kind = await self._cluster.kind(f"{key.group}/v1", key.kind)
         try:
             return cast(
-                "DeclaredTarget", read_declared(await self._cluster.get(kind, key.namespace, key.name), self._alias)
+                "DeclaredKustomization",
+                read_declared(await self._cluster.get(kind, key.namespace, key.name), self._alias),
             )
         except NotFoundError:
             return None
 
-    def _source_of(self, declared: DeclaredTarget) -> StreamName:
+    def _source_of(self, declared: DeclaredKustomization) -> StreamName:
         return source_of(declared).stream(self._alias)
 
-    async def _ignore_of(self, declared: DeclaredTarget) -> str | None:
+    async def _ignore_of(self, declared: DeclaredKustomization) -> str | None:
         """The ignore rules of the target's source, where it has some."""
         key = source_of(declared)
         kind = await self._cluster.kind(f"{key.group}/v1", key.kind)
@@ -379,7 +385,7 @@ class _Once:
             return None
 
 
-def _values_of(declared: DeclaredTarget) -> SecretValues:
+def _values_of(declared: DeclaredKustomization) -> SecretValues:
     """What is known to be secret of a target before anything is read for it."""
     values = inherited(declared.live.get("spec") or {}) if declared.secret else ()
     return SecretValues([*values, *declared.handed.values])
