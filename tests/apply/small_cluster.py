@@ -134,6 +134,11 @@ class SmallCluster:
         await anyio.lowlevel.checkpoint()
         return tuple(self._served())
 
+    async def api_versions(self) -> tuple[str, ...]:
+        await anyio.lowlevel.checkpoint()
+        found = {name for one in self._served() for name in (one.api_version, f"{one.api_version}/{one.kind}")}
+        return tuple(sorted(found))
+
     async def find_kind(self, group: str, kind: str) -> Kind | None:
         await anyio.lowlevel.checkpoint()
         return next((one for one in self._served() if (one.group, one.kind) == (group, kind)), None)
