@@ -4,7 +4,6 @@ import base64
 import binascii
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 import anyio.to_thread
 import msgspec
@@ -15,8 +14,10 @@ from tidelog.engine.helm.postrender import post_rendered
 from tidelog.engine.helm.sampling import Secrecy, handed_stand_ins, needs_sample, secrecy_of, stand_in
 from tidelog.engine.helm.setting import Scalar
 from tidelog.engine.helm.spec import PostRender, RenderedChart, RenderJob
-from tidelog.engine.helm.target import CrdsPolicy, Release, WantedObjects, crd_documents, wanted_objects
-from tidelog.engine.helm.values import DEFAULT_KEY, Given, Values, encoded_values, merged_values, values_digest
+from tidelog.engine.helm.target import WantedObjects, crd_documents, wanted_objects
+from tidelog.engine.helm.values import Given, Values, encoded_values, merged_values, values_digest
+from tidelog.engine.kinds.helmactions import CrdsPolicy
+from tidelog.engine.kinds.helmrelease import ValuesReference
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.render.errors import RenderError
 from tidelog.engine.render.renderer import Renderer
@@ -32,17 +33,6 @@ from tidelog.storage.keys import DataKey
 
 VALUES_ERROR = "ValuesError"
 """The reason of the condition."""
-
-
-class ValuesReference(msgspec.Struct, frozen=True, kw_only=True):
-    """An entry of `spec.valuesFrom` (contract HR-022)."""
-
-    kind: Literal["ConfigMap", "Secret"]
-    name: str
-    values_key: str = DEFAULT_KEY
-    target_path: str = ""
-    literal: bool = False
-    optional: bool = False
 
 
 class ReleaseValues(msgspec.Struct, frozen=True, kw_only=True):
@@ -173,9 +163,10 @@ async def render_release(
 
 async def release_objects(
     rendering: ReleaseRendering,
-    release: Release,
     cluster: FindsKinds,
     *,
+    name: str,
+    namespace: str,
     crds: CrdsPolicy,
     owner_labels: Mapping[str, str],
 ) -> WantedObjects:
@@ -188,26 +179,28 @@ async def release_objects(
     chart = rendering.chart
     objects = [manifest.content for manifest in chart.manifests if manifest.content is not None]
     scopes = await scopes_of([*objects, *(found for _, found in crd_documents(chart.crds))], cluster)
-    return wanted_objects(chart, release, rendering.secrecy, scopes, crds=crds, owner_labels=owner_labels)
+    return wanted_objects(
+        chart, rendering.secrecy, scopes, name=name, namespace=namespace, crds=crds, owner_labels=owner_labels
+    )
 
 
 async def _given(inputs: Reads, user: StreamName, namespace: str, reference: ValuesReference) -> Given:
     key = ObjectKey("", reference.kind, namespace, reference.name)
     found = await inputs.get(user, key)
-    data = None if found is None else _data_of(found, key, reference.values_key)
+    name = reference.effective_values_key
+    data = None if found is None else _data_of(found, key, name)
     if data is None and not reference.optional:
         what = "it is not there" if found is None else "it has no such key"
         raise StageError(
             "render",
             VALUES_ERROR,
-            f"could not resolve {_said(key, reference.values_key)}: {what}; create it, or set optional in "
-            "spec.valuesFrom",
+            f"could not resolve {_said(key, name)}: {what}; create it, or set optional in spec.valuesFrom",
         )
     return Given(
         kind=reference.kind,
         name=f"{namespace}/{reference.name}",
-        key=reference.values_key,
-        target_path=reference.target_path,
+        key=name,
+        target_path=reference.target_path or "",
         literal=reference.literal,
         optional=reference.optional,
         data=data,

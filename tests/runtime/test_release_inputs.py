@@ -17,15 +17,14 @@ from tidelog.engine.cluster.port import Kind
 from tidelog.engine.helm.errors import ChartError
 from tidelog.engine.helm.pool import ChartRenderer
 from tidelog.engine.helm.spec import Kustomize, PostRender, RenderJob
-from tidelog.engine.helm.target import Release
 from tidelog.engine.helm.values import values_digest
+from tidelog.engine.kinds.helmrelease import ValuesReference
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.render.renderer import Renderer
 from tidelog.engine.render.spec import CommonMetadata, Image, Patch, Selector
 from tidelog.engine.runtime.release_inputs import (
     ReleaseRendering,
     ReleaseValues,
-    ValuesReference,
     chart_file,
     read_values,
     release_objects,
@@ -291,7 +290,7 @@ async def test_release_tells_which_of_its_objects_are_secret(
     assert secret_names(found) == {"hashed", "web"}
     assert found.secrecy.notes
     assert secrets.holds(f"it is {PASSWORD}")
-    wanted = await release_objects(found, Release("web", "shop"), Kinds(), crds="Create", owner_labels=OWNER)
+    wanted = await release_objects(found, Kinds(), name="web", namespace="shop", crds="Create", owner_labels=OWNER)
     assert [(one.key.id, one.secret) for one in wanted.objects] == [
         ("core/ConfigMap/shop/hashed", True),
         ("core/ConfigMap/shop/open", False),
