@@ -6,6 +6,8 @@ import tarfile
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+import msgspec
+
 from tidelog.engine.helm.errors import ChartError
 from tidelog.engine.helm.yaml_out import encoded
 from tidelog.engine.render.documents import documents
@@ -16,6 +18,14 @@ UNPACKED_MAX: Final = 100 * 1024 * 1024
 """As Helm's loader has it."""
 SCHEMA: Final = "values.schema.json"
 METADATA: Final = "Chart.yaml"
+
+
+class Described(msgspec.Struct, frozen=True):
+    """What a chart says of itself."""
+
+    name: str
+    version: str
+    app_version: str
 
 
 def edited(archive: bytes, *, skip_schema: bool = False, build_metadata: str = "") -> bytes:
@@ -45,6 +55,36 @@ def edited(archive: bytes, *, skip_schema: bool = False, build_metadata: str = "
     except (tarfile.TarError, EOFError, OSError) as error:
         raise ChartError(f"the chart is no archive that can be read: {error}") from None
     return packed.getvalue()
+
+
+def described(archive: bytes) -> Described:
+    """What a chart says of itself, without loading it.
+
+    Raises:
+        ChartError: when it cannot be read.
+    """
+    try:
+        with _opened(archive) as source:
+            for member in source:
+                path = PurePosixPath(member.name)
+                is_own = member.isfile() and path.name == METADATA and len(path.parts) == 2
+                data = source.extractfile(member) if is_own else None
+                if data is not None:
+                    return _described(data.read())
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise ChartError(f"the chart is no archive that can be read: {error}") from None
+    raise ChartError(f"the artifact is no chart: there is no {METADATA} in its directory")
+
+
+def _described(content: bytes) -> Described:
+    try:
+        found = documents(content.decode(), repeated_keys=True)
+    except (UnicodeDecodeError, YamlError) as error:
+        raise ChartError(f"{METADATA} cannot be read: {error}") from None
+    told = found[0].value if found else None
+    if not isinstance(told, dict):
+        raise ChartError(f"{METADATA} holds no mapping")
+    return Described(*(str(told.get(field) or "") for field in ("name", "version", "appVersion")))
 
 
 def unpacked(chart: str, archive: bytes | None) -> dict[str, bytes]:
