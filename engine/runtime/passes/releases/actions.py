@@ -82,6 +82,8 @@ class ReleaseActions(TargetPass):
         self._spec = declared.spec
         self._labels: dict[str, str] = {}
         """Of the record of the version that is made, beside Helm's own."""
+        self._intended: ReleaseActionStarted | None = None
+        """What is about to begin, once its plan is found valid and harmless."""
 
     @property
     def _row(self) -> ReleaseRow:
@@ -522,9 +524,8 @@ class ReleaseActions(TargetPass):
     @property
     def _refused_as(self) -> tuple[str, str]:
         ongoing = self._row.ongoing
-        if ongoing is None:
-            return "", ""
-        return reason_of(ongoing.started.action, failed=True), failing(ongoing.started)
+        started = self._intended if ongoing is None else ongoing.started
+        return ("", "") if started is None else (reason_of(started.action, failed=True), failing(started))
 
 
 async def _reading(record: Awaitable[Record | None]) -> Record | None:

@@ -4,32 +4,30 @@ What is to be done is decided from Helm's storage, the log and the spec (`helm/d
 until nothing is left to do or the pass has to wait.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
 from tidelog.engine.helm import decisions
-from tidelog.engine.helm.decisions import Act, Attempts, Correct, Done, Known, Kind, Policy, Stall
+from tidelog.engine.helm.decisions import Act, Attempts, Correct, Done, Kind, Known, Policy, Stall
 from tidelog.engine.helm.errors import ChartError, RecordError
 from tidelog.engine.helm.postrender import common_metadata_digest, post_renderers_digest
 from tidelog.engine.helm.releases import pending, rollback_to, upgrade_base
-from tidelog.engine.helm.spec import Kustomize, PostRender, RenderJob
-from tidelog.engine.helm.storage import Record, Release, snapshot_digest
-from tidelog.engine.helm.target import Release as Named
+from tidelog.engine.helm.spec import Kustomize, RenderJob
+from tidelog.engine.helm.storage import Release, snapshot_digest
 from tidelog.engine.kinds.decode import encode as encode_kind
 from tidelog.engine.kinds.helmactions import ReleasingName
+from tidelog.engine.kinds.helmrelease import KustomizeRenderer
 from tidelog.engine.kinds.meta import (
     FINALIZER,
     FORCE_AT,
-    RELEASE_OWNER_NAME,
-    RELEASE_OWNER_NAMESPACE,
     RESET_AT,
 )
 from tidelog.engine.plan.model import Wanted
 from tidelog.engine.render.spec import CommonMetadata
-from tidelog.engine.runtime.passes.dependencies import check_release_dependencies
+from tidelog.engine.runtime.passes.dependencies import check_dependencies
 from tidelog.engine.runtime.passes.releases import drifts
 from tidelog.engine.runtime.passes.releases.actions import ReleaseActions
 from tidelog.engine.runtime.passes.releases.charts import (
@@ -41,17 +39,14 @@ from tidelog.engine.runtime.passes.releases.charts import (
     sync_chart,
     unreadable,
 )
-from tidelog.engine.runtime.passes.releases.hooks import ActionFailed
 from tidelog.engine.runtime.passes.releases.records import (
-    LostRecordError,
     adopted,
-    opened_record,
 )
 from tidelog.engine.runtime.passes.releases.sets import namespace_object, set_of_chart, set_of_record
 from tidelog.engine.runtime.release_inputs import (
     ReleaseValues,
-    ValuesReference,
     chart_file,
+    post_render_of,
     read_values,
     release_objects,
     render_release,
@@ -72,6 +67,8 @@ from tidelog.events.vocabulary import (
     RunEnded,
     TargetRemoved,
 )
+
+T = TypeVar("T")
 
 RENDER_RETRY_S: Final = 5.0
 """After a render that failed for no reason of its own; longer after each further one."""
@@ -116,7 +113,7 @@ class HelmReleasePass(ReleaseActions):
         await self._adopt()
         await sync_chart(self._engine, self._declared, self._run, self._row.helm_chart)
         await self._dependencies_of_other_kinds()
-        await check_release_dependencies(self._engine, self._declared)
+        await check_dependencies(self._engine, self._declared)
         ended = await self._go_on()
         wish = await self._wish()
         await self._leave_what_was_before(wish)
@@ -128,10 +125,10 @@ class HelmReleasePass(ReleaseActions):
             return None
         await self._adopt()
         if self._desired().suspended is None:
-            if self._row.storage_namespace and await asking("apply", self._may_still_act(), "UninstallFailed"):
+            if self._row.storage_namespace and await self._may_uninstall():
                 ended = await self._go_on()
                 if ended is None or ended.action != "uninstall":
-                    ended = await self._uninstall_now("it is being deleted")
+                    ended = await self._uninstall_now()
                 if ended is not None and ended.outcome == "failed":
                     raise Stop(self._retry_s)
             if self._row.helm_chart is not None:
@@ -172,31 +169,22 @@ class HelmReleasePass(ReleaseActions):
             artifact=artifact,
             path=path,
             values=values,
-            post_renderers=post_renderers_digest(self._post_renderers()),
+            post_renderers=post_renderers_digest(
+                [None if one.kustomize is None else _as_step(one.kustomize) for one in spec.post_renderers]
+            ),
             common_metadata=common_metadata_digest(
-                None if common is None else CommonMetadata(labels=common.labels, annotations=common.annotations)
+                None if common is None else msgspec.convert(encode_kind(common), CommonMetadata)
             ),
         )
 
     async def _values(self) -> ReleaseValues:
-        references = [
-            ValuesReference(
-                kind=one.kind,
-                name=one.name,
-                values_key=one.effective_values_key,
-                target_path=one.target_path or "",
-                literal=one.literal,
-                optional=one.optional,
-            )
-            for one in self._spec.values_from
-        ]
         found = await asking(
             "render",
             read_values(
                 self._engine.inputs,
                 self._stream,
                 self._declared.key.namespace,
-                references,
+                self._spec.values_from,
                 self._spec.effective_values,
                 self._engine.keys.key,
                 self._declared.handed.values,
@@ -222,7 +210,7 @@ class HelmReleasePass(ReleaseActions):
         )
         if not changed:
             return
-        ended = await self._uninstall_now(f"its {changed} is another")
+        ended = await self._uninstall_now()
         if ended is not None and ended.outcome == "failed":
             raise Stop(self._retry_s)
         await self._run.record([ReleaseHistoryCleared(why=f"its {changed} is another", failures_too=True)])
@@ -287,13 +275,13 @@ class HelmReleasePass(ReleaseActions):
         version = 1 if last is None else last.version + 1
         base = None
         if making == "upgrade":
-            history = await asking("apply", _read(store.history(wish.name)))
+            history = await asking("apply", _reading(store.history(wish.name)))
             base = upgrade_base(history)
             if base is None:
                 raise StageError("apply", "UpgradeFailed", f'"{wish.name}" has no deployed releases')
         release, made = await self._rendered(making, wish, version, None if base is None else base.release)
         started = self._intent(making, wish, version, made.set.digest, release)
-        self._about = started
+        self._intended = started
         await self._prepare_for(made.set)
         draft = await self._plan(made.set)
         if draft is not None:
@@ -308,9 +296,7 @@ class HelmReleasePass(ReleaseActions):
         engine, spec, key = self._engine, self._spec, self._declared.key
         self._activity.begin(self._stream, "building", wish.chart.version)
         how = spec.effective_install if making == "install" else spec.effective_upgrade
-        labels = {RELEASE_OWNER_NAME: key.name, RELEASE_OWNER_NAMESPACE: key.namespace}
         can = await asking("render", engine.helm.capabilities.now())
-        common = spec.common_metadata
         job = RenderJob(
             chart=str(wish.path),
             release_name=wish.name,
@@ -324,29 +310,20 @@ class HelmReleasePass(ReleaseActions):
             with_record=True,
             called=f"{wish.chart.name}-{wish.chart.version}",
         )
-        post = PostRender(
-            owner_labels=labels,
-            kustomize=tuple(step for step in self._post_renderers() if step is not None),
-            common=CommonMetadata()
-            if common is None
-            else CommonMetadata(labels=common.labels, annotations=common.annotations),
-            strategy=spec.effective_post_render_strategy,
-        )
         try:
             rendering = await render_release(
                 engine.helm.renderer,
                 engine.renderer,
                 job,
                 wish.values,
-                post,
+                post_render_of(spec, key),
                 self._run.secrets,
                 time_s=spec.effective_timeout(making).seconds,
             )
-            named = Named(wish.name, wish.namespace)
             found = await asking(
                 "render",
                 release_objects(
-                    rendering, named, engine.cluster, crds=how.effective_crds, owner_labels=labels
+                    rendering, engine.cluster, key, name=wish.name, namespace=wish.namespace, crds=how.effective_crds
                 ),
             )
         except ChartError as error:
@@ -408,7 +385,7 @@ class HelmReleasePass(ReleaseActions):
         if target is None or last is None:
             raise RuntimeError("a rollback without a version to go back to")
         store = self._store(self._row.storage_namespace or wish.storage_namespace)
-        record = await asking("apply", _read(store.get(target.name, target.version)))
+        record = await asking("apply", _reading(store.get(target.name, target.version)))
         if record is None or not _is_as_known(record.release, target):
             # What it would go back to is not as it was: to try the upgrade again is the better way (contract HR-095).
             await self._make("upgrade", wish, known)
@@ -450,13 +427,16 @@ class HelmReleasePass(ReleaseActions):
         self._engine.renderings.keep(self._stream, msgspec.structs.replace(rendered, pinned=False))
         return rendered.digest
 
-    async def _uninstall_now(self, why: str) -> ReleaseActionEnded | None:
+    async def _may_uninstall(self) -> bool:
+        """Whether there is still somebody to act as; without, what was released stays (contract HR-143)."""
+        return await asking("apply", self._may_still_act())
+
+    async def _uninstall_now(self) -> ReleaseActionEnded | None:
         """Uninstalls the release that is known; None where there is none."""
         latest = self._row.latest
         if latest is None or not self._row.storage_namespace:
             return None
         started = _intent_of(latest, self._row, "uninstall", self._declared.generation)
-        self._run.trigger.why = self._run.trigger.why or why
         await self._begin(started)
         return await self._carry_on()
 
@@ -465,14 +445,9 @@ class HelmReleasePass(ReleaseActions):
     async def _known(self, wish: Wish) -> Known:
         """The release as it is, and as it is to be."""
         store = self._store(wish.storage_namespace)
-        try:
-            record: Record | None = await asking("observe", store.last(wish.name), "StateError")
-        except RecordError as error:
-            raise StageError("observe", "StateError", f"Could not determine release state: {error}") from None
-        row, key = self._counted(wish), self._declared.key
-        last = None if record is None else record.release
-        latest = row.latest
-        del key
+        record = await asking("observe", _reading(store.last(wish.name)), "StateError")
+        row = self._counted(wish)
+        last, latest = None if record is None else record.release, row.latest
         return Known(
             row=row,
             policy=self._policy(),
@@ -584,9 +559,9 @@ class HelmReleasePass(ReleaseActions):
         rendered = await self._deployed_set()
         if rendered is None:
             return []
-        rules = self._spec.effective_drift_detection.ignore
         touched = [one for one in self._situation.touched(rendered.wanted) if not one.once]
-        return [one for one in touched if not await drifts.is_ignored(self._engine, self._situation, one, rules)]
+        rules = self._spec.effective_drift_detection.ignore
+        return await asking("observe", drifts.drifted(self._engine, self._situation, touched, rules))
 
     async def _deployed_set(self) -> RenderedSet | None:
         """The set of the version that is deployed; None where it was not made here."""
@@ -613,11 +588,10 @@ class HelmReleasePass(ReleaseActions):
         if not corrects or rendered is None:
             return await self._end(wish, known)
         try:
-            draft = await self._plan(rendered, touched, prunes=False)
+            by_key = {one.key: one for one in touched}
+            wanted = tuple(by_key.get(one.key, one) for one in rendered.wanted)
+            draft = await self._plan(msgspec.structs.replace(rendered, wanted=wanted), touched, prunes=False)
             if draft is not None:
-                await drifts.leave_ignored(
-                    self._engine, self._situation, draft, self._spec.effective_drift_detection.ignore
-                )
                 await self._verify(draft)
                 await self._apply(draft, await self._approvals.clear(draft.plan, self._revision))
         except (Stop, StageError):
@@ -692,11 +666,13 @@ class HelmReleasePass(ReleaseActions):
     def _source_stream(self) -> StreamName:
         return source_of(self._declared).stream(self._engine.cluster_alias)
 
-    def _post_renderers(self) -> list[Kustomize | None]:
-        return [
-            None if one.kustomize is None else msgspec.convert(encode_kind(one.kustomize), Kustomize)
-            for one in self._spec.post_renderers
-        ]
+
+async def _reading(found: Awaitable[T]) -> T:
+    """What is read of Helm's storage; a record that cannot be read ends the pass."""
+    try:
+        return await found
+    except RecordError as error:
+        raise StageError("observe", "StateError", f"Could not determine release state: {error}") from None
 
 
 def _stalled(stall: Stall) -> StageError:
@@ -726,6 +702,10 @@ def _is_as_known(release: Release, snapshot: ReleaseSnapshot) -> bool:
     return snapshot.api_version != decisions.SNAPSHOT_VERSION or snapshot.digest == snapshot_digest(
         release, snapshot.oci_digest
     )
+
+
+def _as_step(found: KustomizeRenderer) -> Kustomize:
+    return msgspec.convert(encode_kind(found), Kustomize)
 
 
 def _defines(one: Wanted) -> bool:

@@ -34,7 +34,7 @@ async def set_of_chart(
         secrets: told of what is secret.
         namespace: of the release, where that is to be made if it is not there.
     """
-    once = set() if found.replaces_definitions else {one.key for one in found.definitions}
+    once = {one.key for one in found.definitions if one.once}
     objects = [*(one.object for one in found.definitions), *(one.object for one in found.objects)]
     if namespace is not None and key_of(namespace) not in {one.key for one in found.objects}:
         objects.insert(0, namespace)
