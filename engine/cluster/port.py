@@ -137,6 +137,14 @@ class Cluster(Protocol):
         """All kinds that are served, each in the version that its group prefers."""
         ...
 
+    async def kinds_in(self, api_version: str) -> tuple[Kind, ...]:
+        """All kinds that one version serves; kept, and asked for once more before there are none.
+
+        Raises:
+            ServerError: when the API of that version does not answer, so that nobody can tell.
+        """
+        ...
+
     def fence(self, check: Callable[[], None] | None) -> None:
         """Has `check` asked right before each change is sent: what it raises comes in the place of the change."""
         ...
