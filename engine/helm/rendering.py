@@ -1,14 +1,14 @@
 """Rendering a chart, within the process that does nothing else."""
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from tidelog.engine.helm.archives import unpacked, without_schema
+from tidelog.engine.helm.archives import all_files, unpacked, without_schema
 from tidelog.engine.helm.errors import ChartError
 from tidelog.engine.helm.jobs import Answer, Failed, Rendered, Settings
 from tidelog.engine.helm.postrender import post_rendered_alone
@@ -132,7 +132,19 @@ def _load(job: RenderJob) -> _Loaded:
         chart = Chart.of_archive(without_schema(archive) if job.skip_schema else archive)
     metadata = chart.told("metadata")
     missing = without_their_charts(metadata, chart.told("dependencies"))
-    return _Loaded(chart, metadata, missing, impure_functions(chart.told("templates")), archive)
+    templates = chart.told("templates")
+    if chart.told("dependencies"):
+        templates += _templates_below(unpacked(job.chart, archive))
+    return _Loaded(chart, metadata, missing, impure_functions(templates), archive)
+
+
+def _templates_below(contents: Mapping[str, bytes]) -> list[dict[str, str]]:
+    """Those of the charts within a chart, which the library does not tell of."""
+    return [
+        {"name": path, "data": data.decode(errors="replace")}
+        for path, data in all_files(contents)
+        if path.startswith("charts/") and "/templates/" in path
+    ]
 
 
 def _options(job: RenderJob) -> dict[str, object]:
