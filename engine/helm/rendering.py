@@ -10,14 +10,14 @@ import msgspec
 
 from tidelog.engine.helm.archives import all_files, unpacked, without_schema
 from tidelog.engine.helm.errors import ChartError
-from tidelog.engine.helm.jobs import Answer, Failed, Rendered, Settings
+from tidelog.engine.helm.jobs import Answer, Failed, Question, Rendered, Settings
 from tidelog.engine.helm.postrender import post_rendered_alone
 from tidelog.engine.helm.records import chart_record
 from tidelog.engine.helm.requirements import require_installable, without_their_charts
 from tidelog.engine.helm.sdk import Capabilities, Chart, Failure, UnknownLibraryError
 from tidelog.engine.helm.sorting import sorted_manifests
 from tidelog.engine.helm.spec import Crd, RenderedChart, RenderJob
-from tidelog.engine.helm.words import impure_functions, readable
+from tidelog.engine.helm.words import impure_functions, mentions_lookup, readable
 
 KEPT: Final = 8
 """Charts that stay in memory for the next release of them."""
@@ -35,6 +35,8 @@ class _Loaded(msgspec.Struct):
     impure: tuple[str, ...]
     archive: bytes | None
     record: bytes = b""
+    mentions_lookup: bool | None = None
+    """None while nobody has looked."""
 
     @property
     def stays(self) -> bool:
@@ -56,18 +58,20 @@ class Rendering:
         except UnknownLibraryError as error:
             self._unusable = str(error)
 
-    def answer(self, job: RenderJob) -> Answer:
+    def answer(self, question: Question) -> Answer:
         """What came of a job."""
+        job = question.job
+        api = f"http://127.0.0.1:{self._settings.lookup_port}/{question.token}" if question.token else ""
         if self._unusable:
             return Failed(f"this release of helm-python-sdk cannot be used: {self._unusable}", final=False)
         try:
             self._capabilities.begin_with(known=job.api_versions is None)
             with self._loaded(job) as loaded:
-                return Rendered(self._rendered(job, loaded))
+                return Rendered(self._rendered(job, loaded, api))
         except ChartError as error:
             return Failed(error.message, error.final, error.limit)
         except Failure as error:
-            return Failed(readable(str(error), job.chart))
+            return _failed(str(error), job, api)
         except (MemoryError, RecursionError):
             limit = f"it takes more than {self._settings.memory_bytes} bytes of memory"
             return Failed(f"rendering {Path(job.chart).name} was ended: {limit}", final=False, limit=limit)
@@ -89,10 +93,10 @@ class Rendering:
             else:
                 loaded.chart.close()
 
-    def _rendered(self, job: RenderJob, loaded: _Loaded) -> RenderedChart:
+    def _rendered(self, job: RenderJob, loaded: _Loaded, api: str) -> RenderedChart:
         chart = loaded.chart
         require_installable(loaded.metadata, job.kube_version)
-        files = chart.render(job.values.decode(), _options(job))
+        files = chart.render(job.values.decode(), _options(job), api=api if api and _may_look_up(job, loaded) else "")
         if sum(map(len, files.values())) > self._settings.output_bytes:
             limit = f"it writes more than {self._settings.output_bytes} bytes"
             raise ChartError(f"rendering {Path(job.chart).name} was ended: {limit}", final=False, limit=limit)
@@ -145,6 +149,19 @@ def _templates_below(contents: Mapping[str, bytes]) -> list[dict[str, str]]:
         for path, data in all_files(contents)
         if path.startswith("charts/") and "/templates/" in path
     ]
+
+
+def _may_look_up(job: RenderJob, loaded: _Loaded) -> bool:
+    if loaded.mentions_lookup is None:
+        files = all_files(unpacked(job.chart, loaded.archive))
+        loaded.mentions_lookup = mentions_lookup(data for _, data in files)
+    return loaded.mentions_lookup or mentions_lookup([job.values])
+
+
+def _failed(said: str, job: RenderJob, api: str) -> Failed:
+    """What Helm said, without the proxy's address, which lets this job in: where that stands, it was not reached."""
+    unreached = bool(api) and api in said
+    return Failed(readable(said.replace(api, "the cluster") if unreached else said, job.chart), final=not unreached)
 
 
 def _options(job: RenderJob) -> dict[str, object]:
