@@ -266,6 +266,7 @@ class Door:
                         key.namespace,
                         key.name,
                         preconditions=Preconditions(uid=step.uid, resource_version=version or None),
+                        propagation=self._subject.propagation,
                         identity=self._subject.identity,
                     )
                 except ConflictError:

@@ -1,6 +1,6 @@
 """Which kinds a cluster serves: the two documents of aggregated discovery (Kubernetes 1.27 and newer)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 from msgspec import Struct
@@ -24,13 +24,15 @@ class NotAggregatedError(Exception):
 class Kinds:
     """What a cluster serves, by what objects say of themselves."""
 
-    def __init__(self, kinds: Sequence[Kind], silent: frozenset[str] = frozenset()) -> None:
+    def __init__(self, kinds: Sequence[Kind], silent: frozenset[str] = frozenset(), names: Iterable[str] = ()) -> None:
         """Takes what discovery says.
 
         Args:
             kinds: of each group, those of the version that it prefers first.
             silent: API versions (`example.com/v1`) whose server does not answer, so that what they serve is not known.
+            names: of all that is served: versions (`apps/v1`) and kinds (`apps/v1/Scale` too).
         """
+        self.names = tuple(sorted(names))
         self.silent = silent
         self._by_name: dict[tuple[str, str], Kind] = {}
         preferred: dict[tuple[str, str], Kind] = {}
@@ -61,9 +63,14 @@ class _ResponseKind(Struct):
     kind: str = ""
 
 
+class _Subresource(Struct, rename="camel"):
+    response_kind: _ResponseKind | None = None
+
+
 class _Resource(Struct, rename="camel"):
     resource: str
     response_kind: _ResponseKind | None = None
+    subresources: list[_Subresource] = []
     scope: str = "Namespaced"
     verbs: list[str] = []
 
@@ -98,6 +105,8 @@ class Served(Struct, frozen=True):
     kinds: list[Kind]
     silent: frozenset[str]
     """API versions whose server could not be asked."""
+    names: frozenset[str]
+    """Of versions and kinds, as Helm's `.Capabilities.APIVersions` has them."""
 
 
 def served_in(document: bytes) -> Served:
@@ -116,7 +125,18 @@ def served_in(document: bytes) -> Served:
         for version in group.versions
         if version.freshness == STALE
     )
-    return Served(list(_kinds(listed.items)), frozenset(silent))
+    return Served(list(_kinds(listed.items)), frozenset(silent), frozenset(_names(listed.items)))
+
+
+def _names(groups: list[_Group]) -> Iterator[str]:
+    for group in groups:
+        for version in group.versions:
+            name = f"{group.metadata.name}/{version.version}" if group.metadata.name else version.version
+            yield name
+            # What is stale stands for an API service that does not answer: its kinds are those of yesterday.
+            for resource in version.resources if version.freshness != STALE else ():
+                kinds = (resource.response_kind, *(one.response_kind for one in resource.subresources))
+                yield from (f"{name}/{kind.kind}" for kind in kinds if kind and kind.kind)
 
 
 def _kinds(groups: list[_Group]) -> Iterator[Kind]:

@@ -145,6 +145,13 @@ class Cluster(Protocol):
         """
         ...
 
+    async def api_versions(self) -> tuple[str, ...]:
+        """What is served now, in order: versions (`apps/v1`), and kinds with those of subresources (`apps/v1/Scale`).
+
+        Asked for anew, which costs little where nothing has changed. Of an API that does not answer, the version alone.
+        """
+        ...
+
     def fence(self, check: Callable[[], None] | None) -> None:
         """Has `check` asked right before each change is sent: what it raises comes in the place of the change."""
         ...

@@ -151,6 +151,9 @@ class RealCluster:
             raise ServerError(_silent("anything", api_version))
         return found
 
+    async def api_versions(self) -> tuple[str, ...]:  # noqa: D102
+        return (await self._discovery.now()).names
+
     def fence(self, check: Callable[[], None] | None) -> None:  # noqa: D102
         self._connection.fence = check
 
@@ -467,8 +470,13 @@ class _Discovery:
                 self._kinds = Kinds(
                     [kind for one in served for kind in one.kinds],
                     frozenset(version for one in served for version in one.silent),
+                    {name for one in served for name in one.names},
                 )
             return self._kinds
+
+    async def now(self) -> Kinds:
+        """Asks again, but for one who asked since."""
+        return await self.newer_than(self._kinds)
 
     async def _ask(self, root: str) -> Served:
         known = self._answers.get(root)

@@ -7,35 +7,85 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+import msgspec
+
 from tidelog.engine.helm.errors import ChartError
+from tidelog.engine.helm.yaml_out import encoded
+from tidelog.engine.render.documents import documents
+from tidelog.engine.render.errors import YamlError
+from tidelog.engine.sources.semver import with_build
 
 UNPACKED_MAX: Final = 100 * 1024 * 1024
 """As Helm's loader has it."""
 SCHEMA: Final = "values.schema.json"
+METADATA: Final = "Chart.yaml"
 
 
-def without_schema(archive: bytes) -> bytes:
-    """The archive without the schemas of its values, those of its dependencies included.
+class Described(msgspec.Struct, frozen=True):
+    """What a chart says of itself."""
+
+    name: str
+    version: str
+    app_version: str
+
+
+def edited(archive: bytes, *, skip_schema: bool = False, build_metadata: str = "") -> bytes:
+    """The archive of a chart, with something in it changed.
+
+    Args:
+        archive: the chart.
+        skip_schema: whether the schemas of its values are left out, those of its dependencies included.
+        build_metadata: what its version has behind `+`; empty for what is there.
 
     Raises:
-        ChartError: when it is none.
+        ChartError: when it is none, or its version is none.
     """
     packed = io.BytesIO()
     try:
         with _opened(archive) as source, tarfile.open(fileobj=packed, mode="w:gz", compresslevel=1) as target:
             for member in source:
                 path = PurePosixPath(member.name)
-                if path.name == SCHEMA and (len(path.parts) == 2 or path.parts[-3] == "charts"):
+                if skip_schema and path.name == SCHEMA and (len(path.parts) == 2 or path.parts[-3] == "charts"):
                     continue
                 data = source.extractfile(member) if member.isfile() else None
-                if data is not None and path.suffix == ".tgz" and path.parent.name == "charts":
-                    inner = without_schema(data.read())
-                    member.size = len(inner)
-                    data = io.BytesIO(inner)
+                if data is not None and build_metadata and path.name == METADATA and len(path.parts) == 2:
+                    data = _put(member, _with_build(data.read(), build_metadata))
+                elif data is not None and skip_schema and path.suffix == ".tgz" and path.parent.name == "charts":
+                    data = _put(member, edited(data.read(), skip_schema=True))
                 target.addfile(member, data)
     except (tarfile.TarError, EOFError, OSError) as error:
         raise ChartError(f"the chart is no archive that can be read: {error}") from None
     return packed.getvalue()
+
+
+def described(archive: bytes) -> Described:
+    """What a chart says of itself, without loading it.
+
+    Raises:
+        ChartError: when it cannot be read.
+    """
+    try:
+        with _opened(archive) as source:
+            for member in source:
+                path = PurePosixPath(member.name)
+                is_own = member.isfile() and path.name == METADATA and len(path.parts) == 2
+                data = source.extractfile(member) if is_own else None
+                if data is not None:
+                    return _described(data.read())
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise ChartError(f"the chart is no archive that can be read: {error}") from None
+    raise ChartError(f"the artifact is no chart: there is no {METADATA} in its directory")
+
+
+def _described(content: bytes) -> Described:
+    try:
+        found = documents(content.decode(), repeated_keys=True)
+    except (UnicodeDecodeError, YamlError) as error:
+        raise ChartError(f"{METADATA} cannot be read: {error}") from None
+    told = found[0].value if found else None
+    if not isinstance(told, dict):
+        raise ChartError(f"{METADATA} holds no mapping")
+    return Described(*(str(told.get(field) or "") for field in ("name", "version", "appVersion")))
 
 
 def unpacked(chart: str, archive: bytes | None) -> dict[str, bytes]:
@@ -70,6 +120,26 @@ def all_files(contents: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
                 yield f"{path.removesuffix('.tgz')}/{inner}", held
         else:
             yield path, data
+
+
+def _put(member: tarfile.TarInfo, content: bytes) -> io.BytesIO:
+    member.size = len(content)
+    member.pax_headers = {name: held for name, held in member.pax_headers.items() if name != "size"}
+    return io.BytesIO(content)
+
+
+def _with_build(content: bytes, build_metadata: str) -> bytes:
+    try:
+        found = documents(content.decode(), repeated_keys=True)
+    except (UnicodeDecodeError, YamlError):
+        return content  # Helm says what is wrong with it
+    value = found[0].value if found else None
+    if not isinstance(value, dict):
+        return content
+    version = with_build(str(value.get("version") or ""), build_metadata)
+    if version is None:
+        raise ChartError(f"{METADATA}: the version is none, so that it cannot have {build_metadata!r} added to it")
+    return encoded({**value, "version": version}).encode()
 
 
 def _opened(archive: bytes) -> tarfile.TarFile:

@@ -23,3 +23,11 @@ class ValuesError(ValueError):
 
 class RecordError(ValueError):
     """A release record that cannot be read."""
+
+
+class RecordExistsError(Exception):
+    """A record of that revision is there already: somebody else, or we before, acted on the release."""
+
+
+class RecordTooLargeError(Exception):
+    """A release record that no Secret can hold."""

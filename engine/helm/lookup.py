@@ -7,7 +7,7 @@ first part of the path, because Kubernetes' client sends no credentials over pla
 
 import hashlib
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, contextmanager
 from typing import Any, Final, Self
 from urllib.parse import unquote
@@ -52,6 +52,8 @@ class LookupSource(msgspec.Struct, frozen=True):
     identity: Identity | None = None
     """Who reads; None for the engine's own account."""
     limits: LookupLimits = LookupLimits()
+    on_secret: Callable[[KubeObject], None] | None = None
+    """Given each Secret that is read, before the chart is: for who looks for its values in what was rendered."""
 
 
 class LookupProxy:
@@ -279,6 +281,10 @@ class Reading:
     async def _make_known(self, kind: Kind, found: Sequence[KubeObject]) -> None:
         if (kind.group, kind.kind) == ("", "Secret"):
             await anyio.to_thread.run_sync(_add_all, self._known, found)
+            on_secret = self._source.on_secret
+            if on_secret is not None:
+                for one in found:
+                    on_secret(one)
 
 
 def _add_all(known: SecretValues, found: Sequence[KubeObject]) -> None:

@@ -140,7 +140,7 @@ def _limit(job: RenderJob, limit: str) -> ChartError:
 
 
 def _called(job: RenderJob) -> str:
-    return f"the chart {Path(job.chart).name} for release {job.namespace}/{job.release_name}"
+    return f"the chart {job.shown} for release {job.namespace}/{job.release_name}"
 
 
 def _shown(message: str, secrets: SecretValues | None) -> str:

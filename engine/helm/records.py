@@ -42,11 +42,13 @@ def chart_record(metadata: Mapping[str, Any], chart: Told, contents: Mapping[str
     )
 
 
-def _files(listed: Sequence[Mapping[str, str]], contents: Mapping[str, bytes]) -> list[dict[str, str]]:
-    return [
+def _files(listed: Sequence[Mapping[str, str]], contents: Mapping[str, bytes]) -> list[dict[str, str]] | None:
+    """The files; None where there are none, as Go writes a list that nothing was put into."""
+    found = [
         {"name": file["name"], "data": base64.b64encode(contents.get(file["name"], file["data"].encode())).decode()}
         for file in listed
     ]
+    return found or None
 
 
 def _lock(text: bytes | None) -> dict[str, Any] | None:

@@ -1,5 +1,6 @@
 """Rendering a chart, within the process that does nothing else."""
 
+import json
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -8,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tidelog.engine.helm.archives import all_files, unpacked, without_schema
+from tidelog.engine.helm.archives import all_files, edited, unpacked
 from tidelog.engine.helm.errors import ChartError
 from tidelog.engine.helm.jobs import Answer, Failed, Question, Rendered, Settings
 from tidelog.engine.helm.postrender import post_rendered_alone
@@ -74,14 +75,14 @@ class Rendering:
             return _failed(str(error), job, api)
         except (MemoryError, RecursionError):
             limit = f"it takes more than {self._settings.memory_bytes} bytes of memory"
-            return Failed(f"rendering {Path(job.chart).name} was ended: {limit}", final=False, limit=limit)
+            return Failed(f"rendering {job.shown} was ended: {limit}", final=False, limit=limit)
         except OSError as error:
-            return Failed(f"the chart {Path(job.chart).name} cannot be read: {error.strerror}", final=False)
+            return Failed(f"the chart {job.shown} cannot be read: {error.strerror}", final=False)
 
     @contextmanager
     def _loaded(self, job: RenderJob) -> Iterator[_Loaded]:
         status = Path(job.chart).stat()
-        key = job.chart, job.skip_schema, status.st_ino, status.st_size, status.st_mtime_ns
+        key = job.chart, job.skip_schema, job.build_metadata, status.st_ino, status.st_size, status.st_mtime_ns
         loaded = self._kept.pop(key, None) or _load(job)
         try:
             yield loaded
@@ -99,7 +100,7 @@ class Rendering:
         files = chart.render(job.values.decode(), _options(job), api=api if api and _may_look_up(job, loaded) else "")
         if sum(map(len, files.values())) > self._settings.output_bytes:
             limit = f"it writes more than {self._settings.output_bytes} bytes"
-            raise ChartError(f"rendering {Path(job.chart).name} was ended: {limit}", final=False, limit=limit)
+            raise ChartError(f"rendering {job.shown} was ended: {limit}", final=False, limit=limit)
         metadata = chart.told("metadata")
         notes = _take_notes(files, metadata["name"])
         manifests, hooks = sorted_manifests(files)
@@ -112,7 +113,7 @@ class Rendering:
             crds=tuple(Crd(crd["filename"], crd["data"]) for crd in chart.told("crds")),
             notes=notes,
             warnings=loaded.missing,
-            impure=loaded.impure,
+            impure=tuple(sorted({*loaded.impure, *impure_functions([{"data": job.values.decode()}])})),
             record=loaded.record if job.with_record else b"",
         )
         if job.post_render is None:
@@ -125,21 +126,24 @@ class Rendering:
 def _load(job: RenderJob) -> _Loaded:
     path = Path(job.chart)
     if path.is_dir():
-        if job.skip_schema:
-            raise ChartError(
-                f"the schema of {path.name} can be passed over in an archive only, and this is a directory"
-            )
+        if job.skip_schema or job.build_metadata:
+            what = "the schema of {} can be passed over" if job.skip_schema else "the version of {} can be changed"
+            raise ChartError(f"{what.format(job.shown)} in an archive only, and this is a directory")
         archive = None
         chart = Chart.load(job.chart)
     else:
         archive = path.read_bytes()
-        chart = Chart.of_archive(without_schema(archive) if job.skip_schema else archive)
+        taken = archive
+        if job.skip_schema or job.build_metadata:
+            taken = edited(archive, skip_schema=job.skip_schema, build_metadata=job.build_metadata)
+        chart = Chart.of_archive(taken)
     metadata = chart.told("metadata")
     missing = without_their_charts(metadata, chart.told("dependencies"))
-    templates = chart.told("templates")
+    # A template may have its values rendered too (`tpl`).
+    texts = [*chart.told("templates"), {"data": json.dumps(chart.told("values"))}]
     if chart.told("dependencies"):
-        templates += _templates_below(unpacked(job.chart, archive))
-    return _Loaded(chart, metadata, missing, impure_functions(templates), archive)
+        texts += _templates_below(unpacked(job.chart, archive))
+    return _Loaded(chart, metadata, missing, impure_functions(texts), archive)
 
 
 def _templates_below(contents: Mapping[str, bytes]) -> list[dict[str, str]]:
@@ -161,7 +165,7 @@ def _may_look_up(job: RenderJob, loaded: _Loaded) -> bool:
 def _failed(said: str, job: RenderJob, api: str) -> Failed:
     """What Helm said, without the proxy's address, which lets this job in: where that stands, it was not reached."""
     unreached = bool(api) and api in said
-    return Failed(readable(said.replace(api, "the cluster") if unreached else said, job.chart), final=not unreached)
+    return Failed(readable(said.replace(api, "the cluster") if unreached else said, job), final=not unreached)
 
 
 def _options(job: RenderJob) -> dict[str, object]:

@@ -5,11 +5,15 @@ comma, and maps and lists that are there are changed in place.
 """
 
 import re
+from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 from tidelog.engine.helm.errors import ValuesError
 
 Values: TypeAlias = dict[str, Any]
+Scalar: TypeAlias = str | int | float | bool | None
+Change: TypeAlias = Callable[[Scalar], Scalar]
+"""What is put in the place of a value that is no map and no list."""
 
 INDEX_MAX: Final = 65_536
 DEPTH_MAX: Final = 30
@@ -27,18 +31,24 @@ class _NoList(Exception):
     """No `{` stands here."""
 
 
-def set_at(values: Values, text: str, *, as_text: bool = False) -> None:
+def as_it_is(value: Scalar) -> Scalar:
+    """Puts nothing else in its place."""
+    return value
+
+
+def set_at(values: Values, text: str, *, as_text: bool = False, change: Change = as_it_is) -> None:
     """Sets what `text` says. In place.
 
     Args:
         values: to be changed.
         text: `path=value`, and more behind commas.
         as_text: whether `true`, `1` and `null` are texts.
+        change: what is set instead of each value.
 
     Raises:
         ValuesError: when it cannot be read, or does not fit what is there; it quotes nothing of it.
     """
-    parser = _Parser(text, as_text=as_text)
+    parser = _Parser(text, change, as_text=as_text)
     try:
         while True:
             parser.key(values, 0)
@@ -47,8 +57,9 @@ def set_at(values: Values, text: str, *, as_text: bool = False) -> None:
 
 
 class _Parser:
-    def __init__(self, text: str, *, as_text: bool) -> None:
+    def __init__(self, text: str, change: Change, *, as_text: bool) -> None:
         self._text = text
+        self._change = change
         self._at = 0
         self._as_text = as_text
 
@@ -194,7 +205,10 @@ class _Parser:
                     self._at += 1
                 return items
 
-    def _typed(self, text: str) -> str | int | bool | None:
+    def _typed(self, text: str) -> Scalar:
+        return self._change(self._read_as(text))
+
+    def _read_as(self, text: str) -> Scalar:
         if self._as_text:
             return text
         lower = text.lower()

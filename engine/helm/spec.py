@@ -1,5 +1,6 @@
 """What a chart is rendered from, and what comes of it."""
 
+from pathlib import PurePath
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
@@ -51,10 +52,19 @@ class RenderJob(msgspec.Struct, frozen=True):
     revision: int = 1
     skip_schema: bool = False
     """Whether `values.schema.json` is passed over (contract HR-039)."""
+    build_metadata: str = ""
+    """What the chart's version has behind `+`; empty for its own (contract HR-067)."""
     post_render: PostRender | None = None
     """What is added to the objects; its kustomize is none of this process's, and so has to be empty."""
     with_record: bool = False
     """Whether the content of the chart is wanted, as a release record holds it."""
+    called: str = ""
+    """What errors call the chart; empty for the name of its file."""
+
+    @property
+    def shown(self) -> str:
+        """The chart, for people."""
+        return self.called or PurePath(self.chart).name
 
 
 class Manifest(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ import msgspec
 
 from tidelog.engine.documents import merged
 from tidelog.engine.helm.errors import ValuesError
-from tidelog.engine.helm.setting import set_at
+from tidelog.engine.helm.setting import Change, as_it_is, set_at
 from tidelog.engine.helm.yaml_out import encoded
 from tidelog.engine.render.documents import documents
 from tidelog.engine.render.errors import YamlError
@@ -38,12 +38,17 @@ class Given(msgspec.Struct, frozen=True):
     """None when the object, or the key in it, is not there."""
 
     @property
+    def is_secret(self) -> bool:
+        """Whether what was found is."""
+        return self.kind == "Secret"
+
+    @property
     def said(self) -> str:
         """As errors name it."""
         return f"{self.kind} {self.name!r} with key {self.key!r}"
 
 
-def merged_values(inline: Values, references: Sequence[Given]) -> Values:
+def merged_values(inline: Values, references: Sequence[Given], of_secrets: Change = as_it_is) -> Values:
     """The values of a release.
 
     Later references win over earlier ones, and `inline` (`spec.values`) over all. Before each reference with a target
@@ -53,6 +58,7 @@ def merged_values(inline: Values, references: Sequence[Given]) -> Values:
     Args:
         inline: left as they are.
         references: in the order of the spec.
+        of_secrets: what is put in the place of each value that comes from a Secret, before it is merged.
 
     Raises:
         ValuesError: which reference, and what is wrong; it quotes no value.
@@ -65,10 +71,20 @@ def merged_values(inline: Values, references: Sequence[Given]) -> Values:
                 raise ValuesError(f"could not resolve {given.said}: the object or the key is not there")
         elif given.target_path:
             result = merged(result, shared)
-            _set(result, given, _text(given, given.data))
+            _set(result, given, _text(given, given.data), of_secrets if given.is_secret else as_it_is)
         else:
-            result = merged(result, _read(given, _text(given, given.data)))
+            found = _read(given, _text(given, given.data))
+            result = merged(result, changed(found, of_secrets) if given.is_secret else found)
     return merged(result, shared)
+
+
+def changed(value: Any, change: Change) -> Any:
+    """A copy of a value with `change` made to all in it that is no map and no list."""
+    if isinstance(value, dict):
+        return {name: changed(held, change) for name, held in value.items()}
+    if isinstance(value, list):
+        return [changed(held, change) for held in value]
+    return change(value)
 
 
 def values_digest(values: Values) -> Digest:
@@ -118,7 +134,7 @@ def _read(given: Given, text: str) -> Values:
     return result
 
 
-def _set(values: Values, given: Given, text: str) -> None:
+def _set(values: Values, given: Given, text: str, change: Change) -> None:
     """Contract HR-025."""
     is_quoted = any(text.startswith(quote) and text.endswith(quote) for quote in "'\"")
     if given.literal:
@@ -126,7 +142,7 @@ def _set(values: Values, given: Given, text: str) -> None:
     elif is_quoted:
         text = text.strip("'\"")
     try:
-        set_at(values, f"{given.target_path}={text}", as_text=given.literal or is_quoted)
+        set_at(values, f"{given.target_path}={text}", as_text=given.literal or is_quoted, change=change)
     except ValuesError as error:
         raise ValuesError(
             f"could not set {given.said} at targetPath {given.target_path!r}: {error}; "

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
+from tidelog.engine.helm.spec import RenderJob
+
 IMPURE: Final = (
     "bcrypt",
     "encryptAES",
@@ -50,8 +52,8 @@ def mentions_lookup(files: Iterable[bytes]) -> bool:
     return any(b"lookup" in file for file in files)
 
 
-def readable(said: str, chart: str) -> str:
+def readable(said: str, job: RenderJob) -> str:
     """Helm's words in one line, without the path that the chart lies at."""
-    path = Path(chart)
-    text = said.replace(f"{path}/", "").replace(str(path), path.name)
+    path = Path(job.chart)
+    text = said.replace(f"{path}/", "").replace(str(path), job.shown)
     return " ".join(text.split())

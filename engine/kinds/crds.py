@@ -17,6 +17,7 @@ from msgspec import inspect
 
 from tidelog.engine.kinds.decode import rules_of, unwrapped
 from tidelog.engine.kinds.durations import Duration
+from tidelog.engine.kinds.helmrelease import HelmRelease
 from tidelog.engine.kinds.meta import INSTANCE, PART_OF, SUBSTITUTE, Resource
 from tidelog.engine.kinds.registry import KINDS, AnyKind
 from tidelog.engine.objects.kube import KubeObject
@@ -33,7 +34,7 @@ def crds() -> tuple[KubeObject, ...]:
     return tuple(crd(kind) for kind in KINDS)
 
 
-def crd(kind: AnyKind) -> KubeObject:
+def crd(kind: AnyKind | type[HelmRelease]) -> KubeObject:
     """The CustomResourceDefinition of a kind."""
     resource = kind.resource
     return {
@@ -77,7 +78,7 @@ def _names(resource: Resource) -> KubeObject:
     } | ({"shortNames": list(resource.short_names)} if resource.short_names else {})
 
 
-def _object_schema(kind: AnyKind) -> KubeObject:
+def _object_schema(kind: AnyKind | type[HelmRelease]) -> KubeObject:
     # Neither the spec nor the status is required: Flux's CRDs do not, and objects without a spec exist.
     whole = schema(inspect.type_info(kind))["properties"]
     return {
@@ -96,7 +97,7 @@ def _object_schema(kind: AnyKind) -> KubeObject:
 def schema(type_: inspect.Type) -> KubeObject:
     """The structural schema of a type of the API."""
     inner = unwrapped(type_)
-    return _plain(inner) | _extra(type_)
+    return _given(**(_plain(inner) | _extra(type_)))
 
 
 def _plain(type_: inspect.Type) -> KubeObject:
@@ -116,6 +117,8 @@ def _plain(type_: inspect.Type) -> KubeObject:
         case inspect.StrType() as text:
             limits = _given(minLength=text.min_length, maxLength=text.max_length, pattern=text.pattern)
             return {"type": "string"} | limits
+        case inspect.AnyType():
+            return {}
         case inspect.CustomType(cls=cls) if issubclass(cls, Duration):
             return {"type": "string"} | _given(pattern=cls.pattern or None)
         case other:
@@ -141,7 +144,7 @@ def _of_struct(cls: type[msgspec.Struct], fields: tuple[inspect.Field, ...]) -> 
 
 
 def _extra(type_: inspect.Type) -> KubeObject:
-    """What is said about a type beside what msgspec knows of: defaults and formats."""
+    """What is said about a type beside what msgspec knows of: defaults and formats; None takes a format away."""
     match type_:
         case inspect.Metadata(type=inner, extra_json_schema=extra):
             return _extra(inner) | dict(extra or {})
@@ -157,7 +160,15 @@ def _given(**values: Any) -> KubeObject:
 
 @functools.cache
 def descriptions(cls: type[msgspec.Struct]) -> dict[str, str]:
-    """The docstrings of a class's fields. Python does not keep them, so they are read in the source."""
+    """The docstrings of a class's fields and its bases'. Python does not keep them, so they are read in the source."""
+    found: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        if issubclass(base, msgspec.Struct) and base is not msgspec.Struct:
+            found |= _own_descriptions(base)
+    return found
+
+
+def _own_descriptions(cls: type[msgspec.Struct]) -> dict[str, str]:
     (definition,) = ast.parse(textwrap.dedent(python.getsource(cls))).body
     found = {}
     if isinstance(definition, ast.ClassDef):

@@ -138,6 +138,8 @@ def _problems(type_: inspect.Type, value: Any, path: str) -> Iterator[Problem]:
                 yield Problem(path, f"must be at least {least}, and is {value}")
         case inspect.StrType() as text:
             yield from _of_text(text, value, path)
+        case inspect.AnyType():
+            return
         case inspect.CustomType(cls=duration):
             yield from _of_duration(duration, value, path)
         case other:

@@ -11,6 +11,7 @@ from tidelog.engine.kinds.bucket import BucketSpec
 from tidelog.engine.kinds.externalartifact import ExternalArtifactSpec
 from tidelog.engine.kinds.gitrepository import GitRepositorySpec
 from tidelog.engine.kinds.helmchart import HelmChartSpec
+from tidelog.engine.kinds.helmrelease import HelmReleaseSpec
 from tidelog.engine.kinds.helmrepository import HelmRepositorySpec
 from tidelog.engine.kinds.kustomization import KustomizationSpec
 from tidelog.engine.kinds.ocirepository import OCIRepositorySpec
@@ -30,6 +31,7 @@ GITHUB_APP_KEYS = frozenset(
     }
 )
 """Keys of a Secret that identify a GitHub App (contract CM-074)."""
+_OTHER_CLUSTERS = "spec.kubeConfig: other clusters cannot be reached yet; run an engine there"
 
 
 @singledispatch
@@ -75,6 +77,11 @@ def _of_external(_: ExternalArtifactSpec) -> tuple[str, ...]:
 @features_left.register
 def _of_target(spec: KustomizationSpec) -> tuple[str, ...]:
     return tuple(_target_sentences(spec))
+
+
+@features_left.register
+def _of_release(spec: HelmReleaseSpec) -> tuple[str, ...]:
+    return () if spec.kube_config is None else (_OTHER_CLUSTERS,)
 
 
 def credentials_left(keys: Collection[str], secret: str) -> tuple[str, ...]:
@@ -138,7 +145,7 @@ def _target_sentences(spec: KustomizationSpec) -> Iterator[str]:
     if spec.decryption is not None:
         yield "spec.decryption: nothing can be decrypted yet; leave it out where the source holds no encrypted files"
     if spec.kube_config is not None:
-        yield "spec.kubeConfig: other clusters cannot be reached yet; run an engine there"
+        yield _OTHER_CLUSTERS
     if spec.health_check_exprs:
         yield "spec.healthCheckExprs: expressions cannot be evaluated yet; leave it out, and name spec.healthChecks"
     if spec.ignore:

@@ -15,6 +15,10 @@ from tidelog.events.names import ObjectKey
 
 REQUESTED_AT = "reconcile.fluxcd.io/requestedAt"
 """Annotation: adding or changing it asks for a reconciliation (contract CM-034)."""
+FORCE_AT = "reconcile.fluxcd.io/forceAt"
+RESET_AT = "reconcile.fluxcd.io/resetAt"
+"""Annotations of a HelmRelease: with the token of `REQUESTED_AT`, they ask for a release in any case, or that failures
+be forgotten (contract CM-035, CM-036)."""
 EVENT_PREFIX = "event.toolkit.fluxcd.io/"
 """Annotations that begin so are added to events (contract CM-038)."""
 FINALIZER = "finalizers.fluxcd.io"
@@ -32,6 +36,7 @@ DEFAULT_TIMEOUT = SourceTimeout.of_seconds(60)
 
 SOURCE_GROUP = "source.toolkit.fluxcd.io"
 KUSTOMIZE_GROUP = "kustomize.toolkit.fluxcd.io"
+HELM_GROUP = "helm.toolkit.fluxcd.io"
 OWNER_NAME = f"{KUSTOMIZE_GROUP}/name"
 OWNER_NAMESPACE = f"{KUSTOMIZE_GROUP}/namespace"
 """Labels of what a Kustomization applied (contract CM-039)."""
@@ -46,11 +51,34 @@ DECRYPT = f"{KUSTOMIZE_GROUP}/decrypt"
 """Flags on applied objects (contract CM-041 to CM-049)."""
 
 
+HELM_RELEASE = (HELM_GROUP, "HelmRelease")
+"""Group and kind."""
+RELEASE_OWNER_NAME = f"{HELM_GROUP}/name"
+RELEASE_OWNER_NAMESPACE = f"{HELM_GROUP}/namespace"
+"""Labels of what a HelmRelease applied (contract HR-112)."""
+_OWNERS = (
+    (KUSTOMIZATION, OWNER_NAME, OWNER_NAMESPACE),
+    (HELM_RELEASE, RELEASE_OWNER_NAME, RELEASE_OWNER_NAMESPACE),
+)
+
+
 def labelled_maker(obj: KubeObject) -> ObjectKey | None:
-    """The Kustomization that made an object, as its labels say (contract KS-092)."""
+    """The Kustomization or HelmRelease that made an object, as its labels say (contract KS-092, HR-112)."""
     labels = obj["metadata"].get("labels") or {}
-    name, namespace = labels.get(OWNER_NAME), labels.get(OWNER_NAMESPACE)
-    return ObjectKey(*KUSTOMIZATION, namespace, name) if name and namespace else None
+    for kind, by_name, by_namespace in _OWNERS:
+        name, namespace = labels.get(by_name), labels.get(by_namespace)
+        if name and namespace:
+            return ObjectKey(*kind, namespace, name)
+    return None
+
+
+def applier_of(kind: str) -> str:
+    """The field manager that applies the objects of a target: Flux's own, so that what it takes over is its (KS-069).
+
+    Args:
+        kind: of the target.
+    """
+    return "helm-controller" if kind == "HelmRelease" else "kustomize-controller"
 
 
 class KubeStruct(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -104,6 +132,8 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
 
 Timestamp = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
 """RFC 3339. Kubernetes writes whole seconds of UTC, for example `2026-11-23T01:36:51Z`."""
+PlainInt = Annotated[int, msgspec.Meta(extra_json_schema={"format": None})]
+"""An integer whose schema gives no size."""
 Labels: TypeAlias = dict[str, str]
 
 

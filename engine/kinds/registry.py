@@ -7,6 +7,7 @@ from tidelog.engine.kinds.bucket import Bucket, BucketSpec, BucketStatus
 from tidelog.engine.kinds.externalartifact import ExternalArtifact, ExternalArtifactSpec, ExternalArtifactStatus
 from tidelog.engine.kinds.gitrepository import GitRepository, GitRepositorySpec, GitRepositoryStatus
 from tidelog.engine.kinds.helmchart import HelmChart, HelmChartSpec, HelmChartStatus
+from tidelog.engine.kinds.helmrelease import HelmRelease, HelmReleaseSpec, HelmReleaseStatus
 from tidelog.engine.kinds.helmrepository import HelmRepository, HelmRepositorySpec, HelmRepositoryStatus
 from tidelog.engine.kinds.kustomization import Kustomization, KustomizationSpec, KustomizationStatus
 from tidelog.engine.kinds.ocirepository import OCIRepository, OCIRepositorySpec, OCIRepositoryStatus
@@ -18,10 +19,10 @@ FetchedStatus: TypeAlias = (
 )
 SourceSpec: TypeAlias = FetchedSpec | ExternalArtifactSpec
 SourceStatus: TypeAlias = FetchedStatus | ExternalArtifactStatus
-TargetSpec: TypeAlias = KustomizationSpec
-TargetStatus: TypeAlias = KustomizationStatus
+TargetSpec: TypeAlias = KustomizationSpec | HelmReleaseSpec
+TargetStatus: TypeAlias = KustomizationStatus | HelmReleaseStatus
 AnyKind: TypeAlias = type[
-    GitRepository | OCIRepository | Bucket | HelmRepository | HelmChart | ExternalArtifact | Kustomization
+    GitRepository | OCIRepository | Bucket | HelmRepository | HelmChart | ExternalArtifact | Kustomization | HelmRelease
 ]
 
 SOURCES: Final[tuple[AnyKind, ...]] = (
@@ -32,11 +33,12 @@ SOURCES: Final[tuple[AnyKind, ...]] = (
     HelmChart,
     ExternalArtifact,
 )
-TARGETS: Final[tuple[AnyKind, ...]] = (Kustomization,)
+TARGETS: Final[tuple[AnyKind, ...]] = (Kustomization, HelmRelease)
 KINDS: Final[tuple[AnyKind, ...]] = (*SOURCES, *TARGETS)
 """In the order in which they are watched: a target is seen when its source is."""
 NAMES: Final = tuple((kind.resource.group, kind.resource.kind) for kind in KINDS)
 """Groups and kinds."""
+TARGET_NAMES: Final = tuple((kind.resource.group, kind.resource.kind) for kind in TARGETS)
 NEEDED: Final[tuple[AnyKind, ...]] = (GitRepository, Kustomization)
 """Without these there is nothing to do; the others may be served later, or never."""
 BY_NAME: Final[Mapping[str, AnyKind]] = {kind.resource.kind: kind for kind in KINDS}
@@ -48,6 +50,7 @@ STATUSES: Final[Mapping[str, type[SourceStatus | TargetStatus]]] = {
     "HelmChart": HelmChartStatus,
     "ExternalArtifact": ExternalArtifactStatus,
     "Kustomization": KustomizationStatus,
+    "HelmRelease": HelmReleaseStatus,
 }
 
 

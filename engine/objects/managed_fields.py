@@ -272,7 +272,8 @@ def _to_take_over(entry: KubeObject, manager: str, overridden: Sequence[str]) ->
     name, operation = entry.get("manager") or "", entry.get("operation")
     if entry.get("subresource") or name == _client_manager or (name == manager and operation == "Apply"):
         return False
-    if name.startswith("kubectl") or name in overridden:
+    # Helm leaves to kubectl what is kubectl's.
+    if name in overridden or (manager == FLUX_MANAGER and name.startswith("kubectl")):
         return True
     return operation == "Update" and name in {"before-first-apply", manager}
 

@@ -21,7 +21,8 @@ from tidelog.engine.cluster.errors import (
     NotFoundError,
     UnknownKindError,
 )
-from tidelog.engine.cluster.port import Applied, Cluster, Identity, Kind
+from tidelog.engine.cluster.port import Applied, Cluster, Identity, Kind, Propagation
+from tidelog.engine.helm.marks import belongs_to, is_kept
 from tidelog.engine.kinds.meta import FORCE, OWNER_NAME, OWNER_NAMESPACE, PRUNE, RECONCILE, SSA
 from tidelog.engine.objects.diff import differences
 from tidelog.engine.objects.kube import KubeObject, canonical_bytes, flagged
@@ -47,6 +48,13 @@ class DigestOf(Protocol):
         ...
 
 
+class HelmName(msgspec.Struct, frozen=True):
+    """What Helm calls a release."""
+
+    name: str
+    namespace: str
+
+
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
     """The target that a plan is for, as far as planning needs to know it."""
 
@@ -65,6 +73,10 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     """`Kind`, or `group/Kind`, of what has a wave of its own (Flux: `--custom-apply-stage-kinds`)."""
     overridden: tuple[str, ...] = ()
     """Field managers whose fields are taken over (Flux: `--override-manager`)."""
+    release: HelmName | None = None
+    """Of a HelmRelease: then Helm's marks on objects count, and not those of a Kustomization."""
+    propagation: Propagation = "Background"
+    """What becomes of what deleted objects own."""
 
     @property
     def terms(self) -> Terms:
@@ -223,20 +235,20 @@ class Planner:
 
     async def _probe(self, one: Wanted, draft: Draft) -> Step:
         """What would become of one object."""
-        why = _left_alone(one.object)
+        why = self._left_alone(one.object)
         if why:
             return _step(one, "skip", why=why)
         try:
-            if flagged(one.object, SSA, "IfNotPresent"):
-                live = await self._live(one)
-                if live is not None:
-                    return _step(one, "skip", uid=live["metadata"]["uid"], why="it is there (ssa: IfNotPresent)")
+            absent = self._only_if_absent(one)
+            live = await self._live(one) if absent else None
+            if live is not None:
+                return _step(one, "skip", uid=live["metadata"]["uid"], why=f"it is there ({absent})")
             answer = await self._apply_dry(one)
         except (UnknownKindError, NotFoundError, ForbiddenError, BadRequestError) as error:
             draft.refused.append(_refusal(one, error))
             return _step(one, "create")
         except (InvalidError, ConflictError) as error:
-            if is_immutable(error) and (self._subject.force or flagged(one.object, FORCE, "enabled")):
+            if is_immutable(error) and self._may_be_made_anew(one.object):
                 return await self._recreation(one)
             draft.refused.append(_refusal(one, error))
             return _step(one, "update")
@@ -247,8 +259,22 @@ class Planner:
             return self._compared(one, None, answer.object, ())
         return await self._updated(one, answer.object, draft)
 
+    def _left_alone(self, obj: KubeObject) -> str:
+        """Why an object is not to be touched; the marks of Kustomizations say nothing in a release."""
+        return "" if self._subject.release is not None else _left_alone(obj)
+
+    def _only_if_absent(self, one: Wanted) -> str:
+        """Why an object that is there is left as it is; empty where it is not."""
+        if one.once:
+            return "crds: Create" if one.key.kind == "CustomResourceDefinition" else "it is made once"
+        is_kustomize = self._subject.release is None
+        return "ssa: IfNotPresent" if is_kustomize and flagged(one.object, SSA, "IfNotPresent") else ""
+
+    def _may_be_made_anew(self, obj: KubeObject) -> bool:
+        return self._subject.force or (self._subject.release is None and flagged(obj, FORCE, "enabled"))
+
     async def _updated(self, one: Wanted, answer: KubeObject, draft: Draft) -> Step:
-        why = _left_alone(answer)
+        why = self._left_alone(answer)
         uid = answer["metadata"]["uid"]
         if why:
             return _step(one, "skip", uid=uid, why=why)
@@ -379,7 +405,20 @@ class Planner:
         """Why an object that is no longer wanted is left there; empty when it is to be deleted (KS-092)."""
         if not self._subject.prune:
             return "prune is off"
+        release = self._subject.release
+        if release is not None:
+            return why_release_leaves(live, release, uninstalls=self._subject.deleting)
         return why_left(live, self._subject.namespace, self._subject.name)
+
+
+def why_release_leaves(live: KubeObject, release: HelmName, *, uninstalls: bool) -> str:
+    """Why a release that is done with an object leaves it there; empty when it is deleted (Helm's resource policy).
+
+    What Helm never marked (a chart's `crds/`, the namespace that was made for it) is left too.
+    """
+    if is_kept(live, at_uninstall=uninstalls):
+        return "helm.sh/resource-policy: keep"
+    return "" if belongs_to(live, release.name, release.namespace) else "it is not this release's"
 
 
 def why_left(live: KubeObject, namespace: str, name: str) -> str:

@@ -29,6 +29,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     secret: bool = False
     handed: Digest | None = None
     """Of a Kustomization that is secret: of the sealed body that tells where in its spec secret values are."""
+    once: bool = False
+    """Whether it is only made where it is not there: what is there stays as it is."""
     loaded: KubeObject | None = None
     """The object itself; needed only of what is not unchanged."""
 

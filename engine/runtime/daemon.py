@@ -22,21 +22,23 @@ from tidelog.engine.apply.door import NotVerifiedError
 from tidelog.engine.cluster.errors import ClusterError, UnknownKindError
 from tidelog.engine.cluster.port import Cluster, Kind
 from tidelog.engine.expressions.evaluator import Evaluator
-from tidelog.engine.kinds.meta import KUSTOMIZE_GROUP, Resource
-from tidelog.engine.kinds.registry import KINDS, NEEDED
+from tidelog.engine.helm.pool import ChartRenderer
+from tidelog.engine.kinds.meta import Resource
+from tidelog.engine.kinds.registry import KINDS, NEEDED, TARGET_NAMES
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.observe.drift import Flap
 from tidelog.engine.observe.reflector import Reflector
 from tidelog.engine.render.renderer import Renderer
 from tidelog.engine.runtime.binding import bound_uid, check_cluster
+from tidelog.engine.runtime.capabilities import ClusterCapabilities
 from tidelog.engine.runtime.context import Engine, utc_now
 from tidelog.engine.runtime.errors import LeaseLostError
 from tidelog.engine.runtime.handing import Handing
+from tidelog.engine.runtime.helm import HelmTools
 from tidelog.engine.runtime.holders import own_name
 from tidelog.engine.runtime.lease import Leases, Timings
 from tidelog.engine.runtime.memory import Memory, Origin, newest_of
 from tidelog.engine.runtime.passes.reconcile import reconcile_target
-from tidelog.engine.runtime.passes.situation import MANAGER
 from tidelog.engine.runtime.passes.source import reconcile_source
 from tidelog.engine.runtime.rendered import Renderings
 from tidelog.engine.runtime.requests import Requests
@@ -323,6 +325,7 @@ async def open_daemon(
                 artifacts, strict=settings.strict_post_build_substitutions, remote_bases=not settings.no_remote_bases
             )
         )
+        charts = await stack.enter_async_context(ChartRenderer([artifacts.tarballs]))
         expressions = await stack.enter_async_context(Evaluator())
         fetchers = await stack.enter_async_context(open_fetchers(artifacts, local=repo))
         memory = Memory(log)
@@ -330,7 +333,7 @@ async def open_daemon(
         stream = engine_stream(log.identity.log)
         await _bind(memory, stream, cluster, settings.cluster_name)
         engine = _assemble(
-            settings, cluster, memory, views, renderer, expressions, fetchers, artifacts, keys, stream, repo
+            settings, cluster, memory, views, renderer, charts, expressions, fetchers, artifacts, keys, stream, repo
         )
         yield Daemon(engine, log, views, settings)
 
@@ -341,6 +344,7 @@ def _assemble(
     memory: Memory,
     views: FollowedViews,
     renderer: Renderer,
+    charts: ChartRenderer,
     expressions: Evaluator,
     fetchers: Fetchers,
     artifacts: ArtifactStore,
@@ -392,7 +396,6 @@ def _assemble(
             cluster,
             memory,
             settings.cluster_name,
-            MANAGER,
             stream,
             sealer,
             wake,
@@ -404,6 +407,7 @@ def _assemble(
         ),
         renderer=renderer,
         renderings=renderings,
+        helm=HelmTools(charts, ClusterCapabilities(cluster)),
         wishes=Wishes(memory, settings.cluster_name, settings, renderings, renderer, variables_of, newest, cluster),
         handing=Handing(memory, settings.cluster_name, inputs, keys.key, target_of),
         expressions=expressions,
@@ -468,7 +472,8 @@ def _must_end(error: Exception) -> bool:
 
 
 def _is_target(stream: StreamName) -> bool:
-    return f"/{KUSTOMIZE_GROUP}/" in stream
+    key = ObjectKey.of_stream(stream)
+    return (key.group, key.kind) in TARGET_NAMES
 
 
 async def _digest_of_input(engine: Engine, user: StreamName, key: ObjectKey, live: KubeObject | None) -> Digest | None:

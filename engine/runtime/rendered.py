@@ -4,7 +4,7 @@ A set is small; its objects are bodies of the log, read only where something is 
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, TypeAlias
 
 import anyio.to_thread
@@ -31,6 +31,8 @@ from tidelog.storage import Query
 from tidelog.storage.log.sqlite_log import SqliteLogReader
 from tidelog.storage.projections.views import Views
 
+_ONCE = "once"
+"""In the list of a set: of an object that is only made where it is not there."""
 KEPT_MAX = 2_048
 """Sets that are kept in memory, as lists of digests."""
 
@@ -127,8 +129,8 @@ async def would_be_the_same(
     return await anyio.to_thread.run_sync(renderer.unchanged, tree, before.read_set)
 
 
-def sealed(rendering: Rendering, sealer: Sealer, secrets: SecretValues) -> Sealed:
-    """A rendered set with the bodies of its objects; what is secret, sealed."""
+def sealed(rendering: Rendering, sealer: Sealer, secrets: SecretValues, once: Collection[ObjectKey] = ()) -> Sealed:
+    """A rendered set with the bodies of its objects, what is secret sealed; `once` are made where they are absent."""
     wanted, bodies = [], []
     secrets.add(rendering.secret_values)
     for obj in rendering.objects:
@@ -151,6 +153,7 @@ def sealed(rendering: Rendering, sealer: Sealer, secrets: SecretValues) -> Seale
                 digest=body.ref.digest,
                 secret=secret,
                 handed=handed,
+                once=key in once,
                 loaded=obj,
             )
         )
@@ -170,6 +173,8 @@ def sealed(rendering: Rendering, sealer: Sealer, secrets: SecretValues) -> Seale
 
 def _entry(one: Wanted) -> list[str]:
     entry = [one.key.id, one.digest, one.api_version]
+    if one.once:
+        return [*entry, one.handed or "", _ONCE]
     return entry if one.handed is None else [*entry, one.handed]
 
 
@@ -181,9 +186,10 @@ def _listed(data: bytes) -> tuple[Wanted, ...]:
             api_version=version,
             digest=Digest(digest),
             secret=digest.startswith(KEYED),
-            handed=Digest(handed[0]) if handed else None,
+            handed=Digest(more[0]) if more and more[0] else None,
+            once=_ONCE in more[1:],
         )
-        for id, digest, version, *handed in entries
+        for id, digest, version, *more in entries
     )
 
 
@@ -196,8 +202,8 @@ def listed_in(data: bytes, id: ObjectId) -> Listed | None:
     begin = data.find(encode([id])[:-1] + b",")
     if begin < 0:
         return None
-    _, digest, _, *handed = msgspec.json.decode(data[begin : data.index(b"]", begin) + 1], type=list[str])
-    return Digest(digest), Digest(handed[0]) if handed else None
+    _, digest, _, *more = msgspec.json.decode(data[begin : data.index(b"]", begin) + 1], type=list[str])
+    return Digest(digest), Digest(more[0]) if more and more[0] else None
 
 
 class Renderings:
@@ -246,6 +252,12 @@ class Renderings:
                 return None
             self.keep(stream, await self._of(rendered))
         return self._last[stream]
+
+    async def event_at(self, stream: StreamName, position: int) -> Rendered | None:
+        """The event that recorded what the target wanted when the log was at a position."""
+        last = await self._log.last(Query(stream=stream, types=(Rendered.__name__,), until=position))
+        event = None if last is None else last.event
+        return event if isinstance(event, Rendered) else None
 
     async def at(self, stream: StreamName, position: int) -> RenderedSet | None:
         """The set that the target wanted when the log was at a position."""

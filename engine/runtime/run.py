@@ -78,6 +78,14 @@ class Stop(Exception):
         self.again_s = again_s
 
 
+class Refused(Stop):
+    """Raised when a plan did not pass its verification."""
+
+    def __init__(self, message: str, again_s: float | None) -> None:
+        super().__init__(again_s)
+        self.message = message
+
+
 class Run:
     """What a pass records, and under which run and trace."""
 

@@ -5,13 +5,14 @@ The object would have two names then: what a watch tells of one would not be fou
 namespace leaves the manifest, the object would be taken for one that nobody wants any more.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import msgspec
 
 from tidelog.engine.cluster.errors import ClusterError
 from tidelog.engine.cluster.port import Kind
+from tidelog.engine.helm.sampling import raw_key
 from tidelog.engine.objects.kube import KubeObject, key_of
 from tidelog.engine.render.errors import RenderError
 from tidelog.engine.render.renderer import Rendering
@@ -54,6 +55,18 @@ async def in_its_place(rendering: Rendering, cluster: FindsKinds) -> Rendering:
     return msgspec.structs.replace(rendering, objects=tuple(objects), secret=secret, handed=handed)
 
 
+async def scopes_of(objects: Sequence[KubeObject], cluster: FindsKinds) -> dict[_KindName, bool]:
+    """Whether the kinds of some objects have namespaces; of a kind that nobody knows, yes.
+
+    Raises:
+        ClusterError: when the cluster cannot be asked for its kinds.
+    """
+    scopes = _defined(objects)
+    for obj in objects:
+        await _namespaced(raw_key(obj), scopes, cluster)
+    return scopes
+
+
 async def is_out_of_place(keys: Iterable[ObjectKey], cluster: FindsKinds) -> bool:
     """Whether one of these has a namespace, and its kind none: it was rendered before that was known."""
     scopes: dict[_KindName, bool] = {}
@@ -66,7 +79,7 @@ async def is_out_of_place(keys: Iterable[ObjectKey], cluster: FindsKinds) -> boo
     return False
 
 
-def _defined(objects: tuple[KubeObject, ...]) -> dict[_KindName, bool]:
+def _defined(objects: Sequence[KubeObject]) -> dict[_KindName, bool]:
     """Whether the kinds that the set itself defines have namespaces."""
     found = {}
     for obj in objects:

@@ -22,6 +22,7 @@ _partial = rf"v?({_part})(?:\.({_part}))?(?:\.({_part}))?(?:-({_pre}))?(?:\+{_pr
 _operator = r"(?:!=|>=|=>|<=|=<|~>|[=<>~^])?"
 _hyphen = re.compile(rf"\s*({_partial})\s+-\s+({_partial})\s*", re.ASCII)
 _term = re.compile(rf"\s*({_operator})\s*{_partial}(?:\s*,\s*|\s+|$)", re.ASCII)
+_build = re.compile(_pre, re.ASCII)
 _padded = re.compile(r"0\d+")
 
 TEXT_MAX: Final = 1024
@@ -141,6 +142,15 @@ def loose_version_of(text: str) -> Version | None:
     if pre is None or max(major, minor, patch) >= 2**64:
         return None
     return Version(major, minor, patch, not pre, pre)
+
+
+def with_build(text: str, build: str) -> str | None:
+    """A version with other build metadata, written in full; None where the text is no version, or `build` is none."""
+    found = loose_version_of(text)
+    if found is None or not _build.fullmatch(build):
+        return None
+    _, dash, pre = text.partition("+")[0].partition("-")
+    return f"{found.major}.{found.minor}.{found.patch}{dash}{pre}+{build}"
 
 
 def range_of(text: str) -> Range:

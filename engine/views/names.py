@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
-from tidelog.engine.kinds.meta import KUSTOMIZE_GROUP, SOURCE_GROUP
+from tidelog.engine.kinds.meta import HELM_GROUP, KUSTOMIZE_GROUP, SOURCE_GROUP
 from tidelog.engine.views.archive import Archive
 from tidelog.events.names import ENGINE, MalformedNameError, ObjectId, ObjectKey, StreamName, cluster_of, stream_name
 from tidelog.events.projections import ACTUAL, CONDITIONS, DESIRED
@@ -25,7 +25,7 @@ HELM_CHART = (SOURCE_GROUP, "HelmChart")
 EXTERNAL_ARTIFACT = (SOURCE_GROUP, "ExternalArtifact")
 SOURCES = (GIT_REPOSITORY, OCI_REPOSITORY, BUCKET, HELM_REPOSITORY, HELM_CHART, EXTERNAL_ARTIFACT)
 KUSTOMIZATION = (KUSTOMIZE_GROUP, "Kustomization")
-FLUX_GROUPS = frozenset({SOURCE_GROUP, KUSTOMIZE_GROUP, "helm.toolkit.fluxcd.io"})
+FLUX_GROUPS = frozenset({SOURCE_GROUP, KUSTOMIZE_GROUP, HELM_GROUP})
 
 # The short names that kubectl and flux know.
 _short_names: Mapping[str, str] = {

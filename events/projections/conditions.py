@@ -252,9 +252,10 @@ def _fail(row: Standing, envelope: Envelope, reason: str, message: str, *, final
 
 def _unverified(rows: Rows[Standing], envelope: Envelope, event: VerificationFailed) -> None:
     row = _row(rows, envelope)
-    message = "; ".join(verdict.message for verdict in event.failed) or "a check of the plan did not pass"
-    _fail(row, envelope, "ReconciliationFailed", message)
-    _attempt(row, envelope, "ReconciliationFailed")
+    said = "; ".join(verdict.message for verdict in event.failed) or "a check of the plan did not pass"
+    reason = event.reason or "ReconciliationFailed"
+    _fail(row, envelope, reason, f"{event.about}: {said}" if event.about else said)
+    _attempt(row, envelope, reason)
 
 
 def _stage_failed(rows: Rows[Standing], envelope: Envelope, event: StageFailed) -> None:

@@ -41,3 +41,7 @@ class VerificationFailed(Event, frozen=True, kw_only=True):
     wave: int | None = None
     verdicts: BodyRef | None = None
     """All of them, where they are too many for the event."""
+    reason: str = ""
+    """What Ready says then, in one word, where that is not `ReconciliationFailed`."""
+    about: str = ""
+    """What it is that cannot be done; the verdicts say why."""

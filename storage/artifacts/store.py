@@ -222,6 +222,11 @@ class ArtifactStore:
         finally:
             self.drop(quarantine)
 
+    @property
+    def tarballs(self) -> Path:
+        """The directory of the tar.gz files."""
+        return _tarballs(self.directory)
+
     def find_tarball(self, tree: str) -> Tarball | None:
         """The tar.gz of a tree that is kept and whole; one that is damaged is removed."""
         for digest, path in [*self._tarballs.items()]:

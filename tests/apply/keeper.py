@@ -14,15 +14,16 @@ from tidelog.engine.cluster.errors import ClusterError
 from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.kinds.durations import Interval
 from tidelog.engine.kinds.kustomization import KustomizationSpec, KustomizationStatus, SourceReference
+from tidelog.engine.kinds.meta import applier_of
 from tidelog.engine.objects.kube import KubeObject, key_of, object_digest
 from tidelog.engine.plan.draft import Draft, Planner
 from tidelog.engine.plan.model import Wanted
 from tidelog.engine.runtime.memory import Memory, Origin
-from tidelog.engine.runtime.passes.situation import MANAGER, Situation
+from tidelog.engine.runtime.passes.situation import Situation
 from tidelog.engine.runtime.run import Run
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.settings import Settings
-from tidelog.engine.runtime.watching.declared import Declared, DeclaredTarget
+from tidelog.engine.runtime.watching.declared import Declared, DeclaredKustomization
 from tidelog.engine.secrecy.sealing import Sealer
 from tidelog.engine.verify.checks import verdicts_of
 from tidelog.events.bodies import Body
@@ -48,7 +49,7 @@ NOW = moment(0)
 LABELS = {f"{KEY.group}/name": KEY.name, f"{KEY.group}/namespace": KEY.namespace}
 
 
-def a_target(**spec: Any) -> DeclaredTarget:
+def a_target(**spec: Any) -> DeclaredKustomization:
     """A target as it is declared."""
     metadata = {"name": KEY.name, "namespace": KEY.namespace, "uid": "target-uid", "generation": 1}
     live = {"apiVersion": f"{KEY.group}/v1", "kind": KEY.kind, "metadata": metadata}
@@ -141,7 +142,7 @@ class Keeper:
 
     def door(self, draft: Draft, run: Run) -> Door:
         recorder = ObjectRecorder(
-            draft.plan.id, MANAGER, Sealer(), self.situation.entry, run.record, digest("policies")
+            draft.plan.id, applier_of("Kustomization"), Sealer(), self.situation.entry, run.record, digest("policies")
         )
         subject, planner = self.situation.subject, self.planner()
         return Door(

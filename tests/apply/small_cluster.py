@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import anyio.lowlevel
 
 from tidelog.engine.cluster.errors import ConflictError, InvalidError, NotFoundError, UnknownKindError
-from tidelog.engine.cluster.port import Applied, Identity, Kind, Preconditions
+from tidelog.engine.cluster.port import Applied, Identity, Kind, Preconditions, Propagation
 from tidelog.engine.objects.kube import KubeObject, key_of
 from tidelog.events.names import ObjectId, ObjectKey
 
@@ -134,6 +134,11 @@ class SmallCluster:
         await anyio.lowlevel.checkpoint()
         return tuple(self._served())
 
+    async def api_versions(self) -> tuple[str, ...]:
+        await anyio.lowlevel.checkpoint()
+        found = {name for one in self._served() for name in (one.api_version, f"{one.api_version}/{one.kind}")}
+        return tuple(sorted(found))
+
     async def find_kind(self, group: str, kind: str) -> Kind | None:
         await anyio.lowlevel.checkpoint()
         return next((one for one in self._served() if (one.group, one.kind) == (group, kind)), None)
@@ -176,6 +181,7 @@ class SmallCluster:
         name: str,
         *,
         preconditions: Preconditions | None = None,
+        propagation: Propagation = "Background",
         identity: Identity | None = None,
     ) -> None:
         id = ObjectKey(kind.group, kind.kind, namespace, name).id

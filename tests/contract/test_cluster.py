@@ -215,6 +215,17 @@ async def test_unknown_version_is_told_with_those_that_are_served(cluster: Clust
         await cluster.kind("apps/v1beta1", "Deployment")
 
 
+async def test_versions_are_told_as_they_are_now(cluster: Cluster, widgets: Kind, requests: Requests) -> None:
+    found = await cluster.api_versions()
+    assert {"v1", "v1/ConfigMap", "apps/v1", "apps/v1/Deployment", "apps/v1/Scale"} <= {*found}
+    assert {f"{widgets.group}/{name}" for name in ("v1", "v1/Widget", "v1beta1/Widget")} <= {*found}
+    assert list(found) == sorted(found)
+    assert not {"extensions/v1beta1", "/v1"} & {*found}
+    requests.clear()
+    assert await cluster.api_versions() == found
+    assert [resource for _, resource, _ in requests] == ["/api", "/apis"]
+
+
 async def test_each_kind_is_listed_once_in_its_preferred_version(cluster: Cluster, widgets: Kind) -> None:
     cluster.forget_kinds()
     kinds = await cluster.kinds()

@@ -9,7 +9,8 @@ import pytest
 from tests.helm.charts import head, written
 from tests.helm.conftest import Run
 from tests.servers.kubernetes_servers import Servers
-from tidelog.engine.helm.capabilities import served_versions
+from tidelog.engine.cluster.discovery import served_in
+from tidelog.engine.cluster.real import open_cluster
 from tidelog.engine.helm.pool import ChartRenderer
 from tidelog.engine.helm.spec import RenderJob
 from tidelog.engine.render.documents import documents
@@ -42,13 +43,12 @@ async def test_chart_finds_what_it_finds_when_helm_installs_it(
     )
     assert ran.returncode == 0, ran.stderr
     wanted = documents(json.loads(ran.stdout)["manifest"])[0].value
-    version = kubernetes.request("GET", "/version").body
-    accept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
-    discovered = [kubernetes.request("GET", path, accept=accept).body for path in ("/api", "/apis")]
+    async with open_cluster(kubernetes.kubeconfig) as cluster:
+        version, served = await cluster.version(), await cluster.api_versions()
     job = RenderJob(
         *(str(chart), "rel", namespace),
-        kube_version=version["gitVersion"],
-        api_versions=served_versions(discovered),
+        kube_version=version,
+        api_versions=served,
     )
     ours = (await renderer.render(job)).manifests[0].content
     assert seen(ours) == seen(wanted)
@@ -56,7 +56,9 @@ async def test_chart_finds_what_it_finds_when_helm_installs_it(
 
 
 def test_kinds_of_an_api_service_that_does_not_answer_are_not_served() -> None:
-    versions = [{"version": "v1", "freshness": "Stale", "resources": [{"responseKind": {"kind": "Old"}}]}]
-    assert served_versions([{"items": [{"metadata": {"name": "example.org"}, "versions": versions}]}]) == (
-        "example.org/v1",
-    )
+    versions = [
+        {"version": "v1", "freshness": "Stale", "resources": [{"resource": "o", "responseKind": {"kind": "Old"}}]}
+    ]
+    items = [{"metadata": {"name": "example.org"}, "versions": versions}]
+    found = served_in(json.dumps({"kind": "APIGroupDiscoveryList", "items": items}).encode())
+    assert found.names == {"example.org/v1"}

@@ -180,7 +180,10 @@ async def test_password_is_kept_and_is_known_to_be_secret(
     manifest = made[0].manifests[0].content
     assert kubernetes.request("POST", f"/api/v1/namespaces/{namespace}/secrets", manifest).status == 201
     secrets = SecretValues()
-    again = await renderer.render(job, secrets, cluster=source)
+    told: list[KubeObject] = []
+    telling = msgspec.structs.replace(source, on_secret=told.append)
+    again = await renderer.render(job, secrets, cluster=telling)
+    assert [one["data"] for one in told] == [first(made[0])]
     assert first(again) == first(made[0])
     assert secrets.holds(again.manifests[0].text)
     assert again.looked_up != made[0].looked_up

@@ -10,6 +10,7 @@ import pytest
 
 from tests.helm.charts import CASES, Case, Files, below, head, packed, written
 from tests.helm.conftest import Run
+from tidelog.engine.helm.errors import ChartError
 from tidelog.engine.helm.pool import ChartRenderer
 from tidelog.engine.helm.sorting import split
 from tidelog.engine.helm.spec import RenderedChart, RenderJob
@@ -135,6 +136,57 @@ async def test_impure_functions_of_charts_within_a_chart_are_named(renderer: Cha
     archive.write_bytes(packed("outer", files))
     for path in (chart, archive):
         assert (await renderer.render(RenderJob(str(path), "r", "n"))).impure == ("now", "uuidv4")
+
+
+async def test_impure_functions_in_values_are_named_too(renderer: ChartRenderer, tmp_path: Path) -> None:
+    files = {
+        "Chart.yaml": "apiVersion: v2\nname: c\nversion: 1.0.0\n",
+        "values.yaml": 'a: \'{{ randAlpha 5 | printf "%s" }}\'\nb: {c: {d: "now"}}\n',
+        "templates/a.yaml": "a: {{ tpl .Values.a . }}\n",
+    }
+    job = RenderJob(str(written(files, tmp_path / "c")), "r", "n")
+    assert (await renderer.render(job)).impure == ("randAlpha",)
+    own = msgspec.structs.replace(job, values=b'{"a": "{{ uuidv4 }}"}')
+    assert (await renderer.render(own)).impure == ("randAlpha", "uuidv4")
+
+
+async def test_errors_call_the_chart_as_its_source_does(renderer: ChartRenderer, tmp_path: Path) -> None:
+    chart = tmp_path / "3f2a.tar.gz"
+    chart.write_bytes(b"no archive")
+    job = RenderJob(str(chart), "r", "n", called="HelmChart shop/web")
+    with pytest.raises(ChartError) as caught:
+        await renderer.render(job)
+    assert "3f2a" not in caught.value.message
+    chart.unlink()
+    with pytest.raises(ChartError, match="the chart HelmChart shop/web cannot be read"):
+        await renderer.render(job)
+
+
+async def test_version_of_a_chart_can_have_other_build_metadata(renderer: ChartRenderer, tmp_path: Path) -> None:
+    head = "apiVersion: v2\nname: c\nversion: {}\nappVersion: '1.10'\ndescription: 'yes'\n"
+    files = {
+        "templates/a.yaml": "version: {{ .Chart.Version }}\napp: {{ .Chart.AppVersion | quote }}\n",
+        "charts/sub/Chart.yaml": "apiVersion: v2\nname: sub\nversion: 0.1.0\n",
+        "charts/sub/templates/a.yaml": "version: {{ .Chart.Version }}\n",
+    }
+    chart = tmp_path / "c.tgz"
+    job = RenderJob(str(chart), "r", "n", build_metadata="0123456789ab")
+    for version, wanted in (("1.2.3", "1.2.3"), ("v1.2-rc.1+mine", "1.2.0-rc.1")):
+        chart.write_bytes(packed("c", {"Chart.yaml": head.format(version), **files}))
+        found = await renderer.render(job)
+        assert found.metadata["version"] == f"{wanted}+0123456789ab"
+        assert (found.metadata["appVersion"], found.metadata["description"]) == ("1.10", "yes")
+        assert [one.content for one in found.manifests] == [
+            {"version": "0.1.0"},
+            {"version": f"{wanted}+0123456789ab", "app": "1.10"},
+        ]
+        assert (await renderer.render(msgspec.structs.replace(job, build_metadata=""))).metadata["version"] == version
+    chart.write_bytes(packed("c", {"Chart.yaml": head.format("latest"), **files}))
+    with pytest.raises(ChartError, match=r"Chart.yaml: the version is none"):
+        await renderer.render(job)
+    directory = written({"Chart.yaml": head.format("1.2.3")}, tmp_path / "d")
+    with pytest.raises(ChartError, match="the version of d can be changed in an archive only"):
+        await renderer.render(msgspec.structs.replace(job, chart=str(directory)))
 
 
 async def test_api_versions_are_those_given_and_no_others(renderer: ChartRenderer, tmp_path: Path) -> None:

@@ -1,9 +1,19 @@
 """Objects that Flux's CRDs accept and refuse: the tests hold both our decoding and our CRDs to them."""
 
 import copy
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple, TypeAlias
 
+from tidelog.engine.kinds.durations import Duration
+from tidelog.engine.kinds.helmrelease import HelmRelease, HelmReleaseStatus, HelmSnapshot, HelmTestHook
+from tidelog.engine.kinds.meta import Condition
+from tidelog.engine.kinds.registry import BY_NAME, AnyKind
+from tidelog.engine.kinds.targets import Inventory, InventoryEntry
 from tidelog.engine.objects.kube import KubeObject
+
+SampleKind: TypeAlias = AnyKind | type[HelmRelease]
+KIND_OF: Final[Mapping[str, SampleKind]] = {**BY_NAME, "HelmRelease": HelmRelease}
+"""The kinds that the samples are of."""
 
 SOURCE: KubeObject = {
     "apiVersion": "source.toolkit.fluxcd.io/v1",
@@ -230,6 +240,215 @@ def changed(obj: KubeObject, path: str, value: object) -> KubeObject:
     return made
 
 
+def release(name: str = "podinfo", namespace: str = "apps", /, **spec: Any) -> KubeObject:
+    """A HelmRelease."""
+    return {
+        "apiVersion": "helm.toolkit.fluxcd.io/v2",
+        "kind": "HelmRelease",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"interval": "10m", **spec},
+    }
+
+
+def _without_namespace(obj: KubeObject) -> KubeObject:
+    return obj | {"metadata": {"name": obj["metadata"]["name"]}}
+
+
+_TEMPLATE = {"spec": {"chart": "podinfo", "sourceRef": {"kind": "HelmRepository", "name": "podinfo"}}}
+HELM_RELEASE = _without_namespace(release(chart=_TEMPLATE))
+BY_REFERENCE = _without_namespace(release(chartRef={"kind": "OCIRepository", "name": "podinfo"}))
+_RELEASING = {
+    "timeout": "1m0s",
+    "strategy": {"name": "RetryOnFailure", "retryInterval": "30s"},
+    "disableTakeOwnership": True,
+    "disableWait": True,
+    "disableWaitForJobs": True,
+    "disableHooks": True,
+    "disableOpenAPIValidation": True,
+    "disableSchemaValidation": True,
+    "crds": "CreateReplace",
+}
+# Every field of the spec but chartRef, which cannot stand beside chart.
+WHOLE_HELM_RELEASE = _without_namespace(
+    release(
+        chart={
+            "metadata": {"labels": {"sharding.fluxcd.io/key": "a"}, "annotations": {"b": "c"}},
+            "spec": {
+                "chart": "./charts/podinfo",
+                "version": "6.x",
+                "sourceRef": {
+                    "apiVersion": "source.toolkit.fluxcd.io/v1",
+                    "kind": "GitRepository",
+                    "name": "podinfo",
+                    "namespace": "sources",
+                },
+                "interval": "5m0s",
+                "reconcileStrategy": "Revision",
+                "valuesFiles": ["values.yaml", "prod.yaml"],
+                "ignoreMissingValuesFiles": True,
+                "verify": {"provider": "notation", "secretRef": {"name": "keys"}},
+            },
+        },
+        kubeConfig={"secretRef": {"name": "remote", "key": "value.yaml"}},
+        suspend=True,
+        releaseName="web",
+        targetNamespace="prod",
+        storageNamespace="records",
+        dependsOn=[{"name": "db", "namespace": "data", "readyExpr": "dep.status.failures == 0"}],
+        timeout="3m",
+        maxHistory=0,
+        serviceAccountName="deployer",
+        persistentClient=False,
+        driftDetection={
+            "mode": "enabled",
+            "ignore": [{"paths": ["/spec/replicas"], "target": {"kind": "Deployment"}}],
+        },
+        install=_RELEASING
+        | {
+            "remediation": {"retries": 3, "ignoreTestFailures": True, "remediateLastFailure": True},
+            "replace": True,
+            "skipCRDs": True,
+            "createNamespace": True,
+            "serverSideApply": False,
+        },
+        upgrade=_RELEASING
+        | {
+            "remediation": {
+                "retries": -1,
+                "ignoreTestFailures": False,
+                "remediateLastFailure": False,
+                "strategy": "uninstall",
+            },
+            "force": True,
+            "preserveValues": True,
+            "cleanupOnFail": True,
+            "serverSideApply": "disabled",
+            "chartNameChangeStrategy": "InPlaceUpdate",
+        },
+        test={
+            "enable": True,
+            "timeout": "1m0s",
+            "ignoreFailures": True,
+            "filters": [{"name": "smoke"}, {"name": "load", "exclude": True}],
+        },
+        rollback={
+            "timeout": "1m0s",
+            "disableWait": True,
+            "disableWaitForJobs": True,
+            "disableHooks": True,
+            "recreate": True,
+            "force": True,
+            "cleanupOnFail": True,
+            "serverSideApply": "enabled",
+        },
+        uninstall={
+            "timeout": "1m0s",
+            "disableHooks": True,
+            "keepHistory": True,
+            "disableWait": True,
+            "deletionPropagation": "orphan",
+        },
+        valuesFrom=[
+            {"kind": "ConfigMap", "name": "base"},
+            {
+                "kind": "Secret",
+                "name": "tokens",
+                "valuesKey": "token",
+                "targetPath": "ingress.hosts[0].tls\\.name",
+                "optional": True,
+                "literal": True,
+            },
+        ],
+        values={"replicas": 2, "ratio": 0.5, "none": None, "list": [1, "a", {"b": True}], "deep": {"er": {}}},
+        commonMetadata={"labels": {"team": "blue"}, "annotations": {"owner": "blue@example.com"}},
+        postRenderers=[
+            {
+                "kustomize": {
+                    "patches": [{"patch": "- op: remove\n  path: /a\n", "target": {"kind": "Service"}}],
+                    "images": [{"name": "podinfo", "newTag": "6.0.0"}],
+                }
+            },
+            {},
+        ],
+        postRenderStrategy="separate",
+        waitStrategy={"name": "legacy"},
+        healthCheckExprs=[{"apiVersion": "cert-manager.io/v1", "kind": "Certificate", "current": "true"}],
+    )
+)
+
+WHOLE_RELEASE_STATUS = HelmReleaseStatus(
+    observed_generation=3,
+    observed_post_renderers_digest="sha256:1",
+    observed_common_metadata_digest="sha256:2",
+    last_attempted_generation=3,
+    conditions=(
+        Condition(
+            type="Ready",
+            status="True",
+            reason="InstallSucceeded",
+            message="m",
+            last_transition_time="2026-11-23T01:00:00Z",
+            observed_generation=3,
+        ),
+    ),
+    helm_chart="apps/apps-podinfo",
+    storage_namespace="apps",
+    history=(
+        HelmSnapshot(
+            api_version="v2",
+            digest="sha256:3",
+            name="podinfo",
+            namespace="apps",
+            version=2,
+            status="deployed",
+            action="upgrade",
+            chart_name="podinfo",
+            chart_version="6.0.0+1",
+            app_version="6",
+            config_digest="sha256:4",
+            first_deployed="2026-11-23T01:00:00Z",
+            last_deployed="2026-11-23T02:00:00Z",
+            deleted="2026-11-23T03:00:00Z",
+            test_hooks={
+                "podinfo-smoke": HelmTestHook(
+                    last_started="2026-11-23T02:00:00Z", last_completed="2026-11-23T02:01:00Z", phase="Succeeded"
+                ),
+                "podinfo-load": HelmTestHook(),
+            },
+            oci_digest="sha256:5",
+        ),
+        HelmSnapshot(
+            digest="sha256:6",
+            name="podinfo",
+            namespace="apps",
+            version=1,
+            status="superseded",
+            chart_name="podinfo",
+            chart_version="5.0.0",
+            config_digest="sha256:7",
+            first_deployed="2026-11-23T01:00:00Z",
+            last_deployed="2026-11-23T01:00:00Z",
+            test_hooks={},
+        ),
+    ),
+    inventory=Inventory(entries=(InventoryEntry(id="apps_podinfo__Service", v="v1"),)),
+    last_attempted_release_action="upgrade",
+    last_attempted_release_action_duration=Duration.of_seconds(90),
+    failures=3,
+    install_failures=1,
+    upgrade_failures=2,
+    last_attempted_revision="6.0.0+1",
+    last_attempted_revision_digest="sha256:5",
+    last_attempted_values_checksum="old",
+    last_release_revision=1,
+    last_attempted_config_digest="sha256:4",
+    last_handled_reset_at="a",
+    last_handled_reconcile_at="b",
+    last_handled_force_at="c",
+)
+"""With every field."""
+
+
 class Sample(NamedTuple):
     id: str
     object: KubeObject
@@ -266,6 +485,15 @@ ACCEPTED = [
     Sample("a chart with every field", WHOLE_HELM_CHART),
     Sample("an external artifact of another controller", EXTERNAL),
     Sample("an external artifact of nobody", changed(EXTERNAL, "spec.sourceRef", ...)),
+    Sample("a HelmRelease", HELM_RELEASE),
+    Sample("a HelmRelease of a source", BY_REFERENCE),
+    Sample("a HelmRelease with every field", WHOLE_HELM_RELEASE),
+    Sample("empty actions", changed(HELM_RELEASE, "spec.install", {"remediation": {}})),
+    Sample(
+        "a strategy that remediates", changed(HELM_RELEASE, "spec.upgrade.strategy", {"name": "RemediateOnFailure"})
+    ),
+    Sample("values that are no object", changed(HELM_RELEASE, "spec.values", "text")),
+    Sample("an empty key of values", changed(HELM_RELEASE, "spec.values", {"": {"a.b/c": 1}})),
 ]
 REFUSED = [
     Sample("spec.url", changed(OCI, "spec.url", "https://ghcr.io/a")),
@@ -366,4 +594,51 @@ REFUSED = [
     ),
     Sample("spec.postBuild.substitute['replicas']", changed(TARGET, "spec.postBuild.substitute", {"replicas": 2})),
     Sample("spec.commonMetadata.labels", changed(TARGET, "spec.commonMetadata.labels", ["a"])),
+    Sample("spec", changed(HELM_RELEASE, "spec.chart", ...)),
+    Sample("spec", changed(HELM_RELEASE, "spec.chartRef", {"kind": "HelmChart", "name": "a"})),
+    Sample("spec.interval", changed(HELM_RELEASE, "spec.interval", ...)),
+    Sample("spec.timeout", changed(HELM_RELEASE, "spec.timeout", "300")),
+    Sample("spec.releaseName", changed(HELM_RELEASE, "spec.releaseName", "r" * 54)),
+    Sample("spec.storageNamespace", changed(HELM_RELEASE, "spec.storageNamespace", "")),
+    Sample("spec.serviceAccountName", changed(HELM_RELEASE, "spec.serviceAccountName", "")),
+    Sample("spec.maxHistory", changed(HELM_RELEASE, "spec.maxHistory", "5")),
+    Sample("spec.chart.spec.chart", changed(HELM_RELEASE, "spec.chart.spec.chart", "")),
+    Sample("spec.chart.spec.sourceRef.kind", changed(HELM_RELEASE, "spec.chart.spec.sourceRef.kind", "OCIRepository")),
+    Sample("spec.chart.spec.sourceRef.name", changed(HELM_RELEASE, "spec.chart.spec.sourceRef.name", "")),
+    Sample("spec.chartRef.kind", changed(BY_REFERENCE, "spec.chartRef.kind", "HelmRepository")),
+    Sample("spec.chartRef.namespace", changed(BY_REFERENCE, "spec.chartRef.namespace", "n" * 64)),
+    Sample(
+        "spec.install.strategy",
+        changed(HELM_RELEASE, "spec.install.strategy", {"name": "RemediateOnFailure", "retryInterval": "1m"}),
+    ),
+    Sample(
+        "spec.upgrade.strategy",
+        changed(HELM_RELEASE, "spec.upgrade.strategy", {"name": "RemediateOnFailure", "retryInterval": "1m"}),
+    ),
+    Sample("spec.install.strategy.name", changed(HELM_RELEASE, "spec.install.strategy", {"name": "Retry"})),
+    Sample("spec.install.crds", changed(HELM_RELEASE, "spec.install.crds", "Replace")),
+    Sample("spec.install.serverSideApply", changed(HELM_RELEASE, "spec.install.serverSideApply", "auto")),
+    Sample("spec.upgrade.serverSideApply", changed(HELM_RELEASE, "spec.upgrade.serverSideApply", True)),
+    Sample("spec.upgrade.remediation.strategy", changed(HELM_RELEASE, "spec.upgrade.remediation.strategy", "none")),
+    Sample("spec.install.remediation.retries", changed(HELM_RELEASE, "spec.install.remediation.retries", 1.5)),
+    Sample("spec.uninstall.deletionPropagation", changed(HELM_RELEASE, "spec.uninstall.deletionPropagation", "none")),
+    Sample("spec.test.filters[0].name", changed(HELM_RELEASE, "spec.test.filters", [{"exclude": True}])),
+    Sample("spec.driftDetection.mode", changed(HELM_RELEASE, "spec.driftDetection.mode", "on")),
+    Sample("spec.driftDetection.ignore[0].paths", changed(HELM_RELEASE, "spec.driftDetection.ignore", [{}])),
+    Sample("spec.valuesFrom[0].kind", changed(HELM_RELEASE, "spec.valuesFrom", [{"kind": "Pod", "name": "a"}])),
+    Sample(
+        "spec.valuesFrom[0].valuesKey",
+        changed(HELM_RELEASE, "spec.valuesFrom", [{"kind": "Secret", "name": "a", "valuesKey": "a/b"}]),
+    ),
+    Sample(
+        "spec.valuesFrom[0].targetPath",
+        changed(HELM_RELEASE, "spec.valuesFrom", [{"kind": "Secret", "name": "a", "targetPath": "a[]"}]),
+    ),
+    Sample("spec.postRenderStrategy", changed(HELM_RELEASE, "spec.postRenderStrategy", "hooks")),
+    Sample(
+        "spec.postRenderers[0].kustomize.images[0].name",
+        changed(HELM_RELEASE, "spec.postRenderers", [{"kustomize": {"images": [{}]}}]),
+    ),
+    Sample("spec.waitStrategy.name", changed(HELM_RELEASE, "spec.waitStrategy", {})),
+    Sample("spec.kubeConfig", changed(HELM_RELEASE, "spec.kubeConfig", {})),
 ]

@@ -9,22 +9,33 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.kinds.samples import ACCEPTED, REFUSED, SOURCE, TARGET, Sample, changed
+from tests.kinds.samples import (
+    ACCEPTED,
+    HELM_RELEASE,
+    KIND_OF,
+    REFUSED,
+    SOURCE,
+    TARGET,
+    WHOLE_RELEASE_STATUS,
+    Sample,
+    changed,
+)
 from tests.servers.kubernetes_servers import Servers
 from tidelog.engine.kinds import conditions as c
 from tidelog.engine.kinds import statuses as s
 from tidelog.engine.kinds.conditions import SOURCE_OWNED, TARGET_OWNED, Observed
-from tidelog.engine.kinds.crds import crds
+from tidelog.engine.kinds.crds import crd
 from tidelog.engine.kinds.decode import decode, encode
 from tidelog.engine.kinds.durations import Duration
 from tidelog.engine.kinds.gitrepository import GitRepository
+from tidelog.engine.kinds.helmrelease import HelmRelease
 from tidelog.engine.kinds.install import install_objects
-from tidelog.engine.kinds.kustomization import Inventory, InventoryEntry, Kustomization, Snapshot
+from tidelog.engine.kinds.kustomization import Kustomization, Snapshot
 from tidelog.engine.kinds.meta import Artifact
-from tidelog.engine.kinds.registry import BY_NAME, KINDS
+from tidelog.engine.kinds.targets import Inventory, InventoryEntry
 from tidelog.engine.objects.kube import KubeObject
 
-PATHS = {kind.resource.kind: (kind.resource.api_version, kind.resource.plural) for kind in KINDS}
+PATHS = {kind.resource.kind: (kind.resource.api_version, kind.resource.plural) for kind in KIND_OF.values()}
 ESTABLISHED_S = 30.0
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
@@ -35,9 +46,9 @@ CRDS_PATH = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 @pytest.fixture(scope="module")
 def server(kubernetes: Servers) -> Servers:
     """The API server, with our CRDs established."""
-    for crd in crds():
-        path = f"{CRDS_PATH}/{crd['metadata']['name']}"
-        answer = kubernetes.request("PATCH", f"{path}?fieldManager=tidelog-tests&force=true", crd, APPLY)
+    for kind in KIND_OF.values():
+        path = f"{CRDS_PATH}/{kind.resource.crd_name}"
+        answer = kubernetes.request("PATCH", f"{path}?fieldManager=tidelog-tests&force=true", crd(kind), APPLY)
         assert answer.status in {200, 201}, answer
         until = time.monotonic() + ESTABLISHED_S
         while not _established(kubernetes.request("GET", path).body):
@@ -46,8 +57,8 @@ def server(kubernetes: Servers) -> Servers:
     return kubernetes
 
 
-def _established(crd: Any) -> bool:
-    conditions = crd.get("status", {}).get("conditions") or []
+def _established(definition: Any) -> bool:
+    conditions = definition.get("status", {}).get("conditions") or []
     return any(condition["type"] == "Established" and condition["status"] == "True" for condition in conditions)
 
 
@@ -61,7 +72,7 @@ def test_what_flux_s_crds_accept_is_accepted(server: Servers, namespace: str, sa
     path = f"{collection(sample.object, namespace)}?fieldValidation=Strict"
     answer = server.request("POST", path, sample.object)
     assert answer.status == 201, answer
-    kind = BY_NAME[sample.object["kind"]]
+    kind = KIND_OF[sample.object["kind"]]
     # An ExternalArtifact tells no generation: nobody reconciles it (CM-012).
     assert answer.body.get("status") == ({"observedGeneration": -1} if kind.resource.is_observed else None)
     read: Any = decode(kind, answer.body)
@@ -85,6 +96,15 @@ def test_defaults_are_filled_in(server: Servers, namespace: str) -> None:
     target = changed(TARGET, "spec.postBuild", {"substituteFrom": [{"kind": "Secret", "name": "a"}]})
     made = server.request("POST", collection(target, namespace), target).body
     assert (made["spec"]["force"], made["spec"]["postBuild"]["substituteFrom"][0]["optional"]) == (False, False)
+    release = changed(changed(HELM_RELEASE, "spec.uninstall", {}), "spec.chart.spec.verify", {})
+    made = server.request("POST", collection(release, namespace), release).body
+    assert made["spec"]["uninstall"] == {"deletionPropagation": "background"}
+    chart = made["spec"]["chart"]["spec"]
+    assert (chart["version"], chart["reconcileStrategy"], chart["verify"]) == (
+        "*",
+        "ChartVersion",
+        {"provider": "cosign"},
+    )
 
 
 def test_an_object_without_a_spec_is_accepted_as_flux_s_crds_do(server: Servers, namespace: str) -> None:
@@ -147,6 +167,16 @@ def test_the_status_of_a_source_is_stored_and_taken_back(server: Servers, namesp
     gone = msgspec.structs.replace(stored, artifact=None)
     answer = server.request("PATCH", path, s.status_patch(answer.body, gone, SOURCE_OWNED), MERGE)
     assert answer.body["status"] == encode(gone)
+
+
+def test_the_status_of_a_release_is_stored_as_it_is_written(server: Servers, namespace: str) -> None:
+    made = server.request("POST", collection(HELM_RELEASE, namespace), HELM_RELEASE).body
+    status = WHOLE_RELEASE_STATUS
+    path = f"{collection(HELM_RELEASE, namespace)}/podinfo/status"
+    answer = server.request("PATCH", path, s.status_patch(made, status, TARGET_OWNED), MERGE)
+    assert answer.status == 200, answer
+    assert answer.body["status"] == encode(status)
+    assert decode(HelmRelease, answer.body).status == status
 
 
 def test_a_patch_over_conditions_of_others_is_refused_when_the_object_has_changed(

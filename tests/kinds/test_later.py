@@ -2,12 +2,13 @@
 
 import pytest
 
-from tests.kinds.samples import SOURCE, TARGET, WHOLE_SOURCE, WHOLE_TARGET, changed
+from tests.kinds.samples import HELM_RELEASE, SOURCE, TARGET, WHOLE_HELM_RELEASE, WHOLE_SOURCE, WHOLE_TARGET, changed
 from tidelog.engine.kinds.bucket import BucketSpec
 from tidelog.engine.kinds.decode import decode
 from tidelog.engine.kinds.durations import Interval
 from tidelog.engine.kinds.gitrepository import GitRepository, GitRepositorySpec
 from tidelog.engine.kinds.helmchart import ChartSourceReference, ChartVerification, HelmChartSpec
+from tidelog.engine.kinds.helmrelease import HelmRelease
 from tidelog.engine.kinds.helmrepository import HelmRepositorySpec
 from tidelog.engine.kinds.kustomization import Kustomization, KustomizationSpec
 from tidelog.engine.kinds.later import credentials_left, features_left
@@ -87,6 +88,12 @@ def test_what_other_sources_ask_for_and_cannot_have_yet(spec: FetchedSpec, field
     (sentence,) = features_left(spec)
     assert sentence.startswith(f"{field}: ")
     assert ";" in sentence
+
+
+def test_of_a_release_only_another_cluster_is_left() -> None:
+    assert features_left(decode(HelmRelease, HELM_RELEASE).spec) == ()
+    (sentence,) = features_left(decode(HelmRelease, WHOLE_HELM_RELEASE).spec)
+    assert sentence == "spec.kubeConfig: other clusters cannot be reached yet; run an engine there"
 
 
 def test_all_of_it_is_told_at_once() -> None:

@@ -17,8 +17,9 @@ from tidelog.engine.kinds.conditions import (
 from tidelog.engine.kinds.decode import encode
 from tidelog.engine.kinds.durations import Duration, Interval
 from tidelog.engine.kinds.gitrepository import GitRepositorySpec, GitRepositoryStatus
-from tidelog.engine.kinds.kustomization import Inventory, InventoryEntry, KustomizationStatus, Snapshot
+from tidelog.engine.kinds.kustomization import KustomizationStatus, Snapshot
 from tidelog.engine.kinds.meta import Artifact, Condition
+from tidelog.engine.kinds.targets import Inventory, InventoryEntry
 from tidelog.engine.objects.kube import KubeObject
 
 THEN = Observed(3, "2026-11-23T01:00:00Z")

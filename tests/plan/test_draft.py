@@ -14,11 +14,11 @@ from tests.apply.test_door import config_map, definition, namespace, widget
 from tests.events.logs import run_id
 from tidelog.engine.apply.record import Seen
 from tidelog.engine.cluster.errors import ForbiddenError, InvalidError, NotFoundError, ServerError
+from tidelog.engine.kinds.meta import applier_of
 from tidelog.engine.objects.kube import KubeObject, key_of
 from tidelog.engine.plan.draft import Draft, Planner
 from tidelog.engine.plan.model import CHANGES_MAX, Step
 from tidelog.engine.runtime.memory import Memory, Origin
-from tidelog.engine.runtime.passes.situation import MANAGER
 from tidelog.engine.runtime.run import Run
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.secrecy.sealing import Sealer
@@ -384,7 +384,7 @@ async def of_a_variable(keeper: Keeper) -> Planner:
     live = keeper.cluster.write(config_map("a", password=PLANTED))
     id, stream = key_of(live).id, key_of(live).stream("east")
     sealer = Sealer({id: await ring.key(stream)})
-    seen = Seen(id, live, MANAGER, sealer, secret=True)
+    seen = Seen(id, live, applier_of("Kustomization"), sealer, secret=True)
     desired = sealer.digest(id, b"as rendered", secret=True)
     applied = ObjectApplied(
         plan=PlanId("p"), object=id, action="created", wave=0, desired=desired, **cast("Any", seen.fields)

@@ -3,12 +3,12 @@
 from typing import Any, cast
 
 from tidelog.engine.objects.kube import KubeObject
-from tidelog.engine.runtime.watching.declared import DeclaredTarget, read_declared
+from tidelog.engine.runtime.watching.declared import DeclaredKustomization, read_declared
 
 
 def target(
     name: str = "app", namespace: str = "shop", *, generation: int = 1, deleting: bool = False, **spec: Any
-) -> DeclaredTarget:
+) -> DeclaredKustomization:
     """One of the source `fleet`, with some fields of its spec."""
     metadata: KubeObject = {"name": name, "namespace": namespace, "uid": name, "generation": generation}
     if deleting:
@@ -20,4 +20,4 @@ def target(
         "metadata": metadata,
         "spec": whole,
     }
-    return cast("DeclaredTarget", read_declared(live, "east"))
+    return cast("DeclaredKustomization", read_declared(live, "east"))

@@ -13,7 +13,7 @@ from tidelog.engine.kinds.meta import SOURCE_GROUP
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.memory import Memory
 from tidelog.engine.runtime.schedule import Trigger
-from tidelog.engine.runtime.watching.declared import Declarations, DeclaredTarget, read_declared, source_of
+from tidelog.engine.runtime.watching.declared import Declarations, DeclaredKustomization, read_declared, source_of
 from tidelog.events.names import ObjectKey, StreamName
 from tidelog.storage import open_log
 from tidelog.storage.keys import DataKey, KeyRing
@@ -78,7 +78,7 @@ def test_what_somebody_else_wrote_after_it_is_no_echo() -> None:
 def knowing(live: KubeObject) -> tuple[Declarations, StreamName, list[StreamName]]:
     """Declarations with one target, its stream, and where changes of objects are told."""
     declarations = Declarations(cast("Cluster", None), cast("Memory", None), "east", cast("KeyRing", None), _no_wake)
-    declared = cast("DeclaredTarget", read_declared(live, "east"))
+    declared = cast("DeclaredKustomization", read_declared(live, "east"))
     declarations._targets[declared.stream] = declared
     changed: list[StreamName] = []
     declarations.on_change = changed.append

@@ -15,7 +15,7 @@ from tidelog.engine.runtime.passes.dependencies import check_dependencies
 from tidelog.engine.runtime.run import StageError
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.settings import Settings
-from tidelog.engine.runtime.watching.declared import DeclaredTarget, read_declared
+from tidelog.engine.runtime.watching.declared import DeclaredKustomization, read_declared
 from tidelog.events.names import ObjectKey, Revision, StreamName
 from tidelog.events.projections import Standing
 
@@ -30,7 +30,7 @@ SOURCE = ObjectKey("source.toolkit.fluxcd.io", "GitRepository", "shop", "fleet")
 DB, CACHE, WEB = stream_of("db"), stream_of("cache"), stream_of("web")
 
 
-def target(name: str, *depends_on: KubeObject, version: int = 1) -> DeclaredTarget:
+def target(name: str, *depends_on: KubeObject, version: int = 1) -> DeclaredKustomization:
     live = {
         "apiVersion": "kustomize.toolkit.fluxcd.io/v1",
         "kind": "Kustomization",
@@ -48,7 +48,7 @@ def target(name: str, *depends_on: KubeObject, version: int = 1) -> DeclaredTarg
             "dependsOn": list(depends_on),
         },
     }
-    return cast("DeclaredTarget", read_declared(live, "east"))
+    return cast("DeclaredKustomization", read_declared(live, "east"))
 
 
 class World:
@@ -67,7 +67,7 @@ class World:
         engine = SimpleNamespace(
             cluster_alias="east",
             settings=msgspec.structs.replace(Settings(), additive_cel_dependency_check=additive),
-            declared=SimpleNamespace(kustomization=self.targets.get),
+            declared=SimpleNamespace(target=self.targets.get),
             memory=SimpleNamespace(conditions=self.standings),
             expressions=self,
             inputs=self,

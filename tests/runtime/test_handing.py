@@ -14,7 +14,7 @@ from tidelog.engine.render.renderer import Rendering
 from tidelog.engine.runtime.handing import Handing
 from tidelog.engine.runtime.rendered import RenderedSet, inputs_digest, listed_in, sealed
 from tidelog.engine.runtime.variables import Variables, read_variables
-from tidelog.engine.runtime.watching.declared import DeclaredTarget
+from tidelog.engine.runtime.watching.declared import DeclaredKustomization
 from tidelog.engine.secrecy.handed import Handed, Marks
 from tidelog.engine.secrecy.sealing import Sealer
 from tidelog.engine.secrecy.values import SecretValues
@@ -39,7 +39,7 @@ class World:
     def __init__(self) -> None:
         self.bodies: dict[Digest, Body] = {}
         self.sets: list[Rendered] = []
-        self.makers: dict[StreamName, DeclaredTarget] = {}
+        self.makers: dict[StreamName, DeclaredKustomization] = {}
         self.secrets: dict[str, dict[str, str]] = {}
         self.keys: dict[StreamName, int] = {}
         self.desired: dict[StreamName, Desired] = {}
@@ -69,7 +69,7 @@ class World:
 
     # The cluster.
 
-    async def target_of(self, stream: StreamName) -> DeclaredTarget | None:
+    async def target_of(self, stream: StreamName) -> DeclaredKustomization | None:
         return self.makers.get(stream)
 
     async def get(self, _: StreamName, key: ObjectKey) -> KubeObject | None:

@@ -12,7 +12,7 @@ from tidelog.engine.cluster.port import Identity, Kind
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.passes.moves import LOOK_S, Heir, Moves
 from tidelog.engine.runtime.settings import Settings
-from tidelog.engine.runtime.watching.declared import DeclaredTarget
+from tidelog.engine.runtime.watching.declared import DeclaredKustomization
 from tidelog.engine.runtime.wishes import Wants
 from tidelog.events.names import ObjectKey
 
@@ -22,27 +22,29 @@ A, B = (ObjectKey("", "ConfigMap", "shop", name) for name in ("a", "b"))
 class World:
     """Targets, what each wants by name, and an API server that answers a dry run as it is told."""
 
-    def __init__(self, *targets: DeclaredTarget, own: DeclaredTarget | None = None, **wants: Wants) -> None:
+    def __init__(
+        self, *targets: DeclaredKustomization, own: DeclaredKustomization | None = None, **wants: Wants
+    ) -> None:
         self.targets = {one.stream: one for one in targets}
         self.wants: Mapping[str, Wants] = wants
         self.looked_at: list[str] = []
         self.asked: list[tuple[KubeObject, str]] = []
         self.answer: ClusterError | None = None
-        self.makes: list[DeclaredTarget] = []
+        self.makes: list[DeclaredKustomization] = []
         me: Any = self
         self.moves = Moves(me, lambda: self.targets, me, Settings(), own or target("own"))
 
-    async def of(self, declared: DeclaredTarget, keys: Collection[ObjectKey], deadline: float) -> Wants:
+    async def of(self, declared: DeclaredKustomization, keys: Collection[ObjectKey], deadline: float) -> Wants:
         assert 0 < deadline - anyio.current_time() <= LOOK_S
         self.looked_at.append(declared.key.name)
         wants = self.wants.get(declared.key.name, Wants())
         return Wants(wants.surely & frozenset(keys), wants.perhaps & frozenset(keys))
 
-    async def coming(self, declared: DeclaredTarget, deadline: float) -> list[DeclaredTarget]:
+    async def coming(self, declared: DeclaredKustomization, deadline: float) -> list[DeclaredKustomization]:
         assert 0 < deadline - anyio.current_time() <= LOOK_S
         return self.makes if declared.key.name == "root" else []
 
-    async def gives_up(self, declared: DeclaredTarget, keys: Collection[ObjectKey]) -> frozenset[ObjectKey]:
+    async def gives_up(self, declared: DeclaredKustomization, keys: Collection[ObjectKey]) -> frozenset[ObjectKey]:
         return frozenset(keys) - self.wants[declared.key.name].surely
 
     async def find_kind(self, group: str, kind: str) -> Kind | None:

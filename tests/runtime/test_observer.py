@@ -89,7 +89,6 @@ class Watching:
             cast("Cluster", Nowhere()),
             memory,
             "east",
-            MANAGER,
             engine_stream(memory.log.identity.log),
             self.sealers,
             lambda *woken: self.woken.append(woken),

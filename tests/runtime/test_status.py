@@ -17,7 +17,7 @@ from tidelog.engine.kinds.meta import SOURCE_GROUP, Artifact
 from tidelog.engine.kinds.registry import FetchedStatus
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.telling.status import source_status, target_status
-from tidelog.engine.runtime.watching.declared import Declared, DeclaredSource, DeclaredTarget
+from tidelog.engine.runtime.watching.declared import Declared, DeclaredKustomization, DeclaredSource
 from tidelog.events.names import ObjectKey, Revision, RunId
 from tidelog.events.projections import Desired, Standing
 from tidelog.events.projections.conditions import Attempt
@@ -71,7 +71,7 @@ def stored(revision: Revision = OLD, **rest: Any) -> FetchedStatus:
     return msgspec.structs.replace(status, **rest)
 
 
-def a_ready_target(**spec: Any) -> DeclaredTarget:
+def a_ready_target(**spec: Any) -> DeclaredKustomization:
     """A target whose status says that it is ready."""
     standing = Standing(ready="True", since=moment(0), applied=OLD, attempted=OLD, observed=1)
     declared = a_target(**spec)

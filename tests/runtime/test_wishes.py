@@ -19,7 +19,7 @@ from tidelog.engine.runtime.rendered import RenderedSet, inputs_digest
 from tidelog.engine.runtime.run import StageError
 from tidelog.engine.runtime.settings import Settings
 from tidelog.engine.runtime.variables import Variables
-from tidelog.engine.runtime.watching.declared import DeclaredTarget
+from tidelog.engine.runtime.watching.declared import DeclaredKustomization
 from tidelog.engine.runtime.wishes import Wants, Wishes
 from tidelog.events.digest import Digest, digest_of
 from tidelog.events.names import ObjectKey, Revision, StreamName
@@ -91,7 +91,7 @@ class World:
     async def _at(self, _: StreamName, __: int) -> RenderedSet | None:
         return self.pinned
 
-    async def _variables(self, _: DeclaredTarget) -> Variables:
+    async def _variables(self, _: DeclaredKustomization) -> Variables:
         if self.trouble is not None:
             raise self.trouble
         return self.variables

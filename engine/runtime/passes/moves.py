@@ -19,7 +19,8 @@ from tidelog.engine.cluster.errors import (
     NotFoundError,
 )
 from tidelog.engine.cluster.port import Cluster, Identity
-from tidelog.engine.runtime.passes.situation import MANAGER, identity_of
+from tidelog.engine.kinds.meta import KUSTOMIZATION, applier_of
+from tidelog.engine.runtime.passes.situation import identity_of
 from tidelog.engine.runtime.settings import Settings
 from tidelog.engine.runtime.watching.declared import DeclaredKustomization
 from tidelog.engine.runtime.wishes import Wishes
@@ -126,7 +127,7 @@ class Moves:
         metadata = {"name": key.name, **({"namespace": key.namespace} if key.namespace else {})}
         asked = {"apiVersion": kind.api_version, "kind": key.kind, "metadata": metadata}
         try:
-            await self._cluster.apply(asked, manager=MANAGER, dry_run=True, identity=identity)
+            await self._cluster.apply(asked, manager=applier_of(KUSTOMIZATION[1]), dry_run=True, identity=identity)
         except ForbiddenError:
             return False
         except _NOT_FORBIDDEN:

@@ -6,23 +6,30 @@ from typing import TypeAlias
 
 import msgspec
 
-from tidelog.engine.cluster.port import Cluster, Identity
+from tidelog.engine.cluster.port import Cluster, Identity, Propagation
+from tidelog.engine.helm.marks import is_kept
 from tidelog.engine.kinds.decode import InvalidObjectError, decode
 from tidelog.engine.kinds.kustomization import KustomizationSpec
+from tidelog.engine.kinds.meta import applier_of
 from tidelog.engine.objects.kube import KubeObject
-from tidelog.engine.plan.draft import Draft, Knowledge, Planner, Subject, is_unchanged, why_left
+from tidelog.engine.plan.draft import Draft, HelmName, Knowledge, Planner, Subject, is_unchanged, why_left
 from tidelog.engine.plan.model import Plan, Wanted, is_irreplaceable, is_secret
 from tidelog.engine.runtime.memory import Facts
 from tidelog.engine.runtime.settings import Settings
-from tidelog.engine.runtime.watching.declared import DeclaredTarget
+from tidelog.engine.runtime.watching.declared import (
+    DeclaredRelease,
+    DeclaredTarget,
+    is_kustomization,
+    is_release,
+)
 from tidelog.engine.secrecy.sealing import Sealer
 from tidelog.engine.verify.guard import Held, Owned, accident
 from tidelog.events.names import ObjectId, ObjectKey, StreamName, object_stream
 from tidelog.events.projections import Actual, Desired, Entry, Inventory
 from tidelog.events.vocabulary import FieldDrift
 
-MANAGER = "kustomize-controller"
-"""The field manager: Flux's own, so that Tidelog can take over from Flux and hand back (Flux contract KS-069)."""
+HELM_MANAGERS = ("helm", "helm-controller")
+"""Who else may have applied the objects of a release, on the client's side or the server's: it is its own."""
 
 Seen: TypeAlias = Callable[[ObjectId, str, Sealer], Awaitable[KubeObject | None]]
 """The state of an object at a resource version, where it is known without asking."""
@@ -58,23 +65,43 @@ class Situation:
         self._doubted = doubted
         """Whether nobody may have watched the cluster: then no object is known to be as it should be."""
         self._rests = rests
+        self.uninstalls: HelmName | None = None
+        """The release that is about to go, where one is: it may have another name than the spec now says."""
         """Whether an object is gone because it was done, and is not to be made again yet."""
 
     @property
     def subject(self) -> Subject:
         """The target, as far as planning needs to know it."""
-        spec, key = self._declared.spec, self._declared.key
-        return Subject(
+        declared = self._declared
+        subject = Subject(
             stream=self._stream,
-            namespace=key.namespace,
-            name=key.name,
-            manager=MANAGER,
-            identity=identity_of(self._declared, self._settings),
-            force=spec.force,
-            prune=spec.prune or self._declared.deleting,
-            deleting=self._declared.deleting,
+            namespace=declared.key.namespace,
+            name=declared.key.name,
+            manager=applier_of(declared.key.kind),
+            identity=identity_of(declared, self._settings),
+            deleting=declared.deleting,
             custom_kinds=self._settings.custom_apply_stage_kinds,
             overridden=tuple(sorted(self._settings.override_manager)),
+        )
+        if is_release(declared):
+            return self._of_release(subject, declared)
+        if not is_kustomization(declared):
+            raise TypeError(f"{declared.key.shown} is no target")
+        spec = declared.spec
+        return msgspec.structs.replace(subject, force=spec.force, prune=spec.prune or declared.deleting)
+
+    def _of_release(self, subject: Subject, declared: DeclaredRelease) -> Subject:
+        spec, key = declared.spec, declared.key
+        named = HelmName(spec.release_name_of(key.name), spec.release_namespace_of(key.namespace))
+        propagation: Mapping[str, Propagation] = {"foreground": "Foreground", "orphan": "Orphan"}
+        ends = self.uninstalls is not None
+        chosen = spec.effective_uninstall.deletion_propagation if ends else ""
+        return msgspec.structs.replace(
+            subject,
+            deleting=subject.deleting or ends,
+            overridden=(*HELM_MANAGERS, *subject.overridden),
+            release=self.uninstalls or named,
+            propagation=propagation.get(chosen, "Background"),
         )
 
     @property
@@ -240,6 +267,8 @@ class Situation:
             return False
         key = ObjectKey.of_stream(owner)
         live = msgspec.json.decode((await self._facts.log.body(row.state.digest)).data)
+        if key.kind == "HelmRelease":
+            return is_kept(live, at_uninstall=True)
         return bool(why_left(live, key.namespace, key.name))
 
     async def _leaves_all_behind(self, stream: StreamName) -> bool:
@@ -247,6 +276,8 @@ class Situation:
         row = self._facts.desired.get(stream)
         if row is None or row.spec is None:
             return False
+        if ObjectKey.of_stream(stream).kind == "HelmRelease":
+            return row.suspended is not None
         try:
             spec = decode(KustomizationSpec, msgspec.json.decode((await self._facts.log.body(row.spec.digest)).data))
         except (InvalidObjectError, msgspec.DecodeError):

@@ -22,7 +22,7 @@ from tidelog.engine.runtime.passes.approvals import Approvals, Cleared
 from tidelog.engine.runtime.passes.moves import Heir
 from tidelog.engine.runtime.passes.situation import Situation
 from tidelog.engine.runtime.rendered import RenderedSet
-from tidelog.engine.runtime.run import Run, StageError, Stop, asking, of_cluster
+from tidelog.engine.runtime.run import Refused, Run, StageError, Stop, asking, of_cluster
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.suspension import still_suspended
 from tidelog.engine.runtime.watching.declared import DeclaredTarget, made_with_secret
@@ -46,6 +46,14 @@ DEPENDS_ON = "tidelog.dev/depends-on"
 DEFINITION = "CustomResourceDefinition"
 LOST_MAX = 3
 """How often what is lost is fetched again at once."""
+
+
+class ApplyEnded(Stop):
+    """Raised when an apply ended before its end, and that is recorded."""
+
+    def __init__(self, stopped: ApplyStopped, again_s: float) -> None:
+        super().__init__(again_s)
+        self.stopped = stopped
 
 
 class TargetPass(ABC):
@@ -79,6 +87,11 @@ class TargetPass(ABC):
     @abstractmethod
     def _retry_s(self) -> float:
         """Seconds until what failed is tried again, where nothing better is known."""
+
+    @property
+    def _refused_as(self) -> tuple[str, str]:
+        """What Ready says when a plan is refused, in one word and in words; empty where that is as for all."""
+        return "", ""
 
     @abstractmethod
     def _source_stream(self) -> StreamName:
@@ -188,7 +201,7 @@ class TargetPass(ABC):
                 self._run.secrets.add_secret(one.loaded)
                 if rendered is not None and rendered.secret_values is None:
                     self._run.secrets.add_made(one.loaded)
-        self._engine.observer.watch_all(loaded)
+        self._engine.observer.watch_all(loaded, self._stream)
         standing = self._run.standing
         try:
             return await self._planner().draft(
@@ -245,14 +258,17 @@ class TargetPass(ABC):
         self._wait_for_owners(failed)
         failed = await self._placed(failed)
         policies = policies_digest(self._engine.settings.prune_guard)
-        if failed and self._fails_as_before(draft, failed):
-            raise StageError("verify", "ReconciliationFailed", self._run.standing.message)
+        reason, about = self._refused_as
+        if failed and self._fails_as_before(draft, failed, about):
+            raise StageError("verify", reason or "ReconciliationFailed", self._run.standing.message)
         await self._record_plan(draft)
         if failed:
-            event = VerificationFailed(plan=draft.plan.id, policies=policies, failed=tuple(failed))
+            event = VerificationFailed(
+                plan=draft.plan.id, policies=policies, failed=tuple(failed), reason=reason, about=about
+            )
             await self._run.record([event])
             self._engine.notices.stopped(self._declared, self._revision)
-            raise Stop(self._retry_s)
+            raise Refused(self._run.said_of(failed), self._retry_s)
         if self._run.standing.verified != draft.plan.id:
             await self._run.record([Verified(plan=draft.plan.id, policies=policies, checks=checks)])
 
@@ -265,10 +281,11 @@ class TargetPass(ABC):
                     raise Stop(0.0)  # it has let go meanwhile
                 self._engine.wait_for(self._stream, owner)
 
-    def _fails_as_before(self, draft: Draft, failed: Sequence[Verdict]) -> bool:
+    def _fails_as_before(self, draft: Draft, failed: Sequence[Verdict], about: str) -> bool:
         """Whether the last plan was of the same set, and failed in the same words: that needs no second telling."""
         standing = self._run.standing
         said = self._run.said_of(failed)
+        said = f"{about}: {said}" if about else said
         return standing.ready == "False" and standing.message == said and standing.rendered == draft.plan.set
 
     async def _apply(self, draft: Draft, cleared: Cleared) -> None:
@@ -308,7 +325,7 @@ class TargetPass(ABC):
             self._engine.notices.changed(self._declared, self._revision, door.changed)
             if again or not stopped.void:
                 self._engine.notices.stopped(self._declared, self._revision)
-            raise Stop(self._again_after(stopped, again=again)) from stopped
+            raise ApplyEnded(stopped, self._again_after(stopped, again=again)) from stopped
         self._applied = True
         self._engine.notices.changed(self._declared, self._revision, door.changed)
 

@@ -15,18 +15,20 @@ from tidelog.engine.kinds import statuses
 from tidelog.engine.kinds.conditions import Conditions, Observed
 from tidelog.engine.kinds.durations import Duration
 from tidelog.engine.kinds.externalartifact import ExternalArtifactSpec, ExternalArtifactStatus
-from tidelog.engine.kinds.kustomization import (
-    Inventory,
-    InventoryEntry,
-    KustomizationSpec,
-    KustomizationStatus,
-    Snapshot,
-)
+from tidelog.engine.kinds.kustomization import KustomizationStatus, Snapshot
 from tidelog.engine.kinds.meta import Artifact, Timestamp
 from tidelog.engine.kinds.registry import FetchedStatus, is_told
+from tidelog.engine.kinds.targets import Inventory, InventoryEntry
 from tidelog.engine.objects.kube import KubeObject, inventory_id
 from tidelog.engine.runtime.context import Engine
-from tidelog.engine.runtime.watching.declared import AnyDeclared, DeclaredSource, DeclaredTarget, manager_of
+from tidelog.engine.runtime.watching.declared import (
+    AnyDeclared,
+    DeclaredKustomization,
+    DeclaredSource,
+    is_kustomization,
+    is_source,
+    manager_of,
+)
 from tidelog.events.moment import Time
 from tidelog.events.names import ObjectKey, StreamName
 from tidelog.events.projections import Standing
@@ -147,7 +149,7 @@ class StatusWriter:
     def _may_pass(self, declared: AnyDeclared) -> bool:
         """Whether there is nothing to tell yet: it is at work, or waits, and may be done within the second."""
         standing = self._engine.memory.conditions.get(declared.stream)
-        if standing is None or not isinstance(declared.spec, KustomizationSpec) or declared.suspended:
+        if standing is None or not is_kustomization(declared) or declared.suspended:
             return False
         if standing.ready == "False":
             return standing.waits_for is not None and self._engine.is_recent(standing.since, PROGRESS_AFTER_S)
@@ -160,18 +162,20 @@ class StatusWriter:
             return {}  # the status of another controller's object is its own to write
         status: KustomizationStatus | FetchedStatus
         token = self._answered.get(declared.stream) or declared.status.last_handled_reconcile_at
-        if isinstance(declared.spec, KustomizationSpec):
+        if is_kustomization(declared):
             status = target_status(self._engine, declared, standing)
             owned = c.TARGET_OWNED
-        else:
+        elif is_source(declared):
             status = source_status(self._engine, declared, standing)
             owned = c.SOURCE_OWNED
+        else:
+            return {}
         if token:
             status = msgspec.structs.replace(status, last_handled_reconcile_at=token)
         return statuses.status_patch(declared.live, status, owned)
 
 
-def target_status(engine: Engine, declared: DeclaredTarget, standing: Standing) -> KustomizationStatus:
+def target_status(engine: Engine, declared: DeclaredKustomization, standing: Standing) -> KustomizationStatus:
     """The status of a Kustomization."""
     before = declared.status
     if declared.suspended:
@@ -227,7 +231,7 @@ def target_status(engine: Engine, declared: DeclaredTarget, standing: Standing) 
     )
 
 
-def _applied(engine: Engine, declared: DeclaredTarget, standing: Standing) -> str:
+def _applied(engine: Engine, declared: DeclaredKustomization, standing: Standing) -> str:
     """What was applied; Flux's words, but where the revision that is looked after is not what is applied."""
     row = engine.memory.desired.get(declared.stream)
     if row is None or row.pinned is None:
@@ -235,7 +239,7 @@ def _applied(engine: Engine, declared: DeclaredTarget, standing: Standing) -> st
     return f"Pinned: applied what was wanted at position {row.pinned.position}, leaving revision {row.pinned.left}"
 
 
-def _health_condition(engine: Engine, declared: DeclaredTarget, standing: Standing) -> Conditions:
+def _health_condition(engine: Engine, declared: DeclaredKustomization, standing: Standing) -> Conditions:
     """The conditions with that on health, where health is asked for (Flux contract KS-098, KS-100)."""
     conditions = declared.status.conditions
     if not declared.spec.wait and not declared.spec.health_checks:
@@ -253,7 +257,7 @@ def _health_condition(engine: Engine, declared: DeclaredTarget, standing: Standi
     return c.mark(conditions, c.HEALTHY, "Unknown", c.PROGRESSING, message, observed=observed)
 
 
-def _step(engine: Engine, declared: DeclaredTarget, standing: Standing) -> str:
+def _step(engine: Engine, declared: DeclaredKustomization, standing: Standing) -> str:
     """What a run that takes its time is at, in Flux's words (KS-039); empty when there is none."""
     limit: Duration = declared.spec.effective_timeout
     running = engine.activity.of(declared.stream)
@@ -265,7 +269,7 @@ def _step(engine: Engine, declared: DeclaredTarget, standing: Standing) -> str:
     return ""
 
 
-def _inventory(engine: Engine, declared: DeclaredTarget) -> Inventory | None:
+def _inventory(engine: Engine, declared: DeclaredKustomization) -> Inventory | None:
     row = engine.memory.inventory.get(declared.stream)
     if row is None:
         return None

@@ -14,6 +14,7 @@ from tidelog.engine.kinds.durations import Interval
 from tidelog.engine.kinds.externalartifact import ExternalArtifactSpec, ExternalArtifactStatus
 from tidelog.engine.kinds.gitrepository import GitRepositorySpec
 from tidelog.engine.kinds.helmchart import ChartSourceReference, HelmChartSpec
+from tidelog.engine.kinds.helmrelease import ChartReference, HelmReleaseSpec, HelmReleaseStatus
 from tidelog.engine.kinds.helmrepository import HelmRepositorySpec
 from tidelog.engine.kinds.kustomization import KustomizationSpec, KustomizationStatus, SourceReference
 from tidelog.engine.kinds.meta import (
@@ -24,7 +25,15 @@ from tidelog.engine.kinds.meta import (
 )
 from tidelog.engine.kinds.ocirepository import OCIRepositorySpec
 from tidelog.engine.kinds.patches import patches_of_secrets
-from tidelog.engine.kinds.registry import BY_NAME, STATUSES, SourceSpec, SourceStatus, TargetSpec, TargetStatus
+from tidelog.engine.kinds.registry import (
+    BY_NAME,
+    STATUSES,
+    TARGET_NAMES,
+    SourceSpec,
+    SourceStatus,
+    TargetSpec,
+    TargetStatus,
+)
 from tidelog.engine.objects.kube import KubeObject, MalformedObjectError, key_of, parse_inventory_id
 from tidelog.engine.plan.model import is_secret
 from tidelog.engine.runtime.memory import Facts, Memory, Origin, plan_of
@@ -120,6 +129,8 @@ class Declared(Generic[Spec, Status]):
 
 def source_of(target: "DeclaredTarget") -> ObjectKey:
     """The source that a target is rendered from; in its own namespace, where it names none."""
+    if isinstance(target.spec, HelmReleaseSpec):
+        return target.spec.chart_source(target.key.namespace, target.key.name)
     reference = target.spec.source_ref
     return ObjectKey(SOURCE_GROUP, reference.kind, reference.namespace or target.key.namespace, reference.name)
 
@@ -134,7 +145,8 @@ def chart_source_of(chart: "DeclaredSource") -> ObjectKey:
 
 DeclaredSource: TypeAlias = Declared[SourceSpec, SourceStatus]
 DeclaredKustomization: TypeAlias = Declared[KustomizationSpec, KustomizationStatus]
-DeclaredTarget: TypeAlias = DeclaredKustomization
+DeclaredRelease: TypeAlias = Declared[HelmReleaseSpec, HelmReleaseStatus]
+DeclaredTarget: TypeAlias = DeclaredKustomization | DeclaredRelease
 AnyDeclared: TypeAlias = DeclaredSource | DeclaredTarget
 
 # What stands in for the spec of an object that cannot be read; its problems keep it from being worked on.
@@ -151,12 +163,28 @@ _NOTHING: Mapping[str, SourceSpec | TargetSpec] = {
     "Kustomization": KustomizationSpec(
         interval=_INTERVAL, prune=False, source_ref=SourceReference(kind="GitRepository", name="invalid")
     ),
+    "HelmRelease": HelmReleaseSpec(interval=_INTERVAL, chart_ref=ChartReference(kind="HelmChart", name="invalid")),
 }
 
 
 def is_kustomization(declared: AnyDeclared) -> TypeGuard[DeclaredKustomization]:
     """Whether it is a Kustomization."""
     return isinstance(declared.spec, KustomizationSpec)
+
+
+def is_release(declared: AnyDeclared) -> TypeGuard[DeclaredRelease]:
+    """Whether it is a HelmRelease."""
+    return isinstance(declared.spec, HelmReleaseSpec)
+
+
+def is_source(declared: AnyDeclared) -> TypeGuard[DeclaredSource]:
+    """Whether it is a source."""
+    return not is_target(declared)
+
+
+def is_target(declared: AnyDeclared) -> TypeGuard[DeclaredTarget]:
+    """Whether it is a target, and not a source."""
+    return is_kustomization(declared) or is_release(declared)
 
 
 Wake = Callable[[StreamName, Trigger], None]
@@ -203,6 +231,11 @@ class Declarations:
         found = self._targets.get(stream)
         return found if found is not None and is_kustomization(found) else None
 
+    def helm_release(self, stream: StreamName) -> DeclaredRelease | None:
+        """A HelmRelease that is declared."""
+        found = self._targets.get(stream)
+        return found if found is not None and is_release(found) else None
+
     @property
     def kustomizations(self) -> Mapping[StreamName, DeclaredKustomization]:
         """All Kustomizations, by stream."""
@@ -231,12 +264,12 @@ class Declarations:
         if is_other:
             await self.gone(declared.stream)
             before = None
-        if isinstance(declared.spec, KustomizationSpec):
+        if is_target(declared):
             declared.found = before.found if before is not None else found_of(declared, self._memory)
             declared.begun = before.begun if before is not None else await begun_of(declared, self._memory)
             declared.newer = before.newer if before is not None else newer_of(declared, self._memory)
             self._targets[declared.stream] = declared
-        else:
+        elif is_source(declared):
             self._sources[declared.stream] = declared
         cause = await self._record(declared)
         if cause is not None or before is None or declared.deleting:
@@ -254,8 +287,7 @@ class Declarations:
         self.on_change(stream)
         if declared is None or self._memory.conditions.get(stream) is None:
             return
-        is_target = isinstance(declared.spec, KustomizationSpec)
-        event = TargetRemoved(uid=declared.uid) if is_target else SourceRemoved(uid=declared.uid)
+        event = TargetRemoved(uid=declared.uid) if is_target(declared) else SourceRemoved(uid=declared.uid)
         await self._memory.append(stream, [event], Origin())
 
     async def compare(
@@ -284,7 +316,7 @@ class Declarations:
                     await self.seen(found.items[0])
                     continue
             row = self._memory.desired.get(stream)
-            event = TargetRemoved if key.kind == "Kustomization" else SourceRemoved
+            event = TargetRemoved if (key.group, key.kind) in TARGET_NAMES else SourceRemoved
             await self._memory.append(StreamName(stream), [event(uid="" if row is None else row.uid)], Origin())
 
     def wrote(self, stream: StreamName, live: KubeObject) -> None:
@@ -374,7 +406,7 @@ class Declarations:
         why = ""
         if row is None or row.uid != declared.uid or row.spec is None or row.spec.digest != spec.ref.digest:
             status = Body.of(encode(declared.live["status"])) if row is None and _has_been_worked_on(declared) else None
-            event = TargetDeclared if isinstance(declared.spec, KustomizationSpec) else SourceDeclared
+            event = TargetDeclared if is_target(declared) else SourceDeclared
             events.append(
                 event(
                     uid=declared.uid,
@@ -491,7 +523,12 @@ async def begun_of(declared: DeclaredTarget, facts: Facts) -> dict[ObjectId, str
 
 
 def newer_of(declared: DeclaredTarget, facts: Facts) -> str:
-    """The revision that the status tells, where it is none that the target is known to have had; else empty."""
+    """The revision that the status tells, where it is none that the target is known to have had; else empty.
+
+    What a HelmRelease had, Helm's records tell.
+    """
+    if not is_kustomization(declared):
+        return ""
     told, standing = declared.status.last_applied_revision, facts.conditions.get(declared.stream)
     if standing is None or standing.applied is None:
         return ""  # nothing would be put back
@@ -502,7 +539,9 @@ def newer_of(declared: DeclaredTarget, facts: Facts) -> str:
 def _asks_about_itself(declared: AnyDeclared) -> bool:
     """Whether something of a target's own object that is no spec may decide whether its dependencies are ready."""
     spec = declared.spec
-    return isinstance(spec, KustomizationSpec) and any("self" in one.ready_expr for one in spec.depends_on)
+    return isinstance(spec, KustomizationSpec | HelmReleaseSpec) and any(
+        "self" in one.ready_expr for one in spec.depends_on
+    )
 
 
 def _offers_something_else(before: AnyDeclared, declared: AnyDeclared) -> bool:
@@ -526,12 +565,14 @@ def manager_of(kind: str) -> str:
     Of a Kustomization another than the one that applies objects, as in Flux: where one Kustomization applies others,
     it would take the finalizers that an update of that name left for fields to be taken over, and remove them (KS-074).
     """
-    return "gotk-kustomize-controller" if kind == "Kustomization" else "source-controller"
+    return {"Kustomization": "gotk-kustomize-controller", "HelmRelease": "helm-controller"}.get(
+        kind, "source-controller"
+    )
 
 
 def controller_of(kind: str) -> str:
     """The controller of Flux that is at work on a kind, by whose name events and logs go."""
-    return "kustomize-controller" if kind == "Kustomization" else "source-controller"
+    return {"Kustomization": "kustomize-controller", "HelmRelease": "helm-controller"}.get(kind, "source-controller")
 
 
 def _tells_secrets(declared: AnyDeclared) -> bool:

@@ -18,7 +18,7 @@ from anyio.abc import TaskGroup
 from tidelog.engine.apply.record import Seen
 from tidelog.engine.cluster.errors import ClusterError, NotFoundError
 from tidelog.engine.cluster.port import Cluster, Kind
-from tidelog.engine.kinds.meta import OWNER_NAME, labelled_maker
+from tidelog.engine.kinds.meta import HELM_RELEASE, OWNER_NAME, RELEASE_OWNER_NAME, applier_of, labelled_maker
 from tidelog.engine.objects.kube import KubeObject, key_of
 from tidelog.engine.observe.drift import Flap, Flaps, drift, left_behind
 from tidelog.engine.observe.health import has_ended, health_of, outcome_of
@@ -85,7 +85,6 @@ class Observer:
         cluster: Cluster,
         memory: Memory,
         alias: str,
-        manager: str,
         engine_stream: StreamName,
         sealer: SealerOf,
         wake: Wake,
@@ -98,7 +97,6 @@ class Observer:
         self._cluster = cluster
         self._memory = memory
         self._alias = alias
-        self._manager = manager
         self._engine_stream = engine_stream
         self._sealer = sealer
         self._wake = wake
@@ -108,7 +106,7 @@ class Observer:
         self._interval_of = interval_of
         self._overridden = overridden
         self._tasks: TaskGroup | None = None
-        self._watched: set[tuple[str, str]] = set()
+        self._watched: set[tuple[str, str, str]] = set()
         self._kinds_changed = anyio.Event()
         self._busy: dict[StreamName, int] = {}
         """What is written or recorded, and by how many."""
@@ -127,31 +125,31 @@ class Observer:
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
             tasks.start_soon(self._statuses.run, self._status_is_due)
-            for _, inventory in self._memory.inventory.items():  # noqa: PERF102 - rows are no dict
+            for owner, inventory in self._memory.inventory.items():
                 for id, entry in inventory.objects.items():
                     if entry.api_version:
-                        self._watch(entry.api_version, ObjectKey.parse(id).kind)
+                        self._watch(entry.api_version, ObjectKey.parse(id).kind, _label_of(owner))
             try:
                 await anyio.sleep_forever()
             finally:
                 self._tasks = None
 
-    def watch_all(self, wanted: Iterable[Wanted]) -> None:
-        """Watches the kinds of some objects from now on."""
+    def watch_all(self, wanted: Iterable[Wanted], owner: StreamName) -> None:
+        """Watches the kinds of some objects of a target from now on."""
         for one in wanted:
-            self._watch(one.api_version, one.key.kind)
+            self._watch(one.api_version, one.key.kind, _label_of(owner))
 
     def kinds_changed(self) -> None:
         """Says that kinds may be served now that were not before."""
         self._kinds_changed.set()
         self._kinds_changed = anyio.Event()
 
-    def _watch(self, api_version: str, kind: str) -> None:
-        if self._tasks is not None and (api_version, kind) not in self._watched:
-            self._watched.add((api_version, kind))
-            self._tasks.start_soon(self._follow, api_version, kind)
+    def _watch(self, api_version: str, kind: str, label: str) -> None:
+        if self._tasks is not None and (api_version, kind, label) not in self._watched:
+            self._watched.add((api_version, kind, label))
+            self._tasks.start_soon(self._follow, api_version, kind, label)
 
-    async def _follow(self, api_version: str, name: str) -> None:
+    async def _follow(self, api_version: str, name: str, label: str) -> None:
         while True:
             try:
                 kind = await self._cluster.kind(api_version, name)
@@ -159,7 +157,7 @@ class Observer:
                 with anyio.move_on_after(UNKNOWN_KIND_RETRY_S):
                     await self._kinds_changed.wait()
                 continue
-            await Reflector(self._cluster, kind, labels=OWNER_NAME).run(_Told(self, kind))
+            await Reflector(self._cluster, kind, labels=label).run(_Told(self, kind, label))
 
     async def interrupted(self, kind: Kind, why: str) -> None:
         """Records that changes of a kind may go unseen from here on."""
@@ -255,7 +253,7 @@ class Observer:
             return
         secret = is_secret(key, row, inventory.objects[key.id])
         sealer = await self._sealer([key.id]) if secret else Sealer()
-        seen = Seen(key.id, obj, self._manager, sealer, secret=secret)
+        seen = Seen(key.id, obj, _applier_of(owner), sealer, secret=secret)
         same = (
             row is not None and row.uid == uid and row.state is not None and row.state.digest == seen.state.ref.digest
         )
@@ -269,8 +267,8 @@ class Observer:
         drifted: tuple[FieldDrift, ...] = ()
         if row is not None and row.applied is not None:
             if seen.owned != row.applied or row.uid != uid:
-                drifted = await self._drift(obj, row, sealer, secret=secret)
-            drifted = drifted or left_behind(obj, self._manager, self._overridden, secret=secret)
+                drifted = await self._drift(obj, row, owner, sealer, secret=secret)
+            drifted = drifted or left_behind(obj, _applier_of(owner), self._overridden, secret=secret)
         if drifted:
             shown = first_of(drifted, DRIFT_BYTES_MAX)
             more = len(drifted) - len(shown)
@@ -341,11 +339,13 @@ class Observer:
         known, row = self._ended.get(stream), self._memory.actual.get(stream)
         return known if known is not None and (row is None or row.uid == known.uid) else None
 
-    async def compare(self, kind: Kind, listed: Collection[StreamName]) -> None:
-        """After the first list of a kind: what is recorded as there and was not listed, is no more."""
+    async def compare(self, kind: Kind, listed: Collection[StreamName], label: str) -> None:
+        """After the first list of a kind by its owners' label: what is recorded and was not listed, is no more."""
         for stream, row in list(self._memory.actual.items()):
             key = ObjectKey.of_stream(stream)
             if (key.group, key.kind) != (kind.group, kind.kind) or row.owner is None or stream in listed:
+                continue
+            if _label_of(row.owner) != label:
                 continue
             try:
                 live = await self._cluster.get(kind, key.namespace, key.name)
@@ -412,7 +412,9 @@ class Observer:
         passed = (self._clock() - datetime_of(recorded.envelope.time)).total_seconds()
         return min(max(0.0, self._status_every - passed), self._status_every)
 
-    async def _drift(self, obj: KubeObject, row: Actual, sealer: Sealer, *, secret: bool) -> tuple[FieldDrift, ...]:
+    async def _drift(
+        self, obj: KubeObject, row: Actual, owner: StreamName, sealer: Sealer, *, secret: bool
+    ) -> tuple[FieldDrift, ...]:
         """The fields that are no longer as they were applied."""
         if row.state is None or row.uid != obj["metadata"]["uid"]:
             return (FieldDrift(path="metadata.uid", manager=_writer(obj).name),)
@@ -421,7 +423,7 @@ class Observer:
             before = msgspec.json.decode(sealer.open(key_of(obj).id, body))
         except LostSecretError:
             return ()  # forgotten a moment ago: the target is about to look at all of it
-        return drift(before, obj, self._manager, secret=secret)
+        return drift(before, obj, _applier_of(owner), secret=secret)
 
     def _drifted(self, owner: StreamName, key: ObjectKey, fields: tuple[FieldDrift, ...], recorded: Recorded) -> None:
         """Has the target put right what was changed; what somebody keeps on changing back is left for a while."""
@@ -444,6 +446,15 @@ class Observer:
         return stream if self._memory.conditions.get(stream) is not None else None
 
 
+def _label_of(owner: str) -> str:
+    """The label that the objects of a target have."""
+    return RELEASE_OWNER_NAME if ObjectKey.of_stream(owner).kind == HELM_RELEASE[1] else OWNER_NAME
+
+
+def _applier_of(owner: StreamName) -> str:
+    return applier_of(ObjectKey.of_stream(owner).kind)
+
+
 def _digest(reference: BodyRef | None) -> Digest | None:
     return None if reference is None else reference.digest
 
@@ -455,9 +466,10 @@ def _trigger(why: str, recorded: Recorded) -> Trigger:
 class _Told:
     """What the reflector of one kind tells, for the observer."""
 
-    def __init__(self, observer: Observer, kind: Kind) -> None:
+    def __init__(self, observer: Observer, kind: Kind, label: str) -> None:
         self._observer = observer
         self._kind = kind
+        self._label = label
         self._listed: set[StreamName] | None = set()
         """Until the first list is over: what was in it."""
 
@@ -477,7 +489,7 @@ class _Told:
             await self._observer.resumed(self._kind)
             return
         listed, self._listed = self._listed, None
-        await self._observer.compare(self._kind, listed)
+        await self._observer.compare(self._kind, listed, self._label)
 
 
 def _kind_name(kind: Kind) -> str:

@@ -5,7 +5,6 @@ order decides which error is told.
 """
 
 import hashlib
-import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,10 +28,9 @@ from tidelog.engine.sources.helm.jobs import Dependency, Inspect, Inspected, Pac
 from tidelog.engine.sources.helm.metadata import problem_of
 from tidelog.engine.sources.helm.spec import CHART_BYTES_MAX, ChartSpec
 from tidelog.engine.sources.helm.values import Values, written
-from tidelog.engine.sources.semver import NoRangeError, loose_version_of, range_of
+from tidelog.engine.sources.semver import NoRangeError, loose_version_of, range_of, with_build
 
 BAD: Final = (ArchiveError, ChartError)
-_added = re.compile(r"[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*", re.ASCII)
 
 
 def inspect(job: Inspect) -> Inspected:
@@ -70,13 +68,12 @@ def with_metadata(version: str, added: str) -> str:
     """
     if not added:
         return version
-    found = loose_version_of(version)
-    if found is None or not _added.fullmatch(added):
+    made = with_build(version, added)
+    if made is None:
         raise FetchError(
             "MetadataPatchError", f"the version {version[:80]!r} cannot have {added[:80]!r} added to it", final=True
         )
-    _, dash, pre = version.partition("+")[0].partition("-")
-    return f"{found.major}.{found.minor}.{found.patch}{dash}{pre}+{added}"
+    return made
 
 
 def _pack_tree(job: Pack) -> Packed:

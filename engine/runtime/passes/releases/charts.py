@@ -1,0 +1,191 @@
+"""Where the chart of a release comes from: the HelmChart of its template, or the source that it names."""
+
+import msgspec
+
+from tidelog.engine.cluster.errors import NotFoundError
+from tidelog.engine.helm.archives import Described
+from tidelog.engine.helm.errors import ChartError
+from tidelog.engine.kinds.decode import encode
+from tidelog.engine.kinds.meta import (
+    HELM_RELEASE,
+    RELEASE_OWNER_NAME,
+    RELEASE_OWNER_NAMESPACE,
+    SOURCE_GROUP,
+    applier_of,
+)
+from tidelog.engine.objects.kube import KubeObject
+from tidelog.engine.runtime.context import Engine
+from tidelog.engine.runtime.run import Run, StageError, asking
+from tidelog.engine.runtime.watching.declared import DeclaredRelease
+from tidelog.engine.sources.semver import loose_version_of, with_build
+from tidelog.events.digest import Digest
+from tidelog.events.names import ObjectId, ObjectKey, Revision, StreamName
+from tidelog.events.vocabulary import HelmChartSynced
+
+HELM_CHART = "HelmChart"
+CHART_VERSION = f"{SOURCE_GROUP}/v1"
+TAG_DIGITS = 12
+"""Of a digest that go into the version of a chart (contract HR-067)."""
+
+
+class ChartArtifact(msgspec.Struct, frozen=True, kw_only=True):
+    """The artifact that holds a chart."""
+
+    stream: StreamName
+    """Of its source."""
+    kind: str
+    revision: Revision
+    tree: str
+    artifact: Digest
+
+
+class ReleasedChart(msgspec.Struct, frozen=True, kw_only=True):
+    """A chart, as it is released."""
+
+    name: str
+    version: str
+    """With the digest of what it came from, where that is from a registry (contract HR-067)."""
+    app_version: str
+    oci_digest: str = ""
+    build_metadata: str = ""
+    """What of the version is not in its Chart.yaml."""
+
+
+def released(chart: Described, found: ChartArtifact) -> ReleasedChart:
+    """A chart under the version by which it is released (contract HR-067).
+
+    Raises:
+        StageError: when its tag says another version than the chart itself.
+    """
+    as_told = ReleasedChart(name=chart.name, version=chart.version, app_version=chart.app_version)
+    tag, _, digest = found.revision.rpartition("@")
+    has_digest = found.kind == "OCIRepository" or (found.kind == "ExternalArtifact" and ":" in found.revision)
+    if not has_digest:
+        return as_told
+    version = loose_version_of(chart.version)
+    if version is None:
+        raise _mutation(f"invalid chart version {chart.version}")
+    tagged = loose_version_of(tag) if tag else None
+    if tagged is not None and tagged != version:
+        raise _mutation(f"artifact revision {tag} does not match chart version {chart.version}")
+    checksum = digest.rpartition(":")[2]
+    if len(checksum) < TAG_DIGITS:
+        raise _mutation(f"artifact revision {found.revision} has no digest")
+    build = checksum[:TAG_DIGITS]
+    with_digest = with_build(chart.version, build)
+    if with_digest is None:
+        raise _mutation(f"invalid chart version {chart.version}")
+    return msgspec.structs.replace(
+        as_told,
+        version=with_digest,
+        build_metadata=build,
+        oci_digest=digest if tagged is not None else str(found.revision),
+    )
+
+
+async def sync_chart(engine: Engine, declared: DeclaredRelease, run: Run, known: ObjectId | None) -> None:
+    """Makes the HelmChart of a release's template, and deletes one that it has no more (contract HR-059).
+
+    Args:
+        engine: has the cluster.
+        declared: the HelmRelease.
+        run: records.
+        known: the HelmChart that was made for it.
+
+    Raises:
+        StageError: when the cluster refuses, or does not answer.
+    """
+    template, key = declared.spec.chart, declared.key
+    wanted = None if template is None else declared.spec.chart_source(key.namespace, key.name)
+    if known is not None and (wanted is None or wanted.id != known):
+        await delete_chart(engine, run, known)
+    if template is None or wanted is None:
+        return
+    metadata = template.metadata
+    chart: KubeObject = {
+        "apiVersion": CHART_VERSION,
+        "kind": HELM_CHART,
+        "metadata": {
+            "name": wanted.name,
+            "namespace": wanted.namespace,
+            "labels": {
+                **(metadata.labels if metadata else {}),
+                RELEASE_OWNER_NAME: key.name,
+                RELEASE_OWNER_NAMESPACE: key.namespace,
+            },
+            **({"annotations": metadata.annotations} if metadata and metadata.annotations else {}),
+        },
+        "spec": encode(template.helm_chart_spec(declared.spec.interval)),
+    }
+    there = engine.declared.source(wanted.stream(engine.cluster_alias))
+    if there is not None and known == wanted.id and _says(there.live, chart):
+        return
+    manager = applier_of(HELM_RELEASE[1])
+    applied = await asking("declare", engine.cluster.apply(chart, manager=manager), "ArtifactFailed")
+    await run.record([HelmChartSynced(object=wanted.id, outcome="created" if applied.created else "configured")])
+    await engine.declared.seen(applied.object)
+
+
+async def delete_chart(engine: Engine, run: Run, known: ObjectId) -> None:
+    """Deletes the HelmChart that was made for a release.
+
+    Raises:
+        StageError: when the cluster refuses, or does not answer.
+    """
+    key = ObjectKey.parse(known)
+    kind = await asking("declare", engine.cluster.kind(CHART_VERSION, HELM_CHART), "ArtifactFailed")
+    try:
+        await asking("declare", engine.cluster.delete(kind, key.namespace, key.name), "ArtifactFailed")
+    except StageError as error:
+        if not isinstance(error.__cause__, NotFoundError):
+            raise
+        await run.record([HelmChartSynced(object=known, outcome="absent")])
+    else:
+        await run.record([HelmChartSynced(object=known, outcome="deleted")])
+
+
+def artifact_of(engine: Engine, declared: DeclaredRelease) -> ChartArtifact:
+    """The artifact of the source that a release names (contract HR-063 to HR-065).
+
+    Raises:
+        StageError: when it may not be used, is not there, or has no artifact; its good news wake the target.
+    """
+    source = declared.spec.chart_source(declared.key.namespace, declared.key.name)
+    if engine.settings.no_cross_namespace_refs and source.namespace != declared.key.namespace:
+        blocked = "cross-namespace references have been blocked"
+        message = f"can't access '{source.kind}/{source.namespace}/{source.name}': {blocked}"
+        raise StageError("fetch", "AccessDenied", message, final=True, stalled=True)
+    stream = source.stream(engine.cluster_alias)
+    shown = f"{source.kind} '{source.namespace}/{source.name}'"
+    found = engine.declared.source(stream)
+    if found is None:
+        message = f"could not get Source object: {shown} not found"
+        raise StageError("fetch", "ArtifactFailed", message, waits_for=stream)
+    row, standing = engine.memory.desired.get(stream), engine.memory.conditions.get(stream)
+    stalled = standing is not None and standing.stalled
+    if row is None or row.revision is None or row.tree is None or row.artifact is None or stalled:
+        why = f": {standing.message}" if standing is not None and standing.message else ""
+        message = f"{shown} is not ready: it has no artifact yet{why}"
+        raise StageError("fetch", "SourceNotReady", message, waits_for=stream)
+    return ChartArtifact(stream=stream, kind=source.kind, revision=row.revision, tree=row.tree, artifact=row.artifact)
+
+
+def unreadable(error: ChartError) -> StageError:
+    """A chart that cannot be read."""
+    return StageError("fetch", "ArtifactFailed", f"Could not load chart: {error.message}", final=error.final)
+
+
+def _mutation(message: str) -> StageError:
+    return StageError("fetch", "ChartMutateError", message)
+
+
+def _says(live: KubeObject, wanted: KubeObject) -> bool:
+    """Whether an object has all that is wanted of it."""
+    return all(_has(live.get(part) or {}, wanted[part]) for part in ("metadata", "spec"))
+
+
+def _has(live: KubeObject, wanted: KubeObject) -> bool:
+    return all(
+        _has(live.get(name) or {}, value) if isinstance(value, dict) else live.get(name) == value
+        for name, value in wanted.items()
+    )

@@ -1,0 +1,341 @@
+"""What a HelmRelease leaves out has Flux's defaults; its names, sources and requests are as Flux makes them."""
+
+import hashlib
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.kinds.samples import WHOLE_HELM_RELEASE, WHOLE_RELEASE_STATUS, changed, release
+from tidelog.engine.kinds.decode import decode, encode, unknown_fields
+from tidelog.engine.kinds.durations import Duration
+from tidelog.engine.kinds.helmactions import ActionName, ReleasingName
+from tidelog.engine.kinds.helmrelease import (
+    HelmRelease,
+    HelmReleaseSpec,
+    HelmReleaseStatus,
+    HelmSnapshot,
+    HelmTestHook,
+    helm_chart_name,
+)
+from tidelog.engine.kinds.meta import FORCE_AT, REQUESTED_AT, RESET_AT
+from tidelog.events.names import ObjectKey
+
+ACTIONS: tuple[ActionName, ...] = ("install", "upgrade", "test", "rollback", "uninstall")
+RELEASING: tuple[ReleasingName, ...] = ("install", "upgrade")
+SOURCE = {"chartRef": {"kind": "OCIRepository", "name": "podinfo"}}
+
+
+def spec(**fields: Any) -> HelmReleaseSpec:
+    return decode(HelmRelease, release(**SOURCE, **fields)).spec
+
+
+WHOLE = decode(HelmRelease, WHOLE_HELM_RELEASE).spec
+BARE = spec()
+
+# Retold from Flux's documentation and examples.
+REALISTIC = [
+    release(
+        "ingress-nginx",
+        "ingress-nginx",
+        interval="30m",
+        chart={
+            "spec": {
+                "chart": "ingress-nginx",
+                "version": "*",
+                "sourceRef": {"kind": "HelmRepository", "name": "ingress-nginx", "namespace": "ingress-nginx"},
+                "interval": "12h",
+            }
+        },
+        values={"controller": {"service": {"type": "NodePort"}}},
+    ),
+    release(
+        "cert-manager",
+        "flux-system",
+        chartRef={"kind": "OCIRepository", "name": "cert-manager"},
+        targetNamespace="cert-manager",
+        install={"createNamespace": True, "crds": "CreateReplace"},
+        upgrade={"crds": "CreateReplace", "remediation": {"retries": 3}},
+        values={"crds": {"enabled": True, "keep": False}},
+    ),
+    release(
+        "podinfo",
+        "podinfo",
+        interval="50m",
+        releaseName="podinfo",
+        chart={
+            "spec": {
+                "chart": "podinfo",
+                "version": ">6.0.0",
+                "sourceRef": {"kind": "HelmRepository", "name": "podinfo"},
+            }
+        },
+        install={"strategy": {"name": "RetryOnFailure", "retryInterval": "2m"}},
+        upgrade={"strategy": {"name": "RetryOnFailure"}},
+        test={"enable": True, "ignoreFailures": True},
+        driftDetection={"mode": "enabled", "ignore": [{"paths": ["/spec/replicas"], "target": {"kind": "Deployment"}}]},
+        valuesFrom=[{"kind": "Secret", "name": "prod-env", "valuesKey": "values-prod.yaml", "optional": True}],
+        values={"redis": {"enabled": True}, "ingress": {"hosts": [{"host": "a.example.com", "paths": ["/"]}]}},
+    ),
+    release(
+        "monitoring",
+        "monitoring",
+        chart={
+            "spec": {"chart": "./charts/monitoring", "sourceRef": {"kind": "GitRepository", "name": "fleet"}},
+        },
+        dependsOn=[{"name": "crds"}, {"name": "ingress-nginx", "namespace": "ingress-nginx"}],
+        postRenderers=[{"kustomize": {"images": [{"name": "prom/node-exporter", "newTag": "v1"}]}}],
+        serviceAccountName="deployer",
+    ),
+]
+
+
+@pytest.mark.parametrize("obj", REALISTIC, ids=lambda obj: obj["metadata"]["name"])
+def test_releases_as_people_write_them_are_read_whole(obj: dict[str, Any]) -> None:
+    read = decode(HelmRelease, obj)
+    assert unknown_fields(HelmRelease, obj) == ()
+    assert read.spec.effective_values == obj["spec"].get("values", {})
+    assert decode(HelmRelease, obj | {"spec": encode(read.spec)}) == read
+
+
+def test_an_unknown_field_is_known_but_not_one_of_the_values() -> None:
+    obj = changed(changed(WHOLE_HELM_RELEASE, "spec.values.anything", 1), "spec.upgrade.wait", True)
+    assert unknown_fields(HelmRelease, obj) == ("spec.upgrade.wait",)
+
+
+def test_names_and_namespaces() -> None:
+    assert BARE.release_name_of("podinfo") == "podinfo"
+    assert (BARE.release_namespace_of("apps"), BARE.storage_namespace_of("apps")) == ("apps", "apps")
+    assert spec(targetNamespace="prod").release_name_of("podinfo") == "prod-podinfo"
+    assert spec(targetNamespace="prod").storage_namespace_of("apps") == "apps"
+    assert WHOLE.release_name_of("podinfo") == "web"
+    assert (WHOLE.release_namespace_of("apps"), WHOLE.storage_namespace_of("apps")) == ("prod", "records")
+
+
+def test_a_name_that_is_too_long_for_helm_is_shortened() -> None:
+    assert BARE.release_name_of("n" * 53) == "n" * 53
+    long = f"prod-{'n' * 49}"
+    shortened = spec(targetNamespace="prod").release_name_of("n" * 49)
+    assert shortened == f"{long[:40]}-{hashlib.sha256(long.encode()).hexdigest()[:12]}"
+    assert len(shortened) == 53
+
+
+def test_the_source_of_the_chart() -> None:
+    group = "source.toolkit.fluxcd.io"
+    assert BARE.chart_source("apps", "a") == ObjectKey(group, "OCIRepository", "apps", "podinfo")
+    there = changed(release(**SOURCE), "spec.chartRef.namespace", "sources")
+    assert decode(HelmRelease, there).spec.chart_source("apps", "a").namespace == "sources"
+    assert WHOLE.chart_source("apps", "a") == ObjectKey(group, "HelmChart", "sources", "apps-a")
+    own = decode(HelmRelease, REALISTIC[2]).spec.chart_source("podinfo", "podinfo")
+    assert own == ObjectKey(group, "HelmChart", "podinfo", "podinfo-podinfo")
+    assert helm_chart_name("apps", "a") == "apps-a"
+    with pytest.raises(ValueError, match="invalid Chart reference"):
+        HelmReleaseSpec(interval=BARE.interval).chart_source("apps", "a")
+
+
+def test_the_chart_that_a_template_makes() -> None:
+    assert WHOLE.chart is not None
+    made = encode(WHOLE.chart.helm_chart_spec(WHOLE.interval))
+    template = WHOLE_HELM_RELEASE["spec"]["chart"]["spec"]
+    # The source's namespace is the HelmChart's own.
+    assert made == template | {"sourceRef": {"kind": "GitRepository", "name": "podinfo"}}
+    plain = decode(HelmRelease, REALISTIC[3]).spec
+    assert plain.chart is not None
+    assert encode(plain.chart.helm_chart_spec(plain.interval)) == {
+        "chart": "./charts/monitoring",
+        "sourceRef": {"kind": "GitRepository", "name": "fleet"},
+        "interval": "10m0s",
+    }
+
+
+def test_limits_of_time_and_of_history() -> None:
+    assert {BARE.effective_timeout(action) for action in ACTIONS} == {Duration.of_seconds(300)}
+    general = spec(timeout="2m", rollback={"timeout": "0s"})
+    assert {action: general.effective_timeout(action).seconds for action in ACTIONS} == {
+        "install": 120,
+        "upgrade": 120,
+        "test": 120,
+        "rollback": 0,
+        "uninstall": 120,
+    }
+    assert {WHOLE.effective_timeout(action).seconds for action in ACTIONS} == {60}
+    assert (BARE.effective_max_history, WHOLE.effective_max_history) == (5, 0)
+
+
+def test_what_actions_do_unless_told_otherwise() -> None:
+    for action in (BARE.effective_install, BARE.effective_upgrade):
+        assert {action.waits, action.waits_for_jobs, action.runs_hooks} == {True}
+        assert {action.checks_schema, action.checks_objects, action.takes_ownership} == {True}
+        assert action.effective_crds == "Create"
+        assert (action.effective_strategy, action.retries_after) == ("RemediateOnFailure", None)
+    assert BARE.effective_install.applies_on_server
+    assert not BARE.creates_namespace
+    assert BARE.effective_upgrade.effective_server_side_apply == "auto"
+    assert BARE.effective_upgrade.effective_chart_name_change == "Reinstall"
+    rollback, uninstall = BARE.effective_rollback, BARE.effective_uninstall
+    assert {rollback.waits, rollback.waits_for_jobs, rollback.runs_hooks} == {True}
+    assert rollback.effective_server_side_apply == "auto"
+    assert {uninstall.waits, uninstall.runs_hooks} == {True}
+    assert not uninstall.keep_history
+    assert uninstall.deletion_propagation == "background"
+    assert BARE.effective_test == decode(HelmRelease, release(**SOURCE, test={})).spec.effective_test
+    assert not BARE.effective_test.enable
+    assert BARE.keeps_client
+    assert (BARE.effective_post_render_strategy, BARE.effective_wait_strategy) == ("combined", "poller")
+    drift = BARE.effective_drift_detection
+    assert (drift.effective_mode, drift.detects, drift.corrects) == ("disabled", False, False)
+    assert BARE.effective_values == {}
+
+
+def test_what_actions_do_when_told() -> None:
+    for action in (WHOLE.effective_install, WHOLE.effective_upgrade):
+        assert {action.waits, action.waits_for_jobs, action.runs_hooks} == {False}
+        assert {action.checks_schema, action.checks_objects, action.takes_ownership} == {False}
+        assert action.effective_crds == "CreateReplace"
+        assert (action.effective_strategy, action.retries_after) == ("RetryOnFailure", Duration.of_seconds(30))
+    assert not WHOLE.effective_install.applies_on_server
+    assert WHOLE.creates_namespace
+    assert WHOLE.effective_upgrade.effective_server_side_apply == "disabled"
+    assert WHOLE.effective_upgrade.effective_chart_name_change == "InPlaceUpdate"
+    rollback, uninstall = WHOLE.effective_rollback, WHOLE.effective_uninstall
+    assert {rollback.waits, rollback.waits_for_jobs, rollback.runs_hooks} == {False}
+    assert rollback.effective_server_side_apply == "enabled"
+    assert {uninstall.waits, uninstall.runs_hooks} == {False}
+    assert uninstall.deletion_propagation == "orphan"
+    assert [(hook.name, hook.exclude) for hook in WHOLE.effective_test.filters] == [("smoke", False), ("load", True)]
+    assert not WHOLE.keeps_client
+    assert (WHOLE.effective_post_render_strategy, WHOLE.effective_wait_strategy) == ("separate", "legacy")
+    drift = WHOLE.effective_drift_detection
+    assert (drift.effective_mode, drift.detects, drift.corrects) == ("enabled", True, True)
+    warned = spec(driftDetection={"mode": "warn"}).effective_drift_detection
+    assert (warned.detects, warned.corrects) == (True, False)
+
+
+def test_jobs_are_not_waited_for_where_nothing_is() -> None:
+    assert not spec(install={"disableWait": True}).effective_install.waits_for_jobs
+    assert spec(install={"disableWaitForJobs": True}).effective_install.waits
+
+
+def test_a_namespace_is_made_only_where_one_is_named() -> None:
+    assert not spec(install={"createNamespace": True}).creates_namespace
+
+
+def test_retry_on_failure_waits_five_minutes() -> None:
+    retrying = spec(upgrade={"strategy": {"name": "RetryOnFailure"}}).effective_upgrade
+    assert retrying.retries_after == Duration.of_seconds(300)
+
+
+def test_a_field_of_the_values_key() -> None:
+    assert [reference.effective_values_key for reference in WHOLE.values_from] == ["values.yaml", "token"]
+
+
+@pytest.mark.parametrize("values", [None, "text", ["a"], 1])
+def test_values_that_are_no_object_count_for_none(values: object) -> None:
+    assert spec(values=values).effective_values == {}
+
+
+@pytest.mark.parametrize(
+    ("action", "remediation", "strategy", "last"),
+    [
+        ("install", {}, "uninstall", False),
+        ("install", {"retries": 3}, "uninstall", False),
+        ("install", {"remediateLastFailure": True}, "uninstall", True),
+        ("upgrade", {}, "rollback", False),
+        ("upgrade", {"retries": 1}, "rollback", True),
+        ("upgrade", {"retries": -1}, "rollback", False),
+        ("upgrade", {"retries": 1, "remediateLastFailure": False}, "rollback", False),
+        ("upgrade", {"remediateLastFailure": True, "strategy": "uninstall"}, "uninstall", True),
+    ],
+)
+def test_how_a_failure_is_undone(action: ReleasingName, remediation: object, strategy: str, last: bool) -> None:
+    read = spec(**{action: {"remediation": remediation}}).effective_remediation(action)
+    assert (read.effective_strategy, read.remediates_last_failure) == (strategy, last)
+
+
+@pytest.mark.parametrize(
+    ("retries", "failures", "exhausted"),
+    [(0, 0, False), (0, 1, True), (1, 1, False), (1, 2, True), (-1, 1000, False)],
+)
+def test_retries_come_after_the_first_attempt(retries: int, failures: int, exhausted: bool) -> None:
+    for action in RELEASING:
+        read = spec(**{action: {"remediation": {"retries": retries}}})
+        assert read.effective_remediation(action).exhausted(failures) is exhausted
+
+
+@pytest.mark.parametrize("action", RELEASING)
+def test_whose_word_counts_about_failed_tests(action: ReleasingName) -> None:
+    assert not BARE.ignores_test_failures(action)
+    assert spec(test={"ignoreFailures": True}).ignores_test_failures(action)
+    for own in (True, False):
+        said = spec(test={"ignoreFailures": not own}, **{action: {"remediation": {"ignoreTestFailures": own}}})
+        assert said.ignores_test_failures(action) is own
+
+
+def asked(status: HelmReleaseStatus, **tokens: str) -> HelmRelease:
+    names = {"requested": REQUESTED_AT, "forced": FORCE_AT, "reset": RESET_AT}
+    annotations = {names[name]: token for name, token in tokens.items()}
+    read = decode(HelmRelease, changed(release(**SOURCE), "metadata.annotations", annotations))
+    return msgspec.structs.replace(read, status=status)
+
+
+NOTHING = HelmReleaseStatus()
+
+
+def test_a_force_and_a_reset_need_the_token_of_the_request_and_count_once() -> None:
+    both = asked(NOTHING, requested="1", forced="1", reset="1")
+    assert (both.is_forced, both.is_reset) == (True, True)
+    assert not asked(NOTHING, forced="1").is_forced
+    assert not asked(NOTHING, requested="2", forced="1").is_forced
+    assert not asked(NOTHING, requested="1", reset="1").is_forced
+    assert not asked(HelmReleaseStatus(last_handled_reconcile_at="1"), requested="1", forced="1").is_forced
+    looked_at = HelmReleaseStatus(last_handled_force_at="1")
+    half = asked(looked_at, requested="1", forced="1", reset="1")
+    assert (half.is_forced, half.is_reset) == (False, True)
+
+
+def snapshot(hooks: dict[str, HelmTestHook] | None) -> HelmSnapshot:
+    return msgspec.structs.replace(WHOLE_RELEASE_STATUS.history[0], test_hooks=hooks)
+
+
+GOOD, BAD, RUNNING = (HelmTestHook(phase=phase) for phase in ("Succeeded", "Failed", "Running"))
+
+
+@pytest.mark.parametrize(
+    ("hooks", "tested", "failed"),
+    [
+        (None, False, False),
+        ({}, True, False),
+        ({"a": GOOD}, True, False),
+        ({"a": GOOD, "b": RUNNING}, False, False),
+        ({"a": HelmTestHook()}, False, False),
+        ({"a": BAD, "b": RUNNING}, True, True),
+    ],
+)
+def test_whether_a_release_was_tested(hooks: dict[str, HelmTestHook] | None, tested: bool, failed: bool) -> None:
+    assert (snapshot(hooks).is_tested, snapshot(hooks).has_failed_test) == (tested, failed)
+
+
+def test_how_a_status_names_things() -> None:
+    newest, oldest = WHOLE_RELEASE_STATUS.history
+    assert (newest.full_name, newest.chart) == ("apps/podinfo.v2", "podinfo@6.0.0+1")
+    assert (newest.has_comparable_digest, oldest.has_comparable_digest) == (True, False)
+    chart = ObjectKey("source.toolkit.fluxcd.io", "HelmChart", "apps", "apps-podinfo")
+    assert WHOLE_RELEASE_STATUS.helm_chart_key == chart
+    assert HelmReleaseStatus().helm_chart_key is None
+    assert [WHOLE_RELEASE_STATUS.release_failures(action) for action in RELEASING] == [1, 2]
+
+
+def test_a_status_is_read_as_it_was_written() -> None:
+    written = encode(WHOLE_RELEASE_STATUS)
+    assert decode(HelmReleaseStatus, written) == WHOLE_RELEASE_STATUS
+    assert [entry.get("testHooks") for entry in written["history"]] == [
+        {
+            "podinfo-smoke": {
+                "lastStarted": "2026-11-23T02:00:00Z",
+                "lastCompleted": "2026-11-23T02:01:00Z",
+                "phase": "Succeeded",
+            },
+            "podinfo-load": {},
+        },
+        {},
+    ]
