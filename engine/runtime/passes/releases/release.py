@@ -13,6 +13,7 @@ import msgspec
 from tidelog.engine.helm import decisions
 from tidelog.engine.helm.decisions import Act, Correct, Done, Kind, Known, Stall
 from tidelog.engine.helm.errors import ChartError, RecordError
+from tidelog.engine.helm.lookup import LookupSource
 from tidelog.engine.helm.policy import policy_of
 from tidelog.engine.helm.postrender import common_metadata_digest, post_renderers_digest
 from tidelog.engine.helm.releases import pending, rollback_to, upgrade_base
@@ -319,6 +320,7 @@ class HelmReleasePass(ReleaseActions):
                 wish.values,
                 post_render_of(spec, key),
                 self._run.secrets,
+                lookup=LookupSource(engine.cluster, self._situation.subject.identity),
                 time_s=spec.effective_timeout(making).seconds,
             )
             found = await asking(
