@@ -477,12 +477,16 @@ def test_history_is_told_newest_first_in_whole_seconds_of_utc() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "last_action", "kept"),
-    [({}, "upgrade", [7, 6]), (RETRY, "install", [7, 6, 5, 4, 3])],
-    ids=["down to the last good one", "five"],
+    ("spec", "last_action", "before", "kept"),
+    [
+        ({}, "upgrade", "superseded", [7, 6]),
+        ({}, "upgrade", "failed", [7, 6, 5, 4, 3]),
+        (RETRY, "install", "superseded", [7, 6, 5, 4, 3]),
+    ],
+    ids=["down to the last good one", "none is good", "none is gone back to"],
 )
-def test_history_is_trimmed(spec: dict[str, Any], last_action: str, kept: list[int]) -> None:
-    history = tuple(version(number, "deployed" if number == 7 else "superseded") for number in range(7, 0, -1))
+def test_history_is_trimmed(spec: dict[str, Any], last_action: str, before: str, kept: list[int]) -> None:
+    history = tuple(version(number, "deployed" if number == 7 else before) for number in range(7, 0, -1))
     status = World().status(release(**spec), ready(), installed(history=history, last_action=last_action))
     assert [one.version for one in status.history] == kept
 
@@ -520,6 +524,11 @@ def test_what_was_attempted_and_what_failed_is_told() -> None:
         "lastHandledForceAt": "f",
         "lastHandledResetAt": "r",
     }
+
+
+def test_a_generation_that_left_nothing_to_do_was_attempted_too() -> None:
+    status = World().status(release(generation=3), ready(observed=3), installed())
+    assert (status.last_attempted_generation, status.observed_generation) == (3, 3)
 
 
 def test_the_namespace_that_an_install_made_is_no_object_of_the_release() -> None:

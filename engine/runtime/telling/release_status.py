@@ -96,7 +96,7 @@ def release_status(
         inventory=_inventory(engine, declared, row),
         helm_chart=_helm_chart(declared, row),
     )
-    return _with_release(told, row, policy) if _is_known(row) else told
+    return _with_release(told, standing, row, policy) if _is_known(row) else told
 
 
 def with_answered(status: HelmReleaseStatus, declared: DeclaredRelease, token: str | None) -> HelmReleaseStatus:
@@ -303,7 +303,7 @@ def _is_known(row: ReleaseRow) -> bool:
     return bool(row.last_action or row.attempted_generation or row.storage_namespace or row.history or row.released)
 
 
-def _with_release(status: HelmReleaseStatus, row: ReleaseRow, policy: Policy) -> HelmReleaseStatus:
+def _with_release(status: HelmReleaseStatus, standing: Standing, row: ReleaseRow, policy: Policy) -> HelmReleaseStatus:
     took = status.last_attempted_release_action_duration
     if row.released is not None:
         took = Duration.of_seconds(row.last_action_s)
@@ -311,7 +311,8 @@ def _with_release(status: HelmReleaseStatus, row: ReleaseRow, policy: Policy) ->
         status,
         history=tuple(_snapshot(one) for one in told_history(row, policy)),
         storage_namespace=row.storage_namespace or None,
-        last_attempted_generation=row.attempted_generation,
+        # Also of a generation that left nothing to do.
+        last_attempted_generation=max(row.attempted_generation, standing.observed),
         last_attempted_revision=row.attempted_version,
         last_attempted_revision_digest=row.attempted_digest or _digest_of_latest(row),
         last_attempted_config_digest=row.attempted_config,
