@@ -74,6 +74,7 @@ class World:
             observer=cast("Any", None),
             renderer=cast("Any", None),
             renderings=cast("Any", None),
+            helm=cast("Any", None),
             wishes=cast("Any", None),
             handing=cast("Any", None),
             expressions=cast("Any", None),
