@@ -22,8 +22,8 @@ from tidelog.engine.secrecy.values import SecretValues
 from tidelog.events.moment import Time
 from tidelog.events.names import Revision, StreamName
 from tidelog.events.projections import Standing
-from tidelog.events.projections.releases import ReleaseRow
-from tidelog.events.vocabulary import ReleaseActionEnded
+from tidelog.events.projections.releases import Ongoing, ReleaseRow
+from tidelog.events.vocabulary import ReleaseActionEnded, ReleaseActionStarted
 from tidelog.events.vocabulary.release import Action
 
 GROUP = "kustomize.toolkit.fluxcd.io"
@@ -315,3 +315,26 @@ async def test_what_only_a_release_s_condition_tells_is_no_event(world: World, r
     world.notices.drifted(world.release, "it drifts")
     await world.until(events=1)
     assert [event["reason"] for event in world.events] == ["DriftDetected"]
+
+
+async def test_what_an_action_changes_or_fails_of_is_told_with_its_end(world: World) -> None:
+    started = ReleaseActionStarted(
+        action="install",
+        name="web",
+        namespace="shop",
+        storage_namespace="shop",
+        version=1,
+        chart_name="podinfo",
+        chart_version="1.0.1",
+    )
+    world.row.ongoing = Ongoing(started=started, since=Time("2026-11-25T10:00:00.000000Z"), position=1)
+    world.notices.changed(world.release, None, ["ConfigMap/shop/a created"])
+    world.notices.stopped(world.release, None)
+    world.notices.acted(world.release, ended("install", "InstallFailed"))
+    world.standing.reason = "PlanHeld"
+    world.notices.stopped(world.release, None)
+    world.row.ongoing = None
+    world.standing.reason = "InstallFailed"
+    world.notices.stopped(world.release, REVISION)
+    await world.until(events=3)
+    assert [event["reason"] for event in world.events] == ["InstallFailed", "PlanHeld", "InstallFailed"]

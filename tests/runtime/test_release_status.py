@@ -19,7 +19,7 @@ from tidelog.engine.runtime.telling.release_status import PREREQUISITES, release
 from tidelog.engine.runtime.telling.status import StatusWriter, acting
 from tidelog.engine.runtime.watching.declared import DeclaredRelease
 from tidelog.events.moment import datetime_of
-from tidelog.events.names import ObjectId, RunId, StreamName
+from tidelog.events.names import ObjectId, Revision, RunId, StreamName
 from tidelog.events.projections import Inventory as Applied
 from tidelog.events.projections import Standing
 from tidelog.events.projections.inventory import Entry
@@ -247,6 +247,22 @@ def test_a_failed_action_is_tried_again_with_its_words() -> None:
         "Reconciling": ("True", "ProgressingWithRetry", NOT_INSTALLED),
     }
     assert status.observed_generation == 0
+
+
+def test_a_version_that_was_not_rendered_or_was_refused_is_not_released() -> None:
+    standing = unready("UpgradeFailed", NOT_UPGRADED, tried=2, attempted=Revision("1.0.2"))
+    row = installed(tested=aspect("TestSucceeded", TESTED))
+    status = World().status(release(generation=2, **TESTS), standing, row)
+    assert shown(status) == {
+        "Ready": ("False", "UpgradeFailed", NOT_UPGRADED),
+        "Released": ("False", "UpgradeFailed", NOT_UPGRADED),
+        "Reconciling": ("True", "ProgressingWithRetry", NOT_UPGRADED),
+    }
+    assert (status.last_attempted_generation, status.last_attempted_revision) == (2, "1.0.2")
+    assert status.observed_generation == 0
+    first = World().status(release(), unready("InstallFailed", NOT_INSTALLED, tried=1, attempted=Revision("1.0.1")))
+    assert shown(first)["Released"] == ("False", "InstallFailed", NOT_INSTALLED)
+    assert (first.last_attempted_generation, first.last_attempted_revision) == (1, "1.0.1")
 
 
 def test_where_failures_are_not_put_right_the_next_try_is_told_and_the_generation_counts_as_observed() -> None:

@@ -17,6 +17,7 @@ from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.observe.drift import Flap
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.run import StageError
+from tidelog.engine.runtime.telling.common import WAITING_FOR_SOMEBODY
 from tidelog.engine.runtime.texts import cut
 from tidelog.engine.runtime.watching.declared import (
     AnyDeclared,
@@ -32,6 +33,7 @@ from tidelog.engine.sources.fetched import Fetched
 from tidelog.events.digest import Digest
 from tidelog.events.moment import Time
 from tidelog.events.names import Revision, StreamName
+from tidelog.events.projections import Standing
 from tidelog.events.projections.releases import RELEASING
 from tidelog.events.vocabulary import ReleaseActionEnded, ReleaseSnapshot
 from tidelog.storage.log.ids import new_id
@@ -81,8 +83,8 @@ class Notices:
         self._tell(declared, "ArtifactVerificationFailed", message, {}, warning=True)
 
     def changed(self, declared: DeclaredTarget, revision: Revision | None, lines: Sequence[str]) -> None:
-        """Objects were changed (Flux contract KS-044)."""
-        if lines:
+        """Objects were changed (Flux contract KS-044); of a release, the action is told that changed them (HR-134)."""
+        if lines and not is_release(declared):
             self._tell(declared, "Progressing", "\n".join(lines), _revision(revision))
 
     def reconciled(self, declared: DeclaredKustomization, revision: Revision | None) -> None:
@@ -140,7 +142,7 @@ class Notices:
     def stopped(self, declared: DeclaredTarget, revision: Revision | None) -> None:
         """A run ended without what it was for, or waits for an approval: as its condition says (KS-042, KS-101)."""
         standing = self._engine.memory.conditions.get(declared.stream)
-        if standing is not None and standing.ready == "False":
+        if standing is not None and standing.ready == "False" and not self._is_told_with_its_action(declared, standing):
             self._tell(declared, standing.reason, standing.message, _revision(revision), warning=True)
 
     def healthy(self, declared: DeclaredTarget, revision: Revision | None, message: str) -> None:
@@ -156,6 +158,11 @@ class Notices:
             for flap in flaps
         ]
         self._tell(declared, "DriftFlapping", "\n".join(lines), {}, warning=True)
+
+    def _is_told_with_its_action(self, declared: DeclaredTarget, standing: Standing) -> bool:
+        """Whether an action on a release is under way, whose end is told; what waits for approval is told at once."""
+        row = self._engine.memory.releases.get(declared.stream) if is_release(declared) else None
+        return row is not None and row.ongoing is not None and standing.reason not in WAITING_FOR_SOMEBODY
 
     def _of_action(self, declared: DeclaredRelease, ended: ReleaseActionEnded) -> dict[str, str]:
         """Of which version of a chart, with which values, an action was (Flux contract HR-133)."""

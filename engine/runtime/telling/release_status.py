@@ -19,7 +19,7 @@ from tidelog.engine.kinds.helmrelease import ACTION_TIMEOUT, HelmReleaseStatus, 
 from tidelog.engine.kinds.meta import FORCE_AT, RESET_AT, Condition, Status, Timestamp
 from tidelog.engine.kinds.targets import Inventory
 from tidelog.engine.runtime.context import Engine
-from tidelog.engine.runtime.telling.common import PROGRESS_AFTER_S, inventory, timestamp
+from tidelog.engine.runtime.telling.common import PROGRESS_AFTER_S, WAITING_FOR_SOMEBODY, inventory, timestamp
 from tidelog.engine.runtime.watching.declared import DeclaredRelease
 from tidelog.events.moment import Time
 from tidelog.events.names import ObjectKey
@@ -44,8 +44,6 @@ _PREREQUISITE_REASONS: Final = frozenset(
     }
 )
 """Of what keeps a release from coming to an action (contract 4.4)."""
-_LEFT_ALONE: Final = frozenset({"PlanHeld", "PlanRejected"})
-"""Failures that are not tried again by themselves."""
 _ENDS_OF_ACTIONS: Final = frozenset({"RetriesExceeded", "MissingRollbackTarget"})
 """Why nothing more is tried, where an action before it failed: Ready tells of that, and Stalled of this."""
 _RELEASED: Final = frozenset({"InstallSucceeded", "UpgradeSucceeded"})
@@ -96,7 +94,15 @@ def release_status(
         inventory=_inventory(engine, declared, row),
         helm_chart=_helm_chart(declared, row),
     )
-    return _with_release(told, standing, row, policy) if _is_known(row) else told
+    if _is_known(row):
+        told = _with_release(told, standing, row, policy)
+    if _unmade(standing, row) is None:
+        return told
+    return msgspec.structs.replace(
+        told,
+        last_attempted_generation=max(told.last_attempted_generation, standing.tried),
+        last_attempted_revision=standing.attempted or told.last_attempted_revision,
+    )
 
 
 def with_answered(status: HelmReleaseStatus, declared: DeclaredRelease, token: str | None) -> HelmReleaseStatus:
@@ -164,7 +170,7 @@ def _retry_marked(
     if standing.ready != "False":
         # While a run is under way it is as it was told last.
         return conditions if standing.run is not None else c.remove(conditions, c.RECONCILING)
-    if standing.reason in _LEFT_ALONE:
+    if standing.reason in WAITING_FOR_SOMEBODY:
         return c.remove(conditions, c.RECONCILING)
     if standing.reason in _PREREQUISITE_REASONS:
         return c.mark_reconciling(conditions, c.PROGRESSING, PREREQUISITES, observed=observed)
@@ -183,10 +189,27 @@ def _aspects(declared: DeclaredRelease, standing: Standing, row: ReleaseRow) -> 
     released = row.released or _told(told, c.RELEASED)
     tested = row.tested or (_told(told, c.TEST_SUCCESS) if stays else None)
     remediated = row.remediated or (_told(told, c.REMEDIATED) if stays else None)
+    unmade = _unmade(standing, row)
+    if unmade is not None:
+        released, tested, remediated = unmade, None, None
     if released is not None:
         released = msgspec.structs.replace(released, holds=released.holds and released.reason in _RELEASED)
     aspects = Aspects(released, tested if declared.spec.effective_test.enable else None, remediated)
     return _repaired(declared, standing, row, aspects) if standing.ready == "True" else aspects
+
+
+def _unmade(standing: Standing, row: ReleaseRow) -> Aspect | None:
+    """What came of a version that failed before anything of it was written: it was not rendered, or refused."""
+    fails = standing.ready == "False" and standing.reason in _REPAIRED and not _is_of_action(standing, row)
+    if not fails or standing.since is None:
+        return None
+    return Aspect(
+        holds=False,
+        reason=standing.reason,
+        message=standing.message,
+        generation=standing.tried,
+        since=standing.since,
+    )
 
 
 def _repaired(declared: DeclaredRelease, standing: Standing, row: ReleaseRow, aspects: Aspects) -> Aspects:
