@@ -213,11 +213,13 @@ def test_an_action_that_nobody_is_at_work_on_is_none() -> None:
 
 def test_what_drifted_is_being_corrected() -> None:
     drifted = aspect("DriftDetected", "it drifts")
-    status = World(running=("correcting", "", 1.5)).status(release(**DRIFT), ready(), installed(drifted=drifted))
+    status = World(running=("detecting", "", 1.5)).status(release(**DRIFT), ready(), installed(drifted=drifted))
     assert shown(status)["Ready"] == ("Unknown", "Progressing", "correcting cluster drift")
     words = "Running 'correct cluster drift' action with timeout of 5m0s"
     assert shown(status)["Reconciling"] == ("True", "Progressing", words)
     assert shown(status)["Drifted"] == ("True", "DriftDetected", "it drifts")
+    other = World(running=("detecting", "", 1.5)).status(release(**DRIFT), ready(), installed())
+    assert shown(other)["Reconciling"] == ("True", "Progressing", PREREQUISITES), "another version is planned"
 
 
 @pytest.mark.parametrize("reason", ["DependencyNotReady", "SourceNotReady", "ArtifactFailed", "ValuesError"])

@@ -28,8 +28,6 @@ from tidelog.events.projections.releases import RELEASING, Aspect, ReleaseRow
 from tidelog.events.vocabulary.release import Action, ReleaseSnapshot
 
 PREREQUISITES: Final = "Fulfilling prerequisites"
-CORRECTING: Final = "correcting"
-"""The step at which a pass is that puts right what drifted (`Activity.begin`)."""
 _PREREQUISITE_REASONS: Final = frozenset(
     {
         "DependencyNotReady",
@@ -127,10 +125,16 @@ def release_step(engine: Engine, declared: DeclaredRelease, standing: Standing, 
     running = engine.activity.of(declared.stream)
     if running is None or running[2] < PROGRESS_AFTER_S:
         return None
-    if running[0] == CORRECTING:
+    if running[0] == "detecting" and _corrects_drift(declared, row):
         limit = declared.spec.timeout or ACTION_TIMEOUT
         return Step(f"Running 'correct cluster drift' action with timeout of {limit}", "correcting cluster drift")
     return Step(PREREQUISITES)
+
+
+def _corrects_drift(declared: DeclaredRelease, row: ReleaseRow | None) -> bool:
+    """Whether what is applied outside of an action puts right what drifted."""
+    drifted = None if row is None else row.drifted
+    return drifted is not None and drifted.holds and declared.spec.effective_drift_detection.corrects
 
 
 def _running(declared: DeclaredRelease, action: Action) -> str:
