@@ -31,7 +31,7 @@ _PHRASES: dict[Action, str] = {
     "test": "the test of {release}",
     "rollback": "the rollback of {name}, as {release}",
     "uninstall": "the uninstall of {release}",
-    "uninstall-remediation": "the uninstall of {release}, which failed",
+    "uninstall-remediation": "the uninstall of the failed {release}",
     "unlock": "the unlock of {release}",
 }
 _WITH_CHART: frozenset[Action] = frozenset({"install", "upgrade", "rollback"})

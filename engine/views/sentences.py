@@ -275,8 +275,9 @@ def _input(event: InputChanged) -> str:
 
 
 def _requested(event: ReconcileRequested) -> str:
-    how = " with force" * event.force + " with failures of before forgotten" * event.reset
-    return f"A reconciliation was asked for{how}{_because(event.why)}"
+    how = ["force"] * event.force + ["failures of before forgotten"] * event.reset
+    said = f" with {' and '.join(how)}" if how else ""
+    return f"A reconciliation was asked for{said}{_because(event.why)}"
 
 
 def _pinned(event: Pinned) -> str:
