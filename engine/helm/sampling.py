@@ -49,10 +49,11 @@ class Secrecy(msgspec.Struct, frozen=True):
 def stand_in(value: Scalar) -> Scalar:
     """Another value of the same kind: of a text, each letter and each digit is another one of its class.
 
-    A text in base64 stands for what it encodes, as templates may decode it.
+    A text in base64 stands for what it encodes, as templates may decode it. A boolean stays: it switches parts of the
+    chart on, which may ask for values that nobody gave.
     """
     if isinstance(value, bool):
-        return not value
+        return value
     if isinstance(value, str):
         return _other_text(value)
     if isinstance(value, int):

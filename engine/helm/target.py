@@ -2,35 +2,25 @@
 
 import copy
 from collections.abc import Iterator, Mapping
-from typing import Final, Literal, TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
 from tidelog.engine.helm.errors import ChartError
+from tidelog.engine.helm.marks import helm_marks
 from tidelog.engine.helm.sampling import Secrecy, raw_key
 from tidelog.engine.helm.spec import Crd, RenderedChart
+from tidelog.engine.kinds.helmactions import CrdsPolicy
 from tidelog.engine.objects.kube import KubeObject, MalformedObjectError, key_of
 from tidelog.engine.render.documents import documents
 from tidelog.engine.render.errors import YamlError
 from tidelog.engine.render.normal import add_common, normalise
 from tidelog.events.names import ObjectKey
 
-CrdsPolicy: TypeAlias = Literal["Skip", "Create", "CreateReplace"]
-"""What becomes of `crds/`: nothing, only what is not there, all of it (contract HR-110)."""
 Scopes: TypeAlias = Mapping[tuple[str, str], bool]
 """Whether objects of a kind (group and kind) are in namespaces."""
 
 DEFINITION: Final = ("apiextensions.k8s.io", "CustomResourceDefinition")
-MANAGED_BY: Final = "app.kubernetes.io/managed-by"
-RELEASE_NAME: Final = "meta.helm.sh/release-name"
-RELEASE_NAMESPACE: Final = "meta.helm.sh/release-namespace"
-
-
-class Release(msgspec.Struct, frozen=True):
-    """A release, as Helm names it."""
-
-    name: str
-    namespace: str
 
 
 class ChartObject(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +31,8 @@ class ChartObject(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     """Of the template, or of the file in `crds/`."""
     secret: bool = False
+    once: bool = False
+    """Whether it is only made where it is not there: what is there stays as it is."""
 
 
 class WantedObjects(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,17 +42,16 @@ class WantedObjects(msgspec.Struct, frozen=True, kw_only=True):
     """Of the manifest, in Helm's order: they are the release's, and go with it."""
     definitions: tuple[ChartObject, ...] = ()
     """Of `crds/`: made before the others, and never deleted. None where the policy passes them over."""
-    replaces_definitions: bool = False
-    """Whether those that are there already are updated."""
     warnings: tuple[str, ...] = ()
 
 
 def wanted_objects(
     chart: RenderedChart,
-    release: Release,
     secrecy: Secrecy,
     scopes: Scopes,
     *,
+    name: str,
+    namespace: str,
     crds: CrdsPolicy,
     owner_labels: Mapping[str, str],
 ) -> WantedObjects:
@@ -68,16 +59,17 @@ def wanted_objects(
 
     Args:
         chart: after the post-renderers.
-        release: whose marks go on the objects of the manifest.
         secrecy: what of them is secret.
         scopes: of the kinds in the chart; what is not in it is taken to have namespaces.
-        crds: what becomes of `crds/`.
+        name: of the release, for the marks on the objects of the manifest.
+        namespace: of the release, where objects are whose manifest names none.
+        crds: what becomes of `crds/` (contract HR-110).
         owner_labels: for what is in `crds/`; the post-renderers put them on the others.
 
     Raises:
         ChartError: when an object comes twice or is none, with the templates.
     """
-    objects = _objects(chart, release, secrecy, scopes)
+    objects = _objects(chart, secrecy, scopes, name, namespace)
     if crds == "Skip":
         return WantedObjects(objects=objects)
     definitions: dict[ObjectKey, ChartObject] = {}
@@ -91,7 +83,7 @@ def wanted_objects(
         own = _own(found)
         own["metadata"].pop("namespace", None)
         add_common(own, owner_labels, {})
-        one = ChartObject(key=key._replace(namespace=""), object=own, path=path)
+        one = ChartObject(key=key._replace(namespace=""), object=own, path=path, once=not replaces)
         # Charts and their dependencies often bring the same: the first is made, the last replaces it.
         if replaces or one.key not in definitions:
             definitions[one.key] = one
@@ -100,15 +92,8 @@ def wanted_objects(
     return WantedObjects(
         objects=objects,
         definitions=tuple(definitions.values()),
-        replaces_definitions=replaces,
         warnings=tuple(warnings),
     )
-
-
-def helm_marks(found: KubeObject, release: Release) -> None:
-    """Says on an object that it is a release's, as Helm does on what it applies. In place."""
-    marks = {RELEASE_NAME: release.name, RELEASE_NAMESPACE: release.namespace}
-    add_common(found, {MANAGED_BY: "Helm"}, marks)
 
 
 def crd_documents(crds: tuple[Crd, ...]) -> Iterator[tuple[str, KubeObject]]:
@@ -125,27 +110,29 @@ def crd_documents(crds: tuple[Crd, ...]) -> Iterator[tuple[str, KubeObject]]:
         yield from ((crd.path, value) for value in found if isinstance(value, dict))
 
 
-def _objects(chart: RenderedChart, release: Release, secrecy: Secrecy, scopes: Scopes) -> tuple[ChartObject, ...]:
+def _objects(
+    chart: RenderedChart, secrecy: Secrecy, scopes: Scopes, name: str, namespace: str
+) -> tuple[ChartObject, ...]:
     found: dict[ObjectKey, ChartObject] = {}
     for manifest in chart.manifests:
         if manifest.content is None:
             continue
-        key = _placed(_key(manifest.path, manifest.content), release, scopes)
+        key = _placed(_key(manifest.path, manifest.content), namespace, scopes)
         if key in found:
             raise ChartError(f"{manifest.path}: {key.shown} is in {found[key].path} already: a chart has it once")
         own = _own(manifest.content)
         own["metadata"]["namespace"] = key.namespace
         if not key.namespace:
             del own["metadata"]["namespace"]
-        helm_marks(own, release)
+        own = helm_marks(own, name, namespace)
         is_secret = raw_key(manifest.content) in secrecy.manifests
         found[key] = ChartObject(key=key, object=own, path=manifest.path, secret=is_secret)
     return tuple(found.values())
 
 
-def _placed(key: ObjectKey, release: Release, scopes: Scopes) -> ObjectKey:
+def _placed(key: ObjectKey, namespace: str, scopes: Scopes) -> ObjectKey:
     is_namespaced = scopes.get((key.group, key.kind), True)
-    return key._replace(namespace=(key.namespace or release.namespace) if is_namespaced else "")
+    return key._replace(namespace=(key.namespace or namespace) if is_namespaced else "")
 
 
 def _own(found: KubeObject) -> KubeObject:

@@ -15,6 +15,11 @@ RECONCILING = "Reconciling"
 STALLED = "Stalled"
 HEALTHY = "Healthy"
 """Of a Kustomization (contract KS-100)."""
+RELEASED = "Released"
+"""Of a HelmRelease, as the three that follow (contract HR-117)."""
+TEST_SUCCESS = "TestSuccess"
+REMEDIATED = "Remediated"
+DRIFTED = "Drifted"
 ARTIFACT_IN_STORAGE = "ArtifactInStorage"
 ARTIFACT_OUTDATED = "ArtifactOutdated"
 FETCH_FAILED = "FetchFailed"
@@ -43,6 +48,8 @@ SOURCE_SUMMARY = (
 _NEGATIVE = frozenset(SOURCE_SUMMARY) - {ARTIFACT_IN_STORAGE, SOURCE_VERIFIED}
 SOURCE_OWNED = frozenset({*SOURCE_SUMMARY, READY})
 TARGET_OWNED = frozenset({READY, RECONCILING, STALLED, HEALTHY})
+"""Of a Kustomization."""
+RELEASE_OWNED = frozenset({READY, RECONCILING, STALLED, RELEASED, TEST_SUCCESS, REMEDIATED, DRIFTED})
 """The conditions that are ours to write; all others are somebody else's (contract CM-025)."""
 
 MESSAGE_BYTES_MAX = 32_768

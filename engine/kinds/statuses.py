@@ -251,7 +251,7 @@ def status_patch(live: KubeObject, status: FetchedStatus | TargetStatus, owned: 
     Args:
         live: The whole object as it was last seen.
         status: What its status is to be.
-        owned: Types of the conditions that are ours: `SOURCE_OWNED` or `TARGET_OWNED`.
+        owned: Types of the conditions that are ours: `SOURCE_OWNED`, `TARGET_OWNED` or `RELEASE_OWNED`.
     """
     before: KubeObject = live.get("status") or {}
     found = _conditions(before)

@@ -11,6 +11,7 @@ from tidelog.engine.expressions.evaluator import Evaluator
 from tidelog.engine.render.renderer import Renderer
 from tidelog.engine.runtime.activity import Activity
 from tidelog.engine.runtime.handing import Handing
+from tidelog.engine.runtime.helm import HelmTools
 from tidelog.engine.runtime.memory import Memory
 from tidelog.engine.runtime.rendered import Renderings
 from tidelog.engine.runtime.repeats import Repeats
@@ -63,6 +64,7 @@ class Engine:
         observer: Observer,
         renderer: Renderer,
         renderings: Renderings,
+        helm: HelmTools,
         wishes: Wishes,
         handing: Handing,
         expressions: Evaluator,
@@ -83,6 +85,7 @@ class Engine:
         self.observer = observer
         self.renderer = renderer
         self.renderings = renderings
+        self.helm = helm
         self.wishes = wishes
         self.handing = handing
         self.expressions = expressions

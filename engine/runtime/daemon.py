@@ -22,6 +22,7 @@ from tidelog.engine.apply.door import NotVerifiedError
 from tidelog.engine.cluster.errors import ClusterError, UnknownKindError
 from tidelog.engine.cluster.port import Cluster, Kind
 from tidelog.engine.expressions.evaluator import Evaluator
+from tidelog.engine.helm.pool import ChartRenderer
 from tidelog.engine.kinds.meta import Resource
 from tidelog.engine.kinds.registry import KINDS, NEEDED, TARGET_NAMES
 from tidelog.engine.objects.kube import KubeObject
@@ -29,9 +30,11 @@ from tidelog.engine.observe.drift import Flap
 from tidelog.engine.observe.reflector import Reflector
 from tidelog.engine.render.renderer import Renderer
 from tidelog.engine.runtime.binding import bound_uid, check_cluster
+from tidelog.engine.runtime.capabilities import ClusterCapabilities
 from tidelog.engine.runtime.context import Engine, utc_now
 from tidelog.engine.runtime.errors import LeaseLostError
 from tidelog.engine.runtime.handing import Handing
+from tidelog.engine.runtime.helm import HelmTools
 from tidelog.engine.runtime.holders import own_name
 from tidelog.engine.runtime.lease import Leases, Timings
 from tidelog.engine.runtime.memory import Memory, Origin, newest_of
@@ -322,6 +325,7 @@ async def open_daemon(
                 artifacts, strict=settings.strict_post_build_substitutions, remote_bases=not settings.no_remote_bases
             )
         )
+        charts = await stack.enter_async_context(ChartRenderer([artifacts.tarballs]))
         expressions = await stack.enter_async_context(Evaluator())
         fetchers = await stack.enter_async_context(open_fetchers(artifacts, local=repo))
         memory = Memory(log)
@@ -329,7 +333,7 @@ async def open_daemon(
         stream = engine_stream(log.identity.log)
         await _bind(memory, stream, cluster, settings.cluster_name)
         engine = _assemble(
-            settings, cluster, memory, views, renderer, expressions, fetchers, artifacts, keys, stream, repo
+            settings, cluster, memory, views, renderer, charts, expressions, fetchers, artifacts, keys, stream, repo
         )
         yield Daemon(engine, log, views, settings)
 
@@ -340,6 +344,7 @@ def _assemble(
     memory: Memory,
     views: FollowedViews,
     renderer: Renderer,
+    charts: ChartRenderer,
     expressions: Evaluator,
     fetchers: Fetchers,
     artifacts: ArtifactStore,
@@ -402,6 +407,7 @@ def _assemble(
         ),
         renderer=renderer,
         renderings=renderings,
+        helm=HelmTools(charts, ClusterCapabilities(cluster)),
         wishes=Wishes(memory, settings.cluster_name, settings, renderings, renderer, variables_of, newest, cluster),
         handing=Handing(memory, settings.cluster_name, inputs, keys.key, target_of),
         expressions=expressions,

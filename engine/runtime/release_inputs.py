@@ -2,9 +2,8 @@
 
 import base64
 import binascii
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from pathlib import Path
-from typing import Literal
 
 import anyio.to_thread
 import msgspec
@@ -14,12 +13,17 @@ from tidelog.engine.helm.pool import ChartRenderer
 from tidelog.engine.helm.postrender import post_rendered
 from tidelog.engine.helm.sampling import Secrecy, handed_stand_ins, needs_sample, secrecy_of, stand_in
 from tidelog.engine.helm.setting import Scalar
-from tidelog.engine.helm.spec import PostRender, RenderedChart, RenderJob
-from tidelog.engine.helm.target import CrdsPolicy, Release, WantedObjects, crd_documents, wanted_objects
-from tidelog.engine.helm.values import DEFAULT_KEY, Given, Values, encoded_values, merged_values, values_digest
+from tidelog.engine.helm.spec import Kustomize, PostRender, RenderedChart, RenderJob
+from tidelog.engine.helm.target import WantedObjects, crd_documents, wanted_objects
+from tidelog.engine.helm.values import Given, Values, encoded_values, merged_values, values_digest
+from tidelog.engine.kinds.decode import encode as encode_kind
+from tidelog.engine.kinds.helmactions import CrdsPolicy
+from tidelog.engine.kinds.helmrelease import HelmReleaseSpec, ValuesReference
+from tidelog.engine.kinds.meta import RELEASE_OWNER_NAME, RELEASE_OWNER_NAMESPACE
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.render.errors import RenderError
 from tidelog.engine.render.renderer import Renderer
+from tidelog.engine.render.spec import CommonMetadata
 from tidelog.engine.runtime.run import StageError
 from tidelog.engine.runtime.scope import FindsKinds, scopes_of
 from tidelog.engine.runtime.variables import Reads
@@ -32,17 +36,6 @@ from tidelog.storage.keys import DataKey
 
 VALUES_ERROR = "ValuesError"
 """The reason of the condition."""
-
-
-class ValuesReference(msgspec.Struct, frozen=True, kw_only=True):
-    """An entry of `spec.valuesFrom` (contract HR-022)."""
-
-    kind: Literal["ConfigMap", "Secret"]
-    name: str
-    values_key: str = DEFAULT_KEY
-    target_path: str = ""
-    literal: bool = False
-    optional: bool = False
 
 
 class ReleaseValues(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,6 +113,25 @@ async def chart_file(artifacts: ArtifactStore, tree: str, artifact: Digest) -> P
     return await anyio.to_thread.run_sync(_chart_file, artifacts, tree, artifact)
 
 
+def post_render_of(spec: HelmReleaseSpec, owner: ObjectKey) -> PostRender:
+    """What a HelmRelease adds to what its chart renders (contract HR-055, HR-056, HR-111, HR-112)."""
+    steps = (one.kustomize for one in spec.post_renderers)
+    common = spec.common_metadata
+    return PostRender(
+        owner_labels=owner_labels(owner),
+        kustomize=tuple(
+            msgspec.convert(encode_kind(step), Kustomize) for step in steps if step and (step.patches or step.images)
+        ),
+        common=CommonMetadata() if common is None else msgspec.convert(encode_kind(common), CommonMetadata),
+        strategy=spec.effective_post_render_strategy,
+    )
+
+
+def owner_labels(owner: ObjectKey) -> dict[str, str]:
+    """The labels that say which HelmRelease an object is of."""
+    return {RELEASE_OWNER_NAME: owner.name, RELEASE_OWNER_NAMESPACE: owner.namespace}
+
+
 async def render_release(
     charts: ChartRenderer,
     renderer: Renderer,
@@ -173,13 +185,22 @@ async def render_release(
 
 async def release_objects(
     rendering: ReleaseRendering,
-    release: Release,
     cluster: FindsKinds,
+    owner: ObjectKey,
     *,
+    name: str,
+    namespace: str,
     crds: CrdsPolicy,
-    owner_labels: Mapping[str, str],
 ) -> WantedObjects:
     """The objects that a release wants, each where its kind belongs.
+
+    Args:
+        rendering: of the release.
+        cluster: knows kinds.
+        owner: the HelmRelease.
+        name: of the release.
+        namespace: of the release.
+        crds: what becomes of `crds/`.
 
     Raises:
         ChartError: when an object comes twice or is none, with the templates.
@@ -188,26 +209,34 @@ async def release_objects(
     chart = rendering.chart
     objects = [manifest.content for manifest in chart.manifests if manifest.content is not None]
     scopes = await scopes_of([*objects, *(found for _, found in crd_documents(chart.crds))], cluster)
-    return wanted_objects(chart, release, rendering.secrecy, scopes, crds=crds, owner_labels=owner_labels)
+    return wanted_objects(
+        chart,
+        rendering.secrecy,
+        scopes,
+        name=name,
+        namespace=namespace,
+        crds=crds,
+        owner_labels=owner_labels(owner),
+    )
 
 
 async def _given(inputs: Reads, user: StreamName, namespace: str, reference: ValuesReference) -> Given:
     key = ObjectKey("", reference.kind, namespace, reference.name)
     found = await inputs.get(user, key)
-    data = None if found is None else _data_of(found, key, reference.values_key)
+    name = reference.effective_values_key
+    data = None if found is None else _data_of(found, key, name)
     if data is None and not reference.optional:
         what = "it is not there" if found is None else "it has no such key"
         raise StageError(
             "render",
             VALUES_ERROR,
-            f"could not resolve {_said(key, reference.values_key)}: {what}; create it, or set optional in "
-            "spec.valuesFrom",
+            f"could not resolve {_said(key, name)}: {what}; create it, or set optional in spec.valuesFrom",
         )
     return Given(
         kind=reference.kind,
         name=f"{namespace}/{reference.name}",
-        key=reference.values_key,
-        target_path=reference.target_path,
+        key=name,
+        target_path=reference.target_path or "",
         literal=reference.literal,
         optional=reference.optional,
         data=data,

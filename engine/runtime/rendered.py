@@ -4,7 +4,7 @@ A set is small; its objects are bodies of the log, read only where something is 
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, TypeAlias
 
 import anyio.to_thread
@@ -129,8 +129,8 @@ async def would_be_the_same(
     return await anyio.to_thread.run_sync(renderer.unchanged, tree, before.read_set)
 
 
-def sealed(rendering: Rendering, sealer: Sealer, secrets: SecretValues) -> Sealed:
-    """A rendered set with the bodies of its objects; what is secret, sealed."""
+def sealed(rendering: Rendering, sealer: Sealer, secrets: SecretValues, once: Collection[ObjectKey] = ()) -> Sealed:
+    """A rendered set with the bodies of its objects, what is secret sealed; `once` are made where they are absent."""
     wanted, bodies = [], []
     secrets.add(rendering.secret_values)
     for obj in rendering.objects:
@@ -153,6 +153,7 @@ def sealed(rendering: Rendering, sealer: Sealer, secrets: SecretValues) -> Seale
                 digest=body.ref.digest,
                 secret=secret,
                 handed=handed,
+                once=key in once,
                 loaded=obj,
             )
         )
@@ -251,6 +252,12 @@ class Renderings:
                 return None
             self.keep(stream, await self._of(rendered))
         return self._last[stream]
+
+    async def event_at(self, stream: StreamName, position: int) -> Rendered | None:
+        """The event that recorded what the target wanted when the log was at a position."""
+        last = await self._log.last(Query(stream=stream, types=(Rendered.__name__,), until=position))
+        event = None if last is None else last.event
+        return event if isinstance(event, Rendered) else None
 
     async def at(self, stream: StreamName, position: int) -> RenderedSet | None:
         """The set that the target wanted when the log was at a position."""

@@ -109,6 +109,8 @@ class ReleaseActionStarted(Event, frozen=True, kw_only=True):
     """Helm's record of the release that it makes, gzipped and sealed: chart, values, manifest and hooks."""
     set: Digest | None = None
     """The rendered set that it brings the cluster to."""
+    target: int = 0
+    """Of a rollback: the version that it goes back to."""
     remediates: bool = False
     """Whether it puts right an action that failed."""
 

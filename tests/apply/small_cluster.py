@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import anyio.lowlevel
 
 from tidelog.engine.cluster.errors import ConflictError, InvalidError, NotFoundError, UnknownKindError
-from tidelog.engine.cluster.port import Applied, Identity, Kind, Preconditions
+from tidelog.engine.cluster.port import Applied, Identity, Kind, Preconditions, Propagation
 from tidelog.engine.objects.kube import KubeObject, key_of
 from tidelog.events.names import ObjectId, ObjectKey
 
@@ -181,6 +181,7 @@ class SmallCluster:
         name: str,
         *,
         preconditions: Preconditions | None = None,
+        propagation: Propagation = "Background",
         identity: Identity | None = None,
     ) -> None:
         id = ObjectKey(kind.group, kind.kind, namespace, name).id

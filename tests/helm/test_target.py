@@ -7,11 +7,11 @@ from tidelog.engine.helm.errors import ChartError
 from tidelog.engine.helm.sampling import Secrecy
 from tidelog.engine.helm.sorting import sorted_manifests
 from tidelog.engine.helm.spec import Crd, RenderedChart
-from tidelog.engine.helm.target import DEFINITION, CrdsPolicy, Release, WantedObjects, wanted_objects
+from tidelog.engine.helm.target import DEFINITION, WantedObjects, wanted_objects
+from tidelog.engine.kinds.helmactions import CrdsPolicy
 from tidelog.events.names import ObjectKey
 
 OWNER = {"helm.toolkit.fluxcd.io/name": "app", "helm.toolkit.fluxcd.io/namespace": "apps"}
-RELEASE = Release("web", "shop")
 OPEN = Secrecy(frozenset(), frozenset(), notes=False)
 SCOPES = {("", "ConfigMap"): True, ("rbac.authorization.k8s.io", "ClusterRole"): False, DEFINITION: False}
 MAP = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: web}\n"
@@ -33,7 +33,7 @@ def chart(*crds: str, **files: str) -> RenderedChart:
 
 
 def wanted(rendered: RenderedChart, secrecy: Secrecy = OPEN, crds: CrdsPolicy = "Create") -> WantedObjects:
-    return wanted_objects(rendered, RELEASE, secrecy, SCOPES, crds=crds, owner_labels=OWNER)
+    return wanted_objects(rendered, secrecy, SCOPES, name="web", namespace="shop", crds=crds, owner_labels=OWNER)
 
 
 def test_objects_are_in_the_namespace_of_the_release_and_bear_the_marks_of_helm() -> None:
@@ -89,15 +89,15 @@ def test_only_definitions_of_crds_are_wanted_and_belong_to_nobody() -> None:
     assert found.definitions[0].object["spec"] == {"note": 1}
     assert not any(one.secret for one in found.definitions)
     assert found.warnings == ("c/crds/0.yaml: ConfigMap/web is no CustomResourceDefinition, and passed over",)
-    assert not found.replaces_definitions
+    assert all(one.once for one in found.definitions)
+    assert not any(one.once for one in found.objects)
 
 
 def test_policy_says_what_becomes_of_definitions() -> None:
     rendered = chart(CRD % 1, CRD % 2, a=MAP)
     assert not wanted(rendered, crds="Skip").definitions
     replaced = wanted(rendered, crds="CreateReplace")
-    assert replaced.replaces_definitions
-    assert [one.object["spec"] for one in replaced.definitions] == [{"note": 2}]
+    assert [(one.object["spec"], one.once) for one in replaced.definitions] == [({"note": 2}, False)]
     [one] = wanted(chart(CRD % 1, a=CRD % 3)).objects
     assert one.key.name == "as.example.org"
     assert not wanted(chart(CRD % 1, a=CRD % 3)).definitions

@@ -67,7 +67,7 @@ class World:
         engine = SimpleNamespace(
             cluster_alias="east",
             settings=msgspec.structs.replace(Settings(), additive_cel_dependency_check=additive),
-            declared=SimpleNamespace(kustomization=self.targets.get),
+            declared=SimpleNamespace(target=self.targets.get),
             memory=SimpleNamespace(conditions=self.standings),
             expressions=self,
             inputs=self,

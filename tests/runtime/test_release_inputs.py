@@ -17,16 +17,17 @@ from tidelog.engine.cluster.port import Kind
 from tidelog.engine.helm.errors import ChartError
 from tidelog.engine.helm.pool import ChartRenderer
 from tidelog.engine.helm.spec import Kustomize, PostRender, RenderJob
-from tidelog.engine.helm.target import Release
 from tidelog.engine.helm.values import values_digest
+from tidelog.engine.kinds.decode import decode
+from tidelog.engine.kinds.helmrelease import HelmReleaseSpec, ValuesReference
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.render.renderer import Renderer
 from tidelog.engine.render.spec import CommonMetadata, Image, Patch, Selector
 from tidelog.engine.runtime.release_inputs import (
     ReleaseRendering,
     ReleaseValues,
-    ValuesReference,
     chart_file,
+    post_render_of,
     read_values,
     release_objects,
     render_release,
@@ -40,7 +41,8 @@ from tidelog.events.names import ObjectKey, Revision, StreamName
 from tidelog.storage.artifacts import ArtifactStore
 from tidelog.storage.keys import DataKey
 
-USER = ObjectKey("helm.toolkit.fluxcd.io", "HelmRelease", "shop", "web").stream("east")
+OWNER_KEY = ObjectKey("helm.toolkit.fluxcd.io", "HelmRelease", "shop", "web")
+USER = OWNER_KEY.stream("east")
 PASSWORD = "Tr0ub4dor-and-3"
 SECRET = ValuesReference(kind="Secret", name="creds")
 OWNER = {"helm.toolkit.fluxcd.io/name": "web", "helm.toolkit.fluxcd.io/namespace": "shop"}
@@ -277,6 +279,29 @@ async def rendered_from(path: Path, charts: ChartRenderer, renderer: Renderer, l
 # Rendering
 
 
+def test_what_a_release_adds_is_read_from_its_spec() -> None:
+    raw = {
+        "interval": "1m",
+        "chartRef": {"kind": "OCIRepository", "name": "web"},
+        "commonMetadata": {"labels": {"a": "b"}},
+        "postRenderStrategy": "separate",
+        "postRenderers": [
+            {},
+            {"kustomize": {}},
+            {"kustomize": {"images": [{"name": "web", "newTag": "2"}]}},
+            {"kustomize": {"patches": [{"patch": "p", "target": {"kind": "Pod", "labelSelector": "l"}}]}},
+        ],
+    }
+    assert post_render_of(decode(HelmReleaseSpec, raw), OWNER_KEY) == PostRender(
+        OWNER,
+        (STEP, Kustomize((Patch("p", Selector(kind="Pod", label_selector="l")),))),
+        CommonMetadata({"a": "b"}, {}),
+        "separate",
+    )
+    bare = {name: raw[name] for name in ("interval", "chartRef")}
+    assert post_render_of(decode(HelmReleaseSpec, bare), OWNER_KEY) == PostRender(OWNER)
+
+
 def secret_names(found: ReleaseRendering) -> set[str]:
     return {key.name for key in found.secrecy.manifests}
 
@@ -291,7 +316,7 @@ async def test_release_tells_which_of_its_objects_are_secret(
     assert secret_names(found) == {"hashed", "web"}
     assert found.secrecy.notes
     assert secrets.holds(f"it is {PASSWORD}")
-    wanted = await release_objects(found, Release("web", "shop"), Kinds(), crds="Create", owner_labels=OWNER)
+    wanted = await release_objects(found, Kinds(), OWNER_KEY, name="web", namespace="shop", crds="Create")
     assert [(one.key.id, one.secret) for one in wanted.objects] == [
         ("core/ConfigMap/shop/hashed", True),
         ("core/ConfigMap/shop/open", False),

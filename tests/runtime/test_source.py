@@ -25,7 +25,7 @@ from tidelog.engine.runtime.run import StageError
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.settings import Settings
 from tidelog.engine.runtime.telling.metrics import Metrics
-from tidelog.engine.runtime.telling.status import source_status
+from tidelog.engine.runtime.telling.source_status import source_status
 from tidelog.engine.runtime.watching.declared import DeclaredSource, read_declared, read_status
 from tidelog.engine.sources.errors import FetchError, FetchReason
 from tidelog.engine.sources.fetched import Fetched
@@ -74,6 +74,7 @@ class World:
             observer=cast("Any", None),
             renderer=cast("Any", None),
             renderings=cast("Any", None),
+            helm=cast("Any", None),
             wishes=cast("Any", None),
             handing=cast("Any", None),
             expressions=cast("Any", None),

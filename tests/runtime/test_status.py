@@ -16,7 +16,8 @@ from tidelog.engine.kinds.kustomization import KustomizationStatus
 from tidelog.engine.kinds.meta import SOURCE_GROUP, Artifact
 from tidelog.engine.kinds.registry import FetchedStatus
 from tidelog.engine.runtime.context import Engine
-from tidelog.engine.runtime.telling.status import source_status, target_status
+from tidelog.engine.runtime.telling.source_status import source_status
+from tidelog.engine.runtime.telling.target_status import target_status
 from tidelog.engine.runtime.watching.declared import Declared, DeclaredKustomization, DeclaredSource
 from tidelog.events.names import ObjectKey, Revision, RunId
 from tidelog.events.projections import Desired, Standing

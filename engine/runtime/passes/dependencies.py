@@ -1,15 +1,19 @@
 """Whether what a target depends on is ready (Flux contract KS-038, CM-059, CM-079)."""
 
-from typing import cast
+from collections.abc import Sequence
+from typing import TypeAlias, cast
 
 from tidelog.engine.expressions.errors import EvaluationError, EvaluatorError, InvalidExpressionError
+from tidelog.engine.kinds.helmrelease import ReleaseDependency
 from tidelog.engine.kinds.kustomization import Dependency
-from tidelog.engine.kinds.meta import KUSTOMIZE_GROUP
+from tidelog.engine.kinds.registry import BY_NAME
 from tidelog.engine.kinds.statuses import is_current
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.run import StageError, asking
-from tidelog.engine.runtime.watching.declared import DeclaredKustomization, read_declared, source_of
+from tidelog.engine.runtime.watching.declared import DeclaredTarget, is_kustomization, read_declared, source_of
 from tidelog.events.names import ObjectKey, Revision, StreamName
+
+AnyDependency: TypeAlias = Dependency | ReleaseDependency
 
 NAMES = ("dep", "self")
 """What a `readyExpr` is about: the dependency's object, and that of who depends on it."""
@@ -18,7 +22,7 @@ RETRY_S = 1.0
 
 
 async def check_dependencies(
-    engine: Engine, declared: DeclaredKustomization, source: StreamName, revision: Revision
+    engine: Engine, declared: DeclaredTarget, source: StreamName | None = None, revision: Revision | None = None
 ) -> None:
     """Ends a stage unless every dependency of a target is ready.
 
@@ -28,7 +32,7 @@ async def check_dependencies(
     Args:
         engine: has the dependencies as they were last seen.
         declared: the target.
-        source: what it is rendered from.
+        source: what a Kustomization is rendered from; of a HelmRelease it does not count (contract HR-062).
         revision: of that source, which a dependency that has the same source must be at.
 
     Raises:
@@ -38,7 +42,7 @@ async def check_dependencies(
     await _compile(engine, declared.spec.depends_on)
     for dependency in declared.spec.depends_on:
         namespace = dependency.namespace or declared.key.namespace
-        key = ObjectKey(KUSTOMIZE_GROUP, "Kustomization", namespace, dependency.name)
+        key = declared.key._replace(namespace=namespace, name=dependency.name)
         stream = key.stream(engine.cluster_alias)
         problem = ""
         if dependency.ready_expr:
@@ -54,7 +58,7 @@ async def check_dependencies(
             )
 
 
-async def _compile(engine: Engine, dependencies: tuple[Dependency, ...]) -> None:
+async def _compile(engine: Engine, dependencies: Sequence[AnyDependency]) -> None:
     """Every expression compiles: that is told before anything is waited for."""
     wrong = []
     for index, dependency in enumerate(dependencies):
@@ -70,12 +74,12 @@ async def _compile(engine: Engine, dependencies: tuple[Dependency, ...]) -> None
         raise StageError("declare", "InvalidCELExpression", "; ".join(wrong), final=True, stalled=True)
 
 
-async def _expression(engine: Engine, declared: DeclaredKustomization, key: ObjectKey, dependency: Dependency) -> str:
+async def _expression(engine: Engine, declared: DeclaredTarget, key: ObjectKey, dependency: AnyDependency) -> str:
     """Why a dependency's expression keeps a target waiting; empty when it does not."""
     # Before its object is read: a change while the expression is evaluated must not be missed.
     stream = key.stream(engine.cluster_alias)
     engine.watch_for(declared.stream, stream)
-    other = engine.declared.kustomization(stream) or await _elsewhere(engine, declared, key)
+    other = engine.declared.target(stream) or await _elsewhere(engine, declared, key)
     if other is None:
         return "not found"
     try:
@@ -96,11 +100,11 @@ def _unknown(message: str) -> StageError:
 
 
 async def _not_ready(
-    engine: Engine, declared: DeclaredKustomization, key: ObjectKey, source: StreamName, revision: Revision
+    engine: Engine, declared: DeclaredTarget, key: ObjectKey, source: StreamName | None, revision: Revision | None
 ) -> str:
     """Why a dependency keeps a target waiting; empty when it does not."""
     stream = key.stream(engine.cluster_alias)
-    other, standing = engine.declared.kustomization(stream), engine.memory.conditions.get(stream)
+    other, standing = engine.declared.target(stream), engine.memory.conditions.get(stream)
     if other is not None:
         is_ready = standing is not None and standing.ready == "True" and standing.observed == other.generation
         applied = None if standing is None else standing.applied
@@ -109,20 +113,20 @@ async def _not_ready(
         if other is None:
             return "not found"
         is_ready = is_current(other.status, other.generation)
-        applied = Revision(other.status.last_applied_revision)
+        applied = Revision(other.status.last_applied_revision) if is_kustomization(other) else None
     if not is_ready:
         return "is not ready"
-    theirs = source_of(other).stream(engine.cluster_alias)
-    if theirs == source and applied != revision:
+    theirs = None if source is None else source_of(other).stream(engine.cluster_alias)
+    if source is not None and theirs == source and applied != revision:
         return f"is not ready: it is at {applied}, and not yet at {revision}"
     return ""
 
 
-async def _elsewhere(engine: Engine, declared: DeclaredKustomization, key: ObjectKey) -> DeclaredKustomization | None:
+async def _elsewhere(engine: Engine, declared: DeclaredTarget, key: ObjectKey) -> DeclaredTarget | None:
     """A target that another engine may look after, as the API server has it (CM-059); its changes wake who asks."""
     settings = engine.settings
     is_seen = settings.watch_all_namespaces or key.namespace == settings.runtime_namespace
     if is_seen and not settings.watch_label_selector:
         return None
-    live = await asking("declare", engine.inputs.get(declared.stream, key, f"{KUSTOMIZE_GROUP}/v1"))
-    return None if live is None else cast("DeclaredKustomization", read_declared(live, engine.cluster_alias))
+    live = await asking("declare", engine.inputs.get(declared.stream, key, BY_NAME[key.kind].resource.api_version))
+    return None if live is None else cast("DeclaredTarget", read_declared(live, engine.cluster_alias))

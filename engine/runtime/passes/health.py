@@ -39,8 +39,7 @@ async def assess(
         ClusterError: when an object that is not the target's own cannot be read.
     """
     if declared.spec.wait:
-        keys = [one.key for one in rendered.wanted if one.key != declared.key]
-        return _together([(key, _own(engine, key)) for key in keys])
+        return assess_own(engine, (one.key for one in rendered.wanted if one.key != declared.key))
     if not declared.spec.health_checks:
         return None
     found: list[tuple[ObjectKey, Health]] = []
@@ -54,6 +53,11 @@ async def assess(
         live = await engine.inputs.get(declared.stream, key, api_version, identity)
         found.append((key, health_of(live).health))
     return _together(found)
+
+
+def assess_own(engine: Engine, keys: Iterable[ObjectKey]) -> Checked:
+    """The health of objects that a target applied."""
+    return _together([(key, _own(engine, key)) for key in keys])
 
 
 def _own(engine: Engine, key: ObjectKey) -> Health:

@@ -2,10 +2,11 @@
 
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.passes.kustomization import KustomizationPass
+from tidelog.engine.runtime.passes.releases.release import HelmReleasePass
 from tidelog.engine.runtime.passes.target import TargetPass
 from tidelog.engine.runtime.run import Removed, StageError, Stop
 from tidelog.engine.runtime.schedule import Trigger
-from tidelog.engine.runtime.watching.declared import DeclaredTarget, is_kustomization
+from tidelog.engine.runtime.watching.declared import DeclaredTarget, is_kustomization, is_release
 from tidelog.events.names import StreamName
 from tidelog.storage.artifacts.errors import ObjectMissingError
 from tidelog.storage.errors import ForgottenError
@@ -39,4 +40,6 @@ async def reconcile_target(engine: Engine, stream: StreamName, trigger: Trigger)
 def _pass_over(engine: Engine, declared: DeclaredTarget, trigger: Trigger) -> TargetPass:
     if is_kustomization(declared):
         return KustomizationPass(engine, declared, trigger)
+    if is_release(declared):
+        return HelmReleasePass(engine, declared, trigger)
     raise TypeError(f"{declared.key.shown} is no target")

@@ -270,8 +270,8 @@ class SourcePass:
         return [stream for stream, target in targets if source_of(target) == self._declared.key]
 
     async def _leaves_unchanged(self, stream: StreamName, fetched: Fetched) -> bool:
-        """Whether a target that is well reads nothing that the revision changes."""
-        if not self._is_well(stream):
+        """Whether a target that is well reads nothing that the revision changes; a release reads all of its chart."""
+        if self._engine.declared.kustomization(stream) is None or not self._is_well(stream):
             return False
         last = await self._engine.renderings.last(stream)
         if last is None or last.remote_bases:

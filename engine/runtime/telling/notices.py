@@ -18,12 +18,19 @@ from tidelog.engine.observe.drift import Flap
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.run import StageError
 from tidelog.engine.runtime.texts import cut
-from tidelog.engine.runtime.watching.declared import AnyDeclared, DeclaredSource, DeclaredTarget, controller_of
+from tidelog.engine.runtime.watching.declared import (
+    AnyDeclared,
+    DeclaredRelease,
+    DeclaredSource,
+    DeclaredTarget,
+    controller_of,
+)
 from tidelog.engine.secrecy.logs import without_secrets
 from tidelog.engine.sources.fetched import Fetched
 from tidelog.events.digest import Digest
 from tidelog.events.moment import Time
 from tidelog.events.names import Revision, StreamName
+from tidelog.events.vocabulary import ReleaseActionEnded
 from tidelog.storage.log.ids import new_id
 
 WAITING_MAX = 4_096
@@ -91,6 +98,18 @@ class Notices:
         self._told[declared.stream] = failing
         warning = error.reason != "DependencyNotReady"
         self._tell(declared, error.reason, message, _revision(revision), warning=warning)
+
+    def acted(self, declared: DeclaredRelease, ended: ReleaseActionEnded) -> None:
+        """An action on a release is over."""
+        self._tell(declared, ended.reason, ended.message, {}, warning=ended.outcome == "failed")
+
+    def drifted(self, declared: DeclaredRelease, message: str) -> None:
+        """Objects of a release have drifted."""
+        self._tell(declared, "DriftDetected", message, {}, warning=True)
+
+    def corrected(self, declared: DeclaredRelease, message: str, *, ok: bool) -> None:
+        """What drifted was put right."""
+        self._tell(declared, "DriftCorrected" if ok else "DriftCorrectionFailed", message, {}, warning=not ok)
 
     def left_behind(self, declared: DeclaredTarget, account: str, ids: Sequence[str]) -> None:
         """A deleted target's objects stay, because nobody may delete them any more (Flux contract KS-097)."""

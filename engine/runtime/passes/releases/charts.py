@@ -120,11 +120,9 @@ async def sync_chart(engine: Engine, declared: DeclaredRelease, run: Run, known:
     there = engine.declared.source(wanted.stream(engine.cluster_alias))
     if there is not None and known == wanted.id and _says(there.live, chart):
         return
-    applied = await asking(
-        "declare", engine.cluster.apply(chart, manager=applier_of(HELM_RELEASE[1])), "ArtifactFailed"
-    )
-    outcome = "created" if applied.created else "configured"
-    await run.record([HelmChartSynced(object=wanted.id, outcome=outcome)])
+    manager = applier_of(HELM_RELEASE[1])
+    applied = await asking("declare", engine.cluster.apply(chart, manager=manager), "ArtifactFailed")
+    await run.record([HelmChartSynced(object=wanted.id, outcome="created" if applied.created else "configured")])
     await engine.declared.seen(applied.object)
 
 

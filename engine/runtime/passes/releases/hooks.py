@@ -30,8 +30,10 @@ GONE_PAUSE_S = 0.2
 class ActionFailed(Exception):
     """Raised when an action on a release fails; its message goes into conditions and Helm's record."""
 
-    def __init__(self, message: str, *, while_waiting: bool = False) -> None:
+    def __init__(self, message: str, *, while_waiting: bool = False, is_recorded: bool = True) -> None:
         super().__init__(message)
+        self.is_recorded = is_recorded
+        """Whether Helm's storage has the version: else the action failed before it did anything."""
         self.while_waiting = while_waiting
         """Whether all objects were sent, and not all became ready."""
 

@@ -1,0 +1,129 @@
+"""Drift of a release: what of its objects is no longer as it was applied, without the fields that are left alone."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from tidelog.engine.cluster.errors import NotFoundError
+from tidelog.engine.kinds.targets import IgnoreRule
+from tidelog.engine.objects.kube import KubeObject, canonical_bytes
+from tidelog.engine.objects.selecting import matches
+from tidelog.engine.objects.state import state_of
+from tidelog.engine.plan.model import Wanted
+from tidelog.engine.runtime.context import Engine
+from tidelog.engine.runtime.passes.situation import Situation
+
+FIELDS_SHOWN_MAX = 5
+OBJECTS_SHOWN_MAX = 20
+
+
+async def drifted(
+    engine: Engine, situation: Situation, touched: Sequence[Wanted], rules: Sequence[IgnoreRule]
+) -> list[Wanted]:
+    """The objects that drifted where that counts; the fields that are left alone, as they now are.
+
+    Args:
+        engine: has the cluster.
+        situation: of the release.
+        touched: objects that are not as they were applied.
+        rules: which fields of them are left alone (contract HR-054).
+
+    Raises:
+        ClusterError: when the cluster cannot be asked.
+    """
+    if not rules or not touched:
+        return list(touched)
+    sealer = await engine.sealer(situation.secret(touched, ()))
+    found = []
+    for one in await engine.renderings.load(touched, touched, sealer):
+        pointers = [pointer for rule in rules if _is_about(rule, one.object) for pointer in rule.paths]
+        live = await _live(engine, situation, one) if pointers else None
+        if live is None:
+            found.append(one)
+            continue
+        left = with_live(one.object, live, pointers)
+        if await _would_change(engine, situation, left, live):
+            found.append(msgspec.structs.replace(one, loaded=left))
+    return found
+
+
+def said(situation: Situation, touched: Iterable[Wanted]) -> str:
+    """What drifted, an object a line: which fields, and never their values."""
+    lines = []
+    for one in touched:
+        actual = situation.actual(one.key.id)
+        if actual is None or not actual.uid:
+            lines.append(f"{one.key.shown} removed")
+            continue
+        fields = sorted({field.path for field in actual.drift})
+        more = f" and {len(fields) - FIELDS_SHOWN_MAX} more" if len(fields) > FIELDS_SHOWN_MAX else ""
+        lines.append(f"{one.key.shown} changed ({', '.join(fields[:FIELDS_SHOWN_MAX])}{more})")
+    rest = [f"… and {len(lines) - OBJECTS_SHOWN_MAX} more"] if len(lines) > OBJECTS_SHOWN_MAX else []
+    return "\n".join([*lines[:OBJECTS_SHOWN_MAX], *rest])
+
+
+def with_live(obj: KubeObject, live: KubeObject, pointers: Iterable[str]) -> KubeObject:
+    """The object with the fields at some JSON pointers (RFC 6901) as they live; what is not there is taken out."""
+    made: KubeObject = msgspec.json.decode(msgspec.json.encode(obj))
+    for pointer in pointers:
+        steps = [step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")[1:]]
+        if steps:
+            _put(made, live, steps)
+    return made
+
+
+def _put(into: Any, live: Any, steps: Sequence[str]) -> None:
+    step, rest = steps[0], steps[1:]
+    if isinstance(into, list) and isinstance(live, list) and step.isdecimal():
+        place = int(step)
+        if place >= len(into):
+            return
+        if rest and place < len(live):
+            _put(into[place], live[place], rest)
+        elif not rest and place < len(live):
+            into[place] = live[place]
+        return
+    if not isinstance(into, dict):
+        return
+    there = live.get(step) if isinstance(live, dict) else None
+    if rest:
+        if there is not None:
+            into.setdefault(step, {})
+        if step in into:
+            _put(into[step], there, rest)
+    elif there is None:
+        into.pop(step, None)
+    else:
+        into[step] = there
+
+
+def _is_about(rule: IgnoreRule, obj: KubeObject) -> bool:
+    target = rule.target
+    if target is None:
+        return True
+    patterns = {
+        "group": target.group,
+        "version": target.version,
+        "kind": target.kind,
+        "namespace": target.namespace,
+        "name": target.name,
+    }
+    return matches(obj, patterns, target.label_selector, target.annotation_selector)
+
+
+async def _live(engine: Engine, situation: Situation, one: Wanted) -> KubeObject | None:
+    kind = await engine.cluster.kind(one.api_version, one.key.kind)
+    try:
+        return await engine.cluster.get(kind, one.key.namespace, one.key.name, identity=situation.subject.identity)
+    except NotFoundError:
+        return None
+
+
+async def _would_change(engine: Engine, situation: Situation, obj: KubeObject, live: KubeObject) -> bool:
+    subject = situation.subject
+    answer = await engine.cluster.apply(obj, manager=subject.manager, dry_run=True, identity=subject.identity)
+    if answer.created:
+        return True
+    before, after = state_of(live, subject.manager), state_of(answer.object, subject.manager)
+    return canonical_bytes(before) != canonical_bytes(after)

@@ -1,0 +1,101 @@
+"""Rendered sets of releases: of a chart that is rendered, and of the manifest of a version that is gone back to."""
+
+from collections.abc import Iterable
+from importlib.metadata import version
+from typing import Final
+
+from tidelog.engine.helm.errors import RecordError
+from tidelog.engine.helm.marks import helm_marks
+from tidelog.engine.helm.releases import objects_of
+from tidelog.engine.helm.storage import Release
+from tidelog.engine.helm.target import WantedObjects
+from tidelog.engine.objects.kube import KubeObject, key_of
+from tidelog.engine.render.normal import normalise
+from tidelog.engine.render.renderer import Rendering
+from tidelog.engine.runtime.context import Engine
+from tidelog.engine.runtime.rendered import Sealed, sealed
+from tidelog.engine.runtime.scope import scopes_of
+from tidelog.engine.secrecy.values import SecretValues
+from tidelog.events.names import ObjectKey
+from tidelog.events.vocabulary import Tool
+
+SDK: Final = Tool(name="helm-python-sdk", version=version("helm-python-sdk"))
+
+
+async def set_of_chart(
+    engine: Engine, found: WantedObjects, kube_version: str, secrets: SecretValues, namespace: KubeObject | None
+) -> Sealed:
+    """The set of a chart.
+
+    Args:
+        engine: has the keys.
+        found: its objects.
+        kube_version: of the cluster that it was rendered for.
+        secrets: told of what is secret.
+        namespace: of the release, where that is to be made if it is not there.
+    """
+    once = {one.key for one in found.definitions if one.once}
+    objects = [*(one.object for one in found.definitions), *(one.object for one in found.objects)]
+    if namespace is not None and key_of(namespace) not in {one.key for one in found.objects}:
+        objects.insert(0, namespace)
+        once.add(key_of(namespace))
+    secret = frozenset(one.key for one in (*found.definitions, *found.objects) if one.secret)
+    tools = (SDK, Tool(name="kubernetes", version=kube_version))
+    return await _sealed(engine, objects, secret, tools, secrets, once)
+
+
+async def set_of_record(engine: Engine, release: Release, secrets: SecretValues) -> Sealed:
+    """The set of a version that somebody else made. What in it is secret nobody knows, so all of it is.
+
+    Raises:
+        RecordError: when its manifest cannot be read.
+        ClusterError: when the cluster cannot be asked for its kinds.
+    """
+    placed = await placed_objects(engine, release)
+    objects = [helm_marks(obj, release.name, release.namespace) for obj in placed]
+    for obj in objects:
+        normalise(obj)
+    return await _sealed(engine, objects, frozenset(map(key_of, objects)), (), secrets, ())
+
+
+async def placed_objects(engine: Engine, release: Release) -> list[KubeObject]:
+    """The objects of a version's manifest, each in its namespace.
+
+    Raises:
+        RecordError: when the manifest cannot be read.
+        ClusterError: when the cluster cannot be asked for its kinds.
+    """
+    objects = objects_of(release)
+    scopes = await scopes_of(objects, engine.cluster)
+    placed = []
+    for obj in objects:
+        metadata = dict(obj.get("metadata") or {})
+        named = metadata.pop("namespace", None)
+        group = str(obj.get("apiVersion") or "").rpartition("/")[0]
+        if scopes.get((group, str(obj.get("kind") or "")), True):
+            metadata["namespace"] = named or release.namespace
+        if not metadata.get("name"):
+            raise RecordError(
+                f"the manifest of release {release.namespace}/{release.name} has an object without a name"
+            )
+        placed.append(obj | {"metadata": metadata})
+    return placed
+
+
+async def _sealed(
+    engine: Engine,
+    objects: Iterable[KubeObject],
+    secret: frozenset[ObjectKey],
+    tools: tuple[Tool, ...],
+    secrets: SecretValues,
+    once: Iterable[ObjectKey],
+) -> Sealed:
+    rendering = Rendering(
+        objects=tuple(objects), read_set=(), toolchain=tools, remote_bases=(), secret=secret, secret_values=()
+    )
+    return sealed(rendering, await engine.sealer(key.id for key in secret), secrets, frozenset(once))
+
+
+def namespace_object(name: str) -> KubeObject:
+    """The namespace of a release, as Helm makes it (contract HR-035)."""
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {"name": name}}}

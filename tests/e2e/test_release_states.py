@@ -1,0 +1,365 @@
+"""What is done with a release in each state: the table of contract 4.5, on the real API server."""
+
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import msgspec
+import pytest
+
+from tests.e2e.releases import HELM, Releases, ready_message, told
+from tests.e2e.releases import chart as chart_files
+from tests.e2e.world import World, condition, is_ready
+from tests.oracles.helm import helm
+from tidelog.engine.helm.storage import Record
+from tidelog.engine.helm.store import ReleaseStore
+from tidelog.engine.objects.kube import KubeObject
+
+NEVER_READY = """
+{{- if .Values.broken }}
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: {{ .Release.Name }}
+spec:
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec: {containers: [{name: web, image: "web:1"}]}
+{{- end }}
+"""
+"""There is no controller in these servers, so that no Deployment ever becomes ready."""
+TEST = """
+apiVersion: v1
+kind: {{ .Values.testKind | default "ConfigMap" }}
+metadata:
+  name: {{ .Release.Name }}-test
+  annotations: {"helm.sh/hook": test}
+{{- if eq .Values.testKind "Pod" }}
+spec: {containers: [{name: test, image: "test:1"}], restartPolicy: Never}
+{{- end }}
+"""
+BROKEN = {"values": {"broken": True}, "timeout": "1s"}
+
+
+@pytest.fixture
+def releases(world: World) -> Releases:
+    return Releases(world)
+
+
+def is_stalled(reason: str) -> Any:
+    def holds(obj: KubeObject) -> bool:
+        found = condition(obj, "Stalled") if "Stalled" in told(obj) else None
+        return found is not None and found["reason"] == reason
+
+    return holds
+
+
+async def begin(releases: Releases, **templates: str) -> None:
+    await releases.commit("1.0.0", **templates)
+    await releases.world.source()
+
+
+async def test_a_release_that_another_tool_left_pending_is_unlocked_and_upgraded(releases: Releases) -> None:
+    world = releases.world
+    await begin(releases)
+    async with world.daemon() as running:
+        await releases.release()
+        await releases.until_version(1)
+        await running.idle()
+        store = ReleaseStore(world.cluster, world.namespace)
+        record = await store.get("web", 1)
+        assert record is not None
+        info = record.release.info
+        pending = Record(_with_status(record.release, info, "pending-upgrade"), record.labels)
+        await store.update(pending, 1.0)
+        await releases.ask()
+        found = await releases.until_version(2)
+        assert await releases.statuses() == [(2, "deployed"), (1, "superseded")]
+        await world.until_told("web", "PendingRelease", "in pending-upgrade state", kind="HelmRelease")
+        assert told(found)["Released"] == ("True", "UpgradeSucceeded")
+
+
+def _with_status(release: Any, info: Any, status: str) -> Any:
+    return msgspec.structs.replace(release, info=msgspec.structs.replace(info, status=status))
+
+
+async def test_a_release_that_helm_made_is_taken_over_without_making_anything_anew(
+    releases: Releases, tmp_path: Any
+) -> None:
+    world = releases.world
+    await begin(releases)
+    chart = tmp_path / "web"
+    for path, text in world_chart().items():
+        file = tmp_path / path.removeprefix("charts/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    arguments = ("--kubeconfig", str(world.kubeconfig), "--namespace", world.namespace)
+
+    async def run_helm(*words: str) -> str:
+        return await anyio.to_thread.run_sync(lambda: helm(*words, *arguments, home=tmp_path))
+
+    await run_helm("install", "web", str(chart), "--set", "colour=helm")
+    before = await world.get("v1", "ConfigMap", "web")
+    assert before is not None
+    async with world.daemon():
+        await releases.release(values={"colour": "ours"})
+        await releases.until_version(2)
+        after = await world.get("v1", "ConfigMap", "web")
+        assert after is not None
+        assert after["metadata"]["uid"] == before["metadata"]["uid"]
+        assert after["data"]["colour"] == "ours"
+        assert await releases.statuses() == [(2, "deployed"), (1, "superseded")]
+        # Somebody rolls it back by hand: it is not ours any more, and becomes that again.
+        await run_helm("rollback", "web", "1")
+        assert (await world.data("web") or {})["colour"] == "helm"
+        await releases.ask()
+        await releases.until_version(4)
+        assert (await world.data("web") or {})["colour"] == "ours"
+        listed = await run_helm("list", "--all")
+        assert "web-1.0.0" in listed
+        assert "deployed" in listed
+
+
+def world_chart() -> dict[str, str]:
+    """The files of the chart."""
+    return {path: str(text) for path, text in chart_files().items()}
+
+
+async def test_post_renderers_and_common_metadata_make_another_version(releases: Releases) -> None:
+    world = releases.world
+    await begin(releases)
+    async with world.daemon() as running:
+        await releases.release()
+        await releases.until_version(1)
+        await running.idle()
+        patch = '[{"op": "add", "path": "/data/patched", "value": "yes"}]'
+        patches = [{"patch": patch, "target": {"kind": "ConfigMap"}}]
+        await releases.release(postRenderers=[{"kustomize": {"patches": patches}}])
+        await releases.until_version(2)
+        assert (await world.data("web") or {})["patched"] == "yes"
+        await releases.release(commonMetadata={"labels": {"team": "shop"}})
+        await releases.until_version(3)
+        found = await world.get("v1", "ConfigMap", "web")
+        assert found is not None
+        assert found["metadata"]["labels"]["team"] == "shop"
+        assert "patched" not in found["data"]
+        assert found["metadata"]["labels"]["helm.toolkit.fluxcd.io/name"] == "web"
+        assert found["metadata"]["annotations"]["meta.helm.sh/release-name"] == "web"
+
+
+async def test_an_install_that_fails_stalls_and_goes_on_once_the_values_are_others(releases: Releases) -> None:
+    world = releases.world
+    await begin(releases, deployment=NEVER_READY)
+    async with world.daemon() as running:
+        await releases.release(**BROKEN)
+        found = await releases.until(is_stalled("RetriesExceeded"), "stalled")
+        assert told(found)["Released"] == ("False", "InstallFailed")
+        assert told(found)["Ready"] == ("False", "InstallFailed")
+        assert "timeout waiting for: [Deployment/" in ready_message(found)
+        assert condition(found, "Stalled")["message"] == "Failed to install after 1 attempt(s)"
+        assert found["status"]["installFailures"] == 1
+        assert found["status"]["failures"] == 1
+        assert await releases.statuses() == [(1, "failed")]
+        await running.idle()
+        recorded = len(running.recorded)
+        await anyio.sleep(1.5)
+        assert len(running.recorded) == recorded  # nothing more is tried
+        await releases.release(values={"broken": False})
+        found = await releases.until_version(2)
+        assert found["status"].get("installFailures", 0) == 0
+        assert await releases.statuses() == [(2, "deployed"), (1, "superseded")]
+
+
+async def test_an_install_that_fails_is_undone_and_tried_again_as_often_as_it_may(releases: Releases) -> None:
+    world = releases.world
+    await begin(releases, deployment=NEVER_READY)
+    async with world.daemon():
+        remediation = {"retries": 1, "remediateLastFailure": True}
+        await releases.release(**BROKEN, install={"remediation": remediation})
+        found = await releases.until(is_stalled("RetriesExceeded"), "stalled")
+        assert condition(found, "Stalled")["message"] == "Failed to install after 2 attempt(s)"
+        assert told(found)["Remediated"] == ("True", "UninstallSucceeded")
+        assert told(found)["Ready"] == ("False", "UninstallSucceeded")
+        assert found["status"]["installFailures"] == 2
+        assert await world.get("apps/v1", "Deployment", "web") is None
+        assert await releases.statuses() == []
+
+
+async def test_an_upgrade_that_fails_is_rolled_back(releases: Releases) -> None:
+    world = releases.world
+    await begin(releases, deployment=NEVER_READY)
+    async with world.daemon():
+        upgrade = {"remediation": {"retries": 1}}
+        await releases.release(values={"colour": "blue"}, upgrade=upgrade)
+        await releases.until_version(1)
+        await releases.release(values={"colour": "red", "broken": True}, timeout="1s", upgrade=upgrade)
+        found = await releases.until(is_stalled("RetriesExceeded"), "stalled")
+        assert told(found)["Remediated"] == ("True", "RollbackSucceeded")
+        assert told(found)["Ready"] == ("False", "RollbackSucceeded")
+        release = f"{world.namespace}/web"
+        assert f"Helm rollback to previous release {release}.v" in ready_message(found)
+        assert found["status"]["upgradeFailures"] == 2
+        assert (await world.data("web") or {})["colour"] == "blue"
+        assert await world.get("apps/v1", "Deployment", "web") is None
+        statuses = await releases.statuses()
+        assert [status for _, status in statuses] == ["deployed", "failed", "superseded", "failed", "superseded"]
+        # With force, it is tried once more, and fails again; with other values it succeeds.
+        await releases.release(values={"colour": "green"}, upgrade=upgrade)
+        await releases.until(is_ready, "ready")
+        assert (await world.data("web") or {})["colour"] == "green"
+
+
+async def test_a_failed_upgrade_is_uninstalled_and_installed_where_that_is_the_remedy(releases: Releases) -> None:
+    world = releases.world
+    await begin(releases, deployment=NEVER_READY)
+    async with world.daemon():
+        upgrade = {"remediation": {"retries": 0, "remediateLastFailure": True, "strategy": "uninstall"}}
+        await releases.release(upgrade=upgrade)
+        await releases.until_version(1)
+        await releases.release(values={"broken": True}, timeout="1s", upgrade=upgrade)
+        # The install that follows fails too, and is left as it is.
+        found = await releases.until(is_stalled("RetriesExceeded"), "stalled")
+        assert told(found)["Released"] == ("False", "InstallFailed")
+        assert [status for _, status in await releases.statuses()] == ["failed"]
+
+
+async def test_it_is_tried_again_after_a_while_where_failures_are_not_undone(releases: Releases) -> None:
+    world = releases.world
+    await begin(releases, deployment=NEVER_READY)
+    async with world.daemon():
+        strategy = {"name": "RetryOnFailure", "retryInterval": "1s"}
+        await releases.release(**BROKEN, install={"strategy": strategy}, upgrade={"strategy": strategy})
+        await releases.until(lambda obj: obj["status"].get("upgradeFailures", 0) >= 2, "tried again")
+        await releases.release(install={"strategy": strategy}, upgrade={"strategy": strategy})
+        found = await releases.until(is_ready, "ready")
+        assert found["status"].get("upgradeFailures", 0) == 0
+        assert found["status"].get("installFailures", 0) == 0
+
+
+async def test_an_upgrade_is_forced_and_failures_are_forgotten_on_request(releases: Releases) -> None:
+    world = releases.world
+    await begin(releases, deployment=NEVER_READY)
+    async with world.daemon():
+        await releases.release()
+        await releases.until_version(1)
+        token = await releases.ask(force=True)
+        found = await releases.until_version(2)
+        assert found["status"]["lastHandledForceAt"] == token
+        await releases.ask()
+        await releases.until(lambda obj: obj["status"].get("lastHandledReconcileAt") != token, "asked")
+        assert [version for version, _ in await releases.statuses()] == [2, 1]
+        await releases.release(**BROKEN)
+        await releases.until(is_stalled("RetriesExceeded"), "stalled")
+        assert len(await releases.statuses()) == 3
+        token = await releases.ask(reset=True)
+        await releases.until(lambda obj: obj["status"].get("lastHandledResetAt") == token, "reset")
+        await releases.until(is_stalled("RetriesExceeded"), "stalled")
+        assert len(await releases.statuses()) == 4
+
+
+async def test_tests_are_run_and_their_failure_counts(releases: Releases) -> None:
+    world = releases.world
+    await begin(releases, test=TEST)
+    async with world.daemon():
+        await releases.release(values={"testKind": "ConfigMap"}, test={"enable": True})
+        found = await releases.until_version(1)
+        assert told(found)["TestSuccess"] == ("True", "TestSucceeded")
+        assert "1 test hook completed successfully" in ready_message(found)
+        assert found["status"]["history"][0]["testHooks"]["web-test"]["phase"] == "Succeeded"
+        await releases.release(values={"testKind": "Pod"}, test={"enable": True})
+        await world.until("v1", "Pod", "web-test", lambda obj: obj is not None)
+        await releases.set_status("v1", "Pod", "web-test", {"phase": "Failed", "reason": "Evicted"})
+        found = await releases.until(is_stalled("RetriesExceeded"), "stalled")
+        assert told(found)["TestSuccess"] == ("False", "TestFailed")
+        assert told(found)["Ready"] == ("False", "TestFailed")
+        assert "failed: Evicted" in ready_message(found)
+        assert found["status"]["upgradeFailures"] == 1
+        await releases.release(values={"testKind": "Pod"}, test={"enable": True, "filters": [{"name": "other"}]})
+        found = await releases.until(is_ready, "ready")
+        assert "no test hooks" in ready_message(found)
+
+
+async def test_another_name_takes_the_place_of_the_release_before(releases: Releases) -> None:
+    world = releases.world
+    await begin(releases)
+    async with world.daemon():
+        await releases.release()
+        await releases.until_version(1)
+        await releases.release(releaseName="site")
+        found = await releases.until(
+            lambda obj: is_ready(obj) and obj["status"]["history"][0]["name"] == "site", "another"
+        )
+        assert len(found["status"]["history"]) == 1
+        assert await world.data("web") is None
+        assert (await world.data("site") or {})["colour"] == "red"
+        assert await releases.statuses() == []
+        assert await releases.statuses("site") == [(1, "deployed")]
+
+
+async def test_a_release_leaves_what_it_is_told_to_leave(releases: Releases) -> None:
+    world = releases.world
+    kept = CONFIG_MAP_KEPT
+    await begin(releases, kept=kept)
+    async with world.daemon():
+        await releases.release(uninstall={"keepHistory": True})
+        await releases.until_version(1)
+        await world.delete(HELM, "HelmRelease", "web")
+        await world.until_gone(HELM, "HelmRelease", "web")
+        assert await world.data("web") is None
+        assert await world.data("web-kept") == {"kept": "yes"}
+        assert await releases.statuses() == [(1, "uninstalled")]
+        await releases.release()
+        await releases.until_version(2)
+        assert (await world.data("web") or {})["colour"] == "red"
+
+
+CONFIG_MAP_KEPT = """
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: {{ .Release.Name }}-kept
+  annotations: {"helm.sh/resource-policy": keep}
+data: {kept: "yes"}
+"""
+
+
+async def test_a_suspended_release_is_let_go_of_and_stays(releases: Releases) -> None:
+    world = releases.world
+    await begin(releases)
+    async with world.daemon() as running:
+        await releases.release()
+        await releases.until_version(1)
+        await releases.release(suspend=True, values={"colour": "none"})
+        await running.idle()
+        await world.delete(HELM, "HelmRelease", "web")
+        await world.until_gone(HELM, "HelmRelease", "web")
+        assert (await world.data("web") or {})["colour"] == "red"
+        assert await releases.statuses() == [(1, "deployed")]
+        assert await world.get("source.toolkit.fluxcd.io/v1", "HelmChart", f"{world.namespace}-web") is not None
+
+
+async def test_drift_is_told_and_put_right_but_where_it_is_left_alone(releases: Releases) -> None:
+    world = releases.world
+    await begin(releases)
+    changed = {"data": {"colour": "drifted"}}
+    async with world.daemon() as running:
+        await releases.release()
+        await releases.until_version(1)
+        await world.patch("v1", "ConfigMap", "web", changed)
+        await running.idle()
+        assert (await world.data("web") or {})["colour"] == "drifted"  # nobody looks for drift
+        await releases.release(driftDetection={"mode": "warn"})
+        found = await releases.until(lambda obj: told(obj).get("Drifted") == ("True", "DriftDetected"), "drifted")
+        assert "ConfigMap/" in condition(found, "Drifted")["message"]
+        await world.until_told("web", "DriftDetected", "has drifted", kind="HelmRelease")
+        ignore = [{"paths": ["/data/colour"], "target": {"kind": "ConfigMap"}}]
+        await releases.release(driftDetection={"mode": "enabled", "ignore": ignore})
+        await releases.until(lambda obj: told(obj).get("Drifted") == ("False", "NoDriftDetected"), "ignored")
+        assert (await world.data("web") or {})["colour"] == "drifted"
+        await releases.release(driftDetection={"mode": "enabled"})
+        await world.until_data("web", {"colour": "red", "version": "1.0.0", "revision": "1"})
+        await releases.until(lambda obj: told(obj).get("Drifted") == ("False", "NoDriftDetected"), "corrected")
+        await world.delete("v1", "ConfigMap", "web")
+        await world.until_data("web", {"colour": "red", "version": "1.0.0", "revision": "1"})
+        assert [version for version, _ in await releases.statuses()] == [1]
