@@ -274,6 +274,7 @@ class Requests:
 
     async def _pin(self, request: Request) -> tuple[StreamName, Event]:
         stream = self._known(request)
+        refuse_release(stream, "put back to a moment")
         try:
             row = await self._views.row(DESIRED, stream, at=request.position)
         except MomentError as error:
@@ -328,6 +329,20 @@ class _Appends:
         recorded = await self._memory.append_all([StreamAppend(stream, expected, events)])
         (self.recorded,) = recorded
         return recorded
+
+
+def refuse_release(stream: StreamName, what: str) -> None:
+    """Raises what says that something is not done with a HelmRelease yet.
+
+    Raises:
+        RefusedError: when it is one.
+    """
+    key = ObjectKey.of_stream(stream)
+    if (key.group, key.kind) == HELM_RELEASE:
+        raise RefusedError(
+            f"{told(stream)} cannot be {what} yet: revert its chart or values in Git; `tidelog history` and "
+            "`tidelog show-plan` have what was done"
+        )
 
 
 def told(stream: StreamName) -> str:

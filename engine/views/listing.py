@@ -74,7 +74,7 @@ def _listed(
     if release is not None and release.ongoing is not None:
         ready, message = "Unknown", IN_PROGRESS
     elif ready == "True" and release is not None:
-        message = _of_release(release) or message
+        message = row.message or _of_release(release) or message
     if ready == "True" and pin is not None:
         message = f"Pinned: applied {pin.moment}"
     return Listed(

@@ -29,7 +29,7 @@ _PHRASES: dict[Action, str] = {
     "install": "the install of {release}",
     "upgrade": "the upgrade to {release}",
     "test": "the test of {release}",
-    "rollback": "the rollback of {name}, as {release}",
+    "rollback": "the rollback of {name}{back}, as {release}",
     "uninstall": "the uninstall of {release}",
     "uninstall-remediation": "the uninstall of the failed {release}",
     "unlock": "the unlock of {release}",
@@ -78,9 +78,10 @@ def snapshot_words(snapshot: ReleaseSnapshot) -> str:
     return f"{release} with chart {chart(snapshot.chart_name, snapshot.chart_version)}"
 
 
-def action_words(action: Action, name: str, version: int, with_chart: str = "") -> str:
-    """An action on a release, as the subject of a sentence."""
-    phrase = _PHRASES[action].format(name=name, release=named(name, version))
+def action_words(action: Action, name: str, version: int, with_chart: str = "", target: int = 0) -> str:
+    """An action on a release, as the subject of a sentence; of a rollback, with the version that it goes back to."""
+    back = f" to {named(name, target)}" if target else ""
+    phrase = _PHRASES[action].format(name=name, release=named(name, version), back=back)
     if not with_chart or action not in _WITH_CHART:
         return phrase
     return f"{phrase} with chart {with_chart}" + ("," if action == "rollback" else "")
@@ -88,7 +89,8 @@ def action_words(action: Action, name: str, version: int, with_chart: str = "") 
 
 def started_words(event: ReleaseActionStarted) -> str:
     """The action that began."""
-    return action_words(event.action, event.name, event.version, chart(event.chart_name, event.chart_version))
+    with_chart = chart(event.chart_name, event.chart_version)
+    return action_words(event.action, event.name, event.version, with_chart, event.target)
 
 
 def ended_words(event: ReleaseActionEnded) -> str:

@@ -1,5 +1,6 @@
 """What is told of HelmReleases: their events in sentences, how they stand, what was done, and what holds them."""
 
+import msgspec
 import pytest
 
 from tests.questions.conftest import Ask
@@ -94,8 +95,8 @@ def _begun(scene: Released, *events: Event) -> Released:
             "The upgrade to web.v2 with chart web@1.0.2 began; failures of before count no more",
         ),
         (
-            began("rollback", 3, "1.0.1", remediates=True),
-            "The rollback of web, as web.v3 with chart web@1.0.1, began, to put right what failed",
+            msgspec.structs.replace(began("rollback", 3, "1.0.1", remediates=True), target=1),
+            "The rollback of web to web.v1, as web.v3 with chart web@1.0.1, began, to put right what failed",
         ),
         (began("unlock", 2), "The unlock of web.v2 began"),
         (began("test", 2), "The test of web.v2 began"),
