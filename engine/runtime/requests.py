@@ -222,6 +222,7 @@ class Requests:
         except NotFoundError:
             raise RefusedError(f"there is no {told(stream)} in the cluster") from None
         if self._declared is not None:
+            self._declared.answers(stream, event.token)
             await self._declared.seen(live)
 
     async def _about_plan(self, request: Request) -> tuple[StreamName, Event]:

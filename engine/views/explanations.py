@@ -73,7 +73,7 @@ _FAILURES = (
     "RunEnded",
     "PlanHeld",
 )
-_OF_RELEASES = frozenset({"RetriesExceeded", "MissingRollbackTarget"})
+GIVEN_UP = frozenset({"RetriesExceeded", "MissingRollbackTarget"})
 """Reasons for which a release is given up, after its actions failed (contract HR-092, HR-095)."""
 _WITH_COMMIT: frozenset[Why] = frozenset({"held", "rejected", "verification", "health", "failed"})
 _UNWELL = ("Failed", "Terminating", "NotFound", "InProgress")
@@ -372,7 +372,7 @@ def _acting(
 
 def _released_badly(archive: Archive, subject: Subject, standing: Standing, last: object) -> Failure | None:
     """The action on a release for which a HelmRelease is not ready; None where that is for something else."""
-    if isinstance(last, ReleaseActionEnded) or standing.reason in _OF_RELEASES:
+    if isinstance(last, ReleaseActionEnded) or standing.reason in GIVEN_UP:
         return last_failure(archive, subject.stream)
     if release_of(archive, subject.stream) is None or not isinstance(last, StageFailed | ApplyFailed | HealthChanged):
         return None
@@ -393,7 +393,7 @@ def _action_failed(
     ]
     unwell = [] if details or failure.remedies else _unwell(archive, subject.stream)
     details += [Detail(object=one.stream, path="", message=_health_of(archive, one)) for one in unwell]
-    exhausted = standing.stalled or standing.reason in _OF_RELEASES
+    exhausted = standing.stalled or standing.reason in GIVEN_UP
     if exhausted:
         given_up = f"; it was given up{_after_attempts(archive, subject.stream)}"
         sentence += f"{given_up}, until its chart, its values or its spec change, or somebody asks for it"

@@ -273,6 +273,8 @@ def _caused(archive: Archive, cause: Recorded, stream: StreamName) -> str:
     if isinstance(event, Resumed):
         by = "" if envelope.actor.kind == "engine" else f" by {envelope.actor}"
         return f"Was resumed{by}" + (f": {event.why}" if event.why else "")
+    if isinstance(event, TargetDeclared | SourceDeclared) and envelope.stream == stream:
+        return _applied_by(archive, cause) or sentence_of(event)
     if is_engine(envelope.stream) or envelope.stream == stream:
         return sentence_of(event)
     subject = subject_of(envelope.stream)
@@ -282,6 +284,26 @@ def _caused(archive: Archive, cause: Recorded, stream: StreamName) -> str:
         return f"{subject} is ready at revision {event.revision}"
     said = sentence_of(event)
     return f"{subject} {said[:1].lower()}{said[1:]}"
+
+
+def _applied_by(archive: Archive, declared: Recorded) -> str:
+    """Which target wrote the spec of a source or target, and by which revision; empty where none is known to."""
+    envelope = declared.envelope
+    before = [
+        one for one in archive.past.versions(envelope.stream, archive.position) if one.position < envelope.position
+    ]
+    recorded = archive.event(before[-1].position) if before else None
+    event = None if recorded is None else recorded.event
+    if recorded is None or not isinstance(event, ObjectApplied) or event.action == "unchanged":
+        return ""
+    owner, run = recorded.envelope.stream, recorded.envelope.run
+    did = f"{subject_of(owner)} {event.action} it"
+    rendered = archive.last(Query(stream=owner, types=("Planned",), run=run, until=recorded.envelope.position))
+    planned = None if rendered is None else rendered.event
+    if not isinstance(planned, Planned):
+        return did
+    commit = commit_of(archive, planned.revision, source=source_of(archive, owner), before=recorded.envelope.position)
+    return f"{did}, by {_told_revision(planned.revision, commit)}"
 
 
 def _resumption(archive: Archive, cause: Recorded) -> Recorded | None:
@@ -295,6 +317,10 @@ def _resumption(archive: Archive, cause: Recorded) -> Recorded | None:
 
 def _of_revision(archive: Archive, revision: Revision, cause: Recorded) -> str:
     commit = commit_of(archive, revision, source=cause.envelope.stream, before=cause.envelope.position)
+    return _told_revision(revision, commit)
+
+
+def _told_revision(revision: Revision, commit: Commit | None) -> str:
     if commit is None or not commit.subject:
         return f"revision {revision}"
     author = commit.author.partition(" <")[0]

@@ -112,7 +112,7 @@ def started(event: ReleaseActionStarted) -> str:
     """That an action began."""
     why = ", to put right what failed" if event.remediates else ""
     asked = "; somebody asked for it with force" if event.force_token else ""
-    anew = "; failures of before count no more" if event.reset else ""
+    anew = "; somebody asked that failures of before count no more" if event.reset_token else ""
     return _capital(f"{started_words(event)} began{why}{asked}{anew}")
 
 

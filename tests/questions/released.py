@@ -53,7 +53,7 @@ def snapshot(version: int, status: str = "deployed", chart: str = "") -> Release
     )
 
 
-def began(action: Action, version: int, chart: str = "", *, remediates: bool = False, reset: bool = False) -> Event:
+def began(action: Action, version: int, chart: str = "", *, remediates: bool = False) -> Event:
     """An action begins."""
     return ReleaseActionStarted(
         action=action,
@@ -65,7 +65,6 @@ def began(action: Action, version: int, chart: str = "", *, remediates: bool = F
         chart_version=chart or f"1.0.{version}",
         generation=1,
         remediates=remediates,
-        reset=reset,
         set=digest_of(b"set"),
     )
 

@@ -20,7 +20,7 @@ from tests.questions.released import (
     stalled,
     upgraded,
 )
-from tests.questions.scenes import SHOP, Scene, revision, secret_body
+from tests.questions.scenes import SHOP, Scene, revision, secret_body, target
 from tidelog.engine.views.archive import Archive
 from tidelog.engine.views.chronicle import last_events, scope_for
 from tidelog.engine.views.commits import commit_of, named_source, source_of, sources_of
@@ -31,6 +31,7 @@ from tidelog.engine.views.names import HELM_RELEASE, find, subject_of
 from tidelog.engine.views.sentences import sentence_of
 from tidelog.engine.views.traces import trace_of
 from tidelog.engine.views.trees import tree_of
+from tidelog.events.bodies import Body
 from tidelog.events.digest import digest_of
 from tidelog.events.names import ObjectKey, Revision, RunId
 from tidelog.events.vocabulary import (
@@ -91,8 +92,8 @@ def _begun(scene: Released, *events: Event) -> Released:
         ),
         (began("install", 1), "The install of web.v1 with chart web@1.0.1 began"),
         (
-            began("upgrade", 2, reset=True),
-            "The upgrade to web.v2 with chart web@1.0.2 began; failures of before count no more",
+            msgspec.structs.replace(began("upgrade", 2), reset_token="t"),
+            "The upgrade to web.v2 with chart web@1.0.2 began; somebody asked that failures of before count no more",
         ),
         (
             msgspec.structs.replace(began("rollback", 3, "1.0.1", remediates=True), target=1),
@@ -373,3 +374,16 @@ def test_health_of_its_objects_is_told_as_of_every_target(ask: Ask) -> None:
     waiting = HealthChanged(health="InProgress", checked=True, message="1 of 1 not ready")
     found = _explain(ask(_begun(scene, waiting)), "hr/web")
     assert not found.ready
+
+
+def test_a_new_spec_leads_to_the_target_that_wrote_it_and_its_commit(ask: Ask) -> None:
+    scene = installed()
+    owner = target("apps")
+    scene.declare(owner, sourceRef={"kind": "GitRepository", "name": "shop"}, path="./apps")
+    scene.fetch(SHOP, "two", "Blue")
+    scene.deploy(owner, "two", "plan-apps", {ObjectKey.of_stream(RELEASE): {"kind": "HelmRelease"}})
+    spec = Body.of(b"{}")
+    cause = scene.tell(RELEASE, TargetDeclared(uid="apps/web", generation=2, spec=spec.ref), bodies=[spec])
+    scene.tell(RELEASE, began("upgrade", 2), over("upgrade", 2), run=RunId(new_id()), cause=cause)
+    why = _runs(ask(scene))[0].why
+    assert why == f"Kustomization/flux-system/apps configured it, by revision {revision('two')}: “Blue” by Ada"
