@@ -50,6 +50,10 @@ class Kinds:
         """The kind of that name, in the version that its group prefers."""
         return self._preferred.get((group, kind))
 
+    def in_version(self, api_version: str) -> tuple[Kind, ...]:
+        """The kinds that are served in a version."""
+        return tuple(kind for (version, _), kind in self._by_name.items() if version == api_version)
+
     def versions_of(self, kind: str) -> list[str]:
         """The `apiVersion`s under which a kind of that name is served: for a message about one that is not."""
         return sorted(version for version, name in self._by_name if name == kind)

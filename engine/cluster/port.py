@@ -137,6 +137,14 @@ class Cluster(Protocol):
         """All kinds that are served, each in the version that its group prefers."""
         ...
 
+    async def kinds_in(self, api_version: str) -> tuple[Kind, ...]:
+        """All kinds that one version serves; kept, and asked for once more before there are none.
+
+        Raises:
+            ServerError: when the API of that version does not answer, so that nobody can tell.
+        """
+        ...
+
     async def api_versions(self) -> tuple[str, ...]:
         """What is served now, in order: versions (`apps/v1`), and kinds with those of subresources (`apps/v1/Scale`).
 

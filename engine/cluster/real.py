@@ -141,6 +141,16 @@ class RealCluster:
     async def kinds(self) -> tuple[Kind, ...]:  # noqa: D102
         return (await self._discovery.kept()).preferred
 
+    async def kinds_in(self, api_version: str) -> tuple[Kind, ...]:  # noqa: D102
+        kinds = await self._discovery.kept()
+        found = kinds.in_version(api_version)
+        if not found:
+            kinds = await self._discovery.newer_than(kinds)
+            found = kinds.in_version(api_version)
+        if not found and api_version in kinds.silent:
+            raise ServerError(_silent("anything", api_version))
+        return found
+
     async def api_versions(self) -> tuple[str, ...]:  # noqa: D102
         return (await self._discovery.now()).names
 

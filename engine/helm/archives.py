@@ -3,6 +3,7 @@
 import gzip
 import io
 import tarfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -105,6 +106,20 @@ def unpacked(chart: str, archive: bytes | None) -> dict[str, bytes]:
     except (tarfile.TarError, EOFError, OSError) as error:
         raise ChartError(f"the chart is no archive that can be read: {error}") from None
     return files
+
+
+def all_files(contents: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
+    """The files of a chart and of the charts that are packed within it.
+
+    Raises:
+        ChartError: when one of these cannot be read.
+    """
+    for path, data in contents.items():
+        if path.endswith(".tgz") and PurePosixPath(path).parent.name == "charts":
+            for inner, held in all_files(unpacked(path, data)):
+                yield f"{path.removesuffix('.tgz')}/{inner}", held
+        else:
+            yield path, data
 
 
 def _put(member: tarfile.TarInfo, content: bytes) -> io.BytesIO:

@@ -20,12 +20,16 @@ class Settings(msgspec.Struct, frozen=True):
     output_bytes: int
     roots: tuple[str, ...]
     """Directories that charts may lie below."""
+    lookup_port: int = 0
+    """Of the proxy on loopback that answers `lookup`: the one port that the process may connect to; 0 for none."""
 
 
 class Question(msgspec.Struct, frozen=True, tag="render"):
     """Render a chart."""
 
     job: RenderJob
+    token: str = ""
+    """What the proxy knows this job by; empty where `lookup` answers with nothing."""
 
 
 class Rendered(msgspec.Struct, frozen=True, tag="rendered"):

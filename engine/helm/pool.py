@@ -12,6 +12,7 @@ import msgspec
 from tidelog.engine.framed import FramedProcess, FramedWorkers, WorkerDiedError
 from tidelog.engine.helm.errors import ChartError
 from tidelog.engine.helm.jobs import FRAME_MAX, GO_FATAL, OVER_MEMORY, Answer, Failed, Question, Settings
+from tidelog.engine.helm.lookup import LookupProxy, LookupSource, Reading
 from tidelog.engine.helm.spec import RenderedChart, RenderJob
 from tidelog.engine.secrecy.values import SecretValues
 
@@ -33,6 +34,8 @@ class Limits(msgspec.Struct, frozen=True):
 class ChartRenderer:
     """Renders charts in worker processes that reach no network, no environment and no file but those of charts.
 
+    Of the network, they reach one port of this process's, for `lookup`.
+
     Args:
         roots: the directories that charts lie below; nothing else can be read.
         limits: of one chart.
@@ -48,6 +51,7 @@ class ChartRenderer:
     ) -> None:
         self._roots = tuple(str(root) for root in roots)
         self._limits = limits
+        self._proxy = LookupProxy()
         self._workers = FramedWorkers(workers, self._started)
 
     async def __aenter__(self) -> Self:
@@ -56,36 +60,59 @@ class ChartRenderer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._workers.close()
+        try:
+            await self._workers.close()
+        finally:
+            await self._proxy.close()
 
     async def render(
-        self, job: RenderJob, secrets: SecretValues | None = None, *, time_s: float | None = None
+        self,
+        job: RenderJob,
+        secrets: SecretValues | None = None,
+        *,
+        cluster: LookupSource | None = None,
+        time_s: float | None = None,
     ) -> RenderedChart:
         """Renders a chart.
 
         Args:
             job: the chart, and what decides how it is rendered.
-            secrets: values that an error must not quote: of `valuesFrom`, and what else is known.
+            secrets: values that an error must not quote: of `valuesFrom`, and what else is known. What `lookup` finds
+                in Secrets is added before the chart sees it, so that it is also known of what was rendered.
+            cluster: what `lookup` answers from; None for nothing, as in `helm template`.
             time_s: what it may take, within the limits.
 
         Raises:
-            ChartError: when it cannot be rendered, or meets a limit (then it is not final).
+            ChartError: when it cannot be rendered, or meets a limit (then it is not final). Nor is it final when the
+                cluster was asked for something, which may be another by then.
         """
         within_s = self._limits.time_s if time_s is None else min(time_s, self._limits.time_s)
+        if cluster is None:
+            return await self._answered(Question(job), secrets, within_s)
+        known = SecretValues() if secrets is None else secrets
+        with self._proxy.reading(cluster, known) as reading:
+            rendered = await self._answered(Question(job, reading.token), known, within_s, reading)
+        return _with_what_it_read(rendered, reading)
+
+    async def _answered(
+        self, question: Question, secrets: SecretValues | None, within_s: float, reading: Reading | None = None
+    ) -> RenderedChart:
+        job = question.job
         try:
-            answer = _decoder.decode(await self._workers.ask(msgspec.msgpack.encode(Question(job)), within_s))
+            answer = _decoder.decode(await self._workers.ask(msgspec.msgpack.encode(question), within_s))
         except TimeoutError:
             raise _limit(job, f"it takes longer than {within_s:g} s") from None
         except WorkerDiedError as died:
             raise self._died(job, died.code) from None
         if isinstance(answer, Failed):
             message = await anyio.to_thread.run_sync(_shown, answer.message, secrets)
-            raise ChartError(message, final=answer.final, limit=answer.limit)
+            asked, limit = (reading.has_asked, reading.limit) if reading else (False, "")
+            raise ChartError(message, final=answer.final and not asked, limit=answer.limit or limit)
         return answer.chart
 
     async def _started(self) -> FramedProcess:
         limits = self._limits
-        settings = Settings(limits.memory_bytes, limits.output_bytes, self._roots)
+        settings = Settings(limits.memory_bytes, limits.output_bytes, self._roots, await self._proxy.port())
         return await FramedProcess.start(
             WORKER,
             msgspec.json.encode(settings).decode(),
@@ -98,6 +125,14 @@ class ChartRenderer:
         if code in {OVER_MEMORY, GO_FATAL}:
             return _limit(job, f"it takes more than {self._limits.memory_bytes} bytes of memory")
         return ChartError(f"the process died that rendered {_called(job)} (exit code {code})", final=False)
+
+
+def _with_what_it_read(rendered: RenderedChart, reading: Reading) -> RenderedChart:
+    if not reading.has_asked:
+        return rendered
+    # A template that was made of values is in no file.
+    impure = tuple(sorted({*rendered.impure, "lookup"}))
+    return msgspec.structs.replace(rendered, looked_up=reading.looked_up, impure=impure)
 
 
 def _limit(job: RenderJob, limit: str) -> ChartError:

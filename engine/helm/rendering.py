@@ -2,23 +2,23 @@
 
 import json
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from tidelog.engine.helm.archives import edited, unpacked
+from tidelog.engine.helm.archives import all_files, edited, unpacked
 from tidelog.engine.helm.errors import ChartError
-from tidelog.engine.helm.jobs import Answer, Failed, Rendered, Settings
+from tidelog.engine.helm.jobs import Answer, Failed, Question, Rendered, Settings
 from tidelog.engine.helm.postrender import post_rendered_alone
 from tidelog.engine.helm.records import chart_record
 from tidelog.engine.helm.requirements import require_installable, without_their_charts
 from tidelog.engine.helm.sdk import Capabilities, Chart, Failure, UnknownLibraryError
 from tidelog.engine.helm.sorting import sorted_manifests
 from tidelog.engine.helm.spec import Crd, RenderedChart, RenderJob
-from tidelog.engine.helm.words import impure_functions, readable
+from tidelog.engine.helm.words import impure_functions, mentions_lookup, readable
 
 KEPT: Final = 8
 """Charts that stay in memory for the next release of them."""
@@ -36,6 +36,8 @@ class _Loaded(msgspec.Struct):
     impure: tuple[str, ...]
     archive: bytes | None
     record: bytes = b""
+    mentions_lookup: bool | None = None
+    """None while nobody has looked."""
 
     @property
     def stays(self) -> bool:
@@ -57,18 +59,20 @@ class Rendering:
         except UnknownLibraryError as error:
             self._unusable = str(error)
 
-    def answer(self, job: RenderJob) -> Answer:
+    def answer(self, question: Question) -> Answer:
         """What came of a job."""
+        job = question.job
+        api = f"http://127.0.0.1:{self._settings.lookup_port}/{question.token}" if question.token else ""
         if self._unusable:
             return Failed(f"this release of helm-python-sdk cannot be used: {self._unusable}", final=False)
         try:
             self._capabilities.begin_with(known=job.api_versions is None)
             with self._loaded(job) as loaded:
-                return Rendered(self._rendered(job, loaded))
+                return Rendered(self._rendered(job, loaded, api))
         except ChartError as error:
             return Failed(error.message, error.final, error.limit)
         except Failure as error:
-            return Failed(readable(str(error), job))
+            return _failed(str(error), job, api)
         except (MemoryError, RecursionError):
             limit = f"it takes more than {self._settings.memory_bytes} bytes of memory"
             return Failed(f"rendering {job.shown} was ended: {limit}", final=False, limit=limit)
@@ -90,10 +94,10 @@ class Rendering:
             else:
                 loaded.chart.close()
 
-    def _rendered(self, job: RenderJob, loaded: _Loaded) -> RenderedChart:
+    def _rendered(self, job: RenderJob, loaded: _Loaded, api: str) -> RenderedChart:
         chart = loaded.chart
         require_installable(loaded.metadata, job.kube_version)
-        files = chart.render(job.values.decode(), _options(job))
+        files = chart.render(job.values.decode(), _options(job), api=api if api and _may_look_up(job, loaded) else "")
         if sum(map(len, files.values())) > self._settings.output_bytes:
             limit = f"it writes more than {self._settings.output_bytes} bytes"
             raise ChartError(f"rendering {job.shown} was ended: {limit}", final=False, limit=limit)
@@ -137,7 +141,31 @@ def _load(job: RenderJob) -> _Loaded:
     missing = without_their_charts(metadata, chart.told("dependencies"))
     # A template may have its values rendered too (`tpl`).
     texts = [*chart.told("templates"), {"data": json.dumps(chart.told("values"))}]
+    if chart.told("dependencies"):
+        texts += _templates_below(unpacked(job.chart, archive))
     return _Loaded(chart, metadata, missing, impure_functions(texts), archive)
+
+
+def _templates_below(contents: Mapping[str, bytes]) -> list[dict[str, str]]:
+    """Those of the charts within a chart, which the library does not tell of."""
+    return [
+        {"name": path, "data": data.decode(errors="replace")}
+        for path, data in all_files(contents)
+        if path.startswith("charts/") and "/templates/" in path
+    ]
+
+
+def _may_look_up(job: RenderJob, loaded: _Loaded) -> bool:
+    if loaded.mentions_lookup is None:
+        files = all_files(unpacked(job.chart, loaded.archive))
+        loaded.mentions_lookup = mentions_lookup(data for _, data in files)
+    return loaded.mentions_lookup or mentions_lookup([job.values])
+
+
+def _failed(said: str, job: RenderJob, api: str) -> Failed:
+    """What Helm said, without the proxy's address, which lets this job in: where that stands, it was not reached."""
+    unreached = bool(api) and api in said
+    return Failed(readable(said.replace(api, "the cluster") if unreached else said, job), final=not unreached)
 
 
 def _options(job: RenderJob) -> dict[str, object]:

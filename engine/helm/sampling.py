@@ -49,11 +49,10 @@ class Secrecy(msgspec.Struct, frozen=True):
 def stand_in(value: Scalar) -> Scalar:
     """Another value of the same kind: of a text, each letter and each digit is another one of its class.
 
-    A text in base64 stands for what it encodes, as templates may decode it. A boolean stays: it switches parts of the
-    chart on, which may ask for values that nobody gave.
+    A text in base64 stands for what it encodes, as templates may decode it.
     """
     if isinstance(value, bool):
-        return value
+        return not value
     if isinstance(value, str):
         return _other_text(value)
     if isinstance(value, int):
@@ -61,6 +60,20 @@ def stand_in(value: Scalar) -> Scalar:
     if isinstance(value, float) and math.isfinite(value):
         return value + 1 if value + 1 != value else value / 2
     return value
+
+
+def with_flags_of(values: Values, stand_ins: Values) -> Values:
+    """Stand-ins whose booleans are those of `values`: these switch parts of a chart on, which may ask for more."""
+    made = _with_flags(values, stand_ins)
+    return made if isinstance(made, dict) else stand_ins
+
+
+def _with_flags(value: object, stand_in: object) -> object:
+    if isinstance(value, dict) and isinstance(stand_in, dict):
+        return {name: _with_flags(value.get(name), held) for name, held in stand_in.items()}
+    if isinstance(value, list) and isinstance(stand_in, list) and len(value) == len(stand_in):
+        return [_with_flags(*pair) for pair in zip(value, stand_in, strict=True)]
+    return value if isinstance(value, bool) and isinstance(stand_in, bool) else stand_in
 
 
 def handed_stand_ins(values: Values, handed: Collection[str]) -> Values:

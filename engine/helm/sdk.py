@@ -9,7 +9,9 @@ that it is what it should be.
 
 import ctypes
 import json
-from contextlib import suppress
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -114,13 +116,23 @@ class Chart:
         with suppress(HelmError):
             _native.call_status("helm_chart_free", self._handle)
 
-    def render(self, values: str, options: dict[str, Any]) -> dict[str, str]:
+    def render(self, values: str, options: dict[str, Any], *, api: str = "") -> dict[str, str]:
         """Renders the templates, partials and notes too: path to text.
+
+        Args:
+            values: of the user, JSON.
+            options: of the library.
+            api: the address of the API server that `lookup` asks; empty for one that answers with nothing.
 
         Raises:
             Failure: as Helm says it.
         """
-        text = _native.call_string("helm_render", self._handle, values, json.dumps(options))
+        told = json.dumps(options)
+        if api:
+            with _configured(api) as config:
+                text = _native.call_string("helm_render_with_config", config, self._handle, values, told)
+        else:
+            text = _native.call_string("helm_render", self._handle, values, told)
         rendered: dict[str, str] = json.loads(text)
         return rendered
 
@@ -131,3 +143,15 @@ class Chart:
             Failure: when the library cannot say it.
         """
         return json.loads(_native.call_string(f"helm_chart_{what}", self._handle))
+
+
+@contextmanager
+def _configured(api: str) -> Iterator[int]:
+    """A configuration for one render. An empty kubeconfig, so that none of this machine's is looked for."""
+    settings = {"kube_apiserver": api, "kubeconfig_path": os.devnull, "qps": -1.0, "storage_driver": "memory"}
+    handle = _native.call_handle("helm_config_new", json.dumps(settings))
+    try:
+        yield handle
+    finally:
+        with suppress(HelmError):
+            _native.call_status("helm_config_free", handle)

@@ -101,6 +101,20 @@ class Crd(msgspec.Struct, frozen=True):
     text: str
 
 
+class LookedUp(msgspec.Struct, frozen=True, order=True):
+    """What `lookup` read: an object, a list of objects (`name` is empty), or which kinds there are (`kind` is empty).
+
+    A list is of all namespaces where `namespace` is empty, too. It holds no value.
+    """
+
+    api_version: str
+    kind: str = ""
+    namespace: str = ""
+    name: str = ""
+    version: str = ""
+    """The object's `resourceVersion`; of what has many, a digest that changes with any of it; empty: it is absent."""
+
+
 class RenderedChart(msgspec.Struct, frozen=True):
     """What came of a chart."""
 
@@ -117,6 +131,8 @@ class RenderedChart(msgspec.Struct, frozen=True):
     """What is likely a mistake, and is passed over, as Helm does."""
     impure: tuple[str, ...] = ()
     """Functions in the templates whose answers the job does not decide: `lookup`, `now`, `randAlphaNum`."""
+    looked_up: tuple[LookedUp, ...] = ()
+    """What the cluster was asked for: a render that finds the same again gives the same, as far as `lookup` goes."""
     record: bytes = b""
     """The chart as the field `chart` of a release record, JSON; empty unless it was asked for."""
 

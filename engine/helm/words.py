@@ -47,6 +47,11 @@ def impure_functions(templates: Iterable[Mapping[str, str]]) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
+def mentions_lookup(files: Iterable[bytes]) -> bool:
+    """Whether some file of a chart, or what a user gives it, may call `lookup`: `tpl` makes templates of any text."""
+    return any(b"lookup" in file for file in files)
+
+
 def readable(said: str, job: RenderJob) -> str:
     """Helm's words in one line, without the path that the chart lies at."""
     path = Path(job.chart)

@@ -21,7 +21,16 @@ from tidelog.engine.worker import die_with_parent, messages, write
 _LOOK_S: Final = 0.02
 """Between looks at the memory: Go takes some gigabytes a second."""
 _OURS: Final = Path(__file__).resolve().parents[1]
-_SYSTEM: Final = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/usr/local/lib", "/dev/urandom")
+_SYSTEM: Final = (
+    "/lib",
+    "/lib64",
+    "/usr/lib",
+    "/usr/lib64",
+    "/etc/ld.so.cache",
+    "/usr/local/lib",
+    "/dev/urandom",
+    os.devnull,
+)
 
 
 class _Watch:
@@ -60,9 +69,9 @@ def main() -> None:
     rendering = Rendering(settings)
     decoder = msgspec.msgpack.Decoder(Question)
     for message in messages():
-        job = decoder.decode(message).job
+        question = decoder.decode(message)
         with watch:
-            answer = msgspec.msgpack.encode(rendering.answer(job))
+            answer = msgspec.msgpack.encode(rendering.answer(question))
         write(answer)
 
 
@@ -72,7 +81,8 @@ def _confine(settings: Settings) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     python = {sys.prefix, sys.base_prefix, *(path for path in sys.path if path), str(_OURS)}
-    fence = Fence(Reach(read=(*settings.roots, *sorted(python), *_SYSTEM)))
+    ports = (settings.lookup_port,) if settings.lookup_port else ()
+    fence = Fence(Reach(read=(*settings.roots, *sorted(python), *_SYSTEM), ports=ports))
     fence.close_around_me()
     fence.close()
 

@@ -21,7 +21,7 @@ from tidelog.engine.cluster.embedded.requests import (
     warning_header,
 )
 from tidelog.engine.cluster.embedded.statuses import StatusError, too_large, unauthorized
-from tidelog.engine.http.runner import running
+from tidelog.engine.serving import running
 
 HOST = "127.0.0.1"
 _BEARER = "bearer "

@@ -11,7 +11,6 @@ from aiohttp import web
 from tidelog.engine.http.artifacts import artifact_routes
 from tidelog.engine.http.hooks import BODY_BYTES_MAX as HOOK_BYTES_MAX
 from tidelog.engine.http.hooks import hook_routes
-from tidelog.engine.http.runner import running
 from tidelog.engine.http.secure_door import door_routes, tls_of
 from tidelog.engine.http.taking import BODY_BYTES_MAX
 from tidelog.engine.http.unix_door import unix_door
@@ -19,6 +18,7 @@ from tidelog.engine.kinds.registry import is_told
 from tidelog.engine.kinds.statuses import LATEST
 from tidelog.engine.runtime.daemon import Daemon
 from tidelog.engine.runtime.telling.metrics import CONTENT_TYPE, Metrics
+from tidelog.engine.serving import running
 from tidelog.events.digest import Digest
 from tidelog.storage.layout import read_text
 

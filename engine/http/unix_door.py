@@ -13,11 +13,11 @@ import anyio.to_thread
 import msgspec
 from aiohttp import web
 
-from tidelog.engine.http.runner import running
 from tidelog.engine.http.taking import BODY_BYTES_MAX, DeniedError, answer, request_route
 from tidelog.engine.runtime.daemon import Daemon
 from tidelog.engine.runtime.requests import Request
 from tidelog.engine.runtime.telling.outcome import outcome_of
+from tidelog.engine.serving import running
 from tidelog.events.envelope import Actor, Proof
 from tidelog.events.names import StreamName
 from tidelog.storage.layout import Layout

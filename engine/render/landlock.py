@@ -17,10 +17,12 @@ _CREATE, _ADD, _RESTRICT = 444, 445, 446  # the same on every architecture
 _VERSION: Final = 1
 _NO_NEW_PRIVILEGES: Final = 38
 _PATH_BENEATH: Final = 1
+_PORT: Final = 2
 
 # What each version of the interface knows, as bits.
 _FILES_BY_VERSION: Final = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}
 _TCP: Final = 0b11
+_CONNECT: Final = 0b10
 _TCP_SINCE: Final = 4
 
 _EXECUTE: Final = 1 << 0
@@ -39,6 +41,10 @@ class _Beneath(ctypes.Structure):
     _fields_ = [("allowed", ctypes.c_uint64), ("place", ctypes.c_int32)]
 
 
+class _Port(ctypes.Structure):
+    _fields_ = [("allowed", ctypes.c_uint64), ("port", ctypes.c_uint64)]
+
+
 class Reach(msgspec.Struct, frozen=True):
     """What a program may reach, with all below each path; paths that do not exist are passed over."""
 
@@ -46,6 +52,8 @@ class Reach(msgspec.Struct, frozen=True):
     execute: tuple[str, ...] = ()
     write: tuple[str, ...] = ()
     network: bool = False
+    ports: tuple[int, ...] = ()
+    """Of TCP, that may be connected to without all of the network: at any address, as Landlock knows none."""
 
 
 def version(libc: ctypes.CDLL | None = None) -> int:
@@ -76,6 +84,10 @@ class Fence:
         self._allow(reach.read, _READ & files)
         self._allow(reach.execute, (_READ | _EXECUTE) & files)
         self._allow(reach.write, files & ~_EXECUTE)
+        for port in reach.ports if network else ():
+            rule = _Port(_CONNECT, port)
+            if self._libc.syscall(_ADD, self._ruleset, _PORT, ctypes.byref(rule), 0):
+                raise OSError(ctypes.get_errno(), "Landlock refuses a rule on a port")
 
     def close_around_me(self) -> None:
         """From now on this process reaches no more. Fit for the time between fork and exec."""

@@ -2,16 +2,17 @@
 
 import base64
 import binascii
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 import anyio.to_thread
 import msgspec
 
 from tidelog.engine.helm.errors import ChartError, ValuesError
+from tidelog.engine.helm.lookup import LookupSource
 from tidelog.engine.helm.pool import ChartRenderer
 from tidelog.engine.helm.postrender import post_rendered
-from tidelog.engine.helm.sampling import Secrecy, handed_stand_ins, needs_sample, secrecy_of, stand_in
+from tidelog.engine.helm.sampling import Secrecy, handed_stand_ins, needs_sample, secrecy_of, stand_in, with_flags_of
 from tidelog.engine.helm.setting import Scalar
 from tidelog.engine.helm.spec import Kustomize, PostRender, RenderedChart, RenderJob
 from tidelog.engine.helm.target import WantedObjects, crd_documents, wanted_objects
@@ -140,6 +141,7 @@ async def render_release(
     post: PostRender,
     secrets: SecretValues,
     *,
+    lookup: LookupSource | None = None,
     time_s: float | None = None,
 ) -> ReleaseRendering:
     """Renders a release: a second time too, where that tells what of it is secret.
@@ -151,18 +153,27 @@ async def render_release(
         values: of the release.
         post: what is added.
         secrets: what an error must not quote; the values that are secret are added.
+        lookup: where the chart may look objects up; where it is None, there are none.
         time_s: what each step may take, within the limits.
 
     Raises:
         ChartError: when it cannot be rendered.
     """
     secrets.add(values.secret_values)
+    looked_up: set[str] = set()
+    source = (
+        None
+        if lookup is None
+        else msgspec.structs.replace(lookup, on_secret=lambda found: looked_up.update(_texts(found)))
+    )
 
     async def rendered(with_values: Values, *, with_record: bool) -> RenderedChart:
         own = msgspec.structs.replace(job, values=encoded_values(with_values), with_record=with_record)
         if not post.kustomize:
-            return await charts.render(msgspec.structs.replace(own, post_render=post), secrets, time_s=time_s)
-        found = await charts.render(own, secrets, time_s=time_s)
+            own = msgspec.structs.replace(own, post_render=post)
+        found = await charts.render(own, secrets, cluster=source, time_s=time_s)
+        if not post.kustomize:
+            return found
         return await post_rendered(found, post, lambda files: renderer.build_files(files, secrets, time_s=time_s))
 
     try:
@@ -174,13 +185,36 @@ async def render_release(
         raise ChartError(message, final=error.final, limit=error.limit) from None
     sample: RenderedChart | None = chart
     if needs_sample(chart, has_secrets=values.stand_ins is not None):
-        try:
-            others = values.values if values.stand_ins is None else values.stand_ins
-            sample = await rendered(others, with_record=False)
-        except (ChartError, RenderError):
-            sample = None
-    secrecy = await anyio.to_thread.run_sync(secrecy_of, chart, sample, values.secret_values)
+        sample = await _first(lambda others: rendered(others, with_record=False), _samples(values))
+    known = [*values.secret_values, *looked_up]
+    secrecy = await anyio.to_thread.run_sync(secrecy_of, chart, sample, known)
     return ReleaseRendering(chart, secrecy)
+
+
+def _samples(values: ReleaseValues) -> list[Values]:
+    """The values to render a second time with; the next where a chart cannot be rendered with one."""
+    if values.stand_ins is None:
+        return [values.values]
+    calmer = with_flags_of(values.values, values.stand_ins)
+    return [values.stand_ins] if calmer == values.stand_ins else [values.stand_ins, calmer]
+
+
+async def _first(render: Callable[[Values], Awaitable[RenderedChart]], tries: Sequence[Values]) -> RenderedChart | None:
+    for values in tries:
+        try:
+            return await render(values)
+        except (ChartError, RenderError):
+            continue
+    return None
+
+
+def _texts(secret: KubeObject) -> Iterator[str]:
+    """What a Secret holds that a chart has read."""
+    for value in (secret.get("data") or {}).values():
+        try:
+            yield base64.b64decode(str(value)).decode()
+        except ValueError:
+            yield str(value)
 
 
 async def release_objects(

@@ -234,6 +234,16 @@ async def test_each_kind_is_listed_once_in_its_preferred_version(cluster: Cluste
     assert (await cluster.kind(f"{widgets.group}/v1beta1", "Widget")).version == "v1beta1"
 
 
+async def test_kinds_of_a_version_are_those_that_it_serves(cluster: Cluster, widgets: Kind, requests: Requests) -> None:
+    for version in ("v1", "v1beta1"):
+        found = await cluster.kinds_in(f"{widgets.group}/{version}")
+        assert [(kind.version, kind.kind) for kind in found] == [(version, "Widget")]
+    assert {"ConfigMap", "Namespace", "Pod"} <= {kind.kind for kind in await cluster.kinds_in("v1")}
+    requests.clear()
+    assert await cluster.kinds_in("example.com/v1") == ()
+    assert len(requests) == 2, "what is not served is asked for once more"
+
+
 async def test_kind_whose_definition_comes_later_is_found(cluster: Cluster, group: str, widgets: Kind) -> None:
     assert widgets == Kind(group, "v1", "Widget", "widgets", namespaced=True, verbs=widgets.verbs)
     assert "watch" in widgets.verbs

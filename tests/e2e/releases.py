@@ -101,7 +101,8 @@ class Releases:
 
 def told(obj: KubeObject) -> Mapping[str, tuple[str, str]]:
     """The conditions of an object: status and reason by type."""
-    return {one["type"]: (one["status"], one["reason"]) for one in obj["status"]["conditions"]}
+    conditions = (obj.get("status") or {}).get("conditions") or ()
+    return {one["type"]: (one["status"], one["reason"]) for one in conditions}
 
 
 def ready_message(obj: KubeObject) -> str:

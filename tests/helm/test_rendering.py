@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.helm.charts import CASES, Case, Files, packed, written
+from tests.helm.charts import CASES, Case, Files, below, head, packed, written
 from tests.helm.conftest import Run
 from tidelog.engine.helm.errors import ChartError
 from tidelog.engine.helm.pool import ChartRenderer
@@ -125,6 +125,17 @@ async def test_dependency_that_is_off_is_not_in_the_metadata(renderer: ChartRend
 async def test_impure_functions_are_named(renderer: ChartRenderer, tmp_path: Path) -> None:
     assert (await rendered_of("lookup", renderer, tmp_path)).impure == ("lookup",)
     assert (await rendered_of("sprig", renderer, tmp_path)).impure == ()
+
+
+async def test_impure_functions_of_charts_within_a_chart_are_named(renderer: ChartRenderer, tmp_path: Path) -> None:
+    inner = packed("inner", {"Chart.yaml": head("inner"), "templates/a.yaml": "at: {{ now }}"})
+    sub: Files = {"Chart.yaml": head("sub"), "templates/_b.tpl": "{{ uuidv4 }}", "charts/inner.tgz": inner}
+    files: Files = {"Chart.yaml": head("outer"), "README.md": "{{ shuffle }}", **below("charts/sub", sub)}
+    chart = written(files, tmp_path / "outer")
+    archive = tmp_path / "outer.tgz"
+    archive.write_bytes(packed("outer", files))
+    for path in (chart, archive):
+        assert (await renderer.render(RenderJob(str(path), "r", "n"))).impure == ("now", "uuidv4")
 
 
 async def test_impure_functions_in_values_are_named_too(renderer: ChartRenderer, tmp_path: Path) -> None:

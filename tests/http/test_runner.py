@@ -6,7 +6,7 @@ import anyio
 import pytest
 from aiohttp import web
 
-from tidelog.engine.http.runner import running
+from tidelog.engine.serving import running
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,6 @@ import pytest
 from anyio.abc import SocketStream
 
 from tests.events.logs import target
-from tidelog.engine.http.runner import CONNECTIONS_MAX
 from tidelog.engine.http.server import address_of, serving
 from tidelog.engine.http.taking import BODY_BYTES_MAX
 from tidelog.engine.runtime.daemon import Daemon
@@ -28,6 +27,7 @@ from tidelog.engine.runtime.memory import Memory, Origin
 from tidelog.engine.runtime.requests import Requests
 from tidelog.engine.runtime.settings import Settings
 from tidelog.engine.runtime.telling.metrics import Metrics
+from tidelog.engine.serving import CONNECTIONS_MAX
 from tidelog.events.bodies import Body
 from tidelog.events.names import engine_stream
 from tidelog.events.vocabulary import Marked, ReconcileRequested, TargetDeclared

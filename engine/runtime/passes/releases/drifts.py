@@ -19,31 +19,33 @@ OBJECTS_SHOWN_MAX = 20
 
 
 async def drifted(
-    engine: Engine, situation: Situation, touched: Sequence[Wanted], rules: Sequence[IgnoreRule]
+    engine: Engine, situation: Situation, looked_at: Sequence[Wanted], rules: Sequence[IgnoreRule]
 ) -> list[Wanted]:
     """The objects that drifted where that counts; the fields that are left alone, as they now are.
 
     Args:
         engine: has the cluster.
         situation: of the release.
-        touched: objects that are not as they were applied.
-        rules: which fields of them are left alone (contract HR-054).
+        looked_at: objects that may not be as they were applied; of those that are known not to be, nobody is asked
+            where no fields are left alone.
+        rules: which fields are left alone (contract HR-054).
 
     Raises:
         ClusterError: when the cluster cannot be asked.
     """
-    if not rules or not touched:
-        return list(touched)
-    sealer = await engine.sealer(situation.secret(touched, ()))
+    known = {one.key for one in situation.touched(looked_at)}
+    if not rules and len(known) == len(looked_at):
+        return list(looked_at)
+    sealer = await engine.sealer(situation.secret(looked_at, ()))
     found = []
-    for one in await engine.renderings.load(touched, touched, sealer):
+    for one in await engine.renderings.load(looked_at, looked_at, sealer):
         pointers = [pointer for rule in rules if _is_about(rule, one.object) for pointer in rule.paths]
-        live = await _live(engine, situation, one) if pointers else None
-        if live is None:
+        if not pointers and one.key in known:
             found.append(one)
             continue
-        left = with_live(one.object, live, pointers)
-        if await _would_change(engine, situation, left, live):
+        live = await _live(engine, situation, one)
+        left = one.object if live is None else with_live(one.object, live, pointers)
+        if live is None or await _would_change(engine, situation, left, live):
             found.append(msgspec.structs.replace(one, loaded=left))
     return found
 
@@ -125,5 +127,11 @@ async def _would_change(engine: Engine, situation: Situation, obj: KubeObject, l
     answer = await engine.cluster.apply(obj, manager=subject.manager, dry_run=True, identity=subject.identity)
     if answer.created:
         return True
-    before, after = state_of(live, subject.manager), state_of(answer.object, subject.manager)
-    return canonical_bytes(before) != canonical_bytes(after)
+    return _values(live, subject.manager) != _values(answer.object, subject.manager)
+
+
+def _values(obj: KubeObject, manager: str) -> bytes:
+    """What an object says; whose a field is counts for nothing here."""
+    state = state_of(obj, manager)
+    metadata = {name: value for name, value in state["metadata"].items() if name != "managedFields"}
+    return canonical_bytes(state | {"metadata": metadata})

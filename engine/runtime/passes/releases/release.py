@@ -11,8 +11,10 @@ from typing import Final, TypeVar
 import msgspec
 
 from tidelog.engine.helm import decisions
-from tidelog.engine.helm.decisions import Act, Attempts, Correct, Done, Kind, Known, Policy, Stall
+from tidelog.engine.helm.decisions import Act, Correct, Done, Kind, Known, Stall
 from tidelog.engine.helm.errors import ChartError, RecordError
+from tidelog.engine.helm.lookup import LookupSource
+from tidelog.engine.helm.policy import policy_of
 from tidelog.engine.helm.postrender import common_metadata_digest, post_renderers_digest
 from tidelog.engine.helm.releases import pending, rollback_to, upgrade_base
 from tidelog.engine.helm.spec import Kustomize, RenderJob
@@ -318,6 +320,7 @@ class HelmReleasePass(ReleaseActions):
                 wish.values,
                 post_render_of(spec, key),
                 self._run.secrets,
+                lookup=LookupSource(engine.cluster, self._situation.subject.identity),
                 time_s=spec.effective_timeout(making).seconds,
             )
             found = await asking(
@@ -450,7 +453,7 @@ class HelmReleasePass(ReleaseActions):
         last, latest = None if record is None else record.release, row.latest
         return Known(
             row=row,
-            policy=self._policy(),
+            policy=policy_of(self._spec),
             last=last,
             last_digest="" if last is None else snapshot_digest(last, latest.oci_digest if latest else ""),
             chart_name=wish.chart.name,
@@ -484,29 +487,6 @@ class HelmReleasePass(ReleaseActions):
         """Whether an annotation, with the token of a request, asks for something that was not done (CM-035, CM-036)."""
         token = self._declared.annotations.get(annotation)
         return bool(token) and token == self._declared.requested_at and token != handled
-
-    def _policy(self) -> Policy:
-        spec = self._spec
-        return Policy(
-            install=self._attempts("install"),
-            upgrade=self._attempts("upgrade"),
-            tests=spec.effective_test.enable,
-            looks_for_drift=spec.effective_drift_detection.detects,
-            corrects_drift=spec.effective_drift_detection.corrects,
-        )
-
-    def _attempts(self, action: ReleasingName) -> Attempts:
-        spec = self._spec
-        remediation = spec.effective_remediation(action)
-        how = spec.effective_install if action == "install" else spec.effective_upgrade
-        retry = how.retries_after
-        return Attempts(
-            retries=remediation.retries,
-            remediates_last=remediation.remediates_last_failure,
-            remedy=remediation.effective_strategy,
-            ignores_tests=spec.ignores_test_failures(action),
-            retry_s=None if retry is None else retry.seconds,
-        )
 
     def _intent(
         self, making: ReleasingName, wish: Wish, version: int, chosen: Digest, release: Release
@@ -559,9 +539,12 @@ class HelmReleasePass(ReleaseActions):
         rendered = await self._deployed_set()
         if rendered is None:
             return []
-        touched = [one for one in self._situation.touched(rendered.wanted) if not one.once]
+        # By another spec other fields may be left alone than when it was last looked.
+        is_new = self._run.standing.observed != self._declared.generation
+        found = rendered.wanted if is_new else self._situation.touched(rendered.wanted)
+        looked_at = [one for one in found if not one.once]
         rules = self._spec.effective_drift_detection.ignore
-        return await asking("observe", drifts.drifted(self._engine, self._situation, touched, rules))
+        return await asking("observe", drifts.drifted(self._engine, self._situation, looked_at, rules))
 
     async def _deployed_set(self) -> RenderedSet | None:
         """The set of the version that is deployed; None where it was not made here."""
