@@ -289,14 +289,18 @@ class ReleaseActions(TargetPass):
     async def _supersede(
         self, store: ReleaseStore, done: Release, started: ReleaseActionStarted
     ) -> list[ReleaseSnapshot]:
-        """The versions in whose place another is: of an upgrade its base, of a rollback all that are deployed."""
-        revisions = [one for one in await asking("apply", store.revisions(done.name)) if one.version < done.version]
-        there = [one.version for one in revisions if one.status == "deployed"]
+        """The versions in whose place another is: of an upgrade its base, of a rollback all that are deployed.
+
+        Also those of which the log alone says so: an earlier pass may have been cut off in the midst of this.
+        """
         if started.action == "upgrade":
-            failed_before = [one.version for one in revisions[:1] if one.status in ("failed", "superseded")]
-            there = there[:1] or failed_before
+            there = {started.base}
+        else:
+            revisions = await asking("apply", store.revisions(done.name))
+            there = {one.version for one in revisions if one.status == "deployed"}
+            there |= {one.version for one in self._row.history if one.status == "deployed"}
         found: list[ReleaseSnapshot] = []
-        for version in there:
+        for version in sorted(there - {done.version}, reverse=True):
             record = await asking("apply", _reading(store.get(done.name, version)))
             if record is None:
                 continue
@@ -348,7 +352,8 @@ class ReleaseActions(TargetPass):
         """The release, with what is known of the hooks that ran."""
         for ran in self._ongoing().hooks:
             for hook in release.hooks or ():
-                if hook.path == ran.path and hook.name == ObjectKey.parse(ran.object).name:
+                key = ObjectKey.parse(ran.object)
+                if (hook.path, hook.kind, hook.name) == (ran.path, key.kind, key.name):
                     phase = {"succeeded": "Succeeded", "failed": "Failed"}.get(ran.outcome, "Running")
                     run = HookRun(started_at=ran.started, completed_at=ran.ended, phase=phase)
                     release = with_hook_run(release, hook, run)
@@ -411,7 +416,7 @@ class ReleaseActions(TargetPass):
             return self._gone_already(started, "was not found, assuming it is uninstalled")
         release = record.release
         if release.info.status == "uninstalled" and how.keep_history:
-            return self._gone_already(started, "was already uninstalled")
+            return self._gone_already(started, "was already uninstalled", self._known_as(release, started.action))
         hooks = self._hooks(self._spec.effective_timeout("uninstall").seconds)
         try:
             if release.info.status not in ("uninstalling", "uninstalled"):
@@ -486,11 +491,14 @@ class ReleaseActions(TargetPass):
         if self._spec.effective_uninstall.keep_history:
             await asking("apply", store.update(Record(done, record.labels), self._seconds()))
             return
-        for revision in await asking("apply", store.revisions(done.name)):
+        # The newest goes last: as long as it is there, a pass that goes on knows that it has to.
+        for revision in reversed(await asking("apply", store.revisions(done.name))):
             await asking("apply", store.delete(done.name, revision.version))
 
-    def _gone_already(self, started: ReleaseActionStarted, why: str) -> ReleaseActionEnded:
-        ended = self._ended(started, None)
+    def _gone_already(
+        self, started: ReleaseActionStarted, why: str, snapshots: Sequence[ReleaseSnapshot] = ()
+    ) -> ReleaseActionEnded:
+        ended = self._ended(started, None, snapshots=snapshots)
         named = f"{started.namespace}/{started.name}.v{started.version}"
         return msgspec.structs.replace(ended, message=f"Release {named} {why}")
 
