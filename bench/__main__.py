@@ -91,9 +91,7 @@ def main(
     if (engine == "external") != bool(commands):
         raise click.UsageError("--engine external and --engine-command need each other")
     idle_s = IDLE_QUICK_S if quick else IDLE_S
-    workload = Workload(
-        kind=kind, targets=targets, engine=engine, commands=commands, apart=apart, idle_s=idle_s
-    )
+    workload = Workload(kind=kind, targets=targets, engine=engine, commands=commands, apart=apart, idle_s=idle_s)
     events = events or (EVENTS_QUICK if quick else EVENTS)
     with Session(events=events, quick=quick, keep=directory, workload=workload) as session:
         result = _run(session, names)

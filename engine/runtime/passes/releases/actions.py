@@ -14,6 +14,7 @@ from tidelog.engine.cluster.errors import PASSING, ClusterError, NotFoundError
 from tidelog.engine.helm.errors import RecordError, RecordExistsError, RecordTooLargeError
 from tidelog.engine.helm.hooks import Event as HookEvent
 from tidelog.engine.helm.hooks import with_hook_run
+from tidelog.engine.helm.known import KnownReleases
 from tidelog.engine.helm.releases import (
     deployed,
     failed,
@@ -87,6 +88,7 @@ class ReleaseActions(TargetPass):
         super().__init__(engine, declared, trigger)
         self._declared: DeclaredRelease = declared
         self._spec = declared.spec
+        self._stores: dict[str, KnownReleases] = {}
         self._labels: dict[str, str] = {}
         """Of the record of the version that is made, beside Helm's own."""
         self._overtaken = False
@@ -107,7 +109,11 @@ class ReleaseActions(TargetPass):
         return ongoing
 
     def _store(self, namespace: str) -> ReleaseStore:
-        return ReleaseStore(self._engine.cluster, namespace, self._situation.subject.identity)
+        """The records in a namespace, as this pass knows them."""
+        if namespace not in self._stores:
+            identity = self._situation.subject.identity
+            self._stores[namespace] = KnownReleases(self._engine.cluster, namespace, identity)
+        return self._stores[namespace]
 
     async def _begin(self, started: ReleaseActionStarted, record: Release | None = None) -> None:
         """Records the intent of an action, with the record of the version that it makes."""
@@ -290,12 +296,8 @@ class ReleaseActions(TargetPass):
         self, store: ReleaseStore, done: Release, started: ReleaseActionStarted
     ) -> list[ReleaseSnapshot]:
         """The versions in whose place another is: of an upgrade its base, of a rollback all that are deployed."""
-        revisions = [one for one in await asking("apply", store.revisions(done.name)) if one.version < done.version]
-        there = [one.version for one in revisions if one.status == "deployed"]
-        if started.action == "upgrade":
-            failed_before = [one.version for one in revisions[:1] if one.status in ("failed", "superseded")]
-            there = there[:1] or failed_before
         found: list[ReleaseSnapshot] = []
+        there = await asking("apply", self._superseded_by(store, done, started))
         for version in there:
             record = await asking("apply", _reading(store.get(done.name, version)))
             if record is None:
@@ -306,6 +308,18 @@ class ReleaseActions(TargetPass):
             if known is not None:
                 found.append(changed(known, old))
         return found
+
+    async def _superseded_by(self, store: ReleaseStore, done: Release, started: ReleaseActionStarted) -> list[int]:
+        """The versions that are deployed no more; most often it is the one before, and nobody asks for the others."""
+        if started.action == "upgrade":
+            before = await _reading(store.get(done.name, done.version - 1))
+            if before is not None and before.release.info.status == "deployed":
+                return [before.release.version]
+        revisions = [one for one in await store.revisions(done.name) if one.version < done.version]
+        there = [one.version for one in revisions if one.status == "deployed"]
+        if started.action != "upgrade":
+            return there
+        return there[:1] or [one.version for one in revisions[:1] if one.status in ("failed", "superseded")]
 
     async def _failed_release(
         self, store: ReleaseStore, release: Release, started: ReleaseActionStarted, error: ActionFailed
