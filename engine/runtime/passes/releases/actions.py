@@ -13,7 +13,7 @@ import msgspec
 from tidelog.engine.cluster.errors import PASSING, ClusterError, NotFoundError
 from tidelog.engine.helm.errors import RecordError, RecordExistsError, RecordTooLargeError
 from tidelog.engine.helm.hooks import Event as HookEvent
-from tidelog.engine.helm.hooks import with_hook_run
+from tidelog.engine.helm.hooks import hooks_for, with_hook_run
 from tidelog.engine.helm.known import KnownReleases
 from tidelog.engine.helm.releases import (
     deployed,
@@ -29,9 +29,9 @@ from tidelog.engine.helm.storage import HookRun, Record, RecordedHook, Release
 from tidelog.engine.helm.store import ReleaseStore
 from tidelog.engine.kinds.helmactions import ApplyingAction
 from tidelog.engine.objects.kube import key_of
-from tidelog.engine.plan.draft import HelmName
+from tidelog.engine.plan.draft import Draft, HelmName
 from tidelog.engine.runtime.context import Engine
-from tidelog.engine.runtime.passes.approvals import NOT_DELETED, Deletion
+from tidelog.engine.runtime.passes.approvals import NOT_DELETED, Cleared, Deletion
 from tidelog.engine.runtime.passes.health import assess_own
 from tidelog.engine.runtime.passes.releases.hooks import ActionFailed, Hooks
 from tidelog.engine.runtime.passes.releases.records import (
@@ -55,6 +55,7 @@ from tidelog.engine.runtime.rendered import RenderedSet
 from tidelog.engine.runtime.run import Refused, StageError, Stop, asking
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.watching.declared import DeclaredRelease
+from tidelog.events.digest import Digest
 from tidelog.events.moment import datetime_of
 from tidelog.events.names import ObjectKey, Revision
 from tidelog.events.projections.releases import Ongoing, ReleaseRow
@@ -81,6 +82,14 @@ _AROUND: Final[Mapping[Making, tuple[HookEvent, HookEvent]]] = {
 """The events of the hooks that run before and after one."""
 
 
+class Ready(msgspec.Struct, frozen=True):
+    """A plan that may be applied as it is, while nothing has come between."""
+
+    set: Digest
+    draft: Draft
+    cleared: Cleared
+
+
 class ReleaseActions(TargetPass):
     """The actions on one release."""
 
@@ -95,6 +104,8 @@ class ReleaseActions(TargetPass):
         """Whether what is under way is not what is wanted any more."""
         self._intended: ReleaseActionStarted | None = None
         """What is about to begin, once its plan is found valid and harmless."""
+        self._ready: Ready | None = None
+        """That plan."""
 
     @property
     def _row(self) -> ReleaseRow:
@@ -170,7 +181,8 @@ class ReleaseActions(TargetPass):
         how = self._how(making)
         limit = self._spec.effective_timeout(making).seconds
         hooks, (before, after) = self._hooks(limit), _AROUND[making]
-        if how.runs_hooks:
+        if how.runs_hooks and hooks_for(release, before):
+            self._ready = None  # they may change what was planned for
             await hooks.run(release, before)
         rendered = await self._set_of(started)
         await self._apply_set(rendered)
@@ -238,7 +250,11 @@ class ReleaseActions(TargetPass):
         Raises:
             ActionFailed: when it is refused, or the apply fails of itself.
         """
+        ready, self._ready = self._ready, None
         try:
+            if ready is not None and rendered is not None and ready.set == rendered.digest:
+                await self._apply(ready.draft, ready.cleared)
+                return
             draft = await self._plan(rendered)
             if draft is None:
                 return

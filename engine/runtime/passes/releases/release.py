@@ -34,7 +34,7 @@ from tidelog.engine.render.spec import CommonMetadata
 from tidelog.engine.runtime.passes.dependencies import check_dependencies
 from tidelog.engine.runtime.passes.health import assess_own
 from tidelog.engine.runtime.passes.releases import drifts
-from tidelog.engine.runtime.passes.releases.actions import ReleaseActions
+from tidelog.engine.runtime.passes.releases.actions import Ready, ReleaseActions
 from tidelog.engine.runtime.passes.releases.charts import (
     ChartArtifact,
     ReleasedChart,
@@ -314,7 +314,7 @@ class HelmReleasePass(ReleaseActions):
         draft = await self._plan(made.set)
         if draft is not None:
             await self._verify(draft)
-            await self._approvals.clear(draft.plan, self._revision)
+            self._ready = Ready(made.set.digest, draft, await self._approvals.clear(draft.plan, self._revision))
         await self._begin(started, release)
 
     async def _base(self, store: ReleaseStore, name: str, last: Release | None) -> Release | None:
