@@ -1,6 +1,6 @@
-"""A process that renders a chart with Helm's SDK and nothing else: `python -m bench.sdk_alone ARCHIVE VALUES OPTIONS`.
+"""A process that renders a chart with Helm's SDK alone: `python -m bench.sdk_alone ARCHIVE VALUES OPTIONS`.
 
-Told a number on stdin, it renders so often, and answers with the seconds of CPU that loading took, and those of rendering.
+Told a number on stdin, it renders so often, and answers with the seconds of CPU for loading, and for rendering.
 """
 
 import sys

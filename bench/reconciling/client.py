@@ -23,6 +23,7 @@ PLURALS = {
     "Namespace": "namespaces",
     "RoleBinding": "rolebindings",
     "GitRepository": "gitrepositories",
+    "HelmRepository": "helmrepositories",
     "HelmChart": "helmcharts",
     "Kustomization": "kustomizations",
     "HelmRelease": "helmreleases",

@@ -3,7 +3,7 @@
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -117,12 +117,12 @@ def server_pids() -> list[int]:
 
 
 @asynccontextmanager
-async def cluster(directory: Path, fleet: Fleet) -> AsyncIterator[Cluster]:
-    """A fresh cluster that knows the kinds, and has the namespaces and the account."""
+async def cluster(directory: Path, fleet: Fleet, more: Iterable[str] = ()) -> AsyncIterator[Cluster]:
+    """A fresh cluster that knows the kinds (and `more` kinds of sources), and has the namespaces and the account."""
     with servers.start(directory) as own:
         async with client_of(own) as client:
             await client.apply_all(crds())
-            kinds = [*((SOURCES, kind) for kind in fleet.source_kinds), (fleet.api_version, fleet.kind)]
+            kinds = [*((SOURCES, kind) for kind in (*fleet.source_kinds, *more)), (fleet.api_version, fleet.kind)]
             for api_version, kind in kinds:
                 await _until(lambda: client.found(collection(api_version, kind)))  # noqa: B023 - awaited at once
             await client.apply_all(_namespace(name) for name in ("flux-system", *fleet.namespaces()))
@@ -205,15 +205,20 @@ async def _warm_up(here: Cluster, engine: Engine, fleet: Fleet) -> None:
     """A source and a target come and go: then the engine runs, and has loaded what it loads once."""
     declared = fleet.warm()
     await here.client.apply_all(declared)
-
-    async def is_ready() -> bool:
-        engine.check()
-        return _is_ready(await here.client.ask("GET", path_of(declared[-1])))
-
-    await _until(is_ready)
+    await until_ready(here, engine, declared[-1])
     for obj in reversed(declared):
         await here.client.ask("DELETE", path_of(obj))
         await _until(lambda: _not(here.client.found(path_of(obj))))  # noqa: B023 - awaited at once
+
+
+async def until_ready(here: Cluster, engine: Engine, obj: Object) -> None:
+    """Waits until an object is ready for its present spec."""
+
+    async def is_ready() -> bool:
+        engine.check()
+        return _is_ready(await here.client.ask("GET", path_of(obj)))
+
+    await _until(is_ready)
 
 
 async def _install(here: Cluster, engine: Engine, fleet: Fleet, workload: Workload, revision: str) -> Cost:
@@ -238,12 +243,7 @@ async def _idle(here: Cluster, engine: Engine, fleet: Fleet, workload: Workload)
     declared = [*fleet.sources(interval="1m"), *(fleet.target(index, "1m") for index in range(fleet.count))]
     await here.client.apply_all(declared)
     for obj in declared:
-
-        async def is_ready() -> bool:
-            engine.check()
-            return _is_ready(await here.client.ask("GET", path_of(obj)))  # noqa: B023 - awaited at once
-
-        await _until(is_ready)
+        await until_ready(here, engine, obj)
     await anyio.sleep(SETTLE_S)
     with here.measured(engine) as cost:
         await anyio.sleep(workload.idle_s)

@@ -156,15 +156,16 @@ data: {a: "x\n---\ny\n", b: "1.0", c: "\n \n", d: "on", e: "lines\n\n"}
         chart(a=several, b=DEPLOYMENT, c=LIST), PostRender(OWNER, strategy=strategy), nothing
     )
     files: dict[str, list[str]] = {}
-    for one in [*rendered.manifests, *rendered.hooks]:
+    written_here: list[Manifest | Hook] = [*rendered.manifests, *rendered.hooks]
+    for one in written_here:
         files.setdefault(one.path, []).append(one.text)
     manifests, hooks = sorted_manifests({path: "\n---\n".join(texts) for path, texts in files.items()})
-    found = [*manifests, *hooks]
+    found: list[Manifest | Hook] = [*manifests, *hooks]
 
     def said(documents: Iterable[Manifest | Hook]) -> list[tuple[str, str, bytes]]:
         return sorted((one.path, one.text.rstrip(), canonical_bytes(one.content or {})) for one in documents)
 
-    assert said(found) == said([*rendered.manifests, *rendered.hooks])
+    assert said(found) == said(written_here)
     assert all(split(one.text) == [one.text] for one in found)
 
 
