@@ -263,7 +263,7 @@ async def test_the_first_expression_that_holds_tells_the_health(
     for expression in expressions.values():
         await shared.parse(expression)
     live = {**CLAIM, "status": {**CLAIM["status"], **status}}
-    assert await shared.health(live, **expressions) == word  # type: ignore[arg-type]
+    assert await shared.health(live, **expressions) == word
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ async def test_what_has_no_health_for_an_object_may_have_one_for_another(
     for expression in expressions.values():
         await shared.parse(expression)
     with pytest.raises(EvaluationError) as told:
-        await shared.health(CLAIM, **expressions)  # type: ignore[arg-type]
+        await shared.health(CLAIM, **expressions)
     assert words in str(told.value)
 
 
