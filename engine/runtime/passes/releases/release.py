@@ -14,6 +14,7 @@ from tidelog.engine.helm import decisions
 from tidelog.engine.helm.decisions import Act, Correct, Done, Kind, Known, Stall
 from tidelog.engine.helm.errors import ChartError, RecordError
 from tidelog.engine.helm.lookup import LookupSource
+from tidelog.engine.helm.marks import ownership_problems
 from tidelog.engine.helm.policy import policy_of
 from tidelog.engine.helm.postrender import common_metadata_digest, post_renderers_digest
 from tidelog.engine.helm.releases import pending, rollback_to, upgrade_base
@@ -30,6 +31,7 @@ from tidelog.engine.kinds.meta import (
 from tidelog.engine.plan.model import Wanted
 from tidelog.engine.render.spec import CommonMetadata
 from tidelog.engine.runtime.passes.dependencies import check_dependencies
+from tidelog.engine.runtime.passes.health import assess_own
 from tidelog.engine.runtime.passes.releases import drifts
 from tidelog.engine.runtime.passes.releases.actions import ReleaseActions
 from tidelog.engine.runtime.passes.releases.charts import (
@@ -49,6 +51,7 @@ from tidelog.engine.runtime.release_inputs import (
     ReleaseValues,
     chart_file,
     post_render_of,
+    preserving,
     read_values,
     release_objects,
     render_release,
@@ -59,7 +62,7 @@ from tidelog.engine.runtime.watching.declared import source_of
 from tidelog.events.canonical import encode
 from tidelog.events.digest import Digest, digest_of
 from tidelog.events.names import Revision, StreamName
-from tidelog.events.projections.releases import Made, ReleaseRow
+from tidelog.events.projections.releases import RELEASING, Made, ReleaseRow
 from tidelog.events.vocabulary import (
     ReleaseActionEnded,
     ReleaseActionStarted,
@@ -149,7 +152,22 @@ class HelmReleasePass(ReleaseActions):
 
     async def _go_on(self) -> ReleaseActionEnded | None:
         """Carries an action to its end that an earlier pass began."""
-        return None if self._row.ongoing is None else await self._carry_on()
+        ongoing = self._row.ongoing
+        if ongoing is None:
+            return None
+        self._overtaken = ongoing.started.action in RELEASING and await self._is_overtaken(ongoing.started)
+        return await self._carry_on()
+
+    async def _is_overtaken(self, started: ReleaseActionStarted) -> bool:
+        """Whether another chart, other values or another spec than those that are released now are wanted."""
+        if self._declared.deleting or started.generation != self._declared.generation:
+            return True
+        try:
+            wish = await self._wish()
+        except StageError:
+            return False
+        wanted = wish.chart.name, wish.chart.version, wish.values.config_digest
+        return wanted != (started.chart_name, started.chart_version, started.config_digest)
 
     async def _wish(self) -> Wish:
         """What the spec asks for: chart, values, names."""
@@ -194,7 +212,13 @@ class HelmReleasePass(ReleaseActions):
             "ValuesError",
         )
         self._run.secrets.add(found.secret_values)
-        return found
+        before = self._row.latest
+        if before is None or not self._spec.effective_upgrade.preserve_values:
+            return found
+        store = self._store(self._row.storage_namespace)
+        record = await asking("render", _reading(store.get(before.name, before.version)))
+        config = {} if record is None else record.release.config or {}
+        return await preserving(found, config, self._stream, self._engine.keys.key)
 
     async def _leave_what_was_before(self, wish: Wish) -> None:
         """Uninstalls a release of another name, namespace or chart that was this one's before (contract HR-103).
@@ -285,6 +309,7 @@ class HelmReleasePass(ReleaseActions):
         started = self._intent(making, wish, version, made.set.digest, release)
         self._intended = started
         await self._prepare_for(made.set)
+        await self._check_ownership(making, made.set, wish)
         draft = await self._plan(made.set)
         if draft is not None:
             await self._verify(draft)
@@ -382,6 +407,25 @@ class HelmReleasePass(ReleaseActions):
             await self._verify(draft)
             await self._apply(draft, await self._approvals.clear(draft.plan, self._revision))
 
+    async def _check_ownership(self, making: ReleasingName, made: RenderedSet, wish: Wish) -> None:
+        """Objects that are there are the release's already, where it is not to take any over (contract HR-040)."""
+        how = self._spec.effective_install if making == "install" else self._spec.effective_upgrade
+        if how.takes_ownership:
+            return
+        for one in made.wanted:
+            if one.once or self._situation.entry(one.key.id) is not None:
+                continue
+            live = await asking("verify", drifts.live_of(self._engine, self._situation, one))
+            problems = () if live is None else ownership_problems(live, wish.name, wish.namespace)
+            if problems:
+                where = f' in namespace "{one.key.namespace}"' if one.key.namespace else ""
+                message = (
+                    f'Unable to continue with {making}: {one.key.kind} "{one.key.name}"{where} exists and cannot be '
+                    f"imported into the current release: invalid ownership metadata; {'; '.join(problems)}"
+                )
+                reason, about = self._refused_as
+                raise StageError("verify", reason, f"{about}: {message}")
+
     async def _roll_back(self, act: Act, wish: Wish, known: Known) -> None:
         """Begins a rollback to a version that was good."""
         target, last = act.target, known.last
@@ -449,7 +493,7 @@ class HelmReleasePass(ReleaseActions):
         """The release as it is, and as it is to be."""
         store = self._store(wish.storage_namespace)
         record = await asking("observe", _reading(store.last(wish.name)), "StateError")
-        row = self._counted(wish)
+        row = await self._counted(wish)
         last, latest = None if record is None else record.release, row.latest
         return Known(
             row=row,
@@ -467,12 +511,19 @@ class HelmReleasePass(ReleaseActions):
             forced=self._asks(FORCE_AT, row.handled_force),
         )
 
-    def _counted(self, wish: Wish) -> ReleaseRow:
+    async def _counted(self, wish: Wish) -> ReleaseRow:
         """The row, with the failures that still count (contract HR-102)."""
         row = self._row
-        if not self._resets(wish):
+        if not self._resets(wish) and not await self._has_healed():
             return row
         return msgspec.structs.replace(row, failures=0, install_failures=0, upgrade_failures=0)
+
+    async def _has_healed(self) -> bool:
+        """Whether the last version failed of objects that did not become ready in time, and now are (an image came)."""
+        row, rendered = self._row, await self._deployed_set() if self._row.unready else None
+        if rendered is None or row.latest is None or row.latest.status != "failed":
+            return False
+        return assess_own(self._engine, (one.key for one in rendered.wanted)).health == "Current"
 
     def _resets(self, wish: Wish) -> bool:
         return decisions.counts_anew(
