@@ -281,7 +281,9 @@ class ReleaseActions(TargetPass):
             Stop: while they come to be ready.
         """
         keys = [one.key for one in rendered.wanted if jobs or (one.key.group, one.key.kind) != ("batch", "Job")]
-        checked, standing = assess_own(self._engine, keys), self._run.standing
+        exprs = self._spec.effective_health_check_exprs
+        checked = await asking("observe", assess_own(self._engine, self._stream, keys, exprs))
+        standing = self._run.standing
         if checked.health == "Current":
             if standing.health == "InProgress":
                 await self._run.record([HealthChanged(checked=True, health="Current", message=checked.message)])
