@@ -4,7 +4,7 @@ What is to be done is decided from Helm's storage, the log and the spec (`helm/d
 until nothing is left to do or the pass has to wait.
 """
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Collection, Mapping
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -13,13 +13,16 @@ import msgspec
 from tidelog.engine.helm import decisions
 from tidelog.engine.helm.decisions import Act, Correct, Done, Kind, Known, Stall
 from tidelog.engine.helm.errors import ChartError, RecordError
+from tidelog.engine.helm.hooks import Event as HookEvent
+from tidelog.engine.helm.hooks import hooks_for
 from tidelog.engine.helm.lookup import LookupSource
 from tidelog.engine.helm.marks import ownership_problems
 from tidelog.engine.helm.policy import policy_of
 from tidelog.engine.helm.postrender import common_metadata_digest, post_renderers_digest
-from tidelog.engine.helm.releases import pending, rollback_to, upgrade_base
+from tidelog.engine.helm.releases import DEPLOYED, pending, rollback_to, upgrade_base
 from tidelog.engine.helm.spec import Kustomize, RenderJob
 from tidelog.engine.helm.storage import Release, snapshot_digest
+from tidelog.engine.helm.store import ReleaseStore
 from tidelog.engine.kinds.decode import encode as encode_kind
 from tidelog.engine.kinds.helmactions import ReleasingName
 from tidelog.engine.kinds.helmrelease import KustomizeRenderer
@@ -33,7 +36,7 @@ from tidelog.engine.render.spec import CommonMetadata
 from tidelog.engine.runtime.passes.dependencies import check_dependencies
 from tidelog.engine.runtime.passes.health import assess_own
 from tidelog.engine.runtime.passes.releases import drifts
-from tidelog.engine.runtime.passes.releases.actions import ReleaseActions
+from tidelog.engine.runtime.passes.releases.actions import Ready, ReleaseActions
 from tidelog.engine.runtime.passes.releases.charts import (
     ChartArtifact,
     ReleasedChart,
@@ -245,12 +248,12 @@ class HelmReleasePass(ReleaseActions):
     async def _converge(self, wish: Wish, ended: ReleaseActionEnded | None) -> float | None:
         """Does what is to be done, until nothing is."""
         done: set[Kind] = set()
+        known = await self._known(wish)
         if ended is not None:
-            kind = _KINDS[ended.action]
-            done.add(kind)
-            await self._may_go_on(decisions.after(Act(action=ended.action, kind=kind, why=""), await self._known(wish)))
+            act = Act(action=ended.action, kind=_KINDS[ended.action], why="")
+            done.add(act.kind)
+            await self._may_go_on(decisions.after(act, known))
         while True:
-            known = await self._known(wish)
             state = decisions.state_of(known)
             if state.name == "Unknown":
                 raise StageError("observe", "StateError", f"Could not determine release state: {state.why}")
@@ -266,7 +269,8 @@ class HelmReleasePass(ReleaseActions):
                     await self._may_go_on(decisions.before(decision, done, known))
                     await self._act(decision, wish, known)
                     done.add(decision.kind)
-                    await self._may_go_on(decisions.after(decision, await self._known(wish)))
+                    known = await self._known(wish)
+                    await self._may_go_on(decisions.after(decision, known))
 
     async def _may_go_on(self, following: decisions.Next) -> None:
         """Ends the pass where this reconciliation is over."""
@@ -301,20 +305,36 @@ class HelmReleasePass(ReleaseActions):
         version = 1 if last is None else last.version + 1
         base = None
         if making == "upgrade":
-            history = await asking("apply", _reading(store.history(wish.name)))
-            base = upgrade_base(history)
+            base = await asking("apply", _reading(self._base(store, wish.name, last)))
             if base is None:
                 raise StageError("apply", "UpgradeFailed", f'"{wish.name}" has no deployed releases')
-        release, made = await self._rendered(making, wish, version, None if base is None else base.release)
+        release, made = await self._rendered(making, wish, version, base)
         started = self._intent(making, wish, version, made.set.digest, release)
+        if base is not None:
+            started = msgspec.structs.replace(started, base=base.version)
         self._intended = started
         await self._prepare_for(made.set)
         await self._check_ownership(making, made.set, wish)
-        draft = await self._plan(made.set)
+        hooked = self._namespaces_of_hooks(making, release)
+        draft = await self._plan(_without(made.set, hooked), prunes=not hooked)
         if draft is not None:
             await self._verify(draft)
-            await self._approvals.clear(draft.plan, self._revision)
+            cleared = await self._approvals.clear(draft.plan, self._revision)
+            self._ready = None if hooked else Ready(made.set.digest, draft, cleared)
         await self._begin(started, release)
+
+    def _namespaces_of_hooks(self, making: ReleasingName, release: Release) -> frozenset[str]:
+        """The namespaces that hooks make first: what goes into one can be planned only then."""
+        event: HookEvent = "pre-install" if making == "install" else "pre-upgrade"
+        runs = (self._spec.effective_install if making == "install" else self._spec.effective_upgrade).runs_hooks
+        return frozenset(hook.name for hook in hooks_for(release, event) if runs and hook.kind == "Namespace")
+
+    async def _base(self, store: ReleaseStore, name: str, last: Release | None) -> Release | None:
+        """What an upgrade begins from; records are only read where that is not the newest."""
+        if last is not None and last.info.status == DEPLOYED:
+            return last
+        found = upgrade_base(await store.history(name))
+        return None if found is None else found.release
 
     async def _rendered(
         self, making: ReleasingName, wish: Wish, version: int, base: Release | None
@@ -495,7 +515,7 @@ class HelmReleasePass(ReleaseActions):
         record = await asking("observe", _reading(store.last(wish.name)), "StateError")
         row = await self._counted(wish)
         last, latest = None if record is None else record.release, row.latest
-        return Known(
+        known = Known(
             row=row,
             policy=policy_of(self._spec),
             last=last,
@@ -507,9 +527,12 @@ class HelmReleasePass(ReleaseActions):
             common_metadata=wish.common_metadata,
             generation=self._declared.generation,
             observed_generation=max(self._run.standing.observed, row.observed_generation),
-            drifted=bool(await self._drift()) if self._spec.effective_drift_detection.detects else False,
             forced=self._asks(FORCE_AT, row.handled_force),
         )
+        # Nobody is asked about objects that are about to be applied: drift is what else there is to see to.
+        if not self._spec.effective_drift_detection.detects or decisions.state_of(known).name != "InSync":
+            return known
+        return msgspec.structs.replace(known, drifted=bool(await self._drift()))
 
     async def _counted(self, wish: Wish) -> ReleaseRow:
         """The row, with the failures that still count (contract HR-102)."""
@@ -592,8 +615,8 @@ class HelmReleasePass(ReleaseActions):
         rendered = await self._deployed_set()
         if rendered is None:
             return []
-        # By another spec other fields may be left alone than when it was last looked.
-        is_new = self._run.standing.observed != self._declared.generation
+        # By another spec other fields may be left alone than when something was put right.
+        is_new = self._row.drifted is not None and self._run.standing.observed != self._declared.generation
         found = rendered.wanted if is_new else self._situation.touched(rendered.wanted)
         looked_at = [one for one in found if not one.once]
         rules = self._spec.effective_drift_detection.ignore
@@ -742,6 +765,14 @@ def _is_as_known(release: Release, snapshot: ReleaseSnapshot) -> bool:
 
 def _as_step(found: KustomizeRenderer) -> Kustomize:
     return msgspec.convert(encode_kind(found), Kustomize)
+
+
+def _without(made: RenderedSet, namespaces: Collection[str]) -> RenderedSet:
+    """The set without what is in some namespaces."""
+    if not namespaces:
+        return made
+    rest = tuple(one for one in made.wanted if one.key.namespace not in namespaces)
+    return msgspec.structs.replace(made, wanted=rest, digest=_digest_of(rest))
 
 
 def _defines(one: Wanted) -> bool:
