@@ -171,6 +171,7 @@ class ReleaseActions(TargetPass):
             return self._ended(started, ActionFailed(str(error), is_recorded=False))
         try:
             await self._keep_record(store, release, started)
+            await self._know_objects_of(store, started.name, started.base)
             await self._bring_about(release, started, making)
         except ActionFailed as error:
             return await self._failed_release(store, release, started, error)
@@ -190,6 +191,24 @@ class ReleaseActions(TargetPass):
             await self._wait(rendered, limit, jobs=how.waits_for_jobs)
         if how.runs_hooks:
             await hooks.run(release, after)
+
+    async def _know_objects_of(self, store: ReleaseStore, name: str, version: int) -> None:
+        """Takes note of the objects of a version that somebody else made: what it has and the next has not, goes."""
+        if not version or any(made.version == version for made in self._row.made):
+            return
+        record = await asking("apply", _reading(store.get(name, version)))
+        if record is not None:
+            await self._find_objects_of(record.release)
+
+    async def _find_objects_of(self, release: Release) -> None:
+        """Takes note of the objects of a version that are in no inventory."""
+        try:
+            for obj in await asking("apply", placed_objects(self._engine, release)):
+                key = key_of(obj)
+                if key.id not in self._situation.inventory.objects:
+                    self._declared.found.setdefault(key.id, str(obj["apiVersion"]))
+        except RecordError as error:
+            raise ActionFailed(str(error)) from None
 
     def _how(self, making: Making) -> ApplyingAction:
         match making:
@@ -465,13 +484,7 @@ class ReleaseActions(TargetPass):
 
     async def _take_away(self, release: Release, started: ReleaseActionStarted) -> None:
         """Deletes the objects of a release: those in the inventory, and what else its manifest names."""
-        try:
-            for obj in await asking("apply", placed_objects(self._engine, release)):
-                key = key_of(obj)
-                if key.id not in self._situation.inventory.objects:
-                    self._declared.found.setdefault(key.id, str(obj["apiVersion"]))
-        except RecordError as error:
-            raise ActionFailed(str(error)) from None
+        await self._find_objects_of(release)
         deletion = await self._approvals.deletion() if self._declared.deleting else Deletion(asked_for=True)
         try:
             await self._apply_set(None, deletion)

@@ -46,6 +46,7 @@ from tidelog.engine.runtime.passes.releases.charts import (
     sync_chart,
     unreadable,
 )
+from tidelog.engine.runtime.passes.releases.hooks import ActionFailed
 from tidelog.engine.runtime.passes.releases.records import (
     adopted,
 )
@@ -313,6 +314,8 @@ class HelmReleasePass(ReleaseActions):
         if base is not None:
             started = msgspec.structs.replace(started, base=base.version)
         self._intended = started
+        if base is not None:
+            await self._know_base(store, base)
         await self._prepare_for(made.set)
         await self._check_ownership(making, made.set, wish)
         hooked = self._namespaces_of_hooks(making, release)
@@ -322,6 +325,14 @@ class HelmReleasePass(ReleaseActions):
             cleared = await self._approvals.clear(draft.plan, self._revision)
             self._ready = None if hooked else Ready(made.set.digest, draft, cleared)
         await self._begin(started, release)
+
+    async def _know_base(self, store: ReleaseStore, base: Release) -> None:
+        """Takes note of the objects of what an upgrade begins from, where somebody else made it."""
+        try:
+            await self._know_objects_of(store, base.name, base.version)
+        except ActionFailed as error:
+            reason, about = self._refused_as
+            raise StageError("plan", reason, f"{about}: {error}") from None
 
     def _namespaces_of_hooks(self, making: ReleasingName, release: Release) -> frozenset[str]:
         """The namespaces that hooks make first: what goes into one can be planned only then."""
