@@ -18,16 +18,13 @@ from tidelog.events.vocabulary import HealthChanged, ReleaseActionEnded, Release
 
 PLANTED = "planted value 0123456789!"
 """No label may be so."""
-DEPLOYMENT = """
-apiVersion: apps/v1
-kind: Deployment
+POD = """
+apiVersion: v1
+kind: Pod
 metadata: {name: "{{ .Release.Name }}"}
-spec:
-  selector: {matchLabels: {app: web}}
-  template:
-    metadata: {labels: {app: web}}
-    spec: {containers: [{name: web, image: "web:1"}]}
+spec: {containers: [{name: web, image: "web:1"}]}
 """
+"""Ready once somebody says so: there are no nodes in these servers."""
 
 
 @pytest.fixture
@@ -48,19 +45,10 @@ def is_failed(*words: str) -> Any:
     return holds
 
 
-async def deployment_is_ready(releases: Releases, name: str = "web") -> None:
-    """As the controller of Deployments says it when all Pods are there."""
-    found = await releases.world.until("apps/v1", "Deployment", name, lambda obj: obj is not None)
-    assert found is not None
-    counts = dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas", "availableReplicas"), 1)
-    now = found["metadata"]["creationTimestamp"]
-    reasons = {"Available": "MinimumReplicasAvailable", "Progressing": "NewReplicaSetAvailable"}
-    conditions = [
-        {"type": type_, "status": "True", "reason": reason, "lastTransitionTime": now, "lastUpdateTime": now}
-        for type_, reason in reasons.items()
-    ]
-    status = {"observedGeneration": found["metadata"]["generation"], **counts, "conditions": conditions}
-    await releases.set_status("apps/v1", "Deployment", name, status)
+async def pod_is_ready(releases: Releases, name: str = "web") -> None:
+    """As a node says it."""
+    status = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+    await releases.set_status("v1", "Pod", name, status)
 
 
 async def test_who_wants_what_another_release_has_does_not_get_it(releases: Releases) -> None:
@@ -249,41 +237,41 @@ async def test_what_a_secret_gives_is_told_nowhere(releases: Releases, caplog: p
 
 
 async def waiting(releases: Releases, running: Any, **spec: Any) -> None:
-    """A release that waits for its Deployment."""
+    """A release that waits for its Pod."""
     await releases.release(**spec)
     await running.until_event(HealthChanged, where=lambda event: event.checked and event.health == "InProgress")
 
 
 async def test_a_daemon_that_is_restarted_goes_on_waiting(releases: Releases) -> None:
     world = releases.world
-    await begin(releases, deployment=DEPLOYMENT)
+    await begin(releases, pod=POD)
     async with world.daemon() as running:
         await waiting(releases, running)
         assert await releases.statuses() == [(1, "pending-install")]
     async with world.daemon() as running:
         await running.idle()
         assert await releases.statuses() == [(1, "pending-install")]
-        await deployment_is_ready(releases)
+        await pod_is_ready(releases)
         await releases.until_version(1)
         assert running.events(ReleaseActionStarted) == []
 
 
 async def test_a_version_that_comes_while_another_is_waited_for_is_next(releases: Releases) -> None:
     world = releases.world
-    await begin(releases, deployment=DEPLOYMENT)
+    await begin(releases, pod=POD)
     async with world.daemon() as running:
         await waiting(releases, running)
-        await releases.commit("1.1.0", deployment=DEPLOYMENT)
+        await releases.commit("1.1.0", pod=POD)
         await running.idle()
         assert await releases.statuses() == [(1, "pending-install")]
-        await deployment_is_ready(releases)
+        await pod_is_ready(releases)
         await releases.until_version(2, "1.1.0")
         assert await releases.statuses() == [(2, "deployed"), (1, "superseded")]
 
 
 async def test_one_that_is_deleted_while_it_waits_ends_what_it_does_and_goes(releases: Releases) -> None:
     world = releases.world
-    await begin(releases, deployment=DEPLOYMENT)
+    await begin(releases, pod=POD)
     async with world.daemon() as running:
         await waiting(releases, running, timeout="1s")
         await world.delete(HELM, "HelmRelease", "web")
@@ -302,14 +290,14 @@ async def test_one_that_is_deleted_while_it_waits_ends_what_it_does_and_goes(rel
 async def test_one_that_is_suspended_while_it_waits_leaves_nothing_pending(releases: Releases, then: str) -> None:
     """What is under way goes to its end, as in Flux: helm would say for ever that another operation is in progress."""
     world = releases.world
-    await begin(releases, deployment=DEPLOYMENT)
+    await begin(releases, pod=POD)
     async with world.daemon() as running:
-        await waiting(releases, running)
-        await releases.release(suspend=True)
+        await waiting(releases, running, timeout="2s")
+        await releases.release(timeout="2s", suspend=True)
         await running.idle()
         if then == "resumed":
-            await deployment_is_ready(releases)
-            await releases.release(suspend=False)
+            await pod_is_ready(releases)
+            await releases.release(timeout="2s", suspend=False)
             await releases.until_version(1)
             assert await releases.statuses() == [(1, "deployed")]
             return
@@ -322,13 +310,13 @@ async def test_one_that_is_suspended_while_it_waits_leaves_nothing_pending(relea
 
 async def test_a_dependency_that_is_not_ready_any_more_does_not_stop_what_is_under_way(releases: Releases) -> None:
     world = releases.world
-    await begin(releases, deployment="{{ if .Values.waits }}" + DEPLOYMENT + "{{ end }}")
+    await begin(releases, pod="{{ if .Values.waits }}" + POD + "{{ end }}")
     async with world.daemon() as running:
         await releases.release("first")
         await releases.until_version(1, name="first")
         await waiting(releases, running, values={"waits": True}, dependsOn=[{"name": "first"}])
         await releases.release("first", timeout="1s", values={"waits": True})
         await releases.until(is_stalled, "stalled", "first")
-        await deployment_is_ready(releases)
+        await pod_is_ready(releases)
         await releases.until(lambda obj: told(obj).get("Released") == ("True", "InstallSucceeded"), "released")
         assert await releases.statuses() == [(1, "deployed")]

@@ -51,7 +51,6 @@ from tidelog.engine.runtime.release_inputs import (
     ReleaseValues,
     chart_file,
     post_render_of,
-    read_values,
     release_objects,
     render_release,
 )
@@ -113,12 +112,13 @@ class HelmReleasePass(ReleaseActions):
         if self._declared.deleting:
             return await self._finalize()
         self._engine.inputs.begin(self._stream)
-        await self._own()
         await self._adopt()
+        # Also of one that is suspended, or waits for another: as in Flux, what is under way goes to its end.
+        ended = await self._go_on()
+        await self._own()
         await sync_chart(self._engine, self._declared, self._run, self._row.helm_chart)
         await self._dependencies_of_other_kinds()
         await check_dependencies(self._engine, self._declared)
-        ended = await self._go_on()
         wish = await self._wish()
         await self._leave_what_was_before(wish)
         return await self._converge(wish, ended)
@@ -128,9 +128,10 @@ class HelmReleasePass(ReleaseActions):
         if FINALIZER not in self._declared.finalizers:
             return None
         await self._adopt()
+        may_act = bool(self._row.storage_namespace) and await self._may_uninstall()
+        ended = await self._go_on() if may_act else None
         if self._desired().suspended is None:
-            if self._row.storage_namespace and await self._may_uninstall():
-                ended = await self._go_on()
+            if may_act:
                 if ended is None or ended.action != "uninstall":
                     ended = await self._uninstall_now()
                 if ended is not None and ended.outcome == "failed":
@@ -151,7 +152,7 @@ class HelmReleasePass(ReleaseActions):
 
     async def _go_on(self) -> ReleaseActionEnded | None:
         """Carries an action to its end that an earlier pass began."""
-        return None if self._row.ongoing is None else await self._carry_on()
+        return None if self._row.ongoing is None or self._declared.problems else await self._carry_on()
 
     async def _wish(self) -> Wish:
         """What the spec asks for: chart, values, names."""
@@ -180,23 +181,6 @@ class HelmReleasePass(ReleaseActions):
                 None if common is None else msgspec.convert(encode_kind(common), CommonMetadata)
             ),
         )
-
-    async def _values(self) -> ReleaseValues:
-        found = await asking(
-            "render",
-            read_values(
-                self._engine.inputs,
-                self._stream,
-                self._declared.key.namespace,
-                self._spec.values_from,
-                self._spec.effective_values,
-                self._engine.keys.key,
-                self._declared.handed.values,
-            ),
-            "ValuesError",
-        )
-        self._run.secrets.add(found.secret_values)
-        return found
 
     async def _leave_what_was_before(self, wish: Wish) -> None:
         """Uninstalls a release of another name, namespace or chart that was this one's before (contract HR-103).
