@@ -566,10 +566,10 @@ def _version(live: KubeObject) -> int:
 def manager_of(kind: str) -> str:
     """The field manager that writes finalizers and statuses of a kind (Flux contract SC-009).
 
-    Of a Kustomization another than the one that applies objects, as in Flux: where one Kustomization applies others,
-    it would take the finalizers that an update of that name left for fields to be taken over, and remove them (KS-074).
+    Of a target another than the one that applies objects: where one applies others of its kind, it would take the
+    finalizers that an update of that name left for fields to be taken over, and remove them (KS-074).
     """
-    return {"Kustomization": "gotk-kustomize-controller", "HelmRelease": "helm-controller"}.get(
+    return {"Kustomization": "gotk-kustomize-controller", "HelmRelease": "gotk-helm-controller"}.get(
         kind, "source-controller"
     )
 

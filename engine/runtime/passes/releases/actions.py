@@ -5,15 +5,16 @@ are not ready yet) or be cut off (the daemon is killed); the next goes on with w
 is done here is done again without harm.
 """
 
-from collections.abc import Awaitable, Mapping, Sequence
-from typing import Final, Literal, TypeAlias
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
 from tidelog.engine.cluster.errors import PASSING, ClusterError, NotFoundError
 from tidelog.engine.helm.errors import RecordError, RecordExistsError, RecordTooLargeError
 from tidelog.engine.helm.hooks import Event as HookEvent
-from tidelog.engine.helm.hooks import hooks_for, with_hook_run
+from tidelog.engine.helm.hooks import hook_objects, hooks_for, with_hook_run
 from tidelog.engine.helm.known import KnownReleases
 from tidelog.engine.helm.releases import (
     deployed,
@@ -51,6 +52,7 @@ from tidelog.engine.runtime.passes.releases.sayings import (
 )
 from tidelog.engine.runtime.passes.releases.sets import placed_objects
 from tidelog.engine.runtime.passes.target import ApplyEnded, TargetPass
+from tidelog.engine.runtime.release_inputs import ReleaseValues, read_values
 from tidelog.engine.runtime.rendered import RenderedSet
 from tidelog.engine.runtime.run import Refused, StageError, Stop, asking
 from tidelog.engine.runtime.schedule import Trigger
@@ -106,6 +108,8 @@ class ReleaseActions(TargetPass):
         """What is about to begin, once its plan is found valid and harmless."""
         self._ready: Ready | None = None
         """That plan."""
+        self._public: Mapping[str, Any] | None = None
+        """The values; what of them is secret, the run knows."""
 
     @property
     def _row(self) -> ReleaseRow:
@@ -160,6 +164,46 @@ class ReleaseActions(TargetPass):
             case "unlock":
                 return await self._unlock(started)
 
+    # What is secret.
+
+    async def _values(self) -> ReleaseValues:
+        """The values, and of the run what of them is secret."""
+        found = await asking(
+            "render",
+            read_values(
+                self._engine.inputs,
+                self._stream,
+                self._declared.key.namespace,
+                self._spec.values_from,
+                self._spec.effective_values,
+                self._engine.keys.key,
+                self._declared.handed.values,
+            ),
+            "ValuesError",
+        )
+        self._run.secrets.add(found.secret_values)
+        self._public = found.values
+        return found
+
+    async def _know(self, release: Release) -> None:
+        """Makes known what is secret in a version: the server quotes what it refuses.
+
+        A pass that goes on with what another began has rendered nothing. Which values of the version are secret it
+        knows from the present ones; of others nobody does, so they are.
+        """
+        if self._public is None:
+            try:
+                await self._values()
+            except StageError:
+                self._public = self._spec.effective_values
+        public = set(_texts(self._public or {}))
+        self._run.secrets.add(text for text in _texts(release.config or {}) if text not in public)
+        for hook in release.hooks or ():
+            if hook.kind == "Secret":
+                with suppress(RecordError):  # the hook will say so
+                    for obj in hook_objects(hook):
+                        self._run.secrets.add_secret(obj)
+
     # Install, upgrade, rollback.
 
     async def _release(self, started: ReleaseActionStarted, making: Making) -> ReleaseActionEnded:
@@ -169,6 +213,7 @@ class ReleaseActions(TargetPass):
             release = await self._recorded(started)
         except LostRecordError as error:
             return self._ended(started, ActionFailed(str(error), is_recorded=False))
+        await self._know(release)
         try:
             await self._keep_record(store, release, started)
             await self._know_objects_of(store, started.name, started.base)
@@ -412,6 +457,7 @@ class ReleaseActions(TargetPass):
         if record is None:
             return self._ended(started, ActionFailed("there is no such release any more", is_recorded=False))
         release, problem = record.release, None
+        await self._know(release)
         try:
             timeout = self._spec.effective_timeout("test").seconds
             await self._hooks(timeout).run(release, "test", self._is_chosen)
@@ -458,6 +504,7 @@ class ReleaseActions(TargetPass):
         if record is None:
             return self._gone_already(started, "was not found, assuming it is uninstalled")
         release = record.release
+        await self._know(release)
         if release.info.status == "uninstalled" and how.keep_history:
             return self._gone_already(started, "was already uninstalled", self._known_as(release, started.action))
         hooks = self._hooks(self._spec.effective_timeout("uninstall").seconds)
@@ -582,7 +629,7 @@ class ReleaseActions(TargetPass):
             reason=HEALTH_CHECK_CANCELED
             if error is not None and error.is_canceled
             else reason_of(action, failed=error is not None),
-            message=message_of(started, "" if error is None else str(error), snapshots),
+            message=message_of(started, "" if error is None else self._run.secrets.filter(str(error)), snapshots),
             counts=error is not None and error.is_recorded and not error.is_canceled and self._counts(action),
             unready=error is not None and error.while_waiting,
             clears_failures=error is None and self._clears(action),
@@ -611,6 +658,18 @@ class ReleaseActions(TargetPass):
         ongoing = self._row.ongoing
         started = self._intended if ongoing is None else ongoing.started
         return ("", "") if started is None else (reason_of(started.action, failed=True), failing(started))
+
+
+def _texts(values: object) -> Iterator[str]:
+    """The texts and numbers in values."""
+    if isinstance(values, Mapping):
+        for value in values.values():
+            yield from _texts(value)
+    elif isinstance(values, list):
+        for value in values:
+            yield from _texts(value)
+    elif values is not None and not isinstance(values, bool):
+        yield str(values)
 
 
 async def _reading(record: Awaitable[Record | None]) -> Record | None:

@@ -56,7 +56,6 @@ from tidelog.engine.runtime.release_inputs import (
     chart_file,
     post_render_of,
     preserving,
-    read_values,
     release_objects,
     render_release,
 )
@@ -118,12 +117,13 @@ class HelmReleasePass(ReleaseActions):
         if self._declared.deleting:
             return await self._finalize()
         self._engine.inputs.begin(self._stream)
-        await self._own()
         await self._adopt()
+        # Also of one that is suspended, or waits for another: as in Flux, what is under way goes to its end.
+        ended = await self._go_on()
+        await self._own()
         await sync_chart(self._engine, self._declared, self._run, self._row.helm_chart)
         await self._dependencies_of_other_kinds()
         await check_dependencies(self._engine, self._declared)
-        ended = await self._go_on()
         wish = await self._wish()
         await self._leave_what_was_before(wish)
         return await self._converge(wish, ended)
@@ -133,9 +133,10 @@ class HelmReleasePass(ReleaseActions):
         if FINALIZER not in self._declared.finalizers:
             return None
         await self._adopt()
+        may_act = bool(self._row.storage_namespace) and await self._may_uninstall()
+        ended = await self._go_on() if may_act else None
         if self._desired().suspended is None:
-            if self._row.storage_namespace and await self._may_uninstall():
-                ended = await self._go_on()
+            if may_act:
                 if ended is None or ended.action != "uninstall":
                     ended = await self._uninstall_now()
                 if ended is not None and ended.outcome == "failed":
@@ -157,7 +158,7 @@ class HelmReleasePass(ReleaseActions):
     async def _go_on(self) -> ReleaseActionEnded | None:
         """Carries an action to its end that an earlier pass began."""
         ongoing = self._row.ongoing
-        if ongoing is None:
+        if ongoing is None or self._declared.problems:
             return None
         self._overtaken = ongoing.started.action in RELEASING and await self._is_overtaken(ongoing.started)
         return await self._carry_on()
@@ -202,20 +203,8 @@ class HelmReleasePass(ReleaseActions):
         )
 
     async def _values(self) -> ReleaseValues:
-        found = await asking(
-            "render",
-            read_values(
-                self._engine.inputs,
-                self._stream,
-                self._declared.key.namespace,
-                self._spec.values_from,
-                self._spec.effective_values,
-                self._engine.keys.key,
-                self._declared.handed.values,
-            ),
-            "ValuesError",
-        )
-        self._run.secrets.add(found.secret_values)
+        """The values; over those of the version before, where the spec says so (contract HR-044)."""
+        found = await super()._values()
         before = self._row.latest
         if before is None or not self._spec.effective_upgrade.preserve_values:
             return found
