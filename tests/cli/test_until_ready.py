@@ -136,7 +136,7 @@ async def test_where_it_takes_long_it_is_said_what_is_waited_for(
         (failed(stalled=True, reason="InvalidSpec"), "correct its spec, as the message says; more: tidelog explain"),
         (
             failed(stalled=True, reason="RetriesExceeded"),
-            "or have it tried again: tidelog reconcile kustomization/shop -n flux-system --reset; more: tidelog explain",
+            "tidelog reconcile kustomization/shop -n flux-system --reset; more: tidelog explain",
         ),
         (
             failed(
@@ -147,7 +147,7 @@ async def test_where_it_takes_long_it_is_said_what_is_waited_for(
             "tidelog approve p",
         ),
     ],
-    ids=["final", "stalled", "held"],
+    ids=["final", "stalled", "given-up", "held"],
 )
 async def test_what_cannot_become_ready_by_itself_ends_it_with_the_commit_and_what_to_do(
     world: World, standing: Standing, said: str, capsys: pytest.CaptureFixture[str]

@@ -281,7 +281,9 @@ class ReleaseActions(TargetPass):
             Stop: while they come to be ready.
         """
         keys = [one.key for one in rendered.wanted if jobs or (one.key.group, one.key.kind) != ("batch", "Job")]
-        checked, standing = assess_own(self._engine, keys), self._run.standing
+        exprs = self._spec.effective_health_check_exprs
+        checked = await asking("observe", assess_own(self._engine, self._stream, keys, exprs))
+        standing = self._run.standing
         if checked.health == "Current":
             if standing.health == "InProgress":
                 await self._run.record([HealthChanged(checked=True, health="Current", message=checked.message)])
@@ -311,10 +313,18 @@ class ReleaseActions(TargetPass):
     async def _supersede(
         self, store: ReleaseStore, done: Release, started: ReleaseActionStarted
     ) -> list[ReleaseSnapshot]:
-        """The versions in whose place another is: of an upgrade its base, of a rollback all that are deployed."""
+        """The versions in whose place another is: of an upgrade its base, of a rollback all that are deployed.
+
+        Also those of which the log alone says so: an earlier pass may have been cut off in the midst of this.
+        """
+        if started.action == "upgrade":
+            there = {started.base}
+        else:
+            revisions = await asking("apply", store.revisions(done.name))
+            there = {one.version for one in revisions if one.status == "deployed"}
+            there |= {one.version for one in self._row.history if one.status == "deployed"}
         found: list[ReleaseSnapshot] = []
-        there = await asking("apply", self._superseded_by(store, done, started))
-        for version in there:
+        for version in sorted(there - {done.version}, reverse=True):
             record = await asking("apply", _reading(store.get(done.name, version)))
             if record is None:
                 continue
@@ -324,18 +334,6 @@ class ReleaseActions(TargetPass):
             if known is not None:
                 found.append(changed(known, old))
         return found
-
-    async def _superseded_by(self, store: ReleaseStore, done: Release, started: ReleaseActionStarted) -> list[int]:
-        """The versions that are deployed no more; most often it is the one before, and nobody asks for the others."""
-        if started.action == "upgrade":
-            before = await _reading(store.get(done.name, done.version - 1))
-            if before is not None and before.release.info.status == "deployed":
-                return [before.release.version]
-        revisions = [one for one in await store.revisions(done.name) if one.version < done.version]
-        there = [one.version for one in revisions if one.status == "deployed"]
-        if started.action != "upgrade":
-            return there
-        return there[:1] or [one.version for one in revisions[:1] if one.status in ("failed", "superseded")]
 
     async def _failed_release(
         self, store: ReleaseStore, release: Release, started: ReleaseActionStarted, error: ActionFailed
@@ -378,7 +376,8 @@ class ReleaseActions(TargetPass):
         """The release, with what is known of the hooks that ran."""
         for ran in self._ongoing().hooks:
             for hook in release.hooks or ():
-                if hook.path == ran.path and hook.name == ObjectKey.parse(ran.object).name:
+                key = ObjectKey.parse(ran.object)
+                if (hook.path, hook.kind, hook.name) == (ran.path, key.kind, key.name):
                     phase = {"succeeded": "Succeeded", "failed": "Failed"}.get(ran.outcome, "Running")
                     run = HookRun(started_at=ran.started, completed_at=ran.ended, phase=phase)
                     release = with_hook_run(release, hook, run)
@@ -441,7 +440,7 @@ class ReleaseActions(TargetPass):
             return self._gone_already(started, "was not found, assuming it is uninstalled")
         release = record.release
         if release.info.status == "uninstalled" and how.keep_history:
-            return self._gone_already(started, "was already uninstalled")
+            return self._gone_already(started, "was already uninstalled", self._known_as(release, started.action))
         hooks = self._hooks(self._spec.effective_timeout("uninstall").seconds)
         try:
             if release.info.status not in ("uninstalling", "uninstalled"):
@@ -516,11 +515,14 @@ class ReleaseActions(TargetPass):
         if self._spec.effective_uninstall.keep_history:
             await asking("apply", store.update(Record(done, record.labels), self._seconds()))
             return
-        for revision in await asking("apply", store.revisions(done.name)):
+        # The newest goes last: as long as it is there, a pass that goes on knows that it has to.
+        for revision in reversed(await asking("apply", store.revisions(done.name))):
             await asking("apply", store.delete(done.name, revision.version))
 
-    def _gone_already(self, started: ReleaseActionStarted, why: str) -> ReleaseActionEnded:
-        ended = self._ended(started, None)
+    def _gone_already(
+        self, started: ReleaseActionStarted, why: str, snapshots: Sequence[ReleaseSnapshot] = ()
+    ) -> ReleaseActionEnded:
+        ended = self._ended(started, None, snapshots=snapshots)
         named = f"{started.namespace}/{started.name}.v{started.version}"
         return msgspec.structs.replace(ended, message=f"Release {named} {why}")
 

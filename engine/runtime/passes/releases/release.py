@@ -4,7 +4,7 @@ What is to be done is decided from Helm's storage, the log and the spec (`helm/d
 until nothing is left to do or the pass has to wait.
 """
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Collection, Mapping
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -13,6 +13,8 @@ import msgspec
 from tidelog.engine.helm import decisions
 from tidelog.engine.helm.decisions import Act, Correct, Done, Kind, Known, Stall
 from tidelog.engine.helm.errors import ChartError, RecordError
+from tidelog.engine.helm.hooks import Event as HookEvent
+from tidelog.engine.helm.hooks import hooks_for
 from tidelog.engine.helm.lookup import LookupSource
 from tidelog.engine.helm.marks import ownership_problems
 from tidelog.engine.helm.policy import policy_of
@@ -308,14 +310,24 @@ class HelmReleasePass(ReleaseActions):
                 raise StageError("apply", "UpgradeFailed", f'"{wish.name}" has no deployed releases')
         release, made = await self._rendered(making, wish, version, base)
         started = self._intent(making, wish, version, made.set.digest, release)
+        if base is not None:
+            started = msgspec.structs.replace(started, base=base.version)
         self._intended = started
         await self._prepare_for(made.set)
         await self._check_ownership(making, made.set, wish)
-        draft = await self._plan(made.set)
+        hooked = self._namespaces_of_hooks(making, release)
+        draft = await self._plan(_without(made.set, hooked), prunes=not hooked)
         if draft is not None:
             await self._verify(draft)
-            self._ready = Ready(made.set.digest, draft, await self._approvals.clear(draft.plan, self._revision))
+            cleared = await self._approvals.clear(draft.plan, self._revision)
+            self._ready = None if hooked else Ready(made.set.digest, draft, cleared)
         await self._begin(started, release)
+
+    def _namespaces_of_hooks(self, making: ReleasingName, release: Release) -> frozenset[str]:
+        """The namespaces that hooks make first: what goes into one can be planned only then."""
+        event: HookEvent = "pre-install" if making == "install" else "pre-upgrade"
+        runs = (self._spec.effective_install if making == "install" else self._spec.effective_upgrade).runs_hooks
+        return frozenset(hook.name for hook in hooks_for(release, event) if runs and hook.kind == "Namespace")
 
     async def _base(self, store: ReleaseStore, name: str, last: Release | None) -> Release | None:
         """What an upgrade begins from; records are only read where that is not the newest."""
@@ -751,6 +763,14 @@ def _is_as_known(release: Release, snapshot: ReleaseSnapshot) -> bool:
 
 def _as_step(found: KustomizeRenderer) -> Kustomize:
     return msgspec.convert(encode_kind(found), Kustomize)
+
+
+def _without(made: RenderedSet, namespaces: Collection[str]) -> RenderedSet:
+    """The set without what is in some namespaces."""
+    if not namespaces:
+        return made
+    rest = tuple(one for one in made.wanted if one.key.namespace not in namespaces)
+    return msgspec.structs.replace(made, wanted=rest, digest=_digest_of(rest))
 
 
 def _defines(one: Wanted) -> bool:
