@@ -676,3 +676,19 @@ def test_a_status_is_written_with_the_request_that_was_answered() -> None:
     status = writer._patch(declared)["status"]
     assert (status["lastHandledReconcileAt"], status["lastHandledForceAt"]) == ("now", "now")
     assert status["observedGeneration"] == 1
+
+
+def test_while_an_action_goes_on_nothing_is_written_for_the_inventory_alone() -> None:
+    """It grows with every object that is applied."""
+    world = World(objects={"apps/Deployment/shop/web": "apps/v1"})
+    declared = release()
+    row = installed(ongoing=ongoing("install"), released=None)
+    world.conditions[declared.stream], world.releases[declared.stream] = Standing(ready="Unknown", run=RUN), row
+    writer = StatusWriter(world.engine)
+    status = release_status(world.engine, declared, world.conditions[declared.stream], row)
+    assert status.inventory is not None
+    told_so_far = told(declared, msgspec.structs.replace(status, inventory=None))
+    declared.live["status"] = encode(told_so_far.status)
+    assert writer._patch(told_so_far) == {}
+    world.releases[declared.stream] = msgspec.structs.replace(row, ongoing=None)
+    assert writer._patch(told_so_far)["status"].keys() >= {"inventory"}
