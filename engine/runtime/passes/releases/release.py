@@ -5,7 +5,6 @@ until nothing is left to do or the pass has to wait.
 """
 
 from collections.abc import Awaitable, Mapping
-from pathlib import Path
 from typing import Final, TypeVar
 
 import msgspec
@@ -13,28 +12,19 @@ import msgspec
 from tidelog.engine.helm import decisions
 from tidelog.engine.helm.decisions import Act, Correct, Done, Kind, Known, Stall
 from tidelog.engine.helm.errors import ChartError, RecordError
-from tidelog.engine.helm.lookup import LookupSource
-from tidelog.engine.helm.policy import policy_of
-from tidelog.engine.helm.postrender import common_metadata_digest, post_renderers_digest
-from tidelog.engine.helm.releases import pending, rollback_to, upgrade_base
-from tidelog.engine.helm.spec import Kustomize, RenderJob
+from tidelog.engine.helm.releases import rollback_to, upgrade_base
 from tidelog.engine.helm.storage import Release, snapshot_digest
-from tidelog.engine.kinds.decode import encode as encode_kind
 from tidelog.engine.kinds.helmactions import ReleasingName
-from tidelog.engine.kinds.helmrelease import KustomizeRenderer
 from tidelog.engine.kinds.meta import (
     FINALIZER,
     FORCE_AT,
     RESET_AT,
 )
 from tidelog.engine.plan.model import Wanted
-from tidelog.engine.render.spec import CommonMetadata
 from tidelog.engine.runtime.passes.dependencies import check_dependencies
 from tidelog.engine.runtime.passes.releases import drifts
 from tidelog.engine.runtime.passes.releases.actions import ReleaseActions
 from tidelog.engine.runtime.passes.releases.charts import (
-    ChartArtifact,
-    ReleasedChart,
     artifact_of,
     delete_chart,
     released,
@@ -44,14 +34,21 @@ from tidelog.engine.runtime.passes.releases.charts import (
 from tidelog.engine.runtime.passes.releases.records import (
     adopted,
 )
-from tidelog.engine.runtime.passes.releases.sets import namespace_object, set_of_chart, set_of_record
+from tidelog.engine.runtime.passes.releases.sets import set_of_record
+from tidelog.engine.runtime.passes.releases.wish import (
+    FromChart,
+    Wish,
+    asks,
+    changed_target,
+    counts_anew,
+    known_of,
+    render_wish,
+    wish_of,
+)
 from tidelog.engine.runtime.release_inputs import (
     ReleaseValues,
     chart_file,
-    post_render_of,
     read_values,
-    release_objects,
-    render_release,
 )
 from tidelog.engine.runtime.rendered import RenderedSet, Sealed
 from tidelog.engine.runtime.run import StageError, Stop, asking
@@ -72,8 +69,6 @@ from tidelog.events.vocabulary import (
 
 T = TypeVar("T")
 
-RENDER_RETRY_S: Final = 5.0
-"""After a render that failed for no reason of its own; longer after each further one."""
 _KINDS: Final[Mapping[str, Kind]] = {
     "install": "release",
     "upgrade": "release",
@@ -83,21 +78,6 @@ _KINDS: Final[Mapping[str, Kind]] = {
     "uninstall-remediation": "remediate",
     "unlock": "unlock",
 }
-
-
-class Wish(msgspec.Struct, frozen=True, kw_only=True):
-    """The release that the spec asks for, before it is rendered."""
-
-    name: str
-    namespace: str
-    storage_namespace: str
-    chart: ReleasedChart
-    artifact: ChartArtifact
-    path: Path
-    """Of the chart's archive."""
-    values: ReleaseValues
-    post_renderers: str
-    common_metadata: str
 
 
 class HelmReleasePass(ReleaseActions):
@@ -153,8 +133,10 @@ class HelmReleasePass(ReleaseActions):
 
     async def _wish(self) -> Wish:
         """What the spec asks for: chart, values, names."""
-        engine, spec, key = self._engine, self._spec, self._declared.key
-        artifact = artifact_of(engine, self._declared)
+        engine = self._engine
+        artifact = artifact_of(
+            self._memory, engine.cluster_alias, engine.settings, self._declared, engine.declared.sources.__contains__
+        )
         path = await chart_file(engine.artifacts, artifact.tree, artifact.artifact)
         values = await self._values()
         try:
@@ -162,22 +144,7 @@ class HelmReleasePass(ReleaseActions):
         except ChartError as error:
             raise unreadable(error) from None
         self._revision = Revision(chart.version)
-        common = spec.common_metadata
-        return Wish(
-            name=spec.release_name_of(key.name),
-            namespace=spec.release_namespace_of(key.namespace),
-            storage_namespace=spec.storage_namespace_of(key.namespace),
-            chart=chart,
-            artifact=artifact,
-            path=path,
-            values=values,
-            post_renderers=post_renderers_digest(
-                [None if one.kustomize is None else _as_step(one.kustomize) for one in spec.post_renderers]
-            ),
-            common_metadata=common_metadata_digest(
-                None if common is None else msgspec.convert(encode_kind(common), CommonMetadata)
-            ),
-        )
+        return wish_of(self._declared, chart, FromChart(artifact=artifact.artifact, path=path, values=values))
 
     async def _values(self) -> ReleaseValues:
         found = await asking(
@@ -202,14 +169,7 @@ class HelmReleasePass(ReleaseActions):
         Raises:
             Stop: when it was; the next pass makes the new one.
         """
-        changed = decisions.changed_target(
-            self._row,
-            name=wish.name,
-            namespace=wish.namespace,
-            storage_namespace=wish.storage_namespace,
-            chart_name=wish.chart.name,
-            in_place=self._spec.effective_upgrade.effective_chart_name_change == "InPlaceUpdate",
-        )
+        changed = changed_target(self._declared, self._row, wish)
         if not changed:
             return
         ended = await self._uninstall_now()
@@ -281,11 +241,11 @@ class HelmReleasePass(ReleaseActions):
             base = upgrade_base(history)
             if base is None:
                 raise StageError("apply", "UpgradeFailed", f'"{wish.name}" has no deployed releases')
-        release, made = await self._rendered(making, wish, version, None if base is None else base.release)
-        started = self._intent(making, wish, version, made.set.digest, release)
+        release, rendered = await self._rendered(making, wish, version, None if base is None else base.release)
+        started = self._intent(making, wish, version, rendered.digest, release)
         self._intended = started
-        await self._prepare_for(made.set)
-        draft = await self._plan(made.set)
+        await self._prepare_for(rendered)
+        draft = await self._plan(rendered)
         if draft is not None:
             await self._verify(draft)
             await self._approvals.clear(draft.plan, self._revision)
@@ -293,75 +253,24 @@ class HelmReleasePass(ReleaseActions):
 
     async def _rendered(
         self, making: ReleasingName, wish: Wish, version: int, base: Release | None
-    ) -> tuple[Release, Sealed]:
+    ) -> tuple[Release, RenderedSet]:
         """The version that is to be made, pending, and the set of its objects; the set is recorded."""
-        engine, spec, key = self._engine, self._spec, self._declared.key
         self._activity.begin(self._stream, "building", wish.chart.version)
-        how = spec.effective_install if making == "install" else spec.effective_upgrade
-        can = await asking("render", engine.helm.capabilities.now())
-        job = RenderJob(
-            chart=str(wish.path),
-            release_name=wish.name,
-            namespace=wish.namespace,
-            kube_version=can.kube_version,
-            api_versions=can.api_versions,
-            is_upgrade=making == "upgrade",
-            revision=version if making == "upgrade" else 1,
-            skip_schema=not how.checks_schema,
-            build_metadata=wish.chart.build_metadata,
-            with_record=True,
-            called=f"{wish.chart.name}-{wish.chart.version}",
+        made = await render_wish(
+            self._engine,
+            self._declared,
+            wish,
+            making,
+            version,
+            base,
+            identity=self._situation.subject.identity,
+            secrets=self._run.secrets,
         )
-        try:
-            rendering = await render_release(
-                engine.helm.renderer,
-                engine.renderer,
-                job,
-                wish.values,
-                post_render_of(spec, key),
-                self._run.secrets,
-                lookup=LookupSource(engine.cluster, self._situation.subject.identity),
-                time_s=spec.effective_timeout(making).seconds,
-            )
-            found = await asking(
-                "render",
-                release_objects(
-                    rendering, engine.cluster, key, name=wish.name, namespace=wish.namespace, crds=how.effective_crds
-                ),
-            )
-        except ChartError as error:
-            reason = "InstallFailed" if making == "install" else "UpgradeFailed"
-            chart = f"{wish.chart.name}@{wish.chart.version}"
-            message = (
-                f"Helm {making} failed for release {wish.namespace}/{wish.name} with chart {chart}: {error.message}"
-            )
-            retry_s = None if error.final else RENDER_RETRY_S
-            raise StageError("render", reason, message, final=error.final, retry_s=retry_s) from None
-        creates = making == "install" and spec.creates_namespace
-        made = await set_of_chart(
-            engine,
-            found,
-            can.kube_version,
-            self._run.secrets,
-            namespace_object(wish.namespace) if creates else None,
-        )
-        await self._record_set(made, wish)
-        release = pending(
-            rendering.chart,
-            name=wish.name,
-            namespace=wish.namespace,
-            version=version,
-            values=wish.values.values,
-            action=making,
-            previous=base,
-            time=engine.now(),
-        )
-        return release, made
+        await self._record_set(made.set, wish)
+        return made.release, made.set.set
 
     async def _record_set(self, made: Sealed, wish: Wish) -> None:
-        inputs = digest_of(
-            encode([wish.artifact.artifact, wish.values.digest, wish.post_renderers, wish.common_metadata])
-        )
+        inputs = wish.inputs
         before = await self._engine.renderings.last(self._stream)
         if before is None or before.digest != made.set.digest or self._run.standing.inputs != inputs:
             new = [body for body in made.bodies if not self._engine.renderings.has(self._stream, body.ref.digest)]
@@ -449,49 +358,19 @@ class HelmReleasePass(ReleaseActions):
         """The release as it is, and as it is to be."""
         store = self._store(wish.storage_namespace)
         record = await asking("observe", _reading(store.last(wish.name)), "StateError")
-        row = self._counted(wish)
-        last, latest = None if record is None else record.release, row.latest
-        return Known(
-            row=row,
-            policy=policy_of(self._spec),
-            last=last,
-            last_digest="" if last is None else snapshot_digest(last, latest.oci_digest if latest else ""),
-            chart_name=wish.chart.name,
-            chart_version=wish.chart.version,
-            config_digest=wish.values.config_digest,
-            post_renderers=wish.post_renderers,
-            common_metadata=wish.common_metadata,
-            generation=self._declared.generation,
-            observed_generation=max(self._run.standing.observed, row.observed_generation),
-            drifted=bool(await self._drift()) if self._spec.effective_drift_detection.detects else False,
-            forced=self._asks(FORCE_AT, row.handled_force),
-        )
-
-    def _counted(self, wish: Wish) -> ReleaseRow:
-        """The row, with the failures that still count (contract HR-102)."""
-        row = self._row
-        if not self._resets(wish):
-            return row
-        return msgspec.structs.replace(row, failures=0, install_failures=0, upgrade_failures=0)
-
-    def _resets(self, wish: Wish) -> bool:
-        return decisions.counts_anew(
+        return known_of(
+            self._declared,
             self._row,
-            generation=self._declared.generation,
-            chart_version=wish.chart.version,
-            config_digest=wish.values.config_digest,
-            reset_asked=self._asks(RESET_AT, self._row.handled_reset),
+            wish,
+            None if record is None else record.release,
+            observed=self._run.standing.observed,
+            drifted=bool(await self._drift()) if self._spec.effective_drift_detection.detects else False,
         )
-
-    def _asks(self, annotation: str, handled: str) -> bool:
-        """Whether an annotation, with the token of a request, asks for something that was not done (CM-035, CM-036)."""
-        token = self._declared.annotations.get(annotation)
-        return bool(token) and token == self._declared.requested_at and token != handled
 
     def _intent(
         self, making: ReleasingName, wish: Wish, version: int, chosen: Digest, release: Release
     ) -> ReleaseActionStarted:
-        row, annotations = self._row, self._declared.annotations
+        declared, row, annotations = self._declared, self._row, self._declared.annotations
         return ReleaseActionStarted(
             action=making,
             name=release.name,
@@ -500,12 +379,12 @@ class HelmReleasePass(ReleaseActions):
             version=version,
             chart_name=wish.chart.name,
             chart_version=wish.chart.version,
-            config_digest=wish.values.config_digest,
+            config_digest=wish.config_digest,
             oci_digest=wish.chart.oci_digest,
             generation=self._declared.generation,
-            reset=self._resets(wish),
-            force_token=annotations[FORCE_AT] if self._asks(FORCE_AT, row.handled_force) else "",
-            reset_token=annotations[RESET_AT] if self._asks(RESET_AT, row.handled_reset) else "",
+            reset=counts_anew(declared, row, wish),
+            force_token=annotations[FORCE_AT] if asks(declared, FORCE_AT, row.handled_force) else "",
+            reset_token=annotations[RESET_AT] if asks(declared, RESET_AT, row.handled_reset) else "",
             post_renderers=wish.post_renderers,
             common_metadata=wish.common_metadata,
             set=chosen,
@@ -685,10 +564,6 @@ def _is_as_known(release: Release, snapshot: ReleaseSnapshot) -> bool:
     return snapshot.api_version != decisions.SNAPSHOT_VERSION or snapshot.digest == snapshot_digest(
         release, snapshot.oci_digest
     )
-
-
-def _as_step(found: KustomizeRenderer) -> Kustomize:
-    return msgspec.convert(encode_kind(found), Kustomize)
 
 
 def _defines(one: Wanted) -> bool:
