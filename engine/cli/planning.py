@@ -18,7 +18,8 @@ from tidelog.engine.cluster.errors import KubeconfigError
 from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.cluster.real import open_cluster
 from tidelog.engine.moments import position_of
-from tidelog.engine.runtime.passes.preview import Preview, Rehearse, open_previewer
+from tidelog.engine.runtime.passes.previews.common import Preview, Rehearse
+from tidelog.engine.runtime.passes.previews.opening import open_previewer
 from tidelog.engine.runtime.requests import Request
 from tidelog.engine.views.archive import open_archive
 from tidelog.events.names import StreamName
@@ -49,8 +50,8 @@ async def plan_and_tell(
             preview = await previewer.of_source(target)
         else:
             preview = await previewer.of_directory(target, directory)
-    print_plan(preview.plan, preview.verdicts, output)
-    return not preview.plan.is_empty, bool(preview.failed)
+    print_plan(preview.plan, preview.verdicts, output, preview.release)
+    return preview.changes, bool(preview.failed)
 
 
 @asynccontextmanager
@@ -135,12 +136,20 @@ def _position(access: Access, moment: str, target: StreamName) -> int:
         reader.close()
 
 
+def _ends(preview: Preview) -> str:
+    return "a newer revision comes" if preview.release is None else "a newer chart comes, or its spec changes"
+
+
+def _past(preview: Preview) -> str:
+    return "it wanted" if preview.release is None else "was deployed"
+
+
 def _show(preview: Preview, target: StreamName, position: int) -> None:
-    print_plan(preview.plan, preview.verdicts, "table")
+    print_plan(preview.plan, preview.verdicts, "table", preview.release)
     click.echo()
     click.echo(
-        f"{visible(shown(target))} is put back to what it wanted at position {position}, and pinned there until a "
-        "newer revision comes, or until `tidelog unpin`."
+        f"{visible(shown(target))} is put back to what {_past(preview)} at position {position}, and pinned there until "
+        f"{_ends(preview)}, or until `tidelog unpin`."
     )
     if preview.suspended:
         click.echo("It is suspended: it is pinned now, and nothing is applied until `tidelog resume`.")

@@ -76,6 +76,8 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     drifted: bool = False
     forced: bool = False
     """Whether somebody asked for an upgrade, come what may (`reconcile.fluxcd.io/forceAt`)."""
+    other: str = ""
+    """Why the version that is deployed is another than is asked for, where chart and values do not tell."""
 
 
 class State(msgspec.Struct, frozen=True):
@@ -158,6 +160,8 @@ def _state_of_deployed(known: Known, latest: ReleaseSnapshot, last: Release) -> 
         return State("OutOfSync", "release chart changed")
     if latest.config_digest != known.config_digest:
         return State("OutOfSync", "release config values changed")
+    if known.other:
+        return State("OutOfSync", known.other)
     if known.generation != known.observed_generation:
         if known.post_renderers != known.row.post_renderers:
             return State("OutOfSync", "postrenderers digest has changed")

@@ -14,6 +14,7 @@ import msgspec
 from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.runtime.errors import RefusedError
 from tidelog.engine.runtime.memory import Memory, Origin
+from tidelog.engine.runtime.past_releases import NoPastError, past_version
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.suspension import write_suspend
 from tidelog.engine.runtime.watching.declared import Declarations
@@ -220,6 +221,8 @@ class Requests:
 
     async def _pin(self, request: Request) -> tuple[StreamName, Event]:
         stream = self._known(request)
+        if ObjectKey.of_stream(stream).kind == "HelmRelease":
+            return await self._pin_release(stream, request)
         try:
             row = await self._views.row(DESIRED, stream, at=request.position)
         except MomentError as error:
@@ -231,6 +234,20 @@ class Requests:
         if left is None:
             raise RefusedError(f"{told(stream)} has no revision that could be left")
         return stream, Pinned(set=row.set, position=request.position, left=left, why=_reason(request))
+
+    async def _pin_release(self, stream: StreamName, request: Request) -> tuple[StreamName, Event]:
+        """A release goes back to the version that was deployed."""
+        try:
+            past = await past_version(self._memory, self._views, stream, request.position)
+        except (MomentError, NoPastError) as error:
+            raise RefusedError(f"{told(stream)}: {error}") from None
+        row, standing = self._memory.desired.get(stream), self._memory.conditions.get(stream)
+        pinned = None if row is None else row.pinned
+        attempted = None if standing is None else standing.attempted
+        left = attempted if pinned is None else pinned.left  # what it is kept at was attempted since
+        if left is None or past.made.set is None:
+            raise RefusedError(f"{told(stream)} has no version that could be left")
+        return stream, Pinned(set=past.made.set, position=request.position, left=left, why=_reason(request))
 
     def _known(self, request: Request) -> StreamName:
         if self._memory.conditions.get(request.target) is None:

@@ -113,6 +113,8 @@ class ReleaseActionStarted(Event, frozen=True, kw_only=True):
     """Of a rollback: the version that it goes back to."""
     remediates: bool = False
     """Whether it puts right an action that failed."""
+    origin: int = 0
+    """Of a version that is what was deployed at a past moment: position of the action that made that first."""
 
 
 @event("HookStarted")

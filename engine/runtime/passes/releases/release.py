@@ -12,7 +12,7 @@ import msgspec
 from tidelog.engine.helm import decisions
 from tidelog.engine.helm.decisions import Act, Correct, Done, Kind, Known, Stall
 from tidelog.engine.helm.errors import ChartError, RecordError
-from tidelog.engine.helm.releases import rollback_to, upgrade_base
+from tidelog.engine.helm.releases import pending_again, rollback_to, upgrade_base
 from tidelog.engine.helm.storage import Release, snapshot_digest
 from tidelog.engine.kinds.helmactions import ReleasingName
 from tidelog.engine.kinds.meta import (
@@ -32,6 +32,7 @@ from tidelog.engine.runtime.passes.releases.charts import (
     unreadable,
 )
 from tidelog.engine.runtime.passes.releases.records import (
+    LostRecordError,
     adopted,
 )
 from tidelog.engine.runtime.passes.releases.sets import set_of_record
@@ -41,10 +42,13 @@ from tidelog.engine.runtime.passes.releases.wish import (
     asks,
     changed_target,
     counts_anew,
+    inputs_of,
     known_of,
+    past_wish,
     render_wish,
     wish_of,
 )
+from tidelog.engine.runtime.past_releases import NoPastError, PastVersion, past_version, why_unpinned
 from tidelog.engine.runtime.release_inputs import (
     ReleaseValues,
     chart_file,
@@ -65,6 +69,7 @@ from tidelog.events.vocabulary import (
     ReleaseSnapshot,
     RunEnded,
     TargetRemoved,
+    Unpinned,
 )
 
 T = TypeVar("T")
@@ -132,11 +137,15 @@ class HelmReleasePass(ReleaseActions):
         return None if self._row.ongoing is None else await self._carry_on()
 
     async def _wish(self) -> Wish:
-        """What the spec asks for: chart, values, names."""
+        """What the spec asks for: chart, values, names; or the past version that the release is pinned to."""
         engine = self._engine
         artifact = artifact_of(
             self._memory, engine.cluster_alias, engine.settings, self._declared, engine.declared.sources.__contains__
         )
+        past = await self._pinned()
+        if past is not None:
+            self._revision = Revision(past.snapshot.chart_version)
+            return past_wish(past)
         path = await chart_file(engine.artifacts, artifact.tree, artifact.artifact)
         values = await self._values()
         try:
@@ -145,6 +154,21 @@ class HelmReleasePass(ReleaseActions):
             raise unreadable(error) from None
         self._revision = Revision(chart.version)
         return wish_of(self._declared, chart, FromChart(artifact=artifact.artifact, path=path, values=values))
+
+    async def _pinned(self) -> PastVersion | None:
+        """The past version that the release is kept at; None where it follows its spec."""
+        pin = self._desired().pinned
+        if pin is None:
+            return None
+        engine, views = self._engine, self._engine.renderings.views
+        why = await why_unpinned(self._memory, views, self._declared, engine.cluster_alias, engine.keys.key)
+        if why:
+            await self._run.record([Unpinned(why=why)])
+            return None
+        try:
+            return await past_version(self._memory, views, self._stream, pin.position)
+        except NoPastError as error:
+            raise _lost(str(error)) from None
 
     async def _values(self) -> ReleaseValues:
         found = await asking(
@@ -255,26 +279,40 @@ class HelmReleasePass(ReleaseActions):
         self, making: ReleasingName, wish: Wish, version: int, base: Release | None
     ) -> tuple[Release, RenderedSet]:
         """The version that is to be made, pending, and the set of its objects; the set is recorded."""
+        origin = wish.origin
+        if isinstance(origin, PastVersion):
+            return await self._again(making, origin, version, base)
         self._activity.begin(self._stream, "building", wish.chart.version)
         made = await render_wish(
             self._engine,
             self._declared,
             wish,
+            origin,
             making,
             version,
             base,
             identity=self._situation.subject.identity,
             secrets=self._run.secrets,
         )
-        await self._record_set(made.set, wish)
+        await self._record_set(made.set, Revision(wish.chart.version), inputs_of(wish, origin))
         return made.release, made.set.set
 
-    async def _record_set(self, made: Sealed, wish: Wish) -> None:
-        inputs = wish.inputs
+    async def _again(
+        self, making: ReleasingName, past: PastVersion, version: int, base: Release | None
+    ) -> tuple[Release, RenderedSet]:
+        """A past version that is to be made again, pending, and the set of its objects; the set is recorded."""
+        try:
+            record = await self._opened(past.made.record)
+        except LostRecordError as error:
+            raise _lost(str(error)) from None
+        release = pending_again(record, version=version, action=making, previous=base, time=self._engine.now())
+        return release, await self._set_again(record, past.made)
+
+    async def _record_set(self, made: Sealed, revision: Revision, inputs: Digest) -> None:
         before = await self._engine.renderings.last(self._stream)
         if before is None or before.digest != made.set.digest or self._run.standing.inputs != inputs:
             new = [body for body in made.bodies if not self._engine.renderings.has(self._stream, body.ref.digest)]
-            await self._run.record([made.event(Revision(wish.chart.version), inputs)], new)
+            await self._run.record([made.event(revision, inputs)], new)
         self._engine.renderings.keep(self._stream, made.set)
 
     async def _prepare_for(self, made: RenderedSet) -> None:
@@ -303,8 +341,8 @@ class HelmReleasePass(ReleaseActions):
             await self._make("upgrade", wish, known)
             return
         release = rollback_to(record.release, current=last, version=last.version + 1, time=self._engine.now())
-        made = next((one for one in self._row.made if one.version == target.version), None)
-        chosen = await self._set_again(record.release, made)
+        made = self._row.made_as(target.version)
+        chosen = (await self._set_again(record.release, made)).digest
         await self._begin(
             ReleaseActionStarted(
                 action="rollback",
@@ -324,8 +362,8 @@ class HelmReleasePass(ReleaseActions):
             release,
         )
 
-    async def _set_again(self, release: Release, made: Made | None) -> Digest:
-        """Records that the set of an earlier version is what is wanted now; returns its digest."""
+    async def _set_again(self, release: Release, made: Made | None) -> RenderedSet:
+        """Records that the set of an earlier version is what is wanted now; returns it."""
         event = None if made is None else await self._engine.renderings.event_at(self._stream, made.position)
         rendered = None if made is None else await self._engine.renderings.at(self._stream, made.position)
         if event is None or rendered is None:
@@ -334,10 +372,11 @@ class HelmReleasePass(ReleaseActions):
             event = found.event(Revision(str(chart.get("version") or "")), digest_of(release.manifest.encode()))
             await self._run.record([event], found.bodies)
             self._engine.renderings.keep(self._stream, found.set)
-            return found.set.digest
+            return found.set
         await self._run.record([event])
-        self._engine.renderings.keep(self._stream, msgspec.structs.replace(rendered, pinned=False))
-        return rendered.digest
+        wanted = msgspec.structs.replace(rendered, pinned=False)
+        self._engine.renderings.keep(self._stream, wanted)
+        return wanted
 
     async def _may_uninstall(self) -> bool:
         """Whether there is still somebody to act as; without, what was released stays (contract HR-143)."""
@@ -388,6 +427,7 @@ class HelmReleasePass(ReleaseActions):
             post_renderers=wish.post_renderers,
             common_metadata=wish.common_metadata,
             set=chosen,
+            origin=wish.origin.origin if isinstance(wish.origin, PastVersion) else 0,
         )
 
     def _intent_of_last(self, act: Act, last: Release | None, *, remediates: bool) -> ReleaseActionStarted:
@@ -428,7 +468,7 @@ class HelmReleasePass(ReleaseActions):
     async def _deployed_set(self) -> RenderedSet | None:
         """The set of the version that is deployed; None where it was not made here."""
         latest = self._row.latest
-        made = next((one for one in self._row.made if latest is not None and one.version == latest.version), None)
+        made = None if latest is None else self._row.made_as(latest.version)
         if made is None:
             return None
         last = await self._engine.renderings.last(self._stream)
@@ -539,6 +579,11 @@ async def _reading(found: Awaitable[T]) -> T:
 
 def _stalled(stall: Stall) -> StageError:
     return StageError("apply", stall.reason, stall.message, final=True, stalled=True)
+
+
+def _lost(message: str) -> StageError:
+    """A past version that cannot come back."""
+    return StageError("render", "StateError", f"pinned, but {message}: `tidelog unpin` has it follow its chart again")
 
 
 def _intent_of(snapshot: ReleaseSnapshot, row: ReleaseRow, action: str, generation: int) -> ReleaseActionStarted:

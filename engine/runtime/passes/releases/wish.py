@@ -25,6 +25,7 @@ from tidelog.engine.render.spec import CommonMetadata
 from tidelog.engine.runtime.helm import HelmTools
 from tidelog.engine.runtime.passes.releases.charts import ReleasedChart
 from tidelog.engine.runtime.passes.releases.sets import namespace_object, set_of_chart
+from tidelog.engine.runtime.past_releases import PastVersion
 from tidelog.engine.runtime.release_inputs import ReleaseValues, post_render_of, release_objects, render_release
 from tidelog.engine.runtime.rendered import Sealed
 from tidelog.engine.runtime.run import StageError, asking
@@ -78,7 +79,7 @@ class FromChart(msgspec.Struct, frozen=True, kw_only=True):
     values: ReleaseValues
 
 
-Origin: TypeAlias = FromChart
+Origin: TypeAlias = FromChart | PastVersion
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,11 +94,13 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     common_metadata: str
     origin: Origin
 
-    @property
-    def inputs(self) -> Digest:
-        """All that its objects are rendered from."""
-        values = self.origin.values.digest
-        return digest_of(encode([self.origin.artifact, values, self.post_renderers, self.common_metadata]))
+    def why_other(self, row: ReleaseRow) -> str:
+        """Why the version that is deployed is another, where chart and values do not tell."""
+        if isinstance(self.origin, PastVersion):
+            return self.origin.why_other(row)
+        latest = row.latest
+        made = None if latest is None else row.made_as(latest.version)
+        return "it was pinned to a past version" if made is not None and made.origin else ""
 
 
 def wish_of(declared: DeclaredRelease, chart: ReleasedChart, origin: FromChart) -> Wish:
@@ -117,6 +120,26 @@ def wish_of(declared: DeclaredRelease, chart: ReleasedChart, origin: FromChart) 
             None if common is None else msgspec.convert(encode_kind(common), CommonMetadata)
         ),
         origin=origin,
+    )
+
+
+def past_wish(past: PastVersion) -> Wish:
+    """What a release is asked to be again, whatever the spec says."""
+    snapshot, started = past.snapshot, past.started
+    return Wish(
+        name=snapshot.name,
+        namespace=snapshot.namespace,
+        storage_namespace=started.storage_namespace,
+        chart=ReleasedChart(
+            name=snapshot.chart_name,
+            version=snapshot.chart_version,
+            app_version=snapshot.app_version,
+            oci_digest=snapshot.oci_digest,
+        ),
+        config_digest=snapshot.config_digest,
+        post_renderers=started.post_renderers,
+        common_metadata=started.common_metadata,
+        origin=past,
     )
 
 
@@ -155,6 +178,7 @@ def known_of(
         observed_generation=max(observed, row.observed_generation),
         drifted=drifted,
         forced=asks(declared, FORCE_AT, row.handled_force),
+        other=wish.why_other(row),
     )
 
 
@@ -197,6 +221,11 @@ def changed_target(declared: DeclaredRelease, row: ReleaseRow, wish: Wish) -> st
 # Its objects.
 
 
+def inputs_of(wish: Wish, origin: FromChart) -> Digest:
+    """The digest of all that the objects are rendered from."""
+    return digest_of(encode([origin.artifact, origin.values.digest, wish.post_renderers, wish.common_metadata]))
+
+
 class NewVersion(msgspec.Struct, frozen=True, kw_only=True):
     """A version that is to be made."""
 
@@ -211,6 +240,7 @@ async def render_wish(
     tools: ReleaseTools,
     declared: DeclaredRelease,
     wish: Wish,
+    origin: FromChart,
     making: ReleasingName,
     version: int,
     base: Release | None,
@@ -223,7 +253,8 @@ async def render_wish(
     Args:
         tools: render.
         declared: the HelmRelease.
-        wish: of it, from a chart.
+        wish: of it.
+        origin: of the wish.
         making: which of both it is.
         version: its number.
         base: what an upgrade begins from.
@@ -233,7 +264,7 @@ async def render_wish(
     Raises:
         StageError: when it cannot be rendered, or the cluster does not answer.
     """
-    spec, key, origin = declared.spec, declared.key, wish.origin
+    spec, key = declared.spec, declared.key
     how = spec.effective_install if making == "install" else spec.effective_upgrade
     can = await asking("render", tools.helm.capabilities.now())
     job = RenderJob(
