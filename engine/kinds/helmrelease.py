@@ -36,6 +36,7 @@ from tidelog.engine.kinds.meta import (
     Resource,
     Rule,
     Timestamp,
+    helm_chart_name,
 )
 from tidelog.engine.kinds.targets import (
     CommonMetadata,
@@ -434,11 +435,6 @@ class HelmReleaseSpec(KubeStruct, frozen=True, kw_only=True):
     def effective_wait_strategy(self) -> WaitStrategyName:
         """How it is told whether objects are ready (contract HR-057)."""
         return "poller" if self.wait_strategy is None else self.wait_strategy.name
-
-
-def helm_chart_name(namespace: str, name: str) -> str:
-    """The name of the HelmChart of a HelmRelease that has a template (contract HR-059)."""
-    return f"{namespace}-{name}"
 
 
 def _shortened(name: str) -> str:

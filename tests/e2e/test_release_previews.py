@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.e2e.command import Done, daemon_with_door, tidelog
-from tests.e2e.releases import HELM, Releases, chart, ready_message
-from tests.e2e.world import SOURCE, World
+from tests.e2e.releases import Releases, chart, ready_message
+from tests.e2e.world import HELM, SOURCE, World
 from tidelog.events.vocabulary import Pinned, TargetDeclared, Unpinned
 from tidelog.storage import read_log
 

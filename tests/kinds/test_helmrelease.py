@@ -16,9 +16,8 @@ from tidelog.engine.kinds.helmrelease import (
     HelmReleaseStatus,
     HelmSnapshot,
     HelmTestHook,
-    helm_chart_name,
 )
-from tidelog.engine.kinds.meta import FORCE_AT, REQUESTED_AT, RESET_AT
+from tidelog.engine.kinds.meta import FORCE_AT, REQUESTED_AT, RESET_AT, helm_chart_name
 from tidelog.events.names import ObjectKey
 
 ACTIONS: tuple[ActionName, ...] = ("install", "upgrade", "test", "rollback", "uninstall")

@@ -41,10 +41,11 @@ from tidelog.engine.runtime.passes.releases.wish import (
     known_of,
     past_wish,
     render_wish,
+    why_not_imported,
     wish_of,
 )
 from tidelog.engine.runtime.past_releases import NoPastError, PastVersion, past_version, why_unpinned
-from tidelog.engine.runtime.release_inputs import ReleaseValues, chart_beside, read_values
+from tidelog.engine.runtime.release_inputs import ReleaseValues, chart_beside, preserving, read_values
 from tidelog.engine.runtime.rendered import RenderedSet, Renderings
 from tidelog.engine.runtime.requests import told
 from tidelog.engine.runtime.run import StageError
@@ -58,6 +59,7 @@ from tidelog.events.moment import Time, time_of
 from tidelog.events.names import ObjectId, PlanId, Revision, RunId, StreamName
 from tidelog.events.projections.desired import Pin
 from tidelog.events.projections.releases import ReleaseRow, take_over
+from tidelog.events.vocabulary import Verdict
 from tidelog.storage import new_id
 
 
@@ -222,6 +224,10 @@ class ReleasePreviews(Previews):
             values = values_told(origin.values, declared.spec.effective_values)
             release, rendered = made.release, made.set.set
         preview = await self._planned(situation, declared, rendered, Revision(wish.chart.version), self._secrets)
+        foreign = await why_not_imported(self._cluster, situation, declared, making, rendered.wanted, wish)
+        if foreign:
+            failed = Verdict(check="ownership", passed=False, message=self._secrets.filter(foreign))
+            preview = msgspec.structs.replace(preview, failed=(*preview.failed, failed))
         told = ReleaseTold(
             action=making,
             version=version,
@@ -357,7 +363,12 @@ class ReleasePreviews(Previews):
             declared.handed.values,
         )
         self._secrets.add(values.secret_values)
-        return values
+        row = self._row(declared)
+        if row.latest is None or not declared.spec.effective_upgrade.preserve_values:
+            return values
+        record = await self._store(declared, row.storage_namespace).get(row.latest.name, row.latest.version)
+        config = {} if record is None else record.release.config or {}
+        return await preserving(values, config, declared.stream, self._keys.key)
 
     async def _pin(self, declared: DeclaredRelease) -> Pin | None:
         """The moment that the release is kept at; None where it follows its spec, or a pass would have it do so."""

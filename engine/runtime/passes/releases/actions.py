@@ -41,7 +41,13 @@ from tidelog.engine.runtime.passes.releases.records import (
     sealed_record,
     snapshot_of,
 )
-from tidelog.engine.runtime.passes.releases.sayings import chart_of, failing, message_of, reason_of
+from tidelog.engine.runtime.passes.releases.sayings import (
+    HEALTH_CHECK_CANCELED,
+    chart_of,
+    failing,
+    message_of,
+    reason_of,
+)
 from tidelog.engine.runtime.passes.releases.sets import placed_objects
 from tidelog.engine.runtime.passes.target import ApplyEnded, TargetPass
 from tidelog.engine.runtime.rendered import RenderedSet
@@ -54,6 +60,7 @@ from tidelog.events.names import ObjectKey, Revision
 from tidelog.events.projections.releases import Ongoing, ReleaseRow
 from tidelog.events.vocabulary import (
     HealthChanged,
+    ObjectApplied,
     ObjectPruned,
     ReleaseActionEnded,
     ReleaseActionStarted,
@@ -83,6 +90,8 @@ class ReleaseActions(TargetPass):
         self._spec = declared.spec
         self._labels: dict[str, str] = {}
         """Of the record of the version that is made, beside Helm's own."""
+        self._overtaken = False
+        """Whether what is under way is not what is wanted any more."""
         self._intended: ReleaseActionStarted | None = None
         """What is about to begin, once its plan is found valid and harmless."""
 
@@ -265,6 +274,9 @@ class ReleaseActions(TargetPass):
             raise ActionFailed(f"failed early due to stalled resources: {checked.message}", while_waiting=True)
         if standing.health == "InProgress" and waited >= limit:
             raise ActionFailed(f"timeout waiting for: {checked.message}", while_waiting=True)
+        if self._overtaken:
+            message = "health checks were canceled: another chart, other values or another spec have come"
+            raise ActionFailed(message, while_waiting=True, is_canceled=True)
         if standing.health != "InProgress":
             await self._run.record([HealthChanged(checked=True, health="InProgress", message=checked.message)])
         raise Stop(max(0.0, limit - self._engine.waited_for_health(self._stream)))
@@ -305,12 +317,37 @@ class ReleaseActions(TargetPass):
     ) -> ReleaseActionEnded:
         if not error.is_recorded:
             return self._ended(started, error)
+        await self._clean_up(started)
         done = self._with_hooks(release)
         said = self._run.secrets.filter(str(error))
         done = failed(done, failure_description(done, said, while_waiting=error.while_waiting))
         await asking("apply", store.update(Record(done, self._labels), self._seconds()))
         snapshot = snapshot_of(done, action=started.action, oci_digest=started.oci_digest)
         return self._ended(started, error, snapshots=(snapshot,))
+
+    async def _clean_up(self, started: ReleaseActionStarted) -> None:
+        """Deletes what a failed upgrade or rollback made, where the spec says so (contract HR-045)."""
+        cleans = {
+            "upgrade": self._spec.effective_upgrade.cleanup_on_fail,
+            "rollback": self._spec.effective_rollback.cleanup_on_fail,
+        }
+        if not cleans.get(started.action, False):
+            return
+        made = {
+            recorded.event.object
+            async for recorded in self._memory.log.read(
+                Query(stream=self._stream, types=(ObjectApplied.__name__,), after=self._ongoing().position)
+            )
+            if isinstance(recorded.event, ObjectApplied) and recorded.event.action == "created"
+        }
+        rendered = await self._set_of(started)
+        left = tuple(one for one in rendered.wanted if one.key.id not in made)
+        if len(left) < len(rendered.wanted):
+            draft = await self._plan(msgspec.structs.replace(rendered, wanted=left), [])
+            if draft is not None:
+                await self._verify(draft)
+                cleared = await self._approvals.clear(draft.plan, self._revision, Deletion(asked_for=True))
+                await self._apply(draft, cleared)
 
     def _with_hooks(self, release: Release) -> Release:
         """The release, with what is known of the hooks that ran."""
@@ -502,9 +539,12 @@ class ReleaseActions(TargetPass):
             namespace=started.namespace,
             version=started.version,
             outcome="failed" if error else "succeeded",
-            reason=reason_of(action, failed=error is not None),
+            reason=HEALTH_CHECK_CANCELED
+            if error is not None and error.is_canceled
+            else reason_of(action, failed=error is not None),
             message=message_of(started, "" if error is None else str(error), snapshots),
-            counts=error is not None and error.is_recorded and self._counts(action),
+            counts=error is not None and error.is_recorded and not error.is_canceled and self._counts(action),
+            unready=error is not None and error.while_waiting,
             clears_failures=error is None and self._clears(action),
             snapshots=tuple(snapshots),
             remediates=started.remediates,

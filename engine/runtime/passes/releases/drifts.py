@@ -44,7 +44,7 @@ async def drifted(
         if not pointers and one.key in known:
             found.append(one)
             continue
-        live = await _live(engine.cluster, situation, one)
+        live = await live_of(engine.cluster, situation, one)
         left = one.object if live is None else with_live(one.object, live, pointers)
         if live is None or await _would_change(engine, situation, left, live):
             found.append(msgspec.structs.replace(one, loaded=left))
@@ -68,7 +68,7 @@ async def as_left_alone(
     found = []
     for one in loaded:
         pointers = _pointers(one, rules)
-        live = await _live(cluster, situation, one) if pointers else None
+        live = await live_of(cluster, situation, one) if pointers else None
         left = one.object if live is None else with_live(one.object, live, pointers)
         found.append(msgspec.structs.replace(one, loaded=left))
     return found
@@ -143,7 +143,8 @@ def _is_about(rule: IgnoreRule, obj: KubeObject) -> bool:
     return matches(obj, patterns, target.label_selector, target.annotation_selector)
 
 
-async def _live(cluster: Cluster, situation: Situation, one: Wanted) -> KubeObject | None:
+async def live_of(cluster: Cluster, situation: Situation, one: Wanted) -> KubeObject | None:
+    """An object as the release's account sees it; None where it is not there."""
     kind = await cluster.kind(one.api_version, one.key.kind)
     try:
         return await cluster.get(kind, one.key.namespace, one.key.name, identity=situation.subject.identity)

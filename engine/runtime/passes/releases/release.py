@@ -22,6 +22,7 @@ from tidelog.engine.kinds.meta import (
 )
 from tidelog.engine.plan.model import Wanted
 from tidelog.engine.runtime.passes.dependencies import check_dependencies
+from tidelog.engine.runtime.passes.health import assess_own
 from tidelog.engine.runtime.passes.releases import drifts
 from tidelog.engine.runtime.passes.releases.actions import ReleaseActions
 from tidelog.engine.runtime.passes.releases.charts import (
@@ -46,12 +47,14 @@ from tidelog.engine.runtime.passes.releases.wish import (
     known_of,
     past_wish,
     render_wish,
+    why_not_imported,
     wish_of,
 )
 from tidelog.engine.runtime.past_releases import NoPastError, PastVersion, past_version, why_unpinned
 from tidelog.engine.runtime.release_inputs import (
     ReleaseValues,
     chart_file,
+    preserving,
     read_values,
 )
 from tidelog.engine.runtime.rendered import RenderedSet, Sealed
@@ -60,7 +63,7 @@ from tidelog.engine.runtime.watching.declared import source_of
 from tidelog.events.canonical import encode
 from tidelog.events.digest import Digest, digest_of
 from tidelog.events.names import Revision, StreamName
-from tidelog.events.projections.releases import Made, ReleaseRow
+from tidelog.events.projections.releases import RELEASING, Made, ReleaseRow
 from tidelog.events.vocabulary import (
     ReleaseActionEnded,
     ReleaseActionStarted,
@@ -134,7 +137,22 @@ class HelmReleasePass(ReleaseActions):
 
     async def _go_on(self) -> ReleaseActionEnded | None:
         """Carries an action to its end that an earlier pass began."""
-        return None if self._row.ongoing is None else await self._carry_on()
+        ongoing = self._row.ongoing
+        if ongoing is None:
+            return None
+        self._overtaken = ongoing.started.action in RELEASING and await self._is_overtaken(ongoing.started)
+        return await self._carry_on()
+
+    async def _is_overtaken(self, started: ReleaseActionStarted) -> bool:
+        """Whether another chart, other values or another spec than those that are released now are wanted."""
+        if self._declared.deleting or started.generation != self._declared.generation:
+            return True
+        try:
+            wish = await self._wish()
+        except StageError:
+            return False
+        wanted = wish.chart.name, wish.chart.version, wish.config_digest
+        return wanted != (started.chart_name, started.chart_version, started.config_digest)
 
     async def _wish(self) -> Wish:
         """What the spec asks for: chart, values, names; or the past version that the release is pinned to."""
@@ -185,7 +203,13 @@ class HelmReleasePass(ReleaseActions):
             "ValuesError",
         )
         self._run.secrets.add(found.secret_values)
-        return found
+        before = self._row.latest
+        if before is None or not self._spec.effective_upgrade.preserve_values:
+            return found
+        store = self._store(self._row.storage_namespace)
+        record = await asking("render", _reading(store.get(before.name, before.version)))
+        config = {} if record is None else record.release.config or {}
+        return await preserving(found, config, self._stream, self._engine.keys.key)
 
     async def _leave_what_was_before(self, wish: Wish) -> None:
         """Uninstalls a release of another name, namespace or chart that was this one's before (contract HR-103).
@@ -269,6 +293,7 @@ class HelmReleasePass(ReleaseActions):
         started = self._intent(making, wish, version, rendered.digest, release)
         self._intended = started
         await self._prepare_for(rendered)
+        await self._check_ownership(making, rendered, wish)
         draft = await self._plan(rendered)
         if draft is not None:
             await self._verify(draft)
@@ -328,6 +353,15 @@ class HelmReleasePass(ReleaseActions):
         if draft is not None:
             await self._verify(draft)
             await self._apply(draft, await self._approvals.clear(draft.plan, self._revision))
+
+    async def _check_ownership(self, making: ReleasingName, made: RenderedSet, wish: Wish) -> None:
+        """Objects that are there are the release's already, where it is not to take any over (contract HR-040)."""
+        message = await asking(
+            "verify", why_not_imported(self._engine.cluster, self._situation, self._declared, making, made.wanted, wish)
+        )
+        if message:
+            reason, about = self._refused_as
+            raise StageError("verify", reason, f"{about}: {message}")
 
     async def _roll_back(self, act: Act, wish: Wish, known: Known) -> None:
         """Begins a rollback to a version that was good."""
@@ -404,7 +438,15 @@ class HelmReleasePass(ReleaseActions):
             None if record is None else record.release,
             observed=self._run.standing.observed,
             drifted=bool(await self._drift()) if self._spec.effective_drift_detection.detects else False,
+            healed=await self._has_healed(),
         )
+
+    async def _has_healed(self) -> bool:
+        """Whether the last version failed of objects that did not become ready in time, and now are (an image came)."""
+        row, rendered = self._row, await self._deployed_set() if self._row.unready else None
+        if rendered is None or row.latest is None or row.latest.status != "failed":
+            return False
+        return assess_own(self._engine, (one.key for one in rendered.wanted)).health == "Current"
 
     def _intent(
         self, making: ReleasingName, wish: Wish, version: int, chosen: Digest, release: Release

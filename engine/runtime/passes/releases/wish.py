@@ -11,6 +11,7 @@ from tidelog.engine.helm import decisions
 from tidelog.engine.helm.decisions import Known
 from tidelog.engine.helm.errors import ChartError
 from tidelog.engine.helm.lookup import LookupSource
+from tidelog.engine.helm.marks import ownership_problems
 from tidelog.engine.helm.policy import policy_of
 from tidelog.engine.helm.postrender import common_metadata_digest, post_renderers_digest
 from tidelog.engine.helm.releases import pending
@@ -20,11 +21,14 @@ from tidelog.engine.kinds.decode import encode as encode_kind
 from tidelog.engine.kinds.helmactions import ReleasingName
 from tidelog.engine.kinds.helmrelease import KustomizeRenderer
 from tidelog.engine.kinds.meta import FORCE_AT, RESET_AT
+from tidelog.engine.plan.model import Wanted
 from tidelog.engine.render.renderer import Renderer
 from tidelog.engine.render.spec import CommonMetadata
 from tidelog.engine.runtime.helm import HelmTools
 from tidelog.engine.runtime.passes.releases.charts import ReleasedChart
+from tidelog.engine.runtime.passes.releases.drifts import live_of
 from tidelog.engine.runtime.passes.releases.sets import namespace_object, set_of_chart
+from tidelog.engine.runtime.passes.situation import Situation
 from tidelog.engine.runtime.past_releases import PastVersion
 from tidelog.engine.runtime.release_inputs import ReleaseValues, post_render_of, release_objects, render_release
 from tidelog.engine.runtime.rendered import Sealed
@@ -151,7 +155,14 @@ def _as_step(found: KustomizeRenderer) -> Kustomize:
 
 
 def known_of(
-    declared: DeclaredRelease, row: ReleaseRow, wish: Wish, last: Release | None, *, observed: int, drifted: bool
+    declared: DeclaredRelease,
+    row: ReleaseRow,
+    wish: Wish,
+    last: Release | None,
+    *,
+    observed: int,
+    drifted: bool,
+    healed: bool = False,
 ) -> Known:
     """The release as it is, and as it is to be.
 
@@ -162,10 +173,11 @@ def known_of(
         last: the newest version in Helm's storage.
         observed: the generation that was dealt with last.
         drifted: whether objects differ from it, where that counts.
+        healed: whether what the last version failed of is over.
     """
     latest = row.latest
     return Known(
-        row=_counted(declared, row, wish),
+        row=_counted(declared, row, wish, healed=healed),
         policy=policy_of(declared.spec),
         last=last,
         last_digest="" if last is None else snapshot_digest(last, latest.oci_digest if latest else ""),
@@ -182,9 +194,9 @@ def known_of(
     )
 
 
-def _counted(declared: DeclaredRelease, row: ReleaseRow, wish: Wish) -> ReleaseRow:
+def _counted(declared: DeclaredRelease, row: ReleaseRow, wish: Wish, *, healed: bool) -> ReleaseRow:
     """The row, with the failures that still count (contract HR-102)."""
-    if not counts_anew(declared, row, wish):
+    if not counts_anew(declared, row, wish) and not healed:
         return row
     return msgspec.structs.replace(row, failures=0, install_failures=0, upgrade_failures=0)
 
@@ -224,6 +236,36 @@ def changed_target(declared: DeclaredRelease, row: ReleaseRow, wish: Wish) -> st
 def inputs_of(wish: Wish, origin: FromChart) -> Digest:
     """The digest of all that the objects are rendered from."""
     return digest_of(encode([origin.artifact, origin.values.digest, wish.post_renderers, wish.common_metadata]))
+
+
+async def why_not_imported(
+    cluster: Cluster,
+    situation: Situation,
+    declared: DeclaredRelease,
+    making: ReleasingName,
+    wanted: Iterable[Wanted],
+    wish: Wish,
+) -> str:
+    """Why an object that is there cannot be the release's, which is not to take any over (HR-040); empty for none.
+
+    Raises:
+        ClusterError: when the cluster cannot be asked.
+    """
+    how = declared.spec.effective_install if making == "install" else declared.spec.effective_upgrade
+    if how.takes_ownership:
+        return ""
+    for one in wanted:
+        if one.once or situation.entry(one.key.id) is not None:
+            continue
+        live = await live_of(cluster, situation, one)
+        problems = () if live is None else ownership_problems(live, wish.name, wish.namespace)
+        if problems:
+            where = f' in namespace "{one.key.namespace}"' if one.key.namespace else ""
+            return (
+                f'Unable to continue with {making}: {one.key.kind} "{one.key.name}"{where} exists and cannot be '
+                f"imported into the current release: invalid ownership metadata; {'; '.join(problems)}"
+            )
+    return ""
 
 
 class NewVersion(msgspec.Struct, frozen=True, kw_only=True):
