@@ -137,7 +137,7 @@ def _position(access: Access, moment: str, target: StreamName) -> int:
 
 
 def _ends(preview: Preview) -> str:
-    return "a newer revision comes" if preview.release is None else "a newer chart comes, or its spec changes"
+    return "a newer revision comes," if preview.release is None else "a newer chart comes, its spec changes,"
 
 
 def _past(preview: Preview) -> str:
@@ -149,7 +149,7 @@ def _show(preview: Preview, target: StreamName, position: int) -> None:
     click.echo()
     click.echo(
         f"{visible(shown(target))} is put back to what {_past(preview)} at position {position}, and pinned there until "
-        f"{_ends(preview)}, or until `tidelog unpin`."
+        f"{_ends(preview)} or until `tidelog unpin`."
     )
     if preview.suspended:
         click.echo("It is suspended: it is pinned now, and nothing is applied until `tidelog resume`.")

@@ -158,13 +158,13 @@ def _is_another(latest: ReleaseSnapshot, last: Release, digest: str) -> str:
 
 
 def _state_of_deployed(known: Known, latest: ReleaseSnapshot, last: Release) -> State:
+    if known.other:
+        return State("OutOfSync", known.other)
     chart = (last.chart.metadata if last.chart else None) or {}
     if (chart.get("name"), chart.get("version")) != (known.chart_name, known.chart_version):
         return State("OutOfSync", "release chart changed")
     if latest.config_digest != known.config_digest:
         return State("OutOfSync", "release config values changed")
-    if known.other:
-        return State("OutOfSync", known.other)
     if known.generation != known.observed_generation:
         if known.post_renderers != known.row.post_renderers:
             return State("OutOfSync", "postrenderers digest has changed")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.command import Done, daemon_with_door, tidelog
-from tests.e2e.releases import Releases, chart, ready_message
+from tests.e2e.releases import Releases, chart, ready_message, told
 from tests.e2e.world import HELM, SOURCE, World
 from tidelog.events.vocabulary import Pinned, TargetDeclared, Unpinned
 from tidelog.storage import read_log
@@ -90,17 +90,17 @@ async def test_an_install_and_an_upgrade_are_shown_before_they_are_made(world: W
         head = await head_of(world)
         done = await tidelog(world, "plan", "helmrelease/web", "-o", "json")
         assert done.code == 1, done
-        told = json.loads(done.out)
-        assert told["release"]["action"] == "install"
-        assert told["release"]["version"] == 1
-        assert told["release"]["chart"] == "web@1.0.0"
-        assert told["release"]["values"] == [
+        answer = json.loads(done.out)
+        assert answer["release"]["action"] == "install"
+        assert answer["release"]["version"] == 1
+        assert answer["release"]["chart"] == "web@1.0.0"
+        assert answer["release"]["values"] == [
             {"source": f"Secret {world.namespace}/creds, key values.yaml", "secret": True, "keys": ["db.password"]}
         ]
-        assert actions_of(told) == {f"ConfigMap {name}": "create" for name in ("web", "web-url")} | {
+        assert actions_of(answer) == {f"ConfigMap {name}": "create" for name in ("web", "web-url")} | {
             "Secret web": "create"
         }
-        assert all(verdict["passed"] for verdict in told["verdicts"])
+        assert all(verdict["passed"] for verdict in answer["verdicts"])
         assert await head_of(world) == head, "nothing is recorded"
         assert await releases.records() == []
         assert await world.data("web") is None
@@ -187,7 +187,7 @@ async def test_a_version_comes_back_that_helm_has_long_trimmed(world: World) -> 
         assert len(running.events(Pinned)) == 2
 
 
-async def test_a_moment_without_a_version_is_refused(world: World) -> None:
+async def test_a_moment_without_a_version_and_one_that_was_forgotten_do_not_come_back(world: World) -> None:
     releases = Releases(world)
     await releases.commit("1.0.0")
     async with daemon_with_door(world) as running:
@@ -195,5 +195,20 @@ async def test_a_moment_without_a_version_is_refused(world: World) -> None:
         await releases.release()
         await releases.until_version(1)
         await running.idle()
+        moment = running.daemon.engine.memory.position
+        await running.ask("forget", running.stream("HelmRelease", "web"))
+        await running.ask("pin", running.stream("HelmRelease", "web"), position=moment)
+        await running.idle()
+        assert not running.events(Unpinned)
+        # It is the version that is deployed; once another is, the one that was forgotten cannot be made again.
+        await releases.release(values={"colour": "blue"})
+        await releases.until_version(2)
+        await running.ask("pin", running.stream("HelmRelease", "web"), position=moment)
+        found = await releases.until(lambda obj: told(obj)["Ready"] == ("False", "StateError"), "lost")
+        assert "the record of the release was forgotten: `tidelog unpin`" in ready_message(found)
+        await running.ask("unpin", running.stream("HelmRelease", "web"))
+        await releases.until_version(2)
+    lost = await tidelog(world, "reapply", "hr/web", "--at", moment, "--why", "back", "--yes")
+    assert (lost.code, "the record of the release was forgotten" in lost.err) == (3, True), lost
     done = await tidelog(world, "reapply", "hr/web", "--at", "1", "--why", "back", "--yes")
     assert (done.code, "had no version deployed at position 1" in done.err) == (1, True), done

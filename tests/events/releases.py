@@ -87,6 +87,7 @@ def _action(what: str, action: Action, number: int, moment: Time) -> Iterator[Ev
         generation=number,
         reset=number % 3 == 0,
         record=Body.of(f"record{number}".encode()).ref,
+        origin=number % 2,
     )
     hook = HookStarted(action=action, version=number, hook="pre-upgrade", object=_HOOK, path="web/templates/job.yaml")
     yield hook
