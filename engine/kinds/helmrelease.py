@@ -436,6 +436,11 @@ class HelmReleaseSpec(KubeStruct, frozen=True, kw_only=True):
         """How it is told whether objects are ready (contract HR-057)."""
         return "poller" if self.wait_strategy is None else self.wait_strategy.name
 
+    @property
+    def effective_health_check_exprs(self) -> tuple[CustomHealthCheck, ...]:
+        """How the health of custom resources is told; only the poller asks (contract HR-058)."""
+        return self.health_check_exprs if self.effective_wait_strategy == "poller" else ()
+
 
 def _shortened(name: str) -> str:
     if len(name) <= RELEASE_NAME_LENGTH_MAX:

@@ -111,6 +111,8 @@ class ReleaseActionStarted(Event, frozen=True, kw_only=True):
     """The rendered set that it brings the cluster to."""
     target: int = 0
     """Of a rollback: the version that it goes back to."""
+    base: int = 0
+    """Of an upgrade: the version in whose place it is."""
     remediates: bool = False
     """Whether it puts right an action that failed."""
     origin: int = 0

@@ -39,10 +39,12 @@ from tidelog.engine.runtime.passes.releases.wish import (
     Wish,
     changed_target,
     known_of,
+    namespaces_of_hooks,
     past_wish,
     render_wish,
     why_not_imported,
     wish_of,
+    without,
 )
 from tidelog.engine.runtime.past_releases import NoPastError, PastVersion, past_version, why_unpinned
 from tidelog.engine.runtime.release_inputs import ReleaseValues, chart_beside, preserving, read_values
@@ -223,7 +225,15 @@ class ReleasePreviews(Previews):
             )
             values = values_told(origin.values, declared.spec.effective_values)
             release, rendered = made.release, made.set.set
-        preview = await self._planned(situation, declared, rendered, Revision(wish.chart.version), self._secrets)
+        hooked = namespaces_of_hooks(declared, making, release)
+        preview = await self._planned(
+            situation,
+            declared,
+            without(rendered, hooked),
+            Revision(wish.chart.version),
+            self._secrets,
+            prunes=not hooked,
+        )
         foreign = await why_not_imported(self._cluster, situation, declared, making, rendered.wanted, wish)
         if foreign:
             failed = Verdict(check="ownership", passed=False, message=self._secrets.filter(foreign))

@@ -13,7 +13,8 @@ import msgspec
 from tidelog.engine.cluster.errors import PASSING, ClusterError, NotFoundError
 from tidelog.engine.helm.errors import RecordError, RecordExistsError, RecordTooLargeError
 from tidelog.engine.helm.hooks import Event as HookEvent
-from tidelog.engine.helm.hooks import with_hook_run
+from tidelog.engine.helm.hooks import hooks_for, with_hook_run
+from tidelog.engine.helm.known import KnownReleases
 from tidelog.engine.helm.releases import (
     deployed,
     failed,
@@ -28,9 +29,9 @@ from tidelog.engine.helm.storage import HookRun, Record, RecordedHook, Release
 from tidelog.engine.helm.store import ReleaseStore
 from tidelog.engine.kinds.helmactions import ApplyingAction
 from tidelog.engine.objects.kube import key_of
-from tidelog.engine.plan.draft import HelmName
+from tidelog.engine.plan.draft import Draft, HelmName
 from tidelog.engine.runtime.context import Engine
-from tidelog.engine.runtime.passes.approvals import NOT_DELETED, Deletion
+from tidelog.engine.runtime.passes.approvals import NOT_DELETED, Cleared, Deletion
 from tidelog.engine.runtime.passes.health import assess_own
 from tidelog.engine.runtime.passes.releases.hooks import ActionFailed, Hooks
 from tidelog.engine.runtime.passes.releases.records import (
@@ -55,6 +56,7 @@ from tidelog.engine.runtime.run import Refused, StageError, Stop, asking
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.watching.declared import DeclaredRelease
 from tidelog.events.bodies import BodyRef
+from tidelog.events.digest import Digest
 from tidelog.events.moment import datetime_of
 from tidelog.events.names import ObjectKey, Revision
 from tidelog.events.projections.releases import Ongoing, ReleaseRow
@@ -81,6 +83,14 @@ _AROUND: Final[Mapping[Making, tuple[HookEvent, HookEvent]]] = {
 """The events of the hooks that run before and after one."""
 
 
+class Ready(msgspec.Struct, frozen=True):
+    """A plan that may be applied as it is, while nothing has come between."""
+
+    set: Digest
+    draft: Draft
+    cleared: Cleared
+
+
 class ReleaseActions(TargetPass):
     """The actions on one release."""
 
@@ -88,12 +98,15 @@ class ReleaseActions(TargetPass):
         super().__init__(engine, declared, trigger)
         self._declared: DeclaredRelease = declared
         self._spec = declared.spec
+        self._stores: dict[str, KnownReleases] = {}
         self._labels: dict[str, str] = {}
         """Of the record of the version that is made, beside Helm's own."""
         self._overtaken = False
         """Whether what is under way is not what is wanted any more."""
         self._intended: ReleaseActionStarted | None = None
         """What is about to begin, once its plan is found valid and harmless."""
+        self._ready: Ready | None = None
+        """That plan."""
 
     @property
     def _row(self) -> ReleaseRow:
@@ -108,7 +121,11 @@ class ReleaseActions(TargetPass):
         return ongoing
 
     def _store(self, namespace: str) -> ReleaseStore:
-        return ReleaseStore(self._engine.cluster, namespace, self._situation.subject.identity)
+        """The records in a namespace, as this pass knows them."""
+        if namespace not in self._stores:
+            identity = self._situation.subject.identity
+            self._stores[namespace] = KnownReleases(self._engine.cluster, namespace, identity)
+        return self._stores[namespace]
 
     async def _begin(self, started: ReleaseActionStarted, record: Release | None = None) -> None:
         """Records the intent of an action, with the record of the version that it makes."""
@@ -165,7 +182,8 @@ class ReleaseActions(TargetPass):
         how = self._how(making)
         limit = self._spec.effective_timeout(making).seconds
         hooks, (before, after) = self._hooks(limit), _AROUND[making]
-        if how.runs_hooks:
+        if how.runs_hooks and hooks_for(release, before):
+            self._ready = None  # they may change what was planned for
             await hooks.run(release, before)
         rendered = await self._set_of(started)
         await self._apply_set(rendered)
@@ -237,7 +255,11 @@ class ReleaseActions(TargetPass):
         Raises:
             ActionFailed: when it is refused, or the apply fails of itself.
         """
+        ready, self._ready = self._ready, None
         try:
+            if ready is not None and rendered is not None and ready.set == rendered.digest:
+                await self._apply(ready.draft, ready.cleared)
+                return
             draft = await self._plan(rendered)
             if draft is None:
                 return
@@ -264,7 +286,9 @@ class ReleaseActions(TargetPass):
             Stop: while they come to be ready.
         """
         keys = [one.key for one in rendered.wanted if jobs or (one.key.group, one.key.kind) != ("batch", "Job")]
-        checked, standing = assess_own(self._engine, keys), self._run.standing
+        exprs = self._spec.effective_health_check_exprs
+        checked = await asking("observe", assess_own(self._engine, self._stream, keys, exprs))
+        standing = self._run.standing
         if checked.health == "Current":
             if standing.health == "InProgress":
                 await self._run.record([HealthChanged(checked=True, health="Current", message=checked.message)])
@@ -294,14 +318,18 @@ class ReleaseActions(TargetPass):
     async def _supersede(
         self, store: ReleaseStore, done: Release, started: ReleaseActionStarted
     ) -> list[ReleaseSnapshot]:
-        """The versions in whose place another is: of an upgrade its base, of a rollback all that are deployed."""
-        revisions = [one for one in await asking("apply", store.revisions(done.name)) if one.version < done.version]
-        there = [one.version for one in revisions if one.status == "deployed"]
+        """The versions in whose place another is: of an upgrade its base, of a rollback all that are deployed.
+
+        Also those of which the log alone says so: an earlier pass may have been cut off in the midst of this.
+        """
         if started.action == "upgrade":
-            failed_before = [one.version for one in revisions[:1] if one.status in ("failed", "superseded")]
-            there = there[:1] or failed_before
+            there = {started.base}
+        else:
+            revisions = await asking("apply", store.revisions(done.name))
+            there = {one.version for one in revisions if one.status == "deployed"}
+            there |= {one.version for one in self._row.history if one.status == "deployed"}
         found: list[ReleaseSnapshot] = []
-        for version in there:
+        for version in sorted(there - {done.version}, reverse=True):
             record = await asking("apply", _reading(store.get(done.name, version)))
             if record is None:
                 continue
@@ -353,7 +381,8 @@ class ReleaseActions(TargetPass):
         """The release, with what is known of the hooks that ran."""
         for ran in self._ongoing().hooks:
             for hook in release.hooks or ():
-                if hook.path == ran.path and hook.name == ObjectKey.parse(ran.object).name:
+                key = ObjectKey.parse(ran.object)
+                if (hook.path, hook.kind, hook.name) == (ran.path, key.kind, key.name):
                     phase = {"succeeded": "Succeeded", "failed": "Failed"}.get(ran.outcome, "Running")
                     run = HookRun(started_at=ran.started, completed_at=ran.ended, phase=phase)
                     release = with_hook_run(release, hook, run)
@@ -416,7 +445,7 @@ class ReleaseActions(TargetPass):
             return self._gone_already(started, "was not found, assuming it is uninstalled")
         release = record.release
         if release.info.status == "uninstalled" and how.keep_history:
-            return self._gone_already(started, "was already uninstalled")
+            return self._gone_already(started, "was already uninstalled", self._known_as(release, started.action))
         hooks = self._hooks(self._spec.effective_timeout("uninstall").seconds)
         try:
             if release.info.status not in ("uninstalling", "uninstalled"):
@@ -491,11 +520,14 @@ class ReleaseActions(TargetPass):
         if self._spec.effective_uninstall.keep_history:
             await asking("apply", store.update(Record(done, record.labels), self._seconds()))
             return
-        for revision in await asking("apply", store.revisions(done.name)):
+        # The newest goes last: as long as it is there, a pass that goes on knows that it has to.
+        for revision in reversed(await asking("apply", store.revisions(done.name))):
             await asking("apply", store.delete(done.name, revision.version))
 
-    def _gone_already(self, started: ReleaseActionStarted, why: str) -> ReleaseActionEnded:
-        ended = self._ended(started, None)
+    def _gone_already(
+        self, started: ReleaseActionStarted, why: str, snapshots: Sequence[ReleaseSnapshot] = ()
+    ) -> ReleaseActionEnded:
+        ended = self._ended(started, None, snapshots=snapshots)
         named = f"{started.namespace}/{started.name}.v{started.version}"
         return msgspec.structs.replace(ended, message=f"Release {named} {why}")
 

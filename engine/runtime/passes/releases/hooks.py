@@ -6,6 +6,7 @@ log says which hooks were begun and how they ended, so that a daemon that was ki
 
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Final
 
 import anyio
 
@@ -25,6 +26,8 @@ from tidelog.events.vocabulary import HookEnded, HookStarted
 GONE_TIMEOUT_S = 60.0
 """How long what a hook made before may take to be gone."""
 GONE_PAUSE_S = 0.2
+BEFORE: Final = ("pre-install", "pre-upgrade", "pre-rollback", "pre-delete")
+"""The events before what an action does itself."""
 
 
 class ActionFailed(Exception):
@@ -90,10 +93,10 @@ class Hooks:
                 for obj in objects:
                     await self._one(release, event, hook, obj)
             except ActionFailed:
-                await self._clean_up(release, hooks[:number], "hook-succeeded")
-                await self._clean_up(release, hooks[number : number + 1], "hook-failed")
+                await self._clean_up(release, event, hooks[:number], "hook-succeeded")
+                await self._clean_up(release, event, hooks[number : number + 1], "hook-failed")
                 raise
-        await self._clean_up(release, hooks, "hook-succeeded")
+        await self._clean_up(release, event, hooks, "hook-succeeded")
 
     async def _one(self, release: Release, event: Event, hook: RecordedHook, obj: KubeObject) -> None:
         kind, placed = await asking("apply", self._placed(release, event, hook, obj))
@@ -204,15 +207,22 @@ class Hooks:
             await anyio.sleep(GONE_PAUSE_S)
 
     async def _clean_up(
-        self, release: Release, hooks: list[tuple[RecordedHook, list[KubeObject]]], policy: DeletePolicy
+        self,
+        release: Release,
+        event: Event,
+        hooks: list[tuple[RecordedHook, list[KubeObject]]],
+        policy: DeletePolicy,
     ) -> None:
-        """Deletes what hooks made that say so."""
+        """Deletes what hooks made that say so; what is there by now for the event after the action stays."""
+        after = {run.object for run in self._ongoing().hooks if event in BEFORE and run.hook not in BEFORE}
         for hook, objects in hooks:
             if not deletes(hook, policy):
                 continue
             for obj in objects:
-                kind, placed = await asking("apply", self._placed(release, "test", hook, obj))
-                await asking("apply", self._delete(kind, key_of(placed), None))
+                kind, placed = await asking("apply", self._placed(release, event, hook, obj))
+                key = key_of(placed)
+                if key.id not in after:
+                    await asking("apply", self._delete(kind, key, None))
 
     async def _get(self, kind: Kind, key: ObjectKey) -> KubeObject | None:
         try:

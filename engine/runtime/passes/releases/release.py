@@ -12,8 +12,9 @@ import msgspec
 from tidelog.engine.helm import decisions
 from tidelog.engine.helm.decisions import Act, Correct, Done, Kind, Known, Stall
 from tidelog.engine.helm.errors import ChartError, RecordError
-from tidelog.engine.helm.releases import pending_again, rollback_to, upgrade_base
+from tidelog.engine.helm.releases import DEPLOYED, pending_again, rollback_to, upgrade_base
 from tidelog.engine.helm.storage import Release, snapshot_digest
+from tidelog.engine.helm.store import ReleaseStore
 from tidelog.engine.kinds.helmactions import ReleasingName
 from tidelog.engine.kinds.meta import (
     FINALIZER,
@@ -24,7 +25,7 @@ from tidelog.engine.plan.model import Wanted
 from tidelog.engine.runtime.passes.dependencies import check_dependencies
 from tidelog.engine.runtime.passes.health import assess_own
 from tidelog.engine.runtime.passes.releases import drifts
-from tidelog.engine.runtime.passes.releases.actions import ReleaseActions
+from tidelog.engine.runtime.passes.releases.actions import Ready, ReleaseActions
 from tidelog.engine.runtime.passes.releases.charts import (
     artifact_of,
     delete_chart,
@@ -43,12 +44,15 @@ from tidelog.engine.runtime.passes.releases.wish import (
     asks,
     changed_target,
     counts_anew,
+    digest_of_part,
     inputs_of,
     known_of,
+    namespaces_of_hooks,
     past_wish,
     render_wish,
     why_not_imported,
     wish_of,
+    without,
 )
 from tidelog.engine.runtime.past_releases import NoPastError, PastVersion, past_version, why_unpinned
 from tidelog.engine.runtime.release_inputs import (
@@ -60,7 +64,6 @@ from tidelog.engine.runtime.release_inputs import (
 from tidelog.engine.runtime.rendered import RenderedSet, Sealed
 from tidelog.engine.runtime.run import StageError, Stop, asking
 from tidelog.engine.runtime.watching.declared import source_of
-from tidelog.events.canonical import encode
 from tidelog.events.digest import Digest, digest_of
 from tidelog.events.names import Revision, StreamName
 from tidelog.events.projections.releases import RELEASING, Made, ReleaseRow
@@ -229,12 +232,12 @@ class HelmReleasePass(ReleaseActions):
     async def _converge(self, wish: Wish, ended: ReleaseActionEnded | None) -> float | None:
         """Does what is to be done, until nothing is."""
         done: set[Kind] = set()
+        known = await self._known(wish)
         if ended is not None:
-            kind = _KINDS[ended.action]
-            done.add(kind)
-            await self._may_go_on(decisions.after(Act(action=ended.action, kind=kind, why=""), await self._known(wish)))
+            act = Act(action=ended.action, kind=_KINDS[ended.action], why="")
+            done.add(act.kind)
+            await self._may_go_on(decisions.after(act, known))
         while True:
-            known = await self._known(wish)
             state = decisions.state_of(known)
             if state.name == "Unknown":
                 raise StageError("observe", "StateError", f"Could not determine release state: {state.why}")
@@ -250,7 +253,8 @@ class HelmReleasePass(ReleaseActions):
                     await self._may_go_on(decisions.before(decision, done, known))
                     await self._act(decision, wish, known)
                     done.add(decision.kind)
-                    await self._may_go_on(decisions.after(decision, await self._known(wish)))
+                    known = await self._known(wish)
+                    await self._may_go_on(decisions.after(decision, known))
 
     async def _may_go_on(self, following: decisions.Next) -> None:
         """Ends the pass where this reconciliation is over."""
@@ -285,20 +289,30 @@ class HelmReleasePass(ReleaseActions):
         version = 1 if last is None else last.version + 1
         base = None
         if making == "upgrade":
-            history = await asking("apply", _reading(store.history(wish.name)))
-            base = upgrade_base(history)
+            base = await asking("apply", _reading(self._base(store, wish.name, last)))
             if base is None:
                 raise StageError("apply", "UpgradeFailed", f'"{wish.name}" has no deployed releases')
-        release, rendered = await self._rendered(making, wish, version, None if base is None else base.release)
+        release, rendered = await self._rendered(making, wish, version, base)
         started = self._intent(making, wish, version, rendered.digest, release)
+        if base is not None:
+            started = msgspec.structs.replace(started, base=base.version)
         self._intended = started
         await self._prepare_for(rendered)
         await self._check_ownership(making, rendered, wish)
-        draft = await self._plan(rendered)
+        hooked = namespaces_of_hooks(self._declared, making, release)
+        draft = await self._plan(without(rendered, hooked), prunes=not hooked)
         if draft is not None:
             await self._verify(draft)
-            await self._approvals.clear(draft.plan, self._revision)
+            cleared = await self._approvals.clear(draft.plan, self._revision)
+            self._ready = None if hooked else Ready(rendered.digest, draft, cleared)
         await self._begin(started, release)
+
+    async def _base(self, store: ReleaseStore, name: str, last: Release | None) -> Release | None:
+        """What an upgrade begins from; records are only read where that is not the newest."""
+        if last is not None and last.info.status == DEPLOYED:
+            return last
+        found = upgrade_base(await store.history(name))
+        return None if found is None else found.release
 
     async def _rendered(
         self, making: ReleasingName, wish: Wish, version: int, base: Release | None
@@ -348,7 +362,7 @@ class HelmReleasePass(ReleaseActions):
         first = tuple(one for one in made.wanted if one.once or _defines(one))
         if not self._situation.touched(first):
             return
-        subset = msgspec.structs.replace(made, wanted=first, digest=_digest_of(first))
+        subset = msgspec.structs.replace(made, wanted=first, digest=digest_of_part(first))
         draft = await self._plan(subset, prunes=False)
         if draft is not None:
             await self._verify(draft)
@@ -431,22 +445,28 @@ class HelmReleasePass(ReleaseActions):
         """The release as it is, and as it is to be."""
         store = self._store(wish.storage_namespace)
         record = await asking("observe", _reading(store.last(wish.name)), "StateError")
-        return known_of(
+        known = known_of(
             self._declared,
             self._row,
             wish,
             None if record is None else record.release,
             observed=self._run.standing.observed,
-            drifted=bool(await self._drift()) if self._spec.effective_drift_detection.detects else False,
             healed=await self._has_healed(),
         )
+        # Nobody is asked about objects that are about to be applied: drift is what else there is to see to.
+        if not self._spec.effective_drift_detection.detects or decisions.state_of(known).name != "InSync":
+            return known
+        return msgspec.structs.replace(known, drifted=bool(await self._drift()))
 
     async def _has_healed(self) -> bool:
         """Whether the last version failed of objects that did not become ready in time, and now are (an image came)."""
         row, rendered = self._row, await self._deployed_set() if self._row.unready else None
         if rendered is None or row.latest is None or row.latest.status != "failed":
             return False
-        return assess_own(self._engine, (one.key for one in rendered.wanted)).health == "Current"
+        keys = [one.key for one in rendered.wanted]
+        exprs = self._spec.health_check_exprs
+        checked = await asking("observe", assess_own(self._engine, self._stream, keys, exprs))
+        return checked.health == "Current"
 
     def _intent(
         self, making: ReleasingName, wish: Wish, version: int, chosen: Digest, release: Release
@@ -500,8 +520,8 @@ class HelmReleasePass(ReleaseActions):
         rendered = await self._deployed_set()
         if rendered is None:
             return []
-        # By another spec other fields may be left alone than when it was last looked.
-        is_new = self._run.standing.observed != self._declared.generation
+        # By another spec other fields may be left alone than when something was put right.
+        is_new = self._row.drifted is not None and self._run.standing.observed != self._declared.generation
         found = rendered.wanted if is_new else self._situation.touched(rendered.wanted)
         looked_at = [one for one in found if not one.once]
         rules = self._spec.effective_drift_detection.ignore
@@ -655,7 +675,3 @@ def _is_as_known(release: Release, snapshot: ReleaseSnapshot) -> bool:
 
 def _defines(one: Wanted) -> bool:
     return one.key.kind == "CustomResourceDefinition"
-
-
-def _digest_of(wanted: tuple[Wanted, ...]) -> Digest:
-    return digest_of(encode([[one.key.id, one.digest] for one in wanted]))

@@ -1,6 +1,6 @@
 """What a HelmRelease asks for, and how its release stands beside that: for a pass and a preview alike."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias
 
@@ -10,6 +10,8 @@ from tidelog.engine.cluster.port import Cluster, Identity
 from tidelog.engine.helm import decisions
 from tidelog.engine.helm.decisions import Known
 from tidelog.engine.helm.errors import ChartError
+from tidelog.engine.helm.hooks import Event as HookEvent
+from tidelog.engine.helm.hooks import hooks_for
 from tidelog.engine.helm.lookup import LookupSource
 from tidelog.engine.helm.marks import ownership_problems
 from tidelog.engine.helm.policy import policy_of
@@ -31,7 +33,7 @@ from tidelog.engine.runtime.passes.releases.sets import namespace_object, set_of
 from tidelog.engine.runtime.passes.situation import Situation
 from tidelog.engine.runtime.past_releases import PastVersion
 from tidelog.engine.runtime.release_inputs import ReleaseValues, post_render_of, release_objects, render_release
-from tidelog.engine.runtime.rendered import Sealed
+from tidelog.engine.runtime.rendered import RenderedSet, Sealed
 from tidelog.engine.runtime.run import StageError, asking
 from tidelog.engine.runtime.watching.declared import DeclaredRelease
 from tidelog.engine.secrecy.sealing import Sealer
@@ -161,7 +163,7 @@ def known_of(
     last: Release | None,
     *,
     observed: int,
-    drifted: bool,
+    drifted: bool = False,
     healed: bool = False,
 ) -> Known:
     """The release as it is, and as it is to be.
@@ -266,6 +268,26 @@ async def why_not_imported(
                 f"imported into the current release: invalid ownership metadata; {'; '.join(problems)}"
             )
     return ""
+
+
+def namespaces_of_hooks(declared: DeclaredRelease, making: ReleasingName, release: Release) -> frozenset[str]:
+    """The namespaces that hooks make first: what goes into one can be planned only then."""
+    event: HookEvent = "pre-install" if making == "install" else "pre-upgrade"
+    runs = (declared.spec.effective_install if making == "install" else declared.spec.effective_upgrade).runs_hooks
+    return frozenset(hook.name for hook in hooks_for(release, event) if runs and hook.kind == "Namespace")
+
+
+def without(made: RenderedSet, namespaces: Collection[str]) -> RenderedSet:
+    """The set without what is in some namespaces."""
+    if not namespaces:
+        return made
+    rest = tuple(one for one in made.wanted if one.key.namespace not in namespaces)
+    return msgspec.structs.replace(made, wanted=rest, digest=digest_of_part(rest))
+
+
+def digest_of_part(wanted: Iterable[Wanted]) -> Digest:
+    """A name for a part of a set."""
+    return digest_of(encode([[one.key.id, one.digest] for one in wanted]))
 
 
 class NewVersion(msgspec.Struct, frozen=True, kw_only=True):
