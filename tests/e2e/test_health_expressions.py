@@ -121,11 +121,12 @@ async def test_an_expression_tells_when_an_install_is_done(world: World, claims:
         found = await releases.until_version(1)
         assert told(found)["Released"] == ("True", "InstallSucceeded")
         await running.idle()
-        await releases.release(
-            healthCheckExprs=[{**claims.checks[0], "failed": "status.phase == 'Bound'"}], values={"colour": "blue"}
-        )
+        other = {**claims.checks[0], "failed": "status.phase == 'Bound'", "current": "status.phase == 'Free'"}
+        await releases.release(healthCheckExprs=[other], values={"colour": "blue"})
         found = await releases.until(lambda obj: told(obj).get("Released") == ("False", "UpgradeFailed"))
         assert "/db status: 'Failed'" in condition(found, "Released")["message"]
+        await claims.say("Free")
+        await releases.until_version(3)
 
 
 async def test_an_expression_that_is_none_stalls_before_the_source_is_looked_at(world: World) -> None:

@@ -186,6 +186,13 @@ def test_what_actions_do_unless_told_otherwise() -> None:
     assert BARE.effective_values == {}
 
 
+@pytest.mark.parametrize(("strategy", "asked"), [({}, 1), ({"name": "poller"}, 1), ({"name": "legacy"}, 0)])
+def test_only_the_poller_asks_expressions(strategy: dict[str, str], asked: int) -> None:
+    waits = {"waitStrategy": strategy} if strategy else {}
+    found = spec(healthCheckExprs=[{"apiVersion": "a/v1", "current": "true"}], **waits)
+    assert len(found.effective_health_check_exprs) == asked
+
+
 def test_what_actions_do_when_told() -> None:
     for action in (WHOLE.effective_install, WHOLE.effective_upgrade):
         assert {action.waits, action.waits_for_jobs, action.runs_hooks} == {False}

@@ -463,10 +463,9 @@ class HelmReleasePass(ReleaseActions):
         row, rendered = self._row, await self._deployed_set() if self._row.unready else None
         if rendered is None or row.latest is None or row.latest.status != "failed":
             return False
-        keys = [one.key for one in rendered.wanted]
-        exprs = self._spec.health_check_exprs
-        checked = await asking("observe", assess_own(self._engine, self._stream, keys, exprs))
-        return checked.health == "Current"
+        keys, exprs = [one.key for one in rendered.wanted], self._spec.effective_health_check_exprs
+        found = await asking("observe", assess_own(self._engine, self._stream, keys, exprs))
+        return found.health == "Current"
 
     def _intent(
         self, making: ReleasingName, wish: Wish, version: int, chosen: Digest, release: Release
