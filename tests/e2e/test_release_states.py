@@ -7,9 +7,9 @@ import anyio.to_thread
 import msgspec
 import pytest
 
-from tests.e2e.releases import HELM, Releases, ready_message, told
+from tests.e2e.releases import Releases, ready_message, told
 from tests.e2e.releases import chart as chart_files
-from tests.e2e.world import World, condition, is_ready
+from tests.e2e.world import HELM, World, condition, is_ready
 from tests.oracles.helm import helm
 from tidelog.engine.helm.storage import Record
 from tidelog.engine.helm.store import ReleaseStore

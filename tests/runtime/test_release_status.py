@@ -18,10 +18,12 @@ from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.telling.release_status import PREREQUISITES, release_status, with_answered
 from tidelog.engine.runtime.telling.status import StatusWriter, acting
 from tidelog.engine.runtime.watching.declared import DeclaredRelease
+from tidelog.events.digest import Digest
 from tidelog.events.moment import datetime_of
 from tidelog.events.names import ObjectId, Revision, RunId, StreamName
 from tidelog.events.projections import Inventory as Applied
 from tidelog.events.projections import Standing
+from tidelog.events.projections.desired import Desired, Pin
 from tidelog.events.projections.inventory import Entry
 from tidelog.events.projections.releases import Aspect, Ongoing, ReleaseRow
 from tidelog.events.vocabulary import ReleaseActionStarted
@@ -59,9 +61,13 @@ class World:
             applied = Applied(objects=entries)
         self.conditions: dict[StreamName, Standing] = {}
         self.releases: dict[StreamName, ReleaseRow] = {}
+        self.desired: dict[StreamName, Desired] = {}
         self._engine = SimpleNamespace(
             memory=SimpleNamespace(
-                inventory=SimpleNamespace(get=lambda _: applied), conditions=self.conditions, releases=self.releases
+                inventory=SimpleNamespace(get=lambda _: applied),
+                conditions=self.conditions,
+                releases=self.releases,
+                desired=self.desired,
             ),
             activity=SimpleNamespace(of=lambda _: running),
             now=lambda: moment(now),
@@ -139,6 +145,17 @@ def ongoing(action: Action, since: float = 0) -> Ongoing:
 
 
 # Conditions.
+
+
+def test_what_is_pinned_says_so_once_it_is_ready() -> None:
+    world, declared = World(), release()
+    pin = Pin(set=Digest(CONFIG), position=42, left=Revision("1.1.0"), by="user:ada", why="it was better")
+    world.desired[declared.stream] = Desired(pinned=pin)
+    (status, reason, message) = shown(world.status(declared, ready(), installed()))["Ready"]
+    assert (status, reason) == ("True", "InstallSucceeded")
+    assert message == f"{INSTALLED}; pinned to what was deployed at position 42, leaving chart version 1.1.0"
+    failed = world.status(declared, unready("SourceNotReady"), installed())
+    assert shown(failed)["Ready"] == ("False", "SourceNotReady", "no")
 
 
 def test_what_was_released_is_ready_with_the_words_of_the_action() -> None:

@@ -57,6 +57,7 @@ from tidelog.engine.runtime.rendered import RenderedSet
 from tidelog.engine.runtime.run import Refused, StageError, Stop, asking
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.watching.declared import DeclaredRelease
+from tidelog.events.bodies import BodyRef
 from tidelog.events.digest import Digest
 from tidelog.events.moment import datetime_of
 from tidelog.events.names import ObjectKey, Revision
@@ -268,7 +269,11 @@ class ReleaseActions(TargetPass):
         """The version that is made, as its intent has it."""
         if started.record is None:
             raise RuntimeError(f"the intent to {started.action} has no record")
-        return await opened_record(self._engine, self._stream, started.record)
+        return await self._opened(started.record)
+
+    async def _opened(self, record: BodyRef) -> Release:
+        """A record that the log keeps; see `opened_record`."""
+        return await opened_record(self._memory.log, await self._engine.keys.key(self._stream), record)
 
     async def _keep_record(self, store: ReleaseStore, release: Release, started: ReleaseActionStarted) -> None:
         """Helm's record of the version, pending; it is there already where the action goes on."""
