@@ -13,7 +13,7 @@ from bench.figures import Figure
 from bench.machine import ROOT, machine
 from bench.questions import QUESTIONS
 from bench.reconciling.engines import EngineName
-from bench.reconciling.phases import Workload
+from bench.reconciling.phases import TargetKind, Workload
 from bench.report import Result, as_json, keep, show
 from bench.session import Session
 
@@ -32,6 +32,13 @@ FAILED = 2
 @click.option("--events", type=click.IntRange(min=1_000), help=f"Events of the big log.  [default: {EVENTS:,}]")
 @click.option("--quick", is_flag=True, help=f"A log of {EVENTS_QUICK:,} events and fewer rounds: to try, not to tell.")
 @click.option("-n", "--targets", type=click.IntRange(min=1), default=100, show_default=True, help="mttp: of the fleet.")
+@click.option(
+    "--kind",
+    type=click.Choice(["kustomization", "helmrelease"]),
+    default="kustomization",
+    show_default=True,
+    help="mttp: of the targets.",
+)
 @click.option(
     "--engine",
     type=click.Choice(["tidelog", "external"]),
@@ -68,6 +75,7 @@ def main(
     events: int | None,
     quick: bool,
     targets: int,
+    kind: TargetKind,
     engine: EngineName,
     commands: tuple[str, ...],
     apart: bool,
@@ -83,7 +91,7 @@ def main(
     if (engine == "external") != bool(commands):
         raise click.UsageError("--engine external and --engine-command need each other")
     idle_s = IDLE_QUICK_S if quick else IDLE_S
-    workload = Workload(targets=targets, engine=engine, commands=commands, apart=apart, idle_s=idle_s)
+    workload = Workload(kind=kind, targets=targets, engine=engine, commands=commands, apart=apart, idle_s=idle_s)
     events = events or (EVENTS_QUICK if quick else EVENTS)
     with Session(events=events, quick=quick, keep=directory, workload=workload) as session:
         result = _run(session, names)

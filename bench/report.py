@@ -15,7 +15,7 @@ from bench.machine import Machine
 WIDTH_ELSEWHERE = 160
 """Columns where output is no terminal."""
 GOALS_FROM_EVENTS = 1_000_000
-WITHOUT_LOG = frozenset({"client", "embedded", "embedded-memory", "mttp"})
+WITHOUT_LOG = frozenset({"client", "embedded", "embedded-memory", "mttp", "releases-memory", "render-chart"})
 """The questions that have no use for the big log."""
 
 

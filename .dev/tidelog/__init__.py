@@ -4,4 +4,4 @@ The sub-packages are `tidelog.events` (what happened), `tidelog.storage` (where 
 `tidelog.engine` (what acts); imports go from the last to the first, never back.
 """
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"

@@ -21,6 +21,8 @@ from bench.questions import (
     memory,
     mttp,
     rebuild,
+    releases_memory,
+    render_chart,
     verify,
 )
 from bench.session import Session
@@ -60,5 +62,7 @@ QUESTIONS = {
         _question(embedded, by_default=False),
         _question(embedded_memory, by_default=False),
         _question(mttp, by_default=False),
+        _question(render_chart, by_default=False),
+        _question(releases_memory, by_default=False),
     )
 }

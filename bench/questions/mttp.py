@@ -29,19 +29,26 @@ targets share a build; Flux's own workload has one for all, and so has this one 
 """
 
 import shutil
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import anyio
 
 from bench.figures import Figure, Goal, figure
-from bench.reconciling.floor import LEAST, WITH_SOURCES
-from bench.reconciling.phases import Cost, Floors, Workload, costs, floors
+from bench.reconciling.floor import DECLARED, WRITES, least
+from bench.reconciling.phases import FLEETS, Cost, Floors, Workload, costs, floors
 from bench.reconciling.requests import LEASE
 from bench.session import Session
 
 NAME = "mttp"
 ROUNDS = 3
-GOALS = {"install": Goal("ratio", "at least", 0.25), "upgrade": Goal("ratio", "at least", 0.15)}
+GOALS = {
+    "kustomization": {"install": Goal("ratio", "at least", 0.25), "upgrade": Goal("ratio", "at least", 0.15)},
+    "helmrelease": {"install": Goal("ratio", "at least", 0.20), "upgrade": Goal("ratio", "at least", 0.15)},
+}
+PHASES = ("install", "upgrade")
+SHOWN_REQUESTS_MIN = 0.01
+"""Of a sort, for a target: rarer ones are of the engine as a whole."""
 IDLE_CPU = Goal("measured", "at most", 3.0)
 IDLE_REQUESTS = Goal("measured", "at most", 0.0)
 
@@ -62,7 +69,7 @@ def measure(session: Session) -> list[Figure]:
             advance(2 * number + 2)
             shutil.rmtree(directory)
     return [
-        *(one for phase in GOALS for one in _phase(phase, workload, found[phase], beside)),
+        *(one for phase in PHASES for one in _phase(phase, workload, found[phase], beside)),
         *_idle(workload, found["idle"]),
     ]
 
@@ -75,35 +82,56 @@ def _costs(session: Session, number: int, workload: Workload, *, idle: bool) -> 
 
 
 def _phase(phase: str, workload: Workload, found: Sequence[Cost], beside: Sequence[Floors]) -> list[Figure]:
-    count = workload.targets
+    count, kind = workload.targets, FLEETS[workload.kind].kind
     rates = [count / cost.seconds for cost in found]
     requests = [sum(cost.requests.values()) / count for cost in found]
-    by_sort = ", ".join(f"{sort} {number / count:.2f}" for sort, number in found[-1].requests.most_common())
+    beyond = [beyond_floor(kind, phase, cost.requests, count) for cost in found]
     return [
         figure(
             NAME,
-            f"{phase} of {count:,} Kustomizations",
+            f"{phase} of {count:,} {kind}s",
             "targets/s",
             rates,
-            floor_name=f"a bare client's {WITH_SOURCES[phase]} writes a target, each with its source",
+            floor_name=f"a bare client's {least(kind, phase, sources=True)} writes a target, each with its source",
             floor=[count / floor.with_sources[phase] for floor in beside],
-            goal=GOALS[phase],
-            note=f"requests a target at {phase}: {by_sort}",
+            goal=GOALS[workload.kind][phase],
+            note=f"requests a target at {phase}: {_listed(found[-1].requests, count)}",
         ),
         figure(
             NAME,
             f"{phase}, the same",
             "targets/s",
             rates,
-            floor_name=f"a bare client's {LEAST[phase]} writes a target, one source for all",
+            floor_name=f"a bare client's {least(kind, phase)} writes a target, one source for all",
             floor=[count / floor.least[phase] for floor in beside],
+            note=f"that floor at {phase}, of a target: {_listed(WRITES[kind][phase])}",
         ),
         _per_target(f"{phase}, CPU of the engine", count, [cost.engine_cpu_s for cost in found]),
         _per_target(f"{phase}, CPU of API server and etcd", count, [cost.servers_cpu_s for cost in found]),
         figure(NAME, f"{phase}, requests of the engine", "requests/target", requests),
+        figure(
+            NAME,
+            f"{phase}, requests of the engine beyond the floor",
+            "requests/target",
+            [sum(one.values()) / count for one in beyond],
+            note=f"beyond the floor at {phase}, of a target: {_listed(beyond[-1], count)}",
+        ),
         figure(NAME, f"{phase}, memory of the engine at its peak", "MiB", [cost.engine_mib for cost in found]),
         figure(NAME, f"{phase}, memory of API server and etcd", "MiB", [cost.servers_mib for cost in found]),
     ]
+
+
+def beyond_floor(kind: str, phase: str, requests: Counter[str], count: int) -> Counter[str]:
+    """The requests that an engine made beyond what must be written for so many targets, with one source for all."""
+    writes = {sort: number * count for sort, number in WRITES[kind][phase].items() if sort != DECLARED}
+    return requests - Counter(writes)
+
+
+def _listed(requests: Mapping[str, int], count: int = 1) -> str:
+    """Requests by sort, the most first."""
+    by_number = sorted(requests.items(), key=lambda one: -one[1])
+    shown = [f"{sort} {number / count:.2f}" for sort, number in by_number if number / count >= SHOWN_REQUESTS_MIN]
+    return ", ".join(shown) or "none"
 
 
 def _per_target(name: str, count: int, seconds: Sequence[float]) -> Figure:

@@ -23,10 +23,15 @@ PLURALS = {
     "Namespace": "namespaces",
     "RoleBinding": "rolebindings",
     "GitRepository": "gitrepositories",
+    "HelmRepository": "helmrepositories",
+    "HelmChart": "helmcharts",
     "Kustomization": "kustomizations",
+    "HelmRelease": "helmreleases",
+    "Secret": "secrets",
     "CustomResourceDefinition": "customresourcedefinitions",
 }
 APPLY = "application/apply-patch+yaml"
+JSON = "application/json"
 MERGE = "application/merge-patch+json"
 TIMEOUT_S = 120.0
 LINE_BYTES_MAX = 8 << 20
@@ -43,6 +48,15 @@ class Client:
         """Server-side apply; as another user where one is named."""
         path = f"{path_of(obj)}?fieldManager={MANAGER}&force=true"
         return await self.ask("PATCH", path, obj, APPLY, {"Impersonate-User": user} if user else {})
+
+    async def create(self, obj: Object, *, user: str) -> Object:
+        """Creates an object, as another user."""
+        where = collection(obj["apiVersion"], obj["kind"], obj["metadata"].get("namespace", ""))
+        return await self.ask("POST", f"{where}?fieldManager={MANAGER}", obj, JSON, {"Impersonate-User": user})
+
+    async def replace(self, obj: Object, *, user: str) -> Object:
+        """Replaces an object, as another user."""
+        return await self.ask("PUT", f"{path_of(obj)}?fieldManager={MANAGER}", obj, JSON, {"Impersonate-User": user})
 
     async def patch_status(self, obj: Object, status: Object) -> Object:
         """Writes a status."""

@@ -1,10 +1,11 @@
-"""The workload: one repository, one GitRepository, N Kustomizations of an app that runs no pods.
+"""The workload: one repository, one GitRepository, N targets of an app that runs no pods. Here, N Kustomizations.
 
 The shape is that of the workload by which Flux measures itself: one namespace, a small app (Deployment without
 replicas, ServiceAccount, Service, Ingress), and of it one instance a Kustomization, told apart by a variable.
 """
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -91,8 +92,15 @@ def _yaml(obj: Object, indent: str = "") -> Iterator[str]:
             yield f"{indent}{name}: {value if value == '${PODS}' else json.dumps(value)}\n"
 
 
-class Fleet:
+class Fleet(ABC):
     """The repository, and what is declared of it."""
+
+    kind: str
+    """Of the targets."""
+    api_version: str
+    """Of the targets."""
+    source_kinds: tuple[str, ...]
+    """Of what is between the repository and them."""
 
     def __init__(self, root: Path, url: str, count: int, *, apart: bool) -> None:
         self.count = count
@@ -103,9 +111,9 @@ class Fleet:
         self._commits = 0
 
     def commit(self, tag: str) -> str:
-        """Commits the app at an image tag; returns the revision as Flux writes it."""
+        """Commits the app at an image tag; returns what `is_at` knows it by."""
         self._commits += 1
-        return f"main@sha1:{self._repository.commit(files(tag), message=f'podinfo {tag}')}"
+        return self._committed(tag, self._repository.commit(self._files(tag), message=f"podinfo {tag}"))
 
     def namespaces(self) -> list[str]:
         """Where objects go."""
@@ -118,10 +126,53 @@ class Fleet:
     def source(self, name: str = SOURCE, interval: str = "60m") -> Object:
         """The GitRepository."""
         spec = {"interval": interval, "url": self._url, "ref": {"branch": "main"}}
-        return {"apiVersion": SOURCES, "kind": "GitRepository", "metadata": _named(name), "spec": spec}
+        return {"apiVersion": SOURCES, "kind": "GitRepository", "metadata": named(name), "spec": spec}
+
+    def sources(self, name: str = SOURCE, interval: str = "60m") -> list[Object]:
+        """What is between the repository and the targets, in the order of declaring: the last is what they name."""
+        return [self.source(name, interval)]
+
+    def app_name(self, index: int) -> str:
+        """Of the objects of a target."""
+        return f"podinfo-{index}app"
+
+    @abstractmethod
+    def target(self, index: int, interval: str = "60m") -> Object:
+        """A target."""
+
+    @abstractmethod
+    def warm(self) -> list[Object]:
+        """Sources and a target to warm up with, that share no build with the fleet; in the order of declaring."""
+
+    @abstractmethod
+    def is_at(self, status: Object, revision: str) -> bool:
+        """Whether a target that is ready is so at a revision."""
+
+    @abstractmethod
+    def status(self, index: int, revision: str, objects: Mapping[str, Object]) -> Object:
+        """A status like that of a target that is ready."""
+
+    @abstractmethod
+    def owner_labels(self, index: int) -> dict[str, str]:
+        """The labels that say of which target an object is."""
+
+    @abstractmethod
+    def _files(self, tag: str) -> Mapping[str, str]:
+        """The repository, with the app at an image tag."""
+
+    @abstractmethod
+    def _committed(self, tag: str, commit: str) -> str:
+        """What a status calls a commit."""
+
+
+class KustomizationFleet(Fleet):
+    """Kustomizations, told apart by a variable."""
+
+    kind = "Kustomization"
+    api_version = TARGETS
+    source_kinds = ("GitRepository",)
 
     def target(self, index: int, interval: str = "60m") -> Object:
-        """A Kustomization."""
         return _target(
             target_name(index),
             SOURCE,
@@ -131,9 +182,50 @@ class Fleet:
             _variables(index),
         )
 
-    def warm(self) -> tuple[Object, Object]:
-        """A source and a target to warm up with, that share no build with the fleet."""
-        return self.source(WARM), _target(WARM, WARM, f"./{WARM}", "60m", NAMESPACE, {"IS": WARM})
+    def warm(self) -> list[Object]:
+        return [self.source(WARM), _target(WARM, WARM, f"./{WARM}", "60m", NAMESPACE, {"IS": WARM})]
+
+    def is_at(self, status: Object, revision: str) -> bool:
+        return bool(status.get("lastAppliedRevision") == revision)
+
+    def status(self, index: int, revision: str, objects: Mapping[str, Object]) -> Object:  # noqa: ARG002
+        entries = [
+            {"id": f"{obj['metadata']['namespace']}_{obj['metadata']['name']}_{_group(obj)}_{kind}", "v": "v1"}
+            for kind, obj in objects.items()
+        ]
+        return {
+            "conditions": [ready(revision), {**ready(revision), "type": "Healthy"}],
+            "inventory": {"entries": entries},
+            "lastAppliedRevision": revision,
+            "lastAttemptedRevision": revision,
+            "observedGeneration": 1,
+        }
+
+    def owner_labels(self, index: int) -> dict[str, str]:
+        group = TARGETS.partition("/")[0]
+        return {f"{group}/name": target_name(index), f"{group}/namespace": NAMESPACE}
+
+    def _files(self, tag: str) -> Mapping[str, str]:
+        return files(tag)
+
+    def _committed(self, tag: str, commit: str) -> str:  # noqa: ARG002
+        return f"main@sha1:{commit}"
+
+
+def ready(revision: str) -> Object:
+    """A condition that says so."""
+    return {
+        "type": "Ready",
+        "status": "True",
+        "reason": "ReconciliationSucceeded",
+        "message": f"Applied revision: {revision}",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+        "observedGeneration": 1,
+    }
+
+
+def _group(obj: Object) -> str:
+    return str(obj["apiVersion"]).rpartition("/")[0]
 
 
 def _variables(index: int) -> dict[str, str]:
@@ -141,7 +233,7 @@ def _variables(index: int) -> dict[str, str]:
 
 
 def target_name(index: int) -> str:
-    """Of a Kustomization."""
+    """Of a target."""
     return f"podinfo-{index}"
 
 
@@ -158,8 +250,9 @@ def _target(name: str, source: str, path: str, interval: str, namespace: str, va
         "sourceRef": {"kind": "GitRepository", "name": source},
         "postBuild": {"substitute": dict(variables)},
     }
-    return {"apiVersion": TARGETS, "kind": "Kustomization", "metadata": _named(name), "spec": spec}
+    return {"apiVersion": TARGETS, "kind": "Kustomization", "metadata": named(name), "spec": spec}
 
 
-def _named(name: str) -> Object:
+def named(name: str) -> Object:
+    """The metadata of what is declared."""
     return {"name": name, "namespace": NAMESPACE}

@@ -3,9 +3,10 @@
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import anyio
 import msgspec
@@ -18,12 +19,13 @@ from bench.reconciling.fleet import (
     NAMESPACE,
     REQUESTED_AT,
     SOURCES,
-    TARGETS,
     Fleet,
+    KustomizationFleet,
     Object,
     target_name,
 )
 from bench.reconciling.floor import floor
+from bench.reconciling.releases import ReleaseFleet
 from bench.reconciling.requests import requests
 from tests.servers import kubernetes_servers as servers
 from tests.servers.git_server import git_server
@@ -37,9 +39,14 @@ SETTLE_S = 15.0
 LOOK_S = 0.5
 
 
+TargetKind: TypeAlias = Literal["kustomization", "helmrelease"]
+FLEETS: Mapping[TargetKind, type[Fleet]] = {"kustomization": KustomizationFleet, "helmrelease": ReleaseFleet}
+
+
 class Workload(msgspec.Struct, frozen=True, kw_only=True):
     """What is measured, and on whom."""
 
+    kind: TargetKind = "kustomization"
     targets: int = 100
     engine: EngineName = "tidelog"
     commands: tuple[str, ...] = ()
@@ -48,6 +55,10 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     idle_s: float = 60.0
     limit_s: float = 600.0
     """For a phase."""
+
+    def fleet(self, root: Path, url: str) -> Fleet:
+        """The fleet, with its repository below a directory."""
+        return FLEETS[self.kind](root, url, self.targets, apart=self.apart)
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,12 +117,13 @@ def server_pids() -> list[int]:
 
 
 @asynccontextmanager
-async def cluster(directory: Path, fleet: Fleet) -> AsyncIterator[Cluster]:
-    """A fresh cluster that knows the kinds, and has the namespaces and the account."""
+async def cluster(directory: Path, fleet: Fleet, more: Iterable[str] = ()) -> AsyncIterator[Cluster]:
+    """A fresh cluster that knows the kinds (and `more` kinds of sources), and has the namespaces and the account."""
     with servers.start(directory) as own:
         async with client_of(own) as client:
             await client.apply_all(crds())
-            for api_version, kind in ((SOURCES, "GitRepository"), (TARGETS, "Kustomization")):
+            kinds = [*((SOURCES, kind) for kind in (*fleet.source_kinds, *more)), (fleet.api_version, fleet.kind)]
+            for api_version, kind in kinds:
                 await _until(lambda: client.found(collection(api_version, kind)))  # noqa: B023 - awaited at once
             await client.apply_all(_namespace(name) for name in ("flux-system", *fleet.namespaces()))
             await client.apply(
@@ -147,7 +159,7 @@ class Floors(msgspec.Struct, frozen=True, kw_only=True):
 
 async def floors(directory: Path, workload: Workload) -> Floors:
     """The floor of each phase, on a cluster of its own without an engine."""
-    fleet = Fleet(directory / "git", "https://example.org/apps.git", workload.targets, apart=workload.apart)
+    fleet = workload.fleet(directory / "git", "https://example.org/apps.git")
     found: list[dict[str, float]] = []
     async with cluster(directory / "servers", fleet) as here:
         for sources in (False, True):
@@ -174,7 +186,7 @@ async def costs(directory: Path, workload: Workload, *, idle: bool) -> dict[str,
     """What each phase takes, on a cluster of its own with a fresh engine."""
     root = directory / "git"
     with git_server(root, tls=False, host="127.0.0.1") as git:
-        fleet = Fleet(root, git.url("apps"), workload.targets, apart=workload.apart)
+        fleet = workload.fleet(root, git.url("apps"))
         async with cluster(directory / "servers", fleet) as here:
             revision = fleet.commit(TAGS["install"])
             kubeconfig = here.own.kubeconfig_of(USER, ["system:masters"])
@@ -190,23 +202,29 @@ async def costs(directory: Path, workload: Workload, *, idle: bool) -> dict[str,
 
 
 async def _warm_up(here: Cluster, engine: Engine, fleet: Fleet) -> None:
-    """One source and one target come and go: then the engine runs, and has loaded what it loads once."""
-    source, target = fleet.warm()
-    await here.client.apply_all([source, target])
-
-    async def is_ready() -> bool:
-        engine.check()
-        return _is_ready(await here.client.ask("GET", path_of(target)), None)
-
-    await _until(is_ready)
-    for obj in (target, source):
+    """A source and a target come and go: then the engine runs, and has loaded what it loads once."""
+    declared = fleet.warm()
+    await here.client.apply_all(declared)
+    await until_ready(here, engine, declared[-1])
+    for obj in reversed(declared):
         await here.client.ask("DELETE", path_of(obj))
         await _until(lambda: _not(here.client.found(path_of(obj))))  # noqa: B023 - awaited at once
 
 
+async def until_ready(here: Cluster, engine: Engine, obj: Object) -> None:
+    """Waits until an object is ready for its present spec."""
+
+    async def is_ready() -> bool:
+        engine.check()
+        return _is_ready(await here.client.ask("GET", path_of(obj)))
+
+    await _until(is_ready)
+
+
 async def _install(here: Cluster, engine: Engine, fleet: Fleet, workload: Workload, revision: str) -> Cost:
     with here.measured(engine) as cost:
-        await here.client.apply(fleet.source())
+        for source in fleet.sources():
+            await here.client.apply(source)
         await here.client.apply_all(fleet.target(index) for index in range(fleet.count))
         await _converged(here, engine, fleet, workload, revision, TAGS["install"])
     return cost()
@@ -222,16 +240,10 @@ async def _upgrade(here: Cluster, engine: Engine, fleet: Fleet, workload: Worklo
 
 async def _idle(here: Cluster, engine: Engine, fleet: Fleet, workload: Workload) -> Cost:
     """Nothing changes, at an interval of a minute."""
-    source = fleet.source(interval="1m")
-    targets = [fleet.target(index, "1m") for index in range(fleet.count)]
-    await here.client.apply_all([source, *targets])
-    for obj in (source, *targets):
-
-        async def is_ready() -> bool:
-            engine.check()
-            return _is_ready(await here.client.ask("GET", path_of(obj)), None)  # noqa: B023 - awaited at once
-
-        await _until(is_ready)
+    declared = [*fleet.sources(interval="1m"), *(fleet.target(index, "1m") for index in range(fleet.count))]
+    await here.client.apply_all(declared)
+    for obj in declared:
+        await until_ready(here, engine, obj)
     await anyio.sleep(SETTLE_S)
     with here.measured(engine) as cost:
         await anyio.sleep(workload.idle_s)
@@ -246,14 +258,14 @@ async def _request(here: Cluster, obj: Object, token: str) -> None:
 async def _converged(here: Cluster, engine: Engine, fleet: Fleet, workload: Workload, revision: str, tag: str) -> None:
     """Waits until every target is ready at a revision, and every Deployment has the image."""
     ready = {target_name(index) for index in range(fleet.count)}
-    deployed = {f"podinfo-{index}app" for index in range(fleet.count)}
+    deployed = {fleet.app_name(index) for index in range(fleet.count)}
     try:
         with anyio.fail_after(workload.limit_s):
             async with anyio.create_task_group() as tasks:
 
                 async def follow_targets() -> None:
-                    async for obj in here.client.changes(collection(TARGETS, "Kustomization", NAMESPACE)):
-                        if _is_ready(obj, revision):
+                    async for obj in here.client.changes(collection(fleet.api_version, fleet.kind, NAMESPACE)):
+                        if _is_ready(obj) and fleet.is_at(obj["status"], revision):
                             ready.discard(obj["metadata"]["name"])
                         if not ready:
                             return
@@ -273,31 +285,27 @@ async def _converged(here: Cluster, engine: Engine, fleet: Fleet, workload: Work
                 for follow in (follow_targets, follow_deployments, watch_engine):
                     tasks.start_soon(follow)
     except TimeoutError:
-        why = await _why(here, ready)
+        why = await _why(here, fleet, ready)
         raise AssertionError(
             f"after {workload.limit_s:.0f} s {len(ready)} targets are not ready at {revision}, "
             f"and {len(deployed)} Deployments not at {tag}; {why}"
         ) from None
 
 
-async def _why(here: Cluster, names: Collection[str]) -> str:
+async def _why(here: Cluster, fleet: Fleet, names: Collection[str]) -> str:
     """What one of the targets that are not ready says."""
     for name in sorted(names)[:1]:
-        target = await here.client.ask("GET", f"{collection(TARGETS, 'Kustomization', NAMESPACE)}/{name}")
+        target = await here.client.ask("GET", f"{collection(fleet.api_version, fleet.kind, NAMESPACE)}/{name}")
         return f"{name}: {(target.get('status') or {}).get('conditions')}"
     return ""
 
 
-def _is_ready(obj: Object, revision: str | None) -> bool:
-    """Whether an object is ready for its present spec, and at a revision where one is given."""
+def _is_ready(obj: Object) -> bool:
+    """Whether an object is ready for its present spec."""
     status = obj.get("status") or {}
     generation = obj["metadata"]["generation"]
-    return (
-        status.get("observedGeneration") == generation
-        and (revision is None or status.get("lastAppliedRevision") == revision)
-        and any(
-            condition["type"] == "Ready" and condition["status"] == "True" for condition in status.get("conditions", ())
-        )
+    return status.get("observedGeneration") == generation and any(
+        condition["type"] == "Ready" and condition["status"] == "True" for condition in status.get("conditions", ())
     )
 
 

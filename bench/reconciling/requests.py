@@ -7,7 +7,7 @@ from pathlib import Path
 from bench.reconciling.fleet import Object
 
 LEASE = "lease"
-_OURS = {"gitrepositories", "kustomizations"}
+_OURS = {"gitrepositories", "kustomizations", "helmcharts", "helmreleases"}
 
 
 def requests(audit_log: Path, user: str, after: int = 0) -> tuple[Counter[str], int]:
@@ -43,6 +43,8 @@ def sort_of(entry: Object) -> str:
         return "event"
     if what.get("subresource") == "status":
         return "status"
+    if resource == "secrets":
+        return f"{verb} of Secrets"
     if "dryRun=" in entry["requestURI"]:
         return "dry run"
     if verb == "patch" and resource not in _OURS:

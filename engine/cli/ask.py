@@ -69,7 +69,9 @@ def reject(store: Path, output: Format, plan: str, why: str) -> None:
 
 @click.command()
 @subject_argument()
-@click.option("--with-source", is_flag=True, help="Ask its source first.")
+@click.option("--with-source", is_flag=True, help="Ask its source first; of a chart, also what that is made of.")
+@click.option("--force", is_flag=True, help="Of a HelmRelease: release once more, also where nothing has changed.")
+@click.option("--reset", is_flag=True, help="Of a HelmRelease: try again where no attempt is left.")
 @click.option("--why", default="", help="Stays in the log, with who did it.")
 @wait_options
 @namespace_option
@@ -88,6 +90,8 @@ def reconcile(
     *,
     waits: bool,
     with_source: bool,
+    force: bool,
+    reset: bool,
 ) -> None:
     """Have a source or target reconciled now, and say how that ended.
 
@@ -102,7 +106,7 @@ def reconcile(
     access = Access(store, kubeconfig, context)
     stream = named(access, words, namespace)
     limit = timeout.seconds if waits else None
-    raise SystemExit(anyio.run(reconcile_and_tell, access, stream, why, limit, with_source, output))
+    raise SystemExit(anyio.run(reconcile_and_tell, access, stream, why, limit, with_source, output, force, reset))
 
 
 @click.command()

@@ -5,7 +5,7 @@ import anyio.to_thread
 import click
 import msgspec
 
-from tidelog.engine.cli.door import Access, Asked, ask, named, named_target, shown, source_of, time_to_come, wait
+from tidelog.engine.cli.door import Access, Asked, ask, named, named_target, shown, sources_of, time_to_come, wait
 from tidelog.engine.cli.output import NO, Format, print_json, visible
 from tidelog.engine.runtime.requests import Request
 from tidelog.engine.runtime.telling.outcome import Outcome
@@ -81,16 +81,19 @@ async def reconcile_and_tell(
     limit_s: float | None,
     with_source: bool,  # noqa: FBT001 - as anyio hands it over
     output: Format,
+    force: bool = False,  # noqa: FBT001, FBT002
+    reset: bool = False,  # noqa: FBT001, FBT002
 ) -> int:
-    """Has a target reconciled, after its source if asked for; returns the exit code.
+    """Has a target reconciled, after what it is made from if asked for; returns the exit code.
 
     Where there is nobody to do it, all of it is asked for; who waits for the end is told that it did not come.
     """
-    source, code = await source_of(access, stream) if with_source else None, 0
-    for one in (source, stream):
-        if one is None:
-            continue
-        asked = await ask(access, Request(verb="reconcile", target=one, why=why))
+    sources = await sources_of(access, stream) if with_source else ()
+    code = 0
+    for one in (*sources, stream):
+        is_last = one == stream
+        request = Request(verb="reconcile", target=one, why=why, force=force and is_last, reset=reset and is_last)
+        asked = await ask(access, request)
         click.echo(f"► {visible(shown(one))}: asked for a run", err=True)
         _tell_note(asked)
         if limit_s is None:

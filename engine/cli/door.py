@@ -21,23 +21,26 @@ from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.cluster.real import open_cluster
 from tidelog.engine.http.client import DoorClient, open_door
 from tidelog.engine.kinds.durations import Duration, MalformedDurationError
-from tidelog.engine.kinds.meta import KUSTOMIZE_GROUP, OWN_MANAGER, REQUESTED_AT, SOURCE_GROUP
-from tidelog.engine.kinds.registry import NAMES
+from tidelog.engine.kinds.meta import HELM_GROUP, SOURCE_GROUP
+from tidelog.engine.kinds.registry import NAMES, api_version_of
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.binding import check_cluster
 from tidelog.engine.runtime.errors import RefusedError
 from tidelog.engine.runtime.holders import lease_name
 from tidelog.engine.runtime.memory import Memory
-from tidelog.engine.runtime.requests import Request, Requests
+from tidelog.engine.runtime.requests import Request, Requests, new_token, write_request
 from tidelog.engine.runtime.suspension import write_suspend
 from tidelog.engine.runtime.telling.outcome import Outcome
 from tidelog.engine.runtime.watching.declared import Declarations
 from tidelog.engine.views.archive import open_archive
+from tidelog.engine.views.commits import named_source
 from tidelog.engine.views.names import UnclearNameError, default_namespace, find, is_kind, parse
 from tidelog.events.envelope import Actor, Proof
 from tidelog.events.moment import Time, time_of
 from tidelog.events.names import ObjectKey, StreamName, cluster_of, engine_stream
 from tidelog.events.projections import DESIRED
+from tidelog.events.vocabulary import ReconcileRequested
+from tidelog.storage import Recorded
 from tidelog.storage.errors import SecretError, StoreUnreadableError
 from tidelog.storage.keys import KeyRing
 from tidelog.storage.layout import Layout
@@ -124,7 +127,9 @@ def named_target(access: Access, words: tuple[str, ...], namespace: str | None) 
     """
     stream = named(access, words, namespace)
     if ObjectKey.of_stream(stream).group == SOURCE_GROUP:
-        raise UnclearNameError(f"{shown(stream)} is a source, and applies nothing: name a Kustomization")
+        raise UnclearNameError(
+            f"{shown(stream)} is a source, and applies nothing: name a Kustomization or a HelmRelease"
+        )
     return stream
 
 
@@ -153,26 +158,53 @@ def time_to_come(text: str | None, now: datetime | None = None) -> Time | None:
     return time_of(moment)
 
 
-async def source_of(access: Access, target: StreamName) -> StreamName | None:
-    """The source that a target is rendered from, as its spec names it; None for a source itself."""
-    key = ObjectKey.of_stream(target)
-    if (key.group, key.kind) != (KUSTOMIZE_GROUP, "Kustomization"):
-        return None
-    reference = await anyio.to_thread.run_sync(_reference_in_log, access, target)
-    if reference is None:
-        async with open_cluster(access.kubeconfig, access.context) as cluster:
-            reference = (await _live(cluster, target))["spec"]["sourceRef"]
-    namespace = reference.get("namespace") or key.namespace
-    return ObjectKey(SOURCE_GROUP, reference["kind"], namespace, reference["name"]).stream(cluster_of(target))
+async def sources_of(access: Access, target: StreamName) -> tuple[StreamName, ...]:
+    """What a target or a HelmChart is made from, as the specs name it, the farthest first.
+
+    Left out is what is not there yet, as the HelmChart of a new HelmRelease, and what nobody fetches: a registry.
+    """
+    found: list[StreamName] = []
+    spec = await _spec_of(access, target)
+    stream = target
+    while spec is not None:
+        source = named_source(ObjectKey.of_stream(stream), spec)
+        if source is None:
+            break
+        stream = source.stream(cluster_of(target))
+        spec = await _spec_of(access, stream) if source.kind in _LOOKED_AT else {}
+        if spec is not None and spec.get("type") != "oci":
+            found.append(stream)
+    return tuple(reversed(found))
 
 
-def _reference_in_log(access: Access, target: StreamName) -> KubeObject | None:
+_LOOKED_AT = ("HelmChart", "HelmRepository")
+"""Sources whose specs say whether there is anything to ask for, and whether there is another behind."""
+
+
+async def _spec_of(access: Access, stream: StreamName) -> KubeObject | None:
+    """The spec of a source or target, from the log or else the cluster; None where there is none."""
+    known, spec = await anyio.to_thread.run_sync(_spec_in_log, access, stream)
+    if known:
+        return spec
+    async with open_cluster(access.kubeconfig, access.context) as cluster:
+        try:
+            live = await _live(cluster, stream)
+        except RefusedError:
+            return None
+    found: KubeObject = live.get("spec") or {}
+    return found
+
+
+def _spec_in_log(access: Access, stream: StreamName) -> tuple[bool, KubeObject | None]:
+    """Whether the log knows, and the spec; the log does not say what is sealed."""
     if not access.has_store:
-        return None
+        return False, None
     with open_archive(access.store) as archive:
-        row = archive.row(DESIRED, target)
-        spec = None if row is None else archive.body(row.spec)
-    return None if spec is None else msgspec.json.decode(spec).get("sourceRef")
+        row = archive.row(DESIRED, stream)
+        if row is None:
+            return True, None
+        data = archive.body(row.spec)
+    return data is not None, None if data is None else msgspec.json.decode(data)
 
 
 # Asking.
@@ -255,12 +287,18 @@ async def _record(access: Access, request: Request) -> Asked:
             return asked
         if request.verb == "reconcile" and cluster is not None:
             try:
-                asked = msgspec.structs.replace(asked, token=await _request_in(cluster, StreamName(request.target)))
+                token = _token_of(recorded) or await _request_in(cluster, StreamName(request.target))
+                asked = msgspec.structs.replace(asked, token=token)
             except ClusterError as error:
                 return msgspec.structs.replace(asked, note=f"{told_later}, because {error}")
         if request.verb == "mark":
             return asked
         return msgspec.structs.replace(asked, note=told_later)
+
+
+def _token_of(recorded: Recorded) -> str:
+    """Of a request that the cluster was told of already."""
+    return recorded.event.token if isinstance(recorded.event, ReconcileRequested) else ""
 
 
 @asynccontextmanager
@@ -298,7 +336,7 @@ async def _annotate(access: Access, request: Request) -> Asked:
         if request.verb == "reconcile":
             if (await _live(cluster, stream)).get("spec", {}).get("suspend"):
                 raise RefusedError(f"{shown(stream)} is suspended; `tidelog resume` goes on")
-            token = await _request_in(cluster, stream)
+            token = await _request_in(cluster, stream, force=request.force, reset=request.reset)
             return Asked(token=token, note=await _note_of_nobody(cluster, stream))
         if request.until is not None:
             raise RefusedError("--until needs a store, whose daemon resumes it: give --store DIR, or set TIDELOG_STORE")
@@ -307,6 +345,9 @@ async def _annotate(access: Access, request: Request) -> Asked:
         except NotFoundError:
             raise RefusedError(f"there is no {shown(stream)} in the cluster") from None
         return Asked(note="there is no store here: who and why is not recorded")
+
+
+_CONTROLLERS = {SOURCE_GROUP: "source-controller", HELM_GROUP: "helm-controller"}
 
 
 def _reconciled() -> str:
@@ -318,8 +359,8 @@ async def _note_of_nobody(cluster: Cluster, stream: StreamName) -> str:
 
     An engine may be at work without a Lease: this is said, and believed no further.
     """
-    is_source = ObjectKey.of_stream(stream).group == SOURCE_GROUP
-    namespace, name = default_namespace(), lease_name("source-controller" if is_source else "kustomize-controller")
+    controller = _CONTROLLERS.get(ObjectKey.of_stream(stream).group, "kustomize-controller")
+    namespace, name = default_namespace(), lease_name(controller)
     try:
         lease = await find_lease(cluster, namespace, name)
     except ClusterError:
@@ -329,10 +370,16 @@ async def _note_of_nobody(cluster: Cluster, stream: StreamName) -> str:
     return f"nobody holds the Lease {namespace}/{name}, so no engine seems to be at work: it is done when one comes"
 
 
-async def _request_in(cluster: Cluster, stream: StreamName) -> str:
-    """Asks whoever reconciles an object in the cluster to do it now; returns the token (Flux contract CM-034)."""
-    token = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}Z"
-    await _patch(cluster, stream, {"metadata": {"annotations": {REQUESTED_AT: token}}})
+async def _request_in(cluster: Cluster, stream: StreamName, *, force: bool = False, reset: bool = False) -> str:
+    """Asks whoever reconciles an object in the cluster to do it now; returns the token."""
+    key = ObjectKey.of_stream(stream)
+    if (force or reset) and key.group != HELM_GROUP:
+        raise RefusedError(f"{shown(stream)} is no HelmRelease, and --force and --reset are of releases")
+    token = new_token()
+    try:
+        await write_request(cluster, stream, token, force=force, reset=reset)
+    except NotFoundError:
+        raise RefusedError(f"there is no {shown(stream)} in the cluster") from None
     return token
 
 
@@ -352,29 +399,22 @@ def _outcome(live: KubeObject) -> Outcome:
     conditions = {one["type"]: one for one in (live.get("status") or {}).get("conditions") or ()}
     ready = conditions.get("Ready") or {}
     artifact = live["status"].get("artifact") or {}
+    releases = live["status"].get("history") or ()
+    version = releases[0].get("chartVersion") if releases and live["kind"] == "HelmRelease" else ""
     return Outcome(
         over="Reconciling" not in conditions or ready.get("status") == "False",
         ready=ready.get("status") or "Unknown",
         reason=ready.get("reason") or "",
         message=ready.get("message") or "",
-        revision=live["status"].get("lastAppliedRevision") or artifact.get("revision") or "",
+        revision=live["status"].get("lastAppliedRevision") or artifact.get("revision") or version or "",
     )
 
 
 async def _live(cluster: Cluster, stream: StreamName) -> KubeObject:
     key = ObjectKey.of_stream(stream)
-    kind = await cluster.kind(f"{key.group}/v1", key.kind)
+    kind = await cluster.kind(api_version_of(key), key.kind)
     try:
         return await cluster.get(kind, key.namespace, key.name)
-    except NotFoundError:
-        raise RefusedError(f"there is no {shown(stream)} in the cluster") from None
-
-
-async def _patch(cluster: Cluster, stream: StreamName, patch: KubeObject) -> None:
-    key = ObjectKey.of_stream(stream)
-    kind = await cluster.kind(f"{key.group}/v1", key.kind)
-    try:
-        await cluster.patch(kind, key.namespace, key.name, patch, type="merge", manager=OWN_MANAGER)
     except NotFoundError:
         raise RefusedError(f"there is no {shown(stream)} in the cluster") from None
 

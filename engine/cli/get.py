@@ -34,10 +34,12 @@ from tidelog.engine.views.names import (
     EXTERNAL_ARTIFACT,
     GIT_REPOSITORY,
     HELM_CHART,
+    HELM_RELEASE,
     HELM_REPOSITORY,
     KUSTOMIZATION,
     OCI_REPOSITORY,
     SOURCES,
+    TARGETS,
     default_namespace,
     find,
 )
@@ -51,11 +53,11 @@ SELECTORS = ("ready=true", "ready=false", "ready=unknown")
 class _Kinds(Aliases):
     aliases = {  # noqa: RUF012
         **dict.fromkeys(("ks", "kustomization"), "kustomizations"),
+        **dict.fromkeys(("hr", "helmrelease"), "helmreleases"),
         **dict.fromkeys(("git", "gitrepo", "gitrepository"), "gitrepositories"),
         "source": "sources",
     }
     later = {  # noqa: RUF012
-        **dict.fromkeys(("hr", "helmrelease", "helmreleases"), "HelmRelease"),
         **dict.fromkeys(("alert", "alerts"), "Alert"),
         **dict.fromkeys(("alert-provider", "alert-providers"), "Provider"),
         **dict.fromkeys(("receiver", "receivers"), "Receiver"),
@@ -232,4 +234,5 @@ _command(sources, "external", (EXTERNAL_ARTIFACT,), "ExternalArtifacts.")
 _command(sources, "all", SOURCES, "Sources of all kinds.")
 _command(get, "gitrepositories", (GIT_REPOSITORY,), "GitRepositories.", hidden=True)  # as kubectl has it
 _command(get, "kustomizations", (KUSTOMIZATION,), "Kustomizations (ks).")
-_command(get, "all", (*SOURCES, KUSTOMIZATION), "All sources and targets.")
+_command(get, "helmreleases", (HELM_RELEASE,), "HelmReleases (hr).")
+_command(get, "all", (*SOURCES, *TARGETS), "All sources and targets.")

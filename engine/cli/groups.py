@@ -4,7 +4,7 @@ import re
 
 import click
 
-SO_FAR = "Tidelog looks after all sources and Kustomization so far"
+SO_FAR = "Tidelog looks after all sources, Kustomization and HelmRelease so far"
 
 
 class Group(click.Group):

@@ -61,12 +61,17 @@ def history(
 
 
 def _print_runs(runs: Iterable[RunTold], archive: Archive) -> None:
-    table = plain_table("POSITION", "AGE", "OUTCOME", "REVISION", "COMMIT", "CHANGES", "TOOK", "PLAN", "WHY")
-    for run in runs:
+    told = list(runs)
+    # What was done with releases is worth a column where there are any.
+    released = any(run.actions for run in told)
+    release = ("RELEASE",) if released else ()
+    table = plain_table("POSITION", "AGE", "OUTCOME", *release, "REVISION", "COMMIT", "CHANGES", "TOOK", "PLAN", "WHY")
+    for run in told:
         table.add_row(
             str(run.position),
             ago(run.started, archive.now),
             Text(run.outcome, style=STYLES.get(run.outcome, "")),
+            *((_text(_actions(run)),) if released else ()),
             _text((run.revision or "") + (f" (pinned to {run.pinned})" if run.pinned is not None else "")),
             _text("" if run.commit is None else run.commit.subject),
             _changes(run),
@@ -75,6 +80,15 @@ def _print_runs(runs: Iterable[RunTold], archive: Archive) -> None:
             _text(_why(run)),
         )
     _print_table(table)
+
+
+def _actions(run: RunTold) -> str:
+    """What was done with a release, one after the other: `upgrade web.v2 failed, rollback web.v3`."""
+    ended = {"succeeded": ""}
+    return ", ".join(
+        " ".join(part for part in (one.action, one.release, ended.get(one.outcome, one.outcome)) if part)
+        for one in run.actions
+    )
 
 
 def _changes(run: RunTold) -> str:

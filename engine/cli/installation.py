@@ -50,6 +50,8 @@ _NEEDED = (
     ("watch", "source.toolkit.fluxcd.io", "gitrepositories"),
     ("patch", "source.toolkit.fluxcd.io", "gitrepositories/status"),
     ("patch", "kustomize.toolkit.fluxcd.io", "kustomizations/status"),
+    ("patch", "helm.toolkit.fluxcd.io", "helmreleases/status"),
+    ("create", "source.toolkit.fluxcd.io", "helmcharts"),
     ("create", "", "events"),
     ("update", "coordination.k8s.io", "leases"),
     ("impersonate", "", "serviceaccounts"),

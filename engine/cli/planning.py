@@ -19,7 +19,7 @@ from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.cluster.real import open_cluster
 from tidelog.engine.moments import position_of
 from tidelog.engine.runtime.passes.preview import Preview, Rehearse, open_previewer
-from tidelog.engine.runtime.requests import Request
+from tidelog.engine.runtime.requests import Request, refuse_release
 from tidelog.engine.views.archive import open_archive
 from tidelog.events.names import StreamName
 from tidelog.events.vocabulary import Planned
@@ -41,6 +41,7 @@ async def plan_and_tell(
     embedded: bool,  # noqa: FBT001 - as anyio hands it over
 ) -> tuple[bool, bool]:
     """Prints a fresh plan; returns whether it changes anything, and whether it would be refused."""
+    refuse_release(target, "planned beforehand")
     async with (
         _asked(access, embedded=embedded) as (cluster, rehearse),
         open_previewer(cluster, access.store, target, environment, rehearse) as previewer,
@@ -88,6 +89,7 @@ async def reapply_and_tell(
     environment: Mapping[str, str],
 ) -> int:
     """Shows what going back would do, asks, does it and waits; returns the exit code."""
+    refuse_release(target, "put back to a moment")
     position = await anyio.to_thread.run_sync(_position, access, moment, target)
     async with (
         open_cluster(access.kubeconfig, access.context) as cluster,

@@ -89,6 +89,9 @@ def _print(found: Trace, archive: Archive) -> None:
         tools = ", ".join(f"{tool.name} {tool.version}" for tool in found.render.toolchain)
         made = counted(found.render.count, "object")
         facts["Render"] = f"{made}, {tools or 'no tools'}; {_who(found.render, archive)}"
+    if found.release is not None:
+        release = found.release
+        facts["Release"] = f"{release.action} of {release.release} with {release.chart}; {_who(release, archive)}"
     if found.plan is not None:
         facts["Plan"] = f"{found.plan.plan}: {radius(found.plan.blast_radius)}; {_who(found.plan, archive)}"
     for number, step in enumerate(found.verdicts):
@@ -103,7 +106,9 @@ def _print(found: Trace, archive: Archive) -> None:
         facts["Pinned"] = f"to {found.pin.moment}, by {found.pin.by}: {found.pin.why}"
         facts["Left"] = f"{found.pin.left}, which is not applied while it is pinned"
     elif found.applied_revision is not None and found.commit is not None and found.removal is None:
-        later = found.applied_revision != found.commit.revision
+        # Behind a chart's version stands a commit that has another name.
+        at_first = found.commit.revision if found.render is None else found.render.revision
+        later = found.applied_revision != at_first
         facts["Now at"] = f"{found.applied_revision}, which left it as it is" if later else None
     plain_facts(facts).print()
 

@@ -10,7 +10,7 @@ from tidelog.engine.cli.get import READY_STYLES
 from tidelog.engine.cli.groups import Aliases
 from tidelog.engine.cli.output import Format, console, output_option, print_json, store_option, visible
 from tidelog.engine.cli.reading import at_option, namespace_option, reading, tell_if_nobody_is_at_work
-from tidelog.engine.views.names import find
+from tidelog.engine.views.names import HELM_RELEASE, KUSTOMIZATION, find
 from tidelog.engine.views.sentences import field_sentence
 from tidelog.engine.views.trees import Node, tree_of
 from tidelog.events.names import ObjectKey
@@ -25,8 +25,10 @@ MARKS = {
 
 
 class _Kinds(Aliases):
-    aliases = {"ks": "kustomization", "kustomizations": "kustomization"}  # noqa: RUF012
-    later = dict.fromkeys(("hr", "helmrelease", "helmreleases"), "HelmRelease")
+    aliases = {  # noqa: RUF012
+        **dict.fromkeys(("ks", "kustomizations"), "kustomization"),
+        **dict.fromkeys(("hr", "helmreleases"), "helmrelease"),
+    }
 
 
 @click.group(cls=_Kinds)
@@ -34,25 +36,31 @@ def tree() -> None:
     """What a target applied, as a tree: with health, and with what somebody changed since."""
 
 
-@tree.command()
-@click.argument("name")
-@click.option("--compact", is_flag=True, help="Only sources and targets.")
-@namespace_option
-@at_option
-@output_option
-@store_option
-def kustomization(
-    store: Path, output: Format, name: str, namespace: str | None, moment: str | None, *, compact: bool
-) -> None:
-    """The inventory of a Kustomization, with those of the Kustomizations in it."""
-    with reading(store, moment) as archive:
-        subject = find(archive, ("kustomization.kustomize.toolkit.fluxcd.io", name), namespace)
-        root = tree_of(archive, subject.stream, compact=compact)
-        if output == "json":
-            print_json(root)
-        else:
-            console().print(_drawn(root, Tree(_label(root))))
-        tell_if_nobody_is_at_work(store, archive, moment, output)
+def _command(kind: tuple[str, str], help_: str) -> None:
+    group, name_of_kind = kind
+
+    @tree.command(name_of_kind.lower(), help=help_)
+    @click.argument("name")
+    @click.option("--compact", is_flag=True, help="Only sources and targets.")
+    @namespace_option
+    @at_option
+    @output_option
+    @store_option
+    def command(
+        store: Path, output: Format, name: str, namespace: str | None, moment: str | None, *, compact: bool
+    ) -> None:
+        with reading(store, moment) as archive:
+            subject = find(archive, (f"{name_of_kind}.{group}", name), namespace)
+            root = tree_of(archive, subject.stream, compact=compact)
+            if output == "json":
+                print_json(root)
+            else:
+                console().print(_drawn(root, Tree(_label(root))))
+            tell_if_nobody_is_at_work(store, archive, moment, output)
+
+
+_command(KUSTOMIZATION, "The inventory of a Kustomization, with those of the targets in it.")
+_command(HELM_RELEASE, "The inventory of a HelmRelease, with those of the targets in it.")
 
 
 def _drawn(node: Node, drawn: Tree) -> Tree:

@@ -13,6 +13,7 @@ from tidelog.engine.runtime.daemon import Daemon
 from tidelog.engine.runtime.memory import find_fetched
 from tidelog.engine.runtime.watching.declared import AnyDeclared, source_of
 from tidelog.engine.views.commits import person_text, subject_line
+from tidelog.engine.views.explanations import GIVEN_UP
 from tidelog.engine.views.sentences import counted
 from tidelog.events.names import ObjectId, ObjectKey, Revision, StreamName
 from tidelog.events.projections import Standing
@@ -176,14 +177,17 @@ async def _explained(engine: Engine, stream: StreamName, state: State) -> list[s
         lines.append(f"  {await _commit(engine, stream, standing.attempted)}")
     if standing.held is None or "tidelog approve" not in standing.message:
         lines.append(
-            f"  to go on: {_advice(standing, state, is_target=stream in engine.declared.targets)}tidelog explain {name}"
+            f"  to go on: {_advice(standing, state, name, is_target=stream in engine.declared.targets)}"
+            f"tidelog explain {name}"
         )
     return lines
 
 
-def _advice(standing: Standing, state: State, *, is_target: bool) -> str:
+def _advice(standing: Standing, state: State, name: str, *, is_target: bool) -> str:
     if state != "stuck":
         return ""
+    if standing.reason in GIVEN_UP:
+        return f"correct its chart or values, or have it tried again: tidelog reconcile {name} --reset; more: "
     if standing.stalled:
         return "correct its spec, as the message says; more: "
     if is_target:
@@ -196,7 +200,7 @@ async def _commit(engine: Engine, stream: StreamName, revision: Revision) -> str
     target = engine.declared.target(stream)
     source = stream if target is None else source_of(target).stream(engine.cluster_alias)
     found = await find_fetched(engine.memory.log, source, revision)
-    if found is None:
+    if found is None or not found.message:
         return f"revision {revision}"
     author = f" by {person_text(found.author)}" if found.author else ""
     return f"commit “{subject_line(found.message)}”{author} ({revision})"

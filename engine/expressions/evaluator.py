@@ -8,7 +8,16 @@ import anyio
 import msgspec
 
 from tidelog.engine.expressions.errors import EvaluationError, EvaluatorError, InvalidExpressionError
-from tidelog.engine.expressions.messages import ANSWER_BYTES_MAX, Answer, Question, RuleQuestion
+from tidelog.engine.expressions.messages import (
+    ANSWER_BYTES_MAX,
+    Answer,
+    AnyQuestion,
+    HealthQuestion,
+    HealthWord,
+    ParseQuestion,
+    Question,
+    RuleQuestion,
+)
 from tidelog.engine.framed import GONE, FramedProcess
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.objects.rules import Rule, Verdict
@@ -71,6 +80,28 @@ class Evaluator:
         answer = await self._ask(Question(expression, tuple(variables), dict(variables)))
         return answer.outcome == "true"
 
+    async def parse(self, expression: str) -> None:
+        """Parses an expression over the fields of an object, whatever fields those are.
+
+        Raises:
+            InvalidExpressionError: when it is no expression.
+            EvaluatorError: when that takes too long or too much.
+        """
+        await self._ask(ParseQuestion(expression))
+
+    async def health(self, live: KubeObject, *, in_progress: str = "", failed: str = "", current: str) -> HealthWord:
+        """What expressions over an object's fields say of its health: the first that holds, in this order.
+
+        Raises:
+            InvalidExpressionError: as `parse` does.
+            EvaluationError: when one has no result for this object.
+            EvaluatorError: when they take too long or too much together.
+        """
+        answer = await self._ask(HealthQuestion(in_progress, failed, current, live))
+        if answer.health is None:
+            raise EvaluatorError("the process that evaluates gave no answer")
+        return answer.health
+
     async def judge(self, rules: Sequence[Rule], *, only_compile: bool = False) -> tuple[Verdict, ...]:
         """What comes of rules, all in one go.
 
@@ -80,8 +111,8 @@ class Evaluator:
         answer = await self._ask(RuleQuestion(tuple(rules), only_compile))
         return answer.verdicts
 
-    async def _ask(self, question: Question | RuleQuestion) -> Answer:
-        if isinstance(question, Question) and len(question.expression.encode()) > EXPRESSION_BYTES_MAX:
+    async def _ask(self, question: AnyQuestion) -> Answer:
+        if any(len(one.encode()) > EXPRESSION_BYTES_MAX for one in _expressions(question)):
             raise InvalidExpressionError(f"it is longer than {EXPRESSION_BYTES_MAX} bytes")
         answer = None
         async with self._turn:
@@ -120,3 +151,14 @@ class Evaluator:
         process, self._process = self._process, None
         if process is not None:
             await process.end()
+
+
+def _expressions(question: AnyQuestion) -> tuple[str, ...]:
+    """Those that people wrote in a spec; rules are bounded where they are written."""
+    match question:
+        case Question() | ParseQuestion():
+            return (question.expression,)
+        case HealthQuestion():
+            return question.in_progress, question.failed, question.current
+        case RuleQuestion():
+            return ()

@@ -10,8 +10,22 @@ from typing import Final
 import msgspec
 
 from tidelog.engine.expressions.errors import EvaluationError, InvalidExpressionError
-from tidelog.engine.expressions.language import compile_condition, compile_rule, evaluate_condition, judge_rule
-from tidelog.engine.expressions.messages import Answer, Question, RuleQuestion
+from tidelog.engine.expressions.language import (
+    compile_condition,
+    compile_rule,
+    evaluate_condition,
+    health_by,
+    judge_rule,
+    parse,
+)
+from tidelog.engine.expressions.messages import (
+    Answer,
+    AnyQuestion,
+    HealthQuestion,
+    ParseQuestion,
+    Question,
+    RuleQuestion,
+)
 from tidelog.engine.objects.rules import Rule, Verdict
 from tidelog.engine.render.landlock import Fence, Reach
 from tidelog.engine.worker import die_with_parent, messages, write
@@ -23,7 +37,7 @@ TIME_ZONES: Final = "/usr/share/zoneinfo"
 def main() -> None:
     """Answers until stdin ends."""
     _confine()
-    decoder = msgspec.msgpack.Decoder(Question | RuleQuestion)
+    decoder = msgspec.msgpack.Decoder(AnyQuestion)
     write(b"")
     for message in messages():
         write(msgspec.msgpack.encode(_answer(decoder.decode(message))))
@@ -38,20 +52,31 @@ def _confine() -> None:
     fence.close()
 
 
-def _answer(question: Question | RuleQuestion) -> Answer:
+def _answer(question: AnyQuestion) -> Answer:
     try:
-        if isinstance(question, RuleQuestion):
-            return Answer("valid", verdicts=tuple(_verdict(rule, question) for rule in question.rules))
-        if question.variables is None:
-            compile_condition(question.expression, question.names)
-            return Answer("valid")
-        return Answer("true" if evaluate_condition(question.expression, question.variables) else "false")
+        match question:
+            case RuleQuestion():
+                return Answer("valid", verdicts=tuple(_verdict(rule, question) for rule in question.rules))
+            case HealthQuestion():
+                return Answer("valid", health=health_by(question))
+            case ParseQuestion():
+                parse(question.expression)
+                return Answer("valid")
+            case Question():
+                return _condition(question)
     except InvalidExpressionError as error:
         return Answer("invalid", str(error))
     except EvaluationError as error:
         return Answer("failed", str(error))
     except MemoryError:
         return Answer("exhausted", f"it takes more than {MEMORY_BYTES // 2**20} MiB of memory")
+
+
+def _condition(question: Question) -> Answer:
+    if question.variables is None:
+        compile_condition(question.expression, question.names)
+        return Answer("valid")
+    return Answer("true" if evaluate_condition(question.expression, question.variables) else "false")
 
 
 def _verdict(rule: Rule, question: RuleQuestion) -> Verdict:

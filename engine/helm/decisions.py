@@ -135,6 +135,9 @@ def state_of(known: Known) -> State:
     match status:
         case "failed":
             return State("Failed")
+        case "uninstalling" if row.last_action:
+            # Flux finds no state for it, and is stuck: what was to be put right has to be tried again.
+            return State("Failed", "its uninstall did not come to its end")
         case "uninstalled":
             return State("Absent", "found uninstalled release in storage")
         case "deployed":

@@ -12,7 +12,7 @@ from anyio import to_thread
 
 from tidelog.engine.helm import gojson
 from tidelog.engine.helm.errors import ChartError
-from tidelog.engine.helm.sorting import sorted_manifests
+from tidelog.engine.helm.sorting import content_of, joined, sorted_documents
 from tidelog.engine.helm.spec import Hook, Kustomize, Manifest, PostRender, RenderedChart
 from tidelog.engine.helm.yaml_out import encoded
 from tidelog.engine.objects.kube import KubeObject
@@ -71,16 +71,24 @@ def _streams(chart: RenderedChart, wanted: PostRender) -> list[list[Hook | Manif
 
 
 def _finished(chart: RenderedChart, wanted: PostRender, streams: Iterable[_Stream]) -> RenderedChart:
-    files: dict[str, list[str]] = {}
+    files: dict[str, list[tuple[str, KubeObject]]] = {}
     for stream in streams:
         labelled((found for _, found in stream), wanted)
         for path, found in stream:
-            files.setdefault(path, []).append(encoded(found))
+            files.setdefault(path, []).append((encoded(found), found))
     if wanted.strategy == "nohooks":
         for hook in chart.hooks:
-            files.setdefault(hook.path, []).append(hook.text)
-    manifests, hooks = sorted_manifests({path: "\n---\n".join(texts) for path, texts in files.items()})
+            files.setdefault(hook.path, []).append((hook.text, hook.content))
+    # What was written here says what it was written from: to read it again takes as long as to read the templates' own.
+    manifests, hooks = sorted_documents({path: _as_one(path, written) for path, written in files.items()})
     return msgspec.structs.replace(chart, manifests=manifests, hooks=hooks)
+
+
+def _as_one(path: str, written: Sequence[tuple[str, KubeObject]]) -> Iterator[tuple[str, KubeObject | None]]:
+    for (text, found), left in zip(written, joined([text for text, _ in written]), strict=True):
+        # A text with empty lines at its end loses them to a separator.
+        is_whole = left in (text, text.removesuffix("\n"))
+        yield left, found if is_whole else content_of(path, left)
 
 
 def labelled(objects: Iterable[KubeObject], wanted: PostRender) -> None:

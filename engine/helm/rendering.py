@@ -36,6 +36,7 @@ class _Loaded(msgspec.Struct):
     impure: tuple[str, ...]
     archive: bytes | None
     record: bytes = b""
+    crds: tuple[Crd, ...] | None = None
     mentions_lookup: bool | None = None
     """None while nobody has looked."""
 
@@ -101,7 +102,8 @@ class Rendering:
         if sum(map(len, files.values())) > self._settings.output_bytes:
             limit = f"it writes more than {self._settings.output_bytes} bytes"
             raise ChartError(f"rendering {job.shown} was ended: {limit}", final=False, limit=limit)
-        metadata = chart.told("metadata")
+        # A render changes what a chart with dependencies says of itself, and of no other.
+        metadata = loaded.metadata if loaded.stays else chart.told("metadata")
         notes = _take_notes(files, metadata["name"])
         manifests, hooks = sorted_manifests(files)
         if job.with_record and not loaded.record:
@@ -110,7 +112,7 @@ class Rendering:
             metadata=metadata,
             manifests=manifests,
             hooks=hooks,
-            crds=tuple(Crd(crd["filename"], crd["data"]) for crd in chart.told("crds")),
+            crds=_crds(loaded),
             notes=notes,
             warnings=loaded.missing,
             impure=tuple(sorted({*loaded.impure, *impure_functions([{"data": job.values.decode()}])})),
@@ -178,6 +180,12 @@ def _options(job: RenderJob) -> dict[str, object]:
         "kube_version": job.kube_version,
         "api_versions": list(job.api_versions or ()),
     }
+
+
+def _crds(loaded: _Loaded) -> tuple[Crd, ...]:
+    if loaded.crds is None or not loaded.stays:
+        loaded.crds = tuple(Crd(crd["filename"], crd["data"]) for crd in loaded.chart.told("crds"))
+    return loaded.crds
 
 
 def _take_notes(files: dict[str, str], name: str) -> str:

@@ -1,7 +1,7 @@
 """From rendered templates to manifests and hooks, in the order that Helm installs them."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any, Final, TypeVar
 
@@ -77,10 +77,16 @@ INSTALL_ORDER: Final = (
 _places: Final = {kind: place for place, kind in enumerate(INSTALL_ORDER)}
 # Go's `\s`, and its idea of a space to trim.
 _separator: Final = re.compile(r"(?:^|[\t\n\f\r ]*\n)---[\t\n\f\r ]*")
+_BEFORE_SEPARATOR: Final = "\t\n\f\r "
 _SPACE: Final = "".join(map(chr, (*range(9, 14), 32, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B)))) + (
     "\u2028\u2029\u202f\u205f\u3000"
 )
 _number: Final = re.compile(r"[-+]?[0-9]+", re.ASCII)
+
+
+def joined(texts: Sequence[str]) -> list[str]:
+    """The same documents as `split` gives them back once they are one text: each ends before its separator."""
+    return [*(text.rstrip(_BEFORE_SEPARATOR) for text in texts[:-1]), *texts[-1:]]
 
 
 def split(text: str) -> list[str]:
@@ -95,13 +101,23 @@ def sorted_manifests(files: Mapping[str, str]) -> tuple[tuple[Manifest, ...], tu
     Raises:
         ChartError: when a document is no YAML, or not what a manifest has to be.
     """
+    return sorted_documents({path: _documents(path, text) for path, text in files.items() if not _is_partial(path)})
+
+
+def sorted_documents(
+    files: Mapping[str, Iterable[tuple[str, KubeObject | None]]],
+) -> tuple[tuple[Manifest, ...], tuple[Hook, ...]]:
+    """The same of documents that are read already: each its text, and what that says.
+
+    Raises:
+        ChartError: when one is not what a manifest has to be.
+    """
     manifests: list[Manifest] = []
     hooks: list[Hook] = []
     for path in sorted(files, key=str.encode):
-        if PurePosixPath(path).name.startswith("_"):
+        if _is_partial(path):
             continue
-        for text in split(files[path]):
-            content = _content(path, text)
+        for text, content in files[path]:
             annotations = _annotations(path, content)
             if HOOK in annotations:
                 hooks += _hook(path, text, content or {}, annotations)
@@ -110,7 +126,20 @@ def sorted_manifests(files: Mapping[str, str]) -> tuple[tuple[Manifest, ...], tu
     return tuple(_by_kind(manifests, lambda found: found.content)), tuple(_by_kind(hooks, lambda found: found.content))
 
 
-def _content(path: str, text: str) -> KubeObject | None:
+def _is_partial(path: str) -> bool:
+    return PurePosixPath(path).name.startswith("_")
+
+
+def _documents(path: str, text: str) -> Iterator[tuple[str, KubeObject | None]]:
+    return ((part, content_of(path, part)) for part in split(text))
+
+
+def content_of(path: str, text: str) -> KubeObject | None:
+    """What a document says; None for one of comments alone.
+
+    Raises:
+        ChartError: when it is no YAML, or no object.
+    """
     try:
         found = documents(text)
     except YamlError as error:

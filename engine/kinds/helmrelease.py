@@ -36,6 +36,7 @@ from tidelog.engine.kinds.meta import (
     Resource,
     Rule,
     Timestamp,
+    helm_chart_name,
 )
 from tidelog.engine.kinds.targets import (
     CommonMetadata,
@@ -435,10 +436,10 @@ class HelmReleaseSpec(KubeStruct, frozen=True, kw_only=True):
         """How it is told whether objects are ready (contract HR-057)."""
         return "poller" if self.wait_strategy is None else self.wait_strategy.name
 
-
-def helm_chart_name(namespace: str, name: str) -> str:
-    """The name of the HelmChart of a HelmRelease that has a template (contract HR-059)."""
-    return f"{namespace}-{name}"
+    @property
+    def effective_health_check_exprs(self) -> tuple[CustomHealthCheck, ...]:
+        """How the health of custom resources is told; only the poller asks (contract HR-058)."""
+        return self.health_check_exprs if self.effective_wait_strategy == "poller" else ()
 
 
 def _shortened(name: str) -> str:

@@ -4,15 +4,15 @@ Two labels, and why. The CRDs are Flux's API, the same objects that Flux install
 `app.kubernetes.io/part-of: flux`: `flux check` finds them, and applying them over Flux's changes nothing that counts.
 All else is the engine's own and bears `app.kubernetes.io/part-of: tidelog`, so that neither `flux uninstall` (which
 deletes by that label) takes the engine's permissions away, nor Flux's tools mistake them for Flux's controllers.
-`flux uninstall` deletes the CRDs and the Namespace all the same, and every GitRepository and Kustomization with
-them: who wants to get rid of Flux's controllers after a takeover deletes their Deployments.
+`flux uninstall` deletes the CRDs and the Namespace all the same, and every source and target with them: who wants to
+get rid of Flux's controllers after a takeover deletes their Deployments.
 
 The Namespace bears no label: it is shared with Flux, and is left as it is where it exists.
 """
 
 from tidelog.engine.kinds.crds import INSTANCE_NAME, crds
-from tidelog.engine.kinds.meta import INSTANCE, KUSTOMIZE_GROUP, PART_OF, SOURCE_GROUP
-from tidelog.engine.kinds.registry import SOURCES
+from tidelog.engine.kinds.meta import INSTANCE, PART_OF, SOURCE_GROUP, Resource
+from tidelog.engine.kinds.registry import SOURCES, TARGETS
 from tidelog.engine.objects.kube import KubeObject
 
 NAMESPACE = "flux-system"
@@ -28,7 +28,7 @@ def install_objects(namespace: str = NAMESPACE) -> tuple[KubeObject, ...]:
     """The objects, in the order in which they are applied.
 
     The role has what the engine needs for itself. The binding to cluster-admin is for what it applies, which can be
-    anything; a cluster where each Kustomization names a serviceAccountName can do without it.
+    anything; a cluster where each target names a serviceAccountName can do without it.
     """
     return (
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}},
@@ -60,8 +60,7 @@ def _role() -> KubeObject:
                 [f"{plural}/{part}" for part in ("status", "finalizers") for plural in _SOURCES],
                 ["get", "patch", "update"],
             ),
-            _rule(KUSTOMIZE_GROUP, ["kustomizations"], [*_READ, "create", "patch", "update", "delete"]),
-            _rule(KUSTOMIZE_GROUP, ["kustomizations/status", "kustomizations/finalizers"], ["get", "patch", "update"]),
+            *(rule for kind in TARGETS for rule in _target_rules(kind.resource)),
             _rule("", ["events"], ["create", "patch"]),
             # One writer a cluster: Flux's own Leases are taken.
             _rule("coordination.k8s.io", ["leases"], [*_READ, "create", "patch", "update", "delete"]),
@@ -72,6 +71,14 @@ def _role() -> KubeObject:
             _rule("authorization.k8s.io", ["subjectaccessreviews"], ["create"]),
         ],
     }
+
+
+def _target_rules(target: Resource) -> tuple[KubeObject, KubeObject]:
+    parts = [f"{target.plural}/{part}" for part in ("status", "finalizers")]
+    return (
+        _rule(target.group, [target.plural], [*_READ, "create", "patch", "update", "delete"]),
+        _rule(target.group, parts, ["get", "patch", "update"]),
+    )
 
 
 def _rule(group: str, resources: list[str], verbs: list[str]) -> KubeObject:

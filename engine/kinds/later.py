@@ -146,7 +146,5 @@ def _target_sentences(spec: KustomizationSpec) -> Iterator[str]:
         yield "spec.decryption: nothing can be decrypted yet; leave it out where the source holds no encrypted files"
     if spec.kube_config is not None:
         yield _OTHER_CLUSTERS
-    if spec.health_check_exprs:
-        yield "spec.healthCheckExprs: expressions cannot be evaluated yet; leave it out, and name spec.healthChecks"
     if spec.ignore:
         yield "spec.ignore: fields cannot be left alone yet; leave them out of the manifests"

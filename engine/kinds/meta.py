@@ -62,6 +62,11 @@ _OWNERS = (
 )
 
 
+def helm_chart_name(namespace: str, name: str) -> str:
+    """The name of the HelmChart of a HelmRelease that has a template (contract HR-059)."""
+    return f"{namespace}-{name}"
+
+
 def labelled_maker(obj: KubeObject) -> ObjectKey | None:
     """The Kustomization or HelmRelease that made an object, as its labels say (contract KS-092, HR-112)."""
     labels = obj["metadata"].get("labels") or {}

@@ -11,6 +11,7 @@ from tidelog.engine.kinds.helmrelease import HelmRelease, HelmReleaseSpec, HelmR
 from tidelog.engine.kinds.helmrepository import HelmRepository, HelmRepositorySpec, HelmRepositoryStatus
 from tidelog.engine.kinds.kustomization import Kustomization, KustomizationSpec, KustomizationStatus
 from tidelog.engine.kinds.ocirepository import OCIRepository, OCIRepositorySpec, OCIRepositoryStatus
+from tidelog.events.names import ObjectKey
 
 FetchedSpec: TypeAlias = GitRepositorySpec | OCIRepositorySpec | BucketSpec | HelmRepositorySpec | HelmChartSpec
 """Of a source that the engine fetches itself."""
@@ -52,6 +53,11 @@ STATUSES: Final[Mapping[str, type[SourceStatus | TargetStatus]]] = {
     "Kustomization": KustomizationStatus,
     "HelmRelease": HelmReleaseStatus,
 }
+
+
+def api_version_of(key: ObjectKey) -> str:
+    """The API version of a source or target."""
+    return BY_NAME[key.kind].resource.api_version
 
 
 def is_told(spec: SourceSpec | TargetSpec) -> bool:

@@ -10,6 +10,7 @@ from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.expressions.evaluator import Evaluator
 from tidelog.engine.render.renderer import Renderer
 from tidelog.engine.runtime.activity import Activity
+from tidelog.engine.runtime.custom_health import CustomHealth
 from tidelog.engine.runtime.handing import Handing
 from tidelog.engine.runtime.helm import HelmTools
 from tidelog.engine.runtime.memory import Memory
@@ -98,6 +99,7 @@ class Engine:
         self.activity = Activity()
         self.waits = Waits(self.seconds_since)
         self.repeats = Repeats(self.waits)
+        self.custom_health = CustomHealth()
         self._clock = clock
         self._chance = chance
         self.targets: Scheduler

@@ -274,6 +274,7 @@ class _Declared:
         self._engine.status.forget(stream)
         self._engine.waits.forget(stream)
         self._engine.repeats.forget(stream)
+        self._engine.custom_health.forget(stream)
 
     async def interrupted(self, why: str) -> None:
         if not self._is_needed:

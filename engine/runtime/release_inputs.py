@@ -2,12 +2,14 @@
 
 import base64
 import binascii
+import copy
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 import anyio.to_thread
 import msgspec
 
+from tidelog.engine.documents import merged
 from tidelog.engine.helm.errors import ChartError, ValuesError
 from tidelog.engine.helm.lookup import LookupSource
 from tidelog.engine.helm.pool import ChartRenderer
@@ -16,7 +18,7 @@ from tidelog.engine.helm.sampling import Secrecy, handed_stand_ins, needs_sample
 from tidelog.engine.helm.setting import Scalar
 from tidelog.engine.helm.spec import Kustomize, PostRender, RenderedChart, RenderJob
 from tidelog.engine.helm.target import WantedObjects, crd_documents, wanted_objects
-from tidelog.engine.helm.values import Given, Values, encoded_values, merged_values, values_digest
+from tidelog.engine.helm.values import Given, Values, changed, encoded_values, merged_values, values_digest
 from tidelog.engine.kinds.decode import encode as encode_kind
 from tidelog.engine.kinds.helmactions import CrdsPolicy
 from tidelog.engine.kinds.helmrelease import HelmReleaseSpec, ValuesReference
@@ -98,6 +100,21 @@ async def read_values(
         config_digest=values_digest(values),
         digest=(await key_of(user)).digest(data) if is_secret else digest_of(data),
         secret_values=secret_values,
+    )
+
+
+async def preserving(
+    values: ReleaseValues, before: Values, user: StreamName, key_of: Callable[[StreamName], Awaitable[DataKey]]
+) -> ReleaseValues:
+    """The values over those of the version before (contract HR-044). What of these is secret nobody knows: all is."""
+    whole = merged(copy.deepcopy(before), values.values)
+    others = merged(changed(before, stand_in), values.stand_ins or values.values)
+    return msgspec.structs.replace(
+        values,
+        values=whole,
+        stand_ins=others,
+        config_digest=values_digest(whole),
+        digest=(await key_of(user)).digest(encoded_values(whole)),
     )
 
 

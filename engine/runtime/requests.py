@@ -11,7 +11,11 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from tidelog.engine.cluster.errors import NotFoundError
 from tidelog.engine.cluster.port import Cluster
+from tidelog.engine.kinds.meta import FORCE_AT, HELM_RELEASE, OWN_MANAGER, REQUESTED_AT, RESET_AT
+from tidelog.engine.kinds.registry import api_version_of
+from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.errors import RefusedError
 from tidelog.engine.runtime.memory import Memory, Origin
 from tidelog.engine.runtime.schedule import Trigger
@@ -58,6 +62,30 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     position: int = 0
     """Of the moment to go back to (pin)."""
     label: str = ""
+    force: bool = False
+    """Of a HelmRelease: release in any case (reconcile)."""
+    reset: bool = False
+    """Of a HelmRelease: what failed before counts no more (reconcile)."""
+
+
+async def write_request(
+    cluster: Cluster, stream: StreamName, token: str, *, force: bool = False, reset: bool = False
+) -> KubeObject:
+    """Asks whoever reconciles an object in the cluster to do it now (Flux contract CM-034 to CM-036).
+
+    Raises:
+        ClusterError: when the server refuses, or cannot be asked.
+    """
+    key = ObjectKey.of_stream(stream)
+    kind = await cluster.kind(api_version_of(key), key.kind)
+    wanted = {REQUESTED_AT: True, FORCE_AT: force, RESET_AT: reset}
+    patch = {"metadata": {"annotations": {name: token for name, asked in wanted.items() if asked}}}
+    return await cluster.patch(kind, key.namespace, key.name, patch, type="merge", manager=OWN_MANAGER)
+
+
+def new_token() -> str:
+    """What stands for one request in annotations and status: a time, as `flux` has it."""
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}Z"
 
 
 class Requests:
@@ -111,6 +139,8 @@ class Requests:
         if request.verb == "forget":
             return await self._forget(request, actor)
         stream, event = await self._event(request)
+        if isinstance(event, ReconcileRequested) and event.token:
+            await self._ask_in_cluster(stream, event)
         (recorded,) = await self._memory.append(stream, [event], Origin(actor=actor))
         if request.verb in ("suspend", "resume"):
             await self._set_suspend(stream, suspend=request.verb == "suspend", cause=recorded)
@@ -160,7 +190,7 @@ class Requests:
                     raise RefusedError(
                         f"{told(stream)} was suspended by {suspension.by}: {suspension.why}; `tidelog resume` goes on"
                     )
-                return stream, ReconcileRequested(why=request.why)
+                return stream, self._reconcile(stream, request)
             case "pin":
                 return await self._pin(request)
             case "unpin":
@@ -169,6 +199,31 @@ class Requests:
                 if row is None or row.pinned is None:
                     raise RefusedError(f"{told(stream)} is not pinned")
                 return stream, Unpinned(why=_reason(request))
+
+    def _reconcile(self, stream: StreamName, request: Request) -> ReconcileRequested:
+        if not (request.force or request.reset):
+            return ReconcileRequested(why=request.why)
+        key = ObjectKey.of_stream(stream)
+        if (key.group, key.kind) != HELM_RELEASE:
+            raise RefusedError(f"{told(stream)} is no HelmRelease, and --force and --reset are of releases")
+        if self._cluster is None:
+            raise RefusedError(
+                "--force and --reset are annotations of the HelmRelease, and no cluster is at hand to write them: "
+                "give --kubeconfig or --context, or start the daemon"
+            )
+        return ReconcileRequested(why=request.why, token=new_token(), force=request.force, reset=request.reset)
+
+    async def _ask_in_cluster(self, stream: StreamName, event: ReconcileRequested) -> None:
+        """Writes the annotations that a pass takes its word from; before the event, as no daemon would write them."""
+        if self._cluster is None:
+            raise RuntimeError("a request that the cluster is told of needs one")
+        try:
+            live = await write_request(self._cluster, stream, event.token, force=event.force, reset=event.reset)
+        except NotFoundError:
+            raise RefusedError(f"there is no {told(stream)} in the cluster") from None
+        if self._declared is not None:
+            self._declared.answers(stream, event.token)
+            await self._declared.seen(live)
 
     async def _about_plan(self, request: Request) -> tuple[StreamName, Event]:
         try:
@@ -220,6 +275,7 @@ class Requests:
 
     async def _pin(self, request: Request) -> tuple[StreamName, Event]:
         stream = self._known(request)
+        refuse_release(stream, "put back to a moment")
         try:
             row = await self._views.row(DESIRED, stream, at=request.position)
         except MomentError as error:
@@ -274,6 +330,20 @@ class _Appends:
         recorded = await self._memory.append_all([StreamAppend(stream, expected, events)])
         (self.recorded,) = recorded
         return recorded
+
+
+def refuse_release(stream: StreamName, what: str) -> None:
+    """Raises what says that something is not done with a HelmRelease yet.
+
+    Raises:
+        RefusedError: when it is one.
+    """
+    key = ObjectKey.of_stream(stream)
+    if (key.group, key.kind) == HELM_RELEASE:
+        raise RefusedError(
+            f"{told(stream)} cannot be {what} yet: revert its chart or values in Git; `tidelog history` and "
+            "`tidelog show-plan` have what was done"
+        )
 
 
 def told(stream: StreamName) -> str:

@@ -99,6 +99,10 @@ class Scheduler:
         """How many keys wait for their turn."""
         return sum(len(waiting) for waiting in self._ready.values())
 
+    def queued_of(self, kind: str) -> int:
+        """How many keys of a kind wait for their turn."""
+        return sum(ObjectKey.of_stream(key).kind == kind for waiting in self._ready.values() for key in waiting)
+
     @property
     def running(self) -> int:
         """How many keys run now."""

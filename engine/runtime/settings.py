@@ -17,7 +17,7 @@ from tidelog.engine.kinds.durations import Duration, MalformedDurationError
 from tidelog.engine.runtime.errors import SettingsError
 from tidelog.engine.verify.guard import Guard
 
-CONTROLLERS = ("source-controller", "kustomize-controller")
+CONTROLLERS = ("source-controller", "kustomize-controller", "helm-controller")
 
 FEATURE_GATES = {
     "StrictPostBuildSubstitutions": "strict-post-build-substitutions",

@@ -9,6 +9,7 @@ import msgspec
 from tidelog.engine.cluster.errors import NotFoundError
 from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.kinds.meta import OWN_MANAGER
+from tidelog.engine.kinds.registry import api_version_of
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.memory import Origin
@@ -39,7 +40,7 @@ async def write_suspend(cluster: Cluster, stream: StreamName, *, suspend: bool) 
         ClusterError: when the server refuses, or cannot be asked.
     """
     key = ObjectKey.of_stream(stream)
-    kind = await cluster.kind(f"{key.group}/v1", key.kind)
+    kind = await cluster.kind(api_version_of(key), key.kind)
     patch = {"spec": {"suspend": True if suspend else None}}
     return await cluster.patch(kind, key.namespace, key.name, patch, type="merge", manager=OWN_MANAGER)
 

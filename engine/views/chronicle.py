@@ -7,7 +7,7 @@ from itertools import islice, takewhile
 import msgspec
 
 from tidelog.engine.views.archive import Archive
-from tidelog.engine.views.commits import source_of
+from tidelog.engine.views.commits import sources_of
 from tidelog.engine.views.names import Subject, is_engine, subject_of
 from tidelog.events.names import ObjectId, StreamName, cluster_of
 from tidelog.events.projections import CONDITIONS
@@ -56,10 +56,9 @@ def _tells_status_alone(recorded: Recorded) -> bool:
 
 
 def scope_for(archive: Archive, subject: Subject) -> Scope:
-    """The events about one thing; of a target also those of its source (Flux contract CL-010) and what drifted."""
+    """The events about one thing; of a target also those of its sources (Flux contract CL-010) and what drifted."""
     if subject.stream in archive.rows(CONDITIONS) or subject.is_flux:
-        source = source_of(archive, subject.stream)
-        streams = frozenset({subject.stream} if source is None else {subject.stream, source})
+        streams = frozenset({subject.stream, *sources_of(archive, subject.stream)})
         return Scope(streams=streams, target=subject.stream, object=subject.key.id, cluster=subject.cluster)
     return Scope(streams=frozenset({subject.stream}), object=subject.key.id, cluster=subject.cluster)
 

@@ -1,16 +1,24 @@
-"""Which commit stands behind a revision, and which source behind a target."""
+"""Which commit stands behind a revision, and which sources behind a target."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
 
-from tidelog.engine.kinds.meta import SOURCE_GROUP
+from tidelog.engine.kinds.meta import HELM_RELEASE, KUSTOMIZATION, SOURCE_GROUP, helm_chart_name
 from tidelog.engine.views.archive import Archive
 from tidelog.events.moment import Time
 from tidelog.events.names import ObjectKey, Revision, StreamName, TraceId, cluster_of
-from tidelog.events.vocabulary import Person, RevisionFetched, TargetDeclared
+from tidelog.events.projections import RELEASES
+from tidelog.events.vocabulary import Person, RevisionFetched, SourceDeclared, TargetDeclared
 from tidelog.storage.log import Query, Recorded
+
+HELM_CHART = (SOURCE_GROUP, "HelmChart")
+NAMING_SOURCES = frozenset({KUSTOMIZATION, HELM_RELEASE, HELM_CHART})
+"""Kinds that are made from a source."""
+_digest_in_version = re.compile(r"\+([0-9a-f]{12})$")
+# The version by which a chart of a registry is released has the digest of its artifact behind it (contract HR-067).
 
 
 class Commit(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,25 +43,64 @@ def subject_line(message: str) -> str:
     return next(iter(message.strip().splitlines()), "")
 
 
-def spec_of(archive: Archive, target: StreamName, position: int | None = None) -> dict[str, Any]:
-    """The spec of a target as it was declared last, before a position; empty where it is not known."""
-    recorded = archive.last(Query(stream=target, types=("TargetDeclared",), until=position))
+def spec_of(archive: Archive, stream: StreamName, position: int | None = None) -> dict[str, Any]:
+    """The spec of a source or target as it was declared last, before a position; empty where it is not known."""
+    recorded = archive.last(Query(stream=stream, types=("TargetDeclared", "SourceDeclared"), until=position))
     event = None if recorded is None else recorded.event
-    data = archive.body(event.spec) if isinstance(event, TargetDeclared) else None
+    data = archive.body(event.spec) if isinstance(event, TargetDeclared | SourceDeclared) else None
     if data is None:
         return {}
     spec = msgspec.json.decode(data)
     return spec if isinstance(spec, dict) else {}
 
 
-def source_of(archive: Archive, target: StreamName, position: int | None = None) -> StreamName | None:
-    """The stream of the source that a target named, before a position."""
-    reference = spec_of(archive, target, position).get("sourceRef")
+def named_source(key: ObjectKey, spec: Mapping[str, Any]) -> ObjectKey | None:
+    """The source that a target, or a HelmChart, of this spec is made from; None where it names none."""
+    if (key.group, key.kind) not in NAMING_SOURCES:
+        return None
+    if (key.group, key.kind) == HELM_RELEASE:
+        reference = spec.get("chartRef") or _of_template(key, spec.get("chart"))
+    else:
+        reference = spec.get("sourceRef")
     if not isinstance(reference, dict) or not reference.get("kind") or not reference.get("name"):
         return None
-    namespace = reference.get("namespace") or ObjectKey.of_stream(target).namespace
-    key = ObjectKey(SOURCE_GROUP, str(reference["kind"]), str(namespace), str(reference["name"]))
-    return key.stream(cluster_of(target))
+    namespace = reference.get("namespace") or key.namespace
+    return ObjectKey(SOURCE_GROUP, str(reference["kind"]), str(namespace), str(reference["name"]))
+
+
+def _of_template(key: ObjectKey, template: object) -> dict[str, Any] | None:
+    """Names the HelmChart that is made of a template (contract HR-059)."""
+    spec = template.get("spec") if isinstance(template, dict) else None
+    source = spec.get("sourceRef") if isinstance(spec, dict) else None
+    if not isinstance(source, dict):
+        return None
+    return {
+        "kind": HELM_CHART[1],
+        "name": helm_chart_name(key.namespace, key.name),
+        "namespace": source.get("namespace"),
+    }
+
+
+def source_of(archive: Archive, target: StreamName, position: int | None = None) -> StreamName | None:
+    """The stream of the source that a target, or a HelmChart, named, before a position.
+
+    Of a HelmRelease whose spec cannot be read, as it is sealed: the HelmChart that was made for it.
+    """
+    key = named_source(ObjectKey.of_stream(target), spec_of(archive, target, position))
+    if key is None:
+        row = archive.row(RELEASES, target)
+        key = None if row is None or row.helm_chart is None else ObjectKey.parse(row.helm_chart)
+    return None if key is None else key.stream(cluster_of(target))
+
+
+def sources_of(archive: Archive, target: StreamName) -> tuple[StreamName, ...]:
+    """What a target is made from, the nearest first: its source, and of a chart also what that was made of."""
+    found: list[StreamName] = []
+    stream = source_of(archive, target)
+    while stream is not None and stream not in found:
+        found.append(stream)
+        stream = source_of(archive, stream)
+    return tuple(found)
 
 
 def commit_of(
@@ -61,25 +108,41 @@ def commit_of(
 ) -> Commit | None:
     """The commit behind a revision, as it was last fetched before a position (0: the archive's moment).
 
-    It is looked for in its source's stream, else among what came with the same trigger, else in the whole log.
+    It is looked for in its source's stream, else among what came with the same trigger, else in the whole log; but a
+    chart's version, which others may have too, not there. Behind a chart stands the commit that it was made of.
     """
     until = before or None
     fetched = ("RevisionFetched",)
     queries = [Query(stream=source, types=fetched, until=until)] if source else []
     queries += [Query(trace=trace, types=fetched, until=until)] if trace else []
-    queries += [Query(types=fetched, until=until)]
+    queries += [Query(types=fetched, until=until)] if ":" in revision else []
     for query in queries:
         for recorded in _naming(archive, query, revision):
-            return _commit(recorded)
+            return _made_of(archive, recorded) or _commit(recorded)
     return None
 
 
+def _made_of(archive: Archive, recorded: Recorded) -> Commit | None:
+    """The commit that a chart was made of, where it was made of one."""
+    event, envelope = recorded.event, recorded.envelope
+    if not isinstance(event, RevisionFetched) or event.chart is None:
+        return None
+    source = source_of(archive, envelope.stream, envelope.position)
+    if source is None:
+        return None
+    commit = commit_of(archive, event.chart.source, source=source, before=envelope.position)
+    return commit if commit is not None and commit.subject else None
+
+
 def _naming(archive: Archive, query: Query, revision: Revision) -> Iterator[Recorded]:
-    needle = revision.encode()
+    found = _digest_in_version.search(revision)
+    needle = found[1] if found else revision
     for recorded in archive.backwards(query):
-        if needle in recorded.raw:
+        if needle.encode() in recorded.raw:
             event = recorded.event
-            if isinstance(event, RevisionFetched) and event.revision == revision:
+            if isinstance(event, RevisionFetched) and (
+                event.revision == revision or (found is not None and f":{needle}" in event.revision)
+            ):
                 yield recorded
 
 

@@ -9,19 +9,30 @@ import msgspec
 from tidelog.engine.kinds.meta import SOURCE_GROUP
 from tidelog.engine.observe.drift import FLAPPING_WITHIN, Flaps
 from tidelog.engine.views.archive import Archive
-from tidelog.engine.views.commits import Commit, commit_of, source_of
+from tidelog.engine.views.commits import Commit, commit_of, source_of, sources_of
 from tidelog.engine.views.names import NotThereError, Subject, subject_in, subject_of
 from tidelog.engine.views.pins import PinTold, pin_of
+from tidelog.engine.views.releases import (
+    Failure,
+    ended_words,
+    last_failure,
+    named,
+    release_of,
+    snapshot_words,
+    started_words,
+)
+from tidelog.engine.views.sentences import counted
 from tidelog.engine.views.traces import Removal, removal_of, trace_of
 from tidelog.events.moment import Time, datetime_of, shown_time, time_of
 from tidelog.events.names import ObjectId, Revision, StreamName, object_stream
-from tidelog.events.projections import ACTUAL, CONDITIONS, DESIRED, INVENTORY, Actual, Desired, Standing
+from tidelog.events.projections import ACTUAL, CONDITIONS, DESIRED, INVENTORY, Actual, Desired, ReleaseRow, Standing
 from tidelog.events.vocabulary import (
     ApplyFailed,
     DriftDetected,
     HealthChanged,
     ObjectApplied,
     ObjectObserved,
+    ReleaseActionEnded,
     RunEnded,
     StageFailed,
     Verdict,
@@ -53,7 +64,17 @@ DRIFTED_MAX = 10
 AFTER_REJECTION = (
     "it waits for a newer revision, or another spec; `tidelog reconcile` has the same plan made again, and held again"
 )
-_FAILURES = ("StageFailed", "VerificationFailed", "ApplyFailed", "HealthChanged", "RunEnded", "PlanHeld")
+_FAILURES = (
+    "StageFailed",
+    "VerificationFailed",
+    "ApplyFailed",
+    "HealthChanged",
+    "ReleaseActionEnded",
+    "RunEnded",
+    "PlanHeld",
+)
+GIVEN_UP = frozenset({"RetriesExceeded", "MissingRollbackTarget"})
+"""Reasons for which a release is given up, after its actions failed (contract HR-092, HR-095)."""
 _WITH_COMMIT: frozenset[Why] = frozenset({"held", "rejected", "verification", "health", "failed"})
 _UNWELL = ("Failed", "Terminating", "NotFound", "InProgress")
 """From the worst to the one that passes by itself."""
@@ -139,7 +160,7 @@ def _of_flux(archive: Archive, subject: Subject) -> Explanation:
         revision = f" at {behind.pin.moment}, to which it is pinned"
         notes.append(_pinned(archive, subject, behind.pin))
     else:
-        revision = f" at revision {standing.applied}" if standing.applied else ""
+        revision = _at(archive, subject.stream, standing)
     if standing.ready == "True":
         notes += _drifted(archive, subject.stream)
     notes += _cut_off(archive, subject.stream, chain)
@@ -148,13 +169,28 @@ def _of_flux(archive: Archive, subject: Subject) -> Explanation:
     return _explanation(subject, sentence, chain, notes, behind, event)
 
 
+def _at(archive: Archive, stream: StreamName, standing: Standing) -> str:
+    """What a source or target is ready at."""
+    release = release_of(archive, stream)
+    if release is not None and release.latest is not None:
+        return f" at {snapshot_words(release.latest)}"
+    return f" at revision {standing.applied}" if standing.applied else ""
+
+
 def _cut_off(archive: Archive, target: StreamName, chain: Sequence[Cause]) -> list[Cause]:
     """Why no newer revision comes to a target, whose own readiness says nothing of its source's."""
     if subject_of(target).group == SOURCE_GROUP:
         return []
-    source = source_of(archive, target)
-    if source is None or source not in archive.rows(CONDITIONS) or any(cause.stream == source for cause in chain):
-        return []
+    for source in sources_of(archive, target):
+        if source not in archive.rows(CONDITIONS) or any(cause.stream == source for cause in chain):
+            return []
+        found = _cut_off_at(archive, source)
+        if found:
+            return found
+    return []
+
+
+def _cut_off_at(archive: Archive, source: StreamName) -> list[Cause]:
     standing = _standing(archive, source)
     found = _chain(archive, source, ())[:1]
     if not found or found[0].why not in ("suspended", "failed"):
@@ -240,6 +276,9 @@ def _chain(archive: Archive, stream: StreamName, above: tuple[StreamName, ...]) 
         return [_suspended(archive, subject, desired)]
     if standing.held is not None:
         return [_held(archive, subject, standing)]
+    release = release_of(archive, stream)
+    if release is not None and release.ongoing is not None and standing.waits_for is None:
+        return _acting(archive, subject, standing, release, above)
     if standing.run is not None and standing.health == "InProgress":
         return _unhealthy(archive, subject, standing, above)
     if standing.ready == "True":
@@ -254,6 +293,9 @@ def _failure(archive: Archive, subject: Subject, standing: Standing, above: tupl
         return _waits_for(archive, subject, standing, standing.waits_for, above)
     last = next(filter(_is_of_condition, archive.backwards(Query(stream=subject.stream, types=_FAILURES))), None)
     event = None if last is None else last.event
+    released = _released_badly(archive, subject, standing, event)
+    if released is not None:
+        return _action_failed(archive, subject, standing, released, above)
     match event:
         case VerificationFailed():
             return [_unverified(archive, subject, standing, event.failed)]
@@ -302,6 +344,92 @@ def _unhealthy(archive: Archive, subject: Subject, standing: Standing, above: tu
     if worst.stream in archive.rows(CONDITIONS):
         return [first, *_chain(archive, worst.stream, (*above, subject.stream))]
     return [first, _object_cause(archive, worst)]
+
+
+def _acting(
+    archive: Archive, subject: Subject, standing: Standing, release: ReleaseRow, above: tuple[StreamName, ...]
+) -> list[Cause]:
+    """What goes on with a release, down to the hook or the object that it waits for."""
+    ongoing = release.ongoing
+    if ongoing is None:
+        raise ValueError(f"nothing goes on with {subject}")
+    event = archive.event(ongoing.position)
+    words = started_words(ongoing.started).removesuffix(",")
+    failed = {"reason": standing.reason, "message": standing.message} if standing.ready == "False" else {}
+    first = msgspec.structs.replace(_cause(subject, "running", f"{words} goes on", event=event), **failed)
+    hook = next((one for one in reversed(ongoing.hooks) if one.ended is None), None)
+    if hook is not None:
+        object_ = subject_in(subject.stream, hook.object)
+        first = msgspec.structs.replace(first, sentence=f"{words} waits for its {hook.hook} hook {object_}")
+        return [first, _object_cause(archive, object_)] if object_.stream in archive.rows(ACTUAL) else [first]
+    applied = archive.last(Query(stream=subject.stream, types=("ApplyFinished",), after=ongoing.position))
+    if standing.health == "InProgress" or (applied is not None and _unwell(archive, subject.stream)):
+        rest = _unhealthy(archive, subject, standing, above)
+        waits = f"{words} waits for what it applied to be healthy"
+        return [msgspec.structs.replace(rest[0], sentence=waits, **failed), *rest[1:]]
+    return [first]
+
+
+def _released_badly(archive: Archive, subject: Subject, standing: Standing, last: object) -> Failure | None:
+    """The action on a release for which a HelmRelease is not ready; None where that is for something else."""
+    if isinstance(last, ReleaseActionEnded) or standing.reason in GIVEN_UP:
+        return last_failure(archive, subject.stream)
+    if release_of(archive, subject.stream) is None or not isinstance(last, StageFailed | ApplyFailed | HealthChanged):
+        return None
+    failure = last_failure(archive, subject.stream)
+    return failure if failure is not None and failure.event.reason == standing.reason else None
+
+
+def _action_failed(
+    archive: Archive, subject: Subject, standing: Standing, failure: Failure, above: tuple[StreamName, ...]
+) -> list[Cause]:
+    """Why a release failed, what was done about it, and how it goes on."""
+    event = failure.event
+    words = ended_words(event).removesuffix(",")
+    sentence = f"{words} failed{''.join(_remedy(one) for one in failure.remedies)}"
+    details = [
+        Detail(object=_stream(subject, one.object), path="", message=f"the {one.hook} hook failed: {one.message}")
+        for one in failure.hooks
+    ]
+    unwell = [] if details or failure.remedies else _unwell(archive, subject.stream)
+    details += [Detail(object=one.stream, path="", message=_health_of(archive, one)) for one in unwell]
+    exhausted = standing.stalled or standing.reason in GIVEN_UP
+    if exhausted:
+        given_up = f"; it was given up{_after_attempts(archive, subject.stream)}"
+        sentence += f"{given_up}, until its chart, its values or its spec change, or somebody asks for it"
+    else:
+        sentence += "; it is tried again"
+    cause = _cause(subject, "health" if unwell else "failed", sentence, event=failure.recorded)
+    first = msgspec.structs.replace(
+        cause,
+        reason=event.reason,
+        message=event.message,
+        details=tuple(details[:DETAILS_MAX]),
+        command=f"tidelog reconcile {_typed(subject)} --reset" if exhausted else "",
+    )
+    if not unwell or exhausted:
+        return [first]
+    worst = unwell[0]
+    if worst.stream in archive.rows(CONDITIONS):
+        return [first, *_chain(archive, worst.stream, (*above, subject.stream))]
+    return [first, _object_cause(archive, worst)]
+
+
+def _after_attempts(archive: Archive, stream: StreamName) -> str:
+    row = release_of(archive, stream)
+    if row is None:
+        return ""
+    times = row.install_failures if row.last_action == "install" else row.upgrade_failures
+    return f" after {counted(times, 'attempt')}" if times else ""
+
+
+def _remedy(event: ReleaseActionEnded) -> str:
+    """What was done after a failure, as the end of a sentence."""
+    if event.outcome == "failed":
+        return f", and {ended_words(event).removesuffix(',')} failed too: {event.message or event.reason}"
+    if event.action == "rollback":
+        return f", and was rolled back, as {named(event.name, event.version)}"
+    return ", and was uninstalled"
 
 
 def _unwell(archive: Archive, target: StreamName) -> list[Subject]:

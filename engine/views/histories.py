@@ -15,6 +15,7 @@ from tidelog.engine.views.commits import Commit, commit_of, source_of
 from tidelog.engine.views.failures import Failures
 from tidelog.engine.views.names import Subject, is_engine, subject_of
 from tidelog.engine.views.pins import PinTold, pin_of
+from tidelog.engine.views.releases import ActionTold, actions_in
 from tidelog.engine.views.sentences import sentence_of
 from tidelog.events.bodies import BodyRef
 from tidelog.events.envelope import Envelope
@@ -31,6 +32,7 @@ from tidelog.events.vocabulary import (
     ObjectApplied,
     ObjectPruned,
     Planned,
+    ReleaseActionStarted,
     Resumed,
     RevisionFetched,
     RevisionSettled,
@@ -48,6 +50,7 @@ FIELDS_MAX = 50
 DRIFTS_SHOWN_MAX = 3
 """Objects whose drift a run's cause names one by one."""
 HIDDEN = "(secret)"
+_ENDING = (RunEnded, StageFailed, VerificationFailed, HealthChanged)
 _OF_OBJECTS = frozenset({"ObjectApplied", "ObjectPruned"})
 # What runs leave behind for each object is summed up in the events at their ends.
 _OF_RUNS = tuple(name for name in BY_NAME if name not in _OF_OBJECTS)
@@ -85,6 +88,8 @@ class RunTold(msgspec.Struct, frozen=True, kw_only=True):
     pruned: int
     applied: int
     """Objects that were written before an apply failed."""
+    actions: tuple[ActionTold, ...] = ()
+    """Of a HelmRelease: what was done with its release, in order."""
 
 
 class VersionTold(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,7 +166,11 @@ class _Circumstances(msgspec.Struct, frozen=True):
 def _revision(row: Run, told: list[Recorded]) -> Revision | None:
     """By which a run worked; one that failed before it had rendered anything says so with its failure."""
     last = told[-1].event
-    return row.revision or (last.revision if isinstance(last, StageFailed) else None)
+    known = row.revision or (last.revision if isinstance(last, StageFailed) else None)
+    if known is not None:
+        return known
+    begun = (one.event for one in told if isinstance(one.event, ReleaseActionStarted))
+    return next((Revision(event.chart_version) for event in begun if event.chart_version), None)
 
 
 def _pin(archive: Archive, told: list[Recorded]) -> PinTold | None:
@@ -192,8 +201,13 @@ def _run(archive: Archive, row: Run, told: list[Recorded], known: _Circumstances
     first, events = told[0].envelope, [recorded.event for recorded in told]
     applied = [event for event in events if isinstance(event, ApplyFinished)]
     outcome, reason, message = row.outcome, row.reason, row.message
-    last = events[-1]
-    if isinstance(last, HealthChanged) and last.health != "Current":
+    last, actions = events[-1], actions_in(told)
+    if actions and not isinstance(last, _ENDING) and row.outcome in ("running", "succeeded", "failed"):
+        # What was applied for an action says nothing of how it ended.
+        final = actions[-1]
+        outcome = "failed" if final.outcome == "failed" else "running"
+        reason, message = (final.reason, final.message) if final.outcome == "failed" else ("", "")
+    elif isinstance(last, HealthChanged) and last.health != "Current":
         failed = last.health == "Failed"
         outcome, reason, message = ("failed" if failed else "running"), last.reason, last.message
     elif isinstance(last, StageFailed):
@@ -222,6 +236,7 @@ def _run(archive: Archive, row: Run, told: list[Recorded], known: _Circumstances
         unchanged=sum(event.unchanged for event in applied),
         pruned=sum(event.pruned for event in applied),
         applied=sum(event.applied for event in events if isinstance(event, ApplyFailed)),
+        actions=actions,
     )
 
 
@@ -258,6 +273,8 @@ def _caused(archive: Archive, cause: Recorded, stream: StreamName) -> str:
     if isinstance(event, Resumed):
         by = "" if envelope.actor.kind == "engine" else f" by {envelope.actor}"
         return f"Was resumed{by}" + (f": {event.why}" if event.why else "")
+    if isinstance(event, TargetDeclared | SourceDeclared) and envelope.stream == stream:
+        return _applied_by(archive, cause) or sentence_of(event)
     if is_engine(envelope.stream) or envelope.stream == stream:
         return sentence_of(event)
     subject = subject_of(envelope.stream)
@@ -267,6 +284,26 @@ def _caused(archive: Archive, cause: Recorded, stream: StreamName) -> str:
         return f"{subject} is ready at revision {event.revision}"
     said = sentence_of(event)
     return f"{subject} {said[:1].lower()}{said[1:]}"
+
+
+def _applied_by(archive: Archive, declared: Recorded) -> str:
+    """Which target wrote the spec of a source or target, and by which revision; empty where none is known to."""
+    envelope = declared.envelope
+    before = [
+        one for one in archive.past.versions(envelope.stream, archive.position) if one.position < envelope.position
+    ]
+    recorded = archive.event(before[-1].position) if before else None
+    event = None if recorded is None else recorded.event
+    if recorded is None or not isinstance(event, ObjectApplied) or event.action == "unchanged":
+        return ""
+    owner, run = recorded.envelope.stream, recorded.envelope.run
+    did = f"{subject_of(owner)} {event.action} it"
+    rendered = archive.last(Query(stream=owner, types=("Planned",), run=run, until=recorded.envelope.position))
+    planned = None if rendered is None else rendered.event
+    if not isinstance(planned, Planned):
+        return did
+    commit = commit_of(archive, planned.revision, source=source_of(archive, owner), before=recorded.envelope.position)
+    return f"{did}, by {_told_revision(planned.revision, commit)}"
 
 
 def _resumption(archive: Archive, cause: Recorded) -> Recorded | None:
@@ -280,6 +317,10 @@ def _resumption(archive: Archive, cause: Recorded) -> Recorded | None:
 
 def _of_revision(archive: Archive, revision: Revision, cause: Recorded) -> str:
     commit = commit_of(archive, revision, source=cause.envelope.stream, before=cause.envelope.position)
+    return _told_revision(revision, commit)
+
+
+def _told_revision(revision: Revision, commit: Commit | None) -> str:
     if commit is None or not commit.subject:
         return f"revision {revision}"
     author = commit.author.partition(" <")[0]

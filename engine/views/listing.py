@@ -6,13 +6,14 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from tidelog.engine.kinds.meta import SOURCE_GROUP
+from tidelog.engine.kinds.meta import HELM_RELEASE, SOURCE_GROUP
 from tidelog.engine.views.archive import Archive
 from tidelog.engine.views.names import Subject, subject_of
 from tidelog.engine.views.pins import PinTold, pin_of
+from tidelog.engine.views.releases import release_of
 from tidelog.events.moment import Time
 from tidelog.events.names import Revision, StreamName
-from tidelog.events.projections import CONDITIONS, DESIRED, Desired, Standing, Suspension
+from tidelog.events.projections import CONDITIONS, DESIRED, Desired, ReleaseRow, Standing, Suspension
 
 Ready: TypeAlias = Literal["True", "False", "Unknown"]
 WAITING = "waiting to be reconciled"
@@ -29,7 +30,8 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
     namespace: str
     name: str
     revision: Revision | None
-    """Of a source: fetched last. Of a target: applied last; where it is pinned, that of the moment it is kept at."""
+    """Of a source: fetched last. Of a target: applied last; where it is pinned, that of the moment it is kept at. Of a
+    HelmRelease: the version of the chart in its newest release."""
     suspended: bool
     ready: Ready
     reason: str
@@ -57,13 +59,22 @@ def listed(archive: Archive, kinds: tuple[tuple[str, str], ...], namespace: str 
         for subject, row in sorted(chosen, key=lambda pair: (pair[0].namespace, pair[0].name, pair[0].cluster)):
             wanted = desired.get(subject.stream) or Desired()
             pin = None if wanted.pinned is None else pin_of(archive, subject.stream)
-            yield _listed(subject, row, wanted, pin)
+            release = release_of(archive, subject.stream) if (group, kind) == HELM_RELEASE else None
+            yield _listed(subject, row, wanted, pin, release)
 
 
-def _listed(subject: Subject, row: Standing, desired: Desired, pin: PinTold | None) -> Listed:
+def _listed(
+    subject: Subject, row: Standing, desired: Desired, pin: PinTold | None, release: ReleaseRow | None
+) -> Listed:
     is_source = subject.group == SOURCE_GROUP
     revision = desired.revision if is_source else row.applied if pin is None else pin.revision
+    if release is not None and release.latest is not None:
+        revision = Revision(release.latest.chart_version)
     ready, message = _told(row, is_source=is_source, revision=revision)
+    if release is not None and release.ongoing is not None:
+        ready, message = "Unknown", IN_PROGRESS
+    elif ready == "True" and release is not None:
+        message = row.message or _of_release(release) or message
     if ready == "True" and pin is not None:
         message = f"Pinned: applied {pin.moment}"
     return Listed(
@@ -92,6 +103,12 @@ def _told(row: Standing, *, is_source: bool, revision: Revision | None) -> tuple
     if row.ready == "False":
         return "False", row.message
     return "False", WAITING
+
+
+def _of_release(release: ReleaseRow) -> str:
+    """What the last action on a release that ended well said, as Flux has it in Ready."""
+    aspects = (release.remediated, release.tested, release.released)
+    return next((one.message for one in aspects if one is not None and one.holds), "")
 
 
 def shortened(text: str) -> str:

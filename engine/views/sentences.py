@@ -5,6 +5,7 @@ from typing import TypeVar, cast
 
 import msgspec
 
+from tidelog.engine.views import releases
 from tidelog.engine.views.commits import subject_line
 from tidelog.engine.views.failures import Failures
 from tidelog.engine.views.names import is_engine, subject_of
@@ -25,6 +26,9 @@ from tidelog.events.vocabulary import (
     Event,
     FieldDrift,
     HealthChanged,
+    HelmChartSynced,
+    HookEnded,
+    HookStarted,
     InputChanged,
     LogCreated,
     LogRestored,
@@ -40,6 +44,11 @@ from tidelog.events.vocabulary import (
     Planned,
     PlanRejected,
     ReconcileRequested,
+    ReleaseActionEnded,
+    ReleaseActionStarted,
+    ReleaseAdopted,
+    ReleaseDriftChanged,
+    ReleaseHistoryCleared,
     Rendered,
     Resumed,
     RevisionFetched,
@@ -266,8 +275,9 @@ def _input(event: InputChanged) -> str:
 
 
 def _requested(event: ReconcileRequested) -> str:
-    how = " with force" * event.force + " from scratch" * event.reset
-    return f"A reconciliation was asked for{how}{_because(event.why)}"
+    how = ["force"] * event.force + ["failures of before forgotten"] * event.reset
+    said = f" with {' and '.join(how)}" if how else ""
+    return f"A reconciliation was asked for{said}{_because(event.why)}"
 
 
 def _pinned(event: Pinned) -> str:
@@ -313,6 +323,14 @@ _sentences: Mapping[type[Event], Tell] = dict(
         _on(HealthChanged, _health),
         _on(ObservationInterrupted, lambda e: f"Changes of {_some(list(e.kinds))} may go unseen{_because(e.why)}"),
         _on(ObservationResumed, lambda e: f"{_some(list(e.kinds))} is watched again"),
+        _on(HelmChartSynced, releases.chart_synced),
+        _on(ReleaseAdopted, releases.adopted),
+        _on(ReleaseActionStarted, releases.started),
+        _on(HookStarted, releases.hook_started),
+        _on(HookEnded, releases.hook_ended),
+        _on(ReleaseActionEnded, releases.ended),
+        _on(ReleaseHistoryCleared, releases.history_cleared),
+        _on(ReleaseDriftChanged, releases.drift_changed),
         _on(ReconcileRequested, _requested),
         _on(Suspended, lambda e: f"Was suspended{_because(e.why)}{_until(e.until)}"),
         _on(Resumed, lambda e: f"Was resumed{_because(e.why)}"),

@@ -8,6 +8,7 @@ from tidelog.engine.views.archive import Archive
 from tidelog.engine.views.commits import Commit, commit_of, source_of
 from tidelog.engine.views.names import Subject
 from tidelog.engine.views.pins import PinTold, pin_of
+from tidelog.engine.views.releases import chart, named
 from tidelog.events.digest import Digest
 from tidelog.events.moment import Time
 from tidelog.events.names import ObjectId, PlanId, Revision, RunId, StreamName, TraceId, cluster_of
@@ -21,6 +22,7 @@ from tidelog.events.vocabulary import (
     PlanApproved,
     PlanHeld,
     Planned,
+    ReleaseActionStarted,
     Rendered,
     Tool,
     Verdict,
@@ -72,6 +74,16 @@ class ApproveStep(Step, frozen=True, kw_only=True):
     """`held` or `approved`."""
     check: str
     why: str
+
+
+class ReleaseStep(Step, frozen=True, kw_only=True):
+    """The action on a release that it was written by."""
+
+    action: str
+    release: str
+    """Name and version, as Helm has it: `web.v2`."""
+    chart: str
+    """Name and version: `web@1.0.2`."""
 
 
 class ApplyStep(Step, frozen=True, kw_only=True):
@@ -126,6 +138,8 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
     """With which the way ends, of an object that was pruned; what stands above it led to its last write."""
     first_seen: Step | None
     """Of an object that nobody applied: the first event about it."""
+    release: ReleaseStep | None = None
+    """Of what a HelmRelease applied."""
 
 
 def trace_of(archive: Archive, subject: Subject) -> Trace:
@@ -164,6 +178,7 @@ def trace_of(archive: Archive, subject: Subject) -> Trace:
         pin=None if target is None or removal is not None else pin_of(archive, target),
         removal=removal,
         first_seen=_first_seen(archive, subject) if target is None else None,
+        release=None if written is None else _release(archive, written),
     )
 
 
@@ -260,6 +275,23 @@ def _applied(archive: Archive, target: StreamName, id: ObjectId) -> tuple[Record
 def _first_seen(archive: Archive, subject: Subject) -> Step | None:
     first = next(archive.events(Query(stream=subject.stream)), None)
     return None if first is None else Step(**_when(first))
+
+
+def _release(archive: Archive, written: Recorded) -> ReleaseStep | None:
+    """The action on a release whose run wrote an object; a run that only corrects drift has none."""
+    envelope = written.envelope
+    begun = archive.last(
+        Query(stream=envelope.stream, run=envelope.run, types=("ReleaseActionStarted",), until=envelope.position)
+    )
+    event = None if begun is None else begun.event
+    if begun is None or not isinstance(event, ReleaseActionStarted):
+        return None
+    return ReleaseStep(
+        action=event.action,
+        release=named(event.name, event.version),
+        chart=chart(event.chart_name, event.chart_version),
+        **_when(begun),
+    )
 
 
 class _Way:

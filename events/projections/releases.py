@@ -101,6 +101,8 @@ class ReleaseRow(msgspec.Struct, kw_only=True, omit_defaults=True):
     handled_force: str = ""
     handled_reset: str = ""
     helm_chart: ObjectId | None = None
+    unready: bool = False
+    """Whether the last version failed only because its objects did not become ready in time."""
     released: Aspect | None = None
     tested: Aspect | None = None
     remediated: Aspect | None = None
@@ -201,6 +203,8 @@ def _ended(rows: Rows[ReleaseRow], envelope: Envelope, event: ReleaseActionEnded
     row.ongoing = None
     if event.action in RELEASING and began is not None:
         row.last_action_s = _seconds(began, envelope.time)
+    if event.action != "unlock":
+        row.unready = event.unready
     _keep(row, event.snapshots)
     if event.outcome == "superseded":
         return

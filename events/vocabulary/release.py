@@ -170,6 +170,8 @@ class ReleaseActionEnded(Event, frozen=True, kw_only=True):
     message: str
     counts: bool = False
     """Of a failure: whether it is one of the attempts that may be made (HR-100, HR-101)."""
+    unready: bool = False
+    """Of a failure: whether its objects were all there, and did not become ready."""
     clears_failures: bool = False
     """Whether the failures of before count no more: where it is tried again until it succeeds, and it did (HR-102)."""
     snapshots: tuple[ReleaseSnapshot, ...] = ()

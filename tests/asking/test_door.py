@@ -48,6 +48,8 @@ async def test_an_approval_is_recorded_with_who_came_through_the_door(store: Pat
         ({"verb": "unpin", "target": TARGET, "why": "x"}, "is not pinned"),
         ({"verb": "pin", "target": TARGET, "why": "x", "position": 3}, "wanted nothing at position 3"),
         ({"verb": "pin", "target": TARGET, "why": "x", "position": 10_000}, "no position 10000"),
+        ({"verb": "reconcile", "target": TARGET, "force": True}, "flux-system/apps is no HelmRelease"),
+        ({"verb": "reconcile", "target": TARGET, "reset": True}, "flux-system/apps is no HelmRelease"),
         ({"verb": "mark", "label": " ", "why": "x"}, "a mark needs a label"),
         ({"verb": "forget", "target": "nonsense", "why": "x"}, "is no stream"),
         ({"verb": "forget", "target": TARGET, "why": "x"}, "nothing secret is kept of it"),

@@ -204,8 +204,8 @@ def test_why_has_to_be_said(store: Path, tidelog: Run) -> None:
 def test_a_source_that_is_named_for_a_target_is_something_typed_wrongly(store: Path, tidelog: Run) -> None:
     for words in (("plan",), ("reapply", "--at", "3", "--why", "x", "--yes"), ("unpin", "--why", "x")):
         done = tidelog(words[0], "git/fleet", *words[1:])
-        told = "Error: GitRepository/flux-system/fleet is a source, and applies nothing: name a Kustomization\n"
-        assert (done.code, done.err) == (2, told)
+        told = "GitRepository/flux-system/fleet is a source, and applies nothing: name a Kustomization or a HelmRelease"
+        assert (done.code, done.err) == (2, f"Error: {told}\n")
 
 
 def test_what_is_no_source_and_no_target_is_not_suspended(store: Path, tidelog: Run) -> None:

@@ -102,12 +102,9 @@ def test_a_command_that_flux_has_is_answered_with_what_to_type(tidelog: Run, wor
 @pytest.mark.parametrize(
     ("words", "kind"),
     [
-        (("get", "hr"), "HelmRelease"),
-        (("get", "helmreleases", "podinfo", "-n", "apps"), "HelmRelease"),
         (("get", "alerts"), "Alert"),
-        (("tree", "hr", "podinfo"), "HelmRelease"),
-        (("tree", "hr/podinfo"), "HelmRelease"),
-        (("get", "hr/podinfo"), "HelmRelease"),
+        (("get", "receiver", "podinfo", "-n", "apps"), "Receiver"),
+        (("get", "alert/podinfo"), "Alert"),
     ],
 )
 def test_a_kind_that_flux_has_and_tidelog_not_yet_is_named(tidelog: Run, words: tuple[str, ...], kind: str) -> None:

@@ -135,6 +135,10 @@ async def test_where_it_takes_long_it_is_said_what_is_waited_for(
         (failed(final=True), "push a commit that mends it; it is not tried again before; more: tidelog explain kust"),
         (failed(stalled=True, reason="InvalidSpec"), "correct its spec, as the message says; more: tidelog explain"),
         (
+            failed(stalled=True, reason="RetriesExceeded"),
+            "tidelog reconcile kustomization/shop -n flux-system --reset; more: tidelog explain",
+        ),
+        (
             failed(
                 reason="PlanHeld",
                 message='plan p is held. To go on: tidelog approve p --why "…"',
@@ -143,7 +147,7 @@ async def test_where_it_takes_long_it_is_said_what_is_waited_for(
             "tidelog approve p",
         ),
     ],
-    ids=["final", "stalled", "held"],
+    ids=["final", "stalled", "given-up", "held"],
 )
 async def test_what_cannot_become_ready_by_itself_ends_it_with_the_commit_and_what_to_do(
     world: World, standing: Standing, said: str, capsys: pytest.CaptureFixture[str]

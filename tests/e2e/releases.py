@@ -87,6 +87,10 @@ class Releases:
         where = (found, self.world.namespace, name)
         await self.world.cluster.patch(*where, {"status": status}, type="merge", manager="test", subresource="status")
 
+    async def scale_to_nothing(self, name: str) -> None:
+        """A Deployment of no Pods is ready: nothing runs Pods here."""
+        await self.world.patch("apps/v1", "Deployment", name, {"spec": {"replicas": 0}})
+
     async def records(self, name: str = "web") -> list[Release]:
         """Helm's records, newest first."""
         kind = await self.world.cluster.kind("v1", "Secret")

@@ -363,3 +363,69 @@ async def test_drift_is_told_and_put_right_but_where_it_is_left_alone(releases: 
         await world.delete("v1", "ConfigMap", "web")
         await world.until_data("web", {"colour": "red", "version": "1.0.0", "revision": "1"})
         assert [version for version, _ in await releases.statuses()] == [1]
+
+
+async def test_a_version_that_waits_gives_way_to_a_newer_one(releases: Releases) -> None:
+    world = releases.world
+    await begin(releases, deployment=NEVER_READY)
+    async with world.daemon():
+        await releases.release(values={"broken": True}, timeout="1h")
+        await releases.until(lambda obj: "Running 'install'" in str(obj.get("status")), "waits")
+        await releases.release(values={"colour": "newer"}, timeout="1h")
+        found = await releases.until_version(2)
+        assert await releases.statuses() == [(2, "deployed"), (1, "superseded")]
+        assert found["status"].get("installFailures", 0) == 0
+        await world.until_told("web", "HealthCheckCanceled", "canceled", kind="HelmRelease")
+
+
+async def test_a_release_goes_on_by_itself_once_its_objects_become_ready(releases: Releases) -> None:
+    world = releases.world
+    await begin(releases, deployment=NEVER_READY)
+    async with world.daemon():
+        await releases.release(**BROKEN)
+        await releases.until(is_stalled("RetriesExceeded"), "stalled")
+        await releases.scale_to_nothing("web")
+        found = await releases.until_version(2)
+        assert told(found)["Released"] == ("True", "UpgradeSucceeded")
+
+
+async def test_what_a_failed_upgrade_made_is_deleted_where_the_spec_says_so(releases: Releases) -> None:
+    world = releases.world
+    await begin(releases, deployment=NEVER_READY)
+    async with world.daemon():
+        upgrade = {"cleanupOnFail": True}
+        await releases.release(upgrade=upgrade)
+        await releases.until_version(1)
+        await releases.release(**BROKEN, upgrade=upgrade)
+        await releases.until(is_stalled("RetriesExceeded"), "stalled")
+        assert await world.get("apps/v1", "Deployment", "web") is None
+        assert await world.data("web") is not None
+
+
+async def test_objects_of_others_are_taken_over_only_where_that_is_not_forbidden(releases: Releases) -> None:
+    world = releases.world
+    await begin(releases)
+    await world.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "web"}, "data": {"own": "yes"}})
+    async with world.daemon():
+        await releases.release(install={"disableTakeOwnership": True})
+        found = await releases.until(lambda obj: told(obj).get("Ready") == ("False", "InstallFailed"), "refused")
+        assert "cannot be imported into the current release" in ready_message(found)
+        assert await releases.statuses() == []
+        await releases.release()
+        await releases.until_version(1)
+        assert (await world.data("web") or {}).items() >= {"own": "yes", "colour": "red"}.items()
+
+
+async def test_values_of_the_version_before_are_kept_where_the_spec_says_so(releases: Releases) -> None:
+    world = releases.world
+    await begin(releases)
+    async with world.daemon() as running:
+        upgrade = {"preserveValues": True}
+        await releases.release(values={"colour": "kept"}, upgrade=upgrade)
+        await releases.until_version(1)
+        await releases.release(values={"more": 1}, upgrade=upgrade)
+        await releases.until_version(2)
+        assert (await world.data("web") or {})["colour"] == "kept"
+        await releases.ask()
+        await running.idle()
+        assert [version for version, _ in await releases.statuses()] == [2, 1]

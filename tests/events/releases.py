@@ -56,6 +56,11 @@ def snapshot(version: int, status: str = "deployed") -> ReleaseSnapshot:
     )
 
 
+def story_bodies(number: int) -> list[Body]:
+    """The bodies that the events name."""
+    return [Body.of(f"record{number}".encode())]
+
+
 def release_events(what: str, number: int, moment: Time) -> Iterator[Event]:
     """The events of a story, in their order."""
     chart = ObjectId("source.toolkit.fluxcd.io/HelmChart/apps/apps-web")
@@ -86,7 +91,7 @@ def _action(what: str, action: Action, number: int, moment: Time) -> Iterator[Ev
         chart_version=f"1.0.{number}",
         generation=number,
         reset=number % 3 == 0,
-        record=Body.of(f"record{number}".encode()).ref,
+        record=story_bodies(number)[0].ref,
     )
     hook = HookStarted(action=action, version=number, hook="pre-upgrade", object=_HOOK, path="web/templates/job.yaml")
     yield hook

@@ -225,3 +225,81 @@ async def test_the_engine_itself_does_not_load_the_language() -> None:
     code = "import sys, tidelog.engine.runtime.daemon; sys.exit(any('cel_expr' in name for name in sys.modules))"
     done = await anyio.run_process([sys.executable, "-c", code], check=False)
     assert done.returncode == 0
+
+
+CLAIM: KubeObject = {
+    "apiVersion": "example.com/v1",
+    "kind": "Claim",
+    "metadata": {"name": "db", "generation": 2},
+    "spec": {"size": 3},
+    "replicas": None,
+    "status": {"phase": "Bound", "size": 3, "conditions": [{"type": "Ready", "status": "True"}]},
+}
+
+
+@pytest.mark.parametrize(
+    ("expressions", "status", "word"),
+    [
+        ({"current": "status.phase == 'Bound'"}, {}, "Current"),
+        ({"current": "status.phase == 'Gone'"}, {}, "InProgress"),
+        ({"current": "status.phase == 'Bound'", "failed": "status.size == spec.size"}, {}, "Failed"),
+        (
+            {"current": "true", "failed": "true", "in_progress": "status.conditions.exists(c, c.type == 'Ready')"},
+            {},
+            "InProgress",
+        ),
+        ({"current": "kind == 'Claim' && apiVersion.startsWith('example.com/') && replicas == null"}, {}, "Current"),
+        ({"current": "true", "failed": "true"}, {"observedGeneration": 1}, "InProgress"),
+        ({"current": "true"}, {"observedGeneration": 3}, "InProgress"),
+        ({"current": "true"}, {"observedGeneration": 2}, "Current"),
+        # Types are seen when there is an object: what would not be type-checked is an expression all the same.
+        ({"current": "has(status.missing) ? status.missing : status.phase == 'Bound'"}, {}, "Current"),
+        ({"current": "true || nope(status) == 1"}, {}, "Current"),
+    ],
+)
+async def test_the_first_expression_that_holds_tells_the_health(
+    shared: Evaluator, expressions: dict[str, str], status: KubeObject, word: str
+) -> None:
+    for expression in expressions.values():
+        await shared.parse(expression)
+    live = {**CLAIM, "status": {**CLAIM["status"], **status}}
+    assert await shared.health(live, **expressions) == word
+
+
+@pytest.mark.parametrize(
+    ("expressions", "words"),
+    [
+        ({"current": "status.missing == 1"}, 'current: Key not found in map : "missing"'),
+        ({"current": "data.missing == 1"}, 'current: No value with name "data"'),
+        ({"current": "true", "failed": "status.nope"}, 'failed: Key not found in map : "nope"'),
+        ({"current": "true", "in_progress": "nope(1)"}, "inProgress: No matching overloads found"),
+        ({"current": "status.phase"}, "current: it has to give true or false, and gave a value of type string"),
+    ],
+)
+async def test_what_has_no_health_for_an_object_may_have_one_for_another(
+    shared: Evaluator, expressions: dict[str, str], words: str
+) -> None:
+    for expression in expressions.values():
+        await shared.parse(expression)
+    with pytest.raises(EvaluationError) as told:
+        await shared.health(CLAIM, **expressions)
+    assert words in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("expression", "words"),
+    [
+        ("status.", "1:8: Syntax error"),
+        ("has(status)", "has() argument must be a field selection"),
+        ("true" + " && true" * 3000, f"longer than {EXPRESSION_BYTES_MAX} bytes"),
+    ],
+)
+async def test_what_is_no_expression_is_told_before_there_is_an_object(
+    shared: Evaluator, expression: str, words: str
+) -> None:
+    with pytest.raises(InvalidExpressionError) as told:
+        await shared.parse(expression)
+    assert words in str(told.value)
+    with pytest.raises(InvalidExpressionError):
+        await shared.health(CLAIM, current=expression)
+    assert await shared.health(CLAIM, current="true") == "Current"

@@ -1,6 +1,6 @@
 """What a HelmRelease adds to a rendered chart."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ from tidelog.engine.helm.postrender import (
     post_rendered,
     post_renderers_digest,
 )
-from tidelog.engine.helm.sorting import sorted_manifests
+from tidelog.engine.helm.sorting import joined, sorted_manifests, split
 from tidelog.engine.helm.spec import Hook, Kustomize, Manifest, PostRender, RenderedChart, RenderJob, Strategy
+from tidelog.engine.objects.kube import canonical_bytes
 from tidelog.engine.render.errors import RenderError
 from tidelog.engine.render.renderer import Renderer
 from tidelog.engine.render.spec import CommonMetadata, Image, Patch, Selector
@@ -140,6 +141,39 @@ async def test_render_adds_what_needs_no_kustomize(renderer: ChartRenderer, tmp_
     assert alone.manifests[0].text.startswith("apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  labels:\n    a: b\n")
     with pytest.raises(ChartError, match="outside of this process"):
         await renderer.render(msgspec.structs.replace(job, post_render=PostRender(OWNER, (Kustomize(),))))
+
+
+@pytest.mark.parametrize("strategy", ["combined", "separate", "nohooks"])
+async def test_what_is_written_says_what_it_was_written_from(strategy: Strategy) -> None:
+    """It is not read again: a reader has to find the same, in the same order, and the texts as a split gives them."""
+    odd = r"""apiVersion: v1
+kind: ConfigMap
+metadata: {name: odd}
+data: {a: "x\n---\ny\n", b: "1.0", c: "\n \n", d: "on", e: "lines\n\n"}
+"""
+    several = f"{odd}---\n{HOOK}---\n{SERVICE}"
+    rendered = await post_rendered(
+        chart(a=several, b=DEPLOYMENT, c=LIST), PostRender(OWNER, strategy=strategy), nothing
+    )
+    files: dict[str, list[str]] = {}
+    written_here: list[Manifest | Hook] = [*rendered.manifests, *rendered.hooks]
+    for one in written_here:
+        files.setdefault(one.path, []).append(one.text)
+    manifests, hooks = sorted_manifests({path: "\n---\n".join(texts) for path, texts in files.items()})
+    found: list[Manifest | Hook] = [*manifests, *hooks]
+
+    def said(documents: Iterable[Manifest | Hook]) -> list[tuple[str, str, bytes]]:
+        return sorted((one.path, one.text.rstrip(), canonical_bytes(one.content or {})) for one in documents)
+
+    assert said(found) == said(written_here)
+    assert all(split(one.text) == [one.text] for one in found)
+
+
+def test_texts_that_are_joined_come_back_from_a_split() -> None:
+    texts = ["a: 1\n", "b: |+\n  x\n\n", "c: 2\n"]
+    assert joined(texts) == split("\n---\n".join(texts)) == ["a: 1", "b: |+\n  x", "c: 2\n"]
+    assert joined(texts[:1]) == split(texts[0])
+    assert joined([]) == []
 
 
 async def test_object_without_a_name_is_told() -> None:

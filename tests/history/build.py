@@ -14,6 +14,7 @@ from typing import Any
 import anyio
 
 import tidelog
+from tests.events.releases import STORIES, release_events, story_bodies
 from tidelog.engine.story import TARGET, WEB, history
 from tidelog.events import Body, BodyRef
 from tidelog.events.digest import digest_of, keyed_digest_of
@@ -57,9 +58,11 @@ from tidelog.storage.projections.views import Views
 from tidelog.storage.transfer import export_log
 
 HERE = Path(__file__).parent
+RELEASE = StreamName("demo/helm.toolkit.fluxcd.io/HelmRelease/apps/web")
 OLD = StreamName("demo/kustomize.toolkit.fluxcd.io/Kustomization/flux-system/old")
 PLAN = PlanId("plan-4.0")
 REVISION = Revision("main@sha1:" + "4" * 40)
+OCCURRED = Time("2026-11-01T00:00:00.000000Z")
 CIPHERTEXT = b"not readable without the key of its stream"
 SECRET = Body(
     ref=BodyRef(
@@ -109,6 +112,11 @@ def others(engine: StreamName) -> list[tuple[StreamName, Event]]:
         (TARGET, Marked(label="release", why="ünïcode 🌊")),
         (WEB.stream("demo"), HealthChanged(health="Current", message=why)),
         (engine, EngineStopped(why=why)),
+        *(
+            (RELEASE, event)
+            for what in STORIES
+            for event in release_events(what, 2, Time("2026-11-01T00:00:00.000000Z"))
+        ),
         (OLD, StreamForgotten(keys=("0123456789abcdef0123456789abcdef",), why=why)),
         (OLD, TargetRemoved(uid="2", deletion_policy="Delete")),
         (OLD, SourceRemoved(uid="3")),
@@ -124,8 +132,8 @@ async def build(target: Path) -> None:
                 await log.append_all(chapter.appends, bodies=chapter.bodies)
             run = RunId(new_id())
             for stream, event in others(StreamName(f"{log.identity.log}/engine")):
-                new = NewEvent(event, run=run, occurred=Time("2026-11-01T00:00:00.000000Z"))
-                await log.append(stream, ANY, [new], bodies=[SECRET, CONFIGURATION])
+                new = NewEvent(event, run=run, occurred=OCCURRED)
+                await log.append(stream, ANY, [new], bodies=[SECRET, CONFIGURATION, *story_bodies(2)])
             await views.catch_up()
         export_log(Layout(store), target)
         (target / "log.db").write_bytes((store / "log.db").read_bytes())

@@ -16,9 +16,8 @@ from tidelog.engine.kinds.helmrelease import (
     HelmReleaseStatus,
     HelmSnapshot,
     HelmTestHook,
-    helm_chart_name,
 )
-from tidelog.engine.kinds.meta import FORCE_AT, REQUESTED_AT, RESET_AT
+from tidelog.engine.kinds.meta import FORCE_AT, REQUESTED_AT, RESET_AT, helm_chart_name
 from tidelog.events.names import ObjectKey
 
 ACTIONS: tuple[ActionName, ...] = ("install", "upgrade", "test", "rollback", "uninstall")
@@ -185,6 +184,13 @@ def test_what_actions_do_unless_told_otherwise() -> None:
     drift = BARE.effective_drift_detection
     assert (drift.effective_mode, drift.detects, drift.corrects) == ("disabled", False, False)
     assert BARE.effective_values == {}
+
+
+@pytest.mark.parametrize(("strategy", "asked"), [({}, 1), ({"name": "poller"}, 1), ({"name": "legacy"}, 0)])
+def test_only_the_poller_asks_expressions(strategy: dict[str, str], asked: int) -> None:
+    waits = {"waitStrategy": strategy} if strategy else {}
+    found = spec(healthCheckExprs=[{"apiVersion": "a/v1", "current": "true"}], **waits)
+    assert len(found.effective_health_check_exprs) == asked
 
 
 def test_what_actions_do_when_told() -> None:

@@ -52,7 +52,6 @@ def test_what_a_source_asks_for_and_cannot_have_yet(field: str, value: object) -
     [
         ("spec.decryption", {"provider": "sops"}),
         ("spec.kubeConfig", {"secretRef": {"name": "a"}}),
-        ("spec.healthCheckExprs", [{"apiVersion": "a/v1", "current": "true"}]),
         ("spec.ignore", [{"paths": ["/a"]}]),
     ],
 )
@@ -98,7 +97,7 @@ def test_of_a_release_only_another_cluster_is_left() -> None:
 
 def test_all_of_it_is_told_at_once() -> None:
     assert len(left(WHOLE_SOURCE)) == 7
-    assert len(left(WHOLE_TARGET)) == 4
+    assert len(left(WHOLE_TARGET)) == 3
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ class Scene:
 
     def declare(self, stream: StreamName, **spec: Json) -> None:
         body = Body.of(encode(spec))
-        declared = SourceDeclared if "/GitRepository/" in stream else TargetDeclared
+        declared = SourceDeclared if "/source.toolkit.fluxcd.io/" in stream else TargetDeclared
         self.tell(stream, declared(uid=stream[-8:], generation=1, spec=body.ref), bodies=[body])
 
     def fetch(self, stream: StreamName, word: str, message: str, trace: TraceId | None = None) -> EventId:

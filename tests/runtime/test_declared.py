@@ -198,6 +198,16 @@ async def test_a_request_that_was_answered_is_not_asked_again(watching: Watching
     assert watching.woken == ["it has a new spec"]
 
 
+async def test_a_request_that_is_recorded_otherwise_is_not_recorded_once_more(watching: Watching) -> None:
+    await watching.told()
+    (stream,) = watching.declarations.targets
+    watching.declarations.answers(stream, "one")
+    await watching.told(annotations={REQUESTED_AT: "one"})
+    assert watching.woken == ["it has a new spec"]
+    await watching.told(annotations={REQUESTED_AT: "two"})
+    assert watching.woken == ["it has a new spec", "somebody asked for it"]
+
+
 async def test_what_a_patch_puts_into_a_secret_is_not_kept_and_its_change_is_seen(watching: Watching) -> None:
     def patched(value: str) -> dict[str, Any]:
         plain = {"patch": "kind: Deployment\nspec: {replicas: 3}\n"}

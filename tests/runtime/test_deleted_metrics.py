@@ -24,7 +24,7 @@ class World:
     def __init__(self, memory: Memory) -> None:
         self.memory = memory
         self.metrics = Metrics()
-        scheduler = SimpleNamespace(queued=0, running=0, concurrency=1)
+        scheduler = SimpleNamespace(queued=0, queued_of=lambda _: 0, running=0, concurrency=1)
         self.engine = SimpleNamespace(memory=memory, sources=scheduler, targets=scheduler, on_pass=None)
         self.metrics.bind(cast("Any", self.engine))
 

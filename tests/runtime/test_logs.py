@@ -14,7 +14,7 @@ from tidelog.engine.runtime.telling.logs import JsonFormatter, LogLines, log_eve
 from tidelog.engine.secrecy.logs import SecrecyFilter, keeping_secret
 from tidelog.engine.secrecy.values import SecretValues
 from tidelog.events.envelope import decode_envelope
-from tidelog.events.names import ObjectKey, PlanId, Revision, TraceId, engine_stream
+from tidelog.events.names import ObjectId, ObjectKey, PlanId, Revision, TraceId, engine_stream
 from tidelog.events.projections import Standing
 from tidelog.events.vocabulary import (
     DriftDetected,
@@ -22,7 +22,10 @@ from tidelog.events.vocabulary import (
     Event,
     FieldDrift,
     HealthChanged,
+    HookEnded,
     ObjectObserved,
+    ReleaseActionEnded,
+    ReleaseDriftChanged,
     RevisionFetched,
     RunEnded,
     StageFailed,
@@ -33,6 +36,7 @@ from tidelog.storage import Recorded
 
 SHOP = target("east", "shop")
 SOURCE = ObjectKey("source.toolkit.fluxcd.io", "GitRepository", "flux-system", "shop").stream("east")
+WEB = ObjectKey("helm.toolkit.fluxcd.io", "HelmRelease", "shop", "web").stream("east")
 DEPLOYMENT = ObjectKey("apps", "Deployment", "shop", "web").stream("east")
 SECRET = "correct-horse"
 
@@ -133,6 +137,55 @@ def test_drift_names_the_fields_and_who_wrote_them(lines: Lines) -> None:
     log_event(recorded(DEPLOYMENT, DriftDetected(target=SHOP, uid="u", resource_version="1", fields=fields)))
     assert lines.only["logger"] == "tidelog.kustomize-controller", "who applies the object, and not who fetches"
     assert lines.only["fields"] == ["spec.replicas by kubectl", "spec.paused by unknown"]
+
+
+def test_drift_of_what_a_release_made_is_a_line_of_helm_s(lines: Lines) -> None:
+    log_event(recorded(DEPLOYMENT, DriftDetected(target=WEB, uid="u", resource_version="1", fields=())))
+    assert lines.only["logger"] == "tidelog.helm-controller"
+
+
+@pytest.mark.parametrize("outcome", ["succeeded", "failed"])
+def test_an_action_on_a_release_is_a_line_with_its_words(lines: Lines, outcome: str) -> None:
+    failed = outcome == "failed"
+    event = ReleaseActionEnded(
+        action="upgrade",
+        name="web",
+        namespace="shop",
+        version=2,
+        outcome="failed" if failed else "succeeded",
+        reason="UpgradeFailed" if failed else "UpgradeSucceeded",
+        message="it is over",
+    )
+    log_event(recorded(WEB, event))
+    line = lines.only
+    assert line["logger"] == "tidelog.helm-controller"
+    assert (line["controllerKind"], line["HelmRelease"]) == ("HelmRelease", {"name": "web", "namespace": "shop"})
+    assert (line["level"], line["msg"]) == (("error", "action failed") if failed else ("info", "action ended"))
+    assert line["error" if failed else "message"] == "it is over"
+    assert (line["action"], line["version"], line["reason"]) == ("upgrade", 2, event.reason)
+
+
+def test_a_hook_that_failed_and_drift_of_a_release_are_for_somebody_to_see_to(lines: Lines) -> None:
+    job = ObjectId("batch/Job/shop/migrate")
+    hook = HookEnded(
+        action="upgrade",
+        version=2,
+        hook="pre-upgrade",
+        object=job,
+        path="t",
+        outcome="failed",
+        started=moment(1),
+        message="no",
+    )
+    for event in (
+        hook,
+        ReleaseDriftChanged(drifted=True, message="x"),
+        ReleaseDriftChanged(drifted=False, message="y"),
+    ):
+        log_event(recorded(WEB, event))
+    told = [(line["level"], line["msg"]) for line in lines()]
+    assert told == [("error", "hook failed"), ("info", "release drifts"), ("info", "release does not drift")]
+    assert (lines()[0]["object"], lines()[0]["error"]) == (job, "no")
 
 
 def test_the_life_of_the_engine_is_told_of_no_object(lines: Lines) -> None:

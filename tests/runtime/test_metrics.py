@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tidelog.engine.kinds.meta import KUSTOMIZE_GROUP, SOURCE_GROUP
+from tidelog.engine.kinds.meta import HELM_GROUP, KUSTOMIZE_GROUP, SOURCE_GROUP
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.schedule import Scheduler, Trigger
 from tidelog.engine.runtime.telling.metrics import Metrics
@@ -15,6 +15,7 @@ from tidelog.events.names import ObjectKey, StreamName
 from tidelog.events.projections import Standing
 
 SHOP = ObjectKey(KUSTOMIZE_GROUP, "Kustomization", "team", "shop").stream("east")
+WEB = ObjectKey(HELM_GROUP, "HelmRelease", "team", "web").stream("east")
 FLEET = ObjectKey(SOURCE_GROUP, "GitRepository", "team", "fleet").stream("east")
 DURATION = "gotk_reconcile_duration_seconds"
 
@@ -95,3 +96,16 @@ def test_what_fluxs_dashboards_show_of_the_runtime_is_there() -> None:
     assert world.value("controller_runtime_max_concurrent_reconciles", controller="kustomization") == 4
     assert world.value("controller_runtime_max_concurrent_reconciles", controller="gitrepository") == 2
     assert world.value("workqueue_depth", name="kustomization") == 1
+
+
+def test_releases_are_told_beside_kustomizations() -> None:
+    world = World()
+    world.standings[WEB] = Standing(ready="True")
+    world.passed(WEB, 1.0)
+    for stream in (SHOP, WEB, ObjectKey(HELM_GROUP, "HelmRelease", "team", "db").stream("east")):
+        world.targets.wake(stream, Trigger(why="test"))
+    assert world.value(f"{DURATION}_count", kind="HelmRelease", name="web", namespace="team") == 1
+    assert world.value("controller_runtime_reconcile_total", controller="helmrelease", result="success") == 1
+    assert world.value("controller_runtime_max_concurrent_reconciles", controller="helmrelease") == 4
+    depths = {name: world.value("workqueue_depth", name=name) for name in ("kustomization", "helmrelease")}
+    assert depths == {"kustomization": 1, "helmrelease": 2}

@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 
 from tests.apply.keeper import TARGET, a_target
+from tests.runtime.releases import CONFIG, release, version
 from tidelog.engine.cluster.errors import ForbiddenError
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.context import Engine
@@ -21,8 +22,12 @@ from tidelog.engine.secrecy.values import SecretValues
 from tidelog.events.moment import Time
 from tidelog.events.names import Revision, StreamName
 from tidelog.events.projections import Standing
+from tidelog.events.projections.releases import Ongoing, ReleaseRow
+from tidelog.events.vocabulary import ReleaseActionEnded, ReleaseActionStarted
+from tidelog.events.vocabulary.release import Action
 
 GROUP = "kustomize.toolkit.fluxcd.io"
+HELM = "helm.toolkit.fluxcd.io"
 REVISION = Revision("main@sha1:1")
 PATIENCE_S = 20
 
@@ -37,11 +42,16 @@ class World:
         self.refuses = False
         self.news = anyio.Event()
         self.standing = Standing(ready="False", reason="BuildFailed", message="no such file: x.yaml")
+        self.release = release()
+        self.row = ReleaseRow()
         settings = msgspec.structs.replace(Settings(), events_addr=address)
         self.engine = SimpleNamespace(
             settings=settings,
             cluster=self,
-            memory=SimpleNamespace(conditions={TARGET: self.standing}),
+            memory=SimpleNamespace(
+                conditions={TARGET: self.standing, self.release.stream: self.standing},
+                releases={self.release.stream: self.row},
+            ),
             seconds_since=lambda _: 1.5,
             now=lambda: "2026-11-25T10:00:00.123456Z",
         )
@@ -192,3 +202,139 @@ async def test_no_secret_value_of_the_pass_is_told(world: World) -> None:
         world.notices.changed(world.declared, None, ["it says correct-horse"])
     await world.until(events=1, posts=1)
     assert world.events[0]["message"] == world.posts[0]["message"] == "it says ***"
+
+
+# Releases.
+
+
+def ended(action: Action, reason: str, message: str = "it is over", **rest: Any) -> ReleaseActionEnded:
+    outcome = "succeeded" if reason.endswith("Succeeded") or reason == "PendingRelease" else "failed"
+    whole: dict[str, Any] = {"outcome": outcome, **rest}
+    return ReleaseActionEnded(
+        action=action, name="web", namespace="shop", version=2, reason=reason, message=message, **whole
+    )
+
+
+@pytest.mark.parametrize(
+    ("action", "reason", "kind"),
+    [
+        ("install", "InstallSucceeded", "Normal"),
+        ("upgrade", "UpgradeSucceeded", "Normal"),
+        ("test", "TestSucceeded", "Normal"),
+        ("rollback", "RollbackSucceeded", "Normal"),
+        ("uninstall", "UninstallSucceeded", "Normal"),
+        ("uninstall-remediation", "UninstallSucceeded", "Normal"),
+        ("install", "InstallFailed", "Warning"),
+        ("upgrade", "UpgradeFailed", "Warning"),
+        ("test", "TestFailed", "Warning"),
+        ("rollback", "RollbackFailed", "Warning"),
+        ("uninstall", "UninstallFailed", "Warning"),
+        ("uninstall-remediation", "UninstallFailed", "Warning"),
+    ],
+)
+async def test_each_action_on_a_release_is_told_with_its_version(
+    world: World, action: Action, reason: str, kind: str
+) -> None:
+    one = version(2, app_version="7", oci_digest="sha256:o")
+    world.notices.acted(world.release, ended(action, reason, snapshots=(one, version(1))))
+    await world.until(events=1, posts=1)
+    (event,), (post,) = world.events, world.posts
+    assert (event["type"], event["reason"], event["message"]) == (kind, reason, "it is over")
+    assert post["severity"] == {"Normal": "info", "Warning": "error"}[kind]
+    assert event["involvedObject"]["apiVersion"] == f"{HELM}/v2"
+    assert event["source"]["component"] == post["reportingController"] == "helm-controller"
+    assert (
+        event["metadata"]["annotations"]
+        == post["metadata"]
+        == {
+            f"{HELM}/revision": "1.0.2",
+            f"{HELM}/token": CONFIG,
+            f"{HELM}/app-version": "7",
+            f"{HELM}/oci-digest": "sha256:o",
+        }
+    )
+
+
+@pytest.mark.parametrize(("outcome", "kind"), [("succeeded", "Normal"), ("failed", "Warning")])
+async def test_a_release_that_was_unlocked_is_told(world: World, outcome: str, kind: str) -> None:
+    world.notices.acted(world.release, ended("unlock", "PendingRelease", outcome=outcome))
+    await world.until(events=1)
+    assert (world.events[0]["type"], world.events[0]["reason"]) == (kind, "PendingRelease")
+
+
+async def test_what_came_to_no_version_is_told_with_what_was_attempted_or_is_there(world: World) -> None:
+    world.row.history = (version(1, app_version="7"),)
+    world.row.attempted_version, world.row.attempted_config = "2.0.0", "sha256:new"
+    world.row.attempted_digest = "sha256:o"
+    world.notices.acted(world.release, ended("upgrade", "UpgradeFailed"))
+    world.notices.acted(world.release, ended("test", "TestFailed"))
+    world.notices.acted(world.release, ended("rollback", "RollbackSucceeded", snapshots=(version(2),)))
+    await world.until(posts=3)
+    upgraded, tested, brought_back = (post["metadata"] for post in world.posts)
+    assert upgraded == {f"{HELM}/revision": "2.0.0", f"{HELM}/token": "sha256:new", f"{HELM}/oci-digest": "sha256:o"}
+    assert tested == {f"{HELM}/revision": "1.0.1", f"{HELM}/token": CONFIG, f"{HELM}/app-version": "7"}
+    assert brought_back == {f"{HELM}/revision": "1.0.2", f"{HELM}/token": "sha256:new"}, "of the values asked for"
+
+
+async def test_drift_of_a_release_is_told_and_what_became_of_it(world: World) -> None:
+    world.row.history = (version(1),)
+    world.notices.drifted(world.release, "it drifts")
+    world.notices.corrected(world.release, "it was put right", ok=True)
+    world.notices.corrected(world.release, "it was not", ok=False)
+    await world.until(events=3, posts=3)
+    assert [(event["type"], event["reason"]) for event in world.events] == [
+        ("Warning", "DriftDetected"),
+        ("Normal", "DriftCorrected"),
+        ("Warning", "DriftCorrectionFailed"),
+    ]
+    version_of = {f"{HELM}/revision": "1.0.1", f"{HELM}/token": CONFIG}
+    assert [post["metadata"] for post in world.posts] == [{}, version_of, version_of]
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        ("DependencyNotReady", "Normal"),
+        ("HealthCheckCanceled", "Normal"),
+        ("ArtifactFailed", "Warning"),
+        ("ValuesError", "Warning"),
+        ("AccessDenied", "Warning"),
+        ("InvalidCELExpression", "Warning"),
+    ],
+)
+async def test_what_keeps_a_release_from_an_action_is_told(world: World, reason: str, kind: str) -> None:
+    world.notices.failed(world.release, None, StageError("declare", reason, "no"))
+    await world.until(events=1)
+    assert (world.events[0]["type"], world.events[0]["reason"]) == (kind, reason)
+
+
+@pytest.mark.parametrize("reason", ["SourceNotReady", "RetriesExceeded", "MissingRollbackTarget"])
+async def test_what_only_a_release_s_condition_tells_is_no_event(world: World, reason: str) -> None:
+    world.notices.failed(world.release, None, StageError("declare", reason, "no", stalled=True))
+    world.notices.acted(world.release, ended("install", "InstallFailed", outcome="superseded"))
+    world.notices.drifted(world.release, "it drifts")
+    await world.until(events=1)
+    assert [event["reason"] for event in world.events] == ["DriftDetected"]
+
+
+async def test_what_an_action_changes_or_fails_of_is_told_with_its_end(world: World) -> None:
+    started = ReleaseActionStarted(
+        action="install",
+        name="web",
+        namespace="shop",
+        storage_namespace="shop",
+        version=1,
+        chart_name="podinfo",
+        chart_version="1.0.1",
+    )
+    world.row.ongoing = Ongoing(started=started, since=Time("2026-11-25T10:00:00.000000Z"), position=1)
+    world.notices.changed(world.release, None, ["ConfigMap/shop/a created"])
+    world.notices.stopped(world.release, None)
+    world.notices.acted(world.release, ended("install", "InstallFailed"))
+    world.standing.reason = "PlanHeld"
+    world.notices.stopped(world.release, None)
+    world.row.ongoing = None
+    world.standing.reason = "InstallFailed"
+    world.notices.stopped(world.release, REVISION)
+    await world.until(events=3)
+    assert [event["reason"] for event in world.events] == ["InstallFailed", "PlanHeld", "InstallFailed"]

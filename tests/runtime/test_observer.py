@@ -17,7 +17,7 @@ from tidelog.engine.cluster.errors import UnknownKindError
 from tidelog.engine.cluster.port import Cluster, Kind
 from tidelog.engine.objects.kube import KubeObject, key_of
 from tidelog.engine.runtime.memory import Memory, Origin
-from tidelog.engine.runtime.watching.observer import Observer
+from tidelog.engine.runtime.watching.observer import FOLLOWED_EVERY_S, Observer
 from tidelog.engine.runtime.watching.statuses import StatusTold
 from tidelog.engine.secrecy.sealing import Sealer
 from tidelog.events.bodies import Body
@@ -430,3 +430,45 @@ def test_the_status_that_the_log_itself_is_told_by_is_not_recorded_again(
 def test_a_status_that_is_empty_or_cannot_be_kept_is_none(status: object) -> None:
     live = {**deployment(986, 0), "status": status}
     assert Seen(WEB.id, live, MANAGER, Sealer(), secret=False).fields["status"] is None
+
+
+# What a target follows.
+
+
+def woken(watching: Watching) -> list[Any]:
+    """What followed objects woke, and after how many seconds."""
+    return [how for _, how in cast("list[tuple[Any, Any]]", watching.woken)]
+
+
+async def test_who_follows_an_object_is_woken_at_its_next_change_though_its_health_is_the_same(
+    quickly: Watching,
+) -> None:
+    stream = WEB.stream("east")
+    quickly.observer.follow(stream)
+    await quickly.observer.is_now(available(990, 0))
+    assert quickly.woken == [], "that is known"
+    await quickly.observer.is_now(available(991, 5))
+    (trigger,) = woken(quickly)
+    assert trigger.why == "Deployment/apps/web changed"
+    assert quickly.observer.version(stream) == "991", "though it is not recorded yet"
+    await quickly.observer.is_now(available(992, 6))
+    assert len(quickly.woken) == 1, "who is woken looks, and follows it again"
+    assert quickly.told == []
+
+
+async def test_a_status_that_never_rests_wakes_who_follows_it_once_a_second(quickly: Watching) -> None:
+    for version in range(991, 1_091):
+        quickly.observer.follow(WEB.stream("east"))
+        await quickly.observer.is_now(available(version, version))
+    first, *others = woken(quickly)
+    assert first.why == "Deployment/apps/web changed"
+    assert len(others) == 99
+    assert all(isinstance(left, float) and 0 < left <= FOLLOWED_EVERY_S for left in others), "later"
+
+
+async def test_who_follows_an_object_is_woken_when_more_than_its_status_has_changed(quickly: Watching) -> None:
+    quickly.observer.follow(WEB.stream("east"))
+    labelled = available(991, 0)
+    labelled["metadata"]["labels"] |= {"a": "b"}
+    await quickly.observer.is_now(labelled)
+    assert [trigger.why for trigger in woken(quickly)] == ["Deployment/apps/web changed"]

@@ -19,7 +19,7 @@ from tidelog.engine.runtime.telling.release_status import PREREQUISITES, release
 from tidelog.engine.runtime.telling.status import StatusWriter, acting
 from tidelog.engine.runtime.watching.declared import DeclaredRelease
 from tidelog.events.moment import datetime_of
-from tidelog.events.names import ObjectId, RunId, StreamName
+from tidelog.events.names import ObjectId, Revision, RunId, StreamName
 from tidelog.events.projections import Inventory as Applied
 from tidelog.events.projections import Standing
 from tidelog.events.projections.inventory import Entry
@@ -213,11 +213,13 @@ def test_an_action_that_nobody_is_at_work_on_is_none() -> None:
 
 def test_what_drifted_is_being_corrected() -> None:
     drifted = aspect("DriftDetected", "it drifts")
-    status = World(running=("correcting", "", 1.5)).status(release(**DRIFT), ready(), installed(drifted=drifted))
+    status = World(running=("detecting", "", 1.5)).status(release(**DRIFT), ready(), installed(drifted=drifted))
     assert shown(status)["Ready"] == ("Unknown", "Progressing", "correcting cluster drift")
     words = "Running 'correct cluster drift' action with timeout of 5m0s"
     assert shown(status)["Reconciling"] == ("True", "Progressing", words)
     assert shown(status)["Drifted"] == ("True", "DriftDetected", "it drifts")
+    other = World(running=("detecting", "", 1.5)).status(release(**DRIFT), ready(), installed())
+    assert shown(other)["Reconciling"] == ("True", "Progressing", PREREQUISITES), "another version is planned"
 
 
 @pytest.mark.parametrize("reason", ["DependencyNotReady", "SourceNotReady", "ArtifactFailed", "ValuesError"])
@@ -247,6 +249,22 @@ def test_a_failed_action_is_tried_again_with_its_words() -> None:
         "Reconciling": ("True", "ProgressingWithRetry", NOT_INSTALLED),
     }
     assert status.observed_generation == 0
+
+
+def test_a_version_that_was_not_rendered_or_was_refused_is_not_released() -> None:
+    standing = unready("UpgradeFailed", NOT_UPGRADED, tried=2, attempted=Revision("1.0.2"))
+    row = installed(tested=aspect("TestSucceeded", TESTED))
+    status = World().status(release(generation=2, **TESTS), standing, row)
+    assert shown(status) == {
+        "Ready": ("False", "UpgradeFailed", NOT_UPGRADED),
+        "Released": ("False", "UpgradeFailed", NOT_UPGRADED),
+        "Reconciling": ("True", "ProgressingWithRetry", NOT_UPGRADED),
+    }
+    assert (status.last_attempted_generation, status.last_attempted_revision) == (2, "1.0.2")
+    assert status.observed_generation == 0
+    first = World().status(release(), unready("InstallFailed", NOT_INSTALLED, tried=1, attempted=Revision("1.0.1")))
+    assert shown(first)["Released"] == ("False", "InstallFailed", NOT_INSTALLED)
+    assert (first.last_attempted_generation, first.last_attempted_revision) == (1, "1.0.1")
 
 
 def test_where_failures_are_not_put_right_the_next_try_is_told_and_the_generation_counts_as_observed() -> None:
@@ -477,12 +495,16 @@ def test_history_is_told_newest_first_in_whole_seconds_of_utc() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "last_action", "kept"),
-    [({}, "upgrade", [7, 6]), (RETRY, "install", [7, 6, 5, 4, 3])],
-    ids=["down to the last good one", "five"],
+    ("spec", "last_action", "before", "kept"),
+    [
+        ({}, "upgrade", "superseded", [7, 6]),
+        ({}, "upgrade", "failed", [7, 6, 5, 4, 3]),
+        (RETRY, "install", "superseded", [7, 6, 5, 4, 3]),
+    ],
+    ids=["down to the last good one", "none is good", "none is gone back to"],
 )
-def test_history_is_trimmed(spec: dict[str, Any], last_action: str, kept: list[int]) -> None:
-    history = tuple(version(number, "deployed" if number == 7 else "superseded") for number in range(7, 0, -1))
+def test_history_is_trimmed(spec: dict[str, Any], last_action: str, before: str, kept: list[int]) -> None:
+    history = tuple(version(number, "deployed" if number == 7 else before) for number in range(7, 0, -1))
     status = World().status(release(**spec), ready(), installed(history=history, last_action=last_action))
     assert [one.version for one in status.history] == kept
 
@@ -520,6 +542,11 @@ def test_what_was_attempted_and_what_failed_is_told() -> None:
         "lastHandledForceAt": "f",
         "lastHandledResetAt": "r",
     }
+
+
+def test_a_generation_that_left_nothing_to_do_was_attempted_too() -> None:
+    status = World().status(release(generation=3), ready(observed=3), installed())
+    assert (status.last_attempted_generation, status.observed_generation) == (3, 3)
 
 
 def test_the_namespace_that_an_install_made_is_no_object_of_the_release() -> None:

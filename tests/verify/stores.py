@@ -35,6 +35,9 @@ from tidelog.events.vocabulary import (
     PlanHeld,
     Planned,
     PlanRejected,
+    ReleaseActionStarted,
+    ReleaseDriftChanged,
+    ReleaseHistoryCleared,
     Rendered,
     Resumed,
     RevisionFetched,
@@ -246,6 +249,23 @@ class History:
                 StageFailed,
                 {"stage": "render", "reason": "r", "final": False, "message": why, "repeats": random.random() < 0.3},
             ),
+            (
+                3,
+                target,
+                ReleaseActionStarted,
+                {
+                    "action": random.choice(["install", "upgrade", "test"]),
+                    "name": "web",
+                    "namespace": "apps",
+                    "storage_namespace": "apps",
+                    "version": self._count,
+                    "chart_name": "web",
+                    "chart_version": version,
+                    "record": ...,
+                },
+            ),
+            (2, target, ReleaseDriftChanged, {"drifted": random.random() < 0.5, "message": why}),
+            (1, target, ReleaseHistoryCleared, {"why": why}),
             (1, target, Marked, {"label": "déploiement \U0001f30a", "why": why}),
         ]
         (_, stream, payload, fields) = random.choices(makers, [weight for weight, *_ in makers])[0]

@@ -1,16 +1,22 @@
-"""The health of a target: of the objects that its spec wants to be healthy (Flux contract KS-098 to KS-104)."""
+"""The health of a target: of the objects that its spec wants to be healthy (Flux contract KS-098 to KS-104).
 
-from collections.abc import Iterable
+An object's health is what expressions of the spec say, where it has some about its kind; else what is observed.
+"""
+
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from tidelog.engine.cluster.port import Identity
+from tidelog.engine.kinds.targets import CustomHealthCheck
 from tidelog.engine.objects.kube import group_of
 from tidelog.engine.observe.health import health_of
 from tidelog.engine.runtime.context import Engine
+from tidelog.engine.runtime.custom_health import Told
+from tidelog.engine.runtime.passes.custom_health import Look
 from tidelog.engine.runtime.rendered import RenderedSet
 from tidelog.engine.runtime.watching.declared import DeclaredKustomization
-from tidelog.events.names import ObjectKey
+from tidelog.events.names import ObjectKey, StreamName
 from tidelog.events.vocabulary.observe import Health
 
 SHOWN_MAX = 10
@@ -36,49 +42,76 @@ async def assess(
         identity: whose rights decide which objects that are not the target's own may be looked at.
 
     Raises:
-        ClusterError: when an object that is not the target's own cannot be read.
+        ClusterError: when an object that is not the target's own, or that an expression is about, cannot be read.
     """
+    checks = declared.spec.health_check_exprs
     if declared.spec.wait:
-        return assess_own(engine, (one.key for one in rendered.wanted if one.key != declared.key))
+        keys = (one.key for one in rendered.wanted if one.key != declared.key)
+        return await assess_own(engine, declared.stream, keys, checks)
     if not declared.spec.health_checks:
         return None
-    found: list[tuple[ObjectKey, Health]] = []
+    look = Look(engine, declared.stream, checks)
+    found: list[tuple[ObjectKey, Told]] = []
     inventory = engine.memory.inventory.get(declared.stream)
-    for check in declared.spec.health_checks:
-        api_version = check.effective_api_version
-        key = ObjectKey(group_of(api_version), check.kind, check.namespace or declared.key.namespace, check.name)
+    for named in declared.spec.health_checks:
+        api_version = named.effective_api_version
+        key = ObjectKey(group_of(api_version), named.kind, named.namespace or declared.key.namespace, named.name)
         if inventory is not None and key.id in inventory.objects:
-            found.append((key, _own(engine, key)))
+            found.append((key, await _own(engine, look, key)))
             continue
         live = await engine.inputs.get(declared.stream, key, api_version, identity)
-        found.append((key, health_of(live).health))
+        check = None if live is None else look.check_of(key)
+        told = Told(health_of(live).health) if live is None or check is None else await look.of(key, live, check)
+        found.append((key, told))
+    look.end()
     return _together(found)
 
 
-def assess_own(engine: Engine, keys: Iterable[ObjectKey]) -> Checked:
-    """The health of objects that a target applied."""
-    return _together([(key, _own(engine, key)) for key in keys])
+async def assess_own(
+    engine: Engine, target: StreamName, keys: Iterable[ObjectKey], checks: Sequence[CustomHealthCheck]
+) -> Checked:
+    """The health of objects that a target applied.
+
+    Args:
+        engine: what is known.
+        target: whose they are.
+        keys: the objects.
+        checks: the expressions of its spec.
+
+    Raises:
+        ClusterError: when an object that an expression is about cannot be read.
+    """
+    look = Look(engine, target, checks)
+    found = [(key, await _own(engine, look, key)) for key in keys]
+    look.end()
+    return _together(found)
 
 
-def _own(engine: Engine, key: ObjectKey) -> Health:
-    """The health of an object that the target applied, as last observed."""
+async def _own(engine: Engine, look: Look, key: ObjectKey) -> Told:
+    """The health of an object that the target applied: as its expression says, or as last observed."""
     stream = key.stream(engine.cluster_alias)
-    ended = engine.observer.ended(stream)
+    ended, actual, check = engine.observer.ended(stream), engine.memory.actual.get(stream), look.check_of(key)
+    if check is not None and actual is not None and actual.state is not None:
+        told = await look.of_own(key, check)
+        if told.health != "NotFound" or ended is None:
+            return told
     if ended is not None:
-        return ended
-    actual = engine.memory.actual.get(stream)
+        return Told(ended)
     if actual is None:
-        return "NotFound"
+        return Told("NotFound")
     # What is left alone on purpose has no state of ours, and is not waited for (KS-081).
-    return "Current" if actual.state is None else actual.health
+    return Told("Current" if actual.state is None else actual.health)
 
 
-def _together(found: Iterable[tuple[ObjectKey, Health]]) -> Checked:
-    wrong = [(key, health) for key, health in found if health != "Current"]
+def _together(found: Iterable[tuple[ObjectKey, Told]]) -> Checked:
+    wrong = [(key, told) for key, told in found if told.health != "Current"]
     if not wrong:
         return Checked("Current", "Health check passed")
-    failed = [(key, health) for key, health in wrong if health == "Failed"]
+    failed = [(key, told) for key, told in wrong if told.health == "Failed"]
     shown = failed or wrong
-    names = [f"{key.shown} status: '{health}'" for key, health in shown[:SHOWN_MAX]]
+    names = [
+        f"{key.shown} status: '{told.health}'" + (f": {told.why}" if told.why else "")
+        for key, told in shown[:SHOWN_MAX]
+    ]
     more = f", and {len(shown) - SHOWN_MAX} more" if len(shown) > SHOWN_MAX else ""
     return Checked("Failed" if failed else "InProgress", f"[{', '.join(names)}{more}]")

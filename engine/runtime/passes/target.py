@@ -19,6 +19,7 @@ from tidelog.engine.plan.draft import Draft, Planner
 from tidelog.engine.plan.model import Wanted, is_secret
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.passes.approvals import Approvals, Cleared
+from tidelog.engine.runtime.passes.custom_health import check_expressions
 from tidelog.engine.runtime.passes.moves import Heir
 from tidelog.engine.runtime.passes.situation import Situation
 from tidelog.engine.runtime.rendered import RenderedSet
@@ -137,6 +138,8 @@ class TargetPass(ABC):
         suspended = await still_suspended(self._engine, self._declared)
         if suspended is not None:
             raise Stop(suspended.again_s)
+        if not self._declared.problems:
+            await check_expressions(self._engine, self._declared.spec.health_check_exprs)
         left = (*self._declared.problems, *features_left(self._declared.spec))
         if left:
             reason = "InvalidSpec" if self._declared.problems else UNSUPPORTED

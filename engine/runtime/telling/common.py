@@ -13,6 +13,8 @@ from tidelog.events.names import ObjectId, ObjectKey
 
 PROGRESS_AFTER_S: Final = 1.0
 """For how long a run may go on before its status says so."""
+WAITING_FOR_SOMEBODY: Final = frozenset({"PlanHeld", "PlanRejected"})
+"""Reasons that are over when somebody decides, or changes what is asked for."""
 
 
 def inventory(objects: Mapping[ObjectId, str]) -> Inventory:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 
 from tidelog.engine.kinds.meta import SOURCE_GROUP
+from tidelog.engine.kinds.registry import TARGET_NAMES
 from tidelog.engine.runtime.watching.declared import controller_of
 from tidelog.engine.secrecy.logs import SecrecyFilter
 from tidelog.events.moment import Time
@@ -24,12 +25,20 @@ from tidelog.events.vocabulary import (
     EngineStopped,
     Event,
     HealthChanged,
+    HelmChartSynced,
+    HookEnded,
+    HookStarted,
     ObservationInterrupted,
     ObservationResumed,
     PlanApproved,
     PlanHeld,
     PlanRejected,
     ReconcileRequested,
+    ReleaseActionEnded,
+    ReleaseActionStarted,
+    ReleaseAdopted,
+    ReleaseDriftChanged,
+    ReleaseHistoryCleared,
     Resumed,
     RevisionFetched,
     RevisionSettled,
@@ -63,8 +72,19 @@ _LINES: dict[type[Event], tuple[int, str]] = {
     ObservationInterrupted: (logging.WARNING, "observation interrupted"),
     ObservationResumed: (logging.INFO, "observation resumed"),
     RunEnded: (logging.INFO, "reconciliation finished"),
+    ReleaseAdopted: (logging.INFO, "release taken over"),
+    HelmChartSynced: (logging.INFO, "HelmChart synced"),
+    ReleaseActionStarted: (logging.INFO, "action started"),
+    HookStarted: (logging.DEBUG, "hook started"),
+    HookEnded: (logging.INFO, "hook ended"),
+    ReleaseActionEnded: (logging.INFO, "action ended"),
+    ReleaseHistoryCleared: (logging.INFO, "history of the release cleared"),
+    ReleaseDriftChanged: (logging.INFO, "release does not drift"),
 }
-_SHOWN = ("revision", "plan", "outcome", "stage", "reason", "check", "created", "configured", "pruned", "why", "kinds")
+_SHOWN = (
+    *("revision", "plan", "outcome", "stage", "reason", "check", "created", "configured", "pruned", "why", "kinds"),
+    *("action", "version", "chart_name", "chart_version", "hook", "object"),
+)
 _LEVELS = {logging.DEBUG: "debug", logging.INFO: "info", logging.WARNING: "info", logging.ERROR: "error"}
 
 
@@ -131,9 +151,7 @@ class LogLines:
 def log_event(recorded: Recorded, more: Mapping[str, object] = MappingProxyType({}), message: str = "") -> None:
     """Writes the line of an event, if it has one; with more fields, and a message where the event has none."""
     event, envelope = recorded.event, recorded.envelope
-    level, says = _LINES.get(type(event), (0, ""))
-    if isinstance(event, StageFailed) and event.waits_for is not None:
-        level, says = logging.INFO, "waiting"
+    level, says = _line_of(event)
     if not says or not logger.isEnabledFor(level):
         return
     fields: dict[str, object] = {"position": envelope.position}
@@ -154,12 +172,30 @@ def log_event(recorded: Recorded, more: Mapping[str, object] = MappingProxyType(
         fields["fields"] = [f"{field.path} by {field.manager or 'unknown'}" for field in event.fields]
     if message:
         fields["error" if level == logging.ERROR else "message"] = message
-    logging.getLogger(f"tidelog.{_controller(rest)}").log(level, says, extra={"fields": fields})
+    logging.getLogger(f"tidelog.{_controller(rest, event)}").log(level, says, extra={"fields": fields})
 
 
-def _controller(rest: str) -> str:
-    """Whose line it is: what is neither a source nor the engine is a target, or what targets apply."""
+def _line_of(event: Event) -> tuple[int, str]:
+    """The level of an event's line, and what it says."""
+    match event:
+        case StageFailed() if event.waits_for is not None:
+            return logging.INFO, "waiting"
+        case ReleaseActionEnded(outcome="failed"):
+            return logging.ERROR, "action failed"
+        case HookEnded(outcome="failed"):
+            return logging.ERROR, "hook failed"
+        case ReleaseDriftChanged(drifted=True):
+            return logging.WARNING, "release drifts"
+        case _:
+            return _LINES.get(type(event), (0, ""))
+
+
+def _controller(rest: str, event: Event) -> str:
+    """Whose line it is: that of an object, its target's."""
     if rest == ENGINE:
         return "engine"
     key = ObjectKey.parse(rest)
-    return controller_of(key.kind if key.group == SOURCE_GROUP else "Kustomization")
+    if isinstance(event, DriftDetected):
+        key = ObjectKey.of_stream(event.target)
+    is_flux_s = key.group == SOURCE_GROUP or (key.group, key.kind) in TARGET_NAMES
+    return controller_of(key.kind if is_flux_s else "Kustomization")

@@ -17,8 +17,15 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 _BUCKETS = tuple(0.01 * (1800 / 0.01) ** (n / 9) for n in range(10))
 
 
-def _queued(scheduler: Scheduler) -> float:
-    return scheduler.queued
+_CONTROLLERS = {
+    "sources": {"gitrepository": ""},
+    "targets": {"kustomization": "Kustomization", "helmrelease": "HelmRelease"},
+}
+"""By whose name what a scheduler does is told, and the kind that counts; empty for all. Kinds share its places."""
+
+
+def _queued(scheduler: Scheduler, kind: str) -> float:
+    return scheduler.queued_of(kind) if kind else scheduler.queued
 
 
 def _running(scheduler: Scheduler) -> float:
@@ -63,9 +70,9 @@ class Metrics:
         engine.memory.listen(self._heard(engine))
         engine.on_pass = self._passed(engine)
         for name, scheduler in (("sources", engine.sources), ("targets", engine.targets)):
-            controller = "gitrepository" if name == "sources" else "kustomization"
-            self._depth.labels(controller).set_function(partial(_queued, scheduler))
-            self._concurrent.labels(controller).set(scheduler.concurrency)
+            for controller, kind in _CONTROLLERS[name].items():
+                self._depth.labels(controller).set_function(partial(_queued, scheduler, kind))
+                self._concurrent.labels(controller).set(scheduler.concurrency)
             running = Gauge(f"tidelog_{name}_running", f"{name} that run.", registry=self.registry)
             running.set_function(partial(_running, scheduler))
 

@@ -17,20 +17,25 @@ from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.observe.drift import Flap
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.run import StageError
+from tidelog.engine.runtime.telling.common import WAITING_FOR_SOMEBODY
 from tidelog.engine.runtime.texts import cut
 from tidelog.engine.runtime.watching.declared import (
     AnyDeclared,
+    DeclaredKustomization,
     DeclaredRelease,
     DeclaredSource,
     DeclaredTarget,
     controller_of,
+    is_release,
 )
 from tidelog.engine.secrecy.logs import without_secrets
 from tidelog.engine.sources.fetched import Fetched
 from tidelog.events.digest import Digest
 from tidelog.events.moment import Time
 from tidelog.events.names import Revision, StreamName
-from tidelog.events.vocabulary import ReleaseActionEnded
+from tidelog.events.projections import Standing
+from tidelog.events.projections.releases import RELEASING
+from tidelog.events.vocabulary import ReleaseActionEnded, ReleaseSnapshot
 from tidelog.storage.log.ids import new_id
 
 WAITING_MAX = 4_096
@@ -39,6 +44,10 @@ MESSAGE_BYTES_MAX = 1_024
 POSTED_BYTES_MAX = 39_000
 """Of what is posted (Flux contract CM-068)."""
 POST_TIMEOUT_S = 5.0
+_NOT_FAILED = frozenset({"DependencyNotReady", "HealthCheckCanceled"})
+"""Reasons that nobody has to be warned of (Flux contract HR-139)."""
+_UNTOLD_OF_RELEASES = frozenset({"SourceNotReady", "RetriesExceeded", "MissingRollbackTarget"})
+"""Reasons of which only the condition tells: of the latter two, the action that failed was told (HR-141)."""
 
 
 class Notice(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,12 +83,12 @@ class Notices:
         self._tell(declared, "ArtifactVerificationFailed", message, {}, warning=True)
 
     def changed(self, declared: DeclaredTarget, revision: Revision | None, lines: Sequence[str]) -> None:
-        """Objects were changed (Flux contract KS-044)."""
-        if lines:
+        """Objects were changed (Flux contract KS-044); of a release, the action is told that changed them (HR-134)."""
+        if lines and not is_release(declared):
             self._tell(declared, "Progressing", "\n".join(lines), _revision(revision))
 
-    def reconciled(self, declared: DeclaredTarget, revision: Revision | None) -> None:
-        """A run ended well (Flux contract KS-043)."""
+    def reconciled(self, declared: DeclaredKustomization, revision: Revision | None) -> None:
+        """A run ended well (Flux contract KS-043); of a release, only actions are told (HR-107)."""
         standing = self._engine.memory.conditions.get(declared.stream)
         took = self._engine.seconds_since(standing.began if standing else None)
         message = f"Reconciliation finished in {took:.3f}s, next run in {declared.spec.interval}"
@@ -87,8 +96,10 @@ class Notices:
         self._tell(declared, "ReconciliationSucceeded", message, metadata)
 
     def failed(self, declared: AnyDeclared, revision: Revision | None, error: StageError) -> None:
-        """A run failed (Flux contract KS-042, KS-051, SE-005); told once of failures that are all alike."""
+        """A run failed (Flux contract KS-042, KS-051, SE-005, HR-140); told once of failures that are all alike."""
         if error.waits_for is not None and error.reason == "ArtifactFailed":
+            return
+        if is_release(declared) and error.reason in _UNTOLD_OF_RELEASES:
             return
         standing = self._engine.memory.conditions.get(declared.stream)
         message = standing.message if standing is not None and standing.message else error.reason
@@ -96,20 +107,27 @@ class Notices:
         if self._told.get(declared.stream) == failing:
             return
         self._told[declared.stream] = failing
-        warning = error.reason != "DependencyNotReady"
+        warning = error.reason not in _NOT_FAILED
         self._tell(declared, error.reason, message, _revision(revision), warning=warning)
 
     def acted(self, declared: DeclaredRelease, ended: ReleaseActionEnded) -> None:
-        """An action on a release is over."""
-        self._tell(declared, ended.reason, ended.message, {}, warning=ended.outcome == "failed")
+        """An action on a release ended well or failed (Flux contract HR-134 to HR-136)."""
+        if ended.outcome == "superseded":
+            return
+        self._tell(
+            declared, ended.reason, ended.message, self._of_action(declared, ended), warning=ended.outcome == "failed"
+        )
 
     def drifted(self, declared: DeclaredRelease, message: str) -> None:
-        """Objects of a release have drifted."""
+        """Objects of a release differ from its manifest (Flux contract HR-137)."""
         self._tell(declared, "DriftDetected", message, {}, warning=True)
 
     def corrected(self, declared: DeclaredRelease, message: str, *, ok: bool) -> None:
-        """What drifted was put right."""
-        self._tell(declared, "DriftCorrected" if ok else "DriftCorrectionFailed", message, {}, warning=not ok)
+        """What had drifted was put right, or not all of it (Flux contract HR-138)."""
+        row = self._engine.memory.releases.get(declared.stream)
+        latest = None if row is None else row.latest
+        metadata = {} if latest is None else _of_release(latest)
+        self._tell(declared, "DriftCorrected" if ok else "DriftCorrectionFailed", message, metadata, warning=not ok)
 
     def left_behind(self, declared: DeclaredTarget, account: str, ids: Sequence[str]) -> None:
         """A deleted target's objects stay, because nobody may delete them any more (Flux contract KS-097)."""
@@ -124,7 +142,7 @@ class Notices:
     def stopped(self, declared: DeclaredTarget, revision: Revision | None) -> None:
         """A run ended without what it was for, or waits for an approval: as its condition says (KS-042, KS-101)."""
         standing = self._engine.memory.conditions.get(declared.stream)
-        if standing is not None and standing.ready == "False":
+        if standing is not None and standing.ready == "False" and not self._is_told_with_its_action(declared, standing):
             self._tell(declared, standing.reason, standing.message, _revision(revision), warning=True)
 
     def healthy(self, declared: DeclaredTarget, revision: Revision | None, message: str) -> None:
@@ -140,6 +158,28 @@ class Notices:
             for flap in flaps
         ]
         self._tell(declared, "DriftFlapping", "\n".join(lines), {}, warning=True)
+
+    def _is_told_with_its_action(self, declared: DeclaredTarget, standing: Standing) -> bool:
+        """Whether an action on a release is under way, whose end is told; what waits for approval is told at once."""
+        row = self._engine.memory.releases.get(declared.stream) if is_release(declared) else None
+        return row is not None and row.ongoing is not None and standing.reason not in WAITING_FOR_SOMEBODY
+
+    def _of_action(self, declared: DeclaredRelease, ended: ReleaseActionEnded) -> dict[str, str]:
+        """Of which version of a chart, with which values, an action was (Flux contract HR-133)."""
+        row = self._engine.memory.releases.get(declared.stream)
+        if ended.snapshots:
+            metadata = _of_release(ended.snapshots[0])
+        elif row is None:
+            return {}
+        elif ended.action in RELEASING:  # it came to no version
+            metadata = _present(
+                revision=row.attempted_version, token=row.attempted_config, oci_digest=row.attempted_digest
+            )
+        else:
+            metadata = {} if row.latest is None else _of_release(row.latest)
+        if ended.action == "rollback" and row is not None and row.attempted_config:
+            metadata["token"] = row.attempted_config  # of the values that are asked for, as in Flux
+        return metadata
 
     def _tell(
         self, declared: AnyDeclared, reason: str, message: str, metadata: Mapping[str, str], *, warning: bool = False
@@ -227,3 +267,13 @@ class Notices:
 
 def _revision(revision: Revision | None) -> dict[str, str]:
     return {"revision": revision} if revision else {}
+
+
+def _of_release(one: ReleaseSnapshot) -> dict[str, str]:
+    return _present(
+        revision=one.chart_version, token=one.config_digest, app_version=one.app_version, oci_digest=one.oci_digest
+    )
+
+
+def _present(**metadata: str) -> dict[str, str]:
+    return {name.replace("_", "-"): value for name, value in metadata.items() if value}

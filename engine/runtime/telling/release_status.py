@@ -19,7 +19,7 @@ from tidelog.engine.kinds.helmrelease import ACTION_TIMEOUT, HelmReleaseStatus, 
 from tidelog.engine.kinds.meta import FORCE_AT, RESET_AT, Condition, Status, Timestamp
 from tidelog.engine.kinds.targets import Inventory
 from tidelog.engine.runtime.context import Engine
-from tidelog.engine.runtime.telling.common import PROGRESS_AFTER_S, inventory, timestamp
+from tidelog.engine.runtime.telling.common import PROGRESS_AFTER_S, WAITING_FOR_SOMEBODY, inventory, timestamp
 from tidelog.engine.runtime.watching.declared import DeclaredRelease
 from tidelog.events.moment import Time
 from tidelog.events.names import ObjectKey
@@ -28,8 +28,6 @@ from tidelog.events.projections.releases import RELEASING, Aspect, ReleaseRow
 from tidelog.events.vocabulary.release import Action, ReleaseSnapshot
 
 PREREQUISITES: Final = "Fulfilling prerequisites"
-CORRECTING: Final = "correcting"
-"""The step at which a pass is that puts right what drifted (`Activity.begin`)."""
 _PREREQUISITE_REASONS: Final = frozenset(
     {
         "DependencyNotReady",
@@ -44,8 +42,6 @@ _PREREQUISITE_REASONS: Final = frozenset(
     }
 )
 """Of what keeps a release from coming to an action (contract 4.4)."""
-_LEFT_ALONE: Final = frozenset({"PlanHeld", "PlanRejected"})
-"""Failures that are not tried again by themselves."""
 _ENDS_OF_ACTIONS: Final = frozenset({"RetriesExceeded", "MissingRollbackTarget"})
 """Why nothing more is tried, where an action before it failed: Ready tells of that, and Stalled of this."""
 _RELEASED: Final = frozenset({"InstallSucceeded", "UpgradeSucceeded"})
@@ -96,7 +92,15 @@ def release_status(
         inventory=_inventory(engine, declared, row),
         helm_chart=_helm_chart(declared, row),
     )
-    return _with_release(told, row, policy) if _is_known(row) else told
+    if _is_known(row):
+        told = _with_release(told, standing, row, policy)
+    if _unmade(standing, row) is None:
+        return told
+    return msgspec.structs.replace(
+        told,
+        last_attempted_generation=max(told.last_attempted_generation, standing.tried),
+        last_attempted_revision=standing.attempted or told.last_attempted_revision,
+    )
 
 
 def with_answered(status: HelmReleaseStatus, declared: DeclaredRelease, token: str | None) -> HelmReleaseStatus:
@@ -121,10 +125,16 @@ def release_step(engine: Engine, declared: DeclaredRelease, standing: Standing, 
     running = engine.activity.of(declared.stream)
     if running is None or running[2] < PROGRESS_AFTER_S:
         return None
-    if running[0] == CORRECTING:
+    if running[0] == "detecting" and _corrects_drift(declared, row):
         limit = declared.spec.timeout or ACTION_TIMEOUT
         return Step(f"Running 'correct cluster drift' action with timeout of {limit}", "correcting cluster drift")
     return Step(PREREQUISITES)
+
+
+def _corrects_drift(declared: DeclaredRelease, row: ReleaseRow | None) -> bool:
+    """Whether what is applied outside of an action puts right what drifted."""
+    drifted = None if row is None else row.drifted
+    return drifted is not None and drifted.holds and declared.spec.effective_drift_detection.corrects
 
 
 def _running(declared: DeclaredRelease, action: Action) -> str:
@@ -164,7 +174,7 @@ def _retry_marked(
     if standing.ready != "False":
         # While a run is under way it is as it was told last.
         return conditions if standing.run is not None else c.remove(conditions, c.RECONCILING)
-    if standing.reason in _LEFT_ALONE:
+    if standing.reason in WAITING_FOR_SOMEBODY:
         return c.remove(conditions, c.RECONCILING)
     if standing.reason in _PREREQUISITE_REASONS:
         return c.mark_reconciling(conditions, c.PROGRESSING, PREREQUISITES, observed=observed)
@@ -183,10 +193,27 @@ def _aspects(declared: DeclaredRelease, standing: Standing, row: ReleaseRow) -> 
     released = row.released or _told(told, c.RELEASED)
     tested = row.tested or (_told(told, c.TEST_SUCCESS) if stays else None)
     remediated = row.remediated or (_told(told, c.REMEDIATED) if stays else None)
+    unmade = _unmade(standing, row)
+    if unmade is not None:
+        released, tested, remediated = unmade, None, None
     if released is not None:
         released = msgspec.structs.replace(released, holds=released.holds and released.reason in _RELEASED)
     aspects = Aspects(released, tested if declared.spec.effective_test.enable else None, remediated)
     return _repaired(declared, standing, row, aspects) if standing.ready == "True" else aspects
+
+
+def _unmade(standing: Standing, row: ReleaseRow) -> Aspect | None:
+    """What came of a version that failed before anything of it was written: it was not rendered, or refused."""
+    fails = standing.ready == "False" and standing.reason in _REPAIRED and not _is_of_action(standing, row)
+    if not fails or standing.since is None:
+        return None
+    return Aspect(
+        holds=False,
+        reason=standing.reason,
+        message=standing.message,
+        generation=standing.tried,
+        since=standing.since,
+    )
 
 
 def _repaired(declared: DeclaredRelease, standing: Standing, row: ReleaseRow, aspects: Aspects) -> Aspects:
@@ -303,7 +330,7 @@ def _is_known(row: ReleaseRow) -> bool:
     return bool(row.last_action or row.attempted_generation or row.storage_namespace or row.history or row.released)
 
 
-def _with_release(status: HelmReleaseStatus, row: ReleaseRow, policy: Policy) -> HelmReleaseStatus:
+def _with_release(status: HelmReleaseStatus, standing: Standing, row: ReleaseRow, policy: Policy) -> HelmReleaseStatus:
     took = status.last_attempted_release_action_duration
     if row.released is not None:
         took = Duration.of_seconds(row.last_action_s)
@@ -311,7 +338,8 @@ def _with_release(status: HelmReleaseStatus, row: ReleaseRow, policy: Policy) ->
         status,
         history=tuple(_snapshot(one) for one in told_history(row, policy)),
         storage_namespace=row.storage_namespace or None,
-        last_attempted_generation=row.attempted_generation,
+        # Also of a generation that left nothing to do.
+        last_attempted_generation=max(row.attempted_generation, standing.observed),
         last_attempted_revision=row.attempted_version,
         last_attempted_revision_digest=row.attempted_digest or _digest_of_latest(row),
         last_attempted_config_digest=row.attempted_config,

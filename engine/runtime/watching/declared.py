@@ -280,6 +280,10 @@ class Declarations:
             self._wake(declared.stream, Trigger(why="somebody else changed it"))
         self.on_change(declared.stream)
 
+    def answers(self, stream: StreamName, token: str) -> None:
+        """Takes note that a request is recorded otherwise, and not once more when its annotation is seen."""
+        self._requests[stream] = token
+
     async def gone(self, stream: StreamName) -> None:
         """Takes note that a source or target is no more; one whose finalizer was removed by force is recorded here."""
         declared = self._sources.pop(stream, None) or self._targets.pop(stream, None)

@@ -3,7 +3,7 @@
 The answer to our own write is the observation of it, and its echo appends nothing; while a write is under way, what
 is told of its object waits. A change of the fields that our manager owns is drift, and wakes the target. Where
 nothing but the status changes, that is recorded at most once a minute an object, the last when the minute is over; it
-wakes nobody.
+wakes nobody, but for the target that follows the object.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
@@ -57,6 +57,8 @@ FLAPPING_PAUSE_S = 900.0
 
 STATUS_EVERY_S = 60.0
 """How often an object is recorded of which nothing but the status changes."""
+FOLLOWED_EVERY_S = 1.0
+"""How often a target is woken at most by the objects that it follows: some change their status all the time."""
 RESTS_FOR = 0.9
 """Of an interval: the timer that ends it is of another clock."""
 
@@ -115,6 +117,10 @@ class Observer:
         self._statuses = StatusesThatWait()
         self._status_every = STATUS_EVERY_S
         self._flaps = Flaps()
+        self._followed: set[StreamName] = set()
+        """Objects whose next change, be it of their status alone, wakes their target."""
+        self._woken_at: dict[StreamName, float] = {}
+        """When a target was woken by what it follows."""
         self._ended: dict[StreamName, Ended] = {}
         """Jobs that are done, and are to be taken away after a time (`ttlSecondsAfterFinished`), or were."""
 
@@ -224,6 +230,28 @@ class Observer:
             return None
         return state
 
+    def follow(self, stream: StreamName) -> None:
+        """Has the target of an object woken at the object's next change, be it of its status alone."""
+        self._followed.add(stream)
+
+    def version(self, stream: StreamName) -> str:
+        """The newest resource version of an object that a watch or our own write has told of."""
+        row, told = self._memory.actual.get(stream), self._versions.get(stream)
+        recorded = "" if row is None else row.resource_version
+        return told if told is not None and is_newer(told, recorded) else recorded
+
+    def _tell_follower(self, stream: StreamName, owner: StreamName) -> None:
+        if stream not in self._followed:
+            return
+        self._followed.discard(stream)
+        now = anyio.current_time()
+        left = self._woken_at.get(owner, now - FOLLOWED_EVERY_S) + FOLLOWED_EVERY_S - now
+        if left > 0:
+            self._wake_in(owner, left)
+            return
+        self._woken_at[owner] = now
+        self._wake(owner, Trigger(why=f"{ObjectKey.of_stream(stream).shown} changed"))
+
     def stream_of(self, obj: KubeObject) -> StreamName:
         """The stream of an object of this cluster."""
         return key_of(obj).stream(self._alias)
@@ -258,7 +286,10 @@ class Observer:
             row is not None and row.uid == uid and row.state is not None and row.state.digest == seen.state.ref.digest
         )
         if same and row is not None:
+            news = is_newer(version, self.version(stream))
             self._versions[stream] = version
+            if news:
+                self._tell_follower(stream, owner)
             await self._only_health(obj, stream, owner, row, seen, secret=secret)
             told = StatusTold(ObjectObserved(**seen.fields, only_status=True), seen.status, _writer(obj))
             await self._record_status(stream, told)
@@ -277,6 +308,7 @@ class Observer:
         origin = Origin(actor=_by(drifted) or _writer(obj))
         recorded = await self._memory.append(stream, events, origin, bodies=seen.bodies)
         self._versions[stream] = version
+        self._tell_follower(stream, owner)
         if drifted:
             self._drifted(owner, key, drifted, recorded[-1])
         elif seen.fields["health"] != was:
@@ -296,6 +328,7 @@ class Observer:
         if row is None or row.owner is None or row.uid != uid:
             return
         self._versions.pop(stream, None)
+        self._followed.discard(stream)
         inventory = self._memory.inventory.get(row.owner)
         wanted = inventory is not None and key.id in inventory.objects
         gone = ObjectObserved(uid=uid, resource_version=row.resource_version, gone=True)

@@ -14,7 +14,8 @@ import msgspec
 from tidelog.engine.cluster.errors import PASSING, ClusterError, NotFoundError
 from tidelog.engine.helm.errors import RecordError, RecordExistsError, RecordTooLargeError
 from tidelog.engine.helm.hooks import Event as HookEvent
-from tidelog.engine.helm.hooks import hook_objects, with_hook_run
+from tidelog.engine.helm.hooks import hook_objects, hooks_for, with_hook_run
+from tidelog.engine.helm.known import KnownReleases
 from tidelog.engine.helm.releases import (
     deployed,
     failed,
@@ -29,9 +30,9 @@ from tidelog.engine.helm.storage import HookRun, Record, RecordedHook, Release
 from tidelog.engine.helm.store import ReleaseStore
 from tidelog.engine.kinds.helmactions import ApplyingAction
 from tidelog.engine.objects.kube import key_of
-from tidelog.engine.plan.draft import HelmName
+from tidelog.engine.plan.draft import Draft, HelmName
 from tidelog.engine.runtime.context import Engine
-from tidelog.engine.runtime.passes.approvals import NOT_DELETED, Deletion
+from tidelog.engine.runtime.passes.approvals import NOT_DELETED, Cleared, Deletion
 from tidelog.engine.runtime.passes.health import assess_own
 from tidelog.engine.runtime.passes.releases.hooks import ActionFailed, Hooks
 from tidelog.engine.runtime.passes.releases.records import (
@@ -42,19 +43,27 @@ from tidelog.engine.runtime.passes.releases.records import (
     sealed_record,
     snapshot_of,
 )
-from tidelog.engine.runtime.passes.releases.sayings import chart_of, failing, message_of, reason_of
+from tidelog.engine.runtime.passes.releases.sayings import (
+    HEALTH_CHECK_CANCELED,
+    chart_of,
+    failing,
+    message_of,
+    reason_of,
+)
 from tidelog.engine.runtime.passes.releases.sets import placed_objects
 from tidelog.engine.runtime.passes.target import ApplyEnded, TargetPass
-from tidelog.engine.runtime.release_inputs import ReleaseValues, read_values
+from tidelog.engine.runtime.release_inputs import ReleaseValues
 from tidelog.engine.runtime.rendered import RenderedSet
 from tidelog.engine.runtime.run import Refused, StageError, Stop, asking
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.watching.declared import DeclaredRelease
+from tidelog.events.digest import Digest
 from tidelog.events.moment import datetime_of
 from tidelog.events.names import ObjectKey, Revision
 from tidelog.events.projections.releases import Ongoing, ReleaseRow
 from tidelog.events.vocabulary import (
     HealthChanged,
+    ObjectApplied,
     ObjectPruned,
     ReleaseActionEnded,
     ReleaseActionStarted,
@@ -75,6 +84,14 @@ _AROUND: Final[Mapping[Making, tuple[HookEvent, HookEvent]]] = {
 """The events of the hooks that run before and after one."""
 
 
+class Ready(msgspec.Struct, frozen=True):
+    """A plan that may be applied as it is, while nothing has come between."""
+
+    set: Digest
+    draft: Draft
+    cleared: Cleared
+
+
 class ReleaseActions(TargetPass):
     """The actions on one release."""
 
@@ -82,12 +99,17 @@ class ReleaseActions(TargetPass):
         super().__init__(engine, declared, trigger)
         self._declared: DeclaredRelease = declared
         self._spec = declared.spec
+        self._stores: dict[str, KnownReleases] = {}
         self._labels: dict[str, str] = {}
         """Of the record of the version that is made, beside Helm's own."""
+        self._overtaken = False
+        """Whether what is under way is not what is wanted any more."""
         self._intended: ReleaseActionStarted | None = None
         """What is about to begin, once its plan is found valid and harmless."""
         self._public: Mapping[str, Any] | None = None
         """The values; what of them is secret, the run knows."""
+        self._ready: Ready | None = None
+        """That plan."""
 
     @property
     def _row(self) -> ReleaseRow:
@@ -102,7 +124,11 @@ class ReleaseActions(TargetPass):
         return ongoing
 
     def _store(self, namespace: str) -> ReleaseStore:
-        return ReleaseStore(self._engine.cluster, namespace, self._situation.subject.identity)
+        """The records in a namespace, as this pass knows them."""
+        if namespace not in self._stores:
+            identity = self._situation.subject.identity
+            self._stores[namespace] = KnownReleases(self._engine.cluster, namespace, identity)
+        return self._stores[namespace]
 
     async def _begin(self, started: ReleaseActionStarted, record: Release | None = None) -> None:
         """Records the intent of an action, with the record of the version that it makes."""
@@ -142,22 +168,7 @@ class ReleaseActions(TargetPass):
 
     async def _values(self) -> ReleaseValues:
         """The values, and of the run what of them is secret."""
-        found = await asking(
-            "render",
-            read_values(
-                self._engine.inputs,
-                self._stream,
-                self._declared.key.namespace,
-                self._spec.values_from,
-                self._spec.effective_values,
-                self._engine.keys.key,
-                self._declared.handed.values,
-            ),
-            "ValuesError",
-        )
-        self._run.secrets.add(found.secret_values)
-        self._public = found.values
-        return found
+        raise NotImplementedError
 
     async def _know(self, release: Release) -> None:
         """Makes known what is secret in a version: the server quotes what it refuses.
@@ -200,7 +211,8 @@ class ReleaseActions(TargetPass):
         how = self._how(making)
         limit = self._spec.effective_timeout(making).seconds
         hooks, (before, after) = self._hooks(limit), _AROUND[making]
-        if how.runs_hooks:
+        if how.runs_hooks and hooks_for(release, before):
+            self._ready = None  # they may change what was planned for
             await hooks.run(release, before)
         rendered = await self._set_of(started)
         await self._apply_set(rendered)
@@ -268,7 +280,11 @@ class ReleaseActions(TargetPass):
         Raises:
             ActionFailed: when it is refused, or the apply fails of itself.
         """
+        ready, self._ready = self._ready, None
         try:
+            if ready is not None and rendered is not None and ready.set == rendered.digest:
+                await self._apply(ready.draft, ready.cleared)
+                return
             draft = await self._plan(rendered)
             if draft is None:
                 return
@@ -295,7 +311,9 @@ class ReleaseActions(TargetPass):
             Stop: while they come to be ready.
         """
         keys = [one.key for one in rendered.wanted if jobs or (one.key.group, one.key.kind) != ("batch", "Job")]
-        checked, standing = assess_own(self._engine, keys), self._run.standing
+        exprs = self._spec.effective_health_check_exprs
+        checked = await asking("observe", assess_own(self._engine, self._stream, keys, exprs))
+        standing = self._run.standing
         if checked.health == "Current":
             if standing.health == "InProgress":
                 await self._run.record([HealthChanged(checked=True, health="Current", message=checked.message)])
@@ -305,6 +323,9 @@ class ReleaseActions(TargetPass):
             raise ActionFailed(f"failed early due to stalled resources: {checked.message}", while_waiting=True)
         if standing.health == "InProgress" and waited >= limit:
             raise ActionFailed(f"timeout waiting for: {checked.message}", while_waiting=True)
+        if self._overtaken:
+            message = "health checks were canceled: another chart, other values or another spec have come"
+            raise ActionFailed(message, while_waiting=True, is_canceled=True)
         if standing.health != "InProgress":
             await self._run.record([HealthChanged(checked=True, health="InProgress", message=checked.message)])
         raise Stop(max(0.0, limit - self._engine.waited_for_health(self._stream)))
@@ -349,12 +370,37 @@ class ReleaseActions(TargetPass):
     ) -> ReleaseActionEnded:
         if not error.is_recorded:
             return self._ended(started, error)
+        await self._clean_up(started)
         done = self._with_hooks(release)
         said = self._run.secrets.filter(str(error))
         done = failed(done, failure_description(done, said, while_waiting=error.while_waiting))
         await asking("apply", store.update(Record(done, self._labels), self._seconds()))
         snapshot = snapshot_of(done, action=started.action, oci_digest=started.oci_digest)
         return self._ended(started, error, snapshots=(snapshot,))
+
+    async def _clean_up(self, started: ReleaseActionStarted) -> None:
+        """Deletes what a failed upgrade or rollback made, where the spec says so (contract HR-045)."""
+        cleans = {
+            "upgrade": self._spec.effective_upgrade.cleanup_on_fail,
+            "rollback": self._spec.effective_rollback.cleanup_on_fail,
+        }
+        if not cleans.get(started.action, False):
+            return
+        made = {
+            recorded.event.object
+            async for recorded in self._memory.log.read(
+                Query(stream=self._stream, types=(ObjectApplied.__name__,), after=self._ongoing().position)
+            )
+            if isinstance(recorded.event, ObjectApplied) and recorded.event.action == "created"
+        }
+        rendered = await self._set_of(started)
+        left = tuple(one for one in rendered.wanted if one.key.id not in made)
+        if len(left) < len(rendered.wanted):
+            draft = await self._plan(msgspec.structs.replace(rendered, wanted=left), [])
+            if draft is not None:
+                await self._verify(draft)
+                cleared = await self._approvals.clear(draft.plan, self._revision, Deletion(asked_for=True))
+                await self._apply(draft, cleared)
 
     def _with_hooks(self, release: Release) -> Release:
         """The release, with what is known of the hooks that ran."""
@@ -552,9 +598,12 @@ class ReleaseActions(TargetPass):
             namespace=started.namespace,
             version=started.version,
             outcome="failed" if error else "succeeded",
-            reason=reason_of(action, failed=error is not None),
+            reason=HEALTH_CHECK_CANCELED
+            if error is not None and error.is_canceled
+            else reason_of(action, failed=error is not None),
             message=message_of(started, "" if error is None else self._run.secrets.filter(str(error)), snapshots),
-            counts=error is not None and error.is_recorded and self._counts(action),
+            counts=error is not None and error.is_recorded and not error.is_canceled and self._counts(action),
+            unready=error is not None and error.while_waiting,
             clears_failures=error is None and self._clears(action),
             snapshots=tuple(snapshots),
             remediates=started.remediates,

@@ -43,7 +43,7 @@ async def drifted(
         if not pointers and one.key in known:
             found.append(one)
             continue
-        live = await _live(engine, situation, one)
+        live = await live_of(engine, situation, one)
         left = one.object if live is None else with_live(one.object, live, pointers)
         if live is None or await _would_change(engine, situation, left, live):
             found.append(msgspec.structs.replace(one, loaded=left))
@@ -114,7 +114,8 @@ def _is_about(rule: IgnoreRule, obj: KubeObject) -> bool:
     return matches(obj, patterns, target.label_selector, target.annotation_selector)
 
 
-async def _live(engine: Engine, situation: Situation, one: Wanted) -> KubeObject | None:
+async def live_of(engine: Engine, situation: Situation, one: Wanted) -> KubeObject | None:
+    """An object as the release's account sees it; None where it is not there."""
     kind = await engine.cluster.kind(one.api_version, one.key.kind)
     try:
         return await engine.cluster.get(kind, one.key.namespace, one.key.name, identity=situation.subject.identity)

@@ -33,8 +33,12 @@ BEFORE: Final = ("pre-install", "pre-upgrade", "pre-rollback", "pre-delete")
 class ActionFailed(Exception):
     """Raised when an action on a release fails; its message goes into conditions and Helm's record."""
 
-    def __init__(self, message: str, *, while_waiting: bool = False, is_recorded: bool = True) -> None:
+    def __init__(
+        self, message: str, *, while_waiting: bool = False, is_recorded: bool = True, is_canceled: bool = False
+    ) -> None:
         super().__init__(message)
+        self.is_canceled = is_canceled
+        """Whether it only waited for what nobody wants any more (contract HR-106)."""
         self.is_recorded = is_recorded
         """Whether Helm's storage has the version: else the action failed before it did anything."""
         self.while_waiting = while_waiting

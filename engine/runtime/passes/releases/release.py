@@ -16,11 +16,13 @@ from tidelog.engine.helm.errors import ChartError, RecordError
 from tidelog.engine.helm.hooks import Event as HookEvent
 from tidelog.engine.helm.hooks import hooks_for
 from tidelog.engine.helm.lookup import LookupSource
+from tidelog.engine.helm.marks import ownership_problems
 from tidelog.engine.helm.policy import policy_of
 from tidelog.engine.helm.postrender import common_metadata_digest, post_renderers_digest
-from tidelog.engine.helm.releases import pending, rollback_to, upgrade_base
+from tidelog.engine.helm.releases import DEPLOYED, pending, rollback_to, upgrade_base
 from tidelog.engine.helm.spec import Kustomize, RenderJob
 from tidelog.engine.helm.storage import Release, snapshot_digest
+from tidelog.engine.helm.store import ReleaseStore
 from tidelog.engine.kinds.decode import encode as encode_kind
 from tidelog.engine.kinds.helmactions import ReleasingName
 from tidelog.engine.kinds.helmrelease import KustomizeRenderer
@@ -32,8 +34,9 @@ from tidelog.engine.kinds.meta import (
 from tidelog.engine.plan.model import Wanted
 from tidelog.engine.render.spec import CommonMetadata
 from tidelog.engine.runtime.passes.dependencies import check_dependencies
+from tidelog.engine.runtime.passes.health import assess_own
 from tidelog.engine.runtime.passes.releases import drifts
-from tidelog.engine.runtime.passes.releases.actions import ReleaseActions
+from tidelog.engine.runtime.passes.releases.actions import Ready, ReleaseActions
 from tidelog.engine.runtime.passes.releases.charts import (
     ChartArtifact,
     ReleasedChart,
@@ -51,6 +54,8 @@ from tidelog.engine.runtime.release_inputs import (
     ReleaseValues,
     chart_file,
     post_render_of,
+    preserving,
+    read_values,
     release_objects,
     render_release,
 )
@@ -60,7 +65,7 @@ from tidelog.engine.runtime.watching.declared import source_of
 from tidelog.events.canonical import encode
 from tidelog.events.digest import Digest, digest_of
 from tidelog.events.names import Revision, StreamName
-from tidelog.events.projections.releases import Made, ReleaseRow
+from tidelog.events.projections.releases import RELEASING, Made, ReleaseRow
 from tidelog.events.vocabulary import (
     ReleaseActionEnded,
     ReleaseActionStarted,
@@ -152,7 +157,22 @@ class HelmReleasePass(ReleaseActions):
 
     async def _go_on(self) -> ReleaseActionEnded | None:
         """Carries an action to its end that an earlier pass began."""
-        return None if self._row.ongoing is None or self._declared.problems else await self._carry_on()
+        ongoing = self._row.ongoing
+        if ongoing is None or self._declared.problems:
+            return None
+        self._overtaken = ongoing.started.action in RELEASING and await self._is_overtaken(ongoing.started)
+        return await self._carry_on()
+
+    async def _is_overtaken(self, started: ReleaseActionStarted) -> bool:
+        """Whether another chart, other values or another spec than those that are released now are wanted."""
+        if self._declared.deleting or started.generation != self._declared.generation:
+            return True
+        try:
+            wish = await self._wish()
+        except StageError:
+            return False
+        wanted = wish.chart.name, wish.chart.version, wish.values.config_digest
+        return wanted != (started.chart_name, started.chart_version, started.config_digest)
 
     async def _wish(self) -> Wish:
         """What the spec asks for: chart, values, names."""
@@ -182,6 +202,33 @@ class HelmReleasePass(ReleaseActions):
             ),
         )
 
+    async def _values(self) -> ReleaseValues:
+        """The values, and of the run what of them is secret."""
+        found = await asking(
+            "render",
+            read_values(
+                self._engine.inputs,
+                self._stream,
+                self._declared.key.namespace,
+                self._spec.values_from,
+                self._spec.effective_values,
+                self._engine.keys.key,
+                self._declared.handed.values,
+            ),
+            "ValuesError",
+        )
+        self._run.secrets.add(found.secret_values)
+        self._public = found.values
+        before = self._row.latest
+        if before is None or not self._spec.effective_upgrade.preserve_values:
+            return found
+        store = self._store(self._row.storage_namespace)
+        record = await asking("render", _reading(store.get(before.name, before.version)))
+        config = {} if record is None else record.release.config or {}
+        kept = await preserving(found, config, self._stream, self._engine.keys.key)
+        self._public = kept.values
+        return kept
+
     async def _leave_what_was_before(self, wish: Wish) -> None:
         """Uninstalls a release of another name, namespace or chart that was this one's before (contract HR-103).
 
@@ -207,12 +254,12 @@ class HelmReleasePass(ReleaseActions):
     async def _converge(self, wish: Wish, ended: ReleaseActionEnded | None) -> float | None:
         """Does what is to be done, until nothing is."""
         done: set[Kind] = set()
+        known = await self._known(wish)
         if ended is not None:
-            kind = _KINDS[ended.action]
-            done.add(kind)
-            await self._may_go_on(decisions.after(Act(action=ended.action, kind=kind, why=""), await self._known(wish)))
+            act = Act(action=ended.action, kind=_KINDS[ended.action], why="")
+            done.add(act.kind)
+            await self._may_go_on(decisions.after(act, known))
         while True:
-            known = await self._known(wish)
             state = decisions.state_of(known)
             if state.name == "Unknown":
                 raise StageError("observe", "StateError", f"Could not determine release state: {state.why}")
@@ -228,7 +275,8 @@ class HelmReleasePass(ReleaseActions):
                     await self._may_go_on(decisions.before(decision, done, known))
                     await self._act(decision, wish, known)
                     done.add(decision.kind)
-                    await self._may_go_on(decisions.after(decision, await self._known(wish)))
+                    known = await self._known(wish)
+                    await self._may_go_on(decisions.after(decision, known))
 
     async def _may_go_on(self, following: decisions.Next) -> None:
         """Ends the pass where this reconciliation is over."""
@@ -263,21 +311,22 @@ class HelmReleasePass(ReleaseActions):
         version = 1 if last is None else last.version + 1
         base = None
         if making == "upgrade":
-            history = await asking("apply", _reading(store.history(wish.name)))
-            base = upgrade_base(history)
+            base = await asking("apply", _reading(self._base(store, wish.name, last)))
             if base is None:
                 raise StageError("apply", "UpgradeFailed", f'"{wish.name}" has no deployed releases')
-        release, made = await self._rendered(making, wish, version, None if base is None else base.release)
+        release, made = await self._rendered(making, wish, version, base)
         started = self._intent(making, wish, version, made.set.digest, release)
         if base is not None:
-            started = msgspec.structs.replace(started, base=base.release.version)
+            started = msgspec.structs.replace(started, base=base.version)
         self._intended = started
         await self._prepare_for(made.set)
+        await self._check_ownership(making, made.set, wish)
         hooked = self._namespaces_of_hooks(making, release)
         draft = await self._plan(_without(made.set, hooked), prunes=not hooked)
         if draft is not None:
             await self._verify(draft)
-            await self._approvals.clear(draft.plan, self._revision)
+            cleared = await self._approvals.clear(draft.plan, self._revision)
+            self._ready = None if hooked else Ready(made.set.digest, draft, cleared)
         await self._begin(started, release)
 
     def _namespaces_of_hooks(self, making: ReleasingName, release: Release) -> frozenset[str]:
@@ -285,6 +334,13 @@ class HelmReleasePass(ReleaseActions):
         event: HookEvent = "pre-install" if making == "install" else "pre-upgrade"
         runs = (self._spec.effective_install if making == "install" else self._spec.effective_upgrade).runs_hooks
         return frozenset(hook.name for hook in hooks_for(release, event) if runs and hook.kind == "Namespace")
+
+    async def _base(self, store: ReleaseStore, name: str, last: Release | None) -> Release | None:
+        """What an upgrade begins from; records are only read where that is not the newest."""
+        if last is not None and last.info.status == DEPLOYED:
+            return last
+        found = upgrade_base(await store.history(name))
+        return None if found is None else found.release
 
     async def _rendered(
         self, making: ReleasingName, wish: Wish, version: int, base: Release | None
@@ -377,6 +433,25 @@ class HelmReleasePass(ReleaseActions):
             await self._verify(draft)
             await self._apply(draft, await self._approvals.clear(draft.plan, self._revision))
 
+    async def _check_ownership(self, making: ReleasingName, made: RenderedSet, wish: Wish) -> None:
+        """Objects that are there are the release's already, where it is not to take any over (contract HR-040)."""
+        how = self._spec.effective_install if making == "install" else self._spec.effective_upgrade
+        if how.takes_ownership:
+            return
+        for one in made.wanted:
+            if one.once or self._situation.entry(one.key.id) is not None:
+                continue
+            live = await asking("verify", drifts.live_of(self._engine, self._situation, one))
+            problems = () if live is None else ownership_problems(live, wish.name, wish.namespace)
+            if problems:
+                where = f' in namespace "{one.key.namespace}"' if one.key.namespace else ""
+                message = (
+                    f'Unable to continue with {making}: {one.key.kind} "{one.key.name}"{where} exists and cannot be '
+                    f"imported into the current release: invalid ownership metadata; {'; '.join(problems)}"
+                )
+                reason, about = self._refused_as
+                raise StageError("verify", reason, f"{about}: {message}")
+
     async def _roll_back(self, act: Act, wish: Wish, known: Known) -> None:
         """Begins a rollback to a version that was good."""
         target, last = act.target, known.last
@@ -444,9 +519,9 @@ class HelmReleasePass(ReleaseActions):
         """The release as it is, and as it is to be."""
         store = self._store(wish.storage_namespace)
         record = await asking("observe", _reading(store.last(wish.name)), "StateError")
-        row = self._counted(wish)
+        row = await self._counted(wish)
         last, latest = None if record is None else record.release, row.latest
-        return Known(
+        known = Known(
             row=row,
             policy=policy_of(self._spec),
             last=last,
@@ -458,16 +533,28 @@ class HelmReleasePass(ReleaseActions):
             common_metadata=wish.common_metadata,
             generation=self._declared.generation,
             observed_generation=max(self._run.standing.observed, row.observed_generation),
-            drifted=bool(await self._drift()) if self._spec.effective_drift_detection.detects else False,
             forced=self._asks(FORCE_AT, row.handled_force),
         )
+        # Nobody is asked about objects that are about to be applied: drift is what else there is to see to.
+        if not self._spec.effective_drift_detection.detects or decisions.state_of(known).name != "InSync":
+            return known
+        return msgspec.structs.replace(known, drifted=bool(await self._drift()))
 
-    def _counted(self, wish: Wish) -> ReleaseRow:
+    async def _counted(self, wish: Wish) -> ReleaseRow:
         """The row, with the failures that still count (contract HR-102)."""
         row = self._row
-        if not self._resets(wish):
+        if not self._resets(wish) and not await self._has_healed():
             return row
         return msgspec.structs.replace(row, failures=0, install_failures=0, upgrade_failures=0)
+
+    async def _has_healed(self) -> bool:
+        """Whether the last version failed of objects that did not become ready in time, and now are (an image came)."""
+        row, rendered = self._row, await self._deployed_set() if self._row.unready else None
+        if rendered is None or row.latest is None or row.latest.status != "failed":
+            return False
+        keys, exprs = [one.key for one in rendered.wanted], self._spec.effective_health_check_exprs
+        found = await asking("observe", assess_own(self._engine, self._stream, keys, exprs))
+        return found.health == "Current"
 
     def _resets(self, wish: Wish) -> bool:
         return decisions.counts_anew(
@@ -534,8 +621,8 @@ class HelmReleasePass(ReleaseActions):
         rendered = await self._deployed_set()
         if rendered is None:
             return []
-        # By another spec other fields may be left alone than when it was last looked.
-        is_new = self._run.standing.observed != self._declared.generation
+        # By another spec other fields may be left alone than when something was put right.
+        is_new = self._row.drifted is not None and self._run.standing.observed != self._declared.generation
         found = rendered.wanted if is_new else self._situation.touched(rendered.wanted)
         looked_at = [one for one in found if not one.once]
         rules = self._spec.effective_drift_detection.ignore

@@ -7,6 +7,7 @@ from tidelog.events.vocabulary import ReleaseActionStarted, ReleaseSnapshot
 from tidelog.events.vocabulary.release import Action
 
 PENDING_RELEASE: Final = "PendingRelease"
+HEALTH_CHECK_CANCELED: Final = "HealthCheckCanceled"
 _REASONS: Final[Mapping[Action, str]] = {
     "install": "Install",
     "upgrade": "Upgrade",

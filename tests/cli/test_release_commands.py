@@ -1,0 +1,74 @@
+"""What the commands print of HelmReleases."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run
+from tests.questions.released import Released, stalled, upgraded
+from tests.questions.scenes import revision
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TIDELOG_STORE", str(tmp_path / "store"))
+    monkeypatch.delenv("FLUX_SYSTEM_NAMESPACE", raising=False)
+    monkeypatch.setenv("COLUMNS", "250")
+    return tmp_path / "store"
+
+
+def _written(scene: Released, store: Path) -> None:
+    scene.write(store)
+
+
+def test_releases_are_listed_with_the_columns_of_flux(store: Path, tidelog: Run) -> None:
+    _written(upgraded(), store)
+    done = tidelog("get", "helmreleases", "-n", "apps")
+    assert done.lines[0].split() == ["NAME", "REVISION", "SUSPENDED", "READY", "MESSAGE"]
+    assert done.lines[1].split()[:4] == ["web", "1.0.2", "False", "True"]
+    assert done.lines[1].endswith("Helm upgrade succeeded for release apps/web.v2 with chart web@1.0.2")
+    for words in (("hr",), ("helmrelease",), ("hr/web",), ("helmreleases", "web")):
+        assert tidelog("get", *words, "-n", "apps") == done
+    assert "helmrelease/web" in tidelog("get", "all", "-A").out
+
+
+def test_a_history_has_a_column_of_releases_where_there_are_any(store: Path, tidelog: Run) -> None:
+    _written(stalled(), store)
+    lines = tidelog("history", "hr/web").lines
+    assert lines[0].split()[3] == "RELEASE"
+    assert "upgrade web.v2 failed, rollback web.v3" in lines[1]
+    assert "install web.v1" in lines[2]
+    (newest, *_) = json.loads(tidelog("history", "hr/web", "-o", "json").out)
+    assert [one["action"] for one in newest["actions"]] == ["upgrade", "rollback"]
+    assert "RELEASE" not in tidelog("history", "git/shop").lines[0]
+
+
+def test_what_was_given_up_is_explained_with_the_way_on(store: Path, tidelog: Run) -> None:
+    _written(stalled(), store)
+    done = tidelog("explain", "helmrelease/web")
+    assert done.code == 1
+    assert "to go on: tidelog reconcile helmrelease/web -n apps --reset" in done.out
+    assert "- Job/apps/migrate: the pre-upgrade hook failed: job migrate failed: BackoffLimitExceeded" in done.out
+
+
+def test_a_trace_goes_through_the_release_to_the_commit(store: Path, tidelog: Run) -> None:
+    _written(upgraded(), store)
+    facts = {line[:10].strip(): line[10:].strip() for line in tidelog("trace", "deploy/web").lines}
+    assert facts["Target"] == "HelmRelease/apps/web"
+    assert facts["Revision"].startswith(f"{revision('two')};")
+    assert facts["Commit"] == "New checkout"
+    assert facts["Release"].startswith("upgrade of web.v2 with web@1.0.2;")
+    assert "Now at" not in facts, "the chart's version is another name for the same"
+
+
+def test_a_tree_and_the_events_of_a_release(store: Path, tidelog: Run) -> None:
+    _written(upgraded(), store)
+    for words in (("hr", "web"), ("helmrelease/web",), ("helmreleases", "web")):
+        assert tidelog("tree", *words, "-n", "apps").lines == [
+            "HelmRelease/apps/web ready",
+            "└── Deployment/apps/web ✔ Current",
+        ]
+    told = tidelog("events", "--for", "hr/web", "--limit", "0").out
+    assert "The upgrade to web.v2 with chart web@1.0.2 succeeded" in told
+    assert "GitRepository/flux-system/shop Fetched revision" in told
