@@ -168,7 +168,7 @@ class ReleaseActions(TargetPass):
     # What is secret.
 
     async def _values(self) -> ReleaseValues:
-        """The values, and of the run what of them is secret."""
+        """The values; the run comes to know what of them is secret."""
         found = await asking(
             "render",
             read_values(

@@ -150,14 +150,16 @@ class HelmReleasePass(ReleaseActions):
 
     async def _is_overtaken(self, started: ReleaseActionStarted) -> bool:
         """Whether another chart, other values or another spec than those that are released now are wanted."""
-        if self._declared.deleting or started.generation != self._declared.generation:
+        if self._declared.deleting:
             return True
         try:
             wish = await self._wish()
         except StageError:
             return False
-        wanted = wish.chart.name, wish.chart.version, wish.config_digest
-        return wanted != (started.chart_name, started.chart_version, started.config_digest)
+        changes = wish.post_renderers, wish.common_metadata
+        wanted = wish.chart.name, wish.chart.version, wish.config_digest, *changes
+        changes = started.post_renderers, started.common_metadata
+        return wanted != (started.chart_name, started.chart_version, started.config_digest, *changes)
 
     async def _wish(self) -> Wish:
         """What the spec asks for: chart, values, names; or the past version that the release is pinned to."""
@@ -202,7 +204,9 @@ class HelmReleasePass(ReleaseActions):
         store = self._store(self._row.storage_namespace)
         record = await asking("render", _reading(store.get(before.name, before.version)))
         config = {} if record is None else record.release.config or {}
-        return await preserving(found, config, self._stream, self._engine.keys.key)
+        kept = await preserving(found, config, self._stream, self._engine.keys.key)
+        self._public = kept.values
+        return kept
 
     async def _leave_what_was_before(self, wish: Wish) -> None:
         """Uninstalls a release of another name, namespace or chart that was this one's before (contract HR-103).

@@ -44,6 +44,8 @@ from tidelog.events.moment import Time
 from tidelog.events.names import ObjectId
 from tidelog.events.projections.releases import ReleaseRow
 
+RENDER_S: Final = 60.0
+"""What a render may take at least, however short the time of an action is: that is for its objects."""
 RENDER_RETRY_S: Final = 5.0
 """After a render that failed for no reason of its own; longer after each further one."""
 
@@ -353,7 +355,7 @@ async def render_wish(
             post_render_of(spec, key),
             secrets,
             lookup=LookupSource(tools.cluster, identity),
-            time_s=spec.effective_timeout(making).seconds,
+            time_s=max(spec.effective_timeout(making).seconds, RENDER_S),
         )
         found = await asking(
             "render",
