@@ -28,6 +28,8 @@ from tidelog.events.vocabulary import HelmChartSynced
 
 HELM_CHART = "HelmChart"
 CHART_VERSION = f"{SOURCE_GROUP}/v1"
+GONE_LOOK_S = 1.0
+"""How soon it is looked again whether a HelmChart that is being deleted is gone."""
 TAG_DIGITS = 12
 """Of a digest that go into the version of a chart (contract HR-067)."""
 
@@ -126,6 +128,9 @@ async def sync_chart(engine: Engine, declared: DeclaredRelease, run: Run, known:
         return
     manager = applier_of(HELM_RELEASE[1])
     applied = await asking("declare", engine.cluster.apply(chart, manager=manager), "ArtifactFailed")
+    if "deletionTimestamp" in applied.object["metadata"]:
+        message = f"HelmChart {wanted.namespace}/{wanted.name} is being deleted; it is made anew once it is gone"
+        raise StageError("declare", "ArtifactFailed", message, retry_s=GONE_LOOK_S)
     await run.record([HelmChartSynced(object=wanted.id, outcome="created" if applied.created else "configured")])
     await engine.declared.seen(applied.object)
 
