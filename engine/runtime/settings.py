@@ -32,6 +32,10 @@ FEATURE_GATES = {
     "DirectSourceFetch": None,
     "DisableConfigWatchers": None,
     "MigrateAPIVersion": None,
+    "OOMWatch": None,
+    "DetectDrift": None,
+    "CorrectDrift": None,
+    "AdoptLegacyReleases": None,
 }
 """Flux's feature gates (Flux contract 6.3), with the setting that each is; None for those that change nothing here."""
 

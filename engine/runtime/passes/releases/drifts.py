@@ -6,8 +6,9 @@ from typing import Any
 import msgspec
 
 from tidelog.engine.cluster.errors import NotFoundError
+from tidelog.engine.kinds.meta import DRIFT_DETECTION
 from tidelog.engine.kinds.targets import IgnoreRule
-from tidelog.engine.objects.kube import KubeObject, canonical_bytes
+from tidelog.engine.objects.kube import KubeObject, canonical_bytes, flagged
 from tidelog.engine.objects.selecting import matches
 from tidelog.engine.objects.state import state_of
 from tidelog.engine.plan.model import Wanted
@@ -23,31 +24,35 @@ async def drifted(
 ) -> list[Wanted]:
     """The objects that drifted where that counts; the fields that are left alone, as they now are.
 
+    An object that says so, as the chart has it or as it lives, is left alone altogether (contract CM-050).
+
     Args:
         engine: has the cluster.
         situation: of the release.
-        looked_at: objects that may not be as they were applied; of those that are known not to be, nobody is asked
-            where no fields are left alone.
+        looked_at: objects that may not be as they were applied, loaded.
         rules: which fields are left alone (contract HR-054).
 
     Raises:
         ClusterError: when the cluster cannot be asked.
     """
     known = {one.key for one in situation.touched(looked_at)}
-    if not rules and len(known) == len(looked_at):
-        return list(looked_at)
-    sealer = await engine.sealer(situation.secret(looked_at, ()))
     found = []
-    for one in await engine.renderings.load(looked_at, looked_at, sealer):
+    for one in looked_at:
+        live = None if _is_left_alone(one.object) else await live_of(engine, situation, one)
+        if _is_left_alone(one.object if live is None else live):
+            continue
         pointers = [pointer for rule in rules if _is_about(rule, one.object) for pointer in rule.paths]
         if not pointers and one.key in known:
             found.append(one)
             continue
-        live = await live_of(engine, situation, one)
         left = one.object if live is None else with_live(one.object, live, pointers)
         if live is None or await _would_change(engine, situation, left, live):
             found.append(msgspec.structs.replace(one, loaded=left))
     return found
+
+
+def _is_left_alone(obj: KubeObject) -> bool:
+    return flagged(obj, DRIFT_DETECTION, "disabled")
 
 
 def said(situation: Situation, touched: Iterable[Wanted]) -> str:
