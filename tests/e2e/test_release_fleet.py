@@ -14,9 +14,9 @@ import anyio.to_thread
 import pytest
 
 from tests.e2e.command import daemon_with_door, tidelog
-from tests.e2e.releases import HELM, Releases, told
+from tests.e2e.releases import Releases, told
 from tests.e2e.test_fleet import flux_target, kustomization
-from tests.e2e.world import SOURCE, Running, World, documents, is_ready, manifest
+from tests.e2e.world import HELM, SOURCE, Running, World, documents, is_ready, manifest
 from tests.oracles.helm import helm
 from tests.servers.chart_server import ChartServer, chart_server
 

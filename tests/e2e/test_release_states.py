@@ -7,13 +7,14 @@ import anyio.to_thread
 import msgspec
 import pytest
 
-from tests.e2e.releases import HELM, Releases, ready_message, told
+from tests.e2e.releases import Releases, ready_message, told
 from tests.e2e.releases import chart as chart_files
-from tests.e2e.world import World, condition, is_ready
+from tests.e2e.world import HELM, World, condition, is_ready
 from tests.oracles.helm import helm
 from tidelog.engine.helm.storage import Record
 from tidelog.engine.helm.store import ReleaseStore
 from tidelog.engine.objects.kube import KubeObject
+from tidelog.events.vocabulary import PlanHeld
 
 NEVER_READY = """
 {{- if .Values.broken }}
@@ -94,6 +95,8 @@ async def test_a_release_that_helm_made_is_taken_over_without_making_anything_an
         file = tmp_path / path.removeprefix("charts/")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
+    old = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: old}\n"
+    (chart / "templates" / "old.yaml").write_text(old)
     arguments = ("--kubeconfig", str(world.kubeconfig), "--namespace", world.namespace)
 
     async def run_helm(*words: str) -> str:
@@ -102,18 +105,27 @@ async def test_a_release_that_helm_made_is_taken_over_without_making_anything_an
     await run_helm("install", "web", str(chart), "--set", "colour=helm")
     before = await world.get("v1", "ConfigMap", "web")
     assert before is not None
-    async with world.daemon():
+    async with world.daemon() as running:
         await releases.release(values={"colour": "ours"})
+        # It deletes what our version of the chart does not have, and is the first to do so here.
+        await releases.until(lambda obj: told(obj).get("Ready") == ("False", "PlanHeld"), "held")
+        assert await world.data("old") is not None
+        held = await running.until_event(PlanHeld)
+        await running.ask("approve", plan=held.plan)
         await releases.until_version(2)
         after = await world.get("v1", "ConfigMap", "web")
         assert after is not None
         assert after["metadata"]["uid"] == before["metadata"]["uid"]
         assert after["data"]["colour"] == "ours"
+        assert await world.data("old") is None
         assert await releases.statuses() == [(2, "deployed"), (1, "superseded")]
         # Somebody rolls it back by hand: it is not ours any more, and becomes that again.
         await run_helm("rollback", "web", "1", "--force-conflicts")
         assert (await world.data("web") or {})["colour"] == "helm"
+        seen = len(running.recorded)
         await releases.ask()
+        held = await running.until_event(PlanHeld, after=seen)
+        await running.ask("approve", plan=held.plan)
         await releases.until_version(4)
         assert (await world.data("web") or {})["colour"] == "ours"
         told_by_helm = await run_helm("history", "web")

@@ -5,15 +5,16 @@ are not ready yet) or be cut off (the daemon is killed); the next goes on with w
 is done here is done again without harm.
 """
 
-from collections.abc import Awaitable, Mapping, Sequence
-from typing import Final, Literal, TypeAlias
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
 from tidelog.engine.cluster.errors import PASSING, ClusterError, NotFoundError
 from tidelog.engine.helm.errors import RecordError, RecordExistsError, RecordTooLargeError
 from tidelog.engine.helm.hooks import Event as HookEvent
-from tidelog.engine.helm.hooks import hooks_for, with_hook_run
+from tidelog.engine.helm.hooks import hook_objects, hooks_for, with_hook_run
 from tidelog.engine.helm.known import KnownReleases
 from tidelog.engine.helm.releases import (
     deployed,
@@ -52,10 +53,12 @@ from tidelog.engine.runtime.passes.releases.sayings import (
 )
 from tidelog.engine.runtime.passes.releases.sets import placed_objects
 from tidelog.engine.runtime.passes.target import ApplyEnded, TargetPass
+from tidelog.engine.runtime.release_inputs import ReleaseValues, read_values
 from tidelog.engine.runtime.rendered import RenderedSet
 from tidelog.engine.runtime.run import Refused, StageError, Stop, asking
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.watching.declared import DeclaredRelease
+from tidelog.events.bodies import BodyRef
 from tidelog.events.digest import Digest
 from tidelog.events.moment import datetime_of
 from tidelog.events.names import ObjectKey, Revision
@@ -108,6 +111,8 @@ class ReleaseActions(TargetPass):
         """What is about to begin, once its plan is found valid and harmless."""
         self._ready: Ready | None = None
         """That plan."""
+        self._public: Mapping[str, Any] | None = None
+        """The values; what of them is secret, the run knows."""
 
     @property
     def _row(self) -> ReleaseRow:
@@ -162,6 +167,46 @@ class ReleaseActions(TargetPass):
             case "unlock":
                 return await self._unlock(started)
 
+    # What is secret.
+
+    async def _values(self) -> ReleaseValues:
+        """The values; the run comes to know what of them is secret."""
+        found = await asking(
+            "render",
+            read_values(
+                self._engine.inputs,
+                self._stream,
+                self._declared.key.namespace,
+                self._spec.values_from,
+                self._spec.effective_values,
+                self._engine.keys.key,
+                self._declared.handed.values,
+            ),
+            "ValuesError",
+        )
+        self._run.secrets.add(found.secret_values)
+        self._public = found.values
+        return found
+
+    async def _know(self, release: Release) -> None:
+        """Makes known what is secret in a version: the server quotes what it refuses.
+
+        A pass that goes on with what another began has rendered nothing. Which values of the version are secret it
+        knows from the present ones; of others nobody does, so they are.
+        """
+        if self._public is None:
+            try:
+                await self._values()
+            except StageError:
+                self._public = self._spec.effective_values
+        public = set(_texts(self._public or {}))
+        self._run.secrets.add(text for text in _texts(release.config or {}) if text not in public)
+        for hook in release.hooks or ():
+            if hook.kind == "Secret":
+                with suppress(RecordError):  # the hook will say so
+                    for obj in hook_objects(hook):
+                        self._run.secrets.add_secret(obj)
+
     # Install, upgrade, rollback.
 
     async def _release(self, started: ReleaseActionStarted, making: Making) -> ReleaseActionEnded:
@@ -171,8 +216,10 @@ class ReleaseActions(TargetPass):
             release = await self._recorded(started)
         except LostRecordError as error:
             return self._ended(started, ActionFailed(str(error), is_recorded=False))
+        await self._know(release)
         try:
             await self._keep_record(store, release, started)
+            await self._know_objects_of(store, started.name, started.base)
             await self._bring_about(release, started, making)
         except ActionFailed as error:
             return await self._failed_release(store, release, started, error)
@@ -193,6 +240,24 @@ class ReleaseActions(TargetPass):
         if how.runs_hooks:
             await hooks.run(release, after)
 
+    async def _know_objects_of(self, store: ReleaseStore, name: str, version: int) -> None:
+        """Takes note of the objects of a version that somebody else made: what it has and the next has not, goes."""
+        if not version or any(made.version == version for made in self._row.made):
+            return
+        record = await asking("apply", _reading(store.get(name, version)))
+        if record is not None:
+            await self._find_objects_of(record.release)
+
+    async def _find_objects_of(self, release: Release) -> None:
+        """Takes note of the objects of a version that are in no inventory."""
+        try:
+            for obj in await asking("apply", placed_objects(self._engine, release)):
+                key = key_of(obj)
+                if key.id not in self._situation.inventory.objects:
+                    self._declared.found.setdefault(key.id, str(obj["apiVersion"]))
+        except RecordError as error:
+            raise ActionFailed(str(error)) from None
+
     def _how(self, making: Making) -> ApplyingAction:
         match making:
             case "install":
@@ -206,7 +271,11 @@ class ReleaseActions(TargetPass):
         """The version that is made, as its intent has it."""
         if started.record is None:
             raise RuntimeError(f"the intent to {started.action} has no record")
-        return await opened_record(self._engine, self._stream, started.record)
+        return await self._opened(started.record)
+
+    async def _opened(self, record: BodyRef) -> Release:
+        """A record that the log keeps; see `opened_record`."""
+        return await opened_record(self._memory.log, await self._engine.keys.key(self._stream), record)
 
     async def _keep_record(self, store: ReleaseStore, release: Release, started: ReleaseActionStarted) -> None:
         """Helm's record of the version, pending; it is there already where the action goes on."""
@@ -406,6 +475,7 @@ class ReleaseActions(TargetPass):
         if record is None:
             return self._ended(started, ActionFailed("there is no such release any more", is_recorded=False))
         release, problem = record.release, None
+        await self._know(release)
         try:
             timeout = self._spec.effective_timeout("test").seconds
             await self._hooks(timeout).run(release, "test", self._is_chosen)
@@ -452,6 +522,7 @@ class ReleaseActions(TargetPass):
         if record is None:
             return self._gone_already(started, "was not found, assuming it is uninstalled")
         release = record.release
+        await self._know(release)
         if release.info.status == "uninstalled" and how.keep_history:
             return self._gone_already(started, "was already uninstalled", self._known_as(release, started.action))
         hooks = self._hooks(self._spec.effective_timeout("uninstall").seconds)
@@ -478,13 +549,7 @@ class ReleaseActions(TargetPass):
 
     async def _take_away(self, release: Release, started: ReleaseActionStarted) -> None:
         """Deletes the objects of a release: those in the inventory, and what else its manifest names."""
-        try:
-            for obj in await asking("apply", placed_objects(self._engine, release)):
-                key = key_of(obj)
-                if key.id not in self._situation.inventory.objects:
-                    self._declared.found.setdefault(key.id, str(obj["apiVersion"]))
-        except RecordError as error:
-            raise ActionFailed(str(error)) from None
+        await self._find_objects_of(release)
         deletion = await self._approvals.deletion() if self._declared.deleting else Deletion(asked_for=True)
         try:
             await self._apply_set(None, deletion)
@@ -582,7 +647,7 @@ class ReleaseActions(TargetPass):
             reason=HEALTH_CHECK_CANCELED
             if error is not None and error.is_canceled
             else reason_of(action, failed=error is not None),
-            message=message_of(started, "" if error is None else str(error), snapshots),
+            message=message_of(started, "" if error is None else self._run.secrets.filter(str(error)), snapshots),
             counts=error is not None and error.is_recorded and not error.is_canceled and self._counts(action),
             unready=error is not None and error.while_waiting,
             clears_failures=error is None and self._clears(action),
@@ -611,6 +676,18 @@ class ReleaseActions(TargetPass):
         ongoing = self._row.ongoing
         started = self._intended if ongoing is None else ongoing.started
         return ("", "") if started is None else (reason_of(started.action, failed=True), failing(started))
+
+
+def _texts(values: object) -> Iterator[str]:
+    """The texts and numbers in values."""
+    if isinstance(values, Mapping):
+        for value in values.values():
+            yield from _texts(value)
+    elif isinstance(values, list):
+        for value in values:
+            yield from _texts(value)
+    elif values is not None and not isinstance(values, bool):
+        yield str(values)
 
 
 async def _reading(record: Awaitable[Record | None]) -> Record | None:
