@@ -59,10 +59,10 @@ def _is_left_alone(obj: KubeObject) -> bool:
 async def as_left_alone(
     cluster: Cluster, situation: Situation, loaded: Iterable[Wanted], rules: Sequence[IgnoreRule]
 ) -> list[Wanted]:
-    """Objects with the fields that are left alone as they now are.
+    """Objects with the fields that are left alone as they now are, but those that are left alone altogether.
 
     Args:
-        cluster: is asked about those that have such fields.
+        cluster: is asked about them.
         situation: of the release.
         loaded: the objects.
         rules: which fields are left alone (contract HR-054).
@@ -72,10 +72,10 @@ async def as_left_alone(
     """
     found = []
     for one in loaded:
-        pointers = _pointers(one, rules)
-        live = await live_of(cluster, situation, one) if pointers else None
-        left = one.object if live is None else with_live(one.object, live, pointers)
-        found.append(msgspec.structs.replace(one, loaded=left))
+        live = None if _is_left_alone(one.object) else await live_of(cluster, situation, one)
+        if not _is_left_alone(one.object if live is None else live):
+            left = one.object if live is None else with_live(one.object, live, _pointers(one, rules))
+            found.append(msgspec.structs.replace(one, loaded=left))
     return found
 
 
