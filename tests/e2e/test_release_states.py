@@ -148,16 +148,20 @@ async def test_post_renderers_and_common_metadata_make_another_version(releases:
         patch = '[{"op": "add", "path": "/data/patched", "value": "yes"}]'
         patches = [{"patch": patch, "target": {"kind": "ConfigMap"}}]
         await releases.release(postRenderers=[{"kustomize": {"patches": patches}}])
-        await releases.until_version(2)
+        found = await releases.until_version(2)
+        assert found["status"]["observedPostRenderersDigest"].startswith("sha256:")
+        assert "observedCommonMetadataDigest" not in found["status"]
         assert (await world.data("web") or {})["patched"] == "yes"
         await releases.release(commonMetadata={"labels": {"team": "shop"}})
-        await releases.until_version(3)
-        found = await world.get("v1", "ConfigMap", "web")
-        assert found is not None
-        assert found["metadata"]["labels"]["team"] == "shop"
-        assert "patched" not in found["data"]
-        assert found["metadata"]["labels"]["helm.toolkit.fluxcd.io/name"] == "web"
-        assert found["metadata"]["annotations"]["meta.helm.sh/release-name"] == "web"
+        found = await releases.until_version(3)
+        assert "observedPostRenderersDigest" not in found["status"]
+        assert found["status"]["observedCommonMetadataDigest"].startswith("sha256:")
+        made = await world.get("v1", "ConfigMap", "web")
+        assert made is not None
+        assert made["metadata"]["labels"]["team"] == "shop"
+        assert "patched" not in made["data"]
+        assert made["metadata"]["labels"]["helm.toolkit.fluxcd.io/name"] == "web"
+        assert made["metadata"]["annotations"]["meta.helm.sh/release-name"] == "web"
 
 
 async def test_an_install_that_fails_stalls_and_goes_on_once_the_values_are_others(releases: Releases) -> None:
@@ -194,6 +198,7 @@ async def test_an_install_that_fails_is_undone_and_tried_again_as_often_as_it_ma
         assert told(found)["Remediated"] == ("True", "UninstallSucceeded")
         assert told(found)["Ready"] == ("False", "UninstallSucceeded")
         assert found["status"]["installFailures"] == 2
+        assert "inventory" not in found["status"]
         assert await world.get("apps/v1", "Deployment", "web") is None
         assert await releases.statuses() == []
 
@@ -233,6 +238,8 @@ async def test_a_failed_upgrade_is_uninstalled_and_installed_where_that_is_the_r
         # The install that follows fails too, and is left as it is.
         found = await releases.until(is_stalled("RetriesExceeded"), "stalled")
         assert told(found)["Released"] == ("False", "InstallFailed")
+        assert "Remediated" not in told(found)
+        assert len(found["status"]["history"]) == 1
         assert [status for _, status in await releases.statuses()] == ["failed"]
 
 

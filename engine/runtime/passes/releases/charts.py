@@ -24,6 +24,7 @@ from tidelog.engine.runtime.watching.declared import DeclaredRelease
 from tidelog.engine.sources.semver import loose_version_of, with_build
 from tidelog.events.digest import Digest
 from tidelog.events.names import ObjectId, ObjectKey, Revision, StreamName
+from tidelog.events.projections import Standing
 from tidelog.events.vocabulary import HelmChartSynced
 
 HELM_CHART = "HelmChart"
@@ -179,12 +180,20 @@ def artifact_of(
         message = f"could not get Source object: {shown} not found"
         raise StageError("fetch", "ArtifactFailed", message, waits_for=stream)
     row, standing = facts.desired.get(stream), facts.conditions.get(stream)
-    stalled = standing is not None and standing.stalled
-    if row is None or row.revision is None or row.tree is None or row.artifact is None or stalled:
-        why = f": {standing.message}" if standing is not None and standing.message else ""
+    why = f": {standing.message}" if standing is not None and standing.message else ""
+    if row is None or row.revision is None or row.tree is None or row.artifact is None or _is_stalled(standing):
         message = f"{shown} is not ready: it has no artifact yet{why}"
         raise StageError("fetch", "SourceNotReady", message, waits_for=stream)
+    # What it has may be of the spec before: another version of the chart, say.
+    is_behind = standing is not None and standing.observed != standing.declared
+    if is_behind and source.kind != "ExternalArtifact" and row.suspended is None:
+        message = f"{shown} is not ready: latest generation of object has not been reconciled{why}"
+        raise StageError("fetch", "SourceNotReady", message, waits_for=stream)
     return ChartArtifact(stream=stream, kind=source.kind, revision=row.revision, tree=row.tree, artifact=row.artifact)
+
+
+def _is_stalled(standing: Standing | None) -> bool:
+    return standing is not None and standing.stalled
 
 
 def unreadable(error: ChartError) -> StageError:

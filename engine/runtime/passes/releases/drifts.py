@@ -7,8 +7,9 @@ import msgspec
 
 from tidelog.engine.cluster.errors import NotFoundError
 from tidelog.engine.cluster.port import Cluster
+from tidelog.engine.kinds.meta import DRIFT_DETECTION
 from tidelog.engine.kinds.targets import IgnoreRule
-from tidelog.engine.objects.kube import KubeObject, canonical_bytes
+from tidelog.engine.objects.kube import KubeObject, canonical_bytes, flagged
 from tidelog.engine.objects.selecting import matches
 from tidelog.engine.objects.state import state_of
 from tidelog.engine.plan.model import Wanted
@@ -24,40 +25,44 @@ async def drifted(
 ) -> list[Wanted]:
     """The objects that drifted where that counts; the fields that are left alone, as they now are.
 
+    An object that says so, as the chart has it or as it lives, is left alone altogether (contract CM-050).
+
     Args:
         engine: has the cluster.
         situation: of the release.
-        looked_at: objects that may not be as they were applied; of those that are known not to be, nobody is asked
-            where no fields are left alone.
+        looked_at: objects that may not be as they were applied, loaded.
         rules: which fields are left alone (contract HR-054).
 
     Raises:
         ClusterError: when the cluster cannot be asked.
     """
     known = {one.key for one in situation.touched(looked_at)}
-    if not rules and len(known) == len(looked_at):
-        return list(looked_at)
-    sealer = await engine.sealer(situation.secret(looked_at, ()))
     found = []
-    for one in await engine.renderings.load(looked_at, looked_at, sealer):
+    for one in looked_at:
+        live = None if _is_left_alone(one.object) else await live_of(engine.cluster, situation, one)
+        if _is_left_alone(one.object if live is None else live):
+            continue
         pointers = _pointers(one, rules)
         if not pointers and one.key in known:
             found.append(one)
             continue
-        live = await live_of(engine.cluster, situation, one)
         left = one.object if live is None else with_live(one.object, live, pointers)
         if live is None or await _would_change(engine, situation, left, live):
             found.append(msgspec.structs.replace(one, loaded=left))
     return found
 
 
+def _is_left_alone(obj: KubeObject) -> bool:
+    return flagged(obj, DRIFT_DETECTION, "disabled")
+
+
 async def as_left_alone(
     cluster: Cluster, situation: Situation, loaded: Iterable[Wanted], rules: Sequence[IgnoreRule]
 ) -> list[Wanted]:
-    """Objects with the fields that are left alone as they now are.
+    """Objects with the fields that are left alone as they now are, but those that are left alone altogether.
 
     Args:
-        cluster: is asked about those that have such fields.
+        cluster: is asked about them.
         situation: of the release.
         loaded: the objects.
         rules: which fields are left alone (contract HR-054).
@@ -67,10 +72,10 @@ async def as_left_alone(
     """
     found = []
     for one in loaded:
-        pointers = _pointers(one, rules)
-        live = await live_of(cluster, situation, one) if pointers else None
-        left = one.object if live is None else with_live(one.object, live, pointers)
-        found.append(msgspec.structs.replace(one, loaded=left))
+        live = None if _is_left_alone(one.object) else await live_of(cluster, situation, one)
+        if not _is_left_alone(one.object if live is None else live):
+            left = one.object if live is None else with_live(one.object, live, _pointers(one, rules))
+            found.append(msgspec.structs.replace(one, loaded=left))
     return found
 
 

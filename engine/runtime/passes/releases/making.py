@@ -1,6 +1,6 @@
 """The actions that make a version of a release: install, upgrade, rollback."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal, TypeAlias
 
 import msgspec
@@ -17,6 +17,7 @@ from tidelog.engine.helm.releases import (
 from tidelog.engine.helm.storage import Record, Release
 from tidelog.engine.helm.store import ReleaseStore
 from tidelog.engine.kinds.helmactions import ApplyingAction
+from tidelog.engine.plan.model import Wanted
 from tidelog.engine.runtime.passes.approvals import Deletion
 from tidelog.engine.runtime.passes.health import assess_own
 from tidelog.engine.runtime.passes.releases.acting import Acting, reading
@@ -31,6 +32,7 @@ from tidelog.engine.runtime.passes.releases.records import (
 from tidelog.engine.runtime.rendered import RenderedSet
 from tidelog.engine.runtime.run import Stop, asking
 from tidelog.events.bodies import BodyRef
+from tidelog.events.names import ObjectKey
 from tidelog.events.vocabulary import (
     HealthChanged,
     ObjectApplied,
@@ -50,6 +52,7 @@ _AROUND: Final[Mapping[Making, tuple[HookEvent, HookEvent]]] = {
     "rollback": ("pre-rollback", "post-rollback"),
 }
 """The events of the hooks that run before and after one."""
+_JOB: Final = ("batch", "Job")
 
 
 class MakingActions(Acting):
@@ -158,7 +161,7 @@ class MakingActions(Acting):
             ActionFailed: when one has failed, or their time is over.
             Stop: while they come to be ready.
         """
-        keys = [one.key for one in rendered.wanted if jobs or (one.key.group, one.key.kind) != ("batch", "Job")]
+        keys = await self._waited_for(rendered, jobs=jobs)
         exprs = self._spec.effective_health_check_exprs
         checked = await asking("observe", assess_own(self._engine, self._stream, keys, exprs))
         standing = self._run.standing
@@ -177,6 +180,17 @@ class MakingActions(Acting):
         if standing.health != "InProgress":
             await self._run.record([HealthChanged(checked=True, health="InProgress", message=checked.message)])
         raise Stop(max(0.0, limit - self._engine.waited_for_health(self._stream)))
+
+    async def _waited_for(self, rendered: RenderedSet, *, jobs: bool) -> list[ObjectKey]:
+        """The objects whose health counts; a Deployment that is paused never becomes ready (contract HR-114)."""
+        deployments = [one for one in rendered.wanted if (one.key.group, one.key.kind) == ("apps", "Deployment")]
+        paused = {one.key for one in await self._loaded(deployments) if (one.object.get("spec") or {}).get("paused")}
+        left = set() if jobs else {one.key for one in rendered.wanted if (one.key.group, one.key.kind) == _JOB}
+        return [one.key for one in rendered.wanted if one.key not in paused | left]
+
+    async def _loaded(self, wanted: Sequence[Wanted]) -> list[Wanted]:
+        self._sealer = await self._engine.sealer(self._situation.secret(wanted, ()))
+        return await self._load(wanted, wanted)
 
     async def _deployed(
         self, store: ReleaseStore, release: Release, started: ReleaseActionStarted

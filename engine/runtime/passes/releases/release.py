@@ -305,7 +305,7 @@ class HelmReleasePass(Beginning):
         # By another spec other fields may be left alone than when something was put right.
         is_new = self._row.drifted is not None and self._run.standing.observed != self._declared.generation
         found = rendered.wanted if is_new else self._situation.touched(rendered.wanted)
-        looked_at = [one for one in found if not one.once]
+        looked_at = await self._loaded([one for one in found if not one.once])
         rules = self._spec.effective_drift_detection.ignore
         return await asking("observe", drifts.drifted(self._engine, self._situation, looked_at, rules))
 
