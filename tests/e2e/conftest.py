@@ -76,4 +76,6 @@ async def world(kubernetes: Servers, namespace: str, git_host: GitServer, tmp_pa
     """A namespace, a repository, and what it takes to run daemons on them."""
     async with open_cluster(kubernetes.kubeconfig) as cluster:
         await install_kinds(cluster)
-        yield World(kubernetes, namespace, cluster, git_host, tmp_path)
+        made = World(kubernetes, namespace, cluster, git_host, tmp_path)
+        yield made
+        await made.let_go()
