@@ -23,7 +23,8 @@ REFUSED = 4
     "--path",
     "directory",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Take the files of this directory, the root of a repository, for those of its source.",
+    help="Take the files of this directory, the root of a repository, for those of its source; for a HelmRelease, the "
+    "directory of its chart will do.",
 )
 @namespace_option
 @plan_output_option
@@ -54,6 +55,9 @@ def plan(
 
     What needs a namespace or a kind that the plan itself makes cannot be asked about before that is there. With the
     embedded cluster it can: the waves before are applied in a fork of a copy, of which nothing is kept.
+
+    Of a HelmRelease it is the version of the release that would be made now, or why there would be none, with the hooks
+    that would run, and where its values come from.
 
     The exit code is 0 when nothing would change, 1 when something would, and 4 when a check does not pass, so that
     nothing would be applied.
@@ -106,6 +110,9 @@ def reapply(
     Shows the plan for that against the cluster of today, with its verdicts, and asks. Then the target is pinned there:
     it is still looked after, so that drift is corrected, but the revision that was left is not applied again. A newer
     revision ends the pin, and so does `tidelog unpin`. Nothing is suspended, and nothing is reverted in Git.
+
+    A HelmRelease goes back to the version that was deployed at that moment, made anew from the log as a new version of
+    the release, even when Helm has it no more. A newer chart ends its pin, and so does another spec.
 
     What is applied is planned anew, under an id of its own, which is said in the end. Without a daemon, and while the
     target is suspended, it is pinned, and applied later.

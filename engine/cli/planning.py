@@ -18,8 +18,9 @@ from tidelog.engine.cluster.errors import KubeconfigError
 from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.cluster.real import open_cluster
 from tidelog.engine.moments import position_of
-from tidelog.engine.runtime.passes.preview import Preview, Rehearse, open_previewer
-from tidelog.engine.runtime.requests import Request, refuse_release
+from tidelog.engine.runtime.passes.previews.common import Preview, Rehearse
+from tidelog.engine.runtime.passes.previews.opening import open_previewer
+from tidelog.engine.runtime.requests import Request
 from tidelog.engine.views.archive import open_archive
 from tidelog.events.names import StreamName
 from tidelog.events.vocabulary import Planned
@@ -41,7 +42,6 @@ async def plan_and_tell(
     embedded: bool,  # noqa: FBT001 - as anyio hands it over
 ) -> tuple[bool, bool]:
     """Prints a fresh plan; returns whether it changes anything, and whether it would be refused."""
-    refuse_release(target, "planned beforehand")
     async with (
         _asked(access, embedded=embedded) as (cluster, rehearse),
         open_previewer(cluster, access.store, target, environment, rehearse) as previewer,
@@ -50,8 +50,8 @@ async def plan_and_tell(
             preview = await previewer.of_source(target)
         else:
             preview = await previewer.of_directory(target, directory)
-    print_plan(preview.plan, preview.verdicts, output)
-    return not preview.plan.is_empty, bool(preview.failed)
+    print_plan(preview.plan, preview.verdicts, output, preview.release)
+    return preview.changes, bool(preview.failed)
 
 
 @asynccontextmanager
@@ -89,7 +89,6 @@ async def reapply_and_tell(
     environment: Mapping[str, str],
 ) -> int:
     """Shows what going back would do, asks, does it and waits; returns the exit code."""
-    refuse_release(target, "put back to a moment")
     position = await anyio.to_thread.run_sync(_position, access, moment, target)
     async with (
         open_cluster(access.kubeconfig, access.context) as cluster,
@@ -137,12 +136,20 @@ def _position(access: Access, moment: str, target: StreamName) -> int:
         reader.close()
 
 
+def _ends(preview: Preview) -> str:
+    return "a newer revision comes," if preview.release is None else "a newer chart comes, its spec changes,"
+
+
+def _past(preview: Preview) -> str:
+    return "it wanted" if preview.release is None else "was deployed"
+
+
 def _show(preview: Preview, target: StreamName, position: int) -> None:
-    print_plan(preview.plan, preview.verdicts, "table")
+    print_plan(preview.plan, preview.verdicts, "table", preview.release)
     click.echo()
     click.echo(
-        f"{visible(shown(target))} is put back to what it wanted at position {position}, and pinned there until a "
-        "newer revision comes, or until `tidelog unpin`."
+        f"{visible(shown(target))} is put back to what {_past(preview)} at position {position}, and pinned there until "
+        f"{_ends(preview)} or until `tidelog unpin`."
     )
     if preview.suspended:
         click.echo("It is suspended: it is pinned now, and nothing is applied until `tidelog resume`.")

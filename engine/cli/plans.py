@@ -21,6 +21,7 @@ from tidelog.engine.cli.reading import (
     subject_argument,
 )
 from tidelog.engine.plan.model import Change, Plan, Step
+from tidelog.engine.runtime.passes.previews.told import ReleaseTold
 from tidelog.engine.views.archive import Archive
 from tidelog.engine.views.listing import shortened
 from tidelog.engine.views.names import find, subject_of
@@ -42,6 +43,9 @@ plan_output_option = click.option(
     help="How to print: for people, JSON for programs, or Markdown for pull requests.",
 )
 
+KEYS_SHOWN_MAX = 12
+"""Of the values from one place in a table; JSON has all of them."""
+_doings = {"none": "nothing would be done", "correct": "drift would be corrected"}
 _signs = {"create": "+", "update": "~", "recreate": "±", "delete": "-", "unchanged": "=", "skip": "·"}
 _styles = {"create": "green", "update": "yellow", "recreate": "red", "delete": "red"}
 _states = {"applied": "green", "refused": "red", "failed": "red", "rejected": "red", "held": "yellow"}
@@ -115,21 +119,20 @@ def _print_fate(told: PlanTold, output: PlanFormat, archive: Archive) -> None:
         click.echo(bullet + (_escaped(line) if output == "markdown" else visible(line)))
 
 
-def print_plan(plan: Plan, verdicts: Sequence[Verdict], output: PlanFormat) -> None:
+def print_plan(plan: Plan, verdicts: Sequence[Verdict], output: PlanFormat, release: ReleaseTold | None = None) -> None:
     """A plan, recorded or just made, with its verdicts.
 
-    As JSON it is `{"plan": …, "blast_radius": …, "verdicts": […]}`. The values of secret fields are not in a plan, and
-    stand as `(secret)`.
+    As JSON it is `{"plan": …, "blast_radius": …, "verdicts": […]}`, of a HelmRelease with what would be done as
+    `"release": …`. The values of secret fields are not in a plan, and stand as `(secret)`.
     """
     match output:
         case "json":
-            print_json(
-                {"plan": plan, "blast_radius": plan.blast_radius, "verdicts": [_whole(verdict) for verdict in verdicts]}
-            )
+            told = {"plan": plan, "blast_radius": plan.blast_radius, "verdicts": [_whole(one) for one in verdicts]}
+            print_json(told if release is None else told | {"release": release})
         case "markdown":
-            click.echo("\n".join(markdown(plan, verdicts)))
+            click.echo("\n".join(markdown(plan, verdicts, release)))
         case _:
-            _print_table(plan, verdicts)
+            _print_table(plan, verdicts, release)
 
 
 def _whole(verdict: Verdict) -> dict[str, Any]:
@@ -139,11 +142,13 @@ def _whole(verdict: Verdict) -> dict[str, Any]:
 # For people.
 
 
-def _print_table(plan: Plan, verdicts: Sequence[Verdict]) -> None:
+def _print_table(plan: Plan, verdicts: Sequence[Verdict], release: ReleaseTold | None) -> None:
     out = console()
     out.print(
         Text(visible(f"{plan.id} for {subject_of(plan.target)}, revision {shortened(plan.revision)}"), style="bold")
     )
+    for line in () if release is None else _release_lines(release):
+        out.print(Text(visible(line)), soft_wrap=True)
     out.print(Text(radius(plan.blast_radius)))
     for verdict in verdicts:
         style = "green" if verdict.passed else "red"
@@ -152,6 +157,19 @@ def _print_table(plan: Plan, verdicts: Sequence[Verdict]) -> None:
     for number, wave in enumerate(plan.waves):
         _print_steps(f"wave {number}", wave)
     _print_steps("prune", plan.prunes)
+
+
+def _release_lines(release: ReleaseTold) -> Iterator[str]:
+    """What would be done with a release, and where its values come from: never what they are."""
+    version = f" version {release.version}" if release.version else ""
+    chart = f" with chart {release.chart}" if release.chart else ""
+    yield f"{_doings.get(release.action, release.action)}{version}{chart}: {release.why}"
+    for hook in release.hooks:
+        yield f"hook {hook}"
+    for one in release.values:
+        keys = ", ".join(one.keys[:KEYS_SHOWN_MAX]) or "nothing"
+        more = f" and {len(one.keys) - KEYS_SHOWN_MAX} more" if len(one.keys) > KEYS_SHOWN_MAX else ""
+        yield f"values of {one.source}{' (secret)' if one.secret else ''}: {keys}{more}"
 
 
 def _print_steps(heading: str, steps: Sequence[Step]) -> None:
@@ -193,11 +211,14 @@ def _cut(text: str) -> str:
 # For pull requests.
 
 
-def markdown(plan: Plan, verdicts: Sequence[Verdict]) -> Iterator[str]:
+def markdown(plan: Plan, verdicts: Sequence[Verdict], release: ReleaseTold | None = None) -> Iterator[str]:
     """The lines of a plan as GitHub, GitLab and Forgejo show them."""
     yield f"### Plan for {_escaped(str(subject_of(plan.target)))}"
     yield ""
     yield f"`{plan.id}`, revision `{plan.revision}`: **{radius(plan.blast_radius)}**"
+    for line in () if release is None else _release_lines(release):
+        yield ""
+        yield _escaped(line)
     if verdicts:
         yield ""
     for verdict in verdicts:

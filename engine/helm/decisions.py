@@ -76,6 +76,8 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     drifted: bool = False
     forced: bool = False
     """Whether somebody asked for an upgrade, come what may (`reconcile.fluxcd.io/forceAt`)."""
+    other: str = ""
+    """Why the version that is deployed is another than is asked for, where chart and values do not tell."""
 
 
 class State(msgspec.Struct, frozen=True):
@@ -156,6 +158,8 @@ def _is_another(latest: ReleaseSnapshot, last: Release, digest: str) -> str:
 
 
 def _state_of_deployed(known: Known, latest: ReleaseSnapshot, last: Release) -> State:
+    if known.other:
+        return State("OutOfSync", known.other)
     chart = (last.chart.metadata if last.chart else None) or {}
     if (chart.get("name"), chart.get("version")) != (known.chart_name, known.chart_version):
         return State("OutOfSync", "release chart changed")

@@ -78,6 +78,22 @@ def pending(
     )
 
 
+def pending_again(past: Release, *, version: int, action: Action, previous: Release | None, time: str) -> Release:
+    """A release that is about to be what a past version was, by an install or an upgrade.
+
+    Args:
+        past: its record; its hooks have not run.
+        version: of the new one.
+        action: which of both it is.
+        previous: what an upgrade begins from.
+        time: now, RFC 3339.
+    """
+    status, description = _begun[action]
+    first = previous.info.first_deployed if action == "upgrade" and previous else time
+    info = Info(first, time, None, description, status, past.info.notes)
+    return msgspec.structs.replace(past, info=info, version=version)
+
+
 def rollback_to(
     target: Release, *, current: Release, version: int, time: str, apply_method: ApplyMethod | None = None
 ) -> Release:

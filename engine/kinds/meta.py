@@ -56,6 +56,8 @@ HELM_RELEASE = (HELM_GROUP, "HelmRelease")
 RELEASE_OWNER_NAME = f"{HELM_GROUP}/name"
 RELEASE_OWNER_NAMESPACE = f"{HELM_GROUP}/namespace"
 """Labels of what a HelmRelease applied (contract HR-112)."""
+DRIFT_DETECTION = f"{HELM_GROUP}/driftDetection"
+"""Flag on objects of releases (contract CM-050)."""
 _OWNERS = (
     (KUSTOMIZATION, OWNER_NAME, OWNER_NAMESPACE),
     (HELM_RELEASE, RELEASE_OWNER_NAME, RELEASE_OWNER_NAMESPACE),

@@ -78,6 +78,7 @@ from tidelog.events.vocabulary import (
     RevisionSettled,
     RunEnded,
     SourceDeclared,
+    SourceRemoved,
     StageFailed,
     TargetDeclared,
     TargetRemoved,
@@ -536,7 +537,7 @@ class _Waker:
         """An event was recorded."""
         envelope, event = recorded.envelope, recorded.event
         ended_well = isinstance(event, RunEnded) and event.outcome in ("succeeded", "unchanged")
-        if ended_well or isinstance(event, SourceDeclared | TargetDeclared | TargetRemoved):
+        if ended_well or isinstance(event, SourceDeclared | SourceRemoved | TargetDeclared | TargetRemoved):
             self._good_news(envelope.stream, recorded)
         elif isinstance(event, RevisionSettled):
             for target in event.targets:

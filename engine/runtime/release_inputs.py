@@ -53,6 +53,8 @@ class ReleaseValues(msgspec.Struct, frozen=True, kw_only=True):
     """For what the engine remembers; keyed where a Secret was read."""
     secret_values: tuple[str, ...]
     """The texts and numbers that must not be seen."""
+    given: tuple[Given, ...] = ()
+    """What the entries of `valuesFrom` gave."""
 
 
 class ReleaseRendering(msgspec.Struct, frozen=True):
@@ -100,6 +102,7 @@ async def read_values(
         config_digest=values_digest(values),
         digest=(await key_of(user)).digest(data) if is_secret else digest_of(data),
         secret_values=secret_values,
+        given=tuple(given),
     )
 
 
@@ -129,6 +132,20 @@ async def chart_file(artifacts: ArtifactStore, tree: str, artifact: Digest) -> P
         StoreFullError: when there is no room to pack it anew.
     """
     return await anyio.to_thread.run_sync(_chart_file, artifacts, tree, artifact)
+
+
+async def chart_beside(artifacts: ArtifactStore, tree: str, artifact: Digest, into: Path) -> Path:
+    """As `chart_file`, for who only reads the store: an archive that it does not keep is packed into a directory.
+
+    Raises:
+        ObjectMissingError: when something of it is not in the store.
+    """
+
+    def found() -> Path:
+        path = artifacts.whole_tarball(artifact)
+        return path or artifacts.pack(tree, into / f"{tree}.tar.gz")
+
+    return await anyio.to_thread.run_sync(found)
 
 
 def post_render_of(spec: HelmReleaseSpec, owner: ObjectKey) -> PostRender:

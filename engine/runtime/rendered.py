@@ -214,7 +214,8 @@ class Renderings:
 
     def __init__(self, log: SqliteLogReader, views: Views) -> None:
         self._log = log
-        self._views = views
+        self.views = views
+        """What there was at other moments."""
         self._last: OrderedDict[StreamName, RenderedSet] = OrderedDict()
         self._lost: set[StreamName] = set()
 
@@ -261,7 +262,7 @@ class Renderings:
 
     async def at(self, stream: StreamName, position: int) -> RenderedSet | None:
         """The set that the target wanted when the log was at a position."""
-        row = await self._views.row(DESIRED, stream, at=position)
+        row = await self.views.row(DESIRED, stream, at=position)
         if row is None or row.objects is None or row.set is None:
             return None
         body = await self._log.body(row.objects.digest)

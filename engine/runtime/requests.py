@@ -18,6 +18,7 @@ from tidelog.engine.kinds.registry import api_version_of
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.errors import RefusedError
 from tidelog.engine.runtime.memory import Memory, Origin
+from tidelog.engine.runtime.past_releases import NoPastError, past_version
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.suspension import write_suspend
 from tidelog.engine.runtime.watching.declared import Declarations
@@ -275,7 +276,9 @@ class Requests:
 
     async def _pin(self, request: Request) -> tuple[StreamName, Event]:
         stream = self._known(request)
-        refuse_release(stream, "put back to a moment")
+        key = ObjectKey.of_stream(stream)
+        if (key.group, key.kind) == HELM_RELEASE:
+            return await self._pin_release(stream, request)
         try:
             row = await self._views.row(DESIRED, stream, at=request.position)
         except MomentError as error:
@@ -287,6 +290,20 @@ class Requests:
         if left is None:
             raise RefusedError(f"{told(stream)} has no revision that could be left")
         return stream, Pinned(set=row.set, position=request.position, left=left, why=_reason(request))
+
+    async def _pin_release(self, stream: StreamName, request: Request) -> tuple[StreamName, Event]:
+        """A release goes back to the version that was deployed."""
+        try:
+            past = await past_version(self._memory, self._views, stream, request.position)
+        except (MomentError, NoPastError) as error:
+            raise RefusedError(f"{told(stream)}: {error}") from None
+        row, standing = self._memory.desired.get(stream), self._memory.conditions.get(stream)
+        pinned = None if row is None else row.pinned
+        attempted = None if standing is None else standing.attempted
+        left = attempted if pinned is None else pinned.left  # what it is kept at was attempted since
+        if left is None or past.made.set is None:
+            raise RefusedError(f"{told(stream)} has no version that could be left")
+        return stream, Pinned(set=past.made.set, position=request.position, left=left, why=_reason(request))
 
     def _known(self, request: Request) -> StreamName:
         if self._memory.conditions.get(request.target) is None:
@@ -330,20 +347,6 @@ class _Appends:
         recorded = await self._memory.append_all([StreamAppend(stream, expected, events)])
         (self.recorded,) = recorded
         return recorded
-
-
-def refuse_release(stream: StreamName, what: str) -> None:
-    """Raises what says that something is not done with a HelmRelease yet.
-
-    Raises:
-        RefusedError: when it is one.
-    """
-    key = ObjectKey.of_stream(stream)
-    if (key.group, key.kind) == HELM_RELEASE:
-        raise RefusedError(
-            f"{told(stream)} cannot be {what} yet: revert its chart or values in Git; `tidelog history` and "
-            "`tidelog show-plan` have what was done"
-        )
 
 
 def told(stream: StreamName) -> str:

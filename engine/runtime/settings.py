@@ -32,6 +32,10 @@ FEATURE_GATES = {
     "DirectSourceFetch": None,
     "DisableConfigWatchers": None,
     "MigrateAPIVersion": None,
+    "OOMWatch": None,
+    "DetectDrift": None,
+    "CorrectDrift": None,
+    "AdoptLegacyReleases": None,
 }
 """Flux's feature gates (Flux contract 6.3), with the setting that each is; None for those that change nothing here."""
 
@@ -100,9 +104,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     webhook_token_file: str = ""
     """File with the token of webhooks: makes their addresses, signs their calls."""
     default_service_account: str = ""
-    """Act as this ServiceAccount for a Kustomization that names none."""
+    """Act as this ServiceAccount for a Kustomization or HelmRelease that names none."""
     no_cross_namespace_refs: bool = False
-    """Refuse Kustomizations with a source of another namespace."""
+    """Refuse Kustomizations and HelmReleases with a source of another namespace."""
     no_remote_bases: bool = False
     """Refuse kustomizations with bases outside their artifact."""
     custom_apply_stage_kinds: frozenset[str] = frozenset()

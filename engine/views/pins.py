@@ -6,9 +6,10 @@ from tidelog.engine.views.archive import Archive
 from tidelog.engine.views.commits import Commit, commit_of, source_of
 from tidelog.events.digest import Digest
 from tidelog.events.moment import Time
-from tidelog.events.names import Revision, StreamName
+from tidelog.events.names import ObjectKey, Revision, StreamName
+from tidelog.events.projections import RELEASES
 from tidelog.events.vocabulary import Pinned, Rendered
-from tidelog.storage.log import Query
+from tidelog.storage.log import Query, Recorded
 
 
 class PinTold(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,12 +30,16 @@ class PinTold(msgspec.Struct, frozen=True, kw_only=True):
     """Position of the event that pinned it."""
     set: Digest
     """The rendered set that it is kept at."""
+    is_release: bool = False
+    """Whether it is a HelmRelease, which is kept at a version that was deployed."""
 
     @property
     def moment(self) -> str:
         """What it is kept at, in words."""
         if self.revision is None:
             return f"what was wanted at position {self.position}"
+        if self.is_release:
+            return f"what was deployed at position {self.position} (chart version {self.revision})"
         subject = f" “{self.commit.subject}”" if self.commit is not None and self.commit.subject else ""
         return f"what was wanted at position {self.position} (revision {self.revision}{subject})"
 
@@ -46,6 +51,11 @@ def pin_of(archive: Archive, target: StreamName, position: int | None = None) ->
     event = None if recorded is None else recorded.event
     if recorded is None or not isinstance(event, Pinned):
         return None
+    if ObjectKey.of_stream(target).kind == "HelmRelease":
+        row = archive.past.row(RELEASES, target, event.position)
+        version = None if row is None else row.deployed
+        chart = None if version is None else Revision(version.chart_version)
+        return _told(recorded, event, chart, None, is_release=True)
     rendered = archive.last(Query(stream=target, types=("Rendered",), until=event.position))
     made = None if rendered is None else rendered.event
     revision = made.revision if isinstance(made, Rendered) else None
@@ -53,6 +63,12 @@ def pin_of(archive: Archive, target: StreamName, position: int | None = None) ->
     commit = None
     if revision is not None:
         commit = commit_of(archive, revision, source=source_of(archive, target, before), before=before)
+    return _told(recorded, event, revision, commit)
+
+
+def _told(
+    recorded: Recorded, event: Pinned, revision: Revision | None, commit: Commit | None, *, is_release: bool = False
+) -> PinTold:
     return PinTold(
         position=event.position,
         revision=revision,
@@ -63,4 +79,5 @@ def pin_of(archive: Archive, target: StreamName, position: int | None = None) ->
         since=recorded.envelope.time,
         pinned=recorded.envelope.position,
         set=event.set,
+        is_release=is_release,
     )

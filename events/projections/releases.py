@@ -71,6 +71,8 @@ class Made(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     set: Digest | None = None
     position: int = 0
     """Of the action that made it."""
+    origin: int = 0
+    """Of one that is what a past version was: position of the action that made that first."""
 
 
 class ReleaseRow(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -114,6 +116,15 @@ class ReleaseRow(msgspec.Struct, kw_only=True, omit_defaults=True):
         """The newest version that is known."""
         return self.history[0] if self.history else None
 
+    @property
+    def deployed(self) -> ReleaseSnapshot | None:
+        """The version that is deployed."""
+        return next((one for one in self.history if one.status == "deployed"), None)
+
+    def made_as(self, version: int) -> Made | None:
+        """What is known of a version that was made here; None of any other."""
+        return next((one for one in self.made if one.version == version), None)
+
 
 def _row(rows: Rows[ReleaseRow], envelope: Envelope) -> ReleaseRow:
     row = rows.get(envelope.stream)
@@ -125,7 +136,11 @@ def _row(rows: Rows[ReleaseRow], envelope: Envelope) -> ReleaseRow:
 
 
 def _adopted(rows: Rows[ReleaseRow], envelope: Envelope, event: ReleaseAdopted) -> None:
-    row = _row(rows, envelope)
+    take_over(_row(rows, envelope), event)
+
+
+def take_over(row: ReleaseRow, event: ReleaseAdopted) -> None:
+    """Has a row know what another engine's status says."""
     row.history = event.history[:HISTORY_MAX]
     row.storage_namespace = event.storage_namespace
     row.failures, row.install_failures = event.failures, event.install_failures
@@ -163,7 +178,13 @@ def _started(rows: Rows[ReleaseRow], envelope: Envelope, event: ReleaseActionSta
     if event.action == "install":
         row.history, row.made = (), ()
     if event.record is not None:
-        made = Made(version=event.version, record=event.record, set=event.set, position=envelope.position)
+        made = Made(
+            version=event.version,
+            record=event.record,
+            set=event.set,
+            position=envelope.position,
+            origin=event.origin,
+        )
         row.made = (made, *(other for other in row.made if other.version != made.version))[:HISTORY_MAX]
 
 
@@ -284,7 +305,7 @@ def _seconds(began: Time, ended: Time) -> int:
 
 RELEASES = Projection(
     name="releases",
-    version=1,
+    version=2,
     row=ReleaseRow,
     key_is_stream=True,
     handlers=dict(

@@ -115,6 +115,8 @@ class ReleaseActionStarted(Event, frozen=True, kw_only=True):
     """Of an upgrade: the version in whose place it is."""
     remediates: bool = False
     """Whether it puts right an action that failed."""
+    origin: int = 0
+    """Of a version that is what was deployed at a past moment: position of the action that made that first."""
 
 
 @event("HookStarted")

@@ -260,6 +260,22 @@ class ArtifactStore:
         """Where a tar.gz is; None when it is not kept. Looks at no disk."""
         return self._tarballs.get(digest)
 
+    def whole_tarball(self, digest: Digest) -> Path | None:
+        """Where a tar.gz is, if it is as a status names it; one that is not stays, for who only reads the store."""
+        path = self.tarball_path(digest)
+        try:
+            return path if path is not None and digest_of_file(path) == digest else None
+        except OSError:
+            return None
+
+    def pack(self, tree: str, into: Path) -> Path:
+        """Writes the tar.gz of a tree to a place outside of the store, for who only reads the store.
+
+        Raises:
+            ObjectMissingError: when the tree is not whole.
+        """
+        return write_tarball(self._objects, tree, into).path
+
     def forget_tarball(self, digest: Digest) -> None:
         """Notes that a tar.gz is gone, though nobody of us removed it. Looks at no disk."""
         path = self._tarballs.pop(digest, None)

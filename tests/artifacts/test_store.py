@@ -194,3 +194,24 @@ def test_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreReadOnlyError, match="cannot be written"):
         ArtifactStore.open(tmp_path / "file")
+
+
+def test_who_only_reads_packs_elsewhere_and_removes_nothing(
+    tmp_path: Path, store: ArtifactStore, repository: Repository
+) -> None:
+    tree = repository.tree({"a": b"1"})
+    kept = admit(store, repository, tree)
+    reader = ArtifactStore.read_only(tmp_path)
+    assert reader.whole_tarball(kept.digest) == kept.path
+    content = kept.path.read_bytes()
+    kept.path.write_bytes(b"damaged")
+    assert reader.whole_tarball(kept.digest) is None
+    assert kept.path.read_bytes() == b"damaged"
+    kept.path.unlink()
+    assert reader.whole_tarball(kept.digest) is None
+    before = sorted(tmp_path.rglob("*"))
+    (tmp_path.parent / "elsewhere").mkdir(exist_ok=True)
+    packed = reader.pack(tree, tmp_path.parent / "elsewhere" / f"{tmp_path.name}.tgz")
+    assert packed.read_bytes() == content
+    assert sorted(tmp_path.rglob("*")) == before
+    reader.close()

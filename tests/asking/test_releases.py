@@ -201,11 +201,3 @@ def test_what_only_the_cluster_can_be_told_is_refused_without_one(
     done = tidelog("reconcile", "hr/web", "-n", "apps", "--reset", "--no-wait")
     assert (done.code, "no cluster is at hand" in done.err) == (1, True), done.err
     assert requests(logged) == []
-
-
-def test_what_is_not_done_with_releases_yet_is_said(logged: Path, tidelog: Run) -> None:
-    for words in (("plan", "hr/web"), ("reapply", "hr/web", "--at", "2", "--why", "x", "--yes")):
-        done = tidelog(*words, "-n", "apps")
-        assert done.code == 1
-        assert done.err.startswith("HelmRelease apps/web cannot be "), done.err
-        assert "Git" in done.err

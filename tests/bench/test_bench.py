@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-BY_NAME = {"client", "embedded", "embedded-memory", "mttp"}
+BY_NAME = {"client", "embedded", "embedded-memory", "mttp", "releases-memory", "render-chart"}
 """Asked by their name only."""
 EVERY = {"append", "append-alone", "fold", "memory", "rebuild", "verify", "as-of"}
 
@@ -55,8 +55,8 @@ def test_every_question_is_answered(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "goals"), [("client", 1), ("embedded-memory", 5)])
-def test_questions_about_the_embedded_cluster_are_answered(name: str, goals: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "goals"), [("client", 1), ("embedded-memory", 5), ("render-chart", 1)])
+def test_questions_that_need_no_servers_are_answered(name: str, goals: int, tmp_path: Path) -> None:
     """Whether a goal is met, and only that, depends on the machine."""
     done = bench(name, "--quick", "-o", "json", "--keep", str(tmp_path), "--results", str(tmp_path / "results.json"))
     assert done.returncode == 0, done.stderr

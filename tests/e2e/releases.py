@@ -4,11 +4,11 @@ import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from tests.e2e.world import HELM as HELM  # noqa: PLC0414 - tests of releases take it from here
 from tests.e2e.world import SOURCE, World, condition, is_ready
 from tidelog.engine.helm.storage import Release, read_secret
 from tidelog.engine.objects.kube import KubeObject
 
-HELM = "helm.toolkit.fluxcd.io/v2"
 CONFIG_MAP = """
 apiVersion: v1
 kind: ConfigMap

@@ -14,9 +14,9 @@ import anyio.to_thread
 import pytest
 
 from tests.e2e.command import daemon_with_door, tidelog
-from tests.e2e.releases import HELM, Releases, told
+from tests.e2e.releases import Releases, told
 from tests.e2e.test_fleet import flux_target, kustomization
-from tests.e2e.world import SOURCE, Running, World, documents, is_ready, manifest
+from tests.e2e.world import HELM, SOURCE, Running, World, documents, is_ready, manifest
 from tests.oracles.helm import helm
 from tests.servers.chart_server import ChartServer, chart_server
 
@@ -229,6 +229,8 @@ async def test_the_fleet_from_its_first_commit_to_its_end(
         await world.ask("HelmRepository", "apps")
         await releases.until_version(2, "1.1.0", "podinfo")
         assert (await world.data("podinfo") or {})["version"] == "1.1.0"
+        await running.idle()
+        last_week = running.daemon.engine.memory.position
 
         # One whose objects never become ready: it is rolled back.
         broken = podinfo / "values.yaml"
@@ -253,6 +255,15 @@ async def test_the_fleet_from_its_first_commit_to_its_end(
         await world.patch("v1", "ConfigMap", "podinfo", {"data": {"host": "by hand"}})
         await world.until_data("podinfo", {"version": "1.3.0", "host": "podinfo.production", "replicas": "1"})
 
+        # It goes back to how it was last week, and forward again with the next version.
+        await running.idle()
+        gone_back = await tidelog(world, "reapply", "hr/podinfo", "--at", last_week, "--why", "1.3 is slow", "--yes")
+        assert gone_back.code == 0, gone_back
+        await world.until_data("podinfo", {"version": "1.1.0", "host": "podinfo.production", "replicas": "1"})
+        await apps.publish(podinfo, "1.4.0")
+        await world.ask("HelmRepository", "apps")
+        await world.until_data("podinfo", {"version": "1.4.0", "host": "podinfo.production", "replicas": "1"})
+
         # The app leaves Git.
         await running.idle()
         await world.push({"apps/production/kustomization.yaml": "resources: []\n"}, message="no apps any more")
@@ -262,5 +273,5 @@ async def test_the_fleet_from_its_first_commit_to_its_end(
         await running.idle()
         history = (await tidelog(world, "history", "hr/podinfo", "-o", "json")).out
         said = json.dumps(json.loads(history))
-        for step in ("install", "upgrade", "rollback", "uninstall", "1.3.0"):
+        for step in ("install", "upgrade", "rollback", "uninstall", "1.3.0", "1.3 is slow"):
             assert step in said, step

@@ -40,7 +40,7 @@ def hook(name: str, events: str, *, kind: str = "ConfigMap", weight: int = 0, po
         annotations["helm.sh/hook-delete-policy"] = policy
     version = {"Job": "batch/v1"}.get(kind, "v1")
     body = POD if kind == "Job" else {}
-    metadata = {"name": name, "annotations": annotations}
+    metadata = {"name": name, "annotations": annotations, "labels": fields.pop("labels", {})}
     return json.dumps({"apiVersion": version, "kind": kind, "metadata": metadata} | body | fields) + "\n"
 
 

@@ -7,13 +7,14 @@ import anyio.to_thread
 import msgspec
 import pytest
 
-from tests.e2e.releases import HELM, Releases, ready_message, told
+from tests.e2e.releases import Releases, ready_message, told
 from tests.e2e.releases import chart as chart_files
-from tests.e2e.world import World, condition, is_ready
+from tests.e2e.world import HELM, World, condition, is_ready
 from tests.oracles.helm import helm
 from tidelog.engine.helm.storage import Record
 from tidelog.engine.helm.store import ReleaseStore
 from tidelog.engine.objects.kube import KubeObject
+from tidelog.events.vocabulary import PlanHeld
 
 NEVER_READY = """
 {{- if .Values.broken }}
@@ -94,6 +95,8 @@ async def test_a_release_that_helm_made_is_taken_over_without_making_anything_an
         file = tmp_path / path.removeprefix("charts/")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
+    old = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: old}\n"
+    (chart / "templates" / "old.yaml").write_text(old)
     arguments = ("--kubeconfig", str(world.kubeconfig), "--namespace", world.namespace)
 
     async def run_helm(*words: str) -> str:
@@ -102,18 +105,27 @@ async def test_a_release_that_helm_made_is_taken_over_without_making_anything_an
     await run_helm("install", "web", str(chart), "--set", "colour=helm")
     before = await world.get("v1", "ConfigMap", "web")
     assert before is not None
-    async with world.daemon():
+    async with world.daemon() as running:
         await releases.release(values={"colour": "ours"})
+        # It deletes what our version of the chart does not have, and is the first to do so here.
+        await releases.until(lambda obj: told(obj).get("Ready") == ("False", "PlanHeld"), "held")
+        assert await world.data("old") is not None
+        held = await running.until_event(PlanHeld)
+        await running.ask("approve", plan=held.plan)
         await releases.until_version(2)
         after = await world.get("v1", "ConfigMap", "web")
         assert after is not None
         assert after["metadata"]["uid"] == before["metadata"]["uid"]
         assert after["data"]["colour"] == "ours"
+        assert await world.data("old") is None
         assert await releases.statuses() == [(2, "deployed"), (1, "superseded")]
         # Somebody rolls it back by hand: it is not ours any more, and becomes that again.
         await run_helm("rollback", "web", "1", "--force-conflicts")
         assert (await world.data("web") or {})["colour"] == "helm"
+        seen = len(running.recorded)
         await releases.ask()
+        held = await running.until_event(PlanHeld, after=seen)
+        await running.ask("approve", plan=held.plan)
         await releases.until_version(4)
         assert (await world.data("web") or {})["colour"] == "ours"
         told_by_helm = await run_helm("history", "web")
@@ -136,16 +148,20 @@ async def test_post_renderers_and_common_metadata_make_another_version(releases:
         patch = '[{"op": "add", "path": "/data/patched", "value": "yes"}]'
         patches = [{"patch": patch, "target": {"kind": "ConfigMap"}}]
         await releases.release(postRenderers=[{"kustomize": {"patches": patches}}])
-        await releases.until_version(2)
+        found = await releases.until_version(2)
+        assert found["status"]["observedPostRenderersDigest"].startswith("sha256:")
+        assert "observedCommonMetadataDigest" not in found["status"]
         assert (await world.data("web") or {})["patched"] == "yes"
         await releases.release(commonMetadata={"labels": {"team": "shop"}})
-        await releases.until_version(3)
-        found = await world.get("v1", "ConfigMap", "web")
-        assert found is not None
-        assert found["metadata"]["labels"]["team"] == "shop"
-        assert "patched" not in found["data"]
-        assert found["metadata"]["labels"]["helm.toolkit.fluxcd.io/name"] == "web"
-        assert found["metadata"]["annotations"]["meta.helm.sh/release-name"] == "web"
+        found = await releases.until_version(3)
+        assert "observedPostRenderersDigest" not in found["status"]
+        assert found["status"]["observedCommonMetadataDigest"].startswith("sha256:")
+        made = await world.get("v1", "ConfigMap", "web")
+        assert made is not None
+        assert made["metadata"]["labels"]["team"] == "shop"
+        assert "patched" not in made["data"]
+        assert made["metadata"]["labels"]["helm.toolkit.fluxcd.io/name"] == "web"
+        assert made["metadata"]["annotations"]["meta.helm.sh/release-name"] == "web"
 
 
 async def test_an_install_that_fails_stalls_and_goes_on_once_the_values_are_others(releases: Releases) -> None:
@@ -182,6 +198,7 @@ async def test_an_install_that_fails_is_undone_and_tried_again_as_often_as_it_ma
         assert told(found)["Remediated"] == ("True", "UninstallSucceeded")
         assert told(found)["Ready"] == ("False", "UninstallSucceeded")
         assert found["status"]["installFailures"] == 2
+        assert "inventory" not in found["status"]
         assert await world.get("apps/v1", "Deployment", "web") is None
         assert await releases.statuses() == []
 
@@ -221,6 +238,8 @@ async def test_a_failed_upgrade_is_uninstalled_and_installed_where_that_is_the_r
         # The install that follows fails too, and is left as it is.
         found = await releases.until(is_stalled("RetriesExceeded"), "stalled")
         assert told(found)["Released"] == ("False", "InstallFailed")
+        assert "Remediated" not in told(found)
+        assert len(found["status"]["history"]) == 1
         assert [status for _, status in await releases.statuses()] == ["failed"]
 
 

@@ -1,7 +1,7 @@
 """HelmReleases from their first install to their end, on the real API server (contract 4)."""
 
-from tests.e2e.releases import Releases, ready_message, told
-from tests.e2e.world import World
+from tests.e2e.releases import HELM, Releases, ready_message, told
+from tests.e2e.world import SOURCE, World
 
 
 async def test_a_release_is_installed_upgraded_and_uninstalled(world: World) -> None:
@@ -28,3 +28,24 @@ async def test_a_release_is_installed_upgraded_and_uninstalled(world: World) -> 
         assert await world.data("web") is None
         assert await releases.statuses() == []
         assert await world.get("source.toolkit.fluxcd.io/v1", "HelmChart", f"{world.namespace}-web") is None
+
+
+async def test_a_release_that_is_made_anew_while_its_chart_goes_gets_a_new_one(world: World) -> None:
+    """Its HelmChart has a finalizer, so that it is still there for a moment when the next is wanted."""
+    releases = Releases(world)
+    await releases.commit("1.0.0")
+    async with world.daemon():
+        await world.source()
+        await releases.release()
+        await releases.until_version(1)
+        name = f"{world.namespace}-web"
+        await world.patch(
+            SOURCE, "HelmChart", name, {"metadata": {"finalizers": ["finalizers.fluxcd.io", "test/keep"]}}
+        )
+        await world.delete(HELM, "HelmRelease", "web")
+        await world.until_gone(HELM, "HelmRelease", "web")
+        await releases.release(values={"colour": "anew"})
+        await releases.until(lambda obj: "is being deleted" in str(obj.get("status")), "waits")
+        await world.patch(SOURCE, "HelmChart", name, {"metadata": {"finalizers": []}})
+        await releases.until_version(1)
+        assert (await world.data("web") or {})["colour"] == "anew"

@@ -35,6 +35,7 @@ LIMIT_S = 60.0
 """How long anything may take that is waited for, on a machine that does much else; most takes well below a second."""
 SOURCE = "source.toolkit.fluxcd.io/v1"
 KUSTOMIZE = "kustomize.toolkit.fluxcd.io/v1"
+HELM = "helm.toolkit.fluxcd.io/v2"
 ADA = Actor(kind="user", name="ada", proof=Proof(kind="claimed"))
 EventT = TypeVar("EventT", bound=Event)
 
@@ -115,7 +116,8 @@ class Running:
 
     def stream(self, kind: str, name: str) -> StreamName:
         """The stream of a source or target of the test's namespace."""
-        group = (KUSTOMIZE if kind == "Kustomization" else SOURCE).partition("/")[0]
+        groups = {"Kustomization": KUSTOMIZE, "HelmRelease": HELM}
+        group = groups.get(kind, SOURCE).partition("/")[0]
         return ObjectKey(group, kind, self.namespace, name).stream(self.daemon.engine.cluster_alias)
 
     def target(self, name: str) -> StreamName:

@@ -92,6 +92,7 @@ def _action(what: str, action: Action, number: int, moment: Time) -> Iterator[Ev
         generation=number,
         reset=number % 3 == 0,
         record=story_bodies(number)[0].ref,
+        origin=number % 2,
     )
     hook = HookStarted(action=action, version=number, hook="pre-upgrade", object=_HOOK, path="web/templates/job.yaml")
     yield hook

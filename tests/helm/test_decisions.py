@@ -316,3 +316,11 @@ def test_the_history_that_is_told_goes_down_to_the_version_that_was_good() -> No
     assert told_history(row(*history), Policy()) == history[:5]
     retrying = row(*good, last_action="upgrade")
     assert told_history(retrying, Policy(upgrade=Attempts(retry_s=1.0))) == good[:5]
+
+
+def test_another_version_than_is_asked_for_is_upgraded_though_chart_and_values_are_the_same() -> None:
+    asked = known(other="pinned to version 1")
+    state = state_of(asked)
+    assert (state.name, state.why) == ("OutOfSync", "pinned to version 1")
+    assert isinstance(decide(asked, state), Act)
+    assert state_of(known()).name == "InSync"

@@ -22,6 +22,7 @@ from tidelog.engine.helm.releases import (
     failure_description,
     objects_of,
     pending,
+    pending_again,
     replaced,
     rollback_to,
     superseded,
@@ -413,3 +414,14 @@ def test_object_is_kept_by_its_policy(annotations: Any, upgrade: bool, uninstall
     obj = {"metadata": {"annotations": annotations}}
     assert is_kept(obj) is upgrade
     assert is_kept(obj, at_uninstall=True) is uninstall
+
+
+@pytest.mark.parametrize(
+    ("action", "first"), [("upgrade", "2026-01-01T00:00:00Z"), ("install", NOW)], ids=["upgrade", "install"]
+)
+def test_a_past_version_is_made_again_as_it_was(action: Any, first: str) -> None:
+    past = msgspec.structs.replace(release(version=2), config={"colour": "red"}, manifest="kind: ConfigMap\n")
+    begun = pending_again(past, version=9, action=action, previous=release(version=8), time=NOW)
+    assert (begun.version, begun.config, begun.manifest, begun.chart) == (9, past.config, past.manifest, past.chart)
+    assert (begun.info.status, begun.info.first_deployed, begun.info.last_deployed) == (f"pending-{action}", first, NOW)
+    assert deployed(begun).info.status == "deployed"

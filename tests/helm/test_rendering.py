@@ -122,6 +122,14 @@ async def test_dependency_that_is_off_is_not_in_the_metadata(renderer: ChartRend
     assert [(wanted["name"], wanted["enabled"]) for wanted in on.metadata["dependencies"]] == [("sub", True)]
 
 
+async def test_no_name_is_looked_up_in_the_network(renderer: ChartRenderer, tmp_path: Path) -> None:
+    """Contract HR-113."""
+    template = 'found: "{{ getHostByName "localhost" }}"\n'
+    chart = written({"Chart.yaml": head("names"), "templates/a.yaml": template}, tmp_path / "names")
+    found = await renderer.render(RenderJob(str(chart), "rel", "space"))
+    assert [one.content for one in found.manifests] == [{"found": ""}]
+
+
 async def test_impure_functions_are_named(renderer: ChartRenderer, tmp_path: Path) -> None:
     assert (await rendered_of("lookup", renderer, tmp_path)).impure == ("lookup",)
     assert (await rendered_of("sprig", renderer, tmp_path)).impure == ()

@@ -18,10 +18,12 @@ from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.telling.release_status import PREREQUISITES, release_status, with_answered
 from tidelog.engine.runtime.telling.status import StatusWriter, acting
 from tidelog.engine.runtime.watching.declared import DeclaredRelease
+from tidelog.events.digest import Digest
 from tidelog.events.moment import datetime_of
 from tidelog.events.names import ObjectId, Revision, RunId, StreamName
 from tidelog.events.projections import Inventory as Applied
 from tidelog.events.projections import Standing
+from tidelog.events.projections.desired import Desired, Pin
 from tidelog.events.projections.inventory import Entry
 from tidelog.events.projections.releases import Aspect, Ongoing, ReleaseRow
 from tidelog.events.vocabulary import ReleaseActionStarted
@@ -59,9 +61,13 @@ class World:
             applied = Applied(objects=entries)
         self.conditions: dict[StreamName, Standing] = {}
         self.releases: dict[StreamName, ReleaseRow] = {}
+        self.desired: dict[StreamName, Desired] = {}
         self._engine = SimpleNamespace(
             memory=SimpleNamespace(
-                inventory=SimpleNamespace(get=lambda _: applied), conditions=self.conditions, releases=self.releases
+                inventory=SimpleNamespace(get=lambda _: applied),
+                conditions=self.conditions,
+                releases=self.releases,
+                desired=self.desired,
             ),
             activity=SimpleNamespace(of=lambda _: running),
             now=lambda: moment(now),
@@ -139,6 +145,17 @@ def ongoing(action: Action, since: float = 0) -> Ongoing:
 
 
 # Conditions.
+
+
+def test_what_is_pinned_says_so_once_it_is_ready() -> None:
+    world, declared = World(), release()
+    pin = Pin(set=Digest(CONFIG), position=42, left=Revision("1.1.0"), by="user:ada", why="it was better")
+    world.desired[declared.stream] = Desired(pinned=pin)
+    (status, reason, message) = shown(world.status(declared, ready(), installed()))["Ready"]
+    assert (status, reason) == ("True", "InstallSucceeded")
+    assert message == f"{INSTALLED}; pinned to what was deployed at position 42, leaving chart version 1.1.0"
+    failed = world.status(declared, unready("SourceNotReady"), installed())
+    assert shown(failed)["Ready"] == ("False", "SourceNotReady", "no")
 
 
 def test_what_was_released_is_ready_with_the_words_of_the_action() -> None:
@@ -676,3 +693,19 @@ def test_a_status_is_written_with_the_request_that_was_answered() -> None:
     status = writer._patch(declared)["status"]
     assert (status["lastHandledReconcileAt"], status["lastHandledForceAt"]) == ("now", "now")
     assert status["observedGeneration"] == 1
+
+
+def test_while_an_action_goes_on_nothing_is_written_for_the_inventory_alone() -> None:
+    """It grows with every object that is applied."""
+    world = World(objects={"apps/Deployment/shop/web": "apps/v1"})
+    declared = release()
+    row = installed(ongoing=ongoing("install"), released=None)
+    world.conditions[declared.stream], world.releases[declared.stream] = Standing(ready="Unknown", run=RUN), row
+    writer = StatusWriter(world.engine)
+    status = release_status(world.engine, declared, world.conditions[declared.stream], row)
+    assert status.inventory is not None
+    told_so_far = told(declared, msgspec.structs.replace(status, inventory=None))
+    declared.live["status"] = encode(told_so_far.status)
+    assert writer._patch(told_so_far) == {}
+    world.releases[declared.stream] = msgspec.structs.replace(row, ongoing=None)
+    assert writer._patch(told_so_far)["status"].keys() >= {"inventory"}

@@ -97,10 +97,12 @@ def test_gates_of_flux_set_what_they_are_here_and_others_are_refused() -> None:
         "strict_post_build_substitutions": False
     }
     assert gates_of("AdditiveCELDependencyCheck=true") == {"additive_cel_dependency_check": True}
+    assert gates_of("DetectDrift=true,CorrectDrift=true,AdoptLegacyReleases=true,OOMWatch=true") == {}
     assert gates_of("") == {}
     for text, words in (
         ("Unheard=true", "feature-gate 'Unheard' not supported: known are AdditiveCEL"),
         ("OptimizedGitClones=true", "feature-gate 'OptimizedGitClones' not supported"),
+        ("UseHelm3Defaults=true", "feature-gate 'UseHelm3Defaults' not supported"),
         ("ExternalArtifact=yes", "true or false"),
     ):
         with pytest.raises(SettingsError, match=words):

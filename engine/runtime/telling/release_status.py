@@ -156,7 +156,7 @@ def _conditions(
     observed = Observed(declared.generation, timestamp(standing.since or engine.now()))
     ready = _ready(standing, row, _summary(declared, conditions))
     if ready is not None:
-        conditions = c.mark(conditions, c.READY, *ready, observed=observed)
+        conditions = c.mark(conditions, c.READY, *_pinned(engine, declared, ready), observed=observed)
     if step is not None:
         now = Observed(declared.generation, timestamp(engine.now()))
         if step.ready:
@@ -294,6 +294,16 @@ def _ready(standing: Standing, row: ReleaseRow, summary: Summary | None) -> Summ
     if standing.ready == "False":
         return Summary("False", standing.reason, standing.message)
     return None
+
+
+def _pinned(engine: Engine, declared: DeclaredRelease, ready: Summary) -> Summary:
+    """What Ready says, with the moment that the release is kept at, where it does not follow its spec."""
+    desired = engine.memory.desired.get(declared.stream)
+    if ready.status != "True" or desired is None or desired.pinned is None:
+        return ready
+    pin = desired.pinned
+    kept = f"pinned to what was deployed at position {pin.position}, leaving chart version {pin.left}"
+    return ready._replace(message=f"{ready.message}; {kept}")
 
 
 def _is_releasing(row: ReleaseRow) -> bool:

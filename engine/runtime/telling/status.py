@@ -165,7 +165,9 @@ class StatusWriter:
         if is_release(declared):
             row = self._engine.memory.releases.get(declared.stream)
             told = with_answered(release_status(self._engine, declared, standing, row), declared, token)
-            return _written(declared, told, token, c.RELEASE_OWNED)
+            patch = _written(declared, told, token, c.RELEASE_OWNED)
+            grows = self._acts(declared.stream) and patch.get("status", {}).keys() == {"inventory"}
+            return {} if grows else patch  # with every object that is applied: it is told when the action has ended
         if is_source(declared):
             return _written(declared, source_status(self._engine, declared, standing), token, c.SOURCE_OWNED)
         return {}

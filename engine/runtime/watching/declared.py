@@ -385,7 +385,7 @@ class Declarations:
         Of a target that another one makes with secret values, nothing that may hold one is in it.
         """
         spec = declared.live.get("spec") or {}
-        if _tells_secrets(declared):
+        if _tells_secrets(declared) or (is_release(declared) and (declared.secret or _patches_secrets(spec))):
             return (await self._keys.key(declared.stream)).seal(encode(spec))
         if declared.secret and declared.key.kind == "Kustomization":
             key = await self._keys.key(declared.stream)
@@ -566,10 +566,10 @@ def _version(live: KubeObject) -> int:
 def manager_of(kind: str) -> str:
     """The field manager that writes finalizers and statuses of a kind (Flux contract SC-009).
 
-    Of a Kustomization another than the one that applies objects, as in Flux: where one Kustomization applies others,
-    it would take the finalizers that an update of that name left for fields to be taken over, and remove them (KS-074).
+    Of a target another than the one that applies objects: where one applies others of its kind, it would take the
+    finalizers that an update of that name left for fields to be taken over, and remove them (KS-074).
     """
-    return {"Kustomization": "gotk-kustomize-controller", "HelmRelease": "helm-controller"}.get(
+    return {"Kustomization": "gotk-kustomize-controller", "HelmRelease": "gotk-helm-controller"}.get(
         kind, "source-controller"
     )
 
@@ -583,6 +583,13 @@ def _tells_secrets(declared: AnyDeclared) -> bool:
     """Whether an address in the spec has credentials in it."""
     url = str((declared.live.get("spec") or {}).get("url") or "")
     return "@" in url.partition("://")[2].partition("/")[0]
+
+
+def _patches_secrets(spec: KubeObject) -> bool:
+    """Whether a post-renderer in the spec of a HelmRelease may hold what a Secret does."""
+    renderers = spec.get("postRenderers")
+    held = renderers if isinstance(renderers, list) else []
+    return any(patches_of_secrets(one.get("kustomize")) for one in held if isinstance(one, dict))
 
 
 def _has_been_worked_on(declared: AnyDeclared) -> bool:

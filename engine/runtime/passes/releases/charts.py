@@ -1,5 +1,7 @@
 """Where the chart of a release comes from: the HelmChart of its template, or the source that it names."""
 
+from collections.abc import Callable
+
 import msgspec
 
 from tidelog.engine.cluster.errors import NotFoundError
@@ -15,15 +17,20 @@ from tidelog.engine.kinds.meta import (
 )
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.context import Engine
+from tidelog.engine.runtime.memory import Facts
 from tidelog.engine.runtime.run import Run, StageError, asking
+from tidelog.engine.runtime.settings import Settings
 from tidelog.engine.runtime.watching.declared import DeclaredRelease
 from tidelog.engine.sources.semver import loose_version_of, with_build
 from tidelog.events.digest import Digest
 from tidelog.events.names import ObjectId, ObjectKey, Revision, StreamName
+from tidelog.events.projections import Standing
 from tidelog.events.vocabulary import HelmChartSynced
 
 HELM_CHART = "HelmChart"
 CHART_VERSION = f"{SOURCE_GROUP}/v1"
+GONE_LOOK_S = 1.0
+"""How soon it is looked again whether a HelmChart that is being deleted is gone."""
 TAG_DIGITS = 12
 """Of a digest that go into the version of a chart (contract HR-067)."""
 
@@ -122,6 +129,9 @@ async def sync_chart(engine: Engine, declared: DeclaredRelease, run: Run, known:
         return
     manager = applier_of(HELM_RELEASE[1])
     applied = await asking("declare", engine.cluster.apply(chart, manager=manager), "ArtifactFailed")
+    if "deletionTimestamp" in applied.object["metadata"]:
+        message = f"HelmChart {wanted.namespace}/{wanted.name} is being deleted; it is made anew once it is gone"
+        raise StageError("declare", "ArtifactFailed", message, retry_s=GONE_LOOK_S)
     await run.record([HelmChartSynced(object=wanted.id, outcome="created" if applied.created else "configured")])
     await engine.declared.seen(applied.object)
 
@@ -144,30 +154,46 @@ async def delete_chart(engine: Engine, run: Run, known: ObjectId) -> None:
         await run.record([HelmChartSynced(object=known, outcome="deleted")])
 
 
-def artifact_of(engine: Engine, declared: DeclaredRelease) -> ChartArtifact:
+def artifact_of(
+    facts: Facts, alias: str, settings: Settings, declared: DeclaredRelease, is_there: Callable[[StreamName], bool]
+) -> ChartArtifact:
     """The artifact of the source that a release names (contract HR-063 to HR-065).
+
+    Args:
+        facts: what is known of sources.
+        alias: of the cluster.
+        settings: whether sources in other namespaces may be used.
+        declared: the HelmRelease.
+        is_there: whether there is a source.
 
     Raises:
         StageError: when it may not be used, is not there, or has no artifact; its good news wake the target.
     """
     source = declared.spec.chart_source(declared.key.namespace, declared.key.name)
-    if engine.settings.no_cross_namespace_refs and source.namespace != declared.key.namespace:
+    if settings.no_cross_namespace_refs and source.namespace != declared.key.namespace:
         blocked = "cross-namespace references have been blocked"
         message = f"can't access '{source.kind}/{source.namespace}/{source.name}': {blocked}"
         raise StageError("fetch", "AccessDenied", message, final=True, stalled=True)
-    stream = source.stream(engine.cluster_alias)
+    stream = source.stream(alias)
     shown = f"{source.kind} '{source.namespace}/{source.name}'"
-    found = engine.declared.source(stream)
-    if found is None:
+    if not is_there(stream):
         message = f"could not get Source object: {shown} not found"
         raise StageError("fetch", "ArtifactFailed", message, waits_for=stream)
-    row, standing = engine.memory.desired.get(stream), engine.memory.conditions.get(stream)
-    stalled = standing is not None and standing.stalled
-    if row is None or row.revision is None or row.tree is None or row.artifact is None or stalled:
-        why = f": {standing.message}" if standing is not None and standing.message else ""
+    row, standing = facts.desired.get(stream), facts.conditions.get(stream)
+    why = f": {standing.message}" if standing is not None and standing.message else ""
+    if row is None or row.revision is None or row.tree is None or row.artifact is None or _is_stalled(standing):
         message = f"{shown} is not ready: it has no artifact yet{why}"
         raise StageError("fetch", "SourceNotReady", message, waits_for=stream)
+    # What it has may be of the spec before: another version of the chart, say.
+    is_behind = standing is not None and standing.observed != standing.declared
+    if is_behind and source.kind != "ExternalArtifact" and row.suspended is None:
+        message = f"{shown} is not ready: latest generation of object has not been reconciled{why}"
+        raise StageError("fetch", "SourceNotReady", message, waits_for=stream)
     return ChartArtifact(stream=stream, kind=source.kind, revision=row.revision, tree=row.tree, artifact=row.artifact)
+
+
+def _is_stalled(standing: Standing | None) -> bool:
+    return standing is not None and standing.stalled
 
 
 def unreadable(error: ChartError) -> StageError:

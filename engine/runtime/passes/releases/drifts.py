@@ -6,8 +6,10 @@ from typing import Any
 import msgspec
 
 from tidelog.engine.cluster.errors import NotFoundError
+from tidelog.engine.cluster.port import Cluster
+from tidelog.engine.kinds.meta import DRIFT_DETECTION
 from tidelog.engine.kinds.targets import IgnoreRule
-from tidelog.engine.objects.kube import KubeObject, canonical_bytes
+from tidelog.engine.objects.kube import KubeObject, canonical_bytes, flagged
 from tidelog.engine.objects.selecting import matches
 from tidelog.engine.objects.state import state_of
 from tidelog.engine.plan.model import Wanted
@@ -23,29 +25,56 @@ async def drifted(
 ) -> list[Wanted]:
     """The objects that drifted where that counts; the fields that are left alone, as they now are.
 
+    An object that says so, as the chart has it or as it lives, is left alone altogether (contract CM-050).
+
     Args:
         engine: has the cluster.
         situation: of the release.
-        looked_at: objects that may not be as they were applied; of those that are known not to be, nobody is asked
-            where no fields are left alone.
+        looked_at: objects that may not be as they were applied, loaded.
         rules: which fields are left alone (contract HR-054).
 
     Raises:
         ClusterError: when the cluster cannot be asked.
     """
     known = {one.key for one in situation.touched(looked_at)}
-    if not rules and len(known) == len(looked_at):
-        return list(looked_at)
-    sealer = await engine.sealer(situation.secret(looked_at, ()))
     found = []
-    for one in await engine.renderings.load(looked_at, looked_at, sealer):
-        pointers = [pointer for rule in rules if _is_about(rule, one.object) for pointer in rule.paths]
+    for one in looked_at:
+        live = None if _is_left_alone(one.object) else await live_of(engine.cluster, situation, one)
+        if _is_left_alone(one.object if live is None else live):
+            continue
+        pointers = _pointers(one, rules)
         if not pointers and one.key in known:
             found.append(one)
             continue
-        live = await live_of(engine, situation, one)
         left = one.object if live is None else with_live(one.object, live, pointers)
         if live is None or await _would_change(engine, situation, left, live):
+            found.append(msgspec.structs.replace(one, loaded=left))
+    return found
+
+
+def _is_left_alone(obj: KubeObject) -> bool:
+    return flagged(obj, DRIFT_DETECTION, "disabled")
+
+
+async def as_left_alone(
+    cluster: Cluster, situation: Situation, loaded: Iterable[Wanted], rules: Sequence[IgnoreRule]
+) -> list[Wanted]:
+    """Objects with the fields that are left alone as they now are, but those that are left alone altogether.
+
+    Args:
+        cluster: is asked about them.
+        situation: of the release.
+        loaded: the objects.
+        rules: which fields are left alone (contract HR-054).
+
+    Raises:
+        ClusterError: when the cluster cannot be asked.
+    """
+    found = []
+    for one in loaded:
+        live = None if _is_left_alone(one.object) else await live_of(cluster, situation, one)
+        if not _is_left_alone(one.object if live is None else live):
+            left = one.object if live is None else with_live(one.object, live, _pointers(one, rules))
             found.append(msgspec.structs.replace(one, loaded=left))
     return found
 
@@ -100,6 +129,11 @@ def _put(into: Any, live: Any, steps: Sequence[str]) -> None:
         into[step] = there
 
 
+def _pointers(one: Wanted, rules: Sequence[IgnoreRule]) -> list[str]:
+    """The fields of an object that are left alone."""
+    return [pointer for rule in rules if _is_about(rule, one.object) for pointer in rule.paths]
+
+
 def _is_about(rule: IgnoreRule, obj: KubeObject) -> bool:
     target = rule.target
     if target is None:
@@ -114,11 +148,11 @@ def _is_about(rule: IgnoreRule, obj: KubeObject) -> bool:
     return matches(obj, patterns, target.label_selector, target.annotation_selector)
 
 
-async def live_of(engine: Engine, situation: Situation, one: Wanted) -> KubeObject | None:
+async def live_of(cluster: Cluster, situation: Situation, one: Wanted) -> KubeObject | None:
     """An object as the release's account sees it; None where it is not there."""
-    kind = await engine.cluster.kind(one.api_version, one.key.kind)
+    kind = await cluster.kind(one.api_version, one.key.kind)
     try:
-        return await engine.cluster.get(kind, one.key.namespace, one.key.name, identity=situation.subject.identity)
+        return await cluster.get(kind, one.key.namespace, one.key.name, identity=situation.subject.identity)
     except NotFoundError:
         return None
 

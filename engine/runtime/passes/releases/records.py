@@ -14,6 +14,8 @@ from tidelog.events.names import StreamName
 from tidelog.events.projections.releases import ReleaseRow
 from tidelog.events.vocabulary import ReleaseAdopted, ReleaseSnapshot
 from tidelog.events.vocabulary.release import ReleaseTest
+from tidelog.storage.keys import DataKey
+from tidelog.storage.log.sqlite_log import SqliteLogReader
 from tidelog.storage.sealed import key_id_of
 
 
@@ -78,14 +80,18 @@ async def sealed_record(engine: Engine, stream: StreamName, release: Release) ->
     return (await engine.keys.key(stream)).seal(data)
 
 
-async def opened_record(engine: Engine, stream: StreamName, reference: BodyRef) -> Release:
+async def opened_record(log: SqliteLogReader, key: DataKey, reference: BodyRef) -> Release:
     """A record that the log keeps.
+
+    Args:
+        log: the log.
+        key: of the stream of the HelmRelease.
+        reference: the record.
 
     Raises:
         LostRecordError: when its key was destroyed.
     """
-    body = await engine.memory.log.body(reference.digest)
-    key = await engine.keys.key(stream)
+    body = await log.body(reference.digest)
     if key_id_of(body) != key.id:
         raise LostRecordError("the record of the release was forgotten")
     return await anyio.to_thread.run_sync(decode_release, key.open(body))

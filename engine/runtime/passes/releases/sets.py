@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable
 from importlib.metadata import version
-from typing import Final
+from typing import Final, Protocol
 
+from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.helm.errors import RecordError
 from tidelog.engine.helm.marks import helm_marks
 from tidelog.engine.helm.releases import objects_of
@@ -12,23 +13,36 @@ from tidelog.engine.helm.target import WantedObjects
 from tidelog.engine.objects.kube import KubeObject, key_of
 from tidelog.engine.render.normal import normalise
 from tidelog.engine.render.renderer import Rendering
-from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.rendered import Sealed, sealed
 from tidelog.engine.runtime.scope import scopes_of
+from tidelog.engine.secrecy.sealing import Sealer
 from tidelog.engine.secrecy.values import SecretValues
-from tidelog.events.names import ObjectKey
+from tidelog.events.names import ObjectId, ObjectKey
 from tidelog.events.vocabulary import Tool
 
 SDK: Final = Tool(name="helm-python-sdk", version=version("helm-python-sdk"))
 
 
+class SetTools(Protocol):
+    """What sets are made with."""
+
+    @property
+    def cluster(self) -> Cluster:
+        """Is asked for its kinds."""
+        ...
+
+    async def sealer(self, secret: Iterable[ObjectId]) -> Sealer:
+        """What seals some objects that are secret."""
+        ...
+
+
 async def set_of_chart(
-    engine: Engine, found: WantedObjects, kube_version: str, secrets: SecretValues, namespace: KubeObject | None
+    tools: SetTools, found: WantedObjects, kube_version: str, secrets: SecretValues, namespace: KubeObject | None
 ) -> Sealed:
     """The set of a chart.
 
     Args:
-        engine: has the keys.
+        tools: have the keys.
         found: its objects.
         kube_version: of the cluster that it was rendered for.
         secrets: told of what is secret.
@@ -40,25 +54,25 @@ async def set_of_chart(
         objects.insert(0, namespace)
         once.add(key_of(namespace))
     secret = frozenset(one.key for one in (*found.definitions, *found.objects) if one.secret)
-    tools = (SDK, Tool(name="kubernetes", version=kube_version))
-    return await _sealed(engine, objects, secret, tools, secrets, once)
+    with_tools = (SDK, Tool(name="kubernetes", version=kube_version))
+    return await _sealed(tools, objects, secret, with_tools, secrets, once)
 
 
-async def set_of_record(engine: Engine, release: Release, secrets: SecretValues) -> Sealed:
+async def set_of_record(tools: SetTools, release: Release, secrets: SecretValues) -> Sealed:
     """The set of a version that somebody else made. What in it is secret nobody knows, so all of it is.
 
     Raises:
         RecordError: when its manifest cannot be read.
         ClusterError: when the cluster cannot be asked for its kinds.
     """
-    placed = await placed_objects(engine, release)
+    placed = await placed_objects(tools, release)
     objects = [helm_marks(obj, release.name, release.namespace) for obj in placed]
     for obj in objects:
         normalise(obj)
-    return await _sealed(engine, objects, frozenset(map(key_of, objects)), (), secrets, ())
+    return await _sealed(tools, objects, frozenset(map(key_of, objects)), (), secrets, ())
 
 
-async def placed_objects(engine: Engine, release: Release) -> list[KubeObject]:
+async def placed_objects(tools: SetTools, release: Release) -> list[KubeObject]:
     """The objects of a version's manifest, each in its namespace.
 
     Raises:
@@ -66,7 +80,7 @@ async def placed_objects(engine: Engine, release: Release) -> list[KubeObject]:
         ClusterError: when the cluster cannot be asked for its kinds.
     """
     objects = objects_of(release)
-    scopes = await scopes_of(objects, engine.cluster)
+    scopes = await scopes_of(objects, tools.cluster)
     placed = []
     for obj in objects:
         metadata = dict(obj.get("metadata") or {})
@@ -83,17 +97,17 @@ async def placed_objects(engine: Engine, release: Release) -> list[KubeObject]:
 
 
 async def _sealed(
-    engine: Engine,
+    tools: SetTools,
     objects: Iterable[KubeObject],
     secret: frozenset[ObjectKey],
-    tools: tuple[Tool, ...],
+    toolchain: tuple[Tool, ...],
     secrets: SecretValues,
     once: Iterable[ObjectKey],
 ) -> Sealed:
     rendering = Rendering(
-        objects=tuple(objects), read_set=(), toolchain=tools, remote_bases=(), secret=secret, secret_values=()
+        objects=tuple(objects), read_set=(), toolchain=toolchain, remote_bases=(), secret=secret, secret_values=()
     )
-    return sealed(rendering, await engine.sealer(key.id for key in secret), secrets, frozenset(once))
+    return sealed(rendering, await tools.sealer(key.id for key in secret), secrets, frozenset(once))
 
 
 def namespace_object(name: str) -> KubeObject:

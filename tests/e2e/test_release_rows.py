@@ -1,0 +1,313 @@
+"""Rows of Flux's contract about HelmReleases that need a cluster, and that no other test shows (contract 4)."""
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.e2e.releases import HELM, Releases, ready_message, told
+from tests.e2e.releases import chart as chart_files
+from tests.e2e.test_apply_rules import RBAC, account
+from tests.e2e.test_release_hooks import hook
+from tests.e2e.test_release_states import NEVER_READY
+from tests.e2e.world import SOURCE, World, condition, failed, is_ready
+from tidelog.engine.helm.storage import Record
+from tidelog.engine.helm.store import ReleaseStore
+from tidelog.engine.objects.kube import KubeObject
+from tidelog.events.vocabulary import ReleaseActionStarted
+
+SCHEMA = json.dumps({"type": "object", "properties": {"colour": {"enum": ["red"]}}})
+
+
+@pytest.fixture
+def releases(world: World) -> Releases:
+    return Releases(world)
+
+
+async def begin(releases: Releases, **templates: str) -> None:
+    await releases.commit("1.0.0", **templates)
+    await releases.world.source()
+
+
+def config(name: str, colour: str) -> dict[str, Any]:
+    data = {"values.yaml": f"colour: {colour}\n"}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
+
+
+async def test_the_chart_of_a_template_is_made_followed_and_deleted(releases: Releases) -> None:
+    """HR-002 to HR-010, HR-059, CM-040."""
+    world = releases.world
+    name = f"{world.namespace}-web"
+    await begin(releases)
+    template = {
+        "metadata": {"labels": {"team": "shop"}, "annotations": {"note": "ours"}},
+        "spec": {
+            "chart": "./charts/web",
+            "interval": "7m0s",
+            "reconcileStrategy": "Revision",
+            "valuesFiles": ["charts/web/values.yaml"],
+            "ignoreMissingValuesFiles": True,
+            "sourceRef": {"kind": "GitRepository", "name": "fleet"},
+        },
+    }
+    async with world.daemon():
+        await releases.release(chart=template)
+        found = await releases.until_version(1)
+        assert found["status"]["helmChart"] == f"{world.namespace}/{name}"
+        made = await world.get(SOURCE, "HelmChart", name)
+        assert made is not None
+        metadata = made["metadata"]
+        assert metadata["labels"] == {
+            "team": "shop",
+            "helm.toolkit.fluxcd.io/name": "web",
+            "helm.toolkit.fluxcd.io/namespace": world.namespace,
+        }
+        assert metadata["annotations"]["note"] == "ours"
+        assert "helm-controller" in {one["manager"] for one in metadata["managedFields"]}
+        assert made["spec"] == {**template["spec"], "version": "*"}  # type: ignore[dict-item]
+        # A chart that is there is read in its place, and the other goes.
+        own = {"chart": "./charts/web", "interval": "1h", "sourceRef": {"kind": "GitRepository", "name": "fleet"}}
+        await world.apply({"apiVersion": SOURCE, "kind": "HelmChart", "metadata": {"name": "own"}, "spec": own})
+        await releases.release(chartRef={"kind": "HelmChart", "name": "own"})
+        await world.until_gone(SOURCE, "HelmChart", name)
+        await releases.until(lambda obj: is_ready(obj) and "helmChart" not in obj["status"], "without a chart")
+
+
+async def test_another_chart_and_other_values_are_one_upgrade(releases: Releases) -> None:
+    """HR-064: what a HelmChart held before its spec changed is not released."""
+    world = releases.world
+    files = chart_files("1.0.0") | {
+        path.replace("charts/web", "charts/next"): text for path, text in chart_files("2.0.0").items()
+    }
+    world.change(files)
+    await world.source()
+    source = {"kind": "GitRepository", "name": "fleet"}
+    async with world.daemon() as running:
+        await releases.release()
+        await releases.until_version(1)
+        await running.idle()
+        await releases.release(chart={"spec": {"chart": "./charts/next", "sourceRef": source}}, values={"colour": "a"})
+        await releases.until(lambda obj: is_ready(obj) and (obj["status"]["history"][0]["chartVersion"] == "2.0.0"))
+        assert await releases.statuses() == [(2, "deployed"), (1, "superseded")]
+
+
+async def test_a_dependency_is_waited_for(releases: Releases) -> None:
+    """HR-017, HR-062."""
+    world = releases.world
+    await begin(releases)
+    async with world.daemon():
+        await releases.release("app", dependsOn=[{"name": "web"}])
+        found = await releases.until(failed("DependencyNotReady", f"{world.namespace}/web", "not found"), name="app")
+        assert found["status"]["observedGeneration"] == -1
+        event = await world.until_told("app", "DependencyNotReady", kind="HelmRelease")
+        assert event["type"] == "Normal"
+        await releases.release()
+        await releases.until_version(1, name="app")
+
+
+async def test_changed_values_wake_a_release_and_only_what_counts_stays_in_storage(releases: Releases) -> None:
+    """HR-019, HR-037, HR-068, HR-107, HR-126."""
+    world = releases.world
+    group = f"rows-{world.namespace}.example.com"
+    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": {"type": "object"}}}
+    names = {"plural": "boxes", "kind": "Box"}
+    definition = {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"boxes.{group}"},
+        "spec": {"group": group, "scope": "Namespaced", "names": names, "versions": [version]},
+    }
+    files = chart_files("1.0.0", hook=hook("hook", "pre-install"))
+    world.change({**files, "charts/web/crds/box.yaml": json.dumps(definition)})
+    await world.source()
+    await world.apply(config("values", "one"))
+    async with world.daemon() as running:
+        values = [{"kind": "ConfigMap", "name": "values"}]
+        await releases.release(valuesFrom=values, maxHistory=2, install={"skipCRDs": True})
+        found = await releases.until_version(1)
+        assert [entry["id"] for entry in found["status"]["inventory"]["entries"]] == [
+            f"_boxes.{group}_apiextensions.k8s.io_CustomResourceDefinition",
+            f"{world.namespace}_web__ConfigMap",
+        ]
+        made = await world.get("apiextensions.k8s.io/v1", "CustomResourceDefinition", f"boxes.{group}")
+        assert made is not None
+        assert made["metadata"]["labels"]["helm.toolkit.fluxcd.io/name"] == "web"
+        await world.apply(config("values", "two"))
+        await releases.until_version(2)
+        await world.apply(config("values", "three"))
+        await releases.until_version(3)
+        assert (await world.data("web") or {})["colour"] == "three"
+        assert await releases.statuses() == [(3, "deployed"), (2, "superseded")]
+        await running.idle()
+        events = await world.events_of("web", "HelmRelease")
+        token = await releases.ask()
+        await releases.until(lambda obj: obj["status"].get("lastHandledReconcileAt") == token, "asked")
+        await running.idle()
+        assert len(await world.events_of("web", "HelmRelease")) == len(events)
+    await world.delete("apiextensions.k8s.io/v1", "CustomResourceDefinition", f"boxes.{group}")
+
+
+async def test_suspended_nothing_is_done_or_told_and_a_request_is_answered(releases: Releases) -> None:
+    """HR-012, HR-141."""
+    world = releases.world
+    await begin(releases)
+    async with world.daemon() as running:
+        await releases.release(suspend=True)
+        token = await releases.ask()
+        await releases.until(lambda obj: obj["status"].get("lastHandledReconcileAt") == token, "asked")
+        await running.idle()
+        assert running.events(ReleaseActionStarted) == []
+        assert await world.events_of("web", "HelmRelease") == []
+        await releases.release()
+        await releases.until_version(1)
+
+
+async def permit(world: World, name: str) -> None:
+    rules = [{"apiGroups": [""], "resources": ["configmaps", "secrets"], "verbs": ["*"]}]
+    await world.apply({"apiVersion": f"{RBAC}/v1", "kind": "Role", "metadata": {"name": name}, "rules": rules})
+
+
+async def test_a_release_is_made_as_its_account_and_stays_without_it(releases: Releases) -> None:
+    """HR-016, HR-143."""
+    world = releases.world
+    await begin(releases)
+    await account(world, "deployer", may=False)
+    async with world.daemon():
+        await releases.release(serviceAccountName="deployer")
+        await releases.until(failed("StateError", "deployer", "cannot list"))
+        assert await releases.statuses() == []
+        await permit(world, "deployer")
+        await releases.ask()
+        await releases.until_version(1)
+        users = {
+            (entry.get("impersonatedUser") or {}).get("username")
+            for entry in await world.requests("patch")
+            if entry["objectRef"]["resource"] == "configmaps"
+        }
+        assert users == {f"system:serviceaccount:{world.namespace}:deployer"}
+        await world.delete("v1", "ServiceAccount", "deployer")
+        await world.delete(HELM, "HelmRelease", "web")
+        await world.until_gone(HELM, "HelmRelease", "web")
+        assert await world.data("web") is not None
+
+
+async def test_sources_of_other_namespaces_may_be_forbidden(releases: Releases) -> None:
+    """HR-004, HR-063."""
+    world = releases.world
+    await begin(releases)
+    async with world.daemon(no_cross_namespace_refs=True):
+        await releases.release(chartRef={"kind": "HelmChart", "name": "web", "namespace": "default"})
+        found = await releases.until(failed("AccessDenied", "default/web", "blocked"))
+        assert condition(found, "Stalled")["reason"] == "AccessDenied"
+
+
+async def test_a_source_that_is_not_there_or_not_ready_is_waited_for(releases: Releases) -> None:
+    """HR-063, HR-064."""
+    world = releases.world
+    await begin(releases)
+    async with world.daemon():
+        await releases.release(chartRef={"kind": "HelmChart", "name": "own"})
+        await releases.until(failed("ArtifactFailed", "own' not found"))
+        own = {"chart": "./charts/other", "interval": "1h", "sourceRef": {"kind": "GitRepository", "name": "fleet"}}
+        await world.apply({"apiVersion": SOURCE, "kind": "HelmChart", "metadata": {"name": "own"}, "spec": own})
+        await releases.until(failed("SourceNotReady", "own' is not ready"))
+        own |= {"chart": "./charts/web"}
+        await world.apply({"apiVersion": SOURCE, "kind": "HelmChart", "metadata": {"name": "own"}, "spec": own})
+        await releases.until_version(1)
+
+
+async def test_a_paused_deployment_is_not_waited_for(releases: Releases) -> None:
+    """HR-114."""
+    world = releases.world
+    await begin(releases, deployment=NEVER_READY.replace("spec:\n  selector", "spec:\n  paused: true\n  selector"))
+    async with world.daemon():
+        await releases.release(values={"broken": True})
+        await releases.until_version(1)
+        assert await world.get("apps/v1", "Deployment", "web") is not None
+
+
+async def test_a_release_is_looked_after_at_its_interval(releases: Releases) -> None:
+    """HR-011: nobody tells of what is done to Helm's storage."""
+    world = releases.world
+    await begin(releases)
+    async with world.daemon() as running:
+        await releases.release(interval="1s")
+        await releases.until_version(1)
+        await running.idle()
+        (release,) = await releases.records()
+        info = msgspec.structs.replace(release.info, status="pending-upgrade")
+        await ReleaseStore(world.cluster, world.namespace).update(
+            Record(msgspec.structs.replace(release, info=info), {}), 1.0
+        )
+        await releases.until_version(2)
+
+
+async def test_nothing_is_waited_for_and_no_schema_asked_where_that_is_disabled(releases: Releases) -> None:
+    """HR-039."""
+    world = releases.world
+    world.change({**chart_files("1.0.0", deployment=NEVER_READY), "charts/web/values.schema.json": SCHEMA})
+    await world.source()
+    values = {"broken": True, "colour": "blue"}
+    async with world.daemon():
+        await releases.release(values=values, install={"disableWait": True})
+        found = await releases.until(failed("InstallFailed"))
+        assert "/colour" in ready_message(found)
+        assert await releases.statuses() == []
+        await releases.release(values=values, install={"disableWait": True, "disableSchemaValidation": True})
+        await releases.until_version(1)
+
+
+async def test_objects_are_deleted_as_the_spec_says(releases: Releases) -> None:
+    """HR-050, HR-051."""
+    world = releases.world
+    await begin(releases)
+    async with world.daemon():
+        await releases.release(uninstall={"deletionPropagation": "orphan", "disableWait": True})
+        await releases.until_version(1)
+        owner = await world.get("v1", "ConfigMap", "web")
+        assert owner is not None
+        reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "web", "uid": owner["metadata"]["uid"]}
+        meta = {"name": "child", "ownerReferences": [reference]}
+        await world.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta})
+        await world.patch("v1", "ConfigMap", "web", {"metadata": {"finalizers": ["example.com/stay"]}})
+        await world.delete(HELM, "HelmRelease", "web")
+        await world.until_gone(HELM, "HelmRelease", "web")
+        left = await world.get("v1", "ConfigMap", "web")
+        assert left is not None
+        assert "deletionTimestamp" in left["metadata"]
+        await world.patch("v1", "ConfigMap", "web", {"metadata": {"finalizers": None}})
+        await world.until_gone("v1", "ConfigMap", "web")
+
+        def is_free(obj: KubeObject | None) -> bool:
+            return obj is not None and "ownerReferences" not in obj["metadata"]
+
+        await world.until("v1", "ConfigMap", "child", is_free, "left")
+
+
+async def test_what_says_so_is_left_out_of_drift(releases: Releases) -> None:
+    """CM-050: on the object as the chart has it, or as it lives."""
+    world = releases.world
+    flag = {"helm.toolkit.fluxcd.io/driftDetection": "Disabled"}
+    meta = {"name": "free", "annotations": flag}
+    free = json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"colour": "red"}})
+    await begin(releases, free=free)
+    drifted = {"data": {"colour": "by hand"}}
+    async with world.daemon() as running:
+        await releases.release(driftDetection={"mode": "enabled"})
+        await releases.until_version(1)
+        await world.patch("v1", "ConfigMap", "free", drifted)
+        await world.patch("v1", "ConfigMap", "web", {"metadata": {"labels": flag}})
+        await running.idle()
+        await world.patch("v1", "ConfigMap", "web", drifted)
+        await running.idle()
+        token = await releases.ask()
+        found = await releases.until(lambda obj: obj["status"].get("lastHandledReconcileAt") == token, "asked")
+        assert (await world.data("free") or {})["colour"] == "by hand"
+        assert (await world.data("web") or {})["colour"] == "by hand"
+        assert told(found)["Drifted"] == ("False", "NoDriftDetected")
+        await world.patch("v1", "ConfigMap", "web", {"metadata": {"labels": {next(iter(flag)): None}}})
+        await releases.ask()
+        await world.until_told("web", "DriftCorrected", "ConfigMap", kind="HelmRelease")
+        assert (await world.data("web") or {})["colour"] == "red"
+        assert (await world.data("free") or {})["colour"] == "by hand"
