@@ -9,7 +9,7 @@ the engine refuses it (`later.py`), not the API server.
 import ast
 import functools
 import inspect as python
-import textwrap
+import sys
 from typing import Any
 
 import msgspec
@@ -169,16 +169,22 @@ def descriptions(cls: type[msgspec.Struct]) -> dict[str, str]:
 
 
 def _own_descriptions(cls: type[msgspec.Struct]) -> dict[str, str]:
-    (definition,) = ast.parse(textwrap.dedent(python.getsource(cls))).body
+    definition = _classes(cls.__module__)[cls.__qualname__]
     found = {}
-    if isinstance(definition, ast.ClassDef):
-        for field, after in zip(definition.body, definition.body[1:], strict=False):
-            match field, after:
-                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
-                    found[name] = " ".join(text.split())
-                case _:
-                    pass
+    for field, after in zip(definition.body, definition.body[1:], strict=False):
+        match field, after:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                found[name] = " ".join(text.split())
+            case _:
+                pass
     return found
+
+
+@functools.cache
+def _classes(module: str) -> dict[str, ast.ClassDef]:
+    """The classes of a module by name. Read once: `inspect.getsource` of a class reads its whole module each time."""
+    tree = ast.parse(python.getsource(sys.modules[module]))
+    return {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
 
 
 def _sentence(cls: type[msgspec.Struct]) -> str:

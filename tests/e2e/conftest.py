@@ -15,6 +15,8 @@ from tidelog.engine.cluster.real import open_cluster
 
 IN_MAKE_TEST = {"test_flow"}
 """Modules whose tests run on the embedded cluster in `make test` too; all of them do in `make soak`."""
+WITH_KINDS: set[str] = set()
+"""Servers on which this worker has seen our kinds: to apply them again costs as much as a whole test."""
 DIFFERS: dict[str, str] = {}
 """Tests of what the embedded cluster does not have, with the words of docs/reference/embedded-cluster.md."""
 
@@ -75,5 +77,9 @@ def git_host(tmp_path: Path) -> Iterator[GitServer]:
 async def world(kubernetes: Servers, namespace: str, git_host: GitServer, tmp_path: Path) -> AsyncIterator[World]:
     """A namespace, a repository, and what it takes to run daemons on them."""
     async with open_cluster(kubernetes.kubeconfig) as cluster:
-        await install_kinds(cluster)
-        yield World(kubernetes, namespace, cluster, git_host, tmp_path)
+        if kubernetes.url not in WITH_KINDS:
+            await install_kinds(cluster)
+            WITH_KINDS.add(kubernetes.url)
+        made = World(kubernetes, namespace, cluster, git_host, tmp_path)
+        yield made
+        await made.let_go()

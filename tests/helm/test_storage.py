@@ -171,7 +171,7 @@ async def test_snapshot_digest_is_that_of_flux(renderer: ChartRenderer, oracle: 
         (base64.b64encode(b'{"version": "hunter2"}'), r"no release: Expected `int`, got `str` - at `\$.version`"),
         (base64.b64encode(b"\x1f\x8b\x08hunter2"), "no gzip"),
         (base64.b64encode(gzip.compress(b"{}", mtime=0)[:-4]), "no gzip"),
-        (base64.b64encode(gzip.compress(b" " * (65 * 2**20), mtime=0)), "unpacks to more than"),
+        (base64.b64encode(gzip.compress(b" " * (65 * 2**20), 1, mtime=0)), "unpacks to more than"),
     ],
 )
 def test_record_that_is_none_is_told_without_its_content(data: Any, said: str) -> None:

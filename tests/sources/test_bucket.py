@@ -20,7 +20,7 @@ from tidelog.engine.sources.bucket import (
 from tidelog.engine.sources.errors import FetchError
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     with s3_server(tmp_path_factory.mktemp("s3")) as running:
         yield running

@@ -23,7 +23,7 @@ from tidelog.storage.projections.projector import Past
 from tidelog.storage.projections.view_store import ViewStore
 
 PAGE = 4_096
-FLIPS, SOAK_FLIPS = 100, 3_000
+FLIPS, SOAK_FLIPS = 60, 3_000
 PARTS = ["anywhere", "heads of pages", "the schema", "pages in turn"]
 
 

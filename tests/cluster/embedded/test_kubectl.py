@@ -109,7 +109,7 @@ class Kubectl:
         return said
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
     """A cluster that is up, and kubectl for it."""
     home = tmp_path_factory.mktemp("kubectl")

@@ -200,7 +200,7 @@ async def test_a_registry_with_the_referrers_api_is_asked_by_it(fetcher: OciFetc
         ({"a.pub": b"hidden-one"}, "the a.pub of the Secret in spec.verify.secretRef is no public key"),
         ({"a.pub": pem(OURS), "b.pub": b""}, "the b.pub of the Secret"),
         ({"a.pub": pem(rsa.generate_private_key(65537, 1024))}, "is an RSA key of 1024 bits"),
-        ({"a.pub": pem(dsa.generate_private_key(2048))}, "is neither an ECDSA nor an Ed25519 nor an RSA key"),
+        ({"a.pub": pem(dsa.generate_private_key(1024))}, "is neither an ECDSA nor an Ed25519 nor an RSA key"),
     ],
     ids=["nothing", "no name", "no key", "one of two", "short", "of another kind"],
 )
