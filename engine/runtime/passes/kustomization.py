@@ -4,7 +4,6 @@ from collections.abc import Collection, Mapping
 
 import msgspec
 
-from tidelog.engine.cluster.errors import NotFoundError
 from tidelog.engine.kinds.durations import Duration
 from tidelog.engine.kinds.later import UNSUPPORTED
 from tidelog.engine.kinds.meta import FINALIZER
@@ -375,14 +374,3 @@ class KustomizationPass(TargetPass):
         if waited < self._spec.effective_timeout.seconds:
             raise Stop(TERMINATION_LOOK_S)
         self._engine.notices.not_terminated(self._declared, [event.object for _, event in there])
-
-    async def _is_there(self, event: ObjectPruned) -> bool:
-        key = ObjectKey.parse(event.object)
-        kind = await self._engine.cluster.find_kind(key.group, key.kind)
-        if kind is None:
-            return False
-        try:
-            live = await self._engine.cluster.get(kind, key.namespace, key.name)
-        except NotFoundError:
-            return False
-        return bool(live["metadata"]["uid"] == event.uid)

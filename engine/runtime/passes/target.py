@@ -35,6 +35,7 @@ from tidelog.events.canonical import encode
 from tidelog.events.names import MalformedNameError, ObjectId, ObjectKey, Revision, StreamName, object_stream
 from tidelog.events.projections import Desired
 from tidelog.events.vocabulary import (
+    ObjectPruned,
     Planned,
     Verdict,
     VerificationFailed,
@@ -416,3 +417,15 @@ class TargetPass(ABC):
         """Whether a Job was done and taken away, and is not to be made again: who asks for a run asks for that too."""
         stream = object_stream(self._engine.cluster_alias, id)
         return not self._trigger.forced and self._engine.observer.rests(self._stream, stream) is not None
+
+    async def _is_there(self, event: ObjectPruned) -> bool:
+        """Whether what was deleted is still there, by its uid."""
+        key = ObjectKey.parse(event.object)
+        kind = await self._engine.cluster.find_kind(key.group, key.kind)
+        if kind is None:
+            return False
+        try:
+            live = await self._engine.cluster.get(kind, key.namespace, key.name)
+        except NotFoundError:
+            return False
+        return bool(live["metadata"]["uid"] == event.uid)

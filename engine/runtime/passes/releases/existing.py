@@ -5,7 +5,6 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from tidelog.engine.cluster.errors import NotFoundError
 from tidelog.engine.helm.errors import RecordError
 from tidelog.engine.helm.hooks import Event as HookEvent
 from tidelog.engine.helm.releases import (
@@ -155,17 +154,6 @@ class ExistingActions(Acting):
             raise Stop(GONE_LOOK_S)
         names = ", ".join(event.object for _, event in there[:10])
         raise ActionFailed(f"timeout waiting for the deletion of {names}")
-
-    async def _is_there(self, event: ObjectPruned) -> bool:
-        key = ObjectKey.parse(event.object)
-        kind = await self._engine.cluster.find_kind(key.group, key.kind)
-        if kind is None:
-            return False
-        try:
-            live = await self._engine.cluster.get(kind, key.namespace, key.name)
-        except NotFoundError:
-            return False
-        return bool(live["metadata"]["uid"] == event.uid)
 
     async def _put_away(self, store: ReleaseStore, done: Release, record: Record) -> None:
         """Helm's records say that the release is uninstalled, or go."""
