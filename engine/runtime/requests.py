@@ -320,6 +320,8 @@ class Requests:
                 live = await write_suspend(self._cluster, stream, suspend=suspend)
                 if self._declared is not None:
                     await self._declared.seen(live)
+        except NotFoundError:
+            pass  # A pass has seen the suspension already, and let go of what was being deleted.
         finally:
             # To tell the cluster what it could not be told, and to wake again at the end of the suspension.
             self._wake(stream, Trigger(why=cause.envelope.type, cause=cause.envelope.id))

@@ -50,7 +50,10 @@ def spec_of(archive: Archive, stream: StreamName, position: int | None = None) -
     data = archive.body(event.spec) if isinstance(event, TargetDeclared | SourceDeclared) else None
     if data is None:
         return {}
-    spec = msgspec.json.decode(data)
+    try:
+        spec = msgspec.json.decode(data)
+    except msgspec.DecodeError:
+        return {}
     return spec if isinstance(spec, dict) else {}
 
 

@@ -201,7 +201,7 @@ def test_who_only_reads_packs_elsewhere_and_removes_nothing(
 ) -> None:
     tree = repository.tree({"a": b"1"})
     kept = admit(store, repository, tree)
-    reader = ArtifactStore.read_only(tmp_path)
+    reader = ArtifactStore.read_only(tmp_path / "store")
     assert reader.whole_tarball(kept.digest) == kept.path
     content = kept.path.read_bytes()
     kept.path.write_bytes(b"damaged")
