@@ -8,6 +8,7 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
+from tidelog.engine.helm.releases import full_name
 from tidelog.engine.helm.storage import Release
 from tidelog.events.projections.releases import ReleaseRow
 from tidelog.events.vocabulary.release import Action, ReleaseSnapshot
@@ -151,9 +152,9 @@ def state_of(known: Known) -> State:
 def _is_another(latest: ReleaseSnapshot, last: Release, digest: str) -> str:
     """Why a record is not the one that was made here last; empty where it is (contract HR-073)."""
     if (latest.name, latest.namespace, latest.version) != (last.name, last.namespace, last.version):
-        return f"release {last.namespace}/{last.name}.v{last.version} was not made here"
+        return f"release {full_name(last)} was not made here"
     if latest.api_version == SNAPSHOT_VERSION and latest.digest != digest:
-        return f"release {last.namespace}/{last.name}.v{last.version} was changed"
+        return f"release {full_name(last)} was changed"
     return ""
 
 

@@ -1,5 +1,6 @@
 """The hooks of a release: which run at an event and in what order, what they make, and when that is deleted."""
 
+from collections.abc import Mapping
 from typing import Final, Literal, TypeAlias
 
 import msgspec
@@ -20,8 +21,16 @@ Event: TypeAlias = Literal[
     "post-delete",
     "test",
 ]
+Making: TypeAlias = Literal["install", "upgrade", "rollback"]
+"""Actions that make a version."""
 DeletePolicy: TypeAlias = Literal["before-hook-creation", "hook-succeeded", "hook-failed"]
 
+AROUND: Final[Mapping[Making, tuple[Event, Event]]] = {
+    "install": ("pre-install", "post-install"),
+    "upgrade": ("pre-upgrade", "post-upgrade"),
+    "rollback": ("pre-rollback", "post-rollback"),
+}
+"""The events of the hooks that run before and after a version is made."""
 DEFAULT_POLICIES: Final = ("before-hook-creation",)
 CRD: Final = "CustomResourceDefinition"
 

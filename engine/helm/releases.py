@@ -14,6 +14,7 @@ from tidelog.engine.helm.manifests import objects_in
 from tidelog.engine.helm.spec import RenderedChart, manifest_text
 from tidelog.engine.helm.storage import Info, Record, RecordedChart, Release
 from tidelog.engine.objects.kube import KubeObject
+from tidelog.events.vocabulary import ReleaseActionStarted, ReleaseSnapshot
 
 Action: TypeAlias = Literal["install", "upgrade"]
 ApplyMethod: TypeAlias = Literal["ssa", "csa"]
@@ -200,8 +201,8 @@ def objects_of(release: Release) -> list[KubeObject]:
     return objects_in(release.manifest, f"the manifest of release {full_name(release)}")
 
 
-def full_name(release: Release) -> str:
-    """What a revision is called in messages: `space/box.v3`."""
+def full_name(release: Release | ReleaseSnapshot | ReleaseActionStarted) -> str:
+    """What a version of a release is called in messages: `space/box.v3` (contract HR-120)."""
     return f"{release.namespace}/{release.name}.v{release.version}"
 
 

@@ -7,6 +7,8 @@ import msgspec
 from tidelog.engine.kinds.durations import Duration, Interval
 from tidelog.engine.kinds.meta import (
     KUSTOMIZE_GROUP,
+    READY_MESSAGE,
+    READY_STATUS,
     Column,
     Condition,
     KubeStruct,
@@ -217,9 +219,6 @@ class KustomizationStatus(KubeStruct, frozen=True, kw_only=True):
     """What became of the last rendered sets, newest first."""
 
 
-_READY = '.status.conditions[?(@.type=="Ready")]'
-
-
 class Kustomization(KubeStruct, frozen=True, kw_only=True):
     """Objects rendered from a source and applied to a cluster."""
 
@@ -232,8 +231,8 @@ class Kustomization(KubeStruct, frozen=True, kw_only=True):
         categories=("all", "fluxcd", "fluxcd-appliers"),
         columns=(
             Column("Age", ".metadata.creationTimestamp", "date"),
-            Column("Ready", f"{_READY}.status"),
-            Column("Status", f"{_READY}.message"),
+            Column("Ready", READY_STATUS),
+            Column("Status", READY_MESSAGE),
         ),
     )
 

@@ -11,6 +11,7 @@ import msgspec
 
 from tidelog.engine.helm.decisions import Policy, has_been_tested, told_history
 from tidelog.engine.helm.policy import policy_of
+from tidelog.engine.helm.releases import full_name
 from tidelog.engine.kinds import conditions as c
 from tidelog.engine.kinds.conditions import Conditions, Observed
 from tidelog.engine.kinds.durations import Duration
@@ -479,4 +480,4 @@ def _in_seconds(text: str) -> Timestamp:
 
 def _named(one: ReleaseSnapshot) -> str:
     """A version of a release and its chart, as messages name them (contract HR-120)."""
-    return f"{one.namespace}/{one.name}.v{one.version} with chart {one.chart_name}@{one.chart_version}"
+    return f"{full_name(one)} with chart {one.chart_name}@{one.chart_version}"

@@ -231,11 +231,6 @@ class Declarations:
         found = self._targets.get(stream)
         return found if found is not None and is_kustomization(found) else None
 
-    def helm_release(self, stream: StreamName) -> DeclaredRelease | None:
-        """A HelmRelease that is declared."""
-        found = self._targets.get(stream)
-        return found if found is not None and is_release(found) else None
-
     @property
     def kustomizations(self) -> Mapping[StreamName, DeclaredKustomization]:
         """All Kustomizations, by stream."""

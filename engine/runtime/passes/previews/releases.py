@@ -1,6 +1,6 @@
 """Previews of HelmReleases: which version of the release would be made now, or why none, and what that would change."""
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final
@@ -13,7 +13,7 @@ from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.helm import decisions
 from tidelog.engine.helm.decisions import Act, Correct, Done, Known, Stall
 from tidelog.engine.helm.errors import ChartError, RecordError
-from tidelog.engine.helm.hooks import Event, hooks_for
+from tidelog.engine.helm.hooks import AROUND, hooks_for
 from tidelog.engine.helm.pool import ChartRenderer
 from tidelog.engine.helm.releases import upgrade_base
 from tidelog.engine.helm.storage import Release
@@ -80,10 +80,6 @@ def _as_preview_error(secrets: SecretValues) -> Iterator[None]:
         raise PreviewError(secrets.filter(str(error))) from None
 
 
-_EVENTS: Final[Mapping[ReleasingName, tuple[Event, Event]]] = {
-    "install": ("pre-install", "post-install"),
-    "upgrade": ("pre-upgrade", "post-upgrade"),
-}
 NOTHING: Final = RenderedSet(digest=Renderings.nothing, wanted=())
 
 
@@ -432,7 +428,7 @@ def _hooks_of(declared: DeclaredRelease, release: Release, making: ReleasingName
     how = declared.spec.effective_install if making == "install" else declared.spec.effective_upgrade
     if not how.runs_hooks:
         return ()
-    return tuple(f"{event} {hook.kind} {hook.name}" for event in _EVENTS[making] for hook in hooks_for(release, event))
+    return tuple(f"{event} {hook.kind} {hook.name}" for event in AROUND[making] for hook in hooks_for(release, event))
 
 
 def _as_it_is(row: ReleaseRow) -> str:

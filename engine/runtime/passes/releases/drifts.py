@@ -38,10 +38,7 @@ async def drifted(
     """
     known = {one.key for one in situation.touched(looked_at)}
     found = []
-    for one in looked_at:
-        live = None if _is_left_alone(one.object) else await live_of(engine.cluster, situation, one)
-        if _is_left_alone(one.object if live is None else live):
-            continue
+    for one, live in await _counting(engine.cluster, situation, looked_at):
         pointers = _pointers(one, rules)
         if not pointers and one.key in known:
             found.append(one)
@@ -50,10 +47,6 @@ async def drifted(
         if live is None or await _would_change(engine, situation, left, live):
             found.append(msgspec.structs.replace(one, loaded=left))
     return found
-
-
-def _is_left_alone(obj: KubeObject) -> bool:
-    return flagged(obj, DRIFT_DETECTION, "disabled")
 
 
 async def as_left_alone(
@@ -70,13 +63,26 @@ async def as_left_alone(
     Raises:
         ClusterError: when the cluster cannot be asked.
     """
+    return [
+        one if live is None else msgspec.structs.replace(one, loaded=with_live(one.object, live, _pointers(one, rules)))
+        for one, live in await _counting(cluster, situation, loaded)
+    ]
+
+
+async def _counting(
+    cluster: Cluster, situation: Situation, loaded: Iterable[Wanted]
+) -> list[tuple[Wanted, KubeObject | None]]:
+    """The objects whose drift counts, each as it lives."""
     found = []
     for one in loaded:
         live = None if _is_left_alone(one.object) else await live_of(cluster, situation, one)
         if not _is_left_alone(one.object if live is None else live):
-            left = one.object if live is None else with_live(one.object, live, _pointers(one, rules))
-            found.append(msgspec.structs.replace(one, loaded=left))
+            found.append((one, live))
     return found
+
+
+def _is_left_alone(obj: KubeObject) -> bool:
+    return flagged(obj, DRIFT_DETECTION, "disabled")
 
 
 def said(situation: Situation, touched: Iterable[Wanted]) -> str:

@@ -1,12 +1,11 @@
 """The actions on a version of a release that is there: test, uninstall, unlock."""
 
-from collections.abc import Mapping, Sequence
-from typing import Final, Literal, TypeAlias
+from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
 from tidelog.engine.helm.errors import RecordError
-from tidelog.engine.helm.hooks import Event as HookEvent
 from tidelog.engine.helm.releases import (
     full_name,
     uninstalled,
@@ -39,14 +38,6 @@ from tidelog.storage import Query
 
 GONE_LOOK_S: Final = 2.0
 """How often it is looked whether what was deleted is gone (contract HR-114)."""
-Making: TypeAlias = Literal["install", "upgrade", "rollback"]
-"""Actions that make a version."""
-_AROUND: Final[Mapping[Making, tuple[HookEvent, HookEvent]]] = {
-    "install": ("pre-install", "post-install"),
-    "upgrade": ("pre-upgrade", "post-upgrade"),
-    "rollback": ("pre-rollback", "post-rollback"),
-}
-"""The events of the hooks that run before and after one."""
 
 
 class ExistingActions(Acting):
@@ -168,8 +159,7 @@ class ExistingActions(Acting):
         self, started: ReleaseActionStarted, why: str, snapshots: Sequence[ReleaseSnapshot] = ()
     ) -> ReleaseActionEnded:
         ended = self._ended(started, None, snapshots=snapshots)
-        named = f"{started.namespace}/{started.name}.v{started.version}"
-        return msgspec.structs.replace(ended, message=f"Release {named} {why}")
+        return msgspec.structs.replace(ended, message=f"Release {full_name(started)} {why}")
 
     async def _unlock(self, started: ReleaseActionStarted) -> ReleaseActionEnded:
         """A version that somebody else left pending has failed (contract HR-084)."""

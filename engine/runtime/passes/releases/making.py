@@ -1,13 +1,12 @@
 """The actions that make a version of a release: install, upgrade, rollback."""
 
-from collections.abc import Mapping, Sequence
-from typing import Final, Literal, TypeAlias
+from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
 from tidelog.engine.helm.errors import RecordExistsError, RecordTooLargeError
-from tidelog.engine.helm.hooks import Event as HookEvent
-from tidelog.engine.helm.hooks import hooks_for
+from tidelog.engine.helm.hooks import AROUND, Making, hooks_for
 from tidelog.engine.helm.releases import (
     deployed,
     failed,
@@ -42,16 +41,6 @@ from tidelog.events.vocabulary import (
 )
 from tidelog.storage import Query
 
-GONE_LOOK_S: Final = 2.0
-"""How often it is looked whether what was deleted is gone (contract HR-114)."""
-Making: TypeAlias = Literal["install", "upgrade", "rollback"]
-"""Actions that make a version."""
-_AROUND: Final[Mapping[Making, tuple[HookEvent, HookEvent]]] = {
-    "install": ("pre-install", "post-install"),
-    "upgrade": ("pre-upgrade", "post-upgrade"),
-    "rollback": ("pre-rollback", "post-rollback"),
-}
-"""The events of the hooks that run before and after one."""
 _JOB: Final = ("batch", "Job")
 
 
@@ -78,7 +67,7 @@ class MakingActions(Acting):
         """Hooks, objects, their health, and hooks again."""
         how = self._how(making)
         limit = self._spec.effective_timeout(making).seconds
-        hooks, (before, after) = self._hooks(limit), _AROUND[making]
+        hooks, (before, after) = self._hooks(limit), AROUND[making]
         if how.runs_hooks and hooks_for(release, before):
             self._ready = None  # they may change what was planned for
             await hooks.run(release, before)

@@ -12,6 +12,7 @@ import msgspec
 from tidelog.engine.helm import decisions
 from tidelog.engine.helm.decisions import Act, Correct, Done, Kind, Known, Stall
 from tidelog.engine.helm.errors import ChartError
+from tidelog.engine.helm.releases import full_name
 from tidelog.engine.kinds.meta import (
     FINALIZER,
 )
@@ -313,7 +314,7 @@ class HelmReleasePass(Beginning):
         """Tells what drifted, and puts it right where the spec says so (contract HR-088)."""
         rendered, touched = await self._deployed_set(), await self._drift()
         latest = self._row.latest
-        named = "" if latest is None else f"{latest.namespace}/{latest.name}.v{latest.version}"
+        named = "" if latest is None else full_name(latest)
         said = drifts.said(self._situation, touched)
         message = f"Cluster state of release {named} has drifted from the desired state:\n{said}"
         before = self._row.drifted
@@ -381,7 +382,7 @@ class HelmReleasePass(Beginning):
         row, latest = self._row, self._row.latest
         named = ("", "")
         if latest is not None:
-            version = f"{latest.namespace}/{latest.name}.v{latest.version}"
+            version = full_name(latest)
             named = (version, f"{latest.chart_name}@{latest.chart_version}")
         tests = self._spec.effective_test
         if tests.enable and not tests.ignore_failures and row.tested is not None and row.tested.holds:

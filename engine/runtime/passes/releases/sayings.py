@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from tidelog.engine.helm.releases import full_name
 from tidelog.events.vocabulary import ReleaseActionStarted, ReleaseSnapshot
 from tidelog.events.vocabulary.release import Action
 
@@ -29,7 +30,7 @@ def message_of(started: ReleaseActionStarted, error: str, snapshots: Sequence[Re
     """How an action ended; `error` is empty where it ended well."""
     action, chart = started.action, chart_of(started)
     release = f"{started.namespace}/{started.name}"
-    version = f"{release}.v{started.version}"
+    version = full_name(started)
     if action in ("install", "upgrade"):
         if error:
             return f"{failing(started)}: {error}"
