@@ -85,6 +85,7 @@ from tidelog.events.vocabulary import (
     Unpinned,
     VerificationFailed,
 )
+from tidelog.events.vocabulary.apply import INTERRUPTED
 from tidelog.storage import Recorded, open_log, open_views
 from tidelog.storage.artifacts.store import ArtifactStore
 from tidelog.storage.errors import AppendError, StoreError
@@ -208,7 +209,7 @@ class Daemon:
                 event = ApplyFailed(
                     plan=standing.applying,
                     wave=0,
-                    reason="Interrupted",
+                    reason=INTERRUPTED,
                     message="the engine ended in the midst of it; what was written is found again",
                 )
                 await memory.append(StreamName(stream), [event], Origin(run=standing.run, trace=standing.trace))
