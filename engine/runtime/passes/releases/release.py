@@ -12,6 +12,7 @@ import msgspec
 from tidelog.engine.helm import decisions
 from tidelog.engine.helm.decisions import Act, Correct, Done, Kind, Known, Stall
 from tidelog.engine.helm.errors import ChartError
+from tidelog.engine.helm.hooks import Making
 from tidelog.engine.helm.known import Newest
 from tidelog.engine.helm.releases import full_name
 from tidelog.engine.kinds.meta import (
@@ -19,7 +20,6 @@ from tidelog.engine.kinds.meta import (
 )
 from tidelog.engine.plan.model import Wanted
 from tidelog.engine.runtime.passes.dependencies import check_dependencies
-from tidelog.engine.runtime.passes.health import assess_own
 from tidelog.engine.runtime.passes.releases import drifts
 from tidelog.engine.runtime.passes.releases.beginning import Beginning, lost, reading
 from tidelog.engine.runtime.passes.releases.charts import (
@@ -318,9 +318,8 @@ class HelmReleasePass(Beginning):
         row, rendered = self._row, await self._deployed_set() if self._row.unready else None
         if rendered is None or row.latest is None or row.latest.status != "failed":
             return False
-        keys, exprs = [one.key for one in rendered.wanted], self._spec.effective_health_check_exprs
-        found = await asking("observe", assess_own(self._engine, self._stream, keys, exprs))
-        return found.health == "Current"
+        making: Making = "install" if row.last_action == "install" else "upgrade"
+        return (await self._health(rendered, making)).health == "Current"
 
     # Drift.
 
