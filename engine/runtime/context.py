@@ -22,6 +22,7 @@ from tidelog.engine.runtime.waits import Waits
 from tidelog.engine.runtime.watching.declared import Declarations
 from tidelog.engine.runtime.watching.inputs import Inputs
 from tidelog.engine.runtime.watching.observer import Observer
+from tidelog.engine.runtime.watching.records import RecordWatch
 from tidelog.engine.runtime.wishes import Wishes
 from tidelog.engine.secrecy.sealing import Sealer
 from tidelog.engine.sources.fetchers import Fetchers
@@ -62,6 +63,7 @@ class Engine:
         memory: Memory,
         declared: Declarations,
         inputs: Inputs,
+        records: RecordWatch,
         observer: Observer,
         renderer: Renderer,
         renderings: Renderings,
@@ -83,6 +85,7 @@ class Engine:
         self.memory = memory
         self.declared = declared
         self.inputs = inputs
+        self.records = records
         self.observer = observer
         self.renderer = renderer
         self.renderings = renderings

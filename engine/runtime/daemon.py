@@ -51,6 +51,7 @@ from tidelog.engine.runtime.variables import Variables, read_variables
 from tidelog.engine.runtime.watching.declared import Declarations, DeclaredKustomization
 from tidelog.engine.runtime.watching.inputs import Inputs
 from tidelog.engine.runtime.watching.observer import FLAPPING_PAUSE_S, Observer
+from tidelog.engine.runtime.watching.records import RecordWatch
 from tidelog.engine.runtime.wishes import Wishes
 from tidelog.engine.secrecy.logs import keeping_secret
 from tidelog.engine.secrecy.sealing import Sealer
@@ -187,6 +188,7 @@ class Daemon:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self.views.follow)
             tasks.start_soon(engine.inputs.run)
+            tasks.start_soon(engine.records.run)
             tasks.start_soon(engine.observer.run)
             tasks.start_soon(engine.status.run)
             tasks.start_soon(engine.notices.run)
@@ -231,9 +233,11 @@ class Daemon:
     async def _watch(self, tasks: anyio.abc.TaskGroup, kind: Kind, *, is_needed: bool) -> None:
         """Watches one of our kinds; returns when all of it has been seen, or cannot be, where it is not needed."""
         told = _Declared(self, kind, is_needed=is_needed)
-        namespace = "" if self._settings.watch_all_namespaces else self._settings.runtime_namespace
         reflector = Reflector(
-            self.engine.cluster, kind, namespace=namespace, labels=self._settings.watch_label_selector
+            self.engine.cluster,
+            kind,
+            namespace=self._settings.watched_namespace,
+            labels=self._settings.watch_label_selector,
         )
         tasks.start_soon(reflector.run, told)
         await told.answered.wait()
@@ -292,7 +296,7 @@ class _Declared:
         await self._engine.declared.compare(
             self._kind,
             self._listed,
-            namespace="" if settings.watch_all_namespaces else settings.runtime_namespace,
+            namespace=settings.watched_namespace,
             labels=settings.watch_label_selector,
         )
         self.complete.set()
@@ -396,6 +400,7 @@ def _assemble(
         memory=memory,
         declared=Declarations(cluster, memory, settings.cluster_name, keys, wake),
         inputs=inputs,
+        records=RecordWatch(cluster, settings.watched_namespace),
         observer=Observer(
             cluster,
             memory,

@@ -131,6 +131,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Hold plans whose deletions look like an accident, until they are approved."""
 
     @property
+    def watched_namespace(self) -> str:
+        """The only namespace that is looked after; empty for all."""
+        return "" if self.watch_all_namespaces else self.runtime_namespace
+
+    @property
     def jitter(self) -> float:
         """The share of an interval by which it varies."""
         return self.interval_jitter_percentage / 100

@@ -14,6 +14,7 @@ from tidelog.engine.helm import decisions
 from tidelog.engine.helm.decisions import Act, Correct, Done, Known, Stall
 from tidelog.engine.helm.errors import ChartError, RecordError
 from tidelog.engine.helm.hooks import AROUND, hooks_for
+from tidelog.engine.helm.known import Newest
 from tidelog.engine.helm.pool import ChartRenderer
 from tidelog.engine.helm.releases import upgrade_base
 from tidelog.engine.helm.storage import Release
@@ -171,7 +172,7 @@ class ReleasePreviews(Previews):
             declared,
             row,
             wish,
-            None if record is None else record.release,
+            Newest.of(record, "" if row.latest is None else row.latest.oci_digest),
             observed=0 if standing is None else standing.observed,
             drifted=declared.spec.effective_drift_detection.detects,
         )
