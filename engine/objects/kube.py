@@ -2,7 +2,8 @@
 
 from typing import Any, TypeAlias
 
-from tidelog.events.canonical import encode
+from tidelog.engine.objects.depth import bounded, is_deep
+from tidelog.events.canonical import NotCanonicalError, encode
 from tidelog.events.digest import Digest, digest_of
 from tidelog.events.names import ObjectKey
 
@@ -84,12 +85,17 @@ def flag(obj: KubeObject, name: str) -> str | None:
 
 
 def canonical_bytes(obj: KubeObject) -> bytes:
-    """The canonical JSON of an object: what its body and its digest are made of.
+    """The canonical JSON of an object: what its body and its digest are made of. Of one that is too deep, `bounded`.
 
     Raises:
         NotCanonicalError: when it holds what JSON has no form for.
     """
-    return encode(obj)
+    try:
+        return encode(obj)
+    except NotCanonicalError:
+        if not is_deep(obj):
+            raise
+        return encode(bounded(obj))
 
 
 def object_digest(obj: KubeObject) -> Digest:
