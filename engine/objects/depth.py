@@ -4,7 +4,7 @@ The API server takes ten thousand collections within one another. Python's stack
 long before, and what somebody put into one object must not end the watch of all.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -20,13 +20,25 @@ _sorted: Final = msgspec.json.Encoder(order="sorted")
 
 def is_deep(obj: KubeObject) -> bool:
     """Whether an object has more collections within one another than `DEPTH_MAX`."""
-    level: list[Any] = [obj]
+    level: list[Collection] = [obj]
     for _ in range(DEPTH_MAX):
-        inner = (value for one in level for value in (one.values() if isinstance(one, dict) else one))
-        level = [value for value in inner if isinstance(value, dict | list)]
+        level = [value for value in _within(level) if isinstance(value, dict | list)]
         if not level:
             return False
     return True
+
+
+def scalars(obj: KubeObject) -> Iterator[Any]:
+    """All in an object that is no map and no list."""
+    level: list[Collection] = [obj]
+    while level:
+        inner = list(_within(level))
+        yield from (value for value in inner if not isinstance(value, dict | list))
+        level = [value for value in inner if isinstance(value, dict | list)]
+
+
+def _within(level: list[Collection]) -> Iterator[Any]:
+    return (value for one in level for value in (one.values() if isinstance(one, dict) else one))
 
 
 def bounded(obj: KubeObject) -> KubeObject:

@@ -31,7 +31,7 @@ def key_of(obj: KubeObject) -> ObjectKey:
     """The key of an object.
 
     Raises:
-        MalformedObjectError: when it has no apiVersion, no kind or no name.
+        MalformedObjectError: when it has no apiVersion, no kind or no name, or a namespace that is no text.
     """
     metadata = obj.get("metadata")
     name = metadata.get("name") if isinstance(metadata, dict) else None
@@ -40,7 +40,10 @@ def key_of(obj: KubeObject) -> ObjectKey:
         if not isinstance(value, str) or not value:
             known = ", ".join(f"{other} {said}" for other, said in wanted.items() if isinstance(said, str) and said)
             raise MalformedObjectError(f"an object without {field}" + (f" ({known})" if known else ""))
-    return ObjectKey(group_of(obj["apiVersion"]), obj["kind"], obj["metadata"].get("namespace") or "", str(name))
+    namespace = obj["metadata"].get("namespace") or ""
+    if not isinstance(namespace, str):
+        raise MalformedObjectError(f"the namespace of {obj['kind']} {name} is no text")
+    return ObjectKey(group_of(obj["apiVersion"]), obj["kind"], namespace, str(name))
 
 
 def inventory_id(key: ObjectKey) -> str:
