@@ -15,6 +15,7 @@ from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.expressions.evaluator import Evaluator
 from tidelog.engine.helm.pool import ChartRenderer
 from tidelog.engine.kinds.registry import TARGET_NAMES
+from tidelog.engine.objects.depth import bounded
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.observe.drift import Flap
 from tidelog.engine.render.renderer import Renderer
@@ -201,5 +202,6 @@ async def _digest_of_input(engine: Engine, user: StreamName, key: ObjectKey, liv
     """The digest of what an object that is read holds; keyed for a Secret."""
     if live is None:
         return None
+    live = bounded(live)
     data = encode({name: live[name] for name in ("data", "binaryData", "status") if name in live})
     return (await engine.keys.key(user)).digest(data) if key.kind == "Secret" else digest_of(data)
