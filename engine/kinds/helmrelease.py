@@ -11,12 +11,14 @@ from tidelog.engine.kinds.helmactions import (
     AnyAction,
     Install,
     InstallRemediation,
+    InstallStrategy,
     ReleaseTest,
     ReleasingName,
     Rollback,
     Uninstall,
     Upgrade,
     UpgradeRemediation,
+    UpgradeStrategy,
 )
 from tidelog.engine.kinds.helmchart import ChartSourceReference, ChartVerification, HelmChartSpec, Strategy
 from tidelog.engine.kinds.meta import (
@@ -249,6 +251,15 @@ class WaitStrategy(KubeStruct, frozen=True, kw_only=True):
     """poller: by their status, as for a Kustomization; legacy: as Helm 3 did."""
 
 
+class ReleaseDefaults(msgspec.Struct, frozen=True, kw_only=True):
+    """What a HelmRelease does that does not say it itself: as the feature gates of the engine have it."""
+
+    as_helm_3: bool = False
+    """UseHelm3Defaults: it waits as Helm 3 did, and hooks are not post-rendered (contract HR-056, HR-057)."""
+    retries: bool = False
+    """DefaultToRetryOnFailure: what fails is tried again, and not undone (contract HR-029)."""
+
+
 class HelmReleaseSpec(KubeStruct, frozen=True, kw_only=True):
     """Which chart to release, with which values, and how."""
 
@@ -315,6 +326,23 @@ class HelmReleaseSpec(KubeStruct, frozen=True, kw_only=True):
     """How it is told whether objects are ready; poller where it is not given."""
     health_check_exprs: tuple[CustomHealthCheck, ...] = ()
     """How to tell the health of custom resources; used where an action waits with poller."""
+
+    def completed(self, defaults: ReleaseDefaults) -> "HelmReleaseSpec":
+        """The spec, which says now what it left to the engine."""
+        spec = self
+        if defaults.as_helm_3:
+            strategy = self.post_render_strategy or "nohooks"
+            wait = self.wait_strategy or WaitStrategy(name="legacy")
+            spec = msgspec.structs.replace(spec, post_render_strategy=strategy, wait_strategy=wait)
+        if defaults.retries:
+            install, upgrade = self.effective_install, self.effective_upgrade
+            first = install.strategy or InstallStrategy(name="RetryOnFailure")
+            later = upgrade.strategy or UpgradeStrategy(name="RetryOnFailure")
+            install = msgspec.structs.replace(install, strategy=first)
+            spec = msgspec.structs.replace(
+                spec, install=install, upgrade=msgspec.structs.replace(upgrade, strategy=later)
+            )
+        return spec
 
     def release_name_of(self, name: str) -> str:
         """The name of the release, for a HelmRelease of this name (contract HR-013)."""

@@ -392,7 +392,7 @@ def _assemble(
         settings=settings,
         cluster=cluster,
         memory=memory,
-        declared=Declarations(cluster, memory, settings.cluster_name, keys, wake),
+        declared=Declarations(cluster, memory, settings.cluster_name, keys, wake, settings.release_defaults),
         inputs=inputs,
         observer=Observer(
             cluster,

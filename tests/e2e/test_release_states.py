@@ -256,6 +256,36 @@ async def test_it_is_tried_again_after_a_while_where_failures_are_not_undone(rel
         assert found["status"].get("installFailures", 0) == 0
 
 
+HOOK = """
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: {{ .Release.Name }}-hook
+  annotations: {"helm.sh/hook": post-upgrade}
+"""
+
+
+async def test_gates_say_what_releases_do_that_do_not_say_it_themselves(releases: Releases) -> None:
+    world = releases.world
+    await begin(releases, deployment=NEVER_READY, hook=HOOK)
+    patches = [{"patch": '[{"op": "add", "path": "/data/patched", "value": "yes"}]', "target": {"name": "web.*"}}]
+    renderers = [{"kustomize": {"patches": patches}}]
+    async with world.daemon():
+        await releases.release(**BROKEN)
+        await releases.until(is_stalled("RetriesExceeded"), "stalled")
+    async with world.daemon(default_to_retry_on_failure=True, use_helm3_defaults=True):
+        found = await releases.until(lambda obj: obj["status"].get("upgradeFailures", 0) >= 1, "tried again")
+        assert "Stalled" not in told(found)
+        assert condition(found, "Reconciling")["reason"] == "ProgressingWithRetry"
+        assert "Remediated" not in told(found)
+        await releases.release(postRenderers=renderers)
+        await releases.until_version(3)
+        assert (await world.data("web") or {})["patched"] == "yes"
+        hook = await world.get("v1", "ConfigMap", "web-hook")
+        assert hook is not None
+        assert "data" not in hook  # a patch of what is not there would have failed the release
+
+
 async def test_an_upgrade_is_forced_and_failures_are_forgotten_on_request(releases: Releases) -> None:
     world = releases.world
     await begin(releases, deployment=NEVER_READY)

@@ -16,6 +16,7 @@ from tidelog.engine.kinds.helmrelease import (
     HelmReleaseStatus,
     HelmSnapshot,
     HelmTestHook,
+    ReleaseDefaults,
 )
 from tidelog.engine.kinds.meta import FORCE_AT, REQUESTED_AT, RESET_AT, helm_chart_name
 from tidelog.events.names import ObjectKey
@@ -191,6 +192,32 @@ def test_only_the_poller_asks_expressions(strategy: dict[str, str], asked: int) 
     waits = {"waitStrategy": strategy} if strategy else {}
     found = spec(healthCheckExprs=[{"apiVersion": "a/v1", "current": "true"}], **waits)
     assert len(found.effective_health_check_exprs) == asked
+
+
+def test_gates_say_what_a_spec_leaves_open() -> None:
+    assert BARE.completed(ReleaseDefaults()) == BARE
+    as_before = BARE.completed(ReleaseDefaults(as_helm_3=True))
+    assert (as_before.effective_post_render_strategy, as_before.effective_wait_strategy) == ("nohooks", "legacy")
+    assert as_before.effective_install.retries_after is None
+    retried = BARE.completed(ReleaseDefaults(retries=True))
+    assert (retried.effective_post_render_strategy, retried.effective_wait_strategy) == ("combined", "poller")
+    for action in (retried.effective_install, retried.effective_upgrade):
+        assert (action.effective_strategy, action.retries_after) == ("RetryOnFailure", Duration.of_seconds(300))
+
+
+def test_what_a_spec_says_goes_before_gates() -> None:
+    both = ReleaseDefaults(as_helm_3=True, retries=True)
+    strategy = {"name": "RemediateOnFailure"}
+    told = spec(
+        postRenderStrategy="separate",
+        waitStrategy={"name": "poller"},
+        install={"strategy": strategy, "disableWait": True},
+        upgrade={"strategy": strategy, "remediation": {"retries": 2}},
+    )
+    assert told.completed(both) == told
+    half = spec(install={"disableWait": True, "remediation": {"retries": 2}}).completed(both)
+    assert (half.effective_install.waits, half.effective_install.effective_remediation.retries) == (False, 2)
+    assert half.effective_install.effective_strategy == "RetryOnFailure"  # as in Flux: a remediation is no strategy
 
 
 def test_what_actions_do_when_told() -> None:

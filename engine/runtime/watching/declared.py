@@ -14,7 +14,7 @@ from tidelog.engine.kinds.durations import Interval
 from tidelog.engine.kinds.externalartifact import ExternalArtifactSpec, ExternalArtifactStatus
 from tidelog.engine.kinds.gitrepository import GitRepositorySpec
 from tidelog.engine.kinds.helmchart import ChartSourceReference, HelmChartSpec
-from tidelog.engine.kinds.helmrelease import ChartReference, HelmReleaseSpec, HelmReleaseStatus
+from tidelog.engine.kinds.helmrelease import ChartReference, HelmReleaseSpec, HelmReleaseStatus, ReleaseDefaults
 from tidelog.engine.kinds.helmrepository import HelmRepositorySpec
 from tidelog.engine.kinds.kustomization import KustomizationSpec, KustomizationStatus, SourceReference
 from tidelog.engine.kinds.meta import (
@@ -195,7 +195,16 @@ OnChange: TypeAlias = Callable[[StreamName], None]
 class Declarations:
     """All sources and targets of the cluster. Fed by watches; records what is new about them."""
 
-    def __init__(self, cluster: Cluster, memory: Memory, alias: str, keys: KeyRing, wake: Wake) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        memory: Memory,
+        alias: str,
+        keys: KeyRing,
+        wake: Wake,
+        defaults: ReleaseDefaults | None = None,
+    ) -> None:
+        self._defaults = defaults
         self._keys = keys
         self._cluster = cluster
         self._memory = memory
@@ -251,7 +260,7 @@ class Declarations:
         before = self._sources.get(stream) or self._targets.get(stream)
         if before is not None and before.is_echo(live):
             return
-        declared = read_declared(live, self._alias)
+        declared = read_declared(live, self._alias, self._defaults)
         declared.secret = await made_with_secret(live, self._alias, self._memory)
         is_other = before is not None and before.uid != declared.uid
         if before is not None and not is_other and _version(before.live) > _version(live):
@@ -460,8 +469,14 @@ async def made_with_secret(live: KubeObject, alias: str, facts: Facts) -> bool:
     return begins in (await facts.log.body(maker.objects.digest)).data
 
 
-def read_declared(live: KubeObject, alias: str) -> AnyDeclared:
-    """A source or target as the API server has it; what cannot be read of it is among its problems."""
+def read_declared(live: KubeObject, alias: str, defaults: ReleaseDefaults | None = None) -> AnyDeclared:
+    """A source or target as the API server has it; what cannot be read of it is among its problems.
+
+    Args:
+        live: the object.
+        alias: of the cluster.
+        defaults: of HelmReleases; None for those of Flux without gates.
+    """
     stream = key_of(live).stream(alias)
     kind = live["kind"]
     try:
@@ -469,7 +484,10 @@ def read_declared(live: KubeObject, alias: str) -> AnyDeclared:
     except InvalidObjectError as error:
         sentences = tuple(str(problem) for problem in error.problems)
         return _declared(stream, live, _NOTHING[kind], STATUSES[kind](), sentences)
-    return _declared(stream, live, read.spec, read.status, ())
+    spec = read.spec
+    if defaults is not None and isinstance(spec, HelmReleaseSpec):
+        spec = spec.completed(defaults)
+    return _declared(stream, live, spec, read.status, ())
 
 
 def _declared(stream: StreamName, live: KubeObject, spec: Any, status: Any, problems: tuple[str, ...]) -> AnyDeclared:

@@ -119,7 +119,7 @@ class ReleasePreviews(Previews):
             artifact = artifact_of(self._facts, self._alias, self._settings, declared, lambda _: True)
             path = await chart_beside(self._artifacts, artifact.tree, artifact.artifact, self._tools.scratch)
             async with self._workshop() as workshop:
-                chart = released(await workshop.helm.described(artifact.artifact, path), artifact)
+                chart = released(await workshop.helm.described(artifact.artifact, path), artifact, self._settings)
                 return await self._of_chart(workshop, declared, chart, artifact.artifact, path)
 
     async def of_directory(self, target: StreamName, directory: Path) -> Preview:
@@ -352,7 +352,7 @@ class ReleasePreviews(Previews):
             yield Workshop(self._cluster, renderer, helm, self._keys, self._alias)
 
     async def _declared(self, target: StreamName) -> DeclaredRelease:
-        declared = read_declared(await self._live(target, "v2"), self._alias)
+        declared = read_declared(await self._live(target, "v2"), self._alias, self._settings.release_defaults)
         if not is_release(declared):
             raise PreviewError(f"{told(target)} is no HelmRelease")
         self._secrets = await self._prepared(declared, self._kustomization)

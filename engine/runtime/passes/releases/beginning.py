@@ -294,7 +294,7 @@ def _intent_of(snapshot: ReleaseSnapshot, row: ReleaseRow, action: str, generati
 
 def _is_as_known(release: Release, snapshot: ReleaseSnapshot) -> bool:
     return snapshot.api_version != decisions.SNAPSHOT_VERSION or snapshot.digest == snapshot_digest(
-        release, snapshot.oci_digest
+        release, snapshot.oci_digest, snapshot.digest
     )
 
 

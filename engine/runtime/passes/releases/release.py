@@ -162,7 +162,7 @@ class HelmReleasePass(Beginning):
         path = await chart_file(engine.artifacts, artifact.tree, artifact.artifact)
         values = await self._values()
         try:
-            chart = released(await engine.helm.described(artifact.artifact, path), artifact)
+            chart = released(await engine.helm.described(artifact.artifact, path), artifact, engine.settings)
         except ChartError as error:
             raise unreadable(error) from None
         self._revision = Revision(chart.version)

@@ -180,11 +180,12 @@ def known_of(
         healed: whether what the last version failed of is over.
     """
     latest = row.latest
+    known_as = ("", "") if latest is None else (latest.oci_digest, latest.digest)
     return Known(
         row=_counted(declared, row, wish, healed=healed),
         policy=policy_of(declared.spec),
         last=last,
-        last_digest="" if last is None else snapshot_digest(last, latest.oci_digest if latest else ""),
+        last_digest="" if last is None else snapshot_digest(last, *known_as),
         chart_name=wish.chart.name,
         chart_version=wish.chart.version,
         config_digest=wish.config_digest,
