@@ -307,6 +307,28 @@ async def test_an_upgrade_is_forced_and_failures_are_forgotten_on_request(releas
         assert len(await releases.statuses()) == 4
 
 
+async def test_a_force_that_comes_after_the_answer_or_while_it_is_suspended_forces_nothing(releases: Releases) -> None:
+    world = releases.world
+    await begin(releases)
+    async with world.daemon() as running:
+        await releases.release()
+        await releases.until_version(1)
+        token = await releases.ask()
+        await releases.until(lambda obj: obj["status"].get("lastHandledReconcileAt") == token, "answered")
+        annotations = {"reconcile.fluxcd.io/forceAt": token, "reconcile.fluxcd.io/resetAt": token}
+        await world.patch(HELM, "HelmRelease", "web", {"metadata": {"annotations": annotations}})
+        await releases.release(interval="2h")  # another generation: a pass looks at it
+        await releases.until(is_ready, "ready")
+        await releases.release(interval="2h", suspend=True)
+        token = await releases.ask(force=True)
+        found = await releases.until(lambda obj: obj["status"].get("lastHandledForceAt") == token, "answered")
+        assert found["status"]["lastHandledReconcileAt"] == token
+        await releases.release(interval="3h")
+        await releases.until(is_ready, "ready")
+        await running.idle()
+        assert await releases.statuses() == [(1, "deployed")]
+
+
 async def test_tests_are_run_and_their_failure_counts(releases: Releases) -> None:
     world = releases.world
     await begin(releases, test=TEST)

@@ -19,7 +19,9 @@ from tidelog.engine.kinds.helmrepository import HelmRepositorySpec
 from tidelog.engine.kinds.kustomization import KustomizationSpec, KustomizationStatus, SourceReference
 from tidelog.engine.kinds.meta import (
     FINALIZER,
+    FORCE_AT,
     REQUESTED_AT,
+    RESET_AT,
     SOURCE_GROUP,
     labelled_maker,
 )
@@ -107,6 +109,11 @@ class Declared(Generic[Spec, Status]):
         """The token of the last request to reconcile (Flux contract CM-034); of one that no tool writes, a part."""
         token = self.annotations.get(REQUESTED_AT)
         return None if token is None else cut(token, TOKEN_BYTES_MAX)
+
+    def is_asked(self, annotation: str) -> bool:
+        """Whether an annotation goes with the last request to reconcile (contract CM-035, CM-036)."""
+        token = self.annotations.get(annotation)
+        return bool(token) and token == self.requested_at
 
     def is_echo(self, live: KubeObject) -> bool:
         """Whether a watch tells what our own write of the status answered, and nothing that was not told before."""
@@ -439,7 +446,8 @@ class Declarations:
         asked = bool(token) and token != self._requests.get(declared.stream, handled)
         self._requests[declared.stream] = token
         if asked:
-            events.append(ReconcileRequested(token=token or ""))
+            force, reset = declared.is_asked(FORCE_AT), declared.is_asked(RESET_AT)
+            events.append(ReconcileRequested(token=token or "", force=force, reset=reset))
             why = "somebody asked for it"
         if not events:
             return None

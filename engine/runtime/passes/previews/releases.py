@@ -37,6 +37,7 @@ from tidelog.engine.runtime.passes.releases.records import LostRecordError, adop
 from tidelog.engine.runtime.passes.releases.wish import (
     FromChart,
     Wish,
+    asked_of,
     changed_target,
     known_of,
     namespaces_of_hooks,
@@ -172,6 +173,7 @@ class ReleasePreviews(Previews):
             row,
             wish,
             None if record is None else record.release,
+            asked=asked_of(declared, row, self._facts.desired.get(declared.stream)),
             observed=0 if standing is None else standing.observed,
             drifted=declared.spec.effective_drift_detection.detects,
         )

@@ -279,6 +279,7 @@ class HelmReleasePass(Beginning):
             self._row,
             wish,
             None if record is None else record.release,
+            asked=self._asked(),
             observed=self._run.standing.observed,
             healed=await self._has_healed(),
         )
