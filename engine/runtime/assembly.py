@@ -111,7 +111,7 @@ def assemble(
         settings=settings,
         cluster=cluster,
         memory=memory,
-        declared=Declarations(cluster, memory, settings.cluster_name, keys, wake),
+        declared=Declarations(cluster, memory, settings.cluster_name, keys, wake, settings.release_defaults),
         inputs=inputs,
         records=RecordWatch(cluster, settings.watched_namespace),
         observer=Observer(
