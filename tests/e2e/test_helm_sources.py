@@ -18,10 +18,12 @@ from tests.servers.chart_server import ChartServer, chart_server
 from tests.servers.oci_registry import PASSWORD, USER, OciRegistry, oci_registry
 from tests.sources.helm.conftest import package, write_chart
 from tests.sources.oci.conftest import require_registry
+from tests.sources.oci.test_signatures import OURS, THEIRS, pem, push_simple, sign, simple_payload
 from tidelog.engine.http.server import serving as serving_http
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.telling.metrics import Metrics
 from tidelog.events.vocabulary import RevisionFetched
+from tidelog.events.vocabulary.fetch import Signature
 
 CHART_CONFIG = "application/vnd.cncf.helm.config.v1+json"
 CHART_CONTENT = "application/vnd.cncf.helm.chart.content.v1.tar+gzip"
@@ -79,6 +81,19 @@ async def repository(world: World, charts: ChartServer, **spec: Any) -> None:
     given = {"url": charts.url, "interval": "1h", "secretRef": {"name": "login"}, "certSecretRef": {"name": "certs"}}
     metadata = {"name": "charts"}
     await world.apply({"apiVersion": SOURCE, "kind": "HelmRepository", "metadata": metadata, "spec": given | spec})
+
+
+async def of_registry(world: World, registry: OciRegistry) -> None:
+    await secret(world, "login", username=USER.encode(), password=PASSWORD.encode())
+    await secret(world, "certs", ca_crt=registry.ca)
+    spec = {
+        "type": "oci",
+        "url": registry.url(world.namespace),
+        "secretRef": {"name": "login"},
+        "certSecretRef": {"name": "certs"},
+    }
+    metadata = {"name": "charts"}
+    await world.apply({"apiVersion": SOURCE, "kind": "HelmRepository", "metadata": metadata, "spec": spec})
 
 
 async def chart(world: World, name: str = "podinfo", **spec: Any) -> None:
@@ -227,17 +242,8 @@ async def test_a_chart_of_a_registry(world: World, registry: OciRegistry, made: 
             registry.push(f"{world.namespace}/podinfo", (CHART_CONTENT, archive), tag=tag, config=(CHART_CONFIG, b"{}"))
 
     await anyio.to_thread.run_sync(push)
-    await secret(world, "login", username=USER.encode(), password=PASSWORD.encode())
-    await secret(world, "certs", ca_crt=registry.ca)
-    spec = {
-        "type": "oci",
-        "url": registry.url(world.namespace),
-        "secretRef": {"name": "login"},
-        "certSecretRef": {"name": "certs"},
-    }
     async with serving(world) as running:
-        metadata = {"name": "charts"}
-        await world.apply({"apiVersion": SOURCE, "kind": "HelmRepository", "metadata": metadata, "spec": spec})
+        await of_registry(world, registry)
         await chart(world, version=">=5")
         found = await ready(world, "HelmChart", "podinfo")
         assert found["status"]["artifact"]["revision"] == "6.0.0"
@@ -249,6 +255,56 @@ async def test_a_chart_of_a_registry(world: World, registry: OciRegistry, made: 
         assert static["status"] == {"observedGeneration": -1}
 
 
+async def test_a_chart_of_a_registry_is_not_taken_until_somebody_signed_it_whose_key_is_known(
+    world: World, registry: OciRegistry, made: Path
+) -> None:
+    name, archive = f"{world.namespace}/podinfo", (made / "podinfo-6.0.0.tgz").read_bytes()
+
+    def push() -> str:
+        return registry.push(name, (CHART_CONTENT, archive), tag="6.0.0", config=(CHART_CONFIG, b"{}")).digest
+
+    digest = await anyio.to_thread.run_sync(push)
+    await secret(world, "keys", cosign_pub=pem(OURS))
+    async with serving(world) as running:
+        await of_registry(world, registry)
+        await chart(world, version="6.0.0", verify={"provider": "cosign", "secretRef": {"name": "none"}})
+        await world.until(
+            SOURCE,
+            "HelmChart",
+            "podinfo",
+            lambda obj: obj is not None and failed("VerificationError", "no Secret")(obj),
+        )
+        await chart(world, version="6.0.0", verify={"provider": "cosign", "secretRef": {"name": "keys"}})
+        refused = await world.until(
+            SOURCE, "HelmChart", "podinfo", lambda obj: obj is not None and failed("VerificationError", "sign it")(obj)
+        )
+        assert refused is not None
+        assert condition(refused, "SourceVerified")["status"] == "False"
+        told = condition(refused, "BuildFailed")
+        assert (told["status"], told["reason"]) == ("True", "ChartVerificationError")
+        assert told["message"].startswith("chart verification error: ")
+        assert "artifact" not in refused["status"]
+        payload = simple_payload(digest)
+        await anyio.to_thread.run_sync(push_simple, registry, name, digest, payload, sign(OURS, payload))
+        await world.ask("HelmChart", "podinfo")
+        verified = await ready(world, "HelmChart", "podinfo")
+        told = condition(verified, "SourceVerified")
+        assert (told["status"], told["reason"]) == ("True", "Succeeded")
+        assert told["message"] == "verified signature of version 6.0.0"
+        assert await served(verified) == archive
+        (fetched,) = running.events(RevisionFetched, stream=running.stream("HelmChart", "podinfo"))
+        assert isinstance(fetched, RevisionFetched)
+        assert fetched.signature == Signature(kind="cosign", key="cosign.pub", verdict="valid")
+        # A key that is taken back counts at the next pass; what was taken stays.
+        await secret(world, "keys", cosign_pub=pem(THEIRS))
+        await world.ask("HelmChart", "podinfo")
+        refused = await world.until(
+            SOURCE, "HelmChart", "podinfo", lambda obj: obj is not None and failed("VerificationError", "none of")(obj)
+        )
+        assert refused is not None
+        assert refused["status"]["artifact"]["revision"] == "6.0.0"
+
+
 @pytest.mark.parametrize(
     ("spec", "reason", "words"),
     [
@@ -256,10 +312,23 @@ async def test_a_chart_of_a_registry(world: World, registry: OciRegistry, made: 
         ({"chart": "nothing"}, "InvalidChartReference", "nothing"),
         ({"chart": "No Name"}, "InvalidChartReference", "no name of a chart"),
         ({"valuesFiles": ["none.yaml"]}, "ValuesFilesError", "none.yaml"),
-        ({"verify": {"provider": "cosign"}}, "UnsupportedFeature", "spec.verify"),
+        ({"verify": {"provider": "notation"}}, "UnsupportedFeature", "spec.verify.provider"),
+        (
+            {"verify": {"provider": "cosign", "secretRef": {"name": "keys"}}},
+            "VerificationError",
+            "a Helm repository over HTTP",
+        ),
         ({"sourceRef": {"kind": "Bucket", "name": "nowhere"}}, "SourceUnavailable", "nowhere"),
     ],
-    ids=["no such version", "no such chart", "no name", "no such file", "signatures", "no source"],
+    ids=[
+        "no such version",
+        "no such chart",
+        "no name",
+        "no such file",
+        "notation",
+        "signatures over HTTP",
+        "no source",
+    ],
 )
 async def test_a_chart_that_cannot_be_had_is_told(
     world: World, charts: ChartServer, spec: dict[str, Any], reason: str, words: str

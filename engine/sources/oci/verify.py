@@ -4,6 +4,8 @@ import hashlib
 from collections.abc import AsyncIterator, Mapping
 from typing import Final
 
+import msgspec
+
 from tidelog.engine.sources.errors import FetchError
 from tidelog.engine.sources.oci.address import is_digest
 from tidelog.engine.sources.oci.answers import Question, Reach
@@ -14,6 +16,7 @@ from tidelog.engine.sources.oci.signatures import (
     SIMPLE_SIGNING,
     Key,
     bundle_signer,
+    keys_of,
     simple_signer,
 )
 from tidelog.engine.sources.oci.spec import OciHead
@@ -23,6 +26,22 @@ from tidelog.events.vocabulary.fetch import Signature
 SIGNATURES_MAX: Final = 64
 """Of one artifact; more are not looked at."""
 SIGNATURE_BYTES_MAX: Final = 2**20
+
+
+class Signers(msgspec.Struct, frozen=True, kw_only=True):
+    """Who may have signed: any of them."""
+
+    keys: Mapping[str, Key]
+    """Public keys, by their names in the Secret."""
+
+
+def signers_of(secret: Mapping[str, bytes]) -> Signers:
+    """Those whose keys are in a Secret's data.
+
+    Raises:
+        FetchError: `VerificationError`, when there is none, or one cannot be used.
+    """
+    return Signers(keys=keys_of(secret))
 
 
 def check_verification(provider: str, *, has_secret: bool) -> None:
@@ -47,13 +66,14 @@ def check_verification(provider: str, *, has_secret: bool) -> None:
         )
 
 
-async def verify(registry: Registry, reach: Reach, head: OciHead, keys: Mapping[str, Key]) -> Signature:
-    """The signature by one of the keys.
+async def verify(registry: Registry, reach: Reach, head: OciHead, signers: Signers) -> Signature:
+    """The signature by one of those who may have signed.
 
     Raises:
         FetchError: `VerificationError`, when there is none, or it cannot be had.
     """
     count = 0
+    keys = signers.keys
     async for signer in _signers(registry, reach, head.digest, keys):
         count += 1
         if signer is not None:

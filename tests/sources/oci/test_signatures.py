@@ -13,7 +13,7 @@ from tests.servers.lying_registry import lying_registry, sends, sends_json
 from tests.servers.oci_registry import OCI_MANIFEST, OciRegistry, descriptor, digest_of
 from tidelog.engine.sources.access import PLAIN_TLS
 from tidelog.engine.sources.errors import FetchError
-from tidelog.engine.sources.oci import ANONYMOUS, OciFetcher, OciRef, OciSpec, check_verification
+from tidelog.engine.sources.oci import ANONYMOUS, OciFetcher, OciRef, OciSpec, check_verification, signers_of
 from tidelog.events.vocabulary.fetch import Signature
 
 SIMPLE = "application/vnd.dev.cosign.simplesigning.v1+json"
@@ -99,7 +99,7 @@ def push_bundle(registry: OciRegistry, name: str, digest: str, *bundles: bytes) 
 async def verified(fetcher: OciFetcher, url: str, keys: dict[str, bytes], digest: str = "") -> Signature:
     spec = OciSpec(url=url, ref=OciRef(digest=digest))
     head = await fetcher.ask(spec)
-    return await fetcher.verify(spec, ANONYMOUS, PLAIN_TLS, None, head, keys)
+    return await fetcher.verify(spec, ANONYMOUS, PLAIN_TLS, None, head, signers_of(keys))
 
 
 async def refused(fetcher: OciFetcher, url: str, keys: dict[str, bytes], match: str) -> FetchError:

@@ -91,12 +91,13 @@ class Secrets:
         if kind is None:
             self._engine.inputs.settle(self._declared.stream)
 
-    async def get(self, name: str, field: str) -> dict[str, bytes]:
+    async def get(self, name: str, field: str, missing: FetchReason = "AuthenticationFailed") -> dict[str, bytes]:
         """The data of a Secret, decoded.
 
         Args:
             name: of the Secret, in the source's own namespace.
             field: of the spec, for messages.
+            missing: the reason of a failure, where there is no such Secret.
 
         Raises:
             StageError: when it is not there, or cannot be read.
@@ -106,7 +107,7 @@ class Secrets:
         if secret is None:
             raise StageError(
                 "fetch",
-                "AuthenticationFailed",
+                missing,
                 f"spec.{field}: there is no Secret {key.namespace}/{key.name}; create it, or leave {field} out",
             )
         data = _decoded(secret)

@@ -11,14 +11,16 @@ from tidelog.engine.kinds.helmrepository import HelmRepositorySpec
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.passes.sources.driver import Driver, News, Secrets, of_kind
 from tidelog.engine.runtime.passes.sources.helm_repository import access_of, repository_spec
+from tidelog.engine.runtime.passes.sources.signers import read_signers
 from tidelog.engine.runtime.run import Run, StageError
 from tidelog.engine.runtime.watching.declared import DeclaredSource, chart_source_of
-from tidelog.engine.sources.access import PLAIN_TLS, Tls
+from tidelog.engine.sources.access import PLAIN_TLS, Proxy, Tls
+from tidelog.engine.sources.errors import FetchError
 from tidelog.engine.sources.fetched import Fetched, Head
 from tidelog.engine.sources.helm.credentials import ANONYMOUS as NOBODY
 from tidelog.engine.sources.helm.index import versions_of
 from tidelog.engine.sources.helm.jobs import Dependency
-from tidelog.engine.sources.helm.package import Resolve, package, revalue
+from tidelog.engine.sources.helm.package import Resolve, package, refuse_verification, revalue
 from tidelog.engine.sources.helm.spec import (
     ANY_VERSION,
     CHART_BYTES_MAX,
@@ -33,10 +35,11 @@ from tidelog.engine.sources.intake.intake import Download
 from tidelog.engine.sources.intake.jobs import Unpack
 from tidelog.engine.sources.oci.credentials import ANONYMOUS, RegistryCredentials
 from tidelog.engine.sources.oci.spec import CHART_LAYER, OciHead, OciRef, OciSpec
+from tidelog.engine.sources.oci.verify import Signers
 from tidelog.engine.sources.semver import version_of
 from tidelog.events.names import Revision
 from tidelog.events.projections import Desired
-from tidelog.events.vocabulary.fetch import Chart
+from tidelog.events.vocabulary.fetch import Chart, Signature
 
 
 class VersionHead(Head, frozen=True, kw_only=True):
@@ -46,6 +49,7 @@ class VersionHead(Head, frozen=True, kw_only=True):
     """Of a repository with an index."""
     oci: OciHead | None = None
     """Of a registry."""
+    signature: Signature | None = None
     fetched: Fetched | None = None
     """Of a tree: the chart's version is known when it is made."""
 
@@ -74,9 +78,9 @@ class HelmChartDriver(Driver):
             return await self._of_tree(self._row(source))
         check_name(self._spec.chart)
         if source.spec.is_registry:
-            reached = await self._registry(source)
-            found = await self._engine.fetchers.oci.ask(*reached)
-            return VersionHead(revision=self._revision(found.tag.replace("_", "+")), oci=found)
+            return await self._of_registry(source)
+        if self._spec.verify is not None:
+            raise refuse_verification(self._spec.verify.provider)
         row = self._row(source)
         stored = None if row.artifact is None else self._engine.artifacts.tarball_path(row.artifact)
         if stored is None:
@@ -104,7 +108,8 @@ class HelmChartDriver(Driver):
             made = await revalue(
                 self._engine.fetchers.helm.workers, archive, self._chart, download.path, metadata=metadata
             )
-            return await self._taken(download, made, Revision(revision))
+            taken = await self._taken(download, made, Revision(revision))
+            return msgspec.structs.replace(taken, signature=found.signature)
 
     def is_outdated(self) -> bool:
         """See `Driver`: a new generation is made anew (contract HC-011)."""
@@ -150,8 +155,31 @@ class HelmChartDriver(Driver):
         spec = repository_spec(of_kind(source.spec, HelmRepositorySpec))
         await self._engine.fetchers.helm.chart(spec, version, into, credentials=credentials, tls=tls)
 
-    async def _registry(self, source: DeclaredSource) -> tuple[OciSpec, RegistryCredentials, Tls]:
-        """The chart's repository in a registry, and how it is reached."""
+    # Of a registry.
+
+    async def _of_registry(self, source: DeclaredSource) -> Head:
+        """As in Flux, a signature is verified at every pass: a key that is taken back counts from the next one on."""
+        asked, credentials, tls, signers = await self._registry(source)
+        found = await self._engine.fetchers.oci.ask(asked, credentials, tls)
+        signature = None
+        if signers is not None:
+            signature = await self._verify((asked, credentials, tls, None), found, signers)
+        revision = self._revision(found.tag.replace("_", "+"))
+        return VersionHead(revision=revision, oci=found, signature=signature)
+
+    async def _verify(
+        self, reached: tuple[OciSpec, RegistryCredentials, Tls, Proxy | None], head: OciHead, signers: Signers
+    ) -> Signature:
+        try:
+            return await self._engine.fetchers.oci.verify(*reached, head, signers)
+        except FetchError as error:
+            if error.reason != "VerificationError":
+                raise
+            message = f"chart verification error: {error.message}"
+            raise FetchError("ChartVerificationError", message, retry_after_s=error.retry_after_s) from None
+
+    async def _registry(self, source: DeclaredSource) -> tuple[OciSpec, RegistryCredentials, Tls, Signers | None]:
+        """The chart's repository in a registry, how it is reached, and who may have signed."""
         spec = of_kind(source.spec, HelmRepositorySpec)
         url = f"{spec.url.rstrip('/')}/{self._spec.chart}"
         credentials = ANONYMOUS
@@ -159,6 +187,7 @@ class HelmChartDriver(Driver):
             if spec.secret_ref is not None:
                 credentials = await secrets.login(spec.secret_ref.name, "secretRef", url)
             tls = await secrets.tls(spec.cert_secret_ref)
+            signers = None if self._spec.verify is None else await read_signers(secrets, self._spec.verify)
         is_exact = version_of(self._spec.version) is not None
         wanted = self._spec.version
         asked = OciSpec(
@@ -169,10 +198,10 @@ class HelmChartDriver(Driver):
             insecure=spec.insecure,
             timeout_s=spec.effective_timeout.seconds,
         )
-        return asked, credentials, tls
+        return asked, credentials, tls, signers
 
     async def _pull_from_registry(self, source: DeclaredSource, head: OciHead, into: Path) -> None:
-        fetcher, (asked, credentials, tls) = self._engine.fetchers.oci, await self._registry(source)
+        fetcher, (asked, credentials, tls, _) = self._engine.fetchers.oci, await self._registry(source)
         artifact = await fetcher.artifact(asked, credentials, tls, None, head)
         await fetcher.download(asked, credentials, tls, None, artifact, into, CHART_BYTES_MAX)
 
