@@ -133,8 +133,16 @@ def _oci_sentences(spec: OCIRepositorySpec) -> Iterator[str]:
 def _verify_sentences(verify: OCIVerification | ChartVerification | None) -> Iterator[str]:
     if verify is not None and verify.provider != "cosign":
         yield f"spec.verify.provider: {verify.provider} cannot be used yet; sign with cosign and a key"
-    elif verify is not None and verify.secret_ref is None:
-        yield "spec.verify: signatures without a key cannot be verified yet; sign with one, and name it in secretRef"
+    elif isinstance(verify, ChartVerification) and verify.secret_ref is None:
+        yield (
+            "spec.verify: the roots of trust of signatures without a key are not fetched; sign with a key, and name it "
+            "in secretRef, or take the chart from an OCIRepository with trustedRootSecretRef"
+        )
+    elif isinstance(verify, OCIVerification) and verify.secret_ref is None and verify.trusted_root_secret_ref is None:
+        yield (
+            "spec.verify: the roots of trust of signatures without a key are not fetched; name them in "
+            "trustedRootSecretRef, or sign with a key, and name it in secretRef"
+        )
 
 
 def _bucket_sentences(spec: BucketSpec) -> Iterator[str]:

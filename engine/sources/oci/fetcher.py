@@ -15,6 +15,7 @@ from tidelog.engine.sources.oci.address import is_digest, repository_of
 from tidelog.engine.sources.oci.answers import Reach
 from tidelog.engine.sources.oci.choose import check_ref, choose_layer, choose_tag, tag_of
 from tidelog.engine.sources.oci.credentials import ANONYMOUS, RegistryCredentials
+from tidelog.engine.sources.oci.keyless import Keyless
 from tidelog.engine.sources.oci.registry import Registry
 from tidelog.engine.sources.oci.spec import OciArtifact, OciHead, OciSpec, head_of
 from tidelog.engine.sources.oci.verify import Signers, verify
@@ -35,6 +36,7 @@ class OciFetcher:
 
     def __init__(self) -> None:
         self.registry = Registry()
+        self._keyless = Keyless()
         self._entered = AsyncExitStack()
         self._digests: Shared[str]
         self._tags: Shared[list[str]]
@@ -43,6 +45,7 @@ class OciFetcher:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as entered:
             entered.push_async_callback(self.registry.aclose)
+            entered.push_async_callback(self._keyless.aclose)
             tasks = await entered.enter_async_context(anyio.create_task_group())
             entered.callback(tasks.cancel_scope.cancel)
             self._digests = Shared(tasks)
@@ -138,7 +141,9 @@ class OciFetcher:
             FetchError: `VerificationError`, when it is not signed by any of them.
         """
         reach = reach_of(spec, credentials, tls, proxy)
-        return await _within(spec, "VerificationError", lambda: verify(self.registry, reach, head, signers))
+        return await _within(
+            spec, "VerificationError", lambda: verify(self.registry, self._keyless, reach, head, signers)
+        )
 
     async def _ask(self, spec: OciSpec, reach: Reach) -> OciHead:
         key = self.registry.key(reach)

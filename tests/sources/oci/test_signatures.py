@@ -216,8 +216,12 @@ async def test_keys_that_cannot_be_used_are_told(
 def test_what_is_not_checked_yet_is_refused() -> None:
     check_verification("cosign", has_secret=True)
     for provider, has_secret, why in (
-        ("notation", True, "spec.verify.provider 'notation' is not supported yet"),
-        ("cosign", False, "asks for keyless signatures of cosign, which are not supported yet"),
+        ("notation", True, "spec.verify.provider 'notation' is not supported: sign with cosign"),
+        (
+            "cosign",
+            False,
+            "asks for keyless signatures of cosign, whose roots of trust are not fetched here: name them",
+        ),
     ):
         with pytest.raises(FetchError, match=why) as caught:
             check_verification(provider, has_secret=has_secret)
