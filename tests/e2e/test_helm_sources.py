@@ -2,7 +2,9 @@
 
 import base64
 import hashlib
+import io
 import json
+import tarfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 import aiohttp
 import anyio.to_thread
 import pytest
+import yaml
 
 from tests.e2e.world import SOURCE, Running, World, condition, config_map, failed, is_ready
 from tests.oracles.helm import helm
@@ -232,6 +235,39 @@ async def test_a_chart_of_a_git_repository_follows_its_version(world: World, tmp
         )
         stream = running.stream("HelmChart", "web")
         assert len(running.events(RevisionFetched, stream=stream)) == 2
+
+
+async def test_a_chart_of_a_tree_depends_on_charts_of_a_registry(
+    world: World, registry: OciRegistry, made: Path
+) -> None:
+    def push() -> None:
+        for version in ("6.0.0", "6.1.0"):
+            archive = (made / f"podinfo-{version}.tgz").read_bytes()
+            registry.push(
+                f"{world.namespace}/podinfo", (CHART_CONTENT, archive), tag=version, config=(CHART_CONFIG, b"{}")
+            )
+
+    await anyio.to_thread.run_sync(push)
+    wanted = [
+        {"name": "podinfo", "version": ">=6.0.0", "repository": registry.url(world.namespace)},
+        {"name": "podinfo", "version": "6.0.0", "repository": f"{registry.url(world.namespace)}/", "alias": "old"},
+    ]
+    made_of = {"apiVersion": "v2", "name": "web", "version": "1.0.0", "dependencies": wanted}
+    world.commit({"charts/web/Chart.yaml": json.dumps(made_of)})
+    async with serving(world):
+        await world.source()
+        await chart(world, "web", chart="charts/web", sourceRef={"kind": "GitRepository", "name": "fleet"})
+        refused = failed("DependencyBuildError", "certificate of its authority")
+        await world.until(SOURCE, "HelmChart", "web", lambda obj: obj is not None and refused(obj), "refused")
+        await of_registry(world, registry)  # whose Secrets are used for its address
+        await world.ask("HelmChart", "web")
+        found = await ready(world, "HelmChart", "web")
+        with tarfile.open(fileobj=io.BytesIO(await served(found))) as archive:
+            versions = {
+                name: yaml.safe_load(archive.extractfile(f"web/charts/{name}/Chart.yaml") or b"")["version"]
+                for name in ("podinfo", "old")
+            }
+        assert versions == {"podinfo": "6.1.0", "old": "6.0.0"}
 
 
 async def test_a_chart_of_a_registry(world: World, registry: OciRegistry, made: Path) -> None:
