@@ -125,6 +125,7 @@ def source_stored(
     *,
     observed: Observed,
     chart: Chart | None = None,
+    source: str = "",
 ) -> FetchedStatus:
     """The artifact of what the spec says now is in the store, made anew or as it was (contract GR-029, GR-030)."""
     reason, message = stored(spec, artifact.revision, chart)
@@ -163,7 +164,7 @@ def source_stored(
                 made,
                 url=latest_url(artifact, "HelmChart"),
                 observed_chart_name=chart.name if chart else "",
-                observed_source_artifact_revision=chart.source if chart else "",
+                observed_source_artifact_revision=source,
                 observed_values_files=chart.values_files if chart else (),
             )
         case _:

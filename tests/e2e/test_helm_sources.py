@@ -24,7 +24,9 @@ from tests.sources.oci.conftest import require_registry
 from tests.sources.oci.test_signatures import OURS, THEIRS, pem, push_simple, sign, simple_payload
 from tidelog.engine.http.server import serving as serving_http
 from tidelog.engine.objects.kube import KubeObject
+from tidelog.engine.runtime.passes.sources import helm_chart
 from tidelog.engine.runtime.telling.metrics import Metrics
+from tidelog.engine.sources.helm import package as package_chart
 from tidelog.events.vocabulary import RevisionFetched
 from tidelog.events.vocabulary.fetch import Signature
 
@@ -204,7 +206,17 @@ async def test_values_files_make_another_chart(world: World, charts: ChartServer
         assert again["status"]["artifact"]["revision"] == "6.0.0+2"
 
 
-async def test_a_chart_of_a_git_repository_follows_its_version(world: World, tmp_path: Path) -> None:
+async def test_a_chart_of_a_git_repository_follows_its_version(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+
+    async def counted(*arguments: Any, **rest: Any) -> Any:
+        made.append(arguments)
+        return await package_chart(*arguments, **rest)
+
+    monkeypatch.setattr(helm_chart, "package", counted)
+
     def files(version: str, n: str) -> dict[str, str]:
         return {
             "charts/web/Chart.yaml": f"apiVersion: v2\nname: web\nversion: {version}\n",
@@ -224,8 +236,15 @@ async def test_a_chart_of_a_git_repository_follows_its_version(world: World, tmp
         shown = await anyio.to_thread.run_sync(lambda: helm("template", archive, home=tmp_path))
         assert '"n": "1"' in str(shown)
         await world.push(files("1.0.0", "2"))  # the chart's version says that nothing is new (HC-005)
-        await world.until_source(lambda obj: obj["status"]["artifact"]["revision"] == world.revision)
+        found = await ready(world, "HelmChart", "web", observedSourceArtifactRevision=world.revision)
+        assert found["status"]["artifact"] == first["status"]["artifact"]
         await running.idle()
+        assert len(made) == 2
+        await world.ask("HelmChart", "web")
+        await world.until(
+            SOURCE, "HelmChart", "web", lambda obj: obj is not None and "lastHandledReconcileAt" in obj["status"]
+        )
+        assert len(made) == 2, "what was looked at is not packaged anew"
         await world.push(files("1.1.0", "3"))
         await world.until(
             SOURCE,

@@ -16,7 +16,7 @@ from tidelog.engine.sources.access import PLAIN_TLS, Proxy, Tls, proxy_of, tls_o
 from tidelog.engine.sources.errors import FetchReason
 from tidelog.engine.sources.fetched import Fetched, Head
 from tidelog.engine.sources.oci.credentials import RegistryCredentials, registry_credentials
-from tidelog.events.names import ObjectKey
+from tidelog.events.names import ObjectKey, Revision
 
 T = TypeVar("T")
 
@@ -51,6 +51,10 @@ class Driver(ABC):
     @abstractmethod
     def is_outdated(self) -> bool:
         """Whether the artifact was made by other rules than the spec's."""
+
+    def looked_at(self, head: Head) -> Revision | None:  # noqa: ARG002 - most have no source of their own
+        """The revision of the source that an answer was found in, where the source is made of another."""
+        return None
 
     def forget(self) -> None:  # noqa: B027 - most remember nothing
         """Forgets what was just fetched: something of it is not in the store after all."""

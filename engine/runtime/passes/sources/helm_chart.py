@@ -51,6 +51,8 @@ class VersionHead(Head, frozen=True, kw_only=True):
     signature: Signature | None = None
     fetched: Fetched | None = None
     """Of a tree: the chart's version is known when it is made."""
+    source: Revision | None = None
+    """The revision of the index, or of the tree, that it was found in."""
 
 
 class HelmChartDriver(Driver):
@@ -86,7 +88,7 @@ class HelmChartDriver(Driver):
             raise self._no_artifact(source)
         versions = await anyio.to_thread.run_sync(versions_of, stored, self._spec.chart)
         version = choose_version(versions, self._spec.chart, self._spec.version, source.key.shown)
-        return VersionHead(revision=self._revision(version.version), version=version)
+        return VersionHead(revision=self._revision(version.version), version=version, source=row.revision)
 
     async def fetch(self, head: Head) -> Fetched:
         """See `Driver`."""
@@ -113,6 +115,10 @@ class HelmChartDriver(Driver):
     def is_outdated(self) -> bool:
         """See `Driver`: a new generation is made anew (contract HC-011)."""
         return of_kind(self._declared.status, HelmChartStatus).observed_generation != self._declared.generation
+
+    def looked_at(self, head: Head) -> Revision | None:
+        """See `Driver`: another revision of the source may hold the same version of the chart (contract HC-015)."""
+        return of_kind(head, VersionHead).source
 
     def news(self, fetched: Fetched) -> News:
         """See `Driver` (contract HC-016)."""
@@ -189,12 +195,12 @@ class HelmChartDriver(Driver):
     async def _of_tree(self, row: Desired) -> Head:
         standing = self._engine.memory.conditions.get(self._declared.stream)
         own = self._engine.memory.desired.get(self._declared.stream)
-        known = None if standing is None or own is None else standing.chart
-        if known is not None and known.source == row.revision and own is not None and not self.is_outdated():
-            return VersionHead(revision=own.revision or Revision(""))
+        known = None if standing is None or own is None else standing.source
+        if known is not None and known == row.revision and own is not None and not self.is_outdated():
+            return VersionHead(revision=own.revision or Revision(""), source=known)
         async with self._engine.fetchers.intake.downloading() as download:
             fetched = await self._package(download, row)
-        return VersionHead(revision=fetched.revision, fetched=fetched)
+        return VersionHead(revision=fetched.revision, fetched=fetched, source=row.revision)
 
     async def _package(self, download: Download, row: Desired) -> Fetched:
         root = download.path.with_name("tree")
