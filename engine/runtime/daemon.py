@@ -49,6 +49,7 @@ from tidelog.events.vocabulary import (
     EngineStopped,
     Event,
 )
+from tidelog.events.vocabulary.apply import INTERRUPTED
 from tidelog.storage import Recorded, open_log, open_views
 from tidelog.storage.artifacts.store import ArtifactStore
 from tidelog.storage.errors import StoreError
@@ -172,7 +173,7 @@ class Daemon:
                 event = ApplyFailed(
                     plan=standing.applying,
                     wave=0,
-                    reason="Interrupted",
+                    reason=INTERRUPTED,
                     message="the engine ended in the midst of it; what was written is found again",
                 )
                 await memory.append(StreamName(stream), [event], Origin(run=standing.run, trace=standing.trace))

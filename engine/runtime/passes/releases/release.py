@@ -247,7 +247,8 @@ class HelmReleasePass(Beginning):
         if following.stall is not None:
             raise _stalled(following.stall)
         if not following.goes_on:
-            raise Stop(following.again_s)
+            again = following.again_s
+            raise Stop(None if again is None else self._engine.spaced(again, self._row.failures))
 
     # The actions.
 
