@@ -185,6 +185,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Hold plans whose deletions look like an accident, until they are approved."""
 
     @property
+    def watched_namespace(self) -> str:
+        """The only namespace that is looked after; empty for all."""
+        return "" if self.watch_all_namespaces else self.runtime_namespace
+
+    @property
     def release_defaults(self) -> ReleaseDefaults:
         """What HelmReleases do that do not say it themselves."""
         return ReleaseDefaults(as_helm_3=self.use_helm3_defaults, retries=self.default_to_retry_on_failure)

@@ -226,6 +226,36 @@ async def test_what_is_there_already_is_replaced_or_fails_as_the_policy_says(rel
         await releases.until(is_ready, "ready")
 
 
+async def test_what_a_hook_made_before_may_take_its_time_to_go_and_no_pass_sits_and_waits(releases: Releases) -> None:
+    world = releases.world
+    await begin(releases, a=hook("held", "pre-install,pre-upgrade"))
+    kind = await world.cluster.kind("v1", "ConfigMap")
+
+    async def hold(*finalizers: str) -> None:
+        patch = {"metadata": {"finalizers": list(finalizers)}}
+        await world.cluster.patch(kind, world.namespace, "held", patch, type="merge", manager="test")
+
+    async with world.daemon() as running:
+        await releases.release()
+        await releases.until_version(1)
+        await hold("example.com/held")
+        await releases.release(values={"colour": "blue"})
+        is_going = lambda obj: obj is not None and "deletionTimestamp" in obj["metadata"]  # noqa: E731
+        await world.until("v1", "ConfigMap", "held", is_going, "going")
+        await running.idle()
+        assert (await world.data("web") or {})["colour"] == "red"
+    async with world.daemon() as running:
+        await running.idle()
+        await hold()
+        await releases.until_version(2)
+        await hold("example.com/held")
+        await releases.release(values={"colour": "green"}, timeout="1s")
+        found = await releases.until(is_stalled, "stalled")
+        assert "is still there" in ready_message(found)
+        assert "example.com/held" in ready_message(found)
+        await hold()
+
+
 async def test_hooks_are_passed_over_where_they_are_disabled(releases: Releases) -> None:
     world = releases.world
     await begin(releases, a=hook("made", "pre-install,post-upgrade,pre-delete"))

@@ -36,6 +36,7 @@ from tidelog.engine.kinds.registry import (
     TargetSpec,
     TargetStatus,
 )
+from tidelog.engine.objects.depth import DEPTH_MAX, bounded
 from tidelog.engine.objects.kube import KubeObject, MalformedObjectError, key_of, parse_inventory_id
 from tidelog.engine.plan.model import is_secret
 from tidelog.engine.runtime.memory import Facts, Memory, Origin, plan_of
@@ -339,8 +340,8 @@ class Declarations:
         declared = self._sources.get(stream) or self._targets.get(stream)
         if declared is None or declared.uid != live["metadata"]["uid"] or _version(declared.live) > _version(live):
             return  # it is another by now, or a watch has told more already
-        declared.live = live
-        declared.status = read_status(live)
+        declared.live = bounded(live)
+        declared.status = read_status(declared.live)
         self.on_change(stream)
 
     async def claim(self, declared: AnyDeclared) -> None:
@@ -486,7 +487,11 @@ def read_declared(live: KubeObject, alias: str, defaults: ReleaseDefaults | None
         defaults: of HelmReleases; None for those of Flux without gates.
     """
     stream = key_of(live).stream(alias)
-    kind = live["kind"]
+    kind, told = live["kind"], live
+    live = bounded(told)
+    if live is not told:
+        deep = f"it has more than {DEPTH_MAX} maps and lists within one another: make it flatter"
+        return _declared(stream, live, _NOTHING[kind], read_status(live), (deep,))
     try:
         read: Any = decode(BY_NAME[kind], live)
     except InvalidObjectError as error:

@@ -14,6 +14,7 @@ from tidelog.engine.helm import decisions
 from tidelog.engine.helm.decisions import Act, Correct, Done, Known, Stall, State
 from tidelog.engine.helm.errors import ChartError, RecordError
 from tidelog.engine.helm.hooks import AROUND, Making, hooks_for
+from tidelog.engine.helm.known import Newest
 from tidelog.engine.helm.pool import ChartRenderer
 from tidelog.engine.helm.releases import unlocked, upgrade_base
 from tidelog.engine.helm.storage import Record, Release, snapshot_digest
@@ -21,6 +22,7 @@ from tidelog.engine.helm.store import ReleaseStore
 from tidelog.engine.kinds.decode import InvalidObjectError, decode
 from tidelog.engine.kinds.helmactions import ReleasingName
 from tidelog.engine.kinds.helmchart import HelmChartSpec
+from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.observe.health import health_of
 from tidelog.engine.plan.draft import HelmName
 from tidelog.engine.plan.model import Plan
@@ -83,6 +85,7 @@ def _as_preview_error(secrets: SecretValues) -> Iterator[None]:
         raise PreviewError(secrets.filter(str(error))) from None
 
 
+JOB: Final = ("batch", "Job")
 NOTHING: Final = RenderedSet(digest=Renderings.nothing, wanted=())
 
 
@@ -174,7 +177,7 @@ class ReleasePreviews(Previews):
             declared,
             row,
             wish,
-            None if record is None else record.release,
+            Newest.of(record, row.latest),
             asked=asked_of(declared, row, self._facts.desired.get(declared.stream)),
             observed=0 if standing is None else standing.observed,
             drifted=declared.spec.effective_drift_detection.detects,
@@ -234,8 +237,12 @@ class ReleasePreviews(Previews):
         if rendered is None:
             return False
         situation = self._situation(declared)
+        how = declared.spec.effective_install if row.last_action == "install" else declared.spec.effective_upgrade
         for one in rendered.wanted:
-            if health_of(await drifts.live_of(self._cluster, situation, one)).health != "Current":
+            if (one.key.group, one.key.kind) == JOB and not how.waits_for_jobs:
+                continue
+            live = await drifts.live_of(self._cluster, situation, one)
+            if not _is_paused(live) and health_of(live).health != "Current":
                 return False
         return True
 
@@ -510,6 +517,11 @@ def _chart_spec(spec: HelmChartSpec) -> ChartSpec | None:
         values_files=spec.values_files,
         ignore_missing_values_files=spec.ignore_missing_values_files,
     )
+
+
+def _is_paused(live: KubeObject | None) -> bool:
+    """Whether it is a Deployment that never becomes ready because nothing is to be done with it (contract HR-114)."""
+    return live is not None and live["kind"] == "Deployment" and bool((live.get("spec") or {}).get("paused"))
 
 
 def _as_unlocked(known: Known) -> Known:

@@ -12,13 +12,14 @@ from tidelog.engine.helm.decisions import Known
 from tidelog.engine.helm.errors import ChartError
 from tidelog.engine.helm.hooks import Event as HookEvent
 from tidelog.engine.helm.hooks import hooks_for
+from tidelog.engine.helm.known import Newest
 from tidelog.engine.helm.lookup import LookupSource
 from tidelog.engine.helm.marks import ownership_problems
 from tidelog.engine.helm.policy import policy_of
 from tidelog.engine.helm.postrender import common_metadata_digest, post_renderers_digest
 from tidelog.engine.helm.releases import pending
 from tidelog.engine.helm.spec import Kustomize, RenderedChart, RenderJob
-from tidelog.engine.helm.storage import Release, snapshot_digest
+from tidelog.engine.helm.storage import Release
 from tidelog.engine.kinds.decode import encode as encode_kind
 from tidelog.engine.kinds.helmactions import ReleasingName
 from tidelog.engine.kinds.helmrelease import KustomizeRenderer
@@ -192,7 +193,7 @@ def known_of(
     declared: DeclaredRelease,
     row: ReleaseRow,
     wish: Wish,
-    last: Release | None,
+    newest: Newest | None,
     *,
     asked: Asked,
     observed: int,
@@ -205,19 +206,17 @@ def known_of(
         declared: the HelmRelease.
         row: what the log knows of the release.
         wish: what is asked for.
-        last: the newest version in Helm's storage.
+        newest: in Helm's storage.
         asked: for what somebody did by annotations.
         observed: the generation that was dealt with last.
         drifted: whether objects differ from it, where that counts.
         healed: whether what the last version failed of is over.
     """
-    latest = row.latest
-    known_as = ("", "") if latest is None else (latest.oci_digest, latest.digest)
     return Known(
         row=_counted(declared, row, wish, asked, healed=healed),
         policy=policy_of(declared.spec),
-        last=last,
-        last_digest="" if last is None else snapshot_digest(last, *known_as),
+        last=None if newest is None else newest.release,
+        last_digest="" if newest is None else newest.digest,
         chart_name=wish.chart.name,
         chart_version=wish.chart.version,
         config_digest=wish.config_digest,
