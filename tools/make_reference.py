@@ -61,7 +61,8 @@ The moment of `--at` is a position (120), a time (`2026-11-23T14:05Z`; without a
 ago (`2h ago`), or a revision (`main@sha1:4a3b…`, or the first seven or more digits of its commit). A time is the last
 position not after it; one to the second, as times are printed, is all of that second. A time before the log began, or
 one yet to come, is none. A revision is when the last run that worked by it ended; where none has ended, when it was
-fetched.
+fetched. `tidelog reapply` of a HelmRelease takes the version of a chart (`1.2.3`) too: the last moment at which it
+was deployed so.
 """
 
 REFERENCE = Path(__file__).resolve().parents[1] / "docs" / "reference"

@@ -267,6 +267,12 @@ class ReleaseTest(Action, frozen=True, kw_only=True):
     filters: tuple[HookFilter, ...] = ()
     """Tests that are run, or left out; all are run where it is not given."""
 
+    def runs(self, name: str) -> bool:
+        """Whether the test of a name is run (contract HR-052)."""
+        included = {one.name for one in self.filters if not one.exclude}
+        excluded = {one.name for one in self.filters if one.exclude}
+        return name not in excluded and (not included or name in included)
+
 
 class Rollback(ApplyingAction, frozen=True, kw_only=True):
     """How the release before is brought back."""

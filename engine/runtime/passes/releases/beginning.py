@@ -5,11 +5,10 @@ from typing import TypeVar
 
 import msgspec
 
-from tidelog.engine.helm import decisions
 from tidelog.engine.helm.decisions import Act, Known
 from tidelog.engine.helm.errors import RecordError
 from tidelog.engine.helm.releases import DEPLOYED, pending_again, rollback_to, upgrade_base
-from tidelog.engine.helm.storage import Release, snapshot_digest
+from tidelog.engine.helm.storage import Release
 from tidelog.engine.helm.store import ReleaseStore
 from tidelog.engine.kinds.helmactions import ReleasingName
 from tidelog.engine.plan.model import Wanted
@@ -18,6 +17,7 @@ from tidelog.engine.runtime.passes.releases.actions import ReleaseActions
 from tidelog.engine.runtime.passes.releases.hooks import ActionFailed
 from tidelog.engine.runtime.passes.releases.records import (
     LostRecordError,
+    is_as_known,
 )
 from tidelog.engine.runtime.passes.releases.sets import set_of_record
 from tidelog.engine.runtime.passes.releases.wish import (
@@ -162,7 +162,7 @@ class Beginning(ReleaseActions):
             raise RuntimeError("a rollback without a version to go back to")
         store = self._store(self._row.storage_namespace or wish.storage_namespace)
         record = await asking("apply", reading(store.get(target.name, target.version)))
-        if record is None or not _is_as_known(record.release, target):
+        if record is None or not is_as_known(record.release, target):
             # What it would go back to is not as it was: to try the upgrade again is the better way (contract HR-095).
             await self._make("upgrade", wish, known)
             return
@@ -290,12 +290,6 @@ def _intent_of(snapshot: ReleaseSnapshot, row: ReleaseRow, action: str, generati
             "generation": generation,
         },
         ReleaseActionStarted,
-    )
-
-
-def _is_as_known(release: Release, snapshot: ReleaseSnapshot) -> bool:
-    return snapshot.api_version != decisions.SNAPSHOT_VERSION or snapshot.digest == snapshot_digest(
-        release, snapshot.oci_digest, snapshot.digest
     )
 
 
