@@ -146,6 +146,7 @@ class Daemon:
     async def _run_all(self) -> None:
         """Runs every part, until cancelled."""
         engine = self.engine
+        await engine.observer.recall()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self.views.follow)
             tasks.start_soon(engine.inputs.run)
