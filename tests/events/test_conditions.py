@@ -342,6 +342,21 @@ def test_an_apply_that_began_is_known_until_it_finished_or_failed() -> None:
     assert story.standing().applying is None
 
 
+def test_applies_that_fail_are_counted_until_one_does_not_or_another_thing_is_wanted() -> None:
+    no = ApplyFailed(plan=PLAN, wave=0, reason="PruneFailed", message="m")
+    cut_short = ApplyFailed(plan=PLAN, wave=0, reason="Interrupted", message="m")
+
+    def failing() -> Story:
+        story = Story().then(declared()).begins().then(planned(), no).begins().then(planned(), cut_short)
+        return story.begins().then(failed(message="of another stage")).begins().then(planned(), no)
+
+    assert failing().standing().failed_applies == 2
+    assert failing().then(declared()).standing().failed_applies == 2
+    finished = ApplyFinished(plan=PLAN, revision=ONE, set=digest("set"))
+    for end in (finished, ended("unchanged"), declared(2), rendered(of_set="other"), planned(of_set="other")):
+        assert failing().then(end).standing().failed_applies == 0, end
+
+
 def test_the_terms_of_an_apply_are_the_only_ones_once_it_finished() -> None:
     first, second = Terms(), Terms("system:serviceaccount:shop:heir", ("helm",))
     again = ApplyStarted(plan=PLAN, waves=1, identity=second.identity, overridden=second.overridden)

@@ -19,6 +19,7 @@ from tidelog.engine.apply.record import Seen
 from tidelog.engine.cluster.errors import ClusterError, NotFoundError
 from tidelog.engine.cluster.port import Cluster, Kind
 from tidelog.engine.kinds.meta import HELM_RELEASE, OWNER_NAME, RELEASE_OWNER_NAME, applier_of, labelled_maker
+from tidelog.engine.objects.depth import bounded
 from tidelog.engine.objects.kube import KubeObject, key_of
 from tidelog.engine.observe.drift import Flap, Flaps, drift, left_behind
 from tidelog.engine.observe.health import has_ended, health_of, outcome_of
@@ -275,6 +276,7 @@ class Observer:
         inventory = self._memory.inventory.get(owner)
         if inventory is None or key.id not in inventory.objects:
             return
+        obj = bounded(obj)
         version, uid = obj["metadata"]["resourceVersion"], obj["metadata"]["uid"]
         self._note_end(stream, obj, uid)
         if row is not None and row.uid == uid and not is_newer(version, row.resource_version):
