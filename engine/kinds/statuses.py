@@ -44,15 +44,15 @@ FETCH_REASONS = frozenset(
         "SourceUnavailable",
         "UnsupportedSourceKind",
         "NoSourceArtifact",
+        "InvalidChartReference",
+        "ChartPullError",
     }
 )
 """Contract GR-031, OC-027, BU-015, HP-016, HC-017."""
 BUILD_REASONS = frozenset(
     {
-        "InvalidChartReference",
         "MetadataPatchError",
         "ValuesFilesError",
-        "ChartPullError",
         "DependencyBuildError",
         "ChartPackageError",
         "ChartVerificationError",
@@ -159,13 +159,14 @@ def source_stored(
             return _replace(made, observed_ignore=spec.ignore, url=latest_url(artifact, "Bucket"))
         case HelmRepositoryStatus(), _:
             return _replace(made, url=latest_url(artifact, "HelmRepository"))
-        case HelmChartStatus(), _:
+        case HelmChartStatus(), HelmChartSpec():
             return _replace(
                 made,
                 url=latest_url(artifact, "HelmChart"),
                 observed_chart_name=chart.name if chart else "",
                 observed_source_artifact_revision=source,
-                observed_values_files=chart.values_files if chart else (),
+                # Only those that may be missing are told (contract HC-007).
+                observed_values_files=chart.values_files if chart and spec.ignore_missing_values_files else (),
             )
         case _:
             return made

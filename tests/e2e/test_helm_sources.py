@@ -194,16 +194,18 @@ async def test_values_files_make_another_chart(world: World, charts: ChartServer
         await chart(world, version="6.0.0", valuesFiles=["values.yaml", "prod.yaml"])
         found = await ready(world, "HelmChart", "podinfo")
         assert found["status"]["artifact"]["revision"] == "6.0.0+1"
-        assert found["status"]["observedValuesFiles"] == ["values.yaml", "prod.yaml"]
+        assert "observedValuesFiles" not in found["status"], "all of them were there"
         words = "packaged 'podinfo' chart with version '6.0.0+1' and merged values files [values.yaml prod.yaml]"
         assert condition(found, "Ready")["message"] == words
         archive = tmp_path / "made.tgz"
         archive.write_bytes(await served(found))
         values = await anyio.to_thread.run_sync(lambda: helm("show", "values", archive, home=tmp_path))
         assert "replicas: 7" in str(values)
-        await chart(world, version="6.0.0", valuesFiles=["./prod.yaml"])  # another generation
+        # Another generation.
+        await chart(world, version="6.0.0", valuesFiles=["./prod.yaml", "no.yaml"], ignoreMissingValuesFiles=True)
         again = await ready(world, "HelmChart", "podinfo", observedGeneration=2)
         assert again["status"]["artifact"]["revision"] == "6.0.0+2"
+        assert again["status"]["observedValuesFiles"] == ["./prod.yaml"]
 
 
 async def test_a_chart_of_a_git_repository_follows_its_version(
@@ -396,6 +398,8 @@ async def test_a_chart_that_cannot_be_had_is_told(
             SOURCE, "HelmChart", "podinfo", lambda obj: obj is not None and failed(reason, words)(obj), reason
         )
         assert found is not None
+        if reason == "InvalidChartReference":
+            assert condition(found, "FetchFailed")["reason"] == reason
 
 
 async def test_an_index_that_cannot_be_had_is_told(world: World, charts: ChartServer) -> None:
