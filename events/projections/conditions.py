@@ -147,6 +147,8 @@ class Standing(msgspec.Struct, kw_only=True, omit_defaults=True):
     """What the source says about its artifact."""
     chart: Chart | None = None
     """What the artifact of a HelmChart was made of."""
+    source: Revision | None = None
+    """The revision of a HelmChart's source that was looked at last, whether or not the artifact is made of it."""
     handled: str = ""
     """The last `reconcile.fluxcd.io/requestedAt` that a run answered."""
     history: tuple[Attempt, ...] = ()
@@ -206,6 +208,7 @@ def _fetched(rows: Rows[Standing], envelope: Envelope, event: RevisionFetched) -
     row = _row(rows, envelope)
     row.attempted, row.fetched, row.size = event.revision, envelope.time, event.size
     row.annotations, row.chart = event.annotations, event.chart
+    row.source = None if event.chart is None else event.chart.source
 
 
 def _settled(rows: Rows[Standing], envelope: Envelope, event: RevisionSettled) -> None:
@@ -357,6 +360,7 @@ def _ended(rows: Rows[Standing], envelope: Envelope, event: RunEnded) -> None:
     if event.revision is not None:
         row.attempted = row.applied = event.revision
     row.set = event.set or row.set
+    row.source = event.source or row.source
     _stand(row, envelope, "True", event.reason or "Succeeded", event.message)
     if event.set is not None:
         row.rendered = event.set

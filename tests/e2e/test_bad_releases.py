@@ -143,6 +143,31 @@ async def test_a_long_name_is_shortened_as_flux_does_it(releases: Releases) -> N
         assert await world.data(short) is not None
 
 
+async def test_values_deeper_than_can_be_dealt_with_hold_nobody_else_up(releases: Releases) -> None:
+    """The server takes what ends Python's stack: neither a watch nor a list of releases may end with it."""
+    world = releases.world
+    await begin(releases)
+    inner: Any = "x"
+    for _ in range(600):
+        inner = {"a": inner}
+    async with world.daemon():
+        await releases.release()
+        await releases.until_version(1)
+        await releases.release("deep", values=inner)
+        await releases.until(is_failed("make it flatter"), "refused", "deep")
+        kind = await world.cluster.kind(HELM, "HelmRelease")
+        deeper = [{"op": "replace", "path": f"/spec/values{'/a' * 600}", "value": inner}]
+        await world.cluster.patch(kind, world.namespace, "deep", deeper, type="json", manager="test")
+        await releases.release(values={"colour": "blue"})
+        await releases.until_version(2)
+    async with world.daemon():
+        await releases.release(values={"colour": "green"})
+        await releases.until_version(3)
+        await releases.until(is_failed("make it flatter"), "refused", "deep")
+        await releases.release("deep", values={"a": None})
+        await releases.until_version(1, name="deep")
+
+
 async def test_a_record_that_no_secret_can_hold_is_told_and_nothing_is_made(releases: Releases) -> None:
     world = releases.world
     noise = base64.b64encode(random.Random(1).randbytes(1_200_000)).decode()
