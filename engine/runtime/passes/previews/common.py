@@ -29,14 +29,8 @@ from tidelog.engine.runtime.passes.situation import Situation
 from tidelog.engine.runtime.rendered import RenderedSet, Renderings
 from tidelog.engine.runtime.requests import told
 from tidelog.engine.runtime.settings import Settings
-from tidelog.engine.runtime.watching.declared import (
-    DeclaredKustomization,
-    DeclaredTarget,
-    begun_of,
-    found_of,
-    made_with_secret,
-    read_declared,
-)
+from tidelog.engine.runtime.watching.declarations import begun_of, found_of, made_with_secret
+from tidelog.engine.runtime.watching.declared import DeclaredKustomization, DeclaredTarget, read_declared
 from tidelog.engine.secrecy.inherited import inherited
 from tidelog.engine.secrecy.sealing import LostSecretError, Sealer
 from tidelog.engine.secrecy.values import SecretValues
