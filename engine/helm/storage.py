@@ -7,6 +7,7 @@ schema) stays as it is written, so that a record of Helm's goes back as it came.
 import base64
 import binascii
 import gzip
+import hashlib
 import re
 import sys
 import zlib
@@ -23,6 +24,8 @@ from tidelog.engine.objects.kube import KubeObject
 from tidelog.events.digest import Digest, digest_of
 
 TYPE: Final = "helm.sh/release.v1"
+_OTHER_ALGORITHMS: Final = frozenset({"sha1", "sha384", "sha512"})
+"""Of Flux's flag `--snapshot-digest-algo`. Python has no blake3."""
 RECORD_BYTES_MAX: Final = 64 * 1024 * 1024
 """Of a record that is unpacked; the Secret has one MiB at most, and gzip makes a thousandfold of it."""
 SYSTEM_LABELS: Final = ("name", "owner", "status", "version", "createdAt", "modifiedAt")
@@ -202,11 +205,16 @@ def decode_release(data: bytes) -> Release:
     return release
 
 
-def snapshot_digest(release: Release, oci_digest: str = "") -> Digest:
+def snapshot_digest(release: Release, oci_digest: str = "", like: str = "") -> Digest:
     """Flux's digest of a release, by which it knows one that it made (contract HR-125).
 
     It is over the encoding by Go of a struct, so fields stand in that struct's order, and what is empty is left out or
     is null as its field says there.
+
+    Args:
+        release: whose digest it is.
+        oci_digest: of the chart that it was made of.
+        like: a digest that it is to be held against: Flux may have been told to use another algorithm than SHA-256.
     """
     chart = release.chart.metadata if release.chart else None
     hooks = [_hook(hook) for hook in release.hooks or () if TEST not in (hook.events or ())]
@@ -221,7 +229,11 @@ def snapshot_digest(release: Release, oci_digest: str = "") -> Digest:
         "namespace": release.namespace,
         **({"ociDigest": oci_digest} if oci_digest else {}),
     }
-    return digest_of(f"{encoded(seen)}\n".encode())
+    data = f"{encoded(seen)}\n".encode()
+    algorithm = like.partition(":")[0]
+    if algorithm not in _OTHER_ALGORITHMS:
+        return digest_of(data)
+    return Digest(f"{algorithm}:{hashlib.new(algorithm, data, usedforsecurity=False).hexdigest()}")
 
 
 def _with_required(release: Release) -> dict[str, Any]:

@@ -190,11 +190,6 @@ class ReleasingAction(ApplyingAction, frozen=True, kw_only=True):
         return not self.disable_take_ownership
 
     @property
-    def checks_objects(self) -> bool:
-        """Whether the objects are checked against the schemas of the cluster's API (contract HR-039)."""
-        return not self.disable_open_api_validation
-
-    @property
     def checks_schema(self) -> bool:
         """Whether the values are checked against the chart's schema (contract HR-039)."""
         return not self.disable_schema_validation
@@ -221,11 +216,6 @@ class Install(ReleasingAction, frozen=True, kw_only=True):
         """How a failed install is undone (contract HR-030)."""
         return self.remediation or InstallRemediation()
 
-    @property
-    def applies_on_server(self) -> bool:
-        """Whether objects are applied on the server's side (contract HR-041)."""
-        return self.server_side_apply is not False
-
 
 class Upgrade(ReleasingAction, frozen=True, kw_only=True):
     """How the release is upgraded."""
@@ -251,11 +241,6 @@ class Upgrade(ReleasingAction, frozen=True, kw_only=True):
     def effective_remediation(self) -> UpgradeRemediation:
         """How a failed upgrade is undone (contract HR-032)."""
         return self.remediation or UpgradeRemediation()
-
-    @property
-    def effective_server_side_apply(self) -> ServerSideApply:
-        """Whether objects are applied on the server's side (contract HR-042)."""
-        return self.server_side_apply or "auto"
 
     @property
     def effective_chart_name_change(self) -> ChartNameChange:
@@ -295,11 +280,6 @@ class Rollback(ApplyingAction, frozen=True, kw_only=True):
     server_side_apply: ServerSideApply | None = None
     """Whether objects are applied on the server's side: enabled, disabled, or auto (the default), as for the release
     that is brought back."""
-
-    @property
-    def effective_server_side_apply(self) -> ServerSideApply:
-        """Whether objects are applied on the server's side (contract HR-042)."""
-        return self.server_side_apply or "auto"
 
 
 class Uninstall(WaitingAction, frozen=True, kw_only=True):

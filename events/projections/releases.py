@@ -151,6 +151,7 @@ def take_over(row: ReleaseRow, event: ReleaseAdopted) -> None:
     row.attempted_config, row.observed_generation = event.attempted_config, event.observed_generation
     row.post_renderers, row.common_metadata = event.post_renderers, event.common_metadata
     row.handled_force, row.handled_reset = event.handled_force, event.handled_reset
+    row.helm_chart = event.helm_chart or row.helm_chart
     if event.history:
         row.name, row.namespace = event.history[0].name, event.history[0].namespace
 

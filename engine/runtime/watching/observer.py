@@ -23,11 +23,13 @@ from tidelog.engine.objects.depth import bounded
 from tidelog.engine.objects.kube import KubeObject, key_of
 from tidelog.engine.observe.drift import Flap, Flaps, drift, left_behind
 from tidelog.engine.observe.health import has_ended, health_of, outcome_of
+from tidelog.engine.observe.pods import WORKLOADS, same_cause
 from tidelog.engine.observe.reflector import Reflector, is_newer
 from tidelog.engine.plan.model import Wanted, is_secret
 from tidelog.engine.runtime.memory import Memory, Origin
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.texts import cut, first_of
+from tidelog.engine.runtime.watching.causes import UNWELL, Causes, Looked
 from tidelog.engine.runtime.watching.statuses import StatusesThatWait, StatusTold
 from tidelog.engine.secrecy.sealing import LostSecretError, Sealer
 from tidelog.events.bodies import BodyRef
@@ -37,6 +39,7 @@ from tidelog.events.moment import datetime_of
 from tidelog.events.names import ObjectId, ObjectKey, StreamName, object_stream
 from tidelog.events.projections import Actual
 from tidelog.events.vocabulary import (
+    Because,
     DriftDetected,
     Event,
     FieldDrift,
@@ -53,6 +56,9 @@ DRIFT_BYTES_MAX = 32_768
 """Of the fields that an event names, in JSON."""
 MESSAGE_BYTES_MAX = 1_024
 """Of what is said of an object's health, in JSON."""
+REASON_BYTES_MAX = 128
+LOOK_INTO_LIMIT_S = 5.0
+"""What a pass waits at most for why its workloads are not available."""
 FLAPPING_PAUSE_S = 900.0
 """How long a field that somebody keeps on changing back is left to them."""
 
@@ -117,6 +123,7 @@ class Observer:
         self._versions: dict[StreamName, str] = {}
         self._statuses = StatusesThatWait()
         self._status_every = STATUS_EVERY_S
+        self._causes = Causes(cluster, self._record_why, clock)
         self._flaps = Flaps()
         self._followed: set[StreamName] = set()
         """Objects whose next change, be it of their status alone, wakes their target."""
@@ -132,6 +139,7 @@ class Observer:
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
             tasks.start_soon(self._statuses.run, self._status_is_due)
+            tasks.start_soon(self._causes.run)
             for owner, inventory in self._memory.inventory.items():
                 for id, entry in inventory.objects.items():
                     if entry.api_version:
@@ -279,6 +287,7 @@ class Observer:
         obj = bounded(obj)
         version, uid = obj["metadata"]["resourceVersion"], obj["metadata"]["uid"]
         self._note_end(stream, obj, uid)
+        self._causes.note(stream, health_of(obj).health)
         if row is not None and row.uid == uid and not is_newer(version, row.resource_version):
             return
         secret = is_secret(key, row, inventory.objects[key.id])
@@ -331,6 +340,7 @@ class Observer:
             return
         self._versions.pop(stream, None)
         self._followed.discard(stream)
+        self._causes.forget(stream)
         inventory = self._memory.inventory.get(row.owner)
         wanted = inventory is not None and key.id in inventory.objects
         gone = ObjectObserved(uid=uid, resource_version=row.resource_version, gone=True)
@@ -401,10 +411,39 @@ class Observer:
         # A controller's words may quote what stands in the object.
         message = "" if secret else cut(found.message, MESSAGE_BYTES_MAX)
         status, bodies = (None, []) if seen.status is None else (seen.status.ref, [seen.status])
-        event = HealthChanged(health=found.health, reason=found.reason, message=message, status=status)
+        because = row.because if found.health in UNWELL else None
+        event = HealthChanged(health=found.health, reason=found.reason, message=message, status=status, because=because)
         recorded = await self._memory.append(stream, [event], Origin(), bodies=bodies)
         if not same:
             self._wake(owner, _trigger(f"the health of {stream.rpartition('/')[2]} changed", recorded[-1]))
+
+    async def look_into(self, keys: Iterable[ObjectKey]) -> None:
+        """Has it recorded what keeps some objects from being available, where they are workloads, before going on."""
+        with anyio.move_on_after(LOOK_INTO_LIMIT_S):
+            for key in keys:
+                stream = key.stream(self._alias)
+                row = self._memory.actual.get(stream)
+                if row is not None and row.health in UNWELL and (key.group, key.kind) in WORKLOADS:
+                    await self._causes.look(stream, patient=False)
+
+    async def _record_why(self, stream: StreamName, looked: Looked) -> None:
+        """Records what keeps a workload from being available, where that is another than before."""
+        row, key, found = self._memory.actual.get(stream), ObjectKey.of_stream(stream), looked.health
+        if row is None or row.owner is None or row.uid != looked.uid or row.health != found.health:
+            return  # a watch is about to tell something else
+        if stream in self._busy or same_cause(row.because, looked.because):
+            return
+        with self._in_turn(stream):
+            inventory = self._memory.inventory.get(row.owner)
+            entry = None if inventory is None else inventory.objects.get(key.id)
+            secret = entry is None or is_secret(key, row, entry)
+            because = looked.because
+            if because is not None:
+                words = "" if secret else cut(because.message, MESSAGE_BYTES_MAX)
+                because = Because(object=because.object, reason=cut(because.reason, REASON_BYTES_MAX), message=words)
+            message = "" if secret else cut(found.message, MESSAGE_BYTES_MAX)
+            event = HealthChanged(health=found.health, reason=found.reason, message=message, because=because)
+            await self._memory.append(stream, [event], Origin())
 
     async def _status_is_due(self, stream: StreamName, told: StatusTold) -> None:
         """The minute of a status that waited is over."""

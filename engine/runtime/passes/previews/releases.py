@@ -14,6 +14,7 @@ from tidelog.engine.helm import decisions
 from tidelog.engine.helm.decisions import Act, Correct, Done, Known, Stall
 from tidelog.engine.helm.errors import ChartError, RecordError
 from tidelog.engine.helm.hooks import AROUND, hooks_for
+from tidelog.engine.helm.known import Newest
 from tidelog.engine.helm.pool import ChartRenderer
 from tidelog.engine.helm.releases import upgrade_base
 from tidelog.engine.helm.storage import Release
@@ -37,6 +38,7 @@ from tidelog.engine.runtime.passes.releases.records import LostRecordError, adop
 from tidelog.engine.runtime.passes.releases.wish import (
     FromChart,
     Wish,
+    asked_of,
     changed_target,
     known_of,
     namespaces_of_hooks,
@@ -119,7 +121,7 @@ class ReleasePreviews(Previews):
             artifact = artifact_of(self._facts, self._alias, self._settings, declared, lambda _: True)
             path = await chart_beside(self._artifacts, artifact.tree, artifact.artifact, self._tools.scratch)
             async with self._workshop() as workshop:
-                chart = released(await workshop.helm.described(artifact.artifact, path), artifact)
+                chart = released(await workshop.helm.described(artifact.artifact, path), artifact, self._settings)
                 return await self._of_chart(workshop, declared, chart, artifact.artifact, path)
 
     async def of_directory(self, target: StreamName, directory: Path) -> Preview:
@@ -171,7 +173,8 @@ class ReleasePreviews(Previews):
             declared,
             row,
             wish,
-            None if record is None else record.release,
+            Newest.of(record, row.latest),
+            asked=asked_of(declared, row, self._facts.desired.get(declared.stream)),
             observed=0 if standing is None else standing.observed,
             drifted=declared.spec.effective_drift_detection.detects,
         )
@@ -352,7 +355,7 @@ class ReleasePreviews(Previews):
             yield Workshop(self._cluster, renderer, helm, self._keys, self._alias)
 
     async def _declared(self, target: StreamName) -> DeclaredRelease:
-        declared = read_declared(await self._live(target, "v2"), self._alias)
+        declared = read_declared(await self._live(target, "v2"), self._alias, self._settings.release_defaults)
         if not is_release(declared):
             raise PreviewError(f"{told(target)} is no HelmRelease")
         self._secrets = await self._prepared(declared, self._kustomization)

@@ -154,4 +154,5 @@ def adopted(status: HelmReleaseStatus) -> ReleaseAdopted:
         common_metadata=status.observed_common_metadata_digest,
         handled_force=status.last_handled_force_at,
         handled_reset=status.last_handled_reset_at,
+        helm_chart=None if status.helm_chart_key is None else status.helm_chart_key.id,
     )
