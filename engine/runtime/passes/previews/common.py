@@ -16,7 +16,7 @@ import msgspec
 from tidelog.engine.cluster.errors import NotFoundError
 from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.kinds.later import features_left
-from tidelog.engine.objects.kube import KubeObject
+from tidelog.engine.objects.kube import KubeObject, mapping
 from tidelog.engine.plan.draft import Draft, Planner, Subject
 from tidelog.engine.plan.model import Plan, Wanted
 from tidelog.engine.render.renderer import Renderer
@@ -311,8 +311,8 @@ def _created(draft: Draft) -> frozenset[tuple[str, str]]:
         if one.key.kind == "Namespace" and not one.key.group and step.action == "create":
             found.add(("", one.key.name))
         elif one.key.kind == "CustomResourceDefinition":
-            spec = one.object.get("spec") or {}
-            found.add((spec.get("group", ""), (spec.get("names") or {}).get("kind", "")))
+            spec = mapping(one.object, "spec")
+            found.add((str(spec.get("group", "")), str(mapping(spec, "names").get("kind", ""))))
     return frozenset(found)
 
 
