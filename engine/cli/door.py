@@ -76,6 +76,13 @@ class Access(msgspec.Struct, frozen=True):
         """As `has_store`, for tasks."""
         return await anyio.to_thread.run_sync(lambda: self.has_store)
 
+    async def keeps_embedded(self) -> bool:
+        """Whether an embedded cluster is kept in the store's directory, as far as this user may look."""
+        try:
+            return await anyio.Path(Layout(self.store).cluster).exists()
+        except PermissionError:
+            return False
+
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What became of a request."""

@@ -17,6 +17,16 @@ REFUSED = 4
 """Exit code of `plan` when a check does not pass."""
 
 
+which_option = click.option(
+    "--cluster",
+    "which",
+    type=click.Choice(["kubernetes", "embedded"]),
+    default="kubernetes",
+    show_default=True,
+    help="Embedded: the one of `run --cluster embedded`, copied; the copy shows what later waves would do, too.",
+)
+
+
 @click.command()
 @subject_argument()
 @click.option(
@@ -29,14 +39,7 @@ REFUSED = 4
 @namespace_option
 @plan_output_option
 @cluster_options
-@click.option(
-    "--cluster",
-    "which",
-    type=click.Choice(["kubernetes", "embedded"]),
-    default="kubernetes",
-    show_default=True,
-    help="Embedded: the one of `run --cluster embedded`, copied; the copy shows what later waves would do, too.",
-)
+@which_option
 @store_option
 def plan(
     store: Path,
@@ -64,15 +67,19 @@ def plan(
     """
     from tidelog.engine.cli.planning import Access, named_target, plan_and_tell
 
-    is_embedded = which == "embedded"
-    if is_embedded and (kubeconfig or context):
-        raise click.UsageError(
-            "--kubeconfig and --context do not go with --cluster embedded, which is in no kubeconfig"
-        )
+    is_embedded = _is_embedded(which, kubeconfig, context)
     access = Access(store, kubeconfig, context)
     stream = named_target(access, words, namespace)
     changes, refused = anyio.run(plan_and_tell, access, stream, directory, output, dict(os.environ), is_embedded)
     raise SystemExit(REFUSED if refused else NO if changes else 0)
+
+
+def _is_embedded(which: str, kubeconfig: Path | None, context: str | None) -> bool:
+    if which == "embedded" and (kubeconfig or context):
+        raise click.UsageError(
+            "--kubeconfig and --context do not go with --cluster embedded, which is in no kubeconfig"
+        )
+    return which == "embedded"
 
 
 @click.command()
@@ -92,11 +99,13 @@ def plan(
 @namespace_option
 @output_option
 @cluster_options
+@which_option
 @store_option
 def reapply(
     store: Path,
     kubeconfig: Path | None,
     context: str | None,
+    which: str,
     output: Format,
     words: tuple[str, ...],
     namespace: str | None,
@@ -123,7 +132,10 @@ def reapply(
     """
     from tidelog.engine.cli.planning import Access, named_target, reapply_and_tell
 
+    is_embedded = _is_embedded(which, kubeconfig, context)
     access = Access(store, kubeconfig, context)
-    stream = named_target(access, words, namespace)
-    code = anyio.run(reapply_and_tell, access, stream, moment, why, yes, timeout.seconds, output, dict(os.environ))
+    stream, environment = named_target(access, words, namespace), dict(os.environ)
+    code = anyio.run(
+        reapply_and_tell, access, stream, moment, why, yes, timeout.seconds, output, environment, is_embedded
+    )
     raise SystemExit(code)

@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
+from tests.servers.embedded_servers import EmbeddedServers
+
 BIN = Path(sys.executable).parent
+COPIED = "This store keeps an embedded cluster: with --cluster embedded, the plan is made on a copy of it"
 ALONE = ("--storage-addr", "127.0.0.1:0", "--health-addr", "", "--metrics-addr", "")
 TIMEOUT_S = 100
 DEPLOYMENT = """\
@@ -130,7 +133,7 @@ spec: {watts: %d}
 
 
 @pytest.mark.slow
-def test_a_plan_is_rehearsed_to_its_end(tmp_path: Path) -> None:
+def test_a_plan_is_rehearsed_to_its_end(tmp_path: Path, embedded_kubernetes: EmbeddedServers) -> None:
     """A kind, a namespace, and an object of them, of which is known what the server says before the others are made."""
     here = Here(tmp_path)
     here.commit("apps/web.yaml", DEPLOYMENT, "Open the shop")
@@ -155,9 +158,27 @@ def test_a_plan_is_rehearsed_to_its_end(tmp_path: Path) -> None:
     assert "spec.watts" in done.stdout
     assert here.asked("log", "stat")["events"] == before
 
+    # Who asks another cluster, or none, is told how this one is asked.
+    back = ("reapply", "ks/flux-system", "--at", str(before), "--why", "to try", "--yes")
     done = here.run("plan", "ks/flux-system")
-    assert done.returncode not in (0, 1, 4), done.stdout
-    assert "This store keeps an embedded cluster: with --cluster embedded, the plan is made on a copy" in done.stderr
+    assert done.returncode == 3, done.stdout
+    assert COPIED in done.stderr
+    here.environment["KUBECONFIG"] = str(embedded_kubernetes.kubeconfig)
+    for words in (("plan", "ks/flux-system"), back):
+        done = here.run(*words)
+        assert done.returncode == 3, done.stdout
+        assert "this store knows another cluster" in done.stderr
+        assert COPIED in done.stderr
+    done = here.run("check")
+    assert done.returncode == 1
+    assert "`tidelog run --cluster embedded --kubeconfig-out FILE`" in done.stdout
+    assert "tidelog install" not in done.stdout  # into another cluster
+
+    # The plan is shown, and the target is pinned; a daemon carries it out.
+    done = here.run(*back, "--cluster", "embedded")
+    assert done.returncode == 1, done.stderr
+    assert "1 unchanged" in done.stdout
+    assert f"pinned to position {before}" in done.stderr
 
 
 def test_a_plan_on_a_cluster_that_nobody_has_made(tmp_path: Path) -> None:
