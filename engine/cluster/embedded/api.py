@@ -24,6 +24,7 @@ from tidelog.engine.cluster.embedded.definitions import Taken, accepted_of
 from tidelog.engine.cluster.embedded.documents import OpenApi
 from tidelog.engine.cluster.embedded.escalation import Guard
 from tidelog.engine.cluster.embedded.intake import patched, warned
+from tidelog.engine.cluster.embedded.metadata import NAMESPACES
 from tidelog.engine.cluster.embedded.objects import decoded, encoded, kept, sent, timestamp
 from tidelog.engine.cluster.embedded.reading import Reader, listing
 from tidelog.engine.cluster.embedded.registry import Place, Registry, Resource, is_builtin, schema_of_kind
@@ -55,14 +56,9 @@ from tidelog.engine.cluster.embedded.statuses import (
     unsupported_media_type,
 )
 from tidelog.engine.cluster.embedded.store import Key, Store
+from tidelog.engine.cluster.embedded.strategies import DEFINITIONS
 from tidelog.engine.cluster.embedded.tokens import Tokens
-from tidelog.engine.cluster.embedded.writing import (
-    DEFINITIONS,
-    NAMESPACES,
-    Preconditions,
-    Writer,
-    Written,
-)
+from tidelog.engine.cluster.embedded.writing import Preconditions, Writer, Written
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.objects.rules import Judge
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -38,6 +39,35 @@ async def test_unknown_fields_are_warned_of_before_a_wrong_place_is_refused(besi
         await beside.same("PUT", f"{path}/a", wrong)
         for how in (oracle.MERGE, oracle.STRATEGIC):
             await beside.same("PATCH", f"{path}/a", wrong, how)
+    told_alike(beside)
+
+
+async def test_what_is_too_large_to_be_kept_is_refused_whichever_way_it_came(beside: Beside) -> None:
+    """A body may be larger than an object, and patches that are small each make one that is large."""
+    roles = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{beside.namespace}/roles"
+    things = beside.kind.path(beside.namespace)
+
+    def role(name: str, *sizes: int) -> dict[str, Any]:
+        rule = {"apiGroups": [""], "resources": ["a"], "verbs": ["get"]}
+        rules = [{**rule, "resourceNames": ["x" * size for size in sizes]}]
+        metadata = {"name": name}
+        return {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": metadata, "rules": rules}
+
+    large, too_large = (900_000,), (900_000, 900_000)
+    await beside.same("POST", f"{roles}?fieldManager=m", role("a", *large))
+    for method, path, how in (
+        ("POST", roles, "application/json"),
+        ("PUT", f"{roles}/a", "application/json"),
+        ("PATCH", f"{roles}/a", oracle.MERGE),
+        ("PATCH", f"{roles}/a?fieldManager=n&force=true", oracle.APPLY),
+        ("PATCH", f"{roles}/b?fieldManager=n", oracle.APPLY),
+    ):
+        name = "b" if path == roles or "/b?" in path else "a"
+        assert (await beside.same(method, path, role(name, *too_large), how)).status == 500
+    thing = {"apiVersion": beside.kind.api_version, "kind": beside.kind.kind, "metadata": {"name": "a"}}
+    await beside.same("POST", f"{things}?fieldManager=m", {**thing, "spec": {"text": "x" * 900_000}})
+    added = {"metadata": {"annotations": {"a": "x" * 200_000}}, "spec": {"list": ["x" * 900_000]}}
+    assert (await beside.same("PATCH", f"{things}/a", added, oracle.MERGE)).status == 500
     told_alike(beside)
 
 
