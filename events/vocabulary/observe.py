@@ -44,6 +44,8 @@ class ObjectObserved(Event, frozen=True, kw_only=True):
     """Its status. Not kept of a secret object, nor of a source or target: theirs is written from the log."""
     only_status: bool = False
     """Whether nothing but its status changed; such an event comes at most once a minute."""
+    ended: Health | None = None
+    """Of a Job that is gone, and that its `ttlSecondsAfterFinished` was to take away: how it had ended."""
 
 
 @event("DriftDetected")

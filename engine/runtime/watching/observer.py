@@ -19,6 +19,7 @@ from tidelog.engine.apply.record import Seen
 from tidelog.engine.cluster.errors import ClusterError, NotFoundError
 from tidelog.engine.cluster.port import Cluster, Kind
 from tidelog.engine.kinds.meta import HELM_RELEASE, OWNER_NAME, RELEASE_OWNER_NAME, applier_of, labelled_maker
+from tidelog.engine.objects.depth import bounded
 from tidelog.engine.objects.kube import KubeObject, key_of
 from tidelog.engine.observe.drift import Flap, Flaps, drift, left_behind
 from tidelog.engine.observe.health import has_ended, health_of, outcome_of
@@ -74,6 +75,9 @@ SealerOf: TypeAlias = Callable[[Iterable[ObjectId]], Awaitable[Sealer]]
 Wake: TypeAlias = Callable[[StreamName, Trigger], None]
 WakeIn: TypeAlias = Callable[[StreamName, float], None]
 Flapping: TypeAlias = Callable[[StreamName, tuple[Flap, ...]], None]
+
+
+JOB = ("batch", "Job")
 
 
 class Ended(msgspec.Struct):
@@ -283,6 +287,7 @@ class Observer:
         inventory = self._memory.inventory.get(owner)
         if inventory is None or key.id not in inventory.objects:
             return
+        obj = bounded(obj)
         version, uid = obj["metadata"]["resourceVersion"], obj["metadata"]["uid"]
         self._note_end(stream, obj, uid)
         self._causes.note(stream, health_of(obj).health)
@@ -341,20 +346,46 @@ class Observer:
         self._causes.forget(stream)
         inventory = self._memory.inventory.get(row.owner)
         wanted = inventory is not None and key.id in inventory.objects
-        gone = ObjectObserved(uid=uid, resource_version=row.resource_version, gone=True)
+        ended = self._ended.get(stream) or (await self._ended_as_recorded(key, row) if wanted else None)
+        gone = ObjectObserved(
+            uid=uid, resource_version=row.resource_version, gone=True, ended=None if ended is None else ended.health
+        )
         drifted = DriftDetected(target=row.owner, uid=uid, resource_version=row.resource_version, fields=(), gone=True)
         owner = row.owner
         # A watch does not tell who deletes.
         recorded = await self._memory.append(stream, [drifted, gone] if wanted else [gone], Origin(actor=_manager()))
-        ended = self._ended.get(stream)
         if not wanted:
             self._ended.pop(stream, None)
         elif ended is not None:
             ended.gone = self._clock()
+            self._ended[stream] = ended
             # It is made again, as in Flux, at the next interval; the pass says when that is.
             self._wake(owner, _trigger(f"{key.kind} {key.name} is done, and was taken away", recorded[0]))
         else:
             self._drifted(owner, key, (FieldDrift(path="metadata.uid"),), recorded[0])
+
+    async def _ended_as_recorded(self, key: ObjectKey, row: Actual) -> Ended | None:
+        """What was recorded of a Job that had ended, and went while nobody watched; None of what had not, or is none.
+
+        Of a secret one nothing is: its status is not in the log.
+        """
+        if (key.group, key.kind) != JOB or row.state is None or row.status is None or row.leaves is not None:
+            return None
+        state, status = [(await self._memory.log.body(ref.digest)).data for ref in (row.state, row.status)]
+        job = msgspec.json.decode(state) | {"status": msgspec.json.decode(status)}
+        return Ended(row.uid, outcome_of(job)) if has_ended(job) else None
+
+    async def recall(self) -> None:
+        """Takes from the log what earlier daemons saw of Jobs that are done, and were taken away."""
+        for _, inventory in list(self._memory.inventory.items()):
+            for id in inventory.objects:
+                key, stream = ObjectKey.parse(id), object_stream(self._alias, id)
+                if (key.group, key.kind) != JOB or self._memory.actual.get(stream) is not None:
+                    continue
+                last = await self._memory.log.last(Query(stream=stream, types=(ObjectObserved.__name__,)))
+                if last is not None and isinstance(last.event, ObjectObserved) and last.event.ended is not None:
+                    gone = datetime_of(last.envelope.time)
+                    self._ended[stream] = Ended(last.event.uid, last.event.ended, gone)
 
     def _note_end(self, stream: StreamName, obj: KubeObject, uid: str) -> None:
         """Remembers how a Job ended, for it is soon taken away."""
