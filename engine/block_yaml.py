@@ -144,7 +144,10 @@ class Block:
         if open_name is not None and (column > columns[-1] or (is_list and column == columns[-1])):
             made: Any = [] if is_list else {}
             holders[-1][open_name] = made
-            self._push(column, made)
+            if len(columns) == _DEPTH_MAX:
+                raise NotBlockError
+            columns.append(column)
+            holders.append(made)
             return
         while columns and (
             columns[-1] > column or (columns[-1] == column and type(holders[-1]) is list and not is_list)

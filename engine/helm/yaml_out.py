@@ -8,6 +8,7 @@ import io
 import math
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, Final
 
 import yaml
@@ -37,6 +38,8 @@ _block: Final = re.compile(r"[!-~](?:[ -~\n]*[!-~])?\n?")
 _WIDTH: Final = 80
 _KEY_MAX: Final = 120
 """Characters; libyaml begins a longer one with `?`."""
+_KEYS: Final = 1024
+"""That are remembered: those of manifests are always the same."""
 _timestamp: Final = re.compile(
     r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:(?:[Tt]|[ \t]+)[0-9]{1,2}:[0-9]{1,2}:[0-9]{1,2}(?:\.[0-9]*)?"
     r"(?:[ \t]*(?:Z|[-+][0-9]{1,2}:[0-9]{2}))?)?",
@@ -69,9 +72,7 @@ def _simply(value: dict[str, Any]) -> str:
 def _put_map(lines: list[str], value: dict[str, Any], begin: str, indent: str) -> None:
     """Adds the lines of a map that is not empty; the first begins with `begin`, the others with `indent`."""
     for key in sorted(value):
-        text = _on_one_line(key)
-        if text is None or len(text) > _KEY_MAX:
-            raise _NotSimpleError
+        text = _key(key)
         held = value[key]
         if isinstance(held, list) and held:
             lines.append(f"{begin}{text}:")
@@ -101,7 +102,7 @@ def _put_leaf(lines: list[str], held: Any, begin: str, indent: str) -> None:
         return
     text = _on_one_line(held)
     if text is not None:
-        line = begin + text
+        line = f"{begin}{text}"
         if len(line) > _WIDTH and " " in text:  # libyaml breaks it
             raise _NotSimpleError
         lines.append(line)
@@ -110,6 +111,14 @@ def _put_leaf(lines: list[str], held: Any, begin: str, indent: str) -> None:
         raise _NotSimpleError
     lines.append(begin + ("|" if held[-1] == "\n" else "|-"))
     lines += (f"{indent}  {line}" if line else "" for line in held.removesuffix("\n").split("\n"))
+
+
+@lru_cache(maxsize=_KEYS)
+def _key(key: str) -> str:
+    text = _on_one_line(key)
+    if text is None or len(text) > _KEY_MAX:
+        raise _NotSimpleError
+    return text
 
 
 def _on_one_line(text: str) -> str | None:
