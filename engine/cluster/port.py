@@ -192,10 +192,12 @@ class Cluster(Protocol):
         labels: str = "",
         fields: str = "",
         limit: int = PAGE,
+        only_metadata: bool = False,
         identity: Identity | None = None,
     ) -> AsyncGenerator[Listing, None]:
         """The pages of a list, for what is too much at once; GoneError when the server forgets in between.
 
+        With `only_metadata`, nothing else of the objects is sent, and not always what kind they are of.
         Close it (`contextlib.aclosing`) when leaving before its end.
         """
         ...
@@ -222,11 +224,13 @@ class Cluster(Protocol):
         namespace: str = "",
         labels: str = "",
         fields: str = "",
+        only_metadata: bool = False,
         identity: Identity | None = None,
     ) -> AsyncGenerator[WatchEvent, None]:
         """The changes after `resource_version`, with bookmarks; ends when the server ends it, as it does now and then.
 
-        Reads no faster than it is asked for. Close it (`contextlib.aclosing`) when leaving before its end.
+        With `only_metadata`, events have no more of an object, as in `pages`. Reads no faster than it is asked for.
+        Close it (`contextlib.aclosing`) when leaving before its end.
 
         Raises:
             GoneError: the server has forgotten that version (410); list again.

@@ -67,6 +67,8 @@ WATCH_S = 86_400
 """How long the server is asked to keep a watch; without this it ends each within the hour."""
 LIST_ATTEMPTS = 3
 ACCEPT_TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
+ACCEPT_METADATA_LIST = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
+ACCEPT_METADATA = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
 SCALE = "scale"
 OPENAPI_DOCUMENTS_MAX = 32
 """Documents that are kept: a cluster has some thirty groups, each some 100 KiB to 2 MiB."""
@@ -191,10 +193,13 @@ class RealCluster:
         labels: str = "",
         fields: str = "",
         limit: int = PAGE,
+        only_metadata: bool = False,
         identity: Identity | None = None,
     ) -> AsyncGenerator[Listing, None]:
         what, query = named("list", kind, namespace), selecting(labels, fields, limit)
         call = Call("list", what, kind.plural, "GET", path_of(kind, namespace), identity=identity)
+        if only_metadata:
+            call = msgspec.structs.replace(call, accept=ACCEPT_METADATA_LIST)
         async with aclosing(self._pages(kind, call, query, decode_page)) as pages:
             async for page in pages:
                 for item in page.items or ():
@@ -241,6 +246,7 @@ class RealCluster:
         namespace: str = "",
         labels: str = "",
         fields: str = "",
+        only_metadata: bool = False,
         identity: Identity | None = None,
     ) -> AsyncGenerator[WatchEvent, None]:
         query = query_of(
@@ -253,6 +259,8 @@ class RealCluster:
         )
         what, path = named("watch", kind, namespace), path_of(kind, namespace) + query
         call = Call("watch", what, kind.plural, "GET", path, identity=identity)
+        if only_metadata:
+            call = msgspec.structs.replace(call, accept=ACCEPT_METADATA)
         lines = Lines(call)
         try:
             async with aclosing(self._connection.stream(call)) as chunks:

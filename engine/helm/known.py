@@ -1,9 +1,35 @@
 """Release records as one pass over a release knows them: each is read once, and what was written is known."""
 
+import msgspec
+
 from tidelog.engine.cluster.port import Cluster, Identity
 from tidelog.engine.helm.errors import RecordExistsError
-from tidelog.engine.helm.storage import Record
+from tidelog.engine.helm.storage import Record, RecordedChart, Release, secret_name, snapshot_digest
 from tidelog.engine.helm.store import ReleaseStore, Revision
+from tidelog.events.digest import Digest
+from tidelog.events.vocabulary import ReleaseSnapshot
+
+
+class Newest(msgspec.Struct, frozen=True):
+    """The newest version of a release in Helm's storage."""
+
+    release: Release
+    digest: Digest
+    """Of the release (contract HR-125)."""
+
+    @classmethod
+    def of(cls, record: Record | None, latest: ReleaseSnapshot | None) -> "Newest | None":
+        """What a record says, to be held against the version that was made last as the log knows it."""
+        if record is None:
+            return None
+        oci_digest, like = ("", "") if latest is None else (latest.oci_digest, latest.digest)
+        return cls(record.release, snapshot_digest(record.release, oci_digest, like))
+
+    def without_files(self) -> "Newest":
+        """The same, without what makes a record large: enough to see whether anything is to be done."""
+        chart = None if self.release.chart is None else RecordedChart(metadata=self.release.chart.metadata)
+        small = msgspec.structs.replace(self.release, chart=chart, config=None, manifest="", hooks=None)
+        return msgspec.structs.replace(self, release=small)
 
 
 class KnownReleases(ReleaseStore):
@@ -14,8 +40,8 @@ class KnownReleases(ReleaseStore):
 
     def __init__(self, cluster: Cluster, namespace: str, identity: Identity | None = None) -> None:
         super().__init__(cluster, namespace, identity)
-        self._revisions: dict[str, dict[int, str]] = {}
-        """The status of each version there is, where all are known."""
+        self._revisions: dict[str, dict[int, Revision]] = {}
+        """Each version there is, where all are known."""
         self._records: dict[tuple[str, int], Record] = {}
         self._made: dict[str, int] = {}
         """The version that was written last: in whose place no other comes while it is under way."""
@@ -23,8 +49,12 @@ class KnownReleases(ReleaseStore):
     async def revisions(self, name: str) -> list[Revision]:
         """As `ReleaseStore`; asked for once."""
         if name not in self._revisions:
-            self._revisions[name] = {one.version: one.status for one in await super().revisions(name)}
-        return [Revision(version, status) for version, status in sorted(self._revisions[name].items(), reverse=True)]
+            self._revisions[name] = {one.version: one for one in await super().revisions(name)}
+        return [one for _, one in sorted(self._revisions[name].items(), reverse=True)]
+
+    def resource_versions(self, name: str) -> dict[str, str]:
+        """The resource version of each record there is, by its Secret's name; none where this pass did not ask."""
+        return {one.secret: one.resource_version for one in self._revisions.get(name, {}).values()}
 
     async def last(self, name: str) -> Record | None:
         """As `ReleaseStore`; what this pass wrote last, where it did."""
@@ -44,19 +74,21 @@ class KnownReleases(ReleaseStore):
             self._records[name, version] = found
         return found
 
-    async def create(self, record: Record, now: float) -> None:
+    async def create(self, record: Record, now: float) -> str:
         """As `ReleaseStore`."""
         try:
-            await super().create(record, now)
+            version = await super().create(record, now)
         except RecordExistsError:
             self._forget(record.release.name)
             raise
-        self._wrote(record)
+        self._wrote(record, version)
+        return version
 
-    async def update(self, record: Record, now: float) -> None:
+    async def update(self, record: Record, now: float) -> str:
         """As `ReleaseStore`."""
-        await super().update(record, now)
-        self._wrote(record)
+        version = await super().update(record, now)
+        self._wrote(record, version)
+        return version
 
     async def delete(self, name: str, version: int) -> None:
         """As `ReleaseStore`."""
@@ -65,12 +97,14 @@ class KnownReleases(ReleaseStore):
         await super().delete(name, version)
         self._revisions.get(name, {}).pop(version, None)
 
-    def _wrote(self, record: Record) -> None:
+    def _wrote(self, record: Record, resource_version: str) -> None:
         release = record.release
         self._records[release.name, release.version] = record
         self._made[release.name] = max(release.version, self._made.get(release.name, 0))
         if release.name in self._revisions:
-            self._revisions[release.name][release.version] = release.info.status
+            secret = secret_name(release.name, release.version)
+            written = Revision(release.version, release.info.status, secret, resource_version)
+            self._revisions[release.name][release.version] = written
 
     def _forget(self, name: str) -> None:
         self._revisions.pop(name, None)

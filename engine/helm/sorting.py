@@ -81,6 +81,9 @@ _SPACE: Final = "".join(map(chr, (*range(9, 14), 32, 0x85, 0xA0, 0x1680, *range(
     "\u2028\u2029\u202f\u205f\u3000"
 )
 _number: Final = re.compile(r"[-+]?[0-9]+", re.ASCII)
+_INT_MAX: Final = 2**63
+_DIGITS_MAX: Final = 4_000
+"""As many as Python makes a number of."""
 
 
 def joined(texts: Sequence[str]) -> list[str]:
@@ -168,7 +171,6 @@ def _hook(path: str, text: str, content: KubeObject, annotations: Mapping[str, s
     names = _words(annotations[HOOK])
     if not all(name in _EVENTS for name in names):
         return ()
-    weight = annotations.get(WEIGHT, "")
     metadata = content["metadata"]
     return (
         Hook(
@@ -178,11 +180,17 @@ def _hook(path: str, text: str, content: KubeObject, annotations: Mapping[str, s
             text=text,
             content=content,
             events=tuple(_EVENTS[name] for name in names),
-            weight=int(weight) if _number.fullmatch(weight) else 0,
+            weight=_weight(annotations.get(WEIGHT, "")),
             delete_policies=_words(annotations[DELETE]) if DELETE in annotations else (),
             output_log_policies=_words(annotations[OUTPUT_LOG]) if OUTPUT_LOG in annotations else (),
         ),
     )
+
+
+def _weight(text: str) -> int:
+    """The weight of a hook; what is no number, or none of Go's, weighs nothing, as in Helm."""
+    found = int(text) if len(text) < _DIGITS_MAX and _number.fullmatch(text) else 0
+    return found if -_INT_MAX <= found < _INT_MAX else 0
 
 
 def _words(text: str) -> tuple[str, ...]:

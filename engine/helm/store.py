@@ -31,6 +31,10 @@ class Revision(msgspec.Struct, frozen=True):
 
     version: int
     status: str
+    secret: str = ""
+    """What the Secret is called."""
+    resource_version: str = ""
+    """Of that."""
 
 
 class ReleaseStore:
@@ -107,12 +111,15 @@ class ReleaseStore:
             return None
         return await anyio.to_thread.run_sync(read_secret, secret)
 
-    async def create(self, record: Record, now: float) -> None:
+    async def create(self, record: Record, now: float) -> str:
         """Writes a record of a new revision.
 
         Args:
             record: the release.
             now: seconds since 1970.
+
+        Returns:
+            The Secret's resource version.
 
         Raises:
             RecordExistsError: when the revision is there.
@@ -123,19 +130,23 @@ class ReleaseStore:
         )
         _require_size(secret, record)
         try:
-            await self._cluster.create(secret, manager=MANAGER, identity=self._identity)
+            made = await self._cluster.create(secret, manager=MANAGER, identity=self._identity)
         except AlreadyExistsError:
             raise RecordExistsError(
                 f"there is a record of {full_name(record.release)} already: "
                 f"the Secret {self._namespace}/{secret['metadata']['name']}; another acted on the release meanwhile"
             ) from None
+        return _resource_version(made)
 
-    async def update(self, record: Record, now: float) -> None:
+    async def update(self, record: Record, now: float) -> str:
         """Writes a record again that is there, whoever wrote it last, as Helm does.
 
         Args:
             record: the release.
             now: seconds since 1970.
+
+        Returns:
+            The Secret's resource version.
 
         Raises:
             RecordTooLargeError: when a Secret cannot hold it.
@@ -144,7 +155,7 @@ class ReleaseStore:
             lambda: record_secret(record, self._namespace, modified_at=int(now)),
         )
         _require_size(secret, record)
-        await self._cluster.replace(secret, manager=MANAGER, identity=self._identity)
+        return _resource_version(await self._cluster.replace(secret, manager=MANAGER, identity=self._identity))
 
     async def delete(self, name: str, version: int) -> None:
         """Deletes a record, if it is there."""
@@ -204,6 +215,11 @@ def _selector(name: str) -> str:
     return f"name={name},owner=helm"
 
 
+def _resource_version(secret: KubeObject) -> str:
+    version: str = secret["metadata"]["resourceVersion"]
+    return version
+
+
 def _revision(secret: KubeObject) -> Revision:
     metadata = secret["metadata"]
     labels = metadata.get("labels") or {}
@@ -213,7 +229,7 @@ def _revision(secret: KubeObject) -> Revision:
             f"the Secret {metadata['name']} is labelled as a release record, and its label version is no number; "
             "correct it, or take off its label owner"
         )
-    return Revision(int(version), str(labels.get("status", "")))
+    return Revision(int(version), str(labels.get("status", "")), metadata["name"], metadata["resourceVersion"])
 
 
 def _read_all(secrets: Sequence[KubeObject]) -> list[Record]:

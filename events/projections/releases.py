@@ -149,6 +149,7 @@ def take_over(row: ReleaseRow, event: ReleaseAdopted) -> None:
     row.attempted_config, row.observed_generation = event.attempted_config, event.observed_generation
     row.post_renderers, row.common_metadata = event.post_renderers, event.common_metadata
     row.handled_force, row.handled_reset = event.handled_force, event.handled_reset
+    row.helm_chart = event.helm_chart or row.helm_chart
     if event.history:
         row.name, row.namespace = event.history[0].name, event.history[0].namespace
 
@@ -305,7 +306,7 @@ def _seconds(began: Time, ended: Time) -> int:
 
 RELEASES = Projection(
     name="releases",
-    version=2,
+    version=3,
     row=ReleaseRow,
     key_is_stream=True,
     handlers=dict(

@@ -71,6 +71,8 @@ class ReleaseAdopted(Event, frozen=True, kw_only=True):
     common_metadata: str = ""
     handled_force: str = ""
     handled_reset: str = ""
+    helm_chart: ObjectId | None = None
+    """The HelmChart that it made of the template."""
 
 
 @event("HelmChartSynced")

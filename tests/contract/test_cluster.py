@@ -552,6 +552,28 @@ async def test_watch_with_a_selector_tells_leaving_as_deletion(
         assert await take(events, 2) == [("ADDED", "a"), ("DELETED", "a")]
 
 
+async def test_lists_and_watches_of_metadata_have_nothing_else(
+    cluster: Cluster, config_maps: Kind, namespace: str
+) -> None:
+    made = [
+        await cluster.create(config_map(namespace, f"m{n}", {"a": "b"}, key="1"), manager=MANAGER) for n in range(3)
+    ]
+    pages = cluster.pages(config_maps, namespace=namespace, labels="a=b", limit=2, only_metadata=True)
+    async with aclosing(pages):
+        listed = [page async for page in pages]
+    objects = [obj for page in listed for obj in page.items]
+    assert [obj["metadata"] for obj in objects] == [obj["metadata"] for obj in made]
+    assert not any("data" in obj for obj in objects)
+    watch = cluster.watch(
+        config_maps, namespace=namespace, resource_version=listed[0].resource_version, only_metadata=True
+    )
+    async with aclosing(watch):
+        last = await cluster.create(config_map(namespace, "last", key="1"), manager=MANAGER)
+        event = await anext(watch)
+    assert (event.type, event.object["metadata"]) == ("ADDED", last["metadata"])
+    assert "data" not in event.object
+
+
 async def test_watch_may_be_cancelled(cluster: Cluster, config_maps: Kind, namespace: str) -> None:
     since = (await cluster.list(config_maps, namespace=namespace)).resource_version
     seen = anyio.Event()

@@ -12,7 +12,7 @@ from tests.helm.charts import CASES, Case, Files, below, head, packed, written
 from tests.helm.conftest import Run
 from tidelog.engine.helm.errors import ChartError
 from tidelog.engine.helm.pool import ChartRenderer
-from tidelog.engine.helm.sorting import split
+from tidelog.engine.helm.sorting import HOOK, WEIGHT, sorted_manifests, split
 from tidelog.engine.helm.spec import RenderedChart, RenderJob
 from tidelog.engine.render.documents import documents
 
@@ -237,3 +237,15 @@ async def test_record_holds_the_files_byte_for_byte(renderer: ChartRenderer, tmp
     assert record["files"] == [{"name": "binary", "data": "/wD+"}]
     assert record["templates"] == [{"name": "templates/a.yaml", "data": "YTogYgo="}]
     assert (record["schema"], record["lock"]["digest"]) == ("e30=", "sha256:00")
+
+
+@pytest.mark.parametrize(
+    ("weight", "read"),
+    [("+5", 5), ("-3", -3), ("5 ", 0), ("9" * 30, 0), ("-" + "9" * 30, 0), ("9" * 5_000, 0), ("1.5", 0)],
+)
+def test_the_weight_of_a_hook_is_read_as_go_reads_it(weight: str, read: int) -> None:
+    annotations = {HOOK: "pre-install", WEIGHT: weight}
+    text = json.dumps({"kind": "Job", "metadata": {"name": "job", "annotations": annotations}})
+    _, (hook,) = sorted_manifests({"box/templates/job.yaml": text})
+    assert hook.weight == read
+    assert msgspec.msgpack.encode(hook)

@@ -165,8 +165,8 @@ async def test_helm_goes_on_from_our_records(
         (5, "superseded"),
     ]
     assert history[0] == await store.last("box") == await store.get("box", 7)
-    assert await store.revisions("box") == [
-        Revision(record.release.version, record.release.info.status) for record in history
+    assert [(one.version, one.status) for one in await store.revisions("box")] == [
+        (record.release.version, record.release.info.status) for record in history
     ]
     told("uninstall", "box")
     assert (await store.history("box"), await store.last("box"), await store.get("box", 7)) == ([], None, None)

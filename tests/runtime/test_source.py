@@ -71,6 +71,7 @@ class World:
             memory=memory,
             declared=me,
             inputs=me,
+            records=cast("Any", None),
             observer=cast("Any", None),
             renderer=cast("Any", None),
             renderings=cast("Any", None),

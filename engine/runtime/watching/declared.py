@@ -14,12 +14,14 @@ from tidelog.engine.kinds.durations import Interval
 from tidelog.engine.kinds.externalartifact import ExternalArtifactSpec, ExternalArtifactStatus
 from tidelog.engine.kinds.gitrepository import GitRepositorySpec
 from tidelog.engine.kinds.helmchart import ChartSourceReference, HelmChartSpec
-from tidelog.engine.kinds.helmrelease import ChartReference, HelmReleaseSpec, HelmReleaseStatus
+from tidelog.engine.kinds.helmrelease import ChartReference, HelmReleaseSpec, HelmReleaseStatus, ReleaseDefaults
 from tidelog.engine.kinds.helmrepository import HelmRepositorySpec
 from tidelog.engine.kinds.kustomization import KustomizationSpec, KustomizationStatus, SourceReference
 from tidelog.engine.kinds.meta import (
     FINALIZER,
+    FORCE_AT,
     REQUESTED_AT,
+    RESET_AT,
     SOURCE_GROUP,
     labelled_maker,
 )
@@ -34,6 +36,7 @@ from tidelog.engine.kinds.registry import (
     TargetSpec,
     TargetStatus,
 )
+from tidelog.engine.objects.depth import DEPTH_MAX, bounded
 from tidelog.engine.objects.kube import KubeObject, MalformedObjectError, key_of, parse_inventory_id
 from tidelog.engine.plan.model import is_secret
 from tidelog.engine.runtime.memory import Facts, Memory, Origin, plan_of
@@ -107,6 +110,11 @@ class Declared(Generic[Spec, Status]):
         """The token of the last request to reconcile (Flux contract CM-034); of one that no tool writes, a part."""
         token = self.annotations.get(REQUESTED_AT)
         return None if token is None else cut(token, TOKEN_BYTES_MAX)
+
+    def is_asked(self, annotation: str) -> bool:
+        """Whether an annotation goes with the last request to reconcile (contract CM-035, CM-036)."""
+        token = self.annotations.get(annotation)
+        return bool(token) and token == self.requested_at
 
     def is_echo(self, live: KubeObject) -> bool:
         """Whether a watch tells what our own write of the status answered, and nothing that was not told before."""
@@ -195,7 +203,16 @@ OnChange: TypeAlias = Callable[[StreamName], None]
 class Declarations:
     """All sources and targets of the cluster. Fed by watches; records what is new about them."""
 
-    def __init__(self, cluster: Cluster, memory: Memory, alias: str, keys: KeyRing, wake: Wake) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        memory: Memory,
+        alias: str,
+        keys: KeyRing,
+        wake: Wake,
+        defaults: ReleaseDefaults | None = None,
+    ) -> None:
+        self._defaults = defaults
         self._keys = keys
         self._cluster = cluster
         self._memory = memory
@@ -251,7 +268,7 @@ class Declarations:
         before = self._sources.get(stream) or self._targets.get(stream)
         if before is not None and before.is_echo(live):
             return
-        declared = read_declared(live, self._alias)
+        declared = read_declared(live, self._alias, self._defaults)
         declared.secret = await made_with_secret(live, self._alias, self._memory)
         is_other = before is not None and before.uid != declared.uid
         if before is not None and not is_other and _version(before.live) > _version(live):
@@ -323,8 +340,8 @@ class Declarations:
         declared = self._sources.get(stream) or self._targets.get(stream)
         if declared is None or declared.uid != live["metadata"]["uid"] or _version(declared.live) > _version(live):
             return  # it is another by now, or a watch has told more already
-        declared.live = live
-        declared.status = read_status(live)
+        declared.live = bounded(live)
+        declared.status = read_status(declared.live)
         self.on_change(stream)
 
     async def claim(self, declared: AnyDeclared) -> None:
@@ -430,7 +447,8 @@ class Declarations:
         asked = bool(token) and token != self._requests.get(declared.stream, handled)
         self._requests[declared.stream] = token
         if asked:
-            events.append(ReconcileRequested(token=token or ""))
+            force, reset = declared.is_asked(FORCE_AT), declared.is_asked(RESET_AT)
+            events.append(ReconcileRequested(token=token or "", force=force, reset=reset))
             why = "somebody asked for it"
         if not events:
             return None
@@ -460,16 +478,29 @@ async def made_with_secret(live: KubeObject, alias: str, facts: Facts) -> bool:
     return begins in (await facts.log.body(maker.objects.digest)).data
 
 
-def read_declared(live: KubeObject, alias: str) -> AnyDeclared:
-    """A source or target as the API server has it; what cannot be read of it is among its problems."""
+def read_declared(live: KubeObject, alias: str, defaults: ReleaseDefaults | None = None) -> AnyDeclared:
+    """A source or target as the API server has it; what cannot be read of it is among its problems.
+
+    Args:
+        live: the object.
+        alias: of the cluster.
+        defaults: of HelmReleases; None for those of Flux without gates.
+    """
     stream = key_of(live).stream(alias)
-    kind = live["kind"]
+    kind, told = live["kind"], live
+    live = bounded(told)
+    if live is not told:
+        deep = f"it has more than {DEPTH_MAX} maps and lists within one another: make it flatter"
+        return _declared(stream, live, _NOTHING[kind], read_status(live), (deep,))
     try:
         read: Any = decode(BY_NAME[kind], live)
     except InvalidObjectError as error:
         sentences = tuple(str(problem) for problem in error.problems)
         return _declared(stream, live, _NOTHING[kind], STATUSES[kind](), sentences)
-    return _declared(stream, live, read.spec, read.status, ())
+    spec = read.spec
+    if defaults is not None and isinstance(spec, HelmReleaseSpec):
+        spec = spec.completed(defaults)
+    return _declared(stream, live, spec, read.status, ())
 
 
 def _declared(stream: StreamName, live: KubeObject, spec: Any, status: Any, problems: tuple[str, ...]) -> AnyDeclared:

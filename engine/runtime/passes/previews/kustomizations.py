@@ -142,7 +142,7 @@ class KustomizationPreviews(Previews):
     async def _others(self, own: DeclaredKustomization) -> dict[StreamName, DeclaredKustomization]:
         """The other targets that the daemon looks after."""
         kind = await self._cluster.kind(f"{KUSTOMIZE_GROUP}/v1", "Kustomization")
-        namespace = "" if self._settings.watch_all_namespaces else self._settings.runtime_namespace
+        namespace = self._settings.watched_namespace
         listing = await self._cluster.list(kind, namespace=namespace, labels=self._settings.watch_label_selector)
         found = (read_declared(live, self._alias) for live in listing.items)
         return {

@@ -17,7 +17,6 @@ from tidelog.engine.helm.errors import RecordError
 from tidelog.engine.helm.hooks import hook_objects, with_hook_run
 from tidelog.engine.helm.known import KnownReleases
 from tidelog.engine.helm.storage import HookRun, Record, Release
-from tidelog.engine.helm.store import ReleaseStore
 from tidelog.engine.objects.kube import key_of
 from tidelog.engine.plan.draft import Draft
 from tidelog.engine.runtime.context import Engine
@@ -77,6 +76,8 @@ class Acting(TargetPass):
         """What is about to begin, once its plan is found valid and harmless."""
         self._ready: Ready | None = None
         """That plan."""
+        self._remembers = False
+        """Whether the newest record was not read in this pass, but in one before."""
         self._public: Mapping[str, Any] | None = None
         """The values; what of them is secret, the run knows."""
 
@@ -92,7 +93,7 @@ class Acting(TargetPass):
             raise RuntimeError(f"no action is under way on {self._declared.key.shown}")
         return ongoing
 
-    def _store(self, namespace: str) -> ReleaseStore:
+    def _store(self, namespace: str) -> KnownReleases:
         """The records in a namespace, as this pass knows them."""
         if namespace not in self._stores:
             identity = self._situation.subject.identity
@@ -117,6 +118,7 @@ class Acting(TargetPass):
         started = self._ongoing().started
         self._revision = Revision(started.chart_version)
         self._activity.begin(self._stream, "detecting", started.chart_version)
+        self._engine.records.forget(started.storage_namespace, started.name)
         ended = await self._act_on(started)
         await self._run.record([ended])
         self._engine.notices.acted(self._declared, ended)

@@ -5,28 +5,25 @@ from typing import TypeVar
 
 import msgspec
 
-from tidelog.engine.helm import decisions
 from tidelog.engine.helm.decisions import Act, Known
 from tidelog.engine.helm.errors import RecordError
 from tidelog.engine.helm.releases import DEPLOYED, pending_again, rollback_to, upgrade_base
-from tidelog.engine.helm.storage import Release, snapshot_digest
+from tidelog.engine.helm.storage import Release
 from tidelog.engine.helm.store import ReleaseStore
 from tidelog.engine.kinds.helmactions import ReleasingName
-from tidelog.engine.kinds.meta import (
-    FORCE_AT,
-    RESET_AT,
-)
 from tidelog.engine.plan.model import Wanted
 from tidelog.engine.runtime.passes.releases.acting import Ready
 from tidelog.engine.runtime.passes.releases.actions import ReleaseActions
 from tidelog.engine.runtime.passes.releases.hooks import ActionFailed
 from tidelog.engine.runtime.passes.releases.records import (
     LostRecordError,
+    is_as_known,
 )
 from tidelog.engine.runtime.passes.releases.sets import set_of_record
 from tidelog.engine.runtime.passes.releases.wish import (
+    Asked,
     Wish,
-    asks,
+    asked_of,
     counts_anew,
     digest_of_part,
     inputs_of,
@@ -165,7 +162,7 @@ class Beginning(ReleaseActions):
             raise RuntimeError("a rollback without a version to go back to")
         store = self._store(self._row.storage_namespace or wish.storage_namespace)
         record = await asking("apply", reading(store.get(target.name, target.version)))
-        if record is None or not _is_as_known(record.release, target):
+        if record is None or not is_as_known(record.release, target):
             # What it would go back to is not as it was: to try the upgrade again is the better way (contract HR-095).
             await self._make("upgrade", wish, known)
             return
@@ -216,10 +213,14 @@ class Beginning(ReleaseActions):
         await self._begin(started)
         return await self._carry_on()
 
+    def _asked(self) -> Asked:
+        """What somebody asked for by annotations, and was not done."""
+        return asked_of(self._declared, self._row, self._desired())
+
     def _intent(
         self, making: ReleasingName, wish: Wish, version: int, chosen: Digest, release: Release
     ) -> ReleaseActionStarted:
-        declared, row, annotations = self._declared, self._row, self._declared.annotations
+        asked = self._asked()
         return ReleaseActionStarted(
             action=making,
             name=release.name,
@@ -231,9 +232,9 @@ class Beginning(ReleaseActions):
             config_digest=wish.config_digest,
             oci_digest=wish.chart.oci_digest,
             generation=self._declared.generation,
-            reset=counts_anew(declared, row, wish),
-            force_token=annotations[FORCE_AT] if asks(declared, FORCE_AT, row.handled_force) else "",
-            reset_token=annotations[RESET_AT] if asks(declared, RESET_AT, row.handled_reset) else "",
+            reset=counts_anew(self._declared, self._row, wish, asked),
+            force_token=asked.force,
+            reset_token=asked.reset,
             post_renderers=wish.post_renderers,
             common_metadata=wish.common_metadata,
             set=chosen,
@@ -289,12 +290,6 @@ def _intent_of(snapshot: ReleaseSnapshot, row: ReleaseRow, action: str, generati
             "generation": generation,
         },
         ReleaseActionStarted,
-    )
-
-
-def _is_as_known(release: Release, snapshot: ReleaseSnapshot) -> bool:
-    return snapshot.api_version != decisions.SNAPSHOT_VERSION or snapshot.digest == snapshot_digest(
-        release, snapshot.oci_digest
     )
 
 

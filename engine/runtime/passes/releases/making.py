@@ -18,7 +18,7 @@ from tidelog.engine.helm.store import ReleaseStore
 from tidelog.engine.kinds.helmactions import ApplyingAction
 from tidelog.engine.plan.model import Wanted
 from tidelog.engine.runtime.passes.approvals import Deletion
-from tidelog.engine.runtime.passes.health import assess_own
+from tidelog.engine.runtime.passes.health import Checked, assess_own
 from tidelog.engine.runtime.passes.releases.acting import Acting, reading
 from tidelog.engine.runtime.passes.releases.hooks import ActionFailed
 from tidelog.engine.runtime.passes.releases.records import (
@@ -31,7 +31,6 @@ from tidelog.engine.runtime.passes.releases.records import (
 from tidelog.engine.runtime.rendered import RenderedSet
 from tidelog.engine.runtime.run import Stop, asking
 from tidelog.events.bodies import BodyRef
-from tidelog.events.names import ObjectKey
 from tidelog.events.vocabulary import (
     HealthChanged,
     ObjectApplied,
@@ -74,7 +73,7 @@ class MakingActions(Acting):
         rendered = await self._set_of(started)
         await self._apply_set(rendered)
         if how.waits:
-            await self._wait(rendered, limit, jobs=how.waits_for_jobs)
+            await self._wait(rendered, making, limit)
         if how.runs_hooks:
             await hooks.run(release, after)
 
@@ -143,22 +142,22 @@ class MakingActions(Acting):
             raise ActionFailed("the rendered set of the release is not in the log", is_recorded=True)
         return found
 
-    async def _wait(self, rendered: RenderedSet, limit: float, *, jobs: bool) -> None:
+    async def _wait(self, rendered: RenderedSet, making: Making, limit: float) -> None:
         """The objects are ready; else the pass ends, and what is seen of them, or the deadline, begins the next.
 
         Raises:
             ActionFailed: when one has failed, or their time is over.
             Stop: while they come to be ready.
         """
-        keys = await self._waited_for(rendered, jobs=jobs)
-        exprs = self._spec.effective_health_check_exprs
-        checked = await asking("observe", assess_own(self._engine, self._stream, keys, exprs))
+        checked = await self._health(rendered, making)
         standing = self._run.standing
         if checked.health == "Current":
             if standing.health == "InProgress":
                 await self._run.record([HealthChanged(checked=True, health="Current", message=checked.message)])
             return
         waited = self._engine.waited_for_health(self._stream)
+        if checked.health == "Failed" or (standing.health == "InProgress" and waited >= limit):
+            await self._engine.observer.look_into(checked.shown)
         if checked.health == "Failed":
             raise ActionFailed(f"failed early due to stalled resources: {checked.message}", while_waiting=True)
         if standing.health == "InProgress" and waited >= limit:
@@ -170,12 +169,17 @@ class MakingActions(Acting):
             await self._run.record([HealthChanged(checked=True, health="InProgress", message=checked.message)])
         raise Stop(max(0.0, limit - self._engine.waited_for_health(self._stream)))
 
-    async def _waited_for(self, rendered: RenderedSet, *, jobs: bool) -> list[ObjectKey]:
-        """The objects whose health counts; a Deployment that is paused never becomes ready (contract HR-114)."""
+    async def _health(self, rendered: RenderedSet, making: Making) -> Checked:
+        """How the objects are that an action waits for; a Deployment that is paused never becomes ready (HR-114)."""
         deployments = [one for one in rendered.wanted if (one.key.group, one.key.kind) == ("apps", "Deployment")]
-        paused = {one.key for one in await self._loaded(deployments) if (one.object.get("spec") or {}).get("paused")}
-        left = set() if jobs else {one.key for one in rendered.wanted if (one.key.group, one.key.kind) == _JOB}
-        return [one.key for one in rendered.wanted if one.key not in paused | left]
+        left = {one.key for one in await self._loaded(deployments) if (one.object.get("spec") or {}).get("paused")}
+        if not self._how(making).waits_for_jobs:
+            left |= {one.key for one in rendered.wanted if (one.key.group, one.key.kind) == _JOB}
+        keys, exprs = (
+            [one.key for one in rendered.wanted if one.key not in left],
+            self._spec.effective_health_check_exprs,
+        )
+        return await asking("observe", assess_own(self._engine, self._stream, keys, exprs))
 
     async def _loaded(self, wanted: Sequence[Wanted]) -> list[Wanted]:
         self._sealer = await self._engine.sealer(self._situation.secret(wanted, ()))

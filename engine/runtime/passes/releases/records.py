@@ -97,6 +97,12 @@ async def opened_record(log: SqliteLogReader, key: DataKey, reference: BodyRef) 
     return await anyio.to_thread.run_sync(decode_release, key.open(body))
 
 
+def is_as_known(release: Release, snapshot: ReleaseSnapshot) -> bool:
+    """Whether the record of a version is the one that was left there (contract HR-073, HR-095)."""
+    digest = snapshot_digest(release, snapshot.oci_digest, snapshot.digest)
+    return snapshot.api_version != SNAPSHOT_VERSION or snapshot.digest == digest
+
+
 def adopted(status: HelmReleaseStatus) -> ReleaseAdopted:
     """What a status says that another engine has written."""
     history = tuple(
@@ -139,4 +145,5 @@ def adopted(status: HelmReleaseStatus) -> ReleaseAdopted:
         common_metadata=status.observed_common_metadata_digest,
         handled_force=status.last_handled_force_at,
         handled_reset=status.last_handled_reset_at,
+        helm_chart=None if status.helm_chart_key is None else status.helm_chart_key.id,
     )

@@ -12,13 +12,14 @@ import msgspec
 from tidelog.engine.helm import decisions
 from tidelog.engine.helm.decisions import Act, Correct, Done, Kind, Known, Stall
 from tidelog.engine.helm.errors import ChartError
+from tidelog.engine.helm.hooks import Making
+from tidelog.engine.helm.known import Newest
 from tidelog.engine.helm.releases import full_name
 from tidelog.engine.kinds.meta import (
     FINALIZER,
 )
 from tidelog.engine.plan.model import Wanted
 from tidelog.engine.runtime.passes.dependencies import check_dependencies
-from tidelog.engine.runtime.passes.health import assess_own
 from tidelog.engine.runtime.passes.releases import drifts
 from tidelog.engine.runtime.passes.releases.beginning import Beginning, lost, reading
 from tidelog.engine.runtime.passes.releases.charts import (
@@ -162,7 +163,7 @@ class HelmReleasePass(Beginning):
         path = await chart_file(engine.artifacts, artifact.tree, artifact.artifact)
         values = await self._values()
         try:
-            chart = released(await engine.helm.described(artifact.artifact, path), artifact)
+            chart = released(await engine.helm.described(artifact.artifact, path), artifact, engine.settings)
         except ChartError as error:
             raise unreadable(error) from None
         self._revision = Revision(chart.version)
@@ -231,6 +232,9 @@ class HelmReleasePass(Beginning):
                     raise _stalled(decision)
                 case Correct():
                     return await self._drifted(wish, known, corrects=decision.corrects)
+                case Act() if self._remembers:
+                    self._engine.records.forget(wish.storage_namespace, wish.name)
+                    known = await self._known(wish)
                 case Act():
                     await self._may_go_on(decisions.before(decision, done, known))
                     await self._act(decision, wish, known)
@@ -243,7 +247,8 @@ class HelmReleasePass(Beginning):
         if following.stall is not None:
             raise _stalled(following.stall)
         if not following.goes_on:
-            raise Stop(following.again_s)
+            again = following.again_s
+            raise Stop(None if again is None else self._engine.spaced(again, self._row.failures))
 
     # The actions.
 
@@ -272,13 +277,16 @@ class HelmReleasePass(Beginning):
 
     async def _known(self, wish: Wish) -> Known:
         """The release as it is, and as it is to be."""
-        store = self._store(wish.storage_namespace)
-        record = await asking("observe", reading(store.last(wish.name)), "StateError")
+        newest = self._engine.records.newest(wish.storage_namespace, wish.name)
+        self._remembers = newest is not None
+        if newest is None:
+            newest = await self._newest(wish)
         known = known_of(
             self._declared,
             self._row,
             wish,
-            None if record is None else record.release,
+            newest,
+            asked=self._asked(),
             observed=self._run.standing.observed,
             healed=await self._has_healed(),
         )
@@ -287,14 +295,22 @@ class HelmReleasePass(Beginning):
             return known
         return msgspec.structs.replace(known, drifted=bool(await self._drift()))
 
+    async def _newest(self, wish: Wish) -> Newest | None:
+        """The newest record, as Helm's storage has it; None where there is none."""
+        store = self._store(wish.storage_namespace)
+        record = await asking("observe", reading(store.last(wish.name)), "StateError")
+        newest = Newest.of(record, self._row.latest)
+        if newest is not None:
+            self._engine.records.keep(wish.storage_namespace, wish.name, newest, store.resource_versions(wish.name))
+        return newest
+
     async def _has_healed(self) -> bool:
         """Whether the last version failed of objects that did not become ready in time, and now are (an image came)."""
         row, rendered = self._row, await self._deployed_set() if self._row.unready else None
         if rendered is None or row.latest is None or row.latest.status != "failed":
             return False
-        keys, exprs = [one.key for one in rendered.wanted], self._spec.effective_health_check_exprs
-        found = await asking("observe", assess_own(self._engine, self._stream, keys, exprs))
-        return found.health == "Current"
+        making: Making = "install" if row.last_action == "install" else "upgrade"
+        return (await self._health(rendered, making)).health == "Current"
 
     # Drift.
 
