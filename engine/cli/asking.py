@@ -13,7 +13,7 @@ from tidelog.engine.views.archive import open_archive
 from tidelog.engine.views.explanations import AFTER_REJECTION
 from tidelog.engine.views.pins import PinTold, pin_of
 from tidelog.events.moment import shown_time
-from tidelog.events.names import StreamName
+from tidelog.events.names import ObjectKey, StreamName
 from tidelog.events.projections import DESIRED, Suspension
 
 __all__ = [
@@ -123,7 +123,9 @@ async def ended_well(
     try:
         outcome = await wait(access, stream, asked, limit_s)
     except TimeoutError:
-        click.echo(f"✗ {visible(shown(stream))}: it has not ended within {limit_s:g} s", err=True)
+        # Where there is a store, it knows what is waited for.
+        on = f"; `{_explanation(stream)}` says what holds it" if await access.finds_store() else ""
+        click.echo(f"✗ {visible(shown(stream))}: it has not ended within {limit_s:g} s{visible(on)}", err=True)
         return False
     if outcome is None:
         if output == "json" and last:
@@ -135,6 +137,11 @@ async def ended_well(
         print_json({"stream": stream, **_answer(outcome, pin)})
     click.echo(f"{'✔' if well else '✗'} {visible(f'{shown(stream)}: {_told(outcome, pin)}')}", err=True)
     return well
+
+
+def _explanation(stream: StreamName) -> str:
+    key = ObjectKey.of_stream(stream)
+    return f"tidelog explain {key.kind.lower()}/{key.name} -n {key.namespace}"
 
 
 def _pin(access: Access, stream: StreamName) -> PinTold | None:

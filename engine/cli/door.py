@@ -31,7 +31,7 @@ from tidelog.engine.runtime.memory import Memory
 from tidelog.engine.runtime.requests import Request, Requests, new_token, write_request
 from tidelog.engine.runtime.suspension import write_suspend
 from tidelog.engine.runtime.telling.outcome import Outcome
-from tidelog.engine.runtime.watching.declared import Declarations
+from tidelog.engine.runtime.watching.declarations import Declarations
 from tidelog.engine.views.archive import open_archive
 from tidelog.engine.views.commits import named_source
 from tidelog.engine.views.names import UnclearNameError, default_namespace, find, is_kind, parse
@@ -75,6 +75,13 @@ class Access(msgspec.Struct, frozen=True):
     async def finds_store(self) -> bool:
         """As `has_store`, for tasks."""
         return await anyio.to_thread.run_sync(lambda: self.has_store)
+
+    async def keeps_embedded(self) -> bool:
+        """Whether an embedded cluster is kept in the store's directory, as far as this user may look."""
+        try:
+            return await anyio.Path(Layout(self.store).cluster).exists()
+        except PermissionError:
+            return False
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

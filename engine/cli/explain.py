@@ -50,14 +50,20 @@ def print_explanation(found: Explanation, archive: Archive) -> None:
     """An explanation, for people: the chain, each link a step further in."""
     mark = Text("✔ ", style="green") if found.ready else Text("✗ ", style="red")
     _print(0, mark, shortened(found.sentence), since(found.position, found.since, archive))
-    if found.ready and found.commit is not None:
+    if found.ready and found.commit is not None and found.commit.subject:
         _print(1, Text(""), f"commit {_told(found.commit)}", "")
     for depth, cause in enumerate(found.chain, start=1):
         _print_cause(depth, cause, archive, is_root=cause is found.root)
         if cause is found.root and found.attempted is not None:
-            _print(depth + 1, Text(""), f"commit {shortened(found.attempted.revision)}, {_told(found.attempted)}", "")
+            _print(depth + 1, Text(""), _attempted(found.attempted), "")
     for note in found.notes:
         _print(1, Text("► ", style="yellow"), shortened(_sentence(note)), since(note.position, note.since, archive))
+
+
+def _attempted(commit: Commit) -> str:
+    """The revision that is not there yet; what has no message is no commit: a chart, an artifact, a bucket's files."""
+    revision = shortened(commit.revision)
+    return f"commit {revision}, {_told(commit)}" if commit.subject else f"revision {revision}"
 
 
 def _told(commit: Commit) -> str:

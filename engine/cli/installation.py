@@ -23,6 +23,7 @@ from tidelog.engine.kinds.install import install_objects
 from tidelog.engine.kinds.meta import FINALIZER, OWN_MANAGER, PART_OF
 from tidelog.engine.kinds.registry import KINDS
 from tidelog.engine.objects.kube import KubeObject, key_of
+from tidelog.engine.runtime.binding import uid_of
 from tidelog.engine.runtime.errors import DoorError, RefusedError
 from tidelog.engine.runtime.holders import Holder, lease_name
 from tidelog.engine.runtime.passes.sources.git import LOCAL_REPOSITORY
@@ -30,8 +31,10 @@ from tidelog.engine.runtime.settings import CONTROLLERS
 from tidelog.engine.views.archive import open_archive
 from tidelog.events.names import StreamName
 from tidelog.events.projections import DESIRED
+from tidelog.events.vocabulary import ClusterBound
 from tidelog.storage.errors import StoreError
 from tidelog.storage.layout import Layout, holder_of
+from tidelog.storage.log import Query
 from tidelog.storage.master_key import find_master_key
 
 OLDEST = (1, 30)
@@ -144,7 +147,11 @@ async def _checks(access: Access, namespace: str, environment: Mapping[str, str]
             cluster = await stack.enter_async_context(open_cluster(access.kubeconfig, access.context))
             version = await cluster.version()
         except ClusterError as error:
-            yield Check("cluster", well=False, message=str(error))
+            yield Check("cluster", well=False, message=f"{error}{await _of_embedded(access)}")
+            return
+        if await _is_another(cluster, access):
+            message = f"Kubernetes {version}, and not the cluster that this store is of"
+            yield Check("cluster", well=False, message=f"{message}{await _of_embedded(access)}")
             return
         new_enough = _numbers(version) >= OLDEST
         needs = "" if new_enough else f": {OLDEST[0]}.{OLDEST[1]} or newer is needed"
@@ -154,6 +161,29 @@ async def _checks(access: Access, namespace: str, environment: Mapping[str, str]
         yield await _check_permissions(cluster, namespace)
         for controller in CONTROLLERS:
             yield await _check_lease(cluster, namespace, lease_name(controller))
+
+
+async def _of_embedded(access: Access) -> str:
+    """How the embedded cluster of a store is looked at, where it keeps one."""
+    if not await access.keeps_embedded():
+        return ""
+    written = "`tidelog run --cluster embedded --kubeconfig-out FILE` writes what it is reached by, for --kubeconfig"
+    return f"; this store keeps an embedded cluster: {written}"
+
+
+async def _is_another(cluster: Cluster, access: Access) -> bool:
+    """Whether the store knows clusters, and this is none of them."""
+    try:
+        known = await anyio.to_thread.run_sync(_bound, access)
+        return bool(known) and await uid_of(cluster) not in known
+    except (ClusterError, StoreError):
+        return False  # each is told of elsewhere
+
+
+def _bound(access: Access) -> set[str]:
+    with open_archive(access.store) as archive:
+        events = (recorded.event for recorded in archive.events(Query(types=("ClusterBound",))))
+        return set({event.alias: event.uid for event in events if isinstance(event, ClusterBound)}.values())
 
 
 def _versions() -> str:

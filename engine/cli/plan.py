@@ -17,6 +17,16 @@ REFUSED = 4
 """Exit code of `plan` when a check does not pass."""
 
 
+which_option = click.option(
+    "--cluster",
+    "which",
+    type=click.Choice(["kubernetes", "embedded"]),
+    default="kubernetes",
+    show_default=True,
+    help="Embedded: the one of `run --cluster embedded`, copied; the copy shows what later waves would do, too.",
+)
+
+
 @click.command()
 @subject_argument()
 @click.option(
@@ -29,13 +39,12 @@ REFUSED = 4
 @namespace_option
 @plan_output_option
 @cluster_options
+@which_option
 @click.option(
-    "--cluster",
-    "which",
-    type=click.Choice(["kubernetes", "embedded"]),
-    default="kubernetes",
-    show_default=True,
-    help="Embedded: the one of `run --cluster embedded`, copied; the copy shows what later waves would do, too.",
+    "--with-dependencies",
+    is_flag=True,
+    help="First what the Kustomization depends on (dependsOn), each in the copy where those before it are done. Only "
+    "with --cluster embedded.",
 )
 @store_option
 def plan(
@@ -47,6 +56,8 @@ def plan(
     words: tuple[str, ...],
     directory: Path | None,
     namespace: str | None,
+    *,
+    with_dependencies: bool,
 ) -> None:
     """What reconciling a target would change in the cluster now, with the verdict of every check.
 
@@ -56,23 +67,36 @@ def plan(
     What needs a namespace or a kind that the plan itself makes cannot be asked about before that is there. With the
     embedded cluster it can: the waves before are applied in a fork of a copy, of which nothing is kept.
 
+    With --with-dependencies the plans of what a Kustomization depends on come first, down to those that depend on
+    nothing: what each would find is what those before it leave. One that would not be applied at once (a check that
+    does not pass, an approval, a suspension) ends it. As JSON that is {"plans": [...]}.
+
     Of a HelmRelease it is the version of the release that would be made now, or why there would be none, with the hooks
     that would run, and where its values come from.
 
     The exit code is 0 when nothing would change, 1 when something would, and 4 when a check does not pass, so that
     nothing would be applied.
     """
-    from tidelog.engine.cli.planning import Access, named_target, plan_and_tell
+    from tidelog.engine.cli.planning import Access, named_target, plan_and_tell, plan_chain_and_tell
 
-    is_embedded = which == "embedded"
-    if is_embedded and (kubeconfig or context):
+    is_embedded = _is_embedded(which, kubeconfig, context)
+    if with_dependencies and not is_embedded:
+        raise click.UsageError("--with-dependencies needs --cluster embedded: what comes first is done in a copy")
+    access = Access(store, kubeconfig, context)
+    stream = named_target(access, words, namespace)
+    if with_dependencies:
+        changes, refused = anyio.run(plan_chain_and_tell, access, stream, directory, output, dict(os.environ))
+        raise SystemExit(REFUSED if refused else NO if changes else 0)
+    changes, refused = anyio.run(plan_and_tell, access, stream, directory, output, dict(os.environ), is_embedded)
+    raise SystemExit(REFUSED if refused else NO if changes else 0)
+
+
+def _is_embedded(which: str, kubeconfig: Path | None, context: str | None) -> bool:
+    if which == "embedded" and (kubeconfig or context):
         raise click.UsageError(
             "--kubeconfig and --context do not go with --cluster embedded, which is in no kubeconfig"
         )
-    access = Access(store, kubeconfig, context)
-    stream = named_target(access, words, namespace)
-    changes, refused = anyio.run(plan_and_tell, access, stream, directory, output, dict(os.environ), is_embedded)
-    raise SystemExit(REFUSED if refused else NO if changes else 0)
+    return which == "embedded"
 
 
 @click.command()
@@ -92,11 +116,13 @@ def plan(
 @namespace_option
 @output_option
 @cluster_options
+@which_option
 @store_option
 def reapply(
     store: Path,
     kubeconfig: Path | None,
     context: str | None,
+    which: str,
     output: Format,
     words: tuple[str, ...],
     namespace: str | None,
@@ -123,7 +149,10 @@ def reapply(
     """
     from tidelog.engine.cli.planning import Access, named_target, reapply_and_tell
 
+    is_embedded = _is_embedded(which, kubeconfig, context)
     access = Access(store, kubeconfig, context)
-    stream = named_target(access, words, namespace)
-    code = anyio.run(reapply_and_tell, access, stream, moment, why, yes, timeout.seconds, output, dict(os.environ))
+    stream, environment = named_target(access, words, namespace), dict(os.environ)
+    code = anyio.run(
+        reapply_and_tell, access, stream, moment, why, yes, timeout.seconds, output, environment, is_embedded
+    )
     raise SystemExit(code)

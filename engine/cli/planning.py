@@ -1,9 +1,10 @@
 """Making previews for people, and going back to a moment after they have seen one."""
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -13,13 +14,14 @@ import msgspec
 from tidelog.engine.cli.asking import ended_well
 from tidelog.engine.cli.door import Access, ask, named_target, shown
 from tidelog.engine.cli.output import NO, Format, confirm, print_json, visible
-from tidelog.engine.cli.plans import PlanFormat, print_plan
-from tidelog.engine.cluster.errors import KubeconfigError
+from tidelog.engine.cli.plans import PlanFormat, plan_as_json, print_plan
+from tidelog.engine.cluster.errors import KubeconfigError, UnauthorizedError, UnreachableError
 from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.cluster.real import open_cluster
 from tidelog.engine.moments import position_of
+from tidelog.engine.runtime.errors import WrongClusterError
 from tidelog.engine.runtime.passes.previews.common import Preview, Rehearse
-from tidelog.engine.runtime.passes.previews.opening import open_previewer
+from tidelog.engine.runtime.passes.previews.opening import Previewer, open_previewer
 from tidelog.engine.runtime.requests import Request
 from tidelog.engine.views.archive import open_archive
 from tidelog.events.names import StreamName
@@ -30,7 +32,7 @@ from tidelog.storage.log.reader import LogReader
 
 COPIED = "with --cluster embedded, the plan is made on a copy of it"
 
-__all__ = ["Access", "named_target", "plan_and_tell", "reapply_and_tell"]
+__all__ = ["Access", "named_target", "plan_and_tell", "plan_chain_and_tell", "reapply_and_tell"]
 
 
 async def plan_and_tell(
@@ -42,10 +44,7 @@ async def plan_and_tell(
     embedded: bool,  # noqa: FBT001 - as anyio hands it over
 ) -> tuple[bool, bool]:
     """Prints a fresh plan; returns whether it changes anything, and whether it would be refused."""
-    async with (
-        _asked(access, embedded=embedded) as (cluster, rehearse),
-        open_previewer(cluster, access.store, target, environment, rehearse) as previewer,
-    ):
+    async with _previewer(access, target, environment, embedded=embedded) as previewer:
         if directory is None:
             preview = await previewer.of_source(target)
         else:
@@ -54,17 +53,65 @@ async def plan_and_tell(
     return preview.changes, bool(preview.failed)
 
 
+async def plan_chain_and_tell(
+    access: Access, target: StreamName, directory: Path | None, output: PlanFormat, environment: Mapping[str, str]
+) -> tuple[bool, bool]:
+    """As `plan_and_tell`, of what a target depends on too: each plan is made in a copy where those before are done."""
+    changes, refused, told = False, False, list[dict[str, Any]]()
+    async with (
+        _asked(access, embedded=True) as (copy, rehearse),
+        open_previewer(copy, access.store, target, environment, rehearse, carries_out=True) as previewer,
+    ):
+        chain = await previewer.chain_to(target)
+        for number, one in enumerate(chain):
+            if directory is not None and await previewer.share_source(one, target):
+                preview = await previewer.of_directory(one, directory)
+            else:
+                preview = await previewer.of_source(one)
+            changes, refused = changes or preview.changes, bool(preview.failed)
+            if output == "json":
+                told.append(plan_as_json(preview.plan, preview.verdicts, preview.release))
+            else:
+                print_plan(preview.plan, preview.verdicts, output, preview.release)
+                click.echo()
+            if preview.changes and not preview.is_applied and one != target:
+                waiting = ", ".join(visible(shown(each)) for each in chain[number + 1 :])
+                click.echo(f"► {waiting}: not planned, for {visible(shown(one))} would not get there", err=True)
+                break
+    if output == "json":
+        print_json({"plans": told})
+    return changes, refused
+
+
+@asynccontextmanager
+async def _previewer(
+    access: Access, target: StreamName, environment: Mapping[str, str], *, embedded: bool
+) -> AsyncIterator[Previewer]:
+    async with AsyncExitStack() as stack:
+        async with _naming_embedded(access, embedded=embedded):
+            cluster, rehearse = await stack.enter_async_context(_asked(access, embedded=embedded))
+            opened = open_previewer(cluster, access.store, target, environment, rehearse)
+            previewer = await stack.enter_async_context(opened)
+        yield previewer
+
+
+@asynccontextmanager
+async def _naming_embedded(access: Access, *, embedded: bool) -> AsyncIterator[None]:
+    """Has who does not reach the cluster of the store told of the embedded one that it keeps, and how that is asked."""
+    try:
+        yield
+    except (KubeconfigError, UnauthorizedError, UnreachableError, WrongClusterError) as error:
+        if embedded or not await access.keeps_embedded():
+            raise
+        raise type(error)(f"{str(error).rstrip('.?')}. This store keeps an embedded cluster: {COPIED}") from None
+
+
 @asynccontextmanager
 async def _asked(access: Access, *, embedded: bool) -> AsyncIterator[tuple[Cluster, Rehearse | None]]:
     """The cluster to ask, and where things can be tried out, if anywhere."""
     if not embedded:
-        try:
-            async with open_cluster(access.kubeconfig, access.context) as cluster:
-                yield cluster, None
-        except KubeconfigError as error:
-            if await anyio.Path(Layout(access.store).cluster).exists():
-                raise KubeconfigError(f"{error}. This store keeps an embedded cluster: {COPIED}") from None
-            raise
+        async with open_cluster(access.kubeconfig, access.context) as cluster:
+            yield cluster, None
         return
     from tidelog.engine.cli.embedded import copy_of_kept
 
@@ -87,13 +134,11 @@ async def reapply_and_tell(
     limit_s: float,
     output: Format,
     environment: Mapping[str, str],
+    embedded: bool,  # noqa: FBT001
 ) -> int:
     """Shows what going back would do, asks, does it and waits; returns the exit code."""
     position = await anyio.to_thread.run_sync(_position, access, moment, target)
-    async with (
-        open_cluster(access.kubeconfig, access.context) as cluster,
-        open_previewer(cluster, access.store, target, environment) as previewer,
-    ):
+    async with _previewer(access, target, environment, embedded=embedded) as previewer:
         preview = await previewer.of_moment(target, position)
     if output != "json":
         _show(preview, target, position)

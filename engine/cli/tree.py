@@ -24,6 +24,9 @@ MARKS = {
 }
 
 
+STANDS = {"True": "ready", "False": "not ready", "Unknown": "reconciling"}
+
+
 class _Kinds(Aliases):
     aliases = {  # noqa: RUF012
         **dict.fromkeys(("ks", "kustomizations"), "kustomization"),
@@ -73,7 +76,7 @@ def _label(node: Node) -> Text:
     label = Text(visible(ObjectKey.of_stream(node.stream).shown))
     mark, style = MARKS.get(node.health, ("", ""))
     if node.ready:
-        label.append(" ready" if node.ready == "True" else " not ready", style=READY_STYLES[node.ready])
+        label.append(f" {STANDS[node.ready]}", style=READY_STYLES[node.ready])
     elif mark:
         label.append(f" {mark} {node.health}", style=style)
     if node.drift:

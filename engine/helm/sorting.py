@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import PurePosixPath
 from typing import Any, Final, TypeVar
 
 from tidelog.engine.helm.errors import ChartError
@@ -81,6 +80,7 @@ _BEFORE_SEPARATOR: Final = "\t\n\f\r "
 _SPACE: Final = "".join(map(chr, (*range(9, 14), 32, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B)))) + (
     "\u2028\u2029\u202f\u205f\u3000"
 )
+_METADATA: Final[Mapping[str, type]] = {"name": str, "namespace": str, "labels": dict, "annotations": dict}
 _number: Final = re.compile(r"[-+]?[0-9]+", re.ASCII)
 _INT_MAX: Final = 2**63
 _DIGITS_MAX: Final = 4_000
@@ -94,7 +94,7 @@ def joined(texts: Sequence[str]) -> list[str]:
 
 def split(text: str) -> list[str]:
     """The documents of a template's output, as Helm splits them: what follows `---` in its line is content too."""
-    found = _separator.split(text.lstrip(_SPACE))
+    found = _separator.split(text.lstrip(_SPACE)) if "---" in text else [text]
     return [part.lstrip(_SPACE) for part in found if part.strip(_SPACE)]
 
 
@@ -130,7 +130,7 @@ def sorted_documents(
 
 
 def _is_partial(path: str) -> bool:
-    return PurePosixPath(path).name.startswith("_")
+    return path.rpartition("/")[2].startswith("_")
 
 
 def _documents(path: str, text: str) -> Iterator[tuple[str, KubeObject | None]]:
@@ -151,7 +151,20 @@ def content_of(path: str, text: str) -> KubeObject | None:
     value = found[0].value if found else None
     if value is not None and not isinstance(value, dict):
         raise ChartError(f"{path}: the template rendered a text or a list in the place of an object")
+    for field, kind in _misshapen(value or {}):
+        raise ChartError(f"{path}: {field} is no {'mapping' if kind is dict else 'text'}")
     return value
+
+
+def _misshapen(content: KubeObject) -> Iterator[tuple[str, type]]:
+    """The fields by which objects are told apart that are not what they have to be."""
+    metadata = content.get("metadata")
+    if metadata is not None and not isinstance(metadata, dict):
+        yield "metadata", dict
+        return
+    fields: list[tuple[str, object, type]] = [(name, content.get(name), str) for name in ("apiVersion", "kind")]
+    fields += [(f"metadata.{name}", (metadata or {}).get(name), kind) for name, kind in _METADATA.items()]
+    yield from ((name, kind) for name, value, kind in fields if value is not None and not isinstance(value, kind))
 
 
 def _annotations(path: str, content: KubeObject | None) -> dict[str, str]:

@@ -46,6 +46,12 @@ def key_of(obj: KubeObject) -> ObjectKey:
     return ObjectKey(group_of(obj["apiVersion"]), obj["kind"], namespace, str(name))
 
 
+def mapping(obj: KubeValue, name: str) -> KubeObject:
+    """A field that is to be a map; an empty one where it is none: nobody but the server has looked at manifests."""
+    found = obj.get(name) if isinstance(obj, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
 def inventory_id(key: ObjectKey) -> str:
     """The key as Flux's inventories write it: `<namespace>_<name>_<group>_<kind>` (KS-089)."""
     name = key.name.replace(":", "__") if key.group == RBAC and key.kind in _with_colons else key.name

@@ -35,7 +35,8 @@ from tidelog.engine.runtime.telling.notices import Notices
 from tidelog.engine.runtime.telling.status import StatusWriter
 from tidelog.engine.runtime.variables import Variables, read_variables
 from tidelog.engine.runtime.waking import Waker
-from tidelog.engine.runtime.watching.declared import Declarations, DeclaredKustomization
+from tidelog.engine.runtime.watching.declarations import Declarations
+from tidelog.engine.runtime.watching.declared import DeclaredKustomization
 from tidelog.engine.runtime.watching.inputs import Inputs
 from tidelog.engine.runtime.watching.observer import FLAPPING_PAUSE_S, Observer
 from tidelog.engine.runtime.watching.records import RecordWatch

@@ -40,6 +40,6 @@ async def check_cluster(cluster: Cluster, log: SqliteLogReader, alias: str) -> s
     if known not in (None, uid):
         raise WrongClusterError(
             f"this store knows another cluster as {alias!r} (kube-system {known}, and here it is {uid}); "
-            "give another --store, another --cluster-name, or another --kubeconfig or --context"
+            "give another --store, another --kubeconfig or --context, or to `tidelog run` another --cluster-name"
         )
     return uid

@@ -19,7 +19,7 @@ from tidelog.engine.runtime.repeats import Repeats
 from tidelog.engine.runtime.schedule import Scheduler, Trigger
 from tidelog.engine.runtime.settings import Settings
 from tidelog.engine.runtime.waits import Waits
-from tidelog.engine.runtime.watching.declared import Declarations
+from tidelog.engine.runtime.watching.declarations import Declarations
 from tidelog.engine.runtime.watching.inputs import Inputs
 from tidelog.engine.runtime.watching.observer import Observer
 from tidelog.engine.runtime.watching.records import RecordWatch

@@ -164,13 +164,17 @@ class _Circumstances(msgspec.Struct, frozen=True):
 
 
 def _revision(row: Run, told: list[Recorded]) -> Revision | None:
-    """By which a run worked; one that failed before it had rendered anything says so with its failure."""
+    """By which a run worked; one that failed before it had rendered anything says so with its failure.
+
+    Of a run that put right what failed, that is what it had tried, and not what it went back to.
+    """
+    begun = [event for event in (one.event for one in told) if isinstance(event, ReleaseActionStarted)]
+    tried = [Revision(event.chart_version) for event in begun if event.chart_version and not event.remediates]
+    if tried and any(event.remediates for event in begun):
+        return tried[-1]
     last = told[-1].event
     known = row.revision or (last.revision if isinstance(last, StageFailed) else None)
-    if known is not None:
-        return known
-    begun = (one.event for one in told if isinstance(one.event, ReleaseActionStarted))
-    return next((Revision(event.chart_version) for event in begun if event.chart_version), None)
+    return known or next((Revision(event.chart_version) for event in begun if event.chart_version), None)
 
 
 def _pin(archive: Archive, told: list[Recorded]) -> PinTold | None:
@@ -288,13 +292,9 @@ def _caused(archive: Archive, cause: Recorded, stream: StreamName) -> str:
 
 def _applied_by(archive: Archive, declared: Recorded) -> str:
     """Which target wrote the spec of a source or target, and by which revision; empty where none is known to."""
-    envelope = declared.envelope
-    before = [
-        one for one in archive.past.versions(envelope.stream, archive.position) if one.position < envelope.position
-    ]
-    recorded = archive.event(before[-1].position) if before else None
+    recorded = _write_of(archive, declared)
     event = None if recorded is None else recorded.event
-    if recorded is None or not isinstance(event, ObjectApplied) or event.action == "unchanged":
+    if recorded is None or not isinstance(event, ObjectApplied):
         return ""
     owner, run = recorded.envelope.stream, recorded.envelope.run
     did = f"{subject_of(owner)} {event.action} it"
@@ -306,12 +306,46 @@ def _applied_by(archive: Archive, declared: Recorded) -> str:
     return f"{did}, by {_told_revision(planned.revision, commit)}"
 
 
+def _write_of(archive: Archive, declared: Recorded) -> Recorded | None:
+    """The write of a target that a spec came with; None where somebody else wrote it.
+
+    The watch that sees a spec may be quicker, or slower, than the answer to its write: both are recorded as they come,
+    and what is written with this spec, between the spec before and the one after it, is the write of it.
+    """
+    position, stream = declared.envelope.position, declared.envelope.stream
+    declarations = Query(stream=stream, types=("TargetDeclared", "SourceDeclared"))
+    before = archive.last(msgspec.structs.replace(declarations, until=position - 1))
+    after = next(archive.events(msgspec.structs.replace(declarations, after=position)), None)
+    since = 0 if before is None else before.envelope.position
+    until = archive.position if after is None else after.envelope.position
+    versions = [one for one in archive.past.versions(stream, until) if one.position > since]
+    near = [one.position for one in reversed(versions) if one.position < position]
+    near += [one.position for one in versions if one.position > position]
+    for recorded in map(archive.event, near):
+        event = None if recorded is None else recorded.event
+        if isinstance(event, ObjectApplied) and event.action != "unchanged" and _wrote(archive, event, declared):
+            return recorded
+    return None
+
+
+def _wrote(archive: Archive, applied: ObjectApplied, declared: Recorded) -> bool:
+    """Whether an object was written with the spec that was declared; of one that cannot be read, so it is taken."""
+    event = declared.event
+    if applied.state is None or not isinstance(event, TargetDeclared | SourceDeclared):
+        return False
+    if applied.state.secret or event.spec.secret:
+        return True
+    written, spec = _object(archive, applied.state), archive.body(event.spec)
+    return written is None or spec is None or written.get("spec", {}) == msgspec.json.decode(spec)
+
+
 def _resumption(archive: Archive, cause: Recorded) -> Recorded | None:
     """Who resumed a source or target, where its new spec says no more than that: both are told of, the spec last."""
     if not isinstance(cause.event, SourceDeclared | TargetDeclared):
         return None
-    until = cause.envelope.position - 1
-    before = archive.last(Query(stream=cause.envelope.stream, until=until))
+    # The object may be seen in its new version before its spec is told of.
+    types = ("Suspended", "Resumed", "SourceDeclared", "TargetDeclared")
+    before = archive.last(Query(stream=cause.envelope.stream, types=types, until=cause.envelope.position - 1))
     return before if before is not None and isinstance(before.event, Resumed) else None
 
 

@@ -63,6 +63,15 @@ def listed(archive: Archive, kinds: tuple[tuple[str, str], ...], namespace: str 
             yield _listed(subject, row, wanted, pin, release)
 
 
+def readiness(archive: Archive, subject: Subject) -> Ready | None:
+    """Whether a source or target is ready, as `tidelog get` has it; None for what is neither."""
+    row = archive.rows(CONDITIONS).get(subject.stream)
+    if row is None:
+        return None
+    release = release_of(archive, subject.stream) if (subject.group, subject.kind) == HELM_RELEASE else None
+    return _told(row, release, is_source=subject.group == SOURCE_GROUP, revision=None)[0]
+
+
 def _listed(
     subject: Subject, row: Standing, desired: Desired, pin: PinTold | None, release: ReleaseRow | None
 ) -> Listed:
@@ -70,11 +79,7 @@ def _listed(
     revision = desired.revision if is_source else row.applied if pin is None else pin.revision
     if release is not None and release.latest is not None:
         revision = Revision(release.latest.chart_version)
-    ready, message = _told(row, is_source=is_source, revision=revision)
-    if release is not None and release.ongoing is not None:
-        ready, message = "Unknown", IN_PROGRESS
-    elif ready == "True" and release is not None:
-        message = row.message or _of_release(release) or message
+    ready, message = _told(row, release, is_source=is_source, revision=revision)
     if ready == "True" and pin is not None:
         message = f"Pinned: applied {pin.moment}"
     return Listed(
@@ -94,12 +99,16 @@ def _listed(
     )
 
 
-def _told(row: Standing, *, is_source: bool, revision: Revision | None) -> tuple[Ready, str]:
+def _told(
+    row: Standing, release: ReleaseRow | None, *, is_source: bool, revision: Revision | None
+) -> tuple[Ready, str]:
     """Readiness and message, in Flux's words."""
-    if row.run is not None and (row.ready == "Unknown" or row.health == "InProgress"):
+    is_acting = release is not None and release.ongoing is not None
+    if is_acting or (row.run is not None and (row.ready == "Unknown" or row.health == "InProgress")):
         return "Unknown", IN_PROGRESS
     if row.ready == "True":
-        return "True", f"stored artifact for revision '{revision}'" if is_source else f"Applied revision: {revision}"
+        applied = f"stored artifact for revision '{revision}'" if is_source else f"Applied revision: {revision}"
+        return "True", applied if release is None else row.message or _of_release(release) or applied
     if row.ready == "False":
         return "False", row.message
     return "False", WAITING

@@ -3,9 +3,10 @@
 import msgspec
 
 from tidelog.engine.views.archive import Archive
+from tidelog.engine.views.listing import readiness
 from tidelog.engine.views.names import Subject, subject_in, subject_of
 from tidelog.events.names import StreamName
-from tidelog.events.projections import ACTUAL, CONDITIONS, INVENTORY
+from tidelog.events.projections import ACTUAL, INVENTORY
 from tidelog.events.vocabulary import FieldDrift
 
 
@@ -19,7 +20,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     health: str
     """In kstatus's words; `Unknown` for what was never observed."""
     ready: str
-    """Of a source or target; empty for other objects."""
+    """Of a source or target, as `tidelog get` has it: `Unknown` while it is reconciled; empty for other objects."""
     drift: tuple[FieldDrift, ...]
     """Fields that someone changed since the object was applied."""
     position: int
@@ -35,7 +36,7 @@ def tree_of(archive: Archive, target: StreamName, *, compact: bool = False) -> N
 
 
 def _node(archive: Archive, subject: Subject, position: int, above: tuple[StreamName, ...], *, compact: bool) -> Node:
-    actual, standing = archive.rows(ACTUAL).get(subject.stream), archive.rows(CONDITIONS).get(subject.stream)
+    actual = archive.rows(ACTUAL).get(subject.stream)
     cycle = subject.stream in above
     return Node(
         stream=subject.stream,
@@ -43,7 +44,7 @@ def _node(archive: Archive, subject: Subject, position: int, above: tuple[Stream
         namespace=subject.namespace,
         name=subject.name,
         health="Unknown" if actual is None else actual.health,
-        ready="" if standing is None else standing.ready,
+        ready=readiness(archive, subject) or "",
         drift=() if actual is None else actual.drift,
         position=position,
         cycle=cycle,

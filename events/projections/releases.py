@@ -73,6 +73,8 @@ class Made(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Of the action that made it."""
     origin: int = 0
     """Of one that is what a past version was: position of the action that made that first."""
+    secret: BodyRef | None = None
+    """What of it is secret, and its values do not tell."""
 
 
 class ReleaseRow(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -185,6 +187,7 @@ def _started(rows: Rows[ReleaseRow], envelope: Envelope, event: ReleaseActionSta
             set=event.set,
             position=envelope.position,
             origin=event.origin,
+            secret=event.secret,
         )
         row.made = (made, *(other for other in row.made if other.version != made.version))[:HISTORY_MAX]
 

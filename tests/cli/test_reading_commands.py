@@ -462,6 +462,20 @@ def test_explain_says_once_what_the_server_refused_and_with_which_commit(scene: 
     assert f"commit {revision('three')[:18]}, “Break it” by Ada <ada@example.com>" in out
 
 
+def test_explain_names_no_commit_where_there_is_none(scene: Written, tidelog: Run) -> None:
+    """As of a chart of a HelmRepository, or of the files of a bucket."""
+    told = scene.told
+    cause = told.fetch(SHOP, "three", "")
+    fetched = told.position
+    made, bodies = told.rendered("three", {})
+    verdict = Verdict(check="dry-run", passed=False, object=WEB.id, message="the server does not take it")
+    failed = VerificationFailed(plan=PlanId("plan-x"), policies=digest_of(b""), failed=(verdict,))
+    told.tell(APPS, made, failed, run=RunId(new_id()), cause=cause, bodies=bodies)
+    scene.write()
+    assert "commit" not in tidelog("explain", "git/shop", "--at", fetched).out
+    assert tidelog("explain", "ks/apps").lines[-1].strip() == f"revision {revision('three')[:18]}"
+
+
 def test_explain_of_a_held_plan_names_the_command(scene: Written, tidelog: Run) -> None:
     held = PlanHeld(plan=PlanId("plan-x"), check="prune-guard", why="it deletes Namespace/shop")
     scene.told.tell(APPS, held, run=RunId(new_id()))

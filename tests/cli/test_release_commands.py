@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Run
-from tests.questions.released import Released, stalled, upgraded
+from tests.questions.released import RELEASE, Released, began, stalled, upgraded
 from tests.questions.scenes import revision
+from tidelog.events.names import RunId
+from tidelog.storage.log.ids import new_id
 
 
 @pytest.fixture
@@ -72,3 +74,11 @@ def test_a_tree_and_the_events_of_a_release(store: Path, tidelog: Run) -> None:
     told = tidelog("events", "--for", "hr/web", "--limit", "0").out
     assert "The upgrade to web.v2 with chart web@1.0.2 succeeded" in told
     assert "GitRepository/flux-system/shop Fetched revision" in told
+
+
+def test_a_tree_says_of_a_release_under_way_what_get_says(store: Path, tidelog: Run) -> None:
+    scene = upgraded()
+    scene.tell(RELEASE, began("upgrade", 3), run=RunId(new_id()))
+    _written(scene, store)
+    assert tidelog("get", "hr", "-n", "apps").lines[1].split()[:4] == ["web", "1.0.2", "False", "Unknown"]
+    assert tidelog("tree", "hr", "web", "-n", "apps").lines[0] == "HelmRelease/apps/web reconciling"

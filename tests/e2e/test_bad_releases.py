@@ -13,6 +13,7 @@ from tests.e2e.planted import found_in
 from tests.e2e.releases import HELM, Releases, ready_message, told
 from tests.e2e.test_release_hooks import hook, is_stalled, job_ends
 from tests.e2e.world import World, condition, is_ready
+from tidelog.engine.documents import documents
 from tidelog.engine.kinds.durations import Duration
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.events.moment import datetime_of
@@ -284,6 +285,46 @@ async def test_what_a_secret_gives_is_told_nowhere(releases: Releases, caplog: p
     for text in shown:
         assert PLANTED not in text
     assert await anyio.to_thread.run_sync(found_in, world.store, PLANTED.encode()) == []
+
+
+async def test_what_a_chart_looks_up_or_makes_by_chance_is_told_nowhere(
+    releases: Releases, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The pass that makes the last hook rendered nothing: another one began the action."""
+    world = releases.world
+    caplog.set_level("DEBUG", logger="tidelog")
+    looked_up = '{{ (lookup "v1" "Secret" .Release.Namespace "given").data.token | b64dec }}'
+    labels = {"a": looked_up, "b": "{{ randAlphaNum 30 }} !"}
+    await begin(
+        releases,
+        job=hook("job", "post-install", kind="Job", weight=-1),
+        bad=hook("bad", "post-install", labels=labels).replace('\\"', '"'),
+    )
+    await world.apply(
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "given"}, "stringData": {"token": PLANTED}}
+    )
+    async with world.daemon():
+        await releases.release()
+        await world.until("batch/v1", "Job", "job", lambda obj: obj is not None, "begun")
+    async with world.daemon() as running:
+        await job_ends(world, "job")
+        found = await releases.until(is_stalled, "stalled")
+        assert "failed post-install" in ready_message(found)
+        await running.idle()
+        shown = [caplog.text]
+        for api_version, kind in ((HELM, "HelmRelease"), ("v1", "Event")):
+            items = await world.cluster.list(await world.cluster.kind(api_version, kind), namespace=world.namespace)
+            shown += [json.dumps({**item, "spec": None}) for item in items.items]
+        (last,) = await releases.records()
+        shown.append(last.info.description)
+        (text,) = [one.manifest for one in last.hooks or () if one.name == "bad"]
+        made = documents(text)[0].value["metadata"]["labels"]["b"]
+    assert made.endswith(" !")
+    for text in shown:
+        assert PLANTED not in text
+        assert made not in text
+    for value in (PLANTED, made):
+        assert await anyio.to_thread.run_sync(found_in, world.store, value.encode()) == []
 
 
 async def waiting(releases: Releases, running: Any, **spec: Any) -> None:

@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
+from tests.servers.embedded_servers import EmbeddedServers
+
 BIN = Path(sys.executable).parent
+COPIED = "This store keeps an embedded cluster: with --cluster embedded, the plan is made on a copy of it"
 ALONE = ("--storage-addr", "127.0.0.1:0", "--health-addr", "", "--metrics-addr", "")
 TIMEOUT_S = 100
 DEPLOYMENT = """\
@@ -22,6 +25,23 @@ spec:
   template:
     metadata: {labels: {app: web}}
     spec: {containers: [{name: web, image: "web:1"}]}
+"""
+
+
+KUSTOMIZATION = """\
+apiVersion: kustomize.toolkit.fluxcd.io/v1
+kind: Kustomization
+metadata: {{name: {name}, namespace: flux-system}}
+spec:
+  interval: 1h
+  path: ./{name}
+  prune: true
+  sourceRef: {{kind: GitRepository, name: flux-system}}{depends}
+"""
+CONFIG_MAP = """\
+apiVersion: v1
+kind: ConfigMap
+metadata: {{name: {name}, namespace: default}}
 """
 
 
@@ -130,7 +150,7 @@ spec: {watts: %d}
 
 
 @pytest.mark.slow
-def test_a_plan_is_rehearsed_to_its_end(tmp_path: Path) -> None:
+def test_a_plan_is_rehearsed_to_its_end(tmp_path: Path, embedded_kubernetes: EmbeddedServers) -> None:
     """A kind, a namespace, and an object of them, of which is known what the server says before the others are made."""
     here = Here(tmp_path)
     here.commit("apps/web.yaml", DEPLOYMENT, "Open the shop")
@@ -155,9 +175,59 @@ def test_a_plan_is_rehearsed_to_its_end(tmp_path: Path) -> None:
     assert "spec.watts" in done.stdout
     assert here.asked("log", "stat")["events"] == before
 
+    # Who asks another cluster, or none, is told how this one is asked.
+    back = ("reapply", "ks/flux-system", "--at", str(before), "--why", "to try", "--yes")
     done = here.run("plan", "ks/flux-system")
-    assert done.returncode not in (0, 1, 4), done.stdout
-    assert "This store keeps an embedded cluster: with --cluster embedded, the plan is made on a copy" in done.stderr
+    assert done.returncode == 3, done.stdout
+    assert COPIED in done.stderr
+    here.environment["KUBECONFIG"] = str(embedded_kubernetes.kubeconfig)
+    for words in (("plan", "ks/flux-system"), back):
+        done = here.run(*words)
+        assert done.returncode == 3, done.stdout
+        assert "this store knows another cluster" in done.stderr
+        assert COPIED in done.stderr
+    done = here.run("check")
+    assert done.returncode == 1
+    assert "`tidelog run --cluster embedded --kubeconfig-out FILE`" in done.stdout
+    assert "tidelog install" not in done.stdout  # into another cluster
+
+    # The plan is shown, and the target is pinned; a daemon carries it out.
+    done = here.run(*back, "--cluster", "embedded")
+    assert done.returncode == 1, done.stderr
+    assert "1 unchanged" in done.stdout
+    assert f"pinned to position {before}" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_plan_finds_what_the_plans_of_its_dependencies_leave(tmp_path: Path) -> None:
+    here = Here(tmp_path)
+    for name, after in (("infra", ""), ("lights", "infra"), ("garden", "lights")):
+        depends = f"\n  dependsOn: [{{name: {after}}}]" if after else ""
+        here.commit(f"apps/{name}.yaml", KUSTOMIZATION.format(name=name, depends=depends), f"Add {name}")
+        here.commit(f"{name}/kept.yaml", CONFIG_MAP.format(name=name), f"Begin with {name}")
+    done = here.reconcile()
+    assert done.returncode == 0, done.stdout + done.stderr
+    before = here.asked("log", "stat")["events"]
+
+    (here.repository / "infra" / "kinds.yaml").write_text(DEFINITION)
+    (here.repository / "lights" / "lamp.yaml").write_text(LAMP % 40)
+    command = ("plan", "ks/garden", "--path", str(here.repository), "--cluster", "embedded", "--with-dependencies")
+    done = here.run(*command, "-o", "json")
+    assert done.returncode == 1, done.stdout + done.stderr
+    told = [
+        {step["object"]: step for wave in one["plan"]["waves"] for step in wave}
+        for one in json.loads(done.stdout)["plans"]
+    ]
+    lamp = told[1]["example.com/Lamp/lit/desk"]
+    assert {"path": "spec", "after": {"watts": 40, "colour": "white"}} in lamp["changes"]
+    assert not any(step["action"] == "create" for step in told[2].values())
+
+    (here.repository / "lights" / "lamp.yaml").write_text(LAMP % 400)
+    done = here.run(*command)
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert "spec.watts" in done.stdout
+    assert "Kustomization/flux-system/garden: not planned" in done.stderr
+    assert here.asked("log", "stat")["events"] == before, "nothing of it was recorded, or done"
 
 
 def test_a_plan_on_a_cluster_that_nobody_has_made(tmp_path: Path) -> None:
@@ -165,3 +235,6 @@ def test_a_plan_on_a_cluster_that_nobody_has_made(tmp_path: Path) -> None:
     done = here.run("plan", "ks/flux-system", "--cluster", "embedded", "--context", "there")
     assert done.returncode == 2
     assert "do not go with --cluster embedded" in done.stderr
+    done = here.run("plan", "ks/flux-system", "--with-dependencies")
+    assert done.returncode == 2
+    assert "--with-dependencies needs --cluster embedded" in done.stderr

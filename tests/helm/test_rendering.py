@@ -249,3 +249,20 @@ def test_the_weight_of_a_hook_is_read_as_go_reads_it(weight: str, read: int) -> 
     _, (hook,) = sorted_manifests({"box/templates/job.yaml": text})
     assert hook.weight == read
     assert msgspec.msgpack.encode(hook)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("kind: {a: b}", "kind is no text"),
+        ("apiVersion: [v1]\nkind: A", "apiVersion is no text"),
+        ("kind: A\nmetadata: a", "metadata is no mapping"),
+        ("kind: A\nmetadata: {name: [a]}", "metadata.name is no text"),
+        ("kind: A\nmetadata: {name: a, namespace: [b]}", "metadata.namespace is no text"),
+        ("kind: A\nmetadata: {name: a, labels: [b]}", "metadata.labels is no mapping"),
+        ("kind: A\nmetadata: {name: a, annotations: b}", "metadata.annotations is no mapping"),
+    ],
+)
+def test_what_is_no_object_is_named_with_its_field(text: str, said: str) -> None:
+    with pytest.raises(ChartError, match=f"a.yaml: {said}"):
+        sorted_manifests({"box/templates/a.yaml": text})

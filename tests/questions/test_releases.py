@@ -32,21 +32,26 @@ from tidelog.engine.views.sentences import sentence_of
 from tidelog.engine.views.traces import trace_of
 from tidelog.engine.views.trees import tree_of
 from tidelog.events.bodies import Body
+from tidelog.events.canonical import Json, encode
 from tidelog.events.digest import digest_of
-from tidelog.events.names import ObjectKey, Revision, RunId
+from tidelog.events.names import EventId, ObjectKey, Revision, RunId
 from tidelog.events.vocabulary import (
     Event,
     HealthChanged,
     HelmChartSynced,
     HookEnded,
     HookStarted,
+    ObjectObserved,
     ReconcileRequested,
     ReleaseActionEnded,
     ReleaseActionStarted,
     ReleaseAdopted,
     ReleaseDriftChanged,
     ReleaseHistoryCleared,
+    Rendered,
+    Resumed,
     RevisionFetched,
+    RunEnded,
     StageFailed,
     Suspended,
     TargetDeclared,
@@ -387,3 +392,64 @@ def test_a_new_spec_leads_to_the_target_that_wrote_it_and_its_commit(ask: Ask) -
     scene.tell(RELEASE, began("upgrade", 2), over("upgrade", 2), run=RunId(new_id()), cause=cause)
     why = _runs(ask(scene))[0].why
     assert why == f"Kustomization/flux-system/apps configured it, by revision {revision('two')}: “Blue” by Ada"
+
+
+def test_a_spec_that_was_seen_before_its_write_was_recorded_is_of_that_write(ask: Ask) -> None:
+    """The watch is often quicker than the answer to the write."""
+    scene, cause = _blue()
+    scene.tell(RELEASE, began("upgrade", 2), over("upgrade", 2), run=RunId(new_id()), cause=cause)
+    why = _runs(ask(scene))[0].why
+    assert why == f"Kustomization/flux-system/apps configured it, by revision {revision('two')}: “Blue” by Ada"
+
+
+def test_a_spec_that_somebody_else_wrote_is_of_no_target(ask: Ask) -> None:
+    scene, _ = _blue()
+    spec = Body.of(encode({"values": {"colour": "green"}}))
+    by_hand = scene.tell(RELEASE, TargetDeclared(uid="apps/web", generation=3, spec=spec.ref), bodies=[spec])
+    scene.tell(RELEASE, began("upgrade", 2), over("upgrade", 2), run=RunId(new_id()), cause=by_hand)
+    assert _runs(ask(scene))[0].why == "Was declared, generation 3"
+
+
+def _blue() -> tuple[Released, EventId]:
+    """A Kustomization writes the spec of the release, anew with “Blue”; each is seen before that is recorded."""
+    scene, owner = installed(), target("apps")
+    scene.declare(owner, sourceRef={"kind": "GitRepository", "name": "shop"}, path="./apps")
+    scene.fetch(SHOP, "two", "Blue")
+    declared: list[EventId] = []
+    for generation, (word, colour) in enumerate((("one", "red"), ("two", "blue")), start=1):
+        spec: Json = {"values": {"colour": colour}}
+        body = Body.of(encode(spec))
+        seen = TargetDeclared(uid="apps/web", generation=generation, spec=body.ref)
+        declared.append(scene.tell(RELEASE, seen, bodies=[body]))
+        scene.deploy(owner, word, f"plan-{word}", {ObjectKey.of_stream(RELEASE): {"kind": "HelmRelease", "spec": spec}})
+    return scene, declared[-1]
+
+
+def test_a_resumption_is_told_where_the_object_was_seen_before_its_spec(ask: Ask) -> None:
+    scene, spec = installed(), Body.of(b"{}")
+    state = Body.of(encode({"kind": "HelmRelease"}))
+    seen = ObjectObserved(uid="apps/web", resource_version="9", state=state.ref, health="Current")
+    scene.tell(RELEASE, Suspended(why="incident 7"))
+    scene.tell(RELEASE, Resumed(why="it is over"), seen, bodies=[state])
+    cause = scene.tell(RELEASE, TargetDeclared(uid="apps/web", generation=3, spec=spec.ref), bodies=[spec])
+    scene.tell(RELEASE, RunEnded(outcome="unchanged", generation=3), run=RunId(new_id()), cause=cause)
+    assert _runs(ask(scene))[0].why == "Was resumed: it is over"
+
+
+def test_a_run_that_rolled_back_worked_by_what_it_had_tried(ask: Ask) -> None:
+    scene = installed()
+    run = scene.release("upgrade", 2, failed=FAILED)
+    back = Body.of(encode([]))
+    rendered = Rendered(
+        revision=Revision("1.0.1"),
+        inputs=digest_of(b"1.0.1"),
+        read_set=back.ref,
+        toolchain=(),
+        set=back.ref.digest,
+        objects=back.ref,
+        count=0,
+    )
+    rollback = (began("rollback", 3, "1.0.1", remediates=True), over("rollback", 3, chart="1.0.1", remediates=True))
+    scene.tell(RELEASE, rendered, *rollback, run=run, bodies=[back])
+    scene.give_up(run, 1, "upgrade")
+    assert _runs(ask(scene))[0].revision == "1.0.2"

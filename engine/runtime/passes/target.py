@@ -26,7 +26,8 @@ from tidelog.engine.runtime.rendered import RenderedSet
 from tidelog.engine.runtime.run import Refused, Run, StageError, Stop, asking, of_cluster
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.suspension import still_suspended
-from tidelog.engine.runtime.watching.declared import DeclaredTarget, made_with_secret
+from tidelog.engine.runtime.watching.declarations import made_with_secret
+from tidelog.engine.runtime.watching.declared import DeclaredTarget
 from tidelog.engine.secrecy.inherited import inherited
 from tidelog.engine.secrecy.sealing import LostSecretError, Sealer
 from tidelog.engine.verify.checks import OWNERSHIP, policies_digest, verdicts_of

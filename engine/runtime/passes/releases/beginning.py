@@ -1,6 +1,6 @@
 """How actions on a release begin: what is to be made is rendered, planned, and found valid and harmless first."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -18,6 +18,7 @@ from tidelog.engine.runtime.passes.releases.hooks import ActionFailed
 from tidelog.engine.runtime.passes.releases.records import (
     LostRecordError,
     is_as_known,
+    opened_texts,
 )
 from tidelog.engine.runtime.passes.releases.sets import set_of_record
 from tidelog.engine.runtime.passes.releases.wish import (
@@ -60,7 +61,7 @@ class Beginning(ReleaseActions):
             base = await asking("apply", reading(self._base(store, wish.name, last)))
             if base is None:
                 raise StageError("apply", "UpgradeFailed", f'"{wish.name}" has no deployed releases')
-        release, rendered = await self._rendered(making, wish, version, base)
+        release, rendered, secret = await self._rendered(making, wish, version, base)
         started = self._intent(making, wish, version, rendered.digest, release)
         if base is not None:
             started = msgspec.structs.replace(started, base=base.version)
@@ -75,7 +76,7 @@ class Beginning(ReleaseActions):
             await self._verify(draft)
             cleared = await self._approvals.clear(draft.plan, self._revision)
             self._ready = None if hooked else Ready(rendered.digest, draft, cleared)
-        await self._begin(started, release)
+        await self._begin(started, release, secret)
 
     async def _know_base(self, store: ReleaseStore, base: Release) -> None:
         """Takes note of the objects of what an upgrade begins from, where somebody else made it."""
@@ -94,11 +95,12 @@ class Beginning(ReleaseActions):
 
     async def _rendered(
         self, making: ReleasingName, wish: Wish, version: int, base: Release | None
-    ) -> tuple[Release, RenderedSet]:
-        """The version that is to be made, pending, and the set of its objects; the set is recorded."""
+    ) -> tuple[Release, RenderedSet, Sequence[str]]:
+        """The version that is to be made, pending, the set of its objects, and what is secret; the set is recorded."""
         origin = wish.origin
         if isinstance(origin, PastVersion):
-            return await self._again(making, origin, version, base)
+            release, rendered = await self._again(making, origin, version, base)
+            return release, rendered, await self._secret_of(origin.made)
         self._activity.begin(self._stream, "building", wish.chart.version)
         made = await render_wish(
             self._engine,
@@ -112,7 +114,13 @@ class Beginning(ReleaseActions):
             secrets=self._run.secrets,
         )
         await self._record_set(made.set, Revision(wish.chart.version), inputs_of(wish, origin))
-        return made.release, made.set.set
+        return made.release, made.set.set, made.secret
+
+    async def _secret_of(self, made: Made | None) -> Sequence[str]:
+        """What of a version that was made here is secret, and its values do not tell."""
+        if made is None or made.secret is None:
+            return ()
+        return await opened_texts(self._memory.log, await self._engine.keys.key(self._stream), made.secret)
 
     async def _again(
         self, making: ReleasingName, past: PastVersion, version: int, base: Release | None
@@ -186,6 +194,7 @@ class Beginning(ReleaseActions):
                 remediates=True,
             ),
             release,
+            await self._secret_of(made),
         )
 
     async def _set_again(self, release: Release, made: Made | None) -> RenderedSet:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import anyio.to_thread
+import msgspec
 
 from tidelog.engine.helm.decisions import SNAPSHOT_VERSION
 from tidelog.engine.helm.storage import Release, decode_release, encode_release, snapshot_digest
@@ -10,6 +11,7 @@ from tidelog.engine.helm.values import values_digest
 from tidelog.engine.kinds.helmrelease import HelmReleaseStatus
 from tidelog.engine.runtime.context import Engine
 from tidelog.events.bodies import Body, BodyRef
+from tidelog.events.canonical import encode
 from tidelog.events.names import StreamName
 from tidelog.events.projections.releases import ReleaseRow
 from tidelog.events.vocabulary import ReleaseAdopted, ReleaseSnapshot
@@ -78,6 +80,19 @@ async def sealed_record(engine: Engine, stream: StreamName, release: Release) ->
     """A record as the log keeps it: gzipped, and sealed, as values and manifests may hold what is secret."""
     data = await anyio.to_thread.run_sync(encode_release, release)
     return (await engine.keys.key(stream)).seal(data)
+
+
+async def sealed_texts(engine: Engine, stream: StreamName, texts: Sequence[str]) -> Body:
+    """Texts that are secret, as the log keeps them."""
+    return (await engine.keys.key(stream)).seal(encode(list(texts)))
+
+
+async def opened_texts(log: SqliteLogReader, key: DataKey, reference: BodyRef) -> list[str]:
+    """Texts that the log keeps; none where their key was destroyed."""
+    body = await log.body(reference.digest)
+    if key_id_of(body) != key.id:
+        return []
+    return msgspec.json.decode(key.open(body), type=list[str])
 
 
 async def opened_record(log: SqliteLogReader, key: DataKey, reference: BodyRef) -> Release:

@@ -326,6 +326,8 @@ class NewVersion(msgspec.Struct, frozen=True, kw_only=True):
     chart: RenderedChart
     set: Sealed
     """Its objects."""
+    secret: tuple[str, ...] = ()
+    """What of it is secret, and its values do not tell."""
 
 
 async def render_wish(
@@ -404,7 +406,7 @@ async def render_wish(
         time=tools.now(),
     )
     made = await set_of_chart(tools, found, can.kube_version, secrets, namespace)
-    return NewVersion(release=release, chart=rendering.chart, set=made)
+    return NewVersion(release=release, chart=rendering.chart, set=made, secret=rendering.found)
 
 
 def _not_rendered(wish: Wish, making: ReleasingName, error: ChartError) -> StageError:
