@@ -12,6 +12,7 @@ import base64
 import binascii
 import math
 import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO, Final
@@ -26,6 +27,8 @@ ALIASED_NODES: Final = 100_000
 """Values that aliases may add to a text, beyond four for each of its characters."""
 
 _INT_MAX = 2**63
+_DIGITS_MAX = 4_000
+"""Of an integer; of some more Python refuses to make one."""
 _LINE = 1
 _WORDS: dict[str, bool | float | None] = {
     **dict.fromkeys(("y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON"), True),
@@ -260,20 +263,24 @@ def _finite(value: Any, event: Any) -> Any:
 def _number(text: str) -> int | float | str:
     plain = text.replace("_", "")
     if (match := _integer.fullmatch(plain)) is not None:
-        return _within(_integer_of(match))
+        whole = _integer_of(match)
+        return text if whole is None else _within(whole)
     if _float.fullmatch(plain) is not None and math.isfinite(value := float(plain)):
         return _within(value)
     return text
 
 
-def _integer_of(match: re.Match[str]) -> int:
+def _integer_of(match: re.Match[str]) -> int | None:
+    """The integer; None for one beyond all floats, which stays a text, as with Go's readers."""
     sign, sixteen, two, eight, ten = match.groups()
     digits, base = next(
         (digits, base) for digits, base in ((sixteen, 16), (two, 2), (eight, 8), (ten, 10)) if digits is not None
     )
-    if len(digits) > 4_000:  # where Python refuses, and nobody counts
-        return _INT_MAX
+    if len(digits) > _DIGITS_MAX:
+        return None
     value = int(digits, base)
+    if value > sys.float_info.max:
+        return None
     return -value if sign == "-" else value
 
 

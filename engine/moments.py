@@ -1,4 +1,4 @@
-"""Moments as people name them: a position, a time, how long ago, or a revision."""
+"""Moments as people name them: a position, a time, how long ago, a revision, or the version of a release's chart."""
 
 import re
 from contextlib import suppress
@@ -8,7 +8,7 @@ import msgspec
 
 from tidelog.events.moment import Time, shown_time, time_of
 from tidelog.events.names import Revision, StreamName
-from tidelog.events.vocabulary import RevisionFetched, RunEnded
+from tidelog.events.vocabulary import ReleaseActionEnded, RevisionFetched, RunEnded
 from tidelog.storage.errors import MomentError
 from tidelog.storage.log import Query
 from tidelog.storage.log.reader import LogReader
@@ -21,6 +21,7 @@ DIGITS_MAX = 1_000
 """Of a position that is read as one: Python refuses to convert ever more of them."""
 _commit = re.compile(r"(?:.*@)?(?:sha1:|sha256:)?([0-9a-f]{7,64})")
 """A revision, or the beginning of its commit: seven digits tell commits apart in most repositories."""
+_chart_version = re.compile(r"v?([0-9]+(?:\.[0-9]+)+(?:[-+][0-9A-Za-z.+-]*)?)")
 _units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -55,7 +56,9 @@ def position_of(text: str, reader: LogReader, now: datetime, stream: StreamName 
     the log will have learned by then is not known, and to answer with the present would pass for it. A time beyond
     this machine's clock, but not beyond the log's last event, is one that another clock gave. A revision
     (`main@sha1:4a3b…`, `sha1:4a3b…`, or the first seven or more digits of the commit) is when the last run that
-    worked by it ended, of `stream` where that is given and has one; where none has ended, when it was fetched.
+    worked by it ended, of `stream` where that is given and has one; where none has ended, when it was fetched. Of a
+    HelmRelease, which `stream` has to be, also the version of a chart (`1.2.3`) names a moment: the last at which a
+    version of the release with it was deployed.
 
     Raises:
         MalformedMomentError: when the text names no moment, or several revisions.
@@ -65,6 +68,9 @@ def position_of(text: str, reader: LogReader, now: datetime, stream: StreamName 
         return _position(text, reader, stream)
     if _commit.fullmatch(text):
         return _position_of_revision(text, reader, stream)
+    chart = _chart_version.fullmatch(text)
+    if chart and stream is not None and "/HelmRelease/" in stream:
+        return _position_of_chart(chart[1], reader, stream)
     time = time_of(_moment(text, now))
     position = reader.position_at(_end_of_second(time) if _to_the_second.fullmatch(text.strip()) else time)
     if position == 0:
@@ -111,6 +117,29 @@ def _position_of_revision(text: str, reader: LogReader, stream: StreamName | Non
     if not position:
         raise MomentError(f"the log has no revision {text}")
     return position
+
+
+def _position_of_chart(version: str, reader: LogReader, stream: StreamName) -> int:
+    """See `position_of`. What a registry's digest added to a version need not be typed."""
+    position = after = 0
+    head = reader.head()
+    query = Query(stream=stream, types=(ReleaseActionEnded.__name__,), until=head)
+    while after < head:
+        page, after = reader.next_page(msgspec.structs.replace(query, after=after))
+        for recorded in page:
+            event = recorded.event
+            if isinstance(event, ReleaseActionEnded) and any(
+                one.status == "deployed" and version in (known := one.chart_version.removeprefix("v"), _bare(known))
+                for one in event.snapshots
+            ):
+                position = recorded.envelope.position
+    if not position:
+        raise MomentError(f"no version of the release was deployed with chart version {version}")
+    return position
+
+
+def _bare(version: str) -> str:
+    return version.partition("+")[0]
 
 
 def _is_named(revision: Revision | None, text: str) -> bool:

@@ -288,7 +288,8 @@ class Demo:
             self.run("tidelog log verify --checkpoint kept-elsewhere")
             if not once:
                 self.goodbye()
-                signal.pause()
+                while True:  # `signal.pause` would go on for ever after a signal that came just before it
+                    time.sleep(0.2)
 
     def _position(self) -> int:
         done = subprocess.run(

@@ -12,7 +12,7 @@ import msgspec
 
 from tidelog.engine.cli.main import cli
 from tidelog.engine.cli.settings import shown_default
-from tidelog.engine.runtime.settings import FEATURE_GATES, NO_EFFECT
+from tidelog.engine.runtime.settings import FEATURE_GATES, GATES_REFUSED, GATES_WITHOUT_EFFECT, NO_EFFECT, REFUSED
 from tidelog.engine.runtime.settings_help import settings_told
 from tidelog.engine.views.explanations import Explanation
 from tidelog.engine.views.histories import RunTold, VersionTold
@@ -41,7 +41,8 @@ what Flux calls it, and has for its default, where it has such. `tidelog setting
 by `make docs`.
 """
 GATES_INTRODUCTION = "`--feature-gates=A=true,B=false`, as Flux has them.\n"
-NO_EFFECT_INTRODUCTION = "They are taken, so that Flux's manifests serve.\n"
+NO_EFFECT_INTRODUCTION = "They are taken, so that Flux's manifests serve, and each is named on standard error.\n"
+REFUSED_INTRODUCTION = "The daemon does not start with one of them.\n"
 EXIT_CODES = """\
 | exit code | means |
 |---|---|
@@ -60,7 +61,8 @@ The moment of `--at` is a position (120), a time (`2026-11-23T14:05Z`; without a
 ago (`2h ago`), or a revision (`main@sha1:4a3b…`, or the first seven or more digits of its commit). A time is the last
 position not after it; one to the second, as times are printed, is all of that second. A time before the log began, or
 one yet to come, is none. A revision is when the last run that worked by it ended; where none has ended, when it was
-fetched.
+fetched. `tidelog reapply` of a HelmRelease takes the version of a chart (`1.2.3`) too: the last moment at which it
+was deployed so.
 """
 
 REFERENCE = Path(__file__).resolve().parents[1] / "docs" / "reference"
@@ -193,12 +195,14 @@ def settings_page() -> str:
             f"| `{one.name}`{flag} | {one.form} | `{shown_default(one.default)}` | {one.meaning} | {one.flux or ''} |"
         )
     parts += ["\n## Feature gates\n", GATES_INTRODUCTION, "| gate | here |", "|---|---|"]
-    parts += [
-        f"| `{gate}` | {f'`{setting}`' if setting else 'no effect'} |"
-        for gate, setting in sorted(FEATURE_GATES.items())
-    ]
+    gates = {gate: f"`{setting}`" for gate, setting in FEATURE_GATES.items()}
+    gates |= {gate: f"no effect: {why}" for gate, why in GATES_WITHOUT_EFFECT.items()}
+    gates |= {gate: f"refused: {why}" for gate, why in GATES_REFUSED.items()}
+    parts += [f"| `{gate}` | {here} |" for gate, here in sorted(gates.items())]
     parts += ["\n## Flags of Flux without effect\n", NO_EFFECT_INTRODUCTION, "| flag | why |", "|---|---|"]
     parts += [f"| `--{name.replace('_', '-')}` | {why} |" for name, why in sorted(NO_EFFECT.items())]
+    parts += ["\n## Flags of Flux that are refused\n", REFUSED_INTRODUCTION, "| flag | why |", "|---|---|"]
+    parts += [f"| `--{name}` | {why} |" for name, why in sorted(REFUSED.items())]
     return "\n".join(parts) + "\n"
 
 

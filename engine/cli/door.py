@@ -31,7 +31,7 @@ from tidelog.engine.runtime.memory import Memory
 from tidelog.engine.runtime.requests import Request, Requests, new_token, write_request
 from tidelog.engine.runtime.suspension import write_suspend
 from tidelog.engine.runtime.telling.outcome import Outcome
-from tidelog.engine.runtime.watching.declared import Declarations
+from tidelog.engine.runtime.watching.declarations import Declarations
 from tidelog.engine.views.archive import open_archive
 from tidelog.engine.views.commits import named_source
 from tidelog.engine.views.names import UnclearNameError, default_namespace, find, is_kind, parse

@@ -88,7 +88,8 @@ def _is_embedded(which: str, kubeconfig: Path | None, context: str | None) -> bo
     "--at",
     "moment",
     required=True,
-    help="A position (120), a time (2026-11-23T14:05Z), how long ago ('2h ago') or a revision (main@sha1:4a3b…).",
+    help="A position (120), a time (2026-11-23T14:05Z), how long ago ('2h ago'), a revision (main@sha1:4a3b…), or of a "
+    "HelmRelease the version of a chart (1.2.3).",
 )
 @why_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -121,7 +122,8 @@ def reapply(
     revision ends the pin, and so does `tidelog unpin`. Nothing is suspended, and nothing is reverted in Git.
 
     A HelmRelease goes back to the version that was deployed at that moment, made anew from the log as a new version of
-    the release, even when Helm has it no more. A newer chart ends its pin, and so does another spec.
+    the release, even when Helm has it no more; with the version of a chart, to the last that was deployed with it. A
+    newer chart ends its pin, and so does another spec.
 
     What is applied is planned anew, under an id of its own, which is said in the end. Without a daemon, and while the
     target is suspended, it is pinned, and applied later.

@@ -14,9 +14,9 @@ from click.core import ParameterSource
 
 from tidelog.engine.cli.ask import cluster_options
 from tidelog.engine.cli.output import store_option
-from tidelog.engine.cli.values import DURATION, INTERVAL, SettingValue, checked_gates
+from tidelog.engine.cli.values import DURATION, INTERVAL, SettingValue, checked_gates, refused
 from tidelog.engine.kinds.durations import Duration
-from tidelog.engine.runtime.settings import ENVIRONMENT, NO_EFFECT, Settings, load_settings
+from tidelog.engine.runtime.settings import ENVIRONMENT, NO_EFFECT, REFUSED, Gates, Settings, load_settings
 from tidelog.engine.verify.guard import Guard
 
 HELP_WIDTH_MAX = 140
@@ -45,7 +45,9 @@ def settings_options(command: Callable[..., None]) -> Callable[..., None]:
         "--feature-gates", "gates", metavar="A=true,B=false", callback=checked_gates, help="Flux's feature gates."
     )(command)
     for ignored in NO_EFFECT:
-        command = click.option(f"--{ignored.replace('_', '-')}", ignored, hidden=True)(command)
+        command = _hidden(ignored.replace("_", "-"), ignored)(command)
+    for name, why in REFUSED.items():
+        command = _hidden(name, name.replace("-", "_"), expose_value=False, callback=refused(why))(command)
     return command
 
 
@@ -63,6 +65,11 @@ def _option(field: msgspec.structs.FieldInfo) -> Callable[[Callable[..., None]],
     return click.option(
         name, field.name, cls=_Setting, type=SettingValue(field.type), envvar=ENVIRONMENT.get(field.name)
     )
+
+
+def _hidden(name: str, parameter: str, **how: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A flag of Flux that is in no help. Whether it is one of Go's that need no value, nobody has to know here."""
+    return click.option(f"--{name}", parameter, hidden=True, is_flag=False, flag_value="true", **how)
 
 
 def _listed(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> list[str] | None:
@@ -125,7 +132,7 @@ def run(
     branch: str,
     interval: Duration,
     timeout: Duration,
-    gates: dict[str, bool],
+    gates: Gates,
     kubeconfig_out: Path | None,
     *,
     yes: bool,
@@ -142,9 +149,11 @@ def run(
         flags["prune_guard"] = {"enabled": guard}
     if until_ready and flags["log_level"] is None:
         flags["log_level"] = "error"  # who waits for the end wants to hear of what is in the way
-    settings = load_settings(config, gates | {k: v for k, v in flags.items() if v is not None})
+    settings = load_settings(config, gates.settings | {k: v for k, v in flags.items() if v is not None})
     for name in ignored:
         click.echo(f"--{name.replace('_', '-')} has no effect: {NO_EFFECT[name]}", err=True)
+    for gate, why in gates.ignored.items():
+        click.echo(f"the feature gate {gate} has no effect: {why}", err=True)
     from tidelog.engine.cli.bootstrap import Bootstrap, directory_of
     from tidelog.engine.cli.serve import connect_embedded, connect_to, serve
 

@@ -7,7 +7,7 @@ import click
 
 from tidelog.engine.kinds.durations import Duration, Interval, MalformedDurationError
 from tidelog.engine.runtime.errors import SettingsError
-from tidelog.engine.runtime.settings import form_of, gates_of, read_setting
+from tidelog.engine.runtime.settings import Gates, form_of, gates_of, read_setting
 
 
 class SettingValue(click.ParamType[Any]):
@@ -63,16 +63,26 @@ INTERVAL = DurationValue(Interval)
 """As an object of the API may have it (Flux contract CM-014)."""
 
 
-def checked_gates(_: click.Context, __: click.Parameter, text: str | None) -> dict[str, bool]:
-    """The settings of `--feature-gates`.
+def checked_gates(_: click.Context, __: click.Parameter, text: str | None) -> Gates:
+    """What `--feature-gates` comes to.
 
     Raises:
-        click.BadParameter: for a gate that Flux does not have.
+        click.BadParameter: for a gate that Flux does not have, or that is refused here.
     """
     try:
         return gates_of(text or "")
     except SettingsError as error:
         raise click.BadParameter(str(error)) from None
+
+
+def refused(why: str) -> Callable[[click.Context, click.Parameter, str | None], None]:
+    """A check for an option that cannot be had, which says what to do instead."""
+
+    def checked(_: click.Context, __: click.Parameter, text: str | None) -> None:
+        if text is not None:
+            raise click.BadParameter(why)
+
+    return checked
 
 
 def not_blank(what: str) -> Callable[[click.Context, click.Parameter, str], str]:

@@ -34,7 +34,10 @@ _TYPES: dict[str, WatchEventType] = {
     "DELETED": "DELETED",
     "BOOKMARK": "BOOKMARK",
 }
+JSON_DEPTH_MAX = 250
+"""Collections within one another that are read, where there are more than can be: the server takes ten thousand."""
 _T = TypeVar("_T")
+_token = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{}]', re.DOTALL)
 _WARNING = re.compile(r'299 \S+ "((?:[^"\\]|\\.)*)"')
 
 
@@ -118,9 +121,33 @@ def encoded(what: str, value: object) -> bytes:
 def decoded(call: Call, answer: Answer, decode: Callable[[bytes], _T]) -> _T:
     """What stands in a success; ServerError or OutcomeUnknown when it is something else."""
     try:
-        return decode(answer.body)
+        return _decoded(answer.body, decode)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise garbage(call, answer, str(error)) from error
+
+
+def _decoded(body: bytes, decode: Callable[[bytes], _T]) -> _T:
+    """What a body says; what lies too deep in it, whoever made an object like that, is empty."""
+    try:
+        return decode(body)
+    except RecursionError:
+        return decode(shallow(body))
+
+
+def shallow(body: bytes) -> bytes:
+    """JSON whose collections beyond `JSON_DEPTH_MAX` within one another are empty."""
+    kept: list[bytes] = []
+    depth = begin = 0
+    for token in _token.finditer(body):
+        if token[0] in b"[{":
+            depth += 1
+            if depth == JSON_DEPTH_MAX:
+                kept.append(body[begin : token.end()])
+        elif token[0] in b"]}":
+            if depth == JSON_DEPTH_MAX:
+                begin = token.start()
+            depth -= 1
+    return b"".join([*kept, body[begin:]])
 
 
 class Lines:
@@ -155,7 +182,7 @@ class Lines:
 def event_of(call: Call, line: bytes) -> WatchEvent:
     """The change that a line of a watch tells of; an error that it tells of is raised."""
     try:
-        event = _decode_event(line)
+        event = _decoded(line, _decode_event)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UnreachableError(f"cannot {call.what} any longer: the server sent no change ({error})") from error
     known = _TYPES.get(event.type)

@@ -3,9 +3,10 @@
 import gzip
 import io
 import tarfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import IO, Final
 
 import msgspec
 
@@ -19,6 +20,10 @@ UNPACKED_MAX: Final = 100 * 1024 * 1024
 """As Helm's loader has it."""
 SCHEMA: Final = "values.schema.json"
 METADATA: Final = "Chart.yaml"
+METADATA_MAX: Final = 1024 * 1024
+"""Of a Chart.yaml, which is read in the engine's own process."""
+UNREADABLE: Final = (tarfile.TarError, zlib.error, EOFError, OSError)
+"""What comes of reading an archive that is none, or ends too early."""
 
 
 class Described(msgspec.Struct, frozen=True):
@@ -47,13 +52,13 @@ def edited(archive: bytes, *, skip_schema: bool = False, build_metadata: str = "
                 path = PurePosixPath(member.name)
                 if skip_schema and path.name == SCHEMA and (len(path.parts) == 2 or path.parts[-3] == "charts"):
                     continue
-                data = source.extractfile(member) if member.isfile() else None
+                data: IO[bytes] | None = _file(source, member)
                 if data is not None and build_metadata and path.name == METADATA and len(path.parts) == 2:
                     data = _put(member, _with_build(data.read(), build_metadata))
                 elif data is not None and skip_schema and path.suffix == ".tgz" and path.parent.name == "charts":
                     data = _put(member, edited(data.read(), skip_schema=True))
                 target.addfile(member, data)
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except UNREADABLE as error:
         raise ChartError(f"the chart is no archive that can be read: {error}") from None
     return packed.getvalue()
 
@@ -68,16 +73,19 @@ def described(archive: bytes) -> Described:
         with _opened(archive) as source:
             for member in source:
                 path = PurePosixPath(member.name)
-                is_own = member.isfile() and path.name == METADATA and len(path.parts) == 2
-                data = source.extractfile(member) if is_own else None
+                if path.name != METADATA or len(path.parts) != 2:
+                    continue
+                data = _file(source, member)
                 if data is not None:
-                    return _described(data.read())
-    except (tarfile.TarError, EOFError, OSError) as error:
+                    return _described(data.read(METADATA_MAX + 1))
+    except UNREADABLE as error:
         raise ChartError(f"the chart is no archive that can be read: {error}") from None
     raise ChartError(f"the artifact is no chart: there is no {METADATA} in its directory")
 
 
 def _described(content: bytes) -> Described:
+    if len(content) > METADATA_MAX:
+        raise ChartError(f"{METADATA} has more than {METADATA_MAX} bytes")
     try:
         found = documents(content.decode(), repeated_keys=True)
     except (UnicodeDecodeError, YamlError) as error:
@@ -101,9 +109,9 @@ def unpacked(chart: str, archive: bytes | None) -> dict[str, bytes]:
     try:
         with _opened(archive) as source:
             for member in source:
-                if member.isfile() and (data := source.extractfile(member)) is not None:
+                if (data := _file(source, member)) is not None:
                     files["/".join(PurePosixPath(member.name).parts[1:])] = data.read()
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except UNREADABLE as error:
         raise ChartError(f"the chart is no archive that can be read: {error}") from None
     return files
 
@@ -148,4 +156,16 @@ def _opened(archive: bytes) -> tarfile.TarFile:
         data = packed.read(UNPACKED_MAX + 1)
     if len(data) > UNPACKED_MAX:
         raise ChartError(f"the chart unpacks to more than {UNPACKED_MAX} bytes", limit="it unpacks to too much")
-    return tarfile.open(fileobj=io.BytesIO(data))
+    # Not as whatever it may be: in what was packed twice there may be any number of bytes.
+    return tarfile.open(fileobj=io.BytesIO(data), mode="r:")
+
+
+def _file(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes] | None:
+    """A file in an archive; None for what is none.
+
+    Raises:
+        ChartError: when it has holes: it may be larger than all memory.
+    """
+    if member.issparse():
+        raise ChartError(f"{member.name[:200]!r} is a file with holes: put it into the chart as it is")
+    return archive.extractfile(member) if member.isreg() else None

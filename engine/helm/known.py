@@ -7,6 +7,7 @@ from tidelog.engine.helm.errors import RecordExistsError
 from tidelog.engine.helm.storage import Record, RecordedChart, Release, secret_name, snapshot_digest
 from tidelog.engine.helm.store import ReleaseStore, Revision
 from tidelog.events.digest import Digest
+from tidelog.events.vocabulary import ReleaseSnapshot
 
 
 class Newest(msgspec.Struct, frozen=True):
@@ -15,15 +16,14 @@ class Newest(msgspec.Struct, frozen=True):
     release: Release
     digest: Digest
     """Of the release (contract HR-125)."""
-    oci_digest: str
-    """Of its chart, which goes into that digest, and which no record has."""
 
     @classmethod
-    def of(cls, record: Record | None, oci_digest: str) -> "Newest | None":
-        """What a record says."""
+    def of(cls, record: Record | None, latest: ReleaseSnapshot | None) -> "Newest | None":
+        """What a record says, to be held against the version that was made last as the log knows it."""
         if record is None:
             return None
-        return cls(record.release, snapshot_digest(record.release, oci_digest), oci_digest)
+        oci_digest, like = ("", "") if latest is None else (latest.oci_digest, latest.digest)
+        return cls(record.release, snapshot_digest(record.release, oci_digest, like))
 
     def without_files(self) -> "Newest":
         """The same, without what makes a record large: enough to see whether anything is to be done."""

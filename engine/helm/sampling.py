@@ -16,6 +16,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from tidelog.engine.helm.setting import Scalar
+from tidelog.engine.helm.sorting import HOOK
 from tidelog.engine.helm.spec import Hook, Manifest, RenderedChart
 from tidelog.engine.helm.values import Values, changed
 from tidelog.engine.helm.words import IMPURE
@@ -33,6 +34,7 @@ _BASE64_CHARACTERS: Final = 8
 
 _action: Final = re.compile(r"""(\{\{(?:(?:include|template) "[^"]*"|[^{}"'`0-9])*\}\})""")
 """An action of a template without a literal in it, but for the name of another template."""
+_CALLED: Final = frozenset(("apiVersion", "kind", "name", "namespace"))
 _Texts: TypeAlias = Mapping[ObjectKey, list[str]]
 
 
@@ -44,6 +46,8 @@ class Secrecy(msgspec.Struct, frozen=True):
     notes: bool
     exposed: tuple[ObjectKey, ...] = ()
     """Objects that are called by a secret value: names stand in the open in logs, events and conditions."""
+    hook_texts: tuple[str, ...] = ()
+    """What in hooks is secret: the server quotes it where it refuses them, and no set of objects has it."""
 
 
 def stand_in(value: Scalar) -> Scalar:
@@ -110,13 +114,20 @@ def secrecy_of(chart: RenderedChart, sample: RenderedChart | None, values: Colle
     searched = [value for value in values if is_searched_for(value)]
     exposed = tuple(_called_by((*chart.manifests, *chart.hooks), searched))
     if sample is None:
-        return Secrecy(frozenset(_texts(chart.manifests)), frozenset(_texts(chart.hooks)), notes=True, exposed=exposed)
+        return Secrecy(
+            frozenset(_texts(chart.manifests)),
+            frozenset(_texts(chart.hooks)),
+            notes=True,
+            exposed=exposed,
+            hook_texts=_other_texts(chart.hooks, ()),
+        )
     search = Search(searched)
     return Secrecy(
         _secret(chart.manifests, sample.manifests, search.finds),
         _secret(chart.hooks, sample.hooks, search.finds),
         notes=chart.notes != sample.notes or SecretValues(searched).holds(chart.notes),
         exposed=exposed,
+        hook_texts=_other_texts(chart.hooks, sample.hooks),
     )
 
 
@@ -143,6 +154,43 @@ def _texts(found: Iterable[Manifest | Hook]) -> _Texts:
         if one.content is not None:
             texts.setdefault(raw_key(one.content), []).append(one.text)
     return texts
+
+
+def _other_texts(found: Iterable[Hook], sample: Iterable[Hook]) -> tuple[str, ...]:
+    """The texts in hooks that stand otherwise, or not at all, in those of the sample."""
+    others: dict[tuple[str, ObjectKey], list[KubeObject]] = {}
+    for one in sample:
+        if one.content is not None:
+            others.setdefault((one.path, raw_key(one.content)), []).append(one.content)
+    texts: set[str] = set()
+    for one in found:
+        if one.content is not None:
+            there = others.get((one.path, raw_key(one.content)))
+            texts.update(_differing(_but_for_names(one.content), there.pop(0) if there else None))
+    return tuple(sorted(text for text in texts if is_searched_for(text)))
+
+
+def _but_for_names(hook: KubeObject) -> KubeObject:
+    """A hook without what it is called, and when it runs: that stands in the open."""
+    held = hook.get("metadata")
+    metadata = {name: value for name, value in held.items() if name not in _CALLED} if isinstance(held, dict) else {}
+    annotations = metadata.get("annotations")
+    if isinstance(annotations, dict):
+        metadata["annotations"] = {name: value for name, value in annotations.items() if not name.startswith(HOOK)}
+    return {**{name: value for name, value in hook.items() if name not in _CALLED}, "metadata": metadata}
+
+
+def _differing(value: object, other: object) -> Iterator[str]:
+    if isinstance(value, dict):
+        held = other if isinstance(other, dict) else {}
+        for name, inner in value.items():
+            yield from _differing(inner, held.get(name))
+    elif isinstance(value, list):
+        rest = other if isinstance(other, list) else []
+        for index, inner in enumerate(value):
+            yield from _differing(inner, rest[index] if index < len(rest) else None)
+    elif value != other and value is not None and not isinstance(value, bool):
+        yield str(value)
 
 
 def _contents(found: Iterable[Manifest | Hook]) -> Iterator[KubeObject]:

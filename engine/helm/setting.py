@@ -54,6 +54,8 @@ def set_at(values: Values, text: str, *, as_text: bool = False, change: Change =
             parser.key(values, 0)
     except _End:
         return
+    except RecursionError:
+        raise ValuesError("more lists within one another than can be read") from None
 
 
 class _Parser:

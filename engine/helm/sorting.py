@@ -81,7 +81,11 @@ _BEFORE_SEPARATOR: Final = "\t\n\f\r "
 _SPACE: Final = "".join(map(chr, (*range(9, 14), 32, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B)))) + (
     "\u2028\u2029\u202f\u205f\u3000"
 )
+_METADATA: Final[Mapping[str, type]] = {"name": str, "namespace": str, "labels": dict, "annotations": dict}
 _number: Final = re.compile(r"[-+]?[0-9]+", re.ASCII)
+_INT_MAX: Final = 2**63
+_DIGITS_MAX: Final = 4_000
+"""As many as Python makes a number of."""
 
 
 def joined(texts: Sequence[str]) -> list[str]:
@@ -148,7 +152,20 @@ def content_of(path: str, text: str) -> KubeObject | None:
     value = found[0].value if found else None
     if value is not None and not isinstance(value, dict):
         raise ChartError(f"{path}: the template rendered a text or a list in the place of an object")
+    for field, kind in _misshapen(value or {}):
+        raise ChartError(f"{path}: {field} is no {'mapping' if kind is dict else 'text'}")
     return value
+
+
+def _misshapen(content: KubeObject) -> Iterator[tuple[str, type]]:
+    """The fields by which objects are told apart that are not what they have to be."""
+    metadata = content.get("metadata")
+    if metadata is not None and not isinstance(metadata, dict):
+        yield "metadata", dict
+        return
+    fields: list[tuple[str, object, type]] = [(name, content.get(name), str) for name in ("apiVersion", "kind")]
+    fields += [(f"metadata.{name}", (metadata or {}).get(name), kind) for name, kind in _METADATA.items()]
+    yield from ((name, kind) for name, value, kind in fields if value is not None and not isinstance(value, kind))
 
 
 def _annotations(path: str, content: KubeObject | None) -> dict[str, str]:
@@ -169,7 +186,6 @@ def _hook(path: str, text: str, content: KubeObject, annotations: Mapping[str, s
     names = _words(annotations[HOOK])
     if not all(name in _EVENTS for name in names):
         return ()
-    weight = annotations.get(WEIGHT, "")
     metadata = content["metadata"]
     return (
         Hook(
@@ -179,11 +195,17 @@ def _hook(path: str, text: str, content: KubeObject, annotations: Mapping[str, s
             text=text,
             content=content,
             events=tuple(_EVENTS[name] for name in names),
-            weight=int(weight) if _number.fullmatch(weight) else 0,
+            weight=_weight(annotations.get(WEIGHT, "")),
             delete_policies=_words(annotations[DELETE]) if DELETE in annotations else (),
             output_log_policies=_words(annotations[OUTPUT_LOG]) if OUTPUT_LOG in annotations else (),
         ),
     )
+
+
+def _weight(text: str) -> int:
+    """The weight of a hook; what is no number, or none of Go's, weighs nothing, as in Helm."""
+    found = int(text) if len(text) < _DIGITS_MAX and _number.fullmatch(text) else 0
+    return found if -_INT_MAX <= found < _INT_MAX else 0
 
 
 def _words(text: str) -> tuple[str, ...]:

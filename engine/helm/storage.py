@@ -7,23 +7,31 @@ schema) stays as it is written, so that a record of Helm's goes back as it came.
 import base64
 import binascii
 import gzip
+import hashlib
 import re
+import sys
 import zlib
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
 from tidelog.engine.helm.errors import RecordError
 from tidelog.engine.helm.gojson import encoded, go_map
 from tidelog.engine.helm.spec import TEST
+from tidelog.engine.objects.depth import is_deep, scalars
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.events.digest import Digest, digest_of
 
 TYPE: Final = "helm.sh/release.v1"
+_OTHER_ALGORITHMS: Final = frozenset({"sha1", "sha384", "sha512"})
+"""Of Flux's flag `--snapshot-digest-algo`. Python has no blake3."""
 RECORD_BYTES_MAX: Final = 64 * 1024 * 1024
 """Of a record that is unpacked; the Secret has one MiB at most, and gzip makes a thousandfold of it."""
 SYSTEM_LABELS: Final = ("name", "owner", "status", "version", "createdAt", "modifiedAt")
+VERSION_MAX: Final = 2**31 - 1
+"""Of a release: as many upgrades nobody makes."""
+_DEEP: Final = "there are too many maps and lists within one another"
 _GZIP: Final = b"\x1f\x8b\x08"
 _fraction: Final = re.compile(r"(\.\d*?)0*(?=Z|[-+]\d\d:\d\d$)")
 _NO_TIMES: Final = frozenset(("", "0001-01-01T00:00:00Z"))
@@ -47,7 +55,7 @@ class RecordedHook(msgspec.Struct, frozen=True, omit_defaults=True):
     manifest: str = ""
     events: list[str] | None = None
     last_run: HookRun = msgspec.field(default_factory=HookRun)
-    weight: int = 0
+    weight: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] = 0
     delete_policies: list[str] | None = None
     output_log_policies: list[str] | None = None
 
@@ -86,10 +94,18 @@ class Release(msgspec.Struct, frozen=True, omit_defaults=True):
     """The user's values."""
     manifest: str = ""
     hooks: list[RecordedHook] | None = None
-    version: int = 0
+    version: Annotated[int, msgspec.Meta(ge=0, le=VERSION_MAX)] = 0
     namespace: str = ""
     apply_method: str = ""
     """`ssa`, `csa`, or empty, which means client-side apply."""
+
+
+class _Metadata(msgspec.Struct):
+    """What of a chart's metadata is more than texts."""
+
+    maintainers: list[dict[str, Any] | None] | None = None
+    dependencies: list[dict[str, Any]] | None = None
+    annotations: dict[str, Any] | None = None
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -151,10 +167,10 @@ def read_secret(secret: KubeObject) -> Record:
         raise RecordError(f"the Secret {name} holds no release: it has no data.release")
     try:
         release = decode_release(base64.b64decode(data, validate=True))
-    except binascii.Error:
-        raise RecordError(f"the Secret {name} holds no release: it is no base64") from None
     except RecordError as error:
         raise RecordError(f"the Secret {name} holds no release: {error}") from None
+    except ValueError:
+        raise RecordError(f"the Secret {name} holds no release: it is no base64") from None
     labels: Mapping[str, str] = metadata.get("labels") or {}
     return Record(release, {key: value for key, value in labels.items() if key not in SYSTEM_LABELS})
 
@@ -174,22 +190,31 @@ def decode_release(data: bytes) -> Release:
     try:
         packed = base64.b64decode(data, validate=True)
         text = _unpacked(packed) if packed.startswith(_GZIP) else packed
-        return msgspec.json.decode(text, type=Release)
+        release = msgspec.json.decode(text, type=Release)
     except binascii.Error:
         raise RecordError("it is no base64 within base64") from None
     except (zlib.error, EOFError):
         raise RecordError("it is no gzip") from None
     except msgspec.ValidationError as error:
         raise RecordError(f"it is no release: {error}") from None
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         raise RecordError("it is no JSON") from None
+    except RecursionError:
+        raise RecordError(_DEEP) from None
+    _require_sound(release)
+    return release
 
 
-def snapshot_digest(release: Release, oci_digest: str = "") -> Digest:
+def snapshot_digest(release: Release, oci_digest: str = "", like: str = "") -> Digest:
     """Flux's digest of a release, by which it knows one that it made (contract HR-125).
 
     It is over the encoding by Go of a struct, so fields stand in that struct's order, and what is empty is left out or
     is null as its field says there.
+
+    Args:
+        release: whose digest it is.
+        oci_digest: of the chart that it was made of.
+        like: a digest that it is to be held against: Flux may have been told to use another algorithm than SHA-256.
     """
     chart = release.chart.metadata if release.chart else None
     hooks = [_hook(hook) for hook in release.hooks or () if TEST not in (hook.events or ())]
@@ -204,7 +229,11 @@ def snapshot_digest(release: Release, oci_digest: str = "") -> Digest:
         "namespace": release.namespace,
         **({"ociDigest": oci_digest} if oci_digest else {}),
     }
-    return digest_of(f"{encoded(seen)}\n".encode())
+    data = f"{encoded(seen)}\n".encode()
+    algorithm = like.partition(":")[0]
+    if algorithm not in _OTHER_ALGORITHMS:
+        return digest_of(data)
+    return Digest(f"{algorithm}:{hashlib.new(algorithm, data, usedforsecurity=False).hexdigest()}")
 
 
 def _with_required(release: Release) -> dict[str, Any]:
@@ -223,6 +252,20 @@ def _unpacked(packed: bytes) -> bytes:
     if not stream.eof:
         raise EOFError
     return text
+
+
+def _require_sound(release: Release) -> None:
+    """Values and metadata are as Go could have written them: whoever may write Secrets may have made a record."""
+    metadata = release.chart.metadata if release.chart else None
+    held = {"config": release.config, "metadata": metadata}
+    if is_deep(held):
+        raise RecordError(_DEEP)
+    if any(isinstance(value, int) and abs(value) > sys.float_info.max for value in scalars(held)):
+        raise RecordError("a number in it is beyond all floats")
+    try:
+        msgspec.convert(metadata, _Metadata | None)
+    except msgspec.ValidationError as error:
+        raise RecordError(f"the metadata of its chart is none: {error}") from None
 
 
 def _time(text: str | None) -> str | None:

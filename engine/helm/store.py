@@ -109,7 +109,14 @@ class ReleaseStore:
             )
         except NotFoundError:
             return None
-        return await anyio.to_thread.run_sync(read_secret, secret)
+        found = await anyio.to_thread.run_sync(read_secret, secret)
+        if (found.release.name, found.release.version) != (name, version):
+            # Version after version would be made of it, and the newest would stay what it is.
+            raise RecordError(
+                f"the Secret {self._namespace}/{secret['metadata']['name']} holds another release than its name says; "
+                "delete it, or take off its label owner"
+            )
+        return found
 
     async def create(self, record: Record, now: float) -> str:
         """Writes a record of a new revision.

@@ -190,11 +190,6 @@ class ReleasingAction(ApplyingAction, frozen=True, kw_only=True):
         return not self.disable_take_ownership
 
     @property
-    def checks_objects(self) -> bool:
-        """Whether the objects are checked against the schemas of the cluster's API (contract HR-039)."""
-        return not self.disable_open_api_validation
-
-    @property
     def checks_schema(self) -> bool:
         """Whether the values are checked against the chart's schema (contract HR-039)."""
         return not self.disable_schema_validation
@@ -220,11 +215,6 @@ class Install(ReleasingAction, frozen=True, kw_only=True):
     def effective_remediation(self) -> InstallRemediation:
         """How a failed install is undone (contract HR-030)."""
         return self.remediation or InstallRemediation()
-
-    @property
-    def applies_on_server(self) -> bool:
-        """Whether objects are applied on the server's side (contract HR-041)."""
-        return self.server_side_apply is not False
 
 
 class Upgrade(ReleasingAction, frozen=True, kw_only=True):
@@ -253,11 +243,6 @@ class Upgrade(ReleasingAction, frozen=True, kw_only=True):
         return self.remediation or UpgradeRemediation()
 
     @property
-    def effective_server_side_apply(self) -> ServerSideApply:
-        """Whether objects are applied on the server's side (contract HR-042)."""
-        return self.server_side_apply or "auto"
-
-    @property
     def effective_chart_name_change(self) -> ChartNameChange:
         """What a chart of another name does (contract HR-046)."""
         return self.chart_name_change_strategy or "Reinstall"
@@ -282,6 +267,12 @@ class ReleaseTest(Action, frozen=True, kw_only=True):
     filters: tuple[HookFilter, ...] = ()
     """Tests that are run, or left out; all are run where it is not given."""
 
+    def runs(self, name: str) -> bool:
+        """Whether the test of a name is run (contract HR-052)."""
+        included = {one.name for one in self.filters if not one.exclude}
+        excluded = {one.name for one in self.filters if one.exclude}
+        return name not in excluded and (not included or name in included)
+
 
 class Rollback(ApplyingAction, frozen=True, kw_only=True):
     """How the release before is brought back."""
@@ -295,11 +286,6 @@ class Rollback(ApplyingAction, frozen=True, kw_only=True):
     server_side_apply: ServerSideApply | None = None
     """Whether objects are applied on the server's side: enabled, disabled, or auto (the default), as for the release
     that is brought back."""
-
-    @property
-    def effective_server_side_apply(self) -> ServerSideApply:
-        """Whether objects are applied on the server's side (contract HR-042)."""
-        return self.server_side_apply or "auto"
 
 
 class Uninstall(WaitingAction, frozen=True, kw_only=True):

@@ -11,20 +11,20 @@ from tidelog.engine.kinds.helmactions import (
     AnyAction,
     Install,
     InstallRemediation,
+    InstallStrategy,
     ReleaseTest,
     ReleasingName,
     Rollback,
     Uninstall,
     Upgrade,
     UpgradeRemediation,
+    UpgradeStrategy,
 )
 from tidelog.engine.kinds.helmchart import ChartSourceReference, ChartVerification, HelmChartSpec, Strategy
 from tidelog.engine.kinds.meta import (
-    FORCE_AT,
     HELM_GROUP,
     READY_MESSAGE,
     READY_STATUS,
-    RESET_AT,
     SOURCE_GROUP,
     Column,
     Condition,
@@ -56,8 +56,6 @@ HISTORY_MAX = 5
 RELEASE_NAME_LENGTH_MAX = 53
 _KEPT_LENGTH, _HASH_LENGTH = 40, 12
 """Of a name that is too long (contract HR-013)."""
-SNAPSHOT_VERSION = "v2"
-"""Of the snapshots that we write; the digests of others were made in another way (contract HR-073)."""
 
 DriftMode: TypeAlias = Literal["enabled", "warn", "disabled"]
 PostRenderStrategy: TypeAlias = Literal["nohooks", "combined", "separate"]
@@ -249,6 +247,15 @@ class WaitStrategy(KubeStruct, frozen=True, kw_only=True):
     """poller: by their status, as for a Kustomization; legacy: as Helm 3 did."""
 
 
+class ReleaseDefaults(msgspec.Struct, frozen=True, kw_only=True):
+    """What a HelmRelease does that does not say it itself: as the feature gates of the engine have it."""
+
+    as_helm_3: bool = False
+    """UseHelm3Defaults: it waits as Helm 3 did, and hooks are not post-rendered (contract HR-056, HR-057)."""
+    retries: bool = False
+    """DefaultToRetryOnFailure: what fails is tried again, and not undone (contract HR-029)."""
+
+
 class HelmReleaseSpec(KubeStruct, frozen=True, kw_only=True):
     """Which chart to release, with which values, and how."""
 
@@ -315,6 +322,23 @@ class HelmReleaseSpec(KubeStruct, frozen=True, kw_only=True):
     """How it is told whether objects are ready; poller where it is not given."""
     health_check_exprs: tuple[CustomHealthCheck, ...] = ()
     """How to tell the health of custom resources; used where an action waits with poller."""
+
+    def completed(self, defaults: ReleaseDefaults) -> "HelmReleaseSpec":
+        """The spec, which says now what it left to the engine."""
+        spec = self
+        if defaults.as_helm_3:
+            strategy = self.post_render_strategy or "nohooks"
+            wait = self.wait_strategy or WaitStrategy(name="legacy")
+            spec = msgspec.structs.replace(spec, post_render_strategy=strategy, wait_strategy=wait)
+        if defaults.retries:
+            install, upgrade = self.effective_install, self.effective_upgrade
+            first = install.strategy or InstallStrategy(name="RetryOnFailure")
+            later = upgrade.strategy or UpgradeStrategy(name="RetryOnFailure")
+            install = msgspec.structs.replace(install, strategy=first)
+            spec = msgspec.structs.replace(
+                spec, install=install, upgrade=msgspec.structs.replace(upgrade, strategy=later)
+            )
+        return spec
 
     def release_name_of(self, name: str) -> str:
         """The name of the release, for a HelmRelease of this name (contract HR-013)."""
@@ -417,11 +441,6 @@ class HelmReleaseSpec(KubeStruct, frozen=True, kw_only=True):
         return HISTORY_MAX if self.max_history is None else self.max_history
 
     @property
-    def keeps_client(self) -> bool:
-        """Whether what is known of the cluster's kinds outlives an action (contract HR-020)."""
-        return self.persistent_client is not False
-
-    @property
     def effective_values(self) -> dict[str, Any]:
         """The values that stand in the spec itself; what is no object counts for none (contract HR-023)."""
         return self.values if isinstance(self.values, dict) else {}
@@ -495,33 +514,6 @@ class HelmSnapshot(KubeStruct, frozen=True, kw_only=True):
     oci_digest: str = ""
     """Digest of the artifact that the chart came from, in a registry."""
 
-    @property
-    def has_comparable_digest(self) -> bool:
-        """Whether its digest can be held against that of a record (contract HR-073)."""
-        return self.api_version == SNAPSHOT_VERSION
-
-    @property
-    def full_name(self) -> str:
-        """The release, as messages name it (contract HR-120)."""
-        return f"{self.namespace}/{self.name}.v{self.version}"
-
-    @property
-    def chart(self) -> str:
-        """The chart, as messages name it (contract HR-120)."""
-        return f"{self.chart_name}@{self.chart_version}"
-
-    @property
-    def has_failed_test(self) -> bool:
-        """Whether a test failed (contract HR-079, HR-095)."""
-        return any(hook.phase == "Failed" for hook in (self.test_hooks or {}).values())
-
-    @property
-    def is_tested(self) -> bool:
-        """Whether its tests came to an end: all succeeded, or one failed (contract HR-078)."""
-        if self.test_hooks is None:
-            return False
-        return self.has_failed_test or all(hook.phase == "Succeeded" for hook in self.test_hooks.values())
-
 
 class HelmReleaseStatus(KubeStruct, frozen=True, kw_only=True):
     """What was released, and how it went."""
@@ -577,10 +569,6 @@ class HelmReleaseStatus(KubeStruct, frozen=True, kw_only=True):
         namespace, _, name = self.helm_chart.partition("/")
         return ObjectKey(SOURCE_GROUP, "HelmChart", namespace, name) if name else None
 
-    def release_failures(self, action: ReleasingName) -> int:
-        """How many such actions failed (contract HR-130)."""
-        return self.install_failures if action == "install" else self.upgrade_failures
-
 
 class HelmRelease(KubeStruct, frozen=True, kw_only=True):
     """A chart that is released to a cluster."""
@@ -604,19 +592,3 @@ class HelmRelease(KubeStruct, frozen=True, kw_only=True):
     metadata: ObjectMeta
     spec: HelmReleaseSpec
     status: HelmReleaseStatus = HelmReleaseStatus()
-
-    @property
-    def is_forced(self) -> bool:
-        """Whether a release is asked for in any case, and that was not looked at yet (contract CM-035)."""
-        return self._asks(FORCE_AT, self.status.last_handled_force_at)
-
-    @property
-    def is_reset(self) -> bool:
-        """Whether failures are to be forgotten, and that was not looked at yet (contract CM-036)."""
-        return self._asks(RESET_AT, self.status.last_handled_reset_at)
-
-    def _asks(self, annotation: str, handled: str) -> bool:
-        token = self.metadata.annotations.get(annotation)
-        if token is None or token != self.metadata.requested_at:
-            return False
-        return token not in (self.status.last_handled_reconcile_at, handled)

@@ -10,11 +10,11 @@ from functools import singledispatch
 from tidelog.engine.kinds.bucket import BucketSpec
 from tidelog.engine.kinds.externalartifact import ExternalArtifactSpec
 from tidelog.engine.kinds.gitrepository import GitRepositorySpec
-from tidelog.engine.kinds.helmchart import HelmChartSpec
+from tidelog.engine.kinds.helmchart import ChartVerification, HelmChartSpec
 from tidelog.engine.kinds.helmrelease import HelmReleaseSpec
 from tidelog.engine.kinds.helmrepository import HelmRepositorySpec
 from tidelog.engine.kinds.kustomization import KustomizationSpec
-from tidelog.engine.kinds.ocirepository import OCIRepositorySpec
+from tidelog.engine.kinds.ocirepository import OCIRepositorySpec, OCIVerification
 from tidelog.engine.kinds.registry import SourceSpec, TargetSpec
 
 UNSUPPORTED = "UnsupportedFeature"
@@ -64,9 +64,7 @@ def _of_helm_repository(spec: HelmRepositorySpec) -> tuple[str, ...]:
 
 @features_left.register
 def _of_helm_chart(spec: HelmChartSpec) -> tuple[str, ...]:
-    if spec.verify is None:
-        return ()
-    return ("spec.verify: signatures cannot be verified yet, and nothing is fetched without; leave it out to do so",)
+    return tuple(_verify_sentences(spec.verify))
 
 
 @features_left.register
@@ -129,11 +127,22 @@ def _source_sentences(spec: GitRepositorySpec) -> Iterator[str]:
 def _oci_sentences(spec: OCIRepositorySpec) -> Iterator[str]:
     if spec.provider != "generic":
         yield f"spec.provider: {spec.provider} cannot be used yet; leave it out, and give credentials in spec.secretRef"
-    verify = spec.verify
+    yield from _verify_sentences(spec.verify)
+
+
+def _verify_sentences(verify: OCIVerification | ChartVerification | None) -> Iterator[str]:
     if verify is not None and verify.provider != "cosign":
         yield f"spec.verify.provider: {verify.provider} cannot be used yet; sign with cosign and a key"
-    elif verify is not None and verify.secret_ref is None:
-        yield "spec.verify: signatures without a key cannot be verified yet; sign with one, and name it in secretRef"
+    elif isinstance(verify, ChartVerification) and verify.secret_ref is None:
+        yield (
+            "spec.verify: the roots of trust of signatures without a key are not fetched; sign with a key, and name it "
+            "in secretRef, or take the chart from an OCIRepository with trustedRootSecretRef"
+        )
+    elif isinstance(verify, OCIVerification) and verify.secret_ref is None and verify.trusted_root_secret_ref is None:
+        yield (
+            "spec.verify: the roots of trust of signatures without a key are not fetched; name them in "
+            "trustedRootSecretRef, or sign with a key, and name it in secretRef"
+        )
 
 
 def _bucket_sentences(spec: BucketSpec) -> Iterator[str]:

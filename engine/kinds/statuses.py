@@ -18,7 +18,7 @@ from tidelog.engine.kinds.durations import Duration
 from tidelog.engine.kinds.gitrepository import GitRepositorySpec, GitRepositoryStatus
 from tidelog.engine.kinds.helmchart import HelmChartSpec, HelmChartStatus
 from tidelog.engine.kinds.helmrepository import HelmRepositorySpec, HelmRepositoryStatus
-from tidelog.engine.kinds.meta import Artifact, Condition, Status
+from tidelog.engine.kinds.meta import Artifact, Condition
 from tidelog.engine.kinds.ocirepository import OCIRepositorySpec, OCIRepositoryStatus
 from tidelog.engine.kinds.registry import FetchedSpec, FetchedStatus, TargetStatus
 from tidelog.engine.objects.kube import KubeObject
@@ -44,21 +44,24 @@ FETCH_REASONS = frozenset(
         "SourceUnavailable",
         "UnsupportedSourceKind",
         "NoSourceArtifact",
+        "InvalidChartReference",
+        "ChartPullError",
     }
 )
 """Contract GR-031, OC-027, BU-015, HP-016, HC-017."""
 BUILD_REASONS = frozenset(
     {
-        "InvalidChartReference",
         "MetadataPatchError",
         "ValuesFilesError",
-        "ChartPullError",
         "DependencyBuildError",
         "ChartPackageError",
         "ChartVerificationError",
     }
 )
 """Contract HC-017."""
+VERIFICATION_FAILED = "VerificationError"
+VERIFICATION_REASONS = frozenset({VERIFICATION_FAILED, "ChartVerificationError"})
+"""A chart without a good signature is not built either: two conditions tell of it (contract HC-017)."""
 _FAILED = (c.STORAGE_FAILED, c.FETCH_FAILED, c.BUILD_FAILED)
 STORAGE_REASONS = frozenset({"ArchiveOperationFailed"})
 """Those of contract SC-017 that can be told apart here."""
@@ -122,11 +125,12 @@ def source_stored(
     *,
     observed: Observed,
     chart: Chart | None = None,
+    source: str = "",
 ) -> FetchedStatus:
     """The artifact of what the spec says now is in the store, made anew or as it was (contract GR-029, GR-030)."""
     reason, message = stored(spec, artifact.revision, chart)
     kept = c.remove(status.conditions, *_FAILED, c.ARTIFACT_OUTDATED, c.RECONCILING, c.STALLED)
-    if isinstance(spec, OCIRepositorySpec):
+    if isinstance(spec, OCIRepositorySpec | HelmChartSpec):
         kept = _verified(kept, spec, artifact.revision, observed)
     marked = c.mark(kept, c.ARTIFACT_IN_STORAGE, "True", reason, message, observed=observed)
     made = _replace(
@@ -155,23 +159,27 @@ def source_stored(
             return _replace(made, observed_ignore=spec.ignore, url=latest_url(artifact, "Bucket"))
         case HelmRepositoryStatus(), _:
             return _replace(made, url=latest_url(artifact, "HelmRepository"))
-        case HelmChartStatus(), _:
+        case HelmChartStatus(), HelmChartSpec():
             return _replace(
                 made,
                 url=latest_url(artifact, "HelmChart"),
                 observed_chart_name=chart.name if chart else "",
-                observed_source_artifact_revision=chart.source if chart else "",
-                observed_values_files=chart.values_files if chart else (),
+                observed_source_artifact_revision=source,
+                # Only those that may be missing are told (contract HC-007).
+                observed_values_files=chart.values_files if chart and spec.ignore_missing_values_files else (),
             )
         case _:
             return made
 
 
-def _verified(conditions: Conditions, spec: OCIRepositorySpec, revision: str, observed: Observed) -> Conditions:
+def _verified(
+    conditions: Conditions, spec: OCIRepositorySpec | HelmChartSpec, revision: str, observed: Observed
+) -> Conditions:
     """Nothing is stored that was to be verified and was not (contract SC-008)."""
     if spec.verify is None:
         return c.remove(conditions, c.SOURCE_VERIFIED)
-    message = f"verified signature of revision {revision}"
+    word = "version" if isinstance(spec, HelmChartSpec) else "revision"
+    message = f"verified signature of {word} {revision}"
     return c.mark(conditions, c.SOURCE_VERIFIED, "True", c.SUCCEEDED, message, observed=observed)
 
 
@@ -198,35 +206,37 @@ def latest_url(artifact: Artifact, kind: str) -> str:
 
 def source_failed(status: S, reason: str, message: str, *, observed: Observed) -> S:
     """A run failed and will be tried again; the artifact stays (contract SC-002, SC-008)."""
-    condition = source_condition(reason) or c.FETCH_FAILED
-    marked = c.remove(status.conditions, *_FAILED)
-    marked = c.mark(marked, condition, _bad(condition), reason, message, observed=observed)
+    marked = _fail(status.conditions, source_condition(reason) or c.FETCH_FAILED, reason, message, observed)
     marked = c.mark_reconciling(marked, c.PROGRESSING_WITH_RETRY, SOURCE_IN_PROGRESS, observed=observed)
     return _replace(status, conditions=c.source_ready(marked, observed=observed))
 
 
 def source_stalled(status: S, reason: str, message: str, *, observed: Observed) -> S:
     """The object cannot be reconciled until somebody changes it (contract SC-003)."""
-    marked = c.remove(status.conditions, *_FAILED)
-    condition = source_condition(reason)
-    if condition is not None:
-        marked = c.mark(marked, condition, _bad(condition), reason, message, observed=observed)
+    marked = _fail(status.conditions, source_condition(reason), reason, message, observed)
     stalled = c.mark_stalled(marked, reason, message, observed=observed)
     return _replace(
         status, observed_generation=observed.generation, conditions=c.source_ready(stalled, observed=observed)
     )
 
 
-def _bad(condition: str) -> Status:
-    """The status of a condition that tells of a failure."""
-    return "False" if condition == c.SOURCE_VERIFIED else "True"
+def _fail(conditions: Conditions, condition: str | None, reason: str, message: str, observed: Observed) -> Conditions:
+    """What told of another failure goes; a verification that failed is done again, and one that held still counts."""
+    kept = c.remove(conditions, *_FAILED)
+    if c.status_of(kept, c.SOURCE_VERIFIED) == "False":
+        kept = c.remove(kept, c.SOURCE_VERIFIED)
+    if reason in VERIFICATION_REASONS:
+        kept = c.mark(kept, c.SOURCE_VERIFIED, "False", VERIFICATION_FAILED, message, observed=observed)
+    if condition is None or condition == c.SOURCE_VERIFIED:
+        return kept
+    return c.mark(kept, condition, "True", reason, message, observed=observed)
 
 
 def source_condition(reason: str) -> str | None:
     """The condition that tells of a failure (contract SC-008); None where no step was begun."""
     if reason in STORAGE_REASONS:
         return c.STORAGE_FAILED
-    if reason == "VerificationError":
+    if reason == VERIFICATION_FAILED:
         return c.SOURCE_VERIFIED
     if reason in BUILD_REASONS:
         return c.BUILD_FAILED

@@ -2,7 +2,8 @@
 
 from typing import Any, TypeAlias
 
-from tidelog.events.canonical import encode
+from tidelog.engine.objects.depth import bounded, is_deep
+from tidelog.events.canonical import NotCanonicalError, encode
 from tidelog.events.digest import Digest, digest_of
 from tidelog.events.names import ObjectKey
 
@@ -30,7 +31,7 @@ def key_of(obj: KubeObject) -> ObjectKey:
     """The key of an object.
 
     Raises:
-        MalformedObjectError: when it has no apiVersion, no kind or no name.
+        MalformedObjectError: when it has no apiVersion, no kind or no name, or a namespace that is no text.
     """
     metadata = obj.get("metadata")
     name = metadata.get("name") if isinstance(metadata, dict) else None
@@ -39,7 +40,16 @@ def key_of(obj: KubeObject) -> ObjectKey:
         if not isinstance(value, str) or not value:
             known = ", ".join(f"{other} {said}" for other, said in wanted.items() if isinstance(said, str) and said)
             raise MalformedObjectError(f"an object without {field}" + (f" ({known})" if known else ""))
-    return ObjectKey(group_of(obj["apiVersion"]), obj["kind"], obj["metadata"].get("namespace") or "", str(name))
+    namespace = obj["metadata"].get("namespace") or ""
+    if not isinstance(namespace, str):
+        raise MalformedObjectError(f"the namespace of {obj['kind']} {name} is no text")
+    return ObjectKey(group_of(obj["apiVersion"]), obj["kind"], namespace, str(name))
+
+
+def mapping(obj: KubeValue, name: str) -> KubeObject:
+    """A field that is to be a map; an empty one where it is none: nobody but the server has looked at manifests."""
+    found = obj.get(name) if isinstance(obj, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def inventory_id(key: ObjectKey) -> str:
@@ -84,12 +94,17 @@ def flag(obj: KubeObject, name: str) -> str | None:
 
 
 def canonical_bytes(obj: KubeObject) -> bytes:
-    """The canonical JSON of an object: what its body and its digest are made of.
+    """The canonical JSON of an object: what its body and its digest are made of. Of one that is too deep, `bounded`.
 
     Raises:
         NotCanonicalError: when it holds what JSON has no form for.
     """
-    return encode(obj)
+    try:
+        return encode(obj)
+    except NotCanonicalError:
+        if not is_deep(obj):
+            raise
+        return encode(bounded(obj))
 
 
 def object_digest(obj: KubeObject) -> Digest:

@@ -1,12 +1,13 @@
 """Choosing objects as Flux's selectors do: by patterns of names and kinds, and by label selectors."""
 
 import re
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 from tidelog.engine.objects.kube import KubeObject, group_of
 
 _terms: Final = re.compile(r"([^,(]+(?:\([^)]*\))?)")
+_SIGNS: Final = {"In": "in", "NotIn": "notin"}
 _set_term: Final = re.compile(r"\s*(\S+)\s+(in|notin)\s*\(([^)]*)\)\s*")
 
 
@@ -59,3 +60,19 @@ def _holds(term: str, labels: Mapping[str, str]) -> bool:
         name, _, value = term.replace("==", "=").partition("=")
         return labels.get(name.strip()) == value.strip()
     return term[1:].strip() not in labels if term.startswith("!") else term in labels
+
+
+def selector_text(selector: Mapping[str, Any]) -> str:
+    """A label selector of an object as a text: `app=web,tier in (a,b)`."""
+    return ",".join(text for _, text in sorted(_requirements(selector)))
+
+
+def _requirements(selector: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for key, value in (selector.get("matchLabels") or {}).items():
+        yield key, f"{key}={value}"
+    for each in selector.get("matchExpressions") or ():
+        key, sign = each["key"], each["operator"]
+        if sign in _SIGNS:
+            yield key, f"{key} {_SIGNS[sign]} ({','.join(sorted(each.get('values') or ()))})"
+        else:
+            yield key, key if sign == "Exists" else f"!{key}"

@@ -19,7 +19,7 @@ from tidelog.engine.runtime.repeats import Repeats
 from tidelog.engine.runtime.schedule import Scheduler, Trigger
 from tidelog.engine.runtime.settings import Settings
 from tidelog.engine.runtime.waits import Waits
-from tidelog.engine.runtime.watching.declared import Declarations
+from tidelog.engine.runtime.watching.declarations import Declarations
 from tidelog.engine.runtime.watching.inputs import Inputs
 from tidelog.engine.runtime.watching.observer import Observer
 from tidelog.engine.runtime.watching.records import RecordWatch
@@ -166,6 +166,15 @@ class Engine:
         """
         usual = min(longest_s, max(retry_s, self.backoff(failures)))
         return max(usual, min(asked_s, max(longest_s, ASKED_MAX_S)))
+
+    def spaced(self, usual_s: float, failures: int) -> float:
+        """Seconds before the next try of what writes to the cluster, and failed so often in a row.
+
+        Its intent has to be in the log each time, and what came of it: tries that go on failing in the same words are
+        not passed over in silence, as others are (`repeats.py`), but become rare. So nobody fills the log by failing
+        once a second.
+        """
+        return max(usual_s, self.backoff(failures)) if failures else usual_s
 
     async def sealer(self, secret: Iterable[ObjectId]) -> Sealer:
         """What seals some objects that are secret."""

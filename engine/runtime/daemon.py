@@ -4,64 +4,43 @@ It owns every task. It opens the store, takes the Leases, watches what is declar
 stop; what a crash interrupted is taken up from the log.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from functools import partial
 from importlib.metadata import version
 from os import getpid
 from pathlib import Path
 from socket import gethostname
-from typing import TypeAlias
 
 import anyio
 import anyio.abc
 import anyio.lowlevel
 import anyio.to_thread
 
-from tidelog.engine.apply.door import NotVerifiedError
 from tidelog.engine.cluster.errors import ClusterError, UnknownKindError
 from tidelog.engine.cluster.port import Cluster, Kind
 from tidelog.engine.expressions.evaluator import Evaluator
 from tidelog.engine.helm.pool import ChartRenderer
 from tidelog.engine.kinds.meta import Resource
-from tidelog.engine.kinds.registry import KINDS, NEEDED, TARGET_NAMES
+from tidelog.engine.kinds.registry import KINDS, NEEDED
 from tidelog.engine.objects.kube import KubeObject
-from tidelog.engine.observe.drift import Flap
 from tidelog.engine.observe.reflector import Reflector
 from tidelog.engine.render.renderer import Renderer
+from tidelog.engine.runtime.assembly import assemble
 from tidelog.engine.runtime.binding import bound_uid, check_cluster
-from tidelog.engine.runtime.capabilities import ClusterCapabilities
-from tidelog.engine.runtime.context import Engine, utc_now
+from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.errors import LeaseLostError
-from tidelog.engine.runtime.handing import Handing
-from tidelog.engine.runtime.helm import HelmTools
 from tidelog.engine.runtime.holders import own_name
 from tidelog.engine.runtime.lease import Leases, Timings
-from tidelog.engine.runtime.memory import Memory, Origin, newest_of
-from tidelog.engine.runtime.passes.reconcile import reconcile_target
-from tidelog.engine.runtime.passes.source import reconcile_source
-from tidelog.engine.runtime.rendered import Renderings
+from tidelog.engine.runtime.memory import Memory, Origin
 from tidelog.engine.runtime.requests import Requests
-from tidelog.engine.runtime.schedule import Reconcile, Scheduler, Trigger
 from tidelog.engine.runtime.settings import CONTROLLERS, Settings, as_json
-from tidelog.engine.runtime.telling.logs import LogLines, logger
-from tidelog.engine.runtime.telling.notices import Notices
-from tidelog.engine.runtime.telling.status import StatusWriter
-from tidelog.engine.runtime.variables import Variables, read_variables
-from tidelog.engine.runtime.watching.declared import Declarations, DeclaredKustomization
-from tidelog.engine.runtime.watching.inputs import Inputs
-from tidelog.engine.runtime.watching.observer import FLAPPING_PAUSE_S, Observer
-from tidelog.engine.runtime.watching.records import RecordWatch
-from tidelog.engine.runtime.wishes import Wishes
-from tidelog.engine.secrecy.logs import keeping_secret
-from tidelog.engine.secrecy.sealing import Sealer
-from tidelog.engine.secrecy.values import SecretValues
-from tidelog.engine.sources.fetchers import Fetchers, open_fetchers
+from tidelog.engine.runtime.telling.logs import logger
+from tidelog.engine.runtime.waking import trigger_of
+from tidelog.engine.sources.fetchers import open_fetchers
 from tidelog.engine.tasks import one_error
 from tidelog.events.bodies import Body
 from tidelog.events.canonical import encode
-from tidelog.events.digest import Digest, digest_of
-from tidelog.events.names import ObjectId, ObjectKey, StreamName, engine_stream
+from tidelog.events.names import ObjectKey, StreamName, engine_stream
 from tidelog.events.vocabulary import (
     ApplyFailed,
     ClusterBound,
@@ -69,32 +48,16 @@ from tidelog.events.vocabulary import (
     EngineStarted,
     EngineStopped,
     Event,
-    InputChanged,
-    Pinned,
-    PlanApproved,
-    PlanHeld,
-    PlanRejected,
-    ReconcileRequested,
-    RevisionFetched,
-    RevisionSettled,
-    RunEnded,
-    SourceDeclared,
-    SourceRemoved,
-    StageFailed,
-    TargetDeclared,
-    TargetRemoved,
-    Unpinned,
-    VerificationFailed,
 )
+from tidelog.events.vocabulary.apply import INTERRUPTED
 from tidelog.storage import Recorded, open_log, open_views
 from tidelog.storage.artifacts.store import ArtifactStore
-from tidelog.storage.errors import AppendError, StoreError
+from tidelog.storage.errors import StoreError
 from tidelog.storage.keys import KeyRing
 from tidelog.storage.log.sqlite_log import SqliteEventLog
 from tidelog.storage.master_key import find_master_key
 from tidelog.storage.projections.views import FollowedViews
 
-DEFECT_RETRY_S = 60.0
 UNSERVED_S = 60.0
 """How often it is asked for a kind that the cluster does not serve yet."""
 SOFTWARE = f"tidelog {version('tidelog')}"
@@ -132,7 +95,7 @@ class Daemon:
         owner = stream if row is None else row.owner
         if owner is not None and engine.declared.target(owner) is not None:
             engine.renderings.lose(owner)
-            engine.wake(owner, _trigger(recorded, forced=True))
+            engine.wake(owner, trigger_of(recorded, forced=True))
 
     async def run(self) -> None:
         """Serves, until cancelled.
@@ -183,6 +146,7 @@ class Daemon:
     async def _run_all(self) -> None:
         """Runs every part, until cancelled."""
         engine = self.engine
+        await engine.observer.recall()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self.views.follow)
             tasks.start_soon(engine.inputs.run)
@@ -210,7 +174,7 @@ class Daemon:
                 event = ApplyFailed(
                     plan=standing.applying,
                     wave=0,
-                    reason="Interrupted",
+                    reason=INTERRUPTED,
                     message="the engine ended in the midst of it; what was written is found again",
                 )
                 await memory.append(StreamName(stream), [event], Origin(run=standing.run, trace=standing.trace))
@@ -338,157 +302,10 @@ async def open_daemon(
         await memory.load(views)
         stream = engine_stream(log.identity.log)
         await _bind(memory, stream, cluster, settings.cluster_name)
-        engine = _assemble(
+        engine = assemble(
             settings, cluster, memory, views, renderer, charts, expressions, fetchers, artifacts, keys, stream, repo
         )
         yield Daemon(engine, log, views, settings)
-
-
-def _assemble(
-    settings: Settings,
-    cluster: Cluster,
-    memory: Memory,
-    views: FollowedViews,
-    renderer: Renderer,
-    charts: ChartRenderer,
-    expressions: Evaluator,
-    fetchers: Fetchers,
-    artifacts: ArtifactStore,
-    keys: KeyRing,
-    stream: StreamName,
-    local: Path | None,
-) -> Engine:
-    """The parts of the engine, each with those that it needs."""
-
-    async def sealer(secret: Iterable[ObjectId]) -> Sealer:
-        return await engine.sealer(secret)
-
-    def wake_in(owner: StreamName, seconds: float) -> None:
-        engine.targets.wake_in(owner, seconds)
-
-    def wake(key: StreamName, trigger: Trigger) -> None:
-        (engine.targets if _is_target(key) else engine.sources).wake(key, trigger)
-
-    def interval_of(owner: StreamName) -> float:
-        target = engine.declared.target(owner)
-        return target.spec.interval.seconds if target is not None else FLAPPING_PAUSE_S
-
-    async def changed(user: StreamName, key: ObjectKey, live: KubeObject | None) -> None:
-        digest = await _digest_of_input(engine, user, key, live)
-        (recorded,) = await memory.append(user, [InputChanged(object=key.id, digest=digest)], Origin())
-        wake(user, Trigger(why=f"{key.kind} {key.name} changed", cause=recorded.envelope.id, forced=True))
-
-    def flapping(owner: StreamName, flaps: tuple[Flap, ...]) -> None:
-        target = engine.declared.target(owner)
-        if target is not None:
-            engine.notices.flapping(target, flaps)
-
-    async def variables_of(target: DeclaredKustomization) -> Variables:
-        return await read_variables(inputs, target, keys.key)
-
-    async def target_of(target: StreamName) -> DeclaredKustomization | None:
-        return engine.declared.kustomization(target)
-
-    newest = partial(newest_of, memory)
-    inputs = Inputs(cluster, changed)
-    renderings = Renderings(memory.log, views)
-    engine = Engine(
-        settings=settings,
-        cluster=cluster,
-        memory=memory,
-        declared=Declarations(cluster, memory, settings.cluster_name, keys, wake),
-        inputs=inputs,
-        records=RecordWatch(cluster, settings.watched_namespace),
-        observer=Observer(
-            cluster,
-            memory,
-            settings.cluster_name,
-            stream,
-            sealer,
-            wake,
-            wake_in,
-            flapping,
-            utc_now,
-            interval_of,
-            sorted(settings.override_manager),
-        ),
-        renderer=renderer,
-        renderings=renderings,
-        helm=HelmTools(charts, ClusterCapabilities(cluster)),
-        wishes=Wishes(memory, settings.cluster_name, settings, renderings, renderer, variables_of, newest, cluster),
-        handing=Handing(memory, settings.cluster_name, inputs, keys.key, target_of),
-        expressions=expressions,
-        fetchers=fetchers,
-        artifacts=artifacts,
-        keys=keys,
-        store=memory.log.layout.directory,
-        local=local,
-    )
-    engine.status = StatusWriter(engine)
-    engine.notices = Notices(engine)
-    engine.sources = Scheduler(_guarded(engine, reconcile_source), settings.concurrent_sources)
-    engine.targets = Scheduler(_guarded(engine, reconcile_target), settings.concurrent)
-    waker = _Waker(engine, wake)
-    memory.listen(waker.heard)
-    memory.listen(LogLines(engine.where, memory.conditions.get))
-    engine.wait_for, engine.watch_for = waker.wait_for, waker.watch_for
-    engine.leave_to, engine.wait_no_more = waker.leave_to, waker.wait_no_more
-    engine.declared.on_change = waker.changed
-    engine.wake = wake
-    return engine
-
-
-Pass: TypeAlias = Callable[[Engine, StreamName, Trigger], Awaitable[float | None]]
-
-
-def _guarded(engine: Engine, one_pass: Pass) -> Reconcile:
-    """A pass in which a defect of the engine ends that pass, is told, and is tried again, rather than end them all."""
-
-    async def reconcile(stream: StreamName, trigger: Trigger) -> float | None:
-        with keeping_secret(SecretValues()):
-            return await watched(stream, trigger)
-
-    async def watched(stream: StreamName, trigger: Trigger) -> float | None:
-        began, result = anyio.current_time(), "error"
-        try:
-            again = await one_pass(engine, stream, trigger)
-            result = "success" if again is None else "requeue_after"
-            return again
-        except Exception as error:
-            if _must_end(error):
-                raise
-            logger.exception("a defect of the engine", extra={"fields": {"stream": stream}})
-            message = f"a defect of the engine: {type(error).__name__}; its log has the details"
-            event = StageFailed(stage="declare", reason="InternalError", final=False, message=message)
-            await engine.memory.append(stream, [event], Origin())
-            return DEFECT_RETRY_S
-        finally:
-            engine.on_pass(stream, anyio.current_time() - began, result)
-
-    return reconcile
-
-
-def _must_end(error: Exception) -> bool:
-    """Whether the daemon must not go on: nothing can be recorded, or nothing may be applied.
-
-    An append that the log refuses (too large, say) concerns the one pass that made it.
-    """
-    if isinstance(error, StoreError):
-        return not isinstance(error, AppendError)
-    return isinstance(error, NotVerifiedError | LeaseLostError)
-
-
-def _is_target(stream: StreamName) -> bool:
-    key = ObjectKey.of_stream(stream)
-    return (key.group, key.kind) in TARGET_NAMES
-
-
-async def _digest_of_input(engine: Engine, user: StreamName, key: ObjectKey, live: KubeObject | None) -> Digest | None:
-    """The digest of what an object that is read holds; keyed for a Secret."""
-    if live is None:
-        return None
-    data = encode({name: live[name] for name in ("data", "binaryData", "status") if name in live})
-    return (await engine.keys.key(user)).digest(data) if key.kind == "Secret" else digest_of(data)
 
 
 async def _bind(memory: Memory, stream: StreamName, cluster: Cluster, alias: str) -> None:
@@ -500,81 +317,3 @@ async def _bind(memory: Memory, stream: StreamName, cluster: Cluster, alias: str
     uid = await check_cluster(cluster, memory.log, alias)
     if await bound_uid(memory.log, alias) is None:
         await memory.append(stream, [ClusterBound(alias=alias, uid=uid)], Origin())
-
-
-_FAILED = (StageFailed, VerificationFailed, ApplyFailed, PlanHeld, RunEnded)
-_ASKED = (PlanApproved, PlanRejected, Pinned, Unpinned, ReconcileRequested)
-
-
-class _Waker:
-    """Wakes who waits for what an event says."""
-
-    def __init__(self, engine: Engine, wake: Callable[[StreamName, Trigger], None]) -> None:
-        self._engine = engine
-        self._wake = wake
-        self._waiting: dict[StreamName, set[StreamName]] = {}
-        self._watching: dict[StreamName, set[StreamName]] = {}
-        self._leaving: dict[StreamName, set[StreamName]] = {}
-
-    def wait_for(self, who: StreamName, what: StreamName) -> None:
-        """Has `who` woken at the next good news of `what`."""
-        self._waiting.setdefault(what, set()).add(who)
-
-    def leave_to(self, who: StreamName, what: StreamName) -> None:
-        """Has `who` woken at whatever becomes of `what`: it may have taken what is left to it, or want it no more."""
-        self._leaving.setdefault(what, set()).add(who)
-
-    def watch_for(self, who: StreamName, what: StreamName) -> None:
-        """Has `who` woken at the next change of the object of `what`, be it of its status alone."""
-        self._watching.setdefault(what, set()).add(who)
-
-    def wait_no_more(self, who: StreamName) -> None:
-        """Takes note that `who` looks for itself again."""
-        for waiting in (*self._waiting.values(), *self._watching.values(), *self._leaving.values()):
-            waiting.discard(who)
-
-    def changed(self, stream: StreamName) -> None:
-        """The object of a source or target is not what it was."""
-        for watching in sorted(self._watching.pop(stream, ())):
-            self._wake(watching, Trigger(why=f"{ObjectKey.of_stream(stream).shown} changed"))
-
-    def heard(self, recorded: Recorded) -> None:
-        """An event was recorded."""
-        envelope, event = recorded.envelope, recorded.event
-        ended_well = isinstance(event, RunEnded) and event.outcome in ("succeeded", "unchanged")
-        if ended_well or isinstance(event, SourceDeclared | SourceRemoved | TargetDeclared | TargetRemoved):
-            self._good_news(envelope.stream, recorded)
-        elif isinstance(event, RevisionSettled):
-            for target in event.targets:
-                self._good_news(target, recorded)
-        elif isinstance(event, StageFailed) and event.waits_for in self._waiting.get(envelope.stream, ()):
-            self._good_news(envelope.stream, recorded)  # two wait for each other: one of them may go on
-        elif isinstance(event, RevisionFetched):
-            for target in list(self._leaving):
-                self._wake_leaving(target, recorded)
-        elif isinstance(event, _ASKED) and envelope.run is None:
-            # What a run records itself, it knows.
-            self._wake(envelope.stream, _trigger(recorded, forced=True))
-
-        if isinstance(event, _FAILED):
-            # Who is not ready itself looks again soon enough: two that leave something to each other, and both fail,
-            # would wake each other without end.
-            self._wake_leaving(envelope.stream, recorded, only_ready=True)
-
-    def _good_news(self, stream: StreamName, recorded: Recorded) -> None:
-        for waiting in sorted(self._waiting.pop(stream, ())):
-            self._wake(waiting, _trigger(recorded))
-        self._wake_leaving(stream, recorded)
-
-    def _wake_leaving(self, stream: StreamName, recorded: Recorded, *, only_ready: bool = False) -> None:
-        leaving = self._leaving.get(stream, set())
-        for who in sorted(leaving):
-            standing = self._engine.memory.conditions.get(who)
-            if not only_ready or (standing is not None and standing.ready == "True"):
-                leaving.discard(who)
-                self._wake(who, _trigger(recorded))
-
-
-def _trigger(recorded: Recorded, *, forced: bool = False) -> Trigger:
-    envelope = recorded.envelope
-    return Trigger(why=envelope.type, actor=envelope.actor, trace=envelope.trace, cause=envelope.id, forced=forced)

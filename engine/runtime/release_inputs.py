@@ -62,6 +62,8 @@ class ReleaseRendering(msgspec.Struct, frozen=True):
 
     chart: RenderedChart
     secrecy: Secrecy
+    found: tuple[str, ...] = ()
+    """What is secret in it, and its values do not tell: what it looked up, and what stands in hooks."""
 
 
 async def read_values(
@@ -222,7 +224,8 @@ async def render_release(
         sample = await _first(lambda others: rendered(others, with_record=False), _samples(values))
     known = [*values.secret_values, *looked_up]
     secrecy = await anyio.to_thread.run_sync(secrecy_of, chart, sample, known)
-    return ReleaseRendering(chart, secrecy)
+    secrets.add(secrecy.hook_texts)
+    return ReleaseRendering(chart, secrecy, tuple(sorted({*looked_up, *secrecy.hook_texts})))
 
 
 def _samples(values: ReleaseValues) -> list[Values]:

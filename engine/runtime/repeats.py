@@ -3,6 +3,7 @@
 The first is recorded at once; the next once the failure has lasted a minute, then whenever it has lasted twice as long,
 and in the end every hour. What is recorded says how many tries there were, also those that were not: what is known of
 each is that it failed in the same words, of the same revision. So nobody fills the log by failing once a second.
+What fails while it writes to the cluster is recorded each time, and tried less and less often (`Engine.spaced`).
 """
 
 from typing import Final

@@ -21,7 +21,7 @@ from tidelog.engine.runtime.memory import Memory, Origin
 from tidelog.engine.runtime.past_releases import NoPastError, past_version
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.suspension import write_suspend
-from tidelog.engine.runtime.watching.declared import Declarations
+from tidelog.engine.runtime.watching.declarations import Declarations
 from tidelog.events.envelope import Actor
 from tidelog.events.moment import Time, datetime_of, is_time, shown_time
 from tidelog.events.names import MalformedNameError, ObjectKey, StreamName, stream_name

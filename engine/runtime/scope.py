@@ -13,7 +13,7 @@ import msgspec
 from tidelog.engine.cluster.errors import ClusterError
 from tidelog.engine.cluster.port import Kind
 from tidelog.engine.helm.sampling import raw_key
-from tidelog.engine.objects.kube import KubeObject, key_of
+from tidelog.engine.objects.kube import KubeObject, key_of, mapping
 from tidelog.engine.render.errors import RenderError
 from tidelog.engine.render.renderer import Rendering
 from tidelog.events.names import ObjectKey
@@ -83,10 +83,9 @@ def _defined(objects: Sequence[KubeObject]) -> dict[_KindName, bool]:
     """Whether the kinds that the set itself defines have namespaces."""
     found = {}
     for obj in objects:
-        if obj["kind"] == "CustomResourceDefinition":
-            spec = obj.get("spec") or {}
-            names = spec.get("names") or {}
-            found[str(spec.get("group")), str(names.get("kind"))] = spec.get("scope") != "Cluster"
+        if obj.get("kind") == "CustomResourceDefinition":
+            spec = mapping(obj, "spec")
+            found[str(spec.get("group")), str(mapping(spec, "names").get("kind"))] = spec.get("scope") != "Cluster"
     return found
 
 

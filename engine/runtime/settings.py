@@ -14,6 +14,7 @@ import msgspec
 import msgspec.inspect
 
 from tidelog.engine.kinds.durations import Duration, MalformedDurationError
+from tidelog.engine.kinds.helmrelease import ReleaseDefaults
 from tidelog.engine.runtime.errors import SettingsError
 from tidelog.engine.verify.guard import Guard
 
@@ -21,38 +22,85 @@ CONTROLLERS = ("source-controller", "kustomize-controller", "helm-controller")
 
 FEATURE_GATES = {
     "StrictPostBuildSubstitutions": "strict-post-build-substitutions",
-    "CacheSecretsAndConfigMaps": None,
-    "ObjectLevelWorkloadIdentity": None,
-    "ExternalArtifact": None,
-    "DisableStatusPollerCache": None,
-    "DisableFailFastBehavior": None,
-    "GroupChangeLog": None,
     "AdditiveCELDependencyCheck": "additive-cel-dependency-check",
-    "CancelHealthCheckOnNewRevision": None,
-    "DirectSourceFetch": None,
-    "DisableConfigWatchers": None,
-    "MigrateAPIVersion": None,
-    "OOMWatch": None,
-    "DetectDrift": None,
-    "CorrectDrift": None,
-    "AdoptLegacyReleases": None,
+    "UseHelm3Defaults": "use-helm3-defaults",
+    "DefaultToRetryOnFailure": "default-to-retry-on-failure",
+    "DisableChartDigestTracking": "disable-chart-digest-tracking",
 }
-"""Flux's feature gates (Flux contract 6.3), with the setting that each is; None for those that change nothing here."""
+"""Flux's feature gates (Flux contract 6.3), with the setting that each is."""
+
+GATES_WITHOUT_EFFECT = {
+    "CacheSecretsAndConfigMaps": "what is named is watched and kept, one by one",
+    "ObjectLevelWorkloadIdentity": "an object that asks for a cloud's identity is refused by name",
+    "ExternalArtifact": "an ExternalArtifact can always be used",
+    "DisableStatusPollerCache": "nothing is polled",
+    "DisableFailFastBehavior": "who waits ends at once where an object has failed, and goes on once it is ready",
+    "GroupChangeLog": "the event log has each object",
+    "CancelHealthCheckOnNewRevision": "a newer revision, or another spec, always ends a wait",
+    "DirectSourceFetch": "sources are watched",
+    "DisableConfigWatchers": "every ConfigMap and Secret that is named is watched",
+    "MigrateAPIVersion": "managed fields keep the API version that they were written with",
+    "OOMWatch": "who is killed goes on, when started again, with what was under way",
+    "DetectDrift": "each HelmRelease says so itself, in Flux too",
+    "CorrectDrift": "each HelmRelease says so itself, in Flux too",
+    "AdoptLegacyReleases": "nor has it any in Flux",
+}
+"""Feature gates that are taken, so that Flux's manifests serve, and change nothing; with the reason."""
+
+GATES_REFUSED = {
+    "AllowDNSLookups": (
+        "charts are rendered without a way to the network, so that `getHostByName` finds nothing: give the chart the "
+        "address in its values"
+    ),
+}
+"""Feature gates that cannot be had here: with what to do instead."""
 
 NO_EFFECT = {
     "kube_api_qps": "requests follow what the server allows",
     "kube_api_burst": "requests follow what the server allows",
     "requeue_dependency": "who waits for something is woken by it",
     "http_retry": "artifacts are read from the store",
+    "http_timeout": "artifacts are read from the store",
     "storage_path": "artifacts are in the store, which --store names",
     "artifact_retention_ttl": "artifacts are kept as long as a status names them, and a minute more",
     "artifact_retention_records": "the log keeps every revision",
+    "artifact_digest_algo": "digests are SHA-256, and name it",
+    "snapshot_digest_algo": "digests are SHA-256, and name it; those that Flux wrote are read, but blake3",
     "concurrent_ssa": "four dry runs of a target at once",
     "watch_configs_label_selector": "every ConfigMap and Secret that is named is watched",
     "log_encoding": "logs are JSON",
     "leader_election_release_on_cancel": "Leases are always released",
+    "graceful_shutdown_timeout": "who ends waits for nothing: the next start goes on with what was under way",
+    "oom_watch_memory_threshold": "who is killed goes on, when started again, with what was under way",
+    "oom_watch_interval": "nobody watches the daemon's memory: its Pod's limits do",
+    "oom_watch_max_memory_path": "nobody watches the daemon's memory: its Pod's limits do",
+    "oom_watch_current_memory_path": "nobody watches the daemon's memory: its Pod's limits do",
+    "default_kubeconfig_service_account": "an object with `kubeConfig` is refused by name",
+    "insecure_kubeconfig_exec": "an object with `kubeConfig` is refused by name",
+    "insecure_kubeconfig_tls": "an object with `kubeConfig` is refused by name",
+    "default_decryption_service_account": "an object with `decryption` is refused by name",
+    "sops_age_secret": "an object with `decryption` is refused by name",
+    "sops_vault_configmap": "an object with `decryption` is refused by name",
+    "token_cache_max_size": "no cloud's tokens are asked for",
+    "token_cache_max_duration": "no cloud's tokens are asked for",
+    "ssh_kex_algos": "a source with an ssh address is refused by name",
+    "ssh_hostkey_algos": "a source with an ssh address is refused by name",
+    "helm_index_max_size": "an index may have 50 MiB",
+    "helm_chart_max_size": "a chart's archive may have 10 MiB",
+    "helm_chart_file_max_size": "a file of a chart may have 5 MiB",
+    "helm_cache_max_size": "an index is read only where it changed",
+    "helm_cache_ttl": "an index is read only where it changed",
+    "helm_cache_purge_interval": "an index is read only where it changed",
 }
 """Flags of Flux that are taken, so that its manifests serve, and change nothing; with the reason."""
+
+_NOTIFICATION = "it is notification-controller's, which Tidelog leaves in its place: give it to that"
+REFUSED = {
+    "receiverAddr": f"{_NOTIFICATION}. Where webhooks are called here is --webhook-addr",
+    "rate-limit-interval": _NOTIFICATION,
+    "export-http-path-metrics": _NOTIFICATION,
+}
+"""Flags of Flux that cannot be had here: with what to do instead."""
 
 ENVIRONMENT = {
     "runtime_namespace": "RUNTIME_NAMESPACE",
@@ -117,6 +165,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Fail a build in which a variable has no value."""
     additive_cel_dependency_check: bool = False
     """A dependency with a `readyExpr` has to be ready besides."""
+    use_helm3_defaults: bool = False
+    """A HelmRelease that says nothing else waits as `legacy` and post-renders without hooks, as with Helm 3."""
+    default_to_retry_on_failure: bool = False
+    """A HelmRelease without a `strategy` is tried again when it fails, and nothing of it is undone."""
+    disable_chart_digest_tracking: bool = False
+    """A chart of a registry is another only by its version, and not by its digest."""
     enable_leader_election: bool = True
     """Hold the Leases of Flux's controllers while the daemon writes."""
     leader_election_lease_duration: Duration = Duration.of_seconds(35)
@@ -134,6 +188,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def watched_namespace(self) -> str:
         """The only namespace that is looked after; empty for all."""
         return "" if self.watch_all_namespaces else self.runtime_namespace
+
+    @property
+    def release_defaults(self) -> ReleaseDefaults:
+        """What HelmReleases do that do not say it themselves."""
+        return ReleaseDefaults(as_helm_3=self.use_helm3_defaults, retries=self.default_to_retry_on_failure)
 
     @property
     def jitter(self) -> float:
@@ -225,23 +284,36 @@ def _one_of(names: Sequence[str]) -> str:
     return f"{', '.join(names[:-1])} or {names[-1]}"
 
 
-def gates_of(text: str) -> dict[str, bool]:
-    """The settings that `--feature-gates=A=true,B=false` sets (Flux contract FL-015).
+class Gates(msgspec.Struct, frozen=True, kw_only=True):
+    """What `--feature-gates` comes to."""
+
+    settings: dict[str, bool]
+    """Settings that it sets, by the name of the field."""
+    ignored: dict[str, str]
+    """Gates that change nothing here, with the reason."""
+
+
+def gates_of(text: str) -> Gates:
+    """What `--feature-gates=A=true,B=false` comes to (Flux contract FL-015).
 
     Raises:
-        SettingsError: for a gate that Flux does not have.
+        SettingsError: for a gate that Flux does not have, or that is refused here.
     """
-    found = {}
+    found, ignored = {}, {}
     for gate in filter(None, map(str.strip, text.split(","))):
         name, _, value = gate.partition("=")
-        if name not in FEATURE_GATES:
-            raise SettingsError(f"feature-gate '{name}' not supported: known are {', '.join(sorted(FEATURE_GATES))}")
+        known = {*FEATURE_GATES, *GATES_WITHOUT_EFFECT, *GATES_REFUSED}
+        if name not in known:
+            raise SettingsError(f"feature-gate '{name}' not supported: known are {', '.join(sorted(known))}")
         if value not in ("true", "false"):
             raise SettingsError(f"{name} is true or false, and not {value!r}")
-        setting = FEATURE_GATES[name]
-        if setting is not None:
-            found[setting.replace("-", "_")] = value == "true"
-    return found
+        if name in GATES_REFUSED and value == "true":
+            raise SettingsError(f"feature-gate '{name}' not supported: {GATES_REFUSED[name]}")
+        if name in GATES_WITHOUT_EFFECT:
+            ignored[name] = GATES_WITHOUT_EFFECT[name]
+        elif name in FEATURE_GATES:
+            found[FEATURE_GATES[name].replace("-", "_")] = value == "true"
+    return Gates(settings=found, ignored=ignored)
 
 
 def as_json(settings: Settings) -> dict[str, Any]:

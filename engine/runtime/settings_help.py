@@ -7,7 +7,17 @@ import msgspec
 
 from tidelog.engine.kinds.crds import descriptions
 from tidelog.engine.runtime.errors import SettingsError
-from tidelog.engine.runtime.settings import ENVIRONMENT, FEATURE_GATES, NO_EFFECT, Settings, as_json, form_of
+from tidelog.engine.runtime.settings import (
+    ENVIRONMENT,
+    FEATURE_GATES,
+    GATES_REFUSED,
+    GATES_WITHOUT_EFFECT,
+    NO_EFFECT,
+    REFUSED,
+    Settings,
+    as_json,
+    form_of,
+)
 from tidelog.engine.verify.guard import Guard
 
 SUBSECTION = "prune-guard"
@@ -34,6 +44,9 @@ FLUX = {
     "override_manager": f"{_SAME} of kustomize-controller",
     "strict_post_build_substitutions": "the feature gate StrictPostBuildSubstitutions, true",
     "additive_cel_dependency_check": "the feature gate AdditiveCELDependencyCheck, false",
+    "use_helm3_defaults": "the feature gate UseHelm3Defaults, false",
+    "default_to_retry_on_failure": "the feature gate DefaultToRetryOnFailure, false",
+    "disable_chart_digest_tracking": "the feature gate DisableChartDigestTracking, false",
     "enable_leader_election": f"{_SAME}, which Flux's manifests set",
     "leader_election_lease_duration": f"{_SAME}, 35s",
     "leader_election_renew_deadline": f"{_SAME}, 30s",
@@ -114,11 +127,17 @@ def setting_told(name: str) -> SettingTold:
     ignored = NO_EFFECT.get(wanted.replace("-", "_"))
     if ignored is not None:
         raise SettingsError(f"{wanted} is a flag of Flux that is taken and has no effect: {ignored}")
+    refusal = REFUSED.get(name.lstrip("-"))
+    if refusal is not None:
+        raise SettingsError(f"{name.lstrip('-')} is a flag of Flux that is refused: {refusal}")
     if name in FEATURE_GATES:
-        setting = FEATURE_GATES[name]
-        if setting is not None:
-            return found[setting]
-        raise SettingsError(f"{name} is a feature gate of Flux that is taken and has no effect")
+        return found[FEATURE_GATES[name]]
+    if name in GATES_WITHOUT_EFFECT:
+        raise SettingsError(
+            f"{name} is a feature gate of Flux that is taken and has no effect: {GATES_WITHOUT_EFFECT[name]}"
+        )
+    if name in GATES_REFUSED:
+        raise SettingsError(f"{name} is a feature gate of Flux that is refused: {GATES_REFUSED[name]}")
     like = difflib.get_close_matches(wanted, found)
     hint = f": do you mean {' or '.join(like)}?" if like else "; `tidelog settings` lists them all"
     raise SettingsError(f"there is no setting {name!r}{hint}")

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from tidelog.engine.cluster.port import Cluster
-from tidelog.engine.objects.kube import KubeObject, group_of
+from tidelog.engine.objects.kube import KubeObject, group_of, mapping
 from tidelog.engine.plan.draft import Draft
 from tidelog.engine.plan.model import Wanted
 from tidelog.events.vocabulary import Verdict
@@ -84,18 +84,19 @@ def _defined_in(draft: Draft) -> Iterator[tuple[tuple[str, str], tuple[Schema, S
     for one in draft.wanted.values():
         if one.key.kind != "CustomResourceDefinition" or one.loaded is None:
             continue
-        spec = one.object.get("spec") or {}
-        for version in spec.get("versions") or ():
-            schema = (version.get("schema") or {}).get("openAPIV3Schema")
-            if isinstance(schema, dict):
-                name = f"{spec.get('group')}/{version.get('name')}", str((spec.get("names") or {}).get("kind"))
+        spec = mapping(one.object, "spec")
+        versions = spec.get("versions")
+        for version in versions if isinstance(versions, list) else ():
+            schema = mapping(mapping(version, "schema"), "openAPIV3Schema")
+            if schema:
+                name = f"{spec.get('group')}/{version.get('name')}", str(mapping(spec, "names").get("kind"))
                 yield name, (_with_metadata(schema), {})
 
 
 def _with_metadata(schema: Schema) -> Schema:
     """A definition's schema with the fields that every object has, which definitions leave to the server."""
     own = {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": {"type": "object", **_ANY}}
-    return {**schema, "properties": {**(schema.get("properties") or {}), **own}}
+    return {**schema, "properties": {**mapping(schema, "properties"), **own}}
 
 
 _ANY = {"x-kubernetes-preserve-unknown-fields": True}

@@ -1,7 +1,7 @@
 """`tidelog explain`: from "not ready" to the one thing that holds it."""
 
 from collections.abc import Iterable, Sequence
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -59,6 +59,8 @@ Why: TypeAlias = Literal[
 
 DETAILS_MAX = 50
 """Objects or verdicts that a cause names one by one."""
+FOUND_AGAIN_MAX = 100
+"""Events that are read back, of one cause, for since when it is known."""
 DRIFTED_MAX = 10
 """Objects that are noted of a target."""
 AFTER_REJECTION = (
@@ -107,6 +109,8 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True):
     details: tuple[Detail, ...] = ()
     command: str = ""
     """What a person can type to end it, where that is one command."""
+    of_workload: bool = False
+    """Whether it is of the workload before it in the chain: a Pod of it, or what should make them."""
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
@@ -211,14 +215,16 @@ class _Behind(msgspec.Struct, frozen=True, kw_only=True):
 def _behind(archive: Archive, stream: StreamName, chain: Sequence[Cause]) -> _Behind:
     """What stands behind a source or target, and behind what holds it."""
     pin = pin_of(archive, stream)
-    attempted = _attempted(archive, chain[-1]) if chain else None
+    attempted = _attempted(archive, chain) if chain else None
     if pin is not None:
         return _Behind(commit=pin.commit, attempted=attempted, pin=pin)
     return _Behind(commit=_commit_of(archive, stream, _standing(archive, stream).applied), attempted=attempted)
 
 
-def _attempted(archive: Archive, root: Cause) -> Commit | None:
+def _attempted(archive: Archive, chain: Sequence[Cause]) -> Commit | None:
     """The commit that a root came with; None where it is of no commit, as of a source that cannot be fetched."""
+    # A Pod came with the workload that it is of.
+    root = next((one for one in reversed(chain) if not one.of_workload), chain[-1])
     stream = root.stream
     if stream not in archive.rows(CONDITIONS):
         # What its target was tried with since may never have come to be applied.
@@ -343,7 +349,7 @@ def _unhealthy(archive: Archive, subject: Subject, standing: Standing, above: tu
     worst = unwell[0]
     if worst.stream in archive.rows(CONDITIONS):
         return [first, *_chain(archive, worst.stream, (*above, subject.stream))]
-    return [first, _object_cause(archive, worst)]
+    return [first, *_object_causes(archive, worst)]
 
 
 def _acting(
@@ -361,7 +367,7 @@ def _acting(
     if hook is not None:
         object_ = subject_in(subject.stream, hook.object)
         first = msgspec.structs.replace(first, sentence=f"{words} waits for its {hook.hook} hook {object_}")
-        return [first, _object_cause(archive, object_)] if object_.stream in archive.rows(ACTUAL) else [first]
+        return [first, *_object_causes(archive, object_)] if object_.stream in archive.rows(ACTUAL) else [first]
     applied = archive.last(Query(stream=subject.stream, types=("ApplyFinished",), after=ongoing.position))
     if standing.health == "InProgress" or (applied is not None and _unwell(archive, subject.stream)):
         rest = _unhealthy(archive, subject, standing, above)
@@ -412,7 +418,7 @@ def _action_failed(
     worst = unwell[0]
     if worst.stream in archive.rows(CONDITIONS):
         return [first, *_chain(archive, worst.stream, (*above, subject.stream))]
-    return [first, _object_cause(archive, worst)]
+    return [first, *_object_causes(archive, worst)]
 
 
 def _after_attempts(archive: Archive, stream: StreamName) -> str:
@@ -549,7 +555,7 @@ def _of_object(archive: Archive, subject: Subject) -> Explanation:
     chain: list[Cause] = []
     notes: list[Cause] = []
     if actual.health in _UNWELL:
-        chain.append(_object_cause(archive, subject))
+        chain += _object_causes(archive, subject)
     if actual.drift:
         chain.append(_drift(archive, subject, actual))
     above = [] if owner is None else _chain(archive, owner, ())
@@ -623,6 +629,22 @@ def _seen_gone(archive: Archive, subject: Subject) -> Recorded | None:
     return seen if seen is not None and isinstance(seen.event, ObjectObserved) and seen.event.gone else None
 
 
+def _object_causes(archive: Archive, subject: Subject) -> list[Cause]:
+    """Why an object is not as it should be; of a workload, down to its Pods."""
+    first, actual = _object_cause(archive, subject), archive.rows(ACTUAL).get(subject.stream)
+    because = None if actual is None else actual.because
+    if because is None:
+        return [first]
+    pod = subject_in(subject.stream, because.object)
+    seen = archive.backwards(Query(stream=subject.stream, types=("HealthChanged",)))
+    told = islice((one for one in seen if not _is_of_condition(one)), FOUND_AGAIN_MAX)
+    since = list(takewhile(lambda one: isinstance(one.event, HealthChanged) and one.event.because == because, told))
+    failed = because.reason == "FailedCreate"
+    sentence = f"no Pods can be made for {pod}" if failed else f"{pod} is not as it should be"
+    cause = _cause(pod, "health", sentence, event=since[-1] if since else None)
+    return [first, msgspec.structs.replace(cause, reason=because.reason, message=because.message, of_workload=True)]
+
+
 def _object_cause(archive: Archive, subject: Subject) -> Cause:
     actual = archive.rows(ACTUAL).get(subject.stream)
     health = "NotFound" if actual is None else actual.health
@@ -654,7 +676,9 @@ def _health_of(archive: Archive, subject: Subject) -> str:
     cause = _object_cause(archive, subject)
     said = ": ".join(part for part in (cause.reason, cause.message) if part)
     health = cause.sentence.rpartition(" ")[2]
-    return f"{health}, {said}" if said else health
+    told, actual = f"{health}, {said}" if said else health, archive.rows(ACTUAL).get(subject.stream)
+    because = None if actual is None else actual.because
+    return told if because is None else f"{told}; {because.reason} of {subject_in(subject.stream, because.object)}"
 
 
 def _drift(archive: Archive, subject: Subject, actual: Actual) -> Cause:

@@ -267,7 +267,11 @@ def field_sentence(field: FieldDrift) -> str:
 
 def _health(event: HealthChanged) -> str:
     said = ": ".join(part for part in (event.reason, event.message) if part)
-    return f"Became {event.health}" + (f": {said}" if said else "")
+    why = event.because
+    if why is None:
+        return f"Became {event.health}" + (f": {said}" if said else "")
+    found = ": ".join(part for part in (why.reason, why.message) if part)
+    return f"Is {event.health}, because of {short(why.object)}: {found}"
 
 
 def _input(event: InputChanged) -> str:

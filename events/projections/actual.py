@@ -8,6 +8,7 @@ from tidelog.events.envelope import Envelope
 from tidelog.events.names import StreamName, cluster_of, object_stream
 from tidelog.events.projection import Projection, Rows, on
 from tidelog.events.vocabulary import (
+    Because,
     DriftDetected,
     FieldDrift,
     HealthChanged,
@@ -41,6 +42,8 @@ class Actual(msgspec.Struct, kw_only=True, omit_defaults=True):
     """As it was last recorded: what changes within a minute may not be."""
     status_position: int = 0
     """Of the last event that told nothing but its status; such a one leaves `position` as it is."""
+    because: Because | None = None
+    """Of a workload that is not available: why not, as it was last found."""
 
 
 def _row(rows: Rows[Actual], stream: StreamName, envelope: Envelope) -> Actual:
@@ -60,6 +63,7 @@ def _applied(rows: Rows[Actual], envelope: Envelope, event: ObjectApplied) -> No
     row.status = event.status
     if event.health is not None:
         row.health, row.reason = event.health, event.reason
+        _forget_why(row)
 
 
 def _pruned(rows: Rows[Actual], envelope: Envelope, event: ObjectPruned) -> None:
@@ -83,10 +87,13 @@ def _observed(rows: Rows[Actual], envelope: Envelope, event: ObjectObserved) -> 
         row.position, row.status_position = position or row.position, envelope.position
     if row.uid not in ("", event.uid):
         row.owner, row.applied, row.drift = None, None, ()  # someone else deleted it, and made another of that name
+    if row.uid != event.uid:
+        row.because = None
     row.uid, row.resource_version = event.uid, event.resource_version
     if row.applied is not None and event.owned == row.applied:
         row.drift = ()  # whoever changed it has put it back
     row.state, row.health, row.reason = event.state, event.health or "Unknown", event.reason
+    _forget_why(row)
     row.api_version, row.leaves = event.api_version or row.api_version, event.leaves
     row.status = event.status
 
@@ -100,7 +107,13 @@ def _health(rows: Rows[Actual], envelope: Envelope, event: HealthChanged) -> Non
     if not event.checked and rows.get(envelope.stream) is not None:
         row = _row(rows, envelope.stream, envelope)
         row.health, row.reason = event.health, event.reason
-        row.status = event.status or row.status
+        row.status, row.because = event.status or row.status, event.because
+
+
+def _forget_why(row: Actual) -> None:
+    """What kept a workload from being available counts until it is."""
+    if row.health not in ("InProgress", "Failed"):
+        row.because = None
 
 
 def _object_of(key: str) -> str:
@@ -109,7 +122,7 @@ def _object_of(key: str) -> str:
 
 ACTUAL = Projection(
     name="actual",
-    version=3,
+    version=4,
     row=Actual,
     mention=_object_of,
     handlers=dict(

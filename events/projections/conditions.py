@@ -35,6 +35,7 @@ from tidelog.events.vocabulary import (
     VerificationFailed,
     Verified,
 )
+from tidelog.events.vocabulary.apply import INTERRUPTED
 from tidelog.events.vocabulary.fetch import Annotation, Chart
 from tidelog.events.vocabulary.observe import Health
 
@@ -104,6 +105,8 @@ class Standing(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Runs that failed, one after the other, as far as it was recorded."""
     failed: Time | None = None
     """When the last of them failed."""
+    failed_applies: int = 0
+    """Applies that failed, one after the other, of one set by one spec; not those that the engine's end cut short."""
     declared: int = 0
     """The generation of the spec."""
     observed: int = 0
@@ -144,6 +147,8 @@ class Standing(msgspec.Struct, kw_only=True, omit_defaults=True):
     """What the source says about its artifact."""
     chart: Chart | None = None
     """What the artifact of a HelmChart was made of."""
+    source: Revision | None = None
+    """The revision of a HelmChart's source that was looked at last, whether or not the artifact is made of it."""
     handled: str = ""
     """The last `reconcile.fluxcd.io/requestedAt` that a run answered."""
     history: tuple[Attempt, ...] = ()
@@ -189,7 +194,10 @@ def _attempt(row: Standing, envelope: Envelope, reason: str, tries: int = 1) -> 
 
 
 def _declared(rows: Rows[Standing], envelope: Envelope, event: SourceDeclared | TargetDeclared) -> None:
-    _row(rows, envelope).declared = event.generation
+    row = _row(rows, envelope)
+    if row.declared != event.generation:
+        row.failed_applies = 0
+    row.declared = event.generation
 
 
 def _removed(rows: Rows[Standing], envelope: Envelope, _: SourceRemoved | TargetRemoved) -> None:
@@ -200,6 +208,7 @@ def _fetched(rows: Rows[Standing], envelope: Envelope, event: RevisionFetched) -
     row = _row(rows, envelope)
     row.attempted, row.fetched, row.size = event.revision, envelope.time, event.size
     row.annotations, row.chart = event.annotations, event.chart
+    row.source = None if event.chart is None else event.chart.source
 
 
 def _settled(rows: Rows[Standing], envelope: Envelope, event: RevisionSettled) -> None:
@@ -213,13 +222,21 @@ def _settled(rows: Rows[Standing], envelope: Envelope, event: RevisionSettled) -
 
 def _rendered(rows: Rows[Standing], envelope: Envelope, event: Rendered) -> None:
     row = _row(rows, envelope)
-    row.attempted, row.inputs, row.rendered = event.revision, event.inputs, event.set
+    row.attempted, row.inputs = event.revision, event.inputs
+    _want(row, event.set)
 
 
 def _planned(rows: Rows[Standing], envelope: Envelope, event: Planned) -> None:
     row = _row(rows, envelope)
     row.plan, row.held = event.plan, None
-    row.attempted, row.rendered = event.revision, event.set
+    row.attempted = event.revision
+    _want(row, event.set)
+
+
+def _want(row: Standing, set_: Digest) -> None:
+    if row.rendered != set_:
+        row.failed_applies = 0
+    row.rendered = set_
 
 
 def _verified(rows: Rows[Standing], envelope: Envelope, event: Verified) -> None:
@@ -282,6 +299,7 @@ def _apply_started(rows: Rows[Standing], envelope: Envelope, event: ApplyStarted
 def _apply_failed(rows: Rows[Standing], envelope: Envelope, event: ApplyFailed) -> None:
     row = _row(rows, envelope)
     row.applying = None
+    row.failed_applies += event.reason != INTERRUPTED
     _fail(row, envelope, event.reason, event.message)
     _attempt(row, envelope, event.reason)
 
@@ -289,7 +307,7 @@ def _apply_failed(rows: Rows[Standing], envelope: Envelope, event: ApplyFailed) 
 def _apply_finished(rows: Rows[Standing], envelope: Envelope, event: ApplyFinished) -> None:
     row = _row(rows, envelope)
     row.applying = row.approval = row.held = None
-    row.set = event.set
+    row.set, row.failed_applies = event.set, 0
     row.terms = row.terms[-1:]
 
 
@@ -337,10 +355,12 @@ def _ended(rows: Rows[Standing], envelope: Envelope, event: RunEnded) -> None:
         row.final, row.tried = True, event.generation
         return
     row.failures, row.failed, row.final, row.stalled, row.waits_for = 0, None, False, False, None
+    row.failed_applies = 0
     row.observed = event.generation
     if event.revision is not None:
         row.attempted = row.applied = event.revision
     row.set = event.set or row.set
+    row.source = event.source or row.source
     _stand(row, envelope, "True", event.reason or "Succeeded", event.message)
     if event.set is not None:
         row.rendered = event.set
@@ -349,7 +369,7 @@ def _ended(rows: Rows[Standing], envelope: Envelope, event: RunEnded) -> None:
 
 CONDITIONS = Projection(
     name="conditions",
-    version=4,
+    version=5,
     row=Standing,
     mention=str,
     handlers=dict(

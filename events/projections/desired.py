@@ -10,6 +10,7 @@ from tidelog.events.names import Revision
 from tidelog.events.projection import Projection, Rows, on
 from tidelog.events.vocabulary import (
     Pinned,
+    ReconcileRequested,
     Rendered,
     Resumed,
     RevisionFetched,
@@ -56,6 +57,12 @@ class Desired(msgspec.Struct, kw_only=True, omit_defaults=True):
     count: int = 0
     suspended: Suspension | None = None
     pinned: Pin | None = None
+    asked: str = ""
+    """Of a HelmRelease: the token of the last request to reconcile that came as an annotation."""
+    force: bool = False
+    """Whether that request asks for a release in any case."""
+    reset: bool = False
+    """Whether it asks for failures to be forgotten."""
     rejected: tuple[Revision, ...] = ()
     position: int = 0
     """Of the event that last changed this row."""
@@ -94,7 +101,16 @@ def _suspended(rows: Rows[Desired], envelope: Envelope, event: Suspended) -> Non
 
 
 def _resumed(rows: Rows[Desired], envelope: Envelope, _: Resumed) -> None:
-    _row(rows, envelope).suspended = None
+    row = _row(rows, envelope)
+    row.suspended = None
+    row.force = row.reset = False  # what was asked meanwhile was answered: nothing is done for who is suspended
+
+
+def _requested(rows: Rows[Desired], envelope: Envelope, event: ReconcileRequested) -> None:
+    # Only a release can be forced, and without a token nothing is asked but a run.
+    if event.token and "/HelmRelease/" in envelope.stream:
+        row = _row(rows, envelope)
+        row.asked, row.force, row.reset = event.token, event.force, event.reset
 
 
 def _pinned(rows: Rows[Desired], envelope: Envelope, event: Pinned) -> None:
@@ -115,7 +131,7 @@ def _rejected(rows: Rows[Desired], envelope: Envelope, event: RevisionRejected) 
 
 DESIRED = Projection(
     name="desired",
-    version=1,
+    version=2,
     row=Desired,
     key_is_stream=True,
     handlers=dict(
@@ -128,6 +144,7 @@ DESIRED = Projection(
             on(Rendered, _rendered),
             on(Suspended, _suspended),
             on(Resumed, _resumed),
+            on(ReconcileRequested, _requested),
             on(Pinned, _pinned),
             on(Unpinned, _unpinned),
             on(RevisionRejected, _rejected),

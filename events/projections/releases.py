@@ -73,6 +73,8 @@ class Made(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Of the action that made it."""
     origin: int = 0
     """Of one that is what a past version was: position of the action that made that first."""
+    secret: BodyRef | None = None
+    """What of it is secret, and its values do not tell."""
 
 
 class ReleaseRow(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -149,6 +151,7 @@ def take_over(row: ReleaseRow, event: ReleaseAdopted) -> None:
     row.attempted_config, row.observed_generation = event.attempted_config, event.observed_generation
     row.post_renderers, row.common_metadata = event.post_renderers, event.common_metadata
     row.handled_force, row.handled_reset = event.handled_force, event.handled_reset
+    row.helm_chart = event.helm_chart or row.helm_chart
     if event.history:
         row.name, row.namespace = event.history[0].name, event.history[0].namespace
 
@@ -184,6 +187,7 @@ def _started(rows: Rows[ReleaseRow], envelope: Envelope, event: ReleaseActionSta
             set=event.set,
             position=envelope.position,
             origin=event.origin,
+            secret=event.secret,
         )
         row.made = (made, *(other for other in row.made if other.version != made.version))[:HISTORY_MAX]
 
@@ -305,7 +309,7 @@ def _seconds(began: Time, ended: Time) -> int:
 
 RELEASES = Projection(
     name="releases",
-    version=2,
+    version=3,
     row=ReleaseRow,
     key_is_stream=True,
     handlers=dict(

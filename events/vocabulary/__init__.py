@@ -26,6 +26,7 @@ from tidelog.events.vocabulary.engine import (
 )
 from tidelog.events.vocabulary.fetch import Person, RevisionFetched, RevisionSettled, Signature
 from tidelog.events.vocabulary.observe import (
+    Because,
     DriftDetected,
     FieldDrift,
     HealthChanged,
@@ -63,6 +64,7 @@ __all__ = [
     "ApplyFailed",
     "ApplyFinished",
     "ApplyStarted",
+    "Because",
     "BlastRadius",
     "ClusterBound",
     "ConfigurationLoaded",

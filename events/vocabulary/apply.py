@@ -63,6 +63,10 @@ class ObjectPruned(Event, frozen=True, kw_only=True):
     """What no other apply brings back, and may go with the object, because who approved the plan was told of it."""
 
 
+INTERRUPTED = "Interrupted"
+"""The reason of an apply that the engine's own end cut short."""
+
+
 @event("ApplyFailed")
 class ApplyFailed(Event, frozen=True, kw_only=True):
     """An apply stopped. What was applied stays and has its own events."""

@@ -6,7 +6,7 @@ import msgspec
 
 from tidelog.events.bodies import BodyRef
 from tidelog.events.digest import Digest
-from tidelog.events.names import StreamName
+from tidelog.events.names import ObjectId, StreamName
 from tidelog.events.vocabulary.base import Event, event
 
 Health: TypeAlias = Literal["Current", "InProgress", "Failed", "Terminating", "NotFound", "Unknown"]
@@ -44,6 +44,8 @@ class ObjectObserved(Event, frozen=True, kw_only=True):
     """Its status. Not kept of a secret object, nor of a source or target: theirs is written from the log."""
     only_status: bool = False
     """Whether nothing but its status changed; such an event comes at most once a minute."""
+    ended: Health | None = None
+    """Of a Job that is gone, and that its `ttlSecondsAfterFinished` was to take away: how it had ended."""
 
 
 @event("DriftDetected")
@@ -60,6 +62,16 @@ class DriftDetected(Event, frozen=True, kw_only=True):
     """How many fields more."""
 
 
+class Because(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What keeps a workload from being available: one of its Pods, or what should make them."""
+
+    object: ObjectId
+    reason: str
+    """In one word, as kubectl shows it: `ImagePullBackOff`, `CrashLoopBackOff`, `Unschedulable`, `FailedCreate`."""
+    message: str = ""
+    """In a sentence. Nothing that a container itself wrote is in it."""
+
+
 @event("HealthChanged")
 class HealthChanged(Event, frozen=True, kw_only=True):
     """The health of an object is now another, or (`checked`) a target's health check says something else.
@@ -74,6 +86,8 @@ class HealthChanged(Event, frozen=True, kw_only=True):
     """Whether it is what a target's health check says of all that it owns."""
     status: BodyRef | None = None
     """The object's status, as for `ObjectObserved`; none where it is not kept."""
+    because: Because | None = None
+    """Of a workload that is not available: why not, as far as it is known by now."""
 
 
 @event("ObservationInterrupted")

@@ -71,6 +71,8 @@ class ReleaseAdopted(Event, frozen=True, kw_only=True):
     common_metadata: str = ""
     handled_force: str = ""
     handled_reset: str = ""
+    helm_chart: ObjectId | None = None
+    """The HelmChart that it made of the template."""
 
 
 @event("HelmChartSynced")
@@ -117,6 +119,8 @@ class ReleaseActionStarted(Event, frozen=True, kw_only=True):
     """Whether it puts right an action that failed."""
     origin: int = 0
     """Of a version that is what was deployed at a past moment: position of the action that made that first."""
+    secret: BodyRef | None = None
+    """Texts of the version that are secret, and that its values do not tell: a list, sealed; where there are some."""
 
 
 @event("HookStarted")

@@ -53,3 +53,5 @@ class RunEnded(Event, frozen=True, kw_only=True):
     reason: str = ""
     """What Ready says then, where that is more than that it succeeded: of a HelmRelease, what was done last."""
     message: str = ""
+    source: Revision | None = None
+    """Of a HelmChart: the revision of its source that the run looked at, where that is news."""

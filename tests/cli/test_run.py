@@ -10,7 +10,7 @@ import pytest
 from tests.cli.conftest import Run
 from tidelog.engine.cli import serve as serve_module
 from tidelog.engine.runtime.errors import LeaseLostError, RefusedError
-from tidelog.engine.runtime.settings import ENVIRONMENT, Settings
+from tidelog.engine.runtime.settings import ENVIRONMENT, NO_EFFECT, Settings
 from tidelog.engine.views.names import UnclearNameError
 
 Told = Callable[..., tuple[Settings, str]]
@@ -63,6 +63,56 @@ def test_the_flags_of_fluxs_own_manifests_are_taken(told: Told) -> None:
     ]
 
 
+# Flags of source-controller 1.9, kustomize-controller 1.9 and helm-controller 1.6 that nobody tries below: each with a
+# value that people give it.
+OTHERS = (
+    "--artifact-digest-algo=sha512",
+    "--artifact-retention-records=2",
+    "--artifact-retention-ttl=60s",
+    "--concurrent-ssa=8",
+    "--default-decryption-service-account=decrypts",
+    "--default-kubeconfig-service-account=goes-there",
+    "--graceful-shutdown-timeout=600s",
+    "--helm-cache-max-size=10",
+    "--helm-cache-purge-interval=5m",
+    "--helm-cache-ttl=60m",
+    "--helm-chart-file-max-size=5242880",
+    "--helm-chart-max-size=10485760",
+    "--helm-index-max-size=52428800",
+    "--http-retry=9",
+    "--http-timeout=30s",
+    "--insecure-kubeconfig-exec",
+    "--insecure-kubeconfig-tls=true",
+    "--kube-api-burst=300",
+    "--kube-api-qps=50",
+    "--leader-election-release-on-cancel",
+    "--oom-watch-current-memory-path=/sys/fs/cgroup/memory.current",
+    "--oom-watch-interval=500ms",
+    "--oom-watch-max-memory-path=/sys/fs/cgroup/memory.max",
+    "--oom-watch-memory-threshold=95",
+    "--requeue-dependency=5s",
+    "--snapshot-digest-algo=sha256",
+    "--sops-age-secret=sops-age",
+    "--sops-vault-configmap=vaults",
+    "--ssh-hostkey-algos=ssh-ed25519",
+    "--ssh-kex-algos=curve25519-sha256",
+    "--token-cache-max-duration=1h",
+    "--token-cache-max-size=100",
+    "--watch-configs-label-selector=a=b",
+)
+
+
+def test_flags_of_flux_that_change_nothing_are_taken_and_named(told: Told) -> None:
+    settings, said = told(*OTHERS, "--feature-gates=OOMWatch=true,AllowDNSLookups=false")
+    assert settings == Settings()
+    named = {flag.partition("=")[0] for flag in OTHERS}
+    assert {line.partition(" has no effect: ")[0] for line in said.splitlines()} == {
+        *named,
+        "the feature gate OOMWatch",
+    }
+    assert named | {"--log-encoding", "--storage-path"} == {f"--{name.replace('_', '-')}" for name in NO_EFFECT}
+
+
 def test_each_flag_sets_what_it_is_called_after(told: Told) -> None:
     settings, said = told(
         "--metrics-addr=:1",
@@ -82,7 +132,8 @@ def test_each_flag_sets_what_it_is_called_after(told: Told) -> None:
         "--custom-apply-stage-kinds=cert-manager.io/Issuer, Widget",
         "--override-manager=a",
         "--override-manager=b,c",
-        "--feature-gates=StrictPostBuildSubstitutions=false",
+        "--feature-gates=StrictPostBuildSubstitutions=false,UseHelm3Defaults=true",
+        "--default-to-retry-on-failure",
     )
     assert (settings.metrics_addr, settings.health_addr, settings.concurrent) == (":1", ":2", 3)
     assert (settings.watch_all_namespaces, settings.watch_label_selector) == (False, "a=b")
@@ -97,6 +148,8 @@ def test_each_flag_sets_what_it_is_called_after(told: Told) -> None:
     assert settings.custom_apply_stage_kinds == {"cert-manager.io/Issuer", "Widget"}
     assert settings.override_manager == {"a", "b", "c"}
     assert not settings.strict_post_build_substitutions
+    assert settings.use_helm3_defaults
+    assert settings.default_to_retry_on_failure
     assert said == ""
 
 
@@ -121,7 +174,10 @@ def test_a_variable_of_fluxs_manifests_goes_before_the_file_and_after_a_flag(
         ("--feature-gates=OptimizedGitClones=true", "feature-gate 'OptimizedGitClones' not supported"),
         ("--log-level=loud", "log-level"),
         ("--kubeconfig-user=helm", "No such option"),
-        ("--sops-age-secret=keys", "No such option"),
+        ("--feature-gates=AllowDNSLookups=true", "give the chart the address in its values"),
+        ("--receiverAddr=:9292", "Where webhooks are called here is --webhook-addr"),
+        ("--rate-limit-interval=5m", "it is notification-controller's"),
+        ("--export-http-path-metrics", "it is notification-controller's"),
     ],
 )
 def test_what_cannot_be_heeded_keeps_it_from_starting(tidelog: Run, flag: str, words: str) -> None:

@@ -1,16 +1,19 @@
 """What a daemon leaves in the log answers who, why, and by which commit."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
+import anyio
 import pytest
 
 from tests.e2e.command import tidelog
 from tests.e2e.test_fleet import installed
 from tests.e2e.test_flow import deployment
-from tests.e2e.world import World, config_map
+from tests.e2e.world import LIMIT_S, World, config_map, manifest
+from tidelog.engine.objects.kube import KubeObject
 from tidelog.events.names import ObjectKey
-from tidelog.events.vocabulary import ApplyFinished, StageFailed
+from tidelog.events.vocabulary import ApplyFinished, HealthChanged, StageFailed
 
 
 async def _history(world: World) -> list[dict[str, Any]]:
@@ -109,3 +112,69 @@ async def test_of_what_is_in_progress_it_is_said_what_is_still_missing(world: Wo
         told = await tidelog(world, "explain", "deployment/web")
     assert told.code == 1
     assert "LessAvailable: available replicas: 0/1" in told.out
+
+
+async def test_a_workload_that_is_not_available_is_explained_down_to_its_pods(world: World, cluster_kind: str) -> None:
+    def workload(kind: str, name: str, fails: str) -> str:
+        labels = {"app": name}
+        pod: KubeObject = {"metadata": {"labels": labels, "annotations": {"tidelog.dev/stand-in": fails}}}
+        pod["spec"] = {"containers": [{"name": "main", "image": "registry.example.org/web:9"}]}
+        spec = {"replicas": 1, "selector": {"matchLabels": labels}, "template": pod, "serviceName": name}
+        if kind == "Deployment":
+            del spec["serviceName"]
+        return manifest("apps/v1", kind, name, spec=spec)
+
+    async def explained(*words: str) -> str:
+        done = await tidelog(world, "explain", *words)
+        assert done.code == 1, done
+        return done.out
+
+    def because(reason: str, kind: str) -> Callable[[HealthChanged], bool]:
+        return lambda event: (
+            event.because is not None and (event.because.reason, kind in event.because.object) == (reason, True)
+        )
+
+    async with world.daemon() as running:
+        running.daemon.engine.observer._causes._first_look = 0.1
+        world.commit({"app/web.yaml": workload("Deployment", "web", "ImagePullBackOff")})
+        await world.source()
+        await world.target("app", "./app", targetNamespace=world.namespace, wait=True, timeout="1h")
+        if cluster_kind == "real":  # the stand-ins of the other server say what Pods are, and these never begin
+            await _pull_fails(world)
+            await running.until_event(HealthChanged, where=because("ImagePullBackOff", "Pod"))
+            for asked in ("ks/app", "deployment/web"):
+                told = await explained(asked)
+                assert "⇒ Pod/" in told
+                assert "ImagePullBackOff: container main: Back-off pulling image" in told
+            await _no_more_pods(world)
+        await world.push({"app/web.yaml": workload("Deployment", "more", "QuotaExceeded")})
+        await running.until_event(HealthChanged, where=because("FailedCreate", "ReplicaSet"))
+        last = "deployment/more"
+        if cluster_kind == "real":
+            last = "statefulset/db"
+            await world.push({"app/web.yaml": workload("StatefulSet", "db", "QuotaExceeded")})
+            await running.until_event(HealthChanged, where=because("FailedCreate", "StatefulSet"))
+    told = await explained(last)
+    assert "⇒ no Pods can be made for" in told
+    assert "exceeded quota" in told
+
+
+async def _pull_fails(world: World) -> None:
+    """As a kubelet says it: nobody runs Pods on these servers."""
+    pods = await world.cluster.kind("v1", "Pod")
+    found: list[KubeObject] = []
+    with anyio.fail_after(LIMIT_S):
+        while not found:
+            found = (await world.cluster.list(pods, namespace=world.namespace, labels="app=web")).items
+            await anyio.sleep(0.05)
+    waiting = {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}}
+    status = {"name": "main", "image": "", "imageID": "", "ready": False, "restartCount": 0, "state": waiting}
+    where = (pods, world.namespace, found[0]["metadata"]["name"])
+    patch = {"status": {"phase": "Pending", "containerStatuses": [status]}}
+    await world.cluster.patch(*where, patch, type="merge", manager="kubelet", subresource="status")
+
+
+async def _no_more_pods(world: World) -> None:
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
+    await world.apply(quota)
+    await world.until("v1", "ResourceQuota", "none", lambda obj: bool(obj and (obj.get("status") or {}).get("hard")))

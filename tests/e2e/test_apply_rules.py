@@ -5,8 +5,11 @@ from typing import Any
 import pytest
 
 from tests.e2e.world import KUSTOMIZE, World, condition, config_map, documents, dry_runs, failed, manifest, written
+from tidelog.engine.kinds.durations import Duration
 from tidelog.engine.objects.kube import KubeObject
-from tidelog.events.vocabulary import ApplyStarted, DriftDetected, ObjectApplied
+from tidelog.events.moment import datetime_of
+from tidelog.events.names import ObjectKey
+from tidelog.events.vocabulary import ApplyFailed, ApplyStarted, DriftDetected, ObjectApplied
 
 OWNER = "kustomize.toolkit.fluxcd.io"
 RBAC = "rbac.authorization.k8s.io"
@@ -306,6 +309,32 @@ async def test_what_could_not_be_deleted_stays_in_the_inventory(world: World) ->
         await world.ask("Kustomization", "app")
         await world.until_applied("app")
     assert await world.data("b") is None
+
+
+async def test_an_apply_that_goes_on_failing_is_tried_and_recorded_less_and_less_often(world: World) -> None:
+    """However soon it asks to be tried again: each try is in the log, whole."""
+    asked_s, tries = 0.05, 7
+    await account(world, "deployer", may=True)
+    await may_not_delete(world, "deployer")
+    async with world.daemon(min_retry_delay=Duration.of_seconds(asked_s)) as running:
+        retry = {"serviceAccountName": "deployer", "retryInterval": f"{asked_s * 1_000:.0f}ms"}
+        await app_of(world, documents(config_map("a"), config_map("b")), **retry)
+        await world.until_applied("app")
+        seen = len(running.recorded)
+        await world.push({"app/all.yaml": config_map("a")})
+        await running.until(lambda _: len(running.events(ApplyFailed)) >= tries, f"{tries} tries")
+        told = [one for one in running.recorded[seen:] if ObjectKey.of_stream(one.envelope.stream).name == "app"]
+        told = told[: 1 + 4 * tries]
+        await account(world, "deployer", may=True)
+        await world.ask("Kustomization", "app")
+        await world.until_applied("app")
+    kinds = [one.envelope.type for one in told]
+    assert kinds == ["Rendered", *["Planned", "Verified", "ApplyStarted", "ApplyFailed"] * tries]
+    failed_ = [datetime_of(one.envelope.time).timestamp() for one in told if one.envelope.type == "ApplyFailed"]
+    planned = [datetime_of(one.envelope.time).timestamp() for one in told if one.envelope.type == "Planned"]
+    pauses = [began - ended for ended, began in zip(failed_, planned[1:], strict=False)]
+    assert all(pause > asked_s * 2**n - 0.01 for n, pause in enumerate(pauses)), pauses
+    assert sum(pauses) > 60 * asked_s, "as it asks, it would have been tried sixty times"
 
 
 async def test_without_its_service_account_a_deleted_target_leaves_what_it_applied(world: World) -> None:

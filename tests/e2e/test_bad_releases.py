@@ -13,7 +13,10 @@ from tests.e2e.planted import found_in
 from tests.e2e.releases import HELM, Releases, ready_message, told
 from tests.e2e.test_release_hooks import hook, is_stalled, job_ends
 from tests.e2e.world import World, condition, is_ready
+from tidelog.engine.documents import documents
+from tidelog.engine.kinds.durations import Duration
 from tidelog.engine.objects.kube import KubeObject
+from tidelog.events.moment import datetime_of
 from tidelog.events.vocabulary import HealthChanged, ReleaseActionEnded, ReleaseActionStarted
 
 PLANTED = "planted value 0123456789!"
@@ -49,6 +52,29 @@ async def pod_is_ready(releases: Releases, name: str = "web") -> None:
     """As a node says it."""
     status = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
     await releases.set_status("v1", "Pod", name, status)
+
+
+async def test_a_release_that_goes_on_failing_is_tried_less_and_less_often(releases: Releases) -> None:
+    """Its spec may say that it is tried for ever, at once: each try is in the log, and a version in Helm's storage."""
+    shortest_s, tries = 0.25, 4
+    refused = """
+apiVersion: v1
+kind: Service
+metadata: {name: web, annotations: {"helm.sh/hook": "post-install"}}
+spec: {ports: []}
+"""
+    await begin(releases, refused=refused)
+    async with releases.world.daemon(min_retry_delay=Duration.of_seconds(shortest_s)) as running:
+        await releases.release(install={"remediation": {"retries": -1}})
+        await running.until(lambda _: len(running.events(ReleaseActionStarted)) >= 2 * tries, f"{tries} installs")
+    of_actions = [one for one in running.recorded if isinstance(one.event, ReleaseActionStarted | ReleaseActionEnded)]
+    said = [f"{one.event.action} {getattr(one.event, 'outcome', '')}".strip() for one in of_actions]  # type: ignore[attr-defined]
+    each = ["install", "install failed", "uninstall-remediation", "uninstall-remediation succeeded"]
+    assert said[: 4 * tries - 1] == (each * tries)[: 4 * tries - 1]
+    times = [datetime_of(one.envelope.time).timestamp() for one in of_actions]
+    pauses = [began - ended for ended, began in zip(times[3::4], times[4::4], strict=False)]
+    assert len(pauses) >= tries - 1
+    assert all(pause > shortest_s * 2**n - 0.01 for n, pause in enumerate(pauses)), pauses
 
 
 async def test_who_wants_what_another_release_has_does_not_get_it(releases: Releases) -> None:
@@ -116,6 +142,31 @@ async def test_a_long_name_is_shortened_as_flux_does_it(releases: Releases) -> N
         assert short.startswith("a" * 40 + "-")
         assert await releases.statuses(short) == [(1, "deployed")]
         assert await world.data(short) is not None
+
+
+async def test_values_deeper_than_can_be_dealt_with_hold_nobody_else_up(releases: Releases) -> None:
+    """The server takes what ends Python's stack: neither a watch nor a list of releases may end with it."""
+    world = releases.world
+    await begin(releases)
+    inner: Any = "x"
+    for _ in range(600):
+        inner = {"a": inner}
+    async with world.daemon():
+        await releases.release()
+        await releases.until_version(1)
+        await releases.release("deep", values=inner)
+        await releases.until(is_failed("make it flatter"), "refused", "deep")
+        kind = await world.cluster.kind(HELM, "HelmRelease")
+        deeper = [{"op": "replace", "path": f"/spec/values{'/a' * 600}", "value": inner}]
+        await world.cluster.patch(kind, world.namespace, "deep", deeper, type="json", manager="test")
+        await releases.release(values={"colour": "blue"})
+        await releases.until_version(2)
+    async with world.daemon():
+        await releases.release(values={"colour": "green"})
+        await releases.until_version(3)
+        await releases.until(is_failed("make it flatter"), "refused", "deep")
+        await releases.release("deep", values={"a": None})
+        await releases.until_version(1, name="deep")
 
 
 async def test_a_record_that_no_secret_can_hold_is_told_and_nothing_is_made(releases: Releases) -> None:
@@ -234,6 +285,46 @@ async def test_what_a_secret_gives_is_told_nowhere(releases: Releases, caplog: p
     for text in shown:
         assert PLANTED not in text
     assert await anyio.to_thread.run_sync(found_in, world.store, PLANTED.encode()) == []
+
+
+async def test_what_a_chart_looks_up_or_makes_by_chance_is_told_nowhere(
+    releases: Releases, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The pass that makes the last hook rendered nothing: another one began the action."""
+    world = releases.world
+    caplog.set_level("DEBUG", logger="tidelog")
+    looked_up = '{{ (lookup "v1" "Secret" .Release.Namespace "given").data.token | b64dec }}'
+    labels = {"a": looked_up, "b": "{{ randAlphaNum 30 }} !"}
+    await begin(
+        releases,
+        job=hook("job", "post-install", kind="Job", weight=-1),
+        bad=hook("bad", "post-install", labels=labels).replace('\\"', '"'),
+    )
+    await world.apply(
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "given"}, "stringData": {"token": PLANTED}}
+    )
+    async with world.daemon():
+        await releases.release()
+        await world.until("batch/v1", "Job", "job", lambda obj: obj is not None, "begun")
+    async with world.daemon() as running:
+        await job_ends(world, "job")
+        found = await releases.until(is_stalled, "stalled")
+        assert "failed post-install" in ready_message(found)
+        await running.idle()
+        shown = [caplog.text]
+        for api_version, kind in ((HELM, "HelmRelease"), ("v1", "Event")):
+            items = await world.cluster.list(await world.cluster.kind(api_version, kind), namespace=world.namespace)
+            shown += [json.dumps({**item, "spec": None}) for item in items.items]
+        (last,) = await releases.records()
+        shown.append(last.info.description)
+        (text,) = [one.manifest for one in last.hooks or () if one.name == "bad"]
+        made = documents(text)[0].value["metadata"]["labels"]["b"]
+    assert made.endswith(" !")
+    for text in shown:
+        assert PLANTED not in text
+        assert made not in text
+    for value in (PLANTED, made):
+        assert await anyio.to_thread.run_sync(found_in, world.store, value.encode()) == []
 
 
 async def waiting(releases: Releases, running: Any, **spec: Any) -> None:

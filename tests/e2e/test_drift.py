@@ -274,5 +274,29 @@ async def test_a_job_that_did_its_work_and_was_taken_away_is_well_and_not_made_a
         await world.until_applied("app")
 
 
+async def test_a_job_that_is_done_and_was_taken_away_is_not_made_again_by_the_next_daemon(world: World) -> None:
+    """Be it that it went while one was at work, or while none was."""
+    template = {"spec": {"restartPolicy": "Never", "containers": [{"name": "job", "image": "job:1"}]}}
+    job = manifest("batch/v1", "Job", "job", spec={"ttlSecondsAfterFinished": 3_600, "template": template})
+    world.commit({"app/job.yaml": job})
+    async with world.daemon():
+        await world.source()
+        await world.target("app", "./app", targetNamespace=world.namespace, wait=True, timeout="1h", interval="1h")
+        await complete(world)
+        await world.until_applied("app")
+    await world.delete("batch/v1", "Job", "job")  # as its `ttlSecondsAfterFinished` does
+    await world.until_gone("batch/v1", "Job", "job")
+    async with world.daemon() as running:
+        gone = await running.until_event(ObjectObserved, where=lambda event: event.gone)
+        assert gone.ended == "Current"
+        await running.idle()
+        assert made(running) == 0
+    async with world.daemon() as running:
+        await running.idle()
+        assert made(running) == 0
+        await world.ask("Kustomization", "app")
+        await running.until(lambda _: made(running) > 0, "the Job is made again")
+
+
 def made(running: Running) -> int:
     return sum(isinstance(one, ObjectApplied) and one.object.startswith("batch/Job/") for one in running.events())

@@ -2,7 +2,9 @@
 
 import base64
 import hashlib
+import io
 import json
+import tarfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 import aiohttp
 import anyio.to_thread
 import pytest
+import yaml
 
 from tests.e2e.world import SOURCE, Running, World, condition, config_map, failed, is_ready
 from tests.oracles.helm import helm
@@ -18,10 +21,14 @@ from tests.servers.chart_server import ChartServer, chart_server
 from tests.servers.oci_registry import PASSWORD, USER, OciRegistry, oci_registry
 from tests.sources.helm.conftest import package, write_chart
 from tests.sources.oci.conftest import require_registry
+from tests.sources.oci.test_signatures import OURS, THEIRS, pem, push_simple, sign, simple_payload
 from tidelog.engine.http.server import serving as serving_http
 from tidelog.engine.objects.kube import KubeObject
+from tidelog.engine.runtime.passes.sources import helm_chart
 from tidelog.engine.runtime.telling.metrics import Metrics
+from tidelog.engine.sources.helm import package as package_chart
 from tidelog.events.vocabulary import RevisionFetched
+from tidelog.events.vocabulary.fetch import Signature
 
 CHART_CONFIG = "application/vnd.cncf.helm.config.v1+json"
 CHART_CONTENT = "application/vnd.cncf.helm.chart.content.v1.tar+gzip"
@@ -79,6 +86,19 @@ async def repository(world: World, charts: ChartServer, **spec: Any) -> None:
     given = {"url": charts.url, "interval": "1h", "secretRef": {"name": "login"}, "certSecretRef": {"name": "certs"}}
     metadata = {"name": "charts"}
     await world.apply({"apiVersion": SOURCE, "kind": "HelmRepository", "metadata": metadata, "spec": given | spec})
+
+
+async def of_registry(world: World, registry: OciRegistry) -> None:
+    await secret(world, "login", username=USER.encode(), password=PASSWORD.encode())
+    await secret(world, "certs", ca_crt=registry.ca)
+    spec = {
+        "type": "oci",
+        "url": registry.url(world.namespace),
+        "secretRef": {"name": "login"},
+        "certSecretRef": {"name": "certs"},
+    }
+    metadata = {"name": "charts"}
+    await world.apply({"apiVersion": SOURCE, "kind": "HelmRepository", "metadata": metadata, "spec": spec})
 
 
 async def chart(world: World, name: str = "podinfo", **spec: Any) -> None:
@@ -174,19 +194,31 @@ async def test_values_files_make_another_chart(world: World, charts: ChartServer
         await chart(world, version="6.0.0", valuesFiles=["values.yaml", "prod.yaml"])
         found = await ready(world, "HelmChart", "podinfo")
         assert found["status"]["artifact"]["revision"] == "6.0.0+1"
-        assert found["status"]["observedValuesFiles"] == ["values.yaml", "prod.yaml"]
+        assert "observedValuesFiles" not in found["status"], "all of them were there"
         words = "packaged 'podinfo' chart with version '6.0.0+1' and merged values files [values.yaml prod.yaml]"
         assert condition(found, "Ready")["message"] == words
         archive = tmp_path / "made.tgz"
         archive.write_bytes(await served(found))
         values = await anyio.to_thread.run_sync(lambda: helm("show", "values", archive, home=tmp_path))
         assert "replicas: 7" in str(values)
-        await chart(world, version="6.0.0", valuesFiles=["./prod.yaml"])  # another generation
+        # Another generation.
+        await chart(world, version="6.0.0", valuesFiles=["./prod.yaml", "no.yaml"], ignoreMissingValuesFiles=True)
         again = await ready(world, "HelmChart", "podinfo", observedGeneration=2)
         assert again["status"]["artifact"]["revision"] == "6.0.0+2"
+        assert again["status"]["observedValuesFiles"] == ["./prod.yaml"]
 
 
-async def test_a_chart_of_a_git_repository_follows_its_version(world: World, tmp_path: Path) -> None:
+async def test_a_chart_of_a_git_repository_follows_its_version(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+
+    async def counted(*arguments: Any, **rest: Any) -> Any:
+        made.append(arguments)
+        return await package_chart(*arguments, **rest)
+
+    monkeypatch.setattr(helm_chart, "package", counted)
+
     def files(version: str, n: str) -> dict[str, str]:
         return {
             "charts/web/Chart.yaml": f"apiVersion: v2\nname: web\nversion: {version}\n",
@@ -206,8 +238,15 @@ async def test_a_chart_of_a_git_repository_follows_its_version(world: World, tmp
         shown = await anyio.to_thread.run_sync(lambda: helm("template", archive, home=tmp_path))
         assert '"n": "1"' in str(shown)
         await world.push(files("1.0.0", "2"))  # the chart's version says that nothing is new (HC-005)
-        await world.until_source(lambda obj: obj["status"]["artifact"]["revision"] == world.revision)
+        found = await ready(world, "HelmChart", "web", observedSourceArtifactRevision=world.revision)
+        assert found["status"]["artifact"] == first["status"]["artifact"]
         await running.idle()
+        assert len(made) == 2
+        await world.ask("HelmChart", "web")
+        await world.until(
+            SOURCE, "HelmChart", "web", lambda obj: obj is not None and "lastHandledReconcileAt" in obj["status"]
+        )
+        assert len(made) == 2, "what was looked at is not packaged anew"
         await world.push(files("1.1.0", "3"))
         await world.until(
             SOURCE,
@@ -219,6 +258,39 @@ async def test_a_chart_of_a_git_repository_follows_its_version(world: World, tmp
         assert len(running.events(RevisionFetched, stream=stream)) == 2
 
 
+async def test_a_chart_of_a_tree_depends_on_charts_of_a_registry(
+    world: World, registry: OciRegistry, made: Path
+) -> None:
+    def push() -> None:
+        for version in ("6.0.0", "6.1.0"):
+            archive = (made / f"podinfo-{version}.tgz").read_bytes()
+            registry.push(
+                f"{world.namespace}/podinfo", (CHART_CONTENT, archive), tag=version, config=(CHART_CONFIG, b"{}")
+            )
+
+    await anyio.to_thread.run_sync(push)
+    wanted = [
+        {"name": "podinfo", "version": ">=6.0.0", "repository": registry.url(world.namespace)},
+        {"name": "podinfo", "version": "6.0.0", "repository": f"{registry.url(world.namespace)}/", "alias": "old"},
+    ]
+    made_of = {"apiVersion": "v2", "name": "web", "version": "1.0.0", "dependencies": wanted}
+    world.commit({"charts/web/Chart.yaml": json.dumps(made_of)})
+    async with serving(world):
+        await world.source()
+        await chart(world, "web", chart="charts/web", sourceRef={"kind": "GitRepository", "name": "fleet"})
+        refused = failed("DependencyBuildError", "certificate of its authority")
+        await world.until(SOURCE, "HelmChart", "web", lambda obj: obj is not None and refused(obj), "refused")
+        await of_registry(world, registry)  # whose Secrets are used for its address
+        await world.ask("HelmChart", "web")
+        found = await ready(world, "HelmChart", "web")
+        with tarfile.open(fileobj=io.BytesIO(await served(found))) as archive:
+            versions = {
+                name: yaml.safe_load(archive.extractfile(f"web/charts/{name}/Chart.yaml") or b"")["version"]
+                for name in ("podinfo", "old")
+            }
+        assert versions == {"podinfo": "6.1.0", "old": "6.0.0"}
+
+
 async def test_a_chart_of_a_registry(world: World, registry: OciRegistry, made: Path) -> None:
     archive = (made / "podinfo-6.0.0.tgz").read_bytes()
 
@@ -227,17 +299,8 @@ async def test_a_chart_of_a_registry(world: World, registry: OciRegistry, made: 
             registry.push(f"{world.namespace}/podinfo", (CHART_CONTENT, archive), tag=tag, config=(CHART_CONFIG, b"{}"))
 
     await anyio.to_thread.run_sync(push)
-    await secret(world, "login", username=USER.encode(), password=PASSWORD.encode())
-    await secret(world, "certs", ca_crt=registry.ca)
-    spec = {
-        "type": "oci",
-        "url": registry.url(world.namespace),
-        "secretRef": {"name": "login"},
-        "certSecretRef": {"name": "certs"},
-    }
     async with serving(world) as running:
-        metadata = {"name": "charts"}
-        await world.apply({"apiVersion": SOURCE, "kind": "HelmRepository", "metadata": metadata, "spec": spec})
+        await of_registry(world, registry)
         await chart(world, version=">=5")
         found = await ready(world, "HelmChart", "podinfo")
         assert found["status"]["artifact"]["revision"] == "6.0.0"
@@ -249,6 +312,56 @@ async def test_a_chart_of_a_registry(world: World, registry: OciRegistry, made: 
         assert static["status"] == {"observedGeneration": -1}
 
 
+async def test_a_chart_of_a_registry_is_not_taken_until_somebody_signed_it_whose_key_is_known(
+    world: World, registry: OciRegistry, made: Path
+) -> None:
+    name, archive = f"{world.namespace}/podinfo", (made / "podinfo-6.0.0.tgz").read_bytes()
+
+    def push() -> str:
+        return registry.push(name, (CHART_CONTENT, archive), tag="6.0.0", config=(CHART_CONFIG, b"{}")).digest
+
+    digest = await anyio.to_thread.run_sync(push)
+    await secret(world, "keys", cosign_pub=pem(OURS))
+    async with serving(world) as running:
+        await of_registry(world, registry)
+        await chart(world, version="6.0.0", verify={"provider": "cosign", "secretRef": {"name": "none"}})
+        await world.until(
+            SOURCE,
+            "HelmChart",
+            "podinfo",
+            lambda obj: obj is not None and failed("VerificationError", "no Secret")(obj),
+        )
+        await chart(world, version="6.0.0", verify={"provider": "cosign", "secretRef": {"name": "keys"}})
+        refused = await world.until(
+            SOURCE, "HelmChart", "podinfo", lambda obj: obj is not None and failed("VerificationError", "sign it")(obj)
+        )
+        assert refused is not None
+        assert condition(refused, "SourceVerified")["status"] == "False"
+        told = condition(refused, "BuildFailed")
+        assert (told["status"], told["reason"]) == ("True", "ChartVerificationError")
+        assert told["message"].startswith("chart verification error: ")
+        assert "artifact" not in refused["status"]
+        payload = simple_payload(digest)
+        await anyio.to_thread.run_sync(push_simple, registry, name, digest, payload, sign(OURS, payload))
+        await world.ask("HelmChart", "podinfo")
+        verified = await ready(world, "HelmChart", "podinfo")
+        told = condition(verified, "SourceVerified")
+        assert (told["status"], told["reason"]) == ("True", "Succeeded")
+        assert told["message"] == "verified signature of version 6.0.0"
+        assert await served(verified) == archive
+        (fetched,) = running.events(RevisionFetched, stream=running.stream("HelmChart", "podinfo"))
+        assert isinstance(fetched, RevisionFetched)
+        assert fetched.signature == Signature(kind="cosign", key="cosign.pub", verdict="valid")
+        # A key that is taken back counts at the next pass; what was taken stays.
+        await secret(world, "keys", cosign_pub=pem(THEIRS))
+        await world.ask("HelmChart", "podinfo")
+        refused = await world.until(
+            SOURCE, "HelmChart", "podinfo", lambda obj: obj is not None and failed("VerificationError", "none of")(obj)
+        )
+        assert refused is not None
+        assert refused["status"]["artifact"]["revision"] == "6.0.0"
+
+
 @pytest.mark.parametrize(
     ("spec", "reason", "words"),
     [
@@ -256,10 +369,23 @@ async def test_a_chart_of_a_registry(world: World, registry: OciRegistry, made: 
         ({"chart": "nothing"}, "InvalidChartReference", "nothing"),
         ({"chart": "No Name"}, "InvalidChartReference", "no name of a chart"),
         ({"valuesFiles": ["none.yaml"]}, "ValuesFilesError", "none.yaml"),
-        ({"verify": {"provider": "cosign"}}, "UnsupportedFeature", "spec.verify"),
+        ({"verify": {"provider": "notation"}}, "UnsupportedFeature", "spec.verify.provider"),
+        (
+            {"verify": {"provider": "cosign", "secretRef": {"name": "keys"}}},
+            "VerificationError",
+            "a Helm repository over HTTP",
+        ),
         ({"sourceRef": {"kind": "Bucket", "name": "nowhere"}}, "SourceUnavailable", "nowhere"),
     ],
-    ids=["no such version", "no such chart", "no name", "no such file", "signatures", "no source"],
+    ids=[
+        "no such version",
+        "no such chart",
+        "no name",
+        "no such file",
+        "notation",
+        "signatures over HTTP",
+        "no source",
+    ],
 )
 async def test_a_chart_that_cannot_be_had_is_told(
     world: World, charts: ChartServer, spec: dict[str, Any], reason: str, words: str
@@ -272,6 +398,8 @@ async def test_a_chart_that_cannot_be_had_is_told(
             SOURCE, "HelmChart", "podinfo", lambda obj: obj is not None and failed(reason, words)(obj), reason
         )
         assert found is not None
+        if reason == "InvalidChartReference":
+            assert condition(found, "FetchFailed")["reason"] == reason
 
 
 async def test_an_index_that_cannot_be_had_is_told(world: World, charts: ChartServer) -> None:

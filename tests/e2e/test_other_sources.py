@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from tests.e2e.world import SOURCE, World, condition, config_map, failed, is_rea
 from tests.servers.oci_registry import FLUX_CONTENT, PASSWORD, USER, OciRegistry, oci_registry
 from tests.servers.s3_server import S3Server, s3_server
 from tests.sources.oci.conftest import require_registry
-from tests.sources.oci.test_signatures import OURS, pem, push_simple, sign, simple_payload
+from tests.sources.oci.own_sigstore import OwnSigstore
+from tests.sources.oci.test_signatures import OURS, pem, push_bundle, push_simple, sign, simple_payload
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.events.vocabulary import RevisionFetched
 from tidelog.events.vocabulary.fetch import Signature
@@ -265,6 +266,10 @@ async def test_what_cannot_be_fetched_is_told(
         assert "a-secret-that-is-wrong" not in json.dumps(found)
 
 
+def is_refused(words: str) -> Callable[[KubeObject | None], bool]:
+    return lambda obj: obj is not None and failed("VerificationError", words)(obj)
+
+
 async def test_what_is_not_signed_is_not_taken_and_what_is_becomes_ready(world: World, registry: OciRegistry) -> None:
     digest = await push(world, registry, "1", "latest")
     await pull_secret(world, registry)
@@ -292,3 +297,18 @@ async def test_what_is_not_signed_is_not_taken_and_what_is_becomes_ready(world: 
         (fetched,) = running.events(RevisionFetched, stream=running.stream("OCIRepository", "src"))
         assert isinstance(fetched, RevisionFetched)
         assert fetched.signature == Signature(kind="cosign", key="cosign.pub", verdict="valid")
+        # Without a key: by somebody whom the roots of trust know.
+        own, repository = OwnSigstore(), world.namespace
+        await secret(world, "roots", **{"trusted-root_json": own.trusted_root()})
+        who = {"issuer": "^https://accounts\\.example\\.com$", "subject": "^ada@"}
+        asked = {"provider": "cosign", "trustedRootSecretRef": {"name": "roots"}, "matchOIDCIdentity": [who]}
+        await of_registry(world, registry, verify=asked)
+        await world.until(SOURCE, "OCIRepository", "src", is_refused("has no trusted_root.json"), "no roots")
+        roots = {"trusted_root.json": base64.b64encode(own.trusted_root()).decode()}
+        await world.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "roots"}, "data": roots})
+        await world.until(SOURCE, "OCIRepository", "src", is_refused("is of the older form"), "refused")
+        bundle = json.dumps(own.bundle(digest)).encode()
+        await anyio.to_thread.run_sync(push_bundle, registry, repository, digest, bundle)
+        await world.ask("OCIRepository", "src")
+        verified = await ready_source(world, "OCIRepository")
+        assert condition(verified, "SourceVerified")["observedGeneration"] == verified["metadata"]["generation"]

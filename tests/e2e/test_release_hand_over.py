@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from tests.e2e.releases import HELM, Releases, chart, told
-from tests.e2e.world import World, is_ready
+from tests.e2e.world import SOURCE, World, is_ready
 from tests.oracles.helm import helm
 from tidelog.engine.helm.storage import Record, snapshot_digest
 from tidelog.engine.helm.store import ReleaseStore
@@ -121,7 +121,7 @@ async def test_what_is_handed_back_is_upgraded_by_helm(releases: Releases, comma
         assert await world.data("web") is None
 
 
-@pytest.mark.parametrize("digest", ["right", "wrong"])
+@pytest.mark.parametrize("digest", ["sha256:", "sha512:", "wrong"])
 async def test_what_flux_released_is_in_sync_as_long_as_its_digest_is_right(
     releases: Releases, command: Command, tmp_path: Path, digest: str
 ) -> None:
@@ -139,7 +139,7 @@ async def test_what_flux_released_is_in_sync_as_long_as_its_digest_is_right(
         "version": 1,
         "status": "deployed",
         "action": "install",
-        "digest": snapshot_digest(release) if digest == "right" else "sha256:" + "0" * 64,
+        "digest": snapshot_digest(release, like=digest) if digest != "wrong" else "sha256:" + "0" * 64,
         "chartName": "web",
         "chartVersion": "1.0.0",
         "appVersion": "9",
@@ -161,7 +161,7 @@ async def test_what_flux_released_is_in_sync_as_long_as_its_digest_is_right(
     async with world.daemon() as running:
         await releases.until(is_ready, "ready")
         await running.idle()
-        if digest == "right":
+        if digest != "wrong":
             assert running.events(ReleaseActionStarted) == []
             assert await releases.statuses() == [(1, "deployed")]
             await releases.release(values={"colour": "ours"})
@@ -169,6 +169,40 @@ async def test_what_flux_released_is_in_sync_as_long_as_its_digest_is_right(
         assert await uids(world) == before
         assert told(found)["Released"] == ("True", "UpgradeSucceeded")
         assert await releases.statuses() == [(2, "deployed"), (1, "superseded")]
+
+
+async def test_the_chart_that_flux_made_goes_with_its_template(
+    releases: Releases, command: Command, tmp_path: Path
+) -> None:
+    world = releases.world
+    await begin(releases)
+    await command("install", "web", write_chart(tmp_path))
+    source = {"kind": "GitRepository", "name": "fleet"}
+    spec = {"interval": "1h", "chart": "./charts/web", "sourceRef": source}
+    for name in ("made-by-flux", "named-since"):
+        await world.apply({"apiVersion": SOURCE, "kind": "HelmChart", "metadata": {"name": name}, "spec": spec})
+    await releases.release(chartRef={"kind": "HelmChart", "name": "named-since"})
+    (release,) = await releases.records()
+    snapshot = {
+        "name": "web",
+        "namespace": world.namespace,
+        "version": 1,
+        "status": "deployed",
+        "digest": snapshot_digest(release),
+        "chartName": "web",
+        "chartVersion": "1.0.0",
+        "configDigest": values_digest({}),
+        "firstDeployed": release.info.first_deployed,
+        "lastDeployed": release.info.last_deployed,
+    }
+    chart = f"{world.namespace}/made-by-flux"
+    status = {"history": [snapshot], "storageNamespace": world.namespace, "helmChart": chart}
+    await releases.set_status(HELM, "HelmRelease", "web", status)
+    async with world.daemon():
+        await releases.until(is_ready, "ready")
+        await world.until_gone(SOURCE, "HelmChart", "made-by-flux")
+        found = await releases.until(lambda obj: "helmChart" not in obj["status"], "told")
+        assert found["status"]["history"][0]["version"] == 1
 
 
 async def test_helm_upgrades_meanwhile_and_what_it_left_pending_is_put_right(

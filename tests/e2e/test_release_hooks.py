@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
+import msgspec
 import pytest
 
 from tests.e2e.releases import HELM, Releases, chart, ready_message, told
 from tests.e2e.world import Running, World, condition, is_ready
 from tests.oracles.helm import helm
+from tidelog.engine.helm.storage import Record
+from tidelog.engine.helm.store import ReleaseStore
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.events.names import ObjectKey
 from tidelog.events.vocabulary import HookEnded, HookStarted
@@ -223,6 +226,36 @@ async def test_what_is_there_already_is_replaced_or_fails_as_the_policy_says(rel
         await releases.until(is_ready, "ready")
 
 
+async def test_what_a_hook_made_before_may_take_its_time_to_go_and_no_pass_sits_and_waits(releases: Releases) -> None:
+    world = releases.world
+    await begin(releases, a=hook("held", "pre-install,pre-upgrade"))
+    kind = await world.cluster.kind("v1", "ConfigMap")
+
+    async def hold(*finalizers: str) -> None:
+        patch = {"metadata": {"finalizers": list(finalizers)}}
+        await world.cluster.patch(kind, world.namespace, "held", patch, type="merge", manager="test")
+
+    async with world.daemon() as running:
+        await releases.release()
+        await releases.until_version(1)
+        await hold("example.com/held")
+        await releases.release(values={"colour": "blue"})
+        is_going = lambda obj: obj is not None and "deletionTimestamp" in obj["metadata"]  # noqa: E731
+        await world.until("v1", "ConfigMap", "held", is_going, "going")
+        await running.idle()
+        assert (await world.data("web") or {})["colour"] == "red"
+    async with world.daemon() as running:
+        await running.idle()
+        await hold()
+        await releases.until_version(2)
+        await hold("example.com/held")
+        await releases.release(values={"colour": "green"}, timeout="1s")
+        found = await releases.until(is_stalled, "stalled")
+        assert "is still there" in ready_message(found)
+        assert "example.com/held" in ready_message(found)
+        await hold()
+
+
 async def test_hooks_are_passed_over_where_they_are_disabled(releases: Releases) -> None:
     world = releases.world
     await begin(releases, a=hook("made", "pre-install,post-upgrade,pre-delete"))
@@ -256,6 +289,76 @@ async def test_a_rollback_has_hooks_of_its_own(releases: Releases) -> None:
         assert told(found)["Remediated"] == ("True", "RollbackSucceeded")
         assert runs(running) == [("post-upgrade", "job"), ("pre-rollback", "before"), ("post-rollback", "after")]
         assert (await world.data("web") or {})["colour"] == "red"
+        assert await releases.statuses() == [(3, "deployed"), (2, "failed"), (1, "superseded")]
+
+
+EXTRA = """
+{{- if not .Values.breaks }}
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: extra}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: web
+spec:
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec: {containers: [{name: web, image: "web:1"}]}
+{{- end }}
+"""
+"""No Pod ever runs here, so that a Deployment which is waited for is never ready."""
+
+
+@pytest.mark.parametrize("well", [True, False])
+async def test_a_rollback_waits_for_nothing_and_takes_away_what_it_made_where_the_spec_says_so(
+    releases: Releases, well: bool
+) -> None:
+    world = releases.world
+    failing = "{{ if .Values.breaks }}" + hook("job", "post-upgrade", kind="Job") + "{{ end }}"
+    await begin(releases, extra=EXTRA, a=failing, b=hook("last", "post-rollback", kind="Job"))
+    spec: dict[str, Any] = {
+        "install": {"disableWait": True},
+        "upgrade": {"remediation": {"retries": 0, "remediateLastFailure": True}},
+        "rollback": {"disableWait": True, "cleanupOnFail": True},
+    }
+    async with world.daemon():
+        await releases.release(**spec)
+        await releases.until_version(1)
+        await releases.release(values={"breaks": True}, **spec)
+        await job_ends(world, "job", well=False)
+        await job_ends(world, "last", well=well)  # it runs after the objects, which nobody waits for
+        found = await releases.until(is_stalled, "stalled")
+        assert told(found)["Remediated"] == (("True", "RollbackSucceeded") if well else ("False", "RollbackFailed"))
+        assert await is_there(world, "web", "Deployment", "apps/v1") is well
+        assert await is_there(world, "extra") is well
+        assert await is_there(world, "web")  # the failed version had it too
+
+
+async def test_a_rollback_to_a_version_whose_record_was_changed_is_an_upgrade(releases: Releases) -> None:
+    world = releases.world
+    await begin(releases, a="{{ if .Values.breaks }}" + hook("job", "post-upgrade", kind="Job") + "{{ end }}")
+    remediation: dict[str, Any] = {"upgrade": {"remediation": {"retries": 0, "remediateLastFailure": True}}}
+    async with world.daemon() as running:
+        await releases.release(**remediation)
+        await releases.until_version(1)
+        await releases.release(values={"breaks": True, "colour": "blue"}, **remediation)
+        await world.until("batch/v1", "Job", "job", lambda obj: obj is not None, "the hook")
+        store = ReleaseStore(world.cluster, world.namespace)
+        record = await store.get("web", 1)
+        assert record is not None
+        info = msgspec.structs.replace(record.release.info, description="edited")
+        changed = msgspec.structs.replace(record.release, info=info, manifest=f"{record.release.manifest}# edited\n")
+        await store.update(Record(changed, record.labels), 1.0)
+        failed = await job_ends(world, "job", well=False)
+        await job_ends(world, "job", uid=failed)
+        found = await releases.until_version(3)
+        assert told(found)["Released"] == ("True", "UpgradeSucceeded")
+        assert "Remediated" not in told(found)
+        assert runs(running) == [("post-upgrade", "job"), ("post-upgrade", "job")]
+        assert (await world.data("web") or {})["colour"] == "blue"
         assert await releases.statuses() == [(3, "deployed"), (2, "failed"), (1, "superseded")]
 
 

@@ -5,11 +5,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.e2e.command import Done, daemon_with_door, tidelog
 from tests.e2e.releases import Releases, chart, ready_message, told
+from tests.e2e.test_release_hooks import job_ends
 from tests.e2e.world import HELM, SOURCE, World
+from tidelog.engine.helm.storage import Record
+from tidelog.engine.helm.store import ReleaseStore
+from tidelog.engine.objects.kube import KubeObject
 from tidelog.events.vocabulary import Pinned, TargetDeclared, Unpinned
 from tidelog.storage import read_log
 
@@ -142,6 +147,94 @@ async def test_an_install_and_an_upgrade_are_shown_before_they_are_made(world: W
     assert await releases.statuses() == [(1, "deployed")]
 
 
+LATER = """
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: {{ .Release.Name }}-test
+  annotations: {"helm.sh/hook": test}
+---
+{{- if .Values.breaks }}
+apiVersion: batch/v1
+kind: Job
+metadata:
+  name: {{ .Release.Name }}-job
+  annotations: {"helm.sh/hook": post-upgrade}
+spec: {template: {spec: {restartPolicy: Never, containers: [{name: job, image: "job:1"}]}}}
+{{- end }}
+---
+{{- if .Values.broken }}
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: late}
+spec:
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec: {containers: [{name: web, image: "web:1"}]}
+{{- end }}
+"""
+
+
+async def test_what_follows_a_lock_or_a_failure_is_shown_too(world: World) -> None:
+    releases = Releases(world)
+    await releases.commit("1.0.0", later=LATER)
+
+    async def planned(name: str) -> tuple[Any, dict[str, str]]:
+        done = await tidelog(world, "plan", f"hr/{name}", "-o", "json")
+        assert done.code in (0, 1), done
+        told = json.loads(done.out)
+        return told["release"], actions_of(told)
+
+    spec: dict[str, Any] = {"upgrade": {"remediation": {"retries": 0, "remediateLastFailure": True}}}
+    async with daemon_with_door(world) as running:
+        await world.source()
+        await releases.release(**spec)
+        await releases.until_version(1)
+        await releases.release("late", values={"broken": True}, timeout="1s")
+        await releases.until(lambda obj: "Stalled" in told(obj), "stalled", "late")
+        await releases.release(**spec, test={"enable": True}, suspend=True)
+        await running.idle()
+        release, _ = await planned("web")
+        assert (release["action"], release["version"], release["hooks"]) == ("test", 1, ["test ConfigMap web-test"])
+        # Somebody else has left it pending.
+        store = ReleaseStore(world.cluster, world.namespace)
+        record = await store.get("web", 1)
+        assert record is not None
+        info = msgspec.structs.replace(record.release.info, status="pending-upgrade")
+        await store.update(Record(msgspec.structs.replace(record.release, info=info), record.labels), 1.0)
+        release, _ = await planned("web")
+        assert (release["action"], release["version"], release["chart"]) == ("upgrade", 2, "web@1.0.0")
+        assert "'pending-upgrade', which is unlocked first; then " in release["why"]
+        await store.update(record, 1.0)
+        # An upgrade fails, and nothing can be done about it, because its values are gone.
+        values = {"values.yaml": "breaks: true\ncolour: blue\n"}
+        given = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "given"}, "data": values}
+        await world.apply(given)
+        await releases.release(**spec, valuesFrom=[{"kind": "ConfigMap", "name": "given"}])
+        await world.until("batch/v1", "Job", "web-job", lambda obj: obj is not None, "the hook")
+        await world.delete("v1", "ConfigMap", "given")
+        await job_ends(world, "web-job", well=False)
+        await releases.until(lambda obj: told(obj).get("Released") == ("False", "UpgradeFailed"), "failed")
+        await running.idle()
+    await world.apply(given)
+    release, actions = await planned("web")
+    assert (release["action"], release["version"], release["chart"]) == ("rollback", 3, "web@1.0.0")
+    assert release["why"].endswith("back to what version 1 was")
+    assert actions == {"ConfigMap web": "update"}
+    release, _ = await planned("late")
+    assert (release["action"], "RetriesExceeded" in release["why"]) == ("none", True)
+    await releases.scale_to_nothing("late")
+    await world.until("apps/v1", "Deployment", "late", has_settled, "settled")
+    release, _ = await planned("late")
+    assert (release["action"], release["version"]) == ("upgrade", 2)
+
+
+def has_settled(obj: KubeObject | None) -> bool:
+    """Whether a controller has seen the spec of an object."""
+    return obj is not None and (obj.get("status") or {}).get("observedGeneration") == obj["metadata"]["generation"]
+
+
 async def test_a_version_comes_back_that_helm_has_long_trimmed(world: World) -> None:
     releases = Releases(world)
     await releases.commit("1.0.0")
@@ -185,9 +278,11 @@ async def test_a_version_comes_back_that_helm_has_long_trimmed(world: World) -> 
         await releases.until_version(5, "1.2.0")
         assert await world.data("web") == {"colour": "blue", "version": "1.2.0", "revision": "5"}
         assert len(running.events(Unpinned)) == 1
-        # So does another spec; and the version that was gone back to is as good a past as any.
-        await running.ask("pin", running.stream("HelmRelease", "web"), position=moment, why="again")
+        # So does another spec; and the version that was gone back to is as good a past as any: the chart's names it.
+        again = await tidelog(world, "reapply", "hr/web", "--at", "1.0.0", "--why", "again", "--yes")
+        assert again.code == 0, again
         found = await releases.until_version(6, "1.0.0")
+        assert await world.data("web") == {"colour": "red", "version": "1.0.0", "revision": "1"}
         await releases.release(values={"colour": "green"}, maxHistory=1)
         found = await releases.until_version(7, "1.2.0")
         assert "pinned" not in ready_message(found)

@@ -256,6 +256,36 @@ async def test_it_is_tried_again_after_a_while_where_failures_are_not_undone(rel
         assert found["status"].get("installFailures", 0) == 0
 
 
+HOOK = """
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: {{ .Release.Name }}-hook
+  annotations: {"helm.sh/hook": post-upgrade}
+"""
+
+
+async def test_gates_say_what_releases_do_that_do_not_say_it_themselves(releases: Releases) -> None:
+    world = releases.world
+    await begin(releases, deployment=NEVER_READY, hook=HOOK)
+    patches = [{"patch": '[{"op": "add", "path": "/data/patched", "value": "yes"}]', "target": {"name": "web.*"}}]
+    renderers = [{"kustomize": {"patches": patches}}]
+    async with world.daemon():
+        await releases.release(**BROKEN)
+        await releases.until(is_stalled("RetriesExceeded"), "stalled")
+    async with world.daemon(default_to_retry_on_failure=True, use_helm3_defaults=True):
+        found = await releases.until(lambda obj: obj["status"].get("upgradeFailures", 0) >= 1, "tried again")
+        assert "Stalled" not in told(found)
+        assert condition(found, "Reconciling")["reason"] == "ProgressingWithRetry"
+        assert "Remediated" not in told(found)
+        await releases.release(postRenderers=renderers)
+        await releases.until_version(3)
+        assert (await world.data("web") or {})["patched"] == "yes"
+        hook = await world.get("v1", "ConfigMap", "web-hook")
+        assert hook is not None
+        assert "data" not in hook  # a patch of what is not there would have failed the release
+
+
 async def test_an_upgrade_is_forced_and_failures_are_forgotten_on_request(releases: Releases) -> None:
     world = releases.world
     await begin(releases, deployment=NEVER_READY)
@@ -275,6 +305,28 @@ async def test_an_upgrade_is_forced_and_failures_are_forgotten_on_request(releas
         await releases.until(lambda obj: obj["status"].get("lastHandledResetAt") == token, "reset")
         await releases.until(is_stalled("RetriesExceeded"), "stalled")
         assert len(await releases.statuses()) == 4
+
+
+async def test_a_force_that_comes_after_the_answer_or_while_it_is_suspended_forces_nothing(releases: Releases) -> None:
+    world = releases.world
+    await begin(releases)
+    async with world.daemon() as running:
+        await releases.release()
+        await releases.until_version(1)
+        token = await releases.ask()
+        await releases.until(lambda obj: obj["status"].get("lastHandledReconcileAt") == token, "answered")
+        annotations = {"reconcile.fluxcd.io/forceAt": token, "reconcile.fluxcd.io/resetAt": token}
+        await world.patch(HELM, "HelmRelease", "web", {"metadata": {"annotations": annotations}})
+        await releases.release(interval="2h")  # another generation: a pass looks at it
+        await releases.until(is_ready, "ready")
+        await releases.release(interval="2h", suspend=True)
+        token = await releases.ask(force=True)
+        found = await releases.until(lambda obj: obj["status"].get("lastHandledForceAt") == token, "answered")
+        assert found["status"]["lastHandledReconcileAt"] == token
+        await releases.release(interval="3h")
+        await releases.until(is_ready, "ready")
+        await running.idle()
+        assert await releases.statuses() == [(1, "deployed")]
 
 
 async def test_tests_are_run_and_their_failure_counts(releases: Releases) -> None:

@@ -7,7 +7,7 @@ daemon makes can be counted. Nothing here sleeps: what is waited for is watched,
 import base64
 import itertools
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,7 +29,7 @@ from tidelog.engine.runtime.settings import Settings
 from tidelog.events.envelope import Actor, Proof
 from tidelog.events.names import ObjectKey, StreamName
 from tidelog.events.vocabulary import Event
-from tidelog.storage import Query, Recorded
+from tidelog.storage import Recorded
 
 LIMIT_S = 60.0
 """How long anything may take that is waited for, on a machine that does much else; most takes well below a second."""
@@ -558,22 +558,6 @@ def written(requests: Iterable[KubeObject]) -> list[tuple[str, str, str]]:
 def dry_runs(requests: Iterable[KubeObject]) -> list[str]:
     """The objects that dry runs were made of."""
     return [entry["objectRef"].get("name", "") for entry in requests if "dryRun=All" in entry["requestURI"]]
-
-
-async def whole_log(running: Running) -> list[Recorded]:
-    """Every event of the log."""
-    return [recorded async for recorded in running.daemon.log.read(Query())]
-
-
-async def gather(*works: Callable[[], Awaitable[object]]) -> None:
-    """Waits for several things at once."""
-
-    async def one(work: Callable[[], Awaitable[object]]) -> None:
-        await work()
-
-    async with anyio.create_task_group() as tasks:
-        for work in works:
-            tasks.start_soon(one, work)
 
 
 def names(ids: Sequence[str]) -> list[str]:

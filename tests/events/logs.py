@@ -37,6 +37,7 @@ from tidelog.events.vocabulary import (
     PlanHeld,
     Planned,
     PlanRejected,
+    ReconcileRequested,
     Rendered,
     Resumed,
     RevisionFetched,
@@ -176,6 +177,7 @@ KINDS: list[str] = [
     "unknown",
     "newer",
     "engine",
+    "release requested",
     *("finished",) * 4,
     *(word for words in (ENDS, ASKED, SEEN) for word in cast("Any", words).__args__),
     *RELEASE_STORIES,
@@ -241,6 +243,10 @@ def steps_of(story: Story, run: RunId) -> Iterator[Step]:
             yield Step("0190/engine", EngineStarted(software="tidelog", host="a", pid=number), {})
             yield Step("0190/engine", Marked(label=f"{number}"), asked)
             yield Step(at_target, InputChanged(object=OBJECTS[1], digest=digest(f"{number}")), {})
+        case "release requested":
+            at_release = f"{story.cluster}/helm.toolkit.fluxcd.io/HelmRelease/apps/web"
+            yield Step(at_release, TargetDeclared(uid="r", generation=number, spec=body(f"{number}")), {})
+            yield Step(at_release, ReconcileRequested(token=f"{number}", force=number % 2 == 0, reset=True), asked)
         case "observed" | "gone" | "drifted" | "drifted away" | "healthy" | "failed":
             yield _seen(story, f"{story.cluster}/{OBJECTS[number % len(OBJECTS)]}", at_target)
         case what if what in RELEASE_STORIES:

@@ -33,6 +33,7 @@ from tidelog.events.vocabulary import (
     VerificationFailed,
     Verified,
 )
+from tidelog.events.vocabulary.fetch import Chart
 
 SHOP, WEB, SRC = target("east", "shop"), target("east", "web"), source("east", "src")
 ONE, TWO = Revision("main@sha1:1"), Revision("main@sha1:2")
@@ -124,6 +125,19 @@ def test_a_run_that_ends_well_makes_a_target_ready_at_its_revision_and_generatio
     assert (standing.ready, standing.reason, standing.run) == ("True", "Succeeded", None)
     assert (standing.applied, standing.attempted, standing.observed, standing.handled) == (ONE, ONE, 3, "now")
     assert (standing.set, standing.began, standing.began_by) == (digest("set"), moment(2), 3)
+
+
+def test_what_a_chart_s_source_was_looked_at_is_known_beside_what_the_chart_is_made_of() -> None:
+    def fetched(revision: Revision) -> RevisionFetched:
+        made = Chart(name="web", source=revision)
+        return RevisionFetched(revision=Revision("1.0.0"), tree="1" * 40, artifact=digest("a"), size=1, chart=made)
+
+    story = Story().begins().then(fetched(ONE), stream=SRC).then(ended(revision=Revision("1.0.0")), stream=SRC)
+    assert story.standing(SRC).source == ONE
+    standing = story.begins().then(ended("unchanged", source=TWO), stream=SRC).standing(SRC)
+    assert (standing.source, standing.chart) == (TWO, Chart(name="web", source=ONE))
+    assert story.begins().then(ended("unchanged"), stream=SRC).standing(SRC).source == TWO
+    assert story.begins().then(fetched(ONE), stream=SRC).standing(SRC).source == ONE
 
 
 def test_readiness_keeps_its_time_until_something_of_it_changes() -> None:
@@ -326,6 +340,21 @@ def test_an_apply_that_began_is_known_until_it_finished_or_failed() -> None:
     assert story.standing().applying == PLAN
     story.then(ApplyFailed(plan=PLAN, wave=0, reason="Interrupted", message="m"))
     assert story.standing().applying is None
+
+
+def test_applies_that_fail_are_counted_until_one_does_not_or_another_thing_is_wanted() -> None:
+    no = ApplyFailed(plan=PLAN, wave=0, reason="PruneFailed", message="m")
+    cut_short = ApplyFailed(plan=PLAN, wave=0, reason="Interrupted", message="m")
+
+    def failing() -> Story:
+        story = Story().then(declared()).begins().then(planned(), no).begins().then(planned(), cut_short)
+        return story.begins().then(failed(message="of another stage")).begins().then(planned(), no)
+
+    assert failing().standing().failed_applies == 2
+    assert failing().then(declared()).standing().failed_applies == 2
+    finished = ApplyFinished(plan=PLAN, revision=ONE, set=digest("set"))
+    for end in (finished, ended("unchanged"), declared(2), rendered(of_set="other"), planned(of_set="other")):
+        assert failing().then(end).standing().failed_applies == 0, end
 
 
 def test_the_terms_of_an_apply_are_the_only_ones_once_it_finished() -> None:

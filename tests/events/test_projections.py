@@ -28,7 +28,7 @@ from tests.events.strategies import fresh
 from tidelog.events.canonical import encode
 from tidelog.events.codec import MalformedEventError
 from tidelog.events.envelope import decode_envelope
-from tidelog.events.names import ObjectKey, PlanId, Revision, RunId, StreamName, TraceId
+from tidelog.events.names import ObjectId, ObjectKey, PlanId, Revision, RunId, StreamName, TraceId
 from tidelog.events.projection import Fold, Projection, Rows, encode_row
 from tidelog.events.projections import (
     ACTUAL,
@@ -50,6 +50,7 @@ from tidelog.events.vocabulary import (
     ApplyFailed,
     ApplyFinished,
     ApplyStarted,
+    Because,
     BlastRadius,
     DriftDetected,
     Event,
@@ -287,6 +288,28 @@ def test_a_status_is_actual_as_it_was_last_told_whichever_event_told_it(log: Log
     assert (row.position, row.status_position) == (3, 4), "since when it is as it is, a status alone does not change"
     log.append(WEB_STREAM, ObjectObserved(uid="u1", resource_version="13", state=body("x"), health="Current"))
     assert folded(ACTUAL, log)[WEB_STREAM].status is None
+
+
+def test_why_a_workload_is_not_available_is_known_until_it_is(log: Log) -> None:
+    why = Because(object=ObjectId("core/Pod/shop/web-1"), reason="ImagePullBackOff")
+    same = {"uid": "u1", "state": body("live")}
+
+    def told() -> Because | None:
+        return folded(ACTUAL, log)[WEB_STREAM].because
+
+    log.append(APPS, applied())
+    log.append(WEB_STREAM, HealthChanged(health="InProgress", because=why))
+    log.append(WEB_STREAM, ObjectObserved(resource_version="12", health="Failed", **same))  # type: ignore[arg-type]
+    assert told() == why
+    log.append(WEB_STREAM, HealthChanged(health="Failed"))
+    assert told() is None, "nothing was found any more"
+    for after in (
+        ObjectObserved(resource_version="13", health="Current", **same),  # type: ignore[arg-type]
+        ObjectObserved(uid="u2", resource_version="14", state=body("live"), health="InProgress"),
+    ):
+        log.append(WEB_STREAM, HealthChanged(health="InProgress", because=why))
+        log.append(WEB_STREAM, after)
+        assert told() is None
 
 
 def test_every_status_of_an_object_is_one_of_its_versions(log: Log) -> None:

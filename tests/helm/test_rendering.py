@@ -12,7 +12,7 @@ from tests.helm.charts import CASES, Case, Files, below, head, packed, written
 from tests.helm.conftest import Run
 from tidelog.engine.helm.errors import ChartError
 from tidelog.engine.helm.pool import ChartRenderer
-from tidelog.engine.helm.sorting import split
+from tidelog.engine.helm.sorting import HOOK, WEIGHT, sorted_manifests, split
 from tidelog.engine.helm.spec import RenderedChart, RenderJob
 from tidelog.engine.render.documents import documents
 
@@ -237,3 +237,32 @@ async def test_record_holds_the_files_byte_for_byte(renderer: ChartRenderer, tmp
     assert record["files"] == [{"name": "binary", "data": "/wD+"}]
     assert record["templates"] == [{"name": "templates/a.yaml", "data": "YTogYgo="}]
     assert (record["schema"], record["lock"]["digest"]) == ("e30=", "sha256:00")
+
+
+@pytest.mark.parametrize(
+    ("weight", "read"),
+    [("+5", 5), ("-3", -3), ("5 ", 0), ("9" * 30, 0), ("-" + "9" * 30, 0), ("9" * 5_000, 0), ("1.5", 0)],
+)
+def test_the_weight_of_a_hook_is_read_as_go_reads_it(weight: str, read: int) -> None:
+    annotations = {HOOK: "pre-install", WEIGHT: weight}
+    text = json.dumps({"kind": "Job", "metadata": {"name": "job", "annotations": annotations}})
+    _, (hook,) = sorted_manifests({"box/templates/job.yaml": text})
+    assert hook.weight == read
+    assert msgspec.msgpack.encode(hook)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("kind: {a: b}", "kind is no text"),
+        ("apiVersion: [v1]\nkind: A", "apiVersion is no text"),
+        ("kind: A\nmetadata: a", "metadata is no mapping"),
+        ("kind: A\nmetadata: {name: [a]}", "metadata.name is no text"),
+        ("kind: A\nmetadata: {name: a, namespace: [b]}", "metadata.namespace is no text"),
+        ("kind: A\nmetadata: {name: a, labels: [b]}", "metadata.labels is no mapping"),
+        ("kind: A\nmetadata: {name: a, annotations: b}", "metadata.annotations is no mapping"),
+    ],
+)
+def test_what_is_no_object_is_named_with_its_field(text: str, said: str) -> None:
+    with pytest.raises(ChartError, match=f"a.yaml: {said}"):
+        sorted_manifests({"box/templates/a.yaml": text})

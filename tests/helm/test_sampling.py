@@ -13,6 +13,7 @@ from tidelog.engine.helm.errors import ChartError
 from tidelog.engine.helm.pool import ChartRenderer
 from tidelog.engine.helm.sampling import Secrecy, handed_stand_ins, needs_sample, secrecy_of, stand_in
 from tidelog.engine.helm.setting import Scalar
+from tidelog.engine.helm.sorting import sorted_manifests
 from tidelog.engine.helm.spec import RenderedChart, RenderJob
 from tidelog.engine.helm.values import Given, merged_values
 
@@ -219,3 +220,27 @@ def test_stand_in_of_a_template_can_be_executed() -> None:
 def test_texts_that_hold_what_was_handed_on_get_stand_ins() -> None:
     values = {"a": ["x-token-y", "token", 1], "b": "open", "c": True}
     assert handed_stand_ins(values, ["token", ""]) == {"a": ["k-gbxra-l", "gbxra", 1], "b": "open", "c": True}
+
+
+def with_hook(password: str, count: int) -> RenderedChart:
+    env = [{"name": "given", "value": password}, {"name": "open", "value": "is-open"}]
+    hook = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "setup-job", "annotations": {"helm.sh/hook": "pre-install"}},
+        "spec": {"env": env, "count": count},
+    }
+    _, hooks = sorted_manifests({"c/templates/hook.yaml": json.dumps(hook)})
+    return RenderedChart({}, (), hooks, (), "")
+
+
+def test_of_hooks_what_stands_otherwise_in_the_sample_is_secret() -> None:
+    chart, sample = with_hook(PASSWORD, 471_147), with_hook("another-one", 471_148)
+    assert secrecy_of(chart, sample, ()).hook_texts == ("471147", PASSWORD)
+    assert secrecy_of(chart, chart, ()).hook_texts == ()
+
+
+def test_of_hooks_of_which_nobody_knows_all_is_secret_but_what_they_are_called() -> None:
+    found = secrecy_of(with_hook(PASSWORD, 471_147), None, ()).hook_texts
+    assert {PASSWORD, "is-open"} <= set(found)
+    assert not {"setup-job", "pre-install", "Job"} & set(found)

@@ -172,6 +172,15 @@ async def test_snapshot_digest_is_that_of_flux(renderer: ChartRenderer, oracle: 
         (base64.b64encode(b"\x1f\x8b\x08hunter2"), "no gzip"),
         (base64.b64encode(gzip.compress(b"{}", mtime=0)[:-4]), "no gzip"),
         (base64.b64encode(gzip.compress(b" " * (65 * 2**20), 1, mtime=0)), "unpacks to more than"),
+        ("hunté", "no base64"),
+        (base64.b64encode(b'{"name": "\xff"}'), "no JSON"),
+        (base64.b64encode(b'{"version": 99999999999}'), "no release"),
+        (base64.b64encode(b'{"config": %b1%b}' % (b'{"hunter":' * 5000, b"}" * 5000)), "within one another"),
+        (base64.b64encode(b'{"config": %b1%b}' % (b'{"hunter":' * 400, b"}" * 400)), "within one another"),
+        (base64.b64encode(b'{"config": {"hunter": %b}}' % (b"9" * 400)), "beyond all floats"),
+        (base64.b64encode(b'{"chart": {"metadata": {"maintainers": ["hunter"]}}}'), "metadata of its chart"),
+        (base64.b64encode(b'{"chart": {"metadata": {"dependencies": "hunter"}}}'), "metadata of its chart"),
+        (base64.b64encode(b'{"hooks": [{"name": "h", "weight": 99999999999999999999}]}'), "no release"),
     ],
 )
 def test_record_that_is_none_is_told_without_its_content(data: Any, said: str) -> None:

@@ -30,7 +30,7 @@ from tidelog.engine.helm.releases import (
     unlocked,
 )
 from tidelog.engine.helm.spec import RenderedChart, RenderJob
-from tidelog.engine.helm.storage import Info, Record, RecordedChart, Release
+from tidelog.engine.helm.storage import Info, Record, RecordedChart, Release, record_secret
 from tidelog.engine.helm.store import SECRET, ReleaseStore, Revision, surplus
 
 NOW = 1_767_323_045.5
@@ -273,6 +273,20 @@ async def test_records_are_read_and_written_as_whom_is_named(
     await store.update(record, NOW)
     assert [await store.last("box"), *await store.history("box")] == [record, record]
     await store.delete("box", 1)
+
+
+@pytest.mark.parametrize("other", [("box", 1), ("tin", 2)])
+async def test_a_record_under_the_name_of_another_is_told(
+    store: ReleaseStore, cluster: Cluster, namespace: str, other: tuple[str, int]
+) -> None:
+    """Else each look would find a release behind its own number, and make the next version of it, for ever."""
+    await store.create(Record(made(2, "deployed", namespace=namespace)), NOW)
+    name, version = other
+    secret = record_secret(Record(made(version, "deployed", name, namespace)), namespace)
+    data = {"data": secret["data"]}
+    await cluster.patch(SECRET, namespace, "sh.helm.release.v1.box.v2", data, type="merge", manager="somebody")
+    with pytest.raises(RecordError, match="holds another release than its name says"):
+        await store.last("box")
 
 
 async def test_name_that_no_release_has_chooses_nothing(store: ReleaseStore) -> None:

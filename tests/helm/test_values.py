@@ -118,6 +118,18 @@ def test_repeated_key_is_read_as_flux_reads_it() -> None:
     assert merged_values({}, [given("a: 1\na: 2")]) == {"a": 2}
 
 
+def test_a_number_beyond_all_floats_stays_a_text() -> None:
+    for figures in ("9" * 400, "-" + "9" * 400, "9" * 5000, "0x" + "f" * 400):
+        found = Given(kind="ConfigMap", name="n", data=f"a: {figures}".encode())
+        assert merged_values({}, [found]) == {"a": figures}
+
+
+def test_lists_within_lists_have_an_end() -> None:
+    found = Given(kind="ConfigMap", name="n", target_path="a", data=f"x,b{'[0]' * 2000}=1".encode())
+    with pytest.raises(ValuesError, match="within one another"):
+        merged_values({}, [found])
+
+
 def test_integers_are_as_exact_as_there() -> None:
     assert merged_values({"a": 2**60 + 1}, [given(f"b: [{2**60 + 1}]"), given(str(2**60 + 1), "c")]) == {
         "a": float(2**60),

@@ -3,7 +3,6 @@
 import hashlib
 from typing import Any
 
-import msgspec
 import pytest
 
 from tests.kinds.samples import WHOLE_HELM_RELEASE, WHOLE_RELEASE_STATUS, changed, release
@@ -14,10 +13,9 @@ from tidelog.engine.kinds.helmrelease import (
     HelmRelease,
     HelmReleaseSpec,
     HelmReleaseStatus,
-    HelmSnapshot,
-    HelmTestHook,
+    ReleaseDefaults,
 )
-from tidelog.engine.kinds.meta import FORCE_AT, REQUESTED_AT, RESET_AT, helm_chart_name
+from tidelog.engine.kinds.meta import helm_chart_name
 from tidelog.events.names import ObjectKey
 
 ACTIONS: tuple[ActionName, ...] = ("install", "upgrade", "test", "rollback", "uninstall")
@@ -164,22 +162,18 @@ def test_limits_of_time_and_of_history() -> None:
 def test_what_actions_do_unless_told_otherwise() -> None:
     for action in (BARE.effective_install, BARE.effective_upgrade):
         assert {action.waits, action.waits_for_jobs, action.runs_hooks} == {True}
-        assert {action.checks_schema, action.checks_objects, action.takes_ownership} == {True}
+        assert {action.checks_schema, action.takes_ownership} == {True}
         assert action.effective_crds == "Create"
         assert (action.effective_strategy, action.retries_after) == ("RemediateOnFailure", None)
-    assert BARE.effective_install.applies_on_server
     assert not BARE.creates_namespace
-    assert BARE.effective_upgrade.effective_server_side_apply == "auto"
     assert BARE.effective_upgrade.effective_chart_name_change == "Reinstall"
     rollback, uninstall = BARE.effective_rollback, BARE.effective_uninstall
     assert {rollback.waits, rollback.waits_for_jobs, rollback.runs_hooks} == {True}
-    assert rollback.effective_server_side_apply == "auto"
     assert {uninstall.waits, uninstall.runs_hooks} == {True}
     assert not uninstall.keep_history
     assert uninstall.deletion_propagation == "background"
     assert BARE.effective_test == decode(HelmRelease, release(**SOURCE, test={})).spec.effective_test
     assert not BARE.effective_test.enable
-    assert BARE.keeps_client
     assert (BARE.effective_post_render_strategy, BARE.effective_wait_strategy) == ("combined", "poller")
     drift = BARE.effective_drift_detection
     assert (drift.effective_mode, drift.detects, drift.corrects) == ("disabled", False, False)
@@ -193,23 +187,45 @@ def test_only_the_poller_asks_expressions(strategy: dict[str, str], asked: int) 
     assert len(found.effective_health_check_exprs) == asked
 
 
+def test_gates_say_what_a_spec_leaves_open() -> None:
+    assert BARE.completed(ReleaseDefaults()) == BARE
+    as_before = BARE.completed(ReleaseDefaults(as_helm_3=True))
+    assert (as_before.effective_post_render_strategy, as_before.effective_wait_strategy) == ("nohooks", "legacy")
+    assert as_before.effective_install.retries_after is None
+    retried = BARE.completed(ReleaseDefaults(retries=True))
+    assert (retried.effective_post_render_strategy, retried.effective_wait_strategy) == ("combined", "poller")
+    for action in (retried.effective_install, retried.effective_upgrade):
+        assert (action.effective_strategy, action.retries_after) == ("RetryOnFailure", Duration.of_seconds(300))
+
+
+def test_what_a_spec_says_goes_before_gates() -> None:
+    both = ReleaseDefaults(as_helm_3=True, retries=True)
+    strategy = {"name": "RemediateOnFailure"}
+    told = spec(
+        postRenderStrategy="separate",
+        waitStrategy={"name": "poller"},
+        install={"strategy": strategy, "disableWait": True},
+        upgrade={"strategy": strategy, "remediation": {"retries": 2}},
+    )
+    assert told.completed(both) == told
+    half = spec(install={"disableWait": True, "remediation": {"retries": 2}}).completed(both)
+    assert (half.effective_install.waits, half.effective_install.effective_remediation.retries) == (False, 2)
+    assert half.effective_install.effective_strategy == "RetryOnFailure"  # as in Flux: a remediation is no strategy
+
+
 def test_what_actions_do_when_told() -> None:
     for action in (WHOLE.effective_install, WHOLE.effective_upgrade):
         assert {action.waits, action.waits_for_jobs, action.runs_hooks} == {False}
-        assert {action.checks_schema, action.checks_objects, action.takes_ownership} == {False}
+        assert {action.checks_schema, action.takes_ownership} == {False}
         assert action.effective_crds == "CreateReplace"
         assert (action.effective_strategy, action.retries_after) == ("RetryOnFailure", Duration.of_seconds(30))
-    assert not WHOLE.effective_install.applies_on_server
     assert WHOLE.creates_namespace
-    assert WHOLE.effective_upgrade.effective_server_side_apply == "disabled"
     assert WHOLE.effective_upgrade.effective_chart_name_change == "InPlaceUpdate"
     rollback, uninstall = WHOLE.effective_rollback, WHOLE.effective_uninstall
     assert {rollback.waits, rollback.waits_for_jobs, rollback.runs_hooks} == {False}
-    assert rollback.effective_server_side_apply == "enabled"
     assert {uninstall.waits, uninstall.runs_hooks} == {False}
     assert uninstall.deletion_propagation == "orphan"
     assert [(hook.name, hook.exclude) for hook in WHOLE.effective_test.filters] == [("smoke", False), ("load", True)]
-    assert not WHOLE.keeps_client
     assert (WHOLE.effective_post_render_strategy, WHOLE.effective_wait_strategy) == ("separate", "legacy")
     drift = WHOLE.effective_drift_detection
     assert (drift.effective_mode, drift.detects, drift.corrects) == ("enabled", True, True)
@@ -277,58 +293,10 @@ def test_whose_word_counts_about_failed_tests(action: ReleasingName) -> None:
         assert said.ignores_test_failures(action) is own
 
 
-def asked(status: HelmReleaseStatus, **tokens: str) -> HelmRelease:
-    names = {"requested": REQUESTED_AT, "forced": FORCE_AT, "reset": RESET_AT}
-    annotations = {names[name]: token for name, token in tokens.items()}
-    read = decode(HelmRelease, changed(release(**SOURCE), "metadata.annotations", annotations))
-    return msgspec.structs.replace(read, status=status)
-
-
-NOTHING = HelmReleaseStatus()
-
-
-def test_a_force_and_a_reset_need_the_token_of_the_request_and_count_once() -> None:
-    both = asked(NOTHING, requested="1", forced="1", reset="1")
-    assert (both.is_forced, both.is_reset) == (True, True)
-    assert not asked(NOTHING, forced="1").is_forced
-    assert not asked(NOTHING, requested="2", forced="1").is_forced
-    assert not asked(NOTHING, requested="1", reset="1").is_forced
-    assert not asked(HelmReleaseStatus(last_handled_reconcile_at="1"), requested="1", forced="1").is_forced
-    looked_at = HelmReleaseStatus(last_handled_force_at="1")
-    half = asked(looked_at, requested="1", forced="1", reset="1")
-    assert (half.is_forced, half.is_reset) == (False, True)
-
-
-def snapshot(hooks: dict[str, HelmTestHook] | None) -> HelmSnapshot:
-    return msgspec.structs.replace(WHOLE_RELEASE_STATUS.history[0], test_hooks=hooks)
-
-
-GOOD, BAD, RUNNING = (HelmTestHook(phase=phase) for phase in ("Succeeded", "Failed", "Running"))
-
-
-@pytest.mark.parametrize(
-    ("hooks", "tested", "failed"),
-    [
-        (None, False, False),
-        ({}, True, False),
-        ({"a": GOOD}, True, False),
-        ({"a": GOOD, "b": RUNNING}, False, False),
-        ({"a": HelmTestHook()}, False, False),
-        ({"a": BAD, "b": RUNNING}, True, True),
-    ],
-)
-def test_whether_a_release_was_tested(hooks: dict[str, HelmTestHook] | None, tested: bool, failed: bool) -> None:
-    assert (snapshot(hooks).is_tested, snapshot(hooks).has_failed_test) == (tested, failed)
-
-
-def test_how_a_status_names_things() -> None:
-    newest, oldest = WHOLE_RELEASE_STATUS.history
-    assert (newest.full_name, newest.chart) == ("apps/podinfo.v2", "podinfo@6.0.0+1")
-    assert (newest.has_comparable_digest, oldest.has_comparable_digest) == (True, False)
+def test_a_status_names_the_chart_of_the_template() -> None:
     chart = ObjectKey("source.toolkit.fluxcd.io", "HelmChart", "apps", "apps-podinfo")
     assert WHOLE_RELEASE_STATUS.helm_chart_key == chart
     assert HelmReleaseStatus().helm_chart_key is None
-    assert [WHOLE_RELEASE_STATUS.release_failures(action) for action in RELEASING] == [1, 2]
 
 
 def test_a_status_is_read_as_it_was_written() -> None:

@@ -125,6 +125,25 @@ def test_a_failed_fetch_keeps_the_artifact() -> None:
     assert shown(stored(status)) == shown(stored())
 
 
+def test_a_verification_that_failed_is_told_until_something_else_fails_or_it_is_done_again() -> None:
+    refused = s.source_failed(stored(), "ChartVerificationError", "not signed", observed=NOW)
+    assert shown(refused)["SourceVerified"] == ("False", "VerificationError", "not signed")
+    assert shown(refused)["BuildFailed"] == ("True", "ChartVerificationError", "not signed")
+    assert shown(refused)["Ready"] == ("False", "VerificationError", "not signed")
+    status = s.source_failed(stored(), "VerificationError", "no keys", observed=NOW)
+    assert shown(status)["SourceVerified"] == ("False", "VerificationError", "no keys")
+    assert "BuildFailed" not in shown(status)
+    unheard = s.source_failed(refused, "AuthenticationFailed", "401", observed=NOW)
+    assert shown(unheard)["Ready"] == ("False", "AuthenticationFailed", "401")
+    assert not {"SourceVerified", "BuildFailed"} & shown(unheard).keys()
+
+
+def test_a_verification_that_held_counts_although_something_else_fails_later() -> None:
+    verified = c.mark(stored().conditions, c.SOURCE_VERIFIED, "True", "Succeeded", "m", observed=NOW)
+    status = msgspec.structs.replace(stored(), conditions=verified)
+    assert shown(s.source_failed(status, "GitOperationFailed", "x", observed=NOW))["SourceVerified"][0] == "True"
+
+
 def test_a_store_that_fails_tells_so() -> None:
     status = s.source_failed(stored(), "ArchiveOperationFailed", "disk full", observed=NOW)
     assert shown(status)["Ready"] == ("False", "ArchiveOperationFailed", "disk full")

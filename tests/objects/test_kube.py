@@ -42,6 +42,7 @@ def test_an_object_of_the_cluster_has_no_namespace() -> None:
         ({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": ""}}, "metadata.name"),
         ({"apiVersion": "v1", "kind": "Secret", "metadata": ["name"]}, "metadata.name"),
         ({"apiVersion": 1, "kind": "Secret", "metadata": {"name": "x"}}, "apiVersion"),
+        ({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "x", "namespace": 5}}, "no text"),
     ],
 )
 def test_what_lacks_a_name_is_no_object(obj: KubeObject, lacks: str) -> None:

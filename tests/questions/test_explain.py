@@ -28,9 +28,10 @@ from tidelog.engine.views.explanations import Explanation, explain
 from tidelog.engine.views.names import find, subject_of
 from tidelog.events.digest import digest_of
 from tidelog.events.envelope import ENGINE, Actor, Proof
-from tidelog.events.names import PlanId, RunId, StreamName
+from tidelog.events.names import ObjectId, PlanId, RunId, StreamName
 from tidelog.events.vocabulary import (
     ApplyFailed,
+    Because,
     DriftDetected,
     FieldDrift,
     HealthChanged,
@@ -402,6 +403,30 @@ def test_an_object_that_is_gone_says_by_whom(ask: Ask) -> None:
     assert gone.root is not None
     assert gone.root.sentence == "manager kubectl-edit (inferred) deleted it"
     assert not pruned.ready
+
+
+def test_a_workload_that_is_not_available_is_explained_down_to_its_pod(ask: Ask) -> None:
+    scene = shop()
+    stream = WEB.stream("prod")
+    scene.tell(stream, HealthChanged(health="InProgress", reason="LessAvailable", message="available replicas: 0/1"))
+    why = Because(object=ObjectId("core/Pod/shop/web-7d-x"), reason="ImagePullBackOff", message="container web: no")
+    told = HealthChanged(health="InProgress", reason="LessAvailable", message="available replicas: 0/1", because=why)
+    scene.tell(stream, told)
+    found_at = scene.position
+    scene.tell(stream, told)
+    scene.tell(APPS, HealthChanged(checked=True, health="InProgress", message="[…]"), run=RunId(new_id()))
+    archive = ask(scene)
+    for named, chain in (("ks/apps", ["apps", "web", "web-7d-x"]), ("deployment/web", ["web", "web-7d-x"])):
+        found = _explain(archive, named)
+        assert _whys(found) == [("health", name) for name in chain]
+        root = found.root
+        assert root is not None
+        assert (root.kind, root.reason, root.message) == ("Pod", "ImagePullBackOff", "container web: no")
+        assert root.position == found_at, "the first that said so"
+        assert found.attempted is not None
+        assert found.attempted.revision == revision("two")
+    (detail,) = _explain(archive, "ks/apps").chain[0].details
+    assert detail.message.endswith("available replicas: 0/1; ImagePullBackOff of Pod/shop/web-7d-x")
 
 
 @pytest.mark.parametrize("actor", [ENGINE, Actor(kind="manager", name="unknown", proof=Proof(kind="inferred"))])

@@ -3,17 +3,20 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
+import msgspec
 import pytest
 
+from tests.events.releases import snapshot as release_snapshot
 from tests.questions.scenes import APPS, ROOT, SHOP, START, Scene, revision, shop
 from tidelog.engine.moments import MalformedMomentError, position_of, start_of
 from tidelog.engine.views.archive import open_archive
 from tidelog.engine.views.listing import listed
 from tidelog.engine.views.names import KUSTOMIZATION
 from tidelog.events.digest import digest_of
-from tidelog.events.names import Revision
-from tidelog.events.vocabulary import RevisionFetched
+from tidelog.events.names import Revision, StreamName
+from tidelog.events.vocabulary import ReleaseActionEnded, RevisionFetched
 from tidelog.storage.errors import MomentError
 from tidelog.storage.layout import Layout
 from tidelog.storage.log import Query
@@ -45,6 +48,50 @@ def test_of_one_target_it_is_when_that_one_had_it(reader: LogReader) -> None:
     assert position_of(revision("one"), reader, NOW, ROOT) == _last(reader, ROOT, "one")
     # The target never worked by it: then it is that of the others.
     assert position_of(revision("two"), reader, NOW, ROOT) == _last(reader, APPS, "two")
+
+
+WEB = StreamName("east/helm.toolkit.fluxcd.io/HelmRelease/apps/web")
+
+
+def test_the_version_of_a_chart_is_when_a_release_was_last_deployed_with_it(tmp_path: Path) -> None:
+    scene = Scene()
+
+    def tell(version: int, chart: str, *, status: str = "deployed", stream: StreamName = WEB) -> None:
+        snapshot = msgspec.structs.replace(release_snapshot(version, status), chart_version=chart)
+        outcome: Literal["succeeded", "failed"] = "succeeded" if status == "deployed" else "failed"
+        scene.tell(
+            stream,
+            ReleaseActionEnded(
+                action="upgrade",
+                name="web",
+                namespace="apps",
+                version=version,
+                outcome=outcome,
+                reason="",
+                message="",
+                snapshots=(snapshot,),
+            ),
+        )
+
+    tell(1, "1.0.0+0123456789ab")
+    tell(2, "1.1.0")
+    tell(3, "1.0.0+ba9876543210")
+    tell(4, "1.2.0", status="failed")
+    tell(5, "1.1.0", stream=StreamName("east/helm.toolkit.fluxcd.io/HelmRelease/apps/other"))
+    reader = LogReader(Layout(scene.write(tmp_path / "store")).log)
+    try:
+        found = [one.envelope.position for one in reader.page(Query(stream=WEB, types=("ReleaseActionEnded",)))]
+        assert position_of("1.1.0", reader, NOW, WEB) == position_of("v1.1.0", reader, NOW, WEB) == found[1]
+        assert position_of("1.0.0", reader, NOW, WEB) == found[2]
+        assert position_of("1.0.0+0123456789ab", reader, NOW, WEB) == found[0]
+        for text in ("1.2.0", "1.0", "1.0.0+0"):
+            with pytest.raises(MomentError, match="no version of the release was deployed with chart version 1"):
+                position_of(text, reader, NOW, WEB)
+        for stream in (None, APPS):  # it is of a release only
+            with pytest.raises(MalformedMomentError, match="is no moment"):
+                position_of("1.1.0", reader, NOW, stream)
+    finally:
+        reader.close()
 
 
 @pytest.mark.parametrize("form", ["{name}@{digest}", "{digest}", "{commit}", "{short}", "sha1:{short}"])

@@ -13,7 +13,8 @@ from tidelog.engine.kinds.meta import SOURCE_GROUP
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.memory import Memory
 from tidelog.engine.runtime.schedule import Trigger
-from tidelog.engine.runtime.watching.declared import Declarations, DeclaredKustomization, read_declared, source_of
+from tidelog.engine.runtime.watching.declarations import Declarations
+from tidelog.engine.runtime.watching.declared import DeclaredKustomization, read_declared, source_of
 from tidelog.events.names import ObjectKey, StreamName
 from tidelog.storage import open_log
 from tidelog.storage.keys import DataKey, KeyRing

@@ -10,11 +10,11 @@ import pytest
 from tidelog.engine.expressions.errors import EvaluationError, EvaluatorError, InvalidExpressionError
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.context import Engine
-from tidelog.engine.runtime.daemon import _Waker
 from tidelog.engine.runtime.passes.dependencies import check_dependencies
 from tidelog.engine.runtime.run import StageError
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.settings import Settings
+from tidelog.engine.runtime.waking import Waker
 from tidelog.engine.runtime.watching.declared import DeclaredKustomization, read_declared
 from tidelog.events.names import ObjectKey, Revision, StreamName
 from tidelog.events.projections import Standing
@@ -73,7 +73,7 @@ class World:
             inputs=self,
         )
         self.engine = cast("Engine", engine)
-        self.waker = _Waker(self.engine, self._wake)
+        self.waker = Waker(self.engine, self._wake)
         self.engine.watch_for, self.engine.wait_no_more = self.waker.watch_for, self.waker.wait_no_more
 
     async def get(self, user: StreamName, key: ObjectKey, api_version: str) -> KubeObject | None:

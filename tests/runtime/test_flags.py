@@ -31,3 +31,15 @@ def test_retries_back_off_from_the_shortest_delay_to_the_longest() -> None:
     assert (usual.backoff(20), usual.backoff(10_000)) == (900, 900)
     other = engine(min_retry_delay=Duration.of_seconds(2), max_retry_delay=Duration.of_seconds(5))
     assert [other.backoff(failures) for failures in (0, 1, 2, 3)] == [2, 2, 4, 5]
+
+
+def test_what_writes_and_fails_is_tried_less_and_less_often() -> None:
+    """Each try is in the log, whole: a `retryInterval` of a second would have it four events a second."""
+    usual = engine()
+    assert [usual.spaced(1, failures) for failures in (0, 1, 2, 3, 4)] == [1, 1, 1.5, 3, 6]
+    tries, seconds = 0, 0.0
+    while seconds < 24 * 3_600:
+        tries += 1
+        seconds += usual.spaced(1, tries)
+    assert tries == 106
+    assert usual.spaced(3_600, 50) == 3_600, "never sooner than it is asked for"

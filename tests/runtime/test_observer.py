@@ -13,8 +13,8 @@ import pytest
 
 from tests.events.logs import digest, run_id
 from tidelog.engine.apply.record import Seen
-from tidelog.engine.cluster.errors import UnknownKindError
-from tidelog.engine.cluster.port import Cluster, Kind
+from tidelog.engine.cluster.errors import ForbiddenError, UnknownKindError
+from tidelog.engine.cluster.port import Cluster, Kind, Listing
 from tidelog.engine.objects.kube import KubeObject, key_of
 from tidelog.engine.runtime.memory import Memory, Origin
 from tidelog.engine.runtime.watching.observer import FOLLOWED_EVERY_S, Observer
@@ -25,7 +25,7 @@ from tidelog.events.envelope import ENGINE
 from tidelog.events.moment import datetime_of
 from tidelog.events.names import ObjectId, ObjectKey, PlanId, engine_stream
 from tidelog.events.projections import Actual
-from tidelog.events.vocabulary import HealthChanged, ObjectApplied, ObjectObserved, TargetDeclared
+from tidelog.events.vocabulary import Because, HealthChanged, ObjectApplied, ObjectObserved, TargetDeclared
 from tidelog.storage import Recorded, open_log, open_views
 from tidelog.storage.keys import DataKey
 from tidelog.storage.master_key import KEY_BYTES
@@ -73,6 +73,34 @@ class Nowhere:
 
     async def kind(self, api_version: str, kind: str) -> Kind:
         raise UnknownKindError(f"no {kind} in {api_version}")
+
+
+class Pods:
+    """A cluster in which a Deployment has a ReplicaSet with a Pod, in a state; or that tells nobody."""
+
+    def __init__(self, web: KubeObject) -> None:
+        owned = {"uid": "rs", "ownerReferences": [{"uid": "u-1", "controller": True}], "namespace": "apps"}
+        self.web = web
+        self.waiting = {"reason": "ImagePullBackOff", "message": "cannot pull p4ssw0rd"}
+        self.forbidden = False
+        self.asked = 0
+        self._set: KubeObject = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": "web-1", **owned}}
+
+    async def kind(self, api_version: str, kind: str) -> Kind:
+        return Kind(api_version.rpartition("/")[0], "v1", kind, kind.lower() + "s", namespaced=True)
+
+    async def get(self, *_: object) -> KubeObject:
+        self.asked += 1
+        return self.web
+
+    async def pages(self, kind: Kind, **_: object) -> AsyncIterator[Listing]:
+        if self.forbidden:
+            raise ForbiddenError("pods is forbidden")
+        metadata = {"name": "web-1-x", "namespace": "apps", "uid": "pod"}
+        metadata["ownerReferences"] = [{"uid": "rs", "controller": True}]  # type: ignore[assignment]
+        status = {"phase": "Pending", "containerStatuses": [{"name": "web", "state": {"waiting": self.waiting}}]}
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": status}
+        yield Listing([self._set if kind.kind == "ReplicaSet" else pod], "1")
 
 
 class Watching:
@@ -180,6 +208,74 @@ async def test_why_an_object_is_not_healthy_yet_is_recorded_when_that_changes(wa
         status = {"observedGeneration": seen, "conditions": conditions}
         await watching.observer.is_now({**base, "metadata": metadata, "status": status})
     assert [(one.health, one.reason) for one in told] == [("InProgress", "DeploymentNotAvailable"), ("Current", "")]
+
+
+@pytest.fixture
+def pods(watching: Watching) -> Pods:
+    """The Pods of the Deployment, which says no more than that it is not available."""
+    web = deployment(986, 1)
+    web["spec"] |= {"replicas": 1, "selector": {"matchLabels": {"app": "web"}}}
+    web["status"] = {"observedGeneration": 1, "conditions": []}
+    pods = Pods(web)
+    watching.observer._causes._cluster = cast("Cluster", pods)
+    return pods
+
+
+async def _because(watching: Watching, pods: Pods) -> list[Because | None]:
+    """What was recorded after a look, of why it is not available."""
+    before = len(watching.told)
+    await watching.observer.is_now(pods.web)
+    await watching.observer.look_into([WEB])
+    return [one.event.because for one in watching.told[before:] if isinstance(one.event, HealthChanged)]
+
+
+async def test_why_a_workload_is_not_available_is_recorded_once(watching: Watching, pods: Pods) -> None:
+    (found,) = await _because(watching, pods)
+    assert found is not None
+    assert (found.object, found.reason) == ("core/Pod/apps/web-1-x", "ImagePullBackOff")
+    pods.waiting = {"reason": "ErrImagePull", "message": "the kubelet says this by turns"}
+    assert await _because(watching, pods) == []
+    pods.waiting = {"reason": "CreateContainerConfigError", "message": "no such key"}
+    (other,) = await _because(watching, pods)
+    assert other is not None
+    assert other.reason == "CreateContainerConfigError"
+    pods.waiting = {"reason": "ContainerCreating"}
+    pods.forbidden = True
+    assert await _because(watching, pods) == [], "who may not look knows what was known"
+
+
+async def test_pods_of_what_is_well_are_not_looked_at(watching: Watching, pods: Pods) -> None:
+    pods.web["status"] = {"observedGeneration": 1, "conditions": [{"type": "Available", "status": "True"}]}
+    counts = ("replicas", "updatedReplicas", "availableReplicas", "readyReplicas")
+    pods.web["status"] |= dict.fromkeys(counts, 1)
+    assert await _because(watching, pods) == []
+    assert pods.asked == 0
+
+
+async def test_of_a_workload_with_a_secret_no_words_of_its_pods_are_recorded(watching: Watching, pods: Pods) -> None:
+    key = watching.sealers.keys[WEB.id] = DataKey(WEB.stream("east"), "11" * KEY_ID_BYTES, b"k" * KEY_BYTES, {})
+    seen = Seen(WEB.id, deployment(985, 0), MANAGER, Sealer({WEB.id: key}), secret=True)
+    fields = cast("Any", seen.fields)
+    plan, desired = PlanId("plan"), key.digest(b"web")
+    applied = ObjectApplied(plan=plan, object=WEB.id, action="configured", wave=0, desired=desired, **fields)
+    await watching.memory.append(SHOP, [applied], Origin(run=run_id(1)), bodies=seen.bodies)
+    found = [one for one in await _because(watching, pods) if one is not None]
+    assert [(one.reason, one.message) for one in found] == [("ImagePullBackOff", "")]
+
+
+async def test_a_workload_is_looked_at_less_and_less_often_until_it_is_well(watching: Watching, pods: Pods) -> None:
+    causes = watching.observer._causes
+    causes._first_look = 0.01
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watching.observer.run)
+        await watching.observer.is_now(pods.web)
+        with anyio.fail_after(PATIENCE_S):
+            while pods.asked < 3:
+                await anyio.lowlevel.checkpoint()
+        assert causes._next[WEB.stream("east")][1] >= 0.04
+        causes.note(WEB.stream("east"), "Current")
+        assert not causes._next
+        tasks.cancel_scope.cancel()
 
 
 async def test_an_object_that_went_after_a_write_stays_gone(watching: Watching) -> None:

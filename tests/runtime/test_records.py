@@ -51,7 +51,7 @@ async def until(watch: RecordWatch, namespace: str, *, remembered: bool) -> Newe
 async def read(cluster: Cluster, namespace: str, watch: RecordWatch) -> KnownReleases:
     """What a pass does that finds all as it is to be."""
     known = KnownReleases(cluster, namespace)
-    newest = Newest.of(await known.last("box"), "")
+    newest = Newest.of(await known.last("box"), None)
     assert newest is not None
     watch.keep(namespace, "box", newest, known.resource_versions("box"))
     return known
@@ -64,7 +64,7 @@ async def test_what_was_read_is_remembered_without_what_is_large_or_secret(
     assert watch.newest(namespace, "box") is None
     known = await read(cluster, namespace, watch)
     found = await until(watch, namespace, remembered=True)
-    assert found == Newest.of(await known.last("box"), "").without_files()  # type: ignore[union-attr]
+    assert found == Newest.of(await known.last("box"), None).without_files()  # type: ignore[union-attr]
     assert found is not None
     assert SECRET_VALUE.encode() not in msgspec.json.encode(found)
     assert found.release.chart == RecordedChart({"name": "box", "version": "1.2.3", "apiVersion": "v2"})
@@ -100,7 +100,7 @@ async def test_what_the_pass_itself_wrote_is_known(cluster: Cluster, namespace: 
     await known.create(record(2, "pending-upgrade"), now=0.0)
     await known.update(record(1, "superseded"), now=0.0)
     await known.update(record(2), now=0.0)
-    newest = Newest.of(await known.last("box"), "")
+    newest = Newest.of(await known.last("box"), None)
     assert newest is not None
     watch.keep(namespace, "box", newest, known.resource_versions("box"))
     found = await until(watch, namespace, remembered=True)

@@ -73,6 +73,7 @@ class World:
             now=lambda: moment(now),
             seconds_since=lambda time: (datetime_of(moment(now)) - datetime_of(time)).total_seconds(),
             is_recent=lambda _, __: False,
+            spaced=lambda usual_s, failures: max(usual_s, 200.0 * failures),
         )
 
     @property
@@ -289,6 +290,8 @@ def test_where_failures_are_not_put_right_the_next_try_is_told_and_the_generatio
     status = World().status(release(**RETRY), standing, failed())
     assert shown(status)["Reconciling"] == ("True", "ProgressingWithRetry", "retrying after 5m0s")
     assert status.observed_generation == 1
+    often = World().status(release(**RETRY), standing, failed(failures=3))
+    assert shown(often)["Reconciling"][2] == "retrying after 10m0s"
     other = World().status(release(**RETRY), unready("ValuesError"), failed())
     assert (shown(other)["Reconciling"][1], other.observed_generation) == ("Progressing", 0)
 

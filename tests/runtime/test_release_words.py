@@ -6,19 +6,21 @@ from tidelog.engine.helm.archives import Described
 from tidelog.engine.runtime.passes.releases.charts import ChartArtifact, released
 from tidelog.engine.runtime.passes.releases.sayings import message_of, reason_of
 from tidelog.engine.runtime.run import StageError
+from tidelog.engine.runtime.settings import Settings
 from tidelog.events.digest import digest_of
 from tidelog.events.names import Revision, StreamName
 from tidelog.events.vocabulary import ReleaseActionStarted, ReleaseSnapshot
 from tidelog.events.vocabulary.release import Action, ReleaseTest
 
+UNTOLD = Settings()
 CHECKSUM = "0123456789ab" + "c" * 52
 
 
-def chart_of(kind: str, revision: str, version: str = "1.2.0") -> tuple[str, str, str]:
+def chart_of(kind: str, revision: str, version: str = "1.2.0", settings: Settings = UNTOLD) -> tuple[str, str, str]:
     artifact = ChartArtifact(
         stream=StreamName("s"), kind=kind, revision=Revision(revision), tree="t", artifact=digest_of(b"")
     )
-    found = released(Described("web", version, "9"), artifact)
+    found = released(Described("web", version, "9"), artifact, settings)
     return found.version, found.build_metadata, found.oci_digest
 
 
@@ -38,6 +40,14 @@ def test_the_version_of_a_chart_of_a_registry_has_its_digest(
 ) -> None:
     build = version.partition("+")[2]
     assert chart_of(kind, revision) == (version, build, oci_digest)
+
+
+def test_a_digest_that_is_not_followed_is_told_and_makes_no_other_version() -> None:
+    settings = Settings(disable_chart_digest_tracking=True)
+    found = chart_of("OCIRepository", f"1.2.0@sha256:{CHECKSUM}", settings=settings)
+    assert found == ("1.2.0", "", f"sha256:{CHECKSUM}")
+    with pytest.raises(StageError, match=r"1\.3\.0 does not match chart version 1\.2\.0"):
+        chart_of("OCIRepository", f"1.3.0@sha256:{CHECKSUM}", settings=settings)
 
 
 def test_a_tag_that_is_a_version_is_the_chart_s() -> None:

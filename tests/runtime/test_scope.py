@@ -7,7 +7,7 @@ from tidelog.engine.cluster.port import Kind
 from tidelog.engine.objects.kube import KubeObject, key_of
 from tidelog.engine.render.errors import RenderError
 from tidelog.engine.render.renderer import Rendering
-from tidelog.engine.runtime.scope import in_its_place, is_out_of_place
+from tidelog.engine.runtime.scope import in_its_place, is_out_of_place, scopes_of
 
 ISSUERS = Kind("cm.io", "v1", "Issuer", "issuers", namespaced=False)
 MAPS = Kind("", "v1", "ConfigMap", "configmaps", namespaced=True)
@@ -46,6 +46,14 @@ async def test_a_namespace_falls_away_where_the_kind_has_none() -> None:
     ]
     assert {key.id for key in after.secret} == {"cm.io/Issuer/_/secret"}
     assert before.objects[0]["metadata"]["namespace"] == "shop"
+
+
+@pytest.mark.parametrize("spec", ["text", {"names": "text"}, ["a"], {"names": {"kind": 5}, "versions": "v1"}, None])
+async def test_a_definition_that_is_none_defines_nothing(spec: object) -> None:
+    """The server says what is wrong with it, once it is asked."""
+    definition = {**obj("apiextensions.k8s.io/v1", "CustomResourceDefinition", "a"), "spec": spec}
+    scopes = await scopes_of([definition, obj("v1", "ConfigMap", "b")], Kinds(MAPS))
+    assert scopes["", "ConfigMap"]
 
 
 async def test_two_objects_that_are_one_are_refused() -> None:

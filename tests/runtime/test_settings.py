@@ -7,7 +7,15 @@ import msgspec
 import pytest
 
 from tidelog.engine.runtime.errors import SettingsError
-from tidelog.engine.runtime.settings import FEATURE_GATES, Settings, as_json, gates_of, load_settings
+from tidelog.engine.runtime.settings import (
+    FEATURE_GATES,
+    GATES_REFUSED,
+    GATES_WITHOUT_EFFECT,
+    Settings,
+    as_json,
+    gates_of,
+    load_settings,
+)
 from tidelog.engine.runtime.settings_help import FLUX, setting_told, settings_told
 
 
@@ -89,24 +97,41 @@ def test_settings_as_the_log_has_them_can_be_read_back(file: Path) -> None:
 
 
 def test_gates_of_flux_set_what_they_are_here_and_others_are_refused() -> None:
-    assert gates_of(",".join(f"{gate}=true" for gate in FEATURE_GATES)) == {
+    assert gates_of(",".join(f"{gate}=true" for gate in FEATURE_GATES)).settings == {
         "strict_post_build_substitutions": True,
         "additive_cel_dependency_check": True,
+        "use_helm3_defaults": True,
+        "default_to_retry_on_failure": True,
+        "disable_chart_digest_tracking": True,
     }
-    assert gates_of("StrictPostBuildSubstitutions=false, ExternalArtifact=true") == {
-        "strict_post_build_substitutions": False
-    }
-    assert gates_of("AdditiveCELDependencyCheck=true") == {"additive_cel_dependency_check": True}
-    assert gates_of("DetectDrift=true,CorrectDrift=true,AdoptLegacyReleases=true,OOMWatch=true") == {}
-    assert gates_of("") == {}
+    found = gates_of("StrictPostBuildSubstitutions=false, ExternalArtifact=true")
+    assert found.settings == {"strict_post_build_substitutions": False}
+    assert found.ignored == {"ExternalArtifact": GATES_WITHOUT_EFFECT["ExternalArtifact"]}
+    assert gates_of("AdditiveCELDependencyCheck=true").settings == {"additive_cel_dependency_check": True}
+    ignored = gates_of(",".join(f"{gate}=true" for gate in GATES_WITHOUT_EFFECT))
+    assert (ignored.settings, ignored.ignored) == ({}, GATES_WITHOUT_EFFECT)
+    refused = gates_of(",".join(f"{gate}=false" for gate in GATES_REFUSED))  # as Flux has it without the gate
+    assert not refused.settings
+    assert not refused.ignored
+    assert not gates_of("").settings
     for text, words in (
         ("Unheard=true", "feature-gate 'Unheard' not supported: known are AdditiveCEL"),
         ("OptimizedGitClones=true", "feature-gate 'OptimizedGitClones' not supported"),
-        ("UseHelm3Defaults=true", "feature-gate 'UseHelm3Defaults' not supported"),
+        ("AllowDNSLookups=true", "'AllowDNSLookups' not supported: .* give the chart the address in its values"),
         ("ExternalArtifact=yes", "true or false"),
     ):
         with pytest.raises(SettingsError, match=words):
             gates_of(text)
+
+
+def test_gates_of_releases_are_told_by_their_settings() -> None:
+    defaults = load_settings(None, {}).release_defaults
+    assert not defaults.as_helm_3
+    assert not defaults.retries
+    defaults = load_settings(None, gates_of("UseHelm3Defaults=true").settings).release_defaults
+    assert (defaults.as_helm_3, defaults.retries) == (True, False)
+    defaults = load_settings(None, gates_of("DefaultToRetryOnFailure=true").settings).release_defaults
+    assert (defaults.as_helm_3, defaults.retries) == (False, True)
 
 
 def test_every_setting_is_explained_and_its_default_is_one_that_it_may_have() -> None:
@@ -126,7 +151,7 @@ def test_every_setting_is_explained_and_its_default_is_one_that_it_may_have() ->
 
 def test_what_flux_has_is_told_of_settings_that_there_are() -> None:
     assert set(FLUX) <= {field.name for field in msgspec.structs.fields(Settings)}
-    assert {setting for setting in FEATURE_GATES.values() if setting} <= {one.name for one in settings_told()}
+    assert set(FEATURE_GATES.values()) <= {one.name for one in settings_told()}
 
 
 @pytest.mark.parametrize("name", ["log-level", "--log-level", "log_level"])
@@ -140,7 +165,10 @@ def test_a_setting_is_found_by_its_name_in_any_form(name: str) -> None:
         ("concurent", "do you mean concurrent or"),
         ("colour", "`tidelog settings` lists them"),
         ("--kube-api-qps", "no effect: requests follow"),
-        ("ExternalArtifact", "gate of Flux that is taken and has no effect"),
+        ("ExternalArtifact", "gate of Flux that is taken and has no effect: an ExternalArtifact can"),
+        ("AllowDNSLookups", "gate of Flux that is refused: charts are rendered without"),
+        ("--receiverAddr", "flag of Flux that is refused: it is notification-controller's"),
+        ("--snapshot-digest-algo", "no effect: digests are SHA-256"),
     ],
 )
 def test_a_name_of_no_setting_is_answered_with_what_it_is(name: str, words: str) -> None:

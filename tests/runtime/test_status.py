@@ -49,6 +49,7 @@ class World:
                 now=lambda: moment(60),
                 waited_for_health=lambda _: 5.0,
                 artifact_path=lambda *_: PATH,
+                spaced=lambda usual_s, failures: max(usual_s, 50.0 * failures),
                 artifact_url=lambda path: f"http://here/{path}",
             ),
         )
@@ -133,6 +134,9 @@ def test_a_failure_keeps_what_is_applied_and_does_not_count_as_observed() -> Non
     status = target_status(World().engine, declared, standing)
     assert shown(status)["Ready"] == ("False", "BuildFailed", "no")
     assert shown(status)["Reconciling"] == ("True", "ProgressingWithRetry", "retrying in 1m0s")
+    standing.failed_applies = 3
+    status = target_status(World().engine, declared, standing)
+    assert shown(status)["Reconciling"] == ("True", "ProgressingWithRetry", "retrying in 2m30s")
     assert (status.last_applied_revision, status.last_attempted_revision, status.observed_generation) == (OLD, NEW, 1)
 
 

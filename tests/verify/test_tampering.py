@@ -84,7 +84,6 @@ def signed(problem: str, *sizes: int) -> list[tuple[str, str]]:
 ALTER = 'UPDATE events SET envelope = replace(envelope, \'"name":"\', \'"name":"X\') WHERE position = {}'
 REHASH = "UPDATE events SET leaf = leaf(envelope) WHERE position = {}"
 APART = "its envelope and its leaf hash do not belong together"
-TARGET_1 = "east/kustomize.toolkit.fluxcd.io/Kustomization/flux-system/target-1"
 RICH = "(SELECT max(position) FROM events WHERE correlation IS NOT NULL AND cause IS NOT NULL AND position < 300)"
 
 EVENTS = [

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
 
-from tidelog.engine.cluster.embedded.scales import selector_text
 from tidelog.engine.objects.kube import KubeObject, KubeValue
+from tidelog.engine.objects.selecting import selector_text
 
 Cells: TypeAlias = list[KubeValue]
 NONE: Final = "<none>"

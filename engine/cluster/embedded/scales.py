@@ -1,17 +1,17 @@
 """The subresource `scale`: autoscaling/v1 Scale, read from an object and written back."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from tidelog.engine.cluster.embedded import causes, statuses
 from tidelog.engine.cluster.embedded.custom import nested
 from tidelog.engine.cluster.embedded.registry import Resource
 from tidelog.engine.objects.kube import KubeObject
+from tidelog.engine.objects.selecting import selector_text
 
 _METADATA: Final = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
 _BUILTIN: Final = {"specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas"}
-_SIGNS: Final = {"In": "in", "NotIn": "notin"}
 
 
 def scale_of(resource: Resource, obj: KubeObject) -> KubeObject:
@@ -62,22 +62,6 @@ def with_scale(resource: Resource, obj: KubeObject, scale: KubeObject) -> KubeOb
     if version:
         made["metadata"]["resourceVersion"] = version
     return made
-
-
-def selector_text(selector: Mapping[str, Any]) -> str:
-    """A label selector as a text: `app=web,tier in (a,b)`."""
-    return ",".join(text for _, text in sorted(_requirements(selector)))
-
-
-def _requirements(selector: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for key, value in (selector.get("matchLabels") or {}).items():
-        yield key, f"{key}={value}"
-    for each in selector.get("matchExpressions") or ():
-        key, sign = each["key"], each["operator"]
-        if sign in _SIGNS:
-            yield key, f"{key} {_SIGNS[sign]} ({','.join(sorted(each.get('values') or ()))})"
-        else:
-            yield key, key if sign == "Exists" else f"!{key}"
 
 
 def _selector_of(resource: Resource, obj: KubeObject, paths: Mapping[str, str]) -> str:

@@ -28,6 +28,8 @@ class Checked(msgspec.Struct, frozen=True):
     health: Health
     message: str = ""
     """The objects that are not as they should be, in Flux's form."""
+    shown: tuple[ObjectKey, ...] = ()
+    """Those that the message names."""
 
 
 async def assess(
@@ -114,4 +116,5 @@ def _together(found: Iterable[tuple[ObjectKey, Told]]) -> Checked:
         for key, told in shown[:SHOWN_MAX]
     ]
     more = f", and {len(shown) - SHOWN_MAX} more" if len(shown) > SHOWN_MAX else ""
-    return Checked("Failed" if failed else "InProgress", f"[{', '.join(names)}{more}]")
+    keys = tuple(key for key, _ in shown[:SHOWN_MAX])
+    return Checked("Failed" if failed else "InProgress", f"[{', '.join(names)}{more}]", keys)

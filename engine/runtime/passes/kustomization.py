@@ -248,6 +248,7 @@ class KustomizationPass(TargetPass):
             raise Stop(limit.seconds - self._engine.waited_for_health(self._stream))
         if standing.health == "Failed" and standing.health_message == message:
             raise Stop(self._spec.effective_retry_interval.seconds)
+        await self._engine.observer.look_into(checked.shown)
         await self._run.record(
             [HealthChanged(checked=True, health="Failed", reason="HealthCheckFailed", message=message)]
         )

@@ -193,11 +193,13 @@ class SourcePass:
 
     async def _end(self, head: Head | None) -> float | None:
         standing, token = self._run.standing, self._declared.requested_at
+        looked_at = None if head is None else self._driver.looked_at(head)
         news = (
             self._run.records > 0
             or standing.ready != "True"
             or standing.observed != self._declared.generation
             or (token and token != standing.handled)
+            or looked_at not in {None, standing.source}
         )
         if news:
             event = RunEnded(
@@ -205,6 +207,7 @@ class SourcePass:
                 generation=self._declared.generation,
                 revision=None if head is None else head.revision,
                 token=token or "",
+                source=None if looked_at == standing.source else looked_at,
             )
             await self._run.record([event])
         self._wake_who_waited_for_the_first_answer()

@@ -26,7 +26,8 @@ from tidelog.engine.runtime.rendered import RenderedSet
 from tidelog.engine.runtime.run import Refused, Run, StageError, Stop, asking, of_cluster
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.suspension import still_suspended
-from tidelog.engine.runtime.watching.declared import DeclaredTarget, made_with_secret
+from tidelog.engine.runtime.watching.declarations import made_with_secret
+from tidelog.engine.runtime.watching.declared import DeclaredTarget
 from tidelog.engine.secrecy.inherited import inherited
 from tidelog.engine.secrecy.sealing import LostSecretError, Sealer
 from tidelog.engine.verify.checks import OWNERSHIP, policies_digest, verdicts_of
@@ -369,17 +370,20 @@ class TargetPass(ABC):
         return StageError("fetch", "ArtifactFailed", f"{error}: its source is fetched again", waits_for=source)
 
     def _again_after(self, stopped: ApplyStopped, *, again: bool) -> float:
-        """When to go on after an apply that stopped: soon, where only the surroundings were in its way.
+        """When to go on after an apply that stopped: soon, where only the surroundings were in its way, and seldom.
 
         Args:
             stopped: the apply.
             again: whether the plan before it came to be void too: one after the other, nothing is tried at once.
         """
-        if stopped.void:
-            retry = self._retry_s
-            return self._engine.retry_in(retry, self._tries()) if again else 0.0
         cause = stopped.__cause__
-        return self._retry_in(of_cluster("apply", cause) if isinstance(cause, ClusterError) else None)
+        if stopped.void and not again:
+            return 0.0
+        if stopped.void:
+            usual = self._engine.retry_in(self._retry_s, self._tries())
+        else:
+            usual = self._retry_in(of_cluster("apply", cause) if isinstance(cause, ClusterError) else None)
+        return self._engine.spaced(usual, self._run.standing.failed_applies)
 
     def _retry_in(self, error: StageError | None) -> float:
         """Seconds until the next try: the retry interval, or sooner where that is known to make sense."""

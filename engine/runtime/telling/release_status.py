@@ -165,11 +165,16 @@ def _conditions(
         return c.mark_reconciling(conditions, c.PROGRESSING, step.reconciling, observed=now)
     if standing.stalled:
         return c.mark_stalled(conditions, standing.reason, standing.message, observed=observed)
-    return _retry_marked(declared, standing, row, c.remove(conditions, c.STALLED), observed)
+    return _retry_marked(engine, declared, standing, row, c.remove(conditions, c.STALLED), observed)
 
 
 def _retry_marked(
-    declared: DeclaredRelease, standing: Standing, row: ReleaseRow, conditions: Conditions, observed: Observed
+    engine: Engine,
+    declared: DeclaredRelease,
+    standing: Standing,
+    row: ReleaseRow,
+    conditions: Conditions,
+    observed: Observed,
 ) -> Conditions:
     """The conditions with what becomes of a failure (contract HR-061, HR-097, HR-098)."""
     if standing.ready != "False":
@@ -183,7 +188,7 @@ def _retry_marked(
     ready = c.find(conditions, c.READY)
     message = standing.message if ready is None else ready.message
     if after is not None and _is_of_action(standing, row):
-        message = f"retrying after {after}"
+        message = f"retrying after {Duration.of_seconds(engine.spaced(after.seconds, row.failures))}"
     return c.mark_reconciling(conditions, c.PROGRESSING_WITH_RETRY, message, observed=observed)
 
 

@@ -29,7 +29,9 @@ def source_status(engine: Engine, declared: DeclaredSource, standing: Standing) 
     if running is not None and slow and running[1] and artifact is not None and running[1] != artifact.revision:
         return statuses.source_outdated(status, running[1], observed=now)
     if standing.ready == "True" and artifact is not None:
-        status = statuses.source_stored(status, artifact, spec, observed=observed, chart=standing.chart)
+        status = statuses.source_stored(
+            status, artifact, spec, observed=observed, chart=standing.chart, source=standing.source or ""
+        )
         return msgspec.structs.replace(status, observed_generation=standing.observed)
     if slow:
         return statuses.source_progressing(status, statuses.SOURCE_IN_PROGRESS, observed=now)

@@ -1,6 +1,7 @@
 """Statuses: what each source and target says of itself, derived from the log, and written when it differs.
 
-One outcome is one write. That something is going on is written only when it takes longer than a second, or waits.
+One outcome is one write. That something is going on is written only when it takes longer than a second, or waits. What
+it is at by then is written once in three seconds: of a hundred that are at work, each step would be a write.
 """
 
 from collections import OrderedDict
@@ -32,6 +33,8 @@ from tidelog.events.projections import Standing
 WRITERS = 8
 RETRY_S = 2.0
 CONFLICTS_MAX = 5
+PROGRESS_EVERY_S = 3.0
+"""How often a run that takes its time tells what it is at."""
 
 
 class StatusWriter:
@@ -45,6 +48,8 @@ class StatusWriter:
         self._busy: set[StreamName] = set()
         self._later: set[StreamName] = set()
         """What there may be more to tell of in a moment."""
+        self._told_step: dict[StreamName, float] = {}
+        """When what goes on was last written."""
 
     def mark(self, stream: StreamName) -> None:
         """Has a status looked at: it may have changed."""
@@ -61,6 +66,7 @@ class StatusWriter:
         self._dirty.pop(stream, None)
         self._answered.pop(stream, None)
         self._later.discard(stream)
+        self._told_step.pop(stream, None)
 
     @property
     def idle(self) -> bool:
@@ -128,6 +134,7 @@ class StatusWriter:
                 live = await self._engine.cluster.get(*where)
             else:
                 self._engine.declared.wrote(stream, live)
+                self._note_step(declared)
                 return
             self._engine.declared.wrote(stream, live)
         self.mark(stream)
@@ -141,7 +148,22 @@ class StatusWriter:
             return standing.waits_for is not None and self._engine.is_recent(standing.since, PROGRESS_AFTER_S)
         busy = standing.health == "InProgress" or self._engine.activity.of(declared.stream) is not None
         busy = busy or self._acts(declared.stream)
-        return standing.run is not None and busy and not self._tells_step(declared, standing)
+        return standing.run is not None and busy and not self._is_step_due(declared, standing)
+
+    def _is_step_due(self, declared: AnyDeclared, standing: Standing) -> bool:
+        """Whether it is time to say what a run is at that takes its time."""
+        told = self._told_step.get(declared.stream)
+        if told is not None and anyio.current_time() - told < PROGRESS_EVERY_S:
+            return False
+        return self._tells_step(declared, standing)
+
+    def _note_step(self, declared: AnyDeclared) -> None:
+        """Takes note of when it was said what goes on; an outcome begins anew."""
+        standing = self._engine.memory.conditions.get(declared.stream)
+        if standing is not None and standing.run is not None and self._tells_step(declared, standing):
+            self._told_step[declared.stream] = anyio.current_time()
+        else:
+            self._told_step.pop(declared.stream, None)
 
     def _acts(self, stream: StreamName) -> bool:
         """Whether an action on a release is under way: it may wait for a hook, and no pass be at work."""

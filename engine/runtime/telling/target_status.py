@@ -48,7 +48,8 @@ def target_status(engine: Engine, declared: DeclaredKustomization, standing: Sta
         if standing.reason in _WAITING:
             conditions = c.remove(conditions, c.RECONCILING)
         else:
-            retrying = f"retrying in {declared.spec.effective_retry_interval}"
+            usual = declared.spec.effective_retry_interval.seconds
+            retrying = f"retrying in {Duration.of_seconds(engine.spaced(usual, standing.failed_applies))}"
             conditions = c.mark_reconciling(conditions, c.PROGRESSING_WITH_RETRY, retrying, observed=observed)
     elif standing.ready == "True":
         conditions = c.remove(conditions, c.RECONCILING, c.STALLED)

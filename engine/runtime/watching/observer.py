@@ -19,14 +19,17 @@ from tidelog.engine.apply.record import Seen
 from tidelog.engine.cluster.errors import ClusterError, NotFoundError
 from tidelog.engine.cluster.port import Cluster, Kind
 from tidelog.engine.kinds.meta import HELM_RELEASE, OWNER_NAME, RELEASE_OWNER_NAME, applier_of, labelled_maker
+from tidelog.engine.objects.depth import bounded
 from tidelog.engine.objects.kube import KubeObject, key_of
 from tidelog.engine.observe.drift import Flap, Flaps, drift, left_behind
 from tidelog.engine.observe.health import has_ended, health_of, outcome_of
+from tidelog.engine.observe.pods import WORKLOADS, same_cause
 from tidelog.engine.observe.reflector import Reflector, is_newer
 from tidelog.engine.plan.model import Wanted, is_secret
 from tidelog.engine.runtime.memory import Memory, Origin
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.texts import cut, first_of
+from tidelog.engine.runtime.watching.causes import UNWELL, Causes, Looked
 from tidelog.engine.runtime.watching.statuses import StatusesThatWait, StatusTold
 from tidelog.engine.secrecy.sealing import LostSecretError, Sealer
 from tidelog.events.bodies import BodyRef
@@ -36,6 +39,7 @@ from tidelog.events.moment import datetime_of
 from tidelog.events.names import ObjectId, ObjectKey, StreamName, object_stream
 from tidelog.events.projections import Actual
 from tidelog.events.vocabulary import (
+    Because,
     DriftDetected,
     Event,
     FieldDrift,
@@ -52,6 +56,9 @@ DRIFT_BYTES_MAX = 32_768
 """Of the fields that an event names, in JSON."""
 MESSAGE_BYTES_MAX = 1_024
 """Of what is said of an object's health, in JSON."""
+REASON_BYTES_MAX = 128
+LOOK_INTO_LIMIT_S = 5.0
+"""What a pass waits at most for why its workloads are not available."""
 FLAPPING_PAUSE_S = 900.0
 """How long a field that somebody keeps on changing back is left to them."""
 
@@ -68,6 +75,9 @@ SealerOf: TypeAlias = Callable[[Iterable[ObjectId]], Awaitable[Sealer]]
 Wake: TypeAlias = Callable[[StreamName, Trigger], None]
 WakeIn: TypeAlias = Callable[[StreamName, float], None]
 Flapping: TypeAlias = Callable[[StreamName, tuple[Flap, ...]], None]
+
+
+JOB = ("batch", "Job")
 
 
 class Ended(msgspec.Struct):
@@ -116,6 +126,7 @@ class Observer:
         self._versions: dict[StreamName, str] = {}
         self._statuses = StatusesThatWait()
         self._status_every = STATUS_EVERY_S
+        self._causes = Causes(cluster, self._record_why, clock)
         self._flaps = Flaps()
         self._followed: set[StreamName] = set()
         """Objects whose next change, be it of their status alone, wakes their target."""
@@ -131,6 +142,7 @@ class Observer:
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
             tasks.start_soon(self._statuses.run, self._status_is_due)
+            tasks.start_soon(self._causes.run)
             for owner, inventory in self._memory.inventory.items():
                 for id, entry in inventory.objects.items():
                     if entry.api_version:
@@ -275,8 +287,10 @@ class Observer:
         inventory = self._memory.inventory.get(owner)
         if inventory is None or key.id not in inventory.objects:
             return
+        obj = bounded(obj)
         version, uid = obj["metadata"]["resourceVersion"], obj["metadata"]["uid"]
         self._note_end(stream, obj, uid)
+        self._causes.note(stream, health_of(obj).health)
         if row is not None and row.uid == uid and not is_newer(version, row.resource_version):
             return
         secret = is_secret(key, row, inventory.objects[key.id])
@@ -329,22 +343,49 @@ class Observer:
             return
         self._versions.pop(stream, None)
         self._followed.discard(stream)
+        self._causes.forget(stream)
         inventory = self._memory.inventory.get(row.owner)
         wanted = inventory is not None and key.id in inventory.objects
-        gone = ObjectObserved(uid=uid, resource_version=row.resource_version, gone=True)
+        ended = self._ended.get(stream) or (await self._ended_as_recorded(key, row) if wanted else None)
+        gone = ObjectObserved(
+            uid=uid, resource_version=row.resource_version, gone=True, ended=None if ended is None else ended.health
+        )
         drifted = DriftDetected(target=row.owner, uid=uid, resource_version=row.resource_version, fields=(), gone=True)
         owner = row.owner
         # A watch does not tell who deletes.
         recorded = await self._memory.append(stream, [drifted, gone] if wanted else [gone], Origin(actor=_manager()))
-        ended = self._ended.get(stream)
         if not wanted:
             self._ended.pop(stream, None)
         elif ended is not None:
             ended.gone = self._clock()
+            self._ended[stream] = ended
             # It is made again, as in Flux, at the next interval; the pass says when that is.
             self._wake(owner, _trigger(f"{key.kind} {key.name} is done, and was taken away", recorded[0]))
         else:
             self._drifted(owner, key, (FieldDrift(path="metadata.uid"),), recorded[0])
+
+    async def _ended_as_recorded(self, key: ObjectKey, row: Actual) -> Ended | None:
+        """What was recorded of a Job that had ended, and went while nobody watched; None of what had not, or is none.
+
+        Of a secret one nothing is: its status is not in the log.
+        """
+        if (key.group, key.kind) != JOB or row.state is None or row.status is None or row.leaves is not None:
+            return None
+        state, status = [(await self._memory.log.body(ref.digest)).data for ref in (row.state, row.status)]
+        job = msgspec.json.decode(state) | {"status": msgspec.json.decode(status)}
+        return Ended(row.uid, outcome_of(job)) if has_ended(job) else None
+
+    async def recall(self) -> None:
+        """Takes from the log what earlier daemons saw of Jobs that are done, and were taken away."""
+        for _, inventory in list(self._memory.inventory.items()):
+            for id in inventory.objects:
+                key, stream = ObjectKey.parse(id), object_stream(self._alias, id)
+                if (key.group, key.kind) != JOB or self._memory.actual.get(stream) is not None:
+                    continue
+                last = await self._memory.log.last(Query(stream=stream, types=(ObjectObserved.__name__,)))
+                if last is not None and isinstance(last.event, ObjectObserved) and last.event.ended is not None:
+                    gone = datetime_of(last.envelope.time)
+                    self._ended[stream] = Ended(last.event.uid, last.event.ended, gone)
 
     def _note_end(self, stream: StreamName, obj: KubeObject, uid: str) -> None:
         """Remembers how a Job ended, for it is soon taken away."""
@@ -399,10 +440,39 @@ class Observer:
         # A controller's words may quote what stands in the object.
         message = "" if secret else cut(found.message, MESSAGE_BYTES_MAX)
         status, bodies = (None, []) if seen.status is None else (seen.status.ref, [seen.status])
-        event = HealthChanged(health=found.health, reason=found.reason, message=message, status=status)
+        because = row.because if found.health in UNWELL else None
+        event = HealthChanged(health=found.health, reason=found.reason, message=message, status=status, because=because)
         recorded = await self._memory.append(stream, [event], Origin(), bodies=bodies)
         if not same:
             self._wake(owner, _trigger(f"the health of {stream.rpartition('/')[2]} changed", recorded[-1]))
+
+    async def look_into(self, keys: Iterable[ObjectKey]) -> None:
+        """Has it recorded what keeps some objects from being available, where they are workloads, before going on."""
+        with anyio.move_on_after(LOOK_INTO_LIMIT_S):
+            for key in keys:
+                stream = key.stream(self._alias)
+                row = self._memory.actual.get(stream)
+                if row is not None and row.health in UNWELL and (key.group, key.kind) in WORKLOADS:
+                    await self._causes.look(stream, patient=False)
+
+    async def _record_why(self, stream: StreamName, looked: Looked) -> None:
+        """Records what keeps a workload from being available, where that is another than before."""
+        row, key, found = self._memory.actual.get(stream), ObjectKey.of_stream(stream), looked.health
+        if row is None or row.owner is None or row.uid != looked.uid or row.health != found.health:
+            return  # a watch is about to tell something else
+        if stream in self._busy or same_cause(row.because, looked.because):
+            return
+        with self._in_turn(stream):
+            inventory = self._memory.inventory.get(row.owner)
+            entry = None if inventory is None else inventory.objects.get(key.id)
+            secret = entry is None or is_secret(key, row, entry)
+            because = looked.because
+            if because is not None:
+                words = "" if secret else cut(because.message, MESSAGE_BYTES_MAX)
+                because = Because(object=because.object, reason=cut(because.reason, REASON_BYTES_MAX), message=words)
+            message = "" if secret else cut(found.message, MESSAGE_BYTES_MAX)
+            event = HealthChanged(health=found.health, reason=found.reason, message=message, because=because)
+            await self._memory.append(stream, [event], Origin())
 
     async def _status_is_due(self, stream: StreamName, told: StatusTold) -> None:
         """The minute of a status that waited is over."""

@@ -13,8 +13,6 @@ from tidelog.engine.sources.helm.values import Values, ValuesError, values_of, w
 
 CHART_FILE: Final = "Chart.yaml"
 LOCK_FILE: Final = "Chart.lock"
-SCHEMA_FILE: Final = "values.schema.json"
-REQUIREMENTS: Final = ("requirements.yaml", "requirements.lock")
 DEPTH_MAX: Final = 20
 """Charts within one another."""
 

@@ -72,8 +72,8 @@ def refuse_verification(provider: str) -> FetchError:
     """
     return FetchError(
         "ChartVerificationError",
-        f"spec.verify: {provider or 'a provider'} cannot be checked for charts of a Helm repository over HTTP, nor are "
-        "provenance files looked at yet: remove spec.verify, or take the chart from an OCI registry",
+        f"spec.verify: {provider or 'a provider'} cannot be checked for charts of a Helm repository over HTTP, and "
+        "provenance files are not looked at: remove spec.verify, or take the chart from an OCI registry",
         final=True,
     )
 

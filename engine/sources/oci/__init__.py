@@ -3,7 +3,7 @@
 from tidelog.engine.sources.oci.credentials import ANONYMOUS, RegistryCredentials, registry_credentials
 from tidelog.engine.sources.oci.fetcher import OciFetcher
 from tidelog.engine.sources.oci.spec import LayerDescriptor, OciArtifact, OciHead, OciRef, OciSpec
-from tidelog.engine.sources.oci.verify import check_verification
+from tidelog.engine.sources.oci.verify import Signers, check_verification, signers_of
 
 __all__ = [
     "ANONYMOUS",
@@ -14,6 +14,8 @@ __all__ = [
     "OciRef",
     "OciSpec",
     "RegistryCredentials",
+    "Signers",
     "check_verification",
     "registry_credentials",
+    "signers_of",
 ]

@@ -1,6 +1,6 @@
 """Asks registries and downloads layers: what is asked at once, it asks once."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -15,10 +15,10 @@ from tidelog.engine.sources.oci.address import is_digest, repository_of
 from tidelog.engine.sources.oci.answers import Reach
 from tidelog.engine.sources.oci.choose import check_ref, choose_layer, choose_tag, tag_of
 from tidelog.engine.sources.oci.credentials import ANONYMOUS, RegistryCredentials
+from tidelog.engine.sources.oci.keyless import Keyless
 from tidelog.engine.sources.oci.registry import Registry
-from tidelog.engine.sources.oci.signatures import keys_of
 from tidelog.engine.sources.oci.spec import OciArtifact, OciHead, OciSpec, head_of
-from tidelog.engine.sources.oci.verify import verify
+from tidelog.engine.sources.oci.verify import Signers, verify
 from tidelog.engine.sources.oci.wire import Manifest, for_default_platform, manifest_of
 from tidelog.engine.sources.shared import Shared
 from tidelog.engine.tasks import leave
@@ -36,6 +36,7 @@ class OciFetcher:
 
     def __init__(self) -> None:
         self.registry = Registry()
+        self._keyless = Keyless()
         self._entered = AsyncExitStack()
         self._digests: Shared[str]
         self._tags: Shared[list[str]]
@@ -44,6 +45,7 @@ class OciFetcher:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as entered:
             entered.push_async_callback(self.registry.aclose)
+            entered.push_async_callback(self._keyless.aclose)
             tasks = await entered.enter_async_context(anyio.create_task_group())
             entered.callback(tasks.cancel_scope.cancel)
             self._digests = Shared(tasks)
@@ -123,9 +125,9 @@ class OciFetcher:
         tls: Tls,
         proxy: Proxy | None,
         head: OciHead,
-        keys: Mapping[str, bytes],
+        signers: Signers,
     ) -> Signature:
-        """The signature that cosign made with one of the keys; see `check_verification` for other kinds.
+        """The signature of somebody who may have signed; see `check_verification` for the kinds that there are.
 
         Args:
             spec: the source.
@@ -133,14 +135,15 @@ class OciFetcher:
             tls: whom we trust.
             proxy: through whom.
             head: what is signed: the manifest, or the index.
-            keys: the data of the Secret in `spec.verify.secretRef`.
+            signers: who may have signed.
 
         Raises:
             FetchError: `VerificationError`, when it is not signed by any of them.
         """
         reach = reach_of(spec, credentials, tls, proxy)
-        known = keys_of(keys)
-        return await _within(spec, "VerificationError", lambda: verify(self.registry, reach, head, known))
+        return await _within(
+            spec, "VerificationError", lambda: verify(self.registry, self._keyless, reach, head, signers)
+        )
 
     async def _ask(self, spec: OciSpec, reach: Reach) -> OciHead:
         key = self.registry.key(reach)

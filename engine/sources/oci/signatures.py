@@ -1,4 +1,4 @@
-"""Signatures that cosign makes with a key, read and checked: no IO.
+"""Signatures that cosign makes with a key, read and checked: no IO. Those without are in `keyless.py`.
 
 Two forms are known. The older one signs a small JSON document that names the digest ("simple signing"); its signature
 is an annotation. The newer one is a Sigstore bundle: a DSSE envelope around an in-toto statement whose subject is the
@@ -99,16 +99,24 @@ def bundle_signer(keys: Mapping[str, Key], bundle: bytes, digest: str) -> str | 
     try:
         envelope = msgspec.json.decode(bundle, type=_Bundle).dsse_envelope
         payload = base64.b64decode(envelope.payload, validate=True)
-        statement = msgspec.json.decode(payload, type=_Statement)
     except (msgspec.DecodeError, UnicodeDecodeError, binascii.Error, ValueError):
         return None
-    algorithm, _, value = digest.partition(":")
-    is_about = any(subject.digest.get(algorithm) == value for subject in statement.subject)
-    if envelope.payload_type != STATEMENT or statement.predicate_type != SIGNED or not is_about:
+    if not is_statement_about(envelope.payload_type, payload, digest):
         return None
     signed = _authenticated(envelope.payload_type, payload)
     names = (_signer(keys, signed, each.sig) for each in envelope.signatures[:8])
     return next((name for name in names if name is not None), None)
+
+
+def is_statement_about(payload_type: str, payload: bytes, digest: str) -> bool:
+    """Whether what is in an envelope says that somebody signed what has this digest."""
+    try:
+        statement = msgspec.json.decode(payload, type=_Statement)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    algorithm, _, value = digest.partition(":")
+    is_about = any(subject.digest.get(algorithm) == value for subject in statement.subject)
+    return payload_type == STATEMENT and statement.predicate_type == SIGNED and is_about
 
 
 def _authenticated(payload_type: str, payload: bytes) -> bytes:

@@ -4,9 +4,12 @@ import hashlib
 from collections.abc import AsyncIterator, Mapping
 from typing import Final
 
+import msgspec
+
 from tidelog.engine.sources.errors import FetchError
 from tidelog.engine.sources.oci.address import is_digest
 from tidelog.engine.sources.oci.answers import Question, Reach
+from tidelog.engine.sources.oci.keyless import Check, Identity, Keyless
 from tidelog.engine.sources.oci.registry import MANIFEST_BYTES_MAX, Registry
 from tidelog.engine.sources.oci.signatures import (
     BUNDLE,
@@ -14,6 +17,7 @@ from tidelog.engine.sources.oci.signatures import (
     SIMPLE_SIGNING,
     Key,
     bundle_signer,
+    keys_of,
     simple_signer,
 )
 from tidelog.engine.sources.oci.spec import OciHead
@@ -23,57 +27,106 @@ from tidelog.events.vocabulary.fetch import Signature
 SIGNATURES_MAX: Final = 64
 """Of one artifact; more are not looked at."""
 SIGNATURE_BYTES_MAX: Final = 2**20
+OLD_FORM: Final = (
+    "it is of the older form, which carries no proof that the transparency log has it: sign with cosign 3, or with "
+    "`cosign sign --new-bundle-format`"
+)
 
 
-def check_verification(provider: str, *, has_secret: bool) -> None:
-    """Refuses the kinds of signatures that are not checked yet.
+class Signers(msgspec.Struct, frozen=True, kw_only=True):
+    """Who may have signed: the owner of any key or, where there are none, any identity that the roots of trust know."""
+
+    keys: Mapping[str, Key] = {}
+    """Public keys, by their names in the Secret."""
+    root: bytes = b""
+    """The roots of trust, as JSON."""
+    identities: tuple[Identity, ...] = ()
+
+
+class _Found(msgspec.Struct, frozen=True):
+    """A signature, and what became of it."""
+
+    signer: str = ""
+    why: str = ""
+
+
+def signers_of(secret: Mapping[str, bytes]) -> Signers:
+    """Those whose keys are in a Secret's data.
+
+    Raises:
+        FetchError: `VerificationError`, when there is none, or one cannot be used.
+    """
+    return Signers(keys=keys_of(secret))
+
+
+def check_verification(provider: str, *, has_secret: bool, has_root: bool = False) -> None:
+    """Refuses the kinds of signatures that are not checked.
 
     Args:
         provider: `spec.verify.provider`.
         has_secret: whether `spec.verify.secretRef` names keys.
+        has_root: whether `spec.verify.trustedRootSecretRef` names roots of trust.
 
     Raises:
         FetchError: `VerificationError`; nothing of such an artifact is taken.
     """
     if provider != "cosign":
         raise _never(
-            f"spec.verify.provider {provider!r} is not supported yet: sign with cosign and a key, and put the public "
+            f"spec.verify.provider {provider!r} is not supported: sign with cosign and a key, and put the public "
             "key into the Secret of spec.verify.secretRef"
         )
-    if not has_secret:
+    if not has_secret and not has_root:
         raise _never(
-            "spec.verify without secretRef asks for keyless signatures of cosign, which are not supported yet: sign "
-            "with a key, and put the public key into the Secret of spec.verify.secretRef"
+            "spec.verify without secretRef asks for keyless signatures of cosign, whose roots of trust are not fetched "
+            "here: name them in spec.verify.trustedRootSecretRef of an OCIRepository, or sign with a key, and put the "
+            "public key into the Secret of spec.verify.secretRef"
         )
 
 
-async def verify(registry: Registry, reach: Reach, head: OciHead, keys: Mapping[str, Key]) -> Signature:
-    """The signature by one of the keys.
+async def verify(registry: Registry, keyless: Keyless, reach: Reach, head: OciHead, signers: Signers) -> Signature:
+    """The signature by one of those who may have signed.
 
     Raises:
         FetchError: `VerificationError`, when there is none, or it cannot be had.
     """
-    count = 0
-    async for signer in _signers(registry, reach, head.digest, keys):
-        count += 1
-        if signer is not None:
-            return Signature(kind="cosign", key=signer, verdict="valid")
+    if not signers.keys:  # a root that cannot be used is told, whatever is signed
+        await keyless.check(Check(root=signers.root, identities=signers.identities))
+    count, last = 0, ""
+    async for found in _signatures(registry, keyless, reach, head.digest, signers):
+        if found.signer:
+            return Signature(kind="cosign", key=found.signer, verdict="valid")
+        count, last = count + 1, found.why
     if count == 0:
-        why = "it has no signature of cosign: sign it with `cosign sign --key`"
+        why = "it has no signature of cosign: sign it with `cosign sign`"
+    elif signers.keys:
+        known = ", ".join(signers.keys)
+        why = f"none of its signatures ({count}) is of a key in the Secret of spec.verify.secretRef ({known})"
     else:
-        why = f"none of its signatures ({count}) is of a key in the Secret of spec.verify.secretRef ({', '.join(keys)})"
+        why = f"none of its signatures ({count}) holds; of the last one: {last}"
     raise FetchError("VerificationError", f"{reach.repository}@{head.digest} is not taken: {why}")
 
 
-async def _signers(registry: Registry, reach: Reach, digest: str, keys: Mapping[str, Key]) -> AsyncIterator[str | None]:
-    """For each signature the name of the key that made it; None for one of somebody else, or about something else."""
+async def _signatures(
+    registry: Registry, keyless: Keyless, reach: Reach, digest: str, signers: Signers
+) -> AsyncIterator[_Found]:
+    """Each signature, and who made it; nobody for one of somebody else, or about something else."""
     for layer in await _simple(registry, reach, digest):
+        if not signers.keys:
+            yield _Found(why=OLD_FORM)
+            continue
         payload = await _blob(registry, reach, layer)
         signature = (layer.annotations or {}).get(SIGNATURE_NOTE, "")
-        yield simple_signer(keys, payload, signature, digest)
+        yield _Found(simple_signer(signers.keys, payload, signature, digest) or "")
     for entry in await _bundles(registry, reach, digest):
         bundle = await _bundle(registry, reach, entry)
-        yield None if bundle is None else bundle_signer(keys, bundle, digest)
+        if bundle is None:
+            yield _Found(why="its bundle is not there")
+        elif signers.keys:
+            yield _Found(bundle_signer(signers.keys, bundle, digest) or "")
+        else:
+            job = Check(root=signers.root, identities=signers.identities, bundle=bundle, digest=digest)
+            found = await keyless.check(job)
+            yield _Found(found.signer, found.why)
 
 
 async def _simple(registry: Registry, reach: Reach, digest: str) -> list[Descriptor]:

@@ -13,7 +13,7 @@ from tests.servers.lying_registry import lying_registry, sends, sends_json
 from tests.servers.oci_registry import OCI_MANIFEST, OciRegistry, descriptor, digest_of
 from tidelog.engine.sources.access import PLAIN_TLS
 from tidelog.engine.sources.errors import FetchError
-from tidelog.engine.sources.oci import ANONYMOUS, OciFetcher, OciRef, OciSpec, check_verification
+from tidelog.engine.sources.oci import ANONYMOUS, OciFetcher, OciRef, OciSpec, check_verification, signers_of
 from tidelog.events.vocabulary.fetch import Signature
 
 SIMPLE = "application/vnd.dev.cosign.simplesigning.v1+json"
@@ -99,7 +99,7 @@ def push_bundle(registry: OciRegistry, name: str, digest: str, *bundles: bytes) 
 async def verified(fetcher: OciFetcher, url: str, keys: dict[str, bytes], digest: str = "") -> Signature:
     spec = OciSpec(url=url, ref=OciRef(digest=digest))
     head = await fetcher.ask(spec)
-    return await fetcher.verify(spec, ANONYMOUS, PLAIN_TLS, None, head, keys)
+    return await fetcher.verify(spec, ANONYMOUS, PLAIN_TLS, None, head, signers_of(keys))
 
 
 async def refused(fetcher: OciFetcher, url: str, keys: dict[str, bytes], match: str) -> FetchError:
@@ -216,8 +216,12 @@ async def test_keys_that_cannot_be_used_are_told(
 def test_what_is_not_checked_yet_is_refused() -> None:
     check_verification("cosign", has_secret=True)
     for provider, has_secret, why in (
-        ("notation", True, "spec.verify.provider 'notation' is not supported yet"),
-        ("cosign", False, "asks for keyless signatures of cosign, which are not supported yet"),
+        ("notation", True, "spec.verify.provider 'notation' is not supported: sign with cosign"),
+        (
+            "cosign",
+            False,
+            "asks for keyless signatures of cosign, whose roots of trust are not fetched here: name them",
+        ),
     ):
         with pytest.raises(FetchError, match=why) as caught:
             check_verification(provider, has_secret=has_secret)

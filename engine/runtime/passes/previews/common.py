@@ -16,7 +16,7 @@ import msgspec
 from tidelog.engine.cluster.errors import NotFoundError
 from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.kinds.later import features_left
-from tidelog.engine.objects.kube import KubeObject
+from tidelog.engine.objects.kube import KubeObject, mapping
 from tidelog.engine.plan.draft import Draft, Planner, Subject
 from tidelog.engine.plan.model import Plan, Wanted
 from tidelog.engine.render.renderer import Renderer
@@ -29,14 +29,8 @@ from tidelog.engine.runtime.passes.situation import Situation
 from tidelog.engine.runtime.rendered import RenderedSet, Renderings
 from tidelog.engine.runtime.requests import told
 from tidelog.engine.runtime.settings import Settings
-from tidelog.engine.runtime.watching.declared import (
-    DeclaredKustomization,
-    DeclaredTarget,
-    begun_of,
-    found_of,
-    made_with_secret,
-    read_declared,
-)
+from tidelog.engine.runtime.watching.declarations import begun_of, found_of, made_with_secret
+from tidelog.engine.runtime.watching.declared import DeclaredKustomization, DeclaredTarget, read_declared
 from tidelog.engine.secrecy.inherited import inherited
 from tidelog.engine.secrecy.sealing import LostSecretError, Sealer
 from tidelog.engine.secrecy.values import SecretValues
@@ -317,8 +311,8 @@ def _created(draft: Draft) -> frozenset[tuple[str, str]]:
         if one.key.kind == "Namespace" and not one.key.group and step.action == "create":
             found.add(("", one.key.name))
         elif one.key.kind == "CustomResourceDefinition":
-            spec = one.object.get("spec") or {}
-            found.add((spec.get("group", ""), (spec.get("names") or {}).get("kind", "")))
+            spec = mapping(one.object, "spec")
+            found.add((str(spec.get("group", "")), str(mapping(spec, "names").get("kind", ""))))
     return frozenset(found)
 
 

@@ -1,6 +1,6 @@
 """Previews of HelmReleases: which version of the release would be made now, or why none, and what that would change."""
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final
@@ -11,17 +11,19 @@ import msgspec
 from tidelog.engine.cluster.errors import NotFoundError
 from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.helm import decisions
-from tidelog.engine.helm.decisions import Act, Correct, Done, Known, Stall
+from tidelog.engine.helm.decisions import Act, Correct, Done, Known, Stall, State
 from tidelog.engine.helm.errors import ChartError, RecordError
-from tidelog.engine.helm.hooks import AROUND, hooks_for
+from tidelog.engine.helm.hooks import AROUND, Making, hooks_for
 from tidelog.engine.helm.known import Newest
 from tidelog.engine.helm.pool import ChartRenderer
-from tidelog.engine.helm.releases import upgrade_base
-from tidelog.engine.helm.storage import Release
+from tidelog.engine.helm.releases import unlocked, upgrade_base
+from tidelog.engine.helm.storage import Record, Release, snapshot_digest
 from tidelog.engine.helm.store import ReleaseStore
 from tidelog.engine.kinds.decode import InvalidObjectError, decode
 from tidelog.engine.kinds.helmactions import ReleasingName
 from tidelog.engine.kinds.helmchart import HelmChartSpec
+from tidelog.engine.objects.kube import KubeObject
+from tidelog.engine.observe.health import health_of
 from tidelog.engine.plan.draft import HelmName
 from tidelog.engine.plan.model import Plan
 from tidelog.engine.render.errors import RenderError
@@ -34,10 +36,12 @@ from tidelog.engine.runtime.passes.previews.common import Once, Preview, Preview
 from tidelog.engine.runtime.passes.previews.told import ReleaseTold, ValuesTold, values_told
 from tidelog.engine.runtime.passes.releases import drifts
 from tidelog.engine.runtime.passes.releases.charts import ReleasedChart, artifact_of, released
-from tidelog.engine.runtime.passes.releases.records import LostRecordError, adopted, opened_record
+from tidelog.engine.runtime.passes.releases.records import LostRecordError, adopted, is_as_known, opened_record
+from tidelog.engine.runtime.passes.releases.sets import set_of_record
 from tidelog.engine.runtime.passes.releases.wish import (
     FromChart,
     Wish,
+    asked_of,
     changed_target,
     known_of,
     namespaces_of_hooks,
@@ -62,7 +66,7 @@ from tidelog.events.moment import Time, time_of
 from tidelog.events.names import ObjectId, PlanId, Revision, RunId, StreamName
 from tidelog.events.projections.desired import Pin
 from tidelog.events.projections.releases import ReleaseRow, take_over
-from tidelog.events.vocabulary import Verdict
+from tidelog.events.vocabulary import ReleaseSnapshot, Verdict
 from tidelog.storage import new_id
 
 
@@ -81,6 +85,7 @@ def _as_preview_error(secrets: SecretValues) -> Iterator[None]:
         raise PreviewError(secrets.filter(str(error))) from None
 
 
+JOB: Final = ("batch", "Job")
 NOTHING: Final = RenderedSet(digest=Renderings.nothing, wanted=())
 
 
@@ -121,7 +126,7 @@ class ReleasePreviews(Previews):
             artifact = artifact_of(self._facts, self._alias, self._settings, declared, lambda _: True)
             path = await chart_beside(self._artifacts, artifact.tree, artifact.artifact, self._tools.scratch)
             async with self._workshop() as workshop:
-                chart = released(await workshop.helm.described(artifact.artifact, path), artifact)
+                chart = released(await workshop.helm.described(artifact.artifact, path), artifact, self._settings)
                 return await self._of_chart(workshop, declared, chart, artifact.artifact, path)
 
     async def of_directory(self, target: StreamName, directory: Path) -> Preview:
@@ -185,24 +190,74 @@ class ReleasePreviews(Previews):
             declared,
             row,
             wish,
-            Newest.of(record, "" if row.latest is None else row.latest.oci_digest),
+            Newest.of(record, row.latest),
+            asked=asked_of(declared, row, self._facts.desired.get(declared.stream)),
             observed=0 if standing is None else standing.observed,
             drifted=declared.spec.effective_drift_detection.detects,
+            healed=await self._has_healed(declared, row),
         )
         state = decisions.state_of(known)
+        if state.name == "Locked":
+            return await self._unlocked(workshop, declared, wish, known, state.why)
+        return await self._decided(workshop, declared, wish, known, state)
+
+    async def _decided(
+        self, workshop: Workshop, declared: DeclaredRelease, wish: Wish, known: Known, state: State
+    ) -> Preview:
+        """What is done with a release in a state."""
         if state.name == "Unknown":
             raise PreviewError(f"Could not determine release state: {state.why}")
+        row = known.row
         match decisions.decide(known, state):
             case Act(action="install" | "upgrade" as making, why=why):
                 return await self._made(workshop, declared, wish, known, making, why)
+            case Act(action="rollback", target=target) as act if target is not None:
+                return await self._rolled_back(workshop, declared, wish, known, act, target)
+            case Act(action="uninstall-remediation", why=why):
+                return await self._uninstalled(declared, row, why)
             case Act() as act:
-                return await self._acted(declared, act, known)
+                return self._tested(declared, act, known)
             case Correct() as correct:
                 return await self._corrected(declared, row, corrects=correct.corrects)
             case Stall() as stall:
                 return self._nothing(declared, f"{stall.reason}: {stall.message}")
             case Done():
                 return self._nothing(declared, _as_it_is(row))
+
+    async def _unlocked(
+        self, workshop: Workshop, declared: DeclaredRelease, wish: Wish, known: Known, why: str
+    ) -> Preview:
+        """What follows once a version that was left pending is marked as failed."""
+        after = _as_unlocked(known)
+        preview = await self._decided(workshop, declared, wish, after, decisions.state_of(after))
+        told = preview.release or ReleaseTold(action="none")
+        first = f"{why}, which is unlocked first"
+        if told.acts:
+            return msgspec.structs.replace(
+                preview, release=msgspec.structs.replace(told, why=f"{first}; then {told.why}")
+            )
+        version = 0 if known.last is None else known.last.version
+        told = ReleaseTold(action="unlock", version=version, why=f"{why}; then {told.why}")
+        return msgspec.structs.replace(preview, release=told)
+
+    async def _has_healed(self, declared: DeclaredRelease, row: ReleaseRow) -> bool:
+        """Whether objects that did not become ready in time are ready now; not asked where expressions say it."""
+        latest = row.latest
+        made = None if latest is None or not row.unready else row.made_as(latest.version)
+        if made is None or latest is None or latest.status != "failed" or declared.spec.effective_health_check_exprs:
+            return False
+        rendered = await self._renderings.at(declared.stream, made.position)
+        if rendered is None:
+            return False
+        situation = self._situation(declared)
+        how = declared.spec.effective_install if row.last_action == "install" else declared.spec.effective_upgrade
+        for one in rendered.wanted:
+            if (one.key.group, one.key.kind) == JOB and not how.waits_for_jobs:
+                continue
+            live = await drifts.live_of(self._cluster, situation, one)
+            if not _is_paused(live) and health_of(live).health != "Current":
+                return False
+        return True
 
     async def _made(
         self,
@@ -215,7 +270,7 @@ class ReleasePreviews(Previews):
     ) -> Preview:
         """The plan of an install or an upgrade."""
         version = 1 if known.last is None else known.last.version + 1
-        base = await self._base(declared, wish) if making == "upgrade" else None
+        base = await self._base(declared, wish, known.last) if making == "upgrade" else None
         situation, origin = self._situation(declared), wish.origin
         if isinstance(origin, PastVersion):
             release, rendered = await self._again(declared, origin)
@@ -266,8 +321,15 @@ class ReleasePreviews(Previews):
             raise PreviewError(f"the objects of version {past.snapshot.version} are not in the log")
         return record, rendered
 
-    async def _base(self, declared: DeclaredRelease, wish: Wish) -> Release:
-        found = upgrade_base(await self._store(declared, wish.storage_namespace).history(wish.name))
+    async def _base(self, declared: DeclaredRelease, wish: Wish, last: Release | None) -> Release:
+        history = await self._store(declared, wish.storage_namespace).history(wish.name)
+        found = upgrade_base(
+            [
+                # As it will be by then, where it is unlocked first.
+                Record(last, one.labels) if last is not None and one.release.version == last.version else one
+                for one in history
+            ]
+        )
         if found is None:
             raise PreviewError(f'"{wish.name}" has no deployed releases')
         return found.release
@@ -295,15 +357,48 @@ class ReleasePreviews(Previews):
         told = ReleaseTold(action="correct", why="objects differ from the version that is deployed")
         return msgspec.structs.replace(preview, release=told)
 
-    async def _acted(self, declared: DeclaredRelease, act: Act, known: Known) -> Preview:
-        """An action after which it is looked again what is to be done; what that will be is not known yet."""
-        version = 0 if known.last is None else known.last.version
-        if act.action == "uninstall-remediation":
-            return await self._uninstalled(declared, self._row(declared), act.why)
-        why = act.why if act.target is None else f"{act.why}: back to what version {act.target.version} was"
-        preview = self._nothing(declared, why)
-        told = ReleaseTold(action=act.action, version=version + (act.action == "rollback"), why=why)
+    async def _rolled_back(
+        self,
+        workshop: Workshop,
+        declared: DeclaredRelease,
+        wish: Wish,
+        known: Known,
+        act: Act,
+        target: ReleaseSnapshot,
+    ) -> Preview:
+        """The plan of a rollback; of an upgrade, where what it would go back to is not as it was."""
+        store = self._store(declared, known.row.storage_namespace or wish.storage_namespace)
+        record = await store.get(target.name, target.version)
+        if record is None or not is_as_known(record.release, target):
+            why = f"{act.why}, and version {target.version}, to go back to, was changed"
+            return await self._made(workshop, declared, wish, known, "upgrade", why)
+        made = known.row.made_as(target.version)
+        rendered = None if made is None else await self._renderings.at(declared.stream, made.position)
+        if rendered is None:
+            rendered = (await set_of_record(workshop, record.release, self._secrets)).set
+        preview = await self._planned(
+            self._situation(declared), declared, rendered, Revision(target.chart_version), self._secrets
+        )
+        told = ReleaseTold(
+            action="rollback",
+            version=1 if known.last is None else known.last.version + 1,
+            chart=f"{target.chart_name}@{target.chart_version}",
+            why=f"{act.why}: back to what version {target.version} was",
+            hooks=_hooks_of(declared, record.release, "rollback"),
+        )
         return msgspec.structs.replace(preview, release=told)
+
+    def _tested(self, declared: DeclaredRelease, act: Act, known: Known) -> Preview:
+        """The tests that would run; what follows is told by how they end."""
+        last, runs = known.last, declared.spec.effective_test.runs
+        hooks = [] if last is None else hooks_for(last, "test")
+        told = ReleaseTold(
+            action=act.action,
+            version=0 if last is None else last.version,
+            why=act.why,
+            hooks=tuple(f"test {hook.kind} {hook.name}" for hook in hooks if runs(hook.name)),
+        )
+        return msgspec.structs.replace(self._nothing(declared, act.why), release=told)
 
     async def _under_way(self, declared: DeclaredRelease, row: ReleaseRow) -> Preview:
         """The plan of what is left of an action that has begun."""
@@ -366,7 +461,7 @@ class ReleasePreviews(Previews):
             yield Workshop(self._cluster, renderer, helm, self._keys, self._alias)
 
     async def _declared(self, target: StreamName) -> DeclaredRelease:
-        declared = read_declared(await self._live(target, "v2"), self._alias)
+        declared = read_declared(await self._live(target, "v2"), self._alias, self._settings.release_defaults)
         if not is_release(declared):
             raise PreviewError(f"{told(target)} is no HelmRelease")
         self._secrets = await self._prepared(declared, self._kustomization)
@@ -437,10 +532,33 @@ def _chart_spec(spec: HelmChartSpec) -> ChartSpec | None:
     )
 
 
-def _hooks_of(declared: DeclaredRelease, release: Release, making: ReleasingName) -> tuple[str, ...]:
+def _is_paused(live: KubeObject | None) -> bool:
+    """Whether it is a Deployment that never becomes ready because nothing is to be done with it (contract HR-114)."""
+    return live is not None and live["kind"] == "Deployment" and bool((live.get("spec") or {}).get("paused"))
+
+
+def _as_unlocked(known: Known) -> Known:
+    """A release whose newest version was left pending, once that is marked as failed."""
+    last, row = known.last, known.row
+    if last is None:
+        return known
+    done, latest = unlocked(last), row.latest
+    if latest is None or (latest.name, latest.namespace, latest.version) != (done.name, done.namespace, done.version):
+        return msgspec.structs.replace(known, last=done)
+    digest = snapshot_digest(done, latest.oci_digest, latest.digest)
+    marked = msgspec.structs.replace(latest, status=done.info.status, digest=digest)
+    row = msgspec.structs.replace(row, history=(marked, *row.history[1:]))
+    return msgspec.structs.replace(known, last=done, row=row, last_digest=digest)
+
+
+def _hooks_of(declared: DeclaredRelease, release: Release, making: Making) -> tuple[str, ...]:
     """The hooks that would run, each with its event; they are in no plan."""
-    how = declared.spec.effective_install if making == "install" else declared.spec.effective_upgrade
-    if not how.runs_hooks:
+    how: Mapping[Making, bool] = {
+        "install": declared.spec.effective_install.runs_hooks,
+        "upgrade": declared.spec.effective_upgrade.runs_hooks,
+        "rollback": declared.spec.effective_rollback.runs_hooks,
+    }
+    if not how[making]:
         return ()
     return tuple(f"{event} {hook.kind} {hook.name}" for event in AROUND[making] for hook in hooks_for(release, event))
 

@@ -25,7 +25,9 @@ from tidelog.engine.runtime.passes.releases.hooks import ActionFailed, Hooks
 from tidelog.engine.runtime.passes.releases.records import (
     changed,
     find,
+    opened_texts,
     sealed_record,
+    sealed_texts,
 )
 from tidelog.engine.runtime.passes.releases.sayings import (
     HEALTH_CHECK_CANCELED,
@@ -100,13 +102,18 @@ class Acting(TargetPass):
             self._stores[namespace] = KnownReleases(self._engine.cluster, namespace, identity)
         return self._stores[namespace]
 
-    async def _begin(self, started: ReleaseActionStarted, record: Release | None = None) -> None:
-        """Records the intent of an action, with the record of the version that it makes."""
-        if record is None:
-            await self._run.record([started])
-            return
-        body = await sealed_record(self._engine, self._stream, record)
-        await self._run.record([msgspec.structs.replace(started, record=body.ref)], [body])
+    async def _begin(
+        self, started: ReleaseActionStarted, record: Release | None = None, secret: Sequence[str] = ()
+    ) -> None:
+        """Records the intent of an action, with the record of the version that it makes, and what of that is secret."""
+        bodies = []
+        if record is not None:
+            bodies.append(await sealed_record(self._engine, self._stream, record))
+            started = msgspec.structs.replace(started, record=bodies[0].ref)
+        if secret:
+            bodies.append(await sealed_texts(self._engine, self._stream, secret))
+            started = msgspec.structs.replace(started, secret=bodies[-1].ref)
+        await self._run.record([started], bodies)
 
     async def _carry_on(self) -> ReleaseActionEnded:
         """Carries the action that is under way to its end.
@@ -151,13 +158,19 @@ class Acting(TargetPass):
         """Makes known what is secret in a version: the server quotes what it refuses.
 
         A pass that goes on with what another began has rendered nothing. Which values of the version are secret it
-        knows from the present ones; of others nobody does, so they are.
+        knows from the present ones; of others nobody does, so they are. What it looked up, and what stands in hooks,
+        its intent has.
         """
         if self._public is None:
             try:
                 await self._values()
             except StageError:
                 self._public = self._spec.effective_values
+        made = self._row.made_as(release.version)
+        told = self._ongoing().started.secret or (None if made is None else made.secret)
+        if told is not None:
+            key = await self._engine.keys.key(self._stream)
+            self._run.secrets.add(await opened_texts(self._memory.log, key, told))
         public = set(_texts(self._public or {}))
         self._run.secrets.add(text for text in _texts(release.config or {}) if text not in public)
         for hook in release.hooks or ():

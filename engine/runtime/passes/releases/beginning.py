@@ -1,32 +1,30 @@
 """How actions on a release begin: what is to be made is rendered, planned, and found valid and harmless first."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import TypeVar
 
 import msgspec
 
-from tidelog.engine.helm import decisions
 from tidelog.engine.helm.decisions import Act, Known
 from tidelog.engine.helm.errors import RecordError
 from tidelog.engine.helm.releases import DEPLOYED, pending_again, rollback_to, upgrade_base
-from tidelog.engine.helm.storage import Release, snapshot_digest
+from tidelog.engine.helm.storage import Release
 from tidelog.engine.helm.store import ReleaseStore
 from tidelog.engine.kinds.helmactions import ReleasingName
-from tidelog.engine.kinds.meta import (
-    FORCE_AT,
-    RESET_AT,
-)
 from tidelog.engine.plan.model import Wanted
 from tidelog.engine.runtime.passes.releases.acting import Ready
 from tidelog.engine.runtime.passes.releases.actions import ReleaseActions
 from tidelog.engine.runtime.passes.releases.hooks import ActionFailed
 from tidelog.engine.runtime.passes.releases.records import (
     LostRecordError,
+    is_as_known,
+    opened_texts,
 )
 from tidelog.engine.runtime.passes.releases.sets import set_of_record
 from tidelog.engine.runtime.passes.releases.wish import (
+    Asked,
     Wish,
-    asks,
+    asked_of,
     counts_anew,
     digest_of_part,
     inputs_of,
@@ -63,7 +61,7 @@ class Beginning(ReleaseActions):
             base = await asking("apply", reading(self._base(store, wish.name, last)))
             if base is None:
                 raise StageError("apply", "UpgradeFailed", f'"{wish.name}" has no deployed releases')
-        release, rendered = await self._rendered(making, wish, version, base)
+        release, rendered, secret = await self._rendered(making, wish, version, base)
         started = self._intent(making, wish, version, rendered.digest, release)
         if base is not None:
             started = msgspec.structs.replace(started, base=base.version)
@@ -78,7 +76,7 @@ class Beginning(ReleaseActions):
             await self._verify(draft)
             cleared = await self._approvals.clear(draft.plan, self._revision)
             self._ready = None if hooked else Ready(rendered.digest, draft, cleared)
-        await self._begin(started, release)
+        await self._begin(started, release, secret)
 
     async def _know_base(self, store: ReleaseStore, base: Release) -> None:
         """Takes note of the objects of what an upgrade begins from, where somebody else made it."""
@@ -97,11 +95,12 @@ class Beginning(ReleaseActions):
 
     async def _rendered(
         self, making: ReleasingName, wish: Wish, version: int, base: Release | None
-    ) -> tuple[Release, RenderedSet]:
-        """The version that is to be made, pending, and the set of its objects; the set is recorded."""
+    ) -> tuple[Release, RenderedSet, Sequence[str]]:
+        """The version that is to be made, pending, the set of its objects, and what is secret; the set is recorded."""
         origin = wish.origin
         if isinstance(origin, PastVersion):
-            return await self._again(making, origin, version, base)
+            release, rendered = await self._again(making, origin, version, base)
+            return release, rendered, await self._secret_of(origin.made)
         self._activity.begin(self._stream, "building", wish.chart.version)
         made = await render_wish(
             self._engine,
@@ -115,7 +114,13 @@ class Beginning(ReleaseActions):
             secrets=self._run.secrets,
         )
         await self._record_set(made.set, Revision(wish.chart.version), inputs_of(wish, origin))
-        return made.release, made.set.set
+        return made.release, made.set.set, made.secret
+
+    async def _secret_of(self, made: Made | None) -> Sequence[str]:
+        """What of a version that was made here is secret, and its values do not tell."""
+        if made is None or made.secret is None:
+            return ()
+        return await opened_texts(self._memory.log, await self._engine.keys.key(self._stream), made.secret)
 
     async def _again(
         self, making: ReleasingName, past: PastVersion, version: int, base: Release | None
@@ -165,7 +170,7 @@ class Beginning(ReleaseActions):
             raise RuntimeError("a rollback without a version to go back to")
         store = self._store(self._row.storage_namespace or wish.storage_namespace)
         record = await asking("apply", reading(store.get(target.name, target.version)))
-        if record is None or not _is_as_known(record.release, target):
+        if record is None or not is_as_known(record.release, target):
             # What it would go back to is not as it was: to try the upgrade again is the better way (contract HR-095).
             await self._make("upgrade", wish, known)
             return
@@ -189,6 +194,7 @@ class Beginning(ReleaseActions):
                 remediates=True,
             ),
             release,
+            await self._secret_of(made),
         )
 
     async def _set_again(self, release: Release, made: Made | None) -> RenderedSet:
@@ -216,10 +222,14 @@ class Beginning(ReleaseActions):
         await self._begin(started)
         return await self._carry_on()
 
+    def _asked(self) -> Asked:
+        """What somebody asked for by annotations, and was not done."""
+        return asked_of(self._declared, self._row, self._desired())
+
     def _intent(
         self, making: ReleasingName, wish: Wish, version: int, chosen: Digest, release: Release
     ) -> ReleaseActionStarted:
-        declared, row, annotations = self._declared, self._row, self._declared.annotations
+        asked = self._asked()
         return ReleaseActionStarted(
             action=making,
             name=release.name,
@@ -231,9 +241,9 @@ class Beginning(ReleaseActions):
             config_digest=wish.config_digest,
             oci_digest=wish.chart.oci_digest,
             generation=self._declared.generation,
-            reset=counts_anew(declared, row, wish),
-            force_token=annotations[FORCE_AT] if asks(declared, FORCE_AT, row.handled_force) else "",
-            reset_token=annotations[RESET_AT] if asks(declared, RESET_AT, row.handled_reset) else "",
+            reset=counts_anew(self._declared, self._row, wish, asked),
+            force_token=asked.force,
+            reset_token=asked.reset,
             post_renderers=wish.post_renderers,
             common_metadata=wish.common_metadata,
             set=chosen,
@@ -289,12 +299,6 @@ def _intent_of(snapshot: ReleaseSnapshot, row: ReleaseRow, action: str, generati
             "generation": generation,
         },
         ReleaseActionStarted,
-    )
-
-
-def _is_as_known(release: Release, snapshot: ReleaseSnapshot) -> bool:
-    return snapshot.api_version != decisions.SNAPSHOT_VERSION or snapshot.digest == snapshot_digest(
-        release, snapshot.oci_digest
     )
 
 

@@ -58,8 +58,13 @@ class ReleasedChart(msgspec.Struct, frozen=True, kw_only=True):
     """What of the version is not in its Chart.yaml."""
 
 
-def released(chart: Described, found: ChartArtifact) -> ReleasedChart:
+def released(chart: Described, found: ChartArtifact, settings: Settings) -> ReleasedChart:
     """A chart under the version by which it is released (contract HR-067).
+
+    Args:
+        chart: as it tells it.
+        found: where it is from.
+        settings: whether its digest is a part of its version.
 
     Raises:
         StageError: when its tag says another version than the chart itself.
@@ -82,12 +87,10 @@ def released(chart: Described, found: ChartArtifact) -> ReleasedChart:
     with_digest = with_build(chart.version, build)
     if with_digest is None:
         raise _mutation(f"invalid chart version {chart.version}")
-    return msgspec.structs.replace(
-        as_told,
-        version=with_digest,
-        build_metadata=build,
-        oci_digest=digest if tagged is not None else str(found.revision),
-    )
+    as_told = msgspec.structs.replace(as_told, oci_digest=digest if tagged is not None else str(found.revision))
+    if settings.disable_chart_digest_tracking:
+        return as_told
+    return msgspec.structs.replace(as_told, version=with_digest, build_metadata=build)
 
 
 async def sync_chart(engine: Engine, declared: DeclaredRelease, run: Run, known: ObjectId | None) -> None:

@@ -12,7 +12,7 @@ from tidelog.engine.helm.releases import (
     uninstalling,
     unlocked,
 )
-from tidelog.engine.helm.storage import Record, RecordedHook, Release
+from tidelog.engine.helm.storage import Record, Release
 from tidelog.engine.helm.store import ReleaseStore
 from tidelog.engine.plan.draft import HelmName
 from tidelog.engine.runtime.passes.approvals import Deletion
@@ -53,7 +53,7 @@ class ExistingActions(Acting):
         await self._know(release)
         try:
             timeout = self._spec.effective_timeout("test").seconds
-            await self._hooks(timeout).run(release, "test", self._is_chosen)
+            await self._hooks(timeout).run(release, "test", lambda hook: self._spec.effective_test.runs(hook.name))
         except ActionFailed as error:
             problem = error
         tests = tuple(
@@ -76,13 +76,6 @@ class ExistingActions(Acting):
             tested=problem is None or bool(tests),
         )
         return self._ended(started, problem, snapshots=(snapshot,))
-
-    def _is_chosen(self, hook: RecordedHook) -> bool:
-        """Whether a test is run (contract HR-052)."""
-        filters = self._spec.effective_test.filters
-        included = {one.name for one in filters if not one.exclude}
-        excluded = {one.name for one in filters if one.exclude}
-        return hook.name not in excluded and (not included or hook.name in included)
 
     async def _uninstall(self, started: ReleaseActionStarted) -> ReleaseActionEnded:
         """Takes a release away."""

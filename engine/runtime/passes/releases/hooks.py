@@ -8,14 +8,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-import anyio
-
 from tidelog.engine.cluster.errors import AlreadyExistsError, ClusterError, NotFoundError, UnknownKindError
 from tidelog.engine.cluster.port import Cluster, Identity, Kind, Preconditions
 from tidelog.engine.helm.errors import RecordError
 from tidelog.engine.helm.hooks import DeletePolicy, Event, deletes, hook_objects, hooks_for
 from tidelog.engine.helm.storage import RecordedHook, Release
-from tidelog.engine.objects.kube import KubeObject, key_of
+from tidelog.engine.objects.kube import KubeObject, MalformedObjectError, key_of
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.run import Run, Stop, asking
 from tidelog.engine.runtime.watching.declared import DeclaredRelease
@@ -23,9 +21,6 @@ from tidelog.events.names import ObjectKey
 from tidelog.events.projections.releases import HookRun, Ongoing
 from tidelog.events.vocabulary import HookEnded, HookStarted
 
-GONE_TIMEOUT_S = 60.0
-"""How long what a hook made before may take to be gone."""
-GONE_PAUSE_S = 0.2
 BEFORE: Final = ("pre-install", "pre-upgrade", "pre-rollback", "pre-delete")
 """The events before what an action does itself."""
 
@@ -99,8 +94,7 @@ class Hooks:
         await self._clean_up(release, event, hooks, "hook-succeeded")
 
     async def _one(self, release: Release, event: Event, hook: RecordedHook, obj: KubeObject) -> None:
-        kind, placed = await asking("apply", self._placed(release, event, hook, obj))
-        key = key_of(placed)
+        kind, key, placed = await asking("apply", self._placed(release, event, hook, obj))
         ran = self._ran(event, hook, key)
         if ran is None:
             ran = await self._begin(event, hook, kind, key)
@@ -128,17 +122,21 @@ class Hooks:
 
     async def _placed(
         self, release: Release, event: Event, hook: RecordedHook, obj: KubeObject
-    ) -> tuple[Kind, KubeObject]:
+    ) -> tuple[Kind, ObjectKey, KubeObject]:
         """The kind of a hook's object, and the object in its namespace."""
         try:
             kind = await self._cluster.kind(str(obj.get("apiVersion")), str(obj.get("kind")))
         except UnknownKindError as error:
             raise ActionFailed(f"failed {event}: hook {hook.name} of {hook.path}: {error}") from None
-        metadata = dict(obj.get("metadata") or {})
-        metadata.pop("namespace", None)
+        try:
+            named = key_of(obj)
+        except MalformedObjectError as error:
+            raise ActionFailed(f"failed {event}: hook {hook.name} of {hook.path}: {error}") from None
+        metadata = {name: value for name, value in obj["metadata"].items() if name != "namespace"}
         if kind.namespaced:
-            metadata["namespace"] = (obj.get("metadata") or {}).get("namespace") or release.namespace
-        return kind, obj | {"metadata": metadata}
+            metadata["namespace"] = named.namespace or release.namespace
+        placed = obj | {"metadata": metadata}
+        return kind, key_of(placed), placed
 
     def _ran(self, event: Event, hook: RecordedHook, key: ObjectKey) -> HookRun | None:
         runs = self._ongoing().hooks
@@ -168,8 +166,7 @@ class Hooks:
         """The object of a hook that was begun; made where it is not there yet."""
         live = await self._get(kind, key)
         if live is not None and live["metadata"]["uid"] == ran.replaces:
-            await self._delete_and_wait(kind, key, ran.replaces)
-            live = None
+            live = await self._let_go(event, kind, key, ran)
         if live is not None:
             return live
         try:
@@ -195,16 +192,26 @@ class Hooks:
             raise Stop(0.0)
         raise Stop(left)
 
-    async def _delete_and_wait(self, kind: Kind, key: ObjectKey, uid: str) -> None:
-        await self._delete(kind, key, uid)
-        deadline = anyio.current_time() + GONE_TIMEOUT_S
-        while True:
-            live = await self._get(kind, key)
-            if live is None or live["metadata"]["uid"] != uid:
-                return
-            if anyio.current_time() > deadline:
-                raise TimeoutError(f"{key.shown} is still there after its deletion ({GONE_TIMEOUT_S:g} s)")
-            await anyio.sleep(GONE_PAUSE_S)
+    async def _let_go(self, event: Event, kind: Kind, key: ObjectKey, ran: HookRun) -> KubeObject | None:
+        """Deletes what is there from before; returns what is there then.
+
+        Raises:
+            ActionFailed: when it does not go in time: a finalizer may hold it.
+            Stop: while it goes; its end begins the next pass, or the end of its time.
+        """
+        await self._delete(kind, key, ran.replaces)
+        live = await self._get(kind, key)
+        if live is None or live["metadata"]["uid"] != ran.replaces:
+            return live
+        left = self._timeout_s - self._engine.seconds_since(ran.started)
+        if left <= 0:
+            held = ", ".join(live["metadata"].get("finalizers") or ()) or "nothing that is known"
+            raise ActionFailed(
+                f"failed {event}: {key.shown} is still there, {self._timeout_s:g} s after its deletion was asked for "
+                f"(held by {held}): timed out waiting for the condition"
+            )
+        seen = await self._engine.inputs.get(self._stream, key, kind.api_version, self._identity)
+        raise Stop(0.0 if seen is None or seen["metadata"]["uid"] != ran.replaces else left)
 
     async def _clean_up(
         self,
@@ -219,8 +226,7 @@ class Hooks:
             if not deletes(hook, policy):
                 continue
             for obj in objects:
-                kind, placed = await asking("apply", self._placed(release, event, hook, obj))
-                key = key_of(placed)
+                kind, key, _ = await asking("apply", self._placed(release, event, hook, obj))
                 if key.id not in after:
                     await asking("apply", self._delete(kind, key, None))
 

@@ -156,6 +156,8 @@ class MakingActions(Acting):
                 await self._run.record([HealthChanged(checked=True, health="Current", message=checked.message)])
             return
         waited = self._engine.waited_for_health(self._stream)
+        if checked.health == "Failed" or (standing.health == "InProgress" and waited >= limit):
+            await self._engine.observer.look_into(checked.shown)
         if checked.health == "Failed":
             raise ActionFailed(f"failed early due to stalled resources: {checked.message}", while_waiting=True)
         if standing.health == "InProgress" and waited >= limit:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import anyio.to_thread
+import msgspec
 
 from tidelog.engine.helm.decisions import SNAPSHOT_VERSION
 from tidelog.engine.helm.storage import Release, decode_release, encode_release, snapshot_digest
@@ -10,6 +11,7 @@ from tidelog.engine.helm.values import values_digest
 from tidelog.engine.kinds.helmrelease import HelmReleaseStatus
 from tidelog.engine.runtime.context import Engine
 from tidelog.events.bodies import Body, BodyRef
+from tidelog.events.canonical import encode
 from tidelog.events.names import StreamName
 from tidelog.events.projections.releases import ReleaseRow
 from tidelog.events.vocabulary import ReleaseAdopted, ReleaseSnapshot
@@ -80,6 +82,19 @@ async def sealed_record(engine: Engine, stream: StreamName, release: Release) ->
     return (await engine.keys.key(stream)).seal(data)
 
 
+async def sealed_texts(engine: Engine, stream: StreamName, texts: Sequence[str]) -> Body:
+    """Texts that are secret, as the log keeps them."""
+    return (await engine.keys.key(stream)).seal(encode(list(texts)))
+
+
+async def opened_texts(log: SqliteLogReader, key: DataKey, reference: BodyRef) -> list[str]:
+    """Texts that the log keeps; none where their key was destroyed."""
+    body = await log.body(reference.digest)
+    if key_id_of(body) != key.id:
+        return []
+    return msgspec.json.decode(key.open(body), type=list[str])
+
+
 async def opened_record(log: SqliteLogReader, key: DataKey, reference: BodyRef) -> Release:
     """A record that the log keeps.
 
@@ -95,6 +110,12 @@ async def opened_record(log: SqliteLogReader, key: DataKey, reference: BodyRef) 
     if key_id_of(body) != key.id:
         raise LostRecordError("the record of the release was forgotten")
     return await anyio.to_thread.run_sync(decode_release, key.open(body))
+
+
+def is_as_known(release: Release, snapshot: ReleaseSnapshot) -> bool:
+    """Whether the record of a version is the one that was left there (contract HR-073, HR-095)."""
+    digest = snapshot_digest(release, snapshot.oci_digest, snapshot.digest)
+    return snapshot.api_version != SNAPSHOT_VERSION or snapshot.digest == digest
 
 
 def adopted(status: HelmReleaseStatus) -> ReleaseAdopted:
@@ -139,4 +160,5 @@ def adopted(status: HelmReleaseStatus) -> ReleaseAdopted:
         common_metadata=status.observed_common_metadata_digest,
         handled_force=status.last_handled_force_at,
         handled_reset=status.last_handled_reset_at,
+        helm_chart=None if status.helm_chart_key is None else status.helm_chart_key.id,
     )

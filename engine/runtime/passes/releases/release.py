@@ -163,7 +163,7 @@ class HelmReleasePass(Beginning):
         path = await chart_file(engine.artifacts, artifact.tree, artifact.artifact)
         values = await self._values()
         try:
-            chart = released(await engine.helm.described(artifact.artifact, path), artifact)
+            chart = released(await engine.helm.described(artifact.artifact, path), artifact, engine.settings)
         except ChartError as error:
             raise unreadable(error) from None
         self._revision = Revision(chart.version)
@@ -247,7 +247,8 @@ class HelmReleasePass(Beginning):
         if following.stall is not None:
             raise _stalled(following.stall)
         if not following.goes_on:
-            raise Stop(following.again_s)
+            again = following.again_s
+            raise Stop(None if again is None else self._engine.spaced(again, self._row.failures))
 
     # The actions.
 
@@ -276,7 +277,7 @@ class HelmReleasePass(Beginning):
 
     async def _known(self, wish: Wish) -> Known:
         """The release as it is, and as it is to be."""
-        newest = self._remembered(wish)
+        newest = self._engine.records.newest(wish.storage_namespace, wish.name)
         self._remembers = newest is not None
         if newest is None:
             newest = await self._newest(wish)
@@ -285,6 +286,7 @@ class HelmReleasePass(Beginning):
             self._row,
             wish,
             newest,
+            asked=self._asked(),
             observed=self._run.standing.observed,
             healed=await self._has_healed(),
         )
@@ -293,25 +295,14 @@ class HelmReleasePass(Beginning):
             return known
         return msgspec.structs.replace(known, drifted=bool(await self._drift()))
 
-    def _remembered(self, wish: Wish) -> Newest | None:
-        """The newest record as a pass before has read it, while nobody has written to the release's records."""
-        found = self._engine.records.newest(wish.storage_namespace, wish.name)
-        return found if found is not None and found.oci_digest == self._oci_digest else None
-
     async def _newest(self, wish: Wish) -> Newest | None:
         """The newest record, as Helm's storage has it; None where there is none."""
         store = self._store(wish.storage_namespace)
         record = await asking("observe", reading(store.last(wish.name)), "StateError")
-        newest = Newest.of(record, self._oci_digest)
+        newest = Newest.of(record, self._row.latest)
         if newest is not None:
             self._engine.records.keep(wish.storage_namespace, wish.name, newest, store.resource_versions(wish.name))
         return newest
-
-    @property
-    def _oci_digest(self) -> str:
-        """Of the chart of the version that was made last: its record does not have it."""
-        latest = self._row.latest
-        return "" if latest is None else latest.oci_digest
 
     async def _has_healed(self) -> bool:
         """Whether the last version failed of objects that did not become ready in time, and now are (an image came)."""

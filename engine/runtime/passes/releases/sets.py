@@ -10,7 +10,7 @@ from tidelog.engine.helm.marks import helm_marks
 from tidelog.engine.helm.releases import objects_of
 from tidelog.engine.helm.storage import Release
 from tidelog.engine.helm.target import WantedObjects
-from tidelog.engine.objects.kube import KubeObject, key_of
+from tidelog.engine.objects.kube import KubeObject, MalformedObjectError, key_of
 from tidelog.engine.render.normal import normalise
 from tidelog.engine.render.renderer import Rendering
 from tidelog.engine.runtime.rendered import Sealed, sealed
@@ -83,15 +83,14 @@ async def placed_objects(tools: SetTools, release: Release) -> list[KubeObject]:
     scopes = await scopes_of(objects, tools.cluster)
     placed = []
     for obj in objects:
-        metadata = dict(obj.get("metadata") or {})
-        named = metadata.pop("namespace", None)
-        group = str(obj.get("apiVersion") or "").rpartition("/")[0]
-        if scopes.get((group, str(obj.get("kind") or "")), True):
-            metadata["namespace"] = named or release.namespace
-        if not metadata.get("name"):
-            raise RecordError(
-                f"the manifest of release {release.namespace}/{release.name} has an object without a name"
-            )
+        try:
+            key = key_of(obj)
+        except MalformedObjectError as error:
+            where = f"the manifest of release {release.namespace}/{release.name}"
+            raise RecordError(f"{where} has {error}") from None
+        metadata = {name: value for name, value in obj["metadata"].items() if name != "namespace"}
+        if scopes.get((key.group, key.kind), True):
+            metadata["namespace"] = key.namespace or release.namespace
         placed.append(obj | {"metadata": metadata})
     return placed
 

@@ -43,6 +43,7 @@ from tidelog.events.canonical import encode
 from tidelog.events.digest import Digest, digest_of
 from tidelog.events.moment import Time
 from tidelog.events.names import ObjectId
+from tidelog.events.projections.desired import Desired
 from tidelog.events.projections.releases import ReleaseRow
 
 RENDER_S: Final = 60.0
@@ -159,12 +160,42 @@ def _as_step(found: KustomizeRenderer) -> Kustomize:
 # How the release stands beside it.
 
 
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody asked for by annotations and was not done: tokens, empty where nothing is asked."""
+
+    force: str = ""
+    """A release in any case (contract CM-035)."""
+    reset: str = ""
+    """Failures to be forgotten (contract CM-036)."""
+
+
+def asked_of(declared: DeclaredRelease, row: ReleaseRow, desired: Desired | None) -> Asked:
+    """What the last request to reconcile asks for besides, and was not done.
+
+    The log knows with what a request came. An annotation that is added later, to one that was answered, asks for
+    nothing; nor does one that another engine has answered.
+    """
+    token = declared.requested_at
+    if token is None:
+        return Asked()
+    if desired is not None and desired.asked == token:
+        force, reset = desired.force, desired.reset
+    else:  # nobody has recorded it yet
+        answered = token == declared.status.last_handled_reconcile_at
+        force, reset = not answered and declared.is_asked(FORCE_AT), not answered and declared.is_asked(RESET_AT)
+    return Asked(
+        force=token if force and token != row.handled_force else "",
+        reset=token if reset and token != row.handled_reset else "",
+    )
+
+
 def known_of(
     declared: DeclaredRelease,
     row: ReleaseRow,
     wish: Wish,
     newest: Newest | None,
     *,
+    asked: Asked,
     observed: int,
     drifted: bool = False,
     healed: bool = False,
@@ -176,12 +207,13 @@ def known_of(
         row: what the log knows of the release.
         wish: what is asked for.
         newest: in Helm's storage.
+        asked: for what somebody did by annotations.
         observed: the generation that was dealt with last.
         drifted: whether objects differ from it, where that counts.
         healed: whether what the last version failed of is over.
     """
     return Known(
-        row=_counted(declared, row, wish, healed=healed),
+        row=_counted(declared, row, wish, asked, healed=healed),
         policy=policy_of(declared.spec),
         last=None if newest is None else newest.release,
         last_digest="" if newest is None else newest.digest,
@@ -193,33 +225,27 @@ def known_of(
         generation=declared.generation,
         observed_generation=max(observed, row.observed_generation),
         drifted=drifted,
-        forced=asks(declared, FORCE_AT, row.handled_force),
+        forced=bool(asked.force),
         other=wish.why_other(row),
     )
 
 
-def _counted(declared: DeclaredRelease, row: ReleaseRow, wish: Wish, *, healed: bool) -> ReleaseRow:
+def _counted(declared: DeclaredRelease, row: ReleaseRow, wish: Wish, asked: Asked, *, healed: bool) -> ReleaseRow:
     """The row, with the failures that still count (contract HR-102)."""
-    if not counts_anew(declared, row, wish) and not healed:
+    if not counts_anew(declared, row, wish, asked) and not healed:
         return row
     return msgspec.structs.replace(row, failures=0, install_failures=0, upgrade_failures=0)
 
 
-def counts_anew(declared: DeclaredRelease, row: ReleaseRow, wish: Wish) -> bool:
+def counts_anew(declared: DeclaredRelease, row: ReleaseRow, wish: Wish, asked: Asked) -> bool:
     """Whether failures of before count no more (contract HR-102)."""
     return decisions.counts_anew(
         row,
         generation=declared.generation,
         chart_version=wish.chart.version,
         config_digest=wish.config_digest,
-        reset_asked=asks(declared, RESET_AT, row.handled_reset),
+        reset_asked=bool(asked.reset),
     )
-
-
-def asks(declared: DeclaredRelease, annotation: str, handled: str) -> bool:
-    """Whether an annotation, with the token of a request, asks for something that was not done (CM-035, CM-036)."""
-    token = declared.annotations.get(annotation)
-    return bool(token) and token == declared.requested_at and token != handled
 
 
 def changed_target(declared: DeclaredRelease, row: ReleaseRow, wish: Wish) -> str:
@@ -300,6 +326,8 @@ class NewVersion(msgspec.Struct, frozen=True, kw_only=True):
     chart: RenderedChart
     set: Sealed
     """Its objects."""
+    secret: tuple[str, ...] = ()
+    """What of it is secret, and its values do not tell."""
 
 
 async def render_wish(
@@ -378,7 +406,7 @@ async def render_wish(
         time=tools.now(),
     )
     made = await set_of_chart(tools, found, can.kube_version, secrets, namespace)
-    return NewVersion(release=release, chart=rendering.chart, set=made)
+    return NewVersion(release=release, chart=rendering.chart, set=made, secret=rendering.found)
 
 
 def _not_rendered(wish: Wish, making: ReleasingName, error: ChartError) -> StageError:

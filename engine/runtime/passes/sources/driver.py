@@ -16,7 +16,7 @@ from tidelog.engine.sources.access import PLAIN_TLS, Proxy, Tls, proxy_of, tls_o
 from tidelog.engine.sources.errors import FetchReason
 from tidelog.engine.sources.fetched import Fetched, Head
 from tidelog.engine.sources.oci.credentials import RegistryCredentials, registry_credentials
-from tidelog.events.names import ObjectKey
+from tidelog.events.names import ObjectKey, Revision
 
 T = TypeVar("T")
 
@@ -51,6 +51,10 @@ class Driver(ABC):
     @abstractmethod
     def is_outdated(self) -> bool:
         """Whether the artifact was made by other rules than the spec's."""
+
+    def looked_at(self, head: Head) -> Revision | None:  # noqa: ARG002 - most have no source of their own
+        """The revision of the source that an answer was found in, where the source is made of another."""
+        return None
 
     def forget(self) -> None:  # noqa: B027 - most remember nothing
         """Forgets what was just fetched: something of it is not in the store after all."""
@@ -91,12 +95,13 @@ class Secrets:
         if kind is None:
             self._engine.inputs.settle(self._declared.stream)
 
-    async def get(self, name: str, field: str) -> dict[str, bytes]:
+    async def get(self, name: str, field: str, missing: FetchReason = "AuthenticationFailed") -> dict[str, bytes]:
         """The data of a Secret, decoded.
 
         Args:
             name: of the Secret, in the source's own namespace.
             field: of the spec, for messages.
+            missing: the reason of a failure, where there is no such Secret.
 
         Raises:
             StageError: when it is not there, or cannot be read.
@@ -106,7 +111,7 @@ class Secrets:
         if secret is None:
             raise StageError(
                 "fetch",
-                "AuthenticationFailed",
+                missing,
                 f"spec.{field}: there is no Secret {key.namespace}/{key.name}; create it, or leave {field} out",
             )
         data = _decoded(secret)

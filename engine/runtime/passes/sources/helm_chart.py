@@ -1,5 +1,6 @@
 """HelmChart (contract 2.7): a chart of a Helm repository, of a registry, or of a tree."""
 
+import itertools
 from pathlib import Path
 
 import anyio
@@ -11,16 +12,17 @@ from tidelog.engine.kinds.helmrepository import HelmRepositorySpec
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.passes.sources.driver import Driver, News, Secrets, of_kind
 from tidelog.engine.runtime.passes.sources.helm_repository import access_of, repository_spec
+from tidelog.engine.runtime.passes.sources.registries import ChartReach, read_reach
 from tidelog.engine.runtime.run import Run, StageError
 from tidelog.engine.runtime.watching.declared import DeclaredSource, chart_source_of
-from tidelog.engine.sources.access import PLAIN_TLS, Tls
+from tidelog.engine.sources.access import PLAIN_TLS
+from tidelog.engine.sources.errors import FetchError
 from tidelog.engine.sources.fetched import Fetched, Head
 from tidelog.engine.sources.helm.credentials import ANONYMOUS as NOBODY
 from tidelog.engine.sources.helm.index import versions_of
 from tidelog.engine.sources.helm.jobs import Dependency
-from tidelog.engine.sources.helm.package import Resolve, package, revalue
+from tidelog.engine.sources.helm.package import Resolve, package, refuse_verification, revalue
 from tidelog.engine.sources.helm.spec import (
-    ANY_VERSION,
     CHART_BYTES_MAX,
     ChartSpec,
     ChartVersion,
@@ -31,12 +33,12 @@ from tidelog.engine.sources.helm.spec import (
 from tidelog.engine.sources.helm.versions import check_name, choose_version
 from tidelog.engine.sources.intake.intake import Download
 from tidelog.engine.sources.intake.jobs import Unpack
-from tidelog.engine.sources.oci.credentials import ANONYMOUS, RegistryCredentials
-from tidelog.engine.sources.oci.spec import CHART_LAYER, OciHead, OciRef, OciSpec
-from tidelog.engine.sources.semver import version_of
+from tidelog.engine.sources.oci.address import SCHEME
+from tidelog.engine.sources.oci.spec import OciHead
+from tidelog.engine.sources.oci.verify import Signers
 from tidelog.events.names import Revision
 from tidelog.events.projections import Desired
-from tidelog.events.vocabulary.fetch import Chart
+from tidelog.events.vocabulary.fetch import Chart, Signature
 
 
 class VersionHead(Head, frozen=True, kw_only=True):
@@ -46,8 +48,11 @@ class VersionHead(Head, frozen=True, kw_only=True):
     """Of a repository with an index."""
     oci: OciHead | None = None
     """Of a registry."""
+    signature: Signature | None = None
     fetched: Fetched | None = None
     """Of a tree: the chart's version is known when it is made."""
+    source: Revision | None = None
+    """The revision of the index, or of the tree, that it was found in."""
 
 
 class HelmChartDriver(Driver):
@@ -74,16 +79,16 @@ class HelmChartDriver(Driver):
             return await self._of_tree(self._row(source))
         check_name(self._spec.chart)
         if source.spec.is_registry:
-            reached = await self._registry(source)
-            found = await self._engine.fetchers.oci.ask(*reached)
-            return VersionHead(revision=self._revision(found.tag.replace("_", "+")), oci=found)
+            return await self._of_registry(source)
+        if self._spec.verify is not None:
+            raise refuse_verification(self._spec.verify.provider)
         row = self._row(source)
         stored = None if row.artifact is None else self._engine.artifacts.tarball_path(row.artifact)
         if stored is None:
             raise self._no_artifact(source)
         versions = await anyio.to_thread.run_sync(versions_of, stored, self._spec.chart)
         version = choose_version(versions, self._spec.chart, self._spec.version, source.key.shown)
-        return VersionHead(revision=self._revision(version.version), version=version)
+        return VersionHead(revision=self._revision(version.version), version=version, source=row.revision)
 
     async def fetch(self, head: Head) -> Fetched:
         """See `Driver`."""
@@ -96,7 +101,7 @@ class HelmChartDriver(Driver):
                 await self._pull(source, found.version, archive)
                 revision = str(self._row(source).revision)
             elif found.oci is not None:
-                await self._pull_from_registry(source, found.oci, archive)
+                await self._pull_from_registry(await self._reach(source), found.oci, archive)
                 revision = found.oci.digest
             else:
                 return await self._package(download, self._row(source))
@@ -104,11 +109,16 @@ class HelmChartDriver(Driver):
             made = await revalue(
                 self._engine.fetchers.helm.workers, archive, self._chart, download.path, metadata=metadata
             )
-            return await self._taken(download, made, Revision(revision))
+            taken = await self._taken(download, made, Revision(revision))
+            return msgspec.structs.replace(taken, signature=found.signature)
 
     def is_outdated(self) -> bool:
         """See `Driver`: a new generation is made anew (contract HC-011)."""
         return of_kind(self._declared.status, HelmChartStatus).observed_generation != self._declared.generation
+
+    def looked_at(self, head: Head) -> Revision | None:
+        """See `Driver`: another revision of the source may hold the same version of the chart (contract HC-015)."""
+        return of_kind(head, VersionHead).source
 
     def news(self, fetched: Fetched) -> News:
         """See `Driver` (contract HC-016)."""
@@ -150,43 +160,47 @@ class HelmChartDriver(Driver):
         spec = repository_spec(of_kind(source.spec, HelmRepositorySpec))
         await self._engine.fetchers.helm.chart(spec, version, into, credentials=credentials, tls=tls)
 
-    async def _registry(self, source: DeclaredSource) -> tuple[OciSpec, RegistryCredentials, Tls]:
-        """The chart's repository in a registry, and how it is reached."""
-        spec = of_kind(source.spec, HelmRepositorySpec)
-        url = f"{spec.url.rstrip('/')}/{self._spec.chart}"
-        credentials = ANONYMOUS
-        async with Secrets(self._engine, self._declared, self._run, "ChartPullError") as secrets:
-            if spec.secret_ref is not None:
-                credentials = await secrets.login(spec.secret_ref.name, "secretRef", url)
-            tls = await secrets.tls(spec.cert_secret_ref)
-        is_exact = version_of(self._spec.version) is not None
-        wanted = self._spec.version
-        asked = OciSpec(
-            url=url,
-            # One version needs no list of all tags (contract HC-002).
-            ref=OciRef(tag=wanted.replace("+", "_")) if is_exact else OciRef(semver=wanted or ANY_VERSION),
-            layer_media_type=CHART_LAYER,
-            insecure=spec.insecure,
-            timeout_s=spec.effective_timeout.seconds,
-        )
-        return asked, credentials, tls
+    # Of a registry.
 
-    async def _pull_from_registry(self, source: DeclaredSource, head: OciHead, into: Path) -> None:
-        fetcher, (asked, credentials, tls) = self._engine.fetchers.oci, await self._registry(source)
-        artifact = await fetcher.artifact(asked, credentials, tls, None, head)
-        await fetcher.download(asked, credentials, tls, None, artifact, into, CHART_BYTES_MAX)
+    async def _of_registry(self, source: DeclaredSource) -> Head:
+        """As in Flux, a signature is verified at every pass: a key that is taken back counts from the next one on."""
+        reach = await self._reach(source)
+        found = await self._engine.fetchers.oci.ask(reach.spec, reach.credentials, reach.tls)
+        signature = None if reach.signers is None else await self._verify(reach, found, reach.signers)
+        revision = self._revision(found.tag.replace("_", "+"))
+        return VersionHead(revision=revision, oci=found, signature=signature)
+
+    async def _verify(self, reach: ChartReach, head: OciHead, signers: Signers) -> Signature:
+        fetcher = self._engine.fetchers.oci
+        try:
+            return await fetcher.verify(reach.spec, reach.credentials, reach.tls, None, head, signers)
+        except FetchError as error:
+            if error.reason != "VerificationError":
+                raise
+            message = f"chart verification error: {error.message}"
+            raise FetchError("ChartVerificationError", message, retry_after_s=error.retry_after_s) from None
+
+    async def _reach(self, source: DeclaredSource) -> ChartReach:
+        registry = of_kind(source.spec, HelmRepositorySpec)
+        async with Secrets(self._engine, self._declared, self._run, "ChartPullError") as secrets:
+            return await read_reach(secrets, registry, self._spec.chart, self._spec.version, self._spec.verify)
+
+    async def _pull_from_registry(self, reach: ChartReach, head: OciHead, into: Path) -> None:
+        fetcher, reached = self._engine.fetchers.oci, (reach.credentials, reach.tls, None)
+        artifact = await fetcher.artifact(reach.spec, *reached, head)
+        await fetcher.download(reach.spec, *reached, artifact, into, CHART_BYTES_MAX)
 
     # Of a tree.
 
     async def _of_tree(self, row: Desired) -> Head:
         standing = self._engine.memory.conditions.get(self._declared.stream)
         own = self._engine.memory.desired.get(self._declared.stream)
-        known = None if standing is None or own is None else standing.chart
-        if known is not None and known.source == row.revision and own is not None and not self.is_outdated():
-            return VersionHead(revision=own.revision or Revision(""))
+        known = None if standing is None or own is None else standing.source
+        if known is not None and known == row.revision and own is not None and not self.is_outdated():
+            return VersionHead(revision=own.revision or Revision(""), source=known)
         async with self._engine.fetchers.intake.downloading() as download:
             fetched = await self._package(download, row)
-        return VersionHead(revision=fetched.revision, fetched=fetched)
+        return VersionHead(revision=fetched.revision, fetched=fetched, source=row.revision)
 
     async def _package(self, download: Download, row: Desired) -> Fetched:
         root = download.path.with_name("tree")
@@ -205,32 +219,50 @@ class HelmChartDriver(Driver):
 
     def _dependency(self, download: Download) -> Resolve:
         """Fetches what a chart of a tree depends on: as the HelmRepository of its address, else as nobody (HC-012)."""
+        number = itertools.count()
 
         async def resolve(dependency: Dependency) -> Path:
-            fetcher = self._engine.fetchers.helm
+            archive = download.path.with_name(f"dependency-{next(number)}.tgz")
             known = self._repository_at(dependency.repository)
-            credentials, tls = NOBODY, PLAIN_TLS
-            spec = RepositorySpec(url=dependency.repository)
-            if known is not None:
-                credentials, tls = await access_of(self._engine, self._declared, self._run, of=known)
-                spec = repository_spec(of_kind(known.spec, HelmRepositorySpec))
-            index = download.path.with_name(f"index-{dependency.key}")
-            await fetcher.index(spec, index, credentials=credentials, tls=tls)
-            versions = await anyio.to_thread.run_sync(versions_of, index, dependency.name)
-            version = choose_version(versions, dependency.name, dependency.version, dependency.shown)
-            archive = download.path.with_name(f"dependency-{dependency.key}.tgz")
-            await fetcher.chart(spec, version, archive, credentials=credentials, tls=tls)
+            if dependency.repository.startswith(SCHEME):
+                await self._pull_dependency(known, dependency, archive)
+            else:
+                await self._pull_from_repository(known, dependency, archive)
             return archive
 
         return resolve
 
+    async def _pull_dependency(self, known: DeclaredSource | None, dependency: Dependency, into: Path) -> None:
+        """From a registry. As in Flux, nobody says who may have signed it: the chart's own source is trusted."""
+        registry = HelmRepositorySpec(url=dependency.repository, type="oci")
+        if known is not None:
+            registry = of_kind(known.spec, HelmRepositorySpec)
+        async with Secrets(self._engine, self._declared, self._run, "ChartPullError") as secrets:
+            reach = await read_reach(secrets, registry, dependency.name, dependency.version)
+        head = await self._engine.fetchers.oci.ask(reach.spec, reach.credentials, reach.tls)
+        await self._pull_from_registry(reach, head, into)
+
+    async def _pull_from_repository(self, known: DeclaredSource | None, dependency: Dependency, into: Path) -> None:
+        fetcher = self._engine.fetchers.helm
+        credentials, tls = NOBODY, PLAIN_TLS
+        spec = RepositorySpec(url=dependency.repository)
+        if known is not None:
+            credentials, tls = await access_of(self._engine, self._declared, self._run, of=known)
+            spec = repository_spec(of_kind(known.spec, HelmRepositorySpec))
+        index = into.with_suffix(".index")
+        await fetcher.index(spec, index, credentials=credentials, tls=tls)
+        versions = await anyio.to_thread.run_sync(versions_of, index, dependency.name)
+        version = choose_version(versions, dependency.name, dependency.version, dependency.shown)
+        await fetcher.chart(spec, version, into, credentials=credentials, tls=tls)
+
     def _repository_at(self, url: str) -> DeclaredSource | None:
         """The HelmRepository in the chart's namespace that has an address."""
+        is_registry = url.startswith(SCHEME)
         for found in self._engine.declared.sources.values():
             spec = found.spec
             if not isinstance(spec, HelmRepositorySpec) or found.key.namespace != self._declared.key.namespace:
                 continue
-            if not spec.is_registry and spec.url.rstrip("/") == url.rstrip("/"):
+            if spec.is_registry == is_registry and spec.url.rstrip("/") == url.rstrip("/"):
                 return found
         return None
 

@@ -1,13 +1,12 @@
 """OCIRepository (contract 2.5)."""
 
-from collections.abc import Mapping
-
 import msgspec
 
 from tidelog.engine.kinds.conditions import SOURCE_VERIFIED, find
 from tidelog.engine.kinds.ocirepository import OCIReference, OCIRepositorySpec, OCIRepositoryStatus
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.passes.sources.driver import Driver, News, Secrets, of_kind
+from tidelog.engine.runtime.passes.sources.signers import read_signers
 from tidelog.engine.runtime.run import Run
 from tidelog.engine.runtime.watching.declared import DeclaredSource
 from tidelog.engine.sources.access import PLAIN_TLS, Proxy, Tls
@@ -15,7 +14,7 @@ from tidelog.engine.sources.fetched import Fetched, Head
 from tidelog.engine.sources.intake.jobs import Unpack
 from tidelog.engine.sources.oci.credentials import ANONYMOUS, RegistryCredentials
 from tidelog.engine.sources.oci.spec import OciHead, OciRef, OciSpec
-from tidelog.engine.sources.oci.verify import check_verification
+from tidelog.engine.sources.oci.verify import Signers
 
 ORIGIN_SOURCE = "org.opencontainers.image.source"
 ORIGIN_REVISION = "org.opencontainers.image.revision"
@@ -32,7 +31,7 @@ class OciDriver(Driver):
         self._credentials: RegistryCredentials = ANONYMOUS
         self._tls: Tls = PLAIN_TLS
         self._proxy: Proxy | None = None
-        self._keys: Mapping[str, bytes] = {}
+        self._signers: Signers | None = None
 
     async def ask(self) -> Head | None:
         """See `Driver`."""
@@ -46,8 +45,8 @@ class OciDriver(Driver):
         spec = self._oci_spec()
         found = of_kind(head, OciHead)
         signature = None
-        if self._spec.verify is not None:  # before anything of it is taken
-            signature = await fetchers.oci.verify(spec, *reached, found, self._keys)
+        if self._signers is not None:  # before anything of it is taken
+            signature = await fetchers.oci.verify(spec, *reached, found, self._signers)
         artifact = await fetchers.oci.artifact(spec, *reached, found)
         async with fetchers.intake.downloading() as download:
             await fetchers.oci.download(spec, *reached, artifact, download.path)
@@ -98,9 +97,7 @@ class OciDriver(Driver):
                 if not self._credentials.is_anonymous:
                     break
         if spec.verify is not None:
-            check_verification(spec.verify.provider, has_secret=spec.verify.secret_ref is not None)
-            if spec.verify.secret_ref is not None:
-                self._keys = await secrets.get(spec.verify.secret_ref.name, "verify.secretRef")
+            self._signers = await read_signers(secrets, spec.verify)
         self._tls = await secrets.tls(spec.cert_secret_ref)
         self._proxy = await secrets.proxy(spec.proxy_secret_ref)
 
