@@ -89,9 +89,17 @@ async def test_an_install_and_an_upgrade_are_shown_before_they_are_made(world: W
             SOURCE, "HelmChart", "web", lambda obj: obj is not None and "artifact" in obj.get("status", {})
         )
         asked: dict[str, Any] = {"chartRef": {"kind": "HelmChart", "name": "web"}, "valuesFrom": FROM_SECRET}
-        await releases.release(**asked, suspend=True)
+        template = {"spec": {"chart": "charts/web", "sourceRef": source["sourceRef"]}}
+        early = {"interval": "1h", "suspend": True, "chart": template}
+        await world.apply({"apiVersion": HELM, "kind": "HelmRelease", "metadata": {"name": "early"}, "spec": early})
         await running.until_event(TargetDeclared)
+        head = await head_of(world)
+        await releases.release(**asked, suspend=True)
+        await running.until_event(TargetDeclared, after=head)
         await running.idle()
+        without = await tidelog(world, "plan", "hr/early")
+        assert without.code == 3, without
+        assert "has no chart yet: its first run, which waits for `tidelog resume`, makes HelmChart/" in without.err
         head = await head_of(world)
         done = await tidelog(world, "plan", "helmrelease/web", "-o", "json")
         assert done.code == 1, done

@@ -121,6 +121,7 @@ class ReleasePreviews(Previews):
         pin = await self._pin(declared)
         if pin is not None:
             return await self._of_past(declared, pin.position)
+        self._check_made(declared)
         with _as_preview_error(self._secrets):
             artifact = artifact_of(self._facts, self._alias, self._settings, declared, lambda _: True)
             path = await chart_beside(self._artifacts, artifact.tree, artifact.artifact, self._tools.scratch)
@@ -146,6 +147,18 @@ class ReleasePreviews(Previews):
         return await self._of_past(await self._declared(target), position)
 
     # The way of a pass.
+
+    def _check_made(self, declared: DeclaredRelease) -> None:
+        """Has the HelmChart of a template be there: the first run makes it, which a suspended release has not had."""
+        chart = source_of(declared)
+        if declared.spec.chart is None or self._facts.conditions.get(chart.stream(self._alias)) is not None:
+            return
+        is_suspended = declared.suspended or self._is_suspended(declared.stream)
+        first = "its first run, which waits for `tidelog resume`," if is_suspended else "its first run"
+        raise PreviewError(
+            f"{told(declared.stream)} has no chart yet: {first} makes HelmChart/{chart.namespace}/{chart.name}; "
+            "with --path DIR, it is planned with the chart in a directory"
+        )
 
     async def _of_past(self, declared: DeclaredRelease, position: int) -> Preview:
         try:
