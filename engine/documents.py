@@ -5,7 +5,7 @@ become strings as in JSON, and a number without a fraction is an integer however
 that is given twice is an error, for nobody means both.
 
 libyaml does the scanning, and values are built from its events: no recursion in C, and a depth, a size and the
-growth by aliases that are checked on the way.
+growth by aliases that are checked on the way. What is as simple as most manifests is read without it (`block_yaml`).
 """
 
 import base64
@@ -20,6 +20,8 @@ from typing import Any, BinaryIO, Final
 import msgspec
 import yaml
 from yaml.cyaml import CParser  # type: ignore[attr-defined]
+
+from tidelog.engine.block_yaml import Block, NotBlockError
 
 DEPTH_MAX: Final = 200
 """Collections within collections. Kubernetes' deepest schemas need about 30."""
@@ -78,7 +80,11 @@ def documents(text: str, *, repeated_keys: bool = False) -> list[Document]:
     Raises:
         YamlError: with the line, when it is no YAML, repeats a key, or is too deep or too much.
     """
-    return list(Reader(text, repeated_keys=repeated_keys).documents())
+    try:
+        found = Block(text, _WORDS, _number)
+    except NotBlockError:
+        return list(Reader(text, repeated_keys=repeated_keys).documents())
+    return [Document(found.value, found.line, found.keys)]
 
 
 class _Anchored(msgspec.Struct):

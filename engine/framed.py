@@ -13,10 +13,10 @@ from typing import Final, Self
 
 import anyio
 from anyio.abc import Process
-from anyio.streams.buffered import BufferedByteReceiveStream
 
-GONE: Final = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, anyio.IncompleteRead)
+GONE: Final = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream)
 """What sending and receiving raise when the process is no more, or says more than it may."""
+_HEAD: Final = 4
 _END_S: Final = 5.0
 _EXIT_S: Final = 0.5
 """Between the end of a process's answers and its own."""
@@ -30,7 +30,8 @@ class FramedProcess:
             raise RuntimeError("a process without pipes")
         self._process = process
         self._into = process.stdin
-        self._from = BufferedByteReceiveStream(process.stdout)
+        self._from = process.stdout
+        self._received = bytearray()
         self._answer_bytes_max = answer_bytes_max
 
     @classmethod
@@ -68,10 +69,19 @@ class FramedProcess:
 
     async def receive(self) -> bytes:
         """Waits for a message."""
-        size = int.from_bytes(await self._from.receive_exactly(4))
+        await self._receive(_HEAD)
+        size = int.from_bytes(self._received[:_HEAD])
         if size > self._answer_bytes_max:
             raise anyio.BrokenResourceError
-        return await self._from.receive_exactly(size)
+        await self._receive(_HEAD + size)
+        message = bytes(self._received[_HEAD : _HEAD + size])
+        del self._received[: _HEAD + size]
+        return message
+
+    async def _receive(self, size: int) -> None:
+        """Receives so much at least; most messages come in one part."""
+        while len(self._received) < size:
+            self._received += await self._from.receive()
 
     async def end(self, within_s: float = 0) -> None:
         """Ends it and all that it runs, whatever it is doing; `within_s` is for one that is ending by itself."""
@@ -122,22 +132,32 @@ class FramedWorkers:
             TimeoutError: when it takes too long.
             WorkerDiedError: when the worker ends, or says more than it may.
         """
-        async with self._limiter:
-            if self._closed:
-                raise RuntimeError("the workers are closed")
-            worker = self._idle.pop() if self._idle else await self._start()
-            answer = None
-            gone = False
-            try:
-                with anyio.fail_after(time_s):
-                    answer = await worker.ask(question)
-            except GONE:
-                gone = True
-            finally:
-                if answer is None or self._closed:
-                    await worker.end(within_s=_EXIT_S if gone else 0)
-                else:
-                    self._idle.append(worker)
-            if answer is None:
-                raise WorkerDiedError(worker.code)
-            return answer
+        borrower = object()
+        try:  # without a turn of the loop where none is waited for
+            self._limiter.acquire_on_behalf_of_nowait(borrower)
+        except anyio.WouldBlock:
+            await self._limiter.acquire_on_behalf_of(borrower)
+        try:
+            return await self._answer(question, time_s)
+        finally:
+            self._limiter.release_on_behalf_of(borrower)
+
+    async def _answer(self, question: bytes, time_s: float) -> bytes:
+        if self._closed:
+            raise RuntimeError("the workers are closed")
+        worker = self._idle.pop() if self._idle else await self._start()
+        answer = None
+        gone = False
+        try:
+            with anyio.fail_after(time_s):
+                answer = await worker.ask(question)
+        except GONE:
+            gone = True
+        finally:
+            if answer is None or self._closed:
+                await worker.end(within_s=_EXIT_S if gone else 0)
+            else:
+                self._idle.append(worker)
+        if answer is None:
+            raise WorkerDiedError(worker.code)
+        return answer

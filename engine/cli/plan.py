@@ -40,6 +40,12 @@ which_option = click.option(
 @plan_output_option
 @cluster_options
 @which_option
+@click.option(
+    "--with-dependencies",
+    is_flag=True,
+    help="First what the Kustomization depends on (dependsOn), each in the copy where those before it are done. Only "
+    "with --cluster embedded.",
+)
 @store_option
 def plan(
     store: Path,
@@ -50,6 +56,8 @@ def plan(
     words: tuple[str, ...],
     directory: Path | None,
     namespace: str | None,
+    *,
+    with_dependencies: bool,
 ) -> None:
     """What reconciling a target would change in the cluster now, with the verdict of every check.
 
@@ -59,17 +67,26 @@ def plan(
     What needs a namespace or a kind that the plan itself makes cannot be asked about before that is there. With the
     embedded cluster it can: the waves before are applied in a fork of a copy, of which nothing is kept.
 
+    With --with-dependencies the plans of what a Kustomization depends on come first, down to those that depend on
+    nothing: what each would find is what those before it leave. One that would not be applied at once (a check that
+    does not pass, an approval, a suspension) ends it. As JSON that is {"plans": [...]}.
+
     Of a HelmRelease it is the version of the release that would be made now, or why there would be none, with the hooks
     that would run, and where its values come from.
 
     The exit code is 0 when nothing would change, 1 when something would, and 4 when a check does not pass, so that
     nothing would be applied.
     """
-    from tidelog.engine.cli.planning import Access, named_target, plan_and_tell
+    from tidelog.engine.cli.planning import Access, named_target, plan_and_tell, plan_chain_and_tell
 
     is_embedded = _is_embedded(which, kubeconfig, context)
+    if with_dependencies and not is_embedded:
+        raise click.UsageError("--with-dependencies needs --cluster embedded: what comes first is done in a copy")
     access = Access(store, kubeconfig, context)
     stream = named_target(access, words, namespace)
+    if with_dependencies:
+        changes, refused = anyio.run(plan_chain_and_tell, access, stream, directory, output, dict(os.environ))
+        raise SystemExit(REFUSED if refused else NO if changes else 0)
     changes, refused = anyio.run(plan_and_tell, access, stream, directory, output, dict(os.environ), is_embedded)
     raise SystemExit(REFUSED if refused else NO if changes else 0)
 

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -13,7 +14,7 @@ import msgspec
 from tidelog.engine.cli.asking import ended_well
 from tidelog.engine.cli.door import Access, ask, named_target, shown
 from tidelog.engine.cli.output import NO, Format, confirm, print_json, visible
-from tidelog.engine.cli.plans import PlanFormat, print_plan
+from tidelog.engine.cli.plans import PlanFormat, plan_as_json, print_plan
 from tidelog.engine.cluster.errors import KubeconfigError, UnauthorizedError, UnreachableError
 from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.cluster.real import open_cluster
@@ -31,7 +32,7 @@ from tidelog.storage.log.reader import LogReader
 
 COPIED = "with --cluster embedded, the plan is made on a copy of it"
 
-__all__ = ["Access", "named_target", "plan_and_tell", "reapply_and_tell"]
+__all__ = ["Access", "named_target", "plan_and_tell", "plan_chain_and_tell", "reapply_and_tell"]
 
 
 async def plan_and_tell(
@@ -50,6 +51,36 @@ async def plan_and_tell(
             preview = await previewer.of_directory(target, directory)
     print_plan(preview.plan, preview.verdicts, output, preview.release)
     return preview.changes, bool(preview.failed)
+
+
+async def plan_chain_and_tell(
+    access: Access, target: StreamName, directory: Path | None, output: PlanFormat, environment: Mapping[str, str]
+) -> tuple[bool, bool]:
+    """As `plan_and_tell`, of what a target depends on too: each plan is made in a copy where those before are done."""
+    changes, refused, told = False, False, list[dict[str, Any]]()
+    async with (
+        _asked(access, embedded=True) as (copy, rehearse),
+        open_previewer(copy, access.store, target, environment, rehearse, carries_out=True) as previewer,
+    ):
+        chain = await previewer.chain_to(target)
+        for number, one in enumerate(chain):
+            if directory is not None and await previewer.share_source(one, target):
+                preview = await previewer.of_directory(one, directory)
+            else:
+                preview = await previewer.of_source(one)
+            changes, refused = changes or preview.changes, bool(preview.failed)
+            if output == "json":
+                told.append(plan_as_json(preview.plan, preview.verdicts, preview.release))
+            else:
+                print_plan(preview.plan, preview.verdicts, output, preview.release)
+                click.echo()
+            if preview.changes and not preview.is_applied and one != target:
+                waiting = ", ".join(visible(shown(each)) for each in chain[number + 1 :])
+                click.echo(f"► {waiting}: not planned, for {visible(shown(one))} would not get there", err=True)
+                break
+    if output == "json":
+        print_json({"plans": told})
+    return changes, refused
 
 
 @asynccontextmanager

@@ -127,12 +127,17 @@ def print_plan(plan: Plan, verdicts: Sequence[Verdict], output: PlanFormat, rele
     """
     match output:
         case "json":
-            told = {"plan": plan, "blast_radius": plan.blast_radius, "verdicts": [_whole(one) for one in verdicts]}
-            print_json(told if release is None else told | {"release": release})
+            print_json(plan_as_json(plan, verdicts, release))
         case "markdown":
             click.echo("\n".join(markdown(plan, verdicts, release)))
         case _:
             _print_table(plan, verdicts, release)
+
+
+def plan_as_json(plan: Plan, verdicts: Sequence[Verdict], release: ReleaseTold | None) -> dict[str, Any]:
+    """A plan as `print_plan` has it for programs."""
+    told: dict[str, Any] = {"plan": plan, "blast_radius": plan.blast_radius, "verdicts": list(map(_whole, verdicts))}
+    return told if release is None else told | {"release": release}
 
 
 def _whole(verdict: Verdict) -> dict[str, Any]:

@@ -117,8 +117,15 @@ class ChartRenderer:
             WORKER,
             msgspec.json.encode(settings).decode(),
             answer_bytes_max=FRAME_MAX,
-            # Go takes these when it starts. Half of the limit: garbage is then collected before it counts.
-            environment={"GOMEMLIMIT": str(limits.memory_bytes // 2), "GOMAXPROCS": "2", "TZ": "UTC"},
+            # Go takes these when it starts. Half of the limit: garbage is then collected before it counts. It is
+            # collected less often than usual, for little stays, and by the one processor that a render has at a time:
+            # waking another takes time.
+            environment={
+                "GOMEMLIMIT": str(limits.memory_bytes // 2),
+                "GOGC": "200",
+                "GOMAXPROCS": "1",
+                "TZ": "UTC",
+            },
         )
 
     def _died(self, job: RenderJob, code: int | None) -> ChartError:

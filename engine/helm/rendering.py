@@ -1,6 +1,7 @@
 """Rendering a chart, within the process that does nothing else."""
 
 import json
+import os
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -82,7 +83,7 @@ class Rendering:
 
     @contextmanager
     def _loaded(self, job: RenderJob) -> Iterator[_Loaded]:
-        status = Path(job.chart).stat()
+        status = os.stat(job.chart)  # noqa: PTH116 - of each render
         key = job.chart, job.skip_schema, job.build_metadata, status.st_ino, status.st_size, status.st_mtime_ns
         loaded = self._kept.pop(key, None) or _load(job)
         try:

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import PurePosixPath
 from typing import Any, Final, TypeVar
 
 from tidelog.engine.helm.errors import ChartError
@@ -95,7 +94,7 @@ def joined(texts: Sequence[str]) -> list[str]:
 
 def split(text: str) -> list[str]:
     """The documents of a template's output, as Helm splits them: what follows `---` in its line is content too."""
-    found = _separator.split(text.lstrip(_SPACE))
+    found = _separator.split(text.lstrip(_SPACE)) if "---" in text else [text]
     return [part.lstrip(_SPACE) for part in found if part.strip(_SPACE)]
 
 
@@ -131,7 +130,7 @@ def sorted_documents(
 
 
 def _is_partial(path: str) -> bool:
-    return PurePosixPath(path).name.startswith("_")
+    return path.rpartition("/")[2].startswith("_")
 
 
 def _documents(path: str, text: str) -> Iterator[tuple[str, KubeObject | None]]:

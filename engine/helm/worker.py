@@ -4,6 +4,7 @@ A process of its own, because a template is a program of a stranger's: it takes 
 cannot be interrupted. The kernel keeps it to charts and to what Python is made of, before any of Go's threads starts.
 """
 
+import gc
 import os
 import resource
 import sys
@@ -16,10 +17,14 @@ import msgspec
 
 from tidelog.engine.helm.jobs import OVER_MEMORY, Question, Settings
 from tidelog.engine.render.landlock import Fence, Reach
-from tidelog.engine.worker import die_with_parent, messages, write
+from tidelog.engine.worker import die_with_parent, messages, sleep_loosely, write
 
 _LOOK_S: Final = 0.02
 """Between looks at the memory: Go takes some gigabytes a second."""
+_SLACK_S: Final = 0.005
+"""Go has a thread that looks after the others each 20 µs while they work: a tenth of what rendering takes."""
+_GARBAGE: Final = 20_000
+"""Objects that Python makes between looks for those that hold one another: what a render leaves seldom does."""
 _OURS: Final = Path(__file__).resolve().parents[1]
 _SYSTEM: Final = (
     "/lib",
@@ -63,10 +68,13 @@ def main() -> None:
     settings = msgspec.json.decode(sys.argv[1], type=Settings)
     watch = _Watch(settings.memory_bytes)
     _confine(settings)
+    sleep_loosely(_SLACK_S)
     # Only now: the threads that Go starts are behind the fence as well.
     from tidelog.engine.helm.rendering import Rendering  # noqa: PLC0415
 
     rendering = Rendering(settings)
+    gc.freeze()
+    gc.set_threshold(_GARBAGE)
     decoder = msgspec.msgpack.Decoder(Question)
     for message in messages():
         question = decoder.decode(message)

@@ -72,10 +72,6 @@ class Remediation(KubeStruct, frozen=True, kw_only=True):
     ignore_test_failures: bool | None = None
     """Whether failed tests leave the release as it is; as test.ignoreFailures says where it is not given."""
 
-    def exhausted(self, failures: int) -> bool:
-        """Whether no retry is left after so many failures (contract HR-099)."""
-        return 0 <= self.retries < failures
-
 
 class InstallRemediation(Remediation, frozen=True, kw_only=True):
     """How a failed install is undone, which is by an uninstall, and how often it is tried again."""

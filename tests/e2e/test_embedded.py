@@ -28,6 +28,23 @@ spec:
 """
 
 
+KUSTOMIZATION = """\
+apiVersion: kustomize.toolkit.fluxcd.io/v1
+kind: Kustomization
+metadata: {{name: {name}, namespace: flux-system}}
+spec:
+  interval: 1h
+  path: ./{name}
+  prune: true
+  sourceRef: {{kind: GitRepository, name: flux-system}}{depends}
+"""
+CONFIG_MAP = """\
+apiVersion: v1
+kind: ConfigMap
+metadata: {{name: {name}, namespace: default}}
+"""
+
+
 class Here:
     """A repository, a store, and the command on both."""
 
@@ -181,8 +198,43 @@ def test_a_plan_is_rehearsed_to_its_end(tmp_path: Path, embedded_kubernetes: Emb
     assert f"pinned to position {before}" in done.stderr
 
 
+@pytest.mark.slow
+def test_a_plan_finds_what_the_plans_of_its_dependencies_leave(tmp_path: Path) -> None:
+    here = Here(tmp_path)
+    for name, after in (("infra", ""), ("lights", "infra"), ("garden", "lights")):
+        depends = f"\n  dependsOn: [{{name: {after}}}]" if after else ""
+        here.commit(f"apps/{name}.yaml", KUSTOMIZATION.format(name=name, depends=depends), f"Add {name}")
+        here.commit(f"{name}/kept.yaml", CONFIG_MAP.format(name=name), f"Begin with {name}")
+    done = here.reconcile()
+    assert done.returncode == 0, done.stdout + done.stderr
+    before = here.asked("log", "stat")["events"]
+
+    (here.repository / "infra" / "kinds.yaml").write_text(DEFINITION)
+    (here.repository / "lights" / "lamp.yaml").write_text(LAMP % 40)
+    command = ("plan", "ks/garden", "--path", str(here.repository), "--cluster", "embedded", "--with-dependencies")
+    done = here.run(*command, "-o", "json")
+    assert done.returncode == 1, done.stdout + done.stderr
+    told = [
+        {step["object"]: step for wave in one["plan"]["waves"] for step in wave}
+        for one in json.loads(done.stdout)["plans"]
+    ]
+    lamp = told[1]["example.com/Lamp/lit/desk"]
+    assert {"path": "spec", "after": {"watts": 40, "colour": "white"}} in lamp["changes"]
+    assert not any(step["action"] == "create" for step in told[2].values())
+
+    (here.repository / "lights" / "lamp.yaml").write_text(LAMP % 400)
+    done = here.run(*command)
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert "spec.watts" in done.stdout
+    assert "Kustomization/flux-system/garden: not planned" in done.stderr
+    assert here.asked("log", "stat")["events"] == before, "nothing of it was recorded, or done"
+
+
 def test_a_plan_on_a_cluster_that_nobody_has_made(tmp_path: Path) -> None:
     here = Here(tmp_path)
     done = here.run("plan", "ks/flux-system", "--cluster", "embedded", "--context", "there")
     assert done.returncode == 2
     assert "do not go with --cluster embedded" in done.stderr
+    done = here.run("plan", "ks/flux-system", "--with-dependencies")
+    assert done.returncode == 2
+    assert "--with-dependencies needs --cluster embedded" in done.stderr

@@ -301,12 +301,61 @@ def anything(chance: random.Random, depth: int = 0) -> Any:
     return "".join(chance.choice(WORDS) for _ in range(chance.choice([1, 1, 1, 2])))
 
 
+SIMPLE = [
+    "name",
+    "app.kubernetes.io/name",
+    "apps/v1",
+    "podinfo:9.1",
+    "a b",
+    "10Mi",
+    "true",
+    "n",
+    "1",
+    "0.5",
+    "10.0.0.1",
+]
+SIMPLE += [
+    "2024-01-02",
+    "2024-01-02 03:04:05",
+    "1:2",
+    "-a",
+    "--flag=x",
+    ".5",
+    ".a",
+    "a: b",
+    "a #b",
+    "a,b",
+    "x" * 90,
+    "",
+]
+SIMPLE += [
+    "word " * 14 + "end",
+    "one\ntwo\n",
+    "one\ntwo",
+    "one\n\n  two\n",
+    "a: |\n  b\n",
+    "one \ntwo",
+    "one\n\n",
+    "http://a.b:1/c",
+]
+
+
+def manifest_like(chance: random.Random, depth: int = 0) -> Any:
+    kind = chance.random()
+    if depth < 5 and kind < 0.3:
+        return {word: manifest_like(chance, depth + 1) for word in chance.sample(SIMPLE[:16], chance.randrange(4))}
+    if depth < 5 and kind < 0.5:
+        return [manifest_like(chance, depth + 1) for _ in range(chance.randrange(4))]
+    return chance.choice(SIMPLE) if kind < 0.9 else chance.choice([*NUMBERS, None, True])
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # the first build of the oracle
 def test_yaml_and_digest_are_those_of_go(oracle: Path, oracle_seed: int) -> None:
     chance = random.Random(oracle_seed)
     all_values = [{word: word} for word in WORDS] + [{"n": number} for number in NUMBERS]
     all_values += [{chance.choice(WORDS): anything(chance) for _ in range(3)} for _ in range(3_000)]
+    all_values += [{word: manifest_like(chance) for word in chance.sample(SIMPLE, 3)} for _ in range(3_000)]
     answers = asked(oracle, "values", [json.dumps({"values": values, "steps": []}) for values in all_values])
     different = []
     for values, answer in zip(all_values, map(json.loads, answers), strict=True):

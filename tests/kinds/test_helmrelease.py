@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.kinds.samples import WHOLE_HELM_RELEASE, WHOLE_RELEASE_STATUS, changed, release
+from tidelog.engine.helm.policy import policy_of
 from tidelog.engine.kinds.decode import decode, encode, unknown_fields
 from tidelog.engine.kinds.durations import Duration
 from tidelog.engine.kinds.helmactions import ActionName, ReleasingName
@@ -281,7 +282,9 @@ def test_how_a_failure_is_undone(action: ReleasingName, remediation: object, str
 def test_retries_come_after_the_first_attempt(retries: int, failures: int, exhausted: bool) -> None:
     for action in RELEASING:
         read = spec(**{action: {"remediation": {"retries": retries}}})
-        assert read.effective_remediation(action).exhausted(failures) is exhausted
+        policy = policy_of(read)
+        attempts = policy.install if action == "install" else policy.upgrade
+        assert attempts.are_exhausted(failures) is exhausted
 
 
 @pytest.mark.parametrize("action", RELEASING)

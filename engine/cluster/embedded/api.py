@@ -19,11 +19,13 @@ from tidelog.engine.cluster.embedded.access import (
     account_of,
     refusal,
 )
+from tidelog.engine.cluster.embedded.body_types import require_applied
 from tidelog.engine.cluster.embedded.decoding import Conformed, decode_applied, decode_body, decode_object
 from tidelog.engine.cluster.embedded.definitions import Taken, accepted_of
 from tidelog.engine.cluster.embedded.documents import OpenApi
 from tidelog.engine.cluster.embedded.escalation import Guard
 from tidelog.engine.cluster.embedded.intake import patched, warned
+from tidelog.engine.cluster.embedded.metadata import NAMESPACES
 from tidelog.engine.cluster.embedded.objects import decoded, encoded, kept, sent, timestamp
 from tidelog.engine.cluster.embedded.reading import Reader, listing
 from tidelog.engine.cluster.embedded.registry import Place, Registry, Resource, is_builtin, schema_of_kind
@@ -47,6 +49,7 @@ from tidelog.engine.cluster.embedded.reviews import answer as answer_review
 from tidelog.engine.cluster.embedded.selectors import name_selected
 from tidelog.engine.cluster.embedded.statuses import (
     StatusError,
+    bad_request,
     forbidden,
     invalid_kind,
     no_path,
@@ -55,14 +58,9 @@ from tidelog.engine.cluster.embedded.statuses import (
     unsupported_media_type,
 )
 from tidelog.engine.cluster.embedded.store import Key, Store
+from tidelog.engine.cluster.embedded.strategies import DEFINITIONS
 from tidelog.engine.cluster.embedded.tokens import Tokens
-from tidelog.engine.cluster.embedded.writing import (
-    DEFINITIONS,
-    NAMESPACES,
-    Preconditions,
-    Writer,
-    Written,
-)
+from tidelog.engine.cluster.embedded.writing import Preconditions, Writer, Written
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.objects.rules import Judge
 
@@ -344,9 +342,9 @@ class Api:
     async def _create(self, target: Target, request: Request) -> Answer:
         if target.subresource is not None and target.subresource.name in _RUNNING:
             raise runs_nothing(target.resource, target.subresource.name)
-        obj = decode_object(request)
         if target.subresource is not None:
-            return self._act(target, request, obj)
+            return self._act(target, request, _document_of(request))
+        obj = decode_object(request, target.resource, self.registry)
         review = answer_review(
             target.resource, _as_review(target.resource, obj), request.user, self.authorizer, self.whose
         )
@@ -388,12 +386,16 @@ class Api:
 
     async def _change_of(self, target: Target, request: Request, options: Options) -> Written:
         if request.method == "PUT":
-            return await self.writer.replace(target, decode_object(request), options)
+            obj = decode_object(request, target.resource, self.registry)
+            _require_name(target, obj)
+            return await self.writer.replace(target, obj, options)
         how = PATCHES.get(request.content_type)
         if how is None:
             raise unsupported_media_type(request.content_type, list(PATCHES))
         if how == "apply":
-            return await self.writer.apply(target, decode_applied(request), options)
+            applied = decode_applied(request)
+            require_applied(target.resource, applied)
+            return await self.writer.apply(target, applied, options)
         if how == "strategic" and target.resource.custom is not None:
             raise unsupported_media_type(STRATEGIC, [JSON_PATCH, MERGE, APPLY])
         self._reader.get(target)  # first: as the real one, which decodes a patch when it has what is patched
@@ -407,7 +409,7 @@ class Api:
         live = decoded(record, resource)
         scale = scales.scale_of(resource, live)
         if request.method == "PUT":
-            wanted = decode_object(request)
+            wanted = _document_of(request)
         else:
             how = PATCHES.get(request.content_type)
             if how is None:
@@ -495,6 +497,21 @@ class Api:
 
     def _now(self) -> str:
         return timestamp(self._clock())
+
+
+def _document_of(request: Request) -> KubeObject:
+    """The object in the body of a request about a subresource, which is of another kind than its resource."""
+    found = decode_body(request)
+    if not isinstance(found, dict):
+        raise bad_request("the object provided is unrecognized (must be of type JSON, an object)")
+    return found
+
+
+def _require_name(target: Target, obj: KubeObject) -> None:
+    metadata = obj.get("metadata")
+    if not metadata or (isinstance(metadata, dict) and not metadata.get("name")):
+        why = "was undeterminable: name must be provided"
+        raise bad_request(f"the name of the object ({target.name} based on URL) {why}")
 
 
 def _as_review(resource: Resource, obj: KubeObject) -> KubeObject:

@@ -14,13 +14,15 @@ from msgspec import Struct
 
 from tidelog.engine.cluster.embedded.api import Api
 from tidelog.engine.cluster.embedded.fault_log import log_fault
+from tidelog.engine.cluster.embedded.metadata import NAMESPACES
 from tidelog.engine.cluster.embedded.objects import decoded, is_going, kept
 from tidelog.engine.cluster.embedded.registry import Place, Resource
 from tidelog.engine.cluster.embedded.requests import Options, Target
 from tidelog.engine.cluster.embedded.shared_map import SharedMap
 from tidelog.engine.cluster.embedded.statuses import StatusError
 from tidelog.engine.cluster.embedded.store import Change, Key, Record
-from tidelog.engine.cluster.embedded.writing import DEFINITIONS, FOREGROUND, NAMESPACES, ORPHAN
+from tidelog.engine.cluster.embedded.strategies import DEFINITIONS
+from tidelog.engine.cluster.embedded.writing import FOREGROUND, ORPHAN
 from tidelog.engine.objects.kube import KubeObject
 
 ROOT_CERTIFICATES: Final = "kube-root-ca.crt"

@@ -17,8 +17,8 @@ from tidelog.engine.cluster.embedded.registry import Registry
 from tidelog.engine.cluster.embedded.requests import Handler, User
 from tidelog.engine.cluster.embedded.standins import Pace, StandIns
 from tidelog.engine.cluster.embedded.store import Store
+from tidelog.engine.cluster.embedded.strategies import DEFINITIONS
 from tidelog.engine.cluster.embedded.tokens import Tokens
-from tidelog.engine.cluster.embedded.writing import DEFINITIONS
 from tidelog.engine.cluster.port import OnRequest
 from tidelog.engine.cluster.real import RealCluster
 from tidelog.engine.objects.rules import Judge

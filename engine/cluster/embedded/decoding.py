@@ -6,8 +6,9 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from tidelog.engine.cluster.embedded import json_errors, protobuf, yaml_bodies
+from tidelog.engine.cluster.embedded import body_types, json_errors, protobuf, yaml_bodies
 from tidelog.engine.cluster.embedded.builtin.scalars import QUANTITY_FORM
+from tidelog.engine.cluster.embedded.registry import Registry, Resource
 from tidelog.engine.cluster.embedded.requests import APPLY, JSON, JSON_PATCH, PATCHES, STRATEGIC, Request
 from tidelog.engine.cluster.embedded.schema import Schema
 from tidelog.engine.cluster.embedded.statuses import StatusError, bad_request, too_large, unsupported_media_type
@@ -104,7 +105,7 @@ def _decode_yaml(body: bytes) -> Any:
     try:
         return yaml_bodies.decode(body)
     except ValueError as error:
-        raise bad_request(f"error decoding YAML: {error}") from None
+        raise bad_request(f"error decoding YAML: error converting YAML to JSON: yaml: {error}") from None
 
 
 def is_deep(value: Any) -> bool:
@@ -123,16 +124,28 @@ def _parts(value: Any) -> Iterable[Any]:
     return value if isinstance(value, list) else ()
 
 
-def decode_object(request: Request) -> KubeObject:
-    """The object in the body of a request.
+def decode_object(request: Request, resource: Resource, registry: Registry) -> KubeObject:
+    """The object in the body of a request, of the kind of a resource.
 
     Raises:
-        StatusError: when there is none.
+        StatusError: when there is none, or it is of another kind.
     """
-    found = decode_body(request)
-    if not isinstance(found, dict):
-        raise bad_request("the object provided is unrecognized (must be of type JSON, an object)")
-    return found
+    kind, body = request.content_type or JSON, request.body
+    if len(body) <= BODY_BYTES_MAX and kind == JSON:
+        try:
+            found = msgspec.json.decode(body)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            raise body_types.no_json(resource, body) from None
+    elif len(body) <= BODY_BYTES_MAX and kind in YAML:
+        try:
+            found = yaml_bodies.decode(body)
+        except ValueError as error:
+            raise body_types.unrecognized(resource, f"yaml: {error}", body) from None
+    else:
+        found = _decode(request)
+    if is_deep(found):
+        raise bad_request("the object is nested too deeply")
+    return body_types.typed(resource, found, body, registry)
 
 
 class MismatchError(StatusError):

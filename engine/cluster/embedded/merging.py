@@ -1,5 +1,6 @@
 """Objects compared, merged and cut down by their schema (`structured-merge-diff/typed`)."""
 
+from collections import Counter
 from typing import Final, NamedTuple
 
 from tidelog.engine.cluster.embedded import fieldsets
@@ -144,7 +145,8 @@ def _merge_items(schema: Schema, live: list[KubeValue], applied: list[KubeValue]
     """Items in the order of `applied`, those that only `live` has between them, where they were."""
     ours, theirs = ([item_name(schema, item) for item in items] for items in (live, applied))
     # Of items with one name, none is merged: null takes their place.
-    ours_by_name = {name: item if ours.count(name) == 1 else _NULL for name, item in zip(ours, live, strict=True)}
+    times = Counter(ours)
+    ours_by_name = {name: item if times[name] == 1 else _NULL for name, item in zip(ours, live, strict=True)}
     theirs_by_name = dict(zip(theirs, applied, strict=True))
     shared = iter([name for name in theirs if name in ours_by_name])
     next_shared = next(shared, None)

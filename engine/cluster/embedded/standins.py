@@ -16,47 +16,29 @@ from msgspec import Struct
 
 from tidelog.engine.cluster.embedded.api import Api
 from tidelog.engine.cluster.embedded.fault_log import log_fault
-from tidelog.engine.cluster.embedded.likenesses import (
-    HASH,
-    condition,
-    deadline_of,
-    deployment_status,
-    digest_of,
-    failure_of,
-    is_of_job,
-    is_ready,
-    is_refused,
-    moment_of,
-    pod_of,
-    pod_status,
-    public_address_of,
-    replica_set_of,
-    revision_of,
-    surplus,
-)
-from tidelog.engine.cluster.embedded.objects import decoded, is_going, timestamp
+from tidelog.engine.cluster.embedded.hands import KUBELET, MANAGER, PODS, Hands, key_of
+from tidelog.engine.cluster.embedded.likenesses import failure_of, is_of_job, moment_of, pod_status, public_address_of
+from tidelog.engine.cluster.embedded.objects import decoded, is_going
 from tidelog.engine.cluster.embedded.registry import Place, Resource
-from tidelog.engine.cluster.embedded.requests import Options, Target
+from tidelog.engine.cluster.embedded.requests import Target
 from tidelog.engine.cluster.embedded.statuses import StatusError
 from tidelog.engine.cluster.embedded.store import Key, Record
+from tidelog.engine.cluster.embedded.workloads import (
+    DAEMON_SETS,
+    DEPLOYMENTS,
+    JOBS,
+    REPLICA_SETS,
+    STATEFUL_SETS,
+    Where,
+    Workloads,
+)
 from tidelog.engine.objects.kube import KubeObject
 
-MANAGER: Final = Options("kube-controller-manager")
-KUBELET: Final = Options("kubelet")
-PODS: Final[Place] = ("", "pods")
-DEPLOYMENTS: Final[Place] = ("apps", "deployments")
-REPLICA_SETS: Final[Place] = ("apps", "replicasets")
-STATEFUL_SETS: Final[Place] = ("apps", "statefulsets")
-DAEMON_SETS: Final[Place] = ("apps", "daemonsets")
-JOBS: Final[Place] = ("batch", "jobs")
 CLAIMS: Final[Place] = ("", "persistentvolumeclaims")
 SERVICES: Final[Place] = ("", "services")
-AT_ONCE: Final = 50
-"""Pods that are made of one workload before others are looked at, and requests answered; each asks for another look."""
 AGAIN_S: Final = 0.5
 REFUSED_S: Final = 60.0
 """Until the next try at what the API does not take, as a name that is too long."""
-Where: TypeAlias = tuple[Place, Key]
 Reconcile: TypeAlias = Callable[[Resource, KubeObject], Awaitable[None]]
 
 
@@ -76,17 +58,19 @@ class StandIns:
         self._store = api.store
         self._clock = clock
         self._pace = pace
+        self._hands = Hands(api, clock)
         self._journal = api.store.follow()
         self._due: list[tuple[float, Where]] = []
         self._waiting: dict[Where, None] = {}
         """Those whose turn it is, in their order."""
+        workloads = Workloads(self._hands, clock, self._later)
         self._reconcilers: dict[Place, Reconcile] = {
             PODS: self._pod,
-            DEPLOYMENTS: self._deployment,
-            REPLICA_SETS: self._replica_set,
-            STATEFUL_SETS: self._stateful_set,
-            DAEMON_SETS: self._daemon_set,
-            JOBS: self._job,
+            DEPLOYMENTS: workloads.deployment,
+            REPLICA_SETS: workloads.replica_set,
+            STATEFUL_SETS: workloads.stateful_set,
+            DAEMON_SETS: workloads.daemon_set,
+            JOBS: workloads.job,
             CLAIMS: self._claim,
             SERVICES: self._service,
         }
@@ -173,186 +157,10 @@ class StandIns:
         made = moment_of(pod["metadata"]["creationTimestamp"])
         is_ready = self._clock() >= made + self._pace.ready_s
         if not is_ready:
-            self._later((resource.place, _key(pod)), made + self._pace.ready_s - self._clock())
-        new = pod_status(pod, self._now(), is_ready=is_ready, is_done=is_ready and is_of_job(pod))
+            self._later((resource.place, key_of(pod)), made + self._pace.ready_s - self._clock())
+        new = pod_status(pod, self._hands.now(), is_ready=is_ready, is_done=is_ready and is_of_job(pod))
         if new != status:
-            await self._tell(resource, pod, new, KUBELET)
-
-    # ------------------------------------------------------------------------------------------ replica sets
-
-    async def _deployment(self, resource: Resource, obj: KubeObject) -> None:
-        spec, template = obj["spec"], obj["spec"]["template"]
-        wanted = spec.get("replicas", 1)
-        digest = digest_of(template)
-        sets = self._owned(REPLICA_SETS, obj)
-        new = next((one for one in sets if (one["metadata"].get("labels") or {}).get(HASH) == digest), None)
-        if new is None:
-            new = await self._make(REPLICA_SETS, replica_set_of(obj, digest, wanted))
-            sets.append(new)
-        elif new["spec"].get("replicas") != wanted:
-            await self._scale(REPLICA_SETS, new, wanted)
-        ready = (new.get("status") or {}).get("readyReplicas", 0)
-        for old in sets:
-            if old is not new and old["spec"].get("replicas") and ready >= wanted:
-                await self._scale(REPLICA_SETS, old, 0)
-        status = deployment_status(obj, new, sets, self._clock())
-        progressing = next(one for one in status["conditions"] if one["type"] == "Progressing")
-        if progressing["reason"] == "ReplicaSetUpdated":
-            self._later((DEPLOYMENTS, _key(obj)), deadline_of(spec, progressing) - self._clock())
-        if status != (obj.get("status") or {}):
-            await self._tell(resource, obj, status)
-
-    async def _replica_set(self, resource: Resource, obj: KubeObject) -> None:
-        wanted = obj["spec"].get("replicas", 1)
-        pods = [pod for pod in self._owned(PODS, obj) if not is_going(pod)]
-        refused = is_refused(obj)
-        if not refused:
-            missing = min(wanted - len(pods), AT_ONCE)
-            pods += [await self._make(PODS, pod_of(obj, "ReplicaSet")) for _ in range(missing)]
-        for pod in pods[wanted:]:
-            self._remove(PODS, pod)
-        pods = pods[:wanted]
-        ready = sum(map(is_ready, pods))
-        counts = {"fullyLabeledReplicas": len(pods), "readyReplicas": ready, "availableReplicas": ready}
-        status: KubeObject = {"replicas": len(pods), "observedGeneration": obj["metadata"]["generation"]}
-        status |= {name: value for name, value in counts.items() if value}
-        if refused and wanted:
-            message = f'pods "{obj["metadata"]["name"]}-" is forbidden: exceeded quota'
-            was = obj.get("status") or {}
-            failed = condition(
-                was, "ReplicaFailure", now=self._now(), reason="FailedCreate", message=message, holds=True
-            )
-            status["conditions"] = [failed]
-        if status != (obj.get("status") or {}):
-            await self._tell(resource, obj, status)
-
-    # ------------------------------------------------------------------------------------------ other sets
-
-    async def _stateful_set(self, resource: Resource, obj: KubeObject) -> None:
-        spec = obj["spec"]
-        wanted, digest = spec.get("replicas", 1), digest_of(spec["template"])
-        name = obj["metadata"]["name"]
-        pods = {pod["metadata"]["name"]: pod for pod in self._owned(PODS, obj) if not is_going(pod)}
-        for gone in surplus(list(pods.values()), spec, f"{name}-{digest}"):
-            self._remove(PODS, gone)
-            del pods[gone["metadata"]["name"]]
-        parallel = spec.get("podManagementPolicy") == "Parallel"
-        most = len(pods) + AT_ONCE
-        for number in range(0 if is_refused(obj) else wanted):
-            if f"{name}-{number}" not in pods:
-                if len(pods) == most:
-                    break
-                pods[f"{name}-{number}"] = await self._make(PODS, pod_of(obj, "StatefulSet", number, digest))
-            if not parallel and not is_ready(pods[f"{name}-{number}"]):
-                break
-        ready = sum(map(is_ready, pods.values()))
-        updated = sum(revision_of(pod) == f"{name}-{digest}" for pod in pods.values())
-        was = obj.get("status") or {}
-        is_done = ready == updated == wanted
-        current = f"{name}-{digest}" if is_done else was.get("currentRevision", f"{name}-{digest}")
-        status = {
-            "observedGeneration": obj["metadata"]["generation"],
-            "replicas": len(pods),
-            "collisionCount": 0,
-            "currentRevision": current,
-            "updateRevision": f"{name}-{digest}",
-            "availableReplicas": ready,
-        }
-        counts = {"readyReplicas": ready, "updatedReplicas": updated, "currentReplicas": len(pods) if is_done else 0}
-        status |= {field: value for field, value in counts.items() if value}
-        if status != was:
-            await self._tell(resource, obj, status)
-
-    async def _daemon_set(self, resource: Resource, obj: KubeObject) -> None:
-        """There is one node."""
-        digest = digest_of(obj["spec"]["template"])
-        pods = [pod for pod in self._owned(PODS, obj) if not is_going(pod)]
-        for pod in list(pods):
-            if revision_of(pod) != digest:
-                self._remove(PODS, pod)
-                pods.remove(pod)
-        if not pods and not is_refused(obj):
-            pods.append(await self._make(PODS, pod_of(obj, "DaemonSet", digest=digest)))
-        ready = sum(map(is_ready, pods))
-        status = {
-            "currentNumberScheduled": len(pods),
-            "desiredNumberScheduled": 1,
-            "numberMisscheduled": 0,
-            "numberReady": ready,
-            "observedGeneration": obj["metadata"]["generation"],
-            **({"updatedNumberScheduled": len(pods)} if pods else {}),
-            **({"numberAvailable": ready} if ready else {"numberUnavailable": 1}),
-        }
-        if status != (obj.get("status") or {}):
-            await self._tell(resource, obj, status)
-
-    async def _job(self, resource: Resource, obj: KubeObject) -> None:
-        spec, was = obj["spec"], obj.get("status") or {}
-        ended = [
-            c for c in was.get("conditions") or () if c["type"] in ("Complete", "Failed") and c["status"] == "True"
-        ]
-        if ended:
-            self._expire(resource, obj, ended[0])
-            return
-        if spec.get("suspend"):
-            return
-        wanted = spec.get("completions", 1)
-        pods = [pod for pod in self._owned(PODS, obj) if not is_going(pod)]
-        phases = [(pod.get("status") or {}).get("phase", "Pending") for pod in pods]
-        done, failed = phases.count("Succeeded"), phases.count("Failed")
-        active = len(pods) - done - failed
-        is_late = self._is_late(obj)
-        if is_late:
-            for pod, phase in zip(pods, phases, strict=True):
-                if phase not in ("Succeeded", "Failed"):
-                    self._remove(PODS, pod)
-            failed, active = failed + active, 0
-        elif done < wanted and failed <= spec.get("backoffLimit", 6) and not is_refused(obj):
-            for _ in range(min(spec.get("parallelism", 1) - active, wanted - done - active, AT_ONCE)):
-                await self._make(PODS, pod_of(obj, "Job"))
-                active += 1
-        now = self._now()
-        status: KubeObject = {"startTime": was.get("startTime", now), "ready": 0, "terminating": 0}
-        counts = {"active": active, "succeeded": done, "failed": failed}
-        status |= {name: value for name, value in counts.items() if value}
-        status["uncountedTerminatedPods"] = {}
-        if done >= wanted:
-            told = "Reached expected number of succeeded pods"
-            status["conditions"] = [
-                condition(was, kind, holds=True, now=now, reason="CompletionsReached", message=told, probe=True)
-                for kind in ("SuccessCriteriaMet", "Complete")
-            ]
-            status["completionTime"] = now
-        elif is_late or failed > spec.get("backoffLimit", 6):
-            reason = "DeadlineExceeded" if is_late else "BackoffLimitExceeded"
-            told = "Job was active longer than specified deadline"
-            told = told if is_late else "Job has reached the specified backoff limit"
-            status["conditions"] = [
-                condition(was, kind, holds=True, now=now, reason=reason, message=told, probe=True)
-                for kind in ("FailureTarget", "Failed")
-            ]
-        if status != was:
-            await self._tell(resource, obj, status)
-        deadline_s = spec.get("activeDeadlineSeconds")
-        if deadline_s is not None and "conditions" not in status:
-            self._later((resource.place, _key(obj)), moment_of(status["startTime"]) + deadline_s - self._clock())
-
-    def _is_late(self, obj: KubeObject) -> bool:
-        """Whether a Job has been at work for longer than it may."""
-        began = str((obj.get("status") or {}).get("startTime", ""))
-        deadline_s = obj["spec"].get("activeDeadlineSeconds")
-        return began != "" and deadline_s is not None and self._clock() >= moment_of(began) + deadline_s
-
-    def _expire(self, resource: Resource, job: KubeObject, ended: KubeObject) -> None:
-        """Deletes a Job whose time to live is over."""
-        lives_s = job["spec"].get("ttlSecondsAfterFinished")
-        if lives_s is None or is_going(job):
-            return
-        ends = moment_of(ended["lastTransitionTime"]) + lives_s
-        if self._clock() < ends:
-            self._later((resource.place, _key(job)), ends - self._clock())
-            return
-        self._remove(resource.place, job, "Foreground")
+            await self._hands.tell(resource, pod, new, KUBELET)
 
     # ------------------------------------------------------------------------------------------ claims, services
 
@@ -361,7 +169,7 @@ class StandIns:
             return
         ready = moment_of(obj["metadata"]["creationTimestamp"]) + self._pace.ready_s
         if self._clock() < ready:
-            self._later((resource.place, _key(obj)), ready - self._clock())
+            self._later((resource.place, key_of(obj)), ready - self._clock())
             return
         spec = obj["spec"]
         if not spec.get("volumeName"):
@@ -370,27 +178,24 @@ class StandIns:
             obj = (await self._api.writer.replace(target, named, MANAGER)).object
         capacity = (spec.get("resources") or {}).get("requests") or {}
         status = {"phase": "Bound", "accessModes": spec.get("accessModes") or [], "capacity": capacity}
-        await self._tell(resource, obj, status)
+        await self._hands.tell(resource, obj, status)
 
     async def _service(self, resource: Resource, obj: KubeObject) -> None:
         balanced = (obj.get("status") or {}).get("loadBalancer")
         if obj["spec"].get("type") != "LoadBalancer":
             if balanced:
-                await self._tell(resource, obj, {"loadBalancer": {}})
+                await self._hands.tell(resource, obj, {"loadBalancer": {}})
             return
         if balanced or failure_of(obj["metadata"]):
             return
         ready = moment_of(obj["metadata"]["creationTimestamp"]) + self._pace.ready_s
         if self._clock() < ready:
-            self._later((resource.place, _key(obj)), ready - self._clock())
+            self._later((resource.place, key_of(obj)), ready - self._clock())
             return
         ingress = {"ip": public_address_of(obj), "ipMode": "VIP"}
-        await self._tell(resource, obj, {"loadBalancer": {"ingress": [ingress]}})
+        await self._hands.tell(resource, obj, {"loadBalancer": {"ingress": [ingress]}})
 
     # ------------------------------------------------------------------------------------------ the store
-
-    def _now(self) -> str:
-        return timestamp(self._clock())
 
     def _owners(self, record: Record) -> Iterator[Where]:
         metadata = msgspec.json.decode(record.data)["metadata"]
@@ -399,41 +204,3 @@ class StandIns:
             resource = self._api.registry.in_group(group, str(owner.get("kind", "")))
             if resource is not None and resource.place in self._reconcilers:
                 yield resource.place, Key(record.key.namespace, str(owner.get("name", "")))
-
-    def _owned(self, place: Place, owner: KubeObject) -> list[KubeObject]:
-        resource = self._api.registry.builtin(place)
-        uid = owner["metadata"]["uid"]
-        mark = f'"uid":"{uid}"'.encode()
-        records = self._store.bucket(place).between(owner["metadata"]["namespace"])
-        found = [decoded(record, resource) for record in records if mark in record.data]
-        return [obj for obj in found if any(one["uid"] == uid for one in obj["metadata"].get("ownerReferences") or ())]
-
-    async def _make(self, place: Place, obj: KubeObject) -> KubeObject:
-        resource = self._api.registry.builtin(place)
-        target = Target("create", resource, obj["metadata"]["namespace"], "")
-        return (await self._api.writer.create(target, obj, MANAGER)).object
-
-    def _remove(self, place: Place, obj: KubeObject, propagation: str = "Background") -> None:
-        resource = self._api.registry.builtin(place)
-        target = Target("delete", resource, obj["metadata"]["namespace"], obj["metadata"]["name"])
-        self._api.writer.delete(target, propagation=propagation)
-
-    async def _scale(self, place: Place, obj: KubeObject, replicas: int) -> None:
-        resource = self._api.registry.builtin(place)
-        scaled = {**obj, "spec": {**obj["spec"], "replicas": replicas}}
-        target = Target("update", resource, obj["metadata"]["namespace"], obj["metadata"]["name"])
-        await self._api.writer.replace(target, scaled, MANAGER)
-
-    async def _tell(self, resource: Resource, obj: KubeObject, status: KubeObject, options: Options = MANAGER) -> None:
-        target = Target(
-            "update",
-            resource,
-            obj["metadata"]["namespace"],
-            obj["metadata"]["name"],
-            resource.subresources["status"],
-        )
-        await self._api.writer.replace(target, {**obj, "status": status}, options)
-
-
-def _key(obj: KubeObject) -> Key:
-    return Key(obj["metadata"].get("namespace", ""), obj["metadata"]["name"])

@@ -5,7 +5,11 @@ which fields are left, `$deleteFromPrimitiveList/<list>` which members go, `$set
 items stand.
 """
 
+from collections import deque
+from collections.abc import Hashable
 from typing import Final
+
+import msgspec
 
 from tidelog.engine.cluster.embedded.patch_errors import PatchError
 from tidelog.engine.cluster.embedded.schema import Schema
@@ -293,18 +297,27 @@ def _value(item: KubeValue, key: str) -> KubeValue:
 
 def _in_order(items: list[KubeValue], order: list[KubeValue], live: list[KubeValue], key: str) -> list[KubeValue]:
     """Items in the order that is wanted; those that only the server has between them, about where they were."""
-    wanted = [_value(each, key) for each in order]
-    were = [_value(each, key) for each in live]
-    named = [each for each in items if _is_among(_value(each, key), wanted)]
-    others = [each for each in items if not _is_among(_value(each, key), wanted)]
-    left = sorted(others, key=lambda each: _place_in(were, _value(each, key)))
-    right = sorted(named, key=lambda each: _place_in(wanted, _value(each, key)))
+    wanted, were = (_places([_value(each, key) for each in values]) for values in (order, live))
+    placed = [(each, _mark(_value(each, key))) for each in items]
+    right = deque(sorted((one for one in placed if one[1] in wanted), key=lambda one: wanted[one[1]]))
+    left = deque(sorted((one for one in placed if one[1] not in wanted), key=lambda one: were.get(one[1], -1)))
     result: list[KubeValue] = []
     while left and right:
-        ours, theirs = (_place_in(were, _value(each, key)) for each in (left[0], right[0]))
-        result.append(left.pop(0) if 0 <= ours < theirs else right.pop(0))
-    return [*result, *left, *right]
+        ours, theirs = (were.get(each[0][1], -1) for each in (left, right))
+        result.append((left if 0 <= ours < theirs else right).popleft()[0])
+    return [*result, *(each for each, _ in (*left, *right))]
 
 
-def _place_in(values: list[KubeValue], value: KubeValue) -> int:
-    return next((place for place, each in enumerate(values) if same(each, value)), -1)
+def _places(values: list[KubeValue]) -> dict[Hashable, int]:
+    """Where each value stands first."""
+    places: dict[Hashable, int] = {}
+    for place, value in enumerate(values):
+        places.setdefault(_mark(value), place)
+    return places
+
+
+def _mark(value: KubeValue) -> Hashable:
+    """The same of two values if they are one in JSON, as `same` has it."""
+    if type(value) in CONTAINERS:
+        return "", msgspec.json.encode(value, order="sorted")
+    return isinstance(value, bool), value

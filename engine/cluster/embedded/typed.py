@@ -3,6 +3,7 @@
 As `structured-merge-diff/typed` has it, with its words. A place of no type takes whatever stands in it.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Final, Literal, NamedTuple, TypeAlias
 
@@ -136,9 +137,10 @@ def _own(schema: Schema, value: KubeValue, path: Path, fields: FieldSet) -> None
 
 def _own_items(schema: Schema, items: list[KubeValue], path: Path, fields: FieldSet) -> None:
     names = [item_name(schema, item) for item in items]
+    times = Counter(names)
     for name, item in zip(names, items, strict=True):
         # Items of one name have no fields of their own: they are owned together, as one value.
-        if names.count(name) == 1:
+        if times[name] == 1:
             _own(schema.items, item, (*path, name), fields)
         fieldsets.insert(fields, (*path, name))
 

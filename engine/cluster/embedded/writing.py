@@ -7,24 +7,38 @@ from the version of what was read.
 import copy
 import random
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 from msgspec import Struct
 
-from tidelog.engine.cluster.embedded import builtin, custom, definitions, intake, ownership, rules
-from tidelog.engine.cluster.embedded.builtin import metadata_problems
-from tidelog.engine.cluster.embedded.causes import Cause
+from tidelog.engine.cluster.embedded import custom, intake, ownership
+from tidelog.engine.cluster.embedded.metadata import (
+    NAMESPACES,
+    REPEATED,
+    REPEATED_LATE,
+    but_managed,
+    empty_lists,
+    is_held,
+    is_version,
+    keep,
+    owners_of,
+    reset_by,
+    set_owners,
+    version_meant,
+    with_empty,
+    without_repeated_owners,
+)
 from tidelog.engine.cluster.embedded.objects import LETTERS, decoded, is_going, kept, timestamp
 from tidelog.engine.cluster.embedded.registry import Place, Registry, Resource
 from tidelog.engine.cluster.embedded.requests import Options, Target
+from tidelog.engine.cluster.embedded.sizes import require_size
 from tidelog.engine.cluster.embedded.statuses import (
     MODIFIED,
     StatusError,
     already_exists,
     bad_request,
     conflict,
-    invalid,
     name_taken,
     no_version,
     not_found,
@@ -33,14 +47,12 @@ from tidelog.engine.cluster.embedded.statuses import (
 )
 from tidelog.engine.cluster.embedded.statuses import forbidden as refused
 from tidelog.engine.cluster.embedded.store import Key, Record, Store
+from tidelog.engine.cluster.embedded.strategies import Strategies
 from tidelog.engine.objects.kube import KubeObject
-from tidelog.engine.objects.managed_fields import FieldSet
 from tidelog.engine.objects.rules import Judge
 
-NAMESPACES: Final[Place] = ("", "namespaces")
 _IMMORTAL: Final = frozenset({"default", "kube-public", "kube-system"})
 """The namespaces that nobody may delete (Kubernetes, the admission plugin NamespaceLifecycle)."""
-DEFINITIONS: Final[Place] = ("apiextensions.k8s.io", "customresourcedefinitions")
 FOREGROUND: Final = "foregroundDeletion"
 ORPHAN: Final = "orphan"
 ATTEMPTS: Final = 5
@@ -62,15 +74,8 @@ _NEVER_BLIND: Final = frozenset(
     }
 )
 """Built-in kinds of which a replace must say the version that it replaces; of custom kinds every one must."""
-_ONE_SCHEMA: Final = "spec.validation.openAPIV3Schema"
-"""What the server calls the schema of a definition whose versions share it."""
 _LENIENT: Final = Options("", warns=False)
 """Of what an apply makes: what its kind has not was refused before, or may stand there."""
-_REPEATED: Final = (
-    "; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your "
-    "requests; duplicate UID(s) observed: "
-)
-_REPEATED_LATE: Final = f" after mutating admission happens{_REPEATED}"
 _UNDER_GROUP: Final = frozenset({"apiextensions.k8s.io", "apiregistration.k8s.io"})
 _ODD_KEYS: Final[Mapping[Place, str]] = {
     ("", "endpoints"): "services/endpoints",
@@ -114,7 +119,7 @@ class Writer:
         """`clock` gives the time of day; `seed` makes generated names and uids the same each time."""
         self._store = store
         self._registry = registry
-        self._judge = judge
+        self._strategies = Strategies(judge)
         self._clock = clock
         self._random = random.Random(seed)  # noqa: S311 - names, and no secrets
 
@@ -128,7 +133,7 @@ class Writer:
         """
         resource = target.resource
         obj, warnings = intake.read(resource, target, obj, options)
-        warnings += _without_repeated_owners(obj, _REPEATED)
+        warnings += without_repeated_owners(obj, REPEATED)
         with intake.warned(warnings):
             return await self._create(resource, obj, options, warnings)
 
@@ -144,21 +149,21 @@ class Writer:
         self._name(obj)
         self._require_namespace(resource, obj)
         self._begin(obj, by_update=by_update)
-        empty = _empty(obj)
-        self._fill_in(resource, obj)
+        empty = empty_lists(obj)
+        self._strategies.fill_in(resource, obj)
         # Who owns what is decided before the strategies add theirs: nobody owns an address that a Service is given.
         owned = ownership.update(
             None,
-            _with_empty(obj, empty),
+            with_empty(obj, empty),
             resource.schema,
             manager=options.manager,
             now=self._now(),
-            reset=_reset(resource, ""),
+            reset=reset_by(resource, ""),
             versions=self._registry.versions_of(resource),
         )
-        _set_owners(obj, owned)
-        made = await self._prepared(resource, obj)
-        _set_owners(made, owned)
+        set_owners(obj, owned)
+        made = await self._strategies.prepared(resource, obj)
+        set_owners(made, owned)
         return self._commit_new(resource, made, options, warnings, by_update=by_update)
 
     def _begin(self, obj: KubeObject, *, by_update: bool = False) -> None:
@@ -168,40 +173,6 @@ class Writer:
             metadata.pop(name, None)
         metadata["uid"] = str(uuid.UUID(int=self._random.getrandbits(128), version=4))
         metadata["creationTimestamp"] = self._now()
-
-    def _fill_in(self, resource: Resource, obj: KubeObject, *, applied: bool = False) -> None:
-        """Sets what an object leaves to the server, which decodes no more what an apply makes: nulls stay."""
-        if resource.custom is not None:
-            if applied:
-                custom.set_default_values(obj, custom.schema_of(resource))
-            else:
-                custom.set_defaults(resource, obj)
-            return
-        builtin.set_defaults(resource.group_kind, obj)
-        if resource.place == DEFINITIONS:
-            definitions.set_defaults(obj)
-
-    async def _prepared(self, resource: Resource, obj: KubeObject) -> KubeObject:
-        """A new object, filled in, as it is to be kept.
-
-        Raises:
-            StatusError: when it is not valid.
-        """
-        kind = resource.group_kind
-        if resource.custom is not None:
-            custom.prepare_create(resource, obj)
-            causes = metadata_problems.problems(kind, obj, is_custom=True) + custom.problems(resource, obj, None)
-            if not custom.is_too_wrong(causes):
-                causes += await rules.broken_rules(resource, obj, None, self._judge)
-        else:
-            builtin.prepare_create(kind, obj)
-            causes = builtin.problems_on_create(kind, obj)
-            if resource.place == DEFINITIONS:
-                definitions.prepare_create(obj)
-                causes = causes or await self._definition_problems(obj, None)
-        if causes:
-            raise invalid(resource, obj["metadata"].get("name", ""), causes)
-        return _read_again(resource, obj)
 
     def _commit_new(
         self,
@@ -216,7 +187,7 @@ class Writer:
         key = Key(metadata.get("namespace", ""), metadata["name"])
         if options.guard is not None:
             options.guard.check_write(resource, obj, None)
-        if not (by_update or options.dry_run) and _is_version(metadata.get("resourceVersion")):
+        if not (by_update or options.dry_run) and is_version(metadata.get("resourceVersion")):
             raise StatusError(500, "", "resourceVersion should not be set on objects to be created")
         there = self._store.get(resource.place, key)
         if there is not None:
@@ -225,7 +196,9 @@ class Writer:
                     raise name_taken(resource, key.name)
                 raise already_exists(resource, key.name, is_going=is_going(decoded(there, resource)))
         if not options.dry_run:
-            self._store.put(resource.place, kept(obj, resource, self._store.next_version()))
+            made = kept(obj, resource, self._store.next_version())
+            require_size(resource, made, obj)
+            self._store.put(resource.place, made)
         return Written(obj, created=True, warnings=(*warnings, *_warnings(resource, obj, None)))
 
     # ------------------------------------------------------------------------------------------ replace and patch
@@ -238,7 +211,7 @@ class Writer:
         """
         resource = target.resource
         obj, warnings = intake.read(resource, target, obj, options)
-        warnings += _without_repeated_owners(obj, _REPEATED)
+        warnings += without_repeated_owners(obj, REPEATED)
         with intake.warned(warnings):
             return await self._replace(target, obj, options, warnings)
 
@@ -253,7 +226,7 @@ class Writer:
         uid = obj["metadata"].get("uid")
         if uid and uid != record.uid:
             raise other_uid(resource, _key_in_etcd(resource, record.key), target.name, uid, record.uid)
-        version = _version_meant(obj)
+        version = version_meant(obj)
         if not version and _is_never_blind(resource):
             raise no_version(resource, target.name)
         if version and version != str(record.version):
@@ -273,7 +246,7 @@ class Writer:
             record = self._record(target)
             live = decoded(record, resource)
             changed = intake.patched(resource.schema, live, patch, how)
-            version = _version_meant(changed)
+            version = version_meant(changed)
             if not version and changed["metadata"].get("resourceVersion") and _is_never_blind(resource):
                 raise no_version(resource, target.name)
             if version and version != str(record.version):
@@ -292,66 +265,27 @@ class Writer:
         resource = target.resource
         live = decoded(record, resource)
         subresource = target.subresource.name if target.subresource else ""
-        empty = _empty(obj)
+        empty = empty_lists(obj)
         sent = obj["metadata"].get("managedFields")
-        self._fill_in(resource, obj)
+        self._strategies.fill_in(resource, obj)
         if sent is not None:  # an empty list says something too
             obj["metadata"]["managedFields"] = sent
         owned = ownership.update(
             live,
-            _with_empty(obj, empty),
+            with_empty(obj, empty),
             resource.schema,
             manager=options.manager,
             now=self._now(),
             subresource=subresource or options.through,
-            reset=_reset(resource, subresource),
+            reset=reset_by(resource, subresource),
             versions=self._registry.versions_of(resource),
         )
-        _set_owners(obj, owned)
-        warnings = (*warnings, *_without_repeated_owners(obj, _REPEATED_LATE))
-        _keep(obj, live)
-        new = await self._changed(resource, obj, live, subresource)
-        _set_owners(new, owned)
+        set_owners(obj, owned)
+        warnings = (*warnings, *without_repeated_owners(obj, REPEATED_LATE))
+        keep(obj, live)
+        new = await self._strategies.changed(resource, obj, live, subresource)
+        set_owners(new, owned)
         return self._commit_change(resource, record, live, new, options, warnings)
-
-    async def _changed(self, resource: Resource, new: KubeObject, live: KubeObject, subresource: str) -> KubeObject:
-        """A changed object as it is to be kept.
-
-        Raises:
-            StatusError: when it may not be so.
-        """
-        kind = resource.group_kind
-        if resource.custom is not None:
-            prepare = custom.prepare_status_update if subresource == "status" else custom.prepare_update
-            prepare(resource, new, live)
-            causes = metadata_problems.problems_of_update(kind, new, live, is_custom=True)
-            causes += custom.problems(resource, new, live, subresource=subresource)
-            if not custom.is_too_wrong(causes):
-                causes += await rules.broken_rules(resource, new, live, self._judge)
-        elif subresource == "status":
-            builtin.prepare_status_update(kind, new, live)
-            causes = builtin.problems_on_status_update(kind, new, live)
-        else:
-            builtin.prepare_update(kind, new, live)
-            causes = builtin.problems_on_update(kind, new, live)
-            if resource.place == DEFINITIONS:
-                definitions.prepare_update(new, live)
-                causes = causes or await self._definition_problems(new, live)
-        if causes:
-            raise invalid(resource, live["metadata"]["name"], causes)
-        return _read_again(resource, new)
-
-    async def _definition_problems(self, definition: KubeObject, live: KubeObject | None) -> list[Cause]:
-        """What is wrong with a definition; rules in CEL are compiled once the rest is right."""
-        causes = definitions.problems(definition, live)
-        versions = definition["spec"].get("versions") or () if not causes else ()
-        schemas = [(version.get("schema") or {}).get("openAPIV3Schema") or {} for version in versions]
-        if schemas and all(raw == schemas[0] for raw in schemas):
-            return await rules.mistakes_in_rules(schemas[0], _ONE_SCHEMA, self._judge)
-        for number, raw in enumerate(schemas):
-            path = f"spec.versions[{number}].schema.openAPIV3Schema"
-            causes += await rules.mistakes_in_rules(raw, path, self._judge)
-        return causes
 
     def _commit_change(
         self,
@@ -370,12 +304,13 @@ class Writer:
         warnings = (*warnings, *_warnings(resource, new, live))
         if new == live:
             return Written(live, warnings=tuple(warnings))
-        gone = is_going(new) and not _held(resource, new)
+        gone = is_going(new) and not is_held(resource, new)
         if not options.dry_run:
             changed = kept(new, resource, self._store.next_version())
             if gone:
                 self._store.remove(resource.place, kept(live, resource, changed.version))  # as it last was
             else:
+                require_size(resource, changed, new)
                 self._store.put(resource.place, changed)
         return Written(new, gone=gone, warnings=tuple(warnings))
 
@@ -416,19 +351,19 @@ class Writer:
             raise conflict(resource, target.name, why)
         if options.guard is not None:
             options.guard.check_create(resource, target.namespace, target.name)
-        _version_meant(applied)
+        version_meant(applied)
         merged = self._owned(resource, None, applied, options, "")
         if resource.namespaced:
             merged["metadata"]["namespace"] = target.namespace
         self._require_namespace(resource, merged)
         obj, warnings = intake.conformed(resource, merged, _LENIENT)
         self._begin(obj, by_update=True)
-        self._fill_in(resource, obj, applied=True)
-        _set_owners(obj, merged)
-        warnings += _without_repeated_owners(obj, _REPEATED_LATE)
+        self._strategies.fill_in(resource, obj, applied=True)
+        set_owners(obj, merged)
+        warnings += without_repeated_owners(obj, REPEATED_LATE)
         with intake.warned(warnings):
-            made = await self._prepared(resource, obj)
-        _set_owners(made, merged)
+            made = await self._strategies.prepared(resource, obj)
+        set_owners(made, merged)
         return self._commit_new(resource, made, options, warnings, by_update=True)
 
     async def _apply_change(
@@ -436,7 +371,7 @@ class Writer:
     ) -> Written:
         resource = target.resource
         live = decoded(record, resource)
-        version = _version_meant(applied)
+        version = version_meant(applied)
         if not version and applied["metadata"].get("resourceVersion") and _is_never_blind(resource):
             raise no_version(resource, target.name)
         if version and version != str(record.version):
@@ -446,14 +381,14 @@ class Writer:
         if applied["metadata"].get("uid"):
             merged["metadata"]["uid"] = applied["metadata"]["uid"]
         obj, warnings = intake.conformed(resource, merged, _LENIENT)
-        self._fill_in(resource, obj, applied=True)
-        _set_owners(obj, merged)
-        warnings += _without_repeated_owners(obj, _REPEATED_LATE)
-        _keep(obj, live)
+        self._strategies.fill_in(resource, obj, applied=True)
+        set_owners(obj, merged)
+        warnings += without_repeated_owners(obj, REPEATED_LATE)
+        keep(obj, live)
         with intake.warned(warnings):
-            new = await self._changed(resource, obj, live, subresource)
-        _set_owners(new, merged)
-        if _but_managed(new) == _but_managed(live) and _owners(new) == _owners(live):
+            new = await self._strategies.changed(resource, obj, live, subresource)
+        set_owners(new, merged)
+        if but_managed(new) == but_managed(live) and owners_of(new) == owners_of(live):
             new = live
         return self._commit_change(resource, record, live, new, options, warnings)
 
@@ -469,7 +404,7 @@ class Writer:
                 force=options.force,
                 now=self._now(),
                 subresource=subresource,
-                reset=_reset(resource, subresource),
+                reset=reset_by(resource, subresource),
                 versions=self._registry.versions_of(resource),
             )
         except ownership.FieldConflictsError as error:
@@ -518,7 +453,7 @@ class Writer:
             metadata["finalizers"] = wanted
         else:
             metadata.pop("finalizers", None)
-        if not _held(resource, obj):
+        if not is_held(resource, obj):
             last = kept(obj, resource, self._store.next_version())
             if not dry_run:
                 self._store.remove(resource.place, kept(decoded(record, resource), resource, last.version))
@@ -548,7 +483,7 @@ class Writer:
             manager=options.manager,
             now=self._now(),
             subresource=subresource,
-            reset=_reset(resource, subresource),
+            reset=reset_by(resource, subresource),
         )
         self._store.put(resource.place, kept(owned, resource, self._store.next_version()))
 
@@ -600,62 +535,12 @@ class _OvertakenError(StatusError):
         super().__init__(told.code, told.reason, told.message, details=told.details)
 
 
-def _is_version(said: Any) -> bool:
-    """Whether it names a version: 0 is any."""
-    return isinstance(said, str) and said.isascii() and said.isdigit() and int(said) > 0
-
-
 def _is_never_blind(resource: Resource) -> bool:
     return resource.custom is not None or resource.group_kind in _NEVER_BLIND
 
 
-def _version_meant(obj: KubeObject) -> str:
-    """The version that an object says to be, or to change; empty for any.
-
-    Raises:
-        StatusError: when it is none.
-    """
-    said = obj["metadata"].get("resourceVersion") or ""
-    if not said or _is_version(said):
-        return str(said)
-    if str(said).strip("0"):
-        raise StatusError(500, "", f'strconv.ParseUint: parsing "{said}": invalid syntax')
-    return ""
-
-
-def _keep(new: KubeObject, live: KubeObject) -> None:
-    """Puts back what of an object's metadata nobody may change, or unset."""
-    metadata, was = new["metadata"], live["metadata"]
-    for name in ("generation", "resourceVersion", "creationTimestamp"):
-        if name in was:
-            metadata[name] = was[name]
-        else:
-            metadata.pop(name, None)
-    metadata.pop("selfLink", None)
-    if not metadata.get("uid"):
-        metadata["uid"] = was["uid"]
-    if was.get("deletionTimestamp"):
-        metadata["deletionTimestamp"] = was["deletionTimestamp"]
-    if metadata.get("deletionGracePeriodSeconds") is None and "deletionGracePeriodSeconds" in was:
-        metadata["deletionGracePeriodSeconds"] = was["deletionGracePeriodSeconds"]
-
-
 def _warnings(resource: Resource, new: KubeObject, live: KubeObject | None) -> list[str]:
     return [] if resource.custom is None else custom.warnings(new, live)
-
-
-def _without_repeated_owners(obj: KubeObject, say: str) -> list[str]:
-    """Drops owners that are named twice, which is warned of."""
-    owners, found, repeated = obj["metadata"].get("ownerReferences") or [], list[KubeObject](), list[str]()
-    for owner in owners:
-        if owner in found:
-            repeated.append(str(owner.get("uid", "")))
-        else:
-            found.append(owner)
-    if not repeated:
-        return []
-    obj["metadata"]["ownerReferences"] = found
-    return [f".metadata.ownerReferences contains duplicate entries{say}{', '.join(repeated)}"]
 
 
 def _key_in_etcd(resource: Resource, key: Key) -> str:
@@ -665,52 +550,3 @@ def _key_in_etcd(resource: Resource, key: Key) -> str:
         place = f"{resource.group}/{resource.plural}"
     place = _ODD_KEYS.get(resource.place, place)
     return "/".join(("/registry", place, *(part for part in (key.namespace, key.name) if part)))
-
-
-def _held(resource: Resource, obj: KubeObject) -> bool:
-    """Whether something keeps an object from going."""
-    if resource.place == NAMESPACES and (obj.get("spec") or {}).get("finalizers"):
-        return True
-    return bool(obj["metadata"].get("finalizers"))
-
-
-def _with_empty(obj: KubeObject, sent: Collection[str]) -> KubeObject:
-    """An object with the lists that were sent empty, and of which null is kept: whoever sent them owns them."""
-    return {**obj, **{name: [] for name in sent if name in obj and obj[name] is None}}
-
-
-def _read_again(resource: Resource, obj: KubeObject) -> KubeObject:
-    """With the default of a status that was taken away: the server sets defaults whenever it reads an object."""
-    if resource.custom is not None and "status" not in obj:
-        custom.set_default_values(obj, custom.schema_of(resource))
-    return obj
-
-
-def _empty(obj: KubeObject) -> tuple[str, ...]:
-    return tuple(name for name, value in obj.items() if value == [])
-
-
-def _set_owners(obj: KubeObject, owned: KubeObject) -> None:
-    managed = owned["metadata"].get("managedFields")
-    if managed:
-        obj["metadata"]["managedFields"] = managed
-    else:
-        obj["metadata"].pop("managedFields", None)
-
-
-def _reset(resource: Resource, subresource: str) -> FieldSet:
-    """What a write of this part of an object changes nothing of, and so owns nothing of."""
-    if "status" not in resource.subresources:
-        return {}
-    return {"f:spec": {}} if subresource == "status" else {"f:status": {}}
-
-
-def _but_managed(obj: KubeObject) -> KubeObject:
-    metadata = {name: value for name, value in obj["metadata"].items() if name != "managedFields"}
-    return {**obj, "metadata": metadata}
-
-
-def _owners(obj: KubeObject) -> list[KubeObject]:
-    """Who owns what, whenever."""
-    entries = obj["metadata"].get("managedFields") or []
-    return [{name: value for name, value in entry.items() if name != "time"} for entry in entries]

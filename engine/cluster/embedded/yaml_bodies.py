@@ -30,16 +30,33 @@ class _Loader(_base):  # type: ignore[misc]
 
 
 def decode(body: bytes) -> Any:
-    """The one document in a body.
+    """The first document in a body, as the server takes it.
 
     Raises:
         ValueError: when it is none, or beyond a limit.
     """
     try:
         _count(body)
-        return _as_json(yaml.load(body, _Loader))  # noqa: S506 - a safe loader
+        loader = _Loader(body)
+        try:
+            return _as_json(loader.get_data() if loader.check_data() else None)
+        finally:
+            loader.dispose()
     except (yaml.YAMLError, RecursionError, TypeError) as error:
-        raise ValueError(" ".join(str(error).split())) from None
+        raise ValueError(_in_words_of_go(error)) from None
+
+
+def _in_words_of_go(error: Exception) -> str:
+    """What Go's decoder, which is made after the same C library, says of it."""
+    if isinstance(error, yaml.reader.ReaderError):
+        return str(error.reason)
+    if not isinstance(error, yaml.MarkedYAMLError) or not error.problem:
+        return " ".join(str(error).split())
+    lines = (mark.line for mark in (error.context_mark, error.problem_mark) if mark is not None)
+    line = next((line for line in lines if line), 0)
+    if line and isinstance(error, yaml.scanner.ScannerError):
+        line += 1  # its own lines are counted from 0 there
+    return f"line {line}: {error.problem}" if line else str(error.problem)
 
 
 def _count(body: bytes) -> None:
@@ -47,9 +64,13 @@ def _count(body: bytes) -> None:
     open_: list[tuple[str | None, int]] = []
     nodes = 0
     for event in yaml.parse(body, _Loader):
+        if isinstance(event, yaml.DocumentEndEvent):
+            return
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in sizes:
-                raise ValueError(f"the alias *{event.anchor} is not known, or within itself")
+                if any(anchor == event.anchor for anchor, _ in open_):
+                    raise ValueError(f"anchor '{event.anchor}' value contains itself")
+                raise ValueError(f"unknown anchor '{event.anchor}' referenced")
             nodes += sizes[event.anchor]
         elif isinstance(event, yaml.CollectionEndEvent):
             anchor, before = open_.pop()

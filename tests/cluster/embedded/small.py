@@ -18,12 +18,13 @@ from tidelog.engine.cluster.embedded.registry import Registry
 from tidelog.engine.cluster.embedded.requests import Request, User, parse_url
 from tidelog.engine.cluster.embedded.standins import Pace, StandIns
 from tidelog.engine.cluster.embedded.store import Store
+from tidelog.engine.cluster.embedded.strategies import DEFINITIONS
 from tidelog.engine.cluster.embedded.tokens import Tokens
-from tidelog.engine.cluster.embedded.writing import DEFINITIONS
 from tidelog.engine.expressions.evaluator import Evaluator
 from tidelog.engine.observe.health import ObjectHealth, health_of
 
 MERGE = "application/merge-patch+json"
+STRATEGIC = "application/strategic-merge-patch+json"
 READY_S = 5.0
 ROUNDS_MAX = 200
 WATCH_S = 5.0
@@ -59,10 +60,12 @@ class Small:
             seconds -= 1.0
             await self.settle()
 
-    async def answer(self, method: str, path: str, body: Any = None, *, user: User = ADMIN) -> tuple[int, Any]:
+    async def answer(
+        self, method: str, path: str, body: Any = None, *, user: User = ADMIN, patch: str = MERGE
+    ) -> tuple[int, Any]:
         where, query = parse_url(path)
         sent = b"" if body is None else json.dumps(body).encode()
-        kind = MERGE if method == "PATCH" else "application/json"
+        kind = patch if method == "PATCH" else "application/json"
         answer = await self.api.handle(Request(method, where, query, user, sent, kind, "application/json", "python"))
         told = json.loads(answer.body) if answer.content_type == "application/json" else answer.body
         return answer.status, told
@@ -80,6 +83,12 @@ class Small:
 
     async def patch(self, path: str, body: Any) -> Any:
         return await self.ask("PATCH", path, body)
+
+    async def patch_as(self, kind: str, path: str, body: Any) -> Any:
+        """A patch of another kind than a merge patch."""
+        status, told = await self.answer("PATCH", path, body, patch=kind)
+        assert status < 300, told
+        return told
 
     async def delete(self, path: str, propagation: str = "Background") -> Any:
         return await self.ask("DELETE", path, {"propagationPolicy": propagation})

@@ -13,7 +13,7 @@ from tests.cluster.embedded.beside import Beside, ask
 from tests.cluster.embedded.oracle import query
 from tests.cluster.embedded.small import APPS, BATCH, CORE, READY_S, Small, open_small
 from tests.cluster.embedded.test_standins import deploy, images, pods_of, template
-from tidelog.engine.cluster.embedded import store
+from tidelog.engine.cluster.embedded import hands, store
 from tidelog.engine.cluster.embedded.cluster import ADMIN
 from tidelog.engine.cluster.embedded.requests import Request
 
@@ -396,6 +396,13 @@ async def test_a_rollout_makes_all_new_pods_at_once(small: Small) -> None:
     assert images(await pods_of(small)) == ["web:2"] * 3
     annotations = (await small.get(f"{APPS}/deployments/web"))["metadata"].get("annotations") or {}
     assert "deployment.kubernetes.io/revision" not in annotations
+
+
+@pins("Pods of a workload")
+async def test_pods_are_made_up_to_a_limit(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hands, "PODS_OF_ONE_MAX", 2)
+    await deploy(small, replicas=3)
+    assert len(await pods_of(small)) == 2
 
 
 @pins("a Pod that is deleted")

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -38,6 +39,76 @@ async def test_unknown_fields_are_warned_of_before_a_wrong_place_is_refused(besi
         await beside.same("PUT", f"{path}/a", wrong)
         for how in (oracle.MERGE, oracle.STRATEGIC):
             await beside.same("PATCH", f"{path}/a", wrong, how)
+    told_alike(beside)
+
+
+async def test_what_is_too_large_to_be_kept_is_refused_whichever_way_it_came(beside: Beside) -> None:
+    """A body may be larger than an object, and patches that are small each make one that is large."""
+    roles = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{beside.namespace}/roles"
+    things = beside.kind.path(beside.namespace)
+
+    def role(name: str, *sizes: int) -> dict[str, Any]:
+        rule = {"apiGroups": [""], "resources": ["a"], "verbs": ["get"]}
+        rules = [{**rule, "resourceNames": ["x" * size for size in sizes]}]
+        metadata = {"name": name}
+        return {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": metadata, "rules": rules}
+
+    large, too_large = (900_000,), (900_000, 900_000)
+    await beside.same("POST", f"{roles}?fieldManager=m", role("a", *large))
+    for method, path, how in (
+        ("POST", roles, "application/json"),
+        ("PUT", f"{roles}/a", "application/json"),
+        ("PATCH", f"{roles}/a", oracle.MERGE),
+        ("PATCH", f"{roles}/a?fieldManager=n&force=true", oracle.APPLY),
+        ("PATCH", f"{roles}/b?fieldManager=n", oracle.APPLY),
+    ):
+        name = "b" if path == roles or "/b?" in path else "a"
+        assert (await beside.same(method, path, role(name, *too_large), how)).status == 500
+    thing = {"apiVersion": beside.kind.api_version, "kind": beside.kind.kind, "metadata": {"name": "a"}}
+    await beside.same("POST", f"{things}?fieldManager=m", {**thing, "spec": {"text": "x" * 900_000}})
+    added = {"metadata": {"annotations": {"a": "x" * 200_000}}, "spec": {"list": ["x" * 900_000]}}
+    assert (await beside.same("PATCH", f"{things}/a", added, oracle.MERGE)).status == 500
+    told_alike(beside)
+
+
+NO_YAML = (
+    *(b"a: [", b"a: b: c", b"\tx: 1", b"a: *b", b"- 1", b"5", b"", b"null", b"{}", b"a: 'x", b"a: &x [*x]"),
+    *(b"a: 1\n---\nb: 2", b"a: \x01", b"a: |\n\tb", b'{"a": 1', b"{a: 1", b"key: [a, b}", b"@a: 1", b"a: @b", b"`a: 1"),
+    *(b'a: "\\q"', b"  a: 1\n b: 2", b"a:\n  - b\n c: 1", b"---\n---", b"# only", b"%FOO\n---\na: 1"),
+)
+NO_JSON = (b"{", b"[]", b"5", b"", b"null", b"{}", b'{"a": }', b'"x"', b'{"a":1}x', b"a: 1", b"\xff")
+
+
+async def test_bodies_that_are_no_object(beside: Beside) -> None:
+    maps, things = oracle.CONFIG_MAP.path(beside.namespace), beside.kind.path(beside.namespace)
+    for body in NO_YAML:
+        await beside.same("PATCH", f"{maps}/y?fieldManager=m", body, oracle.APPLY)
+        await beside.same("POST", maps, body, "application/yaml")
+    for body in NO_JSON:
+        for path in (maps, things):
+            await beside.same("POST", path, body)
+            await beside.same("PUT", f"{path}/y", body)
+    told_alike(beside)
+
+
+async def test_bodies_of_another_kind_than_their_path(beside: Beside) -> None:
+    maps, things = oracle.CONFIG_MAP.path(beside.namespace), beside.kind.path(beside.namespace)
+    custom, name = {"apiVersion": beside.kind.api_version, "kind": beside.kind.kind}, {"metadata": {"name": "c"}}
+    await beside.same("POST", f"{maps}?fieldManager=m", name)
+    await beside.same("POST", f"{things}?fieldManager=m", {**custom, **name})
+    for version, kind in (
+        *(("v1", "Secret"), ("apps/v1", "Deployment"), ("v1", "Nope"), ("v2", "ConfigMap"), ("apps/v1", "ConfigMap")),
+        *(("no.such/v1", "ConfigMap"), ("a/b/c", "ConfigMap"), ("v1", ""), ("", "ConfigMap"), (5, "ConfigMap")),
+        *(("v1", []), ("v1", "ConfigMapList"), ("v1", "Status"), ("v1", "configmap"), ("", ""), (None, None)),
+        (custom["apiVersion"], custom["kind"]),
+    ):
+        body: Any = {"apiVersion": version, "kind": kind, **name}
+        for path, own in ((maps, "ConfigMap"), (things, custom["kind"])):
+            if (path, version, kind) == (things, custom["apiVersion"], own):
+                continue
+            await beside.same("POST", f"{path}?dryRun=All", body)
+            await beside.same("PUT", f"{path}/c?dryRun=All&fieldManager=m", body)
+            await beside.same("PATCH", f"{path}/c?dryRun=All&fieldManager=m", body, oracle.APPLY)
     told_alike(beside)
 
 

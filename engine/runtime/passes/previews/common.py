@@ -7,7 +7,7 @@ because nobody waits for the first to be established; all of them, where there i
 
 import os
 from collections.abc import Callable, Iterable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 from typing import TypeAlias, cast
 
@@ -71,6 +71,11 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
         return not self.plan.is_empty or (self.release is not None and self.release.acts)
 
     @property
+    def is_applied(self) -> bool:
+        """Whether a pass would apply the plan at once."""
+        return not self.failed and self.held is None and not self.suspended
+
+    @property
     def verdicts(self) -> tuple[Verdict, ...]:
         """What each check said."""
         wrong = {verdict.check for verdict in self.failed}
@@ -96,6 +101,8 @@ class Tools(msgspec.Struct, frozen=True, kw_only=True):
     scratch: Path
     """A directory of the preview's own."""
     rehearse: "Rehearse | None" = None
+    carries_out: bool = False
+    """Whether what is planned is done in the cluster too, so that what is planned next finds it: in a copy only."""
 
 
 class Previews:
@@ -150,7 +157,7 @@ class Previews:
         checks, failed = await verdicts_of(
             draft, self._cluster, lambda id: None if id in freed else situation.owner_of(id), declared.stream
         )
-        return Preview(
+        preview = Preview(
             plan=draft.plan,
             checks=checks,
             failed=tuple(
@@ -159,6 +166,9 @@ class Previews:
             held=await situation.accident(draft.plan, asked_for=False),
             suspended=declared.suspended or self._is_suspended(declared.stream),
         )
+        if self._tools.carries_out and preview.is_applied:
+            await _carry_out(self._cluster, situation.subject, draft)
+        return preview
 
     def _situation(self, declared: DeclaredTarget) -> Situation:
         return Situation(self._facts, self._alias, self._settings, declared, doubted=True)
@@ -299,6 +309,21 @@ async def _look_to_the_end(planner: Planner, copy: Cluster, subject: Subject, dr
         if draft.refused:
             break  # what comes after it cannot be known
     draft.plan = msgspec.structs.replace(draft.plan, waves=tuple(waves)).named()
+
+
+async def _carry_out(copy: Cluster, subject: Subject, draft: Draft) -> None:
+    """Does in a copy of the cluster what a plan says, as the door does it in the cluster itself."""
+    for step in draft.plan.steps:
+        key = ObjectKey.parse(step.object)
+        if step.action in ("delete", "recreate"):
+            kind = await copy.kind(step.api_version, key.kind)
+            with suppress(NotFoundError):
+                await copy.delete(kind, key.namespace, key.name, identity=subject.identity)
+        if step.action in ("create", "update", "recreate"):
+            wanted = draft.wanted[step.object].object
+            await copy.apply(wanted, manager=subject.manager, identity=subject.identity)
+            if key.kind == "CustomResourceDefinition":
+                copy.forget_kinds()
 
 
 def _created(draft: Draft) -> frozenset[tuple[str, str]]:

@@ -65,6 +65,19 @@ class Previewer:
         """
         return await self._previews(target).of_moment(target, position)
 
+    async def chain_to(self, target: StreamName) -> list[StreamName]:
+        """The Kustomizations that a Kustomization depends on, each after its own; itself is the last.
+
+        Raises:
+            PreviewError: when one is not there, or they wait for each other, or it is no Kustomization.
+            ClusterError: when the cluster cannot be asked.
+        """
+        return await self._kustomizations.chain_to(target)
+
+    async def share_source(self, one: StreamName, other: StreamName) -> bool:
+        """Whether two Kustomizations are built from the same source."""
+        return await self._kustomizations.share_source(one, other)
+
     def _previews(self, target: StreamName) -> KustomizationPreviews | ReleasePreviews:
         key = ObjectKey.of_stream(target)
         if (key.group, key.kind) == KUSTOMIZATION:
@@ -76,11 +89,18 @@ class Previewer:
 
 @asynccontextmanager
 async def open_previewer(
-    cluster: Cluster, store: Path, target: StreamName, environment: Mapping[str, str], rehearse: Rehearse | None = None
+    cluster: Cluster,
+    store: Path,
+    target: StreamName,
+    environment: Mapping[str, str],
+    rehearse: Rehearse | None = None,
+    *,
+    carries_out: bool = False,
 ) -> AsyncIterator[Previewer]:
     """Reads a store, whether or not a daemon is at work on it, to make previews of a target.
 
-    With `rehearse`, it is dry-run what a plan does after it has made what that needs.
+    With `rehearse`, it is dry-run what a plan does after it has made what that needs. With `carries_out`, which is for
+    a copy, what would be applied at once is applied there, and the next preview is of what that leaves.
 
     Raises:
         StoreError: when it cannot be read.
@@ -108,6 +128,7 @@ async def open_previewer(
             keys=keys,
             scratch=Path(scratch),
             rehearse=rehearse,
+            carries_out=carries_out,
         )
         yield Previewer(KustomizationPreviews(tools), ReleasePreviews(tools))
 
