@@ -92,10 +92,9 @@ async def test_an_install_and_an_upgrade_are_shown_before_they_are_made(world: W
         template = {"spec": {"chart": "charts/web", "sourceRef": source["sourceRef"]}}
         early = {"interval": "1h", "suspend": True, "chart": template}
         await world.apply({"apiVersion": HELM, "kind": "HelmRelease", "metadata": {"name": "early"}, "spec": early})
-        await running.until_event(TargetDeclared)
-        head = await head_of(world)
         await releases.release(**asked, suspend=True)
-        await running.until_event(TargetDeclared, after=head)
+        for name in ("early", "web"):
+            await running.until_event(TargetDeclared, stream=running.stream("HelmRelease", name))
         await running.idle()
         without = await tidelog(world, "plan", "hr/early")
         assert without.code == 3, without
