@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 ASKED_MAX_S = 300.0
 """How long a server that asks to be left alone is left alone at most, where the interval is shorter."""
 
+PASSING_FAILURES_MAX = 4
+"""Failures after which no longer a pause is made of what passes by itself: six seconds, unless settings say else."""
+
 OnPass: TypeAlias = Callable[[StreamName, float, str], None]
 """Told of each pass that is over, with the seconds that it took, and `success`, `requeue_after` or `error`."""
 
@@ -167,14 +170,15 @@ class Engine:
         usual = min(longest_s, max(retry_s, self.backoff(failures)))
         return max(usual, min(asked_s, max(longest_s, ASKED_MAX_S)))
 
-    def spaced(self, usual_s: float, failures: int) -> float:
+    def spaced(self, usual_s: float, failures: int, *, passing: bool = False) -> float:
         """Seconds before the next try of what writes to the cluster, and failed so often in a row.
 
         Its intent has to be in the log each time, and what came of it: tries that go on failing in the same words are
         not passed over in silence, as others are (`repeats.py`), but become rare. So nobody fills the log by failing
-        once a second.
+        once a second. Of what passes by itself (`passing`: the server is busy, another has just written), some seconds.
         """
-        return max(usual_s, self.backoff(failures)) if failures else usual_s
+        counted = min(failures, PASSING_FAILURES_MAX) if passing else failures
+        return max(usual_s, self.backoff(counted)) if counted else usual_s
 
     async def sealer(self, secret: Iterable[ObjectId]) -> Sealer:
         """What seals some objects that are secret."""

@@ -12,7 +12,7 @@ from tidelog.engine.cluster.real import open_cluster
 from tidelog.engine.helm.errors import RecordExistsError
 from tidelog.engine.helm.known import KnownReleases
 from tidelog.engine.helm.storage import Info, Record, RecordedChart, Release
-from tidelog.engine.helm.store import ReleaseStore, Revision
+from tidelog.engine.helm.store import ReleaseStore
 
 NOW = 1_767_323_045.5
 
@@ -66,8 +66,9 @@ async def test_an_upgrade_asks_for_each_record_once(
     await known.update(record(3, "deployed"), NOW)
     assert await known.last("box") == record(3, "deployed")
     assert counting.asked == {"table": 1, "get": 1, "create": 1, "replace": 2}
-    revisions = [Revision(3, "deployed"), Revision(2, "superseded"), Revision(1, "superseded")]
-    assert await known.revisions("box") == revisions == await store.revisions("box")
+    found = await known.revisions("box")
+    assert [(one.version, one.status) for one in found] == [(3, "deployed"), (2, "superseded"), (1, "superseded")]
+    assert found == await store.revisions("box"), "with the versions of their Secrets"
 
 
 async def test_an_install_asks_once_whether_there_is_one(known: KnownReleases, counting: Counting) -> None:

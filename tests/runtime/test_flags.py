@@ -43,3 +43,4 @@ def test_what_writes_and_fails_is_tried_less_and_less_often() -> None:
         seconds += usual.spaced(1, tries)
     assert tries == 106
     assert usual.spaced(3_600, 50) == 3_600, "never sooner than it is asked for"
+    assert [usual.spaced(1, failures, passing=True) for failures in (0, 3, 4, 50)] == [1, 3, 6, 6]

@@ -49,7 +49,7 @@ class World:
                 now=lambda: moment(60),
                 waited_for_health=lambda _: 5.0,
                 artifact_path=lambda *_: PATH,
-                spaced=lambda usual_s, failures: max(usual_s, 50.0 * failures),
+                spaced=lambda usual_s, failures, **_: max(usual_s, 50.0 * failures),
                 artifact_url=lambda path: f"http://here/{path}",
             ),
         )

@@ -11,7 +11,7 @@ import msgspec
 
 from tidelog.engine.apply.door import PLAN_VOID, ApplyStopped, Door
 from tidelog.engine.apply.record import ObjectRecorder
-from tidelog.engine.cluster.errors import ClusterError, NotFoundError
+from tidelog.engine.cluster.errors import PASSING, ClusterError, NotFoundError
 from tidelog.engine.kinds.later import UNSUPPORTED, features_left
 from tidelog.engine.kinds.meta import FINALIZER
 from tidelog.engine.observe.health import health_of
@@ -383,7 +383,8 @@ class TargetPass(ABC):
             usual = self._engine.retry_in(self._retry_s, self._tries())
         else:
             usual = self._retry_in(of_cluster("apply", cause) if isinstance(cause, ClusterError) else None)
-        return self._engine.spaced(usual, self._run.standing.failed_applies)
+        passing = stopped.void or isinstance(cause, PASSING)
+        return self._engine.spaced(usual, self._run.standing.failed_applies, passing=passing)
 
     def _retry_in(self, error: StageError | None) -> float:
         """Seconds until the next try: the retry interval, or sooner where that is known to make sense."""

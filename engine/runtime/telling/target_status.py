@@ -2,6 +2,7 @@
 
 import msgspec
 
+from tidelog.engine.apply.door import PLAN_VOID
 from tidelog.engine.kinds import conditions as c
 from tidelog.engine.kinds import statuses
 from tidelog.engine.kinds.conditions import Conditions, Observed
@@ -49,7 +50,8 @@ def target_status(engine: Engine, declared: DeclaredKustomization, standing: Sta
             conditions = c.remove(conditions, c.RECONCILING)
         else:
             usual = declared.spec.effective_retry_interval.seconds
-            retrying = f"retrying in {Duration.of_seconds(engine.spaced(usual, standing.failed_applies))}"
+            spaced = engine.spaced(usual, standing.failed_applies, passing=standing.reason == PLAN_VOID)
+            retrying = f"retrying in {Duration.of_seconds(spaced)}"
             conditions = c.mark_reconciling(conditions, c.PROGRESSING_WITH_RETRY, retrying, observed=observed)
     elif standing.ready == "True":
         conditions = c.remove(conditions, c.RECONCILING, c.STALLED)
