@@ -12,7 +12,8 @@ from typing import Final
 
 import msgspec
 
-from tidelog.engine.objects.kube import KubeObject, KubeValue, group_of
+from tidelog.engine.objects.fields import at, int_at, text_at
+from tidelog.engine.objects.kube import KubeObject, group_of
 from tidelog.events.vocabulary.observe import Health
 
 SCHEDULING_TIME: Final = timedelta(seconds=15)
@@ -47,14 +48,14 @@ def health_of(obj: KubeObject | None, now: datetime | None = None) -> ObjectHeal
     told = _generic(obj)
     if told is not None:
         return told
-    rule = _rules.get((group_of(_text(obj, "apiVersion")), _text(obj, "kind")), _by_ready_condition)
+    rule = _rules.get((group_of(text_at(obj, "apiVersion")), text_at(obj, "kind")), _by_ready_condition)
     return rule(obj, now)
 
 
 def _generic(obj: KubeObject) -> ObjectHealth | None:
-    if _text(obj, "metadata", "deletionTimestamp"):
+    if text_at(obj, "metadata", "deletionTimestamp"):
         return ObjectHealth("Terminating", "Terminating", _terminating(obj))
-    generation, observed = _at(obj, "metadata", "generation"), _at(obj, "status", "observedGeneration")
+    generation, observed = at(obj, "metadata", "generation"), at(obj, "status", "observedGeneration")
     if isinstance(generation, int) and isinstance(observed, int) and generation != observed:
         return _waiting("LatestGenerationNotObserved", f"generation {generation} is not observed yet: {observed} is")
     for condition in _conditions(obj):
@@ -66,7 +67,7 @@ def _generic(obj: KubeObject) -> ObjectHealth | None:
 
 
 def _terminating(obj: KubeObject) -> str:
-    finalizers = _at(obj, "metadata", "finalizers") or []
+    finalizers = at(obj, "metadata", "finalizers") or []
     waits = f", and waits for its finalizers {', '.join(map(str, finalizers))}" if finalizers else ""
     return f"it is being deleted{waits}"
 
@@ -86,20 +87,20 @@ def _deployment(obj: KubeObject, _now: datetime | None) -> ObjectHealth:
     progressing = _condition(obj, "Progressing") or {}
     if progressing.get("reason") == "ProgressDeadlineExceeded":
         return _by(progressing, "Failed")
-    wanted = _int(obj, 1, "spec", "replicas")
-    there, updated = _int(obj, 0, "status", "replicas"), _int(obj, 0, "status", "updatedReplicas")
+    wanted = int_at(obj, 1, "spec", "replicas")
+    there, updated = int_at(obj, 0, "status", "replicas"), int_at(obj, 0, "status", "updatedReplicas")
     short = (
         _fewer("replicas", there, wanted)
         or _fewer("updated replicas", updated, wanted)
         or _more(there, wanted)
-        or _fewer("available replicas", _int(obj, 0, "status", "availableReplicas"), updated)
-        or _fewer("ready replicas", _int(obj, 0, "status", "readyReplicas"), wanted)
+        or _fewer("available replicas", int_at(obj, 0, "status", "availableReplicas"), updated)
+        or _fewer("ready replicas", int_at(obj, 0, "status", "readyReplicas"), wanted)
     )
     if short is not None:
         return short
     # Without a deadline there is no condition that says that the rollout has come to its end.
     done = progressing.get("status") == "True" and progressing.get("reason") == "NewReplicaSetAvailable"
-    if not done and _at(obj, "spec", "progressDeadlineSeconds") is not None:
+    if not done and at(obj, "spec", "progressDeadlineSeconds") is not None:
         return _waiting("ReplicaSetNotAvailable", "the new ReplicaSet is not available yet")
     if (_condition(obj, "Available") or {}).get("status") != "True":
         return _waiting("DeploymentNotAvailable", "the Deployment is not available yet")
@@ -107,24 +108,24 @@ def _deployment(obj: KubeObject, _now: datetime | None) -> ObjectHealth:
 
 
 def _stateful_set(obj: KubeObject, _now: datetime | None) -> ObjectHealth:
-    if _text(obj, "spec", "updateStrategy", "type") == "OnDelete":
+    if text_at(obj, "spec", "updateStrategy", "type") == "OnDelete":
         return _CURRENT
-    wanted = _int(obj, 1, "spec", "replicas")
-    there, updated = _int(obj, 0, "status", "replicas"), _int(obj, 0, "status", "updatedReplicas")
+    wanted = int_at(obj, 1, "spec", "replicas")
+    there, updated = int_at(obj, 0, "status", "replicas"), int_at(obj, 0, "status", "updatedReplicas")
     short = (
         _fewer("replicas", there, wanted)
-        or _fewer("ready replicas", _int(obj, 0, "status", "readyReplicas"), wanted)
+        or _fewer("ready replicas", int_at(obj, 0, "status", "readyReplicas"), wanted)
         or _more(there, wanted)
     )
     if short is not None:
         return short
-    partition = _at(obj, "spec", "updateStrategy", "rollingUpdate", "partition")
+    partition = at(obj, "spec", "updateStrategy", "rollingUpdate", "partition")
     if isinstance(partition, int):
         return _fewer("updated replicas of the partition", updated, wanted - partition) or _CURRENT
-    short = _fewer("current replicas", _int(obj, 0, "status", "currentReplicas"), wanted)
+    short = _fewer("current replicas", int_at(obj, 0, "status", "currentReplicas"), wanted)
     if short is not None:
         return short
-    if _text(obj, "status", "currentRevision") != _text(obj, "status", "updateRevision"):
+    if text_at(obj, "status", "currentRevision") != text_at(obj, "status", "updateRevision"):
         return _waiting("RevisionMismatch", "the new revision is not rolled out yet")
     return _CURRENT
 
@@ -133,33 +134,33 @@ def _replica_set(obj: KubeObject, _now: datetime | None) -> ObjectHealth:
     failure = _condition(obj, "ReplicaFailure") or {}
     if failure.get("status") == "True":
         return _by(failure, "InProgress")
-    wanted = _int(obj, 1, "spec", "replicas")
+    wanted = int_at(obj, 1, "spec", "replicas")
     return (
-        _fewer("labelled replicas", _int(obj, 0, "status", "fullyLabeledReplicas"), wanted)
-        or _fewer("available replicas", _int(obj, 0, "status", "availableReplicas"), wanted)
-        or _fewer("ready replicas", _int(obj, 0, "status", "readyReplicas"), wanted)
-        or _more(_int(obj, 0, "status", "replicas"), wanted)
+        _fewer("labelled replicas", int_at(obj, 0, "status", "fullyLabeledReplicas"), wanted)
+        or _fewer("available replicas", int_at(obj, 0, "status", "availableReplicas"), wanted)
+        or _fewer("ready replicas", int_at(obj, 0, "status", "readyReplicas"), wanted)
+        or _more(int_at(obj, 0, "status", "replicas"), wanted)
         or _CURRENT
     )
 
 
 def _daemon_set(obj: KubeObject, _now: datetime | None) -> ObjectHealth:
-    if _at(obj, "metadata", "generation") is None or _at(obj, "status", "observedGeneration") is None:
+    if at(obj, "metadata", "generation") is None or at(obj, "status", "observedGeneration") is None:
         return _waiting("LatestGenerationNotObserved", "its controller has not seen it yet")
-    wanted = _int(obj, -1, "status", "desiredNumberScheduled")
+    wanted = int_at(obj, -1, "status", "desiredNumberScheduled")
     if wanted == -1:
         return _waiting("NoDesiredNumber", "it is not known yet how many nodes it belongs on")
     return (
-        _fewer("scheduled pods", _int(obj, 0, "status", "currentNumberScheduled"), wanted)
-        or _fewer("updated pods", _int(obj, 0, "status", "updatedNumberScheduled"), wanted)
-        or _fewer("available pods", _int(obj, 0, "status", "numberAvailable"), wanted)
-        or _fewer("ready pods", _int(obj, 0, "status", "numberReady"), wanted)
+        _fewer("scheduled pods", int_at(obj, 0, "status", "currentNumberScheduled"), wanted)
+        or _fewer("updated pods", int_at(obj, 0, "status", "updatedNumberScheduled"), wanted)
+        or _fewer("available pods", int_at(obj, 0, "status", "numberAvailable"), wanted)
+        or _fewer("ready pods", int_at(obj, 0, "status", "numberReady"), wanted)
         or _CURRENT
     )
 
 
 def _pod(obj: KubeObject, now: datetime | None) -> ObjectHealth:
-    match _text(obj, "status", "phase"):
+    match text_at(obj, "status", "phase"):
         case "Succeeded":
             return ObjectHealth("Current", "PodSucceeded", "the Pod has ended well")
         case "Failed":  # kstatus takes it for done, as what will not change any more
@@ -177,22 +178,22 @@ def _pod(obj: KubeObject, now: datetime | None) -> ObjectHealth:
 def _running_pod(obj: KubeObject) -> ObjectHealth:
     if (_condition(obj, "Ready") or {}).get("status") == "True":
         return _CURRENT
-    containers = _at(obj, "status", "containerStatuses") or []
-    looping = [_text(container, "name") for container in containers if _loops(container)]
+    containers = at(obj, "status", "containerStatuses") or []
+    looping = [text_at(container, "name") for container in containers if _loops(container)]
     if looping:
         return ObjectHealth("Failed", "ContainerCrashLooping", f"containers keep on crashing: {', '.join(looping)}")
     return _waiting("PodRunningNotReady", "the Pod runs and is not ready yet")
 
 
 def _loops(container: KubeObject) -> bool:
-    return _text(container, "state", "waiting", "reason") == "CrashLoopBackOff"
+    return text_at(container, "state", "waiting", "reason") == "CrashLoopBackOff"
 
 
 def _pending_pod(obj: KubeObject, now: datetime | None) -> ObjectHealth:
     scheduled = _condition(obj, "PodScheduled") or {}
     if scheduled.get("status") != "False" or scheduled.get("reason") != "Unschedulable":
         return _waiting("PodPending", "the Pod is pending")
-    created = _text(obj, "metadata", "creationTimestamp")
+    created = text_at(obj, "metadata", "creationTimestamp")
     if now is None or (created and now < _time(created) + SCHEDULING_TIME):
         return _waiting("PodNotScheduled", "the Pod is not scheduled yet")
     return _by(scheduled, "Failed")
@@ -204,12 +205,12 @@ def _time(text: str) -> datetime:
 
 
 def _claim(obj: KubeObject, _now: datetime | None) -> ObjectHealth:
-    phase = _text(obj, "status", "phase")
+    phase = text_at(obj, "status", "phase")
     return _CURRENT if phase == "Bound" else _waiting("NotBound", f"the claim is not bound: it is {phase or 'new'}")
 
 
 def _service(obj: KubeObject, _now: datetime | None) -> ObjectHealth:
-    if _text(obj, "spec", "type") == "LoadBalancer" and not _text(obj, "spec", "clusterIP"):
+    if text_at(obj, "spec", "type") == "LoadBalancer" and not text_at(obj, "spec", "clusterIP"):
         return _waiting("NoIPAssigned", "the Service has no address yet")
     return _CURRENT
 
@@ -220,7 +221,7 @@ def _job(obj: KubeObject, _now: datetime | None) -> ObjectHealth:
             return ObjectHealth("Current", "JobComplete", "the Job has ended well")
         if condition.get("status") == "True" and condition.get("type") == "Failed":
             return _by(condition, "Failed")
-    if _at(obj, "spec", "suspend") is True:
+    if at(obj, "spec", "suspend") is True:
         return ObjectHealth("Current", "JobSuspended", "the Job is suspended")
     return _waiting("JobInProgress", "the Job has not ended yet")
 
@@ -230,7 +231,7 @@ def has_ended(obj: KubeObject) -> bool:
     if (group_of(obj["apiVersion"]), obj["kind"]) != ("batch", "Job"):
         return False
     ended = any(one.get("type") in {"Complete", "Failed"} and one.get("status") == "True" for one in _conditions(obj))
-    return ended and _at(obj, "spec", "ttlSecondsAfterFinished") is not None
+    return ended and at(obj, "spec", "ttlSecondsAfterFinished") is not None
 
 
 def outcome_of(job: KubeObject) -> Health:
@@ -289,28 +290,9 @@ def _more(there: int, wanted: int) -> ObjectHealth | None:
 
 
 def _conditions(obj: KubeObject) -> list[KubeObject]:
-    conditions = _at(obj, "status", "conditions")
+    conditions = at(obj, "status", "conditions")
     return [one for one in conditions if isinstance(one, dict)] if isinstance(conditions, list) else []
 
 
 def _condition(obj: KubeObject, kind: str) -> KubeObject | None:
     return next((one for one in _conditions(obj) if one.get("type") == kind), None)
-
-
-def _at(value: KubeValue, *path: str) -> KubeValue:
-    """What stands at a path, None where nothing does."""
-    for name in path:
-        if not isinstance(value, dict):
-            return None
-        value = value.get(name)
-    return value
-
-
-def _text(obj: KubeObject, *path: str) -> str:
-    value = _at(obj, *path)
-    return value if isinstance(value, str) else ""
-
-
-def _int(obj: KubeObject, default: int, *path: str) -> int:
-    value = _at(obj, *path)
-    return value if isinstance(value, int) and not isinstance(value, bool) else default

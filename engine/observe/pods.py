@@ -9,7 +9,8 @@ from typing import Final
 
 import msgspec
 
-from tidelog.engine.objects.kube import KubeObject, KubeValue, key_of
+from tidelog.engine.objects.fields import at, text_at
+from tidelog.engine.objects.kube import KubeObject, key_of
 from tidelog.engine.observe.health import SCHEDULING_TIME
 from tidelog.events.vocabulary import Because
 
@@ -70,7 +71,9 @@ def cause_of(workload: KubeObject, found: Found, now: datetime, *, patient: bool
     worst = min(told, key=lambda each: each[:3], default=None)
     first = min(refused, key=lambda each: each[0], default=None)
     if first is not None and (worst is None or first[0] < worst[0] or worst[1].rank > _REFUSED):
-        return Because(object=key_of(first[1]).id, reason="FailedCreate", message=_text(_refusal(first[1]), "message"))
+        return Because(
+            object=key_of(first[1]).id, reason="FailedCreate", message=text_at(_refusal(first[1]), "message")
+        )
     if worst is None:
         return None
     return Because(object=key_of(worst[3]).id, reason=worst[1].reason, message=worst[1].message)
@@ -91,7 +94,7 @@ def told_by(events: Iterable[KubeObject], reasons: frozenset[str], now: datetime
     newest = max(warning, key=_time_of_event, default=None)
     if newest is None or _time_of_event(newest) < _stamp(now - EVENTS_COUNT_FOR):
         return None
-    return Trouble(_STARTING, _text(newest, "reason"), _text(newest, "message"))
+    return Trouble(_STARTING, text_at(newest, "reason"), text_at(newest, "message"))
 
 
 def same_cause(one: Because | None, other: Because | None) -> bool:
@@ -109,56 +112,58 @@ _CANNOT_START, _CRASHES, _ENDED, _REFUSED, _UNSCHEDULABLE, _STARTING, _NOT_READY
 def _trouble_for(workload: KubeObject, pod: KubeObject, now: datetime, *, patient: bool) -> Trouble | None:
     """What is wrong with a Pod, to its workload: but for a Job, another Pod comes in the place of one that ended."""
     found = _trouble(pod, now, patient=patient)
-    if found is None or workload["kind"] == "Job" or _text(pod, "status", "phase") != "Failed":
+    if found is None or workload["kind"] == "Job" or text_at(pod, "status", "phase") != "Failed":
         return found
     return msgspec.structs.replace(found, rank=_REPLACED)
 
 
 def _trouble(pod: KubeObject, now: datetime, *, patient: bool) -> Trouble | None:
-    if _text(pod, "metadata", "deletionTimestamp"):
+    if text_at(pod, "metadata", "deletionTimestamp"):
         return None
-    phase = _text(pod, "status", "phase")
+    phase = text_at(pod, "status", "phase")
     containers = list(_containers(pod))
     found = min((wrong for one in containers if (wrong := _of_container(one)) is not None), default=None)
     if found is not None and phase != "Succeeded":
         return found
     if phase == "Failed":  # evicted, or its node is lost
-        return Trouble(_ENDED, _text(pod, "status", "reason") or "PodFailed", _text(pod, "status", "message"))
-    age = now - _moment(_text(pod, "metadata", "creationTimestamp"), now)
+        return Trouble(_ENDED, text_at(pod, "status", "reason") or "PodFailed", text_at(pod, "status", "message"))
+    age = now - _moment(text_at(pod, "metadata", "creationTimestamp"), now)
     scheduled = _condition(pod, "PodScheduled")
-    if _text(scheduled, "status") == "False" and (age >= SCHEDULING_TIME or not patient):
-        return Trouble(_UNSCHEDULABLE, _text(scheduled, "reason") or "Unschedulable", _text(scheduled, "message"))
+    if text_at(scheduled, "status") == "False" and (age >= SCHEDULING_TIME or not patient):
+        return Trouble(_UNSCHEDULABLE, text_at(scheduled, "reason") or "Unschedulable", text_at(scheduled, "message"))
     ready = _condition(pod, "Ready")
-    if phase == "Succeeded" or _text(ready, "status") == "True" or (patient and age < STARTING_TIME):
+    if phase == "Succeeded" or text_at(ready, "status") == "True" or (patient and age < STARTING_TIME):
         return None
     if phase == "Running":
-        return Trouble(_NOT_READY, _text(ready, "reason") or "NotReady", _text(ready, "message"))
-    waiting = next((one for one in containers if _at(one, "state", "waiting") is not None), {})
-    return Trouble(_STARTING, _text(waiting, "state", "waiting", "reason") or "Pending", "none of its containers began")
+        return Trouble(_NOT_READY, text_at(ready, "reason") or "NotReady", text_at(ready, "message"))
+    waiting = next((one for one in containers if at(one, "state", "waiting") is not None), {})
+    return Trouble(
+        _STARTING, text_at(waiting, "state", "waiting", "reason") or "Pending", "none of its containers began"
+    )
 
 
 def _of_container(status: KubeObject) -> Trouble | None:
-    name, reason = _text(status, "name"), _text(status, "state", "waiting", "reason")
+    name, reason = text_at(status, "name"), text_at(status, "state", "waiting", "reason")
     if reason not in _STARTS | {_LOOPS}:
-        said = _text(status, "state", "waiting", "message")
+        said = text_at(status, "state", "waiting", "message")
         return Trouble(_CANNOT_START, reason, f"container {name}" + (f": {said}" if said else ""))
-    ended = _at(status, "state", "terminated") or _at(status, "lastState", "terminated") or {}
+    ended = at(status, "state", "terminated") or at(status, "lastState", "terminated") or {}
     failed = isinstance(ended, dict) and ended.get("exitCode", 0) != 0
     again = (status.get("restartCount") or 0) > 0 and status.get("ready") is not True
-    how = f"exit code {ended.get('exitCode', 0)}" + (f" ({_text(ended, 'reason') or 'Error'})" if failed else "")
-    if failed and _text(ended, "reason") in _BY_RUNTIME:
-        how += f": {_text(ended, 'message')}"
+    how = f"exit code {ended.get('exitCode', 0)}" + (f" ({text_at(ended, 'reason') or 'Error'})" if failed else "")
+    if failed and text_at(ended, "reason") in _BY_RUNTIME:
+        how += f": {text_at(ended, 'message')}"
     if reason == _LOOPS or (again and failed):
         last = f", last with {how}" if ended else ""
         return Trouble(_CRASHES, _LOOPS, f"container {name} ends again and again{last}")
-    if failed and _at(status, "state", "terminated") is not None:
-        return Trouble(_ENDED, _text(ended, "reason") or "Error", f"container {name} ended with {how}")
+    if failed and at(status, "state", "terminated") is not None:
+        return Trouble(_ENDED, text_at(ended, "reason") or "Error", f"container {name} ended with {how}")
     return None
 
 
 def _containers(pod: KubeObject) -> Iterator[KubeObject]:
     for where in ("initContainerStatuses", "containerStatuses"):
-        for one in _at(pod, "status", where) or ():
+        for one in at(pod, "status", where) or ():
             if isinstance(one, dict):
                 yield one
 
@@ -166,13 +171,13 @@ def _containers(pod: KubeObject) -> Iterator[KubeObject]:
 def _refusal(owner: KubeObject) -> KubeObject:
     """The condition that no Pods can be made, as for a quota; empty where it does not hold."""
     failure = _condition(owner, "ReplicaFailure")
-    return failure if _text(failure, "status") == "True" else {}
+    return failure if text_at(failure, "status") == "True" else {}
 
 
 def _age_of_set(owner: KubeObject) -> tuple[int, str, str]:
     revision = ((owner["metadata"].get("annotations") or {}).get(_REVISION)) or ""
     number = int(revision) if revision.isascii() and revision.isdigit() and len(revision) < 12 else 0
-    return number, _text(owner, "metadata", "creationTimestamp"), owner["metadata"]["name"]
+    return number, text_at(owner, "metadata", "creationTimestamp"), owner["metadata"]["name"]
 
 
 def _controller(obj: KubeObject) -> str:
@@ -182,8 +187,8 @@ def _controller(obj: KubeObject) -> str:
 
 def _time_of_event(event: KubeObject) -> str:
     """RFC 3339 in UTC, which sorts as it is; a fraction of a second does not matter."""
-    told = (_text(event, "series", "lastObservedTime"), _text(event, "lastTimestamp"), _text(event, "eventTime"))
-    return max(*told, _text(event, "metadata", "creationTimestamp"))
+    told = (text_at(event, "series", "lastObservedTime"), text_at(event, "lastTimestamp"), text_at(event, "eventTime"))
+    return max(*told, text_at(event, "metadata", "creationTimestamp"))
 
 
 def _stamp(time: datetime) -> str:
@@ -195,18 +200,5 @@ def _moment(text: str, otherwise: datetime) -> datetime:
 
 
 def _condition(obj: KubeObject, kind: str) -> KubeObject:
-    conditions = _at(obj, "status", "conditions") or ()
+    conditions = at(obj, "status", "conditions") or ()
     return next((one for one in conditions if isinstance(one, dict) and one.get("type") == kind), {})
-
-
-def _at(value: KubeValue, *path: str) -> KubeValue:
-    for name in path:
-        if not isinstance(value, dict):
-            return None
-        value = value.get(name)
-    return value
-
-
-def _text(obj: KubeObject, *path: str) -> str:
-    value = _at(obj, *path)
-    return value if isinstance(value, str) else ""

@@ -7,7 +7,6 @@ out. What is found is handed on, to be recorded where it is news. Who may not li
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from datetime import datetime
-from heapq import heappop, heappush
 from typing import Final, TypeAlias
 
 import anyio
@@ -26,6 +25,7 @@ from tidelog.engine.observe.pods import (
     has_begun_nothing,
     told_by,
 )
+from tidelog.engine.runtime.watching.due import Due
 from tidelog.events.names import ObjectKey, StreamName
 from tidelog.events.vocabulary import Because
 from tidelog.events.vocabulary.observe import Health
@@ -63,9 +63,8 @@ class Causes:
         self._first_look = FIRST_LOOK_S
         self._next: dict[StreamName, tuple[float, float]] = {}
         """Of each workload that is not available: when it is looked at next, and how long it then was since before."""
-        self._due: list[tuple[float, StreamName]] = []
-        """A heap, with an entry for each of `_next`, and for some that are well by now."""
-        self._sooner = anyio.Event()
+        self._due = Due()
+        """With an entry for each of `_next`, and for some that are well by now."""
 
     def note(self, stream: StreamName, health: Health) -> None:
         """Takes in how an object was just seen to be."""
@@ -82,30 +81,18 @@ class Causes:
         self._next.pop(stream, None)
 
     def _add(self, stream: StreamName, seconds: float) -> None:
-        entry = (anyio.current_time() + seconds, stream)
-        self._next[stream] = (entry[0], seconds)
-        heappush(self._due, entry)
-        if self._due[0] == entry:
-            self._sooner.set()
+        self._next[stream] = self._due.add(stream, seconds), seconds
 
     async def run(self) -> None:
         """Looks, until cancelled."""
         while True:
-            self._sooner = anyio.Event()
-            left = self._due[0][0] - anyio.current_time() if self._due else None
-            if left is None:
-                await self._sooner.wait()
-            elif left > 0:
-                with anyio.move_on_after(left):
-                    await self._sooner.wait()
-            else:
-                due, stream = heappop(self._due)
-                entry = self._next.get(stream)
-                if entry is None or entry[0] != due:
-                    continue  # it was well meanwhile
-                await self.look(stream)
-                if self._next.get(stream) == entry:
-                    self._add(stream, min(2 * entry[1], LOOK_EVERY_S_MAX))
+            due, stream = await self._due.next()
+            entry = self._next.get(stream)
+            if entry is None or entry[0] != due:
+                continue  # it was well meanwhile
+            await self.look(stream)
+            if self._next.get(stream) == entry:
+                self._add(stream, min(2 * entry[1], LOOK_EVERY_S_MAX))
 
     async def look(self, stream: StreamName, *, patient: bool = True) -> None:
         """Looks at one workload, and hands on what keeps it from being available."""

@@ -1,12 +1,11 @@
 """Statuses that changed again within a minute, and are recorded when it is over: of each object, the last."""
 
 from collections.abc import Awaitable, Callable
-from heapq import heappop, heappush
 from typing import TypeAlias
 
-import anyio
 import msgspec
 
+from tidelog.engine.runtime.watching.due import Due
 from tidelog.events.bodies import Body
 from tidelog.events.envelope import Actor
 from tidelog.events.names import StreamName
@@ -30,9 +29,8 @@ class StatusesThatWait:
 
     def __init__(self) -> None:
         self._told: dict[StreamName, StatusTold] = {}
-        self._due: list[tuple[float, StreamName]] = []
-        """A heap, with an entry for each of `_told`."""
-        self._sooner = anyio.Event()
+        self._due = Due()
+        """With an entry for each of `_told`."""
 
     def __len__(self) -> int:
         return len(self._told)
@@ -40,10 +38,7 @@ class StatusesThatWait:
     def add(self, stream: StreamName, told: StatusTold, seconds: float) -> None:
         """Keeps a status for some seconds, or for as long as the one that it takes the place of."""
         if stream not in self._told:
-            entry = (anyio.current_time() + seconds, stream)
-            heappush(self._due, entry)
-            if self._due[0] == entry:
-                self._sooner.set()
+            self._due.add(stream, seconds)
         self._told[stream] = told
 
     def replace(self, stream: StreamName, told: StatusTold) -> bool:
@@ -59,13 +54,5 @@ class StatusesThatWait:
         Whether it is still news then, who takes it knows.
         """
         while True:
-            self._sooner = anyio.Event()
-            left = self._due[0][0] - anyio.current_time() if self._due else None
-            if left is None:
-                await self._sooner.wait()
-            elif left > 0:
-                with anyio.move_on_after(left):
-                    await self._sooner.wait()
-            else:
-                _, stream = heappop(self._due)
-                await time_is_over(stream, self._told.pop(stream))
+            _, stream = await self._due.next()
+            await time_is_over(stream, self._told.pop(stream))
