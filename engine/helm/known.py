@@ -4,7 +4,8 @@ import msgspec
 
 from tidelog.engine.cluster.port import Cluster, Identity
 from tidelog.engine.helm.errors import RecordExistsError
-from tidelog.engine.helm.storage import Record, RecordedChart, Release, secret_name, snapshot_digest
+from tidelog.engine.helm.releases import digest_beside
+from tidelog.engine.helm.storage import Record, RecordedChart, Release, secret_name
 from tidelog.engine.helm.store import ReleaseStore, Revision
 from tidelog.events.digest import Digest
 from tidelog.events.vocabulary import ReleaseSnapshot
@@ -20,10 +21,7 @@ class Newest(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, record: Record | None, latest: ReleaseSnapshot | None) -> "Newest | None":
         """What a record says, to be held against the version that was made last as the log knows it."""
-        if record is None:
-            return None
-        oci_digest, like = ("", "") if latest is None else (latest.oci_digest, latest.digest)
-        return cls(record.release, snapshot_digest(record.release, oci_digest, like))
+        return None if record is None else cls(record.release, digest_beside(record.release, latest))
 
     def without_files(self) -> "Newest":
         """The same, without what makes a record large: enough to see whether anything is to be done."""

@@ -12,8 +12,9 @@ import msgspec
 from tidelog.engine.helm.hooks import recorded
 from tidelog.engine.helm.manifests import objects_in
 from tidelog.engine.helm.spec import RenderedChart, manifest_text
-from tidelog.engine.helm.storage import Info, Record, RecordedChart, Release
+from tidelog.engine.helm.storage import Info, Record, RecordedChart, Release, snapshot_digest
 from tidelog.engine.objects.kube import KubeObject
+from tidelog.events.digest import Digest
 from tidelog.events.vocabulary import ReleaseActionStarted, ReleaseSnapshot
 
 Action: TypeAlias = Literal["install", "upgrade"]
@@ -199,6 +200,13 @@ def objects_of(release: Release) -> list[KubeObject]:
         RecordError: when the manifest cannot be read.
     """
     return objects_in(release.manifest, f"the manifest of release {full_name(release)}")
+
+
+def digest_beside(release: Release, snapshot: ReleaseSnapshot | None) -> Digest:
+    """The digest of a release, to be held against that of a version as the log knows it; None where it knows none."""
+    return (
+        snapshot_digest(release) if snapshot is None else snapshot_digest(release, snapshot.oci_digest, snapshot.digest)
+    )
 
 
 def full_name(release: Release | ReleaseSnapshot | ReleaseActionStarted) -> str:

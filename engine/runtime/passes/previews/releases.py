@@ -16,8 +16,8 @@ from tidelog.engine.helm.errors import ChartError, RecordError
 from tidelog.engine.helm.hooks import AROUND, Making, hooks_for
 from tidelog.engine.helm.known import Newest
 from tidelog.engine.helm.pool import ChartRenderer
-from tidelog.engine.helm.releases import unlocked, upgrade_base
-from tidelog.engine.helm.storage import Record, Release, snapshot_digest
+from tidelog.engine.helm.releases import digest_beside, unlocked, upgrade_base
+from tidelog.engine.helm.storage import Record, Release
 from tidelog.engine.helm.store import ReleaseStore
 from tidelog.engine.kinds.decode import InvalidObjectError, decode
 from tidelog.engine.kinds.helmactions import ReleasingName
@@ -545,7 +545,7 @@ def _as_unlocked(known: Known) -> Known:
     done, latest = unlocked(last), row.latest
     if latest is None or (latest.name, latest.namespace, latest.version) != (done.name, done.namespace, done.version):
         return msgspec.structs.replace(known, last=done)
-    digest = snapshot_digest(done, latest.oci_digest, latest.digest)
+    digest = digest_beside(done, latest)
     marked = msgspec.structs.replace(latest, status=done.info.status, digest=digest)
     row = msgspec.structs.replace(row, history=(marked, *row.history[1:]))
     return msgspec.structs.replace(known, last=done, row=row, last_digest=digest)

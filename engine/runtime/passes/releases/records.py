@@ -6,6 +6,7 @@ import anyio.to_thread
 import msgspec
 
 from tidelog.engine.helm.decisions import SNAPSHOT_VERSION
+from tidelog.engine.helm.releases import digest_beside
 from tidelog.engine.helm.storage import Release, decode_release, encode_release, snapshot_digest
 from tidelog.engine.helm.values import values_digest
 from tidelog.engine.kinds.helmrelease import HelmReleaseStatus
@@ -114,8 +115,7 @@ async def opened_record(log: SqliteLogReader, key: DataKey, reference: BodyRef) 
 
 def is_as_known(release: Release, snapshot: ReleaseSnapshot) -> bool:
     """Whether the record of a version is the one that was left there (contract HR-073, HR-095)."""
-    digest = snapshot_digest(release, snapshot.oci_digest, snapshot.digest)
-    return snapshot.api_version != SNAPSHOT_VERSION or snapshot.digest == digest
+    return snapshot.api_version != SNAPSHOT_VERSION or snapshot.digest == digest_beside(release, snapshot)
 
 
 def adopted(status: HelmReleaseStatus) -> ReleaseAdopted:
