@@ -20,7 +20,7 @@ from tidelog.engine.helm.sorting import HOOK
 from tidelog.engine.helm.spec import Hook, Manifest, RenderedChart
 from tidelog.engine.helm.values import Values, changed
 from tidelog.engine.helm.words import IMPURE
-from tidelog.engine.objects.kube import KubeObject, group_of
+from tidelog.engine.objects.kube import KubeObject, group_of, mapping
 from tidelog.engine.render.handing import CERTAIN, Search
 from tidelog.engine.secrecy.handed import is_searched_for
 from tidelog.engine.secrecy.objects import is_secret
@@ -172,8 +172,7 @@ def _other_texts(found: Iterable[Hook], sample: Iterable[Hook]) -> tuple[str, ..
 
 def _but_for_names(hook: KubeObject) -> KubeObject:
     """A hook without what it is called, and when it runs: that stands in the open."""
-    held = hook.get("metadata")
-    metadata = {name: value for name, value in held.items() if name not in _CALLED} if isinstance(held, dict) else {}
+    metadata = {name: value for name, value in mapping(hook, "metadata").items() if name not in _CALLED}
     annotations = metadata.get("annotations")
     if isinstance(annotations, dict):
         metadata["annotations"] = {name: value for name, value in annotations.items() if not name.startswith(HOOK)}

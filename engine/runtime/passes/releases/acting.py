@@ -17,6 +17,7 @@ from tidelog.engine.helm.errors import RecordError
 from tidelog.engine.helm.hooks import hook_objects, with_hook_run
 from tidelog.engine.helm.known import KnownReleases
 from tidelog.engine.helm.storage import HookRun, Record, Release
+from tidelog.engine.objects.depth import scalars
 from tidelog.engine.objects.kube import key_of
 from tidelog.engine.plan.draft import Draft
 from tidelog.engine.runtime.context import Engine
@@ -299,13 +300,7 @@ async def reading(record: Awaitable[Record | None]) -> Record | None:
         raise ActionFailed(str(error), is_recorded=False) from None
 
 
-def _texts(values: object) -> Iterator[str]:
+def _texts(values: Mapping[str, Any]) -> Iterator[str]:
     """The texts and numbers in values."""
-    if isinstance(values, Mapping):
-        for value in values.values():
-            yield from _texts(value)
-    elif isinstance(values, list):
-        for value in values:
-            yield from _texts(value)
-    elif values is not None and not isinstance(values, bool):
-        yield str(values)
+    found = (value for value in scalars(dict(values)) if value is not None and not isinstance(value, bool))
+    return map(str, found)
