@@ -124,6 +124,8 @@ class Connection:
         """Asked before each change is sent; raises when none may be any more."""
         self._slots = anyio.Semaphore(limits.calls, fast_acquire=True)
         self._session: aiohttp.ClientSession | None = None
+        self._streams: set[aiohttp.ClientResponse] = set()
+        """What is read from as it comes."""
 
     @property
     def address(self) -> str:
@@ -153,6 +155,10 @@ class Connection:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for response in list(self._streams):
+            # Over TLS, closing alone would leave who reads it waiting for more.
+            response.content.set_exception(aiohttp.ClientConnectionError("the cluster was closed"))
+            response.close()
         if self._session:
             with anyio.CancelScope(shield=True):
                 await self._session.close()
@@ -176,12 +182,14 @@ class Connection:
         response = answer.response
         if response is None:
             raise TypeError("no stream")
+        self._streams.add(response)
         try:
             async for chunk in response.content.iter_any():
                 yield chunk
         except (aiohttp.ClientError, OSError) as error:
             raise broken(call, _reason(error)) from error
         finally:
+            self._streams.discard(response)
             # Not back to the pool: more is to come on it.
             response.close()
 

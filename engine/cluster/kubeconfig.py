@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 from urllib.request import proxy_bypass
 
@@ -26,6 +26,7 @@ POD_FILES = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where a pod has its service account's token and the cluster's certificate authority."""
 OTHER_FILE = "name another one with --kubeconfig, or in KUBECONFIG"
 """What to do where a file is not what it should be."""
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 FILE_MAX_BYTES = 16 << 20
 """More is no kubeconfig, certificate or token."""
 
@@ -185,9 +186,12 @@ class _Config(Struct, rename="kebab"):
 
 
 class _Loaded(Struct):
-    """A kubeconfig, and the file that it is from: relative paths begin at its folder."""
+    """A kubeconfig, and where it is from."""
 
-    path: Path
+    where: str
+    """For messages."""
+    folder: Path
+    """Where relative paths begin."""
     config: _Config
 
 
@@ -205,7 +209,16 @@ def _paths(kubeconfig: Path | None, environment: Mapping[str, str]) -> list[Path
 
 def _from_files(paths: Sequence[Path], context: str | None, environment: Mapping[str, str]) -> Access:
     files = [_load(path) for path in paths]
-    where = ", ".join(map(str, paths))
+    origin, cluster, user = _chosen(files, ", ".join(map(str, paths)), context)
+    return _access(origin, cluster, user, environment)
+
+
+_Chosen: TypeAlias = tuple[str, tuple["_Loaded", _NamedCluster], tuple["_Loaded", _NamedUser] | None]
+"""A context in words, its cluster, and its user."""
+
+
+def _chosen(files: Sequence[_Loaded], where: str, context: str | None) -> _Chosen:
+    """The context that is named, or else the current one."""
     name = context or next((file.config.current_context for file in files if file.config.current_context), None)
     if not name:
         raise KubeconfigError(
@@ -229,7 +242,7 @@ def _from_files(paths: Sequence[Path], context: str | None, environment: Mapping
             f"context {name!r} of {where} names the user {chosen.user!r}, which is not there; "
             f"its users: {_names(files, 'users')}"
         )
-    return _access(f"context {name!r} of {where}", cluster, user, environment)
+    return f"context {name!r} of {where}", cluster, user
 
 
 def _access(
@@ -241,17 +254,17 @@ def _access(
     cluster_file, entry = named_cluster
     cluster = entry.cluster
     ca = _bytes_or_path(
-        cluster_file.path,
+        cluster_file.folder,
         f"the certificate authority of cluster {entry.name!r}",
         cluster.certificate_authority_data,
         cluster.certificate_authority,
     )
-    where = f"cluster {entry.name!r} of {cluster_file.path}"
+    where = f"cluster {entry.name!r} of {cluster_file.where}"
     ca = read_file(ca, "the certificate authority", f"{where} names it") if isinstance(ca, Path) else ca
     server = _server(cluster.server, where)
     user = User()
     if named_user and named_user[1].user:
-        user = _user(named_user[0].path, named_user[1].name, named_user[1].user, cluster, ca)
+        user = _user(named_user[0], named_user[1].name, named_user[1].user, cluster, ca)
     return Access(
         origin=origin,
         server=server,
@@ -263,36 +276,36 @@ def _access(
     )
 
 
-def _user(path: Path, name: str, entry: _User, cluster: _Cluster, ca: bytes | None) -> User:
-    where = f"user {name!r} of {path}"
+def _user(file: _Loaded, name: str, entry: _User, cluster: _Cluster, ca: bytes | None) -> User:
+    where = f"user {name!r} of {file.where}"
     if entry.auth_provider is not None:
         raise KubeconfigError(f"{where} has an auth-provider, which is not supported: use an exec plugin or a token")
     certificate = _bytes_or_path(
-        path, f"the client certificate of {where}", entry.client_certificate_data, entry.client_certificate
+        file.folder, f"the client certificate of {where}", entry.client_certificate_data, entry.client_certificate
     )
-    key = _bytes_or_path(path, f"the client key of {where}", entry.client_key_data, entry.client_key)
+    key = _bytes_or_path(file.folder, f"the client key of {where}", entry.client_key_data, entry.client_key)
     if (certificate is None) != (key is None):
         absent, there = ("client-key", "client-certificate") if key is None else ("client-certificate", "client-key")
         raise KubeconfigError(f"{where} has a {there} and no {absent}: both are needed")
     token: str | Path | None = entry.token or None
     if entry.token_file:
-        token = path.parent / entry.token_file  # kubectl prefers it to `token`
+        token = file.folder / entry.token_file  # kubectl prefers it to `token`
     return User(
         certificate=certificate,
         key=key,
         token=token,
         basic=(entry.username, entry.password or "") if entry.username else None,
-        exec=_exec(path, where, entry.exec, cluster, ca) if entry.exec else None,
+        exec=_exec(file.folder, where, entry.exec, cluster, ca) if entry.exec else None,
         act_as=(entry.impersonate, tuple(entry.impersonate_groups or ())) if entry.impersonate else None,
     )
 
 
-def _exec(path: Path, where: str, entry: _Exec, cluster: _Cluster, ca: bytes | None) -> Exec:
+def _exec(folder: Path, where: str, entry: _Exec, cluster: _Cluster, ca: bytes | None) -> Exec:
     if entry.interactive_mode == "Always":
         raise KubeconfigError(f"the exec plugin of {where} wants a terminal, and there is none: use another user")
     command = entry.command
     if os.sep in command:
-        command = str(path.parent / command)
+        command = str(folder / command)
     info = None
     if entry.provide_cluster_info:
         info = {
@@ -314,22 +327,34 @@ def _exec(path: Path, where: str, entry: _Exec, cluster: _Cluster, ca: bytes | N
 
 def _load(path: Path) -> _Loaded:
     content = read_file(path, "the kubeconfig", OTHER_FILE)
+    return _Loaded(str(path), path.parent, _config(content, "the kubeconfig", str(path), OTHER_FILE))
+
+
+def _config(content: bytes, what: str, where: str, hint: str) -> _Config:
+    """What stands in a kubeconfig.
+
+    Args:
+        content: YAML.
+        what: it is, for messages.
+        where: it is from.
+        hint: what to do where it is none.
+    """
     try:
-        document = yaml.load(content, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
+        document = yaml.load(content, Loader=_LOADER)  # noqa: S506 - both are safe
         if document is None:
-            raise KubeconfigError(f"the kubeconfig {path} is empty: {OTHER_FILE}")
+            raise KubeconfigError(f"{what} {where} is empty: {hint}")
         if not isinstance(document, dict):
-            raise KubeconfigError(f"{path} is no kubeconfig, which has clusters, users and contexts: {OTHER_FILE}")
-        return _Loaded(path, msgspec.convert(document, _Config))
+            raise KubeconfigError(f"{where} is no kubeconfig, which has clusters, users and contexts: {hint}")
+        return msgspec.convert(document, _Config)
     except yaml.MarkedYAMLError as error:
         # The error's own text would show the line, which may hold a token.
         mark = error.problem_mark or error.context_mark
-        place = f"{path}, line {mark.line + 1}" if mark else str(path)
-        raise KubeconfigError(f"the kubeconfig is no YAML: {place}: {error.problem}") from None
+        place = f"{where}, line {mark.line + 1}" if mark else where
+        raise KubeconfigError(f"{what} is no YAML: {place}: {error.problem}") from None
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise KubeconfigError(f"the kubeconfig {path} is no YAML: {error}") from None
+        raise KubeconfigError(f"{what} {where} is no YAML: {error}") from None
     except msgspec.ValidationError as error:
-        raise KubeconfigError(f"the kubeconfig {path} cannot be used: {error}") from None
+        raise KubeconfigError(f"{what} {where} cannot be used: {error}") from None
 
 
 def _find(files: Sequence[_Loaded], attribute: str, name: str) -> tuple[_Loaded, Any] | None:
@@ -346,13 +371,13 @@ def _names(files: Sequence[_Loaded], attribute: str) -> str:
     return ", ".join(dict.fromkeys(names)) or "none"
 
 
-def _bytes_or_path(config: Path, what: str, data: str | None, file: str | None) -> bytes | Path | None:
+def _bytes_or_path(folder: Path, what: str, data: str | None, file: str | None) -> bytes | Path | None:
     if data:
         try:
             return base64.b64decode("".join(data.split()), validate=True)
         except (binascii.Error, ValueError):
             raise KubeconfigError(f"{what} is not base64") from None
-    return config.parent / file if file else None
+    return folder / file if file else None
 
 
 def _server(text: str, where: str) -> str:
@@ -396,6 +421,80 @@ def _networks(direct: str) -> Iterator[ipaddress.IPv4Network | ipaddress.IPv6Net
     for part in direct.split(","):
         with suppress(ValueError):
             yield ipaddress.ip_network(part.strip(), strict=False)
+
+
+# ------------------------------------------------------------------------------------ kubeconfigs of somebody else
+
+
+class Trust(Struct, frozen=True):
+    """What is used of a kubeconfig that somebody else wrote beyond what harms nobody but them."""
+
+    exec: bool = False
+    """Whether its programs are run."""
+    insecure_tls: bool = False
+    """Whether it may say that the server's certificate counts for nothing."""
+
+
+def access_of(content: bytes, where: str, trust: Trust, environment: Mapping[str, str] | None = None) -> Access:
+    """Of a kubeconfig that somebody else wrote, what can be used without harm (Flux contract CM-087).
+
+    Files are this machine's, and not the writer's: they are left out, as is whom to act as. What was left out, the
+    access says in `origin`, and so each error about it.
+
+    Args:
+        content: YAML.
+        where: it is from, for messages.
+        trust: what is used besides.
+        environment: may name a proxy.
+
+    Raises:
+        KubeconfigError: when it cannot be used. Nothing of what stands in it is quoted but names and the server.
+    """
+    hint = "write one there, with what it needs in itself and not in files"
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(content, Loader=_LOADER)):
+            raise KubeconfigError(f"{where} has YAML aliases, with which a short text can be of any length: {hint}")
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise KubeconfigError(f"{where} is no YAML: {hint}") from None
+    file = _Loaded(where, Path("/"), _config(content, "the kubeconfig in", where, hint))
+    _, (_, cluster), user = _chosen([file], where, None)
+    left_out = [*_clean_cluster(cluster.cluster, trust), *([] if user is None else _clean_user(user[1].user, trust))]
+    _refuse_password(cluster.cluster.server, where)
+    origin = where if not left_out else f"{where} (without {', '.join(left_out)}, which is not used)"
+    return _access(origin, (file, cluster), user, os.environ if environment is None else environment)
+
+
+def _clean_cluster(cluster: _Cluster, trust: Trust) -> Iterator[str]:
+    if cluster.certificate_authority:
+        cluster.certificate_authority = None
+        yield "the file of certificate-authority"
+    if cluster.insecure_skip_tls_verify and not trust.insecure_tls:
+        cluster.insecure_skip_tls_verify = False
+        yield "insecure-skip-tls-verify"
+
+
+def _clean_user(user: _User | None, trust: Trust) -> Iterator[str]:
+    if user is None:
+        return
+    for name in ("client_certificate", "client_key", "token_file"):
+        if getattr(user, name):
+            setattr(user, name, None)
+            yield f"the file of {name.replace('_', '-')}"
+    if user.exec is not None and not trust.exec:
+        user.exec = None
+        yield "exec"
+    if user.auth_provider is not None:
+        user.auth_provider = None
+        yield "auth-provider"
+    if user.impersonate:
+        user.impersonate = user.impersonate_groups = None
+        yield "as"
+
+
+def _refuse_password(server: str, where: str) -> None:
+    """Errors name the server: its address may hold no secret."""
+    if "@" in server:
+        raise KubeconfigError(f"{where} has credentials in the address of its server: give them to its user")
 
 
 # ---------------------------------------------------------------------------------------------------- in a pod

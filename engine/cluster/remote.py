@@ -1,0 +1,214 @@
+"""Another cluster, reached by a kubeconfig that somebody else wrote.
+
+Nobody answers for its server: it may be slow, gone, or made up. So what it says in errors is cleaned of what the
+kubeconfig keeps secret, and one that cannot be connected to is left alone for some seconds, whoever asks.
+"""
+
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from typing import Final, TypeAlias
+
+import anyio
+import anyio.to_thread
+import msgspec
+
+from tidelog.engine.cluster.connection import Answer, Call, Channel, Connection
+from tidelog.engine.cluster.credentials import Credentials
+from tidelog.engine.cluster.errors import Cause, ClusterError, KubeconfigError, Status, UnreachableError
+from tidelog.engine.cluster.kubeconfig import Access, Trust, access_of
+from tidelog.engine.cluster.limits import Limits
+from tidelog.engine.cluster.real import RealCluster
+
+LIMITS: Final = Limits(connect_s=5.0, call_s=30.0, calls=16)
+"""Flux waits 30 s for such a server (contract CM-087)."""
+LEFT_ALONE_S: Final = 5.0
+"""For how long a server that could not be connected to is not tried again: who asks meanwhile is told at once."""
+SERVERS_MAX: Final = 256
+"""Kubeconfigs in use at once."""
+
+Scrub: TypeAlias = Callable[[str], str]
+"""A text without what is secret."""
+
+
+class NoKubeconfigError(KubeconfigError):
+    """Raised when there is no kubeconfig where one is said to be."""
+
+
+class Way:
+    """A way to another cluster, by one kubeconfig. Made by `open_way`."""
+
+    def __init__(self, connection: Connection, channel: "Guarded") -> None:
+        self._connection = connection
+        self.channel = channel
+        self.cluster = RealCluster(channel)
+
+    async def close(self) -> None:
+        """Ends it; who still uses it is told that it was closed."""
+        await self._connection.__aexit__(None, None, None)
+
+
+class Kubeconfig(msgspec.Struct, frozen=True):
+    """What is used of a kubeconfig."""
+
+    access: Access
+
+    @property
+    def origin(self) -> str:
+        """Where it is from, and what of it was left out."""
+        return self.access.origin
+
+    @property
+    def secret_values(self) -> tuple[str, ...]:
+        """What of it must never be shown."""
+        user = self.access.user
+        found = [user.token, user.key, self.access.proxy, *(user.basic or ())[1:]]
+        if user.exec is not None:
+            found += [*user.exec.argv[1:], *user.exec.environment.values()]
+        texts = (one.decode(errors="replace") if isinstance(one, bytes) else one for one in found)
+        return tuple(text for text in texts if isinstance(text, str) and text)
+
+    def __repr__(self) -> str:
+        return f"Kubeconfig({self.access.origin})"
+
+
+async def read_kubeconfig(content: bytes, where: str, *, execs: bool, insecure_tls: bool) -> Kubeconfig:
+    """What is used of a kubeconfig that somebody else wrote (contract CM-087).
+
+    Args:
+        content: YAML.
+        where: it is from, for messages.
+        execs: whether programs that it names may be run.
+        insecure_tls: whether it may say that the server's certificate counts for nothing.
+
+    Raises:
+        KubeconfigError: when it cannot be used.
+    """
+    trust = Trust(exec=execs, insecure_tls=insecure_tls)
+    return Kubeconfig(await anyio.to_thread.run_sync(access_of, content, where, trust))
+
+
+async def open_way(kubeconfig: Kubeconfig, scrub: Scrub, limits: Limits = LIMITS) -> Way:
+    """Makes ready to ask the cluster of a kubeconfig; nothing is asked yet. To be closed by who opens it.
+
+    Args:
+        kubeconfig: names it.
+        scrub: takes what is secret out of what it says in errors.
+        limits: how much is asked at once, and how long it may take.
+    """
+    access = kubeconfig.access
+    connection = await Connection(access, Credentials(access), limits).__aenter__()
+    return Way(connection, Guarded(connection, scrub))
+
+
+class Guarded:
+    """A channel to a server that nobody answers for."""
+
+    def __init__(self, channel: Channel, scrub: Scrub, clock: Callable[[], float] = anyio.current_time) -> None:
+        self._channel = channel
+        self._scrub = scrub
+        self._clock = clock
+        self._failed: UnreachableError | None = None
+        self._until = 0.0
+
+    @property
+    def address(self) -> str:
+        """The API server's."""
+        return self._channel.address
+
+    @property
+    def fence(self) -> Callable[[], None] | None:
+        """Asked before each change is sent; raises when none may be any more."""
+        return self._channel.fence
+
+    @fence.setter
+    def fence(self, check: Callable[[], None] | None) -> None:
+        self._channel.fence = check
+
+    async def send(self, call: Call) -> Answer:
+        """The whole answer to a call; see `Channel`."""
+        self._check()
+        try:
+            return await self._channel.send(call)
+        except ClusterError as error:
+            raise self._told(error) from None
+
+    async def stream(self, call: Call) -> AsyncGenerator[bytes, None]:
+        """The answer in pieces; see `Channel`."""
+        self._check()
+        try:
+            async with aclosing(self._channel.stream(call)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        except ClusterError as error:
+            raise self._told(error) from None
+
+    def _check(self) -> None:
+        if self._failed is not None and self._clock() < self._until:
+            raise UnreachableError(str(self._failed))
+
+    def _told(self, error: ClusterError) -> ClusterError:
+        """The error as it may be told: who is connected to no more is left alone for a while."""
+        error.args = (self._scrub(str(error)),)
+        error.status = _scrubbed(error.status, self._scrub)
+        error.__cause__ = error.__context__ = None  # may have more of what was said
+        if isinstance(error, UnreachableError):
+            self._failed, self._until = error, self._clock() + LEFT_ALONE_S
+        return error
+
+
+class Relay:
+    """A channel that goes by whichever of several ways is open, for who watches longer than any of them lasts."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.through: Channel | None = None
+        """The way that is taken now."""
+        self.fence: Callable[[], None] | None = None
+
+    @property
+    def address(self) -> str:
+        """The API server's."""
+        return self._open("ask").address
+
+    async def send(self, call: Call) -> Answer:
+        """The whole answer to a call; see `Channel`."""
+        return await self._open(call.what).send(call)
+
+    async def stream(self, call: Call) -> AsyncGenerator[bytes, None]:
+        """The answer in pieces; see `Channel`."""
+        async with aclosing(self._open(call.what).stream(call)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    def _open(self, what: str) -> Channel:
+        if self.through is None:
+            raise UnreachableError(f"cannot {what}: no kubeconfig of {self._name} is in use")
+        return self.through
+
+
+def watched_by(relay: Relay) -> RealCluster:
+    """The cluster behind a relay."""
+    return RealCluster(relay)
+
+
+def _scrubbed(status: Status, scrub: Scrub) -> Status:
+    causes = tuple(Cause(scrub(cause.field), cause.reason, scrub(cause.message)) for cause in status.causes)
+    return msgspec.structs.replace(status, message=scrub(status.message), causes=causes)
+
+
+def kubeconfig_in(data: Mapping[str, bytes], key: str | None, secret: str) -> bytes:
+    """The kubeconfig that a Secret holds (contract CM-086).
+
+    Args:
+        data: of the Secret.
+        key: that is asked for; None or empty for `value`, else `value.yaml`.
+        secret: its name, for messages.
+
+    Raises:
+        NoKubeconfigError: when it holds none.
+    """
+    for name in (key,) if key else ("value", "value.yaml"):
+        if name in data:
+            return data[name]
+    lacks = f"no key {key!r}" if key else "neither the key 'value' nor 'value.yaml'"
+    raise NoKubeconfigError(f"spec.kubeConfig.secretRef: Secret {secret} has {lacks} with a kubeconfig")
