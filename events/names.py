@@ -108,6 +108,11 @@ def object_stream(cluster: str, object_id: ObjectId) -> StreamName:
     return StreamName(f"{cluster}/{object_id}")
 
 
+def stream_beside(target: StreamName, cluster: str, object_id: ObjectId) -> StreamName:
+    """The stream of an object that an event of a target is about; `cluster` is empty for that of the target."""
+    return object_stream(cluster or cluster_of(target), object_id)
+
+
 def cluster_of(stream: StreamName) -> str:
     """The cluster's alias (or the log's id) that a stream's name begins with."""
     return stream.partition("/")[0]

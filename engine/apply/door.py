@@ -308,13 +308,17 @@ class Door:
                     outcome=outcome,
                     asked_for=asked_for,
                     losses=tuple(losses[:DESTRUCTIVE_MAX]),
+                    cluster=self._recorder.cluster,
                 )
                 await self._record([event])
             return
         outcome = "absent" if step.why == "absent" else "skipped"
         if outcome == "skipped" and self._subject.deleting:
             self._left.append(f"{ObjectKey.parse(step.object).shown} {step.why}")
-        await self._record([ObjectPruned(plan=plan.id, object=step.object, uid=step.uid, outcome=outcome)])
+        event = ObjectPruned(
+            plan=plan.id, object=step.object, uid=step.uid, outcome=outcome, cluster=self._recorder.cluster
+        )
+        await self._record([event])
 
     async def _established(self, steps: Sequence[Step]) -> None:
         """Waits until what was written is ready for what comes after it (KS-071)."""

@@ -88,8 +88,11 @@ class ObjectRecorder:
         record: Callable[[Sequence[Event], Sequence[Body]], Awaitable[object]],
         policies: Digest,
         is_anothers: Callable[[ObjectId], bool] = lambda _: False,
+        cluster: str = "",
     ) -> None:
         self.policies = policies
+        self.cluster = cluster
+        """The alias of the cluster that they are in; empty for that of their target."""
         self._plan = plan
         self._manager = manager
         self._sealer = sealer
@@ -105,7 +108,13 @@ class ObjectRecorder:
         """Records the server's answer to a write."""
         seen = Seen(step.object, answer, self._manager, self._sealer, secret=wanted.secret)
         event = ObjectApplied(
-            plan=self._plan, object=step.object, action=did, wave=wave, desired=wanted.digest, **seen.fields
+            plan=self._plan,
+            object=step.object,
+            action=did,
+            wave=wave,
+            desired=wanted.digest,
+            cluster=self.cluster,
+            **seen.fields,
         )
         await self._record([event], seen.bodies)
 
@@ -128,5 +137,6 @@ class ObjectRecorder:
             wave=wave,
             desired=wanted.digest,
             api_version=step.api_version,
+            cluster=self.cluster,
         )
         await self._record([event], ())

@@ -136,8 +136,10 @@ def _is_at_rest(engine: Engine) -> bool:
 
 
 def _owned(engine: Engine) -> Iterator[ObjectId]:
-    for _, inventory in engine.memory.inventory.items():  # noqa: PERF102 - rows are no dict
-        yield from inventory.objects
+    """What targets have applied to the cluster that they are in themselves."""
+    for target, inventory in engine.memory.inventory.items():
+        if engine.sites.known_of(StreamName(target)) == engine.cluster_alias:
+            yield from inventory.objects
 
 
 def _is_ours(id: ObjectId) -> bool:

@@ -16,6 +16,7 @@ from tidelog.engine.kinds.helmrepository import HelmRepositorySpec
 from tidelog.engine.kinds.kustomization import KustomizationSpec
 from tidelog.engine.kinds.ocirepository import OCIRepositorySpec, OCIVerification
 from tidelog.engine.kinds.registry import SourceSpec, TargetSpec
+from tidelog.engine.kinds.targets import KubeConfigReference
 
 UNSUPPORTED = "UnsupportedFeature"
 """The reason of the condition."""
@@ -31,7 +32,9 @@ GITHUB_APP_KEYS = frozenset(
     }
 )
 """Keys of a Secret that identify a GitHub App (contract CM-074)."""
-_OTHER_CLUSTERS = "spec.kubeConfig: other clusters cannot be reached yet; run an engine there"
+_CLOUD_LOGIN = (
+    "spec.kubeConfig.configMapRef: other clusters cannot be reached by an identity yet; give a kubeconfig in secretRef"
+)
 
 
 @singledispatch
@@ -79,7 +82,7 @@ def _of_target(spec: KustomizationSpec) -> tuple[str, ...]:
 
 @features_left.register
 def _of_release(spec: HelmReleaseSpec) -> tuple[str, ...]:
-    return () if spec.kube_config is None else (_OTHER_CLUSTERS,)
+    return tuple(_cluster_sentences(spec.kube_config))
 
 
 def credentials_left(keys: Collection[str], secret: str) -> tuple[str, ...]:
@@ -150,10 +153,14 @@ def _bucket_sentences(spec: BucketSpec) -> Iterator[str]:
         yield "spec.serviceAccountName: a cloud's identity cannot be used yet; give credentials in spec.secretRef"
 
 
+def _cluster_sentences(config: KubeConfigReference | None) -> Iterator[str]:
+    if config is not None and config.config_map_ref is not None:
+        yield _CLOUD_LOGIN
+
+
 def _target_sentences(spec: KustomizationSpec) -> Iterator[str]:
     if spec.decryption is not None:
         yield "spec.decryption: nothing can be decrypted yet; leave it out where the source holds no encrypted files"
-    if spec.kube_config is not None:
-        yield _OTHER_CLUSTERS
+    yield from _cluster_sentences(spec.kube_config)
     if spec.ignore:
         yield "spec.ignore: fields cannot be left alone yet; leave them out of the manifests"

@@ -19,7 +19,6 @@ from tidelog.engine.objects.depth import bounded
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.observe.drift import Flap
 from tidelog.engine.render.renderer import Renderer
-from tidelog.engine.runtime.capabilities import ClusterCapabilities
 from tidelog.engine.runtime.context import Engine, utc_now
 from tidelog.engine.runtime.errors import LeaseLostError
 from tidelog.engine.runtime.handing import Handing
@@ -30,6 +29,7 @@ from tidelog.engine.runtime.passes.source import reconcile_source
 from tidelog.engine.runtime.rendered import Renderings
 from tidelog.engine.runtime.schedule import Reconcile, Scheduler, Trigger
 from tidelog.engine.runtime.settings import Settings
+from tidelog.engine.runtime.sites import Site, Sites, Watching
 from tidelog.engine.runtime.telling.logs import LogLines, logger
 from tidelog.engine.runtime.telling.notices import Notices
 from tidelog.engine.runtime.telling.status import StatusWriter
@@ -76,8 +76,15 @@ def assemble(
 ) -> Engine:
     """The parts of the engine, each with those that it needs."""
 
-    async def sealer(secret: Iterable[ObjectId]) -> Sealer:
-        return await engine.sealer(secret)
+    def watching_of(alias: str, cluster: Cluster) -> Watching:
+        async def sealer(secret: Iterable[ObjectId]) -> Sealer:
+            return await engine.sealer(secret, alias)
+
+        overridden, home = sorted(settings.override_manager), settings.cluster_name
+        observer = Observer(
+            cluster, memory, alias, stream, sealer, wake, wake_in, flapping, utc_now, interval_of, overridden, home
+        )
+        return Watching(cluster, observer, RecordWatch(cluster, settings.watched_namespace), Inputs(cluster, changed))
 
     def wake_in(owner: StreamName, seconds: float) -> None:
         engine.targets.wake_in(owner, seconds)
@@ -106,32 +113,22 @@ def assemble(
         return engine.declared.kustomization(target)
 
     newest = partial(newest_of, memory)
-    inputs = Inputs(cluster, changed)
     renderings = Renderings(memory.log, views)
+    home = watching_of(settings.cluster_name, cluster)
+    inputs = home.inputs
+    site = Site(settings.cluster_name, cluster, home)
+    sites = Sites(site, home, memory, stream, settings, watching_of, _must_end)
     engine = Engine(
         settings=settings,
         cluster=cluster,
+        sites=sites,
         memory=memory,
         declared=Declarations(cluster, memory, settings.cluster_name, keys, wake, settings.release_defaults),
         inputs=inputs,
-        records=RecordWatch(cluster, settings.watched_namespace),
-        observer=Observer(
-            cluster,
-            memory,
-            settings.cluster_name,
-            stream,
-            sealer,
-            wake,
-            wake_in,
-            flapping,
-            utc_now,
-            interval_of,
-            sorted(settings.override_manager),
-        ),
         renderer=renderer,
         renderings=renderings,
-        helm=HelmTools(charts, ClusterCapabilities(cluster)),
-        wishes=Wishes(memory, settings.cluster_name, settings, renderings, renderer, variables_of, newest, cluster),
+        helm=HelmTools(charts),
+        wishes=Wishes(memory, settings.cluster_name, settings, renderings, renderer, variables_of, newest, sites),
         handing=Handing(memory, settings.cluster_name, inputs, keys.key, target_of),
         expressions=expressions,
         fetchers=fetchers,

@@ -18,11 +18,10 @@ from tidelog.engine.runtime.rendered import Renderings
 from tidelog.engine.runtime.repeats import Repeats
 from tidelog.engine.runtime.schedule import Scheduler, Trigger
 from tidelog.engine.runtime.settings import Settings
+from tidelog.engine.runtime.sites import Sites
 from tidelog.engine.runtime.waits import Waits
 from tidelog.engine.runtime.watching.declarations import Declarations
 from tidelog.engine.runtime.watching.inputs import Inputs
-from tidelog.engine.runtime.watching.observer import Observer
-from tidelog.engine.runtime.watching.records import RecordWatch
 from tidelog.engine.runtime.wishes import Wishes
 from tidelog.engine.secrecy.sealing import Sealer
 from tidelog.engine.sources.fetchers import Fetchers
@@ -63,11 +62,10 @@ class Engine:
         *,
         settings: Settings,
         cluster: Cluster,
+        sites: Sites,
         memory: Memory,
         declared: Declarations,
         inputs: Inputs,
-        records: RecordWatch,
-        observer: Observer,
         renderer: Renderer,
         renderings: Renderings,
         helm: HelmTools,
@@ -85,11 +83,11 @@ class Engine:
         self.settings = settings
         self.cluster_alias = settings.cluster_name
         self.cluster = cluster
+        """The engine's own, which has what is declared. Where targets are applied to, `sites` tells."""
+        self.sites = sites
         self.memory = memory
         self.declared = declared
         self.inputs = inputs
-        self.records = records
-        self.observer = observer
         self.renderer = renderer
         self.renderings = renderings
         self.helm = helm
@@ -180,9 +178,9 @@ class Engine:
         counted = min(failures, PASSING_FAILURES_MAX) if passing else failures
         return max(usual_s, self.backoff(counted)) if counted else usual_s
 
-    async def sealer(self, secret: Iterable[ObjectId]) -> Sealer:
-        """What seals some objects that are secret."""
-        return Sealer({id: await self.keys.key(object_stream(self.cluster_alias, id)) for id in set(secret)})
+    async def sealer(self, secret: Iterable[ObjectId], cluster: str) -> Sealer:
+        """What seals some objects that are secret, of the cluster of an alias."""
+        return Sealer({id: await self.keys.key(object_stream(cluster, id)) for id in set(secret)})
 
     def waited_for_health(self, stream: StreamName) -> float:
         """Seconds; what was waited for on behalf of a run that was superseded does not count."""

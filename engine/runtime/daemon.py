@@ -22,7 +22,7 @@ from tidelog.engine.expressions.evaluator import Evaluator
 from tidelog.engine.helm.pool import ChartRenderer
 from tidelog.engine.kinds.meta import Resource
 from tidelog.engine.kinds.registry import KINDS, NEEDED
-from tidelog.engine.objects.kube import KubeObject
+from tidelog.engine.objects.kube import KubeObject, key_of
 from tidelog.engine.observe.reflector import Reflector
 from tidelog.engine.render.renderer import Renderer
 from tidelog.engine.runtime.assembly import assemble
@@ -118,6 +118,7 @@ class Daemon:
             timings,
             self._settings.watch_label_selector,
             identity=await anyio.to_thread.run_sync(own_name),
+            fences=self.engine.sites,
         )
         await self._leases.hold(self._wait_for, self._serve)
 
@@ -146,12 +147,9 @@ class Daemon:
     async def _run_all(self) -> None:
         """Runs every part, until cancelled."""
         engine = self.engine
-        await engine.observer.recall()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self.views.follow)
-            tasks.start_soon(engine.inputs.run)
-            tasks.start_soon(engine.records.run)
-            tasks.start_soon(engine.observer.run)
+            await tasks.start(engine.sites.run)
             tasks.start_soon(engine.status.run)
             tasks.start_soon(engine.notices.run)
             await anyio.lowlevel.checkpoint()
@@ -229,7 +227,7 @@ class _Declared:
 
     async def changed(self, obj: KubeObject) -> None:
         if not self.complete.is_set():
-            self._listed.add(self._engine.observer.stream_of(obj))
+            self._listed.add(key_of(obj).stream(self._engine.cluster_alias))
         await self._engine.declared.seen(obj)
 
     async def gone(self, key: ObjectKey, uid: str) -> None:  # noqa: ARG002 - as a handler is told
@@ -238,6 +236,7 @@ class _Declared:
         for scheduler in (self._engine.sources, self._engine.targets):
             scheduler.forget(stream)
         self._engine.inputs.release(stream)
+        await self._engine.sites.forget(stream)
         self._engine.renderings.forget(stream)
         self._engine.wishes.forget(stream)
         self._engine.status.forget(stream)
@@ -248,11 +247,11 @@ class _Declared:
     async def interrupted(self, why: str) -> None:
         if not self._is_needed:
             self.answered.set()
-        await self._engine.observer.interrupted(self._kind, why)
+        await self._engine.sites.home.observer.interrupted(self._kind, why)
 
     async def resumed(self) -> None:
         if self.complete.is_set():
-            await self._engine.observer.resumed(self._kind)
+            await self._engine.sites.home.observer.resumed(self._kind)
             return
         settings = self._engine.settings
         await self._engine.declared.compare(

@@ -1,4 +1,4 @@
-"""What releases are made with: Helm's SDK, and what is known of the cluster and of charts."""
+"""What releases are made with: Helm's SDK, and what is known of charts."""
 
 from pathlib import Path
 from typing import Final
@@ -8,7 +8,6 @@ import anyio.to_thread
 
 from tidelog.engine.helm.archives import Described, described
 from tidelog.engine.helm.pool import ChartRenderer
-from tidelog.engine.runtime.capabilities import ClusterCapabilities
 from tidelog.events.digest import Digest
 
 DESCRIBED_MAX: Final = 512
@@ -18,9 +17,8 @@ DESCRIBED_MAX: Final = 512
 class HelmTools:
     """What all releases share: a chart is read once, whoever releases it."""
 
-    def __init__(self, renderer: ChartRenderer, capabilities: ClusterCapabilities) -> None:
+    def __init__(self, renderer: ChartRenderer) -> None:
         self.renderer = renderer
-        self.capabilities = capabilities
         self._described: dict[Digest, Described] = {}
 
     async def described(self, artifact: Digest, path: Path) -> Described:

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import anyio
 import msgspec
@@ -225,11 +225,19 @@ class Lease:
         return self._kind
 
 
+class Fenced(Protocol):
+    """What may only be changed while the Leases are held: a cluster, or several."""
+
+    def fence(self, check: Callable[[], None] | None) -> None:
+        """Has `check` asked before each change; it raises when none may be made any more."""
+        ...
+
+
 class Leases:
     """All the Leases that the engine has to hold."""
 
-    def __init__(self, cluster: Cluster, leases: list[Lease]) -> None:
-        self._cluster = cluster
+    def __init__(self, fenced: Fenced, leases: list[Lease]) -> None:
+        self._fenced = fenced
         self._leases = leases
         self.lost: LeaseLostError | None = None
         """Why the work ended, where it was for that."""
@@ -245,11 +253,15 @@ class Leases:
         *,
         identity: str,
         is_gone: IsGone = is_gone,
+        fences: Fenced | None = None,
     ) -> "Leases":
-        """Those of some controllers; of a shard (`--watch-label-selector`), its own."""
+        """Those of some controllers; of a shard (`--watch-label-selector`), its own.
+
+        Without `fences`, they are asked about before changes in the cluster that they are in.
+        """
         suffix = f"-{hashlib.sha256(shard.encode()).hexdigest()[:10]}" if shard else ""
         names = [f"{lease_name(controller)}{suffix}" for controller in controllers]
-        return cls(cluster, [Lease(cluster, namespace, name, timings, identity, is_gone) for name in names])
+        return cls(fences or cluster, [Lease(cluster, namespace, name, timings, identity, is_gone) for name in names])
 
     async def hold(self, waits_for: Callable[[str, str], None], work: Callable[[], Awaitable[None]]) -> None:
         """Runs `work` while all of them are held.
@@ -263,11 +275,11 @@ class Leases:
                     for number, lease in enumerate(self._leases, 1):
                         await lease.acquire(waits_for, self._leases[number:])
                         tasks.start_soon(self._keep, lease)  # also while another is waited for
-                    self._cluster.fence(self._check)
+                    self._fenced.fence(self._check)
                     await work()
                     tasks.cancel_scope.cancel()
         finally:
-            self._cluster.fence(None)
+            self._fenced.fence(None)
             with anyio.CancelScope(shield=True), anyio.move_on_after(5):
                 for lease in self._leases:
                     await lease.release()

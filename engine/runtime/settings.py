@@ -75,9 +75,7 @@ NO_EFFECT = {
     "oom_watch_interval": "nobody watches the daemon's memory: its Pod's limits do",
     "oom_watch_max_memory_path": "nobody watches the daemon's memory: its Pod's limits do",
     "oom_watch_current_memory_path": "nobody watches the daemon's memory: its Pod's limits do",
-    "default_kubeconfig_service_account": "an object with `kubeConfig` is refused by name",
-    "insecure_kubeconfig_exec": "an object with `kubeConfig` is refused by name",
-    "insecure_kubeconfig_tls": "an object with `kubeConfig` is refused by name",
+    "default_kubeconfig_service_account": "an object with `kubeConfig.configMapRef` is refused by name",
     "default_decryption_service_account": "an object with `decryption` is refused by name",
     "sops_age_secret": "an object with `decryption` is refused by name",
     "sops_vault_configmap": "an object with `decryption` is refused by name",
@@ -155,6 +153,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Act as this ServiceAccount for a Kustomization or HelmRelease that names none."""
     no_cross_namespace_refs: bool = False
     """Refuse Kustomizations and HelmReleases with a source of another namespace."""
+    insecure_kubeconfig_exec: bool = False
+    """Run the programs that kubeconfigs in Secrets name: as the daemon, with all that it may do."""
+    insecure_kubeconfig_tls: bool = False
+    """Let kubeconfigs in Secrets say that a server's certificate counts for nothing."""
     no_remote_bases: bool = False
     """Refuse kustomizations with bases outside their artifact."""
     custom_apply_stage_kinds: frozenset[str] = frozenset()

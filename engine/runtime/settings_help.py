@@ -39,6 +39,8 @@ FLUX = {
     "webhook_addr": "--receiverAddr of notification-controller, :9292",
     "default_service_account": f"{_SAME} of kustomize-controller",
     "no_cross_namespace_refs": f"{_SAME}, false",
+    "insecure_kubeconfig_exec": f"{_SAME}, false",
+    "insecure_kubeconfig_tls": f"{_SAME}, false",
     "no_remote_bases": f"{_SAME} of kustomize-controller, false; always true here without Landlock",
     "custom_apply_stage_kinds": f"{_SAME} of kustomize-controller",
     "override_manager": f"{_SAME} of kustomize-controller",

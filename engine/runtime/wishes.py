@@ -8,12 +8,12 @@ Else the set is built, and nothing is recorded. A build is shared with the targe
 import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection
-from typing import TypeAlias, cast
+from typing import Protocol, TypeAlias, cast
 
 import anyio
 import msgspec
 
-from tidelog.engine.cluster.errors import ClusterError
+from tidelog.engine.cluster.errors import ClusterError, UnreachableError
 from tidelog.engine.kinds.kustomization import KustomizationSpec
 from tidelog.engine.kinds.later import features_left
 from tidelog.engine.kinds.meta import KUSTOMIZATION
@@ -28,7 +28,12 @@ from tidelog.engine.runtime.run import StageError
 from tidelog.engine.runtime.scope import FindsKinds, in_its_place
 from tidelog.engine.runtime.settings import Settings
 from tidelog.engine.runtime.variables import Variables
-from tidelog.engine.runtime.watching.declared import DeclaredKustomization, read_declared, source_of
+from tidelog.engine.runtime.watching.declared import (
+    DeclaredKustomization,
+    DeclaredTarget,
+    read_declared,
+    source_of,
+)
 from tidelog.engine.secrecy.sealing import Sealer
 from tidelog.events.digest import Digest, digest_of
 from tidelog.events.names import ObjectKey, Revision, StreamName
@@ -53,6 +58,18 @@ class Wants(msgspec.Struct, frozen=True):
     surely: frozenset[ObjectKey] = frozenset()
     perhaps: frozenset[ObjectKey] = frozenset()
     """Its newest set cannot be built, and they stand in its files."""
+
+
+class Clusters(Protocol):
+    """Which cluster a target is applied to."""
+
+    def wanted_of(self, declared: DeclaredTarget) -> str | None:
+        """Its alias; None where nobody has asked there yet."""
+        ...
+
+    def cluster_of(self, declared: DeclaredTarget) -> FindsKinds | None:
+        """The cluster itself; None where nobody has asked there yet."""
+        ...
 
 
 class _Set(msgspec.Struct, frozen=True):
@@ -104,7 +121,7 @@ class Wishes:
         renderer: Renderer,
         variables_of: VariablesOf,
         tree_of: TreeOf,
-        cluster: FindsKinds,
+        clusters: "Clusters",
     ) -> None:
         self._facts = facts
         self._alias = alias
@@ -113,7 +130,7 @@ class Wishes:
         self._renderer = renderer
         self._variables_of = variables_of
         self._tree_of = tree_of
-        self._cluster = cluster
+        self._clusters = clusters
         self._made: OrderedDict[StreamName, _Made] = OrderedDict()
 
     def forget(self, stream: StreamName) -> None:
@@ -143,10 +160,15 @@ class Wishes:
     async def coming(self, target: DeclaredKustomization, deadline: float = math.inf) -> list[DeclaredKustomization]:
         """The Kustomizations that a target is about to make, or to change: as they will be.
 
+        Those that it makes in another cluster are nothing to this engine.
         Of one that had none so far it is not asked: of all that a commit changes, few are to be built for others' sake.
         """
         last = await self._renderings.last(target.stream)
-        if target.deleting or (last is not None and not _set(last).targets):
+        if (
+            target.deleting
+            or self._clusters.wanted_of(target) != self._alias
+            or (last is not None and not _set(last).targets)
+        ):
             return []
         newest = await self._newest(target, deadline)
         inventory = self._facts.inventory.get(target.stream)
@@ -241,7 +263,10 @@ class Wishes:
             variables.handed,
             time_s=min(target.spec.effective_timeout.seconds, BUILD_S),
         )
-        placed = await in_its_place(rendering, self._cluster)
+        cluster = self._clusters.cluster_of(target)
+        if cluster is None:
+            raise UnreachableError("the cluster that it is applied to was not reached yet")
+        placed = await in_its_place(rendering, cluster)
         objects = {key_of(obj): obj for obj in placed.objects}
         targets = tuple(
             Wanted(key=key, api_version=obj["apiVersion"], digest=digest_of(canonical_bytes(obj)), loaded=obj)

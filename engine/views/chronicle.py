@@ -46,8 +46,9 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
             return isinstance(drift, DriftDetected) and drift.target == self.target
         if self.object is not None and envelope.type in ("ObjectApplied", "ObjectPruned"):
             event = recorded.event if self.object.encode() in recorded.raw else None
-            same = isinstance(event, ObjectApplied | ObjectPruned) and event.object == self.object
-            return same and cluster_of(envelope.stream) == self.cluster
+            if not isinstance(event, ObjectApplied | ObjectPruned) or event.object != self.object:
+                return False
+            return (event.cluster or cluster_of(envelope.stream)) == self.cluster
         return False
 
 

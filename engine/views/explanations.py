@@ -10,7 +10,7 @@ from tidelog.engine.kinds.meta import SOURCE_GROUP
 from tidelog.engine.observe.drift import FLAPPING_WITHIN, Flaps
 from tidelog.engine.views.archive import Archive
 from tidelog.engine.views.commits import Commit, commit_of, source_of, sources_of
-from tidelog.engine.views.names import NotThereError, Subject, subject_in, subject_of
+from tidelog.engine.views.names import NotThereError, Subject, cluster_below, subject_in, subject_of
 from tidelog.engine.views.pins import PinTold, pin_of
 from tidelog.engine.views.releases import (
     Failure,
@@ -26,6 +26,7 @@ from tidelog.engine.views.traces import Removal, removal_of, trace_of
 from tidelog.events.moment import Time, datetime_of, shown_time, time_of
 from tidelog.events.names import ObjectId, Revision, StreamName, object_stream
 from tidelog.events.projections import ACTUAL, CONDITIONS, DESIRED, INVENTORY, Actual, Desired, ReleaseRow, Standing
+from tidelog.events.projections.desired import objects_cluster
 from tidelog.events.vocabulary import (
     ApplyFailed,
     DriftDetected,
@@ -365,7 +366,7 @@ def _acting(
     first = msgspec.structs.replace(_cause(subject, "running", f"{words} goes on", event=event), **failed)
     hook = next((one for one in reversed(ongoing.hooks) if one.ended is None), None)
     if hook is not None:
-        object_ = subject_in(subject.stream, hook.object)
+        object_ = subject_in(cluster_below(archive, subject.stream), hook.object)
         first = msgspec.structs.replace(first, sentence=f"{words} waits for its {hook.hook} hook {object_}")
         return [first, *_object_causes(archive, object_)] if object_.stream in archive.rows(ACTUAL) else [first]
     applied = archive.last(Query(stream=subject.stream, types=("ApplyFinished",), after=ongoing.position))
@@ -441,9 +442,10 @@ def _remedy(event: ReleaseActionEnded) -> str:
 def _unwell(archive: Archive, target: StreamName) -> list[Subject]:
     """The objects of a target that are not healthy, the worst first."""
     row, actual = archive.row(INVENTORY, target), archive.rows(ACTUAL)
+    cluster = cluster_below(archive, target)
     found: list[tuple[int, Subject]] = []
     for id in () if row is None else row.objects:
-        subject = subject_in(target, id)
+        subject = subject_in(cluster, id)
         if subject.stream == target:
             continue
         seen = actual.get(subject.stream)
@@ -615,7 +617,7 @@ def _was_pruned(archive: Archive, subject: Subject, removal: Removal) -> Explana
 def _who_wants(archive: Archive, subject: Subject) -> StreamName | None:
     id = subject.key.id.encode()
     for stream, desired in archive.rows(DESIRED).items():
-        if desired.objects is None or not stream.startswith(f"{subject.cluster}/"):
+        if desired.objects is None or objects_cluster(StreamName(stream), desired) != subject.cluster:
             continue
         data = archive.body(desired.objects)
         if data is not None and b'"' + id + b'"' in data:
@@ -635,7 +637,7 @@ def _object_causes(archive: Archive, subject: Subject) -> list[Cause]:
     because = None if actual is None else actual.because
     if because is None:
         return [first]
-    pod = subject_in(subject.stream, because.object)
+    pod = subject_in(subject.cluster, because.object)
     seen = archive.backwards(Query(stream=subject.stream, types=("HealthChanged",)))
     told = islice((one for one in seen if not _is_of_condition(one)), FOUND_AGAIN_MAX)
     since = list(takewhile(lambda one: isinstance(one.event, HealthChanged) and one.event.because == because, told))
@@ -678,7 +680,7 @@ def _health_of(archive: Archive, subject: Subject) -> str:
     health = cause.sentence.rpartition(" ")[2]
     told, actual = f"{health}, {said}" if said else health, archive.rows(ACTUAL).get(subject.stream)
     because = None if actual is None else actual.because
-    return told if because is None else f"{told}; {because.reason} of {subject_in(subject.stream, because.object)}"
+    return told if because is None else f"{told}; {because.reason} of {subject_in(subject.cluster, because.object)}"
 
 
 def _drift(archive: Archive, subject: Subject, actual: Actual) -> Cause:
@@ -714,7 +716,8 @@ def _flaps(archive: Archive, subject: Subject, last: Recorded) -> bool:
 def _drifted(archive: Archive, target: StreamName) -> list[Cause]:
     """Objects of a target that are not as it applied them, which its readiness does not tell."""
     row, actual = archive.row(INVENTORY, target), archive.rows(ACTUAL)
-    subjects = [subject_in(target, id) for id in sorted(() if row is None else row.objects)]
+    cluster = cluster_below(archive, target)
+    subjects = [subject_in(cluster, id) for id in sorted(() if row is None else row.objects)]
     found = [(one, seen) for one in subjects if (seen := actual.get(one.stream)) is not None and seen.drift]
     return [_drift(archive, one, seen) for one, seen in found[:DRIFTED_MAX]]
 

@@ -51,7 +51,7 @@ DRIFTS_SHOWN_MAX = 3
 """Objects whose drift a run's cause names one by one."""
 HIDDEN = "(secret)"
 _ENDING = (RunEnded, StageFailed, VerificationFailed, HealthChanged)
-_OF_OBJECTS = frozenset({"ObjectApplied", "ObjectPruned"})
+_OF_OBJECTS = frozenset({"ObjectApplied", "ObjectAbandoned", "ObjectPruned"})
 # What runs leave behind for each object is summed up in the events at their ends.
 _OF_RUNS = tuple(name for name in BY_NAME if name not in _OF_OBJECTS)
 

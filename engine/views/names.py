@@ -8,8 +8,18 @@ import msgspec
 
 from tidelog.engine.kinds.meta import HELM_GROUP, KUSTOMIZE_GROUP, SOURCE_GROUP
 from tidelog.engine.views.archive import Archive
-from tidelog.events.names import ENGINE, MalformedNameError, ObjectId, ObjectKey, StreamName, cluster_of, stream_name
+from tidelog.events.names import (
+    ENGINE,
+    MalformedNameError,
+    ObjectId,
+    ObjectKey,
+    StreamName,
+    cluster_of,
+    stream_beside,
+    stream_name,
+)
 from tidelog.events.projections import ACTUAL, CONDITIONS, DESIRED
+from tidelog.events.projections.desired import objects_cluster
 from tidelog.events.vocabulary import ObjectPruned
 from tidelog.storage.log import Query
 
@@ -109,9 +119,14 @@ def subject_of(stream: StreamName) -> Subject:
     )
 
 
-def subject_in(target: StreamName, id: ObjectId) -> Subject:
-    """The subject of an object in the cluster of a target."""
-    return subject_of(ObjectKey.parse(id).stream(cluster_of(target)))
+def subject_in(cluster: str, id: ObjectId) -> Subject:
+    """The subject of an object in the cluster of an alias."""
+    return subject_of(ObjectKey.parse(id).stream(cluster))
+
+
+def cluster_below(archive: Archive, target: StreamName) -> str:
+    """The alias of the cluster that a target is applied to."""
+    return objects_cluster(target, archive.row(DESIRED, target))
 
 
 def is_engine(stream: StreamName) -> bool:
@@ -184,7 +199,7 @@ def find(archive: Archive, words: Iterable[str], namespace: str | None) -> Subje
             if subject.name == name and is_kind(kind, subject.group, subject.kind)
         }
         if found:
-            return _the_one(list(found.values()), typed, namespace)
+            return _the_one(_here(archive, list(found.values()), namespace), typed, namespace)
     raise NotThereError(f"the log knows no {typed} at position {archive.position}{_alike(archive, kind, name)}")
 
 
@@ -208,6 +223,13 @@ def _misspelt(archive: Archive, kind: str, name: str) -> list[str]:
     subjects = map(subject_of, map(StreamName, archive.rows(CONDITIONS)))
     known = {subject.name for subject in subjects if is_kind(kind, subject.group, subject.kind)}
     return [f"{kind}/{one}" for one in difflib.get_close_matches(name, sorted(known))]
+
+
+def _here(archive: Archive, found: list[Subject], namespace: str | None) -> list[Subject]:
+    """Without sources and targets that were applied to other clusters, where one that is reconciled has their name."""
+    conditions = archive.rows(CONDITIONS)
+    here = {one.key for one in found if one.stream in conditions and namespace in (None, one.namespace)}
+    return [one for one in found if one.stream in conditions or one.key not in here]
 
 
 def _whole(archive: Archive, text: str) -> Subject:
@@ -255,7 +277,7 @@ def _rendered(archive: Archive) -> Iterator[StreamName]:
     for target, desired in archive.rows(DESIRED).items():
         data = archive.body(desired.objects)
         for entry in [] if data is None else msgspec.json.decode(data, type=list[list[str]]):
-            yield subject_in(StreamName(target), ObjectId(entry[0])).stream
+            yield subject_in(objects_cluster(StreamName(target), desired), ObjectId(entry[0])).stream
 
 
 def _streams(archive: Archive, end: str) -> Iterator[StreamName]:
@@ -270,4 +292,4 @@ def _pruned(archive: Archive) -> Iterator[StreamName]:
     for recorded in archive.backwards(Query(types=("ObjectPruned",))):
         event = recorded.event
         if isinstance(event, ObjectPruned):
-            yield subject_in(recorded.envelope.stream, event.object).stream
+            yield stream_beside(recorded.envelope.stream, event.cluster, event.object)

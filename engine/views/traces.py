@@ -6,7 +6,7 @@ import msgspec
 
 from tidelog.engine.views.archive import Archive
 from tidelog.engine.views.commits import Commit, commit_of, source_of
-from tidelog.engine.views.names import Subject
+from tidelog.engine.views.names import Subject, cluster_below
 from tidelog.engine.views.pins import PinTold, pin_of
 from tidelog.engine.views.releases import chart, named
 from tidelog.events.digest import Digest
@@ -189,7 +189,9 @@ def removal_of(archive: Archive, subject: Subject) -> Removal | None:
     for recorded in archive.backwards(Query(types=("ObjectPruned",))):
         event = recorded.event if needle in recorded.raw else None
         target = recorded.envelope.stream
-        if isinstance(event, ObjectPruned) and event.object == id and cluster_of(target) == subject.cluster:
+        if not isinstance(event, ObjectPruned) or event.object != id:
+            continue
+        if (event.cluster or cluster_of(target)) == subject.cluster:
             return _removal(archive, recorded, event)
     return None
 
@@ -249,7 +251,7 @@ def _target_of(archive: Archive, subject: Subject, owner: StreamName | None) -> 
         if row is not None and id in row.objects:
             return owner
     for stream, row in archive.rows(INVENTORY).items():
-        if stream.startswith(f"{subject.cluster}/") and id in row.objects:
+        if id in row.objects and cluster_below(archive, StreamName(stream)) == subject.cluster:
             return StreamName(stream)
     return None
 

@@ -4,7 +4,7 @@ import msgspec
 
 from tidelog.engine.views.archive import Archive
 from tidelog.engine.views.listing import readiness
-from tidelog.engine.views.names import Subject, subject_in, subject_of
+from tidelog.engine.views.names import Subject, cluster_below, subject_in, subject_of
 from tidelog.events.names import StreamName
 from tidelog.events.projections import ACTUAL, INVENTORY
 from tidelog.events.vocabulary import FieldDrift
@@ -56,7 +56,8 @@ def _below(archive: Archive, target: StreamName, above: tuple[StreamName, ...], 
     row = archive.rows(INVENTORY).get(target)
     if row is None:
         return ()
-    entries = [(subject_in(target, id), entry.position) for id, entry in row.objects.items()]
+    cluster = cluster_below(archive, target)
+    entries = [(subject_in(cluster, id), entry.position) for id, entry in row.objects.items()]
     entries.sort(key=lambda pair: (pair[0].kind, pair[0].namespace, pair[0].name, pair[0].group))
     return tuple(
         _node(archive, subject, position, above, compact=compact)

@@ -5,13 +5,14 @@ import msgspec
 from tidelog.events.bodies import BodyRef
 from tidelog.events.digest import Digest
 from tidelog.events.envelope import Envelope
-from tidelog.events.names import StreamName, cluster_of, object_stream
+from tidelog.events.names import StreamName, stream_beside
 from tidelog.events.projection import Projection, Rows, on
 from tidelog.events.vocabulary import (
     Because,
     DriftDetected,
     FieldDrift,
     HealthChanged,
+    ObjectAbandoned,
     ObjectApplied,
     ObjectObserved,
     ObjectPruned,
@@ -56,7 +57,7 @@ def _row(rows: Rows[Actual], stream: StreamName, envelope: Envelope) -> Actual:
 
 
 def _applied(rows: Rows[Actual], envelope: Envelope, event: ObjectApplied) -> None:
-    row = _row(rows, object_stream(cluster_of(envelope.stream), event.object), envelope)
+    row = _row(rows, stream_beside(envelope.stream, event.cluster, event.object), envelope)
     row.uid, row.resource_version, row.state = event.uid, event.resource_version, event.state
     row.owner, row.drift = envelope.stream, ()
     row.api_version, row.applied, row.leaves = event.api_version, event.owned, event.leaves
@@ -67,10 +68,18 @@ def _applied(rows: Rows[Actual], envelope: Envelope, event: ObjectApplied) -> No
 
 
 def _pruned(rows: Rows[Actual], envelope: Envelope, event: ObjectPruned) -> None:
-    stream = object_stream(cluster_of(envelope.stream), event.object)
+    stream = stream_beside(envelope.stream, event.cluster, event.object)
     if event.outcome != "skipped":
         rows.drop(stream)
         return
+    _let_go(rows, envelope, stream)
+
+
+def _left(rows: Rows[Actual], envelope: Envelope, event: ObjectAbandoned) -> None:
+    _let_go(rows, envelope, stream_beside(envelope.stream, event.cluster, event.object))
+
+
+def _let_go(rows: Rows[Actual], envelope: Envelope, stream: StreamName) -> None:
     row = rows.get(stream)
     if row is not None and row.owner == envelope.stream:
         _row(rows, stream, envelope).owner = None
@@ -122,13 +131,14 @@ def _object_of(key: str) -> str:
 
 ACTUAL = Projection(
     name="actual",
-    version=4,
+    version=5,
     row=Actual,
     mention=_object_of,
     handlers=dict(
         [
             on(ObjectApplied, _applied),
             on(ObjectPruned, _pruned),
+            on(ObjectAbandoned, _left),
             on(ObjectObserved, _observed),
             on(DriftDetected, _drifted),
             on(HealthChanged, _health),

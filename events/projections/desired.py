@@ -6,7 +6,7 @@ from tidelog.events.bodies import BodyRef
 from tidelog.events.digest import Digest
 from tidelog.events.envelope import Envelope
 from tidelog.events.moment import Time
-from tidelog.events.names import Revision
+from tidelog.events.names import Revision, StreamName, cluster_of
 from tidelog.events.projection import Projection, Rows, on
 from tidelog.events.vocabulary import (
     Pinned,
@@ -19,6 +19,7 @@ from tidelog.events.vocabulary import (
     SourceRemoved,
     Suspended,
     TargetDeclared,
+    TargetMoved,
     TargetRemoved,
     Unpinned,
 )
@@ -66,6 +67,13 @@ class Desired(msgspec.Struct, kw_only=True, omit_defaults=True):
     rejected: tuple[Revision, ...] = ()
     position: int = 0
     """Of the event that last changed this row."""
+    cluster: str = ""
+    """Of a target: the alias of the cluster that its objects are in; empty for that of the target itself."""
+
+
+def objects_cluster(target: StreamName, row: Desired | None) -> str:
+    """The alias of the cluster that the objects of a target are in, as its row says."""
+    return (row.cluster if row is not None else "") or cluster_of(target)
 
 
 def _row(rows: Rows[Desired], envelope: Envelope) -> Desired:
@@ -84,6 +92,10 @@ def _declared(rows: Rows[Desired], envelope: Envelope, event: SourceDeclared | T
 
 def _removed(rows: Rows[Desired], envelope: Envelope, _: SourceRemoved | TargetRemoved) -> None:
     rows.drop(envelope.stream)
+
+
+def _moved(rows: Rows[Desired], envelope: Envelope, event: TargetMoved) -> None:
+    _row(rows, envelope).cluster = "" if event.cluster == cluster_of(envelope.stream) else event.cluster
 
 
 def _fetched(rows: Rows[Desired], envelope: Envelope, event: RevisionFetched) -> None:
@@ -131,13 +143,14 @@ def _rejected(rows: Rows[Desired], envelope: Envelope, event: RevisionRejected) 
 
 DESIRED = Projection(
     name="desired",
-    version=2,
+    version=3,
     row=Desired,
     key_is_stream=True,
     handlers=dict(
         [
             on(SourceDeclared, _declared),
             on(TargetDeclared, _declared),
+            on(TargetMoved, _moved),
             on(SourceRemoved, _removed),
             on(TargetRemoved, _removed),
             on(RevisionFetched, _fetched),

@@ -6,7 +6,7 @@ from tidelog.events.digest import Digest
 from tidelog.events.envelope import Envelope
 from tidelog.events.names import ObjectId
 from tidelog.events.projection import Projection, Rows, on
-from tidelog.events.vocabulary import ObjectApplied, ObjectPruned, TargetRemoved
+from tidelog.events.vocabulary import ObjectAbandoned, ObjectApplied, ObjectPruned, TargetRemoved
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -31,7 +31,7 @@ def _applied(rows: Rows[Inventory], envelope: Envelope, event: ObjectApplied) ->
     rows.put(envelope.stream, row)
 
 
-def _pruned(rows: Rows[Inventory], envelope: Envelope, event: ObjectPruned) -> None:
+def _pruned(rows: Rows[Inventory], envelope: Envelope, event: ObjectPruned | ObjectAbandoned) -> None:
     row = rows.get(envelope.stream)
     if row is not None and row.objects.pop(event.object, None) is not None:
         rows.put(envelope.stream, row)
@@ -43,8 +43,15 @@ def _removed(rows: Rows[Inventory], envelope: Envelope, _: TargetRemoved) -> Non
 
 INVENTORY = Projection(
     name="inventory",
-    version=1,
+    version=2,
     row=Inventory,
     key_is_stream=True,
-    handlers=dict([on(ObjectApplied, _applied), on(ObjectPruned, _pruned), on(TargetRemoved, _removed)]),
+    handlers=dict(
+        [
+            on(ObjectApplied, _applied),
+            on(ObjectPruned, _pruned),
+            on(ObjectAbandoned, _pruned),
+            on(TargetRemoved, _removed),
+        ]
+    ),
 )

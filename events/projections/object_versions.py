@@ -9,7 +9,7 @@ import msgspec
 from tidelog.events.bodies import BodyRef
 from tidelog.events.envelope import Envelope
 from tidelog.events.moment import Time
-from tidelog.events.names import StreamName, cluster_of, object_stream
+from tidelog.events.names import StreamName, stream_beside
 from tidelog.events.projection import Projection, Rows, on
 from tidelog.events.vocabulary import ObjectApplied, ObjectObserved, ObjectPruned
 
@@ -62,7 +62,7 @@ def _put(
 def _applied(rows: Rows[ObjectVersion], envelope: Envelope, event: ObjectApplied | ObjectPruned) -> None:
     if isinstance(event, ObjectPruned) and event.outcome == "skipped":
         return
-    _put(rows, envelope, object_stream(cluster_of(envelope.stream), event.object), event)
+    _put(rows, envelope, stream_beside(envelope.stream, event.cluster, event.object), event)
 
 
 def _observed(rows: Rows[ObjectVersion], envelope: Envelope, event: ObjectObserved) -> None:
@@ -71,7 +71,7 @@ def _observed(rows: Rows[ObjectVersion], envelope: Envelope, event: ObjectObserv
 
 OBJECT_VERSIONS = Projection(
     name="object_versions",
-    version=2,
+    version=3,
     row=ObjectVersion,
     append_only=True,
     handlers=dict([on(ObjectApplied, _applied), on(ObjectPruned, _applied), on(ObjectObserved, _observed)]),

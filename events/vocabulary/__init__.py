@@ -4,6 +4,7 @@ from tidelog.events.vocabulary.apply import (
     ApplyFailed,
     ApplyFinished,
     ApplyStarted,
+    ObjectAbandoned,
     ObjectApplied,
     ObjectPruned,
 )
@@ -15,6 +16,7 @@ from tidelog.events.vocabulary.declare import (
     SourceDeclared,
     SourceRemoved,
     TargetDeclared,
+    TargetMoved,
     TargetRemoved,
 )
 from tidelog.events.vocabulary.engine import (
@@ -82,6 +84,7 @@ __all__ = [
     "LogCreated",
     "LogRestored",
     "Marked",
+    "ObjectAbandoned",
     "ObjectApplied",
     "ObjectObserved",
     "ObjectPruned",
@@ -113,6 +116,7 @@ __all__ = [
     "StreamForgotten",
     "Suspended",
     "TargetDeclared",
+    "TargetMoved",
     "TargetRemoved",
     "Tool",
     "Unpinned",

@@ -47,6 +47,8 @@ class ObjectApplied(Event, frozen=True, kw_only=True):
     """Of its health, in a sentence."""
     status: BodyRef | None = None
     """The object's status in the server's answer, as for `ObjectObserved`."""
+    cluster: str = ""
+    """The alias of the cluster that it is in; empty for that of its target."""
 
 
 @event("ObjectPruned")
@@ -61,6 +63,18 @@ class ObjectPruned(Event, frozen=True, kw_only=True):
     """Whether somebody approved the plan, or deleted the target: then all that the object owns may go too."""
     losses: tuple[ObjectId, ...] = ()
     """What no other apply brings back, and may go with the object, because who approved the plan was told of it."""
+    cluster: str = ""
+    """The alias of the cluster that it is in; empty for that of its target."""
+
+
+@event("ObjectAbandoned")
+class ObjectAbandoned(Event, frozen=True, kw_only=True):
+    """An object stays in a cluster that its target applies to no more, and is the target's no longer."""
+
+    object: ObjectId
+    uid: str
+    cluster: str
+    """The alias of that cluster."""
 
 
 INTERRUPTED = "Interrupted"

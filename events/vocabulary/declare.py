@@ -51,6 +51,17 @@ class TargetRemoved(Event, frozen=True, kw_only=True):
     deletion_policy: str = ""
 
 
+@event("TargetMoved")
+class TargetMoved(Event, frozen=True, kw_only=True):
+    """The objects of a target are in another cluster from here on; stands in the target's stream.
+
+    What it applied in the one before stays there, and is no longer the target's: see `ObjectAbandoned`.
+    """
+
+    cluster: str
+    """Its alias."""
+
+
 @event("InputChanged")
 class InputChanged(Event, frozen=True, kw_only=True):
     """A ConfigMap or Secret that a source or target names has changed; stands in the stream of who names it."""

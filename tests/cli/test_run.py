@@ -81,8 +81,6 @@ OTHERS = (
     "--helm-index-max-size=52428800",
     "--http-retry=9",
     "--http-timeout=30s",
-    "--insecure-kubeconfig-exec",
-    "--insecure-kubeconfig-tls=true",
     "--kube-api-burst=300",
     "--kube-api-qps=50",
     "--leader-election-release-on-cancel",
@@ -129,6 +127,8 @@ def test_each_flag_sets_what_it_is_called_after(told: Told) -> None:
         "--leader-election-retry-period=2s",
         "--log-level=debug",
         "--no-remote-bases",
+        "--insecure-kubeconfig-exec",
+        "--insecure-kubeconfig-tls=true",
         "--custom-apply-stage-kinds=cert-manager.io/Issuer, Widget",
         "--override-manager=a",
         "--override-manager=b,c",
@@ -145,6 +145,8 @@ def test_each_flag_sets_what_it_is_called_after(told: Told) -> None:
     assert settings.leader_election_retry_period.seconds == 2
     assert settings.log_level == "debug"
     assert settings.no_remote_bases
+    assert settings.insecure_kubeconfig_exec
+    assert settings.insecure_kubeconfig_tls
     assert settings.custom_apply_stage_kinds == {"cert-manager.io/Issuer", "Widget"}
     assert settings.override_manager == {"a", "b", "c"}
     assert not settings.strict_post_build_substitutions

@@ -135,7 +135,7 @@ async def test_a_workload_that_is_not_available_is_explained_down_to_its_pods(wo
         )
 
     async with world.daemon() as running:
-        running.daemon.engine.observer._causes._first_look = 0.1
+        running.daemon.engine.sites.home.observer._causes._first_look = 0.1
         world.commit({"app/web.yaml": workload("Deployment", "web", "ImagePullBackOff")})
         await world.source()
         await world.target("app", "./app", targetNamespace=world.namespace, wait=True, timeout="1h")

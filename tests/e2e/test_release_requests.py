@@ -41,7 +41,7 @@ def _begins_watch(request: KubeObject) -> bool:
 async def remembered(running: Running, *, is_so: bool) -> None:
     """Until the watch has told what was written to the records of the release."""
     with anyio.fail_after(LIMIT_S):
-        while (running.daemon.engine.records.newest(running.namespace, "web") is not None) is not is_so:  # noqa: ASYNC110
+        while (running.daemon.engine.sites.home.records.newest(running.namespace, "web") is not None) is not is_so:  # noqa: ASYNC110
             await anyio.sleep(0.02)
 
 

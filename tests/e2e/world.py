@@ -192,14 +192,104 @@ class Running:
 # ---------------------------------------------------------------------------------------------------------- world
 
 
-class World:
-    """All of one test."""
+class Place:
+    """A namespace of a cluster, as an administrator sees it."""
 
-    def __init__(self, servers: Servers, namespace: str, cluster: RealCluster, git: GitServer, directory: Path) -> None:
+    def __init__(self, servers: Servers, namespace: str, cluster: RealCluster) -> None:
         self.servers = servers
         self.namespace = namespace
         self.cluster = cluster
-        """The administrator's; the daemon has another."""
+        """The administrator's; a daemon has another."""
+
+    async def apply(self, obj: KubeObject, manager: str = "test") -> KubeObject:
+        """Applies an object, in the test's namespace unless it names another (or has none)."""
+        obj = {**obj, "metadata": {"namespace": self.namespace, **obj["metadata"]}}
+        return (await self.cluster.apply(obj, manager=manager)).object
+
+    async def get(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> KubeObject | None:
+        """An object; None where there is none."""
+        found = await self.cluster.kind(api_version, kind)
+        where = self.namespace if namespace is None else namespace
+        try:
+            return await self.cluster.get(found, where if found.namespaced else "", name)
+        except NotFoundError:
+            return None
+
+    async def data(self, name: str) -> dict[str, str] | None:
+        """What a ConfigMap of the test's namespace holds; None where there is none."""
+        found = await self.get("v1", "ConfigMap", name)
+        return None if found is None else dict(found.get("data") or {})
+
+    async def patch(
+        self, api_version: str, kind: str, name: str, patch: KubeObject, manager: str = "test"
+    ) -> KubeObject:
+        """A merge patch, as `kubectl patch` makes one."""
+        found = await self.cluster.kind(api_version, kind)
+        return await self.cluster.patch(found, self.namespace, name, patch, type="merge", manager=manager)
+
+    async def delete(self, api_version: str, kind: str, name: str) -> None:
+        """Deletes an object."""
+        found = await self.cluster.kind(api_version, kind)
+        await self.cluster.delete(found, self.namespace if found.namespaced else "", name)
+
+    async def until(
+        self,
+        api_version: str,
+        kind: str,
+        name: str,
+        holds: Callable[[KubeObject | None], bool],
+        what: str = "",
+        *,
+        namespace: str | None = None,
+        limit_s: float = LIMIT_S,
+    ) -> KubeObject | None:
+        """Watches an object until something holds of it (None: it is not there); returns it."""
+        found = await self.cluster.kind(api_version, kind)
+        where = (self.namespace if namespace is None else namespace) if found.namespaced else ""
+        fields = f"metadata.name={name}"
+        last: KubeObject | None = None
+        try:
+            with anyio.fail_after(limit_s):
+                while True:
+                    listing = await self.cluster.list(found, namespace=where, fields=fields)
+                    last = listing.items[0] if listing.items else None
+                    if holds(last):
+                        return last
+                    changes = self.cluster.watch(
+                        found, resource_version=listing.resource_version, namespace=where, fields=fields
+                    )
+                    try:
+                        async with aclosing(changes) as changes:
+                            async for change in changes:
+                                if change.type == "BOOKMARK":
+                                    continue
+                                last = None if change.type == "DELETED" else change.object
+                                if holds(last):
+                                    return last
+                    except GoneError:
+                        continue
+        except TimeoutError:
+            shown = json.dumps((last or {}).get("status", last), indent=1)[:4000]
+            raise AssertionError(f"{kind}/{name} never became {what or 'as wanted'}; it is: {shown}") from None
+
+    async def until_gone(self, api_version: str, kind: str, name: str) -> None:
+        """Watches until an object is no more."""
+        await self.until(api_version, kind, name, lambda obj: obj is None, "gone")
+
+    async def until_data(self, name: str, data: Mapping[str, str]) -> KubeObject:
+        """Watches a ConfigMap until it holds this."""
+        found = await self.until(
+            "v1", "ConfigMap", name, lambda obj: obj is not None and obj.get("data") == dict(data), f"{dict(data)}"
+        )
+        assert found is not None
+        return found
+
+
+class World(Place):
+    """All of one test."""
+
+    def __init__(self, servers: Servers, namespace: str, cluster: RealCluster, git: GitServer, directory: Path) -> None:
+        super().__init__(servers, namespace, cluster)
         self.git = git
         self.directory = directory
         self.store = directory / "store"
@@ -269,37 +359,6 @@ class World:
             }
         )
 
-    async def apply(self, obj: KubeObject, manager: str = "test") -> KubeObject:
-        """Applies an object, in the test's namespace unless it names another (or has none)."""
-        obj = {**obj, "metadata": {"namespace": self.namespace, **obj["metadata"]}}
-        return (await self.cluster.apply(obj, manager=manager)).object
-
-    async def get(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> KubeObject | None:
-        """An object; None where there is none."""
-        found = await self.cluster.kind(api_version, kind)
-        where = self.namespace if namespace is None else namespace
-        try:
-            return await self.cluster.get(found, where if found.namespaced else "", name)
-        except NotFoundError:
-            return None
-
-    async def data(self, name: str) -> dict[str, str] | None:
-        """What a ConfigMap of the test's namespace holds; None where there is none."""
-        found = await self.get("v1", "ConfigMap", name)
-        return None if found is None else dict(found.get("data") or {})
-
-    async def patch(
-        self, api_version: str, kind: str, name: str, patch: KubeObject, manager: str = "test"
-    ) -> KubeObject:
-        """A merge patch, as `kubectl patch` makes one."""
-        found = await self.cluster.kind(api_version, kind)
-        return await self.cluster.patch(found, self.namespace, name, patch, type="merge", manager=manager)
-
-    async def delete(self, api_version: str, kind: str, name: str) -> None:
-        """Deletes an object."""
-        found = await self.cluster.kind(api_version, kind)
-        await self.cluster.delete(found, self.namespace if found.namespaced else "", name)
-
     async def let_go(self) -> None:
         """Takes the finalizers off what daemons left that are no more.
 
@@ -334,46 +393,6 @@ class World:
 
     # Waiting.
 
-    async def until(
-        self,
-        api_version: str,
-        kind: str,
-        name: str,
-        holds: Callable[[KubeObject | None], bool],
-        what: str = "",
-        *,
-        namespace: str | None = None,
-        limit_s: float = LIMIT_S,
-    ) -> KubeObject | None:
-        """Watches an object until something holds of it (None: it is not there); returns it."""
-        found = await self.cluster.kind(api_version, kind)
-        where = (self.namespace if namespace is None else namespace) if found.namespaced else ""
-        fields = f"metadata.name={name}"
-        last: KubeObject | None = None
-        try:
-            with anyio.fail_after(limit_s):
-                while True:
-                    listing = await self.cluster.list(found, namespace=where, fields=fields)
-                    last = listing.items[0] if listing.items else None
-                    if holds(last):
-                        return last
-                    changes = self.cluster.watch(
-                        found, resource_version=listing.resource_version, namespace=where, fields=fields
-                    )
-                    try:
-                        async with aclosing(changes) as changes:
-                            async for change in changes:
-                                if change.type == "BOOKMARK":
-                                    continue
-                                last = None if change.type == "DELETED" else change.object
-                                if holds(last):
-                                    return last
-                    except GoneError:
-                        continue
-        except TimeoutError:
-            shown = json.dumps((last or {}).get("status", last), indent=1)[:4000]
-            raise AssertionError(f"{kind}/{name} never became {what or 'as wanted'}; it is: {shown}") from None
-
     async def until_target(self, name: str, holds: Predicate, what: str = "", **how: Any) -> KubeObject:
         """Watches a Kustomization until something holds of it."""
         found = await self.until(
@@ -391,18 +410,6 @@ class World:
     async def until_answered(self, token: str, **how: Any) -> None:
         """Watches the source until a run has answered a request."""
         await self.until_source(lambda obj: obj["status"].get("lastHandledReconcileAt") == token, token, **how)
-
-    async def until_gone(self, api_version: str, kind: str, name: str) -> None:
-        """Watches until an object is no more."""
-        await self.until(api_version, kind, name, lambda obj: obj is None, "gone")
-
-    async def until_data(self, name: str, data: Mapping[str, str]) -> KubeObject:
-        """Watches a ConfigMap until it holds this."""
-        found = await self.until(
-            "v1", "ConfigMap", name, lambda obj: obj is not None and obj.get("data") == dict(data), f"{dict(data)}"
-        )
-        assert found is not None
-        return found
 
     async def until_applied(self, *names: str, revision: str | None = None) -> list[KubeObject]:
         """Watches Kustomizations until each is ready at the last commit."""

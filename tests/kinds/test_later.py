@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.kinds.samples import HELM_RELEASE, SOURCE, TARGET, WHOLE_HELM_RELEASE, WHOLE_SOURCE, WHOLE_TARGET, changed
+from tests.kinds.samples import HELM_RELEASE, SOURCE, TARGET, WHOLE_SOURCE, WHOLE_TARGET, changed
 from tidelog.engine.kinds.bucket import BucketSpec
 from tidelog.engine.kinds.decode import decode
 from tidelog.engine.kinds.durations import Interval
@@ -51,7 +51,6 @@ def test_what_a_source_asks_for_and_cannot_have_yet(field: str, value: object) -
     ("field", "value"),
     [
         ("spec.decryption", {"provider": "sops"}),
-        ("spec.kubeConfig", {"secretRef": {"name": "a"}}),
         ("spec.ignore", [{"paths": ["/a"]}]),
     ],
 )
@@ -89,15 +88,18 @@ def test_what_other_sources_ask_for_and_cannot_have_yet(spec: FetchedSpec, field
     assert ";" in sentence
 
 
-def test_of_a_release_only_another_cluster_is_left() -> None:
-    assert features_left(decode(HelmRelease, HELM_RELEASE).spec) == ()
-    (sentence,) = features_left(decode(HelmRelease, WHOLE_HELM_RELEASE).spec)
-    assert sentence == "spec.kubeConfig: other clusters cannot be reached yet; run an engine there"
+def test_of_another_cluster_only_the_login_by_an_identity_is_left() -> None:
+    by_secret, by_identity = {"secretRef": {"name": "a"}}, {"configMapRef": {"name": "a"}}
+    assert left(changed(TARGET, "spec.kubeConfig", by_identity)) == ["spec.kubeConfig.configMapRef"]
+    assert features_left(decode(HelmRelease, changed(HELM_RELEASE, "spec.kubeConfig", by_secret)).spec) == ()
+    (sentence,) = features_left(decode(HelmRelease, changed(HELM_RELEASE, "spec.kubeConfig", by_identity)).spec)
+    assert sentence.startswith("spec.kubeConfig.configMapRef: ")
+    assert ";" in sentence
 
 
 def test_all_of_it_is_told_at_once() -> None:
     assert len(left(WHOLE_SOURCE)) == 7
-    assert len(left(WHOLE_TARGET)) == 3
+    assert len(left(WHOLE_TARGET)) == 2
 
 
 @pytest.mark.parametrize(
@@ -109,6 +111,7 @@ def test_all_of_it_is_told_at_once() -> None:
         (SOURCE, "spec.recurseSubmodules", False),
         (SOURCE, "spec.include", []),
         (TARGET, "spec.serviceAccountName", "a"),
+        (TARGET, "spec.kubeConfig", {"secretRef": {"name": "a"}}),
         (TARGET, "spec.wait", True),
         (TARGET, "spec.dependsOn", [{"name": "a", "readyExpr": "true"}]),
         (TARGET, "spec.components", ["a"]),

@@ -17,6 +17,7 @@ from tidelog.engine.runtime.custom_health import CustomHealth
 from tidelog.engine.runtime.passes.custom_health import check_expressions
 from tidelog.engine.runtime.passes.health import Checked, assess_own
 from tidelog.engine.runtime.run import StageError
+from tidelog.engine.runtime.sites import Site
 from tidelog.events.bodies import BodyRef
 from tidelog.events.names import ObjectKey, StreamName
 from tidelog.events.projections import Actual, Standing
@@ -43,15 +44,20 @@ class World:
         self.followed: set[StreamName] = set()
         self.woken: list[float] = []
         self.waited = 0.0
-        self.engine = cast(
-            "Engine",
+        self.site = cast(
+            "Site",
             SimpleNamespace(
-                cluster_alias="east",
+                alias="east",
                 cluster=self,
-                memory=SimpleNamespace(actual=self.actual, conditions=self.standings),
                 observer=SimpleNamespace(
                     ended=self.ended.get, follow=self.followed.add, version=lambda stream: self.versions[stream]
                 ),
+            ),
+        )
+        self.engine = cast(
+            "Engine",
+            SimpleNamespace(
+                memory=SimpleNamespace(actual=self.actual, conditions=self.standings),
                 expressions=self,
                 custom_health=CustomHealth(),
                 targets=SimpleNamespace(wake_in=lambda _, seconds: self.woken.append(seconds)),
@@ -85,7 +91,7 @@ class World:
         return said
 
     async def look(self, *keys: ObjectKey, checks: tuple[CustomHealthCheck, ...] = (CLAIMS,)) -> Checked:
-        return await assess_own(self.engine, APP, keys, checks)
+        return await assess_own(self.engine, self.site, APP, keys, checks)
 
 
 def _actual(health: Health = "Current") -> Actual:

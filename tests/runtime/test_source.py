@@ -68,11 +68,10 @@ class World:
         self.engine = Engine(
             settings=Settings(storage_adv_addr="artifacts.example.org"),
             cluster=cast("Any", None),
+            sites=cast("Any", None),
             memory=memory,
             declared=me,
             inputs=me,
-            records=cast("Any", None),
-            observer=cast("Any", None),
             renderer=cast("Any", None),
             renderings=cast("Any", None),
             helm=cast("Any", None),

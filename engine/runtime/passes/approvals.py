@@ -155,7 +155,9 @@ class Approvals:
             return Deletion(asked_for=True)
         maker = named.stream(self._engine.cluster_alias)
         id = self._declared.key.id
-        inventory = self._memory.inventory.get(maker)
+        # What it has in another cluster may have this name too, and is not this.
+        is_here = self._engine.sites.known_of(maker) == self._engine.cluster_alias
+        inventory = self._memory.inventory.get(maker) if is_here else None
         if inventory is not None and id in inventory.objects:
             return Deletion(asked_for=await self._is_still_wanted_by(maker))
         pruned = [

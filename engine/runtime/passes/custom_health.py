@@ -16,6 +16,7 @@ from tidelog.engine.plan.model import is_secret
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.custom_health import Told, ToldOf
 from tidelog.engine.runtime.run import StageError
+from tidelog.engine.runtime.sites import Site
 from tidelog.events.names import ObjectKey, StreamName
 
 RETRY_S: Final = 1.0
@@ -60,8 +61,9 @@ def _expressions(check: CustomHealthCheck) -> list[tuple[str, str]]:
 class Look:
     """One look at the objects of a target that its expressions are about."""
 
-    def __init__(self, engine: Engine, target: StreamName, checks: Sequence[CustomHealthCheck]) -> None:
+    def __init__(self, engine: Engine, site: Site, target: StreamName, checks: Sequence[CustomHealthCheck]) -> None:
         self._engine = engine
+        self._site = site
         self._target = target
         self._checks = [(group_of(check.api_version), check) for check in checks]
         self._before = engine.custom_health.of(target)
@@ -82,9 +84,9 @@ class Look:
         Raises:
             ClusterError: when it cannot be read.
         """
-        stream = key.stream(self._engine.cluster_alias)
-        self._engine.observer.follow(stream)  # before it is read: a change meanwhile must not be missed
-        known, newest = self._before.get(stream), self._engine.observer.version(stream)
+        stream = key.stream(self._site.alias)
+        self._site.observer.follow(stream)  # before it is read: a change meanwhile must not be missed
+        known, newest = self._before.get(stream), self._site.observer.version(stream)
         if known is None or known.check != check or is_newer(newest, known.version):
             live = await self._read(key)
             if live is None:
@@ -108,7 +110,7 @@ class Look:
             self._gave_up = f"healthCheckExprs: {error}"
             return Told("Unknown", self._gave_up)
         except ExpressionError as error:
-            actual = self._engine.memory.actual.get(key.stream(self._engine.cluster_alias))
+            actual = self._engine.memory.actual.get(key.stream(self._site.alias))
             # It may quote what stands in the object.
             said = "no result" if is_secret(key, actual, None) else str(error)
             return Told("Unknown", f"healthCheckExprs: {said}")
@@ -123,10 +125,10 @@ class Look:
             self._engine.targets.wake_in(self._target, max(RETRY_S, waited))
 
     async def _read(self, key: ObjectKey) -> KubeObject | None:
-        kind = await self._engine.cluster.find_kind(key.group, key.kind)
+        kind = await self._site.cluster.find_kind(key.group, key.kind)
         if kind is None:
             return None
         try:
-            return await self._engine.cluster.get(kind, key.namespace, key.name)
+            return await self._site.cluster.get(kind, key.namespace, key.name)
         except NotFoundError:
             return None

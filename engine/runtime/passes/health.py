@@ -15,6 +15,7 @@ from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.custom_health import Told
 from tidelog.engine.runtime.passes.custom_health import Look
 from tidelog.engine.runtime.rendered import RenderedSet
+from tidelog.engine.runtime.sites import Site
 from tidelog.engine.runtime.watching.declared import DeclaredKustomization
 from tidelog.events.names import ObjectKey, StreamName
 from tidelog.events.vocabulary.observe import Health
@@ -33,12 +34,13 @@ class Checked(msgspec.Struct, frozen=True):
 
 
 async def assess(
-    engine: Engine, declared: DeclaredKustomization, rendered: RenderedSet, identity: Identity | None
+    engine: Engine, site: Site, declared: DeclaredKustomization, rendered: RenderedSet, identity: Identity | None
 ) -> Checked | None:
     """The health of what the spec wants to be healthy; None when it asks for nothing.
 
     Args:
         engine: what is known.
+        site: the cluster that it is applied to.
         declared: the target.
         rendered: what it wants.
         identity: whose rights decide which objects that are not the target's own may be looked at.
@@ -49,19 +51,19 @@ async def assess(
     checks = declared.spec.health_check_exprs
     if declared.spec.wait:
         keys = (one.key for one in rendered.wanted if one.key != declared.key)
-        return await assess_own(engine, declared.stream, keys, checks)
+        return await assess_own(engine, site, declared.stream, keys, checks)
     if not declared.spec.health_checks:
         return None
-    look = Look(engine, declared.stream, checks)
+    look = Look(engine, site, declared.stream, checks)
     found: list[tuple[ObjectKey, Told]] = []
     inventory = engine.memory.inventory.get(declared.stream)
     for named in declared.spec.health_checks:
         api_version = named.effective_api_version
         key = ObjectKey(group_of(api_version), named.kind, named.namespace or declared.key.namespace, named.name)
         if inventory is not None and key.id in inventory.objects:
-            found.append((key, await _own(engine, look, key)))
+            found.append((key, await _own(engine, site, look, key)))
             continue
-        live = await engine.inputs.get(declared.stream, key, api_version, identity)
+        live = await site.inputs.get(declared.stream, key, api_version, identity)
         check = None if live is None else look.check_of(key)
         told = Told(health_of(live).health) if live is None or check is None else await look.of(key, live, check)
         found.append((key, told))
@@ -70,12 +72,13 @@ async def assess(
 
 
 async def assess_own(
-    engine: Engine, target: StreamName, keys: Iterable[ObjectKey], checks: Sequence[CustomHealthCheck]
+    engine: Engine, site: Site, target: StreamName, keys: Iterable[ObjectKey], checks: Sequence[CustomHealthCheck]
 ) -> Checked:
     """The health of objects that a target applied.
 
     Args:
         engine: what is known.
+        site: the cluster that they are in.
         target: whose they are.
         keys: the objects.
         checks: the expressions of its spec.
@@ -83,16 +86,16 @@ async def assess_own(
     Raises:
         ClusterError: when an object that an expression is about cannot be read.
     """
-    look = Look(engine, target, checks)
-    found = [(key, await _own(engine, look, key)) for key in keys]
+    look = Look(engine, site, target, checks)
+    found = [(key, await _own(engine, site, look, key)) for key in keys]
     look.end()
     return _together(found)
 
 
-async def _own(engine: Engine, look: Look, key: ObjectKey) -> Told:
+async def _own(engine: Engine, site: Site, look: Look, key: ObjectKey) -> Told:
     """The health of an object that the target applied: as its expression says, or as last observed."""
-    stream = key.stream(engine.cluster_alias)
-    ended, actual, check = engine.observer.ended(stream), engine.memory.actual.get(stream), look.check_of(key)
+    stream = key.stream(site.alias)
+    ended, actual, check = site.observer.ended(stream), engine.memory.actual.get(stream), look.check_of(key)
     if check is not None and actual is not None and actual.state is not None:
         told = await look.of_own(key, check)
         if told.health != "NotFound" or ended is None:

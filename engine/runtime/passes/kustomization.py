@@ -5,7 +5,6 @@ from collections.abc import Collection, Mapping
 import msgspec
 
 from tidelog.engine.kinds.durations import Duration
-from tidelog.engine.kinds.later import UNSUPPORTED
 from tidelog.engine.kinds.meta import FINALIZER
 from tidelog.engine.plan.draft import Draft
 from tidelog.engine.render.errors import RenderError
@@ -38,10 +37,7 @@ RENDER_RETRY_S = 5.0
 TERMINATION_LOOK_S = 2.0
 """How often it is looked whether what was deleted is gone; Flux's figure."""
 
-_ELSEWHERE = (
-    "spec.kubeConfig: it is being deleted, and what it applied is in another cluster, which cannot be reached yet: "
-    "have Flux delete it, or set spec.deletionPolicy to Orphan to leave that there"
-)
+_LET_GO = "It is being deleted; to leave what it applied in that cluster, set spec.deletionPolicy to Orphan"
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -59,9 +55,6 @@ class KustomizationPass(TargetPass):
         super().__init__(engine, declared, trigger)
         self._declared: DeclaredKustomization = declared
         self._spec = declared.spec
-        self._moves = Moves(
-            engine.wishes, lambda: engine.declared.kustomizations, engine.cluster, engine.settings, declared
-        )
 
     @property
     def _retry_s(self) -> float:
@@ -77,6 +70,7 @@ class KustomizationPass(TargetPass):
         await self._go_on()
         source = await self._source()
         await self._dependencies(source)
+        await self._reach()
         variables = await self._variables()
         rendered = await self._render(source, variables)
         draft = await self._plan(rendered)
@@ -90,10 +84,7 @@ class KustomizationPass(TargetPass):
         """Deletes what the target owns, as its deletion policy says, and lets go of it (KS-095)."""
         if FINALIZER not in self._declared.finalizers:
             return None
-        if self._prunes_when_deleted() and self._spec.kube_config is not None:
-            # Here, what has the names of what it applied there is another's.
-            raise StageError("declare", UNSUPPORTED, _ELSEWHERE, final=True, stalled=True)
-        if self._prunes_when_deleted() and await asking("apply", self._may_still_act()):
+        if self._prunes_when_deleted() and self._may_have_objects() and await self._may_prune():
             draft = await self._plan(None)
             if draft is not None:
                 await self._verify(draft)
@@ -105,6 +96,21 @@ class KustomizationPass(TargetPass):
         )
         await asking("apply", self._engine.declared.release(self._declared))
         return None
+
+    def _may_have_objects(self) -> bool:
+        """Whether something that it applied may be there; of one that never did, no other cluster is asked."""
+        known = self._situation.inventory.objects or self._situation.found
+        return bool(known) or self._spec.kube_config is None or self._run.standing.run is not None
+
+    async def _may_prune(self) -> bool:
+        """Whether what it applied can be deleted: the cluster is there, and so is the account to act as."""
+        try:
+            await self._reach()
+        except StageError as error:
+            if self._spec.kube_config is not None:
+                raise StageError("declare", error.reason, f"{error}. {_LET_GO}", retry_s=error.retry_s) from error
+            raise
+        return await asking("apply", self._may_still_act())
 
     async def _go_on(self) -> None:
         """Ends the open run where something newer has come, and the pass where it failed for good."""
@@ -185,7 +191,7 @@ class KustomizationPass(TargetPass):
         renderer = self._engine.renderer
         same = await would_be_the_same(renderer, source.tree, self._spec, variables, before, standing.inputs)
         if before is not None and same and before.tells_handed and not self._may_be_quoted(before):
-            in_place = not await is_out_of_place((one.key for one in before.wanted), self._engine.cluster)
+            in_place = not await is_out_of_place((one.key for one in before.wanted), self._site.cluster)
             if in_place:
                 self._run.secrets.add(before.secret_values or ())
                 return before
@@ -200,12 +206,12 @@ class KustomizationPass(TargetPass):
                 variables.handed,
                 time_s=self._spec.effective_timeout.seconds,
             )
-            rendering = await asking("render", in_its_place(rendering, self._engine.cluster))
+            rendering = await asking("render", in_its_place(rendering, self._site.cluster))
         except RenderError as error:
             # What is not final lies in the surroundings (a limit, a process that died): they may be better soon.
             retry_s = None if error.final else RENDER_RETRY_S
             raise StageError("render", error.reason, str(error), final=error.final, retry_s=retry_s) from error
-        self._sealer = await self._engine.sealer(key.id for key in rendering.secret)
+        self._sealer = await self._engine.sealer((key.id for key in rendering.secret), self._alias)
         made = sealed(rendering, self._sealer, self._run.secrets)
         inputs = inputs_digest(self._spec, variables, rendering.read_set, rendering.toolchain)
         if before is None or inputs != standing.inputs or made.set.digest != before.digest:
@@ -227,7 +233,7 @@ class KustomizationPass(TargetPass):
         """What the spec asks to be healthy is; else the pass ends, and an event or the deadline begins the next."""
         standing = self._run.standing
         checked = await asking(
-            "observe", assess(self._engine, self._declared, rendered, self._situation.subject.identity)
+            "observe", assess(self._engine, self._site, self._declared, rendered, self._situation.subject.identity)
         )
         if checked is None:
             return
@@ -248,7 +254,7 @@ class KustomizationPass(TargetPass):
             raise Stop(limit.seconds - self._engine.waited_for_health(self._stream))
         if standing.health == "Failed" and standing.health_message == message:
             raise Stop(self._spec.effective_retry_interval.seconds)
-        await self._engine.observer.look_into(checked.shown)
+        await self._site.observer.look_into(checked.shown)
         await self._run.record(
             [HealthChanged(checked=True, health="Failed", reason="HealthCheckFailed", message=message)]
         )
@@ -289,11 +295,22 @@ class KustomizationPass(TargetPass):
         due = [
             left
             for one in rendered.wanted
-            if (left := self._engine.observer.rests(self._stream, one.key.stream(self._engine.cluster_alias)))
+            if (left := self._site.observer.rests(self._stream, one.key.stream(self._alias)))
         ]
         if rendered.remote_bases:
             due.append(self._engine.jittered(self._spec.interval.seconds))
         return min(due, default=None)
+
+    @property
+    def _moves(self) -> Moves:
+        """What is known of objects that come from other Kustomizations of the same cluster, or go to them."""
+        engine = self._engine
+
+        def beside() -> dict[StreamName, DeclaredKustomization]:
+            found = engine.declared.kustomizations
+            return {stream: one for stream, one in found.items() if engine.sites.wanted_of(one) == self._alias}
+
+        return Moves(engine.wishes, beside, self._site.cluster, engine.settings, self._declared)
 
     async def _left_to_others(self, stale: Collection[ObjectId]) -> Mapping[ObjectId, Heir]:
         """What would be pruned, and another target is about to want; what becomes of that one wakes this one."""

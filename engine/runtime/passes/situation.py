@@ -26,6 +26,7 @@ from tidelog.engine.secrecy.sealing import Sealer
 from tidelog.engine.verify.guard import Held, Owned, accident
 from tidelog.events.names import ObjectId, ObjectKey, StreamName, object_stream
 from tidelog.events.projections import Actual, Desired, Entry, Inventory
+from tidelog.events.projections.desired import objects_cluster
 from tidelog.events.vocabulary import FieldDrift
 
 HELM_MANAGERS = ("helm", "helm-controller")
@@ -241,23 +242,24 @@ class Situation:
 
         Returns: the deleted object that each goes with.
         """
-        gone = {id: id for id in deleted}
+        gone = {object_stream(self._alias, id): id for id in deleted}
         left = list(gone)
         while left:
-            id = left.pop()
-            stream = object_stream(self._alias, id)
-            row = self._facts.inventory.get(stream)
-            if row is None or await self._leaves_all_behind(stream):
+            owner = left.pop()
+            row = self._facts.inventory.get(owner)
+            if row is None or await self._leaves_all_behind(owner):
                 continue
-            for new in sorted(row.objects.keys() - gone.keys()):
-                if not await self._is_left_by(stream, new):
-                    gone[new] = gone[id]
-                    left.append(new)
-        return {id: root for id, root in gone.items() if id != root}
+            cluster = objects_cluster(owner, self._facts.desired.get(owner))
+            below = {object_stream(cluster, id): id for id in sorted(row.objects)}
+            for stream, id in below.items():
+                if stream not in gone and not await self._is_left_by(owner, stream, id):
+                    gone[stream] = gone[owner]
+                    left.append(stream)
+        ids = {stream.partition("/")[2]: root for stream, root in gone.items()}
+        return {ObjectId(id): root for id, root in ids.items() if id != root}
 
-    async def _is_left_by(self, owner: StreamName, id: ObjectId) -> bool:
+    async def _is_left_by(self, owner: StreamName, stream: StreamName, id: ObjectId) -> bool:
         """Whether a target that is deleted leaves an object there, as that says; only what weighs is looked at."""
-        stream = object_stream(self._alias, id)
         if not is_irreplaceable(id) and self._facts.inventory.get(stream) is None:
             return False
         row = self._facts.actual.get(stream)

@@ -25,6 +25,7 @@ from tidelog.engine.runtime.passes.situation import Situation
 from tidelog.engine.runtime.rendered import RenderedSet
 from tidelog.engine.runtime.run import Refused, Run, StageError, Stop, asking, of_cluster
 from tidelog.engine.runtime.schedule import Trigger
+from tidelog.engine.runtime.sites import Site
 from tidelog.engine.runtime.suspension import still_suspended
 from tidelog.engine.runtime.watching.declarations import made_with_secret
 from tidelog.engine.runtime.watching.declared import DeclaredTarget
@@ -36,8 +37,11 @@ from tidelog.events.canonical import encode
 from tidelog.events.names import MalformedNameError, ObjectId, ObjectKey, Revision, StreamName, object_stream
 from tidelog.events.projections import Desired
 from tidelog.events.vocabulary import (
+    Event,
+    ObjectAbandoned,
     ObjectPruned,
     Planned,
+    TargetMoved,
     Verdict,
     VerificationFailed,
     Verified,
@@ -68,9 +72,10 @@ class TargetPass(ABC):
         self._trigger = trigger
         self._stream = declared.stream
         self._memory = engine.memory
-        self._situation = Situation(
-            engine.memory, engine.cluster_alias, engine.settings, declared, rests=self._is_at_rest
-        )
+        self._alias = engine.sites.known_of(declared.stream)
+        """Of the cluster that the target's objects are in; until it is found to be another, which ends the pass."""
+        self._reached: Site | None = None
+        self._situation = Situation(engine.memory, self._alias, engine.settings, declared, rests=self._is_at_rest)
         self._run = Run(engine.memory, declared.stream, trigger)
         self._activity = engine.activity
         self._left: Mapping[ObjectId, Heir] = {}
@@ -92,6 +97,11 @@ class TargetPass(ABC):
         """Seconds until what failed is tried again, where nothing better is known."""
 
     @property
+    def _unreached_as(self) -> str:
+        """What Ready says, in one word, where the cluster cannot be reached that the target is applied to."""
+        return "ReconciliationFailed"
+
+    @property
     def _refused_as(self) -> tuple[str, str]:
         """What Ready says when a plan is refused, in one word and in words; empty where that is as for all."""
         return "", ""
@@ -99,6 +109,48 @@ class TargetPass(ABC):
     @abstractmethod
     def _source_stream(self) -> StreamName:
         """The source that it is rendered from."""
+
+    # The cluster that it is applied to.
+
+    async def _reach(self) -> None:
+        """The cluster that the target is applied to can be asked.
+
+        Raises:
+            StageError: when it cannot.
+            Stop: when it is another than before: the next pass is about that one.
+        """
+        site = await asking("declare", self._engine.sites.of(self._declared, self._run.secrets), self._unreached_as)
+        if site.alias != self._alias:
+            await self._move_to(site.alias)
+            raise Stop(0.0)
+        self._reached = site
+        if site is not self._engine.sites.home:
+            site.inputs.begin(self._stream)
+
+    @property
+    def _site(self) -> Site:
+        """The cluster that the target is applied to, once it is reached."""
+        if self._reached is None:
+            raise RuntimeError(f"{self._declared.key.shown} asks a cluster that was not reached")
+        return self._reached
+
+    async def _move_to(self, alias: str) -> None:
+        """Takes note that the target is applied to another cluster; what it applied so far stays where it is.
+
+        Nobody can be sure to get there any more: it may be that its kubeconfig is gone.
+        """
+        left = [
+            ObjectAbandoned(object=id, uid=entry.uid, cluster=self._alias)
+            for id, entry in sorted(self._situation.inventory.objects.items())
+        ]
+        await self._run.record([*left, *self._ends_with_the_cluster(), TargetMoved(cluster=alias)])
+        if left or self._declared.begun:
+            self._declared.found.clear()  # else it is what another engine applied there
+        self._declared.begun.clear()
+
+    def _ends_with_the_cluster(self) -> list[Event]:
+        """What is over because the target is applied to another cluster."""
+        return []
 
     # What a kind of target may know of objects that come from others, or go to them.
 
@@ -199,14 +251,14 @@ class TargetPass(ABC):
         if not touched and stale <= waiting and (not stale or self._has_applied(rendered)):
             return None
         self._activity.begin(self._stream, "detecting", self._revision or "")
-        self._sealer = await self._engine.sealer(self._situation.secret(wanted, stale))
+        self._sealer = await self._engine.sealer(self._situation.secret(wanted, stale), self._alias)
         loaded = await self._load(wanted, touched)
         for one in loaded:
             if one.secret and one.loaded is not None:
                 self._run.secrets.add_secret(one.loaded)
                 if rendered is not None and rendered.secret_values is None:
                     self._run.secrets.add_made(one.loaded)
-        self._engine.observer.watch_all(loaded, self._stream)
+        self._site.observer.watch_all(loaded, self._stream)
         standing = self._run.standing
         try:
             return await self._planner().draft(
@@ -255,7 +307,7 @@ class TargetPass(ABC):
             "verify",
             verdicts_of(
                 draft,
-                self._engine.cluster,
+                self._site.cluster,
                 lambda id: None if id in self._taken else self._situation.owner_of(id),
                 self._stream,
             ),
@@ -304,14 +356,15 @@ class TargetPass(ABC):
             self._run.record,
             policies_digest(self._engine.settings.prune_guard),
             lambda id: id not in self._taken and self._situation.is_anothers(id),
+            "" if self._alias == self._engine.cluster_alias else self._alias,
         )
         door = Door(
-            self._engine.cluster,
+            self._site.cluster,
             self._situation.subject,
             self._planner(),
             recorder,
             self._run.record,
-            self._engine.observer.writing,
+            self._site.observer.writing,
             self._placed,
             self._claimed,
         )
@@ -325,7 +378,7 @@ class TargetPass(ABC):
                 )
             finally:
                 if any(ObjectKey.parse(step.object).kind == DEFINITION for step in draft.plan.steps if step.writes):
-                    self._engine.observer.kinds_changed()
+                    self._site.observer.kinds_changed()
         except ApplyStopped as stopped:
             self._engine.notices.changed(self._declared, self._revision, door.changed)
             if again or not stopped.void:
@@ -346,6 +399,8 @@ class TargetPass(ABC):
         self._declared.found.update(kept)
         self._declared.begun.clear()
         self._engine.inputs.settle(self._stream)
+        if self._site is not self._engine.sites.home:
+            self._site.inputs.settle(self._stream)
 
     async def failed(self, error: StageError) -> float | None:
         """Records a failure; returns when to try again."""
@@ -403,9 +458,9 @@ class TargetPass(ABC):
         if identity is None:
             return True
         name = identity.user.rpartition(":")[2]
-        kind = await self._engine.cluster.kind("v1", "ServiceAccount")
+        kind = await self._site.cluster.kind("v1", "ServiceAccount")
         try:
-            await self._engine.cluster.get(kind, self._declared.key.namespace, name)
+            await self._site.cluster.get(kind, self._declared.key.namespace, name)
         except NotFoundError:
             self._engine.notices.left_behind(self._declared, name, sorted(self._situation.inventory.objects))
             return False
@@ -413,24 +468,24 @@ class TargetPass(ABC):
 
     def _planner(self) -> Planner:
         left = {id: heir.why for id, heir in self._left.items()}
-        return self._situation.planner(self._engine.cluster, self._sealer, self._engine.observer.seen, left)
+        return self._situation.planner(self._site.cluster, self._sealer, self._site.observer.seen, left)
 
     def _desired(self) -> Desired:
         return self._situation.desired
 
     def _is_at_rest(self, id: ObjectId) -> bool:
         """Whether a Job was done and taken away, and is not to be made again: who asks for a run asks for that too."""
-        stream = object_stream(self._engine.cluster_alias, id)
-        return not self._trigger.forced and self._engine.observer.rests(self._stream, stream) is not None
+        stream = object_stream(self._alias, id)
+        return not self._trigger.forced and self._site.observer.rests(self._stream, stream) is not None
 
     async def _is_there(self, event: ObjectPruned) -> bool:
         """Whether what was deleted is still there, by its uid."""
         key = ObjectKey.parse(event.object)
-        kind = await self._engine.cluster.find_kind(key.group, key.kind)
+        kind = await self._site.cluster.find_kind(key.group, key.kind)
         if kind is None:
             return False
         try:
-            live = await self._engine.cluster.get(kind, key.namespace, key.name)
+            live = await self._site.cluster.get(kind, key.namespace, key.name)
         except NotFoundError:
             return False
         return bool(live["metadata"]["uid"] == event.uid)

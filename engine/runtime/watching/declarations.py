@@ -57,6 +57,7 @@ from tidelog.events.vocabulary import (
     SourceRemoved,
     Suspended,
     TargetDeclared,
+    TargetMoved,
     TargetRemoved,
 )
 from tidelog.storage import Query
@@ -64,6 +65,8 @@ from tidelog.storage.keys import KeyRing
 from tidelog.storage.sealed import key_id_of
 
 CLAIM_ATTEMPTS_MAX = 5
+_SETTLING = (ApplyFinished.__name__, TargetMoved.__name__, TargetRemoved.__name__)
+"""After one of these nothing is left of what was begun before; in the cluster that a target is in now, at least."""
 
 
 Wake = Callable[[StreamName, Trigger], None]
@@ -369,7 +372,7 @@ async def begun_of(declared: DeclaredTarget, facts: Facts) -> dict[ObjectId, str
     standing, stream = facts.conditions.get(declared.stream), declared.stream
     if standing is None or standing.ready == "True":
         return {}
-    settled = await facts.log.last(Query(stream=stream, types=(ApplyFinished.__name__, TargetRemoved.__name__)))
+    settled = await facts.log.last(Query(stream=stream, types=_SETTLING))
     after = 0 if settled is None else settled.envelope.position
     plans: dict[PlanId, Planned] = {}
     begun: dict[ObjectId, str] = {}

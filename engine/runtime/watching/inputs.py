@@ -60,7 +60,12 @@ class Inputs:
         """Serves, until cancelled."""
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
-            await anyio.sleep_forever()
+            try:
+                await anyio.sleep_forever()
+            finally:  # what was seen of them counts no more: who asks again has them watched anew
+                self._tasks = None
+                for known in (self._named, self._asked, self._used):
+                    known.clear()
 
     async def get(
         self, user: StreamName, key: ObjectKey, api_version: str = "v1", identity: Identity | None = None

@@ -20,7 +20,7 @@ from tidelog.engine.cluster.errors import ClusterError, NotFoundError
 from tidelog.engine.cluster.port import Cluster, Kind
 from tidelog.engine.kinds.meta import HELM_RELEASE, OWNER_NAME, RELEASE_OWNER_NAME, applier_of, labelled_maker
 from tidelog.engine.objects.depth import bounded
-from tidelog.engine.objects.kube import KubeObject, key_of
+from tidelog.engine.objects.kube import KubeObject, group_of, key_of
 from tidelog.engine.observe.drift import Flap, Flaps, drift, left_behind
 from tidelog.engine.observe.health import has_ended, health_of, outcome_of
 from tidelog.engine.observe.pods import WORKLOADS, same_cause
@@ -36,8 +36,9 @@ from tidelog.events.bodies import BodyRef
 from tidelog.events.digest import Digest
 from tidelog.events.envelope import Actor, Proof
 from tidelog.events.moment import datetime_of
-from tidelog.events.names import ObjectId, ObjectKey, StreamName, object_stream
-from tidelog.events.projections import Actual
+from tidelog.events.names import ObjectId, ObjectKey, StreamName, cluster_of, object_stream
+from tidelog.events.projections import Actual, Entry, Inventory
+from tidelog.events.projections.desired import objects_cluster
 from tidelog.events.vocabulary import (
     Because,
     DriftDetected,
@@ -90,7 +91,7 @@ class Ended(msgspec.Struct):
 
 
 class Observer:
-    """Watches every kind of which a target owns an object."""
+    """Watches every kind of which a target owns an object in one cluster."""
 
     def __init__(
         self,
@@ -105,7 +106,10 @@ class Observer:
         clock: Callable[[], datetime],
         interval_of: Callable[[StreamName], float] = lambda _: FLAPPING_PAUSE_S,
         overridden: Sequence[str] = (),
+        home: str = "",
     ) -> None:
+        self._home = home or alias
+        """The alias of the cluster that targets are in."""
         self._cluster = cluster
         self._memory = memory
         self._alias = alias
@@ -120,6 +124,8 @@ class Observer:
         self._tasks: TaskGroup | None = None
         self._watched: set[tuple[str, str, str]] = set()
         self._kinds_changed = anyio.Event()
+        self._unseen: set[str] = set()
+        """Kinds that were let out of sight on purpose."""
         self._busy: dict[StreamName, int] = {}
         """What is written or recorded, and by how many."""
         self._deferred: dict[StreamName, Waiting] = {}
@@ -141,9 +147,10 @@ class Observer:
         """Watches, until cancelled; begins with the kinds of all inventories."""
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
+            self._watched.clear()
             tasks.start_soon(self._statuses.run, self._status_is_due)
             tasks.start_soon(self._causes.run)
-            for owner, inventory in self._memory.inventory.items():
+            for owner, inventory in self._inventories():
                 for id, entry in inventory.objects.items():
                     if entry.api_version:
                         self._watch(entry.api_version, ObjectKey.parse(id).kind, _label_of(owner))
@@ -151,6 +158,20 @@ class Observer:
                 await anyio.sleep_forever()
             finally:
                 self._tasks = None
+
+    def _inventories(self) -> list[tuple[StreamName, Inventory]]:
+        """The inventories of the targets whose objects are in this cluster."""
+        found = ((StreamName(owner), row) for owner, row in list(self._memory.inventory.items()))
+        return [(owner, row) for owner, row in found if self._is_here(owner)]
+
+    def _is_here(self, owner: StreamName) -> bool:
+        """Whether the objects of a target are in this cluster: what else has its labels here is not its own."""
+        return objects_cluster(owner, self._memory.desired.get(owner)) == self._alias
+
+    def _entry(self, owner: StreamName, id: ObjectId) -> Entry | None:
+        """An object of this cluster in the inventory of a target."""
+        inventory = self._memory.inventory.get(owner) if self._is_here(owner) else None
+        return None if inventory is None else inventory.objects.get(id)
 
     def watch_all(self, wanted: Iterable[Wanted], owner: StreamName) -> None:
         """Watches the kinds of some objects of a target from now on."""
@@ -181,6 +202,20 @@ class Observer:
         """Records that changes of a kind may go unseen from here on."""
         event = ObservationInterrupted(cluster=self._alias, kinds=(_kind_name(kind),), why=why)
         await self._memory.append(self._engine_stream, [event], Origin())
+
+    async def rest(self, why: str) -> None:
+        """Records that all that is watched goes unseen from here on: whoever runs this has ended it, for now."""
+        kinds = {_named(group_of(version), name) for version, name, _ in self._watched} - self._unseen
+        self._unseen |= kinds
+        if kinds:
+            event = ObservationInterrupted(cluster=self._alias, kinds=tuple(sorted(kinds)), why=why)
+            await self._memory.append(self._engine_stream, [event], Origin())
+
+    async def seen_again(self, kind: Kind) -> None:
+        """Records that a kind is seen again that was let out of sight on purpose."""
+        if _kind_name(kind) in self._unseen:
+            self._unseen.discard(_kind_name(kind))
+            await self.resumed(kind)
 
     async def resumed(self, kind: Kind) -> None:
         """Records that a kind is seen again."""
@@ -281,19 +316,17 @@ class Observer:
 
     async def _record(self, stream: StreamName, obj: KubeObject) -> None:
         key, owner = key_of(obj), self._owner_of(obj)
-        if owner is None:
+        entry = None if owner is None else self._entry(owner, key.id)
+        if owner is None or entry is None:
             return
         row = self._memory.actual.get(stream)
-        inventory = self._memory.inventory.get(owner)
-        if inventory is None or key.id not in inventory.objects:
-            return
         obj = bounded(obj)
         version, uid = obj["metadata"]["resourceVersion"], obj["metadata"]["uid"]
         self._note_end(stream, obj, uid)
         self._causes.note(stream, health_of(obj).health)
         if row is not None and row.uid == uid and not is_newer(version, row.resource_version):
             return
-        secret = is_secret(key, row, inventory.objects[key.id])
+        secret = is_secret(key, row, entry)
         sealer = await self._sealer([key.id]) if secret else Sealer()
         seen = Seen(key.id, obj, _applier_of(owner), sealer, secret=secret)
         same = (
@@ -344,8 +377,7 @@ class Observer:
         self._versions.pop(stream, None)
         self._followed.discard(stream)
         self._causes.forget(stream)
-        inventory = self._memory.inventory.get(row.owner)
-        wanted = inventory is not None and key.id in inventory.objects
+        wanted = self._entry(row.owner, key.id) is not None
         ended = self._ended.get(stream) or (await self._ended_as_recorded(key, row) if wanted else None)
         gone = ObjectObserved(
             uid=uid, resource_version=row.resource_version, gone=True, ended=None if ended is None else ended.health
@@ -377,7 +409,7 @@ class Observer:
 
     async def recall(self) -> None:
         """Takes from the log what earlier daemons saw of Jobs that are done, and were taken away."""
-        for _, inventory in list(self._memory.inventory.items()):
+        for _, inventory in self._inventories():
             for id in inventory.objects:
                 key, stream = ObjectKey.parse(id), object_stream(self._alias, id)
                 if (key.group, key.kind) != JOB or self._memory.actual.get(stream) is not None:
@@ -416,6 +448,8 @@ class Observer:
     async def compare(self, kind: Kind, listed: Collection[StreamName], label: str) -> None:
         """After the first list of a kind by its owners' label: what is recorded and was not listed, is no more."""
         for stream, row in list(self._memory.actual.items()):
+            if cluster_of(StreamName(stream)) != self._alias:
+                continue
             key = ObjectKey.of_stream(stream)
             if (key.group, key.kind) != (kind.group, kind.kind) or row.owner is None or stream in listed:
                 continue
@@ -463,8 +497,7 @@ class Observer:
         if stream in self._busy or same_cause(row.because, looked.because):
             return
         with self._in_turn(stream):
-            inventory = self._memory.inventory.get(row.owner)
-            entry = None if inventory is None else inventory.objects.get(key.id)
+            entry = self._entry(row.owner, key.id)
             secret = entry is None or is_secret(key, row, entry)
             because = looked.because
             if because is not None:
@@ -545,7 +578,7 @@ class Observer:
             row = self._memory.actual.get(key_of(obj).stream(self._alias))
             # What a target only names, and leaves alone, is nothing of ours: it may not even be allowed to see it.
             return None if row is None or row.applied is None else row.owner
-        stream = named.stream(self._alias)
+        stream = named.stream(self._home)
         return stream if self._memory.conditions.get(stream) is not None else None
 
 
@@ -593,10 +626,15 @@ class _Told:
             return
         listed, self._listed = self._listed, None
         await self._observer.compare(self._kind, listed, self._label)
+        await self._observer.seen_again(self._kind)
 
 
 def _kind_name(kind: Kind) -> str:
-    return f"{kind.group or 'core'}/{kind.kind}"
+    return _named(kind.group, kind.kind)
+
+
+def _named(group: str, kind: str) -> str:
+    return f"{group or 'core'}/{kind}"
 
 
 def _by(drifted: Sequence[FieldDrift]) -> Actor | None:

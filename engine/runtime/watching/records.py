@@ -47,7 +47,10 @@ class RecordWatch:
     async def run(self) -> NoReturn:
         """Watches, from the first release that there is, until cancelled."""
         await self._wanted.wait()
-        await self._reflector.run(self)
+        try:
+            await self._reflector.run(self)
+        finally:
+            self._is_watching = False
 
     def newest(self, namespace: str, name: str) -> Newest | None:
         """The newest record of a release, where its records are as they were when it was kept."""

@@ -37,6 +37,7 @@ from tidelog.engine.secrecy.values import SecretValues
 from tidelog.engine.verify.checks import verdicts_of
 from tidelog.engine.verify.guard import Held
 from tidelog.events.names import ObjectId, ObjectKey, Revision, RunId, StreamName, object_stream
+from tidelog.events.projections.desired import objects_cluster
 from tidelog.events.vocabulary import Verdict
 from tidelog.storage import new_id
 from tidelog.storage.artifacts.store import ArtifactStore
@@ -103,6 +104,22 @@ class Tools(msgspec.Struct, frozen=True, kw_only=True):
     rehearse: "Rehearse | None" = None
     carries_out: bool = False
     """Whether what is planned is done in the cluster too, so that what is planned next finds it: in a copy only."""
+
+
+class OwnCluster:
+    """The cluster that previews are of; of targets that are applied to another one, nothing is known."""
+
+    def __init__(self, alias: str, cluster: Cluster) -> None:
+        self._alias = alias
+        self._cluster = cluster
+
+    def wanted_of(self, declared: DeclaredTarget) -> str | None:
+        """The alias of the cluster that a target is applied to."""
+        return self._alias if declared.spec.kube_config is None else None
+
+    def cluster_of(self, declared: DeclaredTarget) -> Cluster | None:
+        """The cluster that a target is applied to."""
+        return self._cluster if declared.spec.kube_config is None else None
 
 
 class Previews:
@@ -201,6 +218,9 @@ class Previews:
         declared.handed = await handing.to(declared)
         secrets = values_of(declared)
         left = (*declared.problems, *features_left(declared.spec))
+        there = objects_cluster(declared.stream, self._facts.desired.get(declared.stream)) != self._alias
+        if there or declared.spec.kube_config is not None:
+            left = (*left, "spec.kubeConfig: it is applied to another cluster, which no preview asks yet")
         if left:
             raise PreviewError(secrets.filter("; ".join(left)))
         declared.found = found_of(declared, self._facts)

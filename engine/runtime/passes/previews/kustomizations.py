@@ -16,7 +16,7 @@ from tidelog.engine.runtime.errors import PreviewError, RefusedError
 from tidelog.engine.runtime.memory import newest_of
 from tidelog.engine.runtime.passes.moves import Moves
 from tidelog.engine.runtime.passes.placing import placed
-from tidelog.engine.runtime.passes.previews.common import Once, Preview, Previews, values_of
+from tidelog.engine.runtime.passes.previews.common import Once, OwnCluster, Preview, Previews, values_of
 from tidelog.engine.runtime.rendered import render_spec, sealed
 from tidelog.engine.runtime.requests import told
 from tidelog.engine.runtime.run import StageError
@@ -164,7 +164,14 @@ class KustomizationPreviews(Previews):
             return await read_variables(Once(self._cluster), target, self._keys.key)
 
         wishes = Wishes(
-            self._facts, self._alias, self._settings, self._renderings, renderer, variables_of, tree_of, self._cluster
+            self._facts,
+            self._alias,
+            self._settings,
+            self._renderings,
+            renderer,
+            variables_of,
+            tree_of,
+            OwnCluster(self._alias, self._cluster),
         )
         targets = await self._others(own)
         return Moves(wishes, lambda: targets, self._cluster, self._settings, own)
@@ -178,7 +185,9 @@ class KustomizationPreviews(Previews):
         return {
             target.stream: target
             for target in found
-            if isinstance(target.spec, KustomizationSpec) and target.stream != own.stream
+            if isinstance(target.spec, KustomizationSpec)
+            and target.stream != own.stream
+            and target.spec.kube_config is None
         }
 
     def _trees_of(self, own: DeclaredKustomization, trees: Trees, tree: str, revision: Revision) -> TreeOf:

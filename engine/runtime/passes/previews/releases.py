@@ -94,6 +94,7 @@ class Workshop:
 
     def __init__(self, cluster: Cluster, renderer: Renderer, helm: HelmTools, keys: PreviewKeys, alias: str) -> None:
         self.cluster = cluster
+        self.capabilities = ClusterCapabilities(cluster)
         self.renderer = renderer
         self.helm = helm
         self._keys = keys
@@ -457,8 +458,7 @@ class ReleasePreviews(Previews):
         kept = self._artifacts.tarballs
         roots = [self._tools.scratch, *([kept] if await anyio.Path(kept).exists() else [])]
         async with self._renderer(self._artifacts) as renderer, ChartRenderer(roots, workers=1) as charts:
-            helm = HelmTools(charts, ClusterCapabilities(self._cluster))
-            yield Workshop(self._cluster, renderer, helm, self._keys, self._alias)
+            yield Workshop(self._cluster, renderer, HelmTools(charts), self._keys, self._alias)
 
     async def _declared(self, target: StreamName) -> DeclaredRelease:
         declared = read_declared(await self._live(target, "v2"), self._alias, self._settings.release_defaults)

@@ -37,6 +37,7 @@ from tidelog.engine.runtime.passes.releases.sayings import (
     reason_of,
 )
 from tidelog.engine.runtime.passes.releases.sets import placed_objects
+from tidelog.engine.runtime.passes.releases.tools import SiteTools
 from tidelog.engine.runtime.passes.target import ApplyEnded, TargetPass
 from tidelog.engine.runtime.release_inputs import ReleaseValues, read_values
 from tidelog.engine.runtime.rendered import RenderedSet
@@ -48,8 +49,10 @@ from tidelog.events.moment import datetime_of
 from tidelog.events.names import ObjectKey, Revision
 from tidelog.events.projections.releases import Ongoing, ReleaseRow
 from tidelog.events.vocabulary import (
+    Event,
     ReleaseActionEnded,
     ReleaseActionStarted,
+    ReleaseHistoryCleared,
     ReleaseSnapshot,
 )
 from tidelog.events.vocabulary.release import Action
@@ -100,7 +103,7 @@ class Acting(TargetPass):
         """The records in a namespace, as this pass knows them."""
         if namespace not in self._stores:
             identity = self._situation.subject.identity
-            self._stores[namespace] = KnownReleases(self._engine.cluster, namespace, identity)
+            self._stores[namespace] = KnownReleases(self._site.cluster, namespace, identity)
         return self._stores[namespace]
 
     async def _begin(
@@ -126,7 +129,7 @@ class Acting(TargetPass):
         started = self._ongoing().started
         self._revision = Revision(started.chart_version)
         self._activity.begin(self._stream, "detecting", started.chart_version)
-        self._engine.records.forget(started.storage_namespace, started.name)
+        self._site.records.forget(started.storage_namespace, started.name)
         ended = await self._act_on(started)
         await self._run.record([ended])
         self._engine.notices.acted(self._declared, ended)
@@ -212,7 +215,7 @@ class Acting(TargetPass):
     async def _find_objects_of(self, release: Release) -> None:
         """Takes note of the objects of a version that are in no inventory."""
         try:
-            for obj in await asking("apply", placed_objects(self._engine, release)):
+            for obj in await asking("apply", placed_objects(self._tools, release)):
                 key = key_of(obj)
                 if key.id not in self._situation.inventory.objects:
                     self._declared.found.setdefault(key.id, str(obj["apiVersion"]))
@@ -237,7 +240,7 @@ class Acting(TargetPass):
 
     def _hooks(self, timeout_s: float) -> Hooks:
         identity = self._situation.subject.identity
-        return Hooks(self._engine, self._declared, self._run, identity, self._ongoing, timeout_s)
+        return Hooks(self._engine, self._site, self._declared, self._run, identity, self._ongoing, timeout_s)
 
     def _seconds(self) -> float:
         """The present time, as Helm labels records: seconds since 1970."""
@@ -284,6 +287,26 @@ class Acting(TargetPass):
         if action == "install":
             return self._spec.effective_install.retries_after is not None
         return action == "upgrade" and self._spec.effective_upgrade.retries_after is not None
+
+    @property
+    def _tools(self) -> SiteTools:
+        """What its objects are made with, in the cluster that it is released in."""
+        return SiteTools(self._engine, self._site)
+
+    @property
+    def _unreached_as(self) -> str:
+        return "RESTClientError"
+
+    def _ends_with_the_cluster(self) -> list[Event]:
+        """The release, and an action on it that is under way, stay where they are; here it is made from new."""
+        ongoing, why = self._row.ongoing, "it is released in another cluster"
+        found: list[Event] = []
+        if ongoing is not None:
+            ended = self._ended(ongoing.started, None)
+            found.append(msgspec.structs.replace(ended, outcome="superseded", message=f"{why}: this was not ended"))
+        if self._row.history or self._row.made:
+            found.append(ReleaseHistoryCleared(why=why, failures_too=True))
+        return found
 
     @property
     def _refused_as(self) -> tuple[str, str]:

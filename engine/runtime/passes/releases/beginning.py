@@ -103,7 +103,7 @@ class Beginning(ReleaseActions):
             return release, rendered, await self._secret_of(origin.made)
         self._activity.begin(self._stream, "building", wish.chart.version)
         made = await render_wish(
-            self._engine,
+            self._tools,
             self._declared,
             wish,
             origin,
@@ -157,7 +157,7 @@ class Beginning(ReleaseActions):
     async def _check_ownership(self, making: ReleasingName, made: RenderedSet, wish: Wish) -> None:
         """Objects that are there are the release's already, where it is not to take any over (contract HR-040)."""
         message = await asking(
-            "verify", why_not_imported(self._engine.cluster, self._situation, self._declared, making, made.wanted, wish)
+            "verify", why_not_imported(self._site.cluster, self._situation, self._declared, making, made.wanted, wish)
         )
         if message:
             reason, about = self._refused_as
@@ -202,7 +202,7 @@ class Beginning(ReleaseActions):
         event = None if made is None else await self._engine.renderings.event_at(self._stream, made.position)
         rendered = None if made is None else await self._engine.renderings.at(self._stream, made.position)
         if event is None or rendered is None:
-            found = await set_of_record(self._engine, release, self._run.secrets)
+            found = await set_of_record(self._tools, release, self._run.secrets)
             chart = (release.chart.metadata if release.chart else None) or {}
             event = found.event(Revision(str(chart.get("version") or "")), digest_of(release.manifest.encode()))
             await self._run.record([event], found.bodies)

@@ -13,7 +13,6 @@ from tidelog.engine.objects.kube import KubeObject, canonical_bytes, flagged
 from tidelog.engine.objects.selecting import matches
 from tidelog.engine.objects.state import state_of
 from tidelog.engine.plan.model import Wanted
-from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.passes.situation import Situation
 
 FIELDS_SHOWN_MAX = 5
@@ -21,14 +20,14 @@ OBJECTS_SHOWN_MAX = 20
 
 
 async def drifted(
-    engine: Engine, situation: Situation, looked_at: Sequence[Wanted], rules: Sequence[IgnoreRule]
+    cluster: Cluster, situation: Situation, looked_at: Sequence[Wanted], rules: Sequence[IgnoreRule]
 ) -> list[Wanted]:
     """The objects that drifted where that counts; the fields that are left alone, as they now are.
 
     An object that says so, as the chart has it or as it lives, is left alone altogether (contract CM-050).
 
     Args:
-        engine: has the cluster.
+        cluster: that it is released in.
         situation: of the release.
         looked_at: objects that may not be as they were applied, loaded.
         rules: which fields are left alone (contract HR-054).
@@ -38,13 +37,13 @@ async def drifted(
     """
     known = {one.key for one in situation.touched(looked_at)}
     found = []
-    for one, live in await _counting(engine.cluster, situation, looked_at):
+    for one, live in await _counting(cluster, situation, looked_at):
         pointers = _pointers(one, rules)
         if not pointers and one.key in known:
             found.append(one)
             continue
         left = one.object if live is None else with_live(one.object, live, pointers)
-        if live is None or await _would_change(engine, situation, left, live):
+        if live is None or await _would_change(cluster, situation, left, live):
             found.append(msgspec.structs.replace(one, loaded=left))
     return found
 
@@ -163,9 +162,9 @@ async def live_of(cluster: Cluster, situation: Situation, one: Wanted) -> KubeOb
         return None
 
 
-async def _would_change(engine: Engine, situation: Situation, obj: KubeObject, live: KubeObject) -> bool:
+async def _would_change(cluster: Cluster, situation: Situation, obj: KubeObject, live: KubeObject) -> bool:
     subject = situation.subject
-    answer = await engine.cluster.apply(obj, manager=subject.manager, dry_run=True, identity=subject.identity)
+    answer = await cluster.apply(obj, manager=subject.manager, dry_run=True, identity=subject.identity)
     if answer.created:
         return True
     return _values(live, subject.manager) != _values(answer.object, subject.manager)

@@ -16,6 +16,7 @@ from tidelog.engine.helm.storage import RecordedHook, Release
 from tidelog.engine.objects.kube import KubeObject, MalformedObjectError, key_of
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.run import Run, Stop, asking
+from tidelog.engine.runtime.sites import Site
 from tidelog.engine.runtime.watching.declared import DeclaredRelease
 from tidelog.events.names import ObjectKey
 from tidelog.events.projections.releases import HookRun, Ongoing
@@ -55,6 +56,7 @@ class Hooks:
     def __init__(
         self,
         engine: Engine,
+        site: Site,
         declared: DeclaredRelease,
         run: Run,
         identity: Identity | None,
@@ -62,7 +64,8 @@ class Hooks:
         timeout_s: float,
     ) -> None:
         self._engine = engine
-        self._cluster: Cluster = engine.cluster
+        self._cluster: Cluster = site.cluster
+        self._inputs = site.inputs
         self._stream = declared.stream
         self._run = run
         self._identity = identity
@@ -187,7 +190,7 @@ class Hooks:
         left = self._timeout_s - self._engine.seconds_since(ran.started)
         if left <= 0:
             return f"{key.shown} did not end within {self._timeout_s:g} s: timed out waiting for the condition"
-        live = await asking("apply", self._engine.inputs.get(self._stream, key, kind.api_version, self._identity))
+        live = await asking("apply", self._inputs.get(self._stream, key, kind.api_version, self._identity))
         if live is not None and outcome_of(live) is not None:
             raise Stop(0.0)
         raise Stop(left)
@@ -210,7 +213,7 @@ class Hooks:
                 f"failed {event}: {key.shown} is still there, {self._timeout_s:g} s after its deletion was asked for "
                 f"(held by {held}): timed out waiting for the condition"
             )
-        seen = await self._engine.inputs.get(self._stream, key, kind.api_version, self._identity)
+        seen = await self._inputs.get(self._stream, key, kind.api_version, self._identity)
         raise Stop(0.0 if seen is None or seen["metadata"]["uid"] != ran.replaces else left)
 
     async def _clean_up(

@@ -157,7 +157,7 @@ class MakingActions(Acting):
             return
         waited = self._engine.waited_for_health(self._stream)
         if checked.health == "Failed" or (standing.health == "InProgress" and waited >= limit):
-            await self._engine.observer.look_into(checked.shown)
+            await self._site.observer.look_into(checked.shown)
         if checked.health == "Failed":
             raise ActionFailed(f"failed early due to stalled resources: {checked.message}", while_waiting=True)
         if standing.health == "InProgress" and waited >= limit:
@@ -179,10 +179,10 @@ class MakingActions(Acting):
             [one.key for one in rendered.wanted if one.key not in left],
             self._spec.effective_health_check_exprs,
         )
-        return await asking("observe", assess_own(self._engine, self._stream, keys, exprs))
+        return await asking("observe", assess_own(self._engine, self._site, self._stream, keys, exprs))
 
     async def _loaded(self, wanted: Sequence[Wanted]) -> list[Wanted]:
-        self._sealer = await self._engine.sealer(self._situation.secret(wanted, ()))
+        self._sealer = await self._engine.sealer(self._situation.secret(wanted, ()), self._alias)
         return await self._load(wanted, wanted)
 
     async def _deployed(

@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from tidelog.engine.cluster.remote import NoKubeconfigError
 from tidelog.engine.helm import decisions
 from tidelog.engine.helm.decisions import Act, Correct, Done, Kind, Known, Stall
 from tidelog.engine.helm.errors import ChartError
@@ -90,6 +91,7 @@ class HelmReleasePass(Beginning):
         await sync_chart(self._engine, self._declared, self._run, self._row.helm_chart)
         await self._dependencies_of_other_kinds()
         await check_dependencies(self._engine, self._declared)
+        await self._reach()
         wish = await self._wish()
         await self._leave_what_was_before(wish)
         return await self._converge(wish, ended)
@@ -134,6 +136,7 @@ class HelmReleasePass(Beginning):
         ongoing = self._row.ongoing
         if ongoing is None or self._declared.problems:
             return None
+        await self._reach()
         self._overtaken = ongoing.started.action in RELEASING and await self._is_overtaken(ongoing.started)
         return await self._carry_on()
 
@@ -233,7 +236,7 @@ class HelmReleasePass(Beginning):
                 case Correct():
                     return await self._drifted(wish, known, corrects=decision.corrects)
                 case Act() if self._remembers:
-                    self._engine.records.forget(wish.storage_namespace, wish.name)
+                    self._site.records.forget(wish.storage_namespace, wish.name)
                     known = await self._known(wish)
                 case Act():
                     await self._may_go_on(decisions.before(decision, done, known))
@@ -270,14 +273,20 @@ class HelmReleasePass(Beginning):
             await self._carry_on()
 
     async def _may_uninstall(self) -> bool:
-        """Whether there is still somebody to act as; without, what was released stays (contract HR-143)."""
+        """Whether there is still a way there, and somebody to act as; without, what was released stays (HR-143)."""
+        try:
+            await self._reach()
+        except StageError as error:
+            if isinstance(error.__cause__, NoKubeconfigError):
+                return False
+            raise
         return await asking("apply", self._may_still_act())
 
     # What is known.
 
     async def _known(self, wish: Wish) -> Known:
         """The release as it is, and as it is to be."""
-        newest = self._engine.records.newest(wish.storage_namespace, wish.name)
+        newest = self._site.records.newest(wish.storage_namespace, wish.name)
         self._remembers = newest is not None
         if newest is None:
             newest = await self._newest(wish)
@@ -301,7 +310,7 @@ class HelmReleasePass(Beginning):
         record = await asking("observe", reading(store.last(wish.name)), "StateError")
         newest = Newest.of(record, self._row.latest)
         if newest is not None:
-            self._engine.records.keep(wish.storage_namespace, wish.name, newest, store.resource_versions(wish.name))
+            self._site.records.keep(wish.storage_namespace, wish.name, newest, store.resource_versions(wish.name))
         return newest
 
     async def _has_healed(self) -> bool:
@@ -324,7 +333,7 @@ class HelmReleasePass(Beginning):
         found = rendered.wanted if is_new else self._situation.touched(rendered.wanted)
         looked_at = await self._loaded([one for one in found if not one.once])
         rules = self._spec.effective_drift_detection.ignore
-        return await asking("observe", drifts.drifted(self._engine, self._situation, looked_at, rules))
+        return await asking("observe", drifts.drifted(self._site.cluster, self._situation, looked_at, rules))
 
     async def _drifted(self, wish: Wish, known: Known, *, corrects: bool) -> float | None:
         """Tells what drifted, and puts it right where the spec says so (contract HR-088)."""

@@ -27,6 +27,7 @@ from tidelog.engine.kinds.meta import FORCE_AT, RESET_AT
 from tidelog.engine.plan.model import Wanted
 from tidelog.engine.render.renderer import Renderer
 from tidelog.engine.render.spec import CommonMetadata
+from tidelog.engine.runtime.capabilities import ClusterCapabilities
 from tidelog.engine.runtime.helm import HelmTools
 from tidelog.engine.runtime.passes.releases.charts import ReleasedChart
 from tidelog.engine.runtime.passes.releases.drifts import live_of
@@ -58,6 +59,11 @@ class ReleaseTools(Protocol):
     @property
     def cluster(self) -> Cluster:
         """Is asked for its kinds, and for what charts look up."""
+        ...
+
+    @property
+    def capabilities(self) -> ClusterCapabilities:
+        """What the cluster can do."""
         ...
 
     @property
@@ -360,7 +366,7 @@ async def render_wish(
     """
     spec, key = declared.spec, declared.key
     how = spec.effective_install if making == "install" else spec.effective_upgrade
-    can = await asking("render", tools.helm.capabilities.now())
+    can = await asking("render", tools.capabilities.now())
     job = RenderJob(
         chart=str(origin.path),
         release_name=wish.name,

@@ -1,0 +1,415 @@
+"""Which cluster a target is applied to, and what is known of that cluster. The one place where this is decided.
+
+What is declared (sources, targets, the Secrets and ConfigMaps that they name, what depends on what), its statuses and
+events are in the engine's own cluster. What a target applies is there too, unless its `spec.kubeConfig` names another
+cluster: then it is applied, watched, pruned and, of a release, recorded there.
+
+A cluster is told from others by the uid of its kube-system. That of another one is what whoever answers there says of
+itself, so it is believed within the namespace alone whose Secret names it: nobody can pass something off as a cluster
+of somebody else's. So the alias with which the streams of its objects begin has both.
+"""
+
+import base64
+import binascii
+import hashlib
+import logging
+import re
+from collections.abc import Callable
+from typing import Final, Protocol, TypeAlias
+
+import anyio
+import anyio.lowlevel
+from anyio.abc import TaskGroup, TaskStatus
+
+from tidelog.engine.cluster.errors import ClusterError, KubeconfigError, ServerError
+from tidelog.engine.cluster.port import Cluster
+from tidelog.engine.cluster.remote import (
+    SERVERS_MAX,
+    NoKubeconfigError,
+    Relay,
+    Way,
+    kubeconfig_in,
+    open_way,
+    read_kubeconfig,
+    watched_by,
+)
+from tidelog.engine.kinds.meta import SecretKeyReference
+from tidelog.engine.objects.kube import KubeObject
+from tidelog.engine.runtime.binding import bound_uid, uid_of
+from tidelog.engine.runtime.capabilities import ClusterCapabilities
+from tidelog.engine.runtime.memory import Memory, Origin
+from tidelog.engine.runtime.settings import Settings
+from tidelog.engine.runtime.watching.declared import DeclaredTarget
+from tidelog.engine.runtime.watching.inputs import Inputs
+from tidelog.engine.runtime.watching.observer import Observer
+from tidelog.engine.runtime.watching.records import RecordWatch
+from tidelog.engine.secrecy.logs import keeping_secret
+from tidelog.engine.secrecy.values import SecretValues
+from tidelog.engine.tasks import one_error
+from tidelog.events.names import ObjectKey, StreamName
+from tidelog.events.projections.desired import objects_cluster
+from tidelog.events.vocabulary import ClusterBound
+
+FAILED_S: Final = 5.0
+"""For how long a cluster that could not be reached is not tried again for another target."""
+DEFECT_RETRY_S: Final = 60.0
+SHORT: Final = 8
+"""Characters of a uid in an alias; all of them, where another cluster has the same."""
+
+logger = logging.getLogger("tidelog")
+_uid = re.compile(r"[0-9a-fA-F-]{8,64}")
+_Name: TypeAlias = tuple[str, bytes]
+"""A kubeconfig: the namespace whose Secret holds it, and its hash."""
+
+MustEnd: TypeAlias = Callable[[Exception], bool]
+
+
+class Watching:
+    """What watches one cluster."""
+
+    def __init__(self, cluster: Cluster, observer: Observer, records: RecordWatch, inputs: Inputs) -> None:
+        self.cluster = cluster
+        self.observer = observer
+        self.records = records
+        """Helm's records there."""
+        self.inputs = inputs
+        """Objects there that targets name: those of health checks, and hooks."""
+
+    async def run(self, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Watches, until cancelled; has started when it can be asked."""
+        await self.observer.recall()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self.inputs.run)
+            tasks.start_soon(self.records.run)
+            tasks.start_soon(self.observer.run)
+            await anyio.lowlevel.checkpoint()
+            task_status.started()
+
+
+class Site:
+    """A cluster that targets are applied to, as a pass over one of them asks it."""
+
+    def __init__(self, alias: str, cluster: Cluster, watching: Watching) -> None:
+        self.alias = alias
+        """With which the streams of its objects begin."""
+        self.cluster = cluster
+        self.observer = watching.observer
+        self.records = watching.records
+        self.inputs = watching.inputs
+        self.capabilities = ClusterCapabilities(cluster)
+
+
+class WatchingOf(Protocol):
+    """Makes what watches another cluster."""
+
+    def __call__(self, alias: str, cluster: Cluster) -> Watching:
+        """What watches it; nothing is watched yet."""
+        ...
+
+
+class _Road:
+    """A way to another cluster that is open, and who goes it."""
+
+    def __init__(self, way: Way, site: Site, place: "_Place") -> None:
+        self.way = way
+        self.site = site
+        self.place = place
+        self.users: set[StreamName] = set()
+
+
+class _Place:
+    """Another cluster, and what watches it, by one of the ways there."""
+
+    def __init__(self, alias: str, relay: Relay, watching: Watching) -> None:
+        self.alias = alias
+        self.relay = relay
+        self.watching = watching
+        self.roads: list[_Road] = []
+        self.secrets = SecretValues()
+        """What is secret of the kubeconfigs of its ways."""
+        self.turn = anyio.Lock()
+        """Held while it is watched: whoever watches next waits for the one before to have ended."""
+        self.scope: anyio.CancelScope | None = None
+        """Of what watches, while it does."""
+        self.ready = anyio.Event()
+        """Set once that can be asked."""
+
+
+class Sites:
+    """The clusters that targets are applied to.
+
+    Args:
+        home: the engine's own cluster.
+        watching: what watches that.
+        memory: knows which cluster is which.
+        engine_stream: where that is recorded.
+        settings: what of a kubeconfig is used.
+        watching_of: makes what watches another cluster.
+        must_end: whether the daemon must not go on after an error.
+    """
+
+    def __init__(
+        self,
+        home: Site,
+        watching: Watching,
+        memory: Memory,
+        engine_stream: StreamName,
+        settings: Settings,
+        watching_of: WatchingOf,
+        must_end: MustEnd,
+    ) -> None:
+        self.home = home
+        self._watching = watching
+        self._inputs = watching.inputs
+        self._memory = memory
+        self._engine_stream = engine_stream
+        self._settings = settings
+        self._watching_of = watching_of
+        self._must_end = must_end
+        self._roads: dict[_Name, _Road] = {}
+        self._used: dict[StreamName, _Name] = {}
+        self._places: dict[str, _Place] = {}
+        self._opening: dict[_Name, anyio.Lock] = {}
+        self._failed: dict[_Name, tuple[ClusterError, float]] = {}
+        self._binding = anyio.Lock()
+        self._fence: Callable[[], None] | None = None
+        self._tasks: TaskGroup | None = None
+
+    # Which cluster.
+
+    def known_of(self, target: StreamName) -> str:
+        """The alias of the cluster that a target's objects are in, as the log knows."""
+        return objects_cluster(target, self._memory.desired.get(target))
+
+    def wanted_of(self, declared: DeclaredTarget) -> str | None:
+        """The alias of the cluster that a target is applied to by its spec; None where nobody has asked there yet."""
+        if declared.spec.kube_config is None:
+            return self.home.alias
+        name = self._used.get(declared.stream)
+        road = None if name is None else self._roads.get(name)
+        return None if road is None else road.site.alias
+
+    def cluster_of(self, declared: DeclaredTarget) -> Cluster | None:
+        """The cluster that a target is applied to by its spec; None where nobody has asked there yet."""
+        if declared.spec.kube_config is None:
+            return self.home.cluster
+        name = self._used.get(declared.stream)
+        road = None if name is None else self._roads.get(name)
+        return None if road is None else road.site.cluster
+
+    async def of(self, declared: DeclaredTarget, secrets: SecretValues) -> Site:
+        """The cluster that a target is applied to by its spec, for the pass that asks.
+
+        Args:
+            declared: the target.
+            secrets: come to know what is secret of its kubeconfig.
+
+        Raises:
+            NoKubeconfigError: when the Secret, or its key, is not there.
+            KubeconfigError: when the kubeconfig cannot be used.
+            ClusterError: when the Secret cannot be read, or the cluster does not answer.
+        """
+        reference = declared.spec.kube_config
+        if reference is None:
+            await self.forget(declared.stream)
+            return self.home
+        if reference.secret_ref is None:
+            raise KubeconfigError("spec.kubeConfig.configMapRef: a cloud's identity cannot be used yet; give secretRef")
+        try:
+            content = await self._content(declared, reference.secret_ref)
+        except NoKubeconfigError:
+            await self.forget(declared.stream)
+            raise
+        road = await self._open(declared, reference.secret_ref, content, secrets)
+        return road.site
+
+    async def forget(self, user: StreamName) -> None:
+        """Lets go of the cluster of a target that has no kubeconfig any more, or is no more."""
+        name = self._used.pop(user, None)
+        if name is not None:
+            await self._leave(name, user)
+
+    def fence(self, check: Callable[[], None] | None) -> None:
+        """Has `check` asked before each change, in every cluster; it raises when none may be made any more."""
+        self._fence = check
+        for cluster in (self.home.cluster, *(road.way.cluster for road in self._roads.values())):
+            cluster.fence(check)
+
+    async def run(self, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Watches the clusters that are used, until cancelled: the engine's own from the first."""
+        try:
+            async with anyio.create_task_group() as tasks:
+                self._tasks = tasks
+                await self._watching.run(task_status)
+        finally:
+            self._tasks = None
+            with anyio.CancelScope(shield=True):
+                for road in self._roads.values():
+                    await road.way.close()
+            self._roads.clear()
+
+    # Ways there.
+
+    async def _content(self, declared: DeclaredTarget, reference: SecretKeyReference) -> bytes:
+        """The kubeconfig, as the Secret now has it; from now on the target is woken when that changes."""
+        namespace = declared.key.namespace
+        shown = f"{namespace}/{reference.name}"
+        live = await self._inputs.get(declared.stream, ObjectKey("", "Secret", namespace, reference.name))
+        if live is None:
+            raise NoKubeconfigError(
+                f"spec.kubeConfig.secretRef: Secret {shown} is not there; make it, with a kubeconfig"
+            )
+        return kubeconfig_in(_data_of(live, shown), reference.key, shown)
+
+    async def _open(
+        self, declared: DeclaredTarget, reference: SecretKeyReference, content: bytes, secrets: SecretValues
+    ) -> _Road:
+        """The way by a kubeconfig; opened where nobody uses it yet."""
+        namespace = declared.key.namespace
+        settings, where = self._settings, f"the kubeconfig of Secret {namespace}/{reference.name}"
+        kubeconfig = await read_kubeconfig(
+            content, where, execs=settings.insecure_kubeconfig_exec, insecure_tls=settings.insecure_kubeconfig_tls
+        )
+        secrets.add(kubeconfig.secret_values)
+        name = namespace, hashlib.sha256(content).digest()
+        async with self._opening.setdefault(name, anyio.Lock()):
+            road = self._roads.get(name)
+            if road is None:
+                self._refuse(name)
+                own = SecretValues(kubeconfig.secret_values)
+                way = await open_way(kubeconfig, own.filter)
+                try:
+                    road = await self._made(namespace, way)
+                    road.place.secrets.add(kubeconfig.secret_values)
+                except ClusterError as error:
+                    await self._close(way)
+                    told = _with_origin(error, kubeconfig.origin)
+                    self._failed[name] = told, anyio.current_time() + FAILED_S
+                    raise told from error
+                except BaseException:
+                    await self._close(way)
+                    raise
+                self._roads[name] = road
+            await self._go_by(declared.stream, name, road)
+        return road
+
+    def _refuse(self, name: _Name) -> None:
+        """Does not try what has just failed for another target, nor have more open than there may be."""
+        now = anyio.current_time()
+        self._failed = {known: (error, until) for known, (error, until) in self._failed.items() if until > now}
+        if name in self._failed:
+            error, _ = self._failed[name]
+            raise type(error)(str(error), error.status)
+        if len(self._roads) >= SERVERS_MAX:
+            raise KubeconfigError(
+                f"spec.kubeConfig: {SERVERS_MAX} kubeconfigs are in use, and more are not: "
+                "have targets share a Secret, or run another engine for some"
+            )
+
+    async def _made(self, namespace: str, way: Way) -> _Road:
+        alias = await self._alias(namespace, await uid_of(way.cluster))
+        way.cluster.fence(self._fence)
+        place = self._places.get(alias)
+        if place is None:
+            if len(self._places) >= 2 * SERVERS_MAX:
+                self._places = {known: one for known, one in self._places.items() if one.roads}
+            relay = Relay(alias)
+            place = self._places[alias] = _Place(alias, relay, self._watching_of(alias, watched_by(relay)))
+        return _Road(way, Site(alias, way.cluster, place.watching), place)
+
+    async def _alias(self, namespace: str, uid: str) -> str:
+        """The alias of the cluster that says it has a uid, within a namespace; the log knows it for good."""
+        if not _uid.fullmatch(uid):
+            raise ServerError(
+                "what answers there is no Kubernetes cluster: its namespace kube-system has no proper uid"
+            )
+        async with self._binding:
+            whole = f"{namespace}.{uid}"
+            for alias in (f"{namespace}.{uid[:SHORT]}", whole):
+                bound = await bound_uid(self._memory.log, alias)
+                if bound == uid:
+                    return alias
+                if bound is None and alias != self.home.alias:
+                    await self._memory.append(self._engine_stream, [ClusterBound(alias=alias, uid=uid)], Origin())
+                    return alias
+        raise ServerError(f"the log knows another cluster as {whole!r}")
+
+    async def _go_by(self, user: StreamName, name: _Name, road: _Road) -> None:
+        """Takes note of who uses a way; the one it used before may be closed."""
+        before = self._used.get(user)
+        self._used[user] = name
+        road.users.add(user)
+        place = road.place
+        if road not in place.roads:
+            place.roads.append(road)
+        if place.relay.through is None:
+            place.relay.through = road.way.channel
+        if place.scope is None and self._tasks is not None:
+            place.scope, place.ready = anyio.CancelScope(), anyio.Event()
+            try:
+                await self._tasks.start(self._watch, place, place.scope)
+            finally:
+                place.ready.set()
+        elif place.scope is not None:
+            await place.ready.wait()
+        if before is not None and before != name:
+            await self._leave(before, user)
+
+    async def _leave(self, name: _Name, user: StreamName) -> None:
+        road = self._roads.get(name)
+        if road is None:
+            return
+        road.place.watching.inputs.release(user)
+        road.users.discard(user)
+        if road.users:
+            return
+        del self._roads[name]
+        lock = self._opening.get(name)
+        if lock is not None and not lock.locked():
+            del self._opening[name]
+        place = road.place
+        place.roads.remove(road)
+        if place.relay.through is road.way.channel:
+            place.relay.through = place.roads[0].way.channel if place.roads else None
+        if not place.roads and place.scope is not None:
+            place.scope.cancel()
+            place.scope = None
+        await self._close(road.way)
+        if not place.roads:
+            with anyio.CancelScope(shield=True):
+                await place.watching.observer.rest("no target uses its kubeconfig any more")
+
+    async def _close(self, way: Way) -> None:
+        with anyio.CancelScope(shield=True):
+            await way.close()
+
+    async def _watch(self, place: _Place, scope: anyio.CancelScope, task_status: TaskStatus[None]) -> None:
+        """Watches another cluster. Nobody answers for what it says: what nobody expects ends this watch alone."""
+        async with place.turn:
+            with scope, keeping_secret(place.secrets):
+                await self._watch_on(place, task_status)
+
+    async def _watch_on(self, place: _Place, task_status: TaskStatus[None]) -> None:
+        while True:
+            try:
+                with one_error():
+                    await place.watching.run(task_status)
+            except Exception as error:
+                if self._must_end(error):
+                    raise
+                logger.exception("a defect of the engine", extra={"fields": {"cluster": place.alias}})
+                await place.watching.observer.rest(f"a defect of the engine: {type(error).__name__}")
+            task_status = anyio.TASK_STATUS_IGNORED
+            await anyio.sleep(DEFECT_RETRY_S)
+
+
+def _with_origin(error: ClusterError, origin: str) -> ClusterError:
+    """An error of the first time that a cluster is asked, which tells by what kubeconfig: that may be what is wrong."""
+    return error if origin in str(error) else type(error)(f"{error}; it is reached by {origin}", error.status)
+
+
+def _data_of(live: KubeObject, shown: str) -> dict[str, bytes]:
+    try:
+        return {name: base64.b64decode(value, validate=True) for name, value in (live.get("data") or {}).items()}
+    except (binascii.Error, ValueError, TypeError):
+        raise KubeconfigError(f"spec.kubeConfig.secretRef: what Secret {shown} holds is no base64") from None
