@@ -46,12 +46,19 @@ class Budget:
         self._free = size
         self._waiting: deque[tuple[int, anyio.Event]] = deque()
 
+    def take(self, size: int) -> int:
+        """Takes `size` bytes, where nobody has to be waited for; returns what is to be released, 0 where it has to."""
+        size = min(size, self._size)
+        if self._waiting or size > self._free:
+            return 0
+        self._free -= size
+        return size
+
     async def acquire(self, size: int) -> int:
         """Waits for `size` bytes; returns what is to be released."""
         size = min(size, self._size)
-        if not self._waiting and size <= self._free:
-            self._free -= size
-            return size
+        if taken := self.take(size):
+            return taken
         entry = size, anyio.Event()
         self._waiting.append(entry)
         try:
@@ -96,7 +103,7 @@ class GroupCommit:
 
     async def submit(self, append: PreparedAppend) -> tuple[Recorded, ...]:
         """Queues an append and waits for its outcome."""
-        held = await self._budget.acquire(append.size)
+        held = self._budget.take(append.size) or await self._budget.acquire(append.size)
         if self._closing:
             self._budget.release(held)
             raise self._closed
