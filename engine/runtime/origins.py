@@ -22,22 +22,28 @@ class Origins:
         """What a revision was made of, where that is at hand; empty where its source does not say."""
         if revision is None:
             return ""
-        kept = self._kept.get((source, revision))
-        if kept is not None:
-            return kept
-        row, standing = self._memory.desired.get(source), self._memory.conditions.get(source)
-        is_newest = row is not None and row.revision == revision
-        return origin_in(standing.annotations) if is_newest and standing is not None else ""
+        newest = self._of_newest(source, revision)
+        return self._kept.get((source, revision), "") if newest is None else newest
 
     async def learn(self, source: StreamName, revisions: Iterable[Revision | None]) -> None:
         """Has it at hand what some revisions of a source were made of."""
         for revision in revisions:
             if revision is None or (source, revision) in self._kept:
                 continue
-            fetched = await find_fetched(self._memory.log, source, revision)
-            if len(self._kept) >= KEPT_MAX:
-                self._kept.clear()
-            self._kept[source, revision] = origin_in(() if fetched is None else fetched.annotations)
+            origin = self._of_newest(source, revision)
+            if origin is None:
+                fetched = await find_fetched(self._memory.log, source, revision)
+                origin = origin_in(() if fetched is None else fetched.annotations)
+            while len(self._kept) >= KEPT_MAX:
+                del self._kept[next(iter(self._kept))]
+            self._kept[source, revision] = origin
+
+    def _of_newest(self, source: StreamName, revision: Revision) -> str | None:
+        """The same of the newest revision, of which the projections have all; None of another."""
+        row, standing = self._memory.desired.get(source), self._memory.conditions.get(source)
+        if row is None or row.revision != revision or standing is None:
+            return None
+        return origin_in(standing.annotations)
 
 
 def origin_in(annotations: Iterable[Annotation]) -> str:
