@@ -46,7 +46,7 @@ class World:
             SimpleNamespace(
                 memory=self.memory,
                 cluster_alias="here",
-                origins=SimpleNamespace(known=lambda _, revision: {OLD: "main@sha1:made"}.get(revision, "")),
+                origin_revisions=SimpleNamespace(known=lambda _, revision: {OLD: "main@sha1:made"}.get(revision, "")),
                 activity=self.activity,
                 now=lambda: moment(60),
                 waited_for_health=lambda _: 5.0,

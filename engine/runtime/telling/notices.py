@@ -168,7 +168,7 @@ class Notices:
         origin = ""
         if is_kustomization(declared):
             source = source_of(declared).stream(self._engine.cluster_alias)
-            origin = self._engine.origins.known(source, revision)
+            origin = self._engine.origin_revisions.known(source, revision)
         return {"revision": revision} | ({"originRevision": origin} if origin else {})
 
     def _is_told_with_its_action(self, declared: DeclaredTarget, standing: Standing) -> bool:

@@ -151,7 +151,7 @@ class StatusWriter:
         source = source_of(declared)
         if source.kind in TELL_ORIGINS:
             told = standing.applied, *(attempt.revision for attempt in standing.history)
-            await self._engine.origins.learn(source.stream(self._engine.cluster_alias), told)
+            await self._engine.origin_revisions.learn(source.stream(self._engine.cluster_alias), told)
 
     def _may_pass(self, declared: AnyDeclared) -> bool:
         """Whether there is nothing to tell yet: it is at work, or waits, and may be done within the second."""

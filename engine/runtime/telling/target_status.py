@@ -36,7 +36,7 @@ def target_status(engine: Engine, declared: DeclaredKustomization, standing: Sta
             return before
         settled = c.remove(before.conditions, c.RECONCILING)
         return msgspec.structs.replace(before, observed_generation=declared.generation, conditions=settled)
-    origin_of = partial(engine.origins.known, source_of(declared).stream(engine.cluster_alias))
+    origin_of = partial(engine.origin_revisions.known, source_of(declared).stream(engine.cluster_alias))
     observed = Observed(declared.generation, timestamp(standing.since or engine.now()))
     conditions = _health_condition(engine, declared, standing)
     step = target_step(engine, declared, standing)

@@ -11,7 +11,7 @@ ORIGIN_REVISION = "org.opencontainers.image.revision"
 KEPT_MAX = 4_096
 
 
-class Origins:
+class OriginRevisions:
     """The revisions that revisions of sources were made of: the log knows them, and the latest are kept at hand."""
 
     def __init__(self, memory: Memory) -> None:
