@@ -7,7 +7,7 @@ that is slower than the producers slows them down instead of filling the memory.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from threading import Thread
 from typing import NamedTuple, TypeAlias
 
@@ -46,19 +46,12 @@ class Budget:
         self._free = size
         self._waiting: deque[tuple[int, anyio.Event]] = deque()
 
-    def take(self, size: int) -> int:
-        """Takes `size` bytes, where nobody has to be waited for; returns what is to be released, 0 where it has to."""
-        size = min(size, self._size)
-        if self._waiting or size > self._free:
-            return 0
-        self._free -= size
-        return size
-
     async def acquire(self, size: int) -> int:
         """Waits for `size` bytes; returns what is to be released."""
         size = min(size, self._size)
-        if taken := self.take(size):
-            return taken
+        if not self._waiting and size <= self._free:
+            self._free -= size
+            return size
         entry = size, anyio.Event()
         self._waiting.append(entry)
         try:
@@ -103,7 +96,7 @@ class GroupCommit:
 
     async def submit(self, append: PreparedAppend) -> tuple[Recorded, ...]:
         """Queues an append and waits for its outcome."""
-        held = self._budget.take(append.size) or await self._budget.acquire(append.size)
+        held = await self._budget.acquire(append.size)
         if self._closing:
             self._budget.release(held)
             raise self._closed
@@ -130,14 +123,12 @@ class GroupCommit:
 
     def _collect(self, waiting: deque[Waiting]) -> bool:
         """Moves what was queued to `waiting`, and waits for something if there is nothing; False once closed."""
-        while True:
-            try:
-                entry = self._queue.get(block=not waiting)
-            except Empty:
-                return True
+        while not (waiting and self._queue.empty()):
+            entry = self._queue.get()
             if entry is None:
                 return False
             waiting.append(entry)
+        return True
 
     def _commit_some(self, waiting: deque[Waiting]) -> None:
         """Commits the first of what waits, as much as one commit takes, less what nobody waits for any more."""

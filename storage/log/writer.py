@@ -65,6 +65,8 @@ class _Cache(Generic[K, V]):
         return self._entries.get(key)
 
     def update(self, entries: dict[K, V]) -> None:
+        if not entries:
+            return
         if len(self._entries) + len(entries) > CACHE_ENTRIES_MAX:
             self._entries.clear()
         self._entries.update(entries)
@@ -214,8 +216,8 @@ class LogWriter:
 
     def _repeated(self, transaction: _Transaction, events: Sequence[PreparedEvent]) -> tuple[Recorded, ...] | None:
         """The answer to an append that was made before, None for a new one."""
-        if all(event.new.id is None for event in events):
-            return None  # the log has just made the ids
+        if all(event.new.id is None or event.id > transaction.greatest for event in events):
+            return None  # the log has just made the ids, or nobody else has had them yet
         found = [self._find(transaction, event.id) for event in events]
         known = [recorded for recorded in found if recorded is not None]
         if not known:
