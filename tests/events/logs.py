@@ -29,6 +29,7 @@ from tidelog.events.vocabulary import (
     HealthChanged,
     InputChanged,
     Marked,
+    ObjectAbandoned,
     ObjectApplied,
     ObjectObserved,
     ObjectPruned,
@@ -49,6 +50,7 @@ from tidelog.events.vocabulary import (
     StageFailed,
     Suspended,
     TargetDeclared,
+    TargetMoved,
     TargetRemoved,
     Unpinned,
     Verdict,
@@ -178,6 +180,7 @@ KINDS: list[str] = [
     "newer",
     "engine",
     "release requested",
+    "moved",
     *("finished",) * 4,
     *(word for words in (ENDS, ASKED, SEEN) for word in cast("Any", words).__args__),
     *RELEASE_STORIES,
@@ -228,6 +231,11 @@ def steps_of(story: Story, run: RunId) -> Iterator[Step]:
             yield Step(at_target, RevisionRejected(revision=revision, why="broken"), asked)
         case "redeclare":
             yield Step(at_target, TargetDeclared(uid="t", generation=number, spec=body(f"{number}")), {})
+        case "moved":
+            for name in chosen:
+                abandoned = ObjectAbandoned(object=name, uid=f"uid-{number}", cluster=story.cluster)
+                yield Step(at_target, abandoned, in_run)
+            yield Step(at_target, TargetMoved(cluster=("stage", "prod")[number % 2]), in_run)
         case "remove":
             yield Step(at_target, TargetRemoved(uid="t"), {})
         case "source removed":

@@ -28,7 +28,17 @@ from tests.events.strategies import fresh
 from tidelog.events.canonical import encode
 from tidelog.events.codec import MalformedEventError
 from tidelog.events.envelope import decode_envelope
-from tidelog.events.names import ObjectId, ObjectKey, PlanId, Revision, RunId, StreamName, TraceId
+from tidelog.events.names import (
+    ObjectId,
+    ObjectKey,
+    PlanId,
+    Revision,
+    RunId,
+    StreamName,
+    TraceId,
+    cluster_of,
+    object_stream,
+)
 from tidelog.events.projection import Fold, Projection, Rows, encode_row
 from tidelog.events.projections import (
     ACTUAL,
@@ -46,6 +56,7 @@ from tidelog.events.projections import (
     Suspension,
     version_key,
 )
+from tidelog.events.projections.desired import objects_cluster
 from tidelog.events.vocabulary import (
     ApplyFailed,
     ApplyFinished,
@@ -57,6 +68,7 @@ from tidelog.events.vocabulary import (
     FieldDrift,
     HealthChanged,
     Marked,
+    ObjectAbandoned,
     ObjectApplied,
     ObjectObserved,
     ObjectPruned,
@@ -75,6 +87,7 @@ from tidelog.events.vocabulary import (
     StageFailed,
     Suspended,
     TargetDeclared,
+    TargetMoved,
     TargetRemoved,
     Unpinned,
     Verdict,
@@ -391,6 +404,23 @@ def test_objects_of_one_name_in_two_clusters_are_two(log: Log) -> None:
 
 
 # inventory
+
+
+def test_what_is_in_another_cluster_is_told_apart_until_it_is_abandoned(log: Log) -> None:
+    there = object_stream("far", WEB.id)
+    log.append(APPS, DECLARED)
+    assert objects_cluster(APPS, folded(DESIRED, log)[APPS]) == objects_cluster(APPS, None) == cluster_of(APPS)
+    log.append(APPS, TargetMoved(cluster="far"))
+    log.append(APPS, msgspec.structs.replace(applied(), cluster="far"))
+    assert objects_cluster(APPS, folded(DESIRED, log)[APPS]) == "far"
+    assert (folded(ACTUAL, log).keys(), folded(ACTUAL, log)[there].owner) == ({there}, APPS)
+    assert {row.object for row in folded(OBJECT_VERSIONS, log).values()} == {there}
+    assert folded(INVENTORY, log)[APPS].objects.keys() == {WEB.id}
+    log.append(APPS, ObjectAbandoned(object=WEB.id, uid="u1", cluster="far"))
+    log.append(APPS, TargetMoved(cluster=cluster_of(APPS)))
+    assert folded(ACTUAL, log)[there].owner is None
+    assert folded(INVENTORY, log)[APPS].objects == {}
+    assert folded(DESIRED, log)[APPS].cluster == ""
 
 
 def test_inventory_has_what_was_applied_and_not_pruned(log: Log) -> None:
