@@ -59,8 +59,10 @@ class World:
         self.serving.set()
         self.waits_for = ""
         scheduler = SimpleNamespace(is_idle=lambda _: not self.busy, queued=0, running=0)
+        self.applies_to = "east"
         self.engine = SimpleNamespace(
             cluster_alias="east",
+            sites=SimpleNamespace(known_of=lambda _: self.applies_to),
             sources=scheduler,
             targets=scheduler,
             status=SimpleNamespace(idle=True),
@@ -214,6 +216,13 @@ async def test_so_has_what_a_target_applied(world: World, capsys: pytest.Capture
     world.inventory[TARGET.stream("east")] = Inventory(objects={ObjectId(OTHER.id): entry})
     assert await world.wait() == (1, True)
     assert "✗ Kustomization/flux-system/other: it is not there" in capsys.readouterr().err
+
+
+async def test_what_a_target_applied_to_another_cluster_is_not_waited_for(world: World) -> None:
+    world.has(TARGET, ready())
+    world.applies_to = "team.there"
+    world.inventory[TARGET.stream("east")] = Inventory(objects={ObjectId(OTHER.id): cast("Entry", None)})
+    assert await world.wait() == (0, False)
 
 
 async def test_who_waits_for_a_lease_says_for_whose(world: World, capsys: pytest.CaptureFixture[str]) -> None:

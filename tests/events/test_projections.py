@@ -413,7 +413,7 @@ def test_what_is_in_another_cluster_is_told_apart_until_it_is_abandoned(log: Log
     log.append(APPS, TargetMoved(cluster="far"))
     log.append(APPS, msgspec.structs.replace(applied(), cluster="far"))
     assert objects_cluster(APPS, folded(DESIRED, log)[APPS]) == "far"
-    assert (folded(ACTUAL, log).keys(), folded(ACTUAL, log)[there].owner) == ({there}, APPS)
+    assert {stream: row.owner for stream, row in folded(ACTUAL, log).items()} == {there: APPS}
     assert {row.object for row in folded(OBJECT_VERSIONS, log).values()} == {there}
     assert folded(INVENTORY, log)[APPS].objects.keys() == {WEB.id}
     log.append(APPS, ObjectAbandoned(object=WEB.id, uid="u1", cluster="far"))
