@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 
@@ -31,6 +32,7 @@ from tests.questions.scenes import (
 )
 from tidelog.engine.cli.plans import print_plan
 from tidelog.engine.plan.model import Change, Plan, Step
+from tidelog.engine.runtime.passes.previews.told import ReleaseTold
 from tidelog.events.bodies import Body
 from tidelog.events.canonical import encode
 from tidelog.events.digest import digest_of
@@ -689,6 +691,22 @@ def test_no_secret_is_in_any_answer(scene: Written, tidelog: Run) -> None:
     scene.write()
     done = tidelog("history", "secret/db")
     assert "(secret)" in done.lines[1]
+@pytest.mark.parametrize("action", ["none", "test"])
+def test_a_release_of_which_no_object_would_change_is_said_once_to_be_so(
+    capsys: pytest.CaptureFixture[str], action: str
+) -> None:
+    plan = msgspec.structs.replace(_a_plan(), waves=(), prunes=())
+    why = "version 1 with chart web@1.0.0 is as it is to be"
+    told = ReleaseTold(action=action, why=why)
+    print_plan(plan, [], "table", told)
+    _, *lines = capsys.readouterr().out.splitlines()
+    assert lines == [f"{'nothing would be done' if action == 'none' else 'test'}: {why}"]
+    print_plan(plan, [], "markdown", told)
+    assert "nothing to do" not in capsys.readouterr().out
+    print_plan(plan, [], "table")
+    assert capsys.readouterr().out.splitlines()[1:] == ["nothing to do"], "of a Kustomization nothing else says it"
+
+
     for command in (("history", "secret/db"), ("events", "--for", "secret/db"), ("trace", "secret/db")):
         for output in ("table", "json"):
             assert "hunter" not in tidelog(*command, "-o", output).out
