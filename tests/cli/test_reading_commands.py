@@ -195,7 +195,7 @@ def test_get_ends_with_1_where_the_one_that_was_named_is_not_there(scene: Writte
     scene.write()
     gone = tidelog("get", "ks", "nope")
     assert (gone.code, gone.out) == (1, "")
-    assert "There is no Kustomization nope in namespace flux-system" in gone.err
+    assert gone.err == "There is no Kustomization nope in namespace flux-system.\n"
     empty = tidelog("get", "ks", "-n", "team", "-o", "json")
     assert (empty.code, empty.out) == (0, "[]\n")
     assert len(_json(tidelog("get", "ks", "--status-selector", "ready=false", "-o", "json").out)) == 0
@@ -205,7 +205,16 @@ def test_get_says_that_none_is_as_was_asked_for_and_not_that_there_is_none(scene
     scene.write()
     none = tidelog("get", "ks", "--status-selector", "ready=false")
     assert (none.code, none.out) == (0, "")
-    assert "There is no Kustomization that is ready=false in namespace flux-system" in none.err
+    assert none.err == "There is no Kustomization that is ready=false in namespace flux-system.\n"
+
+
+def test_get_says_in_few_words_that_there_is_nothing(scene: Written, tidelog: Run) -> None:
+    scene.write()
+    for words, what in ((("all",), "source or target"), (("sources", "all"), "source")):
+        empty = tidelog("get", *words, "-n", "team")
+        assert (empty.code, empty.out, empty.err) == (0, "", f"There is no {what} in namespace team.\n")
+    then = tidelog("get", "hr", "-A", "--at", "2")
+    assert then.err == "There is no HelmRelease in any namespace at position 2.\n"
 
 
 @pytest.mark.parametrize("word", ["gitrepository", "gitrepositories", "gitrepo"])
@@ -682,15 +691,6 @@ def test_a_plan_as_a_table_and_as_json(capsysbinary: pytest.CaptureFixture[bytes
     assert document["blast_radius"]["delete"] == 1
 
 
-def test_no_secret_is_in_any_answer(scene: Written, tidelog: Run) -> None:
-    key = ObjectKey("", "Secret", "shop", "db")
-    for number, value in enumerate((b"hunter2", b"hunter3")):
-        body = secret_body(value)
-        observed = ObjectObserved(uid="1", resource_version=str(number), state=body.ref, health="Current")
-        scene.told.tell(key.stream("prod"), observed, bodies=[body])
-    scene.write()
-    done = tidelog("history", "secret/db")
-    assert "(secret)" in done.lines[1]
 @pytest.mark.parametrize("action", ["none", "test"])
 def test_a_release_of_which_no_object_would_change_is_said_once_to_be_so(
     capsys: pytest.CaptureFixture[str], action: str
@@ -707,6 +707,15 @@ def test_a_release_of_which_no_object_would_change_is_said_once_to_be_so(
     assert capsys.readouterr().out.splitlines()[1:] == ["nothing to do"], "of a Kustomization nothing else says it"
 
 
+def test_no_secret_is_in_any_answer(scene: Written, tidelog: Run) -> None:
+    key = ObjectKey("", "Secret", "shop", "db")
+    for number, value in enumerate((b"hunter2", b"hunter3")):
+        body = secret_body(value)
+        observed = ObjectObserved(uid="1", resource_version=str(number), state=body.ref, health="Current")
+        scene.told.tell(key.stream("prod"), observed, bodies=[body])
+    scene.write()
+    done = tidelog("history", "secret/db")
+    assert "(secret)" in done.lines[1]
     for command in (("history", "secret/db"), ("events", "--for", "secret/db"), ("trace", "secret/db")):
         for output in ("table", "json"):
             assert "hunter" not in tidelog(*command, "-o", output).out
