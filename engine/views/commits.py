@@ -38,6 +38,18 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     """Of the event with which it was fetched."""
 
 
+class SourceTold(msgspec.Struct, frozen=True, kw_only=True):
+    """A source that something was made of, with where that is, and what it had."""
+
+    source: StreamName
+    url: str
+    """Of a bucket: its endpoint and name. Empty where it is not known, as of an address with credentials in it."""
+    revision: Revision
+    """Empty where none was fetched of it: a HelmRepository that is a registry has none of its own."""
+    position: int
+    """Of the event with which it was fetched; 0 for none."""
+
+
 def subject_line(message: str) -> str:
     """The first line of a commit's message."""
     return next(iter(message.strip().splitlines()), "")
@@ -104,6 +116,41 @@ def sources_of(archive: Archive, target: StreamName) -> tuple[StreamName, ...]:
         found.append(stream)
         stream = source_of(archive, stream)
     return tuple(found)
+
+
+def origins_of(
+    archive: Archive, revision: Revision, *, source: StreamName | None, before: int = 0
+) -> tuple[SourceTold, ...]:
+    """Where a revision came from, the nearest first: its source, and of a chart also what that was made of.
+
+    Each is told as it was before a position (0: the archive's moment).
+    """
+    found: list[SourceTold] = []
+    until = before or None
+    while source is not None and source not in {one.source for one in found}:
+        recorded = _fetched(archive, source, revision, until)
+        event = None if recorded is None else recorded.event
+        position = 0 if recorded is None else recorded.envelope.position
+        until = position or until
+        fetched = event if isinstance(event, RevisionFetched) else None
+        url = _url_in(spec_of(archive, source, until))
+        named = revision if fetched is None else fetched.revision
+        found.append(SourceTold(source=source, url=url, revision=named, position=position))
+        made_of = None if fetched is None else fetched.chart
+        revision = Revision("") if made_of is None else made_of.source
+        source = source_of(archive, source, until)
+    return tuple(found)
+
+
+def _fetched(archive: Archive, source: StreamName, revision: Revision, until: int | None) -> Recorded | None:
+    if not revision:
+        return None
+    return next(_naming(archive, Query(stream=source, types=("RevisionFetched",), until=until), revision), None)
+
+
+def _url_in(spec: Mapping[str, Any]) -> str:
+    parts = (spec.get("url"),) if spec.get("url") else (spec.get("endpoint"), spec.get("bucketName"))
+    return "/".join(str(part) for part in parts if part)
 
 
 def commit_of(

@@ -62,6 +62,19 @@ def test_a_trace_goes_through_the_release_to_the_commit(store: Path, tidelog: Ru
     assert facts["Commit"] == "New checkout"
     assert facts["Release"].startswith("upgrade of web.v2 with web@1.0.2;")
     assert "Now at" not in facts, "the chart's version is another name for the same"
+    assert facts["Chart"].startswith("HelmChart/flux-system/apps-web, 1.0.2; fetched at position ")
+    assert (facts["Source"], facts["URL"]) == ("GitRepository/flux-system/shop", "https://git.example.com/shop")
+
+
+def test_a_trace_of_a_chart_names_the_release_that_made_it_and_goes_on_from_there(store: Path, tidelog: Run) -> None:
+    _written(upgraded(), store)
+    done = tidelog("trace", "helmchart/apps-web")
+    assert done.code == 0
+    assert done.lines[1].startswith("Made by   HelmRelease/apps/web; position ")
+    assert [line.split()[0] for line in done.lines[2:5]] == ["Source", "URL", "Revision"]
+    assert done.err == "Nobody applied HelmRelease/apps/web through Tidelog.\n", "which is another matter"
+    made = json.loads(tidelog("trace", "helmchart/apps-web", "-o", "json").out)["maker"]
+    assert (made["target"], made["way"]["name"]) == (RELEASE, "web")
 
 
 def test_a_tree_and_the_events_of_a_release(store: Path, tidelog: Run) -> None:
