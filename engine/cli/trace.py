@@ -142,8 +142,7 @@ def _commit(found: AppliedTrace, archive: Archive) -> Iterator[tuple[str, object
     commit = found.commit
     yield from _sources(found.sources)
     if not found.sources:
-        yield "Source", None if commit is None else subject_of(commit.source)
-        yield "Revision", commit.revision if commit else found.render.revision if found.render else None
+        yield "Revision", None if found.render is None else found.render.revision
     if commit is None:
         return
     yield "Commit", commit.subject or None

@@ -402,6 +402,8 @@ class _Way:
         source = source_of(self._archive, self._target, before)
         trace = self._written.envelope.trace
         commit = commit_of(self._archive, revision, source=source, trace=trace, before=before)
+        if source is None and commit is not None:  # it is not known what the target named: what came with its trigger
+            source, revision = commit.source, commit.revision
         return commit, origins_of(self._archive, revision, source=source, before=before)
 
     def _decided(self, after: int) -> list[Step]:
