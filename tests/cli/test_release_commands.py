@@ -9,6 +9,7 @@ from tests.cli.conftest import Run
 from tests.questions.released import RELEASE, Released, began, stalled, upgraded
 from tests.questions.scenes import revision
 from tidelog.events.names import RunId
+from tidelog.events.vocabulary import ReconcileRequested, StageFailed
 from tidelog.storage.log.ids import new_id
 
 
@@ -44,6 +45,24 @@ def test_a_history_has_a_column_of_releases_where_there_are_any(store: Path, tid
     (newest, *_) = json.loads(tidelog("history", "hr/web", "-o", "json").out)
     assert [one["action"] for one in newest["actions"]] == ["upgrade", "rollback"]
     assert "RELEASE" not in tidelog("history", "git/shop").lines[0]
+
+
+def test_a_run_that_found_no_attempt_left_says_so_and_counts_nothing_as_one(store: Path, tidelog: Run) -> None:
+    scene = stalled()
+    scene.tell(RELEASE, ReconcileRequested(why="try once more"))
+    again = StageFailed(
+        stage="apply", reason="RetriesExceeded", final=True, stalled=True, repeats=True, attempt=3, generation=1
+    )
+    scene.tell(RELEASE, again, run=RunId(new_id()))
+    _written(scene, store)
+    lines = tidelog("history", "hr/web").lines
+    begins = lines[0].index("RELEASE")
+    assert [line[begins:].partition("  ")[0] for line in lines[1:3]] == [
+        "no attempt left",
+        "upgrade web.v2 failed, rollback web.v3",
+    ]
+    told = tidelog("events", "--for", "hr/web", "--limit", "1").out
+    assert "failed (RetriesExceeded), as before, failure 3 in a row: Failed to upgrade after 1 attempt(s)" in told
 
 
 def test_what_was_given_up_is_explained_with_the_way_on(store: Path, tidelog: Run) -> None:

@@ -213,7 +213,7 @@ def test_a_failure_that_repeats_has_the_message_of_the_first(ask: Ask) -> None:
     assert [run.message for run in runs] == ["web.yaml:3: no kind"] * 3
     assert runs[0].why == "The run before it failed: tried again"
     assert _sentences(archive, "ks/apps", 1) == [
-        "The stage render failed (BuildFailed), as before, attempt 2: web.yaml:3: no kind"
+        "The stage render failed (BuildFailed), as before, failure 2 in a row: web.yaml:3: no kind"
     ]
 
 
