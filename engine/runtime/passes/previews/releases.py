@@ -35,7 +35,13 @@ from tidelog.engine.runtime.helm import HelmTools
 from tidelog.engine.runtime.passes.previews.common import Once, Preview, PreviewKeys, Previews, Tools
 from tidelog.engine.runtime.passes.previews.told import ReleaseTold, ValuesTold, values_told
 from tidelog.engine.runtime.passes.releases import drifts
-from tidelog.engine.runtime.passes.releases.charts import ReleasedChart, artifact_of, released
+from tidelog.engine.runtime.passes.releases.charts import (
+    ReleasedChart,
+    artifact_of,
+    find_chart,
+    released,
+    why_not_ours,
+)
 from tidelog.engine.runtime.passes.releases.records import LostRecordError, adopted, is_as_known, opened_record
 from tidelog.engine.runtime.passes.releases.sets import set_of_record
 from tidelog.engine.runtime.passes.releases.wish import (
@@ -121,7 +127,7 @@ class ReleasePreviews(Previews):
         pin = await self._pin(declared)
         if pin is not None:
             return await self._of_past(declared, pin.position)
-        self._check_made(declared)
+        await self._check_made(declared)
         with _as_preview_error(self._secrets):
             artifact = artifact_of(self._facts, self._alias, self._settings, declared, lambda _: True)
             path = await chart_beside(self._artifacts, artifact.tree, artifact.artifact, self._tools.scratch)
@@ -148,10 +154,17 @@ class ReleasePreviews(Previews):
 
     # The way of a pass.
 
-    def _check_made(self, declared: DeclaredRelease) -> None:
+    async def _check_made(self, declared: DeclaredRelease) -> None:
         """Has the HelmChart of a template be there: the first run makes it, which a suspended release has not had."""
         chart = source_of(declared)
-        if declared.spec.chart is None or self._facts.conditions.get(chart.stream(self._alias)) is not None:
+        if declared.spec.chart is None:
+            return
+        live = await find_chart(self._cluster, chart)
+        known = self._row(declared).helm_chart
+        why = "" if live is None else await why_not_ours(self._cluster, declared, live, known)
+        if why:
+            raise PreviewError(why)
+        if self._facts.conditions.get(chart.stream(self._alias)) is not None:
             return
         is_suspended = declared.suspended or self._is_suspended(declared.stream)
         first = "its first run, which waits for `tidelog resume`," if is_suspended else "its first run"

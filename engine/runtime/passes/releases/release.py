@@ -111,7 +111,7 @@ class HelmReleasePass(Beginning):
                 if ended is not None and ended.outcome == "failed":
                     raise Stop(self._retry_s)
             if self._row.helm_chart is not None:
-                await delete_chart(self._engine, self._run, self._row.helm_chart)
+                await delete_chart(self._engine, self._declared, self._run, self._row.helm_chart)
         await self._run.record([TargetRemoved(uid=self._declared.uid)])
         await asking("apply", self._engine.declared.release(self._declared))
         return None
