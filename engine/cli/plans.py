@@ -177,6 +177,8 @@ def _release_lines(release: ReleaseTold) -> Iterator[str]:
     yield f"{_doings.get(release.action, release.action)}{version}{chart}: {release.why}"
     for hook in release.hooks:
         yield f"hook {hook}"
+    if release.then:
+        yield f"after that {release.then}"
     for one in release.values:
         keys = ", ".join(one.keys[:KEYS_SHOWN_MAX]) or "nothing"
         more = f" and {len(one.keys) - KEYS_SHOWN_MAX} more" if len(one.keys) > KEYS_SHOWN_MAX else ""
