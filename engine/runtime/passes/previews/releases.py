@@ -141,7 +141,7 @@ class ReleasePreviews(Previews):
         declared = await self._declared(target)
         path = self._tools.scratch / "chart.tgz"
         spec = await self._chart_spec(declared)
-        packed = await anyio.to_thread.run_sync(pack_directory, directory, spec, path)
+        packed = await anyio.to_thread.run_sync(pack_directory, directory, spec, path, self._settings.helm_limits)
         digest = Digest(packed.digest)
         with _as_preview_error(self._secrets):
             async with self._workshop() as workshop:
