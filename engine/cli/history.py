@@ -74,7 +74,7 @@ def _print_runs(runs: Iterable[RunTold], archive: Archive) -> None:
             Text(run.outcome, style=STYLES.get(run.outcome, "")),
             *((_text(_actions(run)),) if released else ()),
             _text((run.revision or "") + (f" (pinned to {run.pinned})" if run.pinned is not None else "")),
-            _text("" if run.commit is None else run.commit.subject),
+            _text("" if run.commit is None else run.commit.subject or run.commit.origin or ""),
             _changes(run),
             duration(run.duration_ms),
             _text(run.plan or ""),

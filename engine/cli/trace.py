@@ -145,6 +145,7 @@ def _commit(found: AppliedTrace, archive: Archive) -> Iterator[tuple[str, object
         yield "Revision", None if found.render is None else found.render.revision
     if commit is None:
         return
+    yield "Made of", commit.origin
     yield "Commit", commit.subject or None
     when = f", {ago(commit.time, archive.now)} ago" if commit.time else ""
     yield "Author", f"{commit.author}{when}" if commit.author else None

@@ -17,6 +17,9 @@ from tidelog.storage.log import Query, Recorded
 HELM_CHART = (SOURCE_GROUP, "HelmChart")
 NAMING_SOURCES = frozenset({KUSTOMIZATION, HELM_RELEASE, HELM_CHART})
 """Kinds that are made from a source."""
+ORIGIN = "org.opencontainers.image.revision"
+"""What an artifact says that it was made of (contract CM-033); as Flux pushes them, `main@sha1:<hex>`."""
+ORIGIN_MAX = 200
 _digest_in_version = re.compile(r"\+([0-9a-f]{12})$")
 # The version by which a chart of a registry is released has the digest of its artifact behind it (contract HR-067).
 
@@ -36,6 +39,9 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
     position: int = 0
     """Of the event with which it was fetched."""
+    origin: Revision | None = None
+    """Of an artifact of a registry: the revision that it says it was made of. Where the log has that, author, time and
+    message are its."""
 
 
 class SourceTold(msgspec.Struct, frozen=True, kw_only=True):
@@ -168,7 +174,7 @@ def commit_of(
     queries += [Query(types=fetched, until=until)] if ":" in revision else []
     for query in queries:
         for recorded in _naming(archive, query, revision):
-            return _made_of(archive, recorded) or _commit(recorded)
+            return _made_of(archive, recorded) or _with_origin(archive, recorded)
     return None
 
 
@@ -182,6 +188,21 @@ def _made_of(archive: Archive, recorded: Recorded) -> Commit | None:
         return None
     commit = commit_of(archive, event.chart.source, source=source, before=envelope.position)
     return commit if commit is not None and commit.subject else None
+
+
+def _with_origin(archive: Archive, recorded: Recorded) -> Commit | None:
+    """The commit of a revision, with what it says it was made of."""
+    commit, event = _commit(recorded), recorded.event
+    if commit is None or not isinstance(event, RevisionFetched):
+        return None
+    said = next((one.value for one in event.annotations if one.name == ORIGIN), "")
+    if not said or said == event.revision:
+        return commit
+    origin = Revision(said[:ORIGIN_MAX])
+    known = commit_of(archive, origin, source=None, before=commit.position)
+    if known is None:
+        return msgspec.structs.replace(commit, origin=origin)
+    return msgspec.structs.replace(known, source=commit.source, revision=commit.revision, origin=origin)
 
 
 def _naming(archive: Archive, query: Query, revision: Revision) -> Iterator[Recorded]:
