@@ -18,7 +18,7 @@ from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.kinds.later import features_left
 from tidelog.engine.objects.kube import KubeObject, mapping
 from tidelog.engine.plan.draft import Draft, Planner, Subject
-from tidelog.engine.plan.model import Plan, Wanted
+from tidelog.engine.plan.model import Plan, Step, Wanted
 from tidelog.engine.render.renderer import Renderer
 from tidelog.engine.runtime.errors import PreviewError
 from tidelog.engine.runtime.handing import Handing, TargetOf
@@ -167,7 +167,7 @@ class Previews:
             suspended=declared.suspended or self._is_suspended(declared.stream),
         )
         if self._tools.carries_out and preview.is_applied:
-            await _carry_out(self._cluster, situation.subject, draft)
+            await _carry_out(self._cluster, situation.subject, draft, draft.plan.steps)
         return preview
 
     def _situation(self, declared: DeclaredTarget) -> Situation:
@@ -300,20 +300,16 @@ async def _look_to_the_end(planner: Planner, copy: Cluster, subject: Subject, dr
         return
     waves = list(draft.plan.waves)
     for number in range(draft.probed + 1, len(waves)):
-        for step in waves[number - 1]:
-            if step.action in ("create", "update"):
-                wanted = draft.wanted[step.object].object
-                await copy.apply(wanted, manager=subject.manager, identity=subject.identity)
-        copy.forget_kinds()
+        await _carry_out(copy, subject, draft, waves[number - 1])
         waves[number] = await planner.probe([draft.wanted[step.object] for step in waves[number]], draft)
         if draft.refused:
             break  # what comes after it cannot be known
     draft.plan = msgspec.structs.replace(draft.plan, waves=tuple(waves)).named()
 
 
-async def _carry_out(copy: Cluster, subject: Subject, draft: Draft) -> None:
-    """Does in a copy of the cluster what a plan says, as the door does it in the cluster itself."""
-    for step in draft.plan.steps:
+async def _carry_out(copy: Cluster, subject: Subject, draft: Draft, steps: Iterable[Step]) -> None:
+    """Does in a copy of the cluster what steps of a plan say, as the door does it in the cluster itself."""
+    for step in steps:
         key = ObjectKey.parse(step.object)
         if step.action in ("delete", "recreate"):
             kind = await copy.kind(step.api_version, key.kind)
