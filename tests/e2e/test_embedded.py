@@ -162,6 +162,28 @@ spec: {watts: %d}
 
 
 @pytest.mark.slow
+def test_what_is_made_anew_is_there_for_what_follows(tmp_path: Path) -> None:
+    """A kind that is of namespaces no more has to be made anew: its objects are judged by the new one."""
+    here = Here(tmp_path)
+    forced = DEFINITION.replace(
+        "{name: lamps.example.com}",
+        "{name: lamps.example.com, annotations: {kustomize.toolkit.fluxcd.io/force: Enabled}}",
+    )
+    here.commit("apps/kinds.yaml", forced, "A kind")
+    here.commit("apps/lamp.yaml", LAMP % 40, "A lamp")
+    done = here.reconcile()
+    assert done.returncode == 0, done.stdout + done.stderr
+    (here.repository / "apps" / "kinds.yaml").write_text(forced.replace("scope: Namespaced", "scope: Cluster"))
+    (here.repository / "apps" / "lamp.yaml").write_text((LAMP % 40).replace("desk, namespace: lit", "desk"))
+    done = here.run("plan", "ks/flux-system", "--path", str(here.repository), *EMBEDDED, "-o", "json")
+    steps = {step["object"]: step for wave in json.loads(done.stdout)["plan"]["waves"] for step in wave}
+    assert steps["apiextensions.k8s.io/CustomResourceDefinition/_/lamps.example.com"]["action"] == "recreate"
+    lamp = steps["example.com/Lamp/_/desk"]
+    assert lamp["action"] == "create"
+    assert {"path": "spec", "after": {"watts": 40, "colour": "white"}} in lamp["changes"]
+
+
+@pytest.mark.slow
 def test_a_plan_is_rehearsed_to_its_end(tmp_path: Path, embedded_kubernetes: EmbeddedServers) -> None:
     """A kind, a namespace, and an object of them, of which is known what the server says before the others are made."""
     here = Here(tmp_path)
