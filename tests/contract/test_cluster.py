@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
+from datetime import datetime
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -962,6 +963,46 @@ async def test_service_account_may_do_what_its_role_allows(cluster: Cluster, con
     assert await cluster.get(config_maps, namespace, "a", identity=stranger)
     with pytest.raises(ForbiddenError):
         await cluster.get(config_maps, namespace, "a", identity=Identity("jane"))
+
+
+# -------------------------------------------------------------------------------------------- controllers
+
+
+async def test_a_cron_job_makes_its_jobs(cluster: Cluster, namespace: str) -> None:
+    """Every second, of which one a minute has a name of its own."""
+    pod = {"spec": {"restartPolicy": "Never", "containers": [{"name": "a", "image": "a"}]}}
+    work = {"metadata": {"labels": {"a": "b"}, "annotations": {"c": "d"}}, "spec": {"suspend": True, "template": pod}}
+    wanted = {
+        "apiVersion": "batch/v1",
+        "kind": "CronJob",
+        "metadata": {"namespace": namespace, "name": "often"},
+        "spec": {"schedule": "@every 1s", "jobTemplate": work},
+    }
+    made = await cluster.create(wanted, manager=MANAGER)
+    cron_jobs, jobs = await cluster.kind("batch/v1", "CronJob"), await cluster.kind("batch/v1", "Job")
+    with anyio.fail_after(LIMIT_S):
+        while True:
+            status = (await cluster.get(cron_jobs, namespace, "often")).get("status") or {}
+            if status.get("active"):
+                break
+            await anyio.sleep(0.1)
+    job = (await cluster.list(jobs, namespace=namespace)).items[0]
+    metadata, reference = job["metadata"], status["active"][0]
+    due = metadata["annotations"].pop("batch.kubernetes.io/cronjob-scheduled-timestamp")
+    assert metadata["name"] == f"often-{int(datetime.fromisoformat(due).timestamp()) // 60}"
+    assert (metadata["labels"]["a"], metadata["annotations"]) == ("b", {"c": "d"})
+    owner = {"apiVersion": "batch/v1", "kind": "CronJob", "name": "often", "uid": made["metadata"]["uid"]}
+    assert metadata["ownerReferences"] == [{**owner, "controller": True, "blockOwnerDeletion": True}]
+    assert reference.pop("resourceVersion")
+    named = {"name": metadata["name"], "namespace": namespace, "uid": metadata["uid"]}
+    assert reference == {"apiVersion": "batch/v1", "kind": "Job", **named}
+    assert status.keys() == {"active", "lastScheduleTime"}
+    await cluster.delete(cron_jobs, namespace, "often")
+    with anyio.fail_after(LIMIT_S):
+        while True:
+            if not (await cluster.list(jobs, namespace=namespace)).items:
+                break
+            await anyio.sleep(0.1)
 
 
 # --------------------------------------------------------------------------------------------------- many

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from tidelog.engine.cluster.embedded.api import Api
+from tidelog.engine.cluster.embedded.cron_jobs import CRON_JOBS, CronJobs
 from tidelog.engine.cluster.embedded.fault_log import log_fault
 from tidelog.engine.cluster.embedded.hands import KUBELET, MANAGER, PODS, Hands, key_of
 from tidelog.engine.cluster.embedded.likenesses import failure_of, is_of_job, moment_of, pod_status, public_address_of
@@ -71,6 +72,7 @@ class StandIns:
             STATEFUL_SETS: workloads.stateful_set,
             DAEMON_SETS: workloads.daemon_set,
             JOBS: workloads.job,
+            CRON_JOBS: CronJobs(self._hands, clock, self._later).cron_job,
             CLAIMS: self._claim,
             SERVICES: self._service,
         }
@@ -121,7 +123,7 @@ class StandIns:
             place, change = self._journal.popleft()
             if place in self._reconcilers and change.type != "DELETED":
                 self._waiting[place, change.record.key] = None
-            for owner in self._owners(change.record) if place in (PODS, REPLICA_SETS) else ():
+            for owner in self._owners(change.record) if place in (PODS, REPLICA_SETS, JOBS) else ():
                 self._waiting[owner] = None
         while self._due and self._due[0][0] <= self._clock():
             self._waiting[heapq.heappop(self._due)[1]] = None

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.embedded.small import APPS, BATCH, CORE, READY_S, Small, open_small
+from tidelog.engine.cluster.embedded.cron_jobs import SCHEDULED
 from tidelog.engine.cluster.embedded.likenesses import ANNOTATION
 
 WEB = f"{APPS}/deployments/web"
@@ -339,6 +340,100 @@ async def test_a_suspended_job_does_nothing_until_it_goes_on(small: Small) -> No
     assert await told(small, TASK) == ("Current", "JobComplete")
 
 
+# ---------------------------------------------------------------------------------------------- CronJobs
+
+OFTEN = f"{BATCH}/cronjobs/often"
+
+
+def cron_job(schedule: str = "* * * * *", work: Any = None, **spec: Any) -> Any:
+    work = job()["spec"] if work is None else work
+    made = {"schedule": schedule, "jobTemplate": {"metadata": {"labels": {"a": "b"}}, "spec": work}, **spec}
+    return {"metadata": {"name": "often"}, "spec": made}
+
+
+async def test_a_cron_job_makes_a_job_whenever_it_is_due(small: Small) -> None:
+    await small.create(f"{BATCH}/cronjobs", cron_job())
+    await small.after(59)
+    assert await small.names(f"{BATCH}/jobs") == []
+    await small.after(1)
+    (made,) = await small.items(f"{BATCH}/jobs")
+    status = (await small.get(OFTEN))["status"]
+    assert (made["metadata"]["name"], made["metadata"]["labels"]["a"]) == ("often-30000001", "b")
+    assert made["metadata"]["annotations"] == {SCHEDULED: "2027-01-15T08:01:00Z"}
+    assert [one["uid"] for one in status["active"]] == [made["metadata"]["uid"]]
+    assert status["lastScheduleTime"] == "2027-01-15T08:01:00Z"
+    await small.after(READY_S)
+    status = (await small.get(OFTEN))["status"]
+    assert status == {
+        "lastScheduleTime": "2027-01-15T08:01:00Z",
+        "lastSuccessfulTime": f"2027-01-15T08:01:{READY_S:02.0f}Z",
+    }
+    await small.after(60)
+    assert await small.names(f"{BATCH}/jobs") == ["often-30000001", "often-30000002"]
+
+
+async def test_a_cron_job_keeps_the_last_jobs_and_goes_with_all_of_them(small: Small) -> None:
+    await small.create(f"{BATCH}/cronjobs", cron_job(successfulJobsHistoryLimit=2))
+    await small.after(5 * 60 + READY_S)
+    assert await small.names(f"{BATCH}/jobs") == ["often-30000004", "often-30000005"]
+    failing = job("CrashLoopBackOff", backoffLimit=0)["spec"]
+    await small.patch(OFTEN, {"spec": {"jobTemplate": {"spec": {"template": failing["template"], "backoffLimit": 0}}}})
+    await small.after(2 * 60)
+    assert await small.names(f"{BATCH}/jobs") == ["often-30000004", "often-30000005", "often-30000007"]
+    await small.delete(OFTEN)
+    await small.settle()
+    assert await small.names(f"{BATCH}/jobs") == await small.names(f"{CORE}/pods") == []
+
+
+@pytest.mark.parametrize(
+    ("policy", "left"),
+    [
+        ("Allow", ["often-30000001", "often-30000002"]),
+        ("Forbid", ["often-30000001"]),
+        ("Replace", ["often-30000002"]),
+    ],
+)
+async def test_a_job_that_is_still_at_work_when_the_next_is_due(small: Small, policy: str, left: list[str]) -> None:
+    waiting = {**job()["spec"], "suspend": True}
+    await small.create(f"{BATCH}/cronjobs", cron_job(work=waiting, concurrencyPolicy=policy))
+    await small.after(2 * 60)
+    assert await small.names(f"{BATCH}/jobs") == left
+    assert [one["name"] for one in (await small.get(OFTEN))["status"]["active"]] == left
+    if policy == "Forbid":  # what was due meanwhile is made up for
+        await small.patch(f"{BATCH}/jobs/often-30000001", {"spec": {"suspend": False}})
+        await small.after(READY_S)
+        assert await small.names(f"{BATCH}/jobs") == ["often-30000001", "often-30000002"]
+
+
+async def test_a_suspended_cron_job_makes_up_for_the_last_time_only(small: Small) -> None:
+    await small.create(f"{BATCH}/cronjobs", cron_job(suspend=True))
+    await small.after(5 * 60)
+    assert await small.names(f"{BATCH}/jobs") == []
+    await small.patch(OFTEN, {"spec": {"suspend": False}})
+    await small.settle()
+    assert await small.names(f"{BATCH}/jobs") == ["often-30000005"]
+
+
+async def test_a_cron_job_makes_up_for_nothing_beyond_its_deadline(small: Small) -> None:
+    await small.create(f"{BATCH}/cronjobs", cron_job(suspend=True, startingDeadlineSeconds=10))
+    await small.after(5 * 60 + 11)
+    await small.patch(OFTEN, {"spec": {"suspend": False}})
+    await small.settle()
+    assert await small.names(f"{BATCH}/jobs") == []
+    await small.after(49)
+    assert await small.names(f"{BATCH}/jobs") == ["often-30000006"]
+
+
+async def test_a_cron_job_goes_by_the_clocks_of_its_zone(small: Small) -> None:
+    await small.create(f"{BATCH}/cronjobs", cron_job("2 9 * * *", timeZone="Europe/Berlin"))
+    await small.after(2 * 60)
+    (made,) = await small.items(f"{BATCH}/jobs")
+    assert made["metadata"]["annotations"] == {SCHEDULED: "2027-01-15T09:02:00+01:00"}
+    await small.patch(OFTEN, {"spec": {"timeZone": "No/Where", "schedule": "* * * * *"}})
+    await small.after(60)
+    assert await small.names(f"{BATCH}/jobs") == [made["metadata"]["name"]]
+
+
 # ---------------------------------------------------------------------------------------------- claims, services
 
 
@@ -410,6 +505,7 @@ async def test_nothing_is_written_at_rest(small: Small) -> None:
     await small.create(f"{APPS}/statefulsets", workload("base", replicas=2, serviceName="base"))
     await small.create(f"{APPS}/daemonsets", workload("agent"))
     await small.create(f"{BATCH}/jobs", job())
+    await small.create(f"{BATCH}/cronjobs", cron_job("@yearly"))
     await small.create(f"{CORE}/persistentvolumeclaims", claim())
     await small.after(30)
     before = small.store.version
