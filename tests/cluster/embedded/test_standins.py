@@ -3,11 +3,15 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
+import anyio
 import pytest
 
-from tests.cluster.embedded.small import APPS, BATCH, CORE, READY_S, Small, open_small
+from tests.cluster.embedded.small import APPS, BATCH, CORE, READY_S, WATCH_S, Small, open_small
+from tidelog.engine.cluster.embedded.cluster import open_embedded
 from tidelog.engine.cluster.embedded.cron_jobs import SCHEDULED
 from tidelog.engine.cluster.embedded.likenesses import ANNOTATION
+from tidelog.engine.cluster.embedded.standins import Pace
+from tidelog.engine.expressions.evaluator import Evaluator
 
 WEB = f"{APPS}/deployments/web"
 BASE = f"{APPS}/statefulsets/base"
@@ -480,6 +484,25 @@ async def test_a_service_that_is_balanced_no_more_gives_its_address_back(small: 
     after = await small.get(f"{CORE}/services/web")
     assert after["metadata"]["uid"] == made["metadata"]["uid"]
     assert after["status"] == {"loadBalancer": {}}
+
+
+async def test_where_nobody_runs_pods_they_are_as_others_say() -> None:
+    async with Evaluator() as judge, open_embedded(judge, pace=Pace(None)) as opened:
+        cluster = opened.client()
+        made = {"apiVersion": "apps/v1", "kind": "ReplicaSet", **workload("web", replicas=1)}
+        made["metadata"]["namespace"] = "default"
+        await cluster.create(made, manager="test")
+        kinds = [await cluster.kind(*one) for one in (("v1", "Pod"), ("apps/v1", "ReplicaSet"))]
+        with anyio.fail_after(WATCH_S):
+            while not (pods := (await cluster.list(kinds[0], namespace="default")).items):
+                await anyio.wait_all_tasks_blocked()
+        name = pods[0]["metadata"]["name"]
+        said = {"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}}
+        await cluster.patch(kinds[0], "default", name, said, type="merge", manager="test", subresource="status")
+        with anyio.fail_after(WATCH_S):
+            while not (await cluster.get(kinds[1], "default", "web")).get("status", {}).get("readyReplicas"):
+                await anyio.wait_all_tasks_blocked()
+        assert (await cluster.get(kinds[0], "default", name))["status"]["phase"] == "Running"
 
 
 async def test_what_is_refused_stops_nobody_else(small: Small) -> None:
