@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from tests.servers.fixtures import new_namespace
@@ -963,6 +964,45 @@ async def test_service_account_may_do_what_its_role_allows(cluster: Cluster, con
     assert await cluster.get(config_maps, namespace, "a", identity=stranger)
     with pytest.raises(ForbiddenError):
         await cluster.get(config_maps, namespace, "a", identity=Identity("jane"))
+
+
+async def test_a_large_object_holds_up_nobody_else(cluster: Cluster, config_maps: Kind, namespace: str) -> None:
+    await cluster.create(config_map(namespace, "small"), manager=MANAGER)
+    large = config_map(namespace, "large", **{f"key{number}": "v" for number in range(20_000)})
+    found: list[str] = []
+
+    async def apply() -> None:
+        await cluster.apply(large, manager=MANAGER)
+        found.append("large")
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(apply)
+        while not found:
+            await anyio.lowlevel.checkpoint()
+            if (await cluster.get(config_maps, namespace, "small"))["metadata"]["name"] == "small" and not found:
+                found.append("small")
+                break
+    assert found == ["small", "large"]
+    assert len((await cluster.get(config_maps, namespace, "large"))["data"]) == 20_000
+
+
+async def test_two_who_change_a_large_object_at_once_lose_nothing(
+    cluster: Cluster, config_maps: Kind, namespace: str
+) -> None:
+    data = {f"key{number}": "v" for number in range(10_000)}
+    for time in range(2):  # by the first of each two the object is made
+        async with anyio.create_task_group() as tasks:
+            for part in ("a", "b"):
+                wanted = config_map(namespace, "large", {part: str(time)}, **(data if part == "a" else {}))
+                tasks.start_soon(partial(cluster.apply, wanted, manager=part))
+                patch = {"metadata": {"annotations": {part: str(time)}}}
+                if time:
+                    change = partial(cluster.patch, config_maps, namespace, "large", patch, type="merge")
+                    tasks.start_soon(partial(change, manager=MANAGER))
+        found = await cluster.get(config_maps, namespace, "large")
+        assert found["metadata"]["labels"] == {"a": str(time), "b": str(time)}
+        assert len(found["data"]) == 10_000
+    assert found["metadata"]["annotations"] == {"a": "1", "b": "1"}
 
 
 # -------------------------------------------------------------------------------------------- controllers

@@ -85,7 +85,8 @@ def parsed(text: str, zone: tzinfo = UTC) -> Schedule:
     fields = text.split()
     if len(fields) != len(_FIELDS):
         raise ScheduleError(f"expected exactly {len(_FIELDS)} fields, found {len(fields)}: [{' '.join(fields)}]")
-    return _Calendar(*(_field(each, bounds) for each, bounds in zip(fields, _FIELDS, strict=True)), zone)
+    minutes, hours, days, months, weekdays = map(_field, fields, _FIELDS)
+    return _Calendar(minutes, hours, days, months, weekdays, zone)
 
 
 def _why_no_duration(text: str) -> str:
