@@ -1,7 +1,7 @@
 """Work on large objects: in a thread, one after the other, and with the same end as on small ones."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 
 import anyio
 import anyio.lowlevel
@@ -73,7 +73,7 @@ async def test_one_is_done_after_the_other_and_the_loop_goes_on() -> None:
 
 async def test_work_that_waits_for_the_loop_is_none_for_a_thread() -> None:
     class Turn:
-        def __await__(self) -> Iterator[None]:
+        def __await__(self) -> Generator[None]:
             yield
 
     async def waits(judge: Judge) -> None:
@@ -117,12 +117,16 @@ async def test_a_rule_is_asked_of_a_large_object_too() -> None:
     definition = {"group": "example.com", "scope": "Namespaced", "names": {"plural": "bigs", "kind": "Big"}}
     async with open_small() as small:
         await define(small, {**definition, "versions": [version]})
-        for name, count, code in (("a", 2_999, 201), ("b", 3_000, 422)):
-            obj = {"apiVersion": "example.com/v1", "kind": "Big", "metadata": {"name": name}}
-            obj |= {"spec": {"texts": ["x" * 20] * count}}
-            status, told = await small.answer("POST", "/apis/example.com/v1/namespaces/test/bigs", obj)
-            assert status == code
+        bigs = "/apis/example.com/v1/namespaces/test/bigs"
+        assert (await small.answer("POST", bigs, big("a", 2_999)))[0] == 201
+        status, told = await small.answer("POST", bigs, big("b", 3_000))
+        assert status == 422
         assert [cause["message"] for cause in told["details"]["causes"]] == ["Invalid value: too many"]
+
+
+def big(name: str, count: int) -> object:
+    spec = {"texts": ["x" * 20] * count}
+    return {"apiVersion": "example.com/v1", "kind": "Big", "metadata": {"name": name}, "spec": spec}
 
 
 async def define(small: Small, spec: object) -> None:

@@ -115,10 +115,11 @@ async def test_bodies_of_another_kind_than_their_path(beside: Beside) -> None:
 OTHER_KINDS: tuple[dict[str, Any], ...] = (
     *({"kind": kind} for kind in ("Secret", "Nope", "ConfigMapList", "configmap", "", None, 5)),
     *({"apiVersion": version} for version in ("v2", "apps/v1", "no.such/v1", "a/b/c", "", None, 5, [])),
-    *(
-        {"apiVersion": version, "kind": kind}
-        for version, kind in (("apps/v1", "Deployment"), ("v1", "Secret"), ("v2", "Nope"), (None, None), ("", ""))
-    ),
+    {"apiVersion": "apps/v1", "kind": "Deployment"},
+    {"apiVersion": "v1", "kind": "Secret"},
+    {"apiVersion": "v2", "kind": "Nope"},
+    {"apiVersion": None, "kind": None},
+    {"apiVersion": "", "kind": ""},
     {"kind": "Secret", "metadata": {"name": "other"}},
     {"kind": "Secret", "unknown": 1},
 )
