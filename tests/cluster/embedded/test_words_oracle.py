@@ -114,7 +114,7 @@ async def test_bodies_of_another_kind_than_their_path(beside: Beside) -> None:
 
 OTHER_KINDS: tuple[dict[str, Any], ...] = (
     *({"kind": kind} for kind in ("Secret", "Nope", "ConfigMapList", "configmap", "", None, 5)),
-    *({"apiVersion": version} for version in ("v2", "apps/v1", "no.such/v1", "a/b/c", "", None, 5, [])),
+    *({"apiVersion": version} for version in ("v2", "apps/v1", "no.such/v1", "a/b/c", "", None, 5, ["v1"])),
     {"apiVersion": "apps/v1", "kind": "Deployment"},
     {"apiVersion": "v1", "kind": "Secret"},
     {"apiVersion": "v2", "kind": "Nope"},
