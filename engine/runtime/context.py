@@ -14,6 +14,7 @@ from tidelog.engine.runtime.custom_health import CustomHealth
 from tidelog.engine.runtime.handing import Handing
 from tidelog.engine.runtime.helm import HelmTools
 from tidelog.engine.runtime.memory import Memory
+from tidelog.engine.runtime.origin_revisions import OriginRevisions
 from tidelog.engine.runtime.rendered import Renderings
 from tidelog.engine.runtime.repeats import Repeats
 from tidelog.engine.runtime.schedule import Scheduler, Trigger
@@ -102,6 +103,7 @@ class Engine:
         self.store = store
         self.local = local
         """The one repository on this machine that may be read."""
+        self.origin_revisions = OriginRevisions(memory)
         self.activity = Activity()
         self.waits = Waits(self.seconds_since)
         self.repeats = Repeats(self.waits)
