@@ -20,6 +20,7 @@ from tidelog.engine.runtime.repeats import Repeats
 from tidelog.engine.runtime.schedule import Scheduler, Trigger
 from tidelog.engine.runtime.settings import Settings
 from tidelog.engine.runtime.sites import Sites
+from tidelog.engine.runtime.turns import Turns
 from tidelog.engine.runtime.waits import Waits
 from tidelog.engine.runtime.watching.declarations import Declarations
 from tidelog.engine.runtime.watching.inputs import Inputs
@@ -106,6 +107,8 @@ class Engine:
         self.waits = Waits(self.seconds_since)
         self.repeats = Repeats(self.waits)
         self.custom_health = CustomHealth()
+        self.turns = Turns()
+        """Who writes an object that others may want to write as well."""
         self._clock = clock
         self._chance = chance
         self.targets: Scheduler

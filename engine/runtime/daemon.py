@@ -296,7 +296,7 @@ async def open_daemon(
         )
         charts = await stack.enter_async_context(ChartRenderer([artifacts.tarballs]))
         expressions = await stack.enter_async_context(Evaluator())
-        fetchers = await stack.enter_async_context(open_fetchers(artifacts, local=repo))
+        fetchers = await stack.enter_async_context(open_fetchers(artifacts, local=repo, limits=settings.helm_limits))
         memory = Memory(log)
         await memory.load(views)
         stream = engine_stream(log.identity.log)

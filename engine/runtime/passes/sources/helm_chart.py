@@ -23,7 +23,6 @@ from tidelog.engine.sources.helm.index import versions_of
 from tidelog.engine.sources.helm.jobs import Dependency
 from tidelog.engine.sources.helm.package import Resolve, package, refuse_verification, revalue
 from tidelog.engine.sources.helm.spec import (
-    CHART_BYTES_MAX,
     ChartSpec,
     ChartVersion,
     PackagedChart,
@@ -188,7 +187,7 @@ class HelmChartDriver(Driver):
     async def _pull_from_registry(self, reach: ChartReach, head: OciHead, into: Path) -> None:
         fetcher, reached = self._engine.fetchers.oci, (reach.credentials, reach.tls, None)
         artifact = await fetcher.artifact(reach.spec, *reached, head)
-        await fetcher.download(reach.spec, *reached, artifact, into, CHART_BYTES_MAX)
+        await fetcher.download(reach.spec, *reached, artifact, into, self._engine.fetchers.helm.limits.chart_bytes)
 
     # Of a tree.
 
