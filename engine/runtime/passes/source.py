@@ -35,6 +35,7 @@ STALLING = frozenset(
     {
         "URLInvalid",
         "InvalidProviderConfiguration",
+        "FeatureGateDisabled",
         "InvalidSTSConfiguration",
         "InvalidChartReference",
         "MetadataPatchError",

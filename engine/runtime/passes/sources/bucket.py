@@ -1,10 +1,14 @@
 """Bucket (contract 2.8)."""
 
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
 import msgspec
 
 from tidelog.engine.kinds import bucket as kinds
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.passes.sources.driver import Driver, News, Secrets, of_kind
+from tidelog.engine.runtime.passes.sources.logins import CloudLogin, account_name, identified, require_gate
 from tidelog.engine.runtime.run import Run
 from tidelog.engine.runtime.watching.declared import DeclaredSource
 from tidelog.engine.sources.access import PLAIN_TLS, Proxy, Tls
@@ -15,9 +19,14 @@ from tidelog.engine.sources.bucket.credentials import (
     credentials_of,
     sts_credentials_of,
 )
-from tidelog.engine.sources.bucket.spec import BucketIndex, BucketSpec, StsSpec
+from tidelog.engine.sources.bucket.spec import BucketIndex, BucketSpec, Provider, StsSpec
+from tidelog.engine.sources.clouds.hosts import store_question
+from tidelog.engine.sources.clouds.questions import Cloud, Granted
+from tidelog.engine.sources.errors import FetchError
 from tidelog.engine.sources.fetched import Fetched, Head
 from tidelog.engine.sources.intake.jobs import Unpack
+
+T = TypeVar("T")
 
 
 class BucketHead(Head, frozen=True, kw_only=True):
@@ -35,19 +44,42 @@ class BucketDriver(Driver):
         self._spec = of_kind(declared.spec, kinds.BucketSpec)
         self._run = run
         self._credentials: BucketCredentials = NO_CREDENTIALS
+        self._cloud: CloudLogin | None = None
         self._tls: Tls = PLAIN_TLS
         self._proxy: Proxy | None = None
         self._count = 0
 
     async def ask(self) -> Head | None:
         """See `Driver`."""
+        if self._spec.service_account_name and self._spec.provider != "generic":
+            require_gate(self._engine)
         async with Secrets(self._engine, self._declared, self._run, "BucketOperationFailed") as secrets:
             await self._read(secrets)
-        index = await self._engine.fetchers.bucket.ask(self._bucket_spec(), self._credentials, self._tls, self._proxy)
+        index = await self._known(self._ask)
         return BucketHead(revision=index.revision, index=index)
 
     async def fetch(self, head: Head) -> Fetched:
         """See `Driver`: what vanished since the bucket was asked is no part of the revision (BU-013)."""
+        return await self._known(lambda: self._fetch(head))
+
+    async def _ask(self) -> BucketIndex:
+        bucket = self._engine.fetchers.bucket
+        return await bucket.ask(self._bucket_spec(), self._credentials, self._tls, self._proxy)
+
+    async def _known(self, work: Callable[[], Awaitable[T]]) -> T:
+        """What comes of work as who we are; a cloud's token that was kept, and is refused, is asked for once more."""
+        try:
+            return await work()
+        except FetchError as error:
+            if self._cloud is None or error.reason != "AuthenticationFailed":
+                raise
+            renewed = await self._cloud.renewed()
+            if renewed is None:
+                raise
+        self._credentials = _of_store(self._spec.provider, renewed)
+        return await work()
+
+    async def _fetch(self, head: Head) -> Fetched:
         fetchers = self._engine.fetchers
         async with fetchers.intake.downloading() as download:
             index = await fetchers.bucket.download(
@@ -82,10 +114,22 @@ class BucketDriver(Driver):
         if spec.secret_ref is not None:
             data = await secrets.get(spec.secret_ref.name, "secretRef")
             self._credentials = credentials_of(spec.provider, data, spec.secret_ref.name)
+        account = account_name(self._engine, spec.service_account_name)
         self._tls = await secrets.tls(spec.cert_secret_ref)
         self._proxy = await secrets.proxy(spec.proxy_secret_ref)
         if spec.sts is not None:
             await self._read_sts(secrets, spec.sts)
+        if account and spec.provider != "generic" and spec.secret_ref is None:
+            await self._log_in(secrets, spec.provider, account)
+
+    async def _log_in(self, secrets: Secrets, cloud: Cloud, account: str) -> None:
+        """Becomes a ServiceAccount (contract BU-006); the engine's own identity is obstore's to find."""
+        spec = self._spec
+        endpoint = "" if spec.sts is None else spec.sts.endpoint
+        question = store_question(cloud, spec.region, endpoint)
+        question = await identified(self._engine, self._declared, secrets, question, account, self._proxy)
+        self._cloud = CloudLogin(self._engine, self._declared, self._run, question, spec.timeout.seconds)
+        self._credentials = _of_store(cloud, await self._cloud.granted())
 
     async def _read_sts(self, secrets: Secrets, sts: kinds.SecurityTokenService) -> None:
         check_sts(self._spec.provider, _sts_spec(sts))
@@ -108,6 +152,12 @@ class BucketDriver(Driver):
             timeout_s=spec.timeout.seconds,
             sts=None if spec.sts is None else _sts_spec(spec.sts),
         )
+
+
+def _of_store(provider: Provider, granted: Granted) -> BucketCredentials:
+    if provider == "aws":
+        return BucketCredentials(access_key=granted.username, secret_key=granted.secret, session=granted.session)
+    return BucketCredentials(bearer=granted.secret)
 
 
 def _sts_spec(sts: kinds.SecurityTokenService) -> StsSpec:
