@@ -5,6 +5,7 @@ The clouds are played on loopback, under their own names (`tests/servers/clouds.
 
 import base64
 import json
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,21 @@ import pytest
 
 from tests.e2e.test_other_sources import declared, layer, ready_source, secret, target
 from tests.e2e.world import SOURCE, Running, World, condition, failed, is_ready
-from tests.servers.clouds import ACR, CLIENT, ECR, EMAIL, PKG, PROVIDER, REGION, ROLE, TENANT, Clouds, clouds_on
+from tests.servers.clouds import (
+    ACR,
+    CLIENT,
+    ECR,
+    EMAIL,
+    PKG,
+    PROVIDER,
+    REGION,
+    ROLE,
+    TENANT,
+    Asked,
+    Clouds,
+    Said,
+    clouds_on,
+)
 from tests.servers.lying_s3 import lying_s3
 from tests.servers.oci_registry import OciRegistry, oci_registry
 from tests.sources.oci.conftest import require_registry
@@ -180,6 +195,19 @@ async def test_what_a_cloud_does_not_give_is_told(world: World, behind: OciRegis
         await of_cloud(world, clouds, "azure", url=f"oci://{behind.host}/app")
         await until_failed(world, "OCIRepository", "AuthenticationFailed", "is no registry of Azure")
     assert clouds.to(ACR) == []
+    silence = threading.Event()
+
+    def wait(_: Asked) -> Said:
+        silence.wait(60)
+        return Said(503)
+
+    clouds.sites["login.microsoftonline.com"] = wait
+    try:
+        async with world.daemon(environment=clouds.of_azure_workload()):
+            await of_cloud(world, clouds, "azure", timeout="2s")
+            await until_failed(world, "OCIRepository", "AuthenticationFailed", "within 2 s: raise spec.timeout")
+    finally:
+        silence.set()
 
 
 async def test_the_default_account_is_the_one_of_sources_where_the_gate_is_open(
@@ -232,11 +260,16 @@ async def test_a_bucket_is_read_as_a_service_account(world: World, clouds: Cloud
     with lying_s3() as s3:
         s3.objects = {b"a.yaml": b"x"}
         await account(world, "gcp")
+        store = "storage.googleapis.com"
+        clouds.sites[store] = lambda asked: clouds.forward(asked, s3.address)
+        await secret(world, "certs", ca_crt=clouds.ca)
+        await secret(world, "proxy", address=clouds.proxy.encode())
         bucket = {
             "provider": "gcp",
             "bucketName": "apps",
-            "endpoint": s3.address,
-            "insecure": True,
+            "endpoint": store,
+            "certSecretRef": {"name": "certs"},
+            "proxySecretRef": {"name": "proxy"},
             "serviceAccountName": "puller",
         }
         async with world.daemon(environment=clouds.environment()):
@@ -248,6 +281,11 @@ async def test_a_bucket_is_read_as_a_service_account(world: World, clouds: Cloud
             await ready_source(world, "Bucket")
             assert {one.headers["authorization"] for one in s3.asked} == {f"Bearer {clouds.given[-1]}"}
             assert clouds.given[-1].startswith("acting")
+            count = len(clouds.given)
+            for changed in ({"endpoint": s3.address}, {"endpoint": f"{store}.example.com"}, {"insecure": True}):
+                await declared(world, "Bucket", **(bucket | changed))
+                await until_failed(world, "Bucket", "AuthenticationFailed", "gets no token of an identity")
+            assert len(clouds.given) == count
 
 
 async def test_a_bucket_of_aws_is_read_with_the_keys_of_a_role(world: World, clouds: Clouds) -> None:
@@ -261,3 +299,7 @@ async def test_a_bucket_of_aws_is_read_with_the_keys_of_a_role(world: World, clo
             await declared(world, "Bucket", **bucket, serviceAccountName="puller", region=REGION)
             await ready_source(world, "Bucket")
             assert {one.headers["x-amz-security-token"] for one in s3.asked} == set(clouds.sessions)
+            elsewhere = {"provider": "aws", "endpoint": "https://sts.example.com"}
+            await declared(world, "Bucket", **bucket, region=REGION, sts=elsewhere)
+            await until_failed(world, "Bucket", "AuthenticationFailed", "is no STS of AWS")
+            assert clouds.to("sts.example.com") == []

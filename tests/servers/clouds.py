@@ -200,7 +200,7 @@ class Clouds:
             return self._google_acting(asked)
         return said(404, {"error": f"nobody is at {asked.host}"})
 
-    def _forward(self, asked: Asked, where: str) -> Said:
+    def forward(self, asked: Asked, where: str) -> Said:
         connection = http.client.HTTPConnection(where, timeout=30)
         with contextlib.closing(connection):
             kept = {name: value for name, value in asked.headers.items() if name != "connection"}
@@ -265,7 +265,7 @@ class Clouds:
             error = {"code": "UNAUTHORIZED", "message": "who are you?"}
             return said(401, {"errors": [error]}, **{"Www-Authenticate": asks})
         kept = {name: value for name, value in asked.headers.items() if name not in {"authorization", "host"}}
-        return self._forward(Asked(self.registry, asked.method, asked.path, kept, asked.body), self.registry)
+        return self.forward(Asked(self.registry, asked.method, asked.path, kept, asked.body), self.registry)
 
     def _acr_exchange(self, asked: Asked) -> Said:
         form = asked.form

@@ -18,6 +18,7 @@ from azure.identity import (
     ManagedIdentityCredential,
     WorkloadIdentityCredential,
 )
+from urllib3.exceptions import HTTPError
 
 from tidelog.engine.sources.clouds.questions import DeniedError, Granted, Job, Question
 
@@ -103,8 +104,10 @@ def _exchanged(question: Question, token: str) -> Granted:
             proxies=_proxies(question),
             timeout=TIMEOUT_S,
             allow_redirects=False,
+            stream=True,
         )
-    except requests.RequestException as error:
+        content = answer.raw.read(EXCHANGE_BYTES_MAX, decode_content=True)
+    except (requests.RequestException, HTTPError) as error:
         raise DeniedError(f"{registry} cannot be asked ({type(error).__name__}): it is tried again") from None
     if answer.status_code != 200:
         raise DeniedError(
@@ -112,7 +115,7 @@ def _exchanged(question: Question, token: str) -> Granted:
             "from it (the role AcrPull)"
         )
     try:
-        found = msgspec.json.decode(answer.content[:EXCHANGE_BYTES_MAX], type=_Exchanged).refresh_token
+        found = msgspec.json.decode(content, type=_Exchanged).refresh_token
         claims = msgspec.json.decode(_part(found), type=_Claims)
     except (msgspec.MsgspecError, binascii.Error, IndexError):
         raise DeniedError(f"{registry} answers without a token: correct spec.url") from None

@@ -1,6 +1,6 @@
-"""Which registries are a cloud's: no other gets its credentials. Pure.
+"""Which registries, stores and token services are a cloud's: no other gets its credentials. Pure.
 
-The names are those that Flux knows; here the whole host has to be one, and not a part of it.
+The names of registries are those that Flux knows; here the whole host has to be one, and not a part of it.
 """
 
 import re
@@ -26,6 +26,46 @@ _google = re.compile(
 
 _region = re.compile(r"[a-z0-9-]{1,64}", re.ASCII)
 _sts = re.compile(r"https://(?:[a-z0-9-]+\.)*sts(?:-fips)?(?:\.[a-z0-9-]+)?(?:\.vpce)?\.amazonaws\.com", re.ASCII)
+_stores: Final = {
+    "gcp": re.compile(r"(?:[a-z0-9-]+\.)+googleapis\.com", re.ASCII),
+    "azure": re.compile(
+        r"(?:[a-z0-9-]+\.)+blob\.(?:core\.(?:windows\.net|chinacloudapi\.cn|usgovcloudapi\.net)|storage\.azure\.net)",
+        re.ASCII,
+    ),
+}
+"""Stores that are shown a token as it is; a request to AWS is signed for the host that it goes to."""
+
+
+def check_store(cloud: Cloud, scheme: str, host: str) -> None:
+    """Looks whether a store may be shown a token of an identity, which is good for others too.
+
+    Raises:
+        FetchError: when it is not one of the cloud's, or is reached without TLS.
+    """
+    known = _stores.get(cloud)
+    if known is None or (scheme == "https" and known.fullmatch(host.lower())):
+        return
+    why = "is no object store of" if scheme == "https" else "is reached without TLS, though it may be one of"
+    raise FetchError(
+        "AuthenticationFailed",
+        f"spec.endpoint: {host} {why} {NAMES[cloud]}, and gets no token of an identity: correct it and spec.insecure, "
+        "or give credentials in spec.secretRef",
+        final=True,
+    )
+
+
+def check_sts_endpoint(endpoint: str) -> None:
+    """Looks whether a token service may be shown what proves an identity.
+
+    Raises:
+        FetchError: when it is not one of AWS's.
+    """
+    if _sts.fullmatch(endpoint) is None:
+        raise FetchError(
+            "AuthenticationFailed",
+            "spec.sts.endpoint is no STS of AWS, and gets no token: write it like https://sts.eu-west-1.amazonaws.com",
+            final=True,
+        )
 
 
 def store_question(cloud: Cloud, region: str, endpoint: str) -> Question:
@@ -45,12 +85,8 @@ def store_question(cloud: Cloud, region: str, endpoint: str) -> Question:
         raise FetchError(
             "AuthenticationFailed", "spec.region: an identity of AWS needs one, such as eu-west-1: set it", final=True
         )
-    if endpoint and _sts.fullmatch(endpoint) is None:
-        raise FetchError(
-            "AuthenticationFailed",
-            "spec.sts.endpoint is no STS of AWS, and gets no token: write it like https://sts.eu-west-1.amazonaws.com",
-            final=True,
-        )
+    if endpoint:
+        check_sts_endpoint(endpoint)
     return Question(cloud=cloud, wanted="store", region=region, endpoint=endpoint)
 
 

@@ -4,6 +4,7 @@ Nothing of it was tried at a cloud.
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
@@ -31,7 +32,7 @@ from tests.servers.oci_registry import OciRegistry
 from tests.sources.clouds.conftest import Opened
 from tidelog.engine.sources.access import Proxy, Tls
 from tidelog.engine.sources.clouds import logins as module
-from tidelog.engine.sources.clouds.hosts import registry_question, store_question
+from tidelog.engine.sources.clouds.hosts import check_store, registry_question, store_question
 from tidelog.engine.sources.clouds.logins import CloudLogins
 from tidelog.engine.sources.clouds.questions import Account, Cloud, Granted, Job, Question
 from tidelog.engine.sources.errors import FetchError
@@ -404,6 +405,34 @@ def test_an_sts_that_is_not_amazon_s_gets_no_token() -> None:
             store_question("aws", REGION, endpoint)
     with pytest.raises(FetchError, match=r"spec\.region"):
         store_question("aws", "", "")
+
+
+@pytest.mark.parametrize(
+    ("cloud", "host", "is_known"),
+    [
+        ("gcp", "storage.googleapis.com", True),
+        ("gcp", "storage.europe-west1.rep.googleapis.com", True),
+        ("gcp", "storage.googleapis.com.example.com", False),
+        ("gcp", "evilgoogleapis.com", False),
+        ("azure", "account.blob.core.windows.net", True),
+        ("azure", "account.z01.blob.storage.azure.net", True),
+        ("azure", "account.blob.core.windows.net.example.com", False),
+        ("azure", "blob.core.windows.net", False),
+        ("aws", "minio.example.com", True),
+    ],
+)
+def test_a_store_that_is_not_the_cloud_s_gets_no_token(cloud: Cloud, host: str, is_known: bool) -> None:
+    """A request to S3 is signed for its host, and holds nothing that serves elsewhere."""
+    with nullcontext() if is_known else pytest.raises(FetchError, match="is no object store of"):
+        check_store(cloud, "https", host)
+    with nullcontext() if cloud == "aws" else pytest.raises(FetchError, match="gets no token"):
+        check_store(cloud, "http", host)
+
+
+async def test_a_process_that_dies_is_told(clouds: Clouds, opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WORKER", "tidelog.engine.sources.clouds.not_there")
+    async with opened(clouds.of_aws_keys()) as logins:
+        await refused(logins, registry_question("aws", ECR), r"died \(it ended with 1\): it is tried again")
 
 
 async def test_without_its_library_a_cloud_is_refused(

@@ -19,8 +19,9 @@ from tidelog.engine.sources.bucket.credentials import (
     credentials_of,
     sts_credentials_of,
 )
+from tidelog.engine.sources.bucket.endpoint import endpoint_of
 from tidelog.engine.sources.bucket.spec import BucketIndex, BucketSpec, Provider, StsSpec
-from tidelog.engine.sources.clouds.hosts import store_question
+from tidelog.engine.sources.clouds.hosts import check_store, check_sts_endpoint, store_question
 from tidelog.engine.sources.clouds.questions import Cloud, Granted
 from tidelog.engine.sources.errors import FetchError
 from tidelog.engine.sources.fetched import Fetched, Head
@@ -119,7 +120,11 @@ class BucketDriver(Driver):
         self._proxy = await secrets.proxy(spec.proxy_secret_ref)
         if spec.sts is not None:
             await self._read_sts(secrets, spec.sts)
-        if account and spec.provider != "generic" and spec.secret_ref is None:
+        if spec.provider == "generic" or spec.secret_ref is not None:
+            return
+        endpoint = endpoint_of(self._bucket_spec())
+        check_store(spec.provider, endpoint.scheme, endpoint.host)
+        if account:
             await self._log_in(secrets, spec.provider, account)
 
     async def _log_in(self, secrets: Secrets, cloud: Cloud, account: str) -> None:
@@ -133,6 +138,8 @@ class BucketDriver(Driver):
 
     async def _read_sts(self, secrets: Secrets, sts: kinds.SecurityTokenService) -> None:
         check_sts(self._spec.provider, _sts_spec(sts))
+        if sts.provider == "aws":
+            check_sts_endpoint(sts.endpoint)
         tls = await secrets.tls(sts.cert_secret_ref, "sts.certSecretRef")
         if sts.secret_ref is not None:
             data = await secrets.get(sts.secret_ref.name, "sts.secretRef")
