@@ -21,8 +21,10 @@ def time_of(moment: datetime) -> Time:
     """
     if moment.tzinfo is None:
         raise ValueError("a time without a zone")
-    # Four times as quick as `strftime`, and each commit waits for it.
-    return Time(moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z")
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    # Far quicker than `strftime`, and each commit waits for it.
+    return Time(f"{moment.isoformat(timespec='microseconds')[:-6]}Z")
 
 
 def datetime_of(time: Time) -> datetime:

@@ -6,6 +6,7 @@ names never hold a slash (RFC 1123 labels, or path segments), so a slash parts t
 """
 
 import re
+from functools import lru_cache
 from typing import NamedTuple, NewType
 
 StreamName = NewType("StreamName", str)
@@ -81,6 +82,7 @@ class ObjectKey(NamedTuple):
         return cls("" if group == CORE else group, kind, "" if namespace == NO_NAMESPACE else namespace, name)
 
 
+@lru_cache(maxsize=4_096)
 def stream_name(text: str) -> StreamName:
     """`text` as a stream's name.
 

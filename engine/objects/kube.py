@@ -4,7 +4,6 @@ from typing import Any, TypeAlias
 
 from tidelog.engine.objects.depth import bounded, is_deep
 from tidelog.events.canonical import NotCanonicalError, encode
-from tidelog.events.digest import Digest, digest_of
 from tidelog.events.names import ObjectKey
 
 KubeObject: TypeAlias = dict[str, Any]
@@ -105,8 +104,3 @@ def canonical_bytes(obj: KubeObject) -> bytes:
         if not is_deep(obj):
             raise
         return encode(bounded(obj))
-
-
-def object_digest(obj: KubeObject) -> Digest:
-    """The digest of an object, as it is: bookkeeping counts."""
-    return digest_of(canonical_bytes(obj))

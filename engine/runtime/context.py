@@ -14,10 +14,12 @@ from tidelog.engine.runtime.custom_health import CustomHealth
 from tidelog.engine.runtime.handing import Handing
 from tidelog.engine.runtime.helm import HelmTools
 from tidelog.engine.runtime.memory import Memory
+from tidelog.engine.runtime.origin_revisions import OriginRevisions
 from tidelog.engine.runtime.rendered import Renderings
 from tidelog.engine.runtime.repeats import Repeats
 from tidelog.engine.runtime.schedule import Scheduler, Trigger
 from tidelog.engine.runtime.settings import Settings
+from tidelog.engine.runtime.turns import Turns
 from tidelog.engine.runtime.waits import Waits
 from tidelog.engine.runtime.watching.declarations import Declarations
 from tidelog.engine.runtime.watching.inputs import Inputs
@@ -104,10 +106,13 @@ class Engine:
         self.store = store
         self.local = local
         """The one repository on this machine that may be read."""
+        self.origin_revisions = OriginRevisions(memory)
         self.activity = Activity()
         self.waits = Waits(self.seconds_since)
         self.repeats = Repeats(self.waits)
         self.custom_health = CustomHealth()
+        self.turns = Turns()
+        """Who writes an object that others may want to write as well."""
         self._clock = clock
         self._chance = chance
         self.targets: Scheduler

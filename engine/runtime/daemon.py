@@ -303,7 +303,9 @@ async def open_daemon(
             most=settings.token_cache_max_size,
             longest_s=settings.token_cache_max_duration.seconds,
         )
-        fetchers = await stack.enter_async_context(open_fetchers(artifacts, local=repo, clouds=clouds))
+        fetchers = await stack.enter_async_context(
+            open_fetchers(artifacts, local=repo, clouds=clouds, limits=settings.helm_limits)
+        )
         memory = Memory(log)
         await memory.load(views)
         stream = engine_stream(log.identity.log)

@@ -16,6 +16,7 @@ import msgspec.inspect
 from tidelog.engine.kinds.durations import Duration, MalformedDurationError
 from tidelog.engine.kinds.helmrelease import ReleaseDefaults
 from tidelog.engine.runtime.errors import SettingsError
+from tidelog.engine.sources.limits import HELM_LIMITS, HelmLimits
 from tidelog.engine.verify.guard import Guard
 
 CONTROLLERS = ("source-controller", "kustomize-controller", "helm-controller")
@@ -83,9 +84,6 @@ NO_EFFECT = {
     "sops_vault_configmap": "an object with `decryption` is refused by name",
     "ssh_kex_algos": "a source with an ssh address is refused by name",
     "ssh_hostkey_algos": "a source with an ssh address is refused by name",
-    "helm_index_max_size": "an index may have 50 MiB",
-    "helm_chart_max_size": "a chart's archive may have 10 MiB",
-    "helm_chart_file_max_size": "a file of a chart may have 5 MiB",
     "helm_cache_max_size": "an index is read only where it changed",
     "helm_cache_ttl": "an index is read only where it changed",
     "helm_cache_purge_interval": "an index is read only where it changed",
@@ -175,6 +173,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A HelmRelease without a `strategy` is tried again when it fails, and nothing of it is undone."""
     disable_chart_digest_tracking: bool = False
     """A chart of a registry is another only by its version, and not by its digest."""
+    helm_index_max_size: Annotated[int, msgspec.Meta(ge=1)] = HELM_LIMITS.index_bytes
+    """Bytes that the index of a HelmRepository may have."""
+    helm_chart_max_size: Annotated[int, msgspec.Meta(ge=1)] = HELM_LIMITS.chart_bytes
+    """Bytes that the archive of a chart may have."""
+    helm_chart_file_max_size: Annotated[int, msgspec.Meta(ge=1)] = HELM_LIMITS.file_bytes
+    """Bytes that a file in a chart may have."""
     enable_leader_election: bool = True
     """Hold the Leases of Flux's controllers while the daemon writes."""
     leader_election_lease_duration: Duration = Duration.of_seconds(35)
@@ -197,6 +201,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def release_defaults(self) -> ReleaseDefaults:
         """What HelmReleases do that do not say it themselves."""
         return ReleaseDefaults(as_helm_3=self.use_helm3_defaults, retries=self.default_to_retry_on_failure)
+
+    @property
+    def helm_limits(self) -> HelmLimits:
+        """How large indexes and charts of Helm may be."""
+        return HelmLimits(
+            index_bytes=self.helm_index_max_size,
+            chart_bytes=self.helm_chart_max_size,
+            file_bytes=self.helm_chart_file_max_size,
+        )
 
     @property
     def jitter(self) -> float:

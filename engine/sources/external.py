@@ -2,6 +2,7 @@
 
 import hashlib
 import ssl
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Final, Self
 
@@ -26,6 +27,7 @@ class Offer(Head, frozen=True):
 
     url: str
     digest: str
+    metadata: Mapping[str, str] = {}
 
 
 class ExternalFetcher:

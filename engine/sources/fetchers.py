@@ -12,6 +12,7 @@ from tidelog.engine.sources.external import ExternalFetcher
 from tidelog.engine.sources.git.fetcher import GitFetcher
 from tidelog.engine.sources.helm.fetcher import HelmFetcher
 from tidelog.engine.sources.intake.intake import Intake
+from tidelog.engine.sources.limits import HELM_LIMITS, HelmLimits
 from tidelog.engine.sources.oci.fetcher import OciFetcher
 from tidelog.storage.artifacts import ArtifactStore
 
@@ -30,7 +31,11 @@ class Fetchers(msgspec.Struct, frozen=True, kw_only=True):
 
 @asynccontextmanager
 async def open_fetchers(
-    store: ArtifactStore, *, local: Path | None = None, clouds: CloudLogins | None = None
+    store: ArtifactStore,
+    *,
+    local: Path | None = None,
+    clouds: CloudLogins | None = None,
+    limits: HelmLimits = HELM_LIMITS,
 ) -> AsyncIterator[Fetchers]:
     """Fetchers into a store, for as long as the block lasts.
 
@@ -38,12 +43,13 @@ async def open_fetchers(
         store: opened to write.
         local: the one Git repository on this machine that may be read.
         clouds: how the clouds are logged in at; by no identity where it is not given.
+        limits: how large indexes and charts of Helm may be.
     """
     async with (
         Intake(store) as intake,
         GitFetcher(store, local=local, intake=intake) as git,
         OciFetcher() as oci,
-        HelmFetcher() as helm,
+        HelmFetcher(limits=limits) as helm,
         ExternalFetcher(intake) as external,
         CloudLogins() if clouds is None else clouds as logins,
     ):

@@ -7,7 +7,7 @@ that is slower than the producers slows them down instead of filling the memory.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from threading import Thread
 from typing import NamedTuple, TypeAlias
 
@@ -123,14 +123,12 @@ class GroupCommit:
 
     def _collect(self, waiting: deque[Waiting]) -> bool:
         """Moves what was queued to `waiting`, and waits for something if there is nothing; False once closed."""
-        while True:
-            try:
-                entry = self._queue.get(block=not waiting)
-            except Empty:
-                return True
+        while not (waiting and self._queue.empty()):
+            entry = self._queue.get()
             if entry is None:
                 return False
             waiting.append(entry)
+        return True
 
     def _commit_some(self, waiting: deque[Waiting]) -> None:
         """Commits the first of what waits, as much as one commit takes, less what nobody waits for any more."""

@@ -4,13 +4,8 @@ SQLite goes on with files that somebody else unlinked, replaced or cut short: wh
 the process ends.
 """
 
+import os
 from pathlib import Path
-from typing import NamedTuple
-
-
-class _File(NamedTuple):
-    inode: int
-    size: int
 
 
 class OpenFiles:
@@ -18,22 +13,28 @@ class OpenFiles:
 
     def __init__(self, database: Path) -> None:
         """Of files that are to be seen yet: the write-ahead log comes with the first commit."""
-        self._paths = (database, database.with_name(database.name + "-wal"))
-        self._seen: dict[Path, _File] = {}
+        self._paths = (str(database), f"{database}-wal")
+        self._seen: dict[str, tuple[int, int]] = {}
+        """Inode and size."""
 
     def fault(self) -> str | None:
         """What befell one of them since it was last asked for; None when all is well."""
         for path in self._paths:
             try:
-                found = path.stat()
+                found = os.stat(path)  # noqa: PTH116 - each commit waits for it, and a Path is slower
             except FileNotFoundError:
                 if path in self._seen:
-                    return f"{path.name} was taken away while it was in use"
+                    return f"{_name(path)} was taken away while it was in use"
                 continue
-            file, seen = _File(found.st_ino, found.st_size), self._seen.get(path)
-            if seen is not None and file.inode != seen.inode:
-                return f"{path.name} was replaced while it was in use"
-            if seen is not None and file.size < seen.size and path == self._paths[0]:
-                return f"{path.name} was cut short while it was in use: it had {seen.size} bytes, and has {file.size}"
-            self._seen[path] = file
+            inode, size = found.st_ino, found.st_size
+            seen = self._seen.get(path)
+            if seen is not None and inode != seen[0]:
+                return f"{_name(path)} was replaced while it was in use"
+            if seen is not None and size < seen[1] and path == self._paths[0]:
+                return f"{_name(path)} was cut short while it was in use: it had {seen[1]} bytes, and has {size}"
+            self._seen[path] = inode, size
         return None
+
+
+def _name(path: str) -> str:
+    return Path(path).name

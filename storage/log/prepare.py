@@ -96,17 +96,21 @@ def prepare(appends: Sequence[StreamAppend], bodies: Sequence[StoredBody], *, by
     events = [event for part in streams for event in part.events]
     if not events:
         raise ValueError("an append without events")
-    if not by_log and any(isinstance(event.new.event, LogCreated | LogRestored) for event in events):
-        raise ValueError("only the log itself says which log it is")
     if len(events) > APPEND_EVENTS_MAX:
         raise AppendTooLargeError(f"an append of {len(events)} events; {APPEND_EVENTS_MAX} is the most")
-    if len({event.id for event in events}) != len(events):
+    ids: set[EventId] = set()
+    event_bytes = 0
+    for event in events:
+        if not by_log and isinstance(event.new.event, LogCreated | LogRestored):
+            raise ValueError("only the log itself says which log it is")
+        ids.add(event.id)
+        event_bytes += len(memoryview(event.data)) + EVENT_OVERHEAD_BYTES
+    if len(ids) != len(events):
         raise ValueError("an event id stands twice in one append")
     body_bytes = sum(len(body.data) for body in bodies)
     if body_bytes > APPEND_BODIES_BYTES_MAX:
         raise AppendTooLargeError(f"an append with {body_bytes} bytes of bodies; {APPEND_BODIES_BYTES_MAX} is the most")
-    size = body_bytes + sum(len(memoryview(event.data)) + EVENT_OVERHEAD_BYTES for event in events)
-    return PreparedAppend(streams, tuple(bodies), size)
+    return PreparedAppend(streams, tuple(bodies), body_bytes + event_bytes)
 
 
 def _prepare_stream(append: StreamAppend) -> PreparedStream:

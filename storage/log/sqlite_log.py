@@ -163,7 +163,7 @@ class SqliteEventLog(SqliteLogReader):
         """Appends to several streams and stores `bodies`: all of it, or nothing; see `EventLog.append_all`."""
         if self._closed:
             raise StoreClosedError(self.layout.directory)
-        return await self._commits.submit(prepare(appends, await _pack(bodies)))
+        return await self._commits.submit(prepare(appends, await _pack(bodies) if bodies else ()))
 
     async def head(self) -> int:
         """The position of the last event; 0 for an empty log."""

@@ -4,7 +4,7 @@ A tile holds few types, and events of one run stand close together: such an inde
 of events has, so that it costs little to keep and little to prove. A query walks the tiles, and filters their events.
 """
 
-from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from tidelog.events.merkle import TILE_BITS
@@ -45,11 +45,12 @@ def tile_of(position: int) -> int:
     return (position - 1) >> TILE_BITS
 
 
-def entries_of(position: int, kind: int, correlation: int | None, cause: int | None) -> Iterator[TileEntry]:
+def entries_of(position: int, kind: int, correlation: int | None, cause: int | None) -> tuple[TileEntry, ...]:
     """What an event has in the indexes; `kind` is the number of its type, and `cause` the position of its cause."""
-    tile = tile_of(position)
-    yield TileEntry(TYPES.table, kind, tile)
-    if correlation is not None:
-        yield TileEntry(CORRELATIONS.table, correlation, tile)
-    if cause is not None:
-        yield TileEntry(CAUSES.table, tile_of(cause), tile)
+    return _entries(tile_of(position), kind, correlation, None if cause is None else tile_of(cause))
+
+
+@lru_cache(maxsize=1_024)
+def _entries(tile: int, kind: int, correlation: int | None, cause_tile: int | None) -> tuple[TileEntry, ...]:
+    keys = (TYPES, kind), (CORRELATIONS, correlation), (CAUSES, cause_tile)
+    return tuple(TileEntry(index.table, key, tile) for index, key in keys if key is not None)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
+from uuid import UUID
 
 import msgspec
 
@@ -64,6 +65,8 @@ class _Cache(Generic[K, V]):
         return self._entries.get(key)
 
     def update(self, entries: dict[K, V]) -> None:
+        if not entries:
+            return
         if len(self._entries) + len(entries) > CACHE_ENTRIES_MAX:
             self._entries.clear()
         self._entries.update(entries)
@@ -79,11 +82,14 @@ class _Held(NamedTuple):
 class _Transaction:
     """What the appends of one commit have added so far."""
 
-    def __init__(self, position: int, time: Time, tree: TreeBuilder, tile: Sequence[Derived]) -> None:
+    def __init__(
+        self, position: int, time: Time, tree: TreeBuilder, tile: Sequence[Derived], greatest: EventId
+    ) -> None:
         self.position = position
         self.time = time
         self.tree = tree
         self.tile = [*tile]
+        self.greatest = greatest
         self.rows: list[tuple[int, str, bytes, bytes, int, int, int, int | None, int | None]] = []
         self.streams: dict[StreamName, tuple[int, int]] = {}
         self.positions: dict[EventId, int] = {}
@@ -120,6 +126,8 @@ class LogWriter:
         self._tile: Sequence[Derived] = ()
         """The rows of the last tile that were made here. What others wrote, or the disk kept, is not vouched for."""
         self.head, self._time = self._last_event()
+        self._greatest: EventId = self._greatest_id()
+        """Of all ids of events: one that is greater needs no look at the table, and ids of now are."""
         self._tree = tree_of(connection, self.head)
         self._checkpoint = self._last_checkpoint()
 
@@ -156,7 +164,7 @@ class LogWriter:
         return [self._failure] * len(appends)
 
     def _commit(self, appends: Sequence[PreparedAppend]) -> list[tuple[Recorded, ...] | StoreError]:
-        transaction = _Transaction(self.head, max(self._time, self._clock()), self._tree.copy(), self._tile)
+        transaction = self._begin(max(self._time, self._clock()))
         outcomes: list[tuple[Recorded, ...] | StoreError] = []
         self._db.execute("BEGIN IMMEDIATE")
         try:
@@ -172,6 +180,9 @@ class LogWriter:
         self._end(transaction)
         return outcomes
 
+    def _begin(self, time: Time) -> _Transaction:
+        return _Transaction(self.head, time, self._tree.copy(), self._tile, self._greatest)
+
     def _end(self, transaction: _Transaction) -> None:
         try:
             self._db.execute("COMMIT")
@@ -179,7 +190,7 @@ class LogWriter:
             self._rollback()
             raise
         self.head, self._time, self._tree = transaction.position, transaction.time, transaction.tree
-        self._tile = transaction.tile
+        self._tile, self._greatest = transaction.tile, transaction.greatest
         self._checkpoint = transaction.checkpoint or self._checkpoint
         self._streams.update(transaction.streams)
         self._positions.update(transaction.positions)
@@ -205,8 +216,8 @@ class LogWriter:
 
     def _repeated(self, transaction: _Transaction, events: Sequence[PreparedEvent]) -> tuple[Recorded, ...] | None:
         """The answer to an append that was made before, None for a new one."""
-        if all(event.new.id is None for event in events):
-            return None  # the log has just made the ids
+        if all(event.new.id is None or event.id > transaction.greatest for event in events):
+            return None  # the log has just made the ids, or nobody else has had them yet
         found = [self._find(transaction, event.id) for event in events]
         known = [recorded for recorded in found if recorded is not None]
         if not known:
@@ -233,7 +244,7 @@ class LogWriter:
 
     def _position(self, transaction: _Transaction, event_id: EventId) -> int | None:
         position = transaction.positions.get(event_id) or self._positions.get(event_id)
-        if position is None:
+        if position is None and event_id <= transaction.greatest:
             row = self._db.execute("SELECT position FROM events WHERE id = ?", (_id_bytes(event_id),)).fetchone()
             position = row and row[0]
         return position
@@ -306,6 +317,7 @@ class LogWriter:
         transaction.position, transaction.time = envelope.position, envelope.time
         transaction.streams[envelope.stream] = stream, envelope.version
         transaction.positions[envelope.id] = envelope.position
+        transaction.greatest = max(transaction.greatest, envelope.id)
         transaction.recorded[envelope.position] = recorded
         return recorded
 
@@ -318,7 +330,7 @@ class LogWriter:
             StoreCorruptError: when one is no event, or does not go on from the one before it.
             StoreError: when they cannot be kept.
         """
-        transaction = _Transaction(self.head, self._time, self._tree.copy(), self._tile)
+        transaction = self._begin(self._time)
         try:
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -411,7 +423,7 @@ class LogWriter:
 
     def _write(self, transaction: _Transaction) -> None:
         self._db.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", transaction.rows)
-        for index in TILE_INDEXES:
+        for index in TILE_INDEXES if transaction.tile_entries else ():
             entries = [(entry.key, entry.tile) for entry in transaction.tile_entries if entry.table == index.table]
             if entries:
                 self._db.executemany(f"INSERT OR IGNORE INTO {index.table} VALUES (?, ?)", entries)
@@ -457,6 +469,10 @@ class LogWriter:
     def _last_checkpoint(self) -> int:
         size: int = self._db.execute("SELECT coalesce(max(size), 0) FROM checkpoints").fetchone()[0]
         return size
+
+    def _greatest_id(self) -> EventId:
+        (greatest,) = self._db.execute("SELECT max(id) FROM events").fetchone()
+        return EventId(str(UUID(bytes=greatest)) if greatest else "")
 
     def _last_event(self) -> tuple[int, Time]:
         row = self._db.execute("SELECT position, envelope FROM events ORDER BY position DESC LIMIT 1").fetchone()

@@ -15,7 +15,7 @@ from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.kinds.durations import Interval
 from tidelog.engine.kinds.kustomization import KustomizationSpec, KustomizationStatus, SourceReference
 from tidelog.engine.kinds.meta import applier_of
-from tidelog.engine.objects.kube import KubeObject, key_of, object_digest
+from tidelog.engine.objects.kube import KubeObject, canonical_bytes, key_of
 from tidelog.engine.plan.draft import Draft, Planner
 from tidelog.engine.plan.model import Wanted
 from tidelog.engine.runtime.memory import Memory, Origin
@@ -70,7 +70,7 @@ def made(obj: KubeObject, *, labelled: bool = True) -> KubeObject:
 
 
 def wanted_of(obj: KubeObject) -> Wanted:
-    return Wanted(key=key_of(obj), api_version=obj["apiVersion"], digest=object_digest(obj), loaded=obj)
+    return Wanted(key=key_of(obj), api_version=obj["apiVersion"], digest=digest_of(canonical_bytes(obj)), loaded=obj)
 
 
 class Keeper:

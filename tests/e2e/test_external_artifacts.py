@@ -29,7 +29,7 @@ class Producer:
         spec = {"sourceRef": {"apiVersion": "example.org/v1", "kind": "Generator", "name": "made"}}
         await self._world.apply({"apiVersion": SOURCE, "kind": "ExternalArtifact", "metadata": metadata, "spec": spec})
 
-    async def offer(self, revision: str, data: bytes, *, digest: str = "") -> KubeObject:
+    async def offer(self, revision: str, data: bytes, *, digest: str = "", origin: str = "") -> KubeObject:
         """Writes what is offered into the status, as a Flux controller of others does."""
         checksum = hashlib.sha256(data).hexdigest()
         self.served[f"/{checksum}.tar.gz"] = data
@@ -41,6 +41,8 @@ class Producer:
             "lastUpdateTime": "2026-01-02T03:04:05Z",
             "size": len(data),
         }
+        if origin:
+            artifact["metadata"] = {"org.opencontainers.image.revision": origin}
         kind = await self._world.cluster.kind(SOURCE, "ExternalArtifact")
         return await self._world.cluster.patch(
             kind,
@@ -83,8 +85,11 @@ async def test_what_is_offered_is_applied_and_what_is_offered_next_follows_at_on
         ready = await world.until_target("app", is_ready)
         assert ready["status"]["lastAppliedRevision"] == "v1@sha256:" + "a" * 64
         assert await world.data("a") == {"n": "1"}
-        await producer.offer("v2@sha256:" + "b" * 64, archive_of({"app/a.yaml": config_map("a", n="2")}))
+        newer = archive_of({"app/a.yaml": config_map("a", n="2")})
+        await producer.offer("v2@sha256:" + "b" * 64, newer, origin="main@sha1:b")
         await world.until_data("a", {"n": "2"})
+        told = await world.until_target("app", lambda obj: "lastAppliedOriginRevision" in obj["status"])
+        assert told["status"]["lastAppliedOriginRevision"] == "main@sha1:b"
         assert len(producer.requests) == 2
         fetched = running.events(RevisionFetched, stream=running.stream("ExternalArtifact", "made"))
         assert [event.revision for event in fetched if isinstance(event, RevisionFetched)] == [

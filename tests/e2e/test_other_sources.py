@@ -123,6 +123,42 @@ async def test_a_tag_is_pulled_applied_and_followed(world: World, registry: OciR
         assert len(fetched) == 2
 
 
+async def test_a_target_tells_what_its_revisions_were_made_of(world: World, registry: OciRegistry) -> None:
+    """As the registry's artifacts say; also of those before, after a restart (contract CM-033, KS-043, KS-047)."""
+
+    def made_of(origin: str) -> dict[str, str]:
+        return {"org.opencontainers.image.revision": origin, "org.example.notes": "x" * 40_000}
+
+    def origins(obj: KubeObject) -> list[str | None]:
+        return [one["metadata"].get("originRevision") for one in obj["status"]["history"]]
+
+    first = await push(world, registry, "1", "v1", annotations=made_of("main@sha1:abc"))
+    await pull_secret(world, registry)
+    async with world.daemon():
+        await of_registry(world, registry, ref={"tag": "v1"})
+        await target(world, "OCIRepository")
+        ready = await world.until_target("app", is_ready)
+        assert ready["status"]["lastAppliedOriginRevision"] == "main@sha1:abc"
+        assert [one["metadata"] for one in ready["status"]["history"]] == [
+            {"revision": f"v1@{first}", "originRevision": "main@sha1:abc"}
+        ]
+        # What does not fit into an event is left out, and the standard names come first.
+        source = await ready_source(world, "OCIRepository")
+        assert source["status"]["artifact"]["metadata"] == {"org.opencontainers.image.revision": "main@sha1:abc"}
+        event = await world.until_told("app", "ReconciliationSucceeded", "Reconciliation finished")
+        assert event["metadata"]["annotations"]["kustomize.toolkit.fluxcd.io/originRevision"] == "main@sha1:abc"
+        await push(world, registry, "2", "v1", annotations=made_of("main@sha1:def"))
+        await world.ask("OCIRepository", "src")
+        moved = await world.until_target("app", lambda obj: origins(obj) == ["main@sha1:def", "main@sha1:abc"])
+        assert moved["status"]["lastAppliedOriginRevision"] == "main@sha1:def"
+    async with world.daemon():
+        await push(world, registry, "3", "v1")
+        await world.ask("OCIRepository", "src")
+        moved = await world.until_target("app", lambda obj: len(origins(obj)) == 3)
+        assert origins(moved) == [None, "main@sha1:def", "main@sha1:abc"]
+        assert "lastAppliedOriginRevision" not in moved["status"]
+
+
 async def test_the_highest_version_of_a_range(world: World, registry: OciRegistry) -> None:
     for n, tag in (("1", "1.0.0"), ("2", "1.2.0"), ("3", "2.0.0"), ("4", "1.3.0-rc.1")):
         await push(world, registry, n, tag)

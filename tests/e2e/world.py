@@ -525,14 +525,21 @@ class World:
             tasks.cancel_scope.cancel()
 
     async def requests(self, *verbs: str) -> list[KubeObject]:
-        """The daemon's requests so far, of some verbs (none: of all but those about Leases)."""
+        """The daemon's requests so far, of some verbs (none: of all but those about Leases).
+
+        Not those about objects of other tests: namespaces that ended tests left behind go meanwhile, and a watch
+        of all namespaces that tells of it has the daemon ask whether it is so.
+        """
         await self._audit_has_caught_up()
         return [
             entry
             for entry in self.servers.audited(self.user)
-            if (entry["verb"] in verbs if verbs else True)
-            and (entry.get("objectRef") or {}).get("resource") != "leases"
+            if (entry["verb"] in verbs if verbs else True) and self._is_ours(entry.get("objectRef") or {})
         ]
+
+    def _is_ours(self, ref: KubeObject) -> bool:
+        namespace = ref.get("namespace", "")
+        return ref.get("resource") != "leases" and (not namespace or namespace.startswith(self.namespace))
 
     async def _audit_has_caught_up(self) -> None:
         """A request of our own that is in the log has all that came before it there."""

@@ -14,7 +14,7 @@ from tests.servers.kubernetes_servers import Servers
 from tidelog.engine.cluster.errors import BadRequestError, ClusterError, ConflictError, InvalidError, NotFoundError
 from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.cluster.real import open_cluster
-from tidelog.engine.objects.kube import KubeObject, key_of, object_digest
+from tidelog.engine.objects.kube import KubeObject, canonical_bytes, key_of
 from tidelog.engine.plan.draft import Draft
 from tidelog.engine.plan.model import Plan, Step, Wanted
 from tidelog.engine.verify.schema import Schemas
@@ -224,7 +224,9 @@ def drafted(*objects: KubeObject) -> Draft:
     wanted = {}
     for obj in objects:
         key = key_of(obj)
-        wanted[key.id] = Wanted(key=key, api_version=obj["apiVersion"], digest=object_digest(obj), loaded=obj)
+        wanted[key.id] = Wanted(
+            key=key, api_version=obj["apiVersion"], digest=digest_of(canonical_bytes(obj)), loaded=obj
+        )
     steps = tuple(Step(object=one.key.id, api_version=one.api_version, action="create") for one in wanted.values())
     target = ObjectKey("kustomize.toolkit.fluxcd.io", "Kustomization", "a", "b").stream("east")
     plan = Plan(

@@ -45,6 +45,8 @@ class World:
             "Engine",
             SimpleNamespace(
                 memory=self.memory,
+                cluster_alias="here",
+                origin_revisions=SimpleNamespace(known=lambda _, revision: {OLD: "main@sha1:made"}.get(revision, "")),
                 activity=self.activity,
                 now=lambda: moment(60),
                 waited_for_health=lambda _: 5.0,
@@ -105,7 +107,9 @@ def test_a_success_says_what_was_applied() -> None:
     (snapshot,) = status.history
     assert snapshot.digest == digest("set")
     assert (snapshot.last_reconciled_status, snapshot.total_reconciliations) == ("ReconciliationSucceeded", 2)
-    assert (str(snapshot.last_reconciled_duration), snapshot.metadata) == ("3s", {"revision": OLD})
+    assert str(snapshot.last_reconciled_duration) == "3s"
+    assert snapshot.metadata == {"revision": OLD, "originRevision": "main@sha1:made"}
+    assert status.last_applied_origin_revision == "main@sha1:made"
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ from tidelog.events.bodies import Body
 from tidelog.events.moment import Time
 from tidelog.storage.errors import (
     AppendTooLargeError,
+    EventIdReusedError,
     NotAStoreError,
     StoreClosedError,
     StoreError,
@@ -669,6 +670,23 @@ async def test_repeat_while_the_first_still_waits_is_answered_alike(store: Path)
     assert len(answers) == 3
     assert answers[0] == answers[1] == answers[2]
     assert len(await all_events(store)) == 3
+
+
+async def test_ids_that_come_in_no_order_are_known_again(store: Path) -> None:
+    """A greater id than all is new without a look; any other is looked for, also by who opens the log anew."""
+    least, middle, greatest = sorted(event_id() for _ in range(3))
+    made: list[Recorded] = []
+    async with open_log(store) as log:
+        for name in (greatest, least, middle):
+            made += await log.append(stream(), ANY, [note("a", id=name)])
+        for name, first in zip((greatest, least, middle), made, strict=True):
+            assert await log.append(stream(), ANY, [note("a", id=name)]) == (first,)
+    async with open_log(store) as log:
+        for name, first in zip((greatest, least, middle), made, strict=True):
+            assert await log.append(stream(), ANY, [note("a", id=name)]) == (first,)
+            with pytest.raises(EventIdReusedError):
+                await log.append(stream(), ANY, [note("b", id=name)])
+    assert len(await all_events(store)) == 4
 
 
 @pytest.mark.parametrize("while_committing", [False, True])

@@ -3,7 +3,7 @@
 An answer that is not new appends nothing.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import anyio
 import anyio.to_thread
@@ -19,7 +19,7 @@ from tidelog.engine.runtime.passes.sources.drivers import driver_of
 from tidelog.engine.runtime.run import Removed, Run, StageError, asking
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.suspension import still_suspended
-from tidelog.engine.runtime.texts import pages_of
+from tidelog.engine.runtime.texts import first_of, pages_of
 from tidelog.engine.runtime.watching.declared import DeclaredSource, chart_source_of, source_of
 from tidelog.engine.sources.errors import FetchError
 from tidelog.engine.sources.fetched import Fetched, Head
@@ -31,6 +31,9 @@ from tidelog.storage.artifacts.errors import ObjectMissingError
 
 SETTLED_BYTES_MAX = 32_768
 """Of the targets that one event names, in JSON."""
+ANNOTATIONS_BYTES_MAX = 32_768
+"""Of what an artifact says of itself that an event keeps, in JSON; a manifest may be larger than an event."""
+STANDARD = "org.opencontainers.image."
 STALLING = frozenset(
     {
         "URLInvalid",
@@ -63,6 +66,12 @@ async def reconcile_source(engine: Engine, stream: StreamName, trigger: Trigger)
         engine.activity.end(stream)
         engine.status.answered(stream, declared.requested_at)
         engine.status.mark(stream)
+
+
+def _annotations(metadata: Mapping[str, str]) -> tuple[Annotation, ...]:
+    """What an artifact says of itself, as much of it as fits; first what has standard names."""
+    names = sorted(metadata, key=lambda name: (not name.startswith(STANDARD), name))
+    return first_of((Annotation(name=name, value=metadata[name]) for name in names), ANNOTATIONS_BYTES_MAX)
 
 
 class SourcePass:
@@ -149,7 +158,7 @@ class SourcePass:
                     message=fetched.message,
                     chart=fetched.chart,
                     signature=fetched.signature,
-                    annotations=tuple(Annotation(name=name, value=value) for name, value in fetched.metadata.items()),
+                    annotations=_annotations(fetched.metadata),
                 )
             ]
         )

@@ -26,7 +26,9 @@ from tidelog.engine.runtime.watching.declared import (
     DeclaredSource,
     DeclaredTarget,
     controller_of,
+    is_kustomization,
     is_release,
+    source_of,
 )
 from tidelog.engine.secrecy.logs import without_secrets
 from tidelog.engine.sources.fetched import Fetched
@@ -85,14 +87,14 @@ class Notices:
     def changed(self, declared: DeclaredTarget, revision: Revision | None, lines: Sequence[str]) -> None:
         """Objects were changed (Flux contract KS-044); of a release, the action is told that changed them (HR-134)."""
         if lines and not is_release(declared):
-            self._tell(declared, "Progressing", "\n".join(lines), _revision(revision))
+            self._tell(declared, "Progressing", "\n".join(lines), self._of(declared, revision))
 
     def reconciled(self, declared: DeclaredKustomization, revision: Revision | None) -> None:
         """A run ended well (Flux contract KS-043); of a release, only actions are told (HR-107)."""
         standing = self._engine.memory.conditions.get(declared.stream)
         took = self._engine.seconds_since(standing.began if standing else None)
         message = f"Reconciliation finished in {took:.3f}s, next run in {declared.spec.interval}"
-        metadata = {**_revision(revision), "commit_status": "update"}
+        metadata = {**self._of(declared, revision), "commit_status": "update"}
         self._tell(declared, "ReconciliationSucceeded", message, metadata)
 
     def failed(self, declared: AnyDeclared, revision: Revision | None, error: StageError) -> None:
@@ -108,7 +110,7 @@ class Notices:
             return
         self._told[declared.stream] = failing
         warning = error.reason not in _NOT_FAILED
-        self._tell(declared, error.reason, message, _revision(revision), warning=warning)
+        self._tell(declared, error.reason, message, self._of(declared, revision), warning=warning)
 
     def acted(self, declared: DeclaredRelease, ended: ReleaseActionEnded) -> None:
         """An action on a release ended well or failed (Flux contract HR-134 to HR-136)."""
@@ -143,11 +145,11 @@ class Notices:
         """A run ended without what it was for, or waits for an approval: as its condition says (KS-042, KS-101)."""
         standing = self._engine.memory.conditions.get(declared.stream)
         if standing is not None and standing.ready == "False" and not self._is_told_with_its_action(declared, standing):
-            self._tell(declared, standing.reason, standing.message, _revision(revision), warning=True)
+            self._tell(declared, standing.reason, standing.message, self._of(declared, revision), warning=True)
 
     def healthy(self, declared: DeclaredTarget, revision: Revision | None, message: str) -> None:
         """What is asked to be healthy has become so (Flux contract KS-102)."""
-        self._tell(declared, "Progressing", message, _revision(revision))
+        self._tell(declared, "Progressing", message, self._of(declared, revision))
 
     def flapping(self, declared: DeclaredTarget, flaps: Sequence[Flap]) -> None:
         """Somebody keeps on changing back what the target says."""
@@ -158,6 +160,16 @@ class Notices:
             for flap in flaps
         ]
         self._tell(declared, "DriftFlapping", "\n".join(lines), {}, warning=True)
+
+    def _of(self, declared: AnyDeclared, revision: Revision | None) -> dict[str, str]:
+        """Of which revision something is, and what that was made of (Flux contract CM-065)."""
+        if not revision:
+            return {}
+        origin = ""
+        if is_kustomization(declared):
+            source = source_of(declared).stream(self._engine.cluster_alias)
+            origin = self._engine.origin_revisions.known(source, revision)
+        return {"revision": revision} | ({"originRevision": origin} if origin else {})
 
     def _is_told_with_its_action(self, declared: DeclaredTarget, standing: Standing) -> bool:
         """Whether an action on a release is under way, whose end is told; what waits for approval is told at once."""
@@ -263,10 +275,6 @@ class Notices:
             "uid": notice.declared.uid,
             "resourceVersion": live["metadata"]["resourceVersion"],
         }
-
-
-def _revision(revision: Revision | None) -> dict[str, str]:
-    return {"revision": revision} if revision else {}
 
 
 def _of_release(one: ReleaseSnapshot) -> dict[str, str]:

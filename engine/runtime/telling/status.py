@@ -26,6 +26,7 @@ from tidelog.engine.runtime.watching.declared import (
     is_release,
     is_source,
     manager_of,
+    source_of,
 )
 from tidelog.events.names import StreamName
 from tidelog.events.projections import Standing
@@ -35,6 +36,8 @@ RETRY_S = 2.0
 CONFLICTS_MAX = 5
 PROGRESS_EVERY_S = 3.0
 """How often a run that takes its time tells what it is at."""
+TELL_ORIGINS = frozenset({"OCIRepository", "ExternalArtifact"})
+"""Kinds of sources whose artifacts say what they were made of."""
 
 
 class StatusWriter:
@@ -119,6 +122,7 @@ class StatusWriter:
             if self._may_pass(declared):
                 self._later.add(stream)
                 return
+            await self._learn_origins(declared)
             patch = self._patch(declared)
             if not patch:
                 return
@@ -138,6 +142,16 @@ class StatusWriter:
                 return
             self._engine.declared.wrote(stream, live)
         self.mark(stream)
+
+    async def _learn_origins(self, declared: AnyDeclared) -> None:
+        """What the revisions of which a Kustomization tells were made of (Flux contract CM-033)."""
+        standing = self._engine.memory.conditions.get(declared.stream)
+        if standing is None or not is_kustomization(declared):
+            return
+        source = source_of(declared)
+        if source.kind in TELL_ORIGINS:
+            told = standing.applied, *(attempt.revision for attempt in standing.history)
+            await self._engine.origin_revisions.learn(source.stream(self._engine.cluster_alias), told)
 
     def _may_pass(self, declared: AnyDeclared) -> bool:
         """Whether there is nothing to tell yet: it is at work, or waits, and may be done within the second."""

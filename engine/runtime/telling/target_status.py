@@ -1,5 +1,7 @@
 """What a Kustomization says of itself, derived from the log (Flux contract 3.2, 3.8)."""
 
+from functools import partial
+
 import msgspec
 
 from tidelog.engine.apply.door import PLAN_VOID
@@ -11,7 +13,8 @@ from tidelog.engine.kinds.kustomization import KustomizationStatus, Snapshot
 from tidelog.engine.kinds.targets import Inventory
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.telling.common import PROGRESS_AFTER_S, between, inventory, timestamp
-from tidelog.engine.runtime.watching.declared import DeclaredKustomization
+from tidelog.engine.runtime.watching.declared import DeclaredKustomization, source_of
+from tidelog.events.names import Revision
 from tidelog.events.projections import Standing
 
 # How a step reads in a status.
@@ -33,6 +36,7 @@ def target_status(engine: Engine, declared: DeclaredKustomization, standing: Sta
             return before
         settled = c.remove(before.conditions, c.RECONCILING)
         return msgspec.structs.replace(before, observed_generation=declared.generation, conditions=settled)
+    origin_of = partial(engine.origin_revisions.known, source_of(declared).stream(engine.cluster_alias))
     observed = Observed(declared.generation, timestamp(standing.since or engine.now()))
     conditions = _health_condition(engine, declared, standing)
     step = target_step(engine, declared, standing)
@@ -65,6 +69,9 @@ def target_status(engine: Engine, declared: DeclaredKustomization, standing: Sta
         if done and not step
         else before.observed_generation,
         last_applied_revision=standing.applied or before.last_applied_revision,
+        last_applied_origin_revision=origin_of(standing.applied)
+        if standing.applied
+        else before.last_applied_origin_revision,
         last_attempted_revision=standing.attempted or before.last_attempted_revision,
         inventory=_inventory(engine, declared) or before.inventory,
         history=tuple(
@@ -75,12 +82,16 @@ def target_status(engine: Engine, declared: DeclaredKustomization, standing: Sta
                 last_reconciled_duration=between(attempt.began, attempt.last),
                 last_reconciled_status="ReconciliationSucceeded" if attempt.reason == "Succeeded" else attempt.reason,
                 total_reconciliations=attempt.total,
-                metadata={"revision": attempt.revision} if attempt.revision else {},
+                metadata=_revisions(attempt.revision, origin_of(attempt.revision)),
             )
             for attempt in standing.history
         )
         or before.history,  # Flux's, until we have one
     )
+
+
+def _revisions(revision: Revision | None, origin: str) -> dict[str, str]:
+    return {name: value for name, value in (("revision", revision), ("originRevision", origin)) if value}
 
 
 def _applied(engine: Engine, declared: DeclaredKustomization, standing: Standing) -> str:

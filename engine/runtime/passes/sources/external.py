@@ -1,5 +1,7 @@
 """ExternalArtifact (contract 2.9): another controller reconciles it, and what its status offers is taken in."""
 
+import msgspec
+
 from tidelog.engine.kinds.externalartifact import ExternalArtifactStatus
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.passes.sources.driver import Driver, News, of_kind
@@ -22,11 +24,14 @@ class ExternalDriver(Driver):
     async def ask(self) -> Head | None:
         """See `Driver`."""
         artifact = self._status.artifact
-        return None if artifact is None else Offer(Revision(artifact.revision), artifact.url, artifact.digest)
+        if artifact is None:
+            return None
+        return Offer(Revision(artifact.revision), artifact.url, artifact.digest, artifact.metadata)
 
     async def fetch(self, head: Head) -> Fetched:
         """See `Driver`."""
-        return await self._engine.fetchers.external.fetch(of_kind(head, Offer))
+        offer = of_kind(head, Offer)
+        return msgspec.structs.replace(await self._engine.fetchers.external.fetch(offer), metadata=offer.metadata)
 
     def is_outdated(self) -> bool:
         """See `Driver`: the same revision may come with other content."""

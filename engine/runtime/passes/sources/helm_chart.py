@@ -23,7 +23,6 @@ from tidelog.engine.sources.helm.index import versions_of
 from tidelog.engine.sources.helm.jobs import Dependency
 from tidelog.engine.sources.helm.package import Resolve, package, refuse_verification, revalue
 from tidelog.engine.sources.helm.spec import (
-    CHART_BYTES_MAX,
     ChartSpec,
     ChartVersion,
     PackagedChart,
@@ -195,12 +194,12 @@ class HelmChartDriver(Driver):
         )
 
     async def _pull_from_registry(self, reach: ChartReach, head: OciHead, into: Path) -> None:
-        oci = self._engine.fetchers.oci
+        oci, limit = self._engine.fetchers.oci, self._engine.fetchers.helm.limits.chart_bytes
 
         async def pull(who: RegistryCredentials) -> None:
             reached = (who, reach.tls, None)
             artifact = await oci.artifact(reach.spec, *reached, head)
-            await oci.download(reach.spec, *reached, artifact, into, CHART_BYTES_MAX)
+            await oci.download(reach.spec, *reached, artifact, into, limit)
 
         await reach.login.at(pull)
 

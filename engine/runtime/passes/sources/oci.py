@@ -5,6 +5,7 @@ import msgspec
 from tidelog.engine.kinds.conditions import SOURCE_VERIFIED, find
 from tidelog.engine.kinds.ocirepository import OCIReference, OCIRepositorySpec, OCIRepositoryStatus
 from tidelog.engine.runtime.context import Engine
+from tidelog.engine.runtime.origin_revisions import ORIGIN_REVISION
 from tidelog.engine.runtime.passes.sources.driver import Driver, News, Secrets, of_kind
 from tidelog.engine.runtime.passes.sources.logins import RegistryLogin, account_name, registry_login
 from tidelog.engine.runtime.passes.sources.signers import read_signers
@@ -18,7 +19,6 @@ from tidelog.engine.sources.oci.spec import OciHead, OciRef, OciSpec
 from tidelog.engine.sources.oci.verify import Signers
 
 ORIGIN_SOURCE = "org.opencontainers.image.source"
-ORIGIN_REVISION = "org.opencontainers.image.revision"
 
 
 class OciDriver(Driver):
