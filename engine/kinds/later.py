@@ -51,22 +51,12 @@ def _of_oci(spec: OCIRepositorySpec) -> tuple[str, ...]:
 
 
 @features_left.register
-def _of_bucket(_: BucketSpec) -> tuple[str, ...]:
-    return ()
-
-
-@features_left.register
-def _of_helm_repository(_: HelmRepositorySpec) -> tuple[str, ...]:
-    return ()
-
-
-@features_left.register
 def _of_helm_chart(spec: HelmChartSpec) -> tuple[str, ...]:
     return tuple(_verify_sentences(spec.verify))
 
 
 @features_left.register
-def _of_external(_: ExternalArtifactSpec) -> tuple[str, ...]:
+def _of_others(_: BucketSpec | ExternalArtifactSpec | HelmRepositorySpec) -> tuple[str, ...]:
     return ()
 
 

@@ -259,7 +259,12 @@ async def test_a_bucket_is_read_as_a_service_account(world: World, clouds: Cloud
         s3.objects = {b"a.yaml": b"x"}
         await account(world, "gcp")
         store = "storage.googleapis.com"
-        clouds.sites[store] = lambda asked: clouds.forward(asked, s3.address)
+
+        def of_google(asked: Asked) -> Said:
+            is_known = asked.headers.get("authorization", "").removeprefix("Bearer ") in clouds.given
+            return clouds.forward(asked, s3.address) if is_known else Said(401)
+
+        clouds.sites[store] = of_google
         await secret(world, "certs", ca_crt=clouds.ca)
         await secret(world, "proxy", address=clouds.proxy.encode())
         bucket = {
@@ -276,8 +281,18 @@ async def test_a_bucket_is_read_as_a_service_account(world: World, clouds: Cloud
             assert condition(found, "FetchFailed")["reason"] == condition(found, "Stalled")["reason"]
             assert (s3.asked, clouds.asked) == ([], [])
         async with world.daemon(environment=clouds.environment(), object_level_workload_identity=True):
-            await ready_source(world, "Bucket")
+            first = (await ready_source(world, "Bucket"))["status"]["artifact"]["revision"]
             assert {one.headers["authorization"] for one in s3.asked} == {f"Bearer {clouds.given[-1]}"}
+            clouds.given.clear()  # what was given is good no more
+            s3.objects = {b"b.yaml": b"y"}
+            await world.ask("Bucket", "src")
+            await world.until(
+                SOURCE,
+                "Bucket",
+                "src",
+                lambda obj: obj is not None and obj["status"]["artifact"]["revision"] != first,
+                "another revision",
+            )
             assert clouds.given[-1].startswith("acting")
             count = len(clouds.given)
             for changed in ({"endpoint": s3.address}, {"endpoint": f"{store}.example.com"}, {"insecure": True}):

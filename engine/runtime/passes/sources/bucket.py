@@ -1,14 +1,11 @@
 """Bucket (contract 2.8)."""
 
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
-
 import msgspec
 
 from tidelog.engine.kinds import bucket as kinds
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.passes.sources.driver import Driver, News, Secrets, of_kind
-from tidelog.engine.runtime.passes.sources.logins import CloudLogin, account_name, identified, require_gate
+from tidelog.engine.runtime.passes.sources.logins import CloudLogin, account_name, identified, require_gate, retried
 from tidelog.engine.runtime.run import Run
 from tidelog.engine.runtime.watching.declared import DeclaredSource
 from tidelog.engine.sources.access import PLAIN_TLS, Proxy, Tls
@@ -23,11 +20,8 @@ from tidelog.engine.sources.bucket.endpoint import endpoint_of
 from tidelog.engine.sources.bucket.spec import BucketIndex, BucketSpec, Provider, StsSpec
 from tidelog.engine.sources.clouds.hosts import check_store, check_sts_endpoint, store_question
 from tidelog.engine.sources.clouds.questions import Cloud, Granted
-from tidelog.engine.sources.errors import FetchError
 from tidelog.engine.sources.fetched import Fetched, Head
 from tidelog.engine.sources.intake.jobs import Unpack
-
-T = TypeVar("T")
 
 
 class BucketHead(Head, frozen=True, kw_only=True):
@@ -56,29 +50,19 @@ class BucketDriver(Driver):
             require_gate(self._engine)
         async with Secrets(self._engine, self._declared, self._run, "BucketOperationFailed") as secrets:
             await self._read(secrets)
-        index = await self._known(self._ask)
+        index = await retried(self._cloud, self._ask, self._renew)
         return BucketHead(revision=index.revision, index=index)
 
     async def fetch(self, head: Head) -> Fetched:
         """See `Driver`: what vanished since the bucket was asked is no part of the revision (BU-013)."""
-        return await self._known(lambda: self._fetch(head))
+        return await retried(self._cloud, lambda: self._fetch(head), self._renew)
 
     async def _ask(self) -> BucketIndex:
         bucket = self._engine.fetchers.bucket
         return await bucket.ask(self._bucket_spec(), self._credentials, self._tls, self._proxy)
 
-    async def _known(self, work: Callable[[], Awaitable[T]]) -> T:
-        """What comes of work as who we are; a cloud's token that was kept, and is refused, is asked for once more."""
-        try:
-            return await work()
-        except FetchError as error:
-            if self._cloud is None or error.reason != "AuthenticationFailed":
-                raise
-            renewed = await self._cloud.renewed()
-            if renewed is None:
-                raise
-        self._credentials = _of_store(self._spec.provider, renewed)
-        return await work()
+    def _renew(self, granted: Granted) -> None:
+        self._credentials = _of_store(self._spec.provider, granted)
 
     async def _fetch(self, head: Head) -> Fetched:
         fetchers = self._engine.fetchers
@@ -134,7 +118,7 @@ class BucketDriver(Driver):
         question = store_question(cloud, spec.region, endpoint)
         question = await identified(self._engine, self._declared, secrets, question, account, self._proxy)
         self._cloud = CloudLogin(self._engine, self._declared, self._run, question, spec.timeout.seconds)
-        self._credentials = _of_store(cloud, await self._cloud.granted())
+        self._renew(await self._cloud.granted())
 
     async def _read_sts(self, secrets: Secrets, sts: kinds.SecurityTokenService) -> None:
         check_sts(self._spec.provider, _sts_spec(sts))

@@ -81,8 +81,31 @@ class CloudLogin:
         return token
 
 
+async def retried(cloud: CloudLogin | None, work: Callable[[], Awaitable[T]], renew: Callable[[Granted], None]) -> T:
+    """What comes of work. A token of a cloud's that was kept, and is refused, is asked for once more.
+
+    Args:
+        cloud: that gave it; None where a Secret gave what the work shows.
+        work: that shows it.
+        renew: has the work show another.
+
+    Raises:
+        FetchError: as the work does.
+    """
+    try:
+        return await work()
+    except FetchError as error:
+        if cloud is None or error.reason != "AuthenticationFailed":
+            raise
+        renewed = await cloud.renewed()
+        if renewed is None:
+            raise
+    renew(renewed)
+    return await work()
+
+
 class RegistryLogin:
-    """Who a source is to a registry. A token of a cloud's that was kept, and is refused, is asked for once more."""
+    """Who a source is to a registry."""
 
     def __init__(self, credentials: RegistryCredentials = ANONYMOUS, cloud: CloudLogin | None = None) -> None:
         self._credentials = credentials
@@ -99,16 +122,10 @@ class RegistryLogin:
         Raises:
             FetchError: as the work does.
         """
-        try:
-            return await work(self._credentials)
-        except FetchError as error:
-            if self._cloud is None or error.reason != "AuthenticationFailed":
-                raise
-            renewed = await self._cloud.renewed()
-            if renewed is None:
-                raise
-        self._credentials = _of_registry(renewed)
-        return await work(self._credentials)
+        return await retried(self._cloud, lambda: work(self._credentials), self._renew)
+
+    def _renew(self, granted: Granted) -> None:
+        self._credentials = _of_registry(granted)
 
 
 async def registry_login(
