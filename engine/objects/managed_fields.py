@@ -222,7 +222,8 @@ def _members(fields: FieldSet, steps: str) -> Iterator[str]:
 
 def union(one: FieldSet, other: FieldSet) -> FieldSet:
     """What either of two field sets owns."""
-    joined = {text: _joined(one.get(text), other.get(text)) for text in [*one, *other] if text != SELF}
+    # Each element once: what is in both would be joined twice, and twice again at each level below.
+    joined = {text: _joined(one.get(text), other.get(text)) for text in {**one, **other} if text != SELF}
     return {SELF: {}, **joined} if SELF in one or SELF in other else joined
 
 

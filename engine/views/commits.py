@@ -6,7 +6,13 @@ from typing import Any
 
 import msgspec
 
-from tidelog.engine.kinds.meta import HELM_RELEASE, KUSTOMIZATION, SOURCE_GROUP, helm_chart_name
+from tidelog.engine.kinds.meta import (
+    HELM_RELEASE,
+    KUSTOMIZATION,
+    ORIGIN_REVISION,
+    SOURCE_GROUP,
+    helm_chart_name,
+)
 from tidelog.engine.views.archive import Archive
 from tidelog.events.moment import Time
 from tidelog.events.names import ObjectKey, Revision, StreamName, TraceId, cluster_of
@@ -17,9 +23,8 @@ from tidelog.storage.log import Query, Recorded
 HELM_CHART = (SOURCE_GROUP, "HelmChart")
 NAMING_SOURCES = frozenset({KUSTOMIZATION, HELM_RELEASE, HELM_CHART})
 """Kinds that are made from a source."""
-ORIGIN = "org.opencontainers.image.revision"
-"""What an artifact says that it was made of (contract CM-033); as Flux pushes them, `main@sha1:<hex>`."""
 ORIGIN_MAX = 200
+"""Characters of what an artifact says that it was made of."""
 _digest_in_version = re.compile(r"\+([0-9a-f]{12})$")
 # The version by which a chart of a registry is released has the digest of its artifact behind it (contract HR-067).
 
@@ -195,7 +200,7 @@ def _with_origin(archive: Archive, recorded: Recorded) -> Commit | None:
     commit, event = _commit(recorded), recorded.event
     if commit is None or not isinstance(event, RevisionFetched):
         return None
-    said = next((one.value for one in event.annotations if one.name == ORIGIN), "")
+    said = next((one.value for one in event.annotations if one.name == ORIGIN_REVISION), "")
     if not said or said == event.revision:
         return commit
     origin = Revision(said[:ORIGIN_MAX])

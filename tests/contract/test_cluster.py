@@ -3,10 +3,12 @@
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
+from datetime import datetime
 from functools import partial
 from typing import Any, TypeAlias
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from tests.servers.fixtures import new_namespace
@@ -973,6 +975,85 @@ async def test_service_account_may_do_what_its_role_allows(cluster: Cluster, con
     assert await cluster.get(config_maps, namespace, "a", identity=stranger)
     with pytest.raises(ForbiddenError):
         await cluster.get(config_maps, namespace, "a", identity=Identity("jane"))
+
+
+async def test_a_large_object_holds_up_nobody_else(cluster: Cluster, config_maps: Kind, namespace: str) -> None:
+    await cluster.create(config_map(namespace, "small"), manager=MANAGER)
+    large = config_map(namespace, "large") | {"data": {f"key{number}": "v" for number in range(20_000)}}
+    found: list[str] = []
+
+    async def apply() -> None:
+        await cluster.apply(large, manager=MANAGER)
+        found.append("large")
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(apply)
+        while not found:
+            await anyio.lowlevel.checkpoint()
+            if (await cluster.get(config_maps, namespace, "small"))["metadata"]["name"] == "small" and not found:
+                found.append("small")
+                break
+    assert found == ["small", "large"]
+    assert len((await cluster.get(config_maps, namespace, "large"))["data"]) == 20_000
+
+
+async def test_two_who_change_a_large_object_at_once_lose_nothing(
+    cluster: Cluster, config_maps: Kind, namespace: str
+) -> None:
+    data = {f"key{number}": "v" for number in range(10_000)}
+    for time in range(2):  # by the first of each two the object is made
+        async with anyio.create_task_group() as tasks:
+            for part in ("a", "b"):
+                wanted = config_map(namespace, "large", {part: str(time)}) | {"data": data if part == "a" else {}}
+                tasks.start_soon(partial(cluster.apply, wanted, manager=part))
+                patch = {"metadata": {"annotations": {part: str(time)}}}
+                if time:
+                    change = partial(cluster.patch, config_maps, namespace, "large", patch, type="merge")
+                    tasks.start_soon(partial(change, manager=MANAGER))
+        found = await cluster.get(config_maps, namespace, "large")
+        assert found["metadata"]["labels"] == {"a": str(time), "b": str(time)}
+        assert found["metadata"].get("annotations") == ({"a": "1", "b": "1"} if time else None)
+        assert len(found["data"]) == 10_000
+
+
+# -------------------------------------------------------------------------------------------- controllers
+
+
+async def test_a_cron_job_makes_its_jobs(cluster: Cluster, namespace: str) -> None:
+    """Every second, of which one a minute has a name of its own."""
+    pod = {"spec": {"restartPolicy": "Never", "containers": [{"name": "a", "image": "a"}]}}
+    work = {"metadata": {"labels": {"a": "b"}, "annotations": {"c": "d"}}, "spec": {"suspend": True, "template": pod}}
+    wanted = {
+        "apiVersion": "batch/v1",
+        "kind": "CronJob",
+        "metadata": {"namespace": namespace, "name": "often"},
+        "spec": {"schedule": "@every 1s", "jobTemplate": work},
+    }
+    made = await cluster.create(wanted, manager=MANAGER)
+    cron_jobs, jobs = await cluster.kind("batch/v1", "CronJob"), await cluster.kind("batch/v1", "Job")
+    with anyio.fail_after(LIMIT_S):
+        while True:
+            status = (await cluster.get(cron_jobs, namespace, "often")).get("status") or {}
+            if status.get("active"):
+                break
+            await anyio.sleep(0.1)
+    job = (await cluster.list(jobs, namespace=namespace)).items[0]
+    metadata, reference = job["metadata"], status["active"][0]
+    due = metadata["annotations"].pop("batch.kubernetes.io/cronjob-scheduled-timestamp")
+    assert metadata["name"] == f"often-{int(datetime.fromisoformat(due).timestamp()) // 60}"
+    assert (metadata["labels"]["a"], metadata["annotations"]) == ("b", {"c": "d"})
+    owner = {"apiVersion": "batch/v1", "kind": "CronJob", "name": "often", "uid": made["metadata"]["uid"]}
+    assert metadata["ownerReferences"] == [{**owner, "controller": True, "blockOwnerDeletion": True}]
+    assert reference.pop("resourceVersion")
+    named = {"name": metadata["name"], "namespace": namespace, "uid": metadata["uid"]}
+    assert reference == {"apiVersion": "batch/v1", "kind": "Job", **named}
+    assert status.keys() == {"active", "lastScheduleTime"}
+    await cluster.delete(cron_jobs, namespace, "often")
+    with anyio.fail_after(LIMIT_S):
+        while True:
+            if not (await cluster.list(jobs, namespace=namespace)).items:
+                break
+            await anyio.sleep(0.1)
 
 
 # --------------------------------------------------------------------------------------------------- many

@@ -139,18 +139,18 @@ async def test_a_workload_that_is_not_available_is_explained_down_to_its_pods(wo
         world.commit({"app/web.yaml": workload("Deployment", "web", "ImagePullBackOff")})
         await world.source()
         await world.target("app", "./app", targetNamespace=world.namespace, wait=True, timeout="1h")
-        if cluster_kind == "real":  # the stand-ins of the other server say what Pods are, and these never begin
-            await _pull_fails(world)
-            await running.until_event(HealthChanged, where=because("ImagePullBackOff", "Pod"))
-            for asked in ("ks/app", "deployment/web"):
-                told = await explained(asked)
-                assert "⇒ Pod/" in told
-                assert "ImagePullBackOff: container main: Back-off pulling image" in told
+        await _pull_fails(world)
+        await running.until_event(HealthChanged, where=because("ImagePullBackOff", "Pod"))
+        for asked in ("ks/app", "deployment/web"):
+            told = await explained(asked)
+            assert "⇒ Pod/" in told
+            assert "ImagePullBackOff: container main: Back-off pulling image" in told
+        if cluster_kind == "real":  # the other server keeps no quotas: the annotation has it refuse the Pods
             await _no_more_pods(world)
         await world.push({"app/web.yaml": workload("Deployment", "more", "QuotaExceeded")})
         await running.until_event(HealthChanged, where=because("FailedCreate", "ReplicaSet"))
         last = "deployment/more"
-        if cluster_kind == "real":
+        if cluster_kind == "real":  # it says so in an Event, of which the other makes none
             last = "statefulset/db"
             await world.push({"app/web.yaml": workload("StatefulSet", "db", "QuotaExceeded")})
             await running.until_event(HealthChanged, where=because("FailedCreate", "StatefulSet"))

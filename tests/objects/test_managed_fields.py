@@ -100,6 +100,13 @@ def test_a_union_owns_what_either_owns(one: FieldSet, other: FieldSet) -> None:
     assert paths_of(union(other, one)) == paths_of(union(one, other))
 
 
+def test_a_union_goes_through_each_level_once() -> None:
+    deep: FieldSet = {}
+    for _ in range(60):  # twice a level would be 2**60 times at the last
+        deep = {"f:a": deep, "f:b": {}}
+    assert union(deep, deep) == deep
+
+
 APPLIED = entry(OURS, {"f:data": {"f:a": {}}}, "Apply")
 BY_HAND: FieldSet = {"f:data": {"f:b": {}}}
 WITH_BY_HAND: FieldSet = {"f:data": {"f:a": {}, "f:b": {}}}

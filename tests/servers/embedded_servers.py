@@ -22,8 +22,6 @@ from tidelog.engine.http.embedded_cluster import serving
 
 ENTRIES_MAX = 1_000_000
 """Requests of a whole run."""
-READY_S = 1e9
-"""Never: no kubelet runs beside the real servers, nor anything that gives volumes or addresses."""
 
 
 class EmbeddedServers(Servers):
@@ -147,7 +145,8 @@ class _Up:
     async def _open(self, port: int) -> AsyncIterator[tuple[EmbeddedCluster, str]]:
         async with (
             Evaluator() as judge,
-            open_embedded(judge, self._store, tokens=self._users, pace=Pace(READY_S)) as cluster,
+            # No kubelet runs beside the real servers, nor anything that gives volumes or addresses.
+            open_embedded(judge, self._store, tokens=self._users, pace=Pace(None)) as cluster,
         ):
             audit = Audit(cluster.api, cluster.api.registry, ENTRIES_MAX)
             self._audits.append(audit)

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, cast
+from typing import Final, Literal, cast
 
 import msgspec
 from msgspec import Struct
@@ -19,12 +19,19 @@ from tidelog.engine.cluster.embedded.access import (
     account_of,
     refusal,
 )
+from tidelog.engine.cluster.embedded.aside import Aside
 from tidelog.engine.cluster.embedded.body_types import require_applied
-from tidelog.engine.cluster.embedded.decoding import Conformed, decode_applied, decode_body, decode_object
+from tidelog.engine.cluster.embedded.decoding import (
+    Conformed,
+    decode_applied,
+    decode_body,
+    decode_deletion,
+    decode_object,
+)
 from tidelog.engine.cluster.embedded.definitions import Taken, accepted_of
 from tidelog.engine.cluster.embedded.documents import OpenApi
 from tidelog.engine.cluster.embedded.escalation import Guard
-from tidelog.engine.cluster.embedded.intake import patched, warned
+from tidelog.engine.cluster.embedded.intake import patched, read, read_patched, warned
 from tidelog.engine.cluster.embedded.metadata import NAMESPACES
 from tidelog.engine.cluster.embedded.objects import decoded, encoded, kept, sent, timestamp
 from tidelog.engine.cluster.embedded.reading import Reader, listing
@@ -40,7 +47,6 @@ from tidelog.engine.cluster.embedded.requests import (
     Request,
     Target,
     User,
-    check_dry_run,
     error_answer,
     options_of,
     target_of,
@@ -92,13 +98,20 @@ _SCALE: Final = "scale"
 _IN_QUERY: Final = ("propagationPolicy", "orphanDependents", "gracePeriodSeconds")
 
 
+class _Preconditions(Struct, rename="camel"):
+    """What must hold of what is to be deleted."""
+
+    uid: str | None = None
+    resource_version: str | None = None
+
+
 class _DeleteOptions(Struct, rename="camel"):
     """What the body or the query of a deletion says."""
 
     propagation_policy: str | None = None
     orphan_dependents: bool | None = None
-    dry_run: list[str] = []
-    preconditions: dict[str, str] | None = None
+    dry_run: list[str] | None = None
+    preconditions: _Preconditions | None = None
     grace_period_seconds: int | None = None
 
 
@@ -113,7 +126,8 @@ class Api:
         self.registry = registry
         self.tokens = tokens
         self.authorizer = Authorizer(store)
-        self.writer = Writer(store, registry, judge, clock)
+        self._aside = Aside(judge)
+        self.writer = Writer(store, registry, self._aside, clock)
         self._reader = Reader(store, registry)
         self._openapi = OpenApi(registry)
         self._judge = judge
@@ -344,13 +358,17 @@ class Api:
             raise runs_nothing(target.resource, target.subresource.name)
         if target.subresource is not None:
             return self._act(target, request, _document_of(request))
-        obj = decode_object(request, target.resource, self.registry)
+        obj = await self._decoded(request, target)
         review = answer_review(
             target.resource, _as_review(target.resource, obj), request.user, self.authorizer, self.whose
         )
         if review is not None:
             return Answer(201, encoded(review))
         return self._written(target.resource, await self.writer.create(target, obj, self._options(request)))
+
+    async def _decoded(self, request: Request, target: Target) -> KubeObject:
+        """The object in the body, of the kind that the path is about."""
+        return await self._aside.call(len(request.body), decode_object, request, target.resource, self.registry)
 
     def _options(self, request: Request) -> Options:
         return msgspec.structs.replace(options_of(request), guard=Guard(self.authorizer, request.user))
@@ -386,20 +404,21 @@ class Api:
 
     async def _change_of(self, target: Target, request: Request, options: Options) -> Written:
         if request.method == "PUT":
-            obj = decode_object(request, target.resource, self.registry)
-            _require_name(target, obj)
+            obj = await self._decoded(request, target)
+            if (unnamed := _without_name(target, obj)) is not None:
+                raise unnamed
             return await self.writer.replace(target, obj, options)
         how = PATCHES.get(request.content_type)
         if how is None:
             raise unsupported_media_type(request.content_type, list(PATCHES))
         if how == "apply":
-            applied = decode_applied(request)
+            applied = await self._aside.call(len(request.body), decode_applied, request)
             require_applied(target.resource, applied)
             return await self.writer.apply(target, applied, options)
         if how == "strategic" and target.resource.custom is not None:
             raise unsupported_media_type(STRATEGIC, [JSON_PATCH, MERGE, APPLY])
         self._reader.get(target)  # first: as the real one, which decodes a patch when it has what is patched
-        body = decode_body(request)
+        body = await self._aside.call(len(request.body), decode_body, request)
         return await self.writer.patch(target, body, cast('Literal["merge", "json", "strategic"]', how), options)
 
     async def _change_scale(self, target: Target, request: Request, options: Options) -> Answer:
@@ -407,19 +426,37 @@ class Api:
         resource = target.resource
         record = self._reader.get(target)
         live = decoded(record, resource)
-        scale = scales.scale_of(resource, live)
-        if request.method == "PUT":
-            wanted = _document_of(request)
-        else:
-            how = PATCHES.get(request.content_type)
-            if how is None:
-                raise unsupported_media_type(request.content_type, list(PATCHES))
-            wanted = patched(schema_of_kind("autoscaling", "v1", "Scale"), scale, decode_body(request), how)
-        changed = scales.with_scale(resource, live, wanted)
-        whole = Target("update", resource, target.namespace, target.name)
-        written = await self.writer.replace(whole, changed, msgspec.structs.replace(options, through=_SCALE))
+        wanted, told = self._scale_in(target, request, options, scales.scale_of(resource, live))
+        with warned(told):
+            changed = scales.with_scale(resource, live, wanted)
+            whole = Target("update", resource, target.namespace, target.name)
+            written = await self.writer.replace(whole, changed, msgspec.structs.replace(options, through=_SCALE))
         self._after(resource, written)
-        return Answer(200, encoded(scales.scale_of(resource, written.object)))
+        return Answer(200, encoded(scales.scale_of(resource, written.object)), warnings=tuple(told))
+
+    def _scale_in(
+        self, target: Target, request: Request, options: Options, scale: KubeObject
+    ) -> tuple[KubeObject, list[str]]:
+        """The Scale that a request makes of one, and what is to be warned of."""
+        resource = scales.resource_of(target.resource)
+        target = Target("update", resource, target.namespace, target.name)
+        if request.method == "PUT":
+            obj = decode_object(request, resource, self.registry)
+            unnamed = _without_name(target, obj)
+            found, told = read(resource, target, obj, options)
+            with warned(told):
+                if unnamed is not None:
+                    raise unnamed
+            return found, told
+        how = PATCHES.get(request.content_type)
+        if how is None:
+            raise unsupported_media_type(request.content_type, list(PATCHES))
+        if how == "apply":
+            applied = decode_applied(request)
+            require_applied(resource, applied)
+            return read(resource, target, patched(resource.schema, scale, applied, how), options)
+        changed = patched(resource.schema, scale, decode_body(request), how)
+        return read_patched(target, changed, how, options, self.registry)
 
     def _delete(self, target: Target, request: Request) -> Answer:
         options = _delete_options(request)
@@ -507,11 +544,13 @@ def _document_of(request: Request) -> KubeObject:
     return found
 
 
-def _require_name(target: Target, obj: KubeObject) -> None:
+def _without_name(target: Target, obj: KubeObject) -> StatusError | None:
+    """What is to be said of an object that does not name itself."""
     metadata = obj.get("metadata")
     if not metadata or (isinstance(metadata, dict) and not metadata.get("name")):
         why = "was undeterminable: name must be provided"
-        raise bad_request(f"the name of the object ({target.name} based on URL) {why}")
+        return bad_request(f"the name of the object ({target.name} based on URL) {why}")
+    return None
 
 
 def _as_review(resource: Resource, obj: KubeObject) -> KubeObject:
@@ -536,21 +575,29 @@ def _identities(registry: Registry, plural: str, group: str = "") -> Resource:
 
 def _delete_options(request: Request) -> _DeleteOptions:
     query = {} if request.body else request.query  # as the real one: where there is a body the query says nothing
-    body: Any = decode_body(request) if request.body else {}
+    body = decode_deletion(request) if request.body else {}
     said = {name: query[name] for name in _IN_QUERY if name in query}
     if query.get("dryRun"):
         said["dryRun"] = [query["dryRun"]]  # type: ignore[assignment]
     try:
         found = msgspec.convert({**said, **body}, _DeleteOptions, strict=False)
-        check_dry_run(found.dry_run)
-        return found
-    except (msgspec.ValidationError, TypeError) as error:
+    except msgspec.ValidationError as error:
         raise StatusError(400, "BadRequest", f"DeleteOptions: {error}") from None
+    policy, stages = found.propagation_policy, found.dry_run or []
+    wrong = []
+    if policy is not None and found.orphan_dependents is not None:
+        why = "orphanDependents and deletionPropagation cannot be both set"
+        wrong.append(causes.invalid("propagationPolicy", policy, why))
+    if any(stage != "All" for stage in stages):
+        wrong.append(causes.not_supported("dryRun", stages, ["All"]))
+    if wrong:
+        raise invalid_kind("meta.k8s.io", "DeleteOptions", "", wrong)
+    return found
 
 
 def _preconditions(options: _DeleteOptions) -> Preconditions:
-    wanted = options.preconditions or {}
-    return Preconditions(wanted.get("uid"), wanted.get("resourceVersion"))
+    wanted = options.preconditions or _Preconditions()
+    return Preconditions(wanted.uid, wanted.resource_version)
 
 
 def _propagation(options: _DeleteOptions) -> str:

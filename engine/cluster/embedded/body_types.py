@@ -1,20 +1,23 @@
-"""Whether a body says to be of the kind that its path is about, in the words of the server where it does not."""
+"""Whether a body, or what a patch makes, is of the kind that its path is about; in the server's words where not."""
 
 from typing import Any, Final
 
-from tidelog.engine.cluster.embedded import json_errors
+from tidelog.engine.cluster.embedded import causes, json_errors
+from tidelog.engine.cluster.embedded.fieldsets import go_json
 from tidelog.engine.cluster.embedded.registry import Registry, Resource
-from tidelog.engine.cluster.embedded.statuses import StatusError, bad_request
+from tidelog.engine.cluster.embedded.statuses import StatusError, bad_request, broken_patch, invalid_kind
 from tidelog.engine.objects.kube import KubeObject
 
 _SHOWN_MAX: Final = 30
 """Bytes of a body that are quoted."""
 _STRUCT: Final = r'struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }'
-_NO_VERSION: Final = "couldn't get version/kind; json parse error: "
+NO_VERSION: Final = "couldn't get version/kind; json parse error: "
 _OTHER_SCHEMES: Final = frozenset({"apiextensions.k8s.io", "apiregistration.k8s.io"})
 """Groups of other servers than the one of the built-in kinds: what those know of each other's kinds is left out."""
+_SCHEME: Final = 'in scheme "pkg/runtime/scheme.go:111"'
+_DELETE_OPTIONS: Final = "DeleteOptions"
 _IN_EVERY_VERSION: Final = frozenset(
-    {"CreateOptions", "DeleteOptions", "GetOptions", "ListOptions", "PatchOptions", "Status", "UpdateOptions"}
+    {"CreateOptions", _DELETE_OPTIONS, "GetOptions", "ListOptions", "PatchOptions", "Status", "UpdateOptions"}
 )
 
 
@@ -28,7 +31,7 @@ def unrecognized(resource: Resource, why: str, body: bytes) -> StatusError:
 
 def no_json(resource: Resource, body: bytes) -> StatusError:
     """That a body is no JSON."""
-    return unrecognized(resource, _NO_VERSION + json_errors.syntax_error(body), body)
+    return unrecognized(resource, NO_VERSION + json_errors.syntax_error(body), body)
 
 
 def typed(resource: Resource, found: Any, body: bytes, registry: Registry) -> KubeObject:
@@ -37,16 +40,10 @@ def typed(resource: Resource, found: Any, body: bytes, registry: Registry) -> Ku
     Raises:
         StatusError: when it is of another kind, or none.
     """
-    if found is not None and not isinstance(found, dict):
-        raise unrecognized(resource, _NO_VERSION + json_errors.mismatch(found, _STRUCT), body)
+    if (wrong := _unreadable(found)) is not None:
+        raise unrecognized(resource, wrong, body)
     obj: KubeObject = found or {}
-    for name in ("apiVersion", "kind"):
-        if not isinstance(obj.get(name), str | None):
-            said = json_errors.mismatch(obj[name], "string").replace("value of", f"struct field .{name} of")
-            raise unrecognized(resource, _NO_VERSION + said, body)
     version, kind = obj.get("apiVersion") or "", obj.get("kind") or ""
-    if version.count("/") > 1:
-        raise unrecognized(resource, f"unexpected GroupVersion string: {version}", body)
     if resource.custom is not None:
         if not kind:
             text = body.decode(errors="replace")
@@ -62,7 +59,88 @@ def typed(resource: Resource, found: Any, body: bytes, registry: Registry) -> Ku
         return obj
     if resource.group in _OTHER_SCHEMES:
         return obj
-    raise _other_kind(resource, version or resource.api_version, kind or resource.kind, registry)
+    version, kind = version or resource.api_version, kind or resource.kind
+    start = f'{kind} in version "{version.rpartition("/")[2]}" cannot be handled as a {resource.kind}: '
+    raise bad_request(start + _no_conversion(resource, version, kind, registry))
+
+
+def _unreadable(found: Any) -> str | None:
+    """Why nobody can tell of which kind a document is; None where it can be told."""
+    if found is not None and not isinstance(found, dict):
+        return NO_VERSION + json_errors.mismatch(found, _STRUCT)
+    for name in ("apiVersion", "kind"):
+        said = (found or {}).get(name)
+        if not isinstance(said, str | None):
+            return NO_VERSION + json_errors.mismatch(said, "string").replace("value of", f"struct field .{name} of")
+    version = (found or {}).get("apiVersion") or ""
+    return f"unexpected GroupVersion string: {version}" if version.count("/") > 1 else None
+
+
+def require_deletion(found: Any) -> KubeObject:
+    """The options in the body of a deletion.
+
+    Raises:
+        StatusError: when it is something else.
+    """
+    if (wrong := _unreadable(found)) is not None:
+        raise bad_request(wrong)
+    obj: KubeObject = found or {}
+    version, kind = obj.get("apiVersion") or "", obj.get("kind") or ""
+    if kind in ("", _DELETE_OPTIONS):
+        return obj
+    if kind in _IN_EVERY_VERSION:
+        raise bad_request(f"converting (v1.{kind}) to (v1.{_DELETE_OPTIONS}): unknown conversion")
+    raise bad_request(f'no kind "{kind}" is registered for version "{version or "v1"}" {_SCHEME}')
+
+
+def require_patched(resource: Resource, changed: KubeObject, how: str, registry: Registry) -> StatusError | None:
+    """Whether what a patch makes is of the kind of a resource; what it leaves out of that is filled in.
+
+    Gives what is to be said of a custom object once it is known to be well formed.
+
+    Raises:
+        StatusError: when it is not.
+    """
+    said = tuple("" if changed.get(name) is None else changed[name] for name in ("apiVersion", "kind"))
+    own = resource.api_version, resource.kind
+    if how == "strategic" and all(isinstance(one, str) for one in said):
+        said = own  # as the real one, which has patched a value of the kind's own type
+    if said != own and (wrong := _unreadable(changed)) is not None:
+        raise broken_patch(go_json(changed), wrong)
+    text = "" if said == own else go_json(changed)
+    if resource.custom is not None and not said[1]:
+        raise broken_patch(text, f"Object 'Kind' is missing in '{text}'")
+    if resource.custom is not None and not said[0]:
+        why = "Object 'apiVersion' is missing in 'object has no apiVersion field'"
+        raise StatusError(
+            500, "InternalError", f"Internal error occurred: {why}", details={"causes": [{"message": why}]}
+        )
+    changed["apiVersion"], changed["kind"] = own
+    if resource.custom is not None:
+        return None if said == own else _of_other_kind(resource, changed, *said)
+    if not said[0]:
+        raise _nameless(changed)
+    said = said[0], said[1] or own[1]
+    if said != own:
+        raise broken_patch(text, _no_conversion(resource, *said, registry))
+    return None
+
+
+def _of_other_kind(resource: Resource, changed: KubeObject, version: str, kind: str) -> StatusError:
+    pairs = (("kind", kind, resource.kind), ("apiVersion", version, resource.api_version))
+    wrong = [causes.invalid(field, said, f"must be {own}") for field, said, own in pairs if said != own]
+    metadata = changed.get("metadata")
+    name = str(metadata.get("name", "")) if isinstance(metadata, dict) else ""
+    return invalid_kind(version.rpartition("/")[0], kind, name, wrong)
+
+
+def _nameless(changed: KubeObject) -> StatusError:
+    """What comes of an object of no version: the server takes it for one of its own, where no field is named so."""
+    metadata = changed.get("metadata")
+    name = metadata.get("name", "") if isinstance(metadata, dict) else ""
+    error = bad_request(f"the name of the object ({name} based on URL) was undeterminable: name must be provided")
+    error.warnings = tuple(f'unknown field "{field}"' for field in sorted(changed.keys() - {"apiVersion", "kind"}))
+    return error
 
 
 def require_applied(resource: Resource, applied: KubeObject) -> None:
@@ -80,14 +158,13 @@ def require_applied(resource: Resource, applied: KubeObject) -> None:
     raise bad_request(f"invalid object type: {where}, Kind={kind}")
 
 
-def _other_kind(resource: Resource, api_version: str, kind: str, registry: Registry) -> StatusError:
+def _no_conversion(resource: Resource, api_version: str, kind: str, registry: Registry) -> str:
+    """Why an object of another kind cannot be one of this."""
     group, _, version = api_version.rpartition("/")
-    start = f'{kind} in version "{version}" cannot be handled as a {resource.kind}: '
-    named = kind.removesuffix("List")
-    found = registry.in_group(group, named)
-    is_known = found is not None and found.custom is None and found.version == version
-    if group not in _OTHER_SCHEMES and (is_known or (kind in _IN_EVERY_VERSION and not group)):
+    found = registry.of_kind(group, version, kind.removesuffix("List"))
+    is_known = found is not None and found.custom is None
+    is_known = is_known or (kind in _IN_EVERY_VERSION and not group)
+    if is_known and not {group, resource.group} & _OTHER_SCHEMES:
         place = resource.group.partition(".")[0] or "core"
-        return bad_request(f"{start}converting ({version}.{kind}) to ({place}.{resource.kind}): unknown conversion")
-    scheme = 'in scheme "pkg/runtime/scheme.go:111"'
-    return bad_request(f'{start}no kind "{kind}" is registered for version "{api_version}" {scheme}')
+        return f"converting ({version}.{kind}) to ({place}.{resource.kind}): unknown conversion"
+    return f'no kind "{kind}" is registered for version "{api_version}" {_SCHEME}'

@@ -8,7 +8,7 @@ import msgspec
 
 from tidelog.engine.cluster.embedded import body_types, json_errors, protobuf, yaml_bodies
 from tidelog.engine.cluster.embedded.builtin.scalars import QUANTITY_FORM
-from tidelog.engine.cluster.embedded.registry import Registry, Resource
+from tidelog.engine.cluster.embedded.registry import Registry, Resource, schema_of_kind
 from tidelog.engine.cluster.embedded.requests import APPLY, JSON, JSON_PATCH, PATCHES, STRATEGIC, Request
 from tidelog.engine.cluster.embedded.schema import Schema
 from tidelog.engine.cluster.embedded.statuses import StatusError, bad_request, too_large, unsupported_media_type
@@ -148,6 +148,35 @@ def decode_object(request: Request, resource: Resource, registry: Registry) -> K
     return body_types.typed(resource, found, body, registry)
 
 
+def decode_deletion(request: Request) -> KubeObject:
+    """The options in the body of a deletion, with the types of their fields.
+
+    Raises:
+        StatusError: when it is something else.
+    """
+    kind = request.content_type or JSON
+    if len(request.body) > BODY_BYTES_MAX:
+        raise too_large(BODY_BYTES_MAX)
+    try:
+        if kind == JSON:
+            found = msgspec.json.decode(request.body)
+        elif kind in YAML:
+            found = yaml_bodies.decode(request.body)
+        elif kind == protobuf.CONTENT_TYPE:
+            found = _decode(request)
+        else:
+            raise unsupported_media_type(kind, [JSON, YAML[0], protobuf.CONTENT_TYPE])
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        raise bad_request(body_types.NO_VERSION + json_errors.syntax_error(request.body)) from None
+    except ValueError as error:
+        raise bad_request(f"yaml: {error}") from None
+    options = body_types.require_deletion(found)
+    try:
+        return Conformed("DeleteOptions", "v1").of(options, schema_of_kind("", "v1", "DeleteOptions"))
+    except MismatchError as error:
+        raise bad_request(error.detail) from None
+
+
 class MismatchError(StatusError):
     """A value has another type than its field; `detail` is what the decoder says of it."""
 
@@ -179,6 +208,8 @@ def _is_quantity(value: KubeValue) -> bool:
     return value is None or (is_said and QUANTITY_FORM.match(str(value).strip()) is not None)
 
 
+_NAMED: Final = {"uid": "types.UID", "propagationPolicy": "v1.DeletionPropagation"}
+"""Fields whose texts have types of their own in Go."""
 _TIMES: Final = ("creationTimestamp", "deletionTimestamp")
 
 
@@ -266,7 +297,7 @@ class Conformed:
         )
         if schema.type == "integer" and type(value) is int:
             got = f"number {value}"
-        wanted = "types.UID" if place.fields.endswith("uid") else _go_type(schema)
+        wanted = _NAMED.get(place.fields.rpartition(".")[2], _go_type(schema))
         detail = f"json: cannot unmarshal {got} into Go struct field {place.struct}.{place.fields} of type {wanted}"
         return MismatchError(self._kind, self._version, detail)
 

@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
+
 from tidelog.engine.cluster.embedded.api import Api
-from tidelog.engine.cluster.embedded.objects import decoded, timestamp
+from tidelog.engine.cluster.embedded.objects import decoded, encoded, timestamp
 from tidelog.engine.cluster.embedded.registry import Place, Resource
 from tidelog.engine.cluster.embedded.requests import Options, Target
 from tidelog.engine.cluster.embedded.store import Key
@@ -52,7 +54,8 @@ class Hands:
         """Makes an object."""
         resource = self._registry.builtin(place)
         target = Target("create", resource, obj["metadata"]["namespace"], "")
-        return (await self._writer.create(target, obj, MANAGER)).object
+        options = msgspec.structs.replace(MANAGER, size=len(encoded(obj)))
+        return (await self._writer.create(target, obj, options)).object
 
     def remove(self, place: Place, obj: KubeObject, propagation: str = "Background") -> None:
         """Deletes an object."""

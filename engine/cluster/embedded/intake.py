@@ -7,9 +7,10 @@ from typing import Any
 import msgspec
 
 from tidelog.engine.cluster.embedded import custom, fieldsets
+from tidelog.engine.cluster.embedded.body_types import require_patched
 from tidelog.engine.cluster.embedded.decoding import Conformed, MismatchError
 from tidelog.engine.cluster.embedded.patches import PatchError, json_patch, merge_patch, strategic_merge_patch
-from tidelog.engine.cluster.embedded.registry import Resource, schema_of_type
+from tidelog.engine.cluster.embedded.registry import Registry, Resource, schema_of_type
 from tidelog.engine.cluster.embedded.requests import Options, Target
 from tidelog.engine.cluster.embedded.schema import Schema
 from tidelog.engine.cluster.embedded.statuses import StatusError, bad_request, broken_patch
@@ -35,18 +36,24 @@ def read(resource: Resource, target: Target, obj: KubeObject, options: Options) 
     return found, told
 
 
-def read_patched(target: Target, obj: KubeObject, options: Options) -> tuple[KubeObject, list[str]]:
+def read_patched(
+    target: Target, obj: KubeObject, how: str, options: Options, registry: Registry
+) -> tuple[KubeObject, list[str]]:
     """As `read`, of what a patch makes: the patch is what is told to be wrong."""
     text = fieldsets.go_json(obj)
+    other_kind = require_patched(target.resource, obj, how, registry)
     try:
         found, told = conformed(target.resource, obj, msgspec.structs.replace(options, strict=False, warns=True))
     except MismatchError as error:
         raise broken_patch(text, error.detail) from None
     if told and options.strict:
         raise broken_patch(text, f"strict decoding error: {', '.join(told)}")
-    told = told if options.warns else []
+    told = told if options.warns and other_kind is None else []
     with warned(told):
         require_place(target.resource, target, found)
+        # A status alone is taken from what a patch makes, whatever that says to be.
+        if other_kind is not None and target.subresource is None:
+            raise other_kind
     return found, told
 
 

@@ -185,6 +185,12 @@ def is_of_job(pod: KubeObject) -> bool:
     return any(owner["kind"] == "Job" for owner in pod["metadata"].get("ownerReferences") or ())
 
 
+def ending_of(job: KubeObject) -> KubeObject:
+    """The condition that says how a Job ended; an empty one while it has not."""
+    told: list[KubeObject] = (job.get("status") or {}).get("conditions") or []
+    return next((one for one in told if one["type"] in ("Complete", "Failed") and one["status"] == "True"), {})
+
+
 def is_ready(pod: KubeObject) -> bool:
     """Whether a Pod is ready."""
     conditions = (pod.get("status") or {}).get("conditions") or ()
@@ -230,7 +236,8 @@ def digest_of(template: KubeObject) -> str:
     return "".join(LETTERS[byte % len(LETTERS)] for byte in digest[:10])
 
 
-def _owner(obj: KubeObject, kind: str) -> KubeObject:
+def owner_of(obj: KubeObject, kind: str) -> KubeObject:
+    """The reference of what an object makes, to it."""
     return {
         "apiVersion": obj["apiVersion"],
         "kind": kind,
@@ -260,7 +267,7 @@ def replica_set_of(deployment: KubeObject, digest: str, replicas: int) -> KubeOb
                 "deployment.kubernetes.io/desired-replicas": str(replicas),
                 "deployment.kubernetes.io/revision": "1",
             },
-            "ownerReferences": [_owner(deployment, "Deployment")],
+            "ownerReferences": [owner_of(deployment, "Deployment")],
         },
         "spec": {"replicas": replicas, "selector": selector, "template": template},
     }
@@ -281,7 +288,7 @@ def pod_of(owner: KubeObject, kind: str, number: int | None = None, digest: str 
         metadata["generateName"] = f"{name}-"
         if kind == "DaemonSet":
             labels[REVISION] = digest
-    metadata |= {"labels": labels, "ownerReferences": [_owner(owner, kind)]}
+    metadata |= {"labels": labels, "ownerReferences": [owner_of(owner, kind)]}
     spec = {**template["spec"], "nodeName": NODE}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 

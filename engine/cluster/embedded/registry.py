@@ -155,7 +155,8 @@ class Registry:
 
     def resources(self, group: str, version: str) -> list[Resource]:
         """What one version of a group serves."""
-        return [one for one in self._found.values() if (one.group, one.version) == (group, version)]
+        # Of all at once: it is asked aside, too, while another kind begins to be served.
+        return [one for one in list(self._found.values()) if (one.group, one.version) == (group, version)]
 
     def places(self) -> Iterator[Place]:
         """Every place where objects can be kept."""

@@ -196,6 +196,8 @@ class Options(Struct, frozen=True):
     """The subresource by which the whole object is changed: `scale`."""
     guard: Guard | None = None
     """None where the server itself writes."""
+    size: int = 0
+    """How large what was sent is, in bytes; 0 where that does not matter."""
 
 
 MANAGER_MAX: Final = 128
@@ -234,4 +236,5 @@ def options_of(request: Request) -> Options:
         force=is_true(query, "force"),
         strict=validation == "Strict",
         warns=validation != "Ignore",
+        size=len(request.body),
     )

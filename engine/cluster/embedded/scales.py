@@ -6,12 +6,27 @@ from typing import Any, Final
 
 from tidelog.engine.cluster.embedded import causes, statuses
 from tidelog.engine.cluster.embedded.custom import nested
-from tidelog.engine.cluster.embedded.registry import Resource
+from tidelog.engine.cluster.embedded.registry import Resource, schema_of_kind
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.objects.selecting import selector_text
 
 _METADATA: Final = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
 _BUILTIN: Final = {"specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas"}
+
+
+def resource_of(scaled: Resource) -> Resource:
+    """As if the Scales of a resource were one: for what is sent as one."""
+    schema = schema_of_kind("autoscaling", "v1", "Scale")
+    return Resource(
+        group="autoscaling",
+        version="v1",
+        plural=scaled.plural,
+        singular=scaled.singular,
+        kind="Scale",
+        namespaced=scaled.namespaced,
+        verbs=frozenset(),
+        schema=schema,
+    )
 
 
 def scale_of(resource: Resource, obj: KubeObject) -> KubeObject:
@@ -43,7 +58,7 @@ def scale_of(resource: Resource, obj: KubeObject) -> KubeObject:
 
 
 def with_scale(resource: Resource, obj: KubeObject, scale: KubeObject) -> KubeObject:
-    """An object as it is wanted after its Scale was written; `scale` has a resourceVersion if that must be the one.
+    """An object as it is wanted after its Scale was written; `scale` says which version and uid it must be, if any.
 
     Raises:
         StatusError: when the Scale is invalid.
@@ -58,9 +73,9 @@ def with_scale(resource: Resource, obj: KubeObject, scale: KubeObject) -> KubeOb
     for name in above:
         here = here.setdefault(name, {})
     here[last] = replicas
-    version = (scale.get("metadata") or {}).get("resourceVersion")
-    if version:
-        made["metadata"]["resourceVersion"] = version
+    for name in ("resourceVersion", "uid"):
+        if said := (scale.get("metadata") or {}).get(name):
+            made["metadata"][name] = said
     return made
 
 

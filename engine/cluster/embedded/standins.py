@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from tidelog.engine.cluster.embedded.api import Api
+from tidelog.engine.cluster.embedded.cron_jobs import CRON_JOBS, CronJobs
 from tidelog.engine.cluster.embedded.fault_log import log_fault
 from tidelog.engine.cluster.embedded.hands import KUBELET, MANAGER, PODS, Hands, key_of
 from tidelog.engine.cluster.embedded.likenesses import failure_of, is_of_job, moment_of, pod_status, public_address_of
@@ -45,8 +46,10 @@ Reconcile: TypeAlias = Callable[[Resource, KubeObject], Awaitable[None]]
 class Pace(Struct, frozen=True):
     """How quick the stand-ins are."""
 
-    ready_s: float = 1.0
-    """From a Pod's creation until it is ready, or a Job's Pod is done."""
+    ready_s: float | None = 1.0
+    """From a Pod's creation until it is ready, or a Job's Pod is done.
+
+    None where nobody runs any, nor gives volumes and addresses: of those, others may say what they like."""
 
 
 class StandIns:
@@ -58,6 +61,7 @@ class StandIns:
         self._store = api.store
         self._clock = clock
         self._pace = pace
+        self._ready_s = pace.ready_s or 0.0
         self._hands = Hands(api, clock)
         self._journal = api.store.follow()
         self._due: list[tuple[float, Where]] = []
@@ -65,15 +69,15 @@ class StandIns:
         """Those whose turn it is, in their order."""
         workloads = Workloads(self._hands, clock, self._later)
         self._reconcilers: dict[Place, Reconcile] = {
-            PODS: self._pod,
             DEPLOYMENTS: workloads.deployment,
             REPLICA_SETS: workloads.replica_set,
             STATEFUL_SETS: workloads.stateful_set,
             DAEMON_SETS: workloads.daemon_set,
             JOBS: workloads.job,
-            CLAIMS: self._claim,
-            SERVICES: self._service,
+            CRON_JOBS: CronJobs(self._hands, clock, self._later).cron_job,
         }
+        if pace.ready_s is not None:
+            self._reconcilers |= {PODS: self._pod, CLAIMS: self._claim, SERVICES: self._service}
 
     def fork(self, api: Api) -> "StandIns":
         """Those of a fork of this cluster; they go on where these are."""
@@ -121,7 +125,7 @@ class StandIns:
             place, change = self._journal.popleft()
             if place in self._reconcilers and change.type != "DELETED":
                 self._waiting[place, change.record.key] = None
-            for owner in self._owners(change.record) if place in (PODS, REPLICA_SETS) else ():
+            for owner in self._owners(change.record) if place in (PODS, REPLICA_SETS, JOBS) else ():
                 self._waiting[owner] = None
         while self._due and self._due[0][0] <= self._clock():
             self._waiting[heapq.heappop(self._due)[1]] = None
@@ -155,9 +159,9 @@ class StandIns:
         if status.get("phase") in ("Succeeded", "Failed"):
             return
         made = moment_of(pod["metadata"]["creationTimestamp"])
-        is_ready = self._clock() >= made + self._pace.ready_s
+        is_ready = self._clock() >= made + self._ready_s
         if not is_ready:
-            self._later((resource.place, key_of(pod)), made + self._pace.ready_s - self._clock())
+            self._later((resource.place, key_of(pod)), made + self._ready_s - self._clock())
         new = pod_status(pod, self._hands.now(), is_ready=is_ready, is_done=is_ready and is_of_job(pod))
         if new != status:
             await self._hands.tell(resource, pod, new, KUBELET)
@@ -167,7 +171,7 @@ class StandIns:
     async def _claim(self, resource: Resource, obj: KubeObject) -> None:
         if (obj.get("status") or {}).get("phase") == "Bound" or failure_of(obj["metadata"]):
             return
-        ready = moment_of(obj["metadata"]["creationTimestamp"]) + self._pace.ready_s
+        ready = moment_of(obj["metadata"]["creationTimestamp"]) + self._ready_s
         if self._clock() < ready:
             self._later((resource.place, key_of(obj)), ready - self._clock())
             return
@@ -188,7 +192,7 @@ class StandIns:
             return
         if balanced or failure_of(obj["metadata"]):
             return
-        ready = moment_of(obj["metadata"]["creationTimestamp"]) + self._pace.ready_s
+        ready = moment_of(obj["metadata"]["creationTimestamp"]) + self._ready_s
         if self._clock() < ready:
             self._later((resource.place, key_of(obj)), ready - self._clock())
             return

@@ -104,9 +104,10 @@ def _retained(original: KubeObject, patch: KubeObject) -> tuple[KubeObject, Kube
     kept = patch[RETAIN_KEYS]
     rest = {name: value for name, value in patch.items() if name != RETAIN_KEYS}
     wanted = (n for n, value in rest.items() if value is not None and not n.startswith((DELETE_MEMBERS, SET_ORDER)))
-    if not isinstance(kept, list) or any(name not in kept for name in wanted):
+    names = {name for name in kept if isinstance(name, str)} if isinstance(kept, list) else None
+    if names is None or any(name not in names for name in wanted):
         raise PatchError("invalid patch format of retainKeys", 400)
-    return {name: value for name, value in original.items() if name in kept}, rest
+    return {name: value for name, value in original.items() if name in names}, rest
 
 
 def without_directives(value: KubeValue) -> KubeValue:
@@ -138,19 +139,33 @@ def _merged_list(
     key = schema.patch_key
     if not _are_maps(original, patch):
         if is_deletion:
-            return [each for each in original if not _is_among(each, patch)]
-        return _in_order(_distinct([*original, *patch]), patch, original, "")
+            gone = set(map(_mark, patch))
+            return [each for each in original if _mark(each) not in gone]
+        distinct = {_mark(each): each for each in reversed([*original, *patch])}
+        return _in_order(list(distinct.values()), patch, original, "")
     if not key:
         raise PatchError(f"cannot merge lists without merge key for {_kind_of(schema.items)}", 500)
     original, patch = _without_special(original, patch, key)
+    return _in_order(_merged_items(original, patch, key, schema.items), patch, original, key)
+
+
+def _merged_items(original: list[KubeValue], patch: list[KubeValue], key: str, schema: Schema) -> list[KubeValue]:
+    """Items with those of a patch on them: each on the first that has its key, and at the end where none has."""
     items = list(original)
+    places: dict[Hashable, deque[int]] = {}
+    for place, item in enumerate(items):
+        if key in item:
+            places.setdefault(_mark(item[key]), deque()).append(place)
     for item in patch:
-        place = _find(items, key, _key_of(item, key))
-        if place is None:
-            items.append(item)
+        those = places.setdefault(_mark(_key_of(item, key)), deque())
+        if those:
+            items[those[0]] = merged(items[those[0]], item, schema)
+            if key not in items[those[0]]:  # the patch has it null
+                those.popleft()
         else:
-            items[place] = merged(items[place], item, schema.items)
-    return _in_order(items, patch, original, key)
+            those.append(len(items))
+            items.append(item)
+    return items
 
 
 def _kind_of(schema: Schema) -> str:
@@ -174,12 +189,11 @@ def _without_special(
 ) -> tuple[list[KubeValue], list[KubeValue]]:
     """Original and patch once items have been followed that say what becomes of others."""
     plain = [item for item in patch if DIRECTIVE not in item]
-    replaces = False
+    replaces, gone = False, set[Hashable]()
     for item in patch:
         match item.get(DIRECTIVE, ABSENT):
             case "delete":
-                gone = _key_of(item, key)
-                original = [each for each in original if key not in each or not same(each[key], gone)]
+                gone.add(_mark(_key_of(item, key)))
             case "replace":
                 replaces = True
             case "merge":
@@ -188,38 +202,15 @@ def _without_special(
                 raise _bad_directive(other, item)
             case _:
                 pass
-    return (plain, []) if replaces else (original, plain)
+    if replaces:
+        return plain, []
+    return [each for each in original if key not in each or _mark(each[key]) not in gone], plain
 
 
 def _key_of(item: KubeObject, key: str) -> KubeValue:
     if key not in item:
         raise PatchError(f"map: {go_value(item)} does not contain declared merge key: {key}", 500)
     return item[key]
-
-
-def _find(items: list[KubeValue], key: str, value: KubeValue) -> int | None:
-    return next((place for place, item in enumerate(items) if key in item and same(item[key], value)), None)
-
-
-def _is_among(value: KubeValue, values: list[KubeValue]) -> bool:
-    return any(same(value, each) for each in values)
-
-
-def _distinct(values: list[KubeValue]) -> list[KubeValue]:
-    """Each value once; the last takes the place of one that goes, as the server has it."""
-    left = list(values)
-    first = 0
-    while first < len(left):
-        other = first + 1
-        while other < len(left):
-            if same(left[first], left[other]):
-                last = left.pop()
-                if other < len(left):
-                    left[other] = last
-            else:
-                other += 1
-        first += 1
-    return left
 
 
 # -------------------------------------------------------------------------------------------------- order
@@ -256,20 +247,36 @@ def _as_left(live: list[KubeValue], patch: list[KubeValue], key: str) -> list[Ku
     """The live list as the server has it by when it puts items in order.
 
     It has merged in place: what it deletes, later items follow up on, and new ones take the places that are free then.
+    Of what follows up the last item is left behind each time.
     """
-    left, length = list(live), len(live)
-    for item in patch:
-        if item.get(DIRECTIVE) == "delete":
-            while (place := _find(left[:length], key, item[key])) is not None:
-                left[place : length - 1] = left[place + 1 : length]
-                length -= 1
+    gone = _deleted(live, patch, key)
+    left = [item for place, item in enumerate(live) if place not in gone]
+    length, last, behind, passed = len(left), len(live) - 1, list[KubeValue](), set[int]()
+    for place in gone:
+        while last in passed:
+            last -= 1
+        behind.append(live[last])
+        passed.add(place)
+    left += reversed(behind)
     if any(item.get(DIRECTIVE) == "replace" for item in patch):
         return left
+    known = {_mark(item[key]) for item in left[:length] if key in item}
     for item in patch:
-        if DIRECTIVE not in item and length < len(left) and _find(left[:length], key, item[key]) is None:
+        if DIRECTIVE not in item and length < len(left) and (mark := _mark(item[key])) not in known:
             left[length] = item
+            known.add(mark)
             length += 1
     return left
+
+
+def _deleted(live: list[KubeValue], patch: list[KubeValue], key: str) -> dict[int, None]:
+    """The places of items that a patch deletes, one after the other."""
+    places: dict[Hashable, list[int]] = {}
+    for place, item in enumerate(live):
+        if key in item:
+            places.setdefault(_mark(item[key]), []).append(place)
+    marks = [_mark(item.get(key, ABSENT)) for item in patch if item.get(DIRECTIVE) == "delete"]
+    return dict.fromkeys(place for mark in marks for place in places.pop(mark, ()))
 
 
 def _check_order(items: list[KubeValue], order: list[KubeValue], key: str) -> None:

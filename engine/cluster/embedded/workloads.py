@@ -10,6 +10,7 @@ from tidelog.engine.cluster.embedded.likenesses import (
     deadline_of,
     deployment_status,
     digest_of,
+    ending_of,
     is_ready,
     is_refused,
     moment_of,
@@ -161,11 +162,8 @@ class Workloads:
     async def job(self, resource: Resource, obj: KubeObject) -> None:
         """Has Pods until enough of them have ended well."""
         spec, was = obj["spec"], obj.get("status") or {}
-        ended = [
-            c for c in was.get("conditions") or () if c["type"] in ("Complete", "Failed") and c["status"] == "True"
-        ]
-        if ended:
-            self._expire(resource, obj, ended[0])
+        if ending := ending_of(obj):
+            self._expire(resource, obj, ending)
             return
         if spec.get("suspend"):
             return

@@ -1,7 +1,7 @@
 """How objects come to be, change and go: what the generic registry of the API server does with a request.
 
-Between reading an object and writing it nothing is awaited but rules in CEL; whoever was quicker meanwhile is told
-from the version of what was read.
+Between reading an object and writing it nothing is awaited but rules in CEL, and what is done aside (`aside.py`);
+whoever was quicker meanwhile is told from the version of what was read.
 """
 
 import copy
@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 from msgspec import Struct
 
 from tidelog.engine.cluster.embedded import custom, intake, ownership
+from tidelog.engine.cluster.embedded.aside import Aside
 from tidelog.engine.cluster.embedded.metadata import (
     NAMESPACES,
     REPEATED,
@@ -112,14 +113,14 @@ class Writer:
         self,
         store: Store,
         registry: Registry,
-        judge: Judge,
+        aside: Aside,
         clock: Callable[[], float],
         seed: int | None = None,
     ) -> None:
         """`clock` gives the time of day; `seed` makes generated names and uids the same each time."""
         self._store = store
         self._registry = registry
-        self._strategies = Strategies(judge)
+        self._aside = aside
         self._clock = clock
         self._random = random.Random(seed)  # noqa: S311 - names, and no secrets
 
@@ -132,7 +133,7 @@ class Writer:
             StatusError: when it cannot be.
         """
         resource = target.resource
-        obj, warnings = intake.read(resource, target, obj, options)
+        obj, warnings = await self._aside.call(options.size, intake.read, resource, target, obj, options)
         warnings += without_repeated_owners(obj, REPEATED)
         with intake.warned(warnings):
             return await self._create(resource, obj, options, warnings)
@@ -149,8 +150,13 @@ class Writer:
         self._name(obj)
         self._require_namespace(resource, obj)
         self._begin(obj, by_update=by_update)
-        empty = empty_lists(obj)
-        self._strategies.fill_in(resource, obj)
+        made = await self._aside.run(options.size, self._made, resource, obj, options)
+        return self._commit_new(resource, made, options, warnings, by_update=by_update)
+
+    async def _made(self, judge: Judge, resource: Resource, obj: KubeObject, options: Options) -> KubeObject:
+        """A new object as it is to be kept."""
+        strategies, empty = Strategies(judge), empty_lists(obj)
+        strategies.fill_in(resource, obj)
         # Who owns what is decided before the strategies add theirs: nobody owns an address that a Service is given.
         owned = ownership.update(
             None,
@@ -162,9 +168,9 @@ class Writer:
             versions=self._registry.versions_of(resource),
         )
         set_owners(obj, owned)
-        made = await self._strategies.prepared(resource, obj)
+        made = await strategies.prepared(resource, obj)
         set_owners(made, owned)
-        return self._commit_new(resource, made, options, warnings, by_update=by_update)
+        return made
 
     def _begin(self, obj: KubeObject, *, by_update: bool = False) -> None:
         """Gives a new object its identity; made by an apply or a replace it may say that it is being deleted."""
@@ -209,11 +215,16 @@ class Writer:
         Raises:
             StatusError: when it cannot be.
         """
-        resource = target.resource
-        obj, warnings = intake.read(resource, target, obj, options)
-        warnings += without_repeated_owners(obj, REPEATED)
-        with intake.warned(warnings):
-            return await self._replace(target, obj, options, warnings)
+        for _ in range(ATTEMPTS):
+            read, warnings = await self._aside.call(options.size, intake.read, target.resource, target, obj, options)
+            warnings += without_repeated_owners(read, REPEATED)
+            try:
+                with intake.warned(warnings):
+                    return await self._replace(target, read, options, warnings)
+            except _OvertakenError:
+                if version_meant(read):
+                    raise
+        raise conflict(target.resource, target.name, MODIFIED)
 
     async def _replace(self, target: Target, obj: KubeObject, options: Options, warnings: Sequence[str]) -> Written:
         resource = target.resource
@@ -245,13 +256,16 @@ class Writer:
         for _ in range(ATTEMPTS):
             record = self._record(target)
             live = decoded(record, resource)
-            changed = intake.patched(resource.schema, live, patch, how)
+            size = max(options.size, len(record.data))
+            changed = await self._aside.call(size, intake.patched, resource.schema, live, patch, how)
             version = version_meant(changed)
             if not version and changed["metadata"].get("resourceVersion") and _is_never_blind(resource):
                 raise no_version(resource, target.name)
             if version and version != str(record.version):
                 raise conflict(resource, target.name, MODIFIED)
-            obj, warnings = intake.read_patched(target, changed, options)
+            obj, warnings = await self._aside.call(
+                size, intake.read_patched, target, changed, how, options, self._registry
+            )
             try:
                 with intake.warned(warnings):
                     return await self._update(target, record, obj, options, warnings)
@@ -262,12 +276,19 @@ class Writer:
     async def _update(
         self, target: Target, record: Record, obj: KubeObject, options: Options, warnings: Sequence[str]
     ) -> Written:
-        resource = target.resource
-        live = decoded(record, resource)
+        live, size = decoded(record, target.resource), max(options.size, len(record.data))
+        new, told = await self._aside.run(size, self._updated, target, live, obj, options)
+        return self._commit_change(target.resource, record, live, new, options, (*warnings, *told))
+
+    async def _updated(
+        self, judge: Judge, target: Target, live: KubeObject, obj: KubeObject, options: Options
+    ) -> tuple[KubeObject, list[str]]:
+        """A changed object as it is to be kept, and what is to be warned of."""
+        resource, strategies = target.resource, Strategies(judge)
         subresource = target.subresource.name if target.subresource else ""
         empty = empty_lists(obj)
         sent = obj["metadata"].get("managedFields")
-        self._strategies.fill_in(resource, obj)
+        strategies.fill_in(resource, obj)
         if sent is not None:  # an empty list says something too
             obj["metadata"]["managedFields"] = sent
         owned = ownership.update(
@@ -281,11 +302,11 @@ class Writer:
             versions=self._registry.versions_of(resource),
         )
         set_owners(obj, owned)
-        warnings = (*warnings, *without_repeated_owners(obj, REPEATED_LATE))
+        told = without_repeated_owners(obj, REPEATED_LATE)
         keep(obj, live)
-        new = await self._strategies.changed(resource, obj, live, subresource)
+        new = await strategies.changed(resource, obj, live, subresource)
         set_owners(new, owned)
-        return self._commit_change(resource, record, live, new, options, warnings)
+        return new, told
 
     def _commit_change(
         self,
@@ -352,19 +373,29 @@ class Writer:
         if options.guard is not None:
             options.guard.check_create(resource, target.namespace, target.name)
         version_meant(applied)
-        merged = self._owned(resource, None, applied, options, "")
+        merged = await self._aside.call(options.size, self._owned, resource, None, applied, options, "")
         if resource.namespaced:
             merged["metadata"]["namespace"] = target.namespace
         self._require_namespace(resource, merged)
-        obj, warnings = intake.conformed(resource, merged, _LENIENT)
+        obj, warnings = await self._aside.call(options.size, intake.conformed, resource, merged, _LENIENT)
         self._begin(obj, by_update=True)
-        self._strategies.fill_in(resource, obj, applied=True)
-        set_owners(obj, merged)
-        warnings += without_repeated_owners(obj, REPEATED_LATE)
-        with intake.warned(warnings):
-            made = await self._strategies.prepared(resource, obj)
-        set_owners(made, merged)
+        made, warnings = await self._aside.run(options.size, self._made_by_apply, resource, obj, merged, warnings)
+        if self._store.get(resource.place, Key(target.namespace, target.name)) is not None:
+            raise _OvertakenError(resource, target.name)
         return self._commit_new(resource, made, options, warnings, by_update=True)
+
+    async def _made_by_apply(
+        self, judge: Judge, resource: Resource, obj: KubeObject, merged: KubeObject, warnings: list[str]
+    ) -> tuple[KubeObject, list[str]]:
+        """A new object as it is to be kept, and what is to be warned of."""
+        strategies = Strategies(judge)
+        strategies.fill_in(resource, obj, applied=True)
+        set_owners(obj, merged)
+        warnings = warnings + without_repeated_owners(obj, REPEATED_LATE)
+        with intake.warned(warnings):
+            made = await strategies.prepared(resource, obj)
+        set_owners(made, merged)
+        return made, warnings
 
     async def _apply_change(
         self, target: Target, record: Record, applied: KubeObject, options: Options, subresource: str
@@ -376,21 +407,38 @@ class Writer:
             raise no_version(resource, target.name)
         if version and version != str(record.version):
             raise conflict(resource, target.name, MODIFIED)
+        size = max(options.size, len(record.data))
+        new, warnings = await self._aside.run(
+            size, self._changed_by_apply, resource, record, live, applied, options, subresource
+        )
+        return self._commit_change(resource, record, live, new, options, warnings)
+
+    async def _changed_by_apply(
+        self,
+        judge: Judge,
+        resource: Resource,
+        record: Record,
+        live: KubeObject,
+        applied: KubeObject,
+        options: Options,
+        subresource: str,
+    ) -> tuple[KubeObject, list[str]]:
+        """A changed object as it is to be kept, `live` itself where nothing changes, and what is to be warned of."""
+        strategies = Strategies(judge)
         # What is applied to is changed in place below, and what it was is compared with.
         merged = self._owned(resource, decoded(record, resource), applied, options, subresource)
         if applied["metadata"].get("uid"):
             merged["metadata"]["uid"] = applied["metadata"]["uid"]
         obj, warnings = intake.conformed(resource, merged, _LENIENT)
-        self._strategies.fill_in(resource, obj, applied=True)
+        strategies.fill_in(resource, obj, applied=True)
         set_owners(obj, merged)
         warnings += without_repeated_owners(obj, REPEATED_LATE)
         keep(obj, live)
         with intake.warned(warnings):
-            new = await self._strategies.changed(resource, obj, live, subresource)
+            new = await strategies.changed(resource, obj, live, subresource)
         set_owners(new, merged)
-        if but_managed(new) == but_managed(live) and owners_of(new) == owners_of(live):
-            new = live
-        return self._commit_change(resource, record, live, new, options, warnings)
+        is_same = but_managed(new) == but_managed(live) and owners_of(new) == owners_of(live)
+        return live if is_same else new, warnings
 
     def _owned(
         self, resource: Resource, live: KubeObject | None, applied: KubeObject, options: Options, subresource: str

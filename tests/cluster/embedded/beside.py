@@ -17,8 +17,12 @@ from tidelog.engine.cluster.embedded.cluster import ADMIN
 from tidelog.engine.cluster.embedded.requests import Request, parse_url
 
 _uid = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_patched = re.compile(r'(patch: )?Invalid value: "(\{|map\[).*[\}\]]": (?=json|parsing|strict)', re.DOTALL)
+_patched = re.compile(
+    r'(patch: )?Invalid value: "(\{|map\[).*[\}\]]": (?=json|parsing|strict|no kind|converting|couldn|unexp|Object)',
+    re.DOTALL,
+)
 """The object that a broken patch makes: its ids and versions are each side's own, and so is the order of its keys."""
+_unnamed = re.compile(r"is missing in '\{.*\}'", re.DOTALL)
 _ours = re.compile(r"unknown field|finalizer|ownerReferences|deprecated in v1\.33")
 """What the embedded one warns of: see docs/reference/embedded-cluster.md."""
 _own_metadata = ("uid", "resourceVersion", "creationTimestamp", "deletionTimestamp")
@@ -53,7 +57,7 @@ def common(reply: Reply) -> Any:
 
 
 def _plain(message: str) -> str:
-    return _patched.sub("patch: (…): ", _uid.sub("UID", message))
+    return _unnamed.sub("is missing in (…)", _patched.sub("patch: (…): ", _uid.sub("UID", message)))
 
 
 def common_object(obj: Json) -> Json:

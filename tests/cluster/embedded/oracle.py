@@ -13,6 +13,7 @@ from tests.servers.kubernetes_servers import Servers
 from tidelog.engine.cluster.embedded.schema import Schema
 
 Json = dict[str, Any]
+JSON = "application/json"
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"

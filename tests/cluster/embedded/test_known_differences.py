@@ -11,7 +11,7 @@ import pytest
 from tests.cluster.embedded import oracle
 from tests.cluster.embedded.beside import Beside, ask
 from tests.cluster.embedded.oracle import query
-from tests.cluster.embedded.small import APPS, BATCH, CORE, READY_S, Small, open_small
+from tests.cluster.embedded.small import APPS, CORE, READY_S, Small, open_small
 from tests.cluster.embedded.test_standins import deploy, images, pods_of, template
 from tidelog.engine.cluster.embedded import hands, store
 from tidelog.engine.cluster.embedded.cluster import ADMIN
@@ -411,15 +411,6 @@ async def test_a_pod_is_gone_at_once(small: Small) -> None:
     await small.after(READY_S)
     await small.ask("DELETE", f"{CORE}/pods/a", {"gracePeriodSeconds": 30})
     assert not await small.exists(f"{CORE}/pods/a")
-
-
-@pins("CronJob")
-async def test_a_cron_job_makes_no_jobs(small: Small) -> None:
-    job = {"template": {"spec": {**template()["spec"], "restartPolicy": "Never"}}}
-    spec = {"schedule": "* * * * *", "jobTemplate": {"spec": job}}
-    await small.create(f"{BATCH}/cronjobs", {"metadata": {"name": "often"}, "spec": spec})
-    await small.after(120)
-    assert await small.names(f"{BATCH}/jobs") == []
 
 
 @pins("Endpoints, EndpointSlices, PersistentVolumes, Nodes, Events")

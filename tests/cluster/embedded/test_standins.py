@@ -3,10 +3,15 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
+import anyio
 import pytest
 
-from tests.cluster.embedded.small import APPS, BATCH, CORE, READY_S, Small, open_small
+from tests.cluster.embedded.small import APPS, BATCH, CORE, READY_S, WATCH_S, Small, open_small
+from tidelog.engine.cluster.embedded.cluster import open_embedded
+from tidelog.engine.cluster.embedded.cron_jobs import SCHEDULED
 from tidelog.engine.cluster.embedded.likenesses import ANNOTATION
+from tidelog.engine.cluster.embedded.standins import Pace
+from tidelog.engine.expressions.evaluator import Evaluator
 
 WEB = f"{APPS}/deployments/web"
 BASE = f"{APPS}/statefulsets/base"
@@ -339,6 +344,100 @@ async def test_a_suspended_job_does_nothing_until_it_goes_on(small: Small) -> No
     assert await told(small, TASK) == ("Current", "JobComplete")
 
 
+# ---------------------------------------------------------------------------------------------- CronJobs
+
+OFTEN = f"{BATCH}/cronjobs/often"
+
+
+def cron_job(schedule: str = "* * * * *", work: Any = None, **spec: Any) -> Any:
+    work = job()["spec"] if work is None else work
+    made = {"schedule": schedule, "jobTemplate": {"metadata": {"labels": {"a": "b"}}, "spec": work}, **spec}
+    return {"metadata": {"name": "often"}, "spec": made}
+
+
+async def test_a_cron_job_makes_a_job_whenever_it_is_due(small: Small) -> None:
+    await small.create(f"{BATCH}/cronjobs", cron_job())
+    await small.after(59)
+    assert await small.names(f"{BATCH}/jobs") == []
+    await small.after(1)
+    (made,) = await small.items(f"{BATCH}/jobs")
+    status = (await small.get(OFTEN))["status"]
+    assert (made["metadata"]["name"], made["metadata"]["labels"]["a"]) == ("often-30000001", "b")
+    assert made["metadata"]["annotations"] == {SCHEDULED: "2027-01-15T08:01:00Z"}
+    assert [one["uid"] for one in status["active"]] == [made["metadata"]["uid"]]
+    assert status["lastScheduleTime"] == "2027-01-15T08:01:00Z"
+    await small.after(READY_S)
+    status = (await small.get(OFTEN))["status"]
+    assert status == {
+        "lastScheduleTime": "2027-01-15T08:01:00Z",
+        "lastSuccessfulTime": f"2027-01-15T08:01:{READY_S:02.0f}Z",
+    }
+    await small.after(60)
+    assert await small.names(f"{BATCH}/jobs") == ["often-30000001", "often-30000002"]
+
+
+async def test_a_cron_job_keeps_the_last_jobs_and_goes_with_all_of_them(small: Small) -> None:
+    await small.create(f"{BATCH}/cronjobs", cron_job(successfulJobsHistoryLimit=2))
+    await small.after(5 * 60 + READY_S)
+    assert await small.names(f"{BATCH}/jobs") == ["often-30000004", "often-30000005"]
+    failing = job("CrashLoopBackOff", backoffLimit=0)["spec"]
+    await small.patch(OFTEN, {"spec": {"jobTemplate": {"spec": {"template": failing["template"], "backoffLimit": 0}}}})
+    await small.after(2 * 60)
+    assert await small.names(f"{BATCH}/jobs") == ["often-30000004", "often-30000005", "often-30000007"]
+    await small.delete(OFTEN)
+    await small.settle()
+    assert await small.names(f"{BATCH}/jobs") == await small.names(f"{CORE}/pods") == []
+
+
+@pytest.mark.parametrize(
+    ("policy", "left"),
+    [
+        ("Allow", ["often-30000001", "often-30000002"]),
+        ("Forbid", ["often-30000001"]),
+        ("Replace", ["often-30000002"]),
+    ],
+)
+async def test_a_job_that_is_still_at_work_when_the_next_is_due(small: Small, policy: str, left: list[str]) -> None:
+    waiting = {**job()["spec"], "suspend": True}
+    await small.create(f"{BATCH}/cronjobs", cron_job(work=waiting, concurrencyPolicy=policy))
+    await small.after(2 * 60)
+    assert await small.names(f"{BATCH}/jobs") == left
+    assert [one["name"] for one in (await small.get(OFTEN))["status"]["active"]] == left
+    if policy == "Forbid":  # what was due meanwhile is made up for
+        await small.patch(f"{BATCH}/jobs/often-30000001", {"spec": {"suspend": False}})
+        await small.after(READY_S)
+        assert await small.names(f"{BATCH}/jobs") == ["often-30000001", "often-30000002"]
+
+
+async def test_a_suspended_cron_job_makes_up_for_the_last_time_only(small: Small) -> None:
+    await small.create(f"{BATCH}/cronjobs", cron_job(suspend=True))
+    await small.after(5 * 60)
+    assert await small.names(f"{BATCH}/jobs") == []
+    await small.patch(OFTEN, {"spec": {"suspend": False}})
+    await small.settle()
+    assert await small.names(f"{BATCH}/jobs") == ["often-30000005"]
+
+
+async def test_a_cron_job_makes_up_for_nothing_beyond_its_deadline(small: Small) -> None:
+    await small.create(f"{BATCH}/cronjobs", cron_job(suspend=True, startingDeadlineSeconds=10))
+    await small.after(5 * 60 + 11)
+    await small.patch(OFTEN, {"spec": {"suspend": False}})
+    await small.settle()
+    assert await small.names(f"{BATCH}/jobs") == []
+    await small.after(49)
+    assert await small.names(f"{BATCH}/jobs") == ["often-30000006"]
+
+
+async def test_a_cron_job_goes_by_the_clocks_of_its_zone(small: Small) -> None:
+    await small.create(f"{BATCH}/cronjobs", cron_job("2 9 * * *", timeZone="Europe/Berlin"))
+    await small.after(2 * 60)
+    (made,) = await small.items(f"{BATCH}/jobs")
+    assert made["metadata"]["annotations"] == {SCHEDULED: "2027-01-15T09:02:00+01:00"}
+    await small.patch(OFTEN, {"spec": {"timeZone": "No/Where", "schedule": "* * * * *"}})
+    await small.after(60)
+    assert await small.names(f"{BATCH}/jobs") == [made["metadata"]["name"]]
+
+
 # ---------------------------------------------------------------------------------------------- claims, services
 
 
@@ -387,6 +486,25 @@ async def test_a_service_that_is_balanced_no_more_gives_its_address_back(small: 
     assert after["status"] == {"loadBalancer": {}}
 
 
+async def test_where_nobody_runs_pods_they_are_as_others_say() -> None:
+    async with Evaluator() as judge, open_embedded(judge, pace=Pace(None)) as opened:
+        cluster = opened.client()
+        made = {"apiVersion": "apps/v1", "kind": "ReplicaSet", **workload("web", replicas=1)}
+        made["metadata"]["namespace"] = "default"
+        await cluster.create(made, manager="test")
+        kinds = [await cluster.kind(*one) for one in (("v1", "Pod"), ("apps/v1", "ReplicaSet"))]
+        with anyio.fail_after(WATCH_S):
+            while not (pods := (await cluster.list(kinds[0], namespace="default")).items):
+                await anyio.wait_all_tasks_blocked()
+        name = pods[0]["metadata"]["name"]
+        said = {"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}}
+        await cluster.patch(kinds[0], "default", name, said, type="merge", manager="test", subresource="status")
+        with anyio.fail_after(WATCH_S):
+            while not (await cluster.get(kinds[1], "default", "web")).get("status", {}).get("readyReplicas"):
+                await anyio.wait_all_tasks_blocked()
+        assert (await cluster.get(kinds[0], "default", name))["status"]["phase"] == "Running"
+
+
 async def test_what_is_refused_stops_nobody_else(small: Small) -> None:
     await small.create(f"{APPS}/deployments", workload("a" * 250))  # the name of its ReplicaSet is too long
     await deploy(small)
@@ -410,6 +528,7 @@ async def test_nothing_is_written_at_rest(small: Small) -> None:
     await small.create(f"{APPS}/statefulsets", workload("base", replicas=2, serviceName="base"))
     await small.create(f"{APPS}/daemonsets", workload("agent"))
     await small.create(f"{BATCH}/jobs", job())
+    await small.create(f"{BATCH}/cronjobs", cron_job("@yearly"))
     await small.create(f"{CORE}/persistentvolumeclaims", claim())
     await small.after(30)
     before = small.store.version

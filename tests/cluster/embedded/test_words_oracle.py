@@ -112,6 +112,103 @@ async def test_bodies_of_another_kind_than_their_path(beside: Beside) -> None:
     told_alike(beside)
 
 
+OTHER_KINDS: tuple[dict[str, Any], ...] = (
+    *({"kind": kind} for kind in ("Secret", "Nope", "ConfigMapList", "configmap", "", None, 5)),
+    *({"apiVersion": version} for version in ("v2", "apps/v1", "no.such/v1", "a/b/c", "", None, 5, ["v1"])),
+    {"apiVersion": "apps/v1", "kind": "Deployment"},
+    {"apiVersion": "v1", "kind": "Secret"},
+    {"apiVersion": "v2", "kind": "Nope"},
+    {"apiVersion": None, "kind": None},
+    {"apiVersion": "", "kind": ""},
+    {"kind": "Secret", "metadata": {"name": "other"}},
+    {"kind": "Secret", "unknown": 1},
+)
+
+
+def as_json_patch(patch: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {"op": "remove", "path": f"/{name}"} if value is None else {"op": "add", "path": f"/{name}", "value": value}
+        for name, value in patch.items()
+    ]
+
+
+async def test_patches_that_make_an_object_of_another_kind(beside: Beside) -> None:
+    maps, things = oracle.CONFIG_MAP.path(beside.namespace), beside.kind.path(beside.namespace)
+    custom, name = {"apiVersion": beside.kind.api_version, "kind": beside.kind.kind}, {"metadata": {"name": "c"}}
+    await beside.same("POST", f"{maps}?fieldManager=m", name)
+    await beside.same("POST", f"{things}?fieldManager=m", {**custom, **name})
+    group = beside.kind.api_version.partition("/")[0]
+    definition = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/things.{group}"
+    for patch in (*OTHER_KINDS, custom):
+        for path in (f"{maps}/c", f"{things}/c", f"{things}/c/status", definition):
+            # Of the definition, others have written some fields.
+            ask = beside.same_causes if path == definition else beside.same
+            query = "?dryRun=All&fieldManager=m"
+            await ask("PATCH", path + query, patch, oracle.MERGE)
+            await ask("PATCH", path + query, as_json_patch(patch), oracle.JSON_PATCH)
+            if not path.startswith(things) and all(isinstance(one, str | None | dict) for one in patch.values()):
+                await ask("PATCH", path + query, patch, oracle.STRATEGIC)
+    told_alike(beside)
+
+
+async def test_deletions_with_a_body_of_another_kind(beside: Beside) -> None:
+    maps, things = oracle.CONFIG_MAP.path(beside.namespace), beside.kind.path(beside.namespace)
+    custom, name = {"apiVersion": beside.kind.api_version, "kind": beside.kind.kind}, {"metadata": {"name": "c"}}
+    await beside.same("POST", f"{maps}?fieldManager=m", name)
+    await beside.same("POST", f"{things}?fieldManager=m", {**custom, **name})
+    for version, kind in (
+        *(("v1", "Secret"), ("v1", "ConfigMap"), ("apps/v1", "Deployment"), ("v1", "Nope"), ("v2", "DeleteOptions")),
+        *(("no.such/v1", "DeleteOptions"), ("a/b/c", "DeleteOptions"), ("v1", ""), ("", "DeleteOptions"), (5, "x")),
+        *(("v1", []), ("v1", "Status"), ("v1", "CreateOptions"), ("v1", "deleteoptions"), ("", ""), (None, None)),
+        *(("v1", "DeleteOptions"), ("meta.k8s.io/v1", "DeleteOptions"), ("apps/v1", "DeleteOptions")),
+        *(("meta.k8s.io/v1", "CreateOptions"), (custom["apiVersion"], "DeleteOptions")),
+        (custom["apiVersion"], custom["kind"]),
+    ):
+        for path in (f"{maps}/c", f"{things}/c", f"{maps}?labelSelector=a", things):
+            for more in ({}, name):
+                body: Any = {"apiVersion": version, "kind": kind, "dryRun": ["All"], **more}
+                await beside.same("DELETE", path, body)
+    for raw in (b"{", b"[]", b"5", b"null", b'"x"', b"{}x", b'{"dryRun":["All"],"preconditions":5}'):
+        await beside.same("DELETE", f"{maps}/none", raw)
+    for wrong in (
+        {"propagationPolicy": 5},
+        {"gracePeriodSeconds": "x"},
+        {"dryRun": "All"},
+        {"preconditions": {"uid": 5}},
+        {"orphanDependents": "true"},
+        {"unknown": 1},
+    ):
+        await beside.same("DELETE", f"{maps}/c", {"dryRun": ["All"], **wrong})
+    told_alike(beside)
+
+
+async def test_scales_of_another_kind(beside: Beside) -> None:
+    sets = f"/apis/apps/v1/namespaces/{beside.namespace}/replicasets"
+    labels = {"a": "b"}
+    pod = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "a", "image": "a"}]}}
+    spec = {"replicas": 0, "selector": {"matchLabels": labels}, "template": pod}
+    await beside.same_causes("POST", sets, {"metadata": {"name": "c"}, "spec": spec}, "application/json")
+    path = f"{sets}/c/scale?dryRun=All&fieldManager=m"
+    for version, kind in (
+        *(("autoscaling/v1", "Scale"), ("autoscaling/v1", ""), ("", "Scale"), ("", ""), (None, None), (5, "Scale")),
+        *(("apps/v1", "ReplicaSet"), ("apps/v1", "Scale")),
+        *(("autoscaling/v2", "Scale"), ("v1", "ConfigMap"), ("no.such/v1", "Scale"), ("a/b/c", "Scale"), ("v1", [])),
+        *(("autoscaling/v1", "Nope"), ("autoscaling/v1", "HorizontalPodAutoscaler")),
+    ):
+        said: dict[str, Any] = {"apiVersion": version, "kind": kind}
+        await beside.same_causes("PUT", path, {**said, "metadata": {"name": "c"}, "spec": {"replicas": 1}}, oracle.JSON)
+        await beside.same_causes("PATCH", path, {**said, "spec": {"replicas": 1}}, oracle.MERGE)
+        await beside.same_causes("PATCH", path, as_json_patch(said), oracle.JSON_PATCH)
+        if all(isinstance(one, str | None) for one in said.values()):
+            await beside.same_causes("PATCH", path, said, oracle.STRATEGIC)
+    for raw in (b"{", b"[]", b"5", b"null", b"{}", b'{"spec":5}', b'{"spec":{"replicas":"x"}}', b'{"unknown":1}'):
+        await beside.same_causes("PUT", path, raw, oracle.JSON)
+        await beside.same_causes("PATCH", path, raw, oracle.MERGE)
+    for metadata in ({"name": "other"}, {"namespace": "other"}, {}):
+        await beside.same_causes("PUT", path, {"metadata": metadata, "spec": {"replicas": 1}}, oracle.JSON)
+    told_alike(beside)
+
+
 LABELS = (
     *(
         "a=b,,c",

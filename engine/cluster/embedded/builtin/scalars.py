@@ -17,7 +17,9 @@ _DECIMAL: Final = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T"
 _SUFFIXES: Final = {power: suffix for suffix, power in _DECIMAL.items()}
 _BINARY: Final = ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
 _DURATION_FORM: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
-_NANOSECONDS: Final = {
+_DURATION_MAX: Final = 100
+"""Characters: more are no duration that anybody meant."""
+UNITS: Final = {
     "ns": 1,
     "us": 1_000,
     "µs": 1_000,
@@ -27,6 +29,7 @@ _NANOSECONDS: Final = {
     "m": 60_000_000_000,
     "h": 3_600_000_000_000,
 }
+"""Of durations, in nanoseconds."""
 
 
 def written(type: str, value: KubeValue) -> KubeValue:
@@ -119,20 +122,33 @@ def _time(text: str, *, micro: bool) -> str:
     return at.strftime("%Y-%m-%dT%H:%M:%S.%fZ" if micro else "%Y-%m-%dT%H:%M:%SZ")
 
 
-def _duration(text: str) -> str:
-    sign, rest = ("-", text[1:]) if text.startswith("-") else ("", text.removeprefix("+"))
+def duration_ns(text: str) -> int | None:
+    """What a duration that Go writes comes to, in nanoseconds; None for a text that is none."""
+    if len(text) > _DURATION_MAX:
+        return None
+    sign, rest = (-1, text[1:]) if text.startswith("-") else (1, text.removeprefix("+"))
+    if rest == "0":
+        return 0
     parts = _DURATION_FORM.findall(rest)
     if "".join(number + unit for number, unit in parts) != rest or not parts:
+        return None
+    found = int(sum(Decimal(number) * UNITS[unit] for number, unit in parts))
+    return sign * found if found < 1 << 63 else None
+
+
+def _duration(text: str) -> str:
+    found = duration_ns(text)
+    if found is None:
         return text
-    nanoseconds = int(sum(Decimal(number) * _NANOSECONDS[unit] for number, unit in parts))
-    if nanoseconds == 0:
+    if found == 0:
         return "0s"
+    sign, nanoseconds = ("-", -found) if found < 0 else ("", found)
     for unit in ("ns", "µs", "ms"):
-        if nanoseconds < 1000 * _NANOSECONDS[unit]:
-            return f"{sign}{_plain(Decimal(nanoseconds) / _NANOSECONDS[unit])}{unit}"
-    minutes, seconds = divmod(nanoseconds, _NANOSECONDS["m"])
+        if nanoseconds < 1000 * UNITS[unit]:
+            return f"{sign}{_plain(Decimal(nanoseconds) / UNITS[unit])}{unit}"
+    minutes, seconds = divmod(nanoseconds, UNITS["m"])
     hours, minutes = divmod(minutes, 60)
-    last = f"{_plain(Decimal(seconds) / _NANOSECONDS['s'])}s"
+    last = f"{_plain(Decimal(seconds) / UNITS['s'])}s"
     return sign + (f"{hours}h{minutes}m{last}" if hours else f"{minutes}m{last}" if minutes else last)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
 from tidelog.engine.cluster.embedded import causes
-from tidelog.engine.cluster.embedded.builtin import checks, formats, pod_problems
+from tidelog.engine.cluster.embedded.builtin import checks, formats, pod_problems, schedules
 from tidelog.engine.cluster.embedded.builtin.checks import needed, not_negative, one_of
 from tidelog.engine.cluster.embedded.builtin.scalars import amount_of
 from tidelog.engine.cluster.embedded.causes import Cause
@@ -186,10 +186,8 @@ def _cron_job(obj: KubeObject) -> list[Cause]:
     spec = obj["spec"]
     found = needed(spec, "spec", "schedule")
     schedule = spec.get("schedule", "")
-    fields = len(schedule.split())
-    if schedule and not schedule.startswith("@") and fields != 5:
-        say = f"expected exactly 5 fields, found {fields}: [{schedule}]"
-        found.append(causes.invalid("spec.schedule", schedule, say))
+    if schedule and (wrong := schedules.mistake(schedule)):
+        found.append(causes.invalid("spec.schedule", schedule, wrong))
     if "TZ" in schedule:
         say = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead"
         found.append(causes.invalid("spec.schedule", schedule, say))

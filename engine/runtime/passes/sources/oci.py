@@ -3,9 +3,9 @@
 import msgspec
 
 from tidelog.engine.kinds.conditions import SOURCE_VERIFIED, find
+from tidelog.engine.kinds.meta import ORIGIN_REVISION
 from tidelog.engine.kinds.ocirepository import OCIReference, OCIRepositorySpec, OCIRepositoryStatus
 from tidelog.engine.runtime.context import Engine
-from tidelog.engine.runtime.origin_revisions import ORIGIN_REVISION
 from tidelog.engine.runtime.passes.sources.driver import Driver, News, Secrets, of_kind
 from tidelog.engine.runtime.passes.sources.logins import RegistryLogin, account_name, registry_login
 from tidelog.engine.runtime.passes.sources.signers import read_signers
