@@ -46,6 +46,8 @@ PASSING_FAILURES_MAX = 4
 
 OnPass: TypeAlias = Callable[[StreamName, float, str], None]
 """Told of each pass that is over, with the seconds that it took, and `success`, `requeue_after` or `error`."""
+OnLogin: TypeAlias = Callable[[StreamName, bool], None]
+"""Told who needed a cloud's token, and whether one was kept."""
 
 
 def utc_now() -> datetime:
@@ -124,6 +126,7 @@ class Engine:
         self.wake: Callable[[StreamName, Trigger], None]
         """Has a source or target run."""
         self.on_pass: OnPass = lambda _, __, ___: None
+        self.on_login: OnLogin = lambda _, __: None
         self.artifact_address = ""
         self.asked: set[StreamName] = set()
         """Sources that were asked since the daemon began."""

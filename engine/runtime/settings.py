@@ -27,12 +27,12 @@ FEATURE_GATES = {
     "UseHelm3Defaults": "use-helm3-defaults",
     "DefaultToRetryOnFailure": "default-to-retry-on-failure",
     "DisableChartDigestTracking": "disable-chart-digest-tracking",
+    "ObjectLevelWorkloadIdentity": "object-level-workload-identity",
 }
 """Flux's feature gates (Flux contract 6.3), with the setting that each is."""
 
 GATES_WITHOUT_EFFECT = {
     "CacheSecretsAndConfigMaps": "what is named is watched and kept, one by one",
-    "ObjectLevelWorkloadIdentity": "an object that asks for a cloud's identity is refused by name",
     "ExternalArtifact": "an ExternalArtifact can always be used",
     "DisableStatusPollerCache": "nothing is polled",
     "DisableFailFastBehavior": "who waits ends at once where an object has failed, and goes on once it is ready",
@@ -80,8 +80,6 @@ NO_EFFECT = {
     "default_decryption_service_account": "an object with `decryption` is refused by name",
     "sops_age_secret": "an object with `decryption` is refused by name",
     "sops_vault_configmap": "an object with `decryption` is refused by name",
-    "token_cache_max_size": "no cloud's tokens are asked for",
-    "token_cache_max_duration": "no cloud's tokens are asked for",
     "ssh_kex_algos": "a source with an ssh address is refused by name",
     "ssh_hostkey_algos": "a source with an ssh address is refused by name",
     "helm_cache_max_size": "an index is read only where it changed",
@@ -148,7 +146,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     webhook_token_file: str = ""
     """File with the token of webhooks: makes their addresses, signs their calls."""
     default_service_account: str = ""
-    """Act as this ServiceAccount for a Kustomization or HelmRelease that names none."""
+    """Act as this ServiceAccount for a Kustomization or HelmRelease that names none; see the next setting."""
+    object_level_workload_identity: bool = False
+    """A source with a cloud's provider may name a ServiceAccount to be; one that names none is the default one."""
+    token_cache_max_size: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 100
+    """Tokens of clouds that are kept at most; 0 keeps none."""
+    token_cache_max_duration: Duration = Duration.of_seconds(3600)
+    """For how long a token is kept at most, and never for more than 1h."""
     no_cross_namespace_refs: bool = False
     """Refuse Kustomizations and HelmReleases with a source of another namespace."""
     insecure_kubeconfig_exec: bool = False

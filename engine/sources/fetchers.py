@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from tidelog.engine.sources.bucket.fetcher import BucketFetcher
+from tidelog.engine.sources.clouds.logins import CloudLogins
 from tidelog.engine.sources.external import ExternalFetcher
 from tidelog.engine.sources.git.fetcher import GitFetcher
 from tidelog.engine.sources.helm.fetcher import HelmFetcher
@@ -25,17 +26,23 @@ class Fetchers(msgspec.Struct, frozen=True, kw_only=True):
     bucket: BucketFetcher
     helm: HelmFetcher
     external: ExternalFetcher
+    clouds: CloudLogins
 
 
 @asynccontextmanager
 async def open_fetchers(
-    store: ArtifactStore, *, local: Path | None = None, limits: HelmLimits = HELM_LIMITS
+    store: ArtifactStore,
+    *,
+    local: Path | None = None,
+    clouds: CloudLogins | None = None,
+    limits: HelmLimits = HELM_LIMITS,
 ) -> AsyncIterator[Fetchers]:
     """Fetchers into a store, for as long as the block lasts.
 
     Args:
         store: opened to write.
         local: the one Git repository on this machine that may be read.
+        clouds: how the clouds are logged in at; by no identity where it is not given.
         limits: how large indexes and charts of Helm may be.
     """
     async with (
@@ -44,6 +51,7 @@ async def open_fetchers(
         OciFetcher() as oci,
         HelmFetcher(limits=limits) as helm,
         ExternalFetcher(intake) as external,
+        CloudLogins() if clouds is None else clouds as logins,
     ):
         bucket = BucketFetcher(limits=intake.limits)
-        yield Fetchers(intake=intake, git=git, oci=oci, bucket=bucket, helm=helm, external=external)
+        yield Fetchers(intake=intake, git=git, oci=oci, bucket=bucket, helm=helm, external=external, clouds=logins)

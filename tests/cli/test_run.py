@@ -92,8 +92,6 @@ OTHERS = (
     "--sops-vault-configmap=vaults",
     "--ssh-hostkey-algos=ssh-ed25519",
     "--ssh-kex-algos=curve25519-sha256",
-    "--token-cache-max-duration=1h",
-    "--token-cache-max-size=100",
     "--watch-configs-label-selector=a=b",
 )
 
@@ -130,7 +128,9 @@ def test_each_flag_sets_what_it_is_called_after(told: Told) -> None:
         "--custom-apply-stage-kinds=cert-manager.io/Issuer, Widget",
         "--override-manager=a",
         "--override-manager=b,c",
-        "--feature-gates=StrictPostBuildSubstitutions=false,UseHelm3Defaults=true",
+        "--feature-gates=StrictPostBuildSubstitutions=false,UseHelm3Defaults=true,ObjectLevelWorkloadIdentity=true",
+        "--token-cache-max-size=0",
+        "--token-cache-max-duration=5m",
         "--default-to-retry-on-failure",
         "--helm-index-max-size=104857600",
         "--helm-chart-max-size=20971520",
@@ -152,6 +152,8 @@ def test_each_flag_sets_what_it_is_called_after(told: Told) -> None:
     assert settings.override_manager == {"a", "b", "c"}
     assert not settings.strict_post_build_substitutions
     assert settings.use_helm3_defaults
+    assert settings.object_level_workload_identity
+    assert (settings.token_cache_max_size, settings.token_cache_max_duration.seconds) == (0, 300)
     assert settings.default_to_retry_on_failure
     assert settings.helm_limits == HelmLimits(index_bytes=100 * 2**20, chart_bytes=20 * 2**20, file_bytes=2**20)
     assert Settings().helm_limits == HelmLimits(), "as in Flux"
