@@ -122,6 +122,10 @@ class FramedWorkers:
     async def close(self) -> None:
         """Ends the idle ones, and the others as soon as they have answered."""
         self._closed = True
+        await self.end_idle()
+
+    async def end_idle(self) -> None:
+        """Ends those that have nothing to do; who asks next gets a new one."""
         while self._idle:
             await self._idle.pop().end()
 

@@ -27,6 +27,31 @@ def cluster_options(command: Command) -> Command:
     )(command)
 
 
+def which_option(then: str) -> Callable[[Command], Command]:
+    """The option that takes the embedded cluster of a store in the place of a kubeconfig's; `then` is what with it."""
+    return click.option(
+        "--cluster",
+        "which",
+        type=click.Choice(["kubernetes", "embedded"]),
+        default="kubernetes",
+        show_default=True,
+        help=f"Embedded: the one of `run --cluster embedded`, {then}.",
+    )
+
+
+def is_embedded_of(which: str, kubeconfig: Path | None, context: str | None) -> bool:
+    """Whether the embedded cluster was chosen.
+
+    Raises:
+        click.UsageError: when another one was named besides.
+    """
+    if which == "embedded" and (kubeconfig or context):
+        raise click.UsageError(
+            "--kubeconfig and --context do not go with --cluster embedded, which is in no kubeconfig"
+        )
+    return which == "embedded"
+
+
 def wait_options(command: Command) -> Command:
     """Whether and how long to wait for what was asked for."""
     command = click.option(

@@ -144,8 +144,17 @@ def _refuse_to_watch(_: click.Context, __: click.Parameter, watch: bool) -> None
 
 
 def _command(
-    group: click.Group, name: str, kinds: tuple[tuple[str, str], ...], help_: str, *, hidden: bool = False
+    group: click.Group,
+    name: str,
+    kinds: tuple[tuple[str, str], ...],
+    help_: str,
+    *,
+    what: str = "",
+    hidden: bool = False,
 ) -> None:
+    """Adds the command that lists some kinds; of several, `what` is one of them in a word."""
+    what = what or kinds[0][1]
+
     @group.command(name, help=help_, hidden=hidden)
     @click.argument("name", required=False)
     @click.option(
@@ -183,9 +192,10 @@ def _command(
                 tell_if_nobody_is_at_work(store, archive, moment, output)
         if not rows:
             place = "any namespace" if where is None else f"namespace {where}"
-            wanted = " or ".join(kind for _, kind in kinds) + ("" if name is None else f" {name}")
+            wanted = what if name is None else f"{what} {name}"
             of = "" if selector is None else f" that is {selector}"
-            click.echo(f"There is no {visible(wanted)}{of} in {visible(place)} at position {position}.", err=True)
+            then = "" if moment is None else f" at position {position}"
+            click.echo(f"There is no {visible(wanted)}{of} in {visible(place)}{then}.", err=True)
             if name is not None:
                 sys.exit(NO)
 
@@ -231,8 +241,8 @@ _command(sources, "bucket", (BUCKET,), "Buckets.")
 _command(sources, "helm", (HELM_REPOSITORY,), "HelmRepositories.")
 _command(sources, "chart", (HELM_CHART,), "HelmCharts.")
 _command(sources, "external", (EXTERNAL_ARTIFACT,), "ExternalArtifacts.")
-_command(sources, "all", SOURCES, "Sources of all kinds.")
+_command(sources, "all", SOURCES, "Sources of all kinds.", what="source")
 _command(get, "gitrepositories", (GIT_REPOSITORY,), "GitRepositories.", hidden=True)  # as kubectl has it
 _command(get, "kustomizations", (KUSTOMIZATION,), "Kustomizations (ks).")
 _command(get, "helmreleases", (HELM_RELEASE,), "HelmReleases (hr).")
-_command(get, "all", (*SOURCES, *TARGETS), "All sources and targets.")
+_command(get, "all", (*SOURCES, *TARGETS), "All sources and targets.", what="source or target")

@@ -27,6 +27,7 @@ from tidelog.engine.views.names import find, subject_of
 
 STYLES = {"succeeded": "green", "failed": "red", "held": "yellow", "rejected": "red", "running": "yellow"}
 FIELDS_SHOWN_MAX = 3
+NO_ATTEMPT_LEFT = "RetriesExceeded"
 
 
 @click.command()
@@ -73,7 +74,7 @@ def _print_runs(runs: Iterable[RunTold], archive: Archive) -> None:
             Text(run.outcome, style=STYLES.get(run.outcome, "")),
             *((_text(_actions(run)),) if released else ()),
             _text((run.revision or "") + (f" (pinned to {run.pinned})" if run.pinned is not None else "")),
-            _text("" if run.commit is None else run.commit.subject),
+            _text("" if run.commit is None else run.commit.subject or run.commit.origin or ""),
             _changes(run),
             duration(run.duration_ms),
             _text(run.plan or ""),
@@ -84,6 +85,8 @@ def _print_runs(runs: Iterable[RunTold], archive: Archive) -> None:
 
 def _actions(run: RunTold) -> str:
     """What was done with a release, one after the other: `upgrade web.v2 failed, rollback web.v3`."""
+    if not run.actions and run.reason == NO_ATTEMPT_LEFT:
+        return "no attempt left"  # whoever asked for the run: nothing was tried
     ended = {"succeeded": ""}
     return ", ".join(
         " ".join(part for part in (one.action, one.release, ended.get(one.outcome, one.outcome)) if part)

@@ -7,7 +7,7 @@ from pathlib import Path
 import anyio
 import click
 
-from tidelog.engine.cli.ask import cluster_options
+from tidelog.engine.cli.ask import cluster_options, is_embedded_of, which_option
 from tidelog.engine.cli.output import Format, output_option, store_option
 
 namespace_option = click.option(
@@ -44,8 +44,11 @@ def install(kubeconfig: Path | None, context: str | None, output: Format, namesp
 @namespace_option
 @output_option
 @cluster_options
+@which_option("as the store keeps it")
 @store_option
-def check(store: Path, kubeconfig: Path | None, context: str | None, output: Format, namespace: str) -> None:
+def check(
+    store: Path, kubeconfig: Path | None, context: str | None, which: str, output: Format, namespace: str
+) -> None:
     """Look whether all is well: store, cluster, kinds, permissions, and who holds the Leases.
 
     The exit code is 1 when something is not.
@@ -53,8 +56,9 @@ def check(store: Path, kubeconfig: Path | None, context: str | None, output: For
     from tidelog.engine.cli import installation
     from tidelog.engine.cli.door import Access
 
+    is_embedded = is_embedded_of(which, kubeconfig, context)
     access = Access(store, kubeconfig, context)
-    raise SystemExit(anyio.run(installation.check, access, namespace, output, os.environ))
+    raise SystemExit(anyio.run(installation.check, access, namespace, output, os.environ, is_embedded))
 
 
 @click.command()

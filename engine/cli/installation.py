@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from importlib import metadata
 
 import anyio
@@ -125,10 +125,16 @@ class Check(msgspec.Struct, frozen=True):
     """Whether somebody may have to see to it, although nothing is wrong with it."""
 
 
-async def check(access: Access, namespace: str, output: Format, environment: Mapping[str, str]) -> int:
+async def check(
+    access: Access,
+    namespace: str,
+    output: Format,
+    environment: Mapping[str, str],
+    embedded: bool,  # noqa: FBT001 - as anyio hands it over
+) -> int:
     """Looks whether all is well, and says so; returns the exit code."""
     well = True
-    async for one in _checks(access, namespace, environment):
+    async for one in _checks(access, namespace, environment, embedded=embedded):
         well = well and one.well
         if output == "json":
             print_json(one)
@@ -138,16 +144,21 @@ async def check(access: Access, namespace: str, output: Format, environment: Map
     return 0 if well else NO
 
 
-async def _checks(access: Access, namespace: str, environment: Mapping[str, str]) -> AsyncIterator[Check]:
+async def _checks(
+    access: Access, namespace: str, environment: Mapping[str, str], *, embedded: bool
+) -> AsyncIterator[Check]:
     yield Check("tidelog", well=True, message=await anyio.to_thread.run_sync(_versions))
     yield await _check_store(access, environment)
     yield await look_for_daemon(access)
     async with AsyncExitStack() as stack:
         try:
-            cluster = await stack.enter_async_context(open_cluster(access.kubeconfig, access.context))
+            cluster = await stack.enter_async_context(_looked_at(access, embedded=embedded))
             version = await cluster.version()
         except ClusterError as error:
             yield Check("cluster", well=False, message=f"{error}{await _of_embedded(access)}")
+            return
+        except (StoreError, click.UsageError) as error:
+            yield Check("cluster", well=False, message=str(error))
             return
         if await _is_another(cluster, access):
             message = f"Kubernetes {version}, and not the cluster that this store is of"
@@ -163,12 +174,24 @@ async def _checks(access: Access, namespace: str, environment: Mapping[str, str]
             yield await _check_lease(cluster, namespace, lease_name(controller))
 
 
+@asynccontextmanager
+async def _looked_at(access: Access, *, embedded: bool) -> AsyncIterator[Cluster]:
+    """The cluster that is looked at: of the embedded one, as it is kept, a copy."""
+    if not embedded:
+        async with open_cluster(access.kubeconfig, access.context) as cluster:
+            yield cluster
+        return
+    from tidelog.engine.cli.embedded import copy_of_kept
+
+    async with copy_of_kept(access.store) as copy:
+        yield copy.client()
+
+
 async def _of_embedded(access: Access) -> str:
     """How the embedded cluster of a store is looked at, where it keeps one."""
     if not await access.keeps_embedded():
         return ""
-    written = "`tidelog run --cluster embedded --kubeconfig-out FILE` writes what it is reached by, for --kubeconfig"
-    return f"; this store keeps an embedded cluster: {written}"
+    return "; this store keeps an embedded cluster, which is looked at with --cluster embedded"
 
 
 async def _is_another(cluster: Cluster, access: Access) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 import anyio
 import click
 
-from tidelog.engine.cli.ask import cluster_options, why_option
+from tidelog.engine.cli.ask import cluster_options, is_embedded_of, which_option, why_option
 from tidelog.engine.cli.output import NO, Format, output_option, store_option
 from tidelog.engine.cli.plans import PlanFormat, plan_output_option
 from tidelog.engine.cli.reading import namespace_option, subject_argument
@@ -15,16 +15,7 @@ from tidelog.engine.kinds.durations import Duration
 
 REFUSED = 4
 """Exit code of `plan` when a check does not pass."""
-
-
-which_option = click.option(
-    "--cluster",
-    "which",
-    type=click.Choice(["kubernetes", "embedded"]),
-    default="kubernetes",
-    show_default=True,
-    help="Embedded: the one of `run --cluster embedded`, copied; the copy shows what later waves would do, too.",
-)
+COPIED = "copied; the copy shows what later waves would do, too"
 
 
 @click.command()
@@ -39,7 +30,7 @@ which_option = click.option(
 @namespace_option
 @plan_output_option
 @cluster_options
-@which_option
+@which_option(COPIED)
 @click.option(
     "--with-dependencies",
     is_flag=True,
@@ -79,7 +70,7 @@ def plan(
     """
     from tidelog.engine.cli.planning import Access, named_target, plan_and_tell, plan_chain_and_tell
 
-    is_embedded = _is_embedded(which, kubeconfig, context)
+    is_embedded = is_embedded_of(which, kubeconfig, context)
     if with_dependencies and not is_embedded:
         raise click.UsageError("--with-dependencies needs --cluster embedded: what comes first is done in a copy")
     access = Access(store, kubeconfig, context)
@@ -89,14 +80,6 @@ def plan(
         raise SystemExit(REFUSED if refused else NO if changes else 0)
     changes, refused = anyio.run(plan_and_tell, access, stream, directory, output, dict(os.environ), is_embedded)
     raise SystemExit(REFUSED if refused else NO if changes else 0)
-
-
-def _is_embedded(which: str, kubeconfig: Path | None, context: str | None) -> bool:
-    if which == "embedded" and (kubeconfig or context):
-        raise click.UsageError(
-            "--kubeconfig and --context do not go with --cluster embedded, which is in no kubeconfig"
-        )
-    return which == "embedded"
 
 
 @click.command()
@@ -116,7 +99,7 @@ def _is_embedded(which: str, kubeconfig: Path | None, context: str | None) -> bo
 @namespace_option
 @output_option
 @cluster_options
-@which_option
+@which_option(COPIED)
 @store_option
 def reapply(
     store: Path,
@@ -149,7 +132,7 @@ def reapply(
     """
     from tidelog.engine.cli.planning import Access, named_target, reapply_and_tell
 
-    is_embedded = _is_embedded(which, kubeconfig, context)
+    is_embedded = is_embedded_of(which, kubeconfig, context)
     access = Access(store, kubeconfig, context)
     stream, environment = named_target(access, words, namespace), dict(os.environ)
     code = anyio.run(

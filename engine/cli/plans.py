@@ -27,7 +27,7 @@ from tidelog.engine.views.listing import shortened
 from tidelog.engine.views.names import find, subject_of
 from tidelog.engine.views.plans import PlanListed, PlanTold, find_plan, last_plan, plans_of
 from tidelog.engine.views.sentences import radius, short, verdict_sentence
-from tidelog.events.vocabulary import Verdict
+from tidelog.events.vocabulary import BlastRadius, Verdict
 
 PlanFormat: TypeAlias = Literal["table", "json", "markdown"]
 SECRET = "(secret)"  # noqa: S105 - what stands in its place
@@ -154,7 +154,8 @@ def _print_table(plan: Plan, verdicts: Sequence[Verdict], release: ReleaseTold |
     )
     for line in () if release is None else _release_lines(release):
         out.print(Text(visible(line)), soft_wrap=True)
-    out.print(Text(radius(plan.blast_radius)))
+    if release is None or _has_objects(plan):
+        out.print(Text(radius(plan.blast_radius)))
     for verdict in verdicts:
         style = "green" if verdict.passed else "red"
         mark = "✔" if verdict.passed else "✗"
@@ -164,6 +165,11 @@ def _print_table(plan: Plan, verdicts: Sequence[Verdict], release: ReleaseTold |
     _print_steps("prune", plan.prunes)
 
 
+def _has_objects(plan: Plan) -> bool:
+    """Whether there is anything to count: of a release without it, what is done with it, if anything, says all."""
+    return plan.blast_radius != BlastRadius()
+
+
 def _release_lines(release: ReleaseTold) -> Iterator[str]:
     """What would be done with a release, and where its values come from: never what they are."""
     version = f" version {release.version}" if release.version else ""
@@ -171,6 +177,8 @@ def _release_lines(release: ReleaseTold) -> Iterator[str]:
     yield f"{_doings.get(release.action, release.action)}{version}{chart}: {release.why}"
     for hook in release.hooks:
         yield f"hook {hook}"
+    if release.then:
+        yield f"after that {release.then}"
     for one in release.values:
         keys = ", ".join(one.keys[:KEYS_SHOWN_MAX]) or "nothing"
         more = f" and {len(one.keys) - KEYS_SHOWN_MAX} more" if len(one.keys) > KEYS_SHOWN_MAX else ""
@@ -220,7 +228,8 @@ def markdown(plan: Plan, verdicts: Sequence[Verdict], release: ReleaseTold | Non
     """The lines of a plan as GitHub, GitLab and Forgejo show them."""
     yield f"### Plan for {_escaped(str(subject_of(plan.target)))}"
     yield ""
-    yield f"`{plan.id}`, revision `{plan.revision}`: **{radius(plan.blast_radius)}**"
+    said = f": **{radius(plan.blast_radius)}**" if release is None or _has_objects(plan) else ""
+    yield f"`{plan.id}`, revision `{plan.revision}`{said}"
     for line in () if release is None else _release_lines(release):
         yield ""
         yield _escaped(line)

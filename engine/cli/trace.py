@@ -1,7 +1,7 @@
 """`tidelog trace`: from an object back to the commit."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -15,9 +15,10 @@ from tidelog.engine.cli.reading import (
     subject_argument,
 )
 from tidelog.engine.views.archive import Archive
+from tidelog.engine.views.commits import SourceTold
 from tidelog.engine.views.names import find, subject_of
 from tidelog.engine.views.sentences import counted, field_sentence, radius, verdict_sentence
-from tidelog.engine.views.traces import Removal, Step, Trace, VerifyStep, trace_of
+from tidelog.engine.views.traces import AppliedTrace, MakerStep, Removal, Step, Trace, VerifyStep, trace_of
 from tidelog.events.names import ObjectKey
 
 
@@ -40,7 +41,8 @@ def trace(
 ) -> None:
     """The commit, build, plan, checks and apply that put an object there, with who and when.
 
-    Of an object that was pruned: also what took it away.
+    Of an object that was pruned: also what took it away. Of the HelmChart that a HelmRelease made for its chart: that,
+    and what put the HelmRelease there.
 
     Exits with 1 where nobody applied it.
     """
@@ -49,9 +51,11 @@ def trace(
         found = trace_of(archive, find(archive, words, namespace))
         if output == "json":
             print_json(found)
+        elif found.maker is not None:
+            _print_made(found, found.maker, archive)
         else:
             _print(found, archive)
-    if found.apply is None:
+    if found.apply is None and found.maker is None:
         if output == "json":
             click.echo(_nobody(found), err=True)
         sys.exit(NO)
@@ -69,11 +73,20 @@ def _named(words: tuple[str, ...], kind: str | None, api_version: str | None) ->
     return kind, words[0]
 
 
-def _nobody(found: Trace) -> str:
+def _nobody(found: AppliedTrace) -> str:
     return f"Nobody applied {visible(ObjectKey.of_stream(found.object).shown)} through Tidelog."
 
 
-def _print(found: Trace, archive: Archive) -> None:
+def _print_made(found: Trace, maker: MakerStep, archive: Archive) -> None:
+    facts: dict[str, object] = {"Object": f"{ObjectKey.of_stream(found.object).shown} ({found.health})"}
+    facts["Made by"] = f"{subject_of(maker.target)}; {_who(maker, archive)}"
+    facts.update(_sources(found.sources))
+    plain_facts(facts).print()
+    click.echo()
+    _print(maker.way, archive)
+
+
+def _print(found: AppliedTrace, archive: Archive) -> None:
     facts: dict[str, object] = {"Object": f"{ObjectKey.of_stream(found.object).shown} ({found.health})"}
     if found.apply is None:
         click.echo(_nobody(found), err=True)
@@ -125,16 +138,29 @@ def _removal(removal: Removal, archive: Archive) -> Iterator[tuple[str, object]]
         yield "Removed by", f"{removal.commit.revision}: “{removal.commit.subject}”{author}"
 
 
-def _commit(found: Trace, archive: Archive) -> Iterator[tuple[str, object]]:
+def _commit(found: AppliedTrace, archive: Archive) -> Iterator[tuple[str, object]]:
     commit = found.commit
-    if commit is None:
+    yield from _sources(found.sources)
+    if not found.sources:
         yield "Revision", None if found.render is None else found.render.revision
+    if commit is None:
         return
-    yield "Source", subject_of(commit.source)
-    yield "Revision", f"{commit.revision}; fetched at position {commit.position}"
+    yield "Made of", commit.origin
     yield "Commit", commit.subject or None
     when = f", {ago(commit.time, archive.now)} ago" if commit.time else ""
     yield "Author", f"{commit.author}{when}" if commit.author else None
+
+
+def _sources(sources: Sequence[SourceTold]) -> Iterator[tuple[str, object]]:
+    """What something was made of: the last of the sources is where it comes from, and before it stand charts."""
+    for number, one in enumerate(sources):
+        revision = f"{one.revision}; fetched at position {one.position}" if one.position else one.revision
+        if number + 1 < len(sources):
+            yield "Chart", f"{subject_of(one.source)}, {revision}"
+        else:
+            yield "Source", subject_of(one.source)
+            yield "URL", one.url or None
+            yield "Revision", revision or None
 
 
 def _checks(step: VerifyStep) -> str:

@@ -269,6 +269,14 @@ class Cluster(Protocol):
         """
         ...
 
+    async def request_token(self, namespace: str, account: str, audience: str) -> str:
+        """A token by which a ServiceAccount shows to others who it is: good for an hour, and for that audience only.
+
+        Raises:
+            NotFoundError: when there is no such account.
+        """
+        ...
+
     async def replace(
         self, obj: KubeObject, *, manager: str, subresource: str = "", identity: Identity | None = None
     ) -> KubeObject:

@@ -321,6 +321,19 @@ class RealCluster:
         call = Call("create", what, kind.plural, "POST", path_of(kind, ""), body=encoded(what, obj))
         return await self._object(call, kind)
 
+    async def request_token(self, namespace: str, account: str, audience: str) -> str:  # noqa: D102
+        kind = await self.kind("v1", "ServiceAccount")
+        what = named("make", kind, namespace, account, "token")
+        asked: KubeObject = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenRequest",
+            "spec": {"audiences": [audience]},
+        }
+        target = path_of(kind, namespace, account, "token")
+        call = Call("create", what, kind.plural, "POST", target, body=encoded(what, asked))
+        answer = await self._object(call, kind, "token")
+        return str(answer["status"]["token"])
+
     async def replace(  # noqa: D102
         self, obj: KubeObject, *, manager: str, subresource: str = "", identity: Identity | None = None
     ) -> KubeObject:

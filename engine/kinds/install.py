@@ -66,6 +66,8 @@ def _role() -> KubeObject:
             _rule("coordination.k8s.io", ["leases"], [*_READ, "create", "patch", "update", "delete"]),
             # spec.serviceAccountName (contract CM-084).
             _rule("", ["users", "groups", "serviceaccounts"], ["impersonate"]),
+            # The same, of a source with a cloud's provider (contract CM-089).
+            _rule("", ["serviceaccounts/token"], ["create"]),
             # Who is at the door, and may they.
             _rule("authentication.k8s.io", ["tokenreviews"], ["create"]),
             _rule("authorization.k8s.io", ["subjectaccessreviews"], ["create"]),

@@ -47,19 +47,7 @@ def _of_source(spec: GitRepositorySpec) -> tuple[str, ...]:
 
 @features_left.register
 def _of_oci(spec: OCIRepositorySpec) -> tuple[str, ...]:
-    return tuple(_oci_sentences(spec))
-
-
-@features_left.register
-def _of_bucket(spec: BucketSpec) -> tuple[str, ...]:
-    return tuple(_bucket_sentences(spec))
-
-
-@features_left.register
-def _of_helm_repository(spec: HelmRepositorySpec) -> tuple[str, ...]:
-    if spec.provider == "generic":
-        return ()
-    return (f"spec.provider: {spec.provider} cannot be used yet; leave it out, and give credentials in spec.secretRef",)
+    return tuple(_verify_sentences(spec.verify))
 
 
 @features_left.register
@@ -68,7 +56,7 @@ def _of_helm_chart(spec: HelmChartSpec) -> tuple[str, ...]:
 
 
 @features_left.register
-def _of_external(_: ExternalArtifactSpec) -> tuple[str, ...]:
+def _of_others(_: BucketSpec | ExternalArtifactSpec | HelmRepositorySpec) -> tuple[str, ...]:
     return ()
 
 
@@ -124,12 +112,6 @@ def _source_sentences(spec: GitRepositorySpec) -> Iterator[str]:
         yield "spec.sparseCheckout: parts of a repository cannot be fetched yet; leave it out, and use spec.ignore"
 
 
-def _oci_sentences(spec: OCIRepositorySpec) -> Iterator[str]:
-    if spec.provider != "generic":
-        yield f"spec.provider: {spec.provider} cannot be used yet; leave it out, and give credentials in spec.secretRef"
-    yield from _verify_sentences(spec.verify)
-
-
 def _verify_sentences(verify: OCIVerification | ChartVerification | None) -> Iterator[str]:
     if verify is not None and verify.provider != "cosign":
         yield f"spec.verify.provider: {verify.provider} cannot be used yet; sign with cosign and a key"
@@ -143,11 +125,6 @@ def _verify_sentences(verify: OCIVerification | ChartVerification | None) -> Ite
             "spec.verify: the roots of trust of signatures without a key are not fetched; name them in "
             "trustedRootSecretRef, or sign with a key, and name it in secretRef"
         )
-
-
-def _bucket_sentences(spec: BucketSpec) -> Iterator[str]:
-    if spec.service_account_name:
-        yield "spec.serviceAccountName: a cloud's identity cannot be used yet; give credentials in spec.secretRef"
 
 
 def _target_sentences(spec: KustomizationSpec) -> Iterator[str]:

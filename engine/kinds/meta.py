@@ -29,6 +29,10 @@ PART_OF = "app.kubernetes.io/part-of"
 INSTANCE = "app.kubernetes.io/instance"
 VERSION = "app.kubernetes.io/version"
 
+ORIGIN_REVISION = "org.opencontainers.image.revision"
+"""Among what a source says of its artifact, the revision that this was made of (contract CM-033); as Flux pushes
+artifacts, `main@sha1:<hex>`."""
+
 READY_STATUS = '.status.conditions[?(@.type=="Ready")].status'
 READY_MESSAGE = '.status.conditions[?(@.type=="Ready")].message'
 DEFAULT_TIMEOUT = SourceTimeout.of_seconds(60)

@@ -19,6 +19,7 @@ from tidelog.engine.runtime.rendered import Renderings
 from tidelog.engine.runtime.repeats import Repeats
 from tidelog.engine.runtime.schedule import Scheduler, Trigger
 from tidelog.engine.runtime.settings import Settings
+from tidelog.engine.runtime.turns import Turns
 from tidelog.engine.runtime.waits import Waits
 from tidelog.engine.runtime.watching.declarations import Declarations
 from tidelog.engine.runtime.watching.inputs import Inputs
@@ -46,6 +47,8 @@ PASSING_FAILURES_MAX = 4
 
 OnPass: TypeAlias = Callable[[StreamName, float, str], None]
 """Told of each pass that is over, with the seconds that it took, and `success`, `requeue_after` or `error`."""
+OnLogin: TypeAlias = Callable[[StreamName, bool], None]
+"""Told who needed a cloud's token, and whether one was kept."""
 
 
 def utc_now() -> datetime:
@@ -108,6 +111,8 @@ class Engine:
         self.waits = Waits(self.seconds_since)
         self.repeats = Repeats(self.waits)
         self.custom_health = CustomHealth()
+        self.turns = Turns()
+        """Who writes an object that others may want to write as well."""
         self._clock = clock
         self._chance = chance
         self.targets: Scheduler
@@ -123,6 +128,7 @@ class Engine:
         self.wake: Callable[[StreamName, Trigger], None]
         """Has a source or target run."""
         self.on_pass: OnPass = lambda _, __, ___: None
+        self.on_login: OnLogin = lambda _, __: None
         self.artifact_address = ""
         self.asked: set[StreamName] = set()
         """Sources that were asked since the daemon began."""

@@ -36,6 +36,7 @@ from tidelog.engine.runtime.requests import Requests
 from tidelog.engine.runtime.settings import CONTROLLERS, Settings, as_json
 from tidelog.engine.runtime.telling.logs import logger
 from tidelog.engine.runtime.waking import trigger_of
+from tidelog.engine.sources.clouds.logins import CloudLogins
 from tidelog.engine.sources.fetchers import open_fetchers
 from tidelog.engine.tasks import one_error
 from tidelog.events.bodies import Body
@@ -275,7 +276,7 @@ async def open_daemon(
         cluster: to be kept as the repositories say.
         store: the directory of the log, the artifacts and the keys.
         settings: how to work.
-        environment: where a master key may be named.
+        environment: where a master key may be named, and says who we are to clouds.
         repo: a repository on this machine that may be read, the one given with `--repo`.
 
     Raises:
@@ -297,7 +298,14 @@ async def open_daemon(
         )
         charts = await stack.enter_async_context(ChartRenderer([artifacts.tarballs]))
         expressions = await stack.enter_async_context(Evaluator())
-        fetchers = await stack.enter_async_context(open_fetchers(artifacts, local=repo))
+        clouds = CloudLogins(
+            environment,
+            most=settings.token_cache_max_size,
+            longest_s=settings.token_cache_max_duration.seconds,
+        )
+        fetchers = await stack.enter_async_context(
+            open_fetchers(artifacts, local=repo, clouds=clouds, limits=settings.helm_limits)
+        )
         memory = Memory(log)
         await memory.load(views)
         stream = engine_stream(log.identity.log)

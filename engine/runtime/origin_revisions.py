@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable
 
+from tidelog.engine.kinds.meta import ORIGIN_REVISION
 from tidelog.engine.runtime.memory import Memory, find_fetched
 from tidelog.events.names import Revision, StreamName
 from tidelog.events.vocabulary.fetch import Annotation
 
-ORIGIN_REVISION = "org.opencontainers.image.revision"
-"""Among what a source says of its artifact, the revision that this was made of (Flux contract CM-033)."""
 KEPT_MAX = 4_096
 
 

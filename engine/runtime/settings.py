@@ -16,6 +16,7 @@ import msgspec.inspect
 from tidelog.engine.kinds.durations import Duration, MalformedDurationError
 from tidelog.engine.kinds.helmrelease import ReleaseDefaults
 from tidelog.engine.runtime.errors import SettingsError
+from tidelog.engine.sources.limits import HELM_LIMITS, HelmLimits
 from tidelog.engine.verify.guard import Guard
 
 CONTROLLERS = ("source-controller", "kustomize-controller", "helm-controller")
@@ -26,12 +27,12 @@ FEATURE_GATES = {
     "UseHelm3Defaults": "use-helm3-defaults",
     "DefaultToRetryOnFailure": "default-to-retry-on-failure",
     "DisableChartDigestTracking": "disable-chart-digest-tracking",
+    "ObjectLevelWorkloadIdentity": "object-level-workload-identity",
 }
 """Flux's feature gates (Flux contract 6.3), with the setting that each is."""
 
 GATES_WITHOUT_EFFECT = {
     "CacheSecretsAndConfigMaps": "what is named is watched and kept, one by one",
-    "ObjectLevelWorkloadIdentity": "an object that asks for a cloud's identity is refused by name",
     "ExternalArtifact": "an ExternalArtifact can always be used",
     "DisableStatusPollerCache": "nothing is polled",
     "DisableFailFastBehavior": "who waits ends at once where an object has failed, and goes on once it is ready",
@@ -81,13 +82,8 @@ NO_EFFECT = {
     "default_decryption_service_account": "an object with `decryption` is refused by name",
     "sops_age_secret": "an object with `decryption` is refused by name",
     "sops_vault_configmap": "an object with `decryption` is refused by name",
-    "token_cache_max_size": "no cloud's tokens are asked for",
-    "token_cache_max_duration": "no cloud's tokens are asked for",
     "ssh_kex_algos": "a source with an ssh address is refused by name",
     "ssh_hostkey_algos": "a source with an ssh address is refused by name",
-    "helm_index_max_size": "an index may have 50 MiB",
-    "helm_chart_max_size": "a chart's archive may have 10 MiB",
-    "helm_chart_file_max_size": "a file of a chart may have 5 MiB",
     "helm_cache_max_size": "an index is read only where it changed",
     "helm_cache_ttl": "an index is read only where it changed",
     "helm_cache_purge_interval": "an index is read only where it changed",
@@ -152,7 +148,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     webhook_token_file: str = ""
     """File with the token of webhooks: makes their addresses, signs their calls."""
     default_service_account: str = ""
-    """Act as this ServiceAccount for a Kustomization or HelmRelease that names none."""
+    """Act as this ServiceAccount for a Kustomization or HelmRelease that names none; see the next setting."""
+    object_level_workload_identity: bool = False
+    """A source with a cloud's provider may name a ServiceAccount to be; one that names none is the default one."""
+    token_cache_max_size: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 100
+    """Tokens of clouds that are kept at most; 0 keeps none."""
+    token_cache_max_duration: Duration = Duration.of_seconds(3600)
+    """For how long a token is kept at most, and never for more than 1h."""
     no_cross_namespace_refs: bool = False
     """Refuse Kustomizations and HelmReleases with a source of another namespace."""
     no_remote_bases: bool = False
@@ -171,6 +173,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A HelmRelease without a `strategy` is tried again when it fails, and nothing of it is undone."""
     disable_chart_digest_tracking: bool = False
     """A chart of a registry is another only by its version, and not by its digest."""
+    helm_index_max_size: Annotated[int, msgspec.Meta(ge=1)] = HELM_LIMITS.index_bytes
+    """Bytes that the index of a HelmRepository may have."""
+    helm_chart_max_size: Annotated[int, msgspec.Meta(ge=1)] = HELM_LIMITS.chart_bytes
+    """Bytes that the archive of a chart may have."""
+    helm_chart_file_max_size: Annotated[int, msgspec.Meta(ge=1)] = HELM_LIMITS.file_bytes
+    """Bytes that a file in a chart may have."""
     enable_leader_election: bool = True
     """Hold the Leases of Flux's controllers while the daemon writes."""
     leader_election_lease_duration: Duration = Duration.of_seconds(35)
@@ -193,6 +201,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def release_defaults(self) -> ReleaseDefaults:
         """What HelmReleases do that do not say it themselves."""
         return ReleaseDefaults(as_helm_3=self.use_helm3_defaults, retries=self.default_to_retry_on_failure)
+
+    @property
+    def helm_limits(self) -> HelmLimits:
+        """How large indexes and charts of Helm may be."""
+        return HelmLimits(
+            index_bytes=self.helm_index_max_size,
+            chart_bytes=self.helm_chart_max_size,
+            file_bytes=self.helm_chart_file_max_size,
+        )
 
     @property
     def jitter(self) -> float:

@@ -6,7 +6,13 @@ from typing import Any
 
 import msgspec
 
-from tidelog.engine.kinds.meta import HELM_RELEASE, KUSTOMIZATION, SOURCE_GROUP, helm_chart_name
+from tidelog.engine.kinds.meta import (
+    HELM_RELEASE,
+    KUSTOMIZATION,
+    ORIGIN_REVISION,
+    SOURCE_GROUP,
+    helm_chart_name,
+)
 from tidelog.engine.views.archive import Archive
 from tidelog.events.moment import Time
 from tidelog.events.names import ObjectKey, Revision, StreamName, TraceId, cluster_of
@@ -17,6 +23,8 @@ from tidelog.storage.log import Query, Recorded
 HELM_CHART = (SOURCE_GROUP, "HelmChart")
 NAMING_SOURCES = frozenset({KUSTOMIZATION, HELM_RELEASE, HELM_CHART})
 """Kinds that are made from a source."""
+ORIGIN_MAX = 200
+"""Characters of what an artifact says that it was made of."""
 _digest_in_version = re.compile(r"\+([0-9a-f]{12})$")
 # The version by which a chart of a registry is released has the digest of its artifact behind it (contract HR-067).
 
@@ -36,6 +44,21 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
     position: int = 0
     """Of the event with which it was fetched."""
+    origin: Revision | None = None
+    """Of an artifact of a registry: the revision that it says it was made of. Where the log has that, author, time and
+    message are its."""
+
+
+class SourceTold(msgspec.Struct, frozen=True, kw_only=True):
+    """A source that something was made of, with where that is, and what it had."""
+
+    source: StreamName
+    url: str
+    """Of a bucket: its endpoint and name. Empty where it is not known, as of an address with credentials in it."""
+    revision: Revision
+    """Empty where none was fetched of it: a HelmRepository that is a registry has none of its own."""
+    position: int
+    """Of the event with which it was fetched; 0 for none."""
 
 
 def subject_line(message: str) -> str:
@@ -106,6 +129,41 @@ def sources_of(archive: Archive, target: StreamName) -> tuple[StreamName, ...]:
     return tuple(found)
 
 
+def origins_of(
+    archive: Archive, revision: Revision, *, source: StreamName | None, before: int = 0
+) -> tuple[SourceTold, ...]:
+    """Where a revision came from, the nearest first: its source, and of a chart also what that was made of.
+
+    Each is told as it was before a position (0: the archive's moment).
+    """
+    found: list[SourceTold] = []
+    until = before or None
+    while source is not None and source not in {one.source for one in found}:
+        recorded = _fetched(archive, source, revision, until)
+        event = None if recorded is None else recorded.event
+        position = 0 if recorded is None else recorded.envelope.position
+        until = position or until
+        fetched = event if isinstance(event, RevisionFetched) else None
+        url = _url_in(spec_of(archive, source, until))
+        named = revision if fetched is None else fetched.revision
+        found.append(SourceTold(source=source, url=url, revision=named, position=position))
+        made_of = None if fetched is None else fetched.chart
+        revision = Revision("") if made_of is None else made_of.source
+        source = source_of(archive, source, until)
+    return tuple(found)
+
+
+def _fetched(archive: Archive, source: StreamName, revision: Revision, until: int | None) -> Recorded | None:
+    if not revision:
+        return None
+    return next(_naming(archive, Query(stream=source, types=("RevisionFetched",), until=until), revision), None)
+
+
+def _url_in(spec: Mapping[str, Any]) -> str:
+    parts = (spec.get("url"),) if spec.get("url") else (spec.get("endpoint"), spec.get("bucketName"))
+    return "/".join(str(part) for part in parts if part)
+
+
 def commit_of(
     archive: Archive, revision: Revision, *, source: StreamName | None, trace: TraceId | None = None, before: int = 0
 ) -> Commit | None:
@@ -121,7 +179,7 @@ def commit_of(
     queries += [Query(types=fetched, until=until)] if ":" in revision else []
     for query in queries:
         for recorded in _naming(archive, query, revision):
-            return _made_of(archive, recorded) or _commit(recorded)
+            return _made_of(archive, recorded) or _with_origin(archive, recorded)
     return None
 
 
@@ -135,6 +193,21 @@ def _made_of(archive: Archive, recorded: Recorded) -> Commit | None:
         return None
     commit = commit_of(archive, event.chart.source, source=source, before=envelope.position)
     return commit if commit is not None and commit.subject else None
+
+
+def _with_origin(archive: Archive, recorded: Recorded) -> Commit | None:
+    """The commit of a revision, with what it says it was made of."""
+    commit, event = _commit(recorded), recorded.event
+    if commit is None or not isinstance(event, RevisionFetched):
+        return None
+    said = next((one.value for one in event.annotations if one.name == ORIGIN_REVISION), "")
+    if not said or said == event.revision:
+        return commit
+    origin = Revision(said[:ORIGIN_MAX])
+    known = commit_of(archive, origin, source=None, before=commit.position)
+    if known is None:
+        return msgspec.structs.replace(commit, origin=origin)
+    return msgspec.structs.replace(known, source=commit.source, revision=commit.revision, origin=origin)
 
 
 def _naming(archive: Archive, query: Query, revision: Revision) -> Iterator[Recorded]:

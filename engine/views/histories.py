@@ -356,7 +356,8 @@ def _of_revision(archive: Archive, revision: Revision, cause: Recorded) -> str:
 
 def _told_revision(revision: Revision, commit: Commit | None) -> str:
     if commit is None or not commit.subject:
-        return f"revision {revision}"
+        origin = "" if commit is None or commit.origin is None else f", made of {commit.origin}"
+        return f"revision {revision}{origin}"
     author = commit.author.partition(" <")[0]
     return f"revision {revision}: “{commit.subject}”" + (f" by {author}" if author else "")
 

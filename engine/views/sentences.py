@@ -230,7 +230,8 @@ def _finished(event: ApplyFinished) -> str:
 
 
 def _failed(event: StageFailed) -> str:
-    said = f", as before, attempt {event.attempt}" * event.repeats + (f": {event.message}" if event.message else "")
+    again = f", as before, failure {event.attempt} in a row" * event.repeats
+    said = again + (f": {event.message}" if event.message else "")
     tail = "; only a person can help" if event.stalled else "; not tried again until its inputs change" * event.final
     waits = f"; waits for {_named(event.waits_for)}" if event.waits_for else ""
     return f"The stage {event.stage} failed ({event.reason}){said}{waits}{tail}"

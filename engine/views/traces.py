@@ -5,14 +5,14 @@ from typing import TypedDict
 import msgspec
 
 from tidelog.engine.views.archive import Archive
-from tidelog.engine.views.commits import Commit, commit_of, source_of
-from tidelog.engine.views.names import Subject
+from tidelog.engine.views.commits import HELM_CHART, Commit, SourceTold, commit_of, origins_of, source_of
+from tidelog.engine.views.names import Subject, subject_of
 from tidelog.engine.views.pins import PinTold, pin_of
 from tidelog.engine.views.releases import chart, named
 from tidelog.events.digest import Digest
 from tidelog.events.moment import Time
 from tidelog.events.names import ObjectId, PlanId, Revision, RunId, StreamName, TraceId, cluster_of
-from tidelog.events.projections import ACTUAL, CONDITIONS, INVENTORY, Actual, Standing
+from tidelog.events.projections import ACTUAL, CONDITIONS, DESIRED, INVENTORY, RELEASES, Actual, Standing
 from tidelog.events.vocabulary import (
     BlastRadius,
     Event,
@@ -108,8 +108,8 @@ class Removal(Step, frozen=True, kw_only=True):
     approvals: tuple[ApproveStep, ...]
 
 
-class Trace(msgspec.Struct, frozen=True, kw_only=True):
-    """The way of one object."""
+class AppliedTrace(msgspec.Struct, frozen=True, kw_only=True):
+    """The way of one object, as far as targets applied it."""
 
     object: StreamName
     kind: str
@@ -140,10 +140,36 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
     """Of an object that nobody applied: the first event about it."""
     release: ReleaseStep | None = None
     """Of what a HelmRelease applied."""
+    sources: tuple[SourceTold, ...] = ()
+    """What it was made of, the nearest first: of a release the chart, and what that was made of in turn."""
+
+
+class MakerStep(Step, frozen=True, kw_only=True):
+    """A HelmRelease made a HelmChart for its chart."""
+
+    target: StreamName
+    way: AppliedTrace
+    """Of the HelmRelease itself."""
+
+
+class Trace(AppliedTrace, frozen=True, kw_only=True):
+    """The way of one object."""
+
+    maker: MakerStep | None = None
+    """Of the HelmChart of a template, which is applied by no plan: what made it."""
 
 
 def trace_of(archive: Archive, subject: Subject) -> Trace:
     """The way of an object, back from how it is at the archive's moment."""
+    applied = _applied_trace(archive, subject)
+    maker = None if applied.target is not None else _maker(archive, subject)
+    fields = {name: getattr(applied, name) for name in applied.__struct_fields__}
+    if maker is not None:
+        fields["sources"] = _sources_of_chart(archive, subject)
+    return Trace(**fields, maker=maker)
+
+
+def _applied_trace(archive: Archive, subject: Subject) -> AppliedTrace:
     actual = archive.row(ACTUAL, subject.stream)
     target = _target_of(archive, subject, None if actual is None else actual.owner)
     removal = None if target is not None else removal_of(archive, subject)
@@ -157,7 +183,7 @@ def trace_of(archive: Archive, subject: Subject) -> Trace:
     standing = None if target is None else archive.row(CONDITIONS, target)
     apply = None if written is None else _apply_step(written)
     way = None if written is None or target is None or apply is None else _Way(archive, target, written, apply.plan)
-    return Trace(
+    return AppliedTrace(
         object=subject.stream,
         kind=subject.kind,
         namespace=subject.namespace,
@@ -179,7 +205,35 @@ def trace_of(archive: Archive, subject: Subject) -> Trace:
         removal=removal,
         first_seen=_first_seen(archive, subject) if target is None else None,
         release=None if written is None else _release(archive, written),
+        sources=() if way is None else way.sources,
     )
+
+
+def _maker(archive: Archive, subject: Subject) -> MakerStep | None:
+    """The HelmRelease that made a HelmChart (contract HR-059), and how that came to be."""
+    if (subject.group, subject.kind) != HELM_CHART:
+        return None
+    id = subject.key.id
+    for stream, row in archive.rows(RELEASES).items():
+        made = _made(archive, StreamName(stream), id) if row.helm_chart == id else None
+        if made is not None and cluster_of(made.envelope.stream) == subject.cluster:
+            maker = made.envelope.stream
+            return MakerStep(target=maker, way=_applied_trace(archive, subject_of(maker)), **_when(made))
+    return None
+
+
+def _made(archive: Archive, release: StreamName, id: ObjectId) -> Recorded | None:
+    """The event with which a HelmRelease came by its HelmChart; the last, where that was changed."""
+    needle = id.encode()
+    events = archive.backwards(Query(stream=release, types=("HelmChartSynced", "ReleaseAdopted")))
+    return next((recorded for recorded in events if needle in recorded.raw), None)
+
+
+def _sources_of_chart(archive: Archive, subject: Subject) -> tuple[SourceTold, ...]:
+    """What the chart that a HelmChart has now was made of."""
+    desired = archive.row(DESIRED, subject.stream)
+    revision = None if desired is None else desired.revision
+    return origins_of(archive, revision or Revision(""), source=subject.stream)[1:]
 
 
 def removal_of(archive: Archive, subject: Subject) -> Removal | None:
@@ -306,7 +360,7 @@ class _Way:
         self._planned = planned.event if planned is not None and isinstance(planned.event, Planned) else None
         self.plan = None if planned is None or self._planned is None else _plan_step(planned, self._planned)
         self.render = self._rendered()
-        self.commit = self._commit()
+        self.commit, self.sources = self._origin()
         # A plan is checked and decided upon between its making and the write.
         decided = list(self._decided(0 if planned is None else planned.envelope.position))
         self.approvals = tuple(step for step in decided if isinstance(step, ApproveStep))
@@ -339,14 +393,18 @@ class _Way:
             latest = latest or step
         return latest
 
-    def _commit(self) -> Commit | None:
+    def _origin(self) -> tuple[Commit | None, tuple[SourceTold, ...]]:
+        """The commit behind the build, and the sources that it was made of."""
         revision = self.render.revision if self.render else self._planned.revision if self._planned else None
         if revision is None:
-            return None
+            return None, ()
         before = self.render.position if self.render else self._written.envelope.position
         source = source_of(self._archive, self._target, before)
         trace = self._written.envelope.trace
-        return commit_of(self._archive, revision, source=source, trace=trace, before=before)
+        commit = commit_of(self._archive, revision, source=source, trace=trace, before=before)
+        if source is None and commit is not None:  # it is not known what the target named: what came with its trigger
+            source, revision = commit.source, commit.revision
+        return commit, origins_of(self._archive, revision, source=source, before=before)
 
     def _decided(self, after: int) -> list[Step]:
         query = Query(

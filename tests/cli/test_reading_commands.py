@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 
@@ -31,6 +32,7 @@ from tests.questions.scenes import (
 )
 from tidelog.engine.cli.plans import print_plan
 from tidelog.engine.plan.model import Change, Plan, Step
+from tidelog.engine.runtime.passes.previews.told import ReleaseTold
 from tidelog.events.bodies import Body
 from tidelog.events.canonical import encode
 from tidelog.events.digest import digest_of
@@ -193,7 +195,7 @@ def test_get_ends_with_1_where_the_one_that_was_named_is_not_there(scene: Writte
     scene.write()
     gone = tidelog("get", "ks", "nope")
     assert (gone.code, gone.out) == (1, "")
-    assert "There is no Kustomization nope in namespace flux-system" in gone.err
+    assert gone.err == "There is no Kustomization nope in namespace flux-system.\n"
     empty = tidelog("get", "ks", "-n", "team", "-o", "json")
     assert (empty.code, empty.out) == (0, "[]\n")
     assert len(_json(tidelog("get", "ks", "--status-selector", "ready=false", "-o", "json").out)) == 0
@@ -203,7 +205,16 @@ def test_get_says_that_none_is_as_was_asked_for_and_not_that_there_is_none(scene
     scene.write()
     none = tidelog("get", "ks", "--status-selector", "ready=false")
     assert (none.code, none.out) == (0, "")
-    assert "There is no Kustomization that is ready=false in namespace flux-system" in none.err
+    assert none.err == "There is no Kustomization that is ready=false in namespace flux-system.\n"
+
+
+def test_get_says_in_few_words_that_there_is_nothing(scene: Written, tidelog: Run) -> None:
+    scene.write()
+    for words, what in ((("all",), "source or target"), (("sources", "all"), "source")):
+        empty = tidelog("get", *words, "-n", "team")
+        assert (empty.code, empty.out, empty.err) == (0, "", f"There is no {what} in namespace team.\n")
+    then = tidelog("get", "hr", "-A", "--at", "2")
+    assert then.err == "There is no HelmRelease in any namespace at position 2.\n"
 
 
 @pytest.mark.parametrize("word", ["gitrepository", "gitrepositories", "gitrepo"])
@@ -678,6 +689,22 @@ def test_a_plan_as_a_table_and_as_json(capsysbinary: pytest.CaptureFixture[bytes
     assert document["plan"]["waves"][0][0]["changes"] == [{"path": "data.password", "hidden": True}]
     assert document["verdicts"][0]["passed"] is False
     assert document["blast_radius"]["delete"] == 1
+
+
+@pytest.mark.parametrize("action", ["none", "test"])
+def test_a_release_of_which_no_object_would_change_is_said_once_to_be_so(
+    capsys: pytest.CaptureFixture[str], action: str
+) -> None:
+    plan = msgspec.structs.replace(_a_plan(), waves=(), prunes=())
+    why = "version 1 with chart web@1.0.0 is as it is to be"
+    told = ReleaseTold(action=action, why=why)
+    print_plan(plan, [], "table", told)
+    _, *lines = capsys.readouterr().out.splitlines()
+    assert lines == [f"{'nothing would be done' if action == 'none' else 'test'}: {why}"]
+    print_plan(plan, [], "markdown", told)
+    assert "nothing to do" not in capsys.readouterr().out
+    print_plan(plan, [], "table")
+    assert capsys.readouterr().out.splitlines()[1:] == ["nothing to do"], "of a Kustomization nothing else says it"
 
 
 def test_no_secret_is_in_any_answer(scene: Written, tidelog: Run) -> None:

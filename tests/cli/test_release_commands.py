@@ -9,6 +9,7 @@ from tests.cli.conftest import Run
 from tests.questions.released import RELEASE, Released, began, stalled, upgraded
 from tests.questions.scenes import revision
 from tidelog.events.names import RunId
+from tidelog.events.vocabulary import ReconcileRequested, StageFailed
 from tidelog.storage.log.ids import new_id
 
 
@@ -46,6 +47,24 @@ def test_a_history_has_a_column_of_releases_where_there_are_any(store: Path, tid
     assert "RELEASE" not in tidelog("history", "git/shop").lines[0]
 
 
+def test_a_run_that_found_no_attempt_left_says_so_and_counts_nothing_as_one(store: Path, tidelog: Run) -> None:
+    scene = stalled()
+    scene.tell(RELEASE, ReconcileRequested(why="try once more"))
+    again = StageFailed(
+        stage="apply", reason="RetriesExceeded", final=True, stalled=True, repeats=True, attempt=3, generation=1
+    )
+    scene.tell(RELEASE, again, run=RunId(new_id()))
+    _written(scene, store)
+    lines = tidelog("history", "hr/web").lines
+    begins = lines[0].index("RELEASE")
+    assert [line[begins:].partition("  ")[0] for line in lines[1:3]] == [
+        "no attempt left",
+        "upgrade web.v2 failed, rollback web.v3",
+    ]
+    told = tidelog("events", "--for", "hr/web", "--limit", "1").out
+    assert "failed (RetriesExceeded), as before, failure 3 in a row: Failed to upgrade after 1 attempt(s)" in told
+
+
 def test_what_was_given_up_is_explained_with_the_way_on(store: Path, tidelog: Run) -> None:
     _written(stalled(), store)
     done = tidelog("explain", "helmrelease/web")
@@ -62,6 +81,19 @@ def test_a_trace_goes_through_the_release_to_the_commit(store: Path, tidelog: Ru
     assert facts["Commit"] == "New checkout"
     assert facts["Release"].startswith("upgrade of web.v2 with web@1.0.2;")
     assert "Now at" not in facts, "the chart's version is another name for the same"
+    assert facts["Chart"].startswith("HelmChart/flux-system/apps-web, 1.0.2; fetched at position ")
+    assert (facts["Source"], facts["URL"]) == ("GitRepository/flux-system/shop", "https://git.example.com/shop")
+
+
+def test_a_trace_of_a_chart_names_the_release_that_made_it_and_goes_on_from_there(store: Path, tidelog: Run) -> None:
+    _written(upgraded(), store)
+    done = tidelog("trace", "helmchart/apps-web")
+    assert done.code == 0
+    assert done.lines[1].startswith("Made by   HelmRelease/apps/web; position ")
+    assert [line.split()[0] for line in done.lines[2:5]] == ["Source", "URL", "Revision"]
+    assert done.err == "Nobody applied HelmRelease/apps/web through Tidelog.\n", "which is another matter"
+    made = json.loads(tidelog("trace", "helmchart/apps-web", "-o", "json").out)["maker"]
+    assert (made["target"], made["way"]["name"]) == (RELEASE, "web")
 
 
 def test_a_tree_and_the_events_of_a_release(store: Path, tidelog: Run) -> None:

@@ -11,6 +11,7 @@ from tests.cli.conftest import Run
 from tidelog.engine.cli import serve as serve_module
 from tidelog.engine.runtime.errors import LeaseLostError, RefusedError
 from tidelog.engine.runtime.settings import ENVIRONMENT, NO_EFFECT, Settings
+from tidelog.engine.sources.limits import HelmLimits
 from tidelog.engine.views.names import UnclearNameError
 
 Told = Callable[..., tuple[Settings, str]]
@@ -76,9 +77,6 @@ OTHERS = (
     "--helm-cache-max-size=10",
     "--helm-cache-purge-interval=5m",
     "--helm-cache-ttl=60m",
-    "--helm-chart-file-max-size=5242880",
-    "--helm-chart-max-size=10485760",
-    "--helm-index-max-size=52428800",
     "--http-retry=9",
     "--http-timeout=30s",
     "--insecure-kubeconfig-exec",
@@ -96,8 +94,6 @@ OTHERS = (
     "--sops-vault-configmap=vaults",
     "--ssh-hostkey-algos=ssh-ed25519",
     "--ssh-kex-algos=curve25519-sha256",
-    "--token-cache-max-duration=1h",
-    "--token-cache-max-size=100",
     "--watch-configs-label-selector=a=b",
 )
 
@@ -132,8 +128,13 @@ def test_each_flag_sets_what_it_is_called_after(told: Told) -> None:
         "--custom-apply-stage-kinds=cert-manager.io/Issuer, Widget",
         "--override-manager=a",
         "--override-manager=b,c",
-        "--feature-gates=StrictPostBuildSubstitutions=false,UseHelm3Defaults=true",
+        "--feature-gates=StrictPostBuildSubstitutions=false,UseHelm3Defaults=true,ObjectLevelWorkloadIdentity=true",
+        "--token-cache-max-size=0",
+        "--token-cache-max-duration=5m",
         "--default-to-retry-on-failure",
+        "--helm-index-max-size=104857600",
+        "--helm-chart-max-size=20971520",
+        "--helm-chart-file-max-size=1048576",
     )
     assert (settings.metrics_addr, settings.health_addr, settings.concurrent) == (":1", ":2", 3)
     assert (settings.watch_all_namespaces, settings.watch_label_selector) == (False, "a=b")
@@ -149,7 +150,11 @@ def test_each_flag_sets_what_it_is_called_after(told: Told) -> None:
     assert settings.override_manager == {"a", "b", "c"}
     assert not settings.strict_post_build_substitutions
     assert settings.use_helm3_defaults
+    assert settings.object_level_workload_identity
+    assert (settings.token_cache_max_size, settings.token_cache_max_duration.seconds) == (0, 300)
     assert settings.default_to_retry_on_failure
+    assert settings.helm_limits == HelmLimits(index_bytes=100 * 2**20, chart_bytes=20 * 2**20, file_bytes=2**20)
+    assert Settings().helm_limits == HelmLimits(), "as in Flux"
     assert said == ""
 
 

@@ -772,6 +772,17 @@ async def test_a_token_that_the_server_did_not_make_is_nobodys(cluster: Cluster)
     assert not answer["status"].get("authenticated")
 
 
+async def test_a_token_of_an_account_is_for_one_audience(cluster: Cluster, namespace: str) -> None:
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "puller", "namespace": namespace}}
+    await cluster.create(account, manager=MANAGER)
+    token = await cluster.request_token(namespace, "puller", "sts.example.com")
+    review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview"}
+    answer = await cluster.review({**review, "spec": {"token": token, "audiences": ["sts.example.com"]}})
+    assert answer["status"]["user"]["username"] == f"system:serviceaccount:{namespace}:puller"
+    with pytest.raises(NotFoundError, match="make the token of ServiceAccount nobody"):
+        await cluster.request_token(namespace, "nobody", "sts.example.com")
+
+
 async def test_a_review_that_makes_no_sense_is_refused(cluster: Cluster) -> None:
     with pytest.raises(InvalidError, match="ask for a SubjectAccessReview"):
         await cluster.review({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": {}})

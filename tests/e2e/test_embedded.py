@@ -12,6 +12,7 @@ import pytest
 from tests.servers.embedded_servers import EmbeddedServers
 
 BIN = Path(sys.executable).parent
+EMBEDDED = ("--cluster", "embedded")
 COPIED = "This store keeps an embedded cluster: with --cluster embedded, the plan is made on a copy of it"
 ALONE = ("--storage-addr", "127.0.0.1:0", "--health-addr", "", "--metrics-addr", "")
 TIMEOUT_S = 100
@@ -109,10 +110,21 @@ def test_a_repository_becomes_a_cluster_that_outlives_the_daemon(tmp_path: Path)
     assert verified.returncode == 0, verified.stdout
 
 
+def test_that_no_embedded_cluster_is_kept_is_said_by_the_check_of_it(tmp_path: Path) -> None:
+    done = Here(tmp_path).run("check", *EMBEDDED)
+    assert done.returncode == 1
+    (said,) = [line for line in done.stdout.splitlines() if line.startswith("✗")]
+    assert said.startswith("✗ cluster: no embedded cluster is kept in ")
+    assert said.endswith(": `tidelog run --cluster embedded` makes one")
+
+
 def test_a_kubeconfig_does_not_go_with_it(tmp_path: Path) -> None:
     done = Here(tmp_path).run("run", "--cluster", "embedded", "--kubeconfig", "somewhere")
     assert done.returncode == 2
     assert "--kubeconfig does not go with --cluster embedded" in done.stderr
+    done = Here(tmp_path).run("check", *EMBEDDED, "--context", "there")
+    assert done.returncode == 2
+    assert "--kubeconfig and --context do not go with --cluster embedded" in done.stderr
 
 
 DEFINITION = """\
@@ -147,6 +159,28 @@ kind: Lamp
 metadata: {name: desk, namespace: lit}
 spec: {watts: %d}
 """
+
+
+@pytest.mark.slow
+def test_what_is_made_anew_is_there_for_what_follows(tmp_path: Path) -> None:
+    """A kind that is of namespaces no more has to be made anew: its objects are judged by the new one."""
+    here = Here(tmp_path)
+    forced = DEFINITION.replace(
+        "{name: lamps.example.com}",
+        "{name: lamps.example.com, annotations: {kustomize.toolkit.fluxcd.io/force: Enabled}}",
+    )
+    here.commit("apps/kinds.yaml", forced, "A kind")
+    here.commit("apps/lamp.yaml", LAMP % 40, "A lamp")
+    done = here.reconcile()
+    assert done.returncode == 0, done.stdout + done.stderr
+    (here.repository / "apps" / "kinds.yaml").write_text(forced.replace("scope: Namespaced", "scope: Cluster"))
+    (here.repository / "apps" / "lamp.yaml").write_text((LAMP % 40).replace("desk, namespace: lit", "desk"))
+    done = here.run("plan", "ks/flux-system", "--path", str(here.repository), *EMBEDDED, "-o", "json")
+    steps = {step["object"]: step for wave in json.loads(done.stdout)["plan"]["waves"] for step in wave}
+    assert steps["apiextensions.k8s.io/CustomResourceDefinition/_/lamps.example.com"]["action"] == "recreate"
+    lamp = steps["example.com/Lamp/_/desk"]
+    assert lamp["action"] == "create"
+    assert {"path": "spec", "after": {"watts": 40, "colour": "white"}} in lamp["changes"]
 
 
 @pytest.mark.slow
@@ -188,8 +222,13 @@ def test_a_plan_is_rehearsed_to_its_end(tmp_path: Path, embedded_kubernetes: Emb
         assert COPIED in done.stderr
     done = here.run("check")
     assert done.returncode == 1
-    assert "`tidelog run --cluster embedded --kubeconfig-out FILE`" in done.stdout
+    assert "which is looked at with --cluster embedded" in done.stdout
     assert "tidelog install" not in done.stdout  # into another cluster
+    said = here.run("check", *EMBEDDED, "-o", "json").stdout
+    looked = {one["name"]: one for one in map(json.loads, said.splitlines())}
+    assert all(one["well"] for one in looked.values()), looked
+    assert looked["cluster"]["message"].startswith("Kubernetes v1.")
+    assert looked["GitRepository"]["message"].endswith("1 is there")
 
     # The plan is shown, and the target is pinned; a daemon carries it out.
     done = here.run(*back, "--cluster", "embedded")

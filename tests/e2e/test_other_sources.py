@@ -191,7 +191,7 @@ async def test_a_layer_that_is_copied_is_served_as_it_came(world: World, registr
         ({"secretRef": {"name": "wrong"}}, "AuthenticationFailed", "secretRef"),
         ({"serviceAccountName": "nobody", "secretRef": None}, "AuthenticationFailed", "no ServiceAccount"),
         ({"verify": {"provider": "notation"}}, "UnsupportedFeature", "spec.verify"),
-        ({"provider": "aws"}, "UnsupportedFeature", "spec.provider"),
+        ({"provider": "aws", "secretRef": None}, "AuthenticationFailed", "no registry of AWS"),
     ],
     ids=["a tag that is none", "no such layer", "no Secret", "a wrong password", "no account", "notation", "a cloud"],
 )
@@ -284,8 +284,8 @@ async def test_a_bucket_is_fetched_applied_and_followed(world: World, store: S3S
         ({"secretRef": {"name": "none"}}, "AuthenticationFailed", "there is no Secret"),
         (
             {"provider": "gcp", "certSecretRef": None, "secretRef": None, "serviceAccountName": "x"},
-            "UnsupportedFeature",
-            "serviceAccountName",
+            "FeatureGateDisabled",
+            "enable the ObjectLevelWorkloadIdentity feature gate",
         ),
     ],
     ids=["no bucket", "wrong keys", "no Secret", "a cloud's identity"],

@@ -179,8 +179,10 @@ async def test_the_chart_that_flux_made_goes_with_its_template(
     await command("install", "web", write_chart(tmp_path))
     source = {"kind": "GitRepository", "name": "fleet"}
     spec = {"interval": "1h", "chart": "./charts/web", "sourceRef": source}
-    for name in ("made-by-flux", "named-since"):
-        await world.apply({"apiVersion": SOURCE, "kind": "HelmChart", "metadata": {"name": name}, "spec": spec})
+    owner = {"helm.toolkit.fluxcd.io/name": "web", "helm.toolkit.fluxcd.io/namespace": world.namespace}
+    for name, labels, manager in (("made-by-flux", owner, "helm-controller"), ("named-since", {}, "test")):
+        metadata = {"name": name, "labels": labels}
+        await world.apply({"apiVersion": SOURCE, "kind": "HelmChart", "metadata": metadata, "spec": spec}, manager)
     await releases.release(chartRef={"kind": "HelmChart", "name": "named-since"})
     (release,) = await releases.records()
     snapshot = {

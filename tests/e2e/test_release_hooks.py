@@ -11,6 +11,12 @@ import pytest
 from tests.e2e.releases import HELM, Releases, chart, ready_message, told
 from tests.e2e.world import Running, World, condition, is_ready
 from tests.oracles.helm import helm
+from tidelog.engine.cluster.connection import Connection
+from tidelog.engine.cluster.credentials import Credentials
+from tidelog.engine.cluster.kubeconfig import find_access
+from tidelog.engine.cluster.limits import Limits
+from tidelog.engine.cluster.port import Identity
+from tidelog.engine.cluster.real import RealCluster
 from tidelog.engine.helm.storage import Record
 from tidelog.engine.helm.store import ReleaseStore
 from tidelog.engine.objects.kube import KubeObject
@@ -254,6 +260,41 @@ async def test_what_a_hook_made_before_may_take_its_time_to_go_and_no_pass_sits_
         assert "is still there" in ready_message(found)
         assert "example.com/held" in ready_message(found)
         await hold()
+
+
+class Sooner(RealCluster):
+    """A way to the cluster on which somebody makes an object just before we do, the first time."""
+
+    theirs = ""
+
+    async def create(self, obj: KubeObject, *, manager: str, identity: Identity | None = None) -> KubeObject:
+        if obj["metadata"]["name"] == "job" and not self.theirs:
+            theirs = obj | {"metadata": {"name": "job", "namespace": obj["metadata"]["namespace"]}}
+            self.theirs = (await super().create(theirs, manager="somebody"))["metadata"]["uid"]
+        return await super().create(obj, manager=manager, identity=identity)
+
+
+async def test_what_somebody_makes_just_before_a_hook_is_not_taken_for_it(releases: Releases) -> None:
+    """As in Helm: the hook fails, what is not ours stays, and the next try replaces it, as its policy says."""
+    world = releases.world
+    policy = "before-hook-creation,hook-failed,hook-succeeded"
+    await begin(releases, job=hook("job", "pre-upgrade", kind="Job", policy=policy))
+    access = await anyio.to_thread.run_sync(find_access, world.kubeconfig, None)
+    async with Connection(access, Credentials(access), Limits()) as connection:
+        cluster = Sooner(connection)
+        async with world.daemon(cluster=cluster):
+            await releases.release()
+            await releases.until_version(1)
+            await releases.release(values={"colour": "blue"})
+            found = await releases.until(is_stalled, "stalled")
+            assert f"Job/{world.namespace}/job already exists: somebody else made it meanwhile" in ready_message(found)
+            there = await world.get("batch/v1", "Job", "job")
+            assert there is not None
+            assert there["metadata"]["uid"] == cluster.theirs
+            await releases.ask(reset=True)
+            await job_ends(world, "job", uid=there["metadata"]["uid"])
+            await releases.until_version(3)
+            await world.until_gone("batch/v1", "Job", "job")
 
 
 async def test_hooks_are_passed_over_where_they_are_disabled(releases: Releases) -> None:

@@ -196,6 +196,10 @@ async def test_what_follows_a_lock_or_a_failure_is_shown_too(world: World) -> No
         await running.idle()
         release, _ = await planned("web")
         assert (release["action"], release["version"], release["hooks"]) == ("test", 1, ["test ConfigMap web-test"])
+        assert release["then"] == (
+            "it is as it is to be, if the tests succeed; if one fails, nothing more is tried: "
+            "Failed to install after 1 attempt(s)"
+        )
         # Somebody else has left it pending.
         store = ReleaseStore(world.cluster, world.namespace)
         record = await store.get("web", 1)
@@ -220,6 +224,7 @@ async def test_what_follows_a_lock_or_a_failure_is_shown_too(world: World) -> No
     release, actions = await planned("web")
     assert (release["action"], release["version"], release["chart"]) == ("rollback", 3, "web@1.0.0")
     assert release["why"].endswith("back to what version 1 was")
+    assert release["then"] == "nothing more is tried: Failed to upgrade after 1 attempt(s)"
     assert actions == {"ConfigMap web": "update"}
     release, _ = await planned("late")
     assert (release["action"], "RetriesExceeded" in release["why"]) == ("none", True)

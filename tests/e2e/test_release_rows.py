@@ -17,6 +17,7 @@ from tidelog.engine.helm.store import ReleaseStore
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.events.vocabulary import ReleaseActionStarted
 
+SUSPENDED = {"interval": "1h", "suspend": True, "chartRef": {"kind": "HelmChart", "name": "gone"}}
 SCHEMA = json.dumps({"type": "object", "properties": {"colour": {"enum": ["red"]}}})
 
 
@@ -72,6 +73,95 @@ async def test_the_chart_of_a_template_is_made_followed_and_deleted(releases: Re
         await releases.release(chartRef={"kind": "HelmChart", "name": "own"})
         await world.until_gone(SOURCE, "HelmChart", name)
         await releases.until(lambda obj: is_ready(obj) and "helmChart" not in obj["status"], "without a chart")
+
+
+async def test_two_releases_whose_charts_would_have_one_name_do_not_take_each_others(releases: Releases) -> None:
+    """HR-059: `<ns>/b-c` and `<ns>-b/c` would both have the HelmChart `<ns>-b-c`."""
+    world = releases.world
+    here, there = world.namespace, f"{world.namespace}-b"
+    labels = {"shard": here}
+    await begin(releases)
+    await world.patch(SOURCE, "GitRepository", "fleet", {"metadata": {"labels": labels}})
+    await world.cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": there}}, manager="test")
+    source = {"kind": "GitRepository", "name": "fleet", "namespace": here}
+    spec = {
+        "interval": "1h",
+        "chart": {"metadata": {"labels": labels}, "spec": {"chart": "./charts/web", "sourceRef": source}},
+    }
+    places = {"b-c": here, "c": there}
+
+    async def until(name: str, holds: Any, what: str) -> KubeObject:
+        found = await world.until(
+            HELM, "HelmRelease", name, lambda obj: obj is not None and holds(obj), what, namespace=places[name]
+        )
+        assert found is not None
+        return found
+
+    async with world.daemon(watch_all_namespaces=True, watch_label_selector=f"shard={here}"):
+        for name, namespace in places.items():
+            metadata = {"name": name, "namespace": namespace, "labels": labels}
+            await world.apply({"apiVersion": HELM, "kind": "HelmRelease", "metadata": metadata, "spec": spec})
+
+        def is_settled(obj: KubeObject) -> bool:
+            return is_ready(obj) or failed("ArtifactFailed", "is left as it is")(obj)
+
+        found = {name: await until(name, is_settled, "ready, or refused") for name in places}
+        first, second = sorted(places, key=lambda name: not is_ready(found[name]))
+        assert is_ready(found[first])
+        assert not is_ready(found[second])
+        said = ready_message(found[second])
+        assert f"is that of HelmRelease/{places[first]}/{first}" in said
+        chart = await world.get(SOURCE, "HelmChart", f"{here}-b-c")
+        assert chart is not None
+        assert chart["metadata"]["labels"]["helm.toolkit.fluxcd.io/name"] == first
+        assert chart["metadata"]["generation"] == 1
+        # Who has none deletes none; and once it is free, whoever waits for it makes it.
+        kind = await world.cluster.kind(HELM, "HelmRelease")
+        await world.cluster.patch(
+            kind, places[second], second, {"spec": {"suspend": True}}, type="merge", manager="test"
+        )
+        await world.cluster.patch(
+            kind, places[second], second, {"spec": {"suspend": False}}, type="merge", manager="test"
+        )
+        await world.cluster.delete(kind, places[first], first)
+        await until(second, is_ready, "ready")
+        chart = await world.get(SOURCE, "HelmChart", f"{here}-b-c")
+        assert chart is not None
+        assert chart["metadata"]["labels"]["helm.toolkit.fluxcd.io/name"] == second
+        await world.cluster.delete(kind, places[second], second)
+        await world.until(HELM, "HelmRelease", second, lambda obj: obj is None, "gone", namespace=places[second])
+    await world.cluster.delete(await world.cluster.kind("v1", "Namespace"), "", there)
+
+
+async def test_a_chart_that_is_somebody_elses_is_neither_taken_nor_deleted(releases: Releases) -> None:
+    """HR-059: a person's, and another release's that is not looked after here."""
+    world = releases.world
+    name = f"{world.namespace}-web"
+    await begin(releases)
+    own = {"chart": "./charts/web", "interval": "3h", "sourceRef": {"kind": "GitRepository", "name": "fleet"}}
+    theirs = {"apiVersion": SOURCE, "kind": "HelmChart", "metadata": {"name": name}, "spec": own}
+    made = await world.apply(theirs)
+    async with world.daemon():
+        await releases.release()
+        said = ready_message(await releases.until(failed("ArtifactFailed", "is left as it is")))
+        assert f"HelmChart {world.namespace}/{name}" in said
+        assert "was made by somebody else" in said
+        await world.delete(HELM, "HelmRelease", "web")
+        await world.until_gone(HELM, "HelmRelease", "web")
+        left = await world.get(SOURCE, "HelmChart", name)
+        assert left is not None
+        assert (left["metadata"]["uid"], left["spec"]["interval"]) == (made["metadata"]["uid"], "3h")
+        # That of a release which is no more is nobody's.
+        gone = {"helm.toolkit.fluxcd.io/name": "gone", "helm.toolkit.fluxcd.io/namespace": world.namespace}
+        await world.apply(theirs | {"metadata": {"name": name, "labels": gone}})
+        await releases.release()
+        await releases.until_version(1)
+        # Once another release has taken it, it does not go with the one that had it before.
+        await world.apply({"apiVersion": HELM, "kind": "HelmRelease", "metadata": {"name": "gone"}, "spec": SUSPENDED})
+        await world.patch(SOURCE, "HelmChart", name, {"metadata": {"labels": gone}})
+        await world.delete(HELM, "HelmRelease", "web")
+        await world.until_gone(HELM, "HelmRelease", "web")
+        assert await world.get(SOURCE, "HelmChart", name) is not None
 
 
 async def test_another_chart_and_other_values_are_one_upgrade(releases: Releases) -> None:

@@ -212,6 +212,7 @@ async def test_an_upgrade_that_fails_is_rolled_back(releases: Releases) -> None:
         await releases.until_version(1)
         await releases.release(values={"colour": "red", "broken": True}, timeout="1s", upgrade=upgrade)
         found = await releases.until(is_stalled("RetriesExceeded"), "stalled")
+        assert condition(found, "Stalled")["message"] == "Failed to upgrade after 2 attempt(s)"
         assert told(found)["Remediated"] == ("True", "RollbackSucceeded")
         assert told(found)["Ready"] == ("False", "RollbackSucceeded")
         release = f"{world.namespace}/web"

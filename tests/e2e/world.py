@@ -505,13 +505,15 @@ class World:
         kubeconfig: Path | None = None,
         cluster: Cluster | None = None,
         serving: bool = True,
+        environment: Mapping[str, str] | None = None,
         **settings: Any,
     ) -> AsyncIterator[Running]:
         """Runs a daemon while the block lasts; it is serving when the block begins, unless that is not waited for."""
         opened = open_cluster(kubeconfig or self.kubeconfig) if cluster is None else nullcontext(cluster)
+        own = dict(environment or {})
         async with (
             opened as found,
-            open_daemon(found, store or self.store, self.settings(**settings), environment={}) as daemon,
+            open_daemon(found, store or self.store, self.settings(**settings), environment=own) as daemon,
             anyio.create_task_group() as tasks,
         ):
             running = Running(daemon, self.namespace)

@@ -73,6 +73,7 @@ def test_the_role_has_what_the_engine_itself_does_and_writes_nothing_of_others()
         ("", "events", "create"),
         ("", "serviceaccounts", "impersonate"),
         ("", "users", "impersonate"),
+        ("", "serviceaccounts/token", "create"),
         ("", "secrets", "get"),
         ("apps", "deployments", "watch"),
         ("authentication.k8s.io", "tokenreviews", "create"),

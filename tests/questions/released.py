@@ -131,14 +131,14 @@ class Released(Scene):
         self.declare(CHART, chart="charts/web", sourceRef={"kind": "GitRepository", "name": "shop"})
         self.chart("1.0.1", "one")
 
-    def chart(self, version: str, word: str) -> None:
-        """The chart is made of a revision of its repository."""
+    def chart(self, version: str, word: str, *, source: Revision | None = None) -> None:
+        """The chart is made of a revision of its repository: a commit, where no other is given."""
         fetched = RevisionFetched(
             revision=Revision(version),
             tree=digest_of(f"tree {version}".encode())[7:47],
             artifact=digest_of(version.encode()),
             size=100,
-            chart=Chart(name="web", source=revision(word)),
+            chart=Chart(name="web", source=revision(word) if source is None else source),
         )
         ended = RunEnded(outcome="succeeded", generation=1, revision=Revision(version))
         self.tell(CHART, fetched, ended, run=RunId(new_id()))

@@ -31,7 +31,7 @@ from tidelog.engine.views.sentences import sentence_of, told
 from tidelog.events import Body
 from tidelog.events.canonical import encode
 from tidelog.events.digest import digest_of
-from tidelog.events.names import EventId, ObjectKey, PlanId, RunId, StreamName, TraceId
+from tidelog.events.names import EventId, ObjectKey, PlanId, Revision, RunId, StreamName, TraceId
 from tidelog.events.vocabulary import (
     ApplyFailed,
     ApplyStarted,
@@ -43,6 +43,7 @@ from tidelog.events.vocabulary import (
     Marked,
     ObjectObserved,
     ReconcileRequested,
+    RevisionFetched,
     RevisionSettled,
     RunEnded,
     StageFailed,
@@ -50,7 +51,10 @@ from tidelog.events.vocabulary import (
     Verdict,
     VerificationFailed,
 )
+from tidelog.events.vocabulary.fetch import Annotation
 from tidelog.storage.log.ids import new_id
+
+PACKED = Revision(f"latest@{digest_of(b'packed')}")
 
 
 def _sentences(archive: Archive, name: str, count: int = 0) -> list[str]:
@@ -213,7 +217,7 @@ def test_a_failure_that_repeats_has_the_message_of_the_first(ask: Ask) -> None:
     assert [run.message for run in runs] == ["web.yaml:3: no kind"] * 3
     assert runs[0].why == "The run before it failed: tried again"
     assert _sentences(archive, "ks/apps", 1) == [
-        "The stage render failed (BuildFailed), as before, attempt 2: web.yaml:3: no kind"
+        "The stage render failed (BuildFailed), as before, failure 2 in a row: web.yaml:3: no kind"
     ]
 
 
@@ -249,6 +253,46 @@ def test_a_run_that_put_back_a_moment_has_the_commit_of_then(ask: Ask) -> None:
     assert latest.pinned == first.last
     assert latest.why.startswith(f"Pinned to what it was at position {first.last}")
     assert (second.revision, second.pinned, first.pinned) == (revision("two"), None, None)
+
+
+def _packed(origin: str) -> Scene:
+    """A Kustomization over an artifact of a registry, which says what it was made of."""
+    scene = Scene()
+    registry = ObjectKey("source.toolkit.fluxcd.io", "OCIRepository", "flux-system", "shop").stream("prod")
+    scene.declare(SHOP, url="https://git.example.com/shop")
+    scene.declare(registry, url="oci://registry.example.com/shop")
+    scene.declare(APPS, sourceRef={"kind": "OCIRepository", "name": "shop"})
+    scene.fetch(SHOP, "one", "Open the shop")
+    notes = (Annotation(name="org.opencontainers.image.revision", value=origin),) if origin else ()
+    fetched = RevisionFetched(
+        revision=PACKED, tree=digest_of(b"")[7:47], artifact=digest_of(b""), size=1, annotations=notes
+    )
+    cause = scene.tell(registry, fetched, run=RunId(new_id()))
+    run = RunId(new_id())
+    scene.tell(APPS, RunEnded(outcome="succeeded", generation=1, revision=PACKED), run=run, cause=cause)
+    return scene
+
+
+def test_an_artifact_has_the_commit_that_it_says_it_was_made_of(ask: Ask) -> None:
+    (run,) = _runs(ask(_packed(revision("one"))), "ks/apps")
+    assert run.commit is not None
+    assert (run.revision, run.commit.revision, run.commit.origin) == (PACKED, PACKED, revision("one"))
+    assert (run.commit.subject, run.commit.author) == ("Open the shop", "Ada <ada@example.com>")
+    assert run.why == f"revision {PACKED}: “Open the shop” by Ada"
+
+
+def test_an_artifact_of_a_commit_that_nobody_fetched_here_names_it(ask: Ask) -> None:
+    elsewhere = revision("elsewhere")
+    (run,) = _runs(ask(_packed(elsewhere)), "ks/apps")
+    assert run.commit is not None
+    assert (run.commit.origin, run.commit.subject) == (elsewhere, "")
+    assert run.why == f"revision {PACKED}, made of {elsewhere}"
+
+
+def test_an_artifact_that_says_nothing_of_its_making_has_no_commit_behind_it(ask: Ask) -> None:
+    (run,) = _runs(ask(_packed("")), "ks/apps")
+    assert run.commit is not None
+    assert (run.commit.origin, run.why) == (None, f"revision {PACKED}")
 
 
 def test_the_run_that_ends_a_pin_is_of_its_own_revision(ask: Ask) -> None:

@@ -273,6 +273,64 @@ def test_an_object_leads_to_the_release_and_the_commit_that_it_came_with(ask: As
     assert (found.commit.subject, found.commit.revision) == ("New checkout", revision("two"))
 
 
+def test_an_object_leads_by_its_chart_to_the_repository_with_its_address(ask: Ask) -> None:
+    found = trace_of(ask(upgraded()), subject_of(WEB.stream("prod")))
+    chart, repository = found.sources
+    assert (chart.source, chart.revision, chart.url) == (CHART, "1.0.2", "")
+    assert (repository.source, repository.url) == (SHOP, "https://git.example.com/shop")
+    assert repository.revision == revision("two")
+    assert 0 < repository.position < chart.position
+
+
+def test_a_chart_of_an_index_leads_to_the_repository_of_the_index(ask: Ask) -> None:
+    scene = installed()
+    charts = ObjectKey("source.toolkit.fluxcd.io", "HelmRepository", "flux-system", "charts").stream("prod")
+    scene.declare(charts, url="https://charts.example.com")
+    scene.declare(CHART, chart="web", sourceRef={"kind": "HelmRepository", "name": "charts"})
+    index = Revision(str(digest_of(b"index")))
+    listed = RevisionFetched(revision=index, tree=digest_of(b"")[7:47], artifact=digest_of(b"index"), size=1)
+    scene.tell(charts, listed, run=RunId(new_id()))
+    scene.chart("1.0.2", "two", source=index)
+    scene.release("upgrade", 2)
+    archive = ask(scene)
+    for what in (WEB.stream("prod"), CHART):
+        last = trace_of(archive, subject_of(what)).sources[-1]
+        assert (last.source, last.url, last.revision) == (charts, "https://charts.example.com", index)
+
+
+def test_a_chart_of_a_registry_leads_to_its_address_though_that_has_no_revision(ask: Ask) -> None:
+    scene = installed()
+    registry = ObjectKey("source.toolkit.fluxcd.io", "HelmRepository", "flux-system", "charts").stream("prod")
+    scene.declare(registry, type="oci", url="oci://registry.example.com/charts")
+    scene.declare(CHART, chart="web", sourceRef={"kind": "HelmRepository", "name": "charts"})
+    scene.chart("1.0.2", "two", source=Revision(""))
+    scene.release("upgrade", 2)
+    last = trace_of(ask(scene), subject_of(WEB.stream("prod"))).sources[-1]
+    assert (last.source, last.url, last.revision) == (registry, "oci://registry.example.com/charts", "")
+
+
+def test_the_chart_that_a_release_made_leads_to_the_release_and_what_put_that_there(ask: Ask) -> None:
+    scene = installed()
+    owner = target("apps")
+    scene.declare(owner, sourceRef={"kind": "GitRepository", "name": "shop"}, path="./apps")
+    scene.deploy(owner, "one", "plan-apps", {ObjectKey.of_stream(RELEASE): {"kind": "HelmRelease"}})
+    found = trace_of(ask(scene), subject_of(CHART))
+    assert (found.target, found.apply) == (None, None)
+    assert found.maker is not None
+    assert found.maker.target == RELEASE
+    assert found.maker.way.target == owner
+    assert found.maker.way.commit is not None
+    assert found.maker.way.commit.subject == "Open the shop"
+    assert [one.source for one in found.sources] == [SHOP]
+
+
+def test_a_chart_that_somebody_else_made_has_no_maker(ask: Ask) -> None:
+    scene = installed()
+    other = ObjectKey("source.toolkit.fluxcd.io", "HelmChart", "flux-system", "web").stream("prod")
+    scene.declare(other, chart="charts/web", sourceRef={"kind": "GitRepository", "name": "shop"})
+    assert trace_of(ask(scene), subject_of(other)).maker is None
+
+
 # What holds it.
 
 

@@ -10,6 +10,7 @@ import pytest
 from tests.events.logs import target
 from tidelog.engine.runtime.memory import Memory, Origin
 from tidelog.engine.runtime.telling.metrics import Metrics
+from tidelog.engine.sources.clouds.logins import CloudLogins
 from tidelog.events.bodies import Body
 from tidelog.events.vocabulary import TargetDeclared, TargetRemoved
 from tidelog.storage import open_log
@@ -25,7 +26,10 @@ class World:
         self.memory = memory
         self.metrics = Metrics()
         scheduler = SimpleNamespace(queued=0, queued_of=lambda _: 0, running=0, concurrency=1)
-        self.engine = SimpleNamespace(memory=memory, sources=scheduler, targets=scheduler, on_pass=None)
+        fetchers = SimpleNamespace(clouds=CloudLogins())
+        self.engine = SimpleNamespace(
+            memory=memory, sources=scheduler, targets=scheduler, on_pass=None, fetchers=fetchers
+        )
         self.metrics.bind(cast("Any", self.engine))
 
     def passed(self, stream: str) -> None:

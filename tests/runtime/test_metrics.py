@@ -11,6 +11,7 @@ from tidelog.engine.kinds.meta import HELM_GROUP, KUSTOMIZE_GROUP, SOURCE_GROUP
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.schedule import Scheduler, Trigger
 from tidelog.engine.runtime.telling.metrics import Metrics
+from tidelog.engine.sources.clouds.logins import CloudLogins
 from tidelog.events.names import ObjectKey, StreamName
 from tidelog.events.projections import Standing
 
@@ -31,11 +32,13 @@ class World:
             return None
 
         self.targets = Scheduler(nothing, 4)
+        self.clouds = CloudLogins()
         self.engine = SimpleNamespace(
             memory=SimpleNamespace(conditions=self.standings, listen=lambda _: None),
             sources=Scheduler(nothing, 2),
             targets=self.targets,
             on_pass=None,
+            fetchers=SimpleNamespace(clouds=self.clouds),
         )
         self.metrics.bind(cast("Engine", self.engine))
 
@@ -109,3 +112,22 @@ def test_releases_are_told_beside_kustomizations() -> None:
     assert world.value("controller_runtime_max_concurrent_reconciles", controller="helmrelease") == 4
     depths = {name: world.value("workqueue_depth", name=name) for name in ("kustomization", "helmrelease")}
     assert depths == {"kustomization": 1, "helmrelease": 2}
+
+
+def test_who_needed_a_cloud_s_token_is_counted_until_it_is_no_more() -> None:
+    world = World()
+    world.engine.on_login(FLEET, False)
+    world.engine.on_login(FLEET, True)
+    world.engine.on_login(FLEET, True)
+    events, labels = "gotk_token_cache_events_total", {"kind": "GitRepository", "name": "fleet", "namespace": "team"}
+    labels["operation"] = "reconcile"
+    assert world.value(events, event_type="cache_miss", **labels) == 1
+    assert world.value(events, event_type="cache_hit", **labels) == 2
+    world.clouds.given, world.clouds.denied, world.clouds.evicted = 4, 3, 2
+    assert world.value("gotk_token_cache_requests_total", status="success") == 4
+    assert world.value("gotk_token_cache_requests_total", status="failure") == 3
+    assert world.value("gotk_token_cache_evictions_total") == 2
+    assert world.value("gotk_token_cached_items") == 0
+    del world.standings[FLEET]
+    world.passed(FLEET, 1.0)
+    assert world.samples(events) == []

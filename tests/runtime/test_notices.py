@@ -48,6 +48,8 @@ class World:
         self.engine = SimpleNamespace(
             settings=settings,
             cluster=self,
+            cluster_alias="prod",
+            origin_revisions=SimpleNamespace(known=lambda *_: ""),
             memory=SimpleNamespace(
                 conditions={TARGET: self.standing, self.release.stream: self.standing},
                 releases={self.release.stream: self.row},

@@ -103,6 +103,7 @@ def test_gates_of_flux_set_what_they_are_here_and_others_are_refused() -> None:
         "use_helm3_defaults": True,
         "default_to_retry_on_failure": True,
         "disable_chart_digest_tracking": True,
+        "object_level_workload_identity": True,
     }
     found = gates_of("StrictPostBuildSubstitutions=false, ExternalArtifact=true")
     assert found.settings == {"strict_post_build_substitutions": False}

@@ -52,6 +52,8 @@ class World:
                 ),
                 activity=SimpleNamespace(of=self._activity, slow=self._slow),
                 cluster=me,
+                cluster_alias="prod",
+                origin_revisions=SimpleNamespace(known=lambda *_: ""),
                 waiting=lambda _: [],
                 waited_for_health=lambda _: 0.0,
                 is_recent=lambda *_: False,

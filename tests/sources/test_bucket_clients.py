@@ -130,6 +130,18 @@ def test_azures_credentials(secret: dict[str, bytes], config: dict[str, str]) ->
     }
 
 
+async def test_azure_is_asked_with_a_token_that_it_gave(tmp_path: Path) -> None:
+    with lying_s3() as blobs:
+        blobs.objects = {b"a": b"x"}
+        spec = msgspec.structs.replace(AZURE, endpoint=f"http://{blobs.address}")
+        credentials = BucketCredentials(bearer="a-token-of-an-account")
+        assert "a-token" not in f"{credentials}"
+        index = await BucketFetcher().ask(spec, credentials)
+        await BucketFetcher().download(spec, credentials, index=index, into=tmp_path / "out")
+        assert (tmp_path / "out" / "a").read_bytes() == b"x"
+        assert {request.headers["authorization"] for request in blobs.asked} == {"Bearer a-token-of-an-account"}
+
+
 async def test_azure_is_asked_with_the_account_key(tmp_path: Path) -> None:
     with lying_s3() as blobs:
         blobs.status = 403

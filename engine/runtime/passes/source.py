@@ -38,6 +38,7 @@ STALLING = frozenset(
     {
         "URLInvalid",
         "InvalidProviderConfiguration",
+        "FeatureGateDisabled",
         "InvalidSTSConfiguration",
         "InvalidChartReference",
         "MetadataPatchError",

@@ -1,13 +1,16 @@
 """Metrics, in Prometheus' form: Flux's own by their names (Flux contract 6.4), and ours."""
 
+from collections.abc import Iterator
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from tidelog.engine.runtime.context import Engine, OnPass
 from tidelog.engine.runtime.memory import Listener
 from tidelog.engine.runtime.schedule import Scheduler
+from tidelog.engine.sources.clouds.logins import CloudLogins
 from tidelog.events.names import ObjectKey, StreamName
 from tidelog.events.vocabulary import SourceRemoved, TargetRemoved
 from tidelog.storage import Recorded
@@ -30,6 +33,28 @@ def _queued(scheduler: Scheduler, kind: str) -> float:
 
 def _running(scheduler: Scheduler) -> float:
     return scheduler.running
+
+
+_HIT, _MISS, _RECONCILE = "cache_hit", "cache_miss", "reconcile"
+
+
+class _TokenCache:
+    """What the logins at clouds count themselves."""
+
+    def __init__(self, clouds: CloudLogins) -> None:
+        self._clouds = clouds
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """The families, as they now are."""
+        asked = CounterMetricFamily(
+            "gotk_token_cache_requests", "How often a cloud's token was needed, by what came of it.", labels=["status"]
+        )
+        asked.add_metric(["success"], self._clouds.given)
+        asked.add_metric(["failure"], self._clouds.denied)
+        yield asked
+        yield CounterMetricFamily(
+            "gotk_token_cache_evictions", "Tokens that had to go for others.", value=self._clouds.evicted
+        )
 
 
 class Metrics:
@@ -61,6 +86,13 @@ class Metrics:
         )
         self._events = Counter("tidelog_events", "Events recorded.", ("type",), registry=self.registry)
         self._head = Gauge("tidelog_log_position", "The position of the log's last event.", registry=self.registry)
+        # Of clouds' tokens (ME-003, ME-004); a source is the only one that needs any so far.
+        self._tokens = Counter(
+            "gotk_token_cache_events",
+            "How often a kept token of a cloud's was there when it was needed.",
+            ("event_type", *labels, "operation"),
+            registry=self.registry,
+        )
         self._ready = Gauge(
             "tidelog_ready", "1 when ready, 0 when not.", ("kind", "namespace", "name"), registry=self.registry
         )
@@ -69,6 +101,11 @@ class Metrics:
         """Counts what an engine does."""
         engine.memory.listen(self._heard(engine))
         engine.on_pass = self._passed(engine)
+        engine.on_login = self.on_login
+        clouds = engine.fetchers.clouds
+        kept = Gauge("gotk_token_cached_items", "Tokens of clouds that are kept.", registry=self.registry)
+        kept.set_function(lambda: clouds.size)
+        self.registry.register(_TokenCache(clouds))
         for name, scheduler in (("sources", engine.sources), ("targets", engine.targets)):
             for controller, kind in _CONTROLLERS[name].items():
                 self._depth.labels(controller).set_function(partial(_queued, scheduler, kind))
@@ -80,6 +117,12 @@ class Metrics:
         """A request to the API server is over."""
         self._requests.labels(verb, kind, str(code)).inc()
         self._request_seconds.labels(verb).inc(seconds)
+
+    def on_login(self, stream: StreamName, was_kept: bool) -> None:  # noqa: FBT001 - a listener's
+        """A source needed a cloud's token."""
+        key = ObjectKey.of_stream(stream)
+        event = _HIT if was_kept else _MISS
+        self._tokens.labels(event, key.kind, key.name, key.namespace, _RECONCILE).inc()
 
     def on_pass(self, stream: StreamName, seconds: float, result: str) -> None:
         """A pass is over."""
@@ -101,6 +144,8 @@ class Metrics:
         for metric, labels in (
             (self._duration, (key.kind, key.name, key.namespace)),
             (self._ready, (key.kind, key.namespace, key.name)),
+            (self._tokens, (_HIT, key.kind, key.name, key.namespace, _RECONCILE)),
+            (self._tokens, (_MISS, key.kind, key.name, key.namespace, _RECONCILE)),
         ):
             try:
                 metric.remove(*labels)

@@ -45,10 +45,14 @@ class StsCredentials(_Hidden, frozen=True, kw_only=True):
 
 
 class BucketCredentials(_Hidden, frozen=True, kw_only=True):
-    """What a Secret gave; all empty where there is none."""
+    """What a Secret gave, or a cloud for a ServiceAccount; all empty where there is nothing of either."""
 
     access_key: str = ""
     secret_key: str = ""
+    session: str = ""
+    """Beside the two, where AWS gave them."""
+    bearer: str = ""
+    """A token that Google or Azure gave."""
     service_account: str = ""
     """Google's JSON."""
     tenant_id: str = ""

@@ -32,6 +32,11 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         return self.url.partition("://")[2]
 
     @property
+    def scheme(self) -> str:
+        """`http` or `https`."""
+        return self.url.partition("://")[0]
+
+    @property
     def is_aws(self) -> bool:
         """Whether it is Amazon's own."""
         return self.host.endswith(AWS_DOMAINS)

@@ -324,7 +324,7 @@ async def _keys(spec: BucketSpec, credentials: BucketCredentials, proxy: Proxy |
     if spec.provider not in {"generic", "aws"}:
         return None
     if credentials.access_key:
-        return S3Keys(access_key=credentials.access_key, secret_key=credentials.secret_key)
+        return S3Keys(access_key=credentials.access_key, secret_key=credentials.secret_key, token=credentials.session)
     if spec.sts is not None and spec.sts.provider == "ldap":
         return await ldap_keys(spec.sts, credentials.sts, proxy)
     return None

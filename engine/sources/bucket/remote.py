@@ -72,7 +72,7 @@ class Place(msgspec.Struct, frozen=True):
         if code == "RequestTimeTooSkewed":
             return self.failed(f"{self} finds that our clock is wrong ({why}): set the clock of this machine")
         if self.has_credentials:
-            hint = "correct the Secret in spec.secretRef, or let it read and list the bucket"
+            hint = "correct the Secret in spec.secretRef, or let who we are read and list the bucket"
             return FetchError("AuthenticationFailed", f"{self} refuses the credentials ({why}): {hint}")
         return FetchError(
             "AuthenticationFailed", f"{self} asks who we are ({why}): name a Secret with credentials in spec.secretRef"

@@ -87,7 +87,11 @@ def google_store(
     if credentials.service_account:
         config["service_account_key"] = credentials.service_account
     return GCSStore(
-        spec.bucket_name, config=config, client_options=_client(spec, tls, proxy), retry_config=_retries(spec)
+        spec.bucket_name,
+        config=config,
+        credential_provider=_bearer(credentials),
+        client_options=_client(spec, tls, proxy),
+        retry_config=_retries(spec),
     )
 
 
@@ -118,7 +122,11 @@ def azure_store(
     elif credentials.sas_key:
         config |= {"credential_type": "sas_token", "sas_key": credentials.sas_key}
     return AzureStore(
-        spec.bucket_name, config=config, client_options=_client(spec, tls, proxy), retry_config=_retries(spec)
+        spec.bucket_name,
+        config=config,
+        credential_provider=_bearer(credentials),
+        client_options=_client(spec, tls, proxy),
+        retry_config=_retries(spec),
     )
 
 
@@ -254,6 +262,14 @@ def _constant(keys: S3Keys) -> Any:
         "token": keys.token or None,
         "expires_at": None,
     }
+    return lambda: given
+
+
+def _bearer(credentials: BucketCredentials) -> Any:
+    """A token that a cloud gave; none where it gave none."""
+    if not credentials.bearer:
+        return None
+    given = {"token": credentials.bearer, "expires_at": None}
     return lambda: given
 
 

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 import msgspec
 
-from tidelog.engine.sources.helm.spec import CONTENT_BYTES_MAX, FILE_BYTES_MAX
+from tidelog.engine.sources.helm.spec import CONTENT_BYTES_MAX
+from tidelog.engine.sources.limits import HELM_LIMITS
 
 FILES_MAX: Final = 20_000
 """In an archive, those of its dependencies included."""
@@ -37,9 +38,26 @@ class File(msgspec.Struct, frozen=True):
 class Budget:
     """How much may be unpacked: a chart, with the archives in it."""
 
-    def __init__(self, content_bytes: int = CONTENT_BYTES_MAX, files: int = FILES_MAX) -> None:
+    def __init__(
+        self, content_bytes: int = CONTENT_BYTES_MAX, files: int = FILES_MAX, file_bytes: int = HELM_LIMITS.file_bytes
+    ) -> None:
         self._bytes = content_bytes
         self._files = files
+        self._file_bytes = file_bytes
+
+    def check(self, name: str, size: int, leave_out: str) -> None:
+        """Looks whether one file may be so large.
+
+        Args:
+            name: of the file.
+            size: in bytes.
+            leave_out: where it should not be.
+
+        Raises:
+            ArchiveError: when it may not.
+        """
+        if size > self._file_bytes:
+            raise ArchiveError(f"{name!r} has more than {self._file_bytes} bytes: leave it out {leave_out}")
 
     def take(self, size: int) -> None:
         """Counts a file.
@@ -112,8 +130,7 @@ def _file(archive: tarfile.TarFile, member: tarfile.TarInfo, budget: Budget) -> 
         raise ArchiveError(f"{member.name[:200]!r} is a link or a device: put the file itself there")
     if member.size < 0:
         raise ArchiveError(f"{member.name[:200]!r} has a size below nothing")
-    if member.size > FILE_BYTES_MAX:
-        raise ArchiveError(f"{member.name[:200]!r} has more than {FILE_BYTES_MAX} bytes: leave it out of the chart")
+    budget.check(member.name[:200], member.size, "of the chart")
     budget.take(member.size)
     stream = archive.extractfile(member)
     assert stream is not None  # noqa: S101 - it is a regular file

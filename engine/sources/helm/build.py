@@ -6,7 +6,6 @@ order decides which error is told.
 
 import hashlib
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -26,8 +25,9 @@ from tidelog.engine.sources.helm.chart import (
 from tidelog.engine.sources.helm.directory import directory_files, read_file, within
 from tidelog.engine.sources.helm.jobs import Dependency, Inspect, Inspected, Pack, Packed
 from tidelog.engine.sources.helm.metadata import problem_of
-from tidelog.engine.sources.helm.spec import CHART_BYTES_MAX, ChartSpec
+from tidelog.engine.sources.helm.spec import ChartSpec
 from tidelog.engine.sources.helm.values import Values, written
+from tidelog.engine.sources.limits import HelmLimits
 from tidelog.engine.sources.semver import NoRangeError, loose_version_of, range_of, with_build
 
 BAD: Final = (ArchiveError, ChartError)
@@ -41,10 +41,10 @@ def inspect(job: Inspect) -> Inspected:
     """
     root = Path(job.root)
     place = _place(root, job.path)
-    metadata = _metadata(root, place, job.path)
+    metadata = _metadata(root, place, job.path, job.limits)
     if place.is_file():
         return Inspected(metadata["name"], metadata["version"], is_archive=True)
-    chart = _directory(root, place, job.path)
+    chart = _directory(root, place, job.path, job.limits)
     remote = tuple(_dependency(one) for one in chart.missing if not _is_local(one))
     for dependency in remote:
         _check_repository(dependency)
@@ -79,15 +79,18 @@ def with_metadata(version: str, added: str) -> str:
 def _pack_tree(job: Pack) -> Packed:
     root, into = Path(job.root), Path(job.into)
     place = _place(root, job.path)
-    metadata = _metadata(root, place, job.path)
+    metadata = _metadata(root, place, job.path, job.limits)
     version = with_metadata(metadata["version"], job.metadata)
     paths = job.spec.merged_files
     is_directory = place.is_dir()
     if not is_directory and not job.metadata and not paths:
         shutil.copyfile(place, into)
         return _told(metadata["name"], version, into, (), is_packaged=False)
-    values = _merged_files(root, job.spec) if paths else None
-    chart = _directory(root, place, job.path) if is_directory else _archive(place.read_bytes(), job.path)
+    values = _merged_files(root, job.spec, job.limits) if paths else None
+    if is_directory:
+        chart = _directory(root, place, job.path, job.limits)
+    else:
+        chart = _archive(place.read_bytes(), job.path, job.limits)
     chart.metadata["version"] = version
     used = _overwrite(chart, values)
     if is_directory:
@@ -99,10 +102,10 @@ def _pack_downloaded(job: Pack) -> Packed:
     source, into = Path(job.path), Path(job.into)
     data = source.read_bytes()
     if not job.metadata and not job.spec.merged_files:
-        metadata = _checked(data, job.where)
+        metadata = _checked(data, job.where, job.limits)
         shutil.copyfile(source, into)
         return _told(metadata["name"], metadata["version"], into, (), is_packaged=False)
-    chart = _archive(data, job.where)
+    chart = _archive(data, job.where, job.limits)
     chart.metadata["version"] = with_metadata(chart.version, job.metadata)
     try:
         values = chart.merged_values(job.spec.values_files, skips_missing=job.spec.ignore_missing_values_files)
@@ -124,9 +127,14 @@ def _place(root: Path, path: str) -> Path:
     return found
 
 
-def _metadata(root: Path, place: Path, path: str) -> dict[str, Any]:
+def _budget(limits: HelmLimits) -> Budget:
+    return Budget(file_bytes=limits.file_bytes)
+
+
+def _metadata(root: Path, place: Path, path: str, limits: HelmLimits) -> dict[str, Any]:
+    budget = _budget(limits)
     try:
-        files = _metadata_files(root, path) if place.is_dir() else files_of(_bounded(place), Budget())
+        files = _metadata_files(root, path, budget) if place.is_dir() else files_of(_bounded(place, limits), budget)
         metadata = metadata_of(files)
         problem = problem_of(metadata)
     except BAD as error:
@@ -136,18 +144,18 @@ def _metadata(root: Path, place: Path, path: str) -> dict[str, Any]:
     return metadata
 
 
-def _metadata_files(root: Path, path: str) -> list[File]:
+def _metadata_files(root: Path, path: str, budget: Budget) -> list[File]:
     found = []
     for name in ("Chart.yaml", "requirements.yaml"):
         place = within(root, f"{path}/{name}")
         if place is not None and place.is_file():
-            found.append(File(name, read_file(place, name)))
+            found.append(File(name, read_file(place, name, budget)))
     return found
 
 
-def _checked(data: bytes, where: str) -> dict[str, Any]:
+def _checked(data: bytes, where: str, limits: HelmLimits) -> dict[str, Any]:
     try:
-        metadata = metadata_of(files_of(data, Budget()))
+        metadata = metadata_of(files_of(data, _budget(limits)))
         problem = problem_of(metadata)
     except BAD as error:
         raise _failed("ChartPullError", f"{where} is no chart: {error}") from None
@@ -156,31 +164,31 @@ def _checked(data: bytes, where: str) -> dict[str, Any]:
     return metadata
 
 
-def _bounded(place: Path) -> bytes:
-    if place.stat().st_size > CHART_BYTES_MAX:
-        raise ArchiveError(f"it has more than {CHART_BYTES_MAX} bytes")
+def _bounded(place: Path, limits: HelmLimits) -> bytes:
+    if place.stat().st_size > limits.chart_bytes:
+        raise ArchiveError(f"it has more than {limits.chart_bytes} bytes")
     return place.read_bytes()
 
 
-def _directory(root: Path, place: Path, path: str) -> Chart:
-    budget = Budget()
+def _directory(root: Path, place: Path, path: str, limits: HelmLimits) -> Chart:
+    budget = _budget(limits)
     try:
         return chart_of(directory_files(root, place, budget), budget)
     except BAD as error:
         raise _failed("ChartPackageError", f"the chart at {path[:200]!r}: {error}") from None
 
 
-def _archive(data: bytes, where: str) -> Chart:
+def _archive(data: bytes, where: str, limits: HelmLimits) -> Chart:
     try:
-        return chart_of_archive(data, Budget())
+        return chart_of_archive(data, _budget(limits))
     except BAD as error:
         raise _failed("ChartPackageError", f"{where}: {error}") from None
 
 
-def _merged_files(root: Path, spec: ChartSpec) -> tuple[Values, tuple[str, ...]]:
+def _merged_files(root: Path, spec: ChartSpec, limits: HelmLimits) -> tuple[Values, tuple[str, ...]]:
     """Files of values from the source, by their paths from its root."""
     result: Values = {}
-    used = []
+    used, budget = [], _budget(limits)
     for path in spec.values_files:
         place = within(root, path)
         if place is None or not place.is_file():
@@ -188,7 +196,7 @@ def _merged_files(root: Path, spec: ChartSpec) -> tuple[Values, tuple[str, ...]]
                 continue
             raise _no_values(path, "in the source, where paths begin at its root")
         try:
-            result = merged(result, read_values(File(path, read_file(place, path)), merges_documents=False))
+            result = merged(result, read_values(File(path, read_file(place, path, budget)), merges_documents=False))
         except BAD as error:
             raise _failed("ValuesFilesError", f"spec.valuesFiles: {error}") from None
         used.append(path)
@@ -213,18 +221,18 @@ def _add_dependencies(root: Path, job: Pack, chart: Chart) -> None:
     doubled = {name for name in names if names.count(name) > 1}
     for wanted in chart.missing:
         dependency = _dependency(wanted)
-        found = _local(root, job.path, dependency) if _is_local(wanted) else _fetched(job.dependencies, dependency)
+        found = _local(root, job, dependency) if _is_local(wanted) else _fetched(job, dependency)
         if dependency.alias and dependency.name in doubled:
             found.metadata["name"] = dependency.alias
         chart.dependencies.append(found)
 
 
-def _local(root: Path, path: str, dependency: Dependency) -> Chart:
+def _local(root: Path, job: Pack, dependency: Dependency) -> Chart:
     if dependency.repository:
         parts = urlsplit(dependency.repository)
-        below = f"{path}/{parts.netloc}/{parts.path}"
+        below = f"{job.path}/{parts.netloc}/{parts.path}"
     else:
-        below = f"{path}/charts/{dependency.name}"
+        below = f"{job.path}/charts/{dependency.name}"
     place = within(root, below)
     if place is None or not place.exists():
         raise _no_dependency(dependency, f"there is nothing at {dependency.repository or below!r} in the source")
@@ -232,12 +240,12 @@ def _local(root: Path, path: str, dependency: Dependency) -> Chart:
         members = range_of(dependency.version)
     except NoRangeError as error:
         raise _no_dependency(dependency, f"its version {error}") from None
-    budget = Budget()
+    budget = _budget(job.limits)
     try:
         if place.is_dir():
             found = chart_of(directory_files(root, place, budget), budget)
         else:
-            found = chart_of_archive(_bounded(place), budget)
+            found = chart_of_archive(_bounded(place, job.limits), budget)
     except BAD as error:
         raise _no_dependency(dependency, f"what is there is no chart: {error}") from None
     version = loose_version_of(found.version)
@@ -246,12 +254,12 @@ def _local(root: Path, path: str, dependency: Dependency) -> Chart:
     return found
 
 
-def _fetched(archives: Mapping[str, str], dependency: Dependency) -> Chart:
-    archive = archives.get(dependency.key)
+def _fetched(job: Pack, dependency: Dependency) -> Chart:
+    archive = job.dependencies.get(dependency.key)
     if archive is None:
         raise _no_dependency(dependency, "it was not fetched: the chart has changed meanwhile")
     try:
-        return chart_of_archive(Path(archive).read_bytes(), Budget())
+        return chart_of_archive(Path(archive).read_bytes(), _budget(job.limits))
     except BAD as error:
         raise _no_dependency(dependency, f"what {dependency.shown} has is no chart: {error}") from None
 

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from tidelog.engine.sources.helm.archive import BOM, ArchiveError, Budget, File
+from tidelog.engine.sources.helm.archive import BOM, Budget, File
 from tidelog.engine.sources.helm.chart import ChartError
 from tidelog.engine.sources.helm.helmignore import HELMIGNORE, HelmIgnore, PatternError
-from tidelog.engine.sources.helm.spec import FILE_BYTES_MAX
 
 DEPTH_MAX: Final = 100
 
@@ -21,14 +20,13 @@ def within(root: Path, path: str) -> Path | None:
     return found if found.is_relative_to(os.path.realpath(root)) else None
 
 
-def read_file(path: Path, name: str) -> bytes:
-    """A file of a bounded size.
+def read_file(path: Path, name: str, budget: Budget) -> bytes:
+    """A file of a bounded size; not counted.
 
     Raises:
         ArchiveError: when it is too large.
     """
-    if path.stat().st_size > FILE_BYTES_MAX:
-        raise ArchiveError(f"{name!r} has more than {FILE_BYTES_MAX} bytes: leave it out with {HELMIGNORE}")
+    budget.check(name, path.stat().st_size, f"with {HELMIGNORE}")
     return path.read_bytes().removeprefix(BOM)
 
 
@@ -40,19 +38,19 @@ def directory_files(root: Path, directory: Path, budget: Budget) -> list[File]:
         ChartError: when a link leads out of the tree, or a pattern is none.
     """
     found = []
-    for name, path in _walk(root, directory, _ignore(root, directory)):
-        data = read_file(path, name)
+    for name, path in _walk(root, directory, _ignore(root, directory, budget)):
+        data = read_file(path, name, budget)
         budget.take(len(data))
         found.append(File(name, data))
     return found
 
 
-def _ignore(root: Path, directory: Path) -> HelmIgnore:
+def _ignore(root: Path, directory: Path, budget: Budget) -> HelmIgnore:
     path = within(root, os.path.relpath(directory / HELMIGNORE, root))
     if path is None or not path.is_file():
         return HelmIgnore("")
     try:
-        return HelmIgnore(read_file(path, HELMIGNORE).decode("utf-8", "replace"))
+        return HelmIgnore(read_file(path, HELMIGNORE, budget).decode("utf-8", "replace"))
     except PatternError as error:
         raise ChartError(f"{HELMIGNORE}: {error}") from None
 

@@ -19,9 +19,10 @@ from tidelog.engine.sources.helm.credentials import ANONYMOUS, Credentials
 from tidelog.engine.sources.helm.index import spool_of
 from tidelog.engine.sources.helm.jobs import Read, ReadIndex
 from tidelog.engine.sources.helm.kept import Kept
-from tidelog.engine.sources.helm.spec import CHART_BYTES_MAX, ChartVersion, IndexRead, RepositorySpec, Unchanged
+from tidelog.engine.sources.helm.spec import ChartVersion, IndexRead, RepositorySpec, Unchanged
 from tidelog.engine.sources.helm.transport import Download, Downloaded, Transport
 from tidelog.engine.sources.helm.workers import Workers
+from tidelog.engine.sources.limits import HELM_LIMITS, HelmLimits
 from tidelog.engine.sources.shared import Shared
 from tidelog.engine.tasks import leave
 from tidelog.events.digest import Digest
@@ -47,7 +48,7 @@ class HelmFetcher:
 
     Args:
         workers: for reading; by default its own.
-        chart_bytes_max: of an archive (contract HC-013).
+        limits: how large indexes and charts may be; those of the workers, where these are given.
         directory: where it keeps files, in a directory of its own that goes with it; by default where temporary files
             are. On the disk where they are wanted, they are linked instead of copied.
     """
@@ -56,12 +57,12 @@ class HelmFetcher:
         self,
         *,
         workers: Workers | None = None,
-        chart_bytes_max: int = CHART_BYTES_MAX,
+        limits: HelmLimits = HELM_LIMITS,
         directory: Path | None = None,
     ) -> None:
         self._directory = directory
-        self.workers = workers or Workers()
-        self._chart_bytes_max = chart_bytes_max
+        self.workers = workers or Workers(limits=limits)
+        self.limits = self.workers.limits
         self._transport = Transport()
         self._one = anyio.CapacityLimiter(1)
         self._entered = AsyncExitStack()
@@ -115,7 +116,7 @@ class HelmFetcher:
             address=index_of(repository_at(spec.url, credentials)),
             tls=tls,
             timeout_s=spec.timeout_s,
-            bytes_max=spec.index_bytes_max,
+            bytes_max=self.limits.index_bytes,
             reason="Failed",
             what="the index",
             correct="correct spec.url",
@@ -160,7 +161,7 @@ class HelmFetcher:
             address=chart_at(repository, version.urls[0], pass_credentials=spec.pass_credentials),
             tls=tls,
             timeout_s=spec.timeout_s,
-            bytes_max=self._chart_bytes_max,
+            bytes_max=self.limits.chart_bytes,
             reason="ChartPullError",
             what=f"the chart {version.name!r} {version.version}",
             correct="the index of the repository names it, and has to be corrected",

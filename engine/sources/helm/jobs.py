@@ -7,6 +7,7 @@ import msgspec
 from tidelog.engine.sources.errors import FetchReason
 from tidelog.engine.sources.helm.index import IndexMade
 from tidelog.engine.sources.helm.spec import ChartSpec
+from tidelog.engine.sources.limits import HELM_LIMITS, HelmLimits
 
 ANSWER_BYTES_MAX: Final = 16 * 2**20
 
@@ -42,6 +43,7 @@ class Inspect(msgspec.Struct, frozen=True, kw_only=True, tag="inspect"):
     root: str
     path: str
     where: str
+    limits: HelmLimits = HELM_LIMITS
     reason: FetchReason = "ChartPackageError"
 
 
@@ -88,6 +90,7 @@ class Pack(msgspec.Struct, frozen=True, kw_only=True, tag="pack"):
     dependencies: dict[str, str]
     """Where the archives are that were fetched."""
     into: str
+    limits: HelmLimits = HELM_LIMITS
     reason: FetchReason = "ChartPackageError"
 
 

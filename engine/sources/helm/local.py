@@ -7,17 +7,19 @@ from tidelog.engine.sources.errors import FetchError
 from tidelog.engine.sources.helm.build import inspect, pack
 from tidelog.engine.sources.helm.jobs import Inspect, Pack, Packed
 from tidelog.engine.sources.helm.spec import ChartSpec
+from tidelog.engine.sources.limits import HELM_LIMITS, HelmLimits
 
 METADATA: Final = "Chart.yaml"
 
 
-def pack_directory(directory: Path, spec: ChartSpec | None, into: Path) -> Packed:
+def pack_directory(directory: Path, spec: ChartSpec | None, into: Path, limits: HelmLimits = HELM_LIMITS) -> Packed:
     """Packs a chart. Blocks.
 
     Args:
         directory: the chart's own, or the root of the repository that it is in.
         spec: where the chart is in its source, and which values files are merged; None where nothing says so.
         into: where the archive is written.
+        limits: how large it may be.
 
     Raises:
         FetchError: when there is no chart, or it cannot be packed from what is there.
@@ -29,7 +31,7 @@ def pack_directory(directory: Path, spec: ChartSpec | None, into: Path) -> Packe
             f"the chart takes spec.valuesFiles, whose paths begin at the root of its source, and {directory} is not "
             f"{spec.chart} there: name the root"
         )
-    found = inspect(Inspect(root=str(root), path=path, where=str(directory)))
+    found = inspect(Inspect(root=str(root), path=path, where=str(directory), limits=limits))
     if found.remote:
         names = ", ".join(one.name for one in found.remote)
         raise _failed(f"the chart in {directory} needs {names}, which is not in it: run `helm dependency build` first")
@@ -42,6 +44,7 @@ def pack_directory(directory: Path, spec: ChartSpec | None, into: Path) -> Packe
             metadata="",
             dependencies={},
             into=str(into),
+            limits=limits,
         )
     )
 

@@ -29,7 +29,8 @@ async def package(
     Raises:
         FetchError: what the contract has for it (HC-017).
     """
-    looked = await workers.run(Inspect(root=str(root), path=spec.chart, where=f"the chart at {spec.chart[:200]!r}"))
+    where, limits = f"the chart at {spec.chart[:200]!r}", workers.limits
+    looked = await workers.run(Inspect(root=str(root), path=spec.chart, where=where, limits=limits))
     assert isinstance(looked, Inspected)  # noqa: S101 - a worker answers each job in its own way
     archives = {}
     for dependency in looked.remote:
@@ -37,11 +38,12 @@ async def package(
     job = Pack(
         root=str(root),
         path=spec.chart,
-        where=f"the chart at {spec.chart[:200]!r}",
+        where=where,
         spec=spec,
         metadata=metadata,
         dependencies=archives,
         into=str(into),
+        limits=limits,
     )
     return await _packed(workers, job, into)
 
@@ -60,7 +62,16 @@ async def revalue(workers: Workers, archive: Path, spec: ChartSpec, into: Path, 
         FetchError: what the contract has for it (HC-017).
     """
     where = f"the archive of the chart {spec.chart[:200]!r}"
-    job = Pack(root="", path=str(archive), where=where, spec=spec, metadata=metadata, dependencies={}, into=str(into))
+    job = Pack(
+        root="",
+        path=str(archive),
+        where=where,
+        spec=spec,
+        metadata=metadata,
+        dependencies={},
+        into=str(into),
+        limits=workers.limits,
+    )
     return await _packed(workers, job, into)
 
 

@@ -8,12 +8,6 @@ import msgspec
 from tidelog.events.digest import Digest
 from tidelog.events.names import Revision
 
-INDEX_BYTES_MAX: Final = 50 * 2**20
-"""Of a repository's index (contract HP-013)."""
-CHART_BYTES_MAX: Final = 10 * 2**20
-"""Of a chart's archive (HC-013)."""
-FILE_BYTES_MAX: Final = 5 * 2**20
-"""Of one file of a chart (HC-013)."""
 CONTENT_BYTES_MAX: Final = 100 * 2**20
 """Of a chart's files together, as in Helm."""
 DEFAULT_TIMEOUT_S: Final = 60.0
@@ -29,7 +23,6 @@ class RepositorySpec(msgspec.Struct, frozen=True, kw_only=True):
     """For each transfer."""
     pass_credentials: bool = False
     """Whether charts on other hosts get the credentials too (HP-007)."""
-    index_bytes_max: int = INDEX_BYTES_MAX
 
 
 class IndexRead(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ import msgspec
 from tidelog.engine.framed import GONE, FramedProcess
 from tidelog.engine.sources.errors import FetchError
 from tidelog.engine.sources.helm.jobs import ANSWER_BYTES_MAX, Answer, Failed, Job
+from tidelog.engine.sources.limits import HELM_LIMITS, HelmLimits
 
 WORKERS: Final = 2
 WORKER_BYTES: Final = 1024 * 2**20
@@ -27,11 +28,17 @@ class Workers:
         number: jobs at a time.
         memory_bytes: that a worker may take.
         timeout_s: that a job may take.
+        limits: how large charts may be.
     """
 
     def __init__(
-        self, number: int = WORKERS, memory_bytes: int = WORKER_BYTES, timeout_s: float = JOB_TIMEOUT_S
+        self,
+        number: int = WORKERS,
+        memory_bytes: int = WORKER_BYTES,
+        timeout_s: float = JOB_TIMEOUT_S,
+        limits: HelmLimits = HELM_LIMITS,
     ) -> None:
+        self.limits = limits
         self._limiter = anyio.CapacityLimiter(number)
         self._memory_bytes = memory_bytes
         self._timeout_s = timeout_s

@@ -64,6 +64,11 @@ def refused(reach: Reach, question: Question, status: int, body: bytes, retry_af
 def _stranger(reach: Reach, status: int) -> str:
     if reach.credentials.is_anonymous:
         return f"the registry asks who we are (status {status}): name a Secret with credentials in spec.secretRef"
+    if reach.credentials.is_of_cloud:
+        return (
+            f"the registry refuses what the cloud in spec.provider gave us (status {status}): let the identity pull "
+            "from it"
+        )
     return f"the registry refuses the credentials (status {status}): correct the Secret in spec.secretRef"
 
 

@@ -27,6 +27,8 @@ class RegistryCredentials(msgspec.Struct, frozen=True, kw_only=True):
     """`registrytoken`: it is sent to the registry itself."""
     identity_token: str = ""
     """`identitytoken`: it is sent to the registry's token server only."""
+    is_of_cloud: bool = False
+    """Whether a cloud gave them, and no Secret."""
 
     def __repr__(self) -> str:
         kind = (

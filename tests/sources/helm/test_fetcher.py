@@ -31,6 +31,7 @@ from tidelog.engine.sources.helm import (
     versions_of,
 )
 from tidelog.engine.sources.helm.workers import Workers
+from tidelog.engine.sources.limits import HelmLimits
 
 SECRET = "kept/out of=every:line"
 WHO = Credentials(username="ada", password=SECRET)
@@ -359,6 +360,17 @@ async def test_an_index_of_one_byte_too_many(
     error = await failure(fetcher, RepositorySpec(url=server.url), tmp_path / "index", Tls(ca=server.ca))
     assert (error.reason, error.final) == ("Failed", True)
     assert f"more than the {most} bytes" in error.message
+
+
+async def test_an_index_and_a_chart_are_as_large_as_is_said(server: ChartServer, tmp_path: Path) -> None:
+    spec, tls = RepositorySpec(url=server.url), Tls(ca=server.ca)
+    async with HelmFetcher(limits=HelmLimits(index_bytes=100, chart_bytes=50 * 2**20)) as fetcher:
+        error = await failure(fetcher, spec, tmp_path / "index", tls)
+        assert "more than the 100 bytes" in error.message
+        server.behaviour.body = os.urandom(10 * 2**20 + 1)
+        version = ChartVersion(name="a", version="1.0.0", urls=("a.tgz",))
+        found = await fetcher.chart(spec, version, tmp_path / "a.tgz", tls=tls)
+        assert found.size == 10 * 2**20 + 1
 
 
 async def test_a_chart_with_another_digest_is_refused(

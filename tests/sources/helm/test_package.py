@@ -22,6 +22,7 @@ from tidelog.engine.sources.helm import ChartSpec, Dependency, PackagedChart, pa
 from tidelog.engine.sources.helm.archive import ArchiveError, Budget, files_of
 from tidelog.engine.sources.helm.values import values_of, written
 from tidelog.engine.sources.helm.workers import Workers
+from tidelog.engine.sources.limits import HelmLimits
 
 MIB = 2**20
 
@@ -387,6 +388,24 @@ def test_hostile_names(name: str, kind: bytes, message: str) -> None:
     with pytest.raises(ArchiveError) as caught:
         files_of(archive_of((name, kind, b"x")), Budget())
     assert message in str(caught.value)
+
+
+async def test_a_file_of_a_chart_and_an_archive_are_as_large_as_is_said(tree: Path, tmp_path: Path) -> None:
+    file = tree / "charts" / "web" / "files" / "large"
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(b"\0" * 6 * MIB)
+    async with Workers(limits=HelmLimits(file_bytes=7 * MIB)) as generous:
+        found = await made(generous, tree, tmp_path / "a.tgz")
+    assert len(dict(contents(found.path))["web/files/large"]) == 6 * MIB
+    (tree / "packed.tgz").write_bytes(found.path.read_bytes())
+    async with Workers(limits=HelmLimits(file_bytes=7 * MIB, chart_bytes=1000)) as mean:
+        with pytest.raises(FetchError, match="more than 1000 bytes"):
+            await package(mean, tree, ChartSpec(chart="packed.tgz"), tmp_path / "b.tgz", resolve=nothing)
+    async with Workers(limits=HelmLimits(file_bytes=MIB)) as strict:
+        error = await failure(strict, tree, tmp_path / "c.tgz")
+        assert "'files/large' has more than 1048576 bytes: leave it out with .helmignore" in error.message
+        with pytest.raises(FetchError, match="'web/files/large' has more than 1048576 bytes"):
+            await revalue(strict, found.path, ChartSpec(chart="web"), tmp_path / "d.tgz")
 
 
 def test_archives_that_are_too_much() -> None:

@@ -9,16 +9,17 @@ import os
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
-from typing import TypeAlias, cast
+from typing import Final, TypeAlias, cast
 
+import anyio
 import msgspec
 
 from tidelog.engine.cluster.errors import NotFoundError
-from tidelog.engine.cluster.port import Cluster
+from tidelog.engine.cluster.port import Cluster, Kind
 from tidelog.engine.kinds.later import features_left
 from tidelog.engine.objects.kube import KubeObject, mapping
 from tidelog.engine.plan.draft import Draft, Planner, Subject
-from tidelog.engine.plan.model import Plan, Wanted
+from tidelog.engine.plan.model import Plan, Step, Wanted
 from tidelog.engine.render.renderer import Renderer
 from tidelog.engine.runtime.errors import PreviewError
 from tidelog.engine.runtime.handing import Handing, TargetOf
@@ -45,6 +46,10 @@ from tidelog.storage.keys import DataKey, KeyRing
 from tidelog.storage.master_key import KEY_BYTES
 from tidelog.storage.sealed import KEY_ID_BYTES
 from tidelog.storage.trees import Trees
+
+GONE_WITHIN_S: Final = 5.0
+"""How long an object may take to go in a copy of a cluster, where nothing but its own controllers is at work."""
+GONE_LOOK_S: Final = 0.02
 
 Rehearse: TypeAlias = Callable[[], AbstractAsyncContextManager[Cluster]]
 """A cluster that is as the one that is asked, while the block lasts, and in which everything may be done."""
@@ -167,7 +172,7 @@ class Previews:
             suspended=declared.suspended or self._is_suspended(declared.stream),
         )
         if self._tools.carries_out and preview.is_applied:
-            await _carry_out(self._cluster, situation.subject, draft)
+            await _carry_out(self._cluster, situation.subject, draft, draft.plan.steps)
         return preview
 
     def _situation(self, declared: DeclaredTarget) -> Situation:
@@ -300,30 +305,40 @@ async def _look_to_the_end(planner: Planner, copy: Cluster, subject: Subject, dr
         return
     waves = list(draft.plan.waves)
     for number in range(draft.probed + 1, len(waves)):
-        for step in waves[number - 1]:
-            if step.action in ("create", "update"):
-                wanted = draft.wanted[step.object].object
-                await copy.apply(wanted, manager=subject.manager, identity=subject.identity)
-        copy.forget_kinds()
+        await _carry_out(copy, subject, draft, waves[number - 1])
         waves[number] = await planner.probe([draft.wanted[step.object] for step in waves[number]], draft)
         if draft.refused:
             break  # what comes after it cannot be known
     draft.plan = msgspec.structs.replace(draft.plan, waves=tuple(waves)).named()
 
 
-async def _carry_out(copy: Cluster, subject: Subject, draft: Draft) -> None:
-    """Does in a copy of the cluster what a plan says, as the door does it in the cluster itself."""
-    for step in draft.plan.steps:
+async def _carry_out(copy: Cluster, subject: Subject, draft: Draft, steps: Iterable[Step]) -> None:
+    """Does in a copy of the cluster what steps of a plan say, as the door does it in the cluster itself."""
+    for step in steps:
         key = ObjectKey.parse(step.object)
         if step.action in ("delete", "recreate"):
             kind = await copy.kind(step.api_version, key.kind)
             with suppress(NotFoundError):
                 await copy.delete(kind, key.namespace, key.name, identity=subject.identity)
+            if step.action == "recreate" and not await _is_gone(copy, kind, key):
+                continue  # something holds it: what follows finds it as it was
         if step.action in ("create", "update", "recreate"):
             wanted = draft.wanted[step.object].object
             await copy.apply(wanted, manager=subject.manager, identity=subject.identity)
             if key.kind == "CustomResourceDefinition":
                 copy.forget_kinds()
+
+
+async def _is_gone(copy: Cluster, kind: Kind, key: ObjectKey) -> bool:
+    """Whether an object that was deleted is gone within a while; its finalizers may be left to nobody in a copy."""
+    with anyio.move_on_after(GONE_WITHIN_S):
+        while True:
+            try:
+                await copy.get(kind, key.namespace, key.name)
+            except NotFoundError:
+                return True
+            await anyio.sleep(GONE_LOOK_S)
+    return False
 
 
 def _created(draft: Draft) -> frozenset[tuple[str, str]]:

@@ -33,9 +33,16 @@ from tidelog.engine.runtime.context import utc_now
 from tidelog.engine.runtime.errors import PreviewError, RefusedError
 from tidelog.engine.runtime.helm import HelmTools
 from tidelog.engine.runtime.passes.previews.common import Once, Preview, PreviewKeys, Previews, Tools
+from tidelog.engine.runtime.passes.previews.following import following
 from tidelog.engine.runtime.passes.previews.told import ReleaseTold, ValuesTold, values_told
 from tidelog.engine.runtime.passes.releases import drifts
-from tidelog.engine.runtime.passes.releases.charts import ReleasedChart, artifact_of, released
+from tidelog.engine.runtime.passes.releases.charts import (
+    ReleasedChart,
+    artifact_of,
+    find_chart,
+    released,
+    why_not_ours,
+)
 from tidelog.engine.runtime.passes.releases.records import LostRecordError, adopted, is_as_known, opened_record
 from tidelog.engine.runtime.passes.releases.sets import set_of_record
 from tidelog.engine.runtime.passes.releases.wish import (
@@ -121,7 +128,7 @@ class ReleasePreviews(Previews):
         pin = await self._pin(declared)
         if pin is not None:
             return await self._of_past(declared, pin.position)
-        self._check_made(declared)
+        await self._check_made(declared)
         with _as_preview_error(self._secrets):
             artifact = artifact_of(self._facts, self._alias, self._settings, declared, lambda _: True)
             path = await chart_beside(self._artifacts, artifact.tree, artifact.artifact, self._tools.scratch)
@@ -134,7 +141,7 @@ class ReleasePreviews(Previews):
         declared = await self._declared(target)
         path = self._tools.scratch / "chart.tgz"
         spec = await self._chart_spec(declared)
-        packed = await anyio.to_thread.run_sync(pack_directory, directory, spec, path)
+        packed = await anyio.to_thread.run_sync(pack_directory, directory, spec, path, self._settings.helm_limits)
         digest = Digest(packed.digest)
         with _as_preview_error(self._secrets):
             async with self._workshop() as workshop:
@@ -148,10 +155,17 @@ class ReleasePreviews(Previews):
 
     # The way of a pass.
 
-    def _check_made(self, declared: DeclaredRelease) -> None:
+    async def _check_made(self, declared: DeclaredRelease) -> None:
         """Has the HelmChart of a template be there: the first run makes it, which a suspended release has not had."""
         chart = source_of(declared)
-        if declared.spec.chart is None or self._facts.conditions.get(chart.stream(self._alias)) is not None:
+        if declared.spec.chart is None:
+            return
+        live = await find_chart(self._cluster, chart)
+        known = self._row(declared).helm_chart
+        why = "" if live is None else await why_not_ours(self._cluster, declared, live, known)
+        if why:
+            raise PreviewError(why)
+        if self._facts.conditions.get(chart.stream(self._alias)) is not None:
             return
         is_suspended = declared.suspended or self._is_suspended(declared.stream)
         first = "its first run, which waits for `tidelog resume`," if is_suspended else "its first run"
@@ -213,8 +227,8 @@ class ReleasePreviews(Previews):
                 return await self._made(workshop, declared, wish, known, making, why)
             case Act(action="rollback", target=target) as act if target is not None:
                 return await self._rolled_back(workshop, declared, wish, known, act, target)
-            case Act(action="uninstall-remediation", why=why):
-                return await self._uninstalled(declared, row, why)
+            case Act(action="uninstall-remediation", why=why) as act:
+                return await self._uninstalled(declared, row, why, following(act, known))
             case Act() as act:
                 return self._tested(declared, act, known)
             case Correct() as correct:
@@ -385,17 +399,19 @@ class ReleasePreviews(Previews):
             chart=f"{target.chart_name}@{target.chart_version}",
             why=f"{act.why}: back to what version {target.version} was",
             hooks=_hooks_of(declared, record.release, "rollback"),
+            then=following(act, known),
         )
         return msgspec.structs.replace(preview, release=told)
 
     def _tested(self, declared: DeclaredRelease, act: Act, known: Known) -> Preview:
-        """The tests that would run; what follows is told by how they end."""
+        """The tests that would run."""
         last, runs = known.last, declared.spec.effective_test.runs
         hooks = [] if last is None else hooks_for(last, "test")
         told = ReleaseTold(
             action=act.action,
             version=0 if last is None else last.version,
             why=act.why,
+            then=following(act, known),
             hooks=tuple(f"test {hook.kind} {hook.name}" for hook in hooks if runs(hook.name)),
         )
         return msgspec.structs.replace(self._nothing(declared, act.why), release=told)
@@ -421,12 +437,13 @@ class ReleasePreviews(Previews):
         told = ReleaseTold(action=started.action, version=started.version, chart=chart, why=why)
         return msgspec.structs.replace(preview, release=told)
 
-    async def _uninstalled(self, declared: DeclaredRelease, row: ReleaseRow, why: str) -> Preview:
+    async def _uninstalled(self, declared: DeclaredRelease, row: ReleaseRow, why: str, then: str = "") -> Preview:
         """The plan that takes the release away."""
         situation, latest = self._situation(declared), row.latest
         situation.uninstalls = None if latest is None else HelmName(latest.name, latest.namespace)
         preview = await self._planned(situation, declared, NOTHING, Revision(""), self._secrets)
-        told = ReleaseTold(action="uninstall", version=0 if latest is None else latest.version, why=why)
+        version = 0 if latest is None else latest.version
+        told = ReleaseTold(action="uninstall", version=version, why=why, then=then)
         return msgspec.structs.replace(preview, release=told)
 
     def _nothing(self, declared: DeclaredRelease, why: str) -> Preview:

@@ -29,6 +29,8 @@ class ReleaseTold(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     chart: str = ""
     """`web@1.1.0`."""
     why: str = ""
+    then: str = ""
+    """What follows it, as far as that can be said before: of a rollback, and of tests."""
     hooks: tuple[str, ...] = ()
     """Those that would run, with their events: `pre-upgrade Job web-migrate`."""
     values: tuple[ValuesTold, ...] = ()

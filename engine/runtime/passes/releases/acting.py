@@ -79,8 +79,6 @@ class Acting(TargetPass):
         """What is about to begin, once its plan is found valid and harmless."""
         self._ready: Ready | None = None
         """That plan."""
-        self._remembers = False
-        """Whether the newest record was not read in this pass, but in one before."""
         self._public: Mapping[str, Any] | None = None
         """The values; what of them is secret, the run knows."""
 

@@ -5,17 +5,20 @@ from collections.abc import Callable
 import msgspec
 
 from tidelog.engine.cluster.errors import NotFoundError
+from tidelog.engine.cluster.port import Cluster, Preconditions
 from tidelog.engine.helm.archives import Described
 from tidelog.engine.helm.errors import ChartError
 from tidelog.engine.kinds.decode import encode
 from tidelog.engine.kinds.meta import (
+    HELM_GROUP,
     HELM_RELEASE,
     RELEASE_OWNER_NAME,
     RELEASE_OWNER_NAMESPACE,
     SOURCE_GROUP,
     applier_of,
+    labelled_maker,
 )
-from tidelog.engine.objects.kube import KubeObject
+from tidelog.engine.objects.kube import KubeObject, key_of
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.memory import Facts
 from tidelog.engine.runtime.run import Run, StageError, asking
@@ -103,12 +106,12 @@ async def sync_chart(engine: Engine, declared: DeclaredRelease, run: Run, known:
         known: the HelmChart that was made for it.
 
     Raises:
-        StageError: when the cluster refuses, or does not answer.
+        StageError: when the cluster refuses, or does not answer, or the HelmChart of that name is somebody else's.
     """
     template, key = declared.spec.chart, declared.key
     wanted = None if template is None else declared.spec.chart_source(key.namespace, key.name)
     if known is not None and (wanted is None or wanted.id != known):
-        await delete_chart(engine, run, known)
+        await delete_chart(engine, declared, run, known)
     if template is None or wanted is None:
         return
     metadata = template.metadata
@@ -127,11 +130,21 @@ async def sync_chart(engine: Engine, declared: DeclaredRelease, run: Run, known:
         },
         "spec": encode(template.helm_chart_spec(declared.spec.interval)),
     }
-    there = engine.declared.source(wanted.stream(engine.cluster_alias))
+    stream = wanted.stream(engine.cluster_alias)
+    there = engine.declared.source(stream)
     if there is not None and known == wanted.id and _says(there.live, chart):
         return
-    manager = applier_of(HELM_RELEASE[1])
-    applied = await asking("declare", engine.cluster.apply(chart, manager=manager), "ArtifactFailed")
+    # Two releases may want the same one: who comes second finds what the first has made.
+    async with engine.turns.of(wanted.id):
+        live = await asking("declare", find_chart(engine.cluster, wanted), "ArtifactFailed")
+        if live is not None:
+            why = await asking("declare", why_not_ours(engine.cluster, declared, live, known), "ArtifactFailed")
+            if why:
+                engine.wait_for(declared.stream, stream)
+                raise StageError("declare", "ArtifactFailed", why)
+            chart["metadata"]["uid"] = live["metadata"]["uid"]
+        manager = applier_of(HELM_RELEASE[1])
+        applied = await asking("declare", engine.cluster.apply(chart, manager=manager), "ArtifactFailed")
     if "deletionTimestamp" in applied.object["metadata"]:
         message = f"HelmChart {wanted.namespace}/{wanted.name} is being deleted; it is made anew once it is gone"
         raise StageError("declare", "ArtifactFailed", message, retry_s=GONE_LOOK_S)
@@ -139,22 +152,73 @@ async def sync_chart(engine: Engine, declared: DeclaredRelease, run: Run, known:
     await engine.declared.seen(applied.object)
 
 
-async def delete_chart(engine: Engine, run: Run, known: ObjectId) -> None:
-    """Deletes the HelmChart that was made for a release.
+async def delete_chart(engine: Engine, declared: DeclaredRelease, run: Run, known: ObjectId) -> None:
+    """Deletes the HelmChart that was made for a release; one that is another's by now stays.
 
     Raises:
         StageError: when the cluster refuses, or does not answer.
     """
     key = ObjectKey.parse(known)
-    kind = await asking("declare", engine.cluster.kind(CHART_VERSION, HELM_CHART), "ArtifactFailed")
+    deleted = await asking("declare", _delete(engine.cluster, declared, key), "ArtifactFailed")
+    await run.record([HelmChartSynced(object=known, outcome="deleted" if deleted else "absent")])
+
+
+async def _delete(cluster: Cluster, declared: DeclaredRelease, key: ObjectKey) -> bool:
+    """Whether there was one of the release's to delete."""
+    live = await find_chart(cluster, key)
+    if live is None or await why_not_ours(cluster, declared, live, key.id):
+        return False
+    kind, uid = await cluster.kind(CHART_VERSION, HELM_CHART), live["metadata"]["uid"]
     try:
-        await asking("declare", engine.cluster.delete(kind, key.namespace, key.name), "ArtifactFailed")
-    except StageError as error:
-        if not isinstance(error.__cause__, NotFoundError):
-            raise
-        await run.record([HelmChartSynced(object=known, outcome="absent")])
+        await cluster.delete(kind, key.namespace, key.name, preconditions=Preconditions(uid=uid))
+    except NotFoundError:
+        return False
+    return True
+
+
+async def find_chart(cluster: Cluster, key: ObjectKey) -> KubeObject | None:
+    """A HelmChart as it is; None where there is none."""
+    kind = await cluster.kind(CHART_VERSION, HELM_CHART)
+    try:
+        return await cluster.get(kind, key.namespace, key.name)
+    except NotFoundError:
+        return None
+
+
+async def why_not_ours(cluster: Cluster, declared: DeclaredRelease, live: KubeObject, known: ObjectId | None) -> str:
+    """Why a HelmChart is not the one of a release's template, though it has its name; empty where it is.
+
+    The names of two releases can come to the same: `a/b-c` and `a-b/c`. Flux lets each overwrite it in turn.
+
+    Args:
+        cluster: tells whether the other release is still there.
+        declared: the HelmRelease.
+        live: the HelmChart.
+        known: the one that was made for it, by us or by Flux.
+    """
+    key, maker = key_of(live), labelled_maker(live)
+    if maker == declared.key:
+        return ""
+    if maker is None:
+        applied = {one.get("manager") for one in live["metadata"].get("managedFields") or ()}
+        if known == key.id and applier_of(HELM_RELEASE[1]) in applied:
+            return ""
+        whose = "was made by somebody else"
+    elif (maker.group, maker.kind) == HELM_RELEASE and not await _is_there(cluster, maker):
+        return ""  # left behind, when that was deleted while it was suspended
     else:
-        await run.record([HelmChartSynced(object=known, outcome="deleted")])
+        whose = f"is that of {maker.shown}"
+    what = f"HelmChart {key.namespace}/{key.name}, which the chart of {declared.key.shown} would be, {whose}"
+    return f"{what}, and is left as it is: rename one of them, or name a chart that is there with `chartRef`"
+
+
+async def _is_there(cluster: Cluster, release: ObjectKey) -> bool:
+    kind = await cluster.kind(f"{HELM_GROUP}/v2", release.kind)
+    try:
+        await cluster.get(kind, release.namespace, release.name)
+    except NotFoundError:
+        return False
+    return True
 
 
 def artifact_of(

@@ -21,8 +21,8 @@ from tidelog.events.names import ObjectKey
 from tidelog.events.projections.releases import HookRun, Ongoing
 from tidelog.events.vocabulary import HookEnded, HookStarted
 
-BEFORE: Final = ("pre-install", "pre-upgrade", "pre-rollback", "pre-delete")
-"""The events before what an action does itself."""
+MADE_FOR: Final = "tidelog.dev/hook"
+"""Annotation of what a hook made: the event, and when it began. By that it is known as ours, and for which event."""
 
 
 class ActionFailed(Exception):
@@ -42,6 +42,9 @@ class ActionFailed(Exception):
 
 class Hooks:
     """Runs the hooks of the action that is under way.
+
+    As in Helm, only what we made ourselves is a hook's object. The log knows that it was about to be made, and not
+    always that it was; so what is made says for what.
 
     Args:
         engine: has cluster and log.
@@ -168,9 +171,11 @@ class Hooks:
         if live is not None and live["metadata"]["uid"] == ran.replaces:
             live = await self._let_go(event, kind, key, ran)
         if live is not None:
+            if not _is_of(live, ran):
+                raise ActionFailed(f"failed {event}: {key.shown} already exists: somebody else made it meanwhile")
             return live
         try:
-            return await self._cluster.create(obj, manager="helm-controller", identity=self._identity)
+            return await self._cluster.create(_marked(obj, ran), manager="helm-controller", identity=self._identity)
         except AlreadyExistsError:
             raise Stop(0.0) from None  # somebody was quicker: what it is is looked at again
         except ClusterError as error:
@@ -220,15 +225,16 @@ class Hooks:
         hooks: list[tuple[RecordedHook, list[KubeObject]]],
         policy: DeletePolicy,
     ) -> None:
-        """Deletes what hooks made that say so; what is there by now for the event after the action stays."""
-        after = {run.object for run in self._ongoing().hooks if event in BEFORE and run.hook not in BEFORE}
+        """Deletes what hooks made that say so; what was made for another event by now, or by somebody else, stays."""
         for hook, objects in hooks:
             if not deletes(hook, policy):
                 continue
             for obj in objects:
                 kind, key, _ = await asking("apply", self._placed(release, event, hook, obj))
-                if key.id not in after:
-                    await asking("apply", self._delete(kind, key, None))
+                ran = self._ran(event, hook, key)
+                live = None if ran is None else await asking("apply", self._get(kind, key))
+                if ran is not None and live is not None and _is_of(live, ran):
+                    await asking("apply", self._delete(kind, key, live["metadata"]["uid"]))
 
     async def _get(self, kind: Kind, key: ObjectKey) -> KubeObject | None:
         try:
@@ -236,11 +242,26 @@ class Hooks:
         except NotFoundError:
             return None
 
-    async def _delete(self, kind: Kind, key: ObjectKey, uid: str | None) -> None:
+    async def _delete(self, kind: Kind, key: ObjectKey, uid: str) -> None:
         with suppress(NotFoundError):
             await self._cluster.delete(
                 kind, key.namespace, key.name, preconditions=Preconditions(uid=uid), identity=self._identity
             )
+
+
+def _mark(ran: HookRun) -> str:
+    return f"{ran.hook}, begun {ran.started}"
+
+
+def _marked(obj: KubeObject, ran: HookRun) -> KubeObject:
+    """A hook's object that says for what it is made."""
+    annotations = obj["metadata"].get("annotations") or {}
+    return obj | {"metadata": obj["metadata"] | {"annotations": {**annotations, MADE_FOR: _mark(ran)}}}
+
+
+def _is_of(live: KubeObject, ran: HookRun) -> bool:
+    """Whether an object was made for a hook that was begun."""
+    return bool((live["metadata"].get("annotations") or {}).get(MADE_FOR) == _mark(ran))
 
 
 def outcome_of(live: KubeObject) -> str | None:

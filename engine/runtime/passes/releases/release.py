@@ -72,6 +72,14 @@ _KINDS: Final[Mapping[str, Kind]] = {
 }
 
 
+class Look(msgspec.Struct, frozen=True):
+    """How a release was found."""
+
+    known: Known
+    remembered: bool
+    """Whether its newest record was not read in this pass, but in one before: good enough to see that all is well."""
+
+
 class HelmReleasePass(Beginning):
     """One pass over one HelmRelease."""
 
@@ -111,7 +119,7 @@ class HelmReleasePass(Beginning):
                 if ended is not None and ended.outcome == "failed":
                     raise Stop(self._retry_s)
             if self._row.helm_chart is not None:
-                await delete_chart(self._engine, self._run, self._row.helm_chart)
+                await delete_chart(self._engine, self._declared, self._run, self._row.helm_chart)
         await self._run.record([TargetRemoved(uid=self._declared.uid)])
         await asking("apply", self._engine.declared.release(self._declared))
         return None
@@ -215,12 +223,13 @@ class HelmReleasePass(Beginning):
     async def _converge(self, wish: Wish, ended: ReleaseActionEnded | None) -> float | None:
         """Does what is to be done, until nothing is."""
         done: set[Kind] = set()
-        known = await self._known(wish)
+        look = await self._look(wish)
         if ended is not None:
             act = Act(action=ended.action, kind=_KINDS[ended.action], why="")
             done.add(act.kind)
-            await self._may_go_on(decisions.after(act, known))
+            await self._may_go_on(decisions.after(act, look.known))
         while True:
+            known = look.known
             state = decisions.state_of(known)
             if state.name == "Unknown":
                 raise StageError("observe", "StateError", f"Could not determine release state: {state.why}")
@@ -232,15 +241,15 @@ class HelmReleasePass(Beginning):
                     raise _stalled(decision)
                 case Correct():
                     return await self._drifted(wish, known, corrects=decision.corrects)
-                case Act() if self._remembers:
+                case Act() if look.remembered:
                     self._engine.records.forget(wish.storage_namespace, wish.name)
-                    known = await self._known(wish)
+                    look = await self._look(wish)
                 case Act():
                     await self._may_go_on(decisions.before(decision, done, known))
                     await self._act(decision, wish, known)
                     done.add(decision.kind)
-                    known = await self._known(wish)
-                    await self._may_go_on(decisions.after(decision, known))
+                    look = await self._look(wish)
+                    await self._may_go_on(decisions.after(decision, look.known))
 
     async def _may_go_on(self, following: decisions.Next) -> None:
         """Ends the pass where this reconciliation is over."""
@@ -275,12 +284,13 @@ class HelmReleasePass(Beginning):
 
     # What is known.
 
-    async def _known(self, wish: Wish) -> Known:
+    async def _look(self, wish: Wish) -> Look:
         """The release as it is, and as it is to be."""
-        newest = self._engine.records.newest(wish.storage_namespace, wish.name)
-        self._remembers = newest is not None
-        if newest is None:
-            newest = await self._newest(wish)
+        remembered = self._engine.records.newest(wish.storage_namespace, wish.name)
+        newest = await self._newest(wish) if remembered is None else remembered
+        return Look(await self._known(wish, newest), remembered is not None)
+
+    async def _known(self, wish: Wish, newest: Newest | None) -> Known:
         known = known_of(
             self._declared,
             self._row,
@@ -350,7 +360,7 @@ class HelmReleasePass(Beginning):
             self._engine.notices.corrected(self._declared, said, ok=False)
             raise
         self._engine.notices.corrected(self._declared, said, ok=True)
-        return await self._end(wish, await self._known(wish))
+        return await self._end(wish, (await self._look(wish)).known)
 
     # The end.
 

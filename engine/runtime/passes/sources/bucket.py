@@ -5,6 +5,7 @@ import msgspec
 from tidelog.engine.kinds import bucket as kinds
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.passes.sources.driver import Driver, News, Secrets, of_kind
+from tidelog.engine.runtime.passes.sources.logins import CloudLogin, account_name, identified, require_gate, retried
 from tidelog.engine.runtime.run import Run
 from tidelog.engine.runtime.watching.declared import DeclaredSource
 from tidelog.engine.sources.access import PLAIN_TLS, Proxy, Tls
@@ -15,7 +16,10 @@ from tidelog.engine.sources.bucket.credentials import (
     credentials_of,
     sts_credentials_of,
 )
-from tidelog.engine.sources.bucket.spec import BucketIndex, BucketSpec, StsSpec
+from tidelog.engine.sources.bucket.endpoint import endpoint_of
+from tidelog.engine.sources.bucket.spec import BucketIndex, BucketSpec, Provider, StsSpec
+from tidelog.engine.sources.clouds.hosts import check_store, check_sts_endpoint, store_question
+from tidelog.engine.sources.clouds.questions import Cloud, Granted
 from tidelog.engine.sources.fetched import Fetched, Head
 from tidelog.engine.sources.intake.jobs import Unpack
 
@@ -35,19 +39,32 @@ class BucketDriver(Driver):
         self._spec = of_kind(declared.spec, kinds.BucketSpec)
         self._run = run
         self._credentials: BucketCredentials = NO_CREDENTIALS
+        self._cloud: CloudLogin | None = None
         self._tls: Tls = PLAIN_TLS
         self._proxy: Proxy | None = None
         self._count = 0
 
     async def ask(self) -> Head | None:
         """See `Driver`."""
+        if self._spec.service_account_name and self._spec.provider != "generic":
+            require_gate(self._engine)
         async with Secrets(self._engine, self._declared, self._run, "BucketOperationFailed") as secrets:
             await self._read(secrets)
-        index = await self._engine.fetchers.bucket.ask(self._bucket_spec(), self._credentials, self._tls, self._proxy)
+        index = await retried(self._cloud, self._ask, self._renew)
         return BucketHead(revision=index.revision, index=index)
 
     async def fetch(self, head: Head) -> Fetched:
         """See `Driver`: what vanished since the bucket was asked is no part of the revision (BU-013)."""
+        return await retried(self._cloud, lambda: self._fetch(head), self._renew)
+
+    async def _ask(self) -> BucketIndex:
+        bucket = self._engine.fetchers.bucket
+        return await bucket.ask(self._bucket_spec(), self._credentials, self._tls, self._proxy)
+
+    def _renew(self, granted: Granted) -> None:
+        self._credentials = _of_store(self._spec.provider, granted)
+
+    async def _fetch(self, head: Head) -> Fetched:
         fetchers = self._engine.fetchers
         async with fetchers.intake.downloading() as download:
             index = await fetchers.bucket.download(
@@ -82,13 +99,31 @@ class BucketDriver(Driver):
         if spec.secret_ref is not None:
             data = await secrets.get(spec.secret_ref.name, "secretRef")
             self._credentials = credentials_of(spec.provider, data, spec.secret_ref.name)
+        account = account_name(self._engine, spec.service_account_name)
         self._tls = await secrets.tls(spec.cert_secret_ref)
         self._proxy = await secrets.proxy(spec.proxy_secret_ref)
         if spec.sts is not None:
             await self._read_sts(secrets, spec.sts)
+        if spec.provider == "generic" or spec.secret_ref is not None:
+            return
+        endpoint = endpoint_of(self._bucket_spec())
+        check_store(spec.provider, endpoint.scheme, endpoint.host)
+        if account:
+            await self._log_in(secrets, spec.provider, account)
+
+    async def _log_in(self, secrets: Secrets, cloud: Cloud, account: str) -> None:
+        """Becomes a ServiceAccount (contract BU-006); the engine's own identity is obstore's to find."""
+        spec = self._spec
+        endpoint = "" if spec.sts is None else spec.sts.endpoint
+        question = store_question(cloud, spec.region, endpoint)
+        question = await identified(self._engine, self._declared, secrets, question, account, self._proxy)
+        self._cloud = CloudLogin(self._engine, self._declared, self._run, question, spec.timeout.seconds)
+        self._renew(await self._cloud.granted())
 
     async def _read_sts(self, secrets: Secrets, sts: kinds.SecurityTokenService) -> None:
         check_sts(self._spec.provider, _sts_spec(sts))
+        if sts.provider == "aws":
+            check_sts_endpoint(sts.endpoint)
         tls = await secrets.tls(sts.cert_secret_ref, "sts.certSecretRef")
         if sts.secret_ref is not None:
             data = await secrets.get(sts.secret_ref.name, "sts.secretRef")
@@ -108,6 +143,12 @@ class BucketDriver(Driver):
             timeout_s=spec.timeout.seconds,
             sts=None if spec.sts is None else _sts_spec(spec.sts),
         )
+
+
+def _of_store(provider: Provider, granted: Granted) -> BucketCredentials:
+    if provider == "aws":
+        return BucketCredentials(access_key=granted.username, secret_key=granted.secret, session=granted.session)
+    return BucketCredentials(bearer=granted.secret)
 
 
 def _sts_spec(sts: kinds.SecurityTokenService) -> StsSpec:

@@ -142,16 +142,25 @@ class Secrets:
         Raises:
             StageError: when there is no such ServiceAccount, or it cannot be read.
         """
-        key = ObjectKey("", "ServiceAccount", self._declared.key.namespace, account)
+        found = await self.account(account)
+        return tuple(one["name"] for one in found.get("imagePullSecrets") or () if one.get("name"))
+
+    async def account(self, name: str) -> KubeObject:
+        """A ServiceAccount of the source's namespace.
+
+        Raises:
+            StageError: when there is none, or it cannot be read.
+        """
+        key = ObjectKey("", "ServiceAccount", self._declared.key.namespace, name)
         found = await asking("fetch", self._engine.inputs.get(self._declared.stream, key), self._failed)
         if found is None:
             raise StageError(
                 "fetch",
                 "AuthenticationFailed",
-                f"spec.serviceAccountName: there is no ServiceAccount {key.namespace}/{account}; create it, or leave "
+                f"spec.serviceAccountName: there is no ServiceAccount {key.namespace}/{name}; create it, or leave "
                 "serviceAccountName out",
             )
-        return tuple(one["name"] for one in found.get("imagePullSecrets") or () if one.get("name"))
+        return found
 
 
 def _decoded(secret: KubeObject) -> dict[str, bytes]:

@@ -10,7 +10,7 @@ import msgspec
 from tidelog.engine.kinds.helmchart import HelmChartSpec, HelmChartStatus
 from tidelog.engine.kinds.helmrepository import HelmRepositorySpec
 from tidelog.engine.runtime.context import Engine
-from tidelog.engine.runtime.passes.sources.driver import Driver, News, Secrets, of_kind
+from tidelog.engine.runtime.passes.sources.driver import Driver, News, of_kind
 from tidelog.engine.runtime.passes.sources.helm_repository import access_of, repository_spec
 from tidelog.engine.runtime.passes.sources.registries import ChartReach, read_reach
 from tidelog.engine.runtime.run import Run, StageError
@@ -23,7 +23,6 @@ from tidelog.engine.sources.helm.index import versions_of
 from tidelog.engine.sources.helm.jobs import Dependency
 from tidelog.engine.sources.helm.package import Resolve, package, refuse_verification, revalue
 from tidelog.engine.sources.helm.spec import (
-    CHART_BYTES_MAX,
     ChartSpec,
     ChartVersion,
     PackagedChart,
@@ -34,6 +33,7 @@ from tidelog.engine.sources.helm.versions import check_name, choose_version
 from tidelog.engine.sources.intake.intake import Download
 from tidelog.engine.sources.intake.jobs import Unpack
 from tidelog.engine.sources.oci.address import SCHEME
+from tidelog.engine.sources.oci.credentials import RegistryCredentials
 from tidelog.engine.sources.oci.spec import OciHead
 from tidelog.engine.sources.oci.verify import Signers
 from tidelog.events.names import Revision
@@ -165,7 +165,8 @@ class HelmChartDriver(Driver):
     async def _of_registry(self, source: DeclaredSource) -> Head:
         """As in Flux, a signature is verified at every pass: a key that is taken back counts from the next one on."""
         reach = await self._reach(source)
-        found = await self._engine.fetchers.oci.ask(reach.spec, reach.credentials, reach.tls)
+        oci = self._engine.fetchers.oci
+        found = await reach.login.at(lambda who: oci.ask(reach.spec, who, reach.tls))
         signature = None if reach.signers is None else await self._verify(reach, found, reach.signers)
         revision = self._revision(found.tag.replace("_", "+"))
         return VersionHead(revision=revision, oci=found, signature=signature)
@@ -173,7 +174,7 @@ class HelmChartDriver(Driver):
     async def _verify(self, reach: ChartReach, head: OciHead, signers: Signers) -> Signature:
         fetcher = self._engine.fetchers.oci
         try:
-            return await fetcher.verify(reach.spec, reach.credentials, reach.tls, None, head, signers)
+            return await reach.login.at(lambda who: fetcher.verify(reach.spec, who, reach.tls, None, head, signers))
         except FetchError as error:
             if error.reason != "VerificationError":
                 raise
@@ -182,13 +183,25 @@ class HelmChartDriver(Driver):
 
     async def _reach(self, source: DeclaredSource) -> ChartReach:
         registry = of_kind(source.spec, HelmRepositorySpec)
-        async with Secrets(self._engine, self._declared, self._run, "ChartPullError") as secrets:
-            return await read_reach(secrets, registry, self._spec.chart, self._spec.version, self._spec.verify)
+        return await read_reach(
+            self._engine,
+            self._declared,
+            self._run,
+            registry,
+            chart=self._spec.chart,
+            version=self._spec.version,
+            verify=self._spec.verify,
+        )
 
     async def _pull_from_registry(self, reach: ChartReach, head: OciHead, into: Path) -> None:
-        fetcher, reached = self._engine.fetchers.oci, (reach.credentials, reach.tls, None)
-        artifact = await fetcher.artifact(reach.spec, *reached, head)
-        await fetcher.download(reach.spec, *reached, artifact, into, CHART_BYTES_MAX)
+        oci, limit = self._engine.fetchers.oci, self._engine.fetchers.helm.limits.chart_bytes
+
+        async def pull(who: RegistryCredentials) -> None:
+            reached = (who, reach.tls, None)
+            artifact = await oci.artifact(reach.spec, *reached, head)
+            await oci.download(reach.spec, *reached, artifact, into, limit)
+
+        await reach.login.at(pull)
 
     # Of a tree.
 
@@ -237,9 +250,11 @@ class HelmChartDriver(Driver):
         registry = HelmRepositorySpec(url=dependency.repository, type="oci")
         if known is not None:
             registry = of_kind(known.spec, HelmRepositorySpec)
-        async with Secrets(self._engine, self._declared, self._run, "ChartPullError") as secrets:
-            reach = await read_reach(secrets, registry, dependency.name, dependency.version)
-        head = await self._engine.fetchers.oci.ask(reach.spec, reach.credentials, reach.tls)
+        reach = await read_reach(
+            self._engine, self._declared, self._run, registry, chart=dependency.name, version=dependency.version
+        )
+        oci = self._engine.fetchers.oci
+        head = await reach.login.at(lambda who: oci.ask(reach.spec, who, reach.tls))
         await self._pull_from_registry(reach, head, into)
 
     async def _pull_from_repository(self, known: DeclaredSource | None, dependency: Dependency, into: Path) -> None:

@@ -3,17 +3,18 @@
 import msgspec
 
 from tidelog.engine.kinds.conditions import SOURCE_VERIFIED, find
+from tidelog.engine.kinds.meta import ORIGIN_REVISION
 from tidelog.engine.kinds.ocirepository import OCIReference, OCIRepositorySpec, OCIRepositoryStatus
 from tidelog.engine.runtime.context import Engine
-from tidelog.engine.runtime.origin_revisions import ORIGIN_REVISION
 from tidelog.engine.runtime.passes.sources.driver import Driver, News, Secrets, of_kind
+from tidelog.engine.runtime.passes.sources.logins import RegistryLogin, account_name, registry_login
 from tidelog.engine.runtime.passes.sources.signers import read_signers
 from tidelog.engine.runtime.run import Run
 from tidelog.engine.runtime.watching.declared import DeclaredSource
 from tidelog.engine.sources.access import PLAIN_TLS, Proxy, Tls
 from tidelog.engine.sources.fetched import Fetched, Head
 from tidelog.engine.sources.intake.jobs import Unpack
-from tidelog.engine.sources.oci.credentials import ANONYMOUS, RegistryCredentials
+from tidelog.engine.sources.oci.credentials import RegistryCredentials
 from tidelog.engine.sources.oci.spec import OciHead, OciRef, OciSpec
 from tidelog.engine.sources.oci.verify import Signers
 
@@ -28,7 +29,7 @@ class OciDriver(Driver):
         self._declared = declared
         self._spec = of_kind(declared.spec, OCIRepositorySpec)
         self._run = run
-        self._credentials: RegistryCredentials = ANONYMOUS
+        self._login = RegistryLogin()
         self._tls: Tls = PLAIN_TLS
         self._proxy: Proxy | None = None
         self._signers: Signers | None = None
@@ -37,13 +38,16 @@ class OciDriver(Driver):
         """See `Driver`."""
         async with Secrets(self._engine, self._declared, self._run, "OCIArtifactPullFailed") as secrets:
             await self._read(secrets)
-        return await self._engine.fetchers.oci.ask(self._oci_spec(), self._credentials, self._tls, self._proxy)
+        spec, oci = self._oci_spec(), self._engine.fetchers.oci
+        return await self._login.at(lambda who: oci.ask(spec, who, self._tls, self._proxy))
 
     async def fetch(self, head: Head) -> Fetched:
         """See `Driver`: asked by digest, so that a tag that moves meanwhile does not matter (OC-021)."""
-        fetchers, reached = self._engine.fetchers, (self._credentials, self._tls, self._proxy)
-        spec = self._oci_spec()
-        found = of_kind(head, OciHead)
+        return await self._login.at(lambda who: self._fetch(of_kind(head, OciHead), who))
+
+    async def _fetch(self, found: OciHead, who: RegistryCredentials) -> Fetched:
+        fetchers, spec = self._engine.fetchers, self._oci_spec()
+        reached = (who, self._tls, self._proxy)
         signature = None
         if self._signers is not None:  # before anything of it is taken
             signature = await fetchers.oci.verify(spec, *reached, found, self._signers)
@@ -61,7 +65,7 @@ class OciDriver(Driver):
                 ignore=self._spec.ignore,
                 reason="OCIArtifactLayerOperationFailed",
             )
-            fetched = await download.take(head.revision, job)
+            fetched = await download.take(found.revision, job)
         return msgspec.structs.replace(fetched, signature=signature, metadata=artifact.annotations)
 
     def is_outdated(self) -> bool:
@@ -89,17 +93,35 @@ class OciDriver(Driver):
     async def _read(self, secrets: Secrets) -> None:
         """The Secrets that the spec names."""
         spec = self._spec
-        if spec.secret_ref is not None:
-            self._credentials = await secrets.login(spec.secret_ref.name, "secretRef", spec.url)
-        elif spec.service_account_name:
-            for name in await secrets.pull_secrets(spec.service_account_name):
-                self._credentials = await secrets.login(name, "serviceAccountName", spec.url)
-                if not self._credentials.is_anonymous:
-                    break
         if spec.verify is not None:
             self._signers = await read_signers(secrets, spec.verify)
         self._tls = await secrets.tls(spec.cert_secret_ref)
         self._proxy = await secrets.proxy(spec.proxy_secret_ref)
+        self._login = await self._read_login(secrets)
+
+    async def _read_login(self, secrets: Secrets) -> RegistryLogin:
+        """What a Secret gives; only where none is named, what a cloud gives (contract OC-010)."""
+        spec = self._spec
+        if spec.secret_ref is not None:
+            return RegistryLogin(await secrets.login(spec.secret_ref.name, "secretRef", spec.url))
+        names = await secrets.pull_secrets(spec.service_account_name) if spec.service_account_name else ()
+        for name in names:
+            found = await secrets.login(name, "serviceAccountName", spec.url)
+            if not found.is_anonymous:
+                return RegistryLogin(found)
+        if names or spec.provider == "generic":
+            return RegistryLogin()
+        return await registry_login(
+            self._engine,
+            self._declared,
+            self._run,
+            secrets,
+            cloud=spec.provider,
+            url=spec.url,
+            account=account_name(self._engine, spec.service_account_name),
+            proxy=self._proxy,
+            timeout_s=spec.timeout.seconds,
+        )
 
     def _oci_spec(self) -> OciSpec:
         ref = self._spec.ref or OCIReference()

@@ -4,11 +4,14 @@ import msgspec
 
 from tidelog.engine.kinds.helmchart import ChartVerification
 from tidelog.engine.kinds.helmrepository import HelmRepositorySpec
+from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.passes.sources.driver import Secrets
+from tidelog.engine.runtime.passes.sources.logins import RegistryLogin, registry_login
 from tidelog.engine.runtime.passes.sources.signers import read_signers
+from tidelog.engine.runtime.run import Run
+from tidelog.engine.runtime.watching.declared import DeclaredSource
 from tidelog.engine.sources.access import PLAIN_TLS, Tls
 from tidelog.engine.sources.helm.spec import ANY_VERSION
-from tidelog.engine.sources.oci.credentials import ANONYMOUS, RegistryCredentials
 from tidelog.engine.sources.oci.spec import CHART_LAYER, OciRef, OciSpec
 from tidelog.engine.sources.oci.verify import Signers
 from tidelog.engine.sources.semver import version_of
@@ -18,26 +21,39 @@ class ChartReach(msgspec.Struct, frozen=True, kw_only=True):
     """A chart's own repository in a registry, how it is reached, and who may have signed."""
 
     spec: OciSpec
-    credentials: RegistryCredentials = ANONYMOUS
+    login: RegistryLogin
     tls: Tls = PLAIN_TLS
     signers: Signers | None = None
 
 
 async def read_reach(
-    secrets: Secrets, registry: HelmRepositorySpec, chart: str, version: str, verify: ChartVerification | None = None
+    engine: Engine,
+    declared: DeclaredSource,
+    run: Run,
+    registry: HelmRepositorySpec,
+    *,
+    chart: str,
+    version: str,
+    verify: ChartVerification | None = None,
 ) -> ChartReach:
-    """How a version of a chart is reached in a registry, with the Secrets that the registry names.
+    """How a version of a chart is reached in a registry: with the Secrets that it names, or the login of its cloud.
 
     Raises:
         FetchError: when one of them cannot be used.
         StageError: when one is not there, or cannot be read.
     """
     url = f"{registry.url.rstrip('/')}/{chart}"
-    credentials = ANONYMOUS
-    if registry.secret_ref is not None:
-        credentials = await secrets.login(registry.secret_ref.name, "secretRef", url)
-    tls = await secrets.tls(registry.cert_secret_ref)
-    signers = None if verify is None else await read_signers(secrets, verify)
+    async with Secrets(engine, declared, run, "ChartPullError") as secrets:
+        login = RegistryLogin()
+        if registry.secret_ref is not None:
+            login = RegistryLogin(await secrets.login(registry.secret_ref.name, "secretRef", url))
+        elif registry.provider != "generic":  # as the engine itself: a HelmRepository names no account
+            timeout_s = registry.effective_timeout.seconds
+            login = await registry_login(
+                engine, declared, run, secrets, cloud=registry.provider, url=url, timeout_s=timeout_s
+            )
+        tls = await secrets.tls(registry.cert_secret_ref)
+        signers = None if verify is None else await read_signers(secrets, verify)
     is_exact = version_of(version) is not None
     asked = OciSpec(
         url=url,
@@ -47,4 +63,4 @@ async def read_reach(
         insecure=registry.insecure,
         timeout_s=registry.effective_timeout.seconds,
     )
-    return ChartReach(spec=asked, credentials=credentials, tls=tls, signers=signers)
+    return ChartReach(spec=asked, login=login, tls=tls, signers=signers)
