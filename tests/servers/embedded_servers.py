@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlencode
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
@@ -91,9 +92,10 @@ def _event(entry: Audited) -> Json:
         "subresource": asked.subresource,
         "apiGroup": asked.group,
     }
+    query = {**asked.query, **({"dryRun": "All"} if asked.dry_run else {})}  # of a deletion, its body says so
     event: Json = {
         "verb": asked.verb,
-        "requestURI": asked.path + ("?dryRun=All" if asked.dry_run else ""),
+        "requestURI": f"{asked.path}?{urlencode(query)}" if query else asked.path,
         "user": {"username": asked.impersonator or asked.user},
         "objectRef": {key: value for key, value in where.items() if value},
         "responseStatus": {"code": entry.code},

@@ -1,6 +1,7 @@
 """What is asked of an embedded cluster, in a line; and a record of it, for tests: a wrapper around what answers."""
 
 from collections import deque
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -31,6 +32,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     name: str = ""
     subresource: str = ""
     dry_run: bool = False
+    query: Mapping[str, str] = {}
 
     @property
     def changes(self) -> bool:
@@ -79,6 +81,7 @@ def asked_of(request: Request, registry: Registry) -> Asked:
         user=request.user.name,
         impersonator=impersonator,
         dry_run=_is_dry_run(request),
+        query=request.query,
     )
     try:
         target = target_of(request, registry)
