@@ -1,6 +1,7 @@
 """A repository as Flux's users lay it out: clusters, infrastructure, apps with a base and overlays."""
 
 import re
+from collections import Counter
 
 from tests.e2e.world import (
     KUSTOMIZE,
@@ -243,10 +244,12 @@ async def test_a_commit_that_a_target_does_not_read_costs_it_nothing(world: Worl
     assert set(settled.targets) == {running.target(name) for name in ("flux-system", "controllers", "configs", "apps")}
     assert running.events(Rendered, Planned, after=events) == []
     assert dry_runs(requests) == []
-    # One status for the source and one for each target.
-    statuses = [name for _, resource, name in written(requests) if resource.endswith("/status")]
-    assert sorted(statuses) == ["apps", "configs", "controllers", "fleet", "flux-system"]
-    assert len(written(requests)) == 5
+    # One status for each target and one for the source; that says before that it is at work, where it takes a second.
+    writes = written(requests)
+    assert all(resource.endswith("/status") for _, resource, _ in writes)
+    statuses = Counter(name for _, _, name in writes)
+    assert statuses.pop("fleet") in (1, 2)
+    assert statuses == dict.fromkeys(("apps", "configs", "controllers", "flux-system"), 1)
 
 
 async def test_a_commit_to_one_app_reaches_that_app_only(world: World) -> None:
