@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.other_clusters import Other, other_cluster
 from tests.e2e.world import World
 from tests.servers import embedded_servers
 from tests.servers.embedded_servers import EmbeddedServers
@@ -83,3 +84,24 @@ async def world(kubernetes: Servers, namespace: str, git_host: GitServer, tmp_pa
         made = World(kubernetes, namespace, cluster, git_host, tmp_path)
         yield made
         await made.let_go()
+
+
+@pytest.fixture
+async def real_other(own_servers: OwnServers | EmbeddedServers, namespace: str) -> AsyncIterator[Other]:
+    """Another cluster, of real servers."""
+    async with other_cluster(own_servers, namespace) as made:
+        yield made
+
+
+@pytest.fixture
+def other_servers(tmp_path: Path) -> Iterator[EmbeddedServers]:
+    """Those of another cluster: embedded ones are up at once."""
+    with embedded_servers.start(tmp_path / "other") as servers:
+        yield servers
+
+
+@pytest.fixture
+async def other(other_servers: EmbeddedServers, namespace: str) -> AsyncIterator[Other]:
+    """Another cluster."""
+    async with other_cluster(other_servers, namespace) as made:
+        yield made

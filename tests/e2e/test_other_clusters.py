@@ -13,7 +13,6 @@ from tests.e2e.other_clusters import THERE, Other, give, other_cluster
 from tests.e2e.world import KUSTOMIZE, World, config_map, documents, failed, manifest, names, written
 from tests.servers import embedded_servers
 from tests.servers.embedded_servers import EmbeddedServers
-from tests.servers.kubernetes_servers import OwnServers
 from tidelog.events.vocabulary import (
     ApplyFinished,
     DriftDetected,
@@ -29,24 +28,6 @@ from tidelog.events.vocabulary import (
     TargetMoved,
     TargetRemoved,
 )
-
-
-@pytest.fixture
-async def real_other(own_servers: OwnServers | EmbeddedServers, namespace: str) -> AsyncIterator[Other]:
-    async with other_cluster(own_servers, namespace) as made:
-        yield made
-
-
-@pytest.fixture
-def other_servers(tmp_path: Path) -> Iterator[EmbeddedServers]:
-    with embedded_servers.start(tmp_path / "other") as servers:
-        yield servers
-
-
-@pytest.fixture
-async def other(other_servers: EmbeddedServers, namespace: str) -> AsyncIterator[Other]:
-    async with other_cluster(other_servers, namespace) as made:
-        yield made
 
 
 @pytest.fixture

@@ -1,17 +1,10 @@
 """HelmReleases with `spec.kubeConfig`: released in another cluster, with Helm's records there."""
 
 import json
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
-import pytest
-
-from tests.e2e.other_clusters import THERE, Other, give, other_cluster
+from tests.e2e.other_clusters import THERE, Other, give
 from tests.e2e.releases import HELM, Releases
 from tests.e2e.world import World, failed, written
-from tests.servers import embedded_servers
-from tests.servers.embedded_servers import EmbeddedServers
-from tests.servers.kubernetes_servers import OwnServers
 from tidelog.engine.helm.storage import read_secret
 from tidelog.engine.kinds.durations import Duration
 from tidelog.events.vocabulary import (
@@ -33,24 +26,6 @@ data:
   served: {{ .Capabilities.KubeVersion.Version | quote }}
   there: {{ (lookup "v1" "Namespace" "" "only-there").metadata.name | default "nothing" | quote }}
 """
-
-
-@pytest.fixture
-async def real_other(own_servers: OwnServers | EmbeddedServers, namespace: str) -> AsyncIterator[Other]:
-    async with other_cluster(own_servers, namespace) as made:
-        yield made
-
-
-@pytest.fixture
-def other_servers(tmp_path: Path) -> Iterator[EmbeddedServers]:
-    with embedded_servers.start(tmp_path / "other") as servers:
-        yield servers
-
-
-@pytest.fixture
-async def other(other_servers: EmbeddedServers, namespace: str) -> AsyncIterator[Other]:
-    async with other_cluster(other_servers, namespace) as made:
-        yield made
 
 
 async def records(place: World | Other) -> list[tuple[int, str]]:
