@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 from urllib.request import proxy_bypass
 
@@ -272,7 +272,7 @@ def _access(
         ca=ca,
         verify=not cluster.insecure_skip_tls_verify,
         server_name=cluster.tls_server_name,
-        proxy=_proxy(server, cluster.proxy_url, environment),
+        proxy=_proxy(origin, server, cluster.proxy_url, environment),
     )
 
 
@@ -355,6 +355,8 @@ def _config(content: bytes, what: str, where: str, hint: str) -> _Config:
         raise KubeconfigError(f"{what} {where} is no YAML: {error}") from None
     except msgspec.ValidationError as error:
         raise KubeconfigError(f"{what} {where} cannot be used: {error}") from None
+    except ValueError:  # of a scalar that is not what its tag, or its look, says: the error's own text would show it
+        raise KubeconfigError(f"{what} {where} has a number or a date that is none: put texts into quotes") from None
 
 
 def _find(files: Sequence[_Loaded], attribute: str, name: str) -> tuple[_Loaded, Any] | None:
@@ -384,6 +386,7 @@ def _server(text: str, where: str) -> str:
     try:
         parts = urlsplit(text)
         usable = parts.scheme in {"https", "http"} and parts.hostname and parts.port != 0
+        usable = usable and not (parts.query or parts.fragment)
     except ValueError:
         usable = False
     if not usable:
@@ -391,11 +394,15 @@ def _server(text: str, where: str) -> str:
     return text.rstrip("/")
 
 
-def _proxy(server: str, configured: str | None, environment: Mapping[str, str]) -> str | None:
+def _proxy(origin: str, server: str, configured: str | None, environment: Mapping[str, str]) -> str | None:
     """As the kubeconfig says, else as the environment does (HTTPS_PROXY, NO_PROXY)."""
     if configured:
-        if urlsplit(configured).scheme not in {"http", "https"}:
-            raise KubeconfigError("proxy-url: only http:// and https:// proxies are supported")
+        try:
+            scheme = urlsplit(configured).scheme
+        except ValueError:  # its text would show the password
+            raise KubeconfigError(f"{origin}: proxy-url: it is no address") from None
+        if scheme not in {"http", "https"}:
+            raise KubeconfigError(f"{origin}: proxy-url: only http:// and https:// proxies are supported")
         return configured
     parts = urlsplit(server)
     name = f"{parts.scheme}_proxy"
@@ -426,6 +433,10 @@ def _networks(direct: str) -> Iterator[ipaddress.IPv4Network | ipaddress.IPv6Net
 # ------------------------------------------------------------------------------------ kubeconfigs of somebody else
 
 
+CONTENT_BYTES_MAX: Final = 256 << 10
+DEPTH_MAX: Final = 50
+
+
 class Trust(Struct, frozen=True):
     """What is used of a kubeconfig that somebody else wrote beyond what harms nobody but them."""
 
@@ -452,8 +463,7 @@ def access_of(content: bytes, where: str, trust: Trust, environment: Mapping[str
     """
     hint = "write one there, with what it needs in itself and not in files"
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(content, Loader=_LOADER)):
-            raise KubeconfigError(f"{where} has YAML aliases, with which a short text can be of any length: {hint}")
+        _refuse_shape(content, where, hint)
     except (yaml.YAMLError, UnicodeDecodeError):
         raise KubeconfigError(f"{where} is no YAML: {hint}") from None
     file = _Loaded(where, Path("/"), _config(content, "the kubeconfig in", where, hint))
@@ -462,6 +472,19 @@ def access_of(content: bytes, where: str, trust: Trust, environment: Mapping[str
     _refuse_password(cluster.cluster.server, where)
     origin = where if not left_out else f"{where} (without {', '.join(left_out)}, which is not used)"
     return _access(origin, (file, cluster), user, os.environ if environment is None else environment)
+
+
+def _refuse_shape(content: bytes, where: str, hint: str) -> None:
+    """Refuses what a parser would take long for, or would end of: the depth of a text takes its stack."""
+    if len(content) > CONTENT_BYTES_MAX:
+        raise KubeconfigError(f"{where} has {len(content)} bytes; {CONTENT_BYTES_MAX} is the most")
+    depth = 0
+    for event in yaml.parse(content, Loader=_LOADER):
+        if isinstance(event, yaml.AliasEvent):
+            raise KubeconfigError(f"{where} has YAML aliases, with which a short text can be of any length: {hint}")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEPTH_MAX:
+            raise KubeconfigError(f"{where} is nested deeper than {DEPTH_MAX} levels: {hint}")
 
 
 def _clean_cluster(cluster: _Cluster, trust: Trust) -> Iterator[str]:

@@ -32,6 +32,10 @@ GITHUB_APP_KEYS = frozenset(
     }
 )
 """Keys of a Secret that identify a GitHub App (contract CM-074)."""
+OTHER_CLUSTERS = (
+    "spec.kubeConfig: other clusters are not used yet unless the daemon is started with --other-clusters, which is not "
+    "for several tenants; run an engine there"
+)
 _CLOUD_LOGIN = (
     "spec.kubeConfig.configMapRef: other clusters cannot be reached by an identity yet; give a kubeconfig in secretRef"
 )

@@ -216,7 +216,10 @@ class Wishes:
         """Whether a target stays at what it wanted last until somebody changes its spec."""
         abroad = source_of(target).namespace != target.key.namespace
         return bool(
-            target.problems or features_left(target.spec) or (abroad and self._settings.no_cross_namespace_refs)
+            target.problems
+            or features_left(target.spec)
+            or (target.spec.kube_config is not None and not self._settings.other_clusters)
+            or (abroad and self._settings.no_cross_namespace_refs)
         )
 
     def _has_come_to(self, target: DeclaredKustomization, revision: Revision, last: RenderedSet) -> bool:

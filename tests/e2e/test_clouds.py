@@ -301,6 +301,26 @@ async def test_a_bucket_is_read_as_a_service_account(world: World, clouds: Cloud
             assert len(clouds.given) == count
 
 
+async def test_nothing_that_a_source_names_sees_the_engine_s_own_identity(world: World, clouds: Clouds) -> None:
+    await secret(world, "certs", ca_crt=clouds.ca)
+    await secret(world, "proxy", address=clouds.proxy.encode())
+    amazon = {"provider": "aws", "bucketName": "apps", "endpoint": "s3.amazonaws.com"}
+    google = {"provider": "gcp", "bucketName": "apps", "endpoint": "storage.googleapis.com"}
+    by_proxy, with_authority = {"proxySecretRef": {"name": "proxy"}}, {"certSecretRef": {"name": "certs"}}
+    async with world.daemon(environment=clouds.environment()):
+        for spec, words in (
+            (amazon | {"region": "x.evil.example/"}, "spec.region: an identity of AWS needs one"),
+            (amazon | by_proxy, "spec.proxySecretRef: a proxy of the source's own may see the engine's own identity"),
+            (google | by_proxy, "spec.proxySecretRef: a proxy of the source's own may see the engine's own identity"),
+            (google | with_authority, "spec.certSecretRef: an authority of the source's own may see"),
+        ):
+            await declared(world, "Bucket", **spec)
+            await until_failed(world, "Bucket", "AuthenticationFailed", words)
+        await declared(world, "OCIRepository", provider="aws", url=f"oci://{ECR}/{world.namespace}", insecure=True)
+        await until_failed(world, "OCIRepository", "AuthenticationFailed", "is shown to a registry over TLS only")
+    assert clouds.asked == []
+
+
 async def test_a_bucket_of_aws_is_read_with_the_keys_of_a_role(world: World, clouds: Clouds) -> None:
     with lying_s3() as s3:
         s3.objects = {b"a.yaml": b"x"}

@@ -10,7 +10,7 @@ import pytest
 
 from tests.e2e.command import tidelog
 from tests.e2e.other_clusters import THERE, Other, give, other_cluster
-from tests.e2e.world import KUSTOMIZE, World, config_map, documents, failed, manifest, names, written
+from tests.e2e.world import KUSTOMIZE, World, condition, config_map, documents, failed, manifest, names, written
 from tests.servers import embedded_servers
 from tests.servers.embedded_servers import EmbeddedServers
 from tidelog.events.vocabulary import (
@@ -49,10 +49,20 @@ async def app_there(world: World, *manifests: str, **spec: Any) -> None:
     await world.target("app", "./app", **({"targetNamespace": world.namespace, "kubeConfig": THERE} | spec))
 
 
+async def test_without_being_asked_for_other_clusters_are_left_alone(world: World, other: Other) -> None:
+    await give(world, other.kubeconfig("there"))
+    async with world.daemon():
+        await app_there(world, config_map("a", n="1"))
+        found = await world.until_target("app", failed("UnsupportedFeature", "--other-clusters"))
+        assert condition(found, "Stalled")["status"] == "True"
+    assert await other.data("a") is None
+    assert await world.data("a") is None
+
+
 async def test_a_kustomization_lives_in_another_cluster(world: World, real_other: Other) -> None:
     other = real_other
     await give(world, other.kubeconfig("hub"))
-    async with world.daemon() as running:
+    async with world.daemon(other_clusters=True) as running:
         await app_there(world, config_map("a", n="1"), config_map("b", n="1"))
         await world.until_applied("app")
         assert (await other.data("a"), await other.data("b")) == ({"n": "1"}, {"n": "1"})
@@ -82,12 +92,12 @@ async def test_a_kustomization_lives_in_another_cluster(world: World, real_other
 
 async def test_a_daemon_that_starts_again_finds_all_as_it_was_and_sees_what_changes(world: World, other: Other) -> None:
     await give(world, other.kubeconfig("hub"))
-    async with world.daemon() as running:
+    async with world.daemon(other_clusters=True) as running:
         await app_there(world, config_map("a", n="1"))
         await world.until_applied("app")
         await running.idle()
     before = written(other.servers.audited("hub"))
-    async with world.daemon() as running:
+    async with world.daemon(other_clusters=True) as running:
         await running.idle()
         assert written(other.servers.audited("hub")) == before
         assert not running.events(ApplyFinished, TargetMoved)
@@ -98,7 +108,7 @@ async def test_a_daemon_that_starts_again_finds_all_as_it_was_and_sees_what_chan
 
 async def test_its_objects_are_told_of_like_any_other(world: World, other: Other) -> None:
     await give(world, other.kubeconfig("hub"))
-    async with world.daemon() as running:
+    async with world.daemon(other_clusters=True) as running:
         await app_there(world, config_map("only-there", n="1"), config_map("gone", n="1"))
         await world.until_applied("app")
         await world.push({"app/all.yaml": config_map("only-there", n="2")})
@@ -125,7 +135,7 @@ async def test_its_objects_are_told_of_like_any_other(world: World, other: Other
 async def test_health_is_of_that_cluster(world: World, other: Other) -> None:
     await give(world, other.kubeconfig("hub"))
     check = {"apiVersion": "batch/v1", "kind": "Job", "name": "migrate", "namespace": world.namespace}
-    async with world.daemon():
+    async with world.daemon(other_clusters=True):
         await app_there(world, config_map("a"), healthChecks=[check], timeout="1m")
         await world.until_target("app", lambda obj: "Running health checks" in json.dumps(obj.get("status") or {}))
         pod = {"restartPolicy": "Never", "containers": [{"name": "main", "image": "busybox"}]}
@@ -146,7 +156,7 @@ async def test_health_is_of_that_cluster(world: World, other: Other) -> None:
 
 async def test_an_account_is_impersonated_there(world: World, other: Other) -> None:
     await give(world, other.kubeconfig("hub"))
-    async with world.daemon():
+    async with world.daemon(other_clusters=True):
         await app_there(world, config_map("a"), serviceAccountName="tenant", retryInterval="1s")
         await world.until_target("app", failed("ReconciliationFailed", "ConfigMap", "a"))
         assert await other.data("a") is None
@@ -161,7 +171,7 @@ async def test_an_account_is_impersonated_there(world: World, other: Other) -> N
 
 
 async def test_a_secret_that_is_not_there_is_waited_for(world: World, other: Other) -> None:
-    async with world.daemon():
+    async with world.daemon(other_clusters=True):
         await app_there(world, config_map("a", n="1"))
         told = await world.until_target("app", failed("ReconciliationFailed", "Secret", "is not there"))
         assert f"{world.namespace}/there" in json.dumps(told["status"])
@@ -174,7 +184,7 @@ async def test_a_secret_that_is_not_there_is_waited_for(world: World, other: Oth
 
 async def test_a_key_may_be_named(world: World, other: Other) -> None:
     await give(world, other.kubeconfig("hub"), key="mine")
-    async with world.daemon():
+    async with world.daemon(other_clusters=True):
         await app_there(world, config_map("a"), kubeConfig={"secretRef": {"name": "there", "key": "mine"}})
         await world.until_applied("app")
     assert await other.data("a") == {}
@@ -196,7 +206,7 @@ async def test_what_is_not_the_writers_is_not_used(world: World, other: Other, t
     }
     plugin.write_text(f"#!/bin/sh\ntouch {ran}\necho '{json.dumps(answer)}'\n")
     plugin.chmod(0o755)
-    async with world.daemon():
+    async with world.daemon(other_clusters=True):
         await give(world, json.dumps(config))
         await app_there(world, config_map("a"))
         await world.until_target("app", failed("ReconciliationFailed", "without the file of token-file"))
@@ -206,14 +216,14 @@ async def test_what_is_not_the_writers_is_not_used(world: World, other: Other, t
         await world.until_target("app", failed("ReconciliationFailed", "without exec"))
     assert not ran.exists()
     assert await other.data("a") is None
-    async with world.daemon(insecure_kubeconfig_exec=True):
+    async with world.daemon(other_clusters=True, insecure_kubeconfig_exec=True):
         await world.until_applied("app")
     assert ran.exists()
 
 
 async def test_credentials_are_changed_without_a_restart(world: World, other: Other) -> None:
     await give(world, other.kubeconfig("first"))
-    async with world.daemon() as running:
+    async with world.daemon(other_clusters=True) as running:
         await app_there(world, config_map("a", n="1"))
         await world.until_applied("app")
         await running.idle()
@@ -234,7 +244,7 @@ async def test_credentials_are_changed_without_a_restart(world: World, other: Ot
 
 async def test_a_cluster_that_does_not_answer_holds_up_nobody_else(world: World, other: Other) -> None:
     await give(world, other.kubeconfig("hub"))
-    async with world.daemon() as running:
+    async with world.daemon(other_clusters=True) as running:
         await app_there(world, config_map("a", n="1"), retryInterval="2s")
         await world.until_applied("app")
         await running.idle()
@@ -258,7 +268,7 @@ async def test_a_cluster_that_does_not_answer_holds_up_nobody_else(world: World,
 
 async def test_a_secret_that_is_deleted_ends_the_way_there_until_it_is_back(world: World, other: Other) -> None:
     await give(world, other.kubeconfig("hub"))
-    async with world.daemon() as running:
+    async with world.daemon(other_clusters=True) as running:
         await app_there(world, config_map("a", n="1"))
         await world.until_applied("app")
         seen = len(running.recorded)
@@ -277,7 +287,7 @@ async def test_another_cluster_gets_all_of_it_and_the_one_before_keeps_what_it_h
     world: World, other: Other, third: Other
 ) -> None:
     await give(world, other.kubeconfig("hub"))
-    async with world.daemon() as running:
+    async with world.daemon(other_clusters=True) as running:
         await app_there(world, config_map("a", n="1"), config_map("b", n="1"))
         await world.until_applied("app")
         # One of the same name there is not the target's, whatever was applied elsewhere.
@@ -312,7 +322,7 @@ async def test_another_cluster_gets_all_of_it_and_the_one_before_keeps_what_it_h
 
 async def test_what_cannot_be_deleted_there_any_more_can_be_left_there(world: World, other: Other) -> None:
     await give(world, other.kubeconfig("hub"))
-    async with world.daemon():
+    async with world.daemon(other_clusters=True):
         await app_there(world, config_map("a", n="1"))
         await world.until_applied("app")
         await world.delete("v1", "Secret", "there")
@@ -324,7 +334,7 @@ async def test_what_cannot_be_deleted_there_any_more_can_be_left_there(world: Wo
 
 
 async def test_one_that_never_applied_anything_goes_without_its_cluster(world: World) -> None:
-    async with world.daemon():
+    async with world.daemon(other_clusters=True):
         await app_there(world, config_map("a"))
         await world.until_target("app", failed("ReconciliationFailed", "is not there"))
         await world.delete(KUSTOMIZE, "Kustomization", "app")
@@ -336,7 +346,7 @@ async def test_nothing_of_a_kubeconfig_is_told(world: World, other: Other, caplo
     config = json.loads(other.kubeconfig("hub"))
     token = config["users"][0]["user"]["token"]
     await give(world, json.dumps(config))
-    async with world.daemon() as running:
+    async with world.daemon(other_clusters=True) as running:
         await app_there(world, config_map("a", n="1"), retryInterval="1s")
         await world.until_applied("app")
         config["users"][0]["user"] = {"token": f"{token}-of-nobody"}
@@ -357,7 +367,7 @@ async def test_nothing_of_a_kubeconfig_is_told(world: World, other: Other, caplo
 async def test_what_shares_a_name_in_both_clusters_is_two(world: World, other: Other) -> None:
     """The same object, by name, of two Kustomizations of which one is applied here."""
     await give(world, other.kubeconfig("hub"))
-    async with world.daemon() as running:
+    async with world.daemon(other_clusters=True) as running:
         await app_there(world, config_map("a", n="there"))
         world.change({"here/all.yaml": config_map("a", n="here")})
         await world.ask()

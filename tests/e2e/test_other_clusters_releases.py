@@ -40,7 +40,7 @@ async def test_a_release_lives_in_another_cluster(world: World, real_other: Othe
     other, releases = real_other, Releases(world)
     await give(world, other.kubeconfig("hub"))
     await other.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "only-there", "namespace": ""}})
-    async with world.daemon() as running:
+    async with world.daemon(other_clusters=True) as running:
         await releases.commit("1.0.0", hook=HOOK)
         await world.source()
         await releases.release(kubeConfig=THERE, driftDetection={"mode": "enabled"})
@@ -69,14 +69,14 @@ async def test_a_release_lives_in_another_cluster(world: World, real_other: Othe
 async def test_a_release_at_rest_asks_nothing_of_another_cluster(world: World, other: Other) -> None:
     releases = Releases(world)
     await give(world, other.kubeconfig("hub"))
-    async with world.daemon() as running:
+    async with world.daemon(other_clusters=True) as running:
         await releases.commit("1.0.0")
         await world.source()
         await releases.release(kubeConfig=THERE)
         await releases.until_version(1)
         await running.idle()
     before = written(other.servers.audited("hub"))
-    async with world.daemon() as running:
+    async with world.daemon(other_clusters=True) as running:
         await running.idle()
         assert written(other.servers.audited("hub")) == before
         assert not running.events(ReleaseActionStarted, TargetMoved)
@@ -85,7 +85,7 @@ async def test_a_release_at_rest_asks_nothing_of_another_cluster(world: World, o
 async def test_a_failed_upgrade_is_rolled_back_there(world: World, other: Other) -> None:
     releases = Releases(world)
     await give(world, other.kubeconfig("hub"))
-    async with world.daemon() as running:
+    async with world.daemon(other_clusters=True) as running:
         await releases.commit("1.0.0")
         await world.source()
         test = {
@@ -107,7 +107,7 @@ async def test_a_failed_upgrade_is_rolled_back_there(world: World, other: Other)
 
 async def test_no_way_there_is_told(world: World, other: Other) -> None:
     releases = Releases(world)
-    async with world.daemon():
+    async with world.daemon(other_clusters=True):
         await releases.commit("1.0.0")
         await world.source()
         await releases.release(kubeConfig=THERE)
@@ -119,7 +119,7 @@ async def test_no_way_there_is_told(world: World, other: Other) -> None:
 async def test_without_its_kubeconfig_a_release_goes_and_what_was_released_stays(world: World, other: Other) -> None:
     releases = Releases(world)
     await give(world, other.kubeconfig("hub"))
-    async with world.daemon():
+    async with world.daemon(other_clusters=True):
         await releases.commit("1.0.0")
         await world.source()
         await releases.release(kubeConfig=THERE)
@@ -134,7 +134,7 @@ async def test_without_its_kubeconfig_a_release_goes_and_what_was_released_stays
 async def test_what_cannot_be_reached_now_is_uninstalled_later(world: World, other: Other) -> None:
     releases = Releases(world)
     await give(world, other.kubeconfig("hub"))
-    async with world.daemon(max_retry_delay=Duration.of_seconds(2)):
+    async with world.daemon(other_clusters=True, max_retry_delay=Duration.of_seconds(2)):
         await releases.commit("1.0.0")
         await world.source()
         await releases.release(kubeConfig=THERE)
@@ -150,7 +150,7 @@ async def test_what_cannot_be_reached_now_is_uninstalled_later(world: World, oth
 async def test_in_another_cluster_it_is_installed_anew(world: World, other: Other) -> None:
     releases = Releases(world)
     await give(world, other.kubeconfig("hub"))
-    async with world.daemon() as running:
+    async with world.daemon(other_clusters=True) as running:
         await releases.commit("1.0.0")
         await world.source()
         await releases.release()

@@ -17,6 +17,7 @@ from tidelog.engine.cluster.embedded.workloads import JOBS, Later, Where
 from tidelog.engine.objects.kube import KubeObject
 
 CRON_JOBS: Final[Place] = ("batch", "cronjobs")
+PLANNED_MAX: Final = 1_000
 SCHEDULED: Final = "batch.kubernetes.io/cronjob-scheduled-timestamp"
 SOON_S: Final = 1.0
 """Before it is due, every look asks for another: one that comes a moment too early must not be the last."""
@@ -65,6 +66,8 @@ class CronJobs:
 
     def _plan(self, where: Where, moment: float | None) -> None:
         now = self._clock()
+        if len(self._planned) > PLANNED_MAX:  # of those that are gone, too
+            self._planned = {each: then for each, then in self._planned.items() if then > now}
         if moment is not None and (self._planned.get(where) != moment or moment < now + SOON_S):
             self._planned[where] = moment
             self._later(where, moment - now)

@@ -191,6 +191,7 @@ class Writer:
     ) -> Written:
         metadata = obj["metadata"]
         key = Key(metadata.get("namespace", ""), metadata["name"])
+        self._require_namespace(resource, obj)  # it may have gone while a large object was worked on
         if options.guard is not None:
             options.guard.check_write(resource, obj, None)
         if not (by_update or options.dry_run) and is_version(metadata.get("resourceVersion")):
@@ -218,11 +219,12 @@ class Writer:
         for _ in range(ATTEMPTS):
             read, warnings = await self._aside.call(options.size, intake.read, target.resource, target, obj, options)
             warnings += without_repeated_owners(read, REPEATED)
+            is_blind = not version_meant(read)  # before it is given that of what is there
             try:
                 with intake.warned(warnings):
                     return await self._replace(target, read, options, warnings)
             except _OvertakenError:
-                if version_meant(read):
+                if not is_blind:
                     raise
         raise conflict(target.resource, target.name, MODIFIED)
 

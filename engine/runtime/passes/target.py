@@ -12,7 +12,7 @@ import msgspec
 from tidelog.engine.apply.door import PLAN_VOID, ApplyStopped, Door
 from tidelog.engine.apply.record import ObjectRecorder
 from tidelog.engine.cluster.errors import PASSING, ClusterError, NotFoundError
-from tidelog.engine.kinds.later import UNSUPPORTED, features_left
+from tidelog.engine.kinds.later import OTHER_CLUSTERS, UNSUPPORTED, features_left
 from tidelog.engine.kinds.meta import FINALIZER
 from tidelog.engine.observe.health import health_of
 from tidelog.engine.plan.draft import Draft, Planner
@@ -119,6 +119,8 @@ class TargetPass(ABC):
             StageError: when it cannot.
             Stop: when it is another than before: the next pass is about that one.
         """
+        if left := self._clusters_left():
+            raise StageError("declare", UNSUPPORTED, "; ".join(left), final=True, stalled=True)
         site = await asking("declare", self._engine.sites.of(self._declared, self._run.secrets), self._unreached_as)
         if site.alias != self._alias:
             await self._move_to(site.alias)
@@ -194,10 +196,16 @@ class TargetPass(ABC):
             raise Stop(suspended.again_s)
         if not self._declared.problems:
             await check_expressions(self._engine, self._declared.spec.health_check_exprs)
-        left = (*self._declared.problems, *features_left(self._declared.spec))
+        left = (*self._declared.problems, *features_left(self._declared.spec), *self._clusters_left())
         if left:
             reason = "InvalidSpec" if self._declared.problems else UNSUPPORTED
             raise StageError("declare", reason, "; ".join(left), final=True, stalled=True)
+
+    def _clusters_left(self) -> tuple[str, ...]:
+        """What is to be done where another cluster is named, and none may be."""
+        if self._declared.spec.kube_config is None or self._engine.settings.other_clusters:
+            return ()
+        return (OTHER_CLUSTERS,)
 
     async def _dependencies_of_other_kinds(self) -> None:
         """Objects of any kind that the target's annotation names are healthy."""

@@ -54,6 +54,39 @@ def check_store(cloud: Cloud, scheme: str, host: str) -> None:
     )
 
 
+def check_region(region: str) -> None:
+    """Looks whether a region is one: it becomes part of the names of hosts that are shown what proves an identity.
+
+    Raises:
+        FetchError: when it is none.
+    """
+    if _region.fullmatch(region) is None:
+        raise FetchError(
+            "AuthenticationFailed", "spec.region: an identity of AWS needs one, such as eu-west-1: set it", final=True
+        )
+
+
+def check_own(*, has_authority: bool, has_proxy: bool) -> None:
+    """Looks whether nothing that a source names comes between the engine's own identity and its cloud.
+
+    Args:
+        has_authority: whether the source names an authority that is trusted.
+        has_proxy: whether it names a proxy.
+
+    Raises:
+        FetchError: when something does.
+    """
+    if not has_authority and not has_proxy:
+        return
+    field = "spec.certSecretRef: an authority" if has_authority else "spec.proxySecretRef: a proxy"
+    raise FetchError(
+        "AuthenticationFailed",
+        f"{field} of the source's own may see the engine's own identity, which is not shown to it: leave it out, or "
+        "name spec.serviceAccountName, or give credentials in spec.secretRef",
+        final=True,
+    )
+
+
 def check_sts_endpoint(endpoint: str) -> None:
     """Looks whether a token service may be shown what proves an identity.
 
@@ -81,10 +114,7 @@ def store_question(cloud: Cloud, region: str, endpoint: str) -> Question:
     """
     if cloud != "aws":
         return Question(cloud=cloud, wanted="store")
-    if _region.fullmatch(region) is None:
-        raise FetchError(
-            "AuthenticationFailed", "spec.region: an identity of AWS needs one, such as eu-west-1: set it", final=True
-        )
+    check_region(region)
     if endpoint:
         check_sts_endpoint(endpoint)
     return Question(cloud=cloud, wanted="store", region=region, endpoint=endpoint)

@@ -302,7 +302,7 @@ class Acting(TargetPass):
         if ongoing is not None:
             ended = self._ended(ongoing.started, None)
             found.append(msgspec.structs.replace(ended, outcome="superseded", message=f"{why}: this was not ended"))
-        if self._row.history or self._row.made:
+        if self._row.made:  # here, and not by another engine, whose history is of where it is released now
             found.append(ReleaseHistoryCleared(why=why, failures_too=True))
         return found
 

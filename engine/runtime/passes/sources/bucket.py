@@ -18,7 +18,13 @@ from tidelog.engine.sources.bucket.credentials import (
 )
 from tidelog.engine.sources.bucket.endpoint import endpoint_of
 from tidelog.engine.sources.bucket.spec import BucketIndex, BucketSpec, Provider, StsSpec
-from tidelog.engine.sources.clouds.hosts import check_store, check_sts_endpoint, store_question
+from tidelog.engine.sources.clouds.hosts import (
+    check_own,
+    check_region,
+    check_store,
+    check_sts_endpoint,
+    store_question,
+)
 from tidelog.engine.sources.clouds.questions import Cloud, Granted
 from tidelog.engine.sources.fetched import Fetched, Head
 from tidelog.engine.sources.intake.jobs import Unpack
@@ -110,6 +116,10 @@ class BucketDriver(Driver):
         check_store(spec.provider, endpoint.scheme, endpoint.host)
         if account:
             await self._log_in(secrets, spec.provider, account)
+            return
+        if spec.provider == "aws" and spec.region:
+            check_region(spec.region)
+        check_own(has_authority=bool(self._tls.ca), has_proxy=self._proxy is not None)
 
     async def _log_in(self, secrets: Secrets, cloud: Cloud, account: str) -> None:
         """Becomes a ServiceAccount (contract BU-006); the engine's own identity is obstore's to find."""

@@ -138,6 +138,7 @@ async def registry_login(
     url: str,
     account: str = "",
     proxy: Proxy | None = None,
+    insecure: bool,
     timeout_s: float,
 ) -> RegistryLogin:
     """Logs in at a cloud for a registry.
@@ -151,12 +152,20 @@ async def registry_login(
         url: of the repository.
         account: of the source's namespace, that is logged in as; the engine itself where nobody is named.
         proxy: through whom.
+        insecure: whether the source asks for a registry without TLS.
         timeout_s: of the source.
 
     Raises:
         FetchError: when it cannot be logged in: `FeatureGateDisabled` where accounts may not be named.
         StageError: when the account cannot be read.
     """
+    if insecure:
+        raise FetchError(
+            "AuthenticationFailed",
+            "spec.insecure: what a cloud gives is shown to a registry over TLS only: leave it out, or give credentials "
+            "in spec.secretRef",
+            final=True,
+        )
     question = registry_question(cloud, repository_of(url).host)
     question = await identified(engine, declared, secrets, question, account, proxy)
     return await RegistryLogin.of(CloudLogin(engine, declared, run, question, timeout_s))

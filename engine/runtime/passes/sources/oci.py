@@ -120,6 +120,7 @@ class OciDriver(Driver):
             url=spec.url,
             account=account_name(self._engine, spec.service_account_name),
             proxy=self._proxy,
+            insecure=spec.insecure,
             timeout_s=spec.timeout.seconds,
         )
 

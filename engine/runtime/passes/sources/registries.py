@@ -50,7 +50,14 @@ async def read_reach(
         elif registry.provider != "generic":  # as the engine itself: a HelmRepository names no account
             timeout_s = registry.effective_timeout.seconds
             login = await registry_login(
-                engine, declared, run, secrets, cloud=registry.provider, url=url, timeout_s=timeout_s
+                engine,
+                declared,
+                run,
+                secrets,
+                cloud=registry.provider,
+                url=url,
+                insecure=registry.insecure,
+                timeout_s=timeout_s,
             )
         tls = await secrets.tls(registry.cert_secret_ref)
         signers = None if verify is None else await read_signers(secrets, verify)
