@@ -546,7 +546,8 @@ class World(Place):
 
     def _is_ours(self, ref: KubeObject) -> bool:
         namespace = ref.get("namespace", "")
-        return ref.get("resource") != "leases" and (not namespace or namespace.startswith(self.namespace))
+        is_of_a_test = namespace.startswith("test-")
+        return ref.get("resource") != "leases" and (not is_of_a_test or namespace.startswith(self.namespace))
 
     async def _audit_has_caught_up(self) -> None:
         """A request of our own that is in the log has all that came before it there."""

@@ -782,7 +782,7 @@ def test_inventory_is_what_the_log_says_was_applied_less_what_was_pruned(entries
     """The same, said in another way: by the last word on each object since the target was last removed."""
     last: dict[tuple[str, str], bool] = {}
     for entry in map(decode_envelope, entries):
-        if entry.schema == 1 and entry.type in ("ObjectApplied", "ObjectPruned"):
+        if entry.schema == 1 and entry.type in ("ObjectApplied", "ObjectPruned", "ObjectAbandoned"):
             last[entry.stream, msgspec.json.decode(entry.data)["object"]] = entry.type == "ObjectApplied"
         elif entry.type == "TargetRemoved":
             last = {key: there for key, there in last.items() if key[0] != entry.stream}
