@@ -588,7 +588,7 @@ async def test_what_another_cluster_has_by_the_same_names_is_not_deleted_here(wo
     async with world.daemon(prune_guard=Guard(enabled=False)) as running:
         await world.until_target("app", failed("UnsupportedFeature", "spec.kubeConfig"))
         await world.delete(KUSTOMIZE, "Kustomization", "app")
-        await world.until_target("app", failed("UnsupportedFeature", "it is being deleted", "Orphan"))
+        await world.until_target("app", failed("UnsupportedFeature", "is being deleted", "Orphan"))
         await world.patch(KUSTOMIZE, "Kustomization", "app", {"spec": {"deletionPolicy": "Orphan"}})
         await world.until_gone(KUSTOMIZE, "Kustomization", "app")
         assert running.events(ObjectPruned) == []

@@ -108,7 +108,15 @@ class KustomizationPass(TargetPass):
             await self._reach()
         except StageError as error:
             if self._spec.kube_config is not None:
-                raise StageError("declare", error.reason, f"{error}. {_LET_GO}", retry_s=error.retry_s) from error
+                message = f"{error}. {_LET_GO}"
+                raise StageError(
+                    "declare",
+                    error.reason,
+                    message,
+                    final=error.final,
+                    stalled=error.stalled,
+                    retry_s=error.retry_s,
+                ) from error
             raise
         return await asking("apply", self._may_still_act())
 
