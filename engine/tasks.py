@@ -4,6 +4,9 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from types import TracebackType
 
+import anyio
+from anyio.abc import TaskGroup
+
 
 @contextmanager
 def one_error() -> Iterator[None]:
@@ -19,6 +22,13 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
+
+
+async def tasks_in(held: AsyncExitStack) -> TaskGroup:
+    """A task group that is cancelled when what is held is left."""
+    tasks = await held.enter_async_context(anyio.create_task_group())
+    held.callback(tasks.cancel_scope.cancel)
+    return tasks
 
 
 async def leave(

@@ -4,14 +4,17 @@ The structs are the API: `crds.py` makes the schemas out of them (a field's docs
 `decode.py` reads and checks objects by them. A field that is not required has a default, which is never written.
 """
 
-from collections.abc import Callable
-from typing import Annotated, ClassVar, Literal, TypeAlias
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeAlias
 
 import msgspec
 
 from tidelog.engine.kinds.durations import SourceTimeout
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.events.names import ObjectKey
+
+if TYPE_CHECKING:
+    from tidelog.events.vocabulary.fetch import Annotation
 
 REQUESTED_AT = "reconcile.fluxcd.io/requestedAt"
 """Annotation: adding or changing it asks for a reconciliation (contract CM-034)."""
@@ -180,6 +183,11 @@ class NamespacedReference(KubeStruct, frozen=True, kw_only=True):
     def effective_api_version(self) -> str:
         """API version of the object, with its default (contract KS-011)."""
         return self.api_version or "apps/v1"
+
+
+def origin_in(annotations: Iterable["Annotation"]) -> str:
+    """The revision that an artifact was made of, among what its source says of it; empty where it does not say."""
+    return next((one.value for one in annotations if one.name == ORIGIN_REVISION), "")
 
 
 class Artifact(KubeStruct, frozen=True, kw_only=True):

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterable
 
-from tidelog.engine.kinds.meta import ORIGIN_REVISION
+from tidelog.engine.kinds.meta import origin_in
 from tidelog.engine.runtime.memory import Memory, find_fetched
 from tidelog.events.names import Revision, StreamName
-from tidelog.events.vocabulary.fetch import Annotation
 
 KEPT_MAX = 4_096
 
@@ -43,8 +42,3 @@ class OriginRevisions:
         if row is None or row.revision != revision or standing is None:
             return None
         return origin_in(standing.annotations)
-
-
-def origin_in(annotations: Iterable[Annotation]) -> str:
-    """The revision that something was made of, among what its source says of it; empty where it does not say."""
-    return next((one.value for one in annotations if one.name == ORIGIN_REVISION), "")

@@ -39,6 +39,7 @@ from tidelog.engine.runtime.binding import bound_uid, uid_of
 from tidelog.engine.runtime.capabilities import ClusterCapabilities
 from tidelog.engine.runtime.memory import Memory, Origin
 from tidelog.engine.runtime.settings import Settings
+from tidelog.engine.runtime.turns import Turns
 from tidelog.engine.runtime.watching.declared import DeclaredTarget
 from tidelog.engine.runtime.watching.inputs import Inputs
 from tidelog.engine.runtime.watching.observer import Observer
@@ -169,7 +170,7 @@ class Sites:
         self._roads: dict[_Name, _Road] = {}
         self._used: dict[StreamName, _Name] = {}
         self._places: dict[str, _Place] = {}
-        self._opening: dict[_Name, anyio.Lock] = {}
+        self._opening = Turns()
         self._failed: dict[_Name, tuple[ClusterError, float]] = {}
         self._binding = anyio.Lock()
         self._fence: Callable[[], None] | None = None
@@ -272,7 +273,7 @@ class Sites:
         )
         secrets.add(kubeconfig.secret_values)
         name = namespace, hashlib.sha256(content).digest()
-        async with self._opening.setdefault(name, anyio.Lock()):
+        async with self._opening.of(name):
             road = self._roads.get(name)
             if road is None:
                 self._refuse(name)
@@ -364,9 +365,6 @@ class Sites:
         if road.users:
             return
         del self._roads[name]
-        lock = self._opening.get(name)
-        if lock is not None and not lock.locked():
-            del self._opening[name]
         place = road.place
         place.roads.remove(road)
         if place.relay.through is road.way.channel:

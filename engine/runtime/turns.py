@@ -1,6 +1,6 @@
 """One at a time of those that are about the same thing."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
 from weakref import WeakValueDictionary
 
@@ -11,10 +11,10 @@ class Turns:
     """Locks by name; one is there for as long as somebody has it or waits for it."""
 
     def __init__(self) -> None:
-        self._locks: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
+        self._locks: WeakValueDictionary[Hashable, anyio.Lock] = WeakValueDictionary()
 
     @asynccontextmanager
-    async def of(self, name: str) -> AsyncIterator[None]:
+    async def of(self, name: Hashable) -> AsyncIterator[None]:
         """Waits for its turn, and has it while the block lasts."""
         lock = self._locks.get(name)
         if lock is None:

@@ -15,7 +15,7 @@ import msgspec
 
 from tidelog.engine.cluster.errors import ClusterError, UnreachableError
 from tidelog.engine.kinds.kustomization import KustomizationSpec
-from tidelog.engine.kinds.later import features_left
+from tidelog.engine.kinds.later import clusters_left, features_left
 from tidelog.engine.kinds.meta import KUSTOMIZATION
 from tidelog.engine.objects.kube import KubeObject, canonical_bytes, key_of
 from tidelog.engine.plan.model import Wanted
@@ -218,7 +218,7 @@ class Wishes:
         return bool(
             target.problems
             or features_left(target.spec)
-            or (target.spec.kube_config is not None and not self._settings.other_clusters)
+            or clusters_left(target.spec, other_clusters=self._settings.other_clusters)
             or (abroad and self._settings.no_cross_namespace_refs)
         )
 

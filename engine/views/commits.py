@@ -9,9 +9,9 @@ import msgspec
 from tidelog.engine.kinds.meta import (
     HELM_RELEASE,
     KUSTOMIZATION,
-    ORIGIN_REVISION,
     SOURCE_GROUP,
     helm_chart_name,
+    origin_in,
 )
 from tidelog.engine.views.archive import Archive
 from tidelog.events.moment import Time
@@ -200,7 +200,7 @@ def _with_origin(archive: Archive, recorded: Recorded) -> Commit | None:
     commit, event = _commit(recorded), recorded.event
     if commit is None or not isinstance(event, RevisionFetched):
         return None
-    said = next((one.value for one in event.annotations if one.name == ORIGIN_REVISION), "")
+    said = origin_in(event.annotations)
     if not said or said == event.revision:
         return commit
     origin = Revision(said[:ORIGIN_MAX])

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
-from uuid import UUID
 
 import msgspec
 
@@ -82,9 +81,7 @@ class _Held(NamedTuple):
 class _Transaction:
     """What the appends of one commit have added so far."""
 
-    def __init__(
-        self, position: int, time: Time, tree: TreeBuilder, tile: Sequence[Derived], greatest: EventId
-    ) -> None:
+    def __init__(self, position: int, time: Time, tree: TreeBuilder, tile: Sequence[Derived], greatest: bytes) -> None:
         self.position = position
         self.time = time
         self.tree = tree
@@ -126,7 +123,7 @@ class LogWriter:
         self._tile: Sequence[Derived] = ()
         """The rows of the last tile that were made here. What others wrote, or the disk kept, is not vouched for."""
         self.head, self._time = self._last_event()
-        self._greatest: EventId = self._greatest_id()
+        self._greatest = self._greatest_id()
         """Of all ids of events: one that is greater needs no look at the table, and ids of now are."""
         self._tree = tree_of(connection, self.head)
         self._checkpoint = self._last_checkpoint()
@@ -216,7 +213,7 @@ class LogWriter:
 
     def _repeated(self, transaction: _Transaction, events: Sequence[PreparedEvent]) -> tuple[Recorded, ...] | None:
         """The answer to an append that was made before, None for a new one."""
-        if all(event.new.id is None or event.id > transaction.greatest for event in events):
+        if all(event.new.id is None or _id_bytes(event.id) > transaction.greatest for event in events):
             return None  # the log has just made the ids, or nobody else has had them yet
         found = [self._find(transaction, event.id) for event in events]
         known = [recorded for recorded in found if recorded is not None]
@@ -244,7 +241,7 @@ class LogWriter:
 
     def _position(self, transaction: _Transaction, event_id: EventId) -> int | None:
         position = transaction.positions.get(event_id) or self._positions.get(event_id)
-        if position is None and event_id <= transaction.greatest:
+        if position is None and _id_bytes(event_id) <= transaction.greatest:
             row = self._db.execute("SELECT position FROM events WHERE id = ?", (_id_bytes(event_id),)).fetchone()
             position = row and row[0]
         return position
@@ -317,7 +314,7 @@ class LogWriter:
         transaction.position, transaction.time = envelope.position, envelope.time
         transaction.streams[envelope.stream] = stream, envelope.version
         transaction.positions[envelope.id] = envelope.position
-        transaction.greatest = max(transaction.greatest, envelope.id)
+        transaction.greatest = max(transaction.greatest, derived[0])
         transaction.recorded[envelope.position] = recorded
         return recorded
 
@@ -470,9 +467,9 @@ class LogWriter:
         size: int = self._db.execute("SELECT coalesce(max(size), 0) FROM checkpoints").fetchone()[0]
         return size
 
-    def _greatest_id(self) -> EventId:
-        (greatest,) = self._db.execute("SELECT max(id) FROM events").fetchone()
-        return EventId(str(UUID(bytes=greatest)) if greatest else "")
+    def _greatest_id(self) -> bytes:
+        greatest: bytes = self._db.execute("SELECT coalesce(max(id), x'') FROM events").fetchone()[0]
+        return greatest
 
     def _last_event(self) -> tuple[int, Time]:
         row = self._db.execute("SELECT position, envelope FROM events ORDER BY position DESC LIMIT 1").fetchone()

@@ -108,15 +108,7 @@ class KustomizationPass(TargetPass):
             await self._reach()
         except StageError as error:
             if self._spec.kube_config is not None:
-                message = f"{error}. {_LET_GO}"
-                raise StageError(
-                    "declare",
-                    error.reason,
-                    message,
-                    final=error.final,
-                    stalled=error.stalled,
-                    retry_s=error.retry_s,
-                ) from error
+                error.args = (f"{error}. {_LET_GO}",)
             raise
         return await asking("apply", self._may_still_act())
 

@@ -12,7 +12,7 @@ import msgspec
 from tidelog.engine.apply.door import PLAN_VOID, ApplyStopped, Door
 from tidelog.engine.apply.record import ObjectRecorder
 from tidelog.engine.cluster.errors import PASSING, ClusterError, NotFoundError
-from tidelog.engine.kinds.later import OTHER_CLUSTERS, UNSUPPORTED, features_left
+from tidelog.engine.kinds.later import UNSUPPORTED, clusters_left, features_left
 from tidelog.engine.kinds.meta import FINALIZER
 from tidelog.engine.observe.health import health_of
 from tidelog.engine.plan.draft import Draft, Planner
@@ -203,9 +203,7 @@ class TargetPass(ABC):
 
     def _clusters_left(self) -> tuple[str, ...]:
         """What is to be done where another cluster is named, and none may be."""
-        if self._declared.spec.kube_config is None or self._engine.settings.other_clusters:
-            return ()
-        return (OTHER_CLUSTERS,)
+        return clusters_left(self._declared.spec, other_clusters=self._engine.settings.other_clusters)
 
     async def _dependencies_of_other_kinds(self) -> None:
         """Objects of any kind that the target's annotation names are healthy."""

@@ -20,7 +20,7 @@ from tidelog.engine.framed import FramedProcess, FramedWorkers, WorkerDiedError
 from tidelog.engine.sources.clouds.questions import NAMES, Answer, Cloud, Denied, Granted, Job, Question
 from tidelog.engine.sources.errors import FetchError
 from tidelog.engine.sources.shared import Shared
-from tidelog.engine.tasks import leave
+from tidelog.engine.tasks import leave, tasks_in
 
 WORKER: Final = "tidelog.engine.sources.clouds.worker"
 LIBRARIES: Final[dict[Cloud, str]] = {"aws": "botocore", "azure": "azure.identity", "gcp": "google.auth"}
@@ -130,8 +130,7 @@ class CloudLogins:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as entered:
             entered.push_async_callback(self._workers.close)
-            self._tasks = await entered.enter_async_context(anyio.create_task_group())
-            entered.callback(self._tasks.cancel_scope.cancel)
+            self._tasks = await tasks_in(entered)
             self._shared = Shared(self._tasks)
             self._entered = entered.pop_all()
         return self

@@ -26,7 +26,7 @@ from tidelog.engine.sources.intake.intake import DEFAULT_SETTINGS, Intake, Setti
 from tidelog.engine.sources.intake.jobs import Brought, Identity, Transfer
 from tidelog.engine.sources.intake.workers import DamageError
 from tidelog.engine.sources.shared import Shared
-from tidelog.engine.tasks import leave
+from tidelog.engine.tasks import leave, tasks_in
 from tidelog.events.moment import time_of
 from tidelog.events.vocabulary.fetch import Person
 from tidelog.storage.artifacts import ArtifactStore, Tarball
@@ -85,8 +85,7 @@ class GitFetcher:
             entered.push_async_callback(self._http.aclose)
             if self._is_intake_ours:
                 await entered.enter_async_context(self._intake)
-            tasks = await entered.enter_async_context(anyio.create_task_group())
-            entered.callback(tasks.cancel_scope.cancel)
+            tasks = await tasks_in(entered)
             self._asking = Shared(tasks)
             self._fetching = Shared(tasks)
             self._entered = entered.pop_all()

@@ -24,7 +24,7 @@ from tidelog.engine.sources.helm.transport import Download, Downloaded, Transpor
 from tidelog.engine.sources.helm.workers import Workers
 from tidelog.engine.sources.limits import HELM_LIMITS, HelmLimits
 from tidelog.engine.sources.shared import Shared
-from tidelog.engine.tasks import leave
+from tidelog.engine.tasks import leave, tasks_in
 from tidelog.events.digest import Digest
 from tidelog.events.names import Revision
 
@@ -77,8 +77,7 @@ class HelmFetcher:
             self._kept = Kept(Path(scratch))
             entered.push_async_callback(self._transport.aclose)
             await entered.enter_async_context(self.workers)
-            tasks = await entered.enter_async_context(anyio.create_task_group())
-            entered.callback(tasks.cancel_scope.cancel)
+            tasks = await tasks_in(entered)
             self._indexes = Shared(tasks)
             self._charts = Shared(tasks)
             self._entered = entered.pop_all()

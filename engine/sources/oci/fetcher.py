@@ -21,7 +21,7 @@ from tidelog.engine.sources.oci.spec import OciArtifact, OciHead, OciSpec, head_
 from tidelog.engine.sources.oci.verify import Signers, verify
 from tidelog.engine.sources.oci.wire import Manifest, for_default_platform, manifest_of
 from tidelog.engine.sources.shared import Shared
-from tidelog.engine.tasks import leave
+from tidelog.engine.tasks import leave, tasks_in
 from tidelog.events.vocabulary.fetch import Signature
 
 LAYER_BYTES_MAX: Final = 512 * 2**20
@@ -46,8 +46,7 @@ class OciFetcher:
         async with AsyncExitStack() as entered:
             entered.push_async_callback(self.registry.aclose)
             entered.push_async_callback(self._keyless.aclose)
-            tasks = await entered.enter_async_context(anyio.create_task_group())
-            entered.callback(tasks.cancel_scope.cancel)
+            tasks = await tasks_in(entered)
             self._digests = Shared(tasks)
             self._tags = Shared(tasks)
             self._manifests = Shared(tasks)
