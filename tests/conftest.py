@@ -3,6 +3,7 @@
 import os
 import platform
 import random
+import signal
 import sqlite3
 import sys
 from collections.abc import Iterator
@@ -42,6 +43,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     _keep_bytecode()
+    _hear_interrupts()
     chosen = config.getoption("--seed")
     if chosen is None:
         # A worker of pytest-xdist takes the seed that the header shows.
@@ -76,6 +78,12 @@ def _keep_bytecode() -> None:
     """Compiled once, for us and the hundreds of commands and workers that tests start, whoever says not to keep it."""
     sys.dont_write_bytecode = False
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+def _hear_interrupts() -> None:
+    """For the commands that tests interrupt: a shell that starts something in the background has it ignore Ctrl-C."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _require_installed() -> None:
