@@ -51,6 +51,7 @@ from tidelog.engine.cluster.wire import (
     decode_table,
     decode_version,
     decoded,
+    decoder_of,
     encoded,
     event_of,
     named,
@@ -168,7 +169,7 @@ class RealCluster:
     ) -> KubeObject:
         what = named("get", kind, namespace, name)
         call = Call("get", what, kind.plural, "GET", path_of(kind, namespace, name), identity=identity)
-        return await self._object(call, kind)
+        return await self._object(call, kind, namespace, name)
 
     async def list(  # noqa: D102
         self,
@@ -295,7 +296,8 @@ class RealCluster:
             changes=not dry_run,
         )
         answer = await self._send(call, kind)
-        return Applied(decoded(call, answer, decode_object), answer.status == 201, tuple(warnings_in(answer.warnings)))
+        there = decoded(call, answer, decoder_of(namespace, name, kept=not dry_run))
+        return Applied(there, answer.status == 201, tuple(warnings_in(answer.warnings)))
 
     async def create(  # noqa: D102
         self, obj: KubeObject, *, manager: str, identity: Identity | None = None
@@ -313,13 +315,13 @@ class RealCluster:
             changes=True,
             again=False,
         )
-        return await self._object(call, kind)
+        return await self._object(call, kind, namespace, name)
 
     async def review(self, obj: KubeObject) -> KubeObject:  # noqa: D102
         kind = await self.kind(obj["apiVersion"], obj["kind"])
         what = f"ask for a {kind.kind}"
         call = Call("create", what, kind.plural, "POST", path_of(kind, ""), body=encoded(what, obj))
-        return await self._object(call, kind)
+        return decoded(call, await self._send(call, kind), decode_object)
 
     async def request_token(self, namespace: str, account: str, audience: str) -> str:  # noqa: D102
         kind = await self.kind("v1", "ServiceAccount")
@@ -331,7 +333,7 @@ class RealCluster:
         }
         target = path_of(kind, namespace, account, "token")
         call = Call("create", what, kind.plural, "POST", target, body=encoded(what, asked))
-        answer = await self._object(call, kind, "token")
+        answer = decoded(call, await self._send(call, kind, "token"), decode_object)
         return str(answer["status"]["token"])
 
     async def replace(  # noqa: D102
@@ -349,7 +351,7 @@ class RealCluster:
             identity=identity,
             changes=True,
         )
-        return await self._object(call, kind, subresource)
+        return await self._object(call, kind, namespace, name, subresource)
 
     async def patch(  # noqa: D102
         self,
@@ -365,7 +367,7 @@ class RealCluster:
         identity: Identity | None = None,
     ) -> KubeObject:
         call = patching(kind, namespace, name, subresource, manager, patch, type, identity, dry_run=dry_run)
-        return await self._object(call, kind, subresource)
+        return await self._object(call, kind, namespace, name, subresource, kept=not dry_run)
 
     async def get_scale(  # noqa: D102
         self, kind: Kind, namespace: str, name: str, *, identity: Identity | None = None
@@ -429,8 +431,11 @@ class RealCluster:
         call = Call("get", "ask the server for its version", "/version", "GET", "/version")
         return decoded(call, await self._connection.send(call), decode_version).git_version
 
-    async def _object(self, call: Call, kind: Kind, subresource: str = "") -> KubeObject:
-        return decoded(call, await self._send(call, kind, subresource), decode_object)
+    async def _object(
+        self, call: Call, kind: Kind, namespace: str, name: str, subresource: str = "", *, kept: bool = True
+    ) -> KubeObject:
+        answer = await self._send(call, kind, subresource)
+        return decoded(call, answer, decoder_of(namespace if kind.namespaced else "", name, kept=kept))
 
     async def _send(self, call: Call, kind: Kind, subresource: str = "") -> Answer:
         try:

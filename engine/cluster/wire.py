@@ -99,12 +99,50 @@ class _OpenApiIndex(Struct):
 
 
 decode_object = msgspec.json.Decoder(dict[str, Any]).decode
-decode_page = msgspec.json.Decoder(_Page).decode
+_decode_page = msgspec.json.Decoder(_Page).decode
 decode_table = msgspec.json.Decoder(_Table).decode
 decode_scale = msgspec.json.Decoder(_Scale).decode
 _decode_event = msgspec.json.Decoder(_Event).decode
 decode_version = msgspec.json.Decoder(_Version).decode
 decode_index = msgspec.json.Decoder(_OpenApiIndex).decode
+
+
+def decode_page(body: bytes) -> _Page:
+    """A page of a list, each of whose items has a name."""
+    page = _decode_page(body)
+    for item in page.items or ():
+        _text_in(item, "name")
+    return page
+
+
+def decoder_of(namespace: str, name: str, *, kept: bool) -> Callable[[bytes], dict[str, Any]]:
+    """Reads one object, which must be the one that was asked for: what else an answer holds says nothing of it.
+
+    Args:
+        namespace: where it is; empty for an object of the cluster.
+        name: its name.
+        kept: whether it is in the cluster, and so has a version; the answer to a dry run may have none.
+    """
+
+    def decode(body: bytes) -> dict[str, Any]:
+        obj = decode_object(body)
+        if _text_in(obj, "name") != name or (namespace and _text_in(obj, "namespace") != namespace):
+            raise msgspec.ValidationError("it is of another object")
+        _text_in(obj, "uid")
+        if kept:
+            _text_in(obj, "resourceVersion")
+        return obj
+
+    return decode
+
+
+def _text_in(obj: dict[str, Any], field: str) -> str:
+    """A field of an object's metadata that each has."""
+    metadata = obj.get("metadata")
+    text = metadata.get(field) if isinstance(metadata, dict) else None
+    if not isinstance(text, str) or not text:
+        raise msgspec.ValidationError(f"it has no metadata.{field}")
+    return text
 
 
 def encoded(what: str, value: object) -> bytes:
@@ -179,10 +217,18 @@ class Lines:
             raise UnreachableError(f"cannot {self._call.what} any longer: the stream ended in the middle of a change")
 
 
+def _decode_change(line: bytes) -> _Event:
+    event = _decode_event(line)
+    if event.type in _TYPES:
+        for field in ("resourceVersion",) if event.type == "BOOKMARK" else ("resourceVersion", "name", "uid"):
+            _text_in(event.object, field)
+    return event
+
+
 def event_of(call: Call, line: bytes) -> WatchEvent:
     """The change that a line of a watch tells of; an error that it tells of is raised."""
     try:
-        event = _decoded(line, _decode_event)
+        event = _decoded(line, _decode_change)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UnreachableError(f"cannot {call.what} any longer: the server sent no change ({error})") from error
     known = _TYPES.get(event.type)

@@ -16,7 +16,7 @@ from typing import NamedTuple, NoReturn, Protocol
 import anyio
 import msgspec
 
-from tidelog.engine.cluster.errors import ClusterError, GoneError, NotFoundError
+from tidelog.engine.cluster.errors import ClusterError, GoneError, NotFoundError, ServerError
 from tidelog.engine.cluster.port import Kind, Listing, WatchEvent
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.events.names import ObjectKey
@@ -148,6 +148,7 @@ class Reflector:
                 # That of the first page: should a later one be of a later moment, what lies between is seen again.
                 version = version or page.resource_version
                 for obj in page.items:
+                    _check(obj)
                     seen.add(_name_of(obj))
                     known = self._known.get(_name_of(obj))
                     if known is None or known.version != _version_of(obj) or known.uid != obj["metadata"]["uid"]:
@@ -243,6 +244,19 @@ class Reflector:
     def _delay(self, attempt: int) -> float:
         doubled: float = self._pace.retry_min_s * 2 ** min(attempt - 1, 30)
         return min(doubled, self._pace.retry_max_s) * (0.5 + 0.5 * self._chance())
+
+
+def _check(obj: KubeObject) -> None:
+    """Whether an item of a list can be told from what was there before.
+
+    Raises:
+        ServerError: when it has no uid, or no version: it is no object that the server keeps.
+    """
+    metadata = obj["metadata"]
+    if not all(isinstance(metadata.get(field), str) for field in ("uid", "resourceVersion")):
+        raise ServerError(
+            f"the server lists {metadata['name']} without its uid or version: is there a proxy in between?"
+        )
 
 
 def _name_of(obj: KubeObject) -> tuple[str, str]:

@@ -20,7 +20,11 @@ from tidelog.engine.cluster.real import RealCluster, open_cluster
 TOKEN = "the-token-that-nobody-may-see"
 QUICK = Limits(connect_s=5, call_s=5, calls=4, tries=3)
 CONFIG_MAPS = Kind("", "v1", "ConfigMap", "configmaps", namespaced=True)
-CONFIG_MAP = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": "n", "name": "a"}}
+CONFIG_MAP = {
+    "apiVersion": "v1",
+    "kind": "ConfigMap",
+    "metadata": {"namespace": "n", "name": "a", "uid": "u", "resourceVersion": "1"},
+}
 
 Answer: TypeAlias = web.StreamResponse | Callable[[web.Request], Awaitable[web.StreamResponse]]
 Open: TypeAlias = Callable[..., AbstractAsyncContextManager[RealCluster]]

@@ -254,6 +254,37 @@ async def test_garbage_is_no_answer(
         await do(cluster)
 
 
+OTHERS = {
+    "nothing": {},
+    "metadata that is none": {"metadata": None},
+    "another name": {"metadata": {**CONFIG_MAP["metadata"], "name": "b"}},  # type: ignore[dict-item]
+    "another namespace": {"metadata": {**CONFIG_MAP["metadata"], "namespace": "m"}},  # type: ignore[dict-item]
+    "no uid": {"metadata": {"namespace": "n", "name": "a", "resourceVersion": "1"}},
+    "no version": {"metadata": {"namespace": "n", "name": "a", "uid": "u"}},
+    "a Status": {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"},
+}
+
+
+@pytest.mark.parametrize(
+    ("do", "expected"),
+    [(get, ServerError), (apply, OutcomeUnknown), (create, OutcomeUnknown), (replace, OutcomeUnknown)],
+)
+@pytest.mark.parametrize("body", OTHERS.values(), ids=OTHERS)
+async def test_another_object_is_no_answer(
+    script: Script, cluster: RealCluster, do: Do, expected: type[ClusterError], body: dict[str, Any]
+) -> None:
+    """What was applied is not known to be there because something else is."""
+    script.answers = [answer(200, body)]
+    with pytest.raises(expected, match="is there a proxy in between"):
+        await do(cluster)
+
+
+async def test_a_list_of_what_is_no_object_is_no_answer(script: Script, cluster: RealCluster) -> None:
+    script.answers = [answer(200, {"metadata": {"resourceVersion": "1"}, "items": [CONFIG_MAP, {}]})]
+    with pytest.raises(ServerError, match=r"it has no metadata\.name"):
+        await cluster.list(CONFIG_MAPS, namespace="n")
+
+
 async def test_error_that_is_no_status_is_quoted_in_short(script: Script, cluster: RealCluster) -> None:
     script.answers = [web.Response(status=500, text="<html>" + "oh no \n" * 100_000)]
     with pytest.raises(ServerError, match=r"HTTP 500.*: <html>oh no oh no") as caught:
@@ -366,7 +397,7 @@ def gone() -> web.Response:
 
 
 def change(kind: str, name: str = "a", version: str = "1", **more: Any) -> bytes:
-    obj = {**CONFIG_MAP, "metadata": {"name": name, "resourceVersion": version}, **more}
+    obj = {**CONFIG_MAP, "metadata": {"name": name, "uid": "u", "resourceVersion": version}, **more}
     return json.dumps({"type": kind, "object": obj}).encode() + b"\n"
 
 
@@ -410,6 +441,8 @@ async def test_watch_is_put_together_from_pieces_and_ends_quietly(script: Script
         ([b"<html>\n"], False, "sent no change"),
         ([b"[" * 100_000 + b"\n"], False, "sent no change"),
         ([b"{}\n"], False, "sent no change"),
+        ([b'{"type":"ADDED","object":{}}\n'], False, r"it has no metadata\.resourceVersion"),
+        ([b'{"type":"BOOKMARK","object":{"metadata":[]}}\n'], False, r"it has no metadata\.resourceVersion"),
     ],
 )
 async def test_watch_that_breaks_says_so_after_what_came_before(

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from tests.e2e.world import KUSTOMIZE, LIMIT_S, World, config_map, documents, failed
-from tests.servers.faulty_api import Asked, Delay, Fault, FaultyApi, Status, faulty_api
+from tests.servers.faulty_api import Asked, Delay, Fault, FaultyApi, Says, Status, faulty_api
 from tests.servers.fixtures import new_namespace
 from tests.servers.git_server import GitServer
 from tests.servers.kubernetes_servers import ETCD, OwnServers
@@ -293,3 +293,49 @@ async def test_a_target_that_a_list_leaves_out_is_not_taken_for_deleted(world: W
             await world.until_applied("app")
             assert running.events(SourceRemoved) == []
     assert await world.data("a") == {"n": "2"}
+
+
+_LISTS = {
+    "list": '{"metadata":{"resourceVersion":"1"},"items":[{}]}',
+    "list without uids": '{"metadata":{"resourceVersion":"1"},"items":[{"metadata":{"name":"b","namespace":"n"}}]}',
+}
+_A_BARE_CHANGE = '{"type":"ADDED","object":{}}\n'
+
+
+@pytest.mark.parametrize("where", [*_LISTS, "watch", "dry run", "write", "write of another"])
+async def test_a_success_that_holds_no_object_is_no_answer(world: World, api: FaultyApi, where: str) -> None:
+    """The daemon stays, says what it got, prunes nothing, and goes on once the answers are right."""
+    world.commit({"app/all.yaml": documents(config_map("a", n="1"), config_map("b", n="1"))})
+    await world.source()
+    await world.target("app", "./app", targetNamespace=world.namespace, retryInterval=RETRY)
+    another = '{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"x","uid":"1","resourceVersion":"1"}}'
+
+    def broken(asked: Asked) -> Fault:
+        listed = asked.path.endswith("/configmaps")
+        named = asked.path.endswith("/configmaps/b")
+        if where in _LISTS and listed and asked.method == "GET":
+            return Status(410, "Expired") if asked.watch else Says(_LISTS[where])
+        if where == "watch" and listed and asked.watch:
+            return Says(_A_BARE_CHANGE)
+        if where == "dry run" and named and asked.dry_run:
+            return Says("{}")
+        if named and asked.writes and where.startswith("write"):
+            return Says(another if where.endswith("another") else "{}")
+        return None
+
+    async with world.daemon(kubeconfig=api.kubeconfig) as running:
+        await world.until_applied("app")
+        api.fault = broken
+        api.drop_watches()
+        await world.push({"app/all.yaml": documents(config_map("a", n="2"), config_map("b", n="2"))})
+        if where == "watch" or where in _LISTS:
+            await running.until_event(ObservationInterrupted)
+        else:
+            await world.until_target(
+                "app", failed("ReconciliationFailed", "is there a proxy in between"), "failed with what it got"
+            )
+        api.fault = lambda _: None
+        await world.ask("Kustomization", "app")
+        await world.until_applied("app")
+        assert await world.data("b") == {"n": "2"}
+        assert not running.events(ObjectPruned)

@@ -53,9 +53,16 @@ class Delay:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Says:
+    """Answers with success and a text, and asks nobody."""
+
+    body: str
+
+
 Drop: TypeAlias = Literal["drop before", "drop after"]
 """Closes the connection: before the server is asked, or when it has answered and the answer is not passed on."""
-Fault: TypeAlias = Status | Delay | Drop | None
+Fault: TypeAlias = Status | Delay | Says | Drop | None
 
 
 @dataclass
@@ -140,6 +147,8 @@ async def _pass_on(
         api.faults += 1
     if isinstance(fault, Status):
         return _answer(fault)
+    if isinstance(fault, Says):
+        return web.Response(text=fault.body, content_type="application/json")
     if isinstance(fault, Delay):
         await asyncio.sleep(fault.seconds)
     if fault == "drop before":

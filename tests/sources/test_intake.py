@@ -1,7 +1,10 @@
 """What is downloaded becomes a tree and an artifact: archives made by tar itself, and hostile ones by hand."""
 
+import gzip
 import hashlib
 import io
+import lzma
+import random
 import tarfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -43,6 +46,12 @@ def archive_of(*adds: Callable[[tarfile.TarFile], None]) -> bytes:
 
 def file(name: str, data: bytes = b"x", **fields: Any) -> Callable[[tarfile.TarFile], None]:
     return lambda archive: add(archive, name, data, **fields)
+
+
+def damaged(data: bytes) -> bytes:
+    """With bytes in the midst that its checks do not fit."""
+    middle = len(data) // 2
+    return data[:middle] + bytes(20) + data[middle + 20 :]
 
 
 async def taken(intake: Intake, data: bytes, **fields: Any) -> tuple[Unpacked, Tarball]:
@@ -152,6 +161,7 @@ async def test_of_one_path_that_is_there_twice_the_last_stays(intake: Intake, st
     assert files_of(store, unpacked.tree) == {"a": b"2"}
 
 
+NOISE = random.Random(1).randbytes(200_000).hex()
 LIMITS = Limits(entries=3, depth=3, file_bytes=100, artifact_bytes=150)
 
 
@@ -179,6 +189,16 @@ LIMITS = Limits(entries=3, depth=3, file_bytes=100, artifact_bytes=150)
         (lambda: b"", "no tar archive"),
         (lambda: b"<html>not found</html>", "no tar archive"),
         (lambda: archive_of(file("a", b"0123456789" * 9))[:-30], "ends too early"),
+        (
+            lambda: damaged(
+                lzma.compress(gzip.decompress(archive_of(file("a"), file("b", pax_headers={"noise": NOISE}))))
+            ),
+            "no tar archive",
+        ),
+        (
+            lambda: archive_of(file("a", pax_headers={"GNU.sparse.map": "a,b", "GNU.sparse.size": "1"})),
+            "no tar archive",
+        ),
     ],
 )
 async def test_what_is_refused_is_named_and_leaves_nothing(

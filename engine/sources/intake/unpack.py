@@ -4,6 +4,7 @@ Of an archive, regular files are taken, and links passed over, as Flux does (con
 and every name that leads elsewhere, is refused.
 """
 
+import lzma
 import shutil
 import tarfile
 import zlib
@@ -22,8 +23,8 @@ from tidelog.storage.artifacts.check import check_content, check_names, shown
 from tidelog.storage.artifacts.objects import EXECUTABLE, FILE, TREE, Objects, RawEntry, use_libgit2_alone
 from tidelog.storage.artifacts.tarballs import digest_of_file, write_tarball
 
-UNREADABLE: Final = (tarfile.TarError, EOFError, zlib.error, OSError)
-"""What comes of reading an archive that is none, or ends too early."""
+UNREADABLE: Final = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError, ValueError)
+"""What comes of reading an archive that is none, or ends too early; ValueError of a header's number that is none."""
 
 
 class _File(NamedTuple):
