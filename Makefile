@@ -36,7 +36,7 @@ $(DEV): $(RUNTIME)
 install: $(DEV) ## the environment for development, in .venv
 
 .PHONY: demo
-demo: $(RUNTIME) ## Tidelog at work on a real API server, in your terminal (ARGS="--once" to end by itself)
+demo: $(RUNTIME) ## Tidelog at work on a cluster of its own, in your terminal (ARGS="--once" to end by itself)
 	$(BIN)/python tools/demo.py $(ARGS)
 
 .PHONY: servers

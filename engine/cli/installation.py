@@ -273,11 +273,10 @@ async def _check_permissions(cluster: Cluster, namespace: str) -> Check:
     review = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SelfSubjectRulesReview",
-        "metadata": {"name": "tidelog"},
         "spec": {"namespace": namespace},
     }
     try:
-        answer = await cluster.create(review, manager=OWN_MANAGER)
+        answer = await cluster.review(review)
     except ClusterError as error:
         return Check("permissions", well=False, message=f"they cannot be asked for: {error}")
     rules = answer["status"].get("resourceRules") or ()

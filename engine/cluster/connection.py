@@ -278,8 +278,19 @@ class Connection:
         if stream and response.status == 200:
             return Answer(200, response.headers, b"", response=response)
         async with response:
-            body = await response.read()
+            body = await self._whole(call, response)
         return Answer(response.status, response.headers, body, tuple(response.headers.getall("Warning", ())))
+
+    async def _whole(self, call: Call, response: aiohttp.ClientResponse) -> bytes:
+        """What an answer holds, of which the server says neither where it ends, nor how much it is decompressed."""
+        pieces, size = [], 0
+        async for piece in response.content.iter_any():
+            size += len(piece)
+            if size > self._limits.answer_bytes:
+                response.close()
+                raise endless(call, self._access.server, self._limits.answer_bytes)
+            pieces.append(piece)
+        return b"".join(pieces)
 
     @property
     def _default_identity(self) -> Identity | None:
@@ -354,6 +365,12 @@ def lost(call: Call, address: str, why: str) -> ClusterError:
     if call.changes:
         return OutcomeUnknown(f"{text}; it may have been done all the same")
     return UnreachableError(text)
+
+
+def endless(call: Call, address: str, limit: int) -> ClusterError:
+    """The error for an answer that is longer than it may be."""
+    text = f"cannot {call.what}: the answer of {address} has more than {limit >> 20} MiB"
+    return OutcomeUnknown(f"{text}; it may have been done all the same") if call.changes else ServerError(text)
 
 
 def broken(call: Call, why: str) -> ClusterError:

@@ -17,3 +17,5 @@ class Limits(Struct, frozen=True):
     busy_s: float = 10.0
     """Waited in all between the tries of one call. Who asks for longer is answered by the error: the caller may have
     other things to do meanwhile."""
+    answer_bytes: int = 1 << 30
+    """Of one answer that is read as a whole, as it is decompressed: a page of 500 objects, each of 1.5 MB at most."""

@@ -67,6 +67,8 @@ from tidelog.engine.objects.kube import KubeObject
 WATCH_S = 86_400
 """How long the server is asked to keep a watch; without this it ends each within the hour."""
 LIST_ATTEMPTS = 3
+LIST_PAGES_MAX = 4_000
+"""Pages of one list: two million objects. A server that always has one more would be read for ever."""
 ACCEPT_TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
 ACCEPT_METADATA_LIST = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
 ACCEPT_METADATA = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
@@ -231,13 +233,14 @@ class RealCluster:
         self, kind: Kind, call: Call, query: Mapping[str, str], decode: Callable[[bytes], _PageT]
     ) -> AsyncGenerator[_PageT, None]:
         going_on = ""
-        while True:
+        for _ in range(LIST_PAGES_MAX):
             asked = msgspec.structs.replace(call, target=call.target + query_of(**query, **{"continue": going_on}))
             page = decoded(asked, await self._send(asked, kind), decode)
             yield page
             going_on = page.metadata.continue_
             if not going_on:
                 return
+        raise ServerError(f"cannot {call.what}: the list has more than {LIST_PAGES_MAX} pages")
 
     async def watch(  # noqa: D102
         self,

@@ -19,8 +19,8 @@ from tidelog.engine.cluster.kubeconfig import Access, Trust, access_of
 from tidelog.engine.cluster.limits import Limits
 from tidelog.engine.cluster.real import RealCluster
 
-LIMITS: Final = Limits(connect_s=5.0, call_s=30.0, calls=16)
-"""Flux waits 30 s for such a server (contract CM-087)."""
+LIMITS: Final = Limits(connect_s=5.0, call_s=30.0, calls=16, answer_bytes=128 << 20)
+"""Flux waits 30 s for such a server (contract CM-087). Somebody else decides what it answers."""
 LEFT_ALONE_S: Final = 5.0
 """For how long a server that could not be connected to is not tried again: who asks meanwhile is told at once."""
 SERVERS_MAX: Final = 256

@@ -5,7 +5,7 @@ import json
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -242,6 +242,44 @@ async def test_answer_that_is_cut_short_is_none(
     script.answers = [cut, cut]
     with pytest.raises(expected, match="the answer is cut short"):
         await do(cluster)
+
+
+@pytest.mark.parametrize(("do", "expected"), [(get, ServerError), (apply, OutcomeUnknown)])
+@pytest.mark.parametrize("squeezed", [False, True])
+async def test_answer_without_end_is_not_read_to_the_end(
+    script: Script, open_script: Open, do: Do, expected: type[ClusterError], *, squeezed: bool
+) -> None:
+    sent = 0
+
+    async def endless(request: web.Request) -> web.StreamResponse:
+        nonlocal sent
+        response = web.StreamResponse()
+        if squeezed:
+            response.enable_compression(web.ContentCoding.gzip)
+        await response.prepare(request)
+        with suppress(ConnectionError):
+            while sent < 100 * MIB:
+                await response.write(b" " * MIB)
+                sent += MIB
+        return response
+
+    script.answers = [endless]
+    async with open_script(limits=with_limits(answer_bytes=2 * MIB)) as cluster:
+        with pytest.raises(expected, match="has more than 2 MiB"):
+            await do(cluster)
+    assert len(script.seen) == 1
+    assert squeezed or sent < 50 * MIB
+
+
+async def test_list_that_always_has_one_more_page_is_left(
+    script: Script, cluster: RealCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tidelog.engine.cluster.real.LIST_PAGES_MAX", 3)
+    page = {"metadata": {"resourceVersion": "7", "continue": "c"}, "items": []}
+    script.answers = [answer(200, page) for _ in range(4)]
+    with pytest.raises(ServerError, match="more than 3 pages"):
+        await cluster.list(CONFIG_MAPS, namespace="n")
+    assert len(script.seen) == 3
 
 
 @pytest.mark.parametrize(("do", "expected"), [(get, ServerError), (apply, OutcomeUnknown)])
