@@ -136,6 +136,17 @@ class _Place:
         """Set once that can be asked."""
 
 
+class _Ready(TaskStatus[None]):
+    """Lets those who wait for a watch go on, however often and by whomever it is told."""
+
+    def __init__(self, event: anyio.Event) -> None:
+        self._event = event
+
+    def started(self, value: None = None) -> None:
+        """Has begun, or will not."""
+        self._event.set()
+
+
 class Sites:
     """The clusters that targets are applied to.
 
@@ -347,11 +358,8 @@ class Sites:
             place.relay.through = road.way.channel
         if place.scope is None and self._tasks is not None:
             place.scope, place.ready = anyio.CancelScope(), anyio.Event()
-            try:
-                await self._tasks.start(self._watch, place, place.scope)
-            finally:
-                place.ready.set()
-        elif place.scope is not None:
+            self._tasks.start_soon(self._watch, place, place.scope, _Ready(place.ready))
+        if place.scope is not None:
             await place.ready.wait()
         if before is not None and before != name:
             await self._leave(before, user)
@@ -381,23 +389,26 @@ class Sites:
         with anyio.CancelScope(shield=True):
             await way.close()
 
-    async def _watch(self, place: _Place, scope: anyio.CancelScope, task_status: TaskStatus[None]) -> None:
+    async def _watch(self, place: _Place, scope: anyio.CancelScope, ready: "_Ready") -> None:
         """Watches another cluster. Nobody answers for what it says: what nobody expects ends this watch alone."""
-        async with place.turn:
-            with scope, keeping_secret(place.secrets):
-                await self._watch_on(place, task_status)
+        try:
+            async with place.turn:
+                with scope, keeping_secret(place.secrets):
+                    await self._watch_on(place, ready)
+        finally:
+            ready.started()
 
-    async def _watch_on(self, place: _Place, task_status: TaskStatus[None]) -> None:
+    async def _watch_on(self, place: _Place, ready: "_Ready") -> None:
         while True:
             try:
                 with one_error():
-                    await place.watching.run(task_status)
+                    await place.watching.run(ready)
             except Exception as error:
                 if self._must_end(error):
                     raise
                 logger.exception("a defect of the engine", extra={"fields": {"cluster": place.alias}})
                 await place.watching.observer.rest(f"a defect of the engine: {type(error).__name__}")
-            task_status = anyio.TASK_STATUS_IGNORED
+            ready.started()  # a watch that cannot begin holds nobody up: passes ask the cluster themselves
             await anyio.sleep(DEFECT_RETRY_S)
 
 

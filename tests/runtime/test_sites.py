@@ -50,6 +50,7 @@ class World:
         self.clusters: dict[str, Cluster] = {}
         self.told: list[str] = []
         self.problem: Exception | None = None
+        self.problem_at_once = False
         me: Any = self
         parts = SimpleNamespace(observer=None, records=None, inputs=self, run=self._run_home)
         watching = cast("Watching", parts)
@@ -66,7 +67,8 @@ class World:
 
         async def run(task_status: Any) -> None:
             self.watched.append(alias)
-            task_status.started()
+            if not self.problem_at_once:
+                task_status.started()
             try:
                 if self.problem is not None:
                     raise self.problem
@@ -231,3 +233,12 @@ async def test_a_watch_that_fails_as_nobody_expects_is_its_own(world: World, ser
     assert world.told == [f"{site.alias}: a defect of the engine: KeyError"]
     await site.cluster.version()
     assert cluster_of(StreamName(f"{site.alias}/core/ConfigMap/a/b")) == site.alias
+
+
+async def test_a_watch_that_cannot_even_begin_holds_no_target_up(world: World, servers: EmbeddedServers) -> None:
+    world.problem, world.problem_at_once = KeyError("uid"), True
+    world.secrets["a", "there"] = by(servers, "hub")
+    with anyio.fail_after(20):
+        sites = [await world.of(there(name, "a")) for name in ("x", "y")]
+    assert sites[0] is sites[1]
+    assert world.told == [f"{sites[0].alias}: a defect of the engine: KeyError"]
