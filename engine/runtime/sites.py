@@ -142,7 +142,7 @@ class _Ready(TaskStatus[None]):
     def __init__(self, event: anyio.Event) -> None:
         self._event = event
 
-    def started(self, value: None = None) -> None:
+    def started(self, _value: None = None) -> None:
         """Has begun, or will not."""
         self._event.set()
 
@@ -288,6 +288,7 @@ class Sites:
             road = self._roads.get(name)
             if road is None:
                 self._refuse(name)
+                await self._ask_for_room(declared.stream, namespace)
                 own = SecretValues(kubeconfig.secret_values)
                 way = await open_way(kubeconfig, own.filter)
                 try:
@@ -306,17 +307,29 @@ class Sites:
         return road
 
     def _refuse(self, name: _Name) -> None:
-        """Does not try what has just failed for another target, nor have more open than there may be."""
+        """Does not try what has just failed for another target."""
         now = anyio.current_time()
         self._failed = {known: (error, until) for known, (error, until) in self._failed.items() if until > now}
         if name in self._failed:
             error, _ = self._failed[name]
             raise type(error)(str(error), error.status)
-        if len(self._roads) >= SERVERS_MAX:
+
+    async def _ask_for_room(self, user: StreamName, namespace: str) -> None:
+        """Leaves room for others: a namespace has no more kubeconfigs in use than there is room left for anybody.
+
+        What a target used before is let go of first, or changed credentials could never take the place of the old ones.
+        """
+        if not self._room(namespace):
+            await self.forget(user)
+        if not self._room(namespace):
             raise KubeconfigError(
-                f"spec.kubeConfig: {SERVERS_MAX} kubeconfigs are in use, and more are not: "
-                "have targets share a Secret, or run another engine for some"
+                f"spec.kubeConfig: namespace {namespace} has its share of the {SERVERS_MAX} kubeconfigs that may be in "
+                "use: have targets share a Secret, or run another engine for some"
             )
+
+    def _room(self, namespace: str) -> bool:
+        own = sum(1 for known, _ in self._roads if known == namespace)
+        return own < SERVERS_MAX - len(self._roads)
 
     async def _made(self, namespace: str, way: Way) -> _Road:
         alias = await self._alias(namespace, await uid_of(way.cluster))

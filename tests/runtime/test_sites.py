@@ -242,3 +242,20 @@ async def test_a_watch_that_cannot_even_begin_holds_no_target_up(world: World, s
         sites = [await world.of(there(name, "a")) for name in ("x", "y")]
     assert sites[0] is sites[1]
     assert world.told == [f"{sites[0].alias}: a defect of the engine: KeyError"]
+
+
+async def test_one_namespace_cannot_take_all_connections(
+    world: World, servers: EmbeddedServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tidelog.engine.runtime.sites.SERVERS_MAX", 4)
+    for name in ("one", "two", "three"):
+        for namespace in ("a", "b"):
+            world.secrets[namespace, name] = by(servers, name)
+    await world.of(there("x", "a", "one"))
+    await world.of(there("y", "a", "two"))
+    with pytest.raises(KubeconfigError, match="namespace a has its share of the 4"):
+        await world.of(there("z", "a", "three"))
+    await world.of(there("x", "b", "one"))
+    # Changed credentials take the place of the old ones, however little room there is.
+    world.secrets["a", "one"] = by(servers, "changed")
+    await world.of(there("x", "a", "one"))
