@@ -136,6 +136,17 @@ class _Place:
         """Set once that can be asked."""
 
 
+class _Ready(TaskStatus[None]):
+    """Lets those who wait for a watch go on, however often and by whomever it is told."""
+
+    def __init__(self, event: anyio.Event) -> None:
+        self._event = event
+
+    def started(self, _value: None = None) -> None:
+        """Has begun, or will not."""
+        self._event.set()
+
+
 class Sites:
     """The clusters that targets are applied to.
 
@@ -277,6 +288,7 @@ class Sites:
             road = self._roads.get(name)
             if road is None:
                 self._refuse(name)
+                await self._ask_for_room(declared.stream, namespace)
                 own = SecretValues(kubeconfig.secret_values)
                 way = await open_way(kubeconfig, own.filter)
                 try:
@@ -295,17 +307,29 @@ class Sites:
         return road
 
     def _refuse(self, name: _Name) -> None:
-        """Does not try what has just failed for another target, nor have more open than there may be."""
+        """Does not try what has just failed for another target."""
         now = anyio.current_time()
         self._failed = {known: (error, until) for known, (error, until) in self._failed.items() if until > now}
         if name in self._failed:
             error, _ = self._failed[name]
             raise type(error)(str(error), error.status)
-        if len(self._roads) >= SERVERS_MAX:
+
+    async def _ask_for_room(self, user: StreamName, namespace: str) -> None:
+        """Leaves room for others: a namespace has no more kubeconfigs in use than there is room left for anybody.
+
+        What a target used before is let go of first, or changed credentials could never take the place of the old ones.
+        """
+        if not self._room(namespace):
+            await self.forget(user)
+        if not self._room(namespace):
             raise KubeconfigError(
-                f"spec.kubeConfig: {SERVERS_MAX} kubeconfigs are in use, and more are not: "
-                "have targets share a Secret, or run another engine for some"
+                f"spec.kubeConfig: namespace {namespace} has its share of the {SERVERS_MAX} kubeconfigs that may be in "
+                "use: have targets share a Secret, or run another engine for some"
             )
+
+    def _room(self, namespace: str) -> bool:
+        own = sum(1 for known, _ in self._roads if known == namespace)
+        return own < SERVERS_MAX - len(self._roads)
 
     async def _made(self, namespace: str, way: Way) -> _Road:
         alias = await self._alias(namespace, await uid_of(way.cluster))
@@ -347,11 +371,8 @@ class Sites:
             place.relay.through = road.way.channel
         if place.scope is None and self._tasks is not None:
             place.scope, place.ready = anyio.CancelScope(), anyio.Event()
-            try:
-                await self._tasks.start(self._watch, place, place.scope)
-            finally:
-                place.ready.set()
-        elif place.scope is not None:
+            self._tasks.start_soon(self._watch, place, place.scope, _Ready(place.ready))
+        if place.scope is not None:
             await place.ready.wait()
         if before is not None and before != name:
             await self._leave(before, user)
@@ -381,23 +402,26 @@ class Sites:
         with anyio.CancelScope(shield=True):
             await way.close()
 
-    async def _watch(self, place: _Place, scope: anyio.CancelScope, task_status: TaskStatus[None]) -> None:
+    async def _watch(self, place: _Place, scope: anyio.CancelScope, ready: "_Ready") -> None:
         """Watches another cluster. Nobody answers for what it says: what nobody expects ends this watch alone."""
-        async with place.turn:
-            with scope, keeping_secret(place.secrets):
-                await self._watch_on(place, task_status)
+        try:
+            async with place.turn:
+                with scope, keeping_secret(place.secrets):
+                    await self._watch_on(place, ready)
+        finally:
+            ready.started()
 
-    async def _watch_on(self, place: _Place, task_status: TaskStatus[None]) -> None:
+    async def _watch_on(self, place: _Place, ready: "_Ready") -> None:
         while True:
             try:
                 with one_error():
-                    await place.watching.run(task_status)
+                    await place.watching.run(ready)
             except Exception as error:
                 if self._must_end(error):
                     raise
                 logger.exception("a defect of the engine", extra={"fields": {"cluster": place.alias}})
                 await place.watching.observer.rest(f"a defect of the engine: {type(error).__name__}")
-            task_status = anyio.TASK_STATUS_IGNORED
+            ready.started()  # a watch that cannot begin holds nobody up: passes ask the cluster themselves
             await anyio.sleep(DEFECT_RETRY_S)
 
 

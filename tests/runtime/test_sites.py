@@ -50,6 +50,7 @@ class World:
         self.clusters: dict[str, Cluster] = {}
         self.told: list[str] = []
         self.problem: Exception | None = None
+        self.problem_at_once = False
         me: Any = self
         parts = SimpleNamespace(observer=None, records=None, inputs=self, run=self._run_home)
         watching = cast("Watching", parts)
@@ -66,7 +67,8 @@ class World:
 
         async def run(task_status: Any) -> None:
             self.watched.append(alias)
-            task_status.started()
+            if not self.problem_at_once:
+                task_status.started()
             try:
                 if self.problem is not None:
                     raise self.problem
@@ -231,3 +233,29 @@ async def test_a_watch_that_fails_as_nobody_expects_is_its_own(world: World, ser
     assert world.told == [f"{site.alias}: a defect of the engine: KeyError"]
     await site.cluster.version()
     assert cluster_of(StreamName(f"{site.alias}/core/ConfigMap/a/b")) == site.alias
+
+
+async def test_a_watch_that_cannot_even_begin_holds_no_target_up(world: World, servers: EmbeddedServers) -> None:
+    world.problem, world.problem_at_once = KeyError("uid"), True
+    world.secrets["a", "there"] = by(servers, "hub")
+    with anyio.fail_after(20):
+        sites = [await world.of(there(name, "a")) for name in ("x", "y")]
+    assert sites[0] is sites[1]
+    assert world.told == [f"{sites[0].alias}: a defect of the engine: KeyError"]
+
+
+async def test_one_namespace_cannot_take_all_connections(
+    world: World, servers: EmbeddedServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tidelog.engine.runtime.sites.SERVERS_MAX", 4)
+    for name in ("one", "two", "three"):
+        for namespace in ("a", "b"):
+            world.secrets[namespace, name] = by(servers, name)
+    await world.of(there("x", "a", "one"))
+    await world.of(there("y", "a", "two"))
+    with pytest.raises(KubeconfigError, match="namespace a has its share of the 4"):
+        await world.of(there("z", "a", "three"))
+    await world.of(there("x", "b", "one"))
+    # Changed credentials take the place of the old ones, however little room there is.
+    world.secrets["a", "one"] = by(servers, "changed")
+    await world.of(there("x", "a", "one"))
