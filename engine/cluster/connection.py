@@ -325,9 +325,7 @@ class Connection:
 
     def _silent(self, call: Call) -> ClusterError:
         text = f"cannot {call.what}: {self._access.server} did not answer within {self._limits.call_s:g} s"
-        if call.changes:
-            return OutcomeUnknown(f"{text}; it may have been done all the same")
-        return UnreachableError(text)
+        return _unanswered(call, text, UnreachableError)
 
 
 class Patience:
@@ -362,15 +360,18 @@ def _busy_wait_s(call: Call, status: int, body: bytes, retry_after: str | None) 
 def lost(call: Call, address: str, why: str) -> ClusterError:
     """The error for a connection that broke before there was an answer."""
     text = f"cannot {call.what}: {address} closed the connection before it answered: {why}"
-    if call.changes:
-        return OutcomeUnknown(f"{text}; it may have been done all the same")
-    return UnreachableError(text)
+    return _unanswered(call, text, UnreachableError)
 
 
 def endless(call: Call, address: str, limit: int) -> ClusterError:
     """The error for an answer that is longer than it may be."""
     text = f"cannot {call.what}: the answer of {address} has more than {limit >> 20} MiB"
-    return OutcomeUnknown(f"{text}; it may have been done all the same") if call.changes else ServerError(text)
+    return _unanswered(call, text, ServerError)
+
+
+def _unanswered(call: Call, text: str, error: type[ClusterError]) -> ClusterError:
+    """The error for a call of which the answer is not known: of a change, that it may have been done."""
+    return OutcomeUnknown(f"{text}; it may have been done all the same") if call.changes else error(text)
 
 
 def broken(call: Call, why: str) -> ClusterError:

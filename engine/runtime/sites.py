@@ -402,7 +402,7 @@ class Sites:
         with anyio.CancelScope(shield=True):
             await way.close()
 
-    async def _watch(self, place: _Place, scope: anyio.CancelScope, ready: "_Ready") -> None:
+    async def _watch(self, place: _Place, scope: anyio.CancelScope, ready: _Ready) -> None:
         """Watches another cluster. Nobody answers for what it says: what nobody expects ends this watch alone."""
         try:
             async with place.turn:
@@ -411,7 +411,7 @@ class Sites:
         finally:
             ready.started()
 
-    async def _watch_on(self, place: _Place, ready: "_Ready") -> None:
+    async def _watch_on(self, place: _Place, ready: _Ready) -> None:
         while True:
             try:
                 with one_error():
