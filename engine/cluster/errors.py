@@ -24,6 +24,7 @@ import msgspec
 from msgspec import Struct
 
 from tidelog.events.names import ObjectId
+from tidelog.events.typed import converter, decoder
 
 TEXT_MAX = 2_000
 """Characters of a server's answer that are repeated in an error."""
@@ -195,7 +196,7 @@ def status_of(code: int, body: bytes, retry_after: str | None = None) -> Status:
 def status_in(obj: dict[str, Any]) -> Status:
     """What a Status object that came in a stream says."""
     try:
-        return _status(msgspec.convert(obj, _WireStatus), 0, None)
+        return _status(converter(_WireStatus)(obj), 0, None)
     except msgspec.ValidationError:
         return Status(500, "", "the server sent an error that is no Status object")
 
@@ -219,7 +220,7 @@ class _WireStatus(Struct):
     details: _WireDetails | None = None
 
 
-_decode = msgspec.json.Decoder(_WireStatus).decode
+_decode = decoder(_WireStatus)
 
 
 def _status(wire: _WireStatus, code: int, retry_after: str | None) -> Status:

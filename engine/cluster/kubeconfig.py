@@ -21,6 +21,7 @@ import yaml
 from msgspec import Struct
 
 from tidelog.engine.cluster.errors import KubeconfigError
+from tidelog.events.typed import converter
 
 POD_FILES = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where a pod has its service account's token and the cluster's certificate authority."""
@@ -345,7 +346,7 @@ def _config(content: bytes, what: str, where: str, hint: str) -> _Config:
             raise KubeconfigError(f"{what} {where} is empty: {hint}")
         if not isinstance(document, dict):
             raise KubeconfigError(f"{where} is no kubeconfig, which has clusters, users and contexts: {hint}")
-        return msgspec.convert(document, _Config)
+        return converter(_Config)(document)
     except yaml.MarkedYAMLError as error:
         # The error's own text would show the line, which may hold a token.
         mark = error.problem_mark or error.context_mark
