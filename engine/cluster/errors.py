@@ -2,6 +2,7 @@
 
 ClusterError
 ├── KubeconfigError        no request can be made: what to correct in which file
+│   └── NoClusterError     no kubeconfig is there at all
 ├── UnreachableError       no answer, and surely nothing was changed
 ├── OutcomeUnknown         no answer, and it may have been carried out: look before doing it again
 ├── UnauthorizedError      401: the credentials are not taken
@@ -61,6 +62,10 @@ class ClusterError(Exception):
 
 class KubeconfigError(ClusterError):
     """Raised when no request can be made at all; names the file, the entry and what to do."""
+
+
+class NoClusterError(KubeconfigError):
+    """Raised when there is no kubeconfig anywhere, so that nothing says which cluster is meant."""
 
 
 class UnreachableError(ClusterError):

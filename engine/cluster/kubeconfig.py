@@ -20,7 +20,7 @@ import msgspec
 import yaml
 from msgspec import Struct
 
-from tidelog.engine.cluster.errors import KubeconfigError
+from tidelog.engine.cluster.errors import KubeconfigError, NoClusterError
 from tidelog.events.typed import converter
 
 POD_FILES = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -88,7 +88,8 @@ def find_access(
     Blocks; for a worker thread.
 
     Raises:
-        KubeconfigError: when there is none, or it cannot be used.
+        NoClusterError: when there is none.
+        KubeconfigError: when it cannot be used.
     """
     environment = os.environ if environment is None else environment
     paths = _paths(kubeconfig, environment)
@@ -96,7 +97,7 @@ def find_access(
         return _from_files(paths, context, environment)
     if environment.get("KUBERNETES_SERVICE_HOST") and not context:
         return _from_pod(environment, pod_files)
-    raise KubeconfigError(
+    raise NoClusterError(
         "no cluster is named: give --kubeconfig FILE, or set KUBECONFIG; there is no ~/.kube/config, and this is no pod"
     )
 
