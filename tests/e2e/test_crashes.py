@@ -28,7 +28,7 @@ from tidelog.events.vocabulary import (
 from tidelog.storage import Query, open_log, verify_store
 
 TARGETS = 30
-ROUNDS = 100 if SOAK else 6
+ROUNDS = 100 if SOAK else 10
 KILLED_WITHIN_S = 3.0
 """Of a commit, or of a start, at first; then within what the round before took from its start to its end."""
 AGAIN = 0.3
@@ -130,7 +130,7 @@ async def log_is_whole(world: World) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(7200 if SOAK else 600)
+@pytest.mark.timeout(7200 if SOAK else 900)
 async def test_whenever_it_is_killed_the_end_is_the_same(world: World, seed: int) -> None:
     chance = random.Random(seed)
     await world.source()
