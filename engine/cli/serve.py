@@ -1,5 +1,6 @@
 """Running the daemon from the command line: what it is made of, and how it ends."""
 
+import logging
 import resource
 import signal
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
@@ -26,6 +27,7 @@ from tidelog.engine.runtime.telling.metrics import Metrics
 from tidelog.events.names import ObjectKey
 
 ESTABLISHED_TIMEOUT_S = 30.0
+logger = logging.getLogger("tidelog.engine")
 Connect: TypeAlias = Callable[[OnRequest], AbstractAsyncContextManager[RealCluster]]
 
 
@@ -67,6 +69,8 @@ async def serve(
 ) -> int:
     """Runs the daemon until it is told to stop; returns the exit code."""
     start_logging(settings.log_level)
+    # To connect, and to open what is kept, takes seconds.
+    logger.info("engine starts", extra={"fields": {"store": str(store)}})
     allow_many_files()
     metrics = Metrics()
     # Signals are taken until all is put away: a second one (Ctrl-C, then a supervisor's) must not cut that short.
