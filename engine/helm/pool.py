@@ -53,6 +53,8 @@ class ChartRenderer:
         self._limits = limits
         self._proxy = LookupProxy()
         self._workers = FramedWorkers(workers, self._started)
+        self.loads = 0
+        """How often a chart was read and parsed: once by each worker, as long as that keeps it."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -104,6 +106,7 @@ class ChartRenderer:
             raise _limit(job, f"it takes longer than {within_s:g} s") from None
         except WorkerDiedError as died:
             raise self._died(job, died.code) from None
+        self.loads += answer.loads
         if isinstance(answer, Failed):
             message = await anyio.to_thread.run_sync(_shown, answer.message, secrets)
             asked, limit = (reading.has_asked, reading.limit) if reading else (False, "")

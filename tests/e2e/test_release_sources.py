@@ -6,15 +6,16 @@ from pathlib import Path
 import anyio.to_thread
 import pytest
 
-from tests.e2e.releases import Releases, chart, told
+from tests.e2e.releases import CONFIG_MAP, Releases, chart, told
 from tests.e2e.test_external_artifacts import producing
 from tests.e2e.test_other_sources import of_registry, of_store, pull_secret, put
 from tests.e2e.world import SOURCE, World, condition, failed
-from tests.helm.charts import packed
+from tests.helm.charts import below, packed
 from tests.servers.oci_registry import OciRegistry, oci_registry
 from tests.servers.s3_server import S3Server, s3_server
 from tests.sources.oci.conftest import require_registry
-from tidelog.events.vocabulary import ReleaseActionStarted
+from tidelog.engine.helm.pool import WORKERS
+from tidelog.events.vocabulary import ReleaseActionStarted, RevisionFetched
 
 CHART_CONFIG = "application/vnd.cncf.helm.config.v1+json"
 CHART_CONTENT = "application/vnd.cncf.helm.chart.content.v1.tar+gzip"
@@ -38,9 +39,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 def archive(version: str, text: str = "") -> bytes:
     """The chart, as `helm package` packs it."""
-    files = {path.removeprefix("charts/web/"): data for path, data in chart(version).items() if data is not None}
-    more = {"templates/more.yaml": text} if text else {}
-    return packed("web", {path: data for path, data in {**files, **more}.items() if not isinstance(data, bool)})
+    files = {path.removeprefix("charts/web/"): str(data) for path, data in chart(version).items()}
+    return packed("web", files | ({"templates/more.yaml": text} if text else {}))
 
 
 async def push(releases: Releases, registry: OciRegistry, tag: str, data: bytes) -> str:
@@ -156,3 +156,30 @@ async def test_a_chart_in_a_bucket_is_packaged_and_released(releases: Releases, 
         await upload("1.1.0")
         await releases.until_version(2, "1.1.0")
         assert (await world.data("web") or {})["version"] == "1.1.0"
+
+
+async def test_a_chart_of_many_releases_is_fetched_once_and_parsed_once_by_each_worker(releases: Releases) -> None:
+    world = releases.world
+    parts = {
+        "Chart.yaml": "apiVersion: v2\nname: sub\nversion: 1.0.0\n",
+        "values.yaml": "size: 1\n",
+        "templates/map.yaml": CONFIG_MAP.replace("Release.Name }}", "Release.Name }}-sub").replace("colour", "size"),
+    }
+    sub = below("charts/web/charts/sub", parts)
+    wanted = "dependencies:\n- {name: sub, version: '*', repository: '', condition: sub.enabled}\n"
+    web = chart("1.0.0")
+    world.change({**web, **sub, "charts/web/Chart.yaml": str(web["charts/web/Chart.yaml"]) + wanted})
+    await world.source()
+    names = [f"web-{number}" for number in range(12)]
+    async with world.daemon() as running:
+        spec = {"chart": "./charts/web", "interval": "1h", "sourceRef": {"kind": "GitRepository", "name": "fleet"}}
+        await world.apply({"apiVersion": SOURCE, "kind": "HelmChart", "metadata": {"name": "web"}, "spec": spec})
+        for name in names:
+            values = {"colour": name, "sub": {"size": len(name)}}
+            await releases.release(name, chartRef={"kind": "HelmChart", "name": "web"}, values=values)
+        for name in names:
+            await releases.until_version(1, name=name)
+            assert await world.data(f"{name}-sub") is not None
+        await running.idle()
+        assert len(running.events(RevisionFetched, stream=running.stream("HelmChart", "web"))) == 1
+        assert 1 <= running.daemon.engine.helm.renderer.loads <= WORKERS
