@@ -134,7 +134,7 @@ class ChartRenderer:
     def _died(self, job: RenderJob, code: int | None) -> ChartError:
         if code in {OVER_MEMORY, GO_FATAL}:
             return _limit(job, f"it takes more than {self._limits.memory_bytes} bytes of memory")
-        return ChartError(f"the process died that rendered {_called(job)} (exit code {code})", final=False)
+        return ChartError(f"the process died that rendered {job.shown_with_release} (exit code {code})", final=False)
 
 
 def _with_what_it_read(rendered: RenderedChart, reading: Reading) -> RenderedChart:
@@ -146,11 +146,7 @@ def _with_what_it_read(rendered: RenderedChart, reading: Reading) -> RenderedCha
 
 
 def _limit(job: RenderJob, limit: str) -> ChartError:
-    return ChartError(f"rendering {_called(job)} was ended: {limit}", final=False, limit=limit)
-
-
-def _called(job: RenderJob) -> str:
-    return f"the chart {job.shown} for release {job.namespace}/{job.release_name}"
+    return ChartError(f"rendering {job.shown_with_release} was ended: {limit}", final=False, limit=limit)
 
 
 def _shown(message: str, secrets: SecretValues | None) -> str:

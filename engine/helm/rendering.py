@@ -92,7 +92,7 @@ class Rendering:
             return _failed(str(error), job, api)
         except (MemoryError, RecursionError):
             limit = f"it takes more than {self._settings.memory_bytes} bytes of memory"
-            return Failed(f"rendering {job.shown} was ended: {limit}", final=False, limit=limit)
+            return Failed(f"rendering {job.shown_with_release} was ended: {limit}", final=False, limit=limit)
         except OSError as error:
             return Failed(f"the chart {job.shown} cannot be read: {error.strerror}", final=False)
 
@@ -125,7 +125,7 @@ class Rendering:
         files = chart.render(job.values.decode(), _options(job), api=api if api and _may_look_up(job, loaded) else "")
         if sum(map(len, files.values())) > self._settings.output_bytes:
             limit = f"it writes more than {self._settings.output_bytes} bytes"
-            raise ChartError(f"rendering {job.shown} was ended: {limit}", final=False, limit=limit)
+            raise ChartError(f"rendering {job.shown_with_release} was ended: {limit}", final=False, limit=limit)
         # A render changes what a chart with dependencies says of itself, and of no other.
         if loaded.switches is not None:
             loaded.metadata = chart.told("metadata")
