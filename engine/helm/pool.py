@@ -151,4 +151,6 @@ def _limit(job: RenderJob, limit: str) -> ChartError:
 
 def _shown(message: str, secrets: SecretValues | None) -> str:
     text = message if secrets is None else secrets.filter(message)
-    return text if len(text) <= MESSAGE_CHARACTERS else f"{text[:MESSAGE_CHARACTERS]}… (shortened)"
+    # Go's errors tell where at their beginning, and why at their end.
+    half = MESSAGE_CHARACTERS // 2
+    return text if len(text) <= MESSAGE_CHARACTERS else f"{text[:half]} … (shortened) … {text[-half:]}"
