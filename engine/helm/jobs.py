@@ -36,6 +36,8 @@ class Rendered(msgspec.Struct, frozen=True, tag="rendered"):
     """It was rendered."""
 
     chart: RenderedChart
+    loads: int = 0
+    """Charts that were read and parsed for it; none where that was still in memory."""
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
@@ -44,6 +46,7 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     message: str
     final: bool = True
     limit: str = ""
+    loads: int = 0
 
 
 Answer = Rendered | Failed

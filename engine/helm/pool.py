@@ -53,6 +53,8 @@ class ChartRenderer:
         self._limits = limits
         self._proxy = LookupProxy()
         self._workers = FramedWorkers(workers, self._started)
+        self.loads = 0
+        """How often a chart was read and parsed: once by each worker, as long as that keeps it."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -104,6 +106,7 @@ class ChartRenderer:
             raise _limit(job, f"it takes longer than {within_s:g} s") from None
         except WorkerDiedError as died:
             raise self._died(job, died.code) from None
+        self.loads += answer.loads
         if isinstance(answer, Failed):
             message = await anyio.to_thread.run_sync(_shown, answer.message, secrets)
             asked, limit = (reading.has_asked, reading.limit) if reading else (False, "")
@@ -131,7 +134,7 @@ class ChartRenderer:
     def _died(self, job: RenderJob, code: int | None) -> ChartError:
         if code in {OVER_MEMORY, GO_FATAL}:
             return _limit(job, f"it takes more than {self._limits.memory_bytes} bytes of memory")
-        return ChartError(f"the process died that rendered {_called(job)} (exit code {code})", final=False)
+        return ChartError(f"the process died that rendered {job.shown_with_release} (exit code {code})", final=False)
 
 
 def _with_what_it_read(rendered: RenderedChart, reading: Reading) -> RenderedChart:
@@ -143,13 +146,11 @@ def _with_what_it_read(rendered: RenderedChart, reading: Reading) -> RenderedCha
 
 
 def _limit(job: RenderJob, limit: str) -> ChartError:
-    return ChartError(f"rendering {_called(job)} was ended: {limit}", final=False, limit=limit)
-
-
-def _called(job: RenderJob) -> str:
-    return f"the chart {job.shown} for release {job.namespace}/{job.release_name}"
+    return ChartError(f"rendering {job.shown_with_release} was ended: {limit}", final=False, limit=limit)
 
 
 def _shown(message: str, secrets: SecretValues | None) -> str:
     text = message if secrets is None else secrets.filter(message)
-    return text if len(text) <= MESSAGE_CHARACTERS else f"{text[:MESSAGE_CHARACTERS]}… (shortened)"
+    # Go's errors tell where at their beginning, and why at their end.
+    half = MESSAGE_CHARACTERS // 2
+    return text if len(text) <= MESSAGE_CHARACTERS else f"{text[:half]} … (shortened) … {text[-half:]}"

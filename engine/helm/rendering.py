@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
@@ -19,6 +19,7 @@ from tidelog.engine.helm.requirements import require_installable, without_their_
 from tidelog.engine.helm.sdk import Capabilities, Chart, Failure, UnknownLibraryError
 from tidelog.engine.helm.sorting import sorted_manifests
 from tidelog.engine.helm.spec import Crd, RenderedChart, RenderJob
+from tidelog.engine.helm.switches import Switches, switches_of
 from tidelog.engine.helm.words import impure_functions, mentions_lookup, readable
 
 KEPT: Final = 8
@@ -26,6 +27,10 @@ KEPT: Final = 8
 KEPT_BYTES_MAX: Final = 4 * 1024 * 1024
 """Of an archive that does."""
 _NOTES: Final = "NOTES.txt"
+_Key: TypeAlias = tuple[object, ...]
+"""Of a chart: its file, as it was, and what is changed in it before it is loaded."""
+_K = TypeVar("_K")
+_V = TypeVar("_V")
 
 
 class _Loaded(msgspec.Struct):
@@ -36,25 +41,30 @@ class _Loaded(msgspec.Struct):
     missing: tuple[str, ...]
     impure: tuple[str, ...]
     archive: bytes | None
+    switches: Switches | None
+    """None for one without charts within it, which no render changes."""
     record: bytes = b""
     crds: tuple[Crd, ...] | None = None
     mentions_lookup: bool | None = None
     """None while nobody has looked."""
 
     @property
-    def stays(self) -> bool:
-        """Whether it may be rendered again: a render changes charts that have dependencies."""
-        return (
-            not self.metadata.get("dependencies") and self.archive is not None and len(self.archive) <= KEPT_BYTES_MAX
-        )
+    def is_small(self) -> bool:
+        """Whether there is room for it in memory."""
+        return self.archive is not None and len(self.archive) <= KEPT_BYTES_MAX
 
 
 class Rendering:
-    """Renders one chart after the other. It keeps the last few, for one chart may have a hundred releases."""
+    """Renders one chart after the other. It keeps the last few, for one chart may have a hundred releases.
+
+    One with dependencies is kept for the releases that have the same of them on.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._kept: OrderedDict[tuple[object, ...], _Loaded] = OrderedDict()
+        self._kept: OrderedDict[tuple[_Key, bytes], _Loaded] = OrderedDict()
+        self._switches: OrderedDict[_Key, Switches] = OrderedDict()
+        self._loads = 0
         self._unusable = ""
         try:
             self._capabilities = Capabilities()
@@ -63,6 +73,11 @@ class Rendering:
 
     def answer(self, question: Question) -> Answer:
         """What came of a job."""
+        before = self._loads
+        answer = self._answer(question)
+        return msgspec.structs.replace(answer, loads=self._loads - before) if self._loads > before else answer
+
+    def _answer(self, question: Question) -> Answer:
         job = question.job
         api = f"http://127.0.0.1:{self._settings.lookup_port}/{question.token}" if question.token else ""
         if self._unusable:
@@ -77,7 +92,7 @@ class Rendering:
             return _failed(str(error), job, api)
         except (MemoryError, RecursionError):
             limit = f"it takes more than {self._settings.memory_bytes} bytes of memory"
-            return Failed(f"rendering {job.shown} was ended: {limit}", final=False, limit=limit)
+            return Failed(f"rendering {job.shown_with_release} was ended: {limit}", final=False, limit=limit)
         except OSError as error:
             return Failed(f"the chart {job.shown} cannot be read: {error.strerror}", final=False)
 
@@ -85,16 +100,24 @@ class Rendering:
     def _loaded(self, job: RenderJob) -> Iterator[_Loaded]:
         status = os.stat(job.chart)  # noqa: PTH116 - of each render
         key = job.chart, job.skip_schema, job.build_metadata, status.st_ino, status.st_size, status.st_mtime_ns
-        loaded = self._kept.pop(key, None) or _load(job)
+        chosen = _chosen(self._switches.get(key), job)
+        loaded = None if chosen is None else self._kept.pop((key, chosen), None)
+        if loaded is None:
+            self._loads += 1
+            loaded = _load(job)
+            chosen = _chosen(loaded.switches, job)
+            if loaded.switches is not None:
+                _put(self._switches, key, loaded.switches)
+        is_whole = loaded.switches is None
         try:
             yield loaded
+            is_whole = True
         finally:
-            if loaded.stays:
-                self._kept[key] = loaded
-                if len(self._kept) > KEPT:
-                    self._kept.popitem(last=False)[1].chart.close()
-            else:
+            # What failed may have been changed by half.
+            if not is_whole or chosen is None or not loaded.is_small:
                 loaded.chart.close()
+            elif (oldest := _put(self._kept, (key, chosen), loaded)) is not None:
+                oldest.chart.close()
 
     def _rendered(self, job: RenderJob, loaded: _Loaded, api: str) -> RenderedChart:
         chart = loaded.chart
@@ -102,9 +125,11 @@ class Rendering:
         files = chart.render(job.values.decode(), _options(job), api=api if api and _may_look_up(job, loaded) else "")
         if sum(map(len, files.values())) > self._settings.output_bytes:
             limit = f"it writes more than {self._settings.output_bytes} bytes"
-            raise ChartError(f"rendering {job.shown} was ended: {limit}", final=False, limit=limit)
+            raise ChartError(f"rendering {job.shown_with_release} was ended: {limit}", final=False, limit=limit)
         # A render changes what a chart with dependencies says of itself, and of no other.
-        metadata = loaded.metadata if loaded.stays else chart.told("metadata")
+        if loaded.switches is not None:
+            loaded.metadata = chart.told("metadata")
+        metadata = loaded.metadata
         notes = _take_notes(files, metadata["name"])
         manifests, hooks = sorted_manifests(files)
         if job.with_record and not loaded.record:
@@ -144,9 +169,23 @@ def _load(job: RenderJob) -> _Loaded:
     missing = without_their_charts(metadata, chart.told("dependencies"))
     # A template may have its values rendered too (`tpl`).
     texts = [*chart.told("templates"), {"data": json.dumps(chart.told("values"))}]
-    if chart.told("dependencies"):
-        texts += _templates_below(unpacked(job.chart, archive))
-    return _Loaded(chart, metadata, missing, impure_functions(texts), archive)
+    switches = None
+    if metadata.get("dependencies") or chart.told("dependencies"):
+        contents = unpacked(job.chart, archive)
+        texts += _templates_below(contents)
+        switches = switches_of(contents)
+    return _Loaded(chart, metadata, missing, impure_functions(texts), archive, switches)
+
+
+def _chosen(switches: Switches | None, job: RenderJob) -> bytes | None:
+    return b"" if switches is None else switches.chosen(job.values)
+
+
+def _put(kept: "OrderedDict[_K, _V]", key: _K, value: _V) -> _V | None:
+    """Keeps a thing as the newest; returns the oldest, where that goes for it."""
+    kept[key] = value
+    kept.move_to_end(key)
+    return kept.popitem(last=False)[1] if len(kept) > KEPT else None
 
 
 def _templates_below(contents: Mapping[str, bytes]) -> list[dict[str, str]]:
@@ -184,7 +223,7 @@ def _options(job: RenderJob) -> dict[str, object]:
 
 
 def _crds(loaded: _Loaded) -> tuple[Crd, ...]:
-    if loaded.crds is None or not loaded.stays:
+    if loaded.crds is None:
         loaded.crds = tuple(Crd(crd["filename"], crd["data"]) for crd in loaded.chart.told("crds"))
     return loaded.crds
 

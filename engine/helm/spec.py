@@ -66,6 +66,11 @@ class RenderJob(msgspec.Struct, frozen=True):
         """The chart, for people."""
         return self.called or PurePath(self.chart).name
 
+    @property
+    def shown_with_release(self) -> str:
+        """The chart, and for which release it is, for people."""
+        return f"the chart {self.shown} for release {self.namespace}/{self.release_name}"
+
 
 class Manifest(msgspec.Struct, frozen=True):
     """One document of a template."""

@@ -1,6 +1,7 @@
 """Releases on bad days: charts and specs that somebody wrote to do harm, or that came at the wrong moment."""
 
 import base64
+import functools
 import json
 import random
 from typing import Any
@@ -12,10 +13,14 @@ import pytest
 from tests.e2e.planted import found_in
 from tests.e2e.releases import HELM, Releases, ready_message, told
 from tests.e2e.test_release_hooks import hook, is_stalled, job_ends
-from tests.e2e.world import World, condition, is_ready
+from tests.e2e.world import World, condition, failed, is_ready
+from tests.helm.test_limits import GROW, LOOP, SMALL
 from tidelog.engine.documents import documents
+from tidelog.engine.helm.pool import ChartRenderer
 from tidelog.engine.kinds.durations import Duration
 from tidelog.engine.objects.kube import KubeObject
+from tidelog.engine.runtime import daemon
+from tidelog.engine.runtime.passes.releases import wish
 from tidelog.events.moment import datetime_of
 from tidelog.events.vocabulary import HealthChanged, ReleaseActionEnded, ReleaseActionStarted
 
@@ -128,6 +133,40 @@ spec:
         await world.until_gone(HELM, "HelmRelease", "inner")
         assert await world.data("inner") is None
         assert await releases.statuses("inner") == []
+
+
+@pytest.mark.parametrize(
+    ("template", "limit"),
+    [
+        (LOOP, "it takes longer than 1 s"),
+        (GROW, f"it takes more than {SMALL.memory_bytes} bytes of memory"),
+        ('a: "{{ repeat 2000000 "x" }}"', f"it writes more than {SMALL.output_bytes} bytes"),
+    ],
+    ids=["loops", "grows", "writes much"],
+)
+async def test_the_limit_that_a_chart_met_is_named_and_others_go_on(
+    releases: Releases, monkeypatch: pytest.MonkeyPatch, template: str, limit: str
+) -> None:
+    """A chart may ask for 5 minutes or 5 GB; it is ended, which is told, and is tried again."""
+    monkeypatch.setattr(daemon, "ChartRenderer", functools.partial(ChartRenderer, limits=SMALL))
+    monkeypatch.setattr(wish, "RENDER_S", 1.0 if "longer" in limit else SMALL.time_s)
+    world = releases.world
+    await begin(releases, bad=f"{{{{ if .Values.bad }}}}{template}{{{{ end }}}}")
+    async with world.daemon() as running:
+        await releases.release(values={"bad": True}, timeout="1s")
+        found = await releases.until(failed("InstallFailed"), "refused")
+        name = f"release {world.namespace}/web"
+        assert ready_message(found) == (
+            f"Helm install failed for {name} with chart web@1.0.0: "
+            f"rendering the chart web-1.0.0 for {name} was ended: {limit}"
+        )
+        assert "Stalled" not in told(found)
+        assert await releases.statuses() == []
+        assert running.events(ReleaseActionStarted) == []
+        await releases.release("other")
+        await releases.until_version(1, name="other")
+        await releases.release(values={"bad": False})
+        await releases.until_version(1)
 
 
 async def test_a_long_name_is_shortened_as_flux_does_it(releases: Releases) -> None:

@@ -29,6 +29,7 @@ from tidelog.engine.runtime.telling.metrics import Metrics
 from tidelog.engine.sources.helm import package as package_chart
 from tidelog.events.vocabulary import RevisionFetched
 from tidelog.events.vocabulary.fetch import Signature
+from tidelog.storage.layout import Layout
 
 CHART_CONFIG = "application/vnd.cncf.helm.config.v1+json"
 CHART_CONTENT = "application/vnd.cncf.helm.chart.content.v1.tar+gzip"
@@ -186,6 +187,22 @@ async def test_a_new_version_in_the_index_is_pulled_and_an_old_index_not_read_ag
         )
         assert found is not None
         assert await served(found) == (charts.root / "podinfo-6.2.0.tgz").read_bytes()
+
+
+async def test_an_index_that_is_lost_while_the_daemon_runs_is_fetched_again(world: World, charts: ChartServer) -> None:
+    async with serving(world) as running:
+        await repository(world, charts)
+        await chart(world, version="6.1.0")
+        found = await ready(world, "HelmRepository", "charts")
+        await ready(world, "HelmChart", "podinfo")
+        name = f"*{found['status']['artifact']['digest'].partition(':')[2]}*"
+        (kept,) = await anyio.to_thread.run_sync(lambda: list(Layout(world.store).artifacts.rglob(name)))
+        await anyio.to_thread.run_sync(kept.unlink)
+        await chart(world, version="6.0.0")
+        again = await ready(world, "HelmChart", "podinfo", observedGeneration=2)
+        assert again["status"]["artifact"]["revision"] == "6.0.0"
+        assert await served(found) != b""
+        await running.idle()
 
 
 async def test_values_files_make_another_chart(world: World, charts: ChartServer, tmp_path: Path) -> None:

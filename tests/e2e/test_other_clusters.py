@@ -320,6 +320,40 @@ async def test_another_cluster_gets_all_of_it_and_the_one_before_keeps_what_it_h
         assert await other.data("a") == {"n": "1"}
 
 
+async def test_a_status_of_the_cluster_before_says_nothing_of_the_one_after(
+    world: World, other: Other, third: Other
+) -> None:
+    """As after a kill between the move and the next status."""
+    await give(world, other.kubeconfig("hub"))
+    kind = await world.cluster.kind(KUSTOMIZE, "Kustomization")
+    async with world.daemon(other_clusters=True) as running:
+        await app_there(world, config_map("a", n="1"), config_map("b", n="1"))
+        before = (await world.until_applied("app"))[0]["status"]
+        await running.idle()
+    await give(world, third.kubeconfig("hub"))
+    world.change({"app/all.yaml": config_map("a", n="2")})
+    async with world.daemon(other_clusters=True) as running:
+        await third.until_data("a", {"n": "2"})
+        await world.until_applied("app")
+        await running.idle()
+        assert len(running.events(TargetMoved)) == 1
+    assert await third.data("b") is None
+    labels = {"kustomize.toolkit.fluxcd.io/name": "app", "kustomize.toolkit.fluxcd.io/namespace": world.namespace}
+    theirs = json.loads(config_map("b", mine="yes"))
+    await third.apply(theirs | {"metadata": theirs["metadata"] | {"labels": labels}})
+    await world.cluster.patch(
+        kind, world.namespace, "app", {"status": before}, type="merge", manager="test", subresource="status"
+    )
+    async with world.daemon(other_clusters=True) as running:
+        await world.push({"app/all.yaml": config_map("a", n="3")})
+        await third.until_data("a", {"n": "3"})
+        applied = await world.until_applied("app")
+        assert [entry["id"].split("_")[1] for entry in applied[0]["status"]["inventory"]["entries"]] == ["a"]
+        await running.idle()
+        assert not running.events(ObjectPruned)
+    assert await third.data("b") == {"mine": "yes"}
+
+
 async def test_what_cannot_be_deleted_there_any_more_can_be_left_there(world: World, other: Other) -> None:
     await give(world, other.kubeconfig("hub"))
     async with world.daemon(other_clusters=True):

@@ -18,7 +18,7 @@ from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.cluster.real import RealCluster, open_cluster
 from tidelog.engine.helm.storage import Release, snapshot_digest
 from tidelog.engine.objects.kube import KubeObject
-from tidelog.events.vocabulary import HookStarted, ReleaseActionEnded, ReleaseActionStarted
+from tidelog.events.vocabulary import EngineStarted, HookStarted, ReleaseActionEnded, ReleaseActionStarted
 from tidelog.storage import Query, open_log, verify_store
 
 ROUNDS = 100 if SOAK else 10
@@ -185,17 +185,27 @@ class Ends:
         return {name: await self.releases.records(name) for name in self.names}
 
 
-async def log_is_whole(world: World) -> None:
-    """Every action that began ended once, whoever ended it, and no hook was begun twice in one."""
+ACTIONS = {"install", "upgrade", "rollback", "uninstall", "test"}
+
+
+async def log_is_whole(world: World) -> Counter[str]:
+    """Every action that began ended once, whoever ended it, and no hook was begun twice in one.
+
+    Returns:
+        How often a daemon found each kind of action begun by another, which had died in the midst of it.
+    """
     report = await verify_store(world.store)
     assert report.intact, report
     open_actions: dict[str, ReleaseActionStarted] = {}
     hooks: Counter[tuple[str, ...]] = Counter()
     actions: Counter[str] = Counter()
+    interrupted: Counter[str] = Counter()
     async with open_log(world.store) as log:
         async for recorded in log.read(Query()):
             event, stream = recorded.event, recorded.envelope.stream
-            if isinstance(event, ReleaseActionStarted):
+            if isinstance(event, EngineStarted):
+                interrupted.update(one.action for one in open_actions.values())
+            elif isinstance(event, ReleaseActionStarted):
                 assert stream not in open_actions, "one at a time"
                 open_actions[stream] = event
                 hooks.clear()
@@ -209,6 +219,7 @@ async def log_is_whole(world: World) -> None:
     assert open_actions == {}
     kinds = ("install succeeded", "upgrade succeeded", "upgrade failed", "rollback succeeded", "test succeeded")
     assert all(actions[kind] for kind in (*kinds, "uninstall succeeded")), actions
+    return interrupted
 
 
 @pytest.mark.slow
@@ -236,7 +247,10 @@ async def test_whenever_it_is_killed_the_end_is_the_same(world: World, seed: int
         await ends.are_reached(wanted)
         await world.until_answered(await world.ask(), limit_s=SETTLES_WITHIN_S)
         assert await stopped(process) == 0
-    await log_is_whole(world)
+    interrupted = await log_is_whole(world)
+    assert interrupted
+    if SOAK:
+        assert interrupted.keys() >= ACTIONS, interrupted
     assert await anyio.to_thread.run_sync(found_in, world.store, SECRET.encode()) == []
     assert SECRET.encode() not in (world.directory / "output").read_bytes()
 
@@ -317,7 +331,10 @@ async def test_after_whatever_write_it_is_cut_off_the_end_is_the_same(world: Wor
     assert wanted is not None
     async with world.daemon():
         await ends.are_reached(wanted)
-    await log_is_whole(world)
+    interrupted = await log_is_whole(world)
+    assert interrupted
+    if SOAK:
+        assert interrupted.keys() >= ACTIONS, interrupted
 
 
 async def _is_cut(cut: CutCluster, ends: Ends, wanted: Round) -> bool:

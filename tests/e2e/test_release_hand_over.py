@@ -18,6 +18,25 @@ from tidelog.events.vocabulary import ReleaseActionStarted
 
 Command = Callable[..., Awaitable[str]]
 SECRET = 'apiVersion: v1\nkind: Secret\nmetadata: {name: "{{ .Release.Name }}-secret"}\nstringData: {a: b}\n'
+# Of no Pods, for nothing runs them here. What is left out is filled in by the server: nobody may take that away.
+DEPLOYMENT = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: "{{ .Release.Name }}-pods", labels: {colour: "{{ .Values.colour }}"}}
+spec:
+  replicas: 0
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers:
+      - name: web
+        image: web:1
+        ports: [{containerPort: 80}]
+        env: [{name: A, value: b}]
+        resources: {limits: {memory: 64Mi}}
+"""
+TEMPLATES = {"secret": SECRET, "deployment": DEPLOYMENT}
 
 
 @pytest.fixture
@@ -38,25 +57,30 @@ def command(world: World, tmp_path: Path) -> Command:
 
 def write_chart(folder: Path, version: str = "1.0.0") -> str:
     """The chart that is in the repository, in a folder."""
-    for path, text in chart(version, secret=SECRET).items():
+    for path, text in chart(version, **TEMPLATES).items():
         file = folder / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(str(text))
     return str(folder / "charts/web")
 
 
-async def uids(world: World) -> dict[str, str]:
-    """Of the release's objects."""
-    found = {}
-    for kind, name in (("ConfigMap", "web"), ("Secret", "web-secret")):
-        live = await world.get("v1", kind, name)
+async def identities(world: World) -> dict[str, tuple[str, object]]:
+    """Of the release's objects: the uid, and what the Pods of the Deployment would be restarted for."""
+    found: dict[str, tuple[str, object]] = {}
+    for version, kind, name in (
+        ("v1", "ConfigMap", "web"),
+        ("v1", "Secret", "web-secret"),
+        ("apps/v1", "Deployment", "web-pods"),
+    ):
+        live = await world.get(version, kind, name)
         assert live is not None, name
-        found[name] = live["metadata"]["uid"]
+        spec = (live["metadata"]["generation"], live["spec"]["template"]) if kind == "Deployment" else None
+        found[name] = live["metadata"]["uid"], spec
     return found
 
 
 async def begin(releases: Releases) -> None:
-    await releases.commit("1.0.0", secret=SECRET)
+    await releases.commit("1.0.0", **TEMPLATES)
     await releases.world.source()
 
 
@@ -66,7 +90,7 @@ async def test_helm_sees_and_acts_on_what_was_released_here(releases: Releases, 
     async with world.daemon() as running:
         await releases.release(values={"colour": "blue"})
         await releases.until_version(1)
-        before = await uids(world)
+        before = await identities(world)
         await releases.release(values={"colour": "green"})
         await releases.until_version(2)
         (listed,) = json.loads(await command("list", "-o", "json"))
@@ -83,7 +107,7 @@ async def test_helm_sees_and_acts_on_what_was_released_here(releases: Releases, 
     # Nobody looks after it any more: helm goes back, and takes it away.
     await command("rollback", "web", "1", "--force-conflicts")
     assert (await world.data("web") or {})["colour"] == "blue"
-    assert await uids(world) == before
+    assert await identities(world) == before
     await command("uninstall", "web")
     assert await world.data("web") is None
     assert await releases.statuses() == []
@@ -98,23 +122,23 @@ async def test_what_is_handed_back_is_upgraded_by_helm(releases: Releases, comma
     await begin(releases)
     path = write_chart(tmp_path)
     await command("install", "web", path, "--set", "colour=helm")
-    before = await uids(world)
+    before = await identities(world)
     async with world.daemon() as running:
         await releases.release(values={"colour": "ours"})
         await releases.until_version(2)
-        assert await uids(world) == before
+        assert await identities(world) == before
         await releases.release(values={"colour": "ours"}, suspend=True)
         await running.idle()
         await world.delete(HELM, "HelmRelease", "web")
         await world.until_gone(HELM, "HelmRelease", "web")
         await command("upgrade", "web", path, "--set", "colour=back", "--force-conflicts")
         assert (await world.data("web") or {})["colour"] == "back"
-        assert await uids(world) == before
+        assert await identities(world) == before
         assert [status for _, status in await releases.statuses()] == ["deployed", "superseded", "superseded"]
         # It comes back once more, and goes for good.
         await releases.release(values={"colour": "ours"})
         await releases.until_version(4)
-        assert await uids(world) == before
+        assert await identities(world) == before
         await world.delete(HELM, "HelmRelease", "web")
         await world.until_gone(HELM, "HelmRelease", "web")
         assert await releases.statuses() == []
@@ -129,7 +153,7 @@ async def test_what_flux_released_is_in_sync_as_long_as_its_digest_is_right(
     await begin(releases)
     values = {"colour": "flux"}
     await command("install", "web", write_chart(tmp_path), "--set", "colour=flux")
-    before = await uids(world)
+    before = await identities(world)
     (release,) = await releases.records()
     await releases.release(values=values)
     snapshot = {
@@ -166,7 +190,7 @@ async def test_what_flux_released_is_in_sync_as_long_as_its_digest_is_right(
             assert await releases.statuses() == [(1, "deployed")]
             await releases.release(values={"colour": "ours"})
         found = await releases.until_version(2)
-        assert await uids(world) == before
+        assert await identities(world) == before
         assert told(found)["Released"] == ("True", "UpgradeSucceeded")
         assert await releases.statuses() == [(2, "deployed"), (1, "superseded")]
 
@@ -215,7 +239,7 @@ async def test_helm_upgrades_meanwhile_and_what_it_left_pending_is_put_right(
     async with world.daemon() as running:
         await releases.release()
         await releases.until_version(1)
-        before = await uids(world)
+        before = await identities(world)
         await running.idle()
     await command("upgrade", "web", write_chart(tmp_path), "--set", "colour=helm", "--force-conflicts")
     store = ReleaseStore(world.cluster, world.namespace)
@@ -227,6 +251,6 @@ async def test_helm_upgrades_meanwhile_and_what_it_left_pending_is_put_right(
     async with world.daemon():
         await releases.until_version(3)
         assert (await world.data("web") or {})["colour"] == "red"
-        assert await uids(world) == before
+        assert await identities(world) == before
         assert [status for _, status in await releases.statuses()][:1] == ["deployed"]
         assert not any(status.startswith("pending") for _, status in await releases.statuses())

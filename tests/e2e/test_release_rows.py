@@ -1,8 +1,11 @@
 """Rows of Flux's contract about HelmReleases that need a cluster, and that no other test shows (contract 4)."""
 
 import json
+import shutil
+from pathlib import Path
 from typing import Any
 
+import anyio.to_thread
 import msgspec
 import pytest
 
@@ -12,10 +15,12 @@ from tests.e2e.test_apply_rules import RBAC, account
 from tests.e2e.test_release_hooks import hook
 from tests.e2e.test_release_states import NEVER_READY
 from tests.e2e.world import SOURCE, World, condition, failed, is_ready
+from tests.oracles.helm import helm
 from tidelog.engine.helm.storage import Record
 from tidelog.engine.helm.store import ReleaseStore
 from tidelog.engine.objects.kube import KubeObject
-from tidelog.events.vocabulary import ReleaseActionStarted
+from tidelog.events.vocabulary import HelmChartSynced, ReleaseActionStarted, RevisionFetched
+from tidelog.storage.layout import Layout
 
 SUSPENDED = {"interval": "1h", "suspend": True, "chartRef": {"kind": "HelmChart", "name": "gone"}}
 SCHEMA = json.dumps({"type": "object", "properties": {"colour": {"enum": ["red"]}}})
@@ -401,3 +406,134 @@ async def test_what_says_so_is_left_out_of_drift(releases: Releases) -> None:
         await world.until_told("web", "DriftCorrected", "ConfigMap", kind="HelmRelease")
         assert (await world.data("web") or {})["colour"] == "red"
         assert (await world.data("free") or {})["colour"] == "by hand"
+
+
+async def how_applied(world: World, name: str = "web") -> tuple[str, set[tuple[str, str]]]:
+    """The uid of an object, and who wrote it by which operation."""
+    live = await world.get("v1", "ConfigMap", name)
+    assert live is not None
+    return live["metadata"]["uid"], {(one["manager"], one["operation"]) for one in live["metadata"]["managedFields"]}
+
+
+async def test_objects_are_applied_on_the_server_s_side_whatever_the_spec_says(
+    releases: Releases, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """HR-041, HR-042, HR-043, HR-048, HR-116: also what helm applied on the client's side, and nothing is replaced."""
+    world = releases.world
+    ours = {("helm-controller", "Apply")}
+    await begin(releases, deployment=NEVER_READY)
+    for path, text in chart_files("1.0.0").items():
+        file = tmp_path / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(str(text))
+    where = ("--kubeconfig", world.kubeconfig, "--namespace", world.namespace)
+    install = ("install", "old", tmp_path / "charts/web", "--server-side=false", *where)
+    await anyio.to_thread.run_sync(lambda: helm(*install, home=tmp_path))
+    of_helm, _ = await how_applied(world, "old")
+    (record,) = await releases.records("old")
+    assert record.apply_method != "ssa"
+    client = {"serverSideApply": "disabled", "force": True}
+    spec: dict[str, Any] = {
+        "install": {"serverSideApply": False},
+        "upgrade": {**client, "remediation": {"retries": 0, "remediateLastFailure": True}},
+        "rollback": {**client, "recreate": True},
+        "driftDetection": {"mode": "enabled"},
+        "timeout": "1s",
+    }
+    async with world.daemon():
+        await releases.release(**spec)
+        await releases.until_version(1)
+        uid, managers = await how_applied(world)
+        assert managers == ours
+        await releases.release(**spec, values={"colour": "blue"})
+        await releases.until_version(2)
+        await releases.release(**spec, values={"broken": True})
+        await releases.until(lambda obj: told(obj).get("Remediated") == ("True", "RollbackSucceeded"), "rolled back")
+        assert await how_applied(world) == (uid, ours)
+        assert (await world.data("web") or {})["colour"] == "blue"
+        assert {one.apply_method for one in await releases.records()} == {"ssa"}
+        # After one of helm's own, `auto` means the client's side in Flux.
+        await releases.release("old", upgrade={"serverSideApply": "auto"}, driftDetection={"mode": "enabled"})
+        await releases.until_version(2, name="old")
+        uid, managers = await how_applied(world, "old")
+        assert uid == of_helm
+        assert ours <= managers
+        assert (await releases.records("old"))[0].apply_method == "ssa"
+        await world.patch("v1", "ConfigMap", "old", {"data": {"colour": "by hand"}})
+        await world.until_told("old", "DriftCorrected", "ConfigMap", kind="HelmRelease")
+        assert (await world.data("old") or {})["colour"] == "red"
+    assert "recreate" not in caplog.text
+
+
+async def test_a_kind_that_somebody_adds_meanwhile_is_found_with_and_without_a_persistent_client(
+    releases: Releases,
+) -> None:
+    """HR-020."""
+    world = releases.world
+    group = f"late-{world.namespace}.example.com"
+    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": {"type": "object"}}}
+    box = f'apiVersion: {group}/v1\nkind: Box\nmetadata: {{name: "{{{{ .Release.Name }}}}"}}\n'
+    await begin(releases, box=box)
+    async with world.daemon():
+        for name, keeps in (("with", True), ("without", False)):
+            await releases.release(name, persistentClient=keeps)
+            await releases.until(failed("InstallFailed", "Box"), "refused", name)
+        names = {"plural": "boxes", "kind": "Box"}
+        await world.apply(
+            {
+                "apiVersion": "apiextensions.k8s.io/v1",
+                "kind": "CustomResourceDefinition",
+                "metadata": {"name": f"boxes.{group}"},
+                "spec": {"group": group, "scope": "Namespaced", "names": names, "versions": [version]},
+            }
+        )
+        for name in ("with", "without"):
+            await releases.ask(name)
+            await releases.until_version(1, name=name)
+            assert await world.get(f"{group}/v1", "Box", name) is not None
+    await world.delete("apiextensions.k8s.io/v1", "CustomResourceDefinition", f"boxes.{group}")
+
+
+async def test_what_is_done_with_the_chart_of_a_template_is_in_the_log_and_no_event(releases: Releases) -> None:
+    """HR-060."""
+    world = releases.world
+    await begin(releases)
+    async with world.daemon() as running:
+        await releases.release()
+        await releases.until_version(1)
+        await releases.release(interval="2h")
+        await running.until_event(HelmChartSynced, where=lambda event: event.outcome == "configured")
+        await world.delete(HELM, "HelmRelease", "web")
+        await world.until_gone(HELM, "HelmRelease", "web")
+        await running.idle()
+        synced = [one.outcome for one in running.events(HelmChartSynced) if isinstance(one, HelmChartSynced)]
+        assert synced == ["created", "configured", "deleted"]
+        for kind, name in (("HelmRelease", "web"), ("HelmChart", f"{world.namespace}-web")):
+            reasons = {event["reason"] for event in await world.events_of(name, kind)}
+            assert not {reason for reason in reasons if reason.startswith("HelmChart")}, reasons
+
+
+async def test_a_chart_that_is_lost_is_fetched_again_and_released(releases: Releases) -> None:
+    """HR-065."""
+    world = releases.world
+    await begin(releases)
+    async with world.daemon() as running:
+        await releases.release()
+        await releases.until_version(1)
+        stream = running.stream("HelmChart", f"{world.namespace}-web")
+        (fetched,) = running.events(RevisionFetched, stream=stream)
+        assert isinstance(fetched, RevisionFetched)
+        name = f"*{fetched.artifact.rpartition(':')[2]}*"
+        (kept,) = await anyio.to_thread.run_sync(lambda: list(Layout(world.store).artifacts.rglob(name)))
+        await anyio.to_thread.run_sync(kept.unlink)
+        await releases.release(values={"colour": "blue"})
+        await releases.until_version(2)
+        assert (await world.data("web") or {})["colour"] == "blue"
+        assert len(running.events(RevisionFetched, stream=stream)) == 1, "what it was packed of is there"
+        await running.idle()
+    await anyio.to_thread.run_sync(shutil.rmtree, Layout(world.store).artifacts)
+    async with world.daemon() as running:
+        await releases.release(values={"colour": "green"})
+        await releases.until_version(3)
+        assert (await world.data("web") or {})["colour"] == "green"
+        assert len(running.events(RevisionFetched, stream=stream)) == 1

@@ -144,15 +144,23 @@ async def test_chart_that_loops_is_ended(tmp_path: Path) -> None:
 RECUR = '{{ define "r" }}{{ tpl "{{ include `r` . }}{{ include `r` . }}" . }}{{ end }}{{ include "r" . }}'
 
 
-@pytest.mark.parametrize("template", [GROW, RECUR])
+@pytest.mark.parametrize("template", [GROW, RECUR], ids=["a list that doubles", "templates within templates"])
 async def test_chart_that_takes_too_much_memory_is_ended(template: str, tmp_path: Path) -> None:
     path = chart(tmp_path, template)
     async with ChartRenderer([tmp_path], limits=SMALL, workers=1) as renderer:
         error = await failure(renderer, path)
-        if not error.final:
-            assert error.limit == f"it takes more than {SMALL.memory_bytes} bytes of memory"
-        else:
-            assert "nested reference" in error.message
+        assert (error.final, error.limit) == (False, f"it takes more than {SMALL.memory_bytes} bytes of memory")
+        assert (await renderer.render(RenderJob(chart(tmp_path / "good", "a: b"), "r", "n"))).manifests
+
+
+async def test_chart_that_calls_itself_for_ever_is_refused(tmp_path: Path) -> None:
+    path = chart(tmp_path, '{{ define "r" }}{{ include "r" . }}{{ end }}{{ include "r" . }}')
+    async with ChartRenderer([tmp_path], limits=SMALL, workers=1) as renderer:
+        error = await failure(renderer, path)
+        assert (error.final, error.limit) == (True, "")
+        assert error.message.startswith('template: bad/templates/a.yaml:1:47: executing "bad/templates/a.yaml"')
+        assert "rendering template has a nested reference name: r" in error.message
+        assert len(error.message) < 2_100
         assert (await renderer.render(RenderJob(chart(tmp_path / "good", "a: b"), "r", "n"))).manifests
 
 

@@ -61,7 +61,7 @@ async def test_chart_renders_as_with_helm(
     directory = written(case.files, tmp_path / case.name)
     chart = directory
     if form == "archive":
-        if case.name == "helmignore":
+        if case.name.startswith("helmignore"):
             pytest.skip("what is ignored is ignored when an archive is made")
         chart = tmp_path / "chart.tgz"
         chart.write_bytes(packed(case.name, case.files))
@@ -91,6 +91,32 @@ async def test_chart_renders_as_with_helm(
 
     ours = of_ours(rendered.crds) + of_ours(rendered.manifests) + of_ours(rendered.hooks)
     assert ours == of_helm(wanted.stdout)
+
+
+def tells(case: Case) -> bool:
+    return any("NOTES" in path or "helm.sh/hook" in str(text) for path, text in case.files.items())
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if tells(case)], ids=lambda case: case.name)
+async def test_notes_and_hooks_are_told_as_helm_tells_them(
+    case: Case, helm: Run, renderer: ChartRenderer, tmp_path: Path
+) -> None:
+    chart = written(case.files, tmp_path / case.name)
+    values = tmp_path / "values.json"
+    values.write_text(json.dumps(case.options.values))
+    ran = helm("install", "rel", str(chart), "-n", "space", "-f", str(values), "--dry-run=client", "-o", "json")
+    assert ran.returncode == 0, ran.stderr
+    wanted = json.loads(ran.stdout)
+    rendered = await renderer.render(job(chart, case))
+    assert rendered.notes == wanted["info"].get("notes", "")
+    lists = ("events", "delete_policies", "output_log_policies")
+    ours = [
+        (one.name, one.kind, one.path, one.weight, *(list(getattr(one, of)) for of in lists)) for one in rendered.hooks
+    ]
+    assert ours == [
+        (one["name"], one["kind"], one["path"], one.get("weight", 0), *(one.get(of, []) for of in lists))
+        for one in wanted.get("hooks", [])
+    ]
 
 
 async def rendered_of(name: str, renderer: ChartRenderer, tmp_path: Path, **how: Any) -> RenderedChart:

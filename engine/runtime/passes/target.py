@@ -20,6 +20,7 @@ from tidelog.engine.plan.model import Wanted, is_secret
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.passes.approvals import Approvals, Cleared
 from tidelog.engine.runtime.passes.custom_health import check_expressions
+from tidelog.engine.runtime.passes.lost import fetched_again
 from tidelog.engine.runtime.passes.moves import Heir
 from tidelog.engine.runtime.passes.situation import Situation
 from tidelog.engine.runtime.rendered import RenderedSet
@@ -51,8 +52,6 @@ from tidelog.storage.artifacts.errors import ObjectMissingError
 DEPENDS_ON = "tidelog.dev/depends-on"
 """Annotation: ids of objects of any kind (`apps/Deployment/shop/db`) that have to be healthy first, with commas."""
 DEFINITION = "CustomResourceDefinition"
-LOST_MAX = 3
-"""How often what is lost is fetched again at once."""
 
 
 class ApplyEnded(Stop):
@@ -423,12 +422,7 @@ class TargetPass(ABC):
 
     def lost(self, error: ObjectMissingError) -> StageError:
         """Something of the source is not in the artifact store: has it fetched again (SC-014)."""
-        source = self._source_stream()
-        self._engine.lost.add(source)
-        if self._tries() >= LOST_MAX:
-            return StageError("fetch", "ArtifactFailed", str(error))
-        self._engine.wake(source, Trigger(why="something of it is lost"))
-        return StageError("fetch", "ArtifactFailed", f"{error}: its source is fetched again", waits_for=source)
+        return fetched_again(self._engine, self._source_stream(), str(error), "ArtifactFailed", self._tries())
 
     def _again_after(self, stopped: ApplyStopped, *, again: bool) -> float:
         """When to go on after an apply that stopped: soon, where only the surroundings were in its way, and seldom.

@@ -151,7 +151,7 @@ class Declarations:
             await self.gone(declared.stream)
             before = None
         if is_target(declared):
-            declared.found = before.found if before is not None else found_of(declared, self._memory)
+            declared.found = before.found if before is not None else await found_of(declared, self._memory)
             declared.begun = before.begun if before is not None else await begun_of(declared, self._memory)
             declared.newer = before.newer if before is not None else newer_of(declared, self._memory)
             self._targets[declared.stream] = declared
@@ -352,8 +352,12 @@ async def made_with_secret(live: KubeObject, alias: str, facts: Facts) -> bool:
     return begins in (await facts.log.body(maker.objects.digest)).data
 
 
-def found_of(declared: DeclaredTarget, facts: Facts) -> dict[ObjectId, str]:
-    """What the status lists and the log does not know: applied by another engine, or since a backup."""
+async def found_of(declared: DeclaredTarget, facts: Facts) -> dict[ObjectId, str]:
+    """What the status lists and the log does not know: applied by another engine, or since a backup.
+
+    Where the target has come to be applied to another cluster, the status may still be of the one before: a daemon may
+    have been killed before it wrote the next. So nothing of it is taken for what is in the new one.
+    """
     row = facts.inventory.get(declared.stream)
     known = {} if row is None else row.objects
     found: dict[ObjectId, str] = {}
@@ -364,7 +368,16 @@ def found_of(declared: DeclaredTarget, facts: Facts) -> dict[ObjectId, str]:
             continue
         if key.id not in known:
             found[key.id] = f"{key.group}/{entry.v}" if key.group else entry.v
-    return found
+    return {} if found and await _left_a_cluster(declared.stream, facts) else found
+
+
+async def _left_a_cluster(stream: StreamName, facts: Facts) -> bool:
+    """Whether a target is applied to another cluster than it once was; not, whether it began in another."""
+    moved = await facts.log.last(Query(stream=stream, types=(TargetMoved.__name__,)))
+    if moved is None:
+        return False
+    before = Query(stream=stream, types=(ApplyStarted.__name__,), until=moved.envelope.position)
+    return await facts.log.last(before) is not None
 
 
 async def begun_of(declared: DeclaredTarget, facts: Facts) -> dict[ObjectId, str]:

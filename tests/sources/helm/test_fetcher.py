@@ -1,12 +1,14 @@
 """Repositories over HTTP: what is asked, what is not asked twice, who gets the credentials, and what goes wrong."""
 
 import gzip
+import itertools
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
 import trustme
 
@@ -65,6 +67,70 @@ async def failure(fetcher: HelmFetcher, spec: RepositorySpec, into: Path, tls: T
 async def chosen(fetcher: HelmFetcher, server: ChartServer, into: Path, wanted: str = "6.1.0") -> ChartVersion:
     found = await read(fetcher, server, into)
     return choose_version(versions_of(found.stored, "podinfo"), "podinfo", wanted, server.url)
+
+
+def write_index(into: Path, megabytes: int) -> None:
+    """An index as of a repository of many charts, each of 200 versions."""
+    with into.open("w") as file:
+        file.write("apiVersion: v1\nentries:\n")
+        for chart in itertools.count():
+            if file.tell() >= megabytes * 1_000_000:
+                break
+            file.write(f"  chart-{chart}:\n")
+            for version in range(200):
+                file.write(
+                    f"  - apiVersion: v2\n    name: chart-{chart}\n    version: 1.{version}.0\n"
+                    f"    description: {'what it is for, in many words; ' * 12}\n    digest: {version:064x}\n"
+                    f"    created: '2026-01-02T03:04:05Z'\n    urls:\n    - charts/chart-{chart}-1.{version}.0.tgz\n"
+                )
+
+
+def peaks() -> dict[int, int]:
+    """The most memory, in bytes, that each process that this one started ever had."""
+    found = {}
+    for children in Path("/proc/self/task").glob("*/children"):
+        for child in map(int, children.read_text().split()):
+            status = Path(f"/proc/{child}/status").read_text()
+            found[child] = int(status.partition("VmHWM:")[2].split()[0]) * 1024
+    return found
+
+
+@pytest.mark.parametrize(
+    "megabytes",
+    [pytest.param(4, marks=pytest.mark.slow), pytest.param(40, marks=[pytest.mark.soak, pytest.mark.timeout(600)])],
+)
+async def test_a_large_index_is_read_once_in_the_memory_of_a_chart(megabytes: int, tmp_path: Path) -> None:
+    root, into = tmp_path / "root", tmp_path / "index"
+    root.mkdir()
+    (root / "index.yaml").write_text("apiVersion: v1\nentries: {}\n")
+    with chart_server(root, tls=False) as running:
+        async with HelmFetcher() as fetcher:
+            spec = RepositorySpec(url=running.url)
+            before = peaks()
+            await fetcher.index(spec, into)
+            (worker,) = peaks().keys() - before.keys()
+            small = peaks()[worker]
+            own = await anyio.to_thread.run_sync(resident)
+            await anyio.to_thread.run_sync(write_index, root / "index.yaml", megabytes)
+            found = await fetcher.index(spec, into)
+            assert isinstance(found, IndexRead)
+            assert found.size > megabytes * 1_000_000
+            grown = peaks()[worker] - small
+            assert grown < 8 * 2**20, grown
+            assert await anyio.to_thread.run_sync(resident) - own < 8 * 2**20
+            (newest, *_) = versions_of(into, "chart-3")
+            assert newest.version == "1.199.0"
+            written = into.stat().st_mtime_ns
+            asked = len(running.requests)
+            assert found.etag
+            assert isinstance(await fetcher.index(spec, into, etag=found.etag, revision=found.revision), Unchanged)
+            assert [one.condition for one in running.requests[asked:]] == [found.etag]
+            assert into.stat().st_mtime_ns == written
+
+
+def resident() -> int:
+    """Bytes of this process's own, in memory now."""
+    return int(Path("/proc/self/status").read_text().partition("RssAnon:")[2].split()[0]) * 1024
 
 
 async def test_index_is_read_and_stored(fetcher: HelmFetcher, server: ChartServer, tmp_path: Path) -> None:

@@ -228,7 +228,7 @@ class Previews:
             left = (*left, "spec.kubeConfig: it is applied to another cluster, which no preview asks yet")
         if left:
             raise PreviewError(secrets.filter("; ".join(left)))
-        declared.found = found_of(declared, self._facts)
+        declared.found = await found_of(declared, self._facts)
         declared.begun = await begun_of(declared, self._facts)
         return secrets
 

@@ -10,6 +10,7 @@ import msgspec
 from tidelog.engine.kinds.helmchart import HelmChartSpec, HelmChartStatus
 from tidelog.engine.kinds.helmrepository import HelmRepositorySpec
 from tidelog.engine.runtime.context import Engine
+from tidelog.engine.runtime.passes.lost import fetched_again
 from tidelog.engine.runtime.passes.sources.driver import Driver, News, of_kind
 from tidelog.engine.runtime.passes.sources.helm_repository import access_of, repository_spec
 from tidelog.engine.runtime.passes.sources.registries import ChartReach, read_reach
@@ -39,6 +40,7 @@ from tidelog.engine.sources.oci.verify import Signers
 from tidelog.events.names import Revision
 from tidelog.events.projections import Desired
 from tidelog.events.vocabulary.fetch import Chart, Signature
+from tidelog.storage.artifacts.errors import ObjectMissingError
 
 
 class VersionHead(Head, frozen=True, kw_only=True):
@@ -76,7 +78,7 @@ class HelmChartDriver(Driver):
         """See `Driver`."""
         source = self._source()
         if not isinstance(source.spec, HelmRepositorySpec):
-            return await self._of_tree(self._row(source))
+            return await self._of_tree(source)
         check_name(self._spec.chart)
         if source.spec.is_registry:
             return await self._of_registry(source)
@@ -86,7 +88,10 @@ class HelmChartDriver(Driver):
         stored = None if row.artifact is None else self._engine.artifacts.tarball_path(row.artifact)
         if stored is None:
             raise self._no_artifact(source)
-        versions = await anyio.to_thread.run_sync(versions_of, stored, self._spec.chart)
+        try:
+            versions = await anyio.to_thread.run_sync(versions_of, stored, self._spec.chart)
+        except OSError as error:
+            raise self._lost(source, f"the index of {source.key.shown} cannot be read: {error.strerror}") from None
         version = choose_version(versions, self._spec.chart, self._spec.version, source.key.shown)
         return VersionHead(revision=self._revision(version.version), version=version, source=row.revision)
 
@@ -104,7 +109,7 @@ class HelmChartDriver(Driver):
                 await self._pull_from_registry(await self._reach(source), found.oci, archive)
                 revision = found.oci.digest
             else:
-                return await self._package(download, self._row(source))
+                return await self._package(download, source)
             metadata = version_metadata(self._chart, self._declared.generation)
             made = await revalue(
                 self._engine.fetchers.helm.workers, archive, self._chart, download.path, metadata=metadata
@@ -147,6 +152,10 @@ class HelmChartDriver(Driver):
         return StageError(
             "fetch", "NoSourceArtifact", f"no artifact available for {source.key.shown}", waits_for=source.stream
         )
+
+    def _lost(self, source: DeclaredSource, why: str) -> StageError:
+        tries = self._engine.repeats.tries(self._declared.stream, self._run.standing)
+        return fetched_again(self._engine, source.stream, why, "NoSourceArtifact", tries)
 
     def _revision(self, version: str) -> Revision:
         """The version, as values files change it (contract HC-010)."""
@@ -205,20 +214,25 @@ class HelmChartDriver(Driver):
 
     # Of a tree.
 
-    async def _of_tree(self, row: Desired) -> Head:
+    async def _of_tree(self, source: DeclaredSource) -> Head:
+        row = self._row(source)
         standing = self._engine.memory.conditions.get(self._declared.stream)
         own = self._engine.memory.desired.get(self._declared.stream)
         known = None if standing is None or own is None else standing.source
         if known is not None and known == row.revision and own is not None and not self.is_outdated():
             return VersionHead(revision=own.revision or Revision(""), source=known)
         async with self._engine.fetchers.intake.downloading() as download:
-            fetched = await self._package(download, row)
+            fetched = await self._package(download, source)
         return VersionHead(revision=fetched.revision, fetched=fetched, source=row.revision)
 
-    async def _package(self, download: Download, row: Desired) -> Fetched:
+    async def _package(self, download: Download, source: DeclaredSource) -> Fetched:
+        row = self._row(source)
         root = download.path.with_name("tree")
         await anyio.Path(root).mkdir()
-        await anyio.to_thread.run_sync(self._engine.artifacts.checkout, row.tree or "", None, root)
+        try:
+            await anyio.to_thread.run_sync(self._engine.artifacts.checkout, row.tree or "", None, root)
+        except ObjectMissingError as error:
+            raise self._lost(source, str(error)) from None
         revision = row.revision or Revision("")
         made = await package(
             self._engine.fetchers.helm.workers,
