@@ -916,7 +916,7 @@ def silent() -> Iterator[str]:
 async def test_credentials_in_the_address_of_a_remote_base_are_not_told(trees: MemoryTrees, address: str) -> None:
     tree = trees.add({"kustomization.yaml": f"resources: ['{address}']\n"})
     async with Renderer(trees, remote_bases=True) as renderer:
-        with pytest.raises(RenderError, match="127.0.0.1:1/x") as caught:
+        with pytest.raises(RenderError, match=r"127\.0\.0\.1:1/x") as caught:
             await renderer.render(tree, RenderSpec(), OWNER)
     assert "hidden-one" not in str(caught.value)
     assert "ref=v1" in str(caught.value) or "ref" not in address
