@@ -5,6 +5,7 @@ import os
 import socket
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from importlib import metadata
 from types import TracebackType
@@ -110,6 +111,21 @@ class Channel(Protocol):
         ...
 
 
+_fence: ContextVar[Callable[[], None] | None] = ContextVar("_fence", default=None)
+"""What the request of this task asks before it is sent; raises when it may be sent no more."""
+
+
+class _Fenced(aiohttp.ClientRequest):
+    """A request that asks once it has a connection: to make one takes seconds, or as long as the process is frozen."""
+
+    async def send(self, conn: "aiohttp.connector.Connection") -> aiohttp.ClientResponse:
+        """Sends it."""
+        fence = _fence.get()
+        if fence is not None:
+            fence()
+        return await super().send(conn)
+
+
 class Connection:
     """The connections to one API server. An async context manager."""
 
@@ -141,6 +157,7 @@ class Connection:
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
             skip_auto_headers=("Accept", "Content-Type"),
+            request_class=_Fenced,
             timeout=aiohttp.ClientTimeout(
                 total=None, connect=self._limits.connect_s, sock_connect=self._limits.connect_s
             ),
@@ -262,8 +279,10 @@ class Connection:
         headers = {"Accept": call.accept, **material.headers, **call.headers}
         if call.body is not None:
             headers["Content-Type"] = call.content_type
-        if call.changes and self.fence is not None:
-            self.fence()
+        fence = self.fence if call.changes else None
+        if fence is not None:
+            fence()
+        _fence.set(fence)
         response = await session.request(
             call.method,
             URL(self._access.server + call.target, encoded=True),

@@ -273,5 +273,6 @@ def _version_of(obj: KubeObject) -> str:
 def is_newer(version: str, known: str) -> bool:
     """Whether a resource version comes after another. They are numbers; of others, any that differs counts as newer."""
     if version.isdecimal() and known.isdecimal():
-        return int(version) > int(known)
+        # Whoever says so may say thousands of digits, of which Python makes no number.
+        return (len(version), version) > (len(known), known)
     return version != known

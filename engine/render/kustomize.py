@@ -53,6 +53,9 @@ _SYSTEM: Final = (
 for kustomize is behind the same fence as the git that it runs: so nothing here is secret, and /proc is not here."""
 _NO_MEMORY: Final = (b"out of memory", b"cannot allocate memory", b"failed to reserve")
 _bytes = re.compile(r"line \[[0-9 ]*\] has invalid utf8 bytes : .*")
+_logins = re.compile(r"(?<=:/)(/?)[^/\s'\"@]*@")
+_parameters = re.compile(r"(?<=[?&])(?!(?:ref|version|timeout|submodules)=)([^=&\s'\"]*)=[^&\s'\"]*")
+"""Of an address, what may be a token; not what kustomize itself reads."""
 _quotes = re.compile(
     r"(?<=with config: )`.*?`(?=:)|(?<=patch from )\[.*\]|(?<=node contents:).*|(?<=literal sources ).*(?=, expected)"
     r"|(?<=unknown anchor ).*(?= referenced)",
@@ -154,6 +157,8 @@ def text(output: bytes) -> str:
 def readable(errors: bytes, checkout: str, secrets: SecretValues | None, *, remote: bool) -> str:
     """The words of kustomize, without the name of the directory that the build ran in, and without what is secret.
 
+    Addresses stand in them without the credentials that they may have.
+
     Args:
         errors: what it wrote.
         checkout: the directory.
@@ -167,5 +172,6 @@ def readable(errors: bytes, checkout: str, secrets: SecretValues | None, *, remo
     if remote:
         text = _quotes.sub("(not shown)", text)
     text = secrets.filter(text)
+    text = _parameters.sub(r"\1=***", _logins.sub(r"\1***@", text))
     text = re.sub(rf"{re.escape(checkout)}/?", "./", text)
     return " ".join(text.split())[:2_000]

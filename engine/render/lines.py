@@ -12,8 +12,9 @@ import yaml
 Step: TypeAlias = str | int | tuple[tuple[str, str], ...]
 """A key, the number of an item, or the keys and values that an item has."""
 
-_steps = re.compile(r"""\.?([^.\[\]]+)|\[([0-9]+)\]|\[((?:[\w-]+="[^"]*",?)+)\]|\["((?:[^"\\]|\\.)*)"\]|\[([^\]]+)\]""")
-_pairs = re.compile(r'([\w-]+)="([^"]*)"')
+_pair = r"""[\w-]+=(?:"[^"]*"|[^"\[\],=]+)"""
+_steps = re.compile(rf"""\.?([^.\[\]]+)|\[([0-9]+)\]|\[({_pair}(?:,{_pair})*)\]|\["((?:[^"\\]|\\.)*)"\]|\[([^\]]+)\]""")
+_pairs = re.compile(r'([\w-]+)=(?:"([^"]*)"|([^",=]+))')
 
 
 def line_of_field(text: str, line: int, item: int | None, path: str) -> int | None:
@@ -57,7 +58,7 @@ def _steps_of(path: str) -> Iterator[Step]:
         if index is not None:
             yield int(index)
         elif pairs is not None:
-            yield tuple(_pairs.findall(pairs))
+            yield tuple((name, text or bare) for name, text, bare in _pairs.findall(pairs))
         else:
             yield name or quoted or other
 
@@ -75,7 +76,7 @@ def _below(node: yaml.Node, step: Step) -> tuple[int, yaml.Node] | None:
     """The line of what is one step further in, and that itself."""
     if isinstance(step, str) and isinstance(node, yaml.MappingNode):
         return next(((key.start_mark.line + 1, value) for key, value in node.value if key.value == step), None)
-    if not isinstance(node, yaml.SequenceNode):
+    if not isinstance(node, yaml.SequenceNode) or isinstance(step, str):
         return None
     if isinstance(step, int):
         found = node.value[step] if step < len(node.value) else None

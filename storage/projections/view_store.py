@@ -272,15 +272,26 @@ class _Transaction:
         self._path = path
 
     def __enter__(self) -> None:
-        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            raise _damaged(error, self._path) from None
 
     def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
         if error is None:
-            self._db.execute("COMMIT")
+            try:
+                self._db.execute("COMMIT")
+            except sqlite3.Error as refused:
+                self._roll_back()
+                raise _damaged(refused, self._path) from None
             return
-        self._db.execute("ROLLBACK")
+        self._roll_back()
         if isinstance(error, sqlite3.Error):
             raise _damaged(error, self._path) from None
+
+    def _roll_back(self) -> None:
+        if self._db.in_transaction:  # where the disk is full, SQLite may have done it itself
+            self._db.execute("ROLLBACK")
 
 
 def _damaged(error: sqlite3.Error, path: Path) -> StoreError:

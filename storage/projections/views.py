@@ -14,7 +14,7 @@ from tidelog.events.moment import Time
 from tidelog.events.names import StreamName
 from tidelog.events.projection import Projection
 from tidelog.events.projections import PROJECTIONS, ObjectVersion
-from tidelog.storage.errors import StoreClosedError
+from tidelog.storage.errors import StoreClosedError, StoreFullError
 from tidelog.storage.layout import Layout
 from tidelog.storage.log.reader import LogReader
 from tidelog.storage.log.sqlite_log import SqliteEventLog, SqliteLogReader
@@ -24,6 +24,8 @@ from tidelog.storage.to_the_end import run_to_the_end
 
 Row = TypeVar("Row", bound=msgspec.Struct)
 T = TypeVar("T")
+FULL_RETRY_S = 5.0
+"""How often it is tried again to keep the projections up with the log while the disk is full."""
 
 
 class Views:
@@ -106,10 +108,16 @@ class FollowedViews(Views):
             return await anyio.to_thread.run_sync(self._alone, self._projector.digests)
 
     async def follow(self) -> None:
-        """Keeps the projections up with the log, until cancelled."""
+        """Keeps the projections up with the log, until cancelled; where the disk is full, as soon as there is room.
+
+        They may lag: every question folds what they do not have. Whether there is room for the log, that tells itself.
+        """
         while True:
             await self._log.wait_beyond(self.position)
-            await self.catch_up()
+            try:
+                await self.catch_up()
+            except StoreFullError:
+                await anyio.sleep(FULL_RETRY_S)
 
     async def _work(self, work: Callable[[], None]) -> None:
         async with self._lock:

@@ -45,6 +45,8 @@ from tidelog.engine.cluster.errors import (
 )
 from tidelog.engine.cluster.port import Identity
 from tidelog.engine.cluster.real import RealCluster, open_cluster
+from tidelog.engine.connector import Connector
+from tidelog.engine.runtime.errors import LeaseLostError
 
 MIB = 1 << 20
 LIMIT_S = 30
@@ -53,6 +55,11 @@ BUSY = {"Retry_After": "0"}
 
 async def get(cluster: RealCluster) -> Any:
     return await cluster.get(CONFIG_MAPS, "n", "a")
+
+
+async def get_once(script: Script, cluster: RealCluster) -> None:
+    script.answers = [answer(200, CONFIG_MAP)]
+    assert await get(cluster) == CONFIG_MAP
 
 
 async def apply(cluster: RealCluster) -> Any:
@@ -186,6 +193,36 @@ async def test_conflict_names_each_manager_once(script: Script, cluster: RealClu
     with pytest.raises(ConflictError, match=r".spec.replicas: conflict with \"helm\"") as caught:
         await apply(cluster)
     assert caught.value.managers == ("helm", "kubectl-edit")
+
+
+# ----------------------------------------------------------------------------------------------------- fences
+
+
+@pytest.mark.parametrize("do", [apply, create, json_patch, delete, replace])
+async def test_change_that_may_be_made_no_more_once_there_is_a_connection_is_not_sent(
+    script: Script, cluster: RealCluster, do: Do, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process may stand still in between, and a Lease go to another meanwhile."""
+    connect, lost = Connector.connect, False
+
+    async def slow(*args: Any, **how: Any) -> Any:
+        nonlocal lost
+        connection = await connect(*args, **how)
+        lost = True
+        return connection
+
+    def check() -> None:
+        if lost:
+            raise LeaseLostError("the Lease is lost")
+
+    await get_once(script, cluster)
+    monkeypatch.setattr(Connector, "connect", slow)
+    cluster.fence(check)
+    with pytest.raises(LeaseLostError):
+        await do(cluster)
+    cluster.fence(None)
+    await get_once(script, cluster)
+    assert [asked.partition(" ")[0] for asked in script.asked] == ["GET", "GET"]
 
 
 # -------------------------------------------------------------------------------------------------- no answer

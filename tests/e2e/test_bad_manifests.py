@@ -112,6 +112,12 @@ CASES = [
         ("other/kustomization.yaml:3", "resorces"),
     ),
     Bad(
+        "a text for a number, in an item that the server names by its port",
+        {"app/bad.yaml": f"{SERVICE}    - port: 80\n      protocol: TCP\n      nodePort: many\n"},
+        "ReconciliationFailed",
+        ("Service", "bad", "nodePort", "(in app/bad.yaml:9)"),
+    ),
+    Bad(
         "unknown field of an object",
         {"app/bad.yaml": f"{SERVICE}    - port: 80\n  portz: []\n"},
         "ReconciliationFailed",

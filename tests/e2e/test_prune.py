@@ -10,6 +10,7 @@ import pytest
 
 from tests.e2e.world import (
     KUSTOMIZE,
+    LIMIT_S,
     World,
     condition,
     config_map,
@@ -23,6 +24,7 @@ from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.verify.guard import Guard
 from tidelog.events.vocabulary import (
     ApplyFailed,
+    ApplyStarted,
     ObjectPruned,
     PlanApproved,
     PlanHeld,
@@ -689,6 +691,65 @@ async def test_an_approval_that_is_given_while_the_target_is_suspended_holds_onc
         await world.until_applied("app")
         assert len(running.events(PlanHeld)) == 1
     assert await world.data("item-9") is None
+
+
+async def test_nothing_that_was_planned_is_applied_once_the_target_is_suspended(world: World, tmp_path: Path) -> None:
+    asked = anyio.Event()
+
+    def fault(request: Asked) -> Fault:
+        if not request.dry_run:
+            return None
+        asked.set()
+        return Delay(2)  # the plan is under way
+
+    async with (
+        faulty_api(world.servers, world.kubeconfig, tmp_path) as api,
+        world.daemon(kubeconfig=api.kubeconfig) as running,
+    ):
+        await app_of(world, config_map("item", n="1"))
+        api.fault = fault
+        await world.push({"app/all.yaml": config_map("item", n="2")})
+        with anyio.fail_after(LIMIT_S):
+            await asked.wait()
+        await running.ask("suspend", running.target("app"))
+        suspended = len(running.recorded)
+        await running.idle()
+        assert running.events(ApplyStarted, after=suspended) == []
+        assert await world.data("item") == {"n": "1"}
+        api.fault = lambda _: None
+        await running.ask("resume", running.target("app"))
+        await world.until_applied("app")
+        assert await world.data("item") == {"n": "2"}
+
+
+async def test_a_target_that_is_suspended_while_its_end_is_planned_leaves_everything(
+    world: World, tmp_path: Path
+) -> None:
+    """As one that is suspended before; and its end is recorded once, whatever a watch tells meanwhile."""
+    asked = anyio.Event()
+
+    def fault(request: Asked) -> Fault:
+        if not request.path.endswith("/configmaps/item") or request.method != "GET":
+            return None
+        asked.set()
+        return Delay(2)  # the plan is under way
+
+    async with (
+        faulty_api(world.servers, world.kubeconfig, tmp_path) as api,
+        world.daemon(kubeconfig=api.kubeconfig) as running,
+    ):
+        await app_of(world, config_map("item", n="1"))
+        await running.idle()
+        api.fault = fault
+        await world.delete(KUSTOMIZE, "Kustomization", "app")
+        with anyio.fail_after(LIMIT_S):
+            await asked.wait()
+        await running.ask("suspend", running.target("app"))
+        await world.until_gone(KUSTOMIZE, "Kustomization", "app")
+        await running.idle()
+        assert running.events(ObjectPruned) == []
+        assert len(running.events(TargetRemoved)) == 1
+    assert await world.data("item") == {"n": "1"}
 
 
 async def test_what_somebody_writes_to_an_object_that_is_to_go_makes_no_other_plan(world: World) -> None:

@@ -9,6 +9,7 @@ import pytest
 from tests.e2e.command import tidelog
 from tests.e2e.planted import found_in
 from tests.e2e.world import KUSTOMIZE, SOURCE, World, condition, documents, failed, manifest
+from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.telling.metrics import Metrics
 from tidelog.events.digest import KEYED
 from tidelog.events.names import ObjectKey
@@ -200,6 +201,33 @@ async def test_a_malformed_secret_that_the_server_quotes(
         await world.until_told("app", "ReconciliationFailed")
         await running.idle()
     await nowhere(world, caplog.text, value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec"),
+    [
+        ("GitRepository", {"url": f"https://localhost:1/app.git?token={PASSWORD}", "ref": {"branch": "main"}}),
+        ("OCIRepository", {"url": f"oci://localhost:1/app?token={PASSWORD}"}),
+        ("HelmRepository", {"url": f"https://localhost:1/charts?token={PASSWORD}"}),
+        ("Bucket", {"endpoint": f"localhost:1/?token={PASSWORD}", "bucketName": "b"}),
+        ("Bucket", {"endpoint": f"ada:{PASSWORD}@localhost:1", "bucketName": "b"}),
+    ],
+    ids=["Git", "OCI", "Helm", "bucket", "credentials of a bucket"],
+)
+async def test_a_token_in_the_address_of_a_source(
+    world: World, caplog: pytest.LogCaptureFixture, kind: str, spec: KubeObject
+) -> None:
+    await world.apply(
+        {"apiVersion": SOURCE, "kind": kind, "metadata": {"name": "app"}, "spec": {"interval": "1h", **spec}}
+    )
+    async with world.daemon() as running:
+        found = await world.until(
+            SOURCE, kind, "app", lambda obj: obj is not None and condition(obj, "Ready").get("status") == "False"
+        )
+        await running.idle()
+    assert found is not None
+    assert PASSWORD not in json.dumps(found["status"])
+    await nowhere(world, caplog.text, PASSWORD)
 
 
 async def test_what_substitution_makes_of_a_value(world: World, caplog: pytest.LogCaptureFixture) -> None:

@@ -41,6 +41,9 @@ items:
         ("spec.template.spec.containers[1].ports[0].protocol", 18),
         ('spec.template.spec.containers[name="cache"].image', 14),
         ('spec.template.spec.containers[name="cache"].ports[containerPort="80",protocol="TCP"].protocol', 18),
+        ('spec.template.spec.containers[name="cache"].ports[containerPort=80,protocol="TCP"].protocol', 18),
+        ('spec.template.spec.containers["cache"].image', None),
+        ("spec.template.spec.containers.image", 11),
         ('spec.template.metadata.annotations["example.org/a.b"]', 9),
         ("spec.template.metadata.annotations[example.org/a.b]", 9),
         ("spec.template.spec.containers[0].command", 12),  # missing: where it would be

@@ -910,6 +910,18 @@ def silent() -> Iterator[str]:
         yield f"https://127.0.0.1:{server.getsockname()[1]}"
 
 
+@pytest.mark.parametrize(
+    "address", ["http://ada:hidden-one@127.0.0.1:1/x", "http://127.0.0.1:1/x?ref=v1&token=hidden-one"]
+)
+async def test_credentials_in_the_address_of_a_remote_base_are_not_told(trees: MemoryTrees, address: str) -> None:
+    tree = trees.add({"kustomization.yaml": f"resources: ['{address}']\n"})
+    async with Renderer(trees, remote_bases=True) as renderer:
+        with pytest.raises(RenderError, match=r"127\.0\.0\.1:1/x") as caught:
+            await renderer.render(tree, RenderSpec(), OWNER)
+    assert "hidden-one" not in str(caught.value)
+    assert "ref=v1" in str(caught.value) or "ref" not in address
+
+
 async def test_remotes_that_hang_leave_room_for_builds_that_need_none(trees: MemoryTrees, silent: str) -> None:
     local = trees.add({"a.yaml": CONFIGMAP("a")})
     remote = [trees.add({"kustomization.yaml": f"resources: ['{silent}/{number}.yaml']\n"}) for number in range(4)]

@@ -179,6 +179,7 @@ async def test_redirect_leads_nowhere_but_to_a_repository(
         ("https://", "name a host"),
         ("https://example.org:99999/", "no address"),
         ("https://example.org/a b", "white space"),
+        ("https://example.org/app.git?token=hidden-one", "has a query"),
         ("file:///etc", "only the repository given with --repo"),
     ],
 )
@@ -186,6 +187,7 @@ async def test_address_that_is_none_is_refused(fetcher: GitFetcher, url: str, sa
     error = await fails(fetcher, spec_of(url), Credentials())
     assert (error.reason, error.final) == ("URLInvalid", True)
     assert said in error.message
+    assert "hidden-one" not in error.message
 
 
 async def test_credentials_in_the_address_are_used_and_never_shown(

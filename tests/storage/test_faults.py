@@ -26,6 +26,7 @@ from tests.storage.samples import (
     check_whole,
     event_id,
     everything,
+    health,
     note,
     observed,
     positions,
@@ -139,6 +140,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         as_root("umount", "--lazy", str(target)).check_returncode()
 
 
+def fill(disk: Path) -> None:
+    with (disk / "filler").open("wb", buffering=0) as filler, suppress(OSError):
+        while True:
+            filler.write(bytes(1024))
+
+
 def enlarge(disk: Path) -> None:
     as_root("mount", "-o", "remount,size=200m", str(disk)).check_returncode()
 
@@ -175,6 +182,30 @@ async def test_full_disk_refuses_what_has_no_room_and_keeps_the_rest(small_disk:
         (made,) = await log.append(stream(), len(bodies), again, bodies=[body])
         assert made.envelope.version == len(bodies) + 1
     assert len(await all_events(store)) == 2 + len(bodies)
+
+
+async def test_projections_on_a_full_disk_lag_and_go_on_once_there_is_room(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tidelog.storage.projections.views.FULL_RETRY_S", 0.01)
+    store = small_disk / "store"
+    async with open_log(store) as log, open_views(log) as views:
+        await log.append(stream(), 0, [health(str(number)) for number in range(300)])
+        await anyio.to_thread.run_sync(fill, small_disk)
+        for _ in range(2):
+            with pytest.raises(StoreFullError, match="full"):
+                await views.catch_up()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(views.follow)
+            await anyio.sleep(0.1)  # it is tried in vain
+            assert views.position < await log.head()
+            (small_disk / "filler").unlink()
+            with anyio.fail_after(30):
+                await views.wait_for(await log.head())
+            tasks.cancel_scope.cancel()
+        digests = await views.digests()
+        await views.rebuild()
+        assert await views.digests() == digests
 
 
 @pytest.mark.parametrize("size", [6_000_000, 40_000_000], ids=["in the cache", "larger than the cache"])

@@ -76,7 +76,9 @@ class KustomizationPass(TargetPass):
         draft = await self._plan(rendered)
         if draft is not None:
             await self._verify(draft)
-            await self._apply(draft, await self._approvals.clear(draft.plan, self._revision))
+            cleared = await self._approvals.clear(draft.plan, self._revision)
+            self._not_suspended_meanwhile()
+            await self._apply(draft, cleared)
         await self._healthy(rendered)
         return await self._end(source, rendered)
 
@@ -84,18 +86,28 @@ class KustomizationPass(TargetPass):
         """Deletes what the target owns, as its deletion policy says, and lets go of it (KS-095)."""
         if FINALIZER not in self._declared.finalizers:
             return None
+        if await self._was_removed():
+            await asking("apply", self._engine.declared.release(self._declared))
+            return None
         if self._prunes_when_deleted() and self._may_have_objects() and await self._may_prune():
             draft = await self._plan(None)
             if draft is not None:
                 await self._verify(draft)
                 deletion = await self._approvals.deletion()
-                await self._apply(draft, await self._approvals.clear(draft.plan, self._revision, deletion))
+                cleared = await self._approvals.clear(draft.plan, self._revision, deletion)
+                self._not_suspended_meanwhile()
+                await self._apply(draft, cleared)
             await asking("apply", self._gone())
         await self._run.record(
             [TargetRemoved(uid=self._declared.uid, deletion_policy=self._spec.effective_deletion_policy)]
         )
         await asking("apply", self._engine.declared.release(self._declared))
         return None
+
+    def _not_suspended_meanwhile(self) -> None:
+        """Ends the pass where somebody suspended the target while it planned: what comes after that applies nothing."""
+        if self._desired().suspended is not None:
+            raise Stop(0.0)
 
     def _may_have_objects(self) -> bool:
         """Whether something that it applied may be there; of one that never did, no other cluster is asked."""

@@ -43,10 +43,12 @@ from tidelog.events.vocabulary import (
     ObjectPruned,
     Planned,
     TargetMoved,
+    TargetRemoved,
     Verdict,
     VerificationFailed,
     Verified,
 )
+from tidelog.storage import Query
 from tidelog.storage.artifacts.errors import ObjectMissingError
 
 DEPENDS_ON = "tidelog.dev/depends-on"
@@ -199,6 +201,11 @@ class TargetPass(ABC):
         if left:
             reason = "InvalidSpec" if self._declared.problems else UNSUPPORTED
             raise StageError("declare", reason, "; ".join(left), final=True, stalled=True)
+
+    async def _was_removed(self) -> bool:
+        """Whether all is done for its deletion: a watch may tell of it once more before its finalizer is gone."""
+        last = await self._memory.log.last(Query(stream=self._stream, types=(TargetRemoved.__name__,)))
+        return last is not None and isinstance(last.event, TargetRemoved) and last.event.uid == self._declared.uid
 
     def _clusters_left(self) -> tuple[str, ...]:
         """What is to be done where another cluster is named, and none may be."""

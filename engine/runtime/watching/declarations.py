@@ -437,9 +437,10 @@ def _version(live: KubeObject) -> int:
 
 
 def _tells_secrets(declared: AnyDeclared) -> bool:
-    """Whether an address in the spec has credentials in it."""
-    url = str((declared.live.get("spec") or {}).get("url") or "")
-    return "@" in url.partition("://")[2].partition("/")[0]
+    """Whether an address in the spec has credentials in it, or a query, in which tokens are given."""
+    spec = declared.live.get("spec") or {}
+    addresses = [str(spec.get(field) or "") for field in ("url", "endpoint")]
+    return any("?" in one or "@" in one.rpartition("://")[2].partition("/")[0] for one in addresses)
 
 
 def _patches_secrets(spec: KubeObject) -> bool:

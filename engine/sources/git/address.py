@@ -12,7 +12,7 @@ QUERY = "service=git-upload-pack"
 
 
 class Remote(msgspec.Struct, frozen=True):
-    """A repository over HTTP. The address holds neither credentials nor a fragment, and so may be shown."""
+    """A repository over HTTP. The address holds neither credentials nor a query or fragment, and so may be shown."""
 
     url: str
     credentials: Credentials
@@ -35,8 +35,11 @@ def remote_of(url: str, credentials: Credentials) -> Remote:
         raise _invalid("spec.url is an ssh address, which is not supported yet: use https")
     if parts.scheme not in {"https", "http"} or not parts.hostname:
         raise _invalid("spec.url must begin with https:// or http:// and name a host")
+    if parts.query:
+        # It would stand before the path that is asked for; and it may be a token, which is not to be shown.
+        raise _invalid("spec.url has a query: write it without, and put credentials into the Secret in spec.secretRef")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    bare = urlunsplit((parts.scheme, host + port, parts.path.rstrip("/"), parts.query, ""))
+    bare = urlunsplit((parts.scheme, host + port, parts.path.rstrip("/"), "", ""))
     if parts.password is not None and credentials.authorization is None:
         name, password = unquote(parts.username or ""), unquote(parts.password)
         credentials = Credentials(username=name, password=password, ca=credentials.ca)

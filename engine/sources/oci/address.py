@@ -98,5 +98,5 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def _invalid(url: str, why: str) -> FetchError:
-    shown = re.sub(r"//[^/]*@", "//***@", url)[:200]
+    shown = re.sub(r"\?.*", "?***", re.sub(r"//[^/]*@", "//***@", url), flags=re.DOTALL)[:200]
     return FetchError("URLInvalid", f"spec.url {shown!r} is no repository: {why}", final=True)

@@ -141,7 +141,7 @@ def test_an_address_is_read_as_flux_reads_it(url: str, expected: Repository) -> 
         "oci://ghcr.io/Org/app",
         "oci://ghcr.io/org//app",
         "oci://ghcr.io/../app",
-        "oci://ghcr.io/org/app?x=y",
+        "oci://ghcr.io/org/app?x=hidden-one",
         "oci://gh cr.io/org/app",
         "oci://ghcr.io/" + "a" * 300,
     ],

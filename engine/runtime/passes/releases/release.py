@@ -60,7 +60,6 @@ from tidelog.events.vocabulary import (
     TargetRemoved,
     Unpinned,
 )
-from tidelog.storage import Query
 
 _KINDS: Final[Mapping[str, Kind]] = {
     "install": "release",
@@ -108,7 +107,7 @@ class HelmReleasePass(Beginning):
         """Uninstalls the release, and lets go of the HelmRelease (contract HR-142 to HR-144)."""
         if FINALIZER not in self._declared.finalizers:
             return None
-        if await self._was_removed():  # a watch told of it once more, before its finalizer was gone
+        if await self._was_removed():
             await asking("apply", self._engine.declared.release(self._declared))
             return None
         await self._adopt()
@@ -125,11 +124,6 @@ class HelmReleasePass(Beginning):
         await self._run.record([TargetRemoved(uid=self._declared.uid)])
         await asking("apply", self._engine.declared.release(self._declared))
         return None
-
-    async def _was_removed(self) -> bool:
-        """Whether all that is to be done for its deletion is done."""
-        last = await self._memory.log.last(Query(stream=self._stream, types=(TargetRemoved.__name__,)))
-        return last is not None and isinstance(last.event, TargetRemoved) and last.event.uid == self._declared.uid
 
     # The stages.
 
