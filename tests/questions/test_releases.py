@@ -273,6 +273,13 @@ def test_an_object_leads_to_the_release_and_the_commit_that_it_came_with(ask: As
     assert (found.commit.subject, found.commit.revision) == ("New checkout", revision("two"))
 
 
+def test_an_object_leads_to_what_its_chart_looked_up(ask: Ask) -> None:
+    found = trace_of(ask(upgraded()), subject_of(WEB.stream("prod")))
+    assert found.render is not None
+    told = [(one.path, one.version) for one in found.render.looked_up]
+    assert told == [("core/ConfigMap/shop/gone", None), ("core/Secret/shop/kept", "2")]
+
+
 def test_an_object_leads_by_its_chart_to_the_repository_with_its_address(ask: Ask) -> None:
     found = trace_of(ask(upgraded()), subject_of(WEB.stream("prod")))
     chart, repository = found.sources

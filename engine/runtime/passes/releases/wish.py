@@ -411,7 +411,8 @@ async def render_wish(
         previous=base,
         time=tools.now(),
     )
-    made = await set_of_chart(tools, found, can.kube_version, secrets, namespace)
+    looked_up = rendering.chart.looked_up
+    made = await set_of_chart(tools, found, can.kube_version, secrets, namespace, looked_up)
     return NewVersion(release=release, chart=rendering.chart, set=made, secret=rendering.found)
 
 
