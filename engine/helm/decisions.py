@@ -334,11 +334,17 @@ def changed_target(
     return "chart name" if chart_name != latest.chart_name and not in_place else ""
 
 
-def counts_anew(row: ReleaseRow, *, generation: int, chart_version: str, config_digest: str, reset_asked: bool) -> bool:
-    """Whether failures of before count no more (contract HR-102)."""
+def counts_anew(
+    row: ReleaseRow, *, generation: int, chart_version: str, config_digest: str, dependencies: str, reset_asked: bool
+) -> bool:
+    """Whether failures of before count no more (contract HR-102).
+
+    In Flux what a release depends on does not count; here it may have failed of what has changed since.
+    """
     return (
         row.attempted_generation != generation
         or row.attempted_version != chart_version
         or (bool(row.attempted_config) and row.attempted_config != config_digest)
+        or (bool(row.attempted_dependencies) and row.attempted_dependencies != dependencies)
         or reset_asked
     )

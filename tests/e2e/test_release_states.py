@@ -461,6 +461,58 @@ async def test_a_release_goes_on_by_itself_once_its_objects_become_ready(release
         assert told(found)["Released"] == ("True", "UpgradeSucceeded")
 
 
+NEEDS_A_BLUE_BASE = """
+{{- $base := lookup "v1" "ConfigMap" .Release.Namespace "base" }}
+{{- if and .Values.needy (ne ($base.data).colour "blue") }}
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: {{ .Release.Name }}
+spec:
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec: {containers: [{name: web, image: "web:1"}]}
+{{- end }}
+"""
+
+
+async def test_a_release_that_was_given_up_is_tried_again_once_what_it_depends_on_is_another(
+    releases: Releases,
+) -> None:
+    """HR-102, HR-105: it failed of what has changed since; whatever else becomes of its dependency is no news."""
+    world = releases.world
+    await begin(releases, deployment=NEEDS_A_BLUE_BASE)
+    needy: dict[str, Any] = {"values": {"needy": True}, "timeout": "1s", "dependsOn": [{"name": "base"}]}
+    async with world.daemon() as running:
+        await releases.release("base")
+        await releases.until_version(1, name="base")
+        await releases.release(**needy)
+        await releases.until(is_stalled("RetriesExceeded"), "stalled")
+        assert await releases.statuses() == [(1, "failed")]
+        await releases.release("base", interval="2h")
+        await releases.ask("base")
+        await running.idle()
+        assert await releases.statuses() == [(1, "failed")]
+
+        # Another version, and it still is not what is needed: one attempt more, and no others.
+        await releases.release("base", values={"colour": "green"})
+        await releases.until_version(2, name="base")
+        found = await releases.until(
+            lambda obj: is_stalled("RetriesExceeded")(obj) and obj["status"]["history"][0]["version"] == 2, "again"
+        )
+        assert condition(found, "Stalled")["message"] == "Failed to upgrade after 1 attempt(s)"
+        await running.idle()
+        assert await releases.statuses() == [(2, "failed"), (1, "failed")]
+
+        await releases.release("base", values={"colour": "blue"})
+        await releases.until_version(3, name="base")
+        found = await releases.until_version(3)
+        assert "Stalled" not in told(found)
+        assert await world.get("apps/v1", "Deployment", "web") is None
+        assert await releases.statuses() == [(3, "deployed"), (2, "superseded"), (1, "failed")]
+
+
 async def test_what_a_failed_upgrade_made_is_deleted_where_the_spec_says_so(releases: Releases) -> None:
     world = releases.world
     await begin(releases, deployment=NEVER_READY)

@@ -253,19 +253,35 @@ def test_retries_are_those_beyond_the_first_attempt(retries: int, failures: int,
 
 @pytest.mark.parametrize(
     "changed",
-    [{}, {"generation": 3}, {"chart_version": "2"}, {"config_digest": "sha256:b"}, {"reset_asked": True}],
+    [
+        {},
+        {"generation": 3},
+        {"chart_version": "2"},
+        {"config_digest": "sha256:b"},
+        {"dependencies": "sha256:e"},
+        {"reset_asked": True},
+    ],
     ids=str,
 )
 def test_failures_count_no_more_once_something_else_is_tried(changed: dict[str, Any]) -> None:
     """Contract HR-102."""
-    tried = ReleaseRow(attempted_generation=2, attempted_version="1", attempted_config="sha256:a")
+    tried = ReleaseRow(
+        attempted_generation=2, attempted_version="1", attempted_config="sha256:a", attempted_dependencies="sha256:d"
+    )
     same: dict[str, Any] = {
         "generation": 2,
         "chart_version": "1",
         "config_digest": "sha256:a",
+        "dependencies": "sha256:d",
         "reset_asked": False,
     }
     assert counts_anew(tried, **(same | changed)) is bool(changed)
+
+
+def test_what_a_release_depended_on_before_that_was_noted_counts_for_nothing() -> None:
+    tried = ReleaseRow(attempted_generation=2, attempted_version="1")
+    now: dict[str, Any] = {"generation": 2, "chart_version": "1", "config_digest": "", "reset_asked": False}
+    assert not counts_anew(tried, **now, dependencies="sha256:d")
 
 
 @pytest.mark.parametrize(

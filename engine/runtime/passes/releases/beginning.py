@@ -247,6 +247,7 @@ class Beginning(ReleaseActions):
             reset_token=asked.reset,
             post_renderers=wish.post_renderers,
             common_metadata=wish.common_metadata,
+            dependencies=wish.dependencies,
             set=chosen,
             origin=wish.origin.origin if isinstance(wish.origin, PastVersion) else 0,
         )
