@@ -55,6 +55,7 @@ from tidelog.events.vocabulary import (
     StageFailed,
     Suspended,
     TargetDeclared,
+    TargetRemoved,
 )
 from tidelog.events.vocabulary.base import BY_NAME
 from tidelog.storage.log.ids import new_id
@@ -241,6 +242,19 @@ def test_its_history_has_the_actions_of_each_run_and_the_commit_behind(ask: Ask)
     assert newest.revision == "1.0.2"
     assert [run.commit.subject if run.commit else "" for run in (newest, first)] == ["New checkout", "Open the shop"]
     assert (waited.actions, waited.outcome) == ((), "failed")
+
+
+def test_the_run_that_ends_a_release_is_over_with_it(ask: Ask) -> None:
+    uninstall = began("uninstall", 1), over("uninstall", 1)
+    scene = installed()
+    scene.tell(RELEASE, *uninstall, run=RunId(new_id()))
+    assert _runs(ask(scene))[0].outcome == "running"
+    scene = installed()
+    scene.tell(RELEASE, *uninstall, TargetRemoved(uid="1"), run=RunId(new_id()))
+    last = _runs(ask(scene))[0]
+    assert (last.outcome, last.why) == ("succeeded", "Was removed")
+    (action,) = last.actions
+    assert (action.action, action.release, action.outcome) == ("uninstall", "web.v1", "succeeded")
 
 
 def test_an_upgrade_that_was_rolled_back_is_one_run_with_two_actions(ask: Ask) -> None:
