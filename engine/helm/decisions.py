@@ -8,7 +8,7 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from tidelog.engine.helm.releases import full_name
+from tidelog.engine.helm.releases import UNINSTALLING, full_name
 from tidelog.engine.helm.storage import Release
 from tidelog.events.projections.releases import ReleaseRow
 from tidelog.events.vocabulary.release import Action, ReleaseSnapshot
@@ -213,6 +213,9 @@ def decide(known: Known, state: State) -> Decision:
 def _of_failed(known: Known, state: State) -> Decision:
     policy, row = known.policy, known.row
     active, failures = policy.active(row), failures_of(row)
+    if known.last is not None and known.last.info.status == UNINSTALLING:
+        # Helm upgrades nothing that is half gone, whatever is wanted now.
+        return Act(action="uninstall-remediation", kind="remediate", why=state.why)
     if active is None or active.retry_s is not None:
         return _upgrade("it failed")
     if failures <= 0:

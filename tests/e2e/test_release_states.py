@@ -61,7 +61,8 @@ async def begin(releases: Releases, **templates: str) -> None:
     await releases.world.source()
 
 
-async def test_a_release_that_another_tool_left_pending_is_unlocked_and_upgraded(releases: Releases) -> None:
+@pytest.mark.parametrize("left", ["pending-install", "pending-upgrade", "pending-rollback"])
+async def test_a_release_that_another_tool_left_pending_is_unlocked_and_upgraded(releases: Releases, left: str) -> None:
     world = releases.world
     await begin(releases)
     async with world.daemon() as running:
@@ -72,12 +73,12 @@ async def test_a_release_that_another_tool_left_pending_is_unlocked_and_upgraded
         record = await store.get("web", 1)
         assert record is not None
         info = record.release.info
-        pending = Record(_with_status(record.release, info, "pending-upgrade"), record.labels)
+        pending = Record(_with_status(record.release, info, left), record.labels)
         await store.update(pending, 1.0)
         await releases.ask()
         found = await releases.until_version(2)
         assert await releases.statuses() == [(2, "deployed"), (1, "superseded")]
-        await world.until_told("web", "PendingRelease", "in pending-upgrade state", kind="HelmRelease")
+        await world.until_told("web", "PendingRelease", f"in {left} state", kind="HelmRelease")
         assert told(found)["Released"] == ("True", "UpgradeSucceeded")
 
 
@@ -382,7 +383,10 @@ async def test_a_release_leaves_what_it_is_told_to_leave(releases: Releases) -> 
         assert await world.data("web-kept") == {"kept": "yes"}
         assert await releases.statuses() == [(1, "uninstalled")]
         await releases.release()
-        await releases.until_version(2)
+        found = await releases.until_version(2)
+        # Of the name nothing is known but that it was uninstalled: it is absent (HR-071).
+        assert told(found)["Released"] == ("True", "InstallSucceeded")
+        assert [one["version"] for one in found["status"]["history"]] == [2]
         assert (await world.data("web") or {})["colour"] == "red"
 
 

@@ -169,6 +169,14 @@ ROLLBACK = Policy(upgrade=Attempts(retries=1, remediates_last=True, remedy="roll
         pytest.param(known(policy=TESTS), "test", id="HR-089"),
         pytest.param(failed("install", 3, Policy(install=Attempts(retry_s=300.0))), "upgrade", id="HR-090"),
         pytest.param(failed("", 0), "upgrade", id="HR-091 no action"),
+        *(
+            pytest.param(
+                known(last=record("uninstalling"), row=row(last_action=action), **more),
+                "uninstall-remediation",
+                id=f"half uninstalled after {action} {more}",
+            )
+            for action, more in (("install", {}), ("upgrade", {}), ("upgrade", {"forced": True}))
+        ),
         pytest.param(failed(failures=0), "upgrade", id="HR-091 no failure"),
         pytest.param(failed(forced=True), "upgrade", id="HR-091 forced"),
         pytest.param(failed("install"), Stall("RetriesExceeded", "Failed to install after 1 attempt(s)"), id="HR-092"),
