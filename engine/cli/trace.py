@@ -18,8 +18,20 @@ from tidelog.engine.views.archive import Archive
 from tidelog.engine.views.commits import SourceTold
 from tidelog.engine.views.names import find, subject_of
 from tidelog.engine.views.sentences import counted, field_sentence, radius, verdict_sentence
-from tidelog.engine.views.traces import AppliedTrace, MakerStep, Removal, Step, Trace, VerifyStep, trace_of
-from tidelog.events.names import ObjectKey
+from tidelog.engine.views.traces import (
+    AppliedTrace,
+    LookedUpTold,
+    MakerStep,
+    Removal,
+    Step,
+    Trace,
+    VerifyStep,
+    trace_of,
+)
+from tidelog.events.names import NO_NAMESPACE, ObjectKey
+
+LOOKED_UP_SHOWN = 10
+"""What a chart looked up that is named; all of it is in the JSON."""
 
 
 @click.command()
@@ -102,6 +114,7 @@ def _print(found: AppliedTrace, archive: Archive) -> None:
         tools = ", ".join(f"{tool.name} {tool.version}" for tool in found.render.toolchain)
         made = counted(found.render.count, "object")
         facts["Render"] = f"{made}, {tools or 'no tools'}; {_who(found.render, archive)}"
+        facts["Looked up"] = _looked_up(found.render.looked_up)
     if found.release is not None:
         release = found.release
         facts["Release"] = f"{release.action} of {release.release} with {release.chart}; {_who(release, archive)}"
@@ -124,6 +137,22 @@ def _print(found: AppliedTrace, archive: Archive) -> None:
         later = found.applied_revision != at_first
         facts["Now at"] = f"{found.applied_revision}, which left it as it is" if later else None
     plain_facts(facts).print()
+
+
+def _looked_up(looked_up: Sequence[LookedUpTold]) -> str | None:
+    """The objects that a chart read, and what it did not find; not that it asked which kinds there are."""
+    shown = [_read(one) for one in looked_up if one.path.count("/") > 1]
+    rest = [f"and {len(shown) - LOOKED_UP_SHOWN} more"] if len(shown) > LOOKED_UP_SHOWN else []
+    return ", ".join([*shown[:LOOKED_UP_SHOWN], *rest]) or None
+
+
+def _read(one: LookedUpTold) -> str:
+    group, kind, namespace, name = one.path.split("/", 3)
+    if name == "*":
+        return f"every {kind}" + ("" if namespace == NO_NAMESPACE else f" in {namespace}")
+    return f"{ObjectKey(group, kind, '' if namespace == NO_NAMESPACE else namespace, name).shown} " + (
+        "(not there)" if one.version is None else f"(at {one.version})"
+    )
 
 
 def _removal(removal: Removal, archive: Archive) -> Iterator[tuple[str, object]]:

@@ -8,7 +8,7 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from tidelog.engine.helm.releases import full_name
+from tidelog.engine.helm.releases import UNINSTALLING, full_name
 from tidelog.engine.helm.storage import Release
 from tidelog.events.projections.releases import ReleaseRow
 from tidelog.events.vocabulary.release import Action, ReleaseSnapshot
@@ -213,6 +213,9 @@ def decide(known: Known, state: State) -> Decision:
 def _of_failed(known: Known, state: State) -> Decision:
     policy, row = known.policy, known.row
     active, failures = policy.active(row), failures_of(row)
+    if known.last is not None and known.last.info.status == UNINSTALLING:
+        # Helm upgrades nothing that is half gone, whatever is wanted now.
+        return Act(action="uninstall-remediation", kind="remediate", why=state.why)
     if active is None or active.retry_s is not None:
         return _upgrade("it failed")
     if failures <= 0:
@@ -334,11 +337,17 @@ def changed_target(
     return "chart name" if chart_name != latest.chart_name and not in_place else ""
 
 
-def counts_anew(row: ReleaseRow, *, generation: int, chart_version: str, config_digest: str, reset_asked: bool) -> bool:
-    """Whether failures of before count no more (contract HR-102)."""
+def counts_anew(
+    row: ReleaseRow, *, generation: int, chart_version: str, config_digest: str, dependencies: str, reset_asked: bool
+) -> bool:
+    """Whether failures of before count no more (contract HR-102).
+
+    In Flux what a release depends on does not count; here it may have failed of what has changed since.
+    """
     return (
         row.attempted_generation != generation
         or row.attempted_version != chart_version
         or (bool(row.attempted_config) and row.attempted_config != config_digest)
+        or (bool(row.attempted_dependencies) and row.attempted_dependencies != dependencies)
         or reset_asked
     )

@@ -40,6 +40,7 @@ from tidelog.events.vocabulary import (
     SourceDeclared,
     StageFailed,
     TargetDeclared,
+    TargetRemoved,
     VerificationFailed,
 )
 from tidelog.events.vocabulary.base import BY_NAME
@@ -50,7 +51,7 @@ FIELDS_MAX = 50
 DRIFTS_SHOWN_MAX = 3
 """Objects whose drift a run's cause names one by one."""
 HIDDEN = "(secret)"
-_ENDING = (RunEnded, StageFailed, VerificationFailed, HealthChanged)
+_ENDING = (RunEnded, StageFailed, VerificationFailed, HealthChanged, TargetRemoved)
 _OF_OBJECTS = frozenset({"ObjectApplied", "ObjectAbandoned", "ObjectPruned"})
 # What runs leave behind for each object is summed up in the events at their ends.
 _OF_RUNS = tuple(name for name in BY_NAME if name not in _OF_OBJECTS)
@@ -216,7 +217,7 @@ def _run(archive: Archive, row: Run, told: list[Recorded], known: _Circumstances
         outcome, reason, message = ("failed" if failed else "running"), last.reason, last.message
     elif isinstance(last, StageFailed):
         message = said
-    elif not isinstance(last, RunEnded) and any(isinstance(event, HealthChanged) for event in events):
+    elif not isinstance(last, RunEnded | TargetRemoved) and any(isinstance(event, HealthChanged) for event in events):
         outcome = "running" if outcome == "succeeded" else outcome
     return RunTold(
         run=known.run,
@@ -255,6 +256,8 @@ def _why(archive: Archive, told: list[Recorded], before: list[Recorded] | None) 
         # One run corrects all that drifted before it, and names the last of it as its cause.
         drifts = _drifts(archive, first, before) if isinstance(recorded.event, DriftDetected) else ""
         return drifts or _caused(archive, recorded, first.stream)
+    if isinstance(told[-1].event, TargetRemoved):
+        return sentence_of(told[-1].event)
     if subject_of(first.stream).group == SOURCE_GROUP:
         return ""
     if first.trace is not None:

@@ -9,6 +9,7 @@ from tidelog.engine.views.commits import HELM_CHART, Commit, SourceTold, commit_
 from tidelog.engine.views.names import Subject, cluster_below, subject_of
 from tidelog.engine.views.pins import PinTold, pin_of
 from tidelog.engine.views.releases import chart, named
+from tidelog.events.bodies import BodyRef
 from tidelog.events.digest import Digest
 from tidelog.events.moment import Time
 from tidelog.events.names import ObjectId, PlanId, Revision, RunId, StreamName, TraceId, cluster_of
@@ -31,6 +32,8 @@ from tidelog.events.vocabulary import (
 )
 from tidelog.storage.log import Query, Recorded
 
+_decode_reads = msgspec.json.Decoder(list[tuple[str, str | None]]).decode
+
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
     """An event of the way that an object took."""
@@ -41,6 +44,15 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     """Who, with how that is known."""
 
 
+class LookedUpTold(msgspec.Struct, frozen=True):
+    """What the chart of a release read of the cluster with `lookup`."""
+
+    path: str
+    """The object's id; of a list with `*` for the name; the group and version of which the kinds were asked for."""
+    version: str | None
+    """The `resourceVersion` of the object, a digest of what has many parts, or null for what was not there."""
+
+
 class RenderStep(Step, frozen=True, kw_only=True):
     """The build that made the object."""
 
@@ -48,6 +60,8 @@ class RenderStep(Step, frozen=True, kw_only=True):
     set: Digest
     count: int
     toolchain: tuple[Tool, ...]
+    looked_up: tuple[LookedUpTold, ...] = ()
+    """Of a release: what its chart looked up."""
 
 
 class PlanStep(Step, frozen=True, kw_only=True):
@@ -378,22 +392,30 @@ class _Way:
     def _rendered(self) -> RenderStep | None:
         """The build of the set that was planned; where the plan is not known, the last build before the write."""
         query = Query(stream=self._target, types=("Rendered",), until=self._written.envelope.position)
-        latest = None
+        latest: tuple[Recorded, Rendered] | None = None
         for recorded in self._archive.backwards(query):
             event = recorded.event
             if not isinstance(event, Rendered):
                 continue
-            step = RenderStep(
-                revision=event.revision,
-                set=event.set,
-                count=event.count,
-                toolchain=event.toolchain,
-                **_when(recorded),
-            )
             if self._planned is None or event.set == self._planned.set:
-                return step
-            latest = latest or step
-        return latest
+                return self._render_step(recorded, event)
+            latest = latest or (recorded, event)
+        return None if latest is None else self._render_step(*latest)
+
+    def _render_step(self, recorded: Recorded, event: Rendered) -> RenderStep:
+        return RenderStep(
+            revision=event.revision,
+            set=event.set,
+            count=event.count,
+            toolchain=event.toolchain,
+            looked_up=self._looked_up(event.read_set),
+            **_when(recorded),
+        )
+
+    def _looked_up(self, read_set: BodyRef) -> tuple[LookedUpTold, ...]:
+        """What a chart looked up; other targets read files."""
+        data = self._archive.body(read_set) if subject_of(self._target).kind == "HelmRelease" else None
+        return () if data is None else tuple(LookedUpTold(path, version) for path, version in _decode_reads(data))
 
     def _origin(self) -> tuple[Commit | None, tuple[SourceTold, ...]]:
         """The commit behind the build, and the sources that it was made of."""

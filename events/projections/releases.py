@@ -98,6 +98,7 @@ class ReleaseRow(msgspec.Struct, kw_only=True, omit_defaults=True):
     attempted_version: str = ""
     attempted_digest: str = ""
     attempted_config: str = ""
+    attempted_dependencies: str = ""
     post_renderers: str = ""
     common_metadata: str = ""
     observed_generation: int = 0
@@ -175,6 +176,7 @@ def _started(rows: Rows[ReleaseRow], envelope: Envelope, event: ReleaseActionSta
         row.name, row.namespace, row.storage_namespace = event.name, event.namespace, event.storage_namespace
         row.attempted_generation, row.attempted_version = event.generation, event.chart_version
         row.attempted_config, row.attempted_digest = event.config_digest, event.oci_digest
+        row.attempted_dependencies = event.dependencies
         row.last_action = event.action
         row.post_renderers, row.common_metadata = event.post_renderers, event.common_metadata
         row.tested = row.remediated = None
@@ -309,7 +311,7 @@ def _seconds(began: Time, ended: Time) -> int:
 
 RELEASES = Projection(
     name="releases",
-    version=3,
+    version=4,
     row=ReleaseRow,
     key_is_stream=True,
     handlers=dict(

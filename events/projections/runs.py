@@ -20,7 +20,9 @@ from tidelog.events.vocabulary import (
     RevisionFetched,
     RevisionSettled,
     RunEnded,
+    SourceRemoved,
     StageFailed,
+    TargetRemoved,
     VerificationFailed,
 )
 
@@ -128,9 +130,15 @@ def _ended(rows: Rows[Run], envelope: Envelope, event: RunEnded) -> None:
             run.reason = run.message = ""
 
 
+def _removed(rows: Rows[Run], envelope: Envelope, _: SourceRemoved | TargetRemoved) -> None:
+    # Of what is no more, no run ends in another way.
+    if run := _run(rows, envelope):
+        run.outcome, run.reason, run.message = "succeeded", "", ""
+
+
 RUNS = Projection(
     name="runs",
-    version=1,
+    version=2,
     row=Run,
     every=_every,
     mention=str,
@@ -148,6 +156,8 @@ RUNS = Projection(
             on(StageFailed, _failed),
             on(ApplyFinished, _finished),
             on(RunEnded, _ended),
+            on(SourceRemoved, _removed),
+            on(TargetRemoved, _removed),
         ]
     ),
     columns={"stream": "$.stream", "trace": "$.trace", "outcome": "$.outcome"},

@@ -99,7 +99,8 @@ class ReleaseActionStarted(Event, frozen=True, kw_only=True):
     oci_digest: str = ""
     generation: int = 0
     reset: bool = False
-    """Whether failures of before do not count: another chart, other values, another spec, or somebody asked for it."""
+    """Whether failures of before do not count: another chart, other values, another spec, other versions of what it
+    depends on, or somebody asked for it."""
     force_token: str = ""
     """The value of `reconcile.fluxcd.io/forceAt` that it answers."""
     reset_token: str = ""
@@ -107,6 +108,8 @@ class ReleaseActionStarted(Event, frozen=True, kw_only=True):
     post_renderers: str = ""
     common_metadata: str = ""
     """Digests of these fields of the spec (Flux contract HR-129)."""
+    dependencies: str = ""
+    """Digest of the versions that the releases were at which it depends on; empty where it depends on none."""
     record: BodyRef | None = None
     """Helm's record of the release that it makes, gzipped and sealed: chart, values, manifest and hooks."""
     set: Digest | None = None

@@ -23,7 +23,11 @@ class Rendered(Event, frozen=True, kw_only=True):
     inputs: Digest
     """Of all that the stage read; a later run with equal inputs takes this result."""
     read_set: BodyRef
-    """List of (path, blob or subtree id, or null for what was looked for and absent)."""
+    """List of (path, blob or subtree id, or null for what was looked for and absent).
+
+    Of a release what its chart looked up in the cluster: (object id, resourceVersion or null); a list has `*` for a
+    name, and the kinds of an API have its group and version, both with a digest.
+    """
     toolchain: tuple[Tool, ...]
     set: Digest
     """Of the rendered set; equal sets need no plan."""

@@ -61,7 +61,8 @@ async def begin(releases: Releases, **templates: str) -> None:
     await releases.world.source()
 
 
-async def test_a_release_that_another_tool_left_pending_is_unlocked_and_upgraded(releases: Releases) -> None:
+@pytest.mark.parametrize("left", ["pending-install", "pending-upgrade", "pending-rollback"])
+async def test_a_release_that_another_tool_left_pending_is_unlocked_and_upgraded(releases: Releases, left: str) -> None:
     world = releases.world
     await begin(releases)
     async with world.daemon() as running:
@@ -72,12 +73,12 @@ async def test_a_release_that_another_tool_left_pending_is_unlocked_and_upgraded
         record = await store.get("web", 1)
         assert record is not None
         info = record.release.info
-        pending = Record(_with_status(record.release, info, "pending-upgrade"), record.labels)
+        pending = Record(_with_status(record.release, info, left), record.labels)
         await store.update(pending, 1.0)
         await releases.ask()
         found = await releases.until_version(2)
         assert await releases.statuses() == [(2, "deployed"), (1, "superseded")]
-        await world.until_told("web", "PendingRelease", "in pending-upgrade state", kind="HelmRelease")
+        await world.until_told("web", "PendingRelease", f"in {left} state", kind="HelmRelease")
         assert told(found)["Released"] == ("True", "UpgradeSucceeded")
 
 
@@ -382,7 +383,10 @@ async def test_a_release_leaves_what_it_is_told_to_leave(releases: Releases) -> 
         assert await world.data("web-kept") == {"kept": "yes"}
         assert await releases.statuses() == [(1, "uninstalled")]
         await releases.release()
-        await releases.until_version(2)
+        found = await releases.until_version(2)
+        # Of the name nothing is known but that it was uninstalled: it is absent (HR-071).
+        assert told(found)["Released"] == ("True", "InstallSucceeded")
+        assert [one["version"] for one in found["status"]["history"]] == [2]
         assert (await world.data("web") or {})["colour"] == "red"
 
 
@@ -459,6 +463,58 @@ async def test_a_release_goes_on_by_itself_once_its_objects_become_ready(release
         await releases.scale_to_nothing("web")
         found = await releases.until_version(2)
         assert told(found)["Released"] == ("True", "UpgradeSucceeded")
+
+
+NEEDS_A_BLUE_BASE = """
+{{- $base := lookup "v1" "ConfigMap" .Release.Namespace "base" }}
+{{- if and .Values.needy (ne ($base.data).colour "blue") }}
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: {{ .Release.Name }}
+spec:
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec: {containers: [{name: web, image: "web:1"}]}
+{{- end }}
+"""
+
+
+async def test_a_release_that_was_given_up_is_tried_again_once_what_it_depends_on_is_another(
+    releases: Releases,
+) -> None:
+    """HR-102, HR-105: it failed of what has changed since; whatever else becomes of its dependency is no news."""
+    world = releases.world
+    await begin(releases, deployment=NEEDS_A_BLUE_BASE)
+    needy: dict[str, Any] = {"values": {"needy": True}, "timeout": "1s", "dependsOn": [{"name": "base"}]}
+    async with world.daemon() as running:
+        await releases.release("base")
+        await releases.until_version(1, name="base")
+        await releases.release(**needy)
+        await releases.until(is_stalled("RetriesExceeded"), "stalled")
+        assert await releases.statuses() == [(1, "failed")]
+        await releases.release("base", interval="2h")
+        await releases.ask("base")
+        await running.idle()
+        assert await releases.statuses() == [(1, "failed")]
+
+        # Another version, and it still is not what is needed: one attempt more, and no others.
+        await releases.release("base", values={"colour": "green"})
+        await releases.until_version(2, name="base")
+        found = await releases.until(
+            lambda obj: is_stalled("RetriesExceeded")(obj) and obj["status"]["history"][0]["version"] == 2, "again"
+        )
+        assert condition(found, "Stalled")["message"] == "Failed to upgrade after 1 attempt(s)"
+        await running.idle()
+        assert await releases.statuses() == [(2, "failed"), (1, "failed")]
+
+        await releases.release("base", values={"colour": "blue"})
+        await releases.until_version(3, name="base")
+        found = await releases.until_version(3)
+        assert "Stalled" not in told(found)
+        assert await world.get("apps/v1", "Deployment", "web") is None
+        assert await releases.statuses() == [(3, "deployed"), (2, "superseded"), (1, "failed")]
 
 
 async def test_what_a_failed_upgrade_made_is_deleted_where_the_spec_says_so(releases: Releases) -> None:

@@ -237,9 +237,9 @@ def steps_of(story: Story, run: RunId) -> Iterator[Step]:
                 yield Step(at_target, abandoned, in_run)
             yield Step(at_target, TargetMoved(cluster=("stage", "prod")[number % 2]), in_run)
         case "remove":
-            yield Step(at_target, TargetRemoved(uid="t"), {})
+            yield Step(at_target, TargetRemoved(uid="t"), in_run)
         case "source removed":
-            yield Step(at_source, SourceRemoved(uid="s"), {})
+            yield Step(at_source, SourceRemoved(uid="s"), in_run)
         case "health":
             yield Step(at_target, HealthChanged(checked=True, health=HEALTHS[number % 3], message=f"{number}"), in_run)
         case "unknown":

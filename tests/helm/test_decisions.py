@@ -169,6 +169,14 @@ ROLLBACK = Policy(upgrade=Attempts(retries=1, remediates_last=True, remedy="roll
         pytest.param(known(policy=TESTS), "test", id="HR-089"),
         pytest.param(failed("install", 3, Policy(install=Attempts(retry_s=300.0))), "upgrade", id="HR-090"),
         pytest.param(failed("", 0), "upgrade", id="HR-091 no action"),
+        *(
+            pytest.param(
+                known(last=record("uninstalling"), row=row(last_action=action), **more),
+                "uninstall-remediation",
+                id=f"half uninstalled after {action} {more}",
+            )
+            for action, more in (("install", {}), ("upgrade", {}), ("upgrade", {"forced": True}))
+        ),
         pytest.param(failed(failures=0), "upgrade", id="HR-091 no failure"),
         pytest.param(failed(forced=True), "upgrade", id="HR-091 forced"),
         pytest.param(failed("install"), Stall("RetriesExceeded", "Failed to install after 1 attempt(s)"), id="HR-092"),
@@ -253,19 +261,35 @@ def test_retries_are_those_beyond_the_first_attempt(retries: int, failures: int,
 
 @pytest.mark.parametrize(
     "changed",
-    [{}, {"generation": 3}, {"chart_version": "2"}, {"config_digest": "sha256:b"}, {"reset_asked": True}],
+    [
+        {},
+        {"generation": 3},
+        {"chart_version": "2"},
+        {"config_digest": "sha256:b"},
+        {"dependencies": "sha256:e"},
+        {"reset_asked": True},
+    ],
     ids=str,
 )
 def test_failures_count_no_more_once_something_else_is_tried(changed: dict[str, Any]) -> None:
     """Contract HR-102."""
-    tried = ReleaseRow(attempted_generation=2, attempted_version="1", attempted_config="sha256:a")
+    tried = ReleaseRow(
+        attempted_generation=2, attempted_version="1", attempted_config="sha256:a", attempted_dependencies="sha256:d"
+    )
     same: dict[str, Any] = {
         "generation": 2,
         "chart_version": "1",
         "config_digest": "sha256:a",
+        "dependencies": "sha256:d",
         "reset_asked": False,
     }
     assert counts_anew(tried, **(same | changed)) is bool(changed)
+
+
+def test_what_a_release_depended_on_before_that_was_noted_counts_for_nothing() -> None:
+    tried = ReleaseRow(attempted_generation=2, attempted_version="1")
+    now: dict[str, Any] = {"generation": 2, "chart_version": "1", "config_digest": "", "reset_asked": False}
+    assert not counts_anew(tried, **now, dependencies="sha256:d")
 
 
 @pytest.mark.parametrize(

@@ -157,17 +157,18 @@ class Released(Scene):
         run, chart = RunId(new_id()), f"1.0.{version}"
         plan = PlanId(f"plan-{version}")
         listed = Body.of(encode([[WEB.id, digest_of(encode(manifest("web", chart)))]]))
+        read = Body.of(encode([["core/ConfigMap/shop/gone", None], ["core/Secret/shop/kept", str(version)]]))
         made = Rendered(
             revision=Revision(chart),
             inputs=digest_of(chart.encode()),
-            read_set=listed.ref,
+            read_set=read.ref,
             toolchain=(Tool("helm", "4.2.3"),),
             set=listed.ref.digest,
             objects=listed.ref,
             count=1,
         )
         state = Body.of(encode(manifest("web", chart)))
-        self.tell(RELEASE, made, run=run, bodies=[listed])
+        self.tell(RELEASE, made, run=run, bodies=[listed, read])
         self.wait(2)
         applied = ObjectApplied(
             plan=plan,

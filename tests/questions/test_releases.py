@@ -55,6 +55,7 @@ from tidelog.events.vocabulary import (
     StageFailed,
     Suspended,
     TargetDeclared,
+    TargetRemoved,
 )
 from tidelog.events.vocabulary.base import BY_NAME
 from tidelog.storage.log.ids import new_id
@@ -243,6 +244,19 @@ def test_its_history_has_the_actions_of_each_run_and_the_commit_behind(ask: Ask)
     assert (waited.actions, waited.outcome) == ((), "failed")
 
 
+def test_the_run_that_ends_a_release_is_over_with_it(ask: Ask) -> None:
+    uninstall = began("uninstall", 1), over("uninstall", 1)
+    scene = installed()
+    scene.tell(RELEASE, *uninstall, run=RunId(new_id()))
+    assert _runs(ask(scene))[0].outcome == "running"
+    scene = installed()
+    scene.tell(RELEASE, *uninstall, TargetRemoved(uid="1"), run=RunId(new_id()))
+    last = _runs(ask(scene))[0]
+    assert (last.outcome, last.why) == ("succeeded", "Was removed")
+    (action,) = last.actions
+    assert (action.action, action.release, action.outcome) == ("uninstall", "web.v1", "succeeded")
+
+
 def test_an_upgrade_that_was_rolled_back_is_one_run_with_two_actions(ask: Ask) -> None:
     newest = _runs(ask(stalled()))[0]
     assert [(one.action, one.release, one.outcome, one.remediates) for one in newest.actions] == [
@@ -271,6 +285,13 @@ def test_an_object_leads_to_the_release_and_the_commit_that_it_came_with(ask: As
     assert (found.release.action, found.release.release, found.release.chart) == ("upgrade", "web.v2", "web@1.0.2")
     assert found.commit is not None
     assert (found.commit.subject, found.commit.revision) == ("New checkout", revision("two"))
+
+
+def test_an_object_leads_to_what_its_chart_looked_up(ask: Ask) -> None:
+    found = trace_of(ask(upgraded()), subject_of(WEB.stream("prod")))
+    assert found.render is not None
+    told = [(one.path, one.version) for one in found.render.looked_up]
+    assert told == [("core/ConfigMap/shop/gone", None), ("core/Secret/shop/kept", "2")]
 
 
 def test_an_object_leads_by_its_chart_to_the_repository_with_its_address(ask: Ask) -> None:

@@ -50,10 +50,12 @@ from tidelog.engine.runtime.passes.releases.wish import (
     Wish,
     asked_of,
     changed_target,
+    depends_on,
     known_of,
     namespaces_of_hooks,
     past_wish,
     render_wish,
+    versions_of,
     why_not_imported,
     wish_of,
     without,
@@ -182,13 +184,14 @@ class ReleasePreviews(Previews):
             raise RefusedError(f"{told(declared.stream)}: {error}") from None
         with _as_preview_error(self._secrets):
             async with self._workshop() as workshop:
-                return await self._of_wish(workshop, declared, past_wish(past))
+                return await self._of_wish(workshop, declared, past_wish(past, self._dependencies(declared)))
 
     async def _of_chart(
         self, workshop: Workshop, declared: DeclaredRelease, chart: ReleasedChart, artifact: Digest, path: Path
     ) -> Preview:
         values = await self._values(declared)
-        wish = wish_of(declared, chart, FromChart(artifact=artifact, path=path, values=values))
+        origin = FromChart(artifact=artifact, path=path, values=values)
+        wish = wish_of(declared, chart, origin, self._dependencies(declared))
         return await self._of_wish(workshop, declared, wish)
 
     async def _of_wish(self, workshop: Workshop, declared: DeclaredRelease, wish: Wish) -> Preview:
@@ -510,6 +513,10 @@ class ReleasePreviews(Previews):
         views = self._renderings.views
         why = await why_unpinned(self._facts, views, declared, self._alias, self._keys.key)
         return None if why else desired.pinned
+
+    def _dependencies(self, declared: DeclaredRelease) -> str:
+        """The versions that the releases are at which it depends on."""
+        return versions_of(depends_on(declared, self._alias), self._facts.releases.get)
 
     def _row(self, declared: DeclaredRelease) -> ReleaseRow:
         """How the release stands; of one that nobody here has looked after yet, as its status tells."""

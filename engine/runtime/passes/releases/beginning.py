@@ -136,7 +136,8 @@ class Beginning(ReleaseActions):
 
     async def _record_set(self, made: Sealed, revision: Revision, inputs: Digest) -> None:
         before = await self._engine.renderings.last(self._stream)
-        if before is None or before.digest != made.set.digest or self._run.standing.inputs != inputs:
+        now = made.set.digest, made.set.read_set
+        if before is None or (before.digest, before.read_set) != now or self._run.standing.inputs != inputs:
             new = [body for body in made.bodies if not self._engine.renderings.has(self._stream, body.ref.digest)]
             await self._run.record([made.event(revision, inputs)], new)
         self._engine.renderings.keep(self._stream, made.set)
@@ -247,6 +248,7 @@ class Beginning(ReleaseActions):
             reset_token=asked.reset,
             post_renderers=wish.post_renderers,
             common_metadata=wish.common_metadata,
+            dependencies=wish.dependencies,
             set=chosen,
             origin=wish.origin.origin if isinstance(wish.origin, PastVersion) else 0,
         )

@@ -37,8 +37,10 @@ from tidelog.engine.runtime.passes.releases.wish import (
     FromChart,
     Wish,
     changed_target,
+    depends_on,
     known_of,
     past_wish,
+    versions_of,
     wish_of,
 )
 from tidelog.engine.runtime.past_releases import NoPastError, PastVersion, past_version, why_unpinned
@@ -164,7 +166,7 @@ class HelmReleasePass(Beginning):
         past = await self._pinned()
         if past is not None:
             self._revision = Revision(past.snapshot.chart_version)
-            return past_wish(past)
+            return past_wish(past, self._dependencies())
         path = await chart_file(engine.artifacts, artifact.tree, artifact.artifact)
         values = await self._values()
         try:
@@ -172,7 +174,12 @@ class HelmReleasePass(Beginning):
         except ChartError as error:
             raise unreadable(error) from None
         self._revision = Revision(chart.version)
-        return wish_of(self._declared, chart, FromChart(artifact=artifact.artifact, path=path, values=values))
+        origin = FromChart(artifact=artifact.artifact, path=path, values=values)
+        return wish_of(self._declared, chart, origin, self._dependencies())
+
+    def _dependencies(self) -> str:
+        """The versions that the releases are at which this one depends on."""
+        return versions_of(depends_on(self._declared, self._engine.cluster_alias), self._memory.releases.get)
 
     async def _pinned(self) -> PastVersion | None:
         """The past version that the release is kept at; None where it follows its spec."""
@@ -224,7 +231,7 @@ class HelmReleasePass(Beginning):
         if ended is not None:
             act = Act(action=ended.action, kind=_KINDS[ended.action], why="")
             done.add(act.kind)
-            await self._may_go_on(decisions.after(act, look.known))
+            await self._may_go_on(decisions.after(act, look.known), wish)
         while True:
             known = look.known
             state = decisions.state_of(known)
@@ -235,26 +242,34 @@ class HelmReleasePass(Beginning):
                 case Done():
                     return await self._end(wish, known)
                 case Stall():
-                    raise _stalled(decision)
+                    raise self._given_up(decision, wish)
                 case Correct():
                     return await self._drifted(wish, known, corrects=decision.corrects)
                 case Act() if look.remembered:
                     self._site.records.forget(wish.storage_namespace, wish.name)
                     look = await self._look(wish)
                 case Act():
-                    await self._may_go_on(decisions.before(decision, done, known))
+                    await self._may_go_on(decisions.before(decision, done, known), wish)
                     await self._act(decision, wish, known)
                     done.add(decision.kind)
                     look = await self._look(wish)
-                    await self._may_go_on(decisions.after(decision, look.known))
+                    await self._may_go_on(decisions.after(decision, look.known), wish)
 
-    async def _may_go_on(self, following: decisions.Next) -> None:
+    async def _may_go_on(self, following: decisions.Next, wish: Wish) -> None:
         """Ends the pass where this reconciliation is over."""
         if following.stall is not None:
-            raise _stalled(following.stall)
+            raise self._given_up(following.stall, wish)
         if not following.goes_on:
             again = following.again_s
             raise Stop(None if again is None else self._engine.spaced(again, self._row.failures))
+
+    def _given_up(self, stall: Stall, wish: Wish) -> StageError | Stop:
+        """No more is tried, until something changes: another version of what it depends on wakes it too."""
+        for stream in depends_on(self._declared, self._engine.cluster_alias):
+            self._engine.wait_for(self._stream, stream)
+        if self._dependencies() != wish.dependencies:  # before it was waited for
+            return Stop(0.0)
+        return StageError("apply", stall.reason, stall.message, final=True, stalled=True)
 
     # The actions.
 
@@ -430,7 +445,3 @@ class HelmReleasePass(Beginning):
 
     def _source_stream(self) -> StreamName:
         return source_of(self._declared).stream(self._engine.cluster_alias)
-
-
-def _stalled(stall: Stall) -> StageError:
-    return StageError("apply", stall.reason, stall.message, final=True, stalled=True)

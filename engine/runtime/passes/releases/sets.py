@@ -8,9 +8,11 @@ from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.helm.errors import RecordError
 from tidelog.engine.helm.marks import helm_marks
 from tidelog.engine.helm.releases import objects_of
+from tidelog.engine.helm.spec import LookedUp
 from tidelog.engine.helm.storage import Release
 from tidelog.engine.helm.target import WantedObjects
 from tidelog.engine.objects.kube import KubeObject, MalformedObjectError, key_of
+from tidelog.engine.render.errors import ReadEntry
 from tidelog.engine.render.normal import normalise
 from tidelog.engine.render.renderer import Rendering
 from tidelog.engine.runtime.rendered import Sealed, sealed
@@ -20,6 +22,8 @@ from tidelog.engine.secrecy.values import SecretValues
 from tidelog.events.names import ObjectId, ObjectKey
 from tidelog.events.vocabulary import Tool
 
+EVERY: Final = "*"
+"""In a read-set: in the place of a name, where all objects of a kind were listed."""
 SDK: Final = Tool(name="helm-python-sdk", version=version("helm-python-sdk"))
 
 
@@ -37,7 +41,12 @@ class SetTools(Protocol):
 
 
 async def set_of_chart(
-    tools: SetTools, found: WantedObjects, kube_version: str, secrets: SecretValues, namespace: KubeObject | None
+    tools: SetTools,
+    found: WantedObjects,
+    kube_version: str,
+    secrets: SecretValues,
+    namespace: KubeObject | None,
+    looked_up: Iterable[LookedUp] = (),
 ) -> Sealed:
     """The set of a chart.
 
@@ -47,6 +56,7 @@ async def set_of_chart(
         kube_version: of the cluster that it was rendered for.
         secrets: told of what is secret.
         namespace: of the release, where that is to be made if it is not there.
+        looked_up: what the chart has read of the cluster: the read-set.
     """
     once = {one.key for one in found.definitions if one.once}
     objects = [*(one.object for one in found.definitions), *(one.object for one in found.objects)]
@@ -55,7 +65,24 @@ async def set_of_chart(
         once.add(key_of(namespace))
     secret = frozenset(one.key for one in (*found.definitions, *found.objects) if one.secret)
     with_tools = (SDK, Tool(name="kubernetes", version=kube_version))
-    return await _sealed(tools, objects, secret, with_tools, secrets, once)
+    return await _sealed(tools, objects, secret, with_tools, secrets, once, read_of(looked_up))
+
+
+def read_of(looked_up: Iterable[LookedUp]) -> tuple[ReadEntry, ...]:
+    """What a chart looked up, as the entries of a read-set.
+
+    An object is named by its id, and comes with its `resourceVersion`, or with None where it was not there. A list is
+    `<group or core>/<Kind>/<namespace or _>/*`, and which kinds a version has is asked at `<group>/<version>`: both
+    with a digest of what there was.
+    """
+    found = set()
+    for one in looked_up:
+        path = one.api_version
+        if one.kind:
+            group = one.api_version.rpartition("/")[0]
+            path = ObjectKey(group, one.kind, one.namespace, one.name or EVERY).id
+        found.add((path, one.version))
+    return tuple(ReadEntry(path, version or None) for path, version in sorted(found))
 
 
 async def set_of_record(tools: SetTools, release: Release, secrets: SecretValues) -> Sealed:
@@ -102,9 +129,10 @@ async def _sealed(
     toolchain: tuple[Tool, ...],
     secrets: SecretValues,
     once: Iterable[ObjectKey],
+    read_set: tuple[ReadEntry, ...] = (),
 ) -> Sealed:
     rendering = Rendering(
-        objects=tuple(objects), read_set=(), toolchain=toolchain, remote_bases=(), secret=secret, secret_values=()
+        objects=tuple(objects), read_set=read_set, toolchain=toolchain, remote_bases=(), secret=secret, secret_values=()
     )
     return sealed(rendering, await tools.sealer(key.id for key in secret), secrets, frozenset(once))
 
