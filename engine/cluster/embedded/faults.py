@@ -286,7 +286,7 @@ async def _broken(lines: AsyncGenerator[bytes, None], fault: BrokenWatch) -> Asy
     if fault.how == "cut":
         raise ConnectionResetError("told to cut the watch")
     if fault.how == "gone":
-        yield b'{"type":"ERROR","object":' + encoded(gone(GONE).status) + b"}\n"
+        yield b'{"type":"ERROR","object":' + encoded(gone(GONE.format(1, 2)).status) + b"}\n"
 
 
 async def _mixed(

@@ -2,10 +2,12 @@
 
 import json
 import re
+import uuid
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import anyio
 import pytest
 
 from tests.cluster.embedded import oracle
@@ -20,6 +22,7 @@ from tidelog.engine.cluster.embedded.requests import Request
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "embedded-cluster.md"
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 MAPS = f"{CORE}/configmaps"
+SERVED_S = 20
 _pinned: dict[str, str] = {}
 _Test = TypeVar("_Test", bound=Callable[..., Any])
 
@@ -92,6 +95,44 @@ async def test_versions_of_autoscaling(beside: Beside) -> None:
     assert "metrics" in real.body["spec"]
     assert "metrics" not in ours.body["spec"]
     assert (real.body["apiVersion"], ours.body["apiVersion"]) == ("autoscaling/v2", "autoscaling/v2")
+
+
+@pins("an apply in one version of a custom kind, where somebody owns fields in another whose schema has others")
+async def test_an_apply_among_versions(beside: Beside) -> None:
+    group = f"g{uuid.uuid4().hex[:8]}.example.com"
+    cakes = f"/apis/{group}/{{}}/namespaces/{beside.namespace}/cakes"
+    await beside.both("POST", DEFINITIONS, two_versions(group))
+    try:
+        with anyio.fail_after(SERVED_S):
+            while {each.status for each in await beside.both("GET", cakes.format("v1beta1"))} != {200}:  # noqa: ASYNC110
+                await anyio.sleep(0.1)
+        cake = {"apiVersion": f"{group}/v1beta1", "kind": "Cake", "metadata": {"name": "a"}, "spec": {"a": "1"}}
+        made = await beside.both("POST", query(cakes.format("v1beta1"), fieldManager="m"), cake)
+        assert {each.status for each in made} == {201}
+        applied = {**cake, "apiVersion": f"{group}/v1", "spec": {"b": "2"}}
+        path = query(cakes.format("v1") + "/a", fieldManager="n")
+        real, ours = await beside.both("PATCH", path, applied, oracle.APPLY)
+        assert (real.status, real.body["message"]) == (500, ".spec.b: field not declared in schema")
+        assert (ours.status, ours.body["spec"]) == (200, {"a": "1", "b": "2"})
+    finally:
+        await beside.both("DELETE", f"{DEFINITIONS}/cakes.{group}")
+
+
+def two_versions(group: str) -> Any:
+    text = {"type": "string"}
+    versions = []
+    for name, fields in (("v1", {"a": text, "b": {**text, "default": "1"}}), ("v1beta1", {"a": text})):
+        schema = {"type": "object", "properties": {"spec": {"type": "object", "properties": fields}}}
+        version = {"name": name, "served": True, "storage": name == "v1", "schema": {"openAPIV3Schema": schema}}
+        versions.append(version)
+    spec = {"group": group, "scope": "Namespaced", "names": {"plural": "cakes", "kind": "Cake"}, "versions": versions}
+    return {"metadata": {"name": f"cakes.{group}"}, "spec": spec}
+
+
+@pins("addresses in `/api`")
+async def test_nobody_is_told_where_the_server_is_reached(beside: Beside) -> None:
+    real, ours = (each.body["serverAddressByClientCIDRs"] for each in await beside.both("GET", "/api"))
+    assert (len(real), ours) == (1, [])
 
 
 @pins("admission")
