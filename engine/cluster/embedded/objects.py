@@ -33,6 +33,18 @@ def sent(record: Record, resource: Resource) -> bytes:
     return _encode(decoded(record, resource))
 
 
+def listed(data: bytes, resource: Resource) -> bytes:
+    """An object, as it is sent, in a list: those of built-in kinds do not say there what they are."""
+    if resource.custom is not None:
+        return data
+    head = f'{{"kind":"{resource.kind}","apiVersion":"{resource.api_version}",'.encode()
+    if data.startswith(head):
+        return b"{" + data[len(head) :]
+    obj = _decode(data)  # kept by an older release, which did not put them first
+    del obj["kind"], obj["apiVersion"]
+    return _encode(obj)
+
+
 def kept(obj: KubeObject, resource: Resource, version: int) -> Record:
     """The record of an object that is written as `version`; its metadata says so from then on."""
     metadata = obj["metadata"]
@@ -48,10 +60,14 @@ def as_read(obj: KubeObject, resource: Resource) -> KubeObject:
 
 def _to_kept(obj: KubeObject, resource: Resource) -> KubeObject:
     """An object in the version in which it is kept; of fields that this version has not, nothing is."""
+    if resource.custom is None:
+        version = resource.stored_version or resource.version
+        head = {"kind": resource.kind, "apiVersion": f"{resource.group}/{version}" if resource.group else version}
+        return {**head, **obj, **head}  # first, as the real server has them
     if resource.stored_version in ("", resource.version):
         return obj
     group = resource.group
-    stored = {**obj, "apiVersion": f"{group}/{resource.stored_version}" if group else resource.stored_version}
+    stored = {**obj, "apiVersion": f"{group}/{resource.stored_version}"}
     if resource.stored is None:
         return stored
     stored = _decode(_encode(stored))

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from tidelog.engine.cluster.embedded.causes import FORBIDDEN, Cause
 from tidelog.engine.cluster.embedded.label_parser import parse_labels
-from tidelog.engine.cluster.embedded.objects import decoded, encoded, sent
+from tidelog.engine.cluster.embedded.objects import decoded, encoded, listed, sent
 from tidelog.engine.cluster.embedded.registry import Registry, Resource
 from tidelog.engine.cluster.embedded.requests import Target, is_true
 from tidelog.engine.cluster.embedded.selectors import Matches, matcher, name_selected, parse_fields
@@ -235,4 +235,4 @@ def listing(resource: Resource, page: Page) -> bytes:
     if page.going_on or resource.custom is not None:  # lists of custom kinds say so, too, where there is no more
         metadata["continue"] = page.going_on
     head = {"kind": f"{resource.kind}List", "apiVersion": resource.api_version, "metadata": metadata}
-    return encoded(head)[:-1] + b',"items":[' + b",".join(page.items) + b"]}"
+    return encoded(head)[:-1] + b',"items":[' + b",".join(listed(item, resource) for item in page.items) + b"]}"
