@@ -1,5 +1,6 @@
 """Running the daemon from the command line: what it is made of, and how it ends."""
 
+import logging
 import resource
 import signal
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
@@ -12,7 +13,7 @@ import anyio.to_thread
 
 from tidelog.engine.cli.bootstrap import Bootstrap, keys, look, make, make_when_gone
 from tidelog.engine.cli.until_ready import wait_until_ready
-from tidelog.engine.cluster.errors import ClusterError
+from tidelog.engine.cluster.errors import ClusterError, NoClusterError
 from tidelog.engine.cluster.port import Cluster, OnRequest
 from tidelog.engine.cluster.real import RealCluster, open_cluster
 from tidelog.engine.http.server import serving
@@ -26,12 +27,23 @@ from tidelog.engine.runtime.telling.metrics import Metrics
 from tidelog.events.names import ObjectKey
 
 ESTABLISHED_TIMEOUT_S = 30.0
+logger = logging.getLogger("tidelog.engine")
 Connect: TypeAlias = Callable[[OnRequest], AbstractAsyncContextManager[RealCluster]]
 
 
 def connect_to(kubeconfig: Path | None, context: str | None) -> Connect:
-    """To the cluster of a kubeconfig."""
-    return lambda on_request: open_cluster(kubeconfig, context, on_request=on_request)
+    """To the cluster of a kubeconfig; who has none is told of the embedded one."""
+
+    @asynccontextmanager
+    async def connect(on_request: OnRequest) -> AsyncIterator[RealCluster]:
+        async with AsyncExitStack() as stack:
+            try:
+                cluster = await stack.enter_async_context(open_cluster(kubeconfig, context, on_request=on_request))
+            except NoClusterError as error:
+                raise NoClusterError(f"{error}. To try Tidelog without a cluster: --cluster embedded") from None
+            yield cluster
+
+    return connect
 
 
 def connect_embedded(store: Path, kubeconfig_out: Path | None) -> Connect:
@@ -57,6 +69,8 @@ async def serve(
 ) -> int:
     """Runs the daemon until it is told to stop; returns the exit code."""
     start_logging(settings.log_level)
+    # To connect, and to open what is kept, takes seconds.
+    logger.info("engine starts", extra={"fields": {"store": str(store)}})
     allow_many_files()
     metrics = Metrics()
     # Signals are taken until all is put away: a second one (Ctrl-C, then a supervisor's) must not cut that short.
