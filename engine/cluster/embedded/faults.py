@@ -251,9 +251,9 @@ class _Written(Struct):
     metadata: _Versioned
 
 
-_decode_list = msgspec.json.Decoder(_Listed).decode
-_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_decode_written = msgspec.json.Decoder(_Written).decode
+_decode_list = decoder(_Listed)
+_decode_fields = decoder(dict[str, msgspec.Raw])
+_decode_written = decoder(_Written)
 _NO_MORE: Final = b'""'
 
 

@@ -213,7 +213,7 @@ async def test_what_is_in_a_new_cluster(beside: Beside) -> None:
 
 
 async def test_who_i_am_and_what_i_may(beside: Beside) -> None:
-    asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+    asked: Any = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
     pair = await beside.both("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", asked)
     assert [each.body["metadata"].keys() for each in pair] == [{"creationTimestamp"}] * 2
     asked = {
