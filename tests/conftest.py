@@ -63,6 +63,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     return [
         f"python {platform.python_version()}, sqlite {sqlite3.sqlite_version}, {versions}",
         f"seed: {config.stash[SEED]} (again with --seed {config.stash[SEED]})",
+        f"seed of what is held to a real server: {_oracle_seed(config)}",
     ]
 
 
@@ -106,9 +107,13 @@ def seed(pytestconfig: pytest.Config) -> int:
 
 
 @pytest.fixture(scope="session")
-def oracle_seed(pytestconfig: pytest.Config, seed: int) -> int:
+def oracle_seed(pytestconfig: pytest.Config) -> int:
     """As `seed`, but always the same in `make test`: what a new one finds is for `make soak` and who gives it."""
-    return seed if SOAK or pytestconfig.getoption("--seed") is not None else ORACLE_SEED
+    return _oracle_seed(pytestconfig)
+
+
+def _oracle_seed(config: pytest.Config) -> int:
+    return config.stash[SEED] if SOAK or config.getoption("--seed") is not None else ORACLE_SEED
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,6 @@
 """The embedded cluster from the command line: kept in a directory or nowhere, served on loopback."""
 
+import errno
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -17,7 +18,7 @@ from tidelog.engine.cluster.embedded.store import Store
 from tidelog.engine.cluster.kubeconfig import Access, User
 from tidelog.engine.cluster.kubeconfig_out import write_kubeconfig
 from tidelog.engine.expressions.evaluator import Evaluator
-from tidelog.engine.http.embedded_cluster import serving
+from tidelog.engine.http.embedded_cluster import HOST, serving
 from tidelog.storage.errors import StoreNotFoundError
 
 
@@ -58,7 +59,8 @@ async def embedded_cluster(
 
     Raises:
         StoreError: when the objects cannot be read.
-        OSError: when the port is taken, or the file cannot be written.
+        OSError: when the port may not be listened on, or the file cannot be written.
+        click.UsageError: when the port is taken.
     """
     store, token = Store(), secrets.token_urlsafe(32)
     async with AsyncExitStack() as stack:
@@ -68,7 +70,13 @@ async def embedded_cluster(
         opened = open_embedded(judge, store, tokens={token: ADMIN}, pace=Pace(ready_s))
         cluster = await stack.enter_async_context(opened)
         here = await anyio.to_thread.run_sync(loopback)
-        address = await stack.enter_async_context(serving(cluster.api, port, here.context))
+        try:
+            address = await stack.enter_async_context(serving(cluster.api, port, here.context))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            why = f"port {port} of {HOST} is taken: name another with --port, or none for any that is free"
+            raise click.UsageError(why) from None
         if kubeconfig is not None:
             access = Access("the embedded cluster", address, User(token=token), ca=here.authority)
             await anyio.to_thread.run_sync(write_kubeconfig, kubeconfig, access)

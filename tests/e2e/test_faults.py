@@ -25,10 +25,18 @@ from tidelog.engine.cluster.embedded.faults import (
     MixedWatch,
     Refusal,
     Rule,
+    ShortList,
 )
 from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.expressions.evaluator import Evaluator
-from tidelog.events.vocabulary import ApplyFailed, ApplyFinished, ApplyStarted, ObjectPruned
+from tidelog.events.vocabulary import (
+    ApplyFailed,
+    ApplyFinished,
+    ApplyStarted,
+    ObjectPruned,
+    SourceRemoved,
+    TargetRemoved,
+)
 from tidelog.storage import verify_store
 
 SEEDS = 200 if SOAK else 3
@@ -47,6 +55,8 @@ RULES = (
     Rule(fault=Cut("after"), chance=CHANGES),
     Rule(fault=Cut("amid"), chance=READS),
     Rule(fault=LostToken(), chance=WATCHES),
+    Rule(fault=ShortList(1), chance=WATCHES),
+    Rule(fault=ShortList(100), chance=WATCHES),
     Rule(fault=BrokenWatch(0, "cut"), chance=WATCHES),
     Rule(fault=BrokenWatch(2, "cut"), chance=WATCHES),
     Rule(fault=BrokenWatch(1, "end"), chance=WATCHES),
@@ -157,3 +167,33 @@ async def test_whatever_goes_wrong_it_ends_in_the_same_state(
         assert faults.happened
         report = await verify_store(world.store)
         assert report.intact, report
+
+
+@pytest.mark.slow
+async def test_lists_that_leave_objects_out_have_nothing_pruned_and_nothing_forgotten(
+    git_host: GitServer, tmp_path: Path, seed: int
+) -> None:
+    """Of the daemon's own kinds, and of what it applied; also when it starts anew with a log of all of it."""
+    async with open_faulty(git_host, tmp_path, seed) as faulty:
+        world, faults = faulty.world, faulty.faults
+        world.commit(fleet("1"))
+        await world.source(interval="1h")
+        for n in range(TARGETS):
+            await world.target(f"t{n}", f"./t{n}", targetNamespace=NAMESPACE, retryInterval="1s", wait=True)
+        faults.inject(Rule(fault=ShortList(1_000)))
+        async with world.daemon(cluster=faulty.cluster) as running:
+            await is_as(world, "1")
+            await running.idle()
+            assert not running.events(ObjectPruned, TargetRemoved, SourceRemoved)
+        assert {"kustomizations", "configmaps"} <= {one.asked.resource for one in faults.happened}
+        faults.happened.clear()
+        async with world.daemon(cluster=faulty.cluster) as running:
+            await world.patch("v1", "ConfigMap", "t0-0", {"data": {"value": "by hand"}}, manager="mallory")
+            await world.until_data("t0-0", {"value": "1"})
+            await world.push(fleet("2", each=EACH - 1))
+            await is_as(world, "2", each=EACH - 1)
+            await running.idle()
+            pruned = {str(event.object).rpartition("/")[2] for event in running.events(ObjectPruned)}  # type: ignore[attr-defined]
+            assert pruned == {f"t{n}-{EACH - 1}" for n in range(TARGETS)}, "and that only because Git says so"
+            assert not running.events(TargetRemoved, SourceRemoved)
+        assert {"kustomizations", "configmaps"} <= {one.asked.resource for one in faults.happened}

@@ -77,6 +77,10 @@ class EmbeddedServers(Servers):
         if name == API_SERVER:
             self.up.start()
 
+    def forget(self) -> None:
+        """Forgets how its objects came to be as they are: watches from before begin anew, and lists that go on."""
+        self.up.forget()
+
     def _write(self, path: Path, user: str, token: str) -> None:
         path.touch(mode=0o600)
         path.write_text(json.dumps(kubeconfig(self.url, self.authority, {user: {"token": token}})))
@@ -105,7 +109,7 @@ def _event(entry: Audited) -> Json:
 
 
 class _Up:
-    """The cluster in its thread. Only `entries`, `token_of`, `start` and `end` are called from others."""
+    """The cluster in its thread. Only `entries`, `token_of`, `forget`, `start` and `end` are called from others."""
 
     def __init__(self, portal: BlockingPortal) -> None:
         self._portal = portal
@@ -128,6 +132,10 @@ class _Up:
         token = self._portal.call(self._cluster.api.tokens.give, user)
         self._users[token] = user
         return token
+
+    def forget(self) -> None:
+        """Compacts the store."""
+        self._portal.call(self._store.compact)
 
     def start(self) -> None:
         """Serves, at the address of before."""

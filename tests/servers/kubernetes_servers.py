@@ -15,6 +15,7 @@ import contextlib
 import ctypes
 import fcntl
 import hashlib
+import http
 import http.client
 import ipaddress
 import json
@@ -53,6 +54,8 @@ READY_S = 60.0
 STOP_S = 5.0
 """How long a server may take to end when asked; then it is killed."""
 TMPFS = Path("/dev/shm")
+DATA = "tidelog-etcd"
+"""Beginning of the name of the directory with etcd's data."""
 TMPFS_FREE_MIN = 1 << 30
 """etcd takes 64 MiB at once for its write-ahead log: a container's usual 64 MiB of /dev/shm are too few."""
 GARBAGE_PERCENT = "400"
@@ -435,11 +438,46 @@ class OwnServers(Servers):
         self._tell("start", name)
         self.wait_ready()
 
+    def forget(self) -> None:
+        """Has etcd forget all revisions but the last, and the API server its cache."""
+        guard: subprocess.Popen[str] = self._guard  # type: ignore[attr-defined]
+        connection = _UnixConnection(_socket_of_etcd(guard.pid))
+        self.stop()
+        try:
+            revision = connection.ask("/v3/kv/range", {"key": "AA=="})["header"]["revision"]
+            connection.ask("/v3/kv/compaction", {"revision": revision, "physical": True})
+        finally:
+            connection.close()
+        self.start()
+
     def _tell(self, *words: str) -> None:
         guard: subprocess.Popen[str] = self._guard  # type: ignore[attr-defined]
         answer = _ask(guard, " ".join(words))
         if answer != "done":
             raise ServersError(f"{' '.join(words)}: {answer}; {_tail(self.directory, words[-1])}")
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """To etcd, whose API is there as JSON too."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=30)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+    def ask(self, path: str, body: Json) -> Json:
+        """One question."""
+        self.request("POST", path, json.dumps(body))
+        response = self.getresponse()
+        content = response.read()
+        if response.status != http.HTTPStatus.OK:
+            raise ServersError(f"etcd: {path}: {response.status}: {content.decode(errors='replace')}")
+        answer: Json = json.loads(content)
+        return answer
 
 
 @contextlib.contextmanager
@@ -519,7 +557,7 @@ class Guard:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._commands = find()
-        self._data = directory_of_process(_quick_disk(), "tidelog-etcd", os.getpid())
+        self._data = directory_of_process(_quick_disk(), DATA, os.getpid())
         self._port = 0
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -775,6 +813,12 @@ def _free_port() -> int:
         port = probe.getsockname()[1]
     assert isinstance(port, int)
     return port
+
+
+def _socket_of_etcd(pid: int) -> Path:
+    """Of the servers that a process runs."""
+    places = (parent / f"{DATA}-{pid}" / "etcd.sock" for parent in (TMPFS, Path(tempfile.gettempdir())))
+    return next(path for path in places if path.exists())
 
 
 def _quick_disk() -> Path:

@@ -361,7 +361,7 @@ class Api:
             return self._act(target, request, _document_of(request))
         obj = await self._decoded(request, target)
         review = answer_review(
-            target.resource, _as_review(target.resource, obj), request.user, self.authorizer, self.whose
+            target.resource, _as_review(target.resource, obj), request.user, self.authorizer, self.whose, self._now()
         )
         if review is not None:
             return Answer(201, encoded(review))

@@ -1,7 +1,7 @@
 """What is in a cluster before anybody made anything: namespaces, and the roles that everybody expects."""
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
 from tidelog.engine.cluster.embedded.access import AUTHENTICATED, MASTERS, RBAC, UNAUTHENTICATED
 from tidelog.engine.cluster.embedded.api import Api
@@ -84,6 +84,14 @@ _PRIORITIES: Final = {
     "another node if necessary.",
     "system-node-critical": "Used for system critical pods that must not be moved from their current node.",
 }
+_SERVICE: Final[KubeObject] = {
+    "metadata": {"name": "kubernetes", "labels": {"component": "apiserver", "provider": "kubernetes"}},
+    "spec": {
+        "clusterIP": "10.96.0.1",
+        "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": 6443}],
+    },
+}
+"""The API server itself, as every cluster has it; nothing listens there."""
 _NAMESPACES: Final = ("default", "kube-node-lease", "kube-public", "kube-system")
 
 
@@ -100,6 +108,7 @@ async def bootstrap(api: Api) -> None:
     for name, text in _PRIORITIES.items():
         made = {"metadata": {"name": name}, "value": SYSTEM_PRIORITIES[name], "description": text}
         await _make(api, "scheduling.k8s.io", "priorityclasses", made)
+    await _make(api, "", "services", _SERVICE, "default")
 
 
 def _aggregated(name: str, rules: list[KubeObject]) -> KubeObject:
@@ -120,8 +129,8 @@ def _bound(name: str, groups: Iterable[str]) -> KubeObject:
     }
 
 
-async def _make(api: Api, group: str, plural: str, obj: dict[str, Any]) -> None:
+async def _make(api: Api, group: str, plural: str, obj: KubeObject, namespace: str = "") -> None:
     resource = api.registry.builtin((group, plural))
-    name = obj["metadata"]["name"]
-    if api.store.get(resource.place, Key("", name)) is None:
-        await api.writer.create(Target("create", resource, "", ""), obj, MANAGER)
+    if api.store.get(resource.place, Key(namespace, obj["metadata"]["name"])) is None:
+        metadata = {**obj["metadata"], **({"namespace": namespace} if namespace else {})}
+        await api.writer.create(Target("create", resource, namespace, ""), {**obj, "metadata": metadata}, MANAGER)

@@ -26,6 +26,11 @@ from tidelog.engine.objects.kube import KubeObject
 from tidelog.events.typed import decoder
 
 ROOT_CERTIFICATES: Final = "kube-root-ca.crt"
+_ROOT_DESCRIBED: Final = (
+    "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints such as the "
+    "internal service IP or kubernetes.default.svc. No other usage is guaranteed across distributions of Kubernetes "
+    "clusters."
+)
 NAMESPACE: Final = "kubernetes"
 """The finalizer of namespaces."""
 MANAGER: Final = Options("tidelog-embedded-cluster")
@@ -256,14 +261,16 @@ class Caretaker:
             self._finish_namespace(name)
             return
         await self._make("serviceaccounts", {"kind": "ServiceAccount"}, name, "default")
-        document: Mapping[str, object] = {"kind": "ConfigMap", "data": {"ca.crt": ""}}
+        described = {"annotations": {"kubernetes.io/description": _ROOT_DESCRIBED}}
+        document = {"kind": "ConfigMap", "metadata": described, "data": {"ca.crt": ""}}
         await self._make("configmaps", document, name, ROOT_CERTIFICATES)
 
-    async def _make(self, plural: str, document: Mapping[str, object], namespace: str, name: str) -> None:
+    async def _make(self, plural: str, document: KubeObject, namespace: str, name: str) -> None:
         resource = self._api.registry.builtin(("", plural))
         if self._store.get(resource.place, Key(namespace, name)) is not None:
             return
-        obj = {**copy.deepcopy(document), "metadata": {"name": name, "namespace": namespace}}
+        metadata = {**document.get("metadata", {}), "name": name, "namespace": namespace}
+        obj = {**copy.deepcopy(document), "metadata": metadata}
         try:
             await self._api.writer.create(Target("create", resource, namespace, ""), obj, MANAGER)
         except StatusError:

@@ -38,7 +38,12 @@ _POINTERS: Final = frozenset({"deletionGracePeriodSeconds"})
 
 def schema_of(resource: Resource) -> Raw:
     """The schema of a custom kind, as its definition has it: apiVersion, kind and metadata need not be in it."""
-    return ((resource.custom or {}).get("schema") or {}).get("openAPIV3Schema") or {}
+    return schema_in(resource.custom or {})
+
+
+def schema_in(version: Raw) -> Raw:
+    """The schema of a version of a custom kind."""
+    return (version.get("schema") or {}).get("openAPIV3Schema") or {}
 
 
 def has_status(resource: Resource) -> bool:
@@ -124,6 +129,11 @@ def prune(resource: Resource, obj: KubeObject) -> list[str]:
     drop_nulls(obj, schema_of(resource))
     dropped.sort()
     return dropped
+
+
+def prune_version(version: Raw, obj: KubeObject) -> None:
+    """Drops the fields that a version of the kind does not know, as a conversion to it does."""
+    _prune(obj, {**schema_in(version), "x-kubernetes-embedded-resource": True}, "", [])
 
 
 def prune_value(value: KubeValue, raw: Raw) -> list[str]:

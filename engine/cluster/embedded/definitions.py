@@ -57,7 +57,7 @@ def resources_of(definition: KubeObject) -> tuple[Resource, ...]:
         return ()
     names = status.get("acceptedNames") or {}
     names = names if names.get("plural") else spec["names"]
-    stored = next((version["name"] for version in spec["versions"] if version.get("storage")), "")
+    stored: Raw = next((version for version in spec["versions"] if version.get("storage")), {})
     served = [version for version in spec["versions"] if version.get("served")]
     served.sort(key=lambda version: version_order(version["name"]))
     return tuple(
@@ -77,7 +77,7 @@ def _deprecated(spec: KubeObject, version: Raw, newer: Sequence[Raw]) -> str:
     return f"{group}/{version['name']} {kind} is deprecated{better}"
 
 
-def _resource(spec: KubeObject, names: KubeObject, version: Raw, stored: str, deprecated: str) -> Resource:
+def _resource(spec: KubeObject, names: KubeObject, version: Raw, stored: Raw, deprecated: str) -> Resource:
     group, kind = spec["group"], names["kind"]
     subresources = version.get("subresources") or {}
     known: dict[str, Subresource] = {}
@@ -100,7 +100,8 @@ def _resource(spec: KubeObject, names: KubeObject, version: Raw, stored: str, de
         categories=tuple(names.get("categories") or ()),
         subresources=known,
         custom=version,
-        stored_version=stored,
+        stored_version=stored.get("name", ""),
+        stored=stored if stored.get("name", version["name"]) != version["name"] else None,
         deprecated=deprecated,
     )
 

@@ -1,15 +1,24 @@
 """What the server says of itself: discovery, in both forms, and OpenAPI v3."""
 
+import base64
 import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from tidelog.engine.cluster.embedded.objects import encoded
-from tidelog.engine.cluster.embedded.registry import Registry, Resource, facts
+from tidelog.engine.cluster.embedded.registry import Place, Registry, Resource, facts
 from tidelog.engine.cluster.embedded.schema import REFERENCE
 from tidelog.engine.objects.kube import KubeObject
 
 AGGREGATED: Final = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+_KEPT_AS: Final[Mapping[Place, tuple[str, str]]] = {
+    ("apiextensions.k8s.io", "customresourcedefinitions"): ("apiextensions.k8s.io", "v1beta1"),
+    ("events.k8s.io", "events"): ("", "v1"),
+    ("storage.k8s.io", "volumeattributesclasses"): ("storage.k8s.io", "v1beta1"),
+}
+"""Group and version in which a real server keeps kinds, where it is not what they are served in here."""
+_CUSTOM_VERBS: Final = ("delete", "deletecollection", "get", "list", "patch", "create", "update", "watch")
+"""In the order in which custom kinds are told."""
 OPENAPI_V2: Final = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 
 
@@ -68,7 +77,7 @@ def _resource(one: Resource) -> KubeObject:
         "responseKind": {"group": "", "version": "", "kind": one.kind},
         "scope": "Namespaced" if one.namespaced else "Cluster",
         "singularResource": one.singular,
-        "verbs": sorted(one.verbs),
+        "verbs": _verbs_of(one),
     }
     if one.short_names:
         told["shortNames"] = list(one.short_names)
@@ -119,8 +128,9 @@ def resource_list(registry: Registry, group: str, version: str) -> KubeObject | 
     if version not in registry.versions(group):
         return None
     found = [entry for one in registry.resources(group, version) for entry in _listed(one)]
-    name = f"{group}/{version}" if group else version
-    return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": name, "resources": found}
+    if not group:  # the oldest form says no version of its own
+        return {"kind": "APIResourceList", "groupVersion": version, "resources": found}
+    return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": f"{group}/{version}", "resources": found}
 
 
 def _listed(one: Resource) -> Iterator[KubeObject]:
@@ -129,12 +139,14 @@ def _listed(one: Resource) -> Iterator[KubeObject]:
         "singularName": one.singular,
         "namespaced": one.namespaced,
         "kind": one.kind,
-        "verbs": sorted(one.verbs),
+        "verbs": _verbs_of(one),
     }
     if one.short_names:
         told["shortNames"] = list(one.short_names)
     if one.categories:
         told["categories"] = list(one.categories)
+    if "watch" in one.verbs:  # what is kept
+        told["storageVersionHash"] = _hash_of_storage(one)
     yield told
     for sub in one.subresources.values():
         own = (
@@ -148,6 +160,16 @@ def _listed(one: Resource) -> Iterator[KubeObject]:
             "kind": sub.kind,
             "verbs": sorted(sub.verbs),
         }
+
+
+def _verbs_of(one: Resource) -> list[str]:
+    return sorted(one.verbs) if one.custom is None else [verb for verb in _CUSTOM_VERBS if verb in one.verbs]
+
+
+def _hash_of_storage(one: Resource) -> str:
+    """Of the kind as it is kept: by it clients see that two resources are one (apiserver, `StorageVersionHash`)."""
+    group, version = _KEPT_AS.get(one.place, (one.group, one.stored_version or one.version))
+    return base64.b64encode(hashlib.sha256(f"{group}/{version}/{one.kind}".encode()).digest()[:8]).decode()
 
 
 # -------------------------------------------------------------------------------------------------- OpenAPI

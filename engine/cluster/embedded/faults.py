@@ -54,6 +54,17 @@ class LostToken(Struct, frozen=True):
     """The `continue` token of a list is no longer known: 410, and the list is to be begun anew. Of later pages only."""
 
 
+class ShortList(Struct, frozen=True):
+    """A list leaves out the objects that were written last: of lists in one page only.
+
+    Its version is from before those, so that a watch that goes on from there tells of them. That is how a server that
+    lags behind answers: one of several, or out of its cache.
+    """
+
+    objects: int = 1
+    """How many are left out; of fewer, all are."""
+
+
 class BrokenWatch(Struct, frozen=True):
     """A watch that does not go on: of watches only."""
 
@@ -77,7 +88,7 @@ class MixedWatch(Struct, frozen=True):
     """How long events are held back at most while nothing follows."""
 
 
-Fault: TypeAlias = Delay | Refusal | Cut | LostToken | BrokenWatch | MixedWatch
+Fault: TypeAlias = Delay | Refusal | Cut | LostToken | ShortList | BrokenWatch | MixedWatch
 
 
 class Rule(Struct, frozen=True, kw_only=True):
@@ -161,6 +172,8 @@ class Faults:
         match fault:
             case Cut("amid") if answer.stream is None:
                 return msgspec.structs.replace(answer, body=b"", stream=_half(answer.body))
+            case ShortList(objects) if answer.stream is None:
+                return msgspec.structs.replace(answer, body=_short(answer.body, objects))
             case BrokenWatch() if answer.stream is not None:
                 return msgspec.structs.replace(answer, stream=_broken(answer.stream, fault))
             case MixedWatch() if answer.stream is not None:
@@ -208,6 +221,8 @@ def _fits(fault: Fault, asked: Asked, request: Request) -> bool:
     match fault:
         case LostToken():
             return asked.verb == "list" and bool(request.query.get("continue"))
+        case ShortList():
+            return asked.verb == "list" and not request.query.get("continue")
         case BrokenWatch() | MixedWatch():
             return asked.verb == "watch"
         case Cut("amid"):
@@ -219,6 +234,43 @@ def _fits(fault: Fault, asked: Asked, request: Request) -> bool:
 async def _half(body: bytes) -> AsyncGenerator[bytes, None]:
     yield body[: len(body) // 2]
     raise ConnectionResetError("told to cut the connection in the midst of the answer")
+
+
+class _Listed(Struct):
+    """A list, in as much as is asked of it here."""
+
+    metadata: dict[str, msgspec.Raw]
+    items: list[msgspec.Raw]
+
+
+class _Versioned(Struct, rename="camel"):
+    resource_version: str
+
+
+class _Written(Struct):
+    metadata: _Versioned
+
+
+_decode_list = decoder(_Listed)
+_decode_fields = decoder(dict[str, msgspec.Raw])
+_decode_written = decoder(_Written)
+_NO_MORE: Final = b'""'
+
+
+def _short(body: bytes, objects: int) -> bytes:
+    """A list without the objects that were written last; a table, or a page that another follows, as it is."""
+    try:
+        listed = _decode_list(body)
+    except msgspec.DecodeError:
+        return body
+    if not listed.items or not objects or bytes(listed.metadata.get("continue", _NO_MORE)) != _NO_MORE:
+        return body
+    written = sorted((int(_decode_written(item).metadata.resource_version), n) for n, item in enumerate(listed.items))
+    out = written[-objects:]
+    left = {n for _, n in out}
+    metadata = {**listed.metadata, "resourceVersion": str(out[0][0] - 1)}
+    items = [item for n, item in enumerate(listed.items) if n not in left]
+    return encoded({**_decode_fields(body), "metadata": metadata, "items": items})
 
 
 async def _broken(lines: AsyncGenerator[bytes, None], fault: BrokenWatch) -> AsyncGenerator[bytes, None]:
@@ -235,7 +287,7 @@ async def _broken(lines: AsyncGenerator[bytes, None], fault: BrokenWatch) -> Asy
     if fault.how == "cut":
         raise ConnectionResetError("told to cut the watch")
     if fault.how == "gone":
-        yield b'{"type":"ERROR","object":' + encoded(gone(GONE).status) + b"}\n"
+        yield b'{"type":"ERROR","object":' + encoded(gone(GONE.format(1, 2)).status) + b"}\n"
 
 
 async def _mixed(

@@ -180,9 +180,10 @@ def revision_of(pod: KubeObject) -> str:
     return revision
 
 
-def is_of_job(pod: KubeObject) -> bool:
-    """Whether a Pod is of a Job."""
-    return any(owner["kind"] == "Job" for owner in pod["metadata"].get("ownerReferences") or ())
+def has_end(pod: KubeObject) -> bool:
+    """Whether a Pod's containers come to an end: those of a Job do, but for one that never began, or is never ready."""
+    is_of_job = any(owner["kind"] == "Job" for owner in pod["metadata"].get("ownerReferences") or ())
+    return is_of_job and failure_of(pod["metadata"]) not in ("ImagePullBackOff", "NeverReady")
 
 
 def ending_of(job: KubeObject) -> KubeObject:

@@ -9,12 +9,13 @@ import anyio
 import msgspec
 from msgspec import Struct
 
+from tidelog.engine.cluster.embedded.causes import FORBIDDEN, Cause
 from tidelog.engine.cluster.embedded.label_parser import parse_labels
-from tidelog.engine.cluster.embedded.objects import decoded, encoded, sent
+from tidelog.engine.cluster.embedded.objects import decoded, encoded, listed, sent
 from tidelog.engine.cluster.embedded.registry import Registry, Resource
 from tidelog.engine.cluster.embedded.requests import Target, is_true
 from tidelog.engine.cluster.embedded.selectors import Matches, matcher, name_selected, parse_fields
-from tidelog.engine.cluster.embedded.statuses import bad_request, gone, not_found
+from tidelog.engine.cluster.embedded.statuses import bad_request, gone, invalid_kind, not_found
 from tidelog.engine.cluster.embedded.store import Bucket, Change, Key, Record, Store
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.events.typed import decoder
@@ -23,7 +24,8 @@ BOOKMARK_S: Final = 60.0
 """How often a quiet watch is told which version it has seen."""
 WATCH_S: Final = 1_800.0
 """How long a watch lasts that does not say."""
-GONE: Final = "The resourceVersion for the provided watch is too old."
+GONE: Final = "too old resource version: {} ({})"
+"""With the version of a watch, and the last one that is forgotten."""
 LIST_GONE: Final = "The provided continue parameter is too old to display a consistent list result."
 
 
@@ -98,6 +100,7 @@ class Reader:
         Raises:
             StatusError: at once, when a parameter makes no sense.
         """
+        _check_initial(query)
         seen = _version(query)
         lasts_s = _number(query, "timeoutSeconds") or WATCH_S
         return self._watch(target, query, _matcher_of(target.resource, query), seen, lasts_s)
@@ -128,7 +131,7 @@ class Reader:
             changed = bucket.changed
             changes = bucket.since(seen)
             if changes is None:
-                yield "ERROR", encoded(gone(GONE).status)
+                yield "ERROR", encoded(gone(GONE.format(seen, bucket.compacted)).status)
                 return
             for change in changes:
                 seen = change.record.version
@@ -185,6 +188,13 @@ def _matcher_of(resource: Resource, query: Mapping[str, str]) -> Matches | None:
     )
 
 
+def _check_initial(query: Mapping[str, str]) -> None:
+    """Whoever asks for what is there first says as of when."""
+    if query.get("sendInitialEvents") and query.get("resourceVersionMatch") != "NotOlderThan":
+        why = "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
+        raise invalid_kind("meta.k8s.io", "ListOptions", "", [Cause(FORBIDDEN, "resourceVersionMatch", why)])
+
+
 def _number(query: Mapping[str, str], name: str) -> int:
     text = query.get(name, "")
     if not text:
@@ -226,4 +236,4 @@ def listing(resource: Resource, page: Page) -> bytes:
     if page.going_on or resource.custom is not None:  # lists of custom kinds say so, too, where there is no more
         metadata["continue"] = page.going_on
     head = {"kind": f"{resource.kind}List", "apiVersion": resource.api_version, "metadata": metadata}
-    return encoded(head)[:-1] + b',"items":[' + b",".join(page.items) + b"]}"
+    return encoded(head)[:-1] + b',"items":[' + b",".join(listed(item, resource) for item in page.items) + b"]}"

@@ -42,6 +42,8 @@ class Resource(Struct, frozen=True, eq=False):
     """Of a custom kind: its version as the definition has it."""
     stored_version: str = ""
     """The version in which its group's objects are kept; its own, if empty."""
+    stored: Raw | None = None
+    """Of a custom kind that is kept in another version: that version as the definition has it."""
     deprecated: str = ""
     """What whoever uses it is warned of; nothing, if empty."""
 

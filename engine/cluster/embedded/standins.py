@@ -18,7 +18,7 @@ from tidelog.engine.cluster.embedded.api import Api
 from tidelog.engine.cluster.embedded.cron_jobs import CRON_JOBS, CronJobs
 from tidelog.engine.cluster.embedded.fault_log import log_fault
 from tidelog.engine.cluster.embedded.hands import KUBELET, MANAGER, PODS, Hands, key_of
-from tidelog.engine.cluster.embedded.likenesses import failure_of, is_of_job, moment_of, pod_status, public_address_of
+from tidelog.engine.cluster.embedded.likenesses import failure_of, has_end, moment_of, pod_status, public_address_of
 from tidelog.engine.cluster.embedded.objects import decoded, is_going
 from tidelog.engine.cluster.embedded.registry import Place, Resource
 from tidelog.engine.cluster.embedded.requests import Target
@@ -162,7 +162,7 @@ class StandIns:
         is_ready = self._clock() >= made + self._ready_s
         if not is_ready:
             self._later((resource.place, key_of(pod)), made + self._ready_s - self._clock())
-        new = pod_status(pod, self._hands.now(), is_ready=is_ready, is_done=is_ready and is_of_job(pod))
+        new = pod_status(pod, self._hands.now(), is_ready=is_ready, is_done=is_ready and has_end(pod))
         if new != status:
             await self._hands.tell(resource, pod, new, KUBELET)
 

@@ -30,7 +30,7 @@ from tidelog.engine.cluster.embedded.metadata import (
     with_empty,
     without_repeated_owners,
 )
-from tidelog.engine.cluster.embedded.objects import LETTERS, decoded, is_going, kept, timestamp
+from tidelog.engine.cluster.embedded.objects import LETTERS, as_read, decoded, is_going, kept, timestamp
 from tidelog.engine.cluster.embedded.registry import Place, Registry, Resource
 from tidelog.engine.cluster.embedded.requests import Options, Target
 from tidelog.engine.cluster.embedded.sizes import require_size
@@ -189,6 +189,7 @@ class Writer:
         *,
         by_update: bool = False,
     ) -> Written:
+        obj = as_read(obj, resource)
         metadata = obj["metadata"]
         key = Key(metadata.get("namespace", ""), metadata["name"])
         self._require_namespace(resource, obj)  # it may have gone while a large object was worked on
@@ -322,6 +323,7 @@ class Writer:
         current = self._store.get(resource.place, record.key)
         if current is None or current.version != record.version:
             raise _OvertakenError(resource, record.key.name)
+        new = as_read(new, resource)
         if options.guard is not None:
             options.guard.check_write(resource, new, live)
         warnings = (*warnings, *_warnings(resource, new, live))

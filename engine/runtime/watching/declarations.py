@@ -197,17 +197,27 @@ class Declarations:
                 continue
             if namespace in ("", key.namespace):
                 try:
-                    found = await self._cluster.list(
-                        kind, namespace=key.namespace, labels=labels, fields=f"metadata.name={key.name}"
-                    )
+                    found = await self._find(kind, key, labels)
                 except ClusterError:
                     continue  # nobody knows
-                if found.items:
-                    await self.seen(found.items[0])
+                if found is not None:
+                    await self.seen(found)
                     continue
             row = self._memory.desired.get(stream)
             event = TargetRemoved if (key.group, key.kind) in TARGET_NAMES else SourceRemoved
             await self._memory.append(StreamName(stream), [event(uid="" if row is None else row.uid)], Origin())
+
+    async def _find(self, kind: Kind, key: ObjectKey, labels: str) -> KubeObject | None:
+        """The object of a key, where there is one that the selector chooses."""
+        try:
+            live = await self._cluster.get(kind, key.namespace, key.name)  # which no server answers from a while ago
+        except NotFoundError:
+            return None
+        if not labels:
+            return live
+        fields = f"metadata.name={key.name}"
+        chosen = await self._cluster.list(kind, namespace=key.namespace, labels=labels, fields=fields)
+        return chosen.items[0] if chosen.items else None
 
     def wrote(self, stream: StreamName, live: KubeObject) -> None:
         """Takes note of an object as our own write of its status left it."""

@@ -52,7 +52,13 @@ def common(reply: Reply) -> Any:
     if "items" in body:
         metadata = {name: "…" if name == "continue" else value for name, value in body["metadata"].items()}
         metadata.pop("resourceVersion", None)
-        return reply.status, body["kind"], metadata, [common_object(item) for item in body["items"]], warnings
+        return (
+            reply.status,
+            (body["apiVersion"], body["kind"]),
+            metadata,
+            [common_object(item) for item in body["items"]],
+            warnings,
+        )
     return reply.status, common_object(body), warnings
 
 
@@ -64,8 +70,6 @@ def common_object(obj: Json) -> Json:
     """What of an object must be the same, in place."""
     if "metadata" not in obj:
         return obj
-    obj.pop("apiVersion", None)
-    obj.pop("kind", None)
     metadata = obj["metadata"]
     for name in _own_metadata:
         if name in metadata:

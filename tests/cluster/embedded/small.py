@@ -61,17 +61,24 @@ class Small:
             await self.settle()
 
     async def answer(
-        self, method: str, path: str, body: Any = None, *, user: User = ADMIN, patch: str = MERGE
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        user: User = ADMIN,
+        patch: str = MERGE,
+        accept: str = "application/json",
     ) -> tuple[int, Any]:
         where, query = parse_url(path)
         sent = b"" if body is None else json.dumps(body).encode()
         kind = patch if method == "PATCH" else "application/json"
-        answer = await self.api.handle(Request(method, where, query, user, sent, kind, "application/json", "python"))
+        answer = await self.api.handle(Request(method, where, query, user, sent, kind, accept, "python"))
         told = json.loads(answer.body) if answer.content_type == "application/json" else answer.body
         return answer.status, told
 
-    async def ask(self, method: str, path: str, body: Any = None) -> Any:
-        status, told = await self.answer(method, path, body)
+    async def ask(self, method: str, path: str, body: Any = None, *, accept: str = "application/json") -> Any:
+        status, told = await self.answer(method, path, body, accept=accept)
         assert status < 300, told
         return told
 

@@ -16,6 +16,8 @@ from tests.conftest import SOAK
 PARTS = 4
 SEQUENCES = 2_000 // PARTS if SOAK else 100 // PARTS
 STEPS = 12
+CUT_SHORT_MAX = 0.1
+"""The share of sequences that may end before their end, at the one known difference after which none can go on."""
 PAGES = "PAGES"
 """In the place of a method: a list, page by page."""
 OWNER = {"apiVersion": "v1", "kind": "A", "name": "a", "uid": "b"}
@@ -220,12 +222,13 @@ class Sequence:
 @pytest.mark.timeout(3_600 if SOAK else 180)
 @pytest.mark.parametrize("part", range(PARTS))
 async def test_random_requests_are_answered_alike(beside: Beside, part: int, oracle_seed: int) -> None:
-    for number in range(SEQUENCES):
-        await one_sequence(beside, oracle_seed, part, number)
+    whole = [await one_sequence(beside, oracle_seed, part, number) for number in range(SEQUENCES)]
+    print(f"seed {oracle_seed}, part {part}: {whole.count(False)} of {SEQUENCES} sequences ended before their end")
+    assert whole.count(False) <= SEQUENCES * CUT_SHORT_MAX
 
 
-async def one_sequence(beside: Beside, seed: int | str, part: int, number: int) -> None:
-    """Some requests about a few objects of one kind, and nobody else's."""
+async def one_sequence(beside: Beside, seed: int | str, part: int, number: int) -> bool:
+    """Some requests about a few objects of one kind, and nobody else's; whether all of them could be compared."""
     chance = random.Random(f"{seed}-{part}-{number}")
     kind = chance.choice((*oracle.BUILT_IN, beside.kind, beside.kind))
     sequence = Sequence(kind, beside.namespace, chance, f"s{part}-{number}")
@@ -238,7 +241,7 @@ async def one_sequence(beside: Beside, seed: int | str, part: int, number: int) 
         steps.append(step)
         for real, ours in await answers(beside, step):
             if leaves_null(real):
-                return  # from here on the two hold different objects: see docs/reference/embedded-cluster.md
+                return False  # from here on the two hold different objects: see docs/reference/embedded-cluster.md
             assert common(ours) == common(real), told(common(ours), common(real), steps, where)
     last = sequence.made(f"{sequence.label}-last")
     last["metadata"]["labels"] = labels
@@ -248,6 +251,7 @@ async def one_sequence(beside: Beside, seed: int | str, part: int, number: int) 
         path = f"{kind.path(beside.namespace)}?watch=1&timeoutSeconds=20&{selector}"
         real_events, our_events = await beside.events(path, since, last["metadata"]["name"])
         assert our_events == real_events, told(our_events, real_events, [*steps, selector], where)
+    return True
 
 
 async def answers(beside: Beside, step: Step) -> list[tuple[Reply, Reply]]:

@@ -13,7 +13,17 @@ from msgspec import Struct
 
 from tidelog.engine.cluster.embedded.audit import Audit
 from tidelog.engine.cluster.embedded.cluster import ADMIN, EmbeddedCluster, open_embedded
-from tidelog.engine.cluster.embedded.faults import BrokenWatch, Cut, Delay, Faults, LostToken, MixedWatch, Refusal, Rule
+from tidelog.engine.cluster.embedded.faults import (
+    BrokenWatch,
+    Cut,
+    Delay,
+    Faults,
+    LostToken,
+    MixedWatch,
+    Refusal,
+    Rule,
+    ShortList,
+)
 from tidelog.engine.cluster.embedded.requests import Request, User
 from tidelog.engine.cluster.errors import (
     ConflictError,
@@ -194,6 +204,26 @@ async def test_a_list_whose_token_is_lost_is_begun_anew_or_fails(faulty: Faulty)
     assert await listed() == ["kube-root-ca.crt", *(f"m{n}" for n in range(5))]
 
 
+@pytest.mark.parametrize("only_metadata", [False, True])
+async def test_a_short_list_leaves_out_what_was_written_last_and_a_watch_from_there_tells_of_it(
+    faulty: Faulty, only_metadata: bool
+) -> None:
+    for n in range(4):
+        await faulty.apply(f"m{n}")
+    await faulty.apply("m1", "2")
+    faulty.faults.inject(Rule(fault=ShortList(2), verbs=("list",), resources=("configmaps",)))
+    pages = faulty.cluster.pages(faulty.kind, namespace="default", only_metadata=only_metadata)
+    async with aclosing(pages) as pages:
+        (page,) = [page async for page in pages]
+    assert [item["metadata"]["name"] for item in page.items] == ["kube-root-ca.crt", "m0", "m2"]
+    told = [(change.type, change.object["metadata"]["name"]) for change in await take(faulty, 2, page.resource_version)]
+    assert told == [("ADDED", "m3"), ("MODIFIED", "m1")]
+    faulty.faults.inject(Rule(fault=ShortList(100)))
+    assert (await faulty.cluster.list(faulty.kind, namespace="default")).items == []
+    assert len((await faulty.cluster.list(faulty.kind, namespace="default", limit=2)).items) == 5, "page by page"
+    assert len((await faulty.cluster.table(faulty.kind, namespace="default")).rows) == 5, "tables are whole"
+
+
 # --------------------------------------------------------------------------------------------------------- watches
 
 
@@ -269,6 +299,7 @@ async def test_rules_choose_by_verb_resource_user_and_number(faulty: Faulty) -> 
         Rule(fault=refusal, skip=1),
         Rule(fault=LostToken()),
         Rule(fault=BrokenWatch()),
+        Rule(fault=ShortList()),
     ]
     faulty.faults.inject(*others)
     await faulty.cluster.get(faulty.kind, "default", "a")

@@ -2,15 +2,17 @@
 
 import json
 import re
+import uuid
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import anyio
 import pytest
 
 from tests.cluster.embedded import oracle
 from tests.cluster.embedded.beside import Beside, ask
-from tests.cluster.embedded.oracle import query
+from tests.cluster.embedded.oracle import Reply, query
 from tests.cluster.embedded.small import APPS, CORE, READY_S, Small, open_small
 from tests.cluster.embedded.test_standins import deploy, images, pods_of, template
 from tidelog.engine.cluster.embedded import hands, store
@@ -20,6 +22,7 @@ from tidelog.engine.cluster.embedded.requests import Request
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "embedded-cluster.md"
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 MAPS = f"{CORE}/configmaps"
+SERVED_S = 20
 _pinned: dict[str, str] = {}
 _Test = TypeVar("_Test", bound=Callable[..., Any])
 
@@ -94,6 +97,44 @@ async def test_versions_of_autoscaling(beside: Beside) -> None:
     assert (real.body["apiVersion"], ours.body["apiVersion"]) == ("autoscaling/v2", "autoscaling/v2")
 
 
+@pins("an apply in one version of a custom kind, where somebody owns fields in another whose schema has others")
+async def test_an_apply_among_versions(beside: Beside) -> None:
+    group = f"g{uuid.uuid4().hex[:8]}.example.com"
+    cakes = f"/apis/{group}/{{}}/namespaces/{beside.namespace}/cakes"
+    await beside.both("POST", DEFINITIONS, two_versions(group))
+    try:
+        with anyio.fail_after(SERVED_S):
+            while {each.status for each in await beside.both("GET", cakes.format("v1beta1"))} != {200}:  # noqa: ASYNC110
+                await anyio.sleep(0.1)
+        cake = {"apiVersion": f"{group}/v1beta1", "kind": "Cake", "metadata": {"name": "a"}, "spec": {"a": "1"}}
+        made = await beside.both("POST", query(cakes.format("v1beta1"), fieldManager="m"), cake)
+        assert {each.status for each in made} == {201}
+        applied = {**cake, "apiVersion": f"{group}/v1", "spec": {"b": "2"}}
+        path = query(cakes.format("v1") + "/a", fieldManager="n")
+        real, ours = await beside.both("PATCH", path, applied, oracle.APPLY)
+        assert (real.status, real.body["message"]) == (500, ".spec.b: field not declared in schema")
+        assert (ours.status, ours.body["spec"]) == (200, {"a": "1", "b": "2"})
+    finally:
+        await beside.both("DELETE", f"{DEFINITIONS}/cakes.{group}")
+
+
+def two_versions(group: str) -> Any:
+    text = {"type": "string"}
+    versions = []
+    for name, fields in (("v1", {"a": text, "b": {**text, "default": "1"}}), ("v1beta1", {"a": text})):
+        schema = {"type": "object", "properties": {"spec": {"type": "object", "properties": fields}}}
+        version = {"name": name, "served": True, "storage": name == "v1", "schema": {"openAPIV3Schema": schema}}
+        versions.append(version)
+    spec = {"group": group, "scope": "Namespaced", "names": {"plural": "cakes", "kind": "Cake"}, "versions": versions}
+    return {"metadata": {"name": f"cakes.{group}"}, "spec": spec}
+
+
+@pins("addresses in `/api`")
+async def test_nobody_is_told_where_the_server_is_reached(beside: Beside) -> None:
+    real, ours = (each.body["serverAddressByClientCIDRs"] for each in await beside.both("GET", "/api"))
+    assert (len(real), ours) == (1, [])
+
+
 @pins("admission")
 async def test_quotas_are_not_asked(small: Small) -> None:
     await small.create(f"{CORE}/resourcequotas", {"metadata": {"name": "none"}, "spec": {"hard": {"configmaps": "0"}}})
@@ -115,6 +156,76 @@ async def test_the_second_openapi_describes_no_kind(small: Small) -> None:
 @pytest.mark.parametrize("path", ["/", "/metrics"])
 async def test_paths_that_are_not_there(small: Small, path: str) -> None:
     assert (await small.answer("GET", path))[0] == 404
+
+
+@pins("OpenID's documents (`/.well-known/openid-configuration`, `/openid/v1/jwks`)")
+async def test_openid_is_told_nothing(beside: Beside) -> None:
+    for path in ("/.well-known/openid-configuration", "/openid/v1/jwks"):
+        real, ours = (each.status for each in await beside.both("GET", path))
+        assert (real != 404, ours) == (True, 404)
+
+
+def listed(answer: Reply) -> set[str]:
+    return {item["metadata"]["name"] for item in answer.body["items"]}
+
+
+@pins("APIServices")
+async def test_no_version_has_an_apiservice(beside: Beside) -> None:
+    real, ours = map(listed, await beside.both("GET", "/apis/apiregistration.k8s.io/v1/apiservices"))
+    assert {"v1.", "v1.apps", "v2.autoscaling"} <= real
+    assert not ours
+
+
+@pins("`kubectl get componentstatuses`")
+async def test_no_component_has_a_status(beside: Beside) -> None:
+    real, ours = map(listed, await beside.both("GET", "/api/v1/componentstatuses"))
+    assert (real, ours) == ({"controller-manager", "etcd-0", "scheduler"}, set())
+
+
+@pins("ConfigMaps and Leases of the server's own in `kube-system`")
+async def test_the_server_keeps_nothing_of_its_own(beside: Beside) -> None:
+    real, ours = map(listed, await beside.both("GET", "/api/v1/namespaces/kube-system/configmaps"))
+    assert real - ours >= {"extension-apiserver-authentication"}
+    leases = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases"
+    real, ours = map(listed, await beside.both("GET", leases))
+    assert (any(name.startswith("apiserver-") for name in real), ours) == (True, set())
+
+
+@pins("certificates in `kube-root-ca.crt`")
+async def test_no_authority_is_published(beside: Beside) -> None:
+    """But for the text, which is compared in `test_what_is_in_a_new_cluster`."""
+    real, ours = await beside.both("GET", "/api/v1/namespaces/default/configmaps/kube-root-ca.crt")
+    assert real.body["data"]["ca.crt"].startswith("-----BEGIN CERTIFICATE-----")
+    assert ours.body["data"] == {"ca.crt": ""}
+
+
+async def test_what_is_in_a_new_cluster(beside: Beside) -> None:
+    """What no row is about is the same: the API server's Service, and what is said of the authority."""
+    real, ours = await beside.both("GET", "/api/v1/namespaces/default/services/kubernetes")
+    for each in (real, ours):
+        each.body["spec"]["ports"][0].pop("targetPort")
+        for name in ("uid", "resourceVersion", "creationTimestamp", "managedFields"):
+            each.body["metadata"].pop(name, None)
+    assert ours == real
+    maps = await beside.both("GET", "/api/v1/namespaces/default/configmaps/kube-root-ca.crt")
+    described, same = (each.body["metadata"]["annotations"] for each in maps)
+    assert same == described
+
+
+async def test_who_i_am_and_what_i_may(beside: Beside) -> None:
+    asked: Any = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+    pair = await beside.both("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", asked)
+    assert [each.body["metadata"].keys() for each in pair] == [{"creationTimestamp"}] * 2
+    asked = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectRulesReview",
+        "spec": {"namespace": "default"},
+    }
+    pair = await beside.both("POST", "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", asked)
+    for kind in ("resourceRules", "nonResourceRules"):
+        told = [[rule for rule in each.body["status"][kind] if rule["verbs"] == ["*"]] for each in pair]
+        assert len(told[0]) == 1
+        assert told[1] == told[0]
 
 
 @pins("tokens of service accounts")

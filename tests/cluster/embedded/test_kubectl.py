@@ -1,4 +1,7 @@
-"""The embedded cluster as kubectl meets it: `tidelog cluster up` in a process, and what kubectl prints of it."""
+"""The embedded cluster as kubectl meets it: `tidelog cluster up` in a process, and what kubectl prints of it.
+
+A real server is asked the same, and the same is expected; but for what takes Pods that run, which it has no nodes for.
+"""
 
 import json
 import os
@@ -12,6 +15,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+
+from tests.servers.kubernetes_servers import Servers
 
 LIMIT_S = 30
 CONFLICT = 'Apply failed with 1 conflict: conflict with "kubectl": .data.a'
@@ -83,8 +88,8 @@ class Said(NamedTuple):
 class Kubectl:
     """kubectl, with a kubeconfig and a namespace."""
 
-    def __init__(self, home: Path, kubeconfig: Path, namespace: str = "") -> None:
-        self.home, self.kubeconfig, self.namespace = home, kubeconfig, namespace
+    def __init__(self, home: Path, kubeconfig: Path, namespace: str = "", *, runs_pods: bool = True) -> None:
+        self.home, self.kubeconfig, self.namespace, self.runs_pods = home, kubeconfig, namespace, runs_pods
 
     def command(self, *arguments: str) -> list[str]:
         where = ["--namespace", self.namespace] if self.namespace else []
@@ -109,10 +114,14 @@ class Kubectl:
         return said
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
+@pytest.fixture(scope="module", params=["embedded", "real"])
+def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
     """A cluster that is up, and kubectl for it."""
     home = tmp_path_factory.mktemp("kubectl")
+    if request.param == "real":
+        servers: Servers = request.getfixturevalue("kubernetes")
+        yield Kubectl(home, servers.kubeconfig, runs_pods=False)
+        return
     kubeconfig = home / "kubeconfig"
     command = [Path(sys.executable).with_name("tidelog"), "cluster", "up", "--kubeconfig", kubeconfig]
     with (
@@ -134,20 +143,36 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
 
 
 @pytest.fixture
-def kubectl(cluster: Kubectl) -> Kubectl:
+def kubectl(cluster: Kubectl) -> Iterator[Kubectl]:
     """kubectl in a namespace of this test's own."""
     name = f"n{uuid.uuid4().hex[:8]}"
     assert cluster("create", "namespace", name).out == f"namespace/{name} created\n"
-    return Kubectl(cluster.home, cluster.kubeconfig, name)
+    here = Kubectl(cluster.home, cluster.kubeconfig, name, runs_pods=cluster.runs_pods)
+    end = time.monotonic() + LIMIT_S
+    while here("get", "serviceaccounts,configmaps", "-o", "name").out.count("\n") < 2:
+        assert time.monotonic() < end
+    yield here
+    cluster("delete", "namespace", name, "--wait=false", "--ignore-not-found")
 
 
 @pytest.fixture
 def shop(kubectl: Kubectl) -> Kubectl:
-    """A namespace with a ConfigMap and a Deployment, rolled out."""
+    """A namespace with a ConfigMap and a Deployment; rolled out, where Pods run."""
     said = kubectl("apply", "-f", "-", given=SHOP)
     assert said.out == "configmap/settings created\ndeployment.apps/web created\n"
-    assert kubectl("rollout", "status", "deployment/web").out.endswith('deployment "web" successfully rolled out\n')
+    if kubectl.runs_pods:
+        assert kubectl("rollout", "status", "deployment/web").out.endswith('deployment "web" successfully rolled out\n')
+    else:  # until its controllers have nothing more to say
+        kubectl("wait", "deployment/web", "--for=jsonpath={.status.unavailableReplicas}=2", "--timeout=20s")
     return kubectl
+
+
+@pytest.fixture
+def running(shop: Kubectl) -> Kubectl:
+    """A shop whose Pods run."""
+    if not shop.runs_pods:
+        pytest.skip("the real servers of the tests have no nodes: no Pod runs")
+    return shop
 
 
 def holds(found: Any, wanted: Any) -> bool:
@@ -162,14 +187,17 @@ def holds(found: Any, wanted: Any) -> bool:
 # ---------------------------------------------------------------------------------------------- reading
 
 
-def test_objects_as_tables(shop: Kubectl) -> None:
-    assert shop("get", "deployments").rows == [["NAME", "READY", "UP-TO-DATE", "AVAILABLE"], ["web", "2/2", "2", "2"]]
-    (head, row) = shop("get", "deployments", "-o", "wide").rows
+def test_objects_as_tables(running: Kubectl) -> None:
+    assert running("get", "deployments").rows == [
+        ["NAME", "READY", "UP-TO-DATE", "AVAILABLE"],
+        ["web", "2/2", "2", "2"],
+    ]
+    (head, row) = running("get", "deployments", "-o", "wide").rows
     assert (head[4:], row[4:]) == (["CONTAINERS", "IMAGES", "SELECTOR"], ["web", "web:1", "app=web"])
-    pods = shop("get", "pods").rows
+    pods = running("get", "pods").rows
     assert pods[0] == ["NAME", "READY", "STATUS", "RESTARTS"]
     assert [row[1:] for row in pods[1:]] == [["1/1", "Running", "0"]] * 2
-    assert shop("get", "services").err == f"No resources found in {shop.namespace} namespace.\n"
+    assert running("get", "services").err == f"No resources found in {running.namespace} namespace.\n"
 
 
 def test_an_object_as_yaml_and_one_that_is_not_there(shop: Kubectl) -> None:
@@ -204,12 +232,12 @@ def test_a_watch_tells_of_a_change(shop: Kubectl) -> None:
             watching.terminate()
 
 
-def test_what_is_described(shop: Kubectl) -> None:
-    said = shop("describe", "deployment", "web").out
+def test_what_is_described(running: Kubectl) -> None:
+    said = running("describe", "deployment", "web").out
     assert "Replicas:               2 desired | 2 updated | 2 total | 2 available | 0 unavailable\n" in said
     assert re.search(r"^NewReplicaSet:   web-\w+ \(2/2 replicas created\)$", said, re.MULTILINE)
-    assert "Controlled By:  ReplicaSet/web-" in shop("describe", "pods").out
-    assert "a:\n----\n1\n" in shop("describe", "configmap", "settings").out
+    assert "Controlled By:  ReplicaSet/web-" in running("describe", "pods").out
+    assert "a:\n----\n1\n" in running("describe", "configmap", "settings").out
 
 
 def test_what_the_cluster_serves(cluster: Kubectl) -> None:
@@ -284,17 +312,19 @@ def test_patches(shop: Kubectl) -> None:
     assert said.err.startswith("The request is invalid: "), said
 
 
-def test_scale_edit_and_wait(shop: Kubectl) -> None:
-    assert shop("scale", "deployment/web", "--replicas", "3").out == "deployment.apps/web scaled\n"
+def test_scale_edit_and_wait(running: Kubectl) -> None:
+    assert running("scale", "deployment/web", "--replicas", "3").out == "deployment.apps/web scaled\n"
     three = ("wait", "deployment/web", "--for", "jsonpath={.status.readyReplicas}=3", "--timeout", "20s")
-    assert shop(*three).out == "deployment.apps/web condition met\n"
+    assert running(*three).out == "deployment.apps/web condition met\n"
     editor = "sed -i -e s/replicas:.3/replicas:\\ 1/"
-    assert shop("edit", "deployment/web", EDITOR=editor).out == "deployment.apps/web edited\n"
-    shop("wait", "deployment/web", "--for", "jsonpath={.status.replicas}=1", "--timeout", "20s")
-    assert shop("wait", "deployment/web", "--for", "condition=Available").out == "deployment.apps/web condition met\n"
-    assert shop("set", "image", "deployment/web", "web=web:2").out == "deployment.apps/web image updated\n"
-    assert 'deployment "web" successfully rolled out\n' in shop("rollout", "status", "deployment/web").out
-    said = shop("wait", "deployment/web", "--for", "condition=Nothing", "--timeout", "100ms", code=1)
+    assert running("edit", "deployment/web", EDITOR=editor).out == "deployment.apps/web edited\n"
+    running("wait", "deployment/web", "--for", "jsonpath={.status.replicas}=1", "--timeout", "20s")
+    assert (
+        running("wait", "deployment/web", "--for", "condition=Available").out == "deployment.apps/web condition met\n"
+    )
+    assert running("set", "image", "deployment/web", "web=web:2").out == "deployment.apps/web image updated\n"
+    assert 'deployment "web" successfully rolled out\n' in running("rollout", "status", "deployment/web").out
+    said = running("wait", "deployment/web", "--for", "condition=Nothing", "--timeout", "100ms", code=1)
     assert "timed out waiting for the condition on deployments/web" in said.err
 
 
@@ -407,6 +437,8 @@ def test_a_kind_that_there_is_not_yet(kubectl: Kubectl) -> None:
     "command", ["logs plain", "exec plain -- ls", "attach plain", "port-forward plain 80", "cp plain:/a b"]
 )
 def test_what_needs_a_running_pod_is_refused_in_plain_words(kubectl: Kubectl, command: str) -> None:
+    if not kubectl.runs_pods:
+        pytest.skip("the real servers of the tests have no nodes: no Pod runs")
     kubectl("run", "plain", "--image=plain:1")
     kubectl("wait", "pod/plain", "--for=condition=Ready")
     assert "an embedded cluster runs nothing" in kubectl(*command.split(), code=1).err
@@ -422,8 +454,13 @@ def test_what_needs_a_running_pod_is_refused_in_plain_words(kubectl: Kubectl, co
 def test_a_version_on_its_way_out_is_warned_of(kubectl: Kubectl, more: str, warning: str) -> None:
     schema = "schema: {openAPIV3Schema: {type: object}}"
     old = f"  - {{name: v1alpha1, served: true, storage: false, deprecated: true, {more}{schema}}}\n"
-    crd = (CAKES + old).replace("kitchen.example.com", "pies.example.com")
+    group = f"p{uuid.uuid4().hex[:8]}.example.com"
+    crd = (CAKES + old).replace("kitchen.example.com", group)
     kubectl("apply", "-f", "-", given=crd)
-    kubectl("wait", "crd/cakes.pies.example.com", "--for=condition=Established")
-    assert kubectl("get", "cakes.v1alpha1.pies.example.com").err.startswith(f"Warning: {warning}\n")
-    assert "Warning" not in kubectl("get", "cakes.v1.pies.example.com").err
+    kubectl("wait", f"crd/cakes.{group}", "--for=condition=Established")
+    try:
+        said = kubectl("get", f"cakes.v1alpha1.{group}").err
+        assert said.startswith(f"Warning: {warning.replace('pies.example.com', group)}\n")
+        assert "Warning" not in kubectl("get", f"cakes.v1.{group}").err
+    finally:
+        kubectl("delete", f"crd/cakes.{group}", "--wait=false")

@@ -314,6 +314,38 @@ async def test_a_job_fails_after_its_last_try(small: Small) -> None:
     assert {pod["status"]["phase"] for pod in await pods_of(small)} == {"Failed"}
 
 
+TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
+
+
+@pytest.mark.parametrize(
+    ("failure", "phase", "shown"),
+    [("ImagePullBackOff", "Pending", "ImagePullBackOff"), ("NeverReady", "Running", "Running")],
+)
+async def test_a_job_whose_pod_never_comes_to_an_end_goes_on(
+    small: Small, failure: str, phase: str, shown: str
+) -> None:
+    """As that of a real cluster, until its own deadline."""
+    await small.create(f"{BATCH}/jobs", job(failure, backoffLimit=0, activeDeadlineSeconds=40))
+    await small.after(READY_S + 30)
+    (pod,) = await pods_of(small)
+    assert (pod["status"]["phase"], pod["status"]["containerStatuses"][0]["ready"]) == (phase, False)
+    status = (await small.get(TASK))["status"]
+    assert (status["active"], status["ready"], status.get("failed"), status.get("conditions")) == (1, 0, None, None)
+    assert (await small.health(TASK)).health == "InProgress"
+    assert (await row(small, f"{BATCH}/jobs"))[:3] == ["task", "Running", "0/1"]
+    assert (await row(small, f"{CORE}/pods"))[1:4] == ["0/1", shown, "0"]
+    await small.after(10)
+    assert await told(small, TASK) == ("Failed", "DeadlineExceeded")
+    assert (await row(small, f"{BATCH}/jobs"))[:3] == ["task", "Failed", "0/1"]
+
+
+async def row(small: Small, path: str) -> list[Any]:
+    """What `kubectl get` shows of the one object that is there."""
+    (only,) = (await small.ask("GET", path, accept=TABLE))["rows"]
+    cells: list[Any] = only["cells"]
+    return cells
+
+
 async def test_a_job_is_taken_away_when_its_time_to_live_is_over(small: Small) -> None:
     await small.create(f"{BATCH}/jobs", job(ttlSecondsAfterFinished=3))
     await small.after(6)

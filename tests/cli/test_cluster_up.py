@@ -1,0 +1,50 @@
+"""`tidelog cluster up`: where it listens."""
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TIDELOG = Path(sys.executable).with_name("tidelog")
+LIMIT_S = 60
+
+
+@pytest.fixture
+def port() -> int:
+    """One that is free."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        found: int = probe.getsockname()[1]
+    return found
+
+
+def test_it_listens_on_the_port_that_is_asked_for(tmp_path: Path, port: int) -> None:
+    command = [str(TIDELOG), "cluster", "up", "--port", str(port)]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as up:
+        try:
+            assert up.stdout
+            assert up.stdout.readline() == f"The cluster is up at https://127.0.0.1:{port}. Ctrl-C ends it.\n"
+            assert f"https://127.0.0.1:{port}" in (tmp_path / "tidelog-cluster.kubeconfig").read_text()
+            kubectl = [str(TIDELOG.with_name("kubectl")), "--kubeconfig", "tidelog-cluster.kubeconfig"]
+            asked = [*kubectl, "get", "namespace", "default", "-o", "name"]
+            done = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+            assert (done.stdout, done.stderr) == ("namespace/default\n", "")
+        finally:
+            up.terminate()
+        assert up.wait(LIMIT_S) == 0
+
+
+def test_that_a_port_is_taken_is_told_with_what_to_do(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        taken = other.getsockname()[1]
+        command = [str(TIDELOG), "cluster", "up", "--port", str(taken), "--store", "store"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    told = f"port {taken} of 127.0.0.1 is taken: name another with --port, or none for any that is free"
+    assert told in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "tidelog-cluster.kubeconfig").exists(), "no kubeconfig leads to somebody else's server"
