@@ -136,12 +136,13 @@ async def test_values_that_go_reads_as_others(beside: Beside) -> None:
             where = f"{maps}/c" if query == "PATCH" else maps
             body = head + f"data: {{a: {word}}}\n".encode()
             await beside.same(query, f"{where}?dryRun=All&fieldManager=m", body, kind)
-    for metadata in (
+    odd: tuple[dict[str, Any], ...] = (
         *({name: "x"} for name in ("creationTimestamp", "deletionTimestamp")),
         {"creationTimestamp": "2001-13-01T00:00:00Z"},
         {"managedFields": [{"manager": "m", "operation": "Update", "apiVersion": "v1", "time": "x"}]},
         *({name: [None]} for name in ("finalizers", "ownerReferences", "managedFields")),
-    ):
+    )
+    for metadata in odd:
         await beside.same("POST", f"{maps}?dryRun=All&fieldManager=m", {"metadata": {"name": "c", **metadata}})
     pod = {
         "metadata": {"labels": {"a": "b"}},
@@ -168,7 +169,8 @@ async def test_options_that_make_no_sense(beside: Beside) -> None:
         await beside.same("PATCH", f"{maps}/c?{query}", {"data": {"a": "b"}}, oracle.MERGE)
         await beside.same("PATCH", f"{maps}/c?{query}", body, oracle.APPLY)
     await beside.same("PATCH", f"{maps}/c?dryRun=All", body, oracle.APPLY)
-    for named in ({}, {"metadata": {}}, {"metadata": {"labels": {"a": "b"}}}):
+    unnamed: tuple[dict[str, Any], ...] = ({}, {"metadata": {}}, {"metadata": {"labels": {"a": "b"}}})
+    for named in unnamed:
         nameless = {"apiVersion": "v1", "kind": "ConfigMap", **named}
         await beside.same("PATCH", f"{maps}/new?dryRun=All&fieldManager=m", nameless, oracle.APPLY)
     for patch in ([{"op": 1}], [{"op": "add", "path": []}], [{"op": "copy", "from": {}}], [{"op": True, "path": 5}]):
