@@ -335,6 +335,7 @@ class Api:
     # ------------------------------------------------------------------------------------------ reading
 
     def _get(self, target: Target, request: Request) -> Answer:
+        self._reader.require_version(request.query)
         record = self._reader.get(target)
         if target.subresource is not None and target.subresource.name == _SCALE:
             scale = scales.scale_of(target.resource, decoded(record, target.resource))
@@ -513,7 +514,7 @@ class Api:
     def _delete_all(self, target: Target, request: Request) -> Answer:
         options = _delete_options(request)
         resource = target.resource
-        page = self._reader.page(target, {k: v for k, v in request.query.items() if k not in ("limit", "continue")})
+        page = self._reader.page(target, request.query)
         for data in page.items:
             metadata = msgspec.json.decode(data)["metadata"]
             one = Target("delete", resource, metadata.get("namespace", ""), metadata["name"])

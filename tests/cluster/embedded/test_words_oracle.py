@@ -182,6 +182,40 @@ async def test_options_that_make_no_sense(beside: Beside) -> None:
     told_alike(beside)
 
 
+async def test_lists_and_watches_of_versions(beside: Beside) -> None:
+    maps = oracle.CONFIG_MAP.path(beside.namespace)
+    matches = [f"resourceVersionMatch={how}" for how in ("", "Exact", "NotOlderThan", "x")]
+    versions = [f"resourceVersion={version}" for version in ("", "0")]
+    for options in (*(f"{match}&{version}" for match in matches for version in versions), "continue=x"):
+        for initial in ("", "&sendInitialEvents=true", "&sendInitialEvents=false"):
+            if initial or ("match" in options.lower() and "continue" not in options):
+                await beside.same("GET", f"{maps}?{options}{initial}")
+            if "&sendInitialEvents=" in initial and "NotOlderThan" in options:
+                continue  # these are watches, which do not end
+            if initial or "Match=E" in options or "Match=N" in options or "Match=x" in options:
+                await beside.same("GET", f"{maps}?watch=true&{options}{initial}")
+    for path in (f"{maps}?resourceVersion=999999999", f"{maps}/kube-root-ca.crt?resourceVersion=999999999"):
+        for reply in await beside.both("GET", path):
+            assert reply.status == 504
+            assert reply.body["details"]["causes"][0]["reason"] == "ResourceVersionTooLarge"
+    # As the real one, once it has forgotten.
+    reply = await beside.ask("GET", f"{maps}?resourceVersion=1&resourceVersionMatch=Exact")
+    assert (reply.status, reply.body["reason"]) == (410, "Expired")
+    told_alike(beside)
+
+
+@pytest.mark.parametrize("seen", ["", "0", "now"])
+async def test_a_watch_that_is_asked_for_what_is_there_gives_it(small: Small, seen: str) -> None:
+    """Informers begin so, and go on so after a watch that broke: without the bookmark they would wait for ever."""
+    await small.create(f"{CORE}/configmaps", {"metadata": {"name": "a"}})
+    version = str(small.store.version) if seen == "now" else seen
+    query = f"resourceVersion={version}&sendInitialEvents=true&resourceVersionMatch=NotOlderThan"
+    *added, mark = await small.watch(f"{CORE}/configmaps?{query}&allowWatchBookmarks=true", 3)
+    assert [one["object"]["metadata"]["name"] for one in added] == ["a", "kube-root-ca.crt"]
+    assert mark["type"] == "BOOKMARK"
+    assert mark["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
+
+
 OTHER_KINDS: tuple[dict[str, Any], ...] = (
     *({"kind": kind} for kind in ("Secret", "Nope", "ConfigMapList", "configmap", "", None, 5)),
     *({"apiVersion": version} for version in ("v2", "apps/v1", "no.such/v1", "a/b/c", "", None, 5, ["v1"])),
