@@ -13,6 +13,7 @@ import msgspec
 from tidelog.events.bodies import BodyRef
 from tidelog.events.canonical import encode_struct
 from tidelog.events.envelope import Envelope
+from tidelog.events.typed import converter, decoder
 from tidelog.events.vocabulary.base import BY_NAME, BY_PAYLOAD, Event, EventType
 
 JsonObject: TypeAlias = dict[str, object]
@@ -35,7 +36,7 @@ class MalformedEventError(ValueError):
     """Raised when a stored payload does not have the form that its type and schema version promise."""
 
 
-_decoders = {entry.name: (entry.schema, msgspec.json.Decoder(entry.payload).decode) for entry in BY_NAME.values()}
+_decoders = {entry.name: (entry.schema, decoder(entry.payload)) for entry in BY_NAME.values()}
 
 
 def type_of(event: Event) -> EventType:
@@ -96,7 +97,7 @@ def decode_data(name: str, schema: int, data: msgspec.Raw) -> Event:
     try:
         if schema == current:
             return decode(data)
-        return msgspec.convert(_upcast(name, schema, current, data), BY_NAME[name].payload)
+        return converter(BY_NAME[name].payload)(_upcast(name, schema, current, data))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedEventError(f"a {name} of schema {schema} is malformed: {error}") from None
 

@@ -7,6 +7,7 @@ import msgspec
 from tidelog.events.moment import Time
 from tidelog.events.names import EventId, RunId, StreamName, TraceId
 from tidelog.events.tiles import ENTRY_BYTES_MAX
+from tidelog.events.typed import decoder
 
 ENVELOPE_BYTES_MAX = ENTRY_BYTES_MAX
 """The largest stored envelope. C2SP tlog-tiles writes an entry's length in 16 bits; what is larger is a body."""
@@ -69,5 +70,5 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The event of this log that led to this one."""
 
 
-decode_envelope = msgspec.json.Decoder(Envelope).decode
+decode_envelope = decoder(Envelope)
 """The envelope in some stored bytes; raises `msgspec.DecodeError` (or its `ValidationError`) when there is none."""

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from tidelog.events.names import StreamName
+from tidelog.events.typed import decoder
 from tidelog.storage.errors import KeyDamagedError
 from tidelog.storage.layout import Layout, read_small, read_text, sync, writing
 
@@ -95,7 +96,7 @@ class KeyFiles:
         """
         path = self.directory / name.file
         try:
-            key = msgspec.json.decode(read_text(path), type=WrappedKey)
+            key = decoder(WrappedKey)(read_text(path))
             bytes.fromhex(key.wrapped)
         except (OSError, ValueError, msgspec.DecodeError) as error:
             why = error.strerror if isinstance(error, OSError) else "it holds no key"

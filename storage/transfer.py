@@ -23,6 +23,7 @@ from tidelog.events.bodies import Body, BodyRef
 from tidelog.events.digest import Digest
 from tidelog.events.envelope import ENVELOPE_BYTES_MAX
 from tidelog.events.note import Checkpoint, NoteError, VerifierKey, open_checkpoint
+from tidelog.events.typed import decoder
 from tidelog.storage.connection import LOG, connect_to_write, translate
 from tidelog.storage.errors import NotAnExportError, NotAStoreError, OccupiedError, StoreCorruptError
 from tidelog.storage.key_files import copy_keys
@@ -244,7 +245,7 @@ def _adopt(writer: LogWriter, source: Path, checkpoint: Checkpoint, progress: Pr
 def _stored_bodies(source: Path) -> Iterator[StoredBody]:
     for number, text in enumerate(_lines(source / BODIES, BODY_LINE_BYTES_MAX), 1):
         try:
-            line = msgspec.json.decode(text, type=BodyLine)
+            line = decoder(BodyLine)(text)
             reference = BodyRef(digest=line.digest, size=line.size, secret=line.secret, stored=line.stored)
             yield pack(Body(ref=reference, data=base64.b64decode(line.body, validate=True)))
         except (msgspec.DecodeError, binascii.Error, ValueError) as error:

@@ -9,12 +9,12 @@ import click
 
 from tidelog.engine.cli.output import Format, output_option, store_option, visible
 from tidelog.engine.cli.reading import namespace_option, subject_argument
-from tidelog.engine.cli.values import DURATION, not_blank
+from tidelog.engine.cli.values import DURATION, WhyValue, not_blank
 from tidelog.engine.kinds.durations import Duration
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-why_option = click.option("--why", required=True, callback=not_blank("why"), help="Stays in the log, with who did it.")
+why_option = click.option("--why", type=WhyValue(), required=True, help="Stays in the log, with who did it.")
 
 
 def cluster_options(command: Command) -> Command:

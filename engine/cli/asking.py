@@ -10,7 +10,7 @@ from tidelog.engine.cli.output import NO, Format, print_json, visible
 from tidelog.engine.runtime.requests import Request
 from tidelog.engine.runtime.telling.outcome import Outcome
 from tidelog.engine.views.archive import open_archive
-from tidelog.engine.views.explanations import AFTER_REJECTION
+from tidelog.engine.views.chains import AFTER_REJECTION
 from tidelog.engine.views.pins import PinTold, pin_of
 from tidelog.events.moment import shown_time
 from tidelog.events.names import ObjectKey, StreamName

@@ -16,8 +16,9 @@ from tidelog.engine.cli.reading import (
     tell_if_nobody_is_at_work,
 )
 from tidelog.engine.views.archive import Archive
+from tidelog.engine.views.causes import Cause
 from tidelog.engine.views.commits import Commit
-from tidelog.engine.views.explanations import Cause, Explanation
+from tidelog.engine.views.explanations import Explanation
 from tidelog.engine.views.explanations import explain as explain_subject
 from tidelog.engine.views.listing import shortened
 from tidelog.engine.views.names import find, subject_of

@@ -48,6 +48,7 @@ from tidelog.events.moment import shown_time
 
 READY_STYLES = {"True": "green", "False": "red", "Unknown": "yellow"}
 SELECTORS = ("ready=true", "ready=false", "ready=unknown")
+NO_LIST = "`get` lists sources and targets, and not {kind!r}; `get KIND/NAME` shows one object that a target applied"
 
 
 class _Kinds(Aliases):
@@ -68,13 +69,16 @@ class _Kinds(Aliases):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that was typed; of any other kind, `KIND/NAME` is an object.
+        """The command that was typed; of any other kind, `KIND/NAME` and `KIND NAME` are an object.
 
         Raises:
             click.UsageError: when there is none.
         """
         kind, slash, _ = args[0].partition("/") if args else ("", "", "")
-        if slash and kind not in self.later and self.get_command(ctx, kind) is None:
+        if kind and kind not in self.later and self.get_command(ctx, kind) is None:
+            named = bool(slash) or (len(args) > 1 and not args[1].startswith("-"))
+            if not named and not ctx.resilient_parsing:
+                ctx.fail(NO_LIST.format(kind=kind))
             args = ["object", *args]
         return super().resolve_command(ctx, args)
 
@@ -94,7 +98,7 @@ class _Sources(Aliases):
 def get() -> None:
     """How sources and targets stand, now or as of any moment.
 
-    `get KIND/NAME` shows an object of any other kind, as `get object` does.
+    `get KIND/NAME` or `get KIND NAME` shows an object of any other kind, as `get object` does.
     """
 
 

@@ -12,7 +12,7 @@ import anyio.to_thread
 
 from tidelog.engine.cli.bootstrap import Bootstrap, keys, look, make, make_when_gone
 from tidelog.engine.cli.until_ready import wait_until_ready
-from tidelog.engine.cluster.errors import ClusterError
+from tidelog.engine.cluster.errors import ClusterError, NoClusterError
 from tidelog.engine.cluster.port import Cluster, OnRequest
 from tidelog.engine.cluster.real import RealCluster, open_cluster
 from tidelog.engine.http.server import serving
@@ -30,8 +30,18 @@ Connect: TypeAlias = Callable[[OnRequest], AbstractAsyncContextManager[RealClust
 
 
 def connect_to(kubeconfig: Path | None, context: str | None) -> Connect:
-    """To the cluster of a kubeconfig."""
-    return lambda on_request: open_cluster(kubeconfig, context, on_request=on_request)
+    """To the cluster of a kubeconfig; who has none is told of the embedded one."""
+
+    @asynccontextmanager
+    async def connect(on_request: OnRequest) -> AsyncIterator[RealCluster]:
+        async with AsyncExitStack() as stack:
+            try:
+                cluster = await stack.enter_async_context(open_cluster(kubeconfig, context, on_request=on_request))
+            except NoClusterError as error:
+                raise NoClusterError(f"{error}. To try Tidelog without a cluster: --cluster embedded") from None
+            yield cluster
+
+    return connect
 
 
 def connect_embedded(store: Path, kubeconfig_out: Path | None) -> Connect:

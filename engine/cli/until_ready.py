@@ -12,8 +12,8 @@ from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.daemon import Daemon
 from tidelog.engine.runtime.memory import find_fetched
 from tidelog.engine.runtime.watching.declared import AnyDeclared, source_of
+from tidelog.engine.views.chains import GIVEN_UP
 from tidelog.engine.views.commits import person_text, subject_line
-from tidelog.engine.views.explanations import GIVEN_UP
 from tidelog.engine.views.sentences import counted
 from tidelog.events.names import ObjectId, ObjectKey, Revision, StreamName
 from tidelog.events.projections import Standing

@@ -85,6 +85,26 @@ def refused(why: str) -> Callable[[click.Context, click.Parameter, str | None], 
     return checked
 
 
+class WhyValue(click.ParamType[str]):
+    """A reason. Flux's commands ask for none: who leaves it out is told what it is for."""
+
+    name = "text"
+
+    def get_missing_message(self, param: click.Parameter, ctx: click.Context | None) -> str:  # noqa: ARG002 - click's
+        """What is added to the sentence that it is missing."""
+        return 'It stays in the log, with who did it: --why "…"'
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The reason that was typed.
+
+        Raises:
+            click.BadParameter: when it is blank.
+        """
+        if not value.strip():
+            self.fail("it is empty: say why", param, ctx)
+        return str(value)
+
+
 def not_blank(what: str) -> Callable[[click.Context, click.Parameter, str], str]:
     """A check for a text, which refuses a blank one and says what it should say."""
 

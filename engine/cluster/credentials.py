@@ -22,6 +22,7 @@ from msgspec import Struct
 
 from tidelog.engine.cluster.errors import KubeconfigError
 from tidelog.engine.cluster.kubeconfig import Access, Exec, User, read_file
+from tidelog.events.typed import decoder
 
 FILES_S = 60.0
 """How long what a file held is taken for what it holds; the kubelet renews a token at 80 % of its life."""
@@ -284,7 +285,7 @@ def _environment(plugin: Exec) -> dict[str, str]:
 def _read_answer(plugin: Exec, what: str, output: bytes) -> _Raw:
     """The credential in a plugin's output, which is never shown."""
     try:
-        answer = msgspec.json.decode(output, type=_PluginAnswer)
+        answer = decoder(_PluginAnswer)(output)
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise KubeconfigError(f"{what} did not print an ExecCredential; {BY_HAND}") from None
     if answer.kind != "ExecCredential" or answer.api_version != plugin.api_version:

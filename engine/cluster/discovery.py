@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-import msgspec
 from msgspec import Struct
 
 from tidelog.engine.cluster.port import Kind
+from tidelog.events.typed import decoder
 
 ROOTS = ("/api", "/apis")
 ACCEPT = (
@@ -96,7 +96,7 @@ class _List(Struct):
     items: list[_Group] = []
 
 
-_decode = msgspec.json.Decoder(_List).decode
+_decode = decoder(_List)
 
 
 class Served(Struct, frozen=True):

@@ -2,6 +2,7 @@
 
 ClusterError
 ├── KubeconfigError        no request can be made: what to correct in which file
+│   └── NoClusterError     no kubeconfig is there at all
 ├── UnreachableError       no answer, and surely nothing was changed
 ├── OutcomeUnknown         no answer, and it may have been carried out: look before doing it again
 ├── UnauthorizedError      401: the credentials are not taken
@@ -24,6 +25,7 @@ import msgspec
 from msgspec import Struct
 
 from tidelog.events.names import ObjectId
+from tidelog.events.typed import converter, decoder
 
 TEXT_MAX = 2_000
 """Characters of a server's answer that are repeated in an error."""
@@ -60,6 +62,10 @@ class ClusterError(Exception):
 
 class KubeconfigError(ClusterError):
     """Raised when no request can be made at all; names the file, the entry and what to do."""
+
+
+class NoClusterError(KubeconfigError):
+    """Raised when there is no kubeconfig anywhere, so that nothing says which cluster is meant."""
 
 
 class UnreachableError(ClusterError):
@@ -195,7 +201,7 @@ def status_of(code: int, body: bytes, retry_after: str | None = None) -> Status:
 def status_in(obj: dict[str, Any]) -> Status:
     """What a Status object that came in a stream says."""
     try:
-        return _status(msgspec.convert(obj, _WireStatus), 0, None)
+        return _status(converter(_WireStatus)(obj), 0, None)
     except msgspec.ValidationError:
         return Status(500, "", "the server sent an error that is no Status object")
 
@@ -219,7 +225,7 @@ class _WireStatus(Struct):
     details: _WireDetails | None = None
 
 
-_decode = msgspec.json.Decoder(_WireStatus).decode
+_decode = decoder(_WireStatus)
 
 
 def _status(wire: _WireStatus, code: int, retry_after: str | None) -> Status:

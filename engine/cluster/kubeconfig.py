@@ -20,7 +20,8 @@ import msgspec
 import yaml
 from msgspec import Struct
 
-from tidelog.engine.cluster.errors import KubeconfigError
+from tidelog.engine.cluster.errors import KubeconfigError, NoClusterError
+from tidelog.events.typed import converter
 
 POD_FILES = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where a pod has its service account's token and the cluster's certificate authority."""
@@ -87,7 +88,8 @@ def find_access(
     Blocks; for a worker thread.
 
     Raises:
-        KubeconfigError: when there is none, or it cannot be used.
+        NoClusterError: when there is none.
+        KubeconfigError: when it cannot be used.
     """
     environment = os.environ if environment is None else environment
     paths = _paths(kubeconfig, environment)
@@ -95,7 +97,7 @@ def find_access(
         return _from_files(paths, context, environment)
     if environment.get("KUBERNETES_SERVICE_HOST") and not context:
         return _from_pod(environment, pod_files)
-    raise KubeconfigError(
+    raise NoClusterError(
         "no cluster is named: give --kubeconfig FILE, or set KUBECONFIG; there is no ~/.kube/config, and this is no pod"
     )
 
@@ -345,7 +347,7 @@ def _config(content: bytes, what: str, where: str, hint: str) -> _Config:
             raise KubeconfigError(f"{what} {where} is empty: {hint}")
         if not isinstance(document, dict):
             raise KubeconfigError(f"{where} is no kubeconfig, which has clusters, users and contexts: {hint}")
-        return msgspec.convert(document, _Config)
+        return converter(_Config)(document)
     except yaml.MarkedYAMLError as error:
         # The error's own text would show the line, which may hold a token.
         mark = error.problem_mark or error.context_mark

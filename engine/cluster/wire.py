@@ -20,6 +20,7 @@ from tidelog.engine.cluster.port import (
     WatchEvent,
     WatchEventType,
 )
+from tidelog.events.typed import decoder
 
 WATCH_LINE_MAX_BYTES = 64 << 20
 """One change. etcd holds no object beyond some MiB, and an extension API server should not either."""
@@ -98,13 +99,13 @@ class _OpenApiIndex(Struct):
     paths: dict[str, _OpenApiPath] = {}
 
 
-decode_object = msgspec.json.Decoder(dict[str, Any]).decode
-_decode_page = msgspec.json.Decoder(_Page).decode
-decode_table = msgspec.json.Decoder(_Table).decode
-decode_scale = msgspec.json.Decoder(_Scale).decode
-_decode_event = msgspec.json.Decoder(_Event).decode
-decode_version = msgspec.json.Decoder(_Version).decode
-decode_index = msgspec.json.Decoder(_OpenApiIndex).decode
+decode_object = decoder(dict[str, Any])
+_decode_page = decoder(_Page)
+decode_table = decoder(_Table)
+decode_scale = decoder(_Scale)
+_decode_event = decoder(_Event)
+decode_version = decoder(_Version)
+decode_index = decoder(_OpenApiIndex)
 
 
 def decode_page(body: bytes) -> _Page:

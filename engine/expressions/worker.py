@@ -33,14 +33,15 @@ from tidelog.engine.worker import die_with_parent, messages, write
 MEMORY_BYTES: Final = 256 * 1024 * 1024
 TIME_ZONES: Final = "/usr/share/zoneinfo"
 
+_decode = msgspec.msgpack.Decoder(AnyQuestion).decode
+
 
 def main() -> None:
     """Answers until stdin ends."""
     _confine()
-    decoder = msgspec.msgpack.Decoder(AnyQuestion)
     write(b"")
     for message in messages():
-        write(msgspec.msgpack.encode(_answer(decoder.decode(message))))
+        write(msgspec.msgpack.encode(_answer(_decode(message))))
 
 
 def _confine() -> None:

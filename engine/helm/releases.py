@@ -15,6 +15,7 @@ from tidelog.engine.helm.spec import RenderedChart, manifest_text
 from tidelog.engine.helm.storage import Info, Record, RecordedChart, Release, snapshot_digest
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.events.digest import Digest
+from tidelog.events.typed import decoder
 from tidelog.events.vocabulary import ReleaseActionStarted, ReleaseSnapshot
 
 Action: TypeAlias = Literal["install", "upgrade"]
@@ -70,7 +71,7 @@ def pending(
     return Release(
         name=name,
         info=Info(first, time, None, description, status, rendered.notes),
-        chart=msgspec.json.decode(rendered.record, type=RecordedChart),
+        chart=decoder(RecordedChart)(rendered.record),
         config=dict(values) or None,
         manifest=manifest_text(rendered),
         hooks=[recorded(hook) for hook in rendered.hooks] or None,

@@ -22,6 +22,7 @@ from tidelog.engine.helm.spec import TEST
 from tidelog.engine.objects.depth import is_deep, scalars
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.events.digest import Digest, digest_of
+from tidelog.events.typed import converter, decoder
 
 TYPE: Final = "helm.sh/release.v1"
 _OTHER_ALGORITHMS: Final = frozenset({"sha1", "sha384", "sha512"})
@@ -190,7 +191,7 @@ def decode_release(data: bytes) -> Release:
     try:
         packed = base64.b64decode(data, validate=True)
         text = _unpacked(packed) if packed.startswith(_GZIP) else packed
-        release = msgspec.json.decode(text, type=Release)
+        release = decoder(Release)(text)
     except binascii.Error:
         raise RecordError("it is no base64 within base64") from None
     except (zlib.error, EOFError):
@@ -262,8 +263,10 @@ def _require_sound(release: Release) -> None:
         raise RecordError(_DEEP)
     if any(isinstance(value, int) and abs(value) > sys.float_info.max for value in scalars(held)):
         raise RecordError("a number in it is beyond all floats")
+    if metadata is None:
+        return
     try:
-        msgspec.convert(metadata, _Metadata | None)
+        converter(_Metadata)(metadata)
     except msgspec.ValidationError as error:
         raise RecordError(f"the metadata of its chart is none: {error}") from None
 

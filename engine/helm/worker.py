@@ -18,6 +18,7 @@ import msgspec
 from tidelog.engine.helm.jobs import OVER_MEMORY, Question, Settings
 from tidelog.engine.render.landlock import Fence, Reach
 from tidelog.engine.worker import die_with_parent, messages, sleep_loosely, write
+from tidelog.events.typed import decoder
 
 _LOOK_S: Final = 0.02
 """Between looks at the memory: Go takes some gigabytes a second."""
@@ -62,10 +63,13 @@ class _Watch:
             time.sleep(_LOOK_S)
 
 
+_decode = msgspec.msgpack.Decoder(Question).decode
+
+
 def main() -> None:
     """Answers until stdin ends."""
     die_with_parent()
-    settings = msgspec.json.decode(sys.argv[1], type=Settings)
+    settings = decoder(Settings)(sys.argv[1])
     watch = _Watch(settings.memory_bytes)
     _confine(settings)
     sleep_loosely(_SLACK_S)
@@ -75,9 +79,8 @@ def main() -> None:
     rendering = Rendering(settings)
     gc.freeze()
     gc.set_threshold(_GARBAGE)
-    decoder = msgspec.msgpack.Decoder(Question)
     for message in messages():
-        question = decoder.decode(message)
+        question = _decode(message)
         with watch:
             answer = msgspec.msgpack.encode(rendering.answer(question))
         write(answer)

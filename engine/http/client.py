@@ -16,6 +16,7 @@ from tidelog.engine.runtime.requests import Request
 from tidelog.engine.runtime.telling.outcome import Outcome
 from tidelog.events.moment import Time
 from tidelog.events.names import StreamName
+from tidelog.events.typed import decoder
 from tidelog.storage.errors import StoreUnreadableError
 from tidelog.storage.layout import Layout
 
@@ -71,8 +72,8 @@ class DoorClient:
             raise DoorError(f"the daemon does not answer: {str(error) or 'it took too long'}") from error
         try:
             if answer.status == 200:
-                return msgspec.json.decode(body, type=form)
-            said = msgspec.json.decode(body, type=_Refusal).error
+                return decoder(form)(body)
+            said = decoder(_Refusal)(body).error
         except msgspec.DecodeError:
             raise DoorError(f"the daemon answered with HTTP {answer.status}, and nothing that is understood") from None
         raise RefusedError(said) if answer.status < 500 else DoorError(said)

@@ -11,6 +11,7 @@ from tidelog.engine.runtime.daemon import Daemon
 from tidelog.engine.runtime.errors import RefusedError
 from tidelog.engine.runtime.requests import Request
 from tidelog.events.envelope import Actor
+from tidelog.events.typed import decoder
 
 BODY_BYTES_MAX = 65_536
 
@@ -31,7 +32,7 @@ def request_route(daemon: Daemon, admit: Admit) -> web.RouteDef:
 
     async def take(request: web.Request) -> web.Response:
         try:
-            asked = msgspec.json.decode(await request.read(), type=Request)
+            asked = decoder(Request)(await request.read())
             actor = await admit(request, asked)
             recorded = await daemon.requests.take(asked, actor)
         except (msgspec.DecodeError, RefusedError) as error:

@@ -15,6 +15,7 @@ from msgspec import inspect
 from tidelog.engine.kinds.durations import Duration, MalformedDurationError
 from tidelog.engine.kinds.meta import KubeStruct, ObjectMeta, Rule
 from tidelog.engine.objects.kube import KubeObject
+from tidelog.events.typed import converter
 
 K = TypeVar("K", bound=KubeStruct)
 
@@ -53,7 +54,7 @@ def decode(kind: type[K], obj: KubeObject) -> K:
     if found:
         raise InvalidObjectError(found)
     try:
-        return msgspec.convert(obj, kind, dec_hook=_read)
+        return converter(kind, dec_hook=_read)(obj)
     except msgspec.ValidationError as error:  # `problems` looks at all that `convert` does, and more
         raise InvalidObjectError((Problem("", str(error)),)) from error
 

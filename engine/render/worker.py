@@ -24,15 +24,16 @@ from tidelog.engine.worker import die_with_parent, messages, write
 _LOOK_S: Final = 0.05
 """Between looks at the memory of what runs."""
 
+_decode = msgspec.msgpack.Decoder(Job).decode
+
 
 def main() -> None:
     """Answers until stdin ends."""
     die_with_parent()
     memory = int(sys.argv[1])
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
-    decoder = msgspec.msgpack.Decoder(Job)
     for message in messages():
-        write(msgspec.msgpack.encode(_answer(decoder.decode(message))))
+        write(msgspec.msgpack.encode(_answer(_decode(message))))
 
 
 def _answer(job: Job) -> Answer:

@@ -8,8 +8,6 @@ last, as one between these, or as a past one to which its maker is pinned.
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeAlias
 
-import msgspec
-
 from tidelog.engine.cluster.errors import ClusterError
 from tidelog.engine.kinds.meta import labelled_maker
 from tidelog.engine.objects.kube import KubeObject, key_of
@@ -22,6 +20,7 @@ from tidelog.engine.secrecy.handed import Handed, Marks, handed_in, is_searched_
 from tidelog.engine.secrecy.values import SecretValues
 from tidelog.events.digest import KEYED, Digest
 from tidelog.events.names import ObjectId, StreamName
+from tidelog.events.typed import decoder
 from tidelog.events.vocabulary import Rendered
 from tidelog.storage import Query
 from tidelog.storage.errors import SecretError
@@ -113,7 +112,7 @@ class Handing:
             key = await self._key_of(stream)
             if key_id_of(body) != key.id:
                 return None
-            return msgspec.json.decode(key.open(body), type=Marks)
+            return decoder(Marks)(key.open(body))
         except SecretError:
             return None
 

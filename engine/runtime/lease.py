@@ -1,11 +1,13 @@
 """One writer a cluster: the Leases of the Flux controllers that the engine stands in for.
 
 They bear Flux's names and keep Flux's timings (Flux contract FL-006, FL-011, FL-012), so that neither a second
-replica nor a running Flux writes at the same time. Whether a Lease has run out is told by our own clock: by how long
-it was not seen to change. One whose holder ran on this host, and is gone, is taken at once.
+replica nor a running Flux writes at the same time. Whether a Lease has run out is told by our own clock, which goes on
+while the host is suspended: by how long it was not seen to change. One whose holder ran on this host, and is gone, is
+taken at once.
 """
 
 import hashlib
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -31,6 +33,8 @@ from tidelog.engine.tasks import one_error
 IsGone: TypeAlias = Callable[[str], Awaitable[bool]]
 """Whether a holder is known to be no more."""
 API_VERSION = "coordination.k8s.io/v1"
+_STOOD_STILL = "the daemon, or its host, stood still"
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class Timings(msgspec.Struct, frozen=True):
@@ -105,8 +109,8 @@ class Lease:
         Raises:
             LeaseLostError: when it was not renewed in time.
         """
-        if anyio.current_time() > self._deadline:
-            raise self._not_renewed("the daemon stood still")
+        if _elapsed_s() > self._deadline:
+            raise self._not_renewed(_STOOD_STILL)
 
     @property
     def _deadline(self) -> float:
@@ -117,17 +121,21 @@ class Lease:
 
     async def _renew_in_time(self, deadline: float) -> None:
         """Tries until it succeeds; it must before others may take the Lease."""
-        problem: Exception = TimeoutError("no answer came")
-        while (left := deadline - anyio.current_time()) > 0:
+        problem: Exception = TimeoutError(_STOOD_STILL)
+        while (left := deadline - _elapsed_s()) > 0:
             try:
-                with anyio.fail_after(left):
-                    if await self._renew():
-                        return
+                if await self._renew_within(left):
+                    return
                 raise LeaseLostError(f"the Lease {self._namespace}/{self.name} was taken by {self.holder or 'another'}")
             except (ClusterError, TimeoutError) as error:
                 problem = error
-            await anyio.sleep(min(self._timings.retry_period, max(0.0, deadline - anyio.current_time())))
+            await anyio.sleep(min(self._timings.retry_period, max(0.0, deadline - _elapsed_s())))
         raise self._not_renewed(problem) from problem
+
+    async def _renew_within(self, left: float) -> bool:
+        with anyio.move_on_after(left):
+            return await self._renew()
+        raise TimeoutError("no answer came")
 
     async def release(self) -> None:
         """Lets go of it, so that the next need not wait until it runs out."""
@@ -169,7 +177,7 @@ class Lease:
             "metadata": {"name": self.name, "namespace": self._namespace},
             "spec": self._own() | {"acquireTime": _now(), "leaseTransitions": 0},
         }
-        asked = anyio.current_time()
+        asked = _elapsed_s()
         try:
             self._live = await self._cluster.create(lease, manager=OWN_MANAGER)
         except AlreadyExistsError:
@@ -195,7 +203,7 @@ class Lease:
         return True
 
     async def _write(self, live: KubeObject, spec: KubeObject) -> bool:
-        asked = anyio.current_time()
+        asked = _elapsed_s()
         try:
             self._live = await self._cluster.replace(live | {"spec": spec}, manager=OWN_MANAGER)
         except ConflictError:
@@ -206,7 +214,7 @@ class Lease:
     def _has_run_out(self, spec: KubeObject) -> bool:
         """Whether nobody has renewed it for as long as it lasts, by our own clock."""
         mark = f"{self.holder} {spec.get('renewTime')}"
-        now = anyio.current_time()
+        now = _elapsed_s()
         if mark != self._seen[0]:
             self._seen = mark, now
             return False
@@ -298,3 +306,12 @@ class Leases:
 
 def _now() -> str:
     return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}Z"
+
+
+def _elapsed_s() -> float:
+    return anyio.current_time() + suspended_s()
+
+
+def suspended_s() -> float:
+    """Seconds for which the host was suspended since it booted, and the loop's clock stood still; 0 if none tells."""
+    return time.clock_gettime(_CLOCK) - time.clock_gettime(time.CLOCK_MONOTONIC)

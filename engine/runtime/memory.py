@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import anyio
-import msgspec
 
 from tidelog.engine.plan.model import Plan
 from tidelog.events.bodies import Body
@@ -28,6 +27,7 @@ from tidelog.events.projections import (
     ReleaseRow,
     Standing,
 )
+from tidelog.events.typed import decoder
 from tidelog.events.vocabulary import Event, Planned, RevisionFetched
 from tidelog.storage import ANY, NewEvent, Query, Recorded, StreamAppend
 from tidelog.storage.log import ExpectedVersion
@@ -170,7 +170,7 @@ def newest_of(facts: Facts, source: StreamName) -> tuple[Revision, str] | None:
 
 async def plan_of(log: SqliteLogReader, planned: Planned) -> Plan:
     """A plan, as it was recorded."""
-    return msgspec.json.decode((await log.body(planned.waves.digest)).data, type=Plan)
+    return decoder(Plan)((await log.body(planned.waves.digest)).data)
 
 
 async def find_fetched(log: SqliteLogReader, source: StreamName, revision: Revision) -> RevisionFetched | None:

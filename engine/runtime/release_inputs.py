@@ -34,6 +34,7 @@ from tidelog.engine.secrecy.forms import PLAIN_WORDS, SHORT
 from tidelog.engine.secrecy.values import SecretValues
 from tidelog.events.digest import Digest, digest_of
 from tidelog.events.names import ObjectKey, StreamName
+from tidelog.events.typed import converter
 from tidelog.storage.artifacts.store import ArtifactStore
 from tidelog.storage.keys import DataKey
 
@@ -157,9 +158,9 @@ def post_render_of(spec: HelmReleaseSpec, owner: ObjectKey) -> PostRender:
     return PostRender(
         owner_labels=owner_labels(owner),
         kustomize=tuple(
-            msgspec.convert(encode_kind(step), Kustomize) for step in steps if step and (step.patches or step.images)
+            converter(Kustomize)(encode_kind(step)) for step in steps if step and (step.patches or step.images)
         ),
-        common=CommonMetadata() if common is None else msgspec.convert(encode_kind(common), CommonMetadata),
+        common=CommonMetadata() if common is None else converter(CommonMetadata)(encode_kind(common)),
         strategy=spec.effective_post_render_strategy,
     )
 

@@ -26,6 +26,7 @@ from tidelog.events.canonical import encode
 from tidelog.events.digest import KEYED, Digest, digest_of
 from tidelog.events.names import ObjectId, ObjectKey, Revision, StreamName
 from tidelog.events.projections import DESIRED
+from tidelog.events.typed import converter
 from tidelog.events.vocabulary import Rendered, Tool
 from tidelog.storage import Query
 from tidelog.storage.log.sqlite_log import SqliteLogReader
@@ -82,7 +83,7 @@ class Sealed(msgspec.Struct, kw_only=True):
 
 def render_spec(spec: KustomizationSpec) -> RenderSpec:
     """What of a spec decides how objects are rendered; the rest decides what becomes of them."""
-    return msgspec.convert(encode_kind(spec), RenderSpec)
+    return converter(RenderSpec)(encode_kind(spec))
 
 
 def written_as(spec: KustomizationSpec, key: ObjectKey) -> tuple[tuple[str, str], ...]:

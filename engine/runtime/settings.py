@@ -18,6 +18,7 @@ from tidelog.engine.kinds.helmrelease import ReleaseDefaults
 from tidelog.engine.runtime.errors import SettingsError
 from tidelog.engine.sources.limits import HELM_LIMITS, HelmLimits
 from tidelog.engine.verify.guard import Guard
+from tidelog.events.typed import converter
 
 CONTROLLERS = ("source-controller", "kustomize-controller", "helm-controller")
 
@@ -238,7 +239,7 @@ def load_settings(file: Path | None, flags: dict[str, Any]) -> Settings:
             key = name.replace("_", "-")
             found[key] = {**found.get(key, {}), **value} if isinstance(value, dict) else value
     _check(Settings, found, "--")
-    settings = msgspec.convert(found, Settings, strict=False, dec_hook=_read)
+    settings = converter(Settings, strict=False, dec_hook=_read)(found)
     guard = msgspec.structs.replace(settings.prune_guard, namespace=settings.runtime_namespace)
     return msgspec.structs.replace(settings, prune_guard=guard)
 
@@ -275,7 +276,7 @@ def read_setting(type_: Any, value: object, where: str = "") -> None:
         SettingsError: when it is none; says what is.
     """
     try:
-        msgspec.convert(value, type_, strict=False, dec_hook=_read)
+        converter(type_, strict=False, dec_hook=_read)(value)
     except (msgspec.ValidationError, MalformedDurationError):
         raise SettingsError(f"{where}{value!r} is not {form_of(type_)}") from None
 
@@ -350,7 +351,7 @@ def settings_of(data: bytes) -> Settings:
     known = {field.encode_name for field in msgspec.structs.fields(Settings)}
     found = {name: value for name, value in msgspec.json.decode(data).items() if name in known}
     try:
-        return msgspec.convert(found, Settings, strict=False, dec_hook=_read)
+        return converter(Settings, strict=False, dec_hook=_read)(found)
     except (msgspec.ValidationError, MalformedDurationError) as error:
         raise SettingsError(f"the settings of the last daemon: {error}") from None
 

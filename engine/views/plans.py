@@ -11,6 +11,7 @@ from tidelog.engine.views.names import NotThereError, Subject, UnclearNameError
 from tidelog.events.bodies import BodyRef
 from tidelog.events.moment import Time
 from tidelog.events.names import PlanId, Revision, RunId, StreamName
+from tidelog.events.typed import converter, decoder
 from tidelog.events.vocabulary import (
     ApplyFailed,
     ApplyFinished,
@@ -243,14 +244,14 @@ def _hold(event: PlanHeld) -> str:
 
 def _all_verdicts(archive: Archive, body: BodyRef | None) -> list[Verdict]:
     data = archive.body(body)
-    return [] if data is None else msgspec.json.decode(data, type=list[Verdict])
+    return [] if data is None else decoder(list[Verdict])(data)
 
 
 def _plan(archive: Archive, recorded: Recorded, event: Planned) -> Plan:
     data = archive.body(event.waves)
     value = None if data is None else msgspec.json.decode(data)
     if isinstance(value, dict):
-        return msgspec.convert(value, Plan)
+        return converter(Plan)(value)
     return Plan(
         id=event.plan,
         run=recorded.envelope.run or RunId(""),

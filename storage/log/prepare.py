@@ -10,6 +10,7 @@ from tidelog.events.codec import bodies_of, encode_envelope, encode_event, type_
 from tidelog.events.envelope import ENVELOPE_BYTES_MAX, Actor, Envelope
 from tidelog.events.moment import Time, is_time
 from tidelog.events.names import EventId, StreamName, is_uuid7, stream_name
+from tidelog.events.typed import decoder
 from tidelog.events.vocabulary import LogCreated, LogRestored
 from tidelog.storage.errors import AppendTooLargeError, EventTooLargeError
 from tidelog.storage.log import ANY, APPEND_BODIES_BYTES_MAX, APPEND_EVENTS_MAX, NewEvent, StreamAppend
@@ -154,7 +155,7 @@ def _prepare_event(stream: StreamName, new: NewEvent) -> PreparedEvent:
 def _check_actor(actor: Actor) -> None:
     """Refuses an actor that could not be read again: an envelope that is stored is stored for ever."""
     try:
-        read = msgspec.json.decode(msgspec.json.encode(actor), type=Actor)
+        read = decoder(Actor)(msgspec.json.encode(actor))
     except (msgspec.DecodeError, ValueError) as error:
         raise ValueError(f"an actor that cannot be written: {error}") from None
     if read != actor:

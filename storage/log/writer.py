@@ -20,6 +20,7 @@ from tidelog.events.envelope import ENVELOPE_BYTES_MAX, Envelope, decode_envelop
 from tidelog.events.merkle import TILE_WIDTH, TreeBuilder, leaf_hash
 from tidelog.events.moment import Time, is_time
 from tidelog.events.names import EventId, StreamName, is_uuid7, stream_name
+from tidelog.events.typed import decoder
 from tidelog.events.vocabulary.base import Event
 from tidelog.storage.connection import translate
 from tidelog.storage.errors import (
@@ -237,7 +238,7 @@ class LogWriter:
             return recorded
         row = self._db.execute("SELECT envelope FROM events WHERE position = ?", (position,)).fetchone()
         raw = row[0].encode()
-        return Recorded(raw, msgspec.json.decode(raw, type=Envelope))
+        return Recorded(raw, decoder(Envelope)(raw))
 
     def _position(self, transaction: _Transaction, event_id: EventId) -> int | None:
         position = transaction.positions.get(event_id) or self._positions.get(event_id)
@@ -475,7 +476,7 @@ class LogWriter:
         row = self._db.execute("SELECT position, envelope FROM events ORDER BY position DESC LIMIT 1").fetchone()
         if row is None:
             return 0, Time("")
-        return row[0], msgspec.json.decode(row[1], type=Envelope).time
+        return row[0], decoder(Envelope)(row[1]).time
 
 
 def _check_names(envelope: Envelope) -> None:

@@ -15,6 +15,7 @@ import msgspec
 
 from tidelog.events.digest import Digest
 from tidelog.events.projection import Projection, encode_row
+from tidelog.events.typed import decoder
 from tidelog.storage.connection import VIEWS, connect_to_read, connect_to_write, translate, version_of
 from tidelog.storage.errors import StoreCorruptError, StoreError
 
@@ -217,7 +218,7 @@ class ViewStore:
         *,
         position: str = "position",
     ) -> Iterator[tuple[str, Row]]:
-        decode = msgspec.json.Decoder(projection.row).decode
+        decode = decoder(projection.row)
         statement = f"SELECT key, {position}, row, checksum FROM {table} {which}"
         for key, at, row, checksum in self._rows(statement, values):
             if checksum != _checksum(table, key, at, row):

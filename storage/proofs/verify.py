@@ -23,6 +23,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from tidelog.events.merkle import TILE_BITS, TILE_WIDTH, fold, node_hash, root_of
 from tidelog.events.note import Checkpoint, NoteError, VerifierKey, open_checkpoint
 from tidelog.events.tiles import tile_path
+from tidelog.events.typed import decoder
 from tidelog.storage.connection import LOG, connect_to_read
 from tidelog.storage.errors import StoreError
 from tidelog.storage.keys import damaged_keys
@@ -134,7 +135,7 @@ class _Work:
                 try:
                     await process.stdin.send(msgspec.json.encode(part) + b"\n")
                     answer = await answers.receive_until(b"\n", ANSWER_BYTES_MAX)
-                    result = msgspec.json.decode(answer, type=PartResult)
+                    result = decoder(PartResult)(answer)
                 except (anyio.EndOfStream, anyio.IncompleteRead, anyio.BrokenResourceError):
                     self._done(_lost(part, await process.wait()))
                     return

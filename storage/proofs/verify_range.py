@@ -11,6 +11,7 @@ import msgspec
 from tidelog.events.bodies import find_references
 from tidelog.events.envelope import Actor
 from tidelog.events.merkle import TILE_WIDTH, fold, leaf_hashes
+from tidelog.events.typed import decoder
 from tidelog.storage.proofs.parts import FINDINGS_MAX, Finding, Part, PartResult
 from tidelog.storage.proofs.tables import Tables
 from tidelog.storage.proofs.verify_macs import TileMacs
@@ -72,8 +73,8 @@ class Claims(NamedTuple):
     data: tuple[msgspec.Raw, ...]
 
 
-_decode = msgspec.json.Decoder(Header).decode
-_decode_actor = msgspec.json.Decoder(Actor).decode
+_decode = decoder(Header)
+_decode_actor = decoder(Actor)
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _fields_of = msgspec.structs.astuple
 _references_in = re.compile(rb'(?s)\{"digest":"(?:sha256:.{64})?[^}]*\}').findall

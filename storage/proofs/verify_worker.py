@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from tidelog.events.typed import decoder
 from tidelog.storage.proofs.parts import Part
 from tidelog.storage.proofs.verify_part import PartVerifier
 
@@ -19,7 +20,7 @@ def main() -> None:
     verifier = PartVerifier(Path(sys.argv[1]), alone=True)
     gc.disable()  # rows and headers hold no cycles, and there are millions of them
     for line in sys.stdin.buffer:
-        result = verifier.verify(msgspec.json.decode(line, type=Part))
+        result = verifier.verify(decoder(Part)(line))
         sys.stdout.buffer.write(msgspec.json.encode(result) + b"\n")
         sys.stdout.buffer.flush()
 

@@ -213,6 +213,13 @@ def test_what_is_no_source_and_no_target_is_not_suspended(store: Path, tidelog: 
     assert tidelog("suspend", "nonsense", "--why", "x").code == 2
 
 
+def test_who_gives_no_reason_is_told_what_it_is_for(store: Path, tidelog: Run) -> None:
+    for words in (("suspend", "ks/apps"), ("unpin", "ks/apps"), ("reject", PLAN)):
+        done = tidelog(*words)
+        assert (done.code, "It stays in the log, with who did it" in done.err) == (2, True), done
+        assert "it is empty: say why" in tidelog(*words, "--why", " ").err
+
+
 def test_without_store_and_cluster_a_command_says_what_it_needs(
     store: Path, tidelog: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

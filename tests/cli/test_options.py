@@ -111,10 +111,16 @@ def test_a_kind_that_flux_has_and_tidelog_not_yet_is_named(tidelog: Run, words: 
     done = tidelog(*words)
     assert done.code == 2
     assert f"{kind} is not there yet" in done.err
-    assert "No such command 'nonsense'" in tidelog("get", "nonsense").err
     for typed in (("tree", "deployment/web"), ("get", "source/web")):
         done = tidelog(*typed)
         assert (done.code, f"'{typed[1]}' is none of what `tidelog {typed[0]}` shows" in done.err) == (2, True), done
+
+
+@pytest.mark.parametrize("words", [("pods",), ("ns", "-A"), ("nonsense", "-o", "json")], ids=" ".join)
+def test_who_wants_a_list_of_another_kind_is_told_what_get_shows(tidelog: Run, words: tuple[str, ...]) -> None:
+    done = tidelog("get", *words)
+    assert (done.code, done.out) == (2, "")
+    assert f"lists sources and targets, and not '{words[0]}'; `get KIND/NAME` shows" in done.err
 
 
 def test_who_wants_get_to_go_on_is_told_what_does(tidelog: Run) -> None:

@@ -35,7 +35,7 @@ AGAIN = 0.3
 """How often the next daemon is killed too."""
 TIDELOG = Path(sys.executable).with_name("tidelog")
 STOPS_WITHIN_S = 120.0 if SOAK else 20.0
-SETTLES_WITHIN_S = 600.0 if SOAK else 60.0
+SETTLES_WITHIN_S = 600.0 if SOAK else 120.0
 """Some three seconds where the machine is free; hours of rounds share it with others."""
 
 
@@ -130,7 +130,7 @@ async def log_is_whole(world: World) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(7200 if SOAK else 300)
+@pytest.mark.timeout(7200 if SOAK else 900)
 async def test_whenever_it_is_killed_the_end_is_the_same(world: World, seed: int) -> None:
     chance = random.Random(seed)
     await world.source()

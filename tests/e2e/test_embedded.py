@@ -118,6 +118,13 @@ def test_that_no_embedded_cluster_is_kept_is_said_by_the_check_of_it(tmp_path: P
     assert said.endswith(": `tidelog run --cluster embedded` makes one")
 
 
+def test_who_has_no_cluster_is_told_of_it(tmp_path: Path) -> None:
+    done = Here(tmp_path).run("run", *ALONE)
+    assert done.returncode == 3
+    assert "no cluster is named" in done.stderr
+    assert done.stderr.endswith("To try Tidelog without a cluster: --cluster embedded\n")
+
+
 def test_a_kubeconfig_does_not_go_with_it(tmp_path: Path) -> None:
     done = Here(tmp_path).run("run", "--cluster", "embedded", "--kubeconfig", "somewhere")
     assert done.returncode == 2

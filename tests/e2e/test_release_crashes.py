@@ -25,7 +25,7 @@ ROUNDS = 100 if SOAK else 10
 NAMES = tuple(f"r{n}" for n in range(6))
 KILLED_WITHIN_S = 1.5
 AGAIN = 0.3
-SETTLES_WITHIN_S = 600.0 if SOAK else 60.0
+SETTLES_WITHIN_S = 600.0 if SOAK else 120.0
 SECRET = "planted-in-a-release-0123456789"
 
 TEMPLATES = {
@@ -212,7 +212,7 @@ async def log_is_whole(world: World) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(7200 if SOAK else 300)
+@pytest.mark.timeout(7200 if SOAK else 900)
 async def test_whenever_it_is_killed_the_end_is_the_same(world: World, seed: int) -> None:
     """Each daemon brings what the one before left to its end, is given the next, and is killed in the midst of it."""
     chance = random.Random(seed)
@@ -295,7 +295,7 @@ CUTS = [cut for cut in range(1, WRITES + 1) for _ in range(4)] if SOAK else None
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(7200 if SOAK else 300)
+@pytest.mark.timeout(7200 if SOAK else 900)
 async def test_after_whatever_write_it_is_cut_off_the_end_is_the_same(world: World, seed: int) -> None:
     """The write reached the server, and nobody heard of it. Each daemon ends the round before, and begins the next."""
     chance = random.Random(seed)

@@ -39,6 +39,7 @@ ALLOWED_MODULES = {
     "string",
     "struct",
     "textwrap",
+    "threading",  # a lock, for what the whole process shares
     "tidelog",  # its other rooms are forbidden by import-linter
     "types",
     "typing",

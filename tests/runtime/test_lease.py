@@ -23,6 +23,7 @@ from tidelog.engine.cluster.errors import (
 )
 from tidelog.engine.cluster.port import Cluster, Kind
 from tidelog.engine.objects.kube import KubeObject
+from tidelog.engine.runtime import lease
 from tidelog.engine.runtime.errors import LeaseLostError
 from tidelog.engine.runtime.lease import Leases, Timings
 
@@ -284,6 +285,23 @@ async def test_who_cannot_renew_stops_before_another_may_begin(world: World, how
     assert not engine.writes
     assert engine.until <= renewed + TIMINGS.renew_deadline < renewed + TIMINGS.duration
     assert "could not be renewed" in str(world.lost[0])
+
+
+async def test_whose_host_was_suspended_writes_nothing_more(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop's clock stood still meanwhile, and another may have begun."""
+    engine = Engine(world.server)
+    world.start(engine)
+    await anyio.sleep(1)
+    fence = world.server.fenced
+    assert fence is not None
+    fence()
+    slept = lease.suspended_s() + TIMINGS.duration
+    monkeypatch.setattr(lease, "suspended_s", lambda: slept)
+    with pytest.raises(LeaseLostError, match="its host, stood still"):
+        fence()
+    await anyio.sleep(TIMINGS.retry_period)
+    assert not engine.writes
+    assert "its host, stood still" in str(world.lost[0])
 
 
 async def test_who_is_stopped_in_the_midst_of_a_renewal_lets_go_all_the_same(world: World) -> None:

@@ -22,8 +22,6 @@ from tidelog.storage.log.commit import Budget, GroupCommit, Outcome
 from tidelog.storage.log.compression import pack
 from tidelog.storage.log.prepare import PreparedAppend, prepare
 
-pytestmark = pytest.mark.timeout(30)
-
 
 def prepared(*texts: str, body: bytes | None = None) -> PreparedAppend:
     bodies = [] if body is None else [pack(Body.of(body))]

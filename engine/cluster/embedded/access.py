@@ -9,6 +9,7 @@ from msgspec import Struct
 from tidelog.engine.cluster.embedded.requests import User
 from tidelog.engine.cluster.embedded.selectors import Operator, Requirement
 from tidelog.engine.cluster.embedded.store import Key, Store
+from tidelog.events.typed import decoder
 
 RBAC: Final = "rbac.authorization.k8s.io"
 MASTERS: Final = "system:masters"
@@ -96,8 +97,8 @@ class _Binding(Struct, rename="camel"):
     subjects: list[_Subject] | None = None
 
 
-_role = msgspec.json.Decoder(_Role).decode
-_binding = msgspec.json.Decoder(_Binding).decode
+_role = decoder(_Role)
+_binding = decoder(_Binding)
 _ROLES: Final = {"ClusterRole": (RBAC, "clusterroles"), "Role": (RBAC, "roles")}
 
 

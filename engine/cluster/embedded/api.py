@@ -71,6 +71,7 @@ from tidelog.engine.cluster.embedded.tokens import AUDIENCE, Bound, Tokens
 from tidelog.engine.cluster.embedded.writing import Preconditions, Writer, Written
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.objects.rules import Judge
+from tidelog.events.typed import converter
 
 APISERVICES: Final = ("apiregistration.k8s.io", "apiservices")
 _SERVER: Final = Options("kube-apiserver")
@@ -619,7 +620,7 @@ def _delete_options(request: Request) -> _DeleteOptions:
     if query.get("dryRun"):
         said["dryRun"] = [query["dryRun"]]  # type: ignore[assignment]
     try:
-        found = msgspec.convert({**said, **body}, _DeleteOptions, strict=False)
+        found = converter(_DeleteOptions, strict=False)({**said, **body})
     except msgspec.ValidationError as error:
         raise StatusError(400, "BadRequest", f"DeleteOptions: {error}") from None
     policy, stages = found.propagation_policy, found.dry_run or []

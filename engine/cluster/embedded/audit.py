@@ -10,6 +10,7 @@ from msgspec import Struct
 from tidelog.engine.cluster.embedded.registry import Registry
 from tidelog.engine.cluster.embedded.requests import Answer, Handler, Request, target_of
 from tidelog.engine.cluster.embedded.statuses import StatusError
+from tidelog.events.typed import decoder
 
 ENTRIES_MAX: Final = 10_000
 
@@ -106,6 +107,6 @@ def _is_dry_run(request: Request) -> bool:
     if request.method != "DELETE" or not request.body:
         return False
     try:
-        return bool(msgspec.json.decode(request.body, type=_DryRun).dry_run)
+        return bool(decoder(_DryRun)(request.body).dry_run)
     except msgspec.DecodeError:
         return False

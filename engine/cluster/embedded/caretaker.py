@@ -9,7 +9,6 @@ from typing import Final
 
 import anyio
 import anyio.lowlevel
-import msgspec
 from msgspec import Struct
 
 from tidelog.engine.cluster.embedded.api import Api
@@ -24,6 +23,7 @@ from tidelog.engine.cluster.embedded.store import Change, Key, Record
 from tidelog.engine.cluster.embedded.strategies import DEFINITIONS
 from tidelog.engine.cluster.embedded.writing import FOREGROUND, ORPHAN
 from tidelog.engine.objects.kube import KubeObject
+from tidelog.events.typed import decoder
 
 ROOT_CERTIFICATES: Final = "kube-root-ca.crt"
 NAMESPACE: Final = "kubernetes"
@@ -48,7 +48,7 @@ class _Object(Struct):
     metadata: _Metadata
 
 
-_decode = msgspec.json.Decoder(_Object).decode
+_decode = decoder(_Object)
 Where = tuple[Place, Key]
 Owners = Mapping[str, bool]
 """By uid, whether the owner waits for this one when it is deleted in the foreground."""

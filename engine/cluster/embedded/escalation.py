@@ -17,6 +17,7 @@ from tidelog.engine.cluster.embedded.registry import Resource
 from tidelog.engine.cluster.embedded.requests import User
 from tidelog.engine.cluster.embedded.statuses import forbidden, not_found
 from tidelog.engine.objects.kube import KubeObject
+from tidelog.events.typed import converter
 
 _ALL: Final = (
     Rule(verbs=["*"], api_groups=["*"], resources=["*"]),
@@ -61,7 +62,7 @@ class Guard:
 
     def _check_binding(self, resource: Resource, obj: KubeObject) -> None:
         namespace, name = _place_of(obj)
-        ref = msgspec.convert(obj.get("roleRef") or {}, RoleRef)
+        ref = converter(RoleRef)(obj.get("roleRef") or {})
         if self._may("bind", _PLURALS.get(ref.kind, ""), namespace, ref.name):
             return
         rules = self._authorizer.rules_of_role(ref, namespace)
@@ -97,7 +98,7 @@ def _place_of(obj: KubeObject) -> tuple[str, str]:
 
 def _rules_in(obj: KubeObject) -> list[Rule]:
     said: Any = obj.get("rules") or []
-    return msgspec.convert(said, list[Rule])
+    return converter(list[Rule])(said)
 
 
 def _missing(held: Sequence[Rule], wanted: Sequence[Rule]) -> Iterator[Rule]:

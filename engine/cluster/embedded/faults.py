@@ -20,6 +20,7 @@ from tidelog.engine.cluster.embedded.reading import GONE, LIST_GONE
 from tidelog.engine.cluster.embedded.registry import Registry
 from tidelog.engine.cluster.embedded.requests import Answer, Handler, Request, error_answer
 from tidelog.engine.cluster.embedded.statuses import StatusError, gone
+from tidelog.events.typed import decoder
 
 REMEMBERED_MAX: Final = 10_000
 HELD_S: Final = 0.05
@@ -313,7 +314,7 @@ class _Event(Struct, frozen=True):
 def _uid_in(line: bytes) -> str:
     """Of the object that an event is about; empty for bookmarks, errors and tables."""
     try:
-        event = msgspec.json.decode(line, type=_Event)
+        event = decoder(_Event)(line)
     except msgspec.DecodeError:
         return ""
     return "" if event.type in ("BOOKMARK", "ERROR") else event.object.metadata.uid

@@ -8,11 +8,12 @@ import msgspec
 from tidelog.engine.cluster.embedded.registry import Resource
 from tidelog.engine.cluster.embedded.store import Key, Record
 from tidelog.engine.objects.kube import KubeObject
+from tidelog.events.typed import decoder
 
 LETTERS: Final = "bcdfghjklmnpqrstvwxz2456789"
 """Of which Kubernetes makes the ends of names: no words come of them (k8s.io/apimachinery, `util/rand`)."""
 _encode: Final = msgspec.json.Encoder().encode
-_decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
+_decode: Final = decoder(dict[str, Any])
 
 
 def encoded(obj: Any) -> bytes:

@@ -19,6 +19,7 @@ from tidelog.engine.cluster.embedded.selectors import Matches, matcher, name_sel
 from tidelog.engine.cluster.embedded.statuses import bad_request, gone, invalid_kind, not_found, not_yet
 from tidelog.engine.cluster.embedded.store import Bucket, Change, Key, Record, Store
 from tidelog.engine.objects.kube import KubeObject
+from tidelog.events.typed import decoder
 
 BOOKMARK_S: Final = 60.0
 """How often a quiet watch is told which version it has seen."""
@@ -272,7 +273,7 @@ def _token_of(query: Mapping[str, str]) -> _Token | None:
     if not text:
         return None
     try:
-        return msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=_Token)
+        return decoder(_Token)(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
     except ValueError:  # of base64, of JSON
         raise bad_request("continue key is not valid") from None
 

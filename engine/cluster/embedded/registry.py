@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from typing import Any, Final, TypeAlias
 
-import msgspec
 from msgspec import Struct
 
 from tidelog.engine.cluster.embedded.schema import REFERENCE, Raw, Schema
+from tidelog.events.typed import decoder
 
 Place: TypeAlias = tuple[str, str]
 """Where objects of all versions of a kind are kept: group and plural."""
@@ -199,7 +199,7 @@ def version_order(version: str) -> tuple[int, int, int, str]:
 def facts() -> _Facts:
     """What the real server serves; made by tools/kubernetes_facts.py."""
     document = resources.files(__package__).joinpath("data/kubernetes.json").read_bytes()
-    return msgspec.json.decode(document, type=_Facts)
+    return decoder(_Facts)(document)
 
 
 @functools.cache

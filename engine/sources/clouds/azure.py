@@ -21,6 +21,7 @@ from azure.identity import (
 from urllib3.exceptions import HTTPError
 
 from tidelog.engine.sources.clouds.questions import DeniedError, Granted, Job, Question
+from tidelog.events.typed import decoder
 
 USERNAME: Final = "00000000-0000-0000-0000-000000000000"
 """The user whose password a registry's token is."""
@@ -115,8 +116,8 @@ def _exchanged(question: Question, token: str) -> Granted:
             "from it (the role AcrPull)"
         )
     try:
-        found = msgspec.json.decode(content, type=_Exchanged).refresh_token
-        claims = msgspec.json.decode(_part(found), type=_Claims)
+        found = decoder(_Exchanged)(content).refresh_token
+        claims = decoder(_Claims)(_part(found))
     except (msgspec.MsgspecError, binascii.Error, IndexError):
         raise DeniedError(f"{registry} answers without a token: correct spec.url") from None
     return Granted(username=USERNAME, secret=found, lasts_s=claims.exp - time.time())

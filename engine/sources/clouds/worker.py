@@ -21,6 +21,8 @@ MODULES: Final[dict[Cloud, str]] = {
     cloud: f"tidelog.engine.sources.clouds.{cloud}" for cloud in ("aws", "azure", "gcp")
 }
 
+_decode = msgspec.msgpack.Decoder(Job).decode
+
 
 def main() -> None:
     """Answers until stdin ends."""
@@ -28,9 +30,8 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     logging.disable()  # what libraries would say to nobody
-    decoder = msgspec.msgpack.Decoder(Job)
     for message in messages():
-        write(msgspec.msgpack.encode(answer(decoder.decode(message))))
+        write(msgspec.msgpack.encode(answer(_decode(message))))
 
 
 def answer(job: Job) -> Answer:

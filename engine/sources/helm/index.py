@@ -36,6 +36,7 @@ from tidelog.engine.sources.helm.metadata import (
 )
 from tidelog.engine.sources.helm.spec import ChartVersion
 from tidelog.engine.sources.semver import Version, loose_version_of
+from tidelog.events.typed import decoder
 
 SKIPPED_MAX: Final = 10
 """Entries that are told of."""
@@ -129,7 +130,7 @@ def versions_of(stored: Path, chart: str) -> tuple[ChartVersion, ...]:
         begin += len(wanted)
         end = data.find(b"\n", begin)
         line = data[begin : end if end >= 0 else None].rstrip(b",")
-    return tuple(msgspec.json.decode(line, type=list[ChartVersion]))
+    return tuple(decoder(list[ChartVersion])(line))
 
 
 def has_charts(stored: Path) -> list[str]:
@@ -237,7 +238,7 @@ def _refuse_page(head: bytes) -> None:
 def _json(data: bytes) -> _JsonIndex | None:
     """An index in JSON; None where it is something else, which YAML may be."""
     try:
-        return msgspec.json.decode(data, type=_JsonIndex)
+        return decoder(_JsonIndex)(data)
     except msgspec.ValidationError as error:
         raise BadIndexError(str(error)) from None
     except (msgspec.DecodeError, RecursionError):

@@ -18,6 +18,8 @@ from tidelog.engine.worker import die_with_parent, messages, write
 MESSAGE_MAX: Final = 1000
 """Signs of a message: names in it are the strangers'."""
 
+_decode = msgspec.msgpack.Decoder(Job).decode
+
 
 def main() -> None:
     """Answers until stdin ends."""
@@ -25,9 +27,8 @@ def main() -> None:
     memory = int(sys.argv[1])
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    decoder = msgspec.msgpack.Decoder(Job)
     for message in messages():
-        write(msgspec.msgpack.encode(_answer(decoder.decode(message), memory)))
+        write(msgspec.msgpack.encode(_answer(_decode(message), memory)))
 
 
 def _answer(job: Job, memory: int) -> Answer:

@@ -28,6 +28,8 @@ JOB_BYTES_MAX: Final = 2**22
 PR_SET_PDEATHSIG: Final = 1
 _KINDS: Final = {Transfer: "the repository", Unpack: "the artifact"}
 
+_decoder: msgspec.json.Decoder[Job] = msgspec.json.Decoder(Job)
+
 
 def main() -> None:
     """Serves jobs until the standard input ends."""
@@ -55,7 +57,7 @@ def _one_job(descriptor: int, memory: int, parent: int) -> None:
         os.dup2(nothing, 0)
         with socket.socket(fileno=descriptor) as asked:
             asked.sendall(f"{os.getpid()}\n".encode())
-            job: Job = msgspec.json.decode(_read(asked), type=Job)
+            job = _decoder.decode(_read(asked))
             _limit(memory, job)
             asked.sendall(msgspec.json.encode(_answer(job, asked)))
         os._exit(0)

@@ -36,6 +36,8 @@ BUILD_TIMEOUT_S: Final = 300.0
 AT_ONCE: Final = 4
 START_TRIES: Final = 2
 
+_decoder: msgspec.json.Decoder[Answer] = msgspec.json.Decoder(Answer)
+
 
 class Workers:
     """Processes for jobs; `stop` leaves none behind."""
@@ -157,14 +159,13 @@ class Workers:
                 job, f"checking and packing took longer than {BUILD_TIMEOUT_S:g} s: leave files out with .sourceignore"
             )
         try:
-            answer: Answer = msgspec.json.decode(said.removeprefix(TRANSFERRED), type=Brought | Unpacked | Failed)
+            return _decoder.decode(said.removeprefix(TRANSFERRED))
         except msgspec.DecodeError:
             return _failed(
                 job,
                 f"the transfer's process was killed: it may take {self._memory_bytes // 2**20} MiB of memory; "
                 "leave large files out of the repository",
             )
-        return answer
 
 
 def _failed(job: Job, message: str) -> Failed:

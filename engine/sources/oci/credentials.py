@@ -12,6 +12,7 @@ import msgspec
 
 from tidelog.engine.sources.errors import FetchError
 from tidelog.engine.sources.oci.address import DOCKER_HUB, DOCKER_HUB_NAMES, SCHEME, repository_of
+from tidelog.events.typed import decoder
 
 CONFIG: Final = ".dockerconfigjson"
 IDENTITY: Final = "<token>"
@@ -111,7 +112,7 @@ def registry_credentials(data: Mapping[str, bytes], name: str, address: str) -> 
 
 def _config(raw: bytes, name: str) -> dict[str, _Entry]:
     try:
-        found = msgspec.json.decode(raw, type=_Config)
+        found = decoder(_Config)(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
         # The library's words may quote what is secret.
         raise _wrong(name, f'has a {CONFIG} that is none: write {{"auths": {{"HOST": {{"auth": "..."}}}}}}') from None

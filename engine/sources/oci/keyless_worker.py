@@ -11,15 +11,16 @@ from tidelog.engine.worker import die_with_parent, messages, write
 
 MEMORY_BYTES: Final = 512 * 2**20
 
+_decode = msgspec.msgpack.Decoder(Check).decode
+
 
 def main() -> None:
     """Answers until stdin ends."""
     die_with_parent()
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    decoder = msgspec.msgpack.Decoder(Check)
     for message in messages():
-        write(msgspec.msgpack.encode(_answer(decoder.decode(message))))
+        write(msgspec.msgpack.encode(_answer(_decode(message))))
 
 
 def _answer(job: Check) -> Checked:

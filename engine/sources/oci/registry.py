@@ -28,6 +28,7 @@ from tidelog.engine.sources.oci.answers import Question, Reach, broken, refused
 from tidelog.engine.sources.oci.challenge import Challenge, challenge_of
 from tidelog.engine.sources.oci.spec import LayerDescriptor
 from tidelog.engine.sources.oci.wire import ACCEPT, TagList, Token
+from tidelog.events.typed import decoder
 
 REDIRECTS_MAX: Final = 5
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -498,7 +499,7 @@ def _too_large(reach: Reach, question: Question, limit: int) -> FetchError:
 
 def _decoded(body: bytes, kind: type[V], reach: Reach, question: Question) -> V:
     try:
-        return msgspec.json.decode(body, type=kind)
+        return decoder(kind)(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise FetchError(
             question.reason,

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from tidelog.engine.sources.errors import FetchError
+from tidelog.events.typed import decoder
 
 SUFFIX: Final = ".pub"
 SIMPLE_SIGNING: Final = "application/vnd.dev.cosign.simplesigning.v1+json"
@@ -86,7 +87,7 @@ def keys_of(secret: Mapping[str, bytes]) -> dict[str, Key]:
 def simple_signer(keys: Mapping[str, Key], payload: bytes, signature: str, digest: str) -> str | None:
     """The name of the key that signed a document about this digest; None when none did."""
     try:
-        critical = msgspec.json.decode(payload, type=_Simple).critical
+        critical = decoder(_Simple)(payload).critical
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     if critical.image.digest != digest or critical.type not in SIMPLE_TYPES:
@@ -97,7 +98,7 @@ def simple_signer(keys: Mapping[str, Key], payload: bytes, signature: str, diges
 def bundle_signer(keys: Mapping[str, Key], bundle: bytes, digest: str) -> str | None:
     """The name of the key that signed a bundle's statement about this digest; None when none did."""
     try:
-        envelope = msgspec.json.decode(bundle, type=_Bundle).dsse_envelope
+        envelope = decoder(_Bundle)(bundle).dsse_envelope
         payload = base64.b64decode(envelope.payload, validate=True)
     except (msgspec.DecodeError, UnicodeDecodeError, binascii.Error, ValueError):
         return None
@@ -111,7 +112,7 @@ def bundle_signer(keys: Mapping[str, Key], bundle: bytes, digest: str) -> str | 
 def is_statement_about(payload_type: str, payload: bytes, digest: str) -> bool:
     """Whether what is in an envelope says that somebody signed what has this digest."""
     try:
-        statement = msgspec.json.decode(payload, type=_Statement)
+        statement = decoder(_Statement)(payload)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return False
     algorithm, _, value = digest.partition(":")

@@ -4,6 +4,8 @@ from typing import Final
 
 import msgspec
 
+from tidelog.events.typed import decoder
+
 OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
 DOCKER_MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
@@ -88,7 +90,7 @@ class _Problems(msgspec.Struct, frozen=True):
 def problem_of(body: bytes) -> str:
     """What a registry says is wrong, in a line; nothing where it does not say it as registries do."""
     try:
-        found = msgspec.json.decode(body, type=_Problems)
+        found = decoder(_Problems)(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return ""
     said = next((f"{each.code}: {each.message}".strip(": ") for each in found.errors if each.code), found.details)
@@ -98,7 +100,7 @@ def problem_of(body: bytes) -> str:
 def manifest_of(body: bytes) -> Manifest | None:
     """A manifest or an index; None when it is neither."""
     try:
-        found = msgspec.json.decode(body, type=Manifest)
+        found = decoder(Manifest)(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     return found if found.schema_version == 2 else None

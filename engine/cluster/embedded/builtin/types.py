@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from importlib import resources
 from typing import Any, Final, Literal, TypeAlias
 
-import msgspec
 from msgspec import Struct
 
 from tidelog.engine.cluster.embedded.registry import facts
 from tidelog.engine.cluster.embedded.schema import REFERENCE, Raw
 from tidelog.engine.objects.kube import KubeObject, KubeValue
+from tidelog.events.typed import decoder
 
 API: Final = "io.k8s.api."
 META: Final = "io.k8s.apimachinery.pkg.apis.meta.v1."
@@ -149,7 +149,7 @@ def load() -> None:
 @functools.cache
 def _zeros() -> dict[str, _Zeros]:
     document = resources.files("tidelog.engine.cluster.embedded").joinpath("data/zeros.json").read_bytes()
-    return msgspec.json.decode(document, type=dict[str, _Zeros])
+    return decoder(dict[str, _Zeros])(document)
 
 
 @functools.cache

@@ -39,6 +39,7 @@ from tidelog.engine.runtime.run import StageError, asking
 from tidelog.events.digest import Digest, digest_of
 from tidelog.events.names import Revision
 from tidelog.events.projections.releases import Made, ReleaseRow
+from tidelog.events.typed import converter
 from tidelog.events.vocabulary import (
     ReleaseActionEnded,
     ReleaseActionStarted,
@@ -285,7 +286,7 @@ class Beginning(ReleaseActions):
 
 def _intent_of(snapshot: ReleaseSnapshot, row: ReleaseRow, action: str, generation: int) -> ReleaseActionStarted:
     """The intent of an action on a version that is known."""
-    return msgspec.convert(
+    return converter(ReleaseActionStarted)(
         {
             "action": action,
             "name": snapshot.name,
@@ -297,8 +298,7 @@ def _intent_of(snapshot: ReleaseSnapshot, row: ReleaseRow, action: str, generati
             "config_digest": snapshot.config_digest,
             "oci_digest": snapshot.oci_digest,
             "generation": generation,
-        },
-        ReleaseActionStarted,
+        }
     )
 
 

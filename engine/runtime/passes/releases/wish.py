@@ -46,6 +46,7 @@ from tidelog.events.moment import Time
 from tidelog.events.names import ObjectId
 from tidelog.events.projections.desired import Desired
 from tidelog.events.projections.releases import ReleaseRow
+from tidelog.events.typed import converter
 
 RENDER_S: Final = 60.0
 """What a render may take at least, however short the time of an action is: that is for its objects."""
@@ -133,7 +134,7 @@ def wish_of(declared: DeclaredRelease, chart: ReleasedChart, origin: FromChart) 
             [None if one.kustomize is None else _as_step(one.kustomize) for one in spec.post_renderers]
         ),
         common_metadata=common_metadata_digest(
-            None if common is None else msgspec.convert(encode_kind(common), CommonMetadata)
+            None if common is None else converter(CommonMetadata)(encode_kind(common))
         ),
         origin=origin,
     )
@@ -160,7 +161,7 @@ def past_wish(past: PastVersion) -> Wish:
 
 
 def _as_step(found: KustomizeRenderer) -> Kustomize:
-    return msgspec.convert(encode_kind(found), Kustomize)
+    return converter(Kustomize)(encode_kind(found))
 
 
 # How the release stands beside it.
