@@ -183,17 +183,17 @@ async def test_options_that_make_no_sense(beside: Beside) -> None:
 
 
 async def test_lists_and_watches_of_versions(beside: Beside) -> None:
-    maps = oracle.CONFIG_MAP.path(beside.namespace)
+    maps, none = oracle.CONFIG_MAP.path(beside.namespace), oracle.POD_TEMPLATE.path(beside.namespace)
     matches = [f"resourceVersionMatch={how}" for how in ("", "Exact", "NotOlderThan", "x")]
     versions = [f"resourceVersion={version}" for version in ("", "0")]
     for options in (*(f"{match}&{version}" for match in matches for version in versions), "continue=x"):
         for initial in ("", "&sendInitialEvents=true", "&sendInitialEvents=false"):
             if initial or ("match" in options.lower() and "continue" not in options):
-                await beside.same("GET", f"{maps}?{options}{initial}")
+                await beside.same("GET", f"{none}?{options}{initial}")
             if "&sendInitialEvents=" in initial and "NotOlderThan" in options:
                 continue  # these are watches, which do not end
             if initial or "Match=E" in options or "Match=N" in options or "Match=x" in options:
-                await beside.same("GET", f"{maps}?watch=true&{options}{initial}")
+                await beside.same("GET", f"{none}?watch=true&{options}{initial}")
     for path in (f"{maps}?resourceVersion=999999999", f"{maps}/kube-root-ca.crt?resourceVersion=999999999"):
         for reply in await beside.both("GET", path):
             assert reply.status == 504
