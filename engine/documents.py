@@ -253,10 +253,13 @@ def _scalar(event: Any) -> Any:
         return text
     if event.tag is not None:
         return _tagged(event, text)
-    if not event.implicit[0]:
-        return text
+    return _finite(plain_value(text), event) if event.implicit[0] else text
+
+
+def plain_value(text: str) -> Any:
+    """What a text without quotes and tags means."""
     if text in _WORDS:
-        return _finite(_WORDS[text], event)
+        return _WORDS[text]
     return _number(text) if text[0] in _NUMBER_BEGINS else text
 
 
@@ -299,7 +302,7 @@ def _within(value: float) -> int | float:
 
 def _tagged(event: Any, text: str) -> Any:
     kind = event.tag.removeprefix("tag:yaml.org,2002:")
-    value = _WORDS[text] if text in _WORDS else _number(text) if text[:1] in _NUMBER_BEGINS else text
+    value = plain_value(text)
     match kind:
         case "str" | "timestamp":
             return text

@@ -34,7 +34,15 @@ logger.addFilter(_is_no_bad_request)
 @asynccontextmanager
 async def running(app: web.Application) -> AsyncIterator[web.AppRunner]:
     """Runs an application; its sites are for the caller to add."""
-    runner = _Runner(app, access_log=None, logger=logger, shutdown_timeout=SHUTDOWN_S, keepalive_timeout=IDLE_S)
+    runner = _Runner(
+        app,
+        access_log=None,
+        logger=logger,
+        shutdown_timeout=SHUTDOWN_S,
+        keepalive_timeout=IDLE_S,
+        # A body is taken as it came: the size that bounds it would be looked at after a megabyte became a gigabyte.
+        auto_decompress=False,
+    )
     await runner.setup()
     try:
         yield runner

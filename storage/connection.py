@@ -19,7 +19,7 @@ from tidelog.storage.errors import (
     StoreReadOnlyError,
     StoreUnreadableError,
 )
-from tidelog.storage.layout import create_private
+from tidelog.storage.layout import CLUSTER_FILE, create_private
 
 Stamp: TypeAlias = tuple[tuple[int, int, int] | None, ...]
 C = TypeVar("C", bound=sqlite3.Connection)
@@ -181,7 +181,7 @@ def closing_on_error(connection: sqlite3.Connection, path: Path) -> Iterator[Non
     except UnicodeDecodeError:
         # SQLite's own words quote the damage, and Python cannot decode them.
         connection.close()
-        raise StoreCorruptError(str(path), "malformed database schema") from None
+        raise _corrupt(path, "malformed database schema") from None
     except sqlite3.Error as error:
         connection.close()
         raise translate(error, path) from None
@@ -202,8 +202,14 @@ def translate(error: sqlite3.Error, path: Path) -> StoreError:
     if name == "SQLITE_NOTADB":
         return NotAStoreError(path.parent, f"{path.name} is no SQLite database, or its first page is damaged")
     if name.startswith("SQLITE_CORRUPT"):
-        return StoreCorruptError(str(path), str(error))
+        return _corrupt(path, str(error))
     return StoreFailedError(path.parent, f"{error} ({name or type(error).__name__})")
+
+
+def _corrupt(path: Path, why: str) -> StoreCorruptError:
+    if path.name == CLUSTER_FILE:  # of which the log knows nothing
+        return StoreCorruptError(str(path), why, "put a copy back, or delete the file to begin anew")
+    return StoreCorruptError(str(path), why)
 
 
 def _connect(uri: str, path: Path, factory: type[C]) -> C:

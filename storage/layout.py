@@ -21,6 +21,7 @@ PRIVATE = 0o600
 PRIVATE_DIRECTORY = 0o700
 LOCK_PATIENCE_S = 1.0
 """How long a writer waits for the lock: someone who only looked who has it lets go of it at once."""
+CLUSTER_FILE = "cluster.db"
 
 
 class Layout:
@@ -42,7 +43,7 @@ class Layout:
         """Locked, and filled with who it is, by the one writer."""
         self.keys = self.directory / "keys"
         """The data keys of what is secret, a file each, wrapped by the master key; a directory."""
-        self.cluster = self.directory / "cluster.db"
+        self.cluster = self.directory / CLUSTER_FILE
         """The objects of the embedded cluster, where that is used."""
         self.cluster_lock = self.directory / "cluster.lock"
         """As `lock`, of the one writer of the embedded cluster's objects."""

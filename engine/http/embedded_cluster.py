@@ -20,7 +20,7 @@ from tidelog.engine.cluster.embedded.requests import (
     error_answer,
     warning_header,
 )
-from tidelog.engine.cluster.embedded.statuses import StatusError, too_large, unauthorized
+from tidelog.engine.cluster.embedded.statuses import StatusError, bad_request, too_large, unauthorized
 from tidelog.engine.serving import running
 
 HOST = "127.0.0.1"
@@ -99,12 +99,12 @@ class _Door:
             found = self._api.whose(said[len(_BEARER) :].strip())
             if found is None:
                 raise unauthorized()
-            user = User(found.name, tuple(dict.fromkeys((*found.groups, AUTHENTICATED))), found.uid, found.extra)
+            known, _ = found
+            user = User(known.name, tuple(dict.fromkeys((*known.groups, AUTHENTICATED))), known.uid, known.extra)
         wanted = _text(request.headers.get("Impersonate-User", ""))
         if not wanted:
-            if any(name.lower().startswith("impersonate-") for name in request.headers):
-                text = "Internal error occurred: groups or a uid are requested without impersonating a user"
-                raise StatusError(500, "InternalError", text)
+            if any(name.lower().startswith("impersonate-") and value for name, value in request.headers.items()):
+                raise bad_request("requested groups, a uid or extras without impersonating a user")
             return user, None
         groups = tuple(map(_text, request.headers.getall("Impersonate-Group", ())))
         uid, extra = _text(request.headers.get("Impersonate-Uid", "")), _extra(request.headers.items())

@@ -112,7 +112,8 @@ def account_of(user: str) -> Key | None:
     """The service account that a user is; None for other users."""
     if not user.startswith(_ACCOUNT) or user.count(":") != 3:
         return None
-    return Key(*user.split(":")[2:])
+    namespace, name = user.split(":")[2:]
+    return Key(namespace, name) if namespace and name else None
 
 
 class Authorizer:

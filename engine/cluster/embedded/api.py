@@ -1,6 +1,6 @@
 """A Kubernetes API: a request in, an answer out. Nothing here knows of sockets."""
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Final, Literal, cast
@@ -56,16 +56,18 @@ from tidelog.engine.cluster.embedded.selectors import name_selected
 from tidelog.engine.cluster.embedded.statuses import (
     StatusError,
     bad_request,
+    conflict,
     forbidden,
     invalid_kind,
     no_path,
     not_allowed,
+    not_found,
     runs_nothing,
     unsupported_media_type,
 )
 from tidelog.engine.cluster.embedded.store import Key, Store
 from tidelog.engine.cluster.embedded.strategies import DEFINITIONS
-from tidelog.engine.cluster.embedded.tokens import Tokens
+from tidelog.engine.cluster.embedded.tokens import AUDIENCE, Bound, Tokens
 from tidelog.engine.cluster.embedded.writing import Preconditions, Writer, Written
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.objects.rules import Judge
@@ -90,6 +92,8 @@ _RETURNED: Final = frozenset(
 )
 """Kinds whose deletion is answered with the object, also when it is gone."""
 _ACCOUNTS: Final = ("", "serviceaccounts")
+_BOUND: Final = {"Pod": "pods", "Secret": "secrets", "Node": "nodes"}
+"""What a token can be bound to."""
 _AUTHENTICATION: Final = "authentication.k8s.io"
 _TABLE: Final = "as=Table"
 _METADATA: Final = "as=PartialObjectMetadata"
@@ -214,14 +218,47 @@ class Api:
         if not self.authorizer.allows(user, what):
             raise forbidden(_identities(self.registry, resource, _AUTHENTICATION), name, refusal(user, what))
 
-    def whose(self, token: str) -> User | None:
-        """The user of a token; None for one that was not given, or ran out, or whose account is there no more."""
-        found = self.tokens.whose(token)
-        account = account_of(found.name) if found is not None and found.uid else None
-        if account is None:
-            return found
-        record = self.store.get(_ACCOUNTS, account)
-        return found if record is not None and found is not None and record.uid == found.uid else None
+    def whose(self, token: str, audiences: Sequence[str] = (AUDIENCE,)) -> tuple[User, list[str]] | None:
+        """The user of a token, and for which of these audiences it is.
+
+        None for a token that was not given, or is for none of them, or ran out, or whose account is there no more, or
+        what it is bound to.
+        """
+        found = self.tokens.known(token)
+        suits = [one for one in audiences if found is not None and one in found.audiences]
+        if found is None or not suits or not (found.bound is None or self._is_there(found.bound)):
+            return None
+        account = account_of(found.user.name) if found.user.uid else None
+        if account is not None and not self._is_there(Bound(_ACCOUNTS, account, found.user.uid)):
+            return None
+        return found.user, suits
+
+    def _is_there(self, bound: Bound) -> bool:
+        record = self.store.get(bound.place, bound.key)
+        return record is not None and record.uid == bound.uid
+
+    def _bound(self, target: Target, spec: KubeObject) -> Bound | None:
+        """What a token that is asked for ends with.
+
+        Raises:
+            StatusError: when it is not there, or nothing that tokens can be bound to.
+        """
+        wanted = spec.get("boundObjectRef")
+        if wanted is None:
+            return None
+        version, kind = str(wanted.get("apiVersion") or ""), str(wanted.get("kind") or "")
+        if version != "v1" or kind not in _BOUND:
+            group, _, version = version.rpartition("/")
+            raise bad_request(f"cannot bind token to object of type {group}/{version}, Kind={kind}")
+        resource, name = self.registry.builtin(("", _BOUND[kind])), str(wanted.get("name") or "")
+        key = Key(target.namespace if resource.namespaced else "", name)
+        record = self.store.get(resource.place, key)
+        if record is None:
+            raise not_found(resource, name)
+        if wanted.get("uid") not in (None, "", record.uid):
+            why = f"the UID in the bound object reference ({wanted['uid']}) does not match the UID in record"
+            raise conflict(resource, name, f"{why}. The object might have been deleted and then recreated")
+        return Bound(resource.place, key, record.uid)
 
     def _authorize(self, request: Request, target: Target) -> None:
         user, resource = request.user, target.resource
@@ -299,6 +336,7 @@ class Api:
     # ------------------------------------------------------------------------------------------ reading
 
     def _get(self, target: Target, request: Request) -> Answer:
+        self._reader.require_version(request.query)
         record = self._reader.get(target)
         if target.subresource is not None and target.subresource.name == _SCALE:
             scale = scales.scale_of(target.resource, decoded(record, target.resource))
@@ -383,7 +421,8 @@ class Api:
                 schema = schema_of_kind("authentication.k8s.io", "v1", "TokenRequest")
                 obj = Conformed("TokenRequest", "v1").of(obj, schema)
                 name = f"system:serviceaccount:{target.namespace}:{target.name}"
-                told = self.tokens.request(obj, User(name, account_groups(name), account.uid))
+                bound = self._bound(target, obj.get("spec") or {})
+                told = self.tokens.request(obj, User(name, account_groups(name), account.uid), bound)
                 head = {"kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1"}
                 metadata = {"name": target.name, "namespace": target.namespace, "creationTimestamp": self._now()}
                 return Answer(201, encoded({**head, **told, "metadata": metadata}))
@@ -476,7 +515,7 @@ class Api:
     def _delete_all(self, target: Target, request: Request) -> Answer:
         options = _delete_options(request)
         resource = target.resource
-        page = self._reader.page(target, {k: v for k, v in request.query.items() if k not in ("limit", "continue")})
+        page = self._reader.page(target, request.query)
         for data in page.items:
             metadata = msgspec.json.decode(data)["metadata"]
             one = Target("delete", resource, metadata.get("namespace", ""), metadata["name"])

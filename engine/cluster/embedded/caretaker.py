@@ -38,6 +38,8 @@ MANAGER: Final = Options("tidelog-embedded-cluster")
 
 class _Owner(Struct, rename="camel"):
     uid: str
+    api_version: str = ""
+    kind: str = ""
     block_owner_deletion: bool = False
 
 
@@ -166,27 +168,59 @@ class Caretaker:
     def _collect(self, uid: str) -> None:
         """Deletes what an owner that went leaves behind; then those that wait for it may go on."""
         for where in sorted(self._owned.pop(uid) or ()):
-            self._collect_if_orphaned(where)
+            self._collect_if_orphaned(where, gone=uid)
 
-    def _collect_if_orphaned(self, where: Where) -> None:
-        """Deletes an object that no owner keeps; of one with others, the references to those are dropped."""
+    def _collect_if_orphaned(self, where: Where, *, gone: str = "") -> None:
+        """Deletes an object that no owner keeps; of one with others, the references to those are dropped.
+
+        Of an owner that is not there, and is not the one that is just `gone`, nobody knows what it is where its kind is
+        not served: then nothing is done, as the real collector does nothing.
+        """
         record, owners = self._store.get(*where), self._owners.get(where)
         # Of what has changed since, a later entry of the journal speaks.
-        if not owners or record is None or _owners_of(_decode(record.data)) != owners:
+        if not owners or record is None or _owners_of(obj := _decode(record.data)) != owners:
             return
-        left = [uid for uid in owners if uid in self._uids]
+        left = [uid for uid in owners if self._owns(uid, where)]
+        absent = [one for one in obj.metadata.owner_references or () if one.uid not in (*left, gone)]
+        if not all(map(self._is_served, absent)):
+            return
         if len(left) < len(owners) or any(map(self._waits, left)):
             keeping = [uid for uid in left if not self._waits(uid)]
             if keeping:
                 self._disown(where, owners.keys() - keeping)
             else:
+                self._unblock_cycle(where, record, left)
                 self._delete(where, "Foreground" if left and self._owned.get(record.uid) else "Background")
+
+    def _owns(self, uid: str, dependent: Where) -> bool:
+        """Whether an owner is there, and not in another namespace, where it owns nothing."""
+        owner = self._uids.get(uid)
+        return owner is not None and (not dependent[1].namespace or owner[1].namespace in ("", dependent[1].namespace))
+
+    def _is_served(self, owner: _Owner) -> bool:
+        group, _, version = owner.api_version.rpartition("/")
+        return self._api.registry.of_kind(group, version, owner.kind) is not None
+
+    def _unblock_cycle(self, where: Where, record: Record, waiting: Collection[str]) -> None:
+        """Has an object hold up no owner that waits for it, where it would wait for that itself."""
+        if not waiting or not any(self._is_waiting(dependent) for dependent in self._owned.get(record.uid) or ()):
+            return
+
+        def change(obj: KubeObject) -> None:
+            for one in obj["metadata"].get("ownerReferences") or ():
+                one.pop("blockOwnerDeletion", None)
+
+        self._change(where, change)
 
     def _waits(self, uid: str) -> bool:
         """Whether an owner is being deleted in the foreground."""
         where = self._uids.get(uid)
         record = self._store.get(*where) if where else None
-        metadata = _decode(record.data).metadata if record and record.uid == uid else _Metadata()
+        return where is not None and record is not None and record.uid == uid and self._is_waiting(where)
+
+    def _is_waiting(self, where: Where) -> bool:
+        record = self._store.get(*where)
+        metadata = _decode(record.data).metadata if record is not None else _Metadata()
         return bool(metadata.deletion_timestamp) and FOREGROUND in (metadata.finalizers or ())
 
     def _release_all(self, uids: Iterable[str]) -> None:

@@ -1,5 +1,6 @@
 """What is wrong with a field, in the words of the API server (`k8s.io/apimachinery`, `util/validation/field`)."""
 
+import re
 from typing import Final, NamedTuple
 
 import msgspec
@@ -15,6 +16,11 @@ TOO_LONG: Final = "FieldValueTooLong"
 TOO_MANY: Final = "FieldValueTooMany"
 TYPE_INVALID: Final = "FieldValueTypeInvalid"
 NOT_FOUND: Final = "FieldValueNotFound"
+
+
+_SHORT: Final = {"\a": "\\a", "\v": "\\v"}
+_escaped = re.compile(r"\\(?:u00([01][0-9a-f])|.)")
+"""An escape in JSON; with its group, of a sign that has no short one there."""
 
 
 class Cause(NamedTuple):
@@ -54,8 +60,16 @@ def duplicate(field: str, value: KubeValue) -> Cause:
 
 
 def shown(value: KubeValue) -> str:
-    """A value as the server writes it in such a message."""
-    return msgspec.json.encode(value).decode()
+    """A value as the server writes it in such a message; a text as Go's `%q` has it."""
+    text = msgspec.json.encode(value).decode()
+    return _escaped.sub(_go_escape, text) if isinstance(value, str) and "\\" in text else text
+
+
+def _go_escape(found: re.Match[str]) -> str:
+    if found[1] is None:
+        return found[0]
+    sign = chr(int(found[1], 16))
+    return _SHORT.get(sign, f"\\x{ord(sign):02x}")
 
 
 def _with(what: str, detail: str) -> str:

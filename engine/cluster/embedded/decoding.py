@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -78,6 +79,9 @@ def _decode_patch(body: bytes, kind: str) -> Any:
     for one in patch or ():
         if not isinstance(one, dict | None):
             raise bad_request(said + json_errors.mismatch(one, _OPERATION))
+        for name in ("op", "from", "path"):
+            if not isinstance(value := (one or {}).get(name), str | None):
+                raise bad_request(said + json_errors.mismatch_in("jsonPatchOp", name, value))
     return [one or {} for one in patch or ()]
 
 
@@ -141,6 +145,8 @@ def decode_object(request: Request, resource: Resource, registry: Registry) -> K
             found = yaml_bodies.decode(body)
         except ValueError as error:
             raise body_types.unrecognized(resource, f"yaml: {error}", body) from None
+    elif kind in PATCHES:
+        raise unsupported_media_type(kind, [JSON, YAML[0], protobuf.CONTENT_TYPE])
     else:
         found = _decode(request)
     if is_deep(found):
@@ -210,7 +216,7 @@ def _is_quantity(value: KubeValue) -> bool:
 
 _NAMED: Final = {"uid": "types.UID", "propagationPolicy": "v1.DeletionPropagation"}
 """Fields whose texts have types of their own in Go."""
-_TIMES: Final = ("creationTimestamp", "deletionTimestamp")
+_TIME: Final = "date-time"
 
 
 class Conformed:
@@ -238,12 +244,6 @@ class Conformed:
             MismatchError: when one has not.
         """
         self._object(metadata, schema, "metadata", _Place("ObjectMeta"))
-        for name in _TIMES:
-            said = metadata.get(name)
-            if said is not None and not _time.fullmatch(str(said)):
-                form = "2006-01-02T15:04:05Z07:00"
-                detail = f'parsing time "{said}" as "{form}": cannot parse "{said}" as "2006"'
-                raise MismatchError(self._kind, self._version, detail)
 
     def _object(self, value: KubeValue, schema: Schema, path: str, place: _Place) -> KubeValue:
         if isinstance(value, dict):
@@ -256,7 +256,12 @@ class Conformed:
             if schema.type not in ("array", ""):
                 raise self._mismatch(value, schema, place)
             items = schema.items
-            return [self._object(item, items, f"{path}[{n}]", place) for n, item in enumerate(value)]
+            return [
+                self._object(_zero(items) if item is None else item, items, f"{path}[{n}]", place)
+                for n, item in enumerate(value)
+            ]
+        if schema.raw.get("format") == _TIME and isinstance(value, str) and (wrong := _no_time(value)):
+            raise MismatchError(self._kind, self._version, wrong)
         if schema.raw.get("oneOf") == _QUANTITY and not _is_quantity(value):
             raise MismatchError(self._kind, self._version, _NO_QUANTITY)
         if not self._fits(value, schema):
@@ -270,7 +275,10 @@ class Conformed:
             below = schema.at(name)
             if below is None:
                 self.dropped.append(here)
-            elif part is not None or schema.keeps_unknown:
+                continue
+            if part is None and name not in schema.fields:
+                part = _zero(below)  # noqa: PLW2901 - in a map as in a list
+            if part is not None or schema.keeps_unknown:
                 found[name] = self._object(part, below, here, place.under(name) if name in schema.fields else place)
         return found
 
@@ -303,6 +311,34 @@ class Conformed:
 
 
 _time: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
+
+
+def _zero(schema: Schema) -> KubeValue:
+    """What Go's decoder makes of a null in a list or a map, which hold values there."""
+    match schema.type:
+        case "string":
+            return ""
+        case "integer" | "number":
+            return 0
+        case "boolean":
+            return False
+        case "object":
+            return {}
+        case _:
+            return None
+
+
+def _no_time(text: str) -> str:
+    """Why a text is no time; empty where it is one."""
+    form = "2006-01-02T15:04:05Z07:00"
+    if not _time.fullmatch(text):
+        return f'parsing time "{text}" as "{form}": cannot parse "{text}" as "2006"'
+    try:
+        datetime.fromisoformat(text[:19])
+    except ValueError as error:
+        what = str(error).partition(" ")[0]  # month, day, hour, minute or second
+        return f'parsing time "{text}": {what} out of range'
+    return ""
 
 
 def _go_type(schema: Schema) -> str:

@@ -129,6 +129,8 @@ def patched(schema: Schema, live: KubeObject, patch: Any, how: str) -> KubeObjec
     except PatchError as error:
         if error.code == 422:  # what is wrong with it the server keeps to itself
             raise StatusError(422, "Invalid", error.message, details={}) from None
+        if error.code == 413:
+            raise StatusError(413, "RequestEntityTooLarge", f"Request entity too large: {error.message}") from None
         raise StatusError(error.code, "" if error.code == 500 else "BadRequest", str(error)) from None
     if not isinstance(changed.get("metadata"), dict):
         raise bad_request("the patch leaves no object")

@@ -31,6 +31,11 @@ def mismatch(value: Any, wanted: str = _MAP) -> str:
     return f"json: cannot unmarshal {kinds.get(type(value), 'number')} into Go value of type {wanted}"
 
 
+def mismatch_in(struct: str, field: str, value: Any) -> str:
+    """As `mismatch`, of a text in a field of a struct."""
+    return mismatch(value, "string").replace("Go value", f"Go struct field {struct}.{field}")
+
+
 class _Unexpected(Exception):
     pass
 

@@ -3,6 +3,8 @@
 from collections.abc import Collection
 from typing import Any, Final
 
+import msgspec
+
 from tidelog.engine.cluster.embedded.registry import Place, Resource
 from tidelog.engine.cluster.embedded.statuses import StatusError
 from tidelog.engine.objects.kube import KubeObject
@@ -54,15 +56,13 @@ def keep(new: KubeObject, live: KubeObject) -> None:
 
 def without_repeated_owners(obj: KubeObject, say: str) -> list[str]:
     """Drops owners that are named twice, which is warned of."""
-    owners, found, repeated = obj["metadata"].get("ownerReferences") or [], list[KubeObject](), list[str]()
+    owners, found, repeated = obj["metadata"].get("ownerReferences") or [], dict[bytes, KubeObject](), list[str]()
     for owner in owners:
-        if owner in found:
+        if found.setdefault(msgspec.json.encode(owner, order="sorted"), owner) is not owner:
             repeated.append(str(owner.get("uid", "")))
-        else:
-            found.append(owner)
     if not repeated:
         return []
-    obj["metadata"]["ownerReferences"] = found
+    obj["metadata"]["ownerReferences"] = list(found.values())
     return [f".metadata.ownerReferences contains duplicate entries{say}{', '.join(repeated)}"]
 
 

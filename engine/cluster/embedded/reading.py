@@ -9,13 +9,14 @@ import anyio
 import msgspec
 from msgspec import Struct
 
-from tidelog.engine.cluster.embedded.causes import FORBIDDEN, Cause
+from tidelog.engine.cluster.embedded import causes
+from tidelog.engine.cluster.embedded.causes import Cause
 from tidelog.engine.cluster.embedded.label_parser import parse_labels
 from tidelog.engine.cluster.embedded.objects import decoded, encoded, listed, sent
 from tidelog.engine.cluster.embedded.registry import Registry, Resource
 from tidelog.engine.cluster.embedded.requests import Target, is_true
 from tidelog.engine.cluster.embedded.selectors import Matches, matcher, name_selected, parse_fields
-from tidelog.engine.cluster.embedded.statuses import bad_request, gone, invalid_kind, not_found
+from tidelog.engine.cluster.embedded.statuses import bad_request, gone, invalid_kind, not_found, not_yet
 from tidelog.engine.cluster.embedded.store import Bucket, Change, Key, Record, Store
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.events.typed import decoder
@@ -26,6 +27,10 @@ WATCH_S: Final = 1_800.0
 """How long a watch lasts that does not say."""
 GONE: Final = "too old resource version: {} ({})"
 """With the version of a watch, and the last one that is forgotten."""
+LIST_TOO_OLD: Final = "The resourceVersion for the provided list is too old."
+_MATCH: Final = "resourceVersionMatch"
+_NOT_OLDER: Final = "NotOlderThan"
+_MATCHES: Final = ("Exact", _NOT_OLDER, "")
 LIST_GONE: Final = "The provided continue parameter is too old to display a consistent list result."
 
 
@@ -73,7 +78,7 @@ class Reader:
         resource = target.resource
         bucket, matches = self._store.bucket(resource.place), _matcher_of(resource, query)
         limit = _number(query, "limit")
-        _version(query)
+        self._require_list(query)
         token = _token_of(query)
         if token is not None and token.version < bucket.compacted:
             raise gone(LIST_GONE)
@@ -94,13 +99,26 @@ class Reader:
             last = record.key
         return Page(items, version)
 
+    def _require_list(self, query: Mapping[str, str]) -> None:
+        """Whether a list may be asked for so: of a version that there was, and what is kept of it is what is now."""
+        _require_options(_wrong_of_list(query))
+        self.require_version(query)
+        if query.get("resourceVersionMatch") == "Exact" and _version(query) < self._store.version:
+            raise gone(LIST_TOO_OLD)
+
+    def require_version(self, query: Mapping[str, str]) -> None:
+        """Raises a StatusError for a version that there was not yet, or that is none."""
+        version = _version(query)
+        if version > self._store.version:
+            raise not_yet(version, self._store.version)
+
     def watch(self, target: Target, query: Mapping[str, str]) -> AsyncGenerator[tuple[str, bytes], None]:
         """Changes: type and object, as JSON. With no version, or 0, it begins with what is there.
 
         Raises:
             StatusError: at once, when a parameter makes no sense.
         """
-        _check_initial(query)
+        _require_options(_wrong_of_watch(query))
         seen = _version(query)
         lasts_s = _number(query, "timeoutSeconds") or WATCH_S
         return self._watch(target, query, _matcher_of(target.resource, query), seen, lasts_s)
@@ -112,12 +130,14 @@ class Reader:
         bookmarks = is_true(query, "allowWatchBookmarks")
         bucket = self._store.bucket(resource.place)
         ends = anyio.current_time() + lasts_s
-        if not seen:
+        initial = is_true(query, "sendInitialEvents") or (not seen and "sendInitialEvents" not in query)
+        if not seen or initial:
             seen = self._store.version
+        if initial:
             for record in list(bucket.between(target.namespace)):
                 if matches is None or matches(decoded(record, resource)):
                     yield "ADDED", sent(record, resource)
-            if is_true(query, "sendInitialEvents"):
+            if bookmarks and "sendInitialEvents" in query:
                 yield "BOOKMARK", _bookmark(resource, seen, initial=True)
         async with aclosing(self._changes(target, bucket, matches, seen, ends, bookmarks=bookmarks)) as changes:
             async for type_, data in changes:
@@ -145,6 +165,42 @@ class Reader:
             if quiet.cancelled_caught and bookmarks and bucket.since(seen) == []:
                 seen = max(seen, self._store.version)
                 yield "BOOKMARK", _bookmark(resource, seen)
+
+
+def _require_options(wrong: list[Cause]) -> None:
+    if wrong:
+        raise invalid_kind("meta.k8s.io", "ListOptions", "", wrong)
+
+
+def _wrong_of_list(query: Mapping[str, str]) -> list[Cause]:
+    """What makes no sense of a list's options, as the server finds it (apimachinery, `ValidateListOptions`)."""
+    match, version = query.get(_MATCH, ""), query.get("resourceVersion", "")
+    wrong: list[Cause] = []
+    if match and not version:
+        wrong.append(causes.forbidden(_MATCH, f"{_MATCH} is forbidden unless resourceVersion is provided"))
+    if match and query.get("continue"):
+        wrong.append(causes.forbidden(_MATCH, f"{_MATCH} is forbidden when continue is provided"))
+    if match not in _MATCHES:
+        wrong.append(causes.not_supported(_MATCH, match, list(_MATCHES)))
+    if match == "Exact" and version == "0":
+        wrong.append(causes.forbidden(_MATCH, f'{_MATCH} "exact" is forbidden for resourceVersion "0"'))
+    if "sendInitialEvents" in query:
+        wrong.append(causes.forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list"))
+    return wrong
+
+
+def _wrong_of_watch(query: Mapping[str, str]) -> list[Cause]:
+    match, says_initial = query.get(_MATCH, ""), "sendInitialEvents" in query
+    wrong: list[Cause] = []
+    if says_initial and match != _NOT_OLDER:
+        wrong.append(causes.forbidden(_MATCH, f"sendInitialEvents requires setting {_MATCH} to {_NOT_OLDER}"))
+    if match and not says_initial:
+        wrong.append(causes.forbidden(_MATCH, f"{_MATCH} is forbidden for watch unless sendInitialEvents is provided"))
+    if match not in ("", _NOT_OLDER):
+        wrong.append(causes.not_supported(_MATCH, match, [_NOT_OLDER]))
+    if query.get("continue") and not wrong:
+        wrong.append(causes.forbidden(_MATCH, f"{_MATCH} is forbidden when continue is provided"))
+    return wrong
 
 
 def _told(change: Change, target: Target, matches: Matches | None) -> tuple[str, bytes] | None:
@@ -186,13 +242,6 @@ def _matcher_of(resource: Resource, query: Mapping[str, str]) -> Matches | None:
             query.get("fieldSelector", ""), resource.group_kind, selectable, is_custom=resource.custom is not None
         ),
     )
-
-
-def _check_initial(query: Mapping[str, str]) -> None:
-    """Whoever asks for what is there first says as of when."""
-    if query.get("sendInitialEvents") and query.get("resourceVersionMatch") != "NotOlderThan":
-        why = "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
-        raise invalid_kind("meta.k8s.io", "ListOptions", "", [Cause(FORBIDDEN, "resourceVersionMatch", why)])
 
 
 def _number(query: Mapping[str, str], name: str) -> int:

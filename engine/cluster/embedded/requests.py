@@ -1,14 +1,16 @@
 """What is asked of a Kubernetes API, and what it answers; how a path and a method are read."""
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from typing import Final, Protocol
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
 from msgspec import Struct
 
+from tidelog.engine.cluster.embedded import causes
+from tidelog.engine.cluster.embedded.causes import Cause
 from tidelog.engine.cluster.embedded.registry import Registry, Resource, Subresource
-from tidelog.engine.cluster.embedded.statuses import StatusError, bad_request, no_path, not_allowed, not_found
+from tidelog.engine.cluster.embedded.statuses import StatusError, invalid_kind, no_path, not_allowed, not_found
 from tidelog.engine.objects.kube import KubeObject
 
 JSON: Final = "application/json"
@@ -169,8 +171,8 @@ def _verb(request: Request, name: str) -> str:
 
 
 def is_true(query: Mapping[str, str], name: str) -> bool:
-    """Whether a parameter is set and says yes."""
-    return query.get(name, "").lower() in ("true", "1", "t")
+    """Whether a parameter is set, as the server takes it: whatever does not say no says yes, and so does nothing."""
+    return query.get(name, "0").lower() not in ("false", "0")
 
 
 class Guard(Protocol):
@@ -201,14 +203,33 @@ class Options(Struct, frozen=True):
 
 
 MANAGER_MAX: Final = 128
+_ALL: Final = "All"
+_VALIDATIONS: Final = ("", "Ignore", "Strict", "Warn")
 
 
-def check_dry_run(stages: Sequence[str]) -> None:
-    """Raises a StatusError for a stage of a dry run that there is not."""
-    for stage in stages:
-        if stage != "All":
-            text = f' "" is invalid: dryRun: Unsupported value: "{stage}": supported values: "All"'
-            raise StatusError(422, "Invalid", text)
+_OPTIONS: Final = {"POST": "CreateOptions", "PUT": "UpdateOptions"}
+
+
+def _wrong(request: Request) -> Iterator[Cause]:
+    """What makes no sense of the options, as the server finds it (apimachinery, `ValidatePatchOptions`)."""
+    query, is_apply = request.query, request.method == "PATCH" and request.content_type == APPLY
+    manager = query.get("fieldManager", "")
+    if is_apply and not manager:
+        yield causes.required("fieldManager", "is required for apply patch")
+    if request.method == "PATCH" and not is_apply and "force" in query:
+        yield causes.forbidden("force", "may not be specified for non-apply patch")
+    if len(manager.encode(errors="replace")) > MANAGER_MAX:
+        yield Cause(causes.TOO_LONG, "fieldManager", f"Too long: may not be more than {MANAGER_MAX} bytes")
+    for n, sign in enumerate(manager):
+        if not sign.isprintable():
+            at = len(manager[:n].encode(errors="replace"))
+            yield causes.invalid("fieldManager", manager, f"invalid character U+{ord(sign):04X} (at position {at})")
+            break
+    dry_run, validation = query.get("dryRun") or _ALL, query.get("fieldValidation", "")
+    if dry_run != _ALL:
+        yield causes.not_supported("dryRun", [dry_run], [_ALL])
+    if validation not in _VALIDATIONS:
+        yield causes.not_supported("fieldValidation", validation, list(_VALIDATIONS))
 
 
 def options_of(request: Request) -> Options:
@@ -218,21 +239,12 @@ def options_of(request: Request) -> Options:
         StatusError: when there is one that makes no sense.
     """
     query = request.query
-    manager = query.get("fieldManager", "")
-    if len(manager) > MANAGER_MAX:
-        raise bad_request(f"fieldManager: Too long: may not be more than {MANAGER_MAX} bytes")
-    dry_run = query.get("dryRun", "")
-    check_dry_run([dry_run] if dry_run else [])
-    validation = query.get("fieldValidation", "Warn")
-    if validation not in ("", "Ignore", "Warn", "Strict"):
-        raise bad_request(f"unsupported fieldValidation {validation!r}: it is Ignore, Warn or Strict")
-    if request.content_type == APPLY and not manager:
-        raise bad_request(
-            "PatchOptions.meta.k8s.io is invalid: fieldManager: Required value: is required for apply patch"
-        )
+    if wrong := list(_wrong(request)):
+        raise invalid_kind("meta.k8s.io", _OPTIONS.get(request.method, "PatchOptions"), "", wrong)
+    manager, validation = query.get("fieldManager", ""), query.get("fieldValidation", "")
     return Options(
         manager or request.agent.partition("/")[0][:MANAGER_MAX] or "unknown",
-        dry_run=dry_run == "All",
+        dry_run=query.get("dryRun") == _ALL,
         force=is_true(query, "force"),
         strict=validation == "Strict",
         warns=validation != "Ignore",

@@ -1,6 +1,6 @@
 """Questions that a client puts as an object, and whose answer is its status: who am I, may I, whose token is this."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tidelog.engine.cluster.embedded.access import AUTHENTICATED, Attributes, Authorizer, account_groups
@@ -8,9 +8,10 @@ from tidelog.engine.cluster.embedded.causes import invalid as invalid_value
 from tidelog.engine.cluster.embedded.registry import Resource
 from tidelog.engine.cluster.embedded.requests import User
 from tidelog.engine.cluster.embedded.statuses import invalid
+from tidelog.engine.cluster.embedded.tokens import AUDIENCE
 from tidelog.engine.objects.kube import KubeObject
 
-WhoseToken = Callable[[str], User | None]
+WhoseToken = Callable[[str, Sequence[str]], tuple[User, list[str]] | None]
 
 
 def answer(
@@ -38,10 +39,11 @@ def answer(
             obj = {**obj, "metadata": {**(obj.get("metadata") or {}), "creationTimestamp": now}}
             status = {"userInfo": _told(user)}
         case "TokenReview":
-            found = whose(str(spec.get("token") or ""))
-            status = {"authenticated": True, "user": _told(found)} if found else {"user": {}}
+            found = whose(str(spec.get("token") or ""), spec.get("audiences") or (AUDIENCE,))
             if found is None:
-                status["error"] = "the token is not known"
+                status = {"user": {}, "error": "the token is not known, or for others"}
+            else:
+                status = {"authenticated": True, "user": _told(found[0]), "audiences": found[1]}
         case _:
             return None
     return {"kind": resource.kind, "apiVersion": resource.api_version, "metadata": {}, **obj, "status": status}

@@ -180,6 +180,13 @@ def runs_nothing(resource: Resource, part: str) -> StatusError:
     return StatusError(405, "MethodNotAllowed", message, details={})
 
 
+def not_yet(version: int, current: int) -> StatusError:
+    """A version of the future is asked for. Clients know it by its cause."""
+    told = [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]
+    message = f"Timeout: Too large resource version: {version}, current: {current}"
+    return StatusError(504, "Timeout", message, details={"causes": told, "retryAfterSeconds": 1})
+
+
 def too_large(limit: int) -> StatusError:
     """A body beyond the limit."""
     message = f"Request entity too large: limit is {limit}"

@@ -17,6 +17,8 @@ from tidelog.engine.cluster.embedded.shared_map import SharedMap
 ChangeType: TypeAlias = Literal["ADDED", "MODIFIED", "DELETED"]
 HISTORY_MAX: Final = 10_000
 """Changes of one place that are remembered; a watch from before is told that they are gone."""
+HISTORY_BYTES_MAX: Final = 64 << 20
+"""What the objects of these changes may come to, as JSON: some thousand writes of a large one would fill any memory."""
 
 
 class Key(Struct, frozen=True, order=True, gc=False):
@@ -72,6 +74,7 @@ class Bucket:
         """As of `version`: how it came to that is not known."""
         self.records: SharedMap[Key, Record] = SharedMap() if records is None else records
         self._changes: deque[Change] = deque()
+        self._bytes = 0
         self.compacted = version
         """Changes up to this version are forgotten."""
         self.changed = anyio.Event()
@@ -106,14 +109,20 @@ class Bucket:
         else:
             self.records.set(key, change.record)
         self._changes.append(change)
-        if len(self._changes) > HISTORY_MAX:
-            self.compacted = self._changes.popleft().record.version
+        self._bytes += len(change.record.data)
+        while len(self._changes) > HISTORY_MAX or (self._bytes > HISTORY_BYTES_MAX and len(self._changes) > 1):
+            self.compacted = self._forget_first()
         self.wake()
+
+    def _forget_first(self) -> int:
+        forgotten = self._changes.popleft().record
+        self._bytes -= len(forgotten.data)
+        return forgotten.version
 
     def forget(self, version: int) -> None:
         """Forgets the changes up to `version`."""
         while self._changes and self._changes[0].record.version <= version:
-            self._changes.popleft()
+            self._forget_first()
         self.compacted = max(self.compacted, version)
         self.wake()
 

@@ -351,6 +351,7 @@ class Writer:
         subresource = target.subresource.name if target.subresource else ""
         metadata = applied.get("metadata")
         says_namespace = isinstance(metadata, dict) and "namespace" in metadata
+        says_name = isinstance(metadata, dict) and bool(metadata.get("name"))
         intake.require_place(resource, target, applied)
         if not says_namespace:
             applied["metadata"].pop("namespace", None)  # errors name the object as it was sent
@@ -359,6 +360,9 @@ class Writer:
         for _ in range(ATTEMPTS):
             record = self._store.get(resource.place, Key(target.namespace, target.name))
             try:
+                if record is None and not says_name:
+                    why = "was undeterminable: name must be provided"
+                    raise bad_request(f"the name of the object ({target.name} based on URL) {why}")
                 if record is None:
                     return await self._apply_new(target, applied, options)
                 return await self._apply_change(target, record, applied, options, subresource)

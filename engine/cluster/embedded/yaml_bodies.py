@@ -9,24 +9,44 @@ from typing import Any, Final
 
 import yaml
 
+from tidelog.engine.documents import plain_value
+
 DEPTH_MAX: Final = 128
 """Of every body. No kind of Kubernetes is half as deep, and what handles objects is recursive."""
 NODES_MAX: Final = 1_000_000
 """Values, with those that aliases repeat."""
-_PLAIN: Final = frozenset(f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str", "seq", "map"))
+_TAG: Final = "tag:yaml.org,2002:"
+_SCALARS: Final = {type(None): "null", bool: "bool", int: "int", float: "float", str: "str"}
+_COLLECTIONS: Final = frozenset({f"{_TAG}seq", f"{_TAG}map"})
 _base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Loader(_base):  # type: ignore[misc]
     """Builds what JSON has: a date is a text, and other tags are refused."""
 
-    yaml_implicit_resolvers = {  # noqa: RUF012 - as the library has it
-        first: [(tag, pattern) for tag, pattern in found if tag in _PLAIN]
-        for first, found in _base.yaml_implicit_resolvers.items()
-    }
     yaml_constructors = {  # noqa: RUF012 - as the library has it
-        tag: make for tag, make in _base.yaml_constructors.items() if tag is None or tag in _PLAIN
+        tag: make for tag, make in _base.yaml_constructors.items() if tag is None or tag in _COLLECTIONS
     }
+
+    def resolve(self, kind: Any, value: Any, implicit: Any) -> str:
+        """The tag of a value that has none: what is not in quotes means what it means to Go's reader (`1e3`, `n`)."""
+        if kind is not yaml.ScalarNode:
+            found: str = super().resolve(kind, value, implicit)
+            return found
+        return _TAG + _SCALARS[type(plain_value(value))] if implicit[0] else f"{_TAG}str"
+
+
+def _scalar(loader: Any, node: Any) -> Any:
+    text = loader.construct_scalar(node)
+    value = text if node.tag == f"{_TAG}str" else plain_value(text)
+    is_, wanted = _SCALARS[type(value)], node.tag.removeprefix(_TAG)
+    if wanted != is_:
+        raise ValueError(f"cannot decode !!{is_} `{text}` as a !!{wanted}")
+    return value
+
+
+for _name in _SCALARS.values():
+    _Loader.add_constructor(_TAG + _name, _scalar)
 
 
 def decode(body: bytes) -> Any:

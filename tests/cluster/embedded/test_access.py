@@ -200,8 +200,9 @@ async def test_a_role_that_goes_allows_nothing_more(small: Small) -> None:
 async def test_the_token_of_a_service_account_has_its_groups(small: Small) -> None:
     await small.create(f"{CORE}/serviceaccounts", {"metadata": {"name": "robot"}})
     answer = await small.create(f"{CORE}/serviceaccounts/robot/token", {"spec": {}})
-    who = small.api.tokens.whose(answer["status"]["token"])
-    assert who is not None
+    found = small.api.whose(answer["status"]["token"])
+    assert found is not None
+    who = found[0]
     assert who.name == ROBOT
     assert who.groups == account_groups(ROBOT)
 

@@ -158,6 +158,53 @@ async def test_what_never_had_its_owner_is_collected(small: Small) -> None:
     assert await left(small) == []
 
 
+async def test_those_that_own_one_another_go_together_in_the_foreground(small: Small) -> None:
+    first = await make(small, "first")
+    second = await make(small, "second", first)
+    own = {"apiVersion": "v1", "kind": "ConfigMap", "blockOwnerDeletion": True}
+    owner = {**own, "name": "second", "uid": second["metadata"]["uid"]}
+    await small.patch(f"{MAPS}/first", {"metadata": {"ownerReferences": [owner]}})
+    itself = await make(small, "itself")
+    owner = {**own, "name": "itself", "uid": itself["metadata"]["uid"]}
+    await small.patch(f"{MAPS}/itself", {"metadata": {"ownerReferences": [owner]}})
+    await small.settle()
+    assert await left(small) == ["first", "itself", "second"]
+    for name in ("first", "itself"):
+        await small.delete(f"{MAPS}/{name}", "Foreground")
+    await small.settle()
+    assert await left(small) == []
+
+
+async def test_who_owns_from_another_namespace_owns_nothing(small: Small) -> None:
+    other = await small.create("/api/v1/namespaces/default/configmaps", {"metadata": {"name": "other"}})
+    await make(small, "dependent", other)
+    assert await left(small) == []
+    assert await small.exists("/api/v1/namespaces/default/configmaps/other")
+
+
+async def test_an_owner_of_a_kind_that_is_not_served_is_waited_for(small: Small) -> None:
+    """As the real collector does: nobody can say that it is not there."""
+    owner = {"kind": "Thing", "name": "a", "uid": NOBODY}
+    for name, version in (("unknown", "no.such/v1"), ("none", "v1")):
+        metadata = {"name": name, "ownerReferences": [{**owner, "apiVersion": version}]}
+        await small.create(MAPS, {"metadata": metadata})
+    await small.settle()
+    assert await left(small) == ["none", "unknown"]
+
+
+async def test_what_an_object_of_a_definition_owned_goes_with_it(small: Small) -> None:
+    await small.create(DEFINITIONS, definition())
+    owner = await small.create(THINGS, thing("owner"))
+    reference = {**{name: owner[name] for name in ("apiVersion", "kind")}, "name": "owner"}
+    references = [{**reference, "uid": owner["metadata"]["uid"]}]
+    await small.create(MAPS, {"metadata": {"name": "owned", "ownerReferences": references}})
+    await small.settle()
+    assert await left(small) == ["owned"]
+    await small.delete(f"{DEFINITIONS}/things.example.com")
+    await small.settle()
+    assert await left(small) == []
+
+
 async def test_what_is_given_to_nobody_is_collected(small: Small) -> None:
     await make(small, "child")
     owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "nobody", "uid": NOBODY}

@@ -12,6 +12,7 @@ from tidelog.engine.cluster.embedded.access import MASTERS, UNAUTHENTICATED
 from tidelog.engine.cluster.embedded.cluster import ADMIN
 from tidelog.engine.cluster.embedded.requests import Request, User
 from tidelog.engine.cluster.embedded.statuses import StatusError
+from tidelog.engine.cluster.embedded.tokens import AUDIENCE
 
 ROLE_KINDS = ("rbac.authorization.k8s.io",)
 INGRESSES = "/apis/networking.k8s.io/v1/namespaces/test/ingresses"
@@ -154,11 +155,53 @@ async def test_a_token_ends_with_its_account(small: Small) -> None:
     token = (await small.create(f"{accounts}/web/token", {"spec": {}}))["status"]["token"]
     found = small.api.whose(token)
     assert found is not None
-    assert found.name == "system:serviceaccount:test:web"
+    assert found[0].name == "system:serviceaccount:test:web"
     await small.delete(f"{accounts}/web")
     assert small.api.whose(token) is None
     await small.create(accounts, {"metadata": {"name": "web"}})
     assert small.api.whose(token) is None
+
+
+async def test_a_token_is_taken_from_whom_it_is_for_alone(small: Small) -> None:
+    tokens, reviews = f"{CORE}/serviceaccounts/default/token", "/apis/authentication.k8s.io/v1/tokenreviews"
+
+    async def token(*audiences: str) -> str:
+        made: str = (await small.create(tokens, {"spec": {"audiences": list(audiences)}}))["status"]["token"]
+        return made
+
+    async def review(token: str, *audiences: str) -> Any:
+        return (await small.create(reviews, {"spec": {"token": token, "audiences": list(audiences)}}))["status"]
+
+    ours, theirs, both = await token(), await token("vault"), await token("vault", AUDIENCE)
+    assert [small.api.whose(one) is not None for one in (ours, theirs, both)] == [True, False, True]
+    assert (await review(ours))["audiences"] == [AUDIENCE]
+    assert (await review(theirs, "other", "vault"))["audiences"] == ["vault"]
+    for refused in (await review(theirs), await review(ours, "vault"), await review(both, "other")):
+        assert "authenticated" not in refused
+        assert refused["error"]
+
+
+async def test_a_token_ends_with_what_it_is_bound_to(small: Small) -> None:
+    tokens = f"{CORE}/serviceaccounts/default/token"
+    secret = await small.create(f"{CORE}/secrets", {"metadata": {"name": "a"}})
+    wanted = {"apiVersion": "v1", "kind": "Secret", "name": "a"}
+    token = (await small.create(tokens, {"spec": {"boundObjectRef": wanted}}))["status"]["token"]
+    assert small.api.whose(token) is not None
+    await small.delete(f"{CORE}/secrets/a")
+    assert small.api.whose(token) is None
+    for code, reason, more in (
+        (404, "NotFound", {}),
+        (404, "NotFound", {"kind": "Pod"}),
+        (400, "BadRequest", {"kind": "ConfigMap"}),
+        (400, "BadRequest", {"apiVersion": "v2"}),
+    ):
+        status, told = await small.answer("POST", tokens, {"spec": {"boundObjectRef": {**wanted, **more}}})
+        assert (status, told["reason"]) == (code, reason)
+    await small.create(f"{CORE}/secrets", {"metadata": {"name": "a"}})
+    status, told = await small.answer(
+        "POST", tokens, {"spec": {"boundObjectRef": {**wanted, "uid": secret["metadata"]["uid"]}}}
+    )
+    assert (status, told["reason"]) == (409, "Conflict")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 from tidelog.engine.cluster.embedded.cluster import EmbeddedCluster, open_embedded
 from tidelog.engine.cluster.embedded.requests import User
 from tidelog.engine.cluster.embedded.standins import Pace
+from tidelog.engine.cluster.embedded.tokens import AUDIENCE
 from tidelog.engine.cluster.errors import ForbiddenError, GoneError, UnknownKindError
 from tidelog.engine.cluster.real import RealCluster
 from tidelog.engine.expressions.evaluator import Evaluator
@@ -200,9 +201,9 @@ async def test_access_and_tokens_are_taken_along(cluster: EmbeddedCluster) -> No
     kind = await first.kind("v1", "ConfigMap")
     given = cluster.api.tokens.request({}, user)["status"]["token"]
     async with cluster.fork() as fork:
-        assert fork.api.tokens.whose(given) == user
+        assert fork.api.whose(given) == (user, [AUDIENCE])
         later = fork.api.tokens.request({}, user)["status"]["token"]
-        assert cluster.api.tokens.whose(later) is None
+        assert cluster.api.whose(later) is None
         await fork.client().apply(binding, manager=MANAGER)
         await fork.client(user).list(kind, namespace="default")
         with pytest.raises(ForbiddenError):

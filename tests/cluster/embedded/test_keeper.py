@@ -346,7 +346,9 @@ async def test_a_damaged_file_is_refused(tmp_path: Path, damage: Any) -> None:
         await small.create(MAPS, {"metadata": {"name": "a"}, "data": {"a": "x" * 20_000}})
     path = Layout(tmp_path).cluster
     await anyio.to_thread.run_sync(damage, path)
-    assert str(path) in await refused(tmp_path, StoreCorruptError)
+    told = await refused(tmp_path, StoreCorruptError)
+    assert str(path) in told
+    assert told.endswith("delete the file to begin anew")  # and not: ask the log, which knows nothing of it
 
 
 async def test_what_cannot_be_written_is_told_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -393,6 +393,7 @@ async def test_flow_schemas_order_nothing(beside: Beside) -> None:
 @pins("a watch from long ago")
 async def test_a_watch_from_many_changes_ago(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
     assert store.HISTORY_MAX == 10_000
+    assert store.HISTORY_BYTES_MAX == 64 << 20
     monkeypatch.setattr(store, "HISTORY_MAX", 3)
     before = small.store.version
     for number in range(12):

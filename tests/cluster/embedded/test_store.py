@@ -90,6 +90,20 @@ def test_the_history_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told(bucket.since(store.version - 3)) == [("ADDED", "c"), ("ADDED", "d"), ("ADDED", "e")]
 
 
+def test_the_history_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stores, "HISTORY_BYTES_MAX", 100)
+    store = Store()
+    for number in range(5):
+        put(store, Key("", str(number)), b"x" * 40)
+    assert told(store.bucket(PLACE).since(4)) == [("ADDED", "3"), ("ADDED", "4")]
+    assert store.bucket(PLACE).since(3) is None
+    put(store, Key("", "large"), b"x" * 1_000)  # the last change is always known
+    assert told(store.bucket(PLACE).since(6)) == [("ADDED", "large")]
+    put(store, Key("", "small"))
+    put(store, Key("", "other"))
+    assert told(store.bucket(PLACE).since(7)) == [("ADDED", "small"), ("ADDED", "other")]
+
+
 def test_what_is_compacted_is_forgotten() -> None:
     store = Store()
     for name in "ab":
@@ -143,6 +157,19 @@ async def test_a_list_in_pages(small: Small) -> None:
     assert [one["metadata"]["name"] for one in second["items"]] == ["kube-root-ca.crt"]
     assert "continue" not in second["metadata"]
     assert second["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
+
+
+async def test_no_more_is_deleted_than_a_page(small: Small) -> None:
+    for number in range(5):
+        await small.create(MAPS, {"metadata": {"name": f"m{number}", "labels": {"a": "b"}}})
+    gone = await small.ask("DELETE", f"{MAPS}?labelSelector=a%3Db&limit=2")
+    assert [one["metadata"]["name"] for one in gone["items"]] == ["m0", "m1"]
+    assert await small.names(f"{MAPS}?labelSelector=a%3Db") == ["m2", "m3", "m4"]
+    on = gone["metadata"]["continue"]
+    await small.ask("DELETE", f"{MAPS}?labelSelector=a%3Db&limit=2&continue={on}")
+    assert await small.names(f"{MAPS}?labelSelector=a%3Db") == ["m4"]
+    await small.ask("DELETE", f"{MAPS}?labelSelector=a%3Db")
+    assert await small.names(f"{MAPS}?labelSelector=a%3Db") == []
 
 
 async def test_pages_after_a_compaction_are_refused(small: Small) -> None:

@@ -112,6 +112,110 @@ async def test_bodies_of_another_kind_than_their_path(beside: Beside) -> None:
     told_alike(beside)
 
 
+async def test_values_that_go_reads_as_others(beside: Beside) -> None:
+    maps, sets = oracle.CONFIG_MAP.path(beside.namespace), f"/apis/apps/v1/namespaces/{beside.namespace}/deployments"
+    head = b"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\n"
+    words = (
+        "n",
+        "Y",
+        "on",
+        "1e3",
+        ".5e1",
+        "0b11",
+        "0o7",
+        "1:20",
+        "12:30:45",
+        "1_0",
+        "~",
+        "2001-12-14",
+        "9" * 20,
+        "9" * 400,
+    )
+    for word in (*words, "!!str 5", "!!int 'x'", "!!bool on", "!!null ''", "+.5", "0x1f", "08", "1e400", "-", "."):
+        for query, kind in (("POST", "application/yaml"), ("PATCH", oracle.APPLY)):
+            where = f"{maps}/c" if query == "PATCH" else maps
+            body = head + f"data: {{a: {word}}}\n".encode()
+            await beside.same(query, f"{where}?dryRun=All&fieldManager=m", body, kind)
+    odd: tuple[dict[str, Any], ...] = (
+        *({name: "x"} for name in ("creationTimestamp", "deletionTimestamp")),
+        {"creationTimestamp": "2001-13-01T00:00:00Z"},
+        {"managedFields": [{"manager": "m", "operation": "Update", "apiVersion": "v1", "time": "x"}]},
+        *({name: [None]} for name in ("finalizers", "ownerReferences", "managedFields")),
+    )
+    for metadata in odd:
+        await beside.same("POST", f"{maps}?dryRun=All&fieldManager=m", {"metadata": {"name": "c", **metadata}})
+    pod = {
+        "metadata": {"labels": {"a": "b"}},
+        "spec": {"containers": [None, {"name": "c", "args": [None], "ports": [None]}]},
+    }
+    spec = {"selector": {"matchLabels": {"a": "b"}}, "template": pod}
+    await beside.same("POST", f"{sets}?dryRun=All", {"metadata": {"name": "c"}, "spec": spec})
+    told_alike(beside)
+
+
+async def test_options_that_make_no_sense(beside: Beside) -> None:
+    maps = oracle.CONFIG_MAP.path(beside.namespace)
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}}
+    await beside.same("POST", f"{maps}?fieldManager=m", body)
+    managers = ("%00", "a%0a", "a%20b", "x" * 128, "x" * 129, "%C3%A9" * 64, "%C3%A9" * 65, "%E2%82%AC%07")
+    options = [f"fieldManager={name}&dryRun=All" for name in managers]
+    options += [
+        f"fieldManager=m&dryRun={stage}&fieldValidation={how}" for stage in ("All", "x") for how in ("x", "Warn")
+    ]
+    options += [f"fieldManager=m&dryRun=All&force={force}" for force in ("", "x", "true", "0", "False")]
+    for query in (*options, "dryRun=x&fieldValidation=x&fieldManager=%07"):
+        await beside.same("POST", f"{maps}?{query}", {**body, "metadata": {"name": "d"}})
+        await beside.same("PUT", f"{maps}/c?{query}", body)
+        await beside.same("PATCH", f"{maps}/c?{query}", {"data": {"a": "b"}}, oracle.MERGE)
+        await beside.same("PATCH", f"{maps}/c?{query}", body, oracle.APPLY)
+    await beside.same("PATCH", f"{maps}/c?dryRun=All", body, oracle.APPLY)
+    unnamed: tuple[dict[str, Any], ...] = ({}, {"metadata": {}}, {"metadata": {"labels": {"a": "b"}}})
+    for named in unnamed:
+        nameless = {"apiVersion": "v1", "kind": "ConfigMap", **named}
+        await beside.same("PATCH", f"{maps}/new?dryRun=All&fieldManager=m", nameless, oracle.APPLY)
+    for patch in ([{"op": 1}], [{"op": "add", "path": []}], [{"op": "copy", "from": {}}], [{"op": True, "path": 5}]):
+        await beside.same("PATCH", f"{maps}/c?dryRun=All", patch, oracle.JSON_PATCH)
+    await beside.same("PATCH", f"{maps}/c", [{"op": "add", "path": "/data", "value": {}}] * 10_001, oracle.JSON_PATCH)
+    for kind in (oracle.MERGE, oracle.STRATEGIC, oracle.JSON_PATCH, oracle.APPLY):
+        for method, where in (("POST", maps), ("PUT", f"{maps}/c")):
+            await beside.same(method, f"{where}?dryRun=All", body, kind)
+    told_alike(beside)
+
+
+async def test_lists_and_watches_of_versions(beside: Beside) -> None:
+    maps, none = oracle.CONFIG_MAP.path(beside.namespace), oracle.POD_TEMPLATE.path(beside.namespace)
+    matches = [f"resourceVersionMatch={how}" for how in ("", "Exact", "NotOlderThan", "x")]
+    versions = [f"resourceVersion={version}" for version in ("", "0")]
+    for options in (*(f"{match}&{version}" for match in matches for version in versions), "continue=x"):
+        for initial in ("", "&sendInitialEvents=true", "&sendInitialEvents=false"):
+            if initial or ("match" in options.lower() and "continue" not in options):
+                await beside.same("GET", f"{none}?{options}{initial}")
+            if "&sendInitialEvents=" in initial and "NotOlderThan" in options:
+                continue  # these are watches, which do not end
+            if initial or "Match=E" in options or "Match=N" in options or "Match=x" in options:
+                await beside.same("GET", f"{none}?watch=true&{options}{initial}")
+    for path in (f"{maps}?resourceVersion=999999999", f"{maps}/kube-root-ca.crt?resourceVersion=999999999"):
+        for reply in await beside.both("GET", path):
+            assert reply.status == 504
+            assert reply.body["details"]["causes"][0]["reason"] == "ResourceVersionTooLarge"
+    # As the real one, once it has forgotten.
+    reply = await beside.ask("GET", f"{maps}?resourceVersion=1&resourceVersionMatch=Exact")
+    assert (reply.status, reply.body["reason"]) == (410, "Expired")
+    told_alike(beside)
+
+
+@pytest.mark.parametrize("seen", ["", "0", "now"])
+async def test_a_watch_that_is_asked_for_what_is_there_gives_it(small: Small, seen: str) -> None:
+    """Informers begin so, and go on so after a watch that broke: without the bookmark they would wait for ever."""
+    await small.create(f"{CORE}/configmaps", {"metadata": {"name": "a"}})
+    version = str(small.store.version) if seen == "now" else seen
+    query = f"resourceVersion={version}&sendInitialEvents=true&resourceVersionMatch=NotOlderThan"
+    *added, mark = await small.watch(f"{CORE}/configmaps?{query}&allowWatchBookmarks=true", 3)
+    assert [one["object"]["metadata"]["name"] for one in added] == ["a", "kube-root-ca.crt"]
+    assert mark["type"] == "BOOKMARK"
+    assert mark["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
+
+
 OTHER_KINDS: tuple[dict[str, Any], ...] = (
     *({"kind": kind} for kind in ("Secret", "Nope", "ConfigMapList", "configmap", "", None, 5)),
     *({"apiVersion": version} for version in ("v2", "apps/v1", "no.such/v1", "a/b/c", "", None, 5, ["v1"])),
