@@ -264,7 +264,7 @@ def plain_value(text: str) -> Any:
 
 
 def _finite(value: Any, event: Any) -> Any:
-    if isinstance(value, float):
+    if isinstance(value, float) and not math.isfinite(value):
         raise YamlError("JSON has no infinity and no NaN: put it in quotes if it is meant as text", _line(event))
     return value
 
@@ -313,7 +313,7 @@ def _tagged(event: Any, text: str) -> Any:
         case "int" if isinstance(value, int) and not isinstance(value, bool):
             return value
         case "float" if isinstance(value, int | float) and not isinstance(value, bool):
-            return _finite(value, event) if not math.isfinite(value) else value
+            return _finite(value, event)
         case "binary":
             return _binary(event, text)
         case _:

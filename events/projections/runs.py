@@ -132,7 +132,7 @@ def _ended(rows: Rows[Run], envelope: Envelope, event: RunEnded) -> None:
 
 def _removed(rows: Rows[Run], envelope: Envelope, _: SourceRemoved | TargetRemoved) -> None:
     # Of what is no more, no run ends in another way.
-    if run := _run(rows, envelope):
+    if (run := _run(rows, envelope)) and run.outcome == "running":
         run.outcome, run.reason, run.message = "succeeded", "", ""
 
 

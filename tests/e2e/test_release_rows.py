@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import anyio
 import anyio.to_thread
 import msgspec
 import pytest
@@ -16,6 +17,7 @@ from tests.e2e.test_release_hooks import hook
 from tests.e2e.test_release_states import NEVER_READY
 from tests.e2e.world import SOURCE, World, condition, failed, is_ready
 from tests.oracles.helm import helm
+from tests.servers.faulty_api import Asked, Delay, Fault, faulty_api
 from tidelog.engine.helm.storage import Record
 from tidelog.engine.helm.store import ReleaseStore
 from tidelog.engine.objects.kube import KubeObject
@@ -256,6 +258,40 @@ async def test_suspended_nothing_is_done_or_told_and_a_request_is_answered(relea
         assert await world.events_of("web", "HelmRelease") == []
         await releases.release()
         await releases.until_version(1)
+
+
+async def test_a_version_that_was_planned_is_not_made_once_the_release_is_suspended(
+    releases: Releases, tmp_path: Path
+) -> None:
+    world = releases.world
+    asked = anyio.Event()
+
+    def fault(request: Asked) -> Fault:
+        if not request.dry_run:
+            return None
+        asked.set()
+        return Delay(2)  # the plan is under way
+
+    await begin(releases)
+    async with (
+        faulty_api(world.servers, world.kubeconfig, tmp_path) as api,
+        world.daemon(kubeconfig=api.kubeconfig) as running,
+    ):
+        await releases.release()
+        await releases.until_version(1)
+        api.fault = fault
+        await releases.release(values={"colour": "blue"})
+        with anyio.fail_after(30):
+            await asked.wait()
+        await running.ask("suspend", running.stream("HelmRelease", "web"))
+        suspended = len(running.recorded)
+        await running.idle()
+        assert running.events(ReleaseActionStarted, after=suspended) == []
+        assert await releases.statuses() == [(1, "deployed")]
+        api.fault = lambda _: None
+        await running.ask("resume", running.stream("HelmRelease", "web"))
+        await releases.until_version(2)
+        assert (await world.data("web") or {})["colour"] == "blue"
 
 
 async def permit(world: World, name: str) -> None:

@@ -104,11 +104,6 @@ class KustomizationPass(TargetPass):
         await asking("apply", self._engine.declared.release(self._declared))
         return None
 
-    def _not_suspended_meanwhile(self) -> None:
-        """Ends the pass where somebody suspended the target while it planned: what comes after that applies nothing."""
-        if self._desired().suspended is not None:
-            raise Stop(0.0)
-
     def _may_have_objects(self) -> bool:
         """Whether something that it applied may be there; of one that never did, no other cluster is asked."""
         known = self._situation.inventory.objects or self._situation.found

@@ -202,6 +202,11 @@ class TargetPass(ABC):
             reason = "InvalidSpec" if self._declared.problems else UNSUPPORTED
             raise StageError("declare", reason, "; ".join(left), final=True, stalled=True)
 
+    def _not_suspended_meanwhile(self) -> None:
+        """Ends the pass where somebody suspended the target while it planned: what comes after that applies nothing."""
+        if self._desired().suspended is not None:
+            raise Stop(0.0)
+
     async def _was_removed(self) -> bool:
         """Whether all is done for its deletion: a watch may tell of it once more before its finalizer is gone."""
         last = await self._memory.log.last(Query(stream=self._stream, types=(TargetRemoved.__name__,)))

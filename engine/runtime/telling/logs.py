@@ -106,7 +106,9 @@ class JsonFormatter(logging.Formatter):
 
 
 def start_logging(level: str) -> None:
-    """Has the package's log lines written to standard error."""
+    """Has the package's log lines written to standard error, as it is now."""
+    for before in [one for one in logger.handlers if isinstance(one.formatter, JsonFormatter)]:
+        logger.removeHandler(before)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     handler.addFilter(SecrecyFilter())

@@ -77,6 +77,7 @@ class Beginning(ReleaseActions):
             await self._verify(draft)
             cleared = await self._approvals.clear(draft.plan, self._revision)
             self._ready = None if hooked else Ready(rendered.digest, draft, cleared)
+        self._not_suspended_meanwhile()
         await self._begin(started, release, secret)
 
     async def _know_base(self, store: ReleaseStore, base: Release) -> None:
@@ -154,7 +155,9 @@ class Beginning(ReleaseActions):
         draft = await self._plan(subset, prunes=False)
         if draft is not None:
             await self._verify(draft)
-            await self._apply(draft, await self._approvals.clear(draft.plan, self._revision))
+            cleared = await self._approvals.clear(draft.plan, self._revision)
+            self._not_suspended_meanwhile()
+            await self._apply(draft, cleared)
 
     async def _check_ownership(self, making: ReleasingName, made: RenderedSet, wish: Wish) -> None:
         """Objects that are there are the release's already, where it is not to take any over (contract HR-040)."""

@@ -373,7 +373,9 @@ class HelmReleasePass(Beginning):
             draft = await self._plan(msgspec.structs.replace(rendered, wanted=wanted), touched, prunes=False)
             if draft is not None:
                 await self._verify(draft)
-                await self._apply(draft, await self._approvals.clear(draft.plan, self._revision))
+                cleared = await self._approvals.clear(draft.plan, self._revision)
+                self._not_suspended_meanwhile()
+                await self._apply(draft, cleared)
         except (Stop, StageError):
             self._engine.notices.corrected(self._declared, said, ok=False)
             raise
