@@ -14,7 +14,9 @@ from tidelog.engine.kinds.durations import Duration
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-why_option = click.option("--why", type=WhyValue(), required=True, help="Stays in the log, with who did it.")
+why_option = click.option(
+    "--why", type=WhyValue(), required=True, callback=not_blank("why"), help="Stays in the log, with who did it."
+)
 
 
 def cluster_options(command: Command) -> Command:

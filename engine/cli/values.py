@@ -94,16 +94,6 @@ class WhyValue(click.ParamType[str]):
         """What is added to the sentence that it is missing."""
         return 'It stays in the log, with who did it: --why "…"'
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The reason that was typed.
-
-        Raises:
-            click.BadParameter: when it is blank.
-        """
-        if not value.strip():
-            self.fail("it is empty: say why", param, ctx)
-        return str(value)
-
 
 def not_blank(what: str) -> Callable[[click.Context, click.Parameter, str], str]:
     """A check for a text, which refuses a blank one and says what it should say."""

@@ -14,6 +14,7 @@ from tidelog.events.digest import Digest
 from tidelog.events.moment import Time
 from tidelog.events.names import ObjectId, PlanId, Revision, RunId, StreamName, TraceId, cluster_of
 from tidelog.events.projections import ACTUAL, CONDITIONS, DESIRED, INVENTORY, RELEASES, Actual, Standing
+from tidelog.events.typed import decoder
 from tidelog.events.vocabulary import (
     BlastRadius,
     Event,
@@ -32,7 +33,7 @@ from tidelog.events.vocabulary import (
 )
 from tidelog.storage.log import Query, Recorded
 
-_decode_reads = msgspec.json.Decoder(list[tuple[str, str | None]]).decode
+_decode_reads = decoder(list[tuple[str, str | None]])
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,7 +5,6 @@ from collections.abc import Collection, Mapping
 import msgspec
 
 from tidelog.engine.kinds.durations import Duration
-from tidelog.engine.kinds.meta import FINALIZER
 from tidelog.engine.plan.draft import Draft
 from tidelog.engine.render.errors import RenderError
 from tidelog.engine.runtime.context import Engine
@@ -76,27 +75,19 @@ class KustomizationPass(TargetPass):
         draft = await self._plan(rendered)
         if draft is not None:
             await self._verify(draft)
-            cleared = await self._approvals.clear(draft.plan, self._revision)
-            self._not_suspended_meanwhile()
-            await self._apply(draft, cleared)
+            await self._apply(draft, await self._cleared(draft))
         await self._healthy(rendered)
         return await self._end(source, rendered)
 
     async def _finalize(self) -> float | None:
         """Deletes what the target owns, as its deletion policy says, and lets go of it (KS-095)."""
-        if FINALIZER not in self._declared.finalizers:
-            return None
-        if await self._was_removed():
-            await asking("apply", self._engine.declared.release(self._declared))
+        if await self._is_let_go_of():
             return None
         if self._prunes_when_deleted() and self._may_have_objects() and await self._may_prune():
             draft = await self._plan(None)
             if draft is not None:
                 await self._verify(draft)
-                deletion = await self._approvals.deletion()
-                cleared = await self._approvals.clear(draft.plan, self._revision, deletion)
-                self._not_suspended_meanwhile()
-                await self._apply(draft, cleared)
+                await self._apply(draft, await self._cleared(draft, await self._approvals.deletion()))
             await asking("apply", self._gone())
         await self._run.record(
             [TargetRemoved(uid=self._declared.uid, deletion_policy=self._spec.effective_deletion_policy)]

@@ -18,7 +18,7 @@ from tidelog.engine.observe.health import health_of
 from tidelog.engine.plan.draft import Draft, Planner
 from tidelog.engine.plan.model import Wanted, is_secret
 from tidelog.engine.runtime.context import Engine
-from tidelog.engine.runtime.passes.approvals import Approvals, Cleared
+from tidelog.engine.runtime.passes.approvals import NOT_DELETED, Approvals, Cleared, Deletion
 from tidelog.engine.runtime.passes.custom_health import check_expressions
 from tidelog.engine.runtime.passes.lost import fetched_again
 from tidelog.engine.runtime.passes.moves import Heir
@@ -202,13 +202,32 @@ class TargetPass(ABC):
             reason = "InvalidSpec" if self._declared.problems else UNSUPPORTED
             raise StageError("declare", reason, "; ".join(left), final=True, stalled=True)
 
+    async def _cleared(self, draft: Draft, deletion: Deletion = NOT_DELETED) -> Cleared:
+        """What lets a plan be applied that does not belong to something under way.
+
+        Raises:
+            Stop: when it waits, or was rejected, or the target was suspended meanwhile.
+        """
+        cleared = await self._approvals.clear(draft.plan, self._revision, deletion)
+        self._not_suspended_meanwhile()
+        return cleared
+
     def _not_suspended_meanwhile(self) -> None:
         """Ends the pass where somebody suspended the target while it planned: what comes after that applies nothing."""
         if self._desired().suspended is not None:
             raise Stop(0.0)
 
+    async def _is_let_go_of(self) -> bool:
+        """Whether all is done for its deletion, but that its finalizer may stand there: then it is taken away."""
+        if FINALIZER not in self._declared.finalizers:
+            return True
+        if not await self._was_removed():
+            return False
+        await asking("apply", self._engine.declared.release(self._declared))
+        return True
+
     async def _was_removed(self) -> bool:
-        """Whether all is done for its deletion: a watch may tell of it once more before its finalizer is gone."""
+        """Whether its end was recorded: a watch may tell of it once more before its finalizer is gone."""
         last = await self._memory.log.last(Query(stream=self._stream, types=(TargetRemoved.__name__,)))
         return last is not None and isinstance(last.event, TargetRemoved) and last.event.uid == self._declared.uid
 

@@ -167,12 +167,8 @@ def shop(kubectl: Kubectl) -> Kubectl:
     return kubectl
 
 
-@pytest.fixture
-def running(shop: Kubectl) -> Kubectl:
-    """A shop whose Pods run."""
-    if not shop.runs_pods:
-        pytest.skip("the real servers of the tests have no nodes: no Pod runs")
-    return shop
+where_pods_run = pytest.mark.parametrize("cluster", ["embedded"], indirect=True, scope="module")
+"""The real servers of the tests have no nodes."""
 
 
 def holds(found: Any, wanted: Any) -> bool:
@@ -187,17 +183,18 @@ def holds(found: Any, wanted: Any) -> bool:
 # ---------------------------------------------------------------------------------------------- reading
 
 
-def test_objects_as_tables(running: Kubectl) -> None:
-    assert running("get", "deployments").rows == [
+@where_pods_run
+def test_objects_as_tables(shop: Kubectl) -> None:
+    assert shop("get", "deployments").rows == [
         ["NAME", "READY", "UP-TO-DATE", "AVAILABLE"],
         ["web", "2/2", "2", "2"],
     ]
-    (head, row) = running("get", "deployments", "-o", "wide").rows
+    (head, row) = shop("get", "deployments", "-o", "wide").rows
     assert (head[4:], row[4:]) == (["CONTAINERS", "IMAGES", "SELECTOR"], ["web", "web:1", "app=web"])
-    pods = running("get", "pods").rows
+    pods = shop("get", "pods").rows
     assert pods[0] == ["NAME", "READY", "STATUS", "RESTARTS"]
     assert [row[1:] for row in pods[1:]] == [["1/1", "Running", "0"]] * 2
-    assert running("get", "services").err == f"No resources found in {running.namespace} namespace.\n"
+    assert shop("get", "services").err == f"No resources found in {shop.namespace} namespace.\n"
 
 
 def test_an_object_as_yaml_and_one_that_is_not_there(shop: Kubectl) -> None:
@@ -232,12 +229,13 @@ def test_a_watch_tells_of_a_change(shop: Kubectl) -> None:
             watching.terminate()
 
 
-def test_what_is_described(running: Kubectl) -> None:
-    said = running("describe", "deployment", "web").out
+@where_pods_run
+def test_what_is_described(shop: Kubectl) -> None:
+    said = shop("describe", "deployment", "web").out
     assert "Replicas:               2 desired | 2 updated | 2 total | 2 available | 0 unavailable\n" in said
     assert re.search(r"^NewReplicaSet:   web-\w+ \(2/2 replicas created\)$", said, re.MULTILINE)
-    assert "Controlled By:  ReplicaSet/web-" in running("describe", "pods").out
-    assert "a:\n----\n1\n" in running("describe", "configmap", "settings").out
+    assert "Controlled By:  ReplicaSet/web-" in shop("describe", "pods").out
+    assert "a:\n----\n1\n" in shop("describe", "configmap", "settings").out
 
 
 def test_what_the_cluster_serves(cluster: Kubectl) -> None:
@@ -312,19 +310,18 @@ def test_patches(shop: Kubectl) -> None:
     assert said.err.startswith("The request is invalid: "), said
 
 
-def test_scale_edit_and_wait(running: Kubectl) -> None:
-    assert running("scale", "deployment/web", "--replicas", "3").out == "deployment.apps/web scaled\n"
+@where_pods_run
+def test_scale_edit_and_wait(shop: Kubectl) -> None:
+    assert shop("scale", "deployment/web", "--replicas", "3").out == "deployment.apps/web scaled\n"
     three = ("wait", "deployment/web", "--for", "jsonpath={.status.readyReplicas}=3", "--timeout", "20s")
-    assert running(*three).out == "deployment.apps/web condition met\n"
+    assert shop(*three).out == "deployment.apps/web condition met\n"
     editor = "sed -i -e s/replicas:.3/replicas:\\ 1/"
-    assert running("edit", "deployment/web", EDITOR=editor).out == "deployment.apps/web edited\n"
-    running("wait", "deployment/web", "--for", "jsonpath={.status.replicas}=1", "--timeout", "20s")
-    assert (
-        running("wait", "deployment/web", "--for", "condition=Available").out == "deployment.apps/web condition met\n"
-    )
-    assert running("set", "image", "deployment/web", "web=web:2").out == "deployment.apps/web image updated\n"
-    assert 'deployment "web" successfully rolled out\n' in running("rollout", "status", "deployment/web").out
-    said = running("wait", "deployment/web", "--for", "condition=Nothing", "--timeout", "100ms", code=1)
+    assert shop("edit", "deployment/web", EDITOR=editor).out == "deployment.apps/web edited\n"
+    shop("wait", "deployment/web", "--for", "jsonpath={.status.replicas}=1", "--timeout", "20s")
+    assert shop("wait", "deployment/web", "--for", "condition=Available").out == "deployment.apps/web condition met\n"
+    assert shop("set", "image", "deployment/web", "web=web:2").out == "deployment.apps/web image updated\n"
+    assert 'deployment "web" successfully rolled out\n' in shop("rollout", "status", "deployment/web").out
+    said = shop("wait", "deployment/web", "--for", "condition=Nothing", "--timeout", "100ms", code=1)
     assert "timed out waiting for the condition on deployments/web" in said.err
 
 
@@ -433,12 +430,11 @@ def test_a_kind_that_there_is_not_yet(kubectl: Kubectl) -> None:
     assert said.err.endswith("ensure CRDs are installed first\n")
 
 
+@where_pods_run
 @pytest.mark.parametrize(
     "command", ["logs plain", "exec plain -- ls", "attach plain", "port-forward plain 80", "cp plain:/a b"]
 )
 def test_what_needs_a_running_pod_is_refused_in_plain_words(kubectl: Kubectl, command: str) -> None:
-    if not kubectl.runs_pods:
-        pytest.skip("the real servers of the tests have no nodes: no Pod runs")
     kubectl("run", "plain", "--image=plain:1")
     kubectl("wait", "pod/plain", "--for=condition=Ready")
     assert "an embedded cluster runs nothing" in kubectl(*command.split(), code=1).err

@@ -155,9 +155,7 @@ class Beginning(ReleaseActions):
         draft = await self._plan(subset, prunes=False)
         if draft is not None:
             await self._verify(draft)
-            cleared = await self._approvals.clear(draft.plan, self._revision)
-            self._not_suspended_meanwhile()
-            await self._apply(draft, cleared)
+            await self._apply(draft, await self._cleared(draft))
 
     async def _check_ownership(self, making: ReleasingName, made: RenderedSet, wish: Wish) -> None:
         """Objects that are there are the release's already, where it is not to take any over (contract HR-040)."""

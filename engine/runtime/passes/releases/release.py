@@ -16,9 +16,6 @@ from tidelog.engine.helm.errors import ChartError
 from tidelog.engine.helm.hooks import Making
 from tidelog.engine.helm.known import Newest
 from tidelog.engine.helm.releases import full_name
-from tidelog.engine.kinds.meta import (
-    FINALIZER,
-)
 from tidelog.engine.plan.model import Wanted
 from tidelog.engine.runtime.passes.dependencies import check_dependencies
 from tidelog.engine.runtime.passes.releases import drifts
@@ -107,10 +104,7 @@ class HelmReleasePass(Beginning):
 
     async def _finalize(self) -> float | None:
         """Uninstalls the release, and lets go of the HelmRelease (contract HR-142 to HR-144)."""
-        if FINALIZER not in self._declared.finalizers:
-            return None
-        if await self._was_removed():
-            await asking("apply", self._engine.declared.release(self._declared))
+        if await self._is_let_go_of():
             return None
         await self._adopt()
         may_act = bool(self._row.storage_namespace) and await self._may_uninstall()
@@ -373,9 +367,7 @@ class HelmReleasePass(Beginning):
             draft = await self._plan(msgspec.structs.replace(rendered, wanted=wanted), touched, prunes=False)
             if draft is not None:
                 await self._verify(draft)
-                cleared = await self._approvals.clear(draft.plan, self._revision)
-                self._not_suspended_meanwhile()
-                await self._apply(draft, cleared)
+                await self._apply(draft, await self._cleared(draft))
         except (Stop, StageError):
             self._engine.notices.corrected(self._declared, said, ok=False)
             raise
