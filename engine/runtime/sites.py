@@ -14,17 +14,18 @@ import binascii
 import hashlib
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol, TypeAlias
 
 import anyio
 import anyio.lowlevel
 from anyio.abc import TaskGroup, TaskStatus
 
-from tidelog.engine.cluster.errors import ClusterError, KubeconfigError, ServerError
+from tidelog.engine.cluster.errors import ClusterError, KubeconfigError, NotFoundError, ServerError
 from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.cluster.remote import (
     SERVERS_MAX,
+    Kubeconfig,
     NoKubeconfigError,
     Relay,
     Way,
@@ -34,13 +35,16 @@ from tidelog.engine.cluster.remote import (
     watched_by,
 )
 from tidelog.engine.kinds.meta import SecretKeyReference
+from tidelog.engine.kinds.targets import KubeConfigReference
 from tidelog.engine.objects.kube import KubeObject
+from tidelog.engine.observe.room import Hall, Room
 from tidelog.engine.runtime.binding import bound_uid, uid_of
 from tidelog.engine.runtime.capabilities import ClusterCapabilities
+from tidelog.engine.runtime.leads import Beside, Leads
 from tidelog.engine.runtime.memory import Memory, Origin
 from tidelog.engine.runtime.settings import Settings
 from tidelog.engine.runtime.turns import Turns
-from tidelog.engine.runtime.watching.declared import DeclaredTarget
+from tidelog.engine.runtime.watching.declared import DeclaredKustomization, DeclaredTarget
 from tidelog.engine.runtime.watching.inputs import Inputs
 from tidelog.engine.runtime.watching.observer import Observer
 from tidelog.engine.runtime.watching.records import RecordWatch
@@ -103,8 +107,8 @@ class Site:
 class WatchingOf(Protocol):
     """Makes what watches another cluster."""
 
-    def __call__(self, alias: str, cluster: Cluster) -> Watching:
-        """What watches it; nothing is watched yet."""
+    def __call__(self, alias: str, cluster: Cluster, room: Room) -> Watching:
+        """What watches it, with room for what is known of it; nothing is watched yet."""
         ...
 
 
@@ -182,6 +186,8 @@ class Sites:
         self._used: dict[StreamName, _Name] = {}
         self._places: dict[str, _Place] = {}
         self._opening = Turns()
+        self._leads = Leads(self._find)
+        self._hall = Hall()
         self._failed: dict[_Name, tuple[ClusterError, float]] = {}
         self._binding = anyio.Lock()
         self._fence: Callable[[], None] | None = None
@@ -193,21 +199,32 @@ class Sites:
         """The alias of the cluster that a target's objects are in, as the log knows."""
         return objects_cluster(target, self._memory.desired.get(target))
 
-    def wanted_of(self, declared: DeclaredTarget) -> str | None:
-        """The alias of the cluster that a target is applied to by its spec; None where nobody has asked there yet."""
-        if declared.spec.kube_config is None:
-            return self.home.alias
-        name = self._used.get(declared.stream)
-        road = None if name is None else self._roads.get(name)
-        return None if road is None else road.site.alias
+    async def beside(self, alias: str, targets: Mapping[StreamName, DeclaredKustomization]) -> Beside:
+        """Of some targets those that are applied to a cluster by their specs, be it that they have not come there yet.
 
-    def cluster_of(self, declared: DeclaredTarget) -> Cluster | None:
-        """The cluster that a target is applied to by its spec; None where nobody has asked there yet."""
-        if declared.spec.kube_config is None:
-            return self.home.cluster
-        name = self._used.get(declared.stream)
-        road = None if name is None else self._roads.get(name)
-        return None if road is None else road.site.cluster
+        Where a kubeconfig leads to nowhere now, they are taken to be where the log knows that they were before.
+
+        Raises:
+            ClusterError: when their Secrets cannot be read.
+        """
+        if alias == self.home.alias:
+            return Beside({stream: one for stream, one in targets.items() if one.spec.kube_config is None})
+        namespace = alias.partition(".")[0]
+        there = {
+            stream: (one, one.spec.kube_config)
+            for stream, one in targets.items()
+            if one.spec.kube_config is not None and one.key.namespace == namespace
+        }
+        leads = await self._leads.of(namespace, {reference for _, reference in there.values()})
+        here: dict[StreamName, DeclaredKustomization] = {}
+        unsettled: dict[StreamName, DeclaredKustomization] = {}
+        for stream, (one, reference) in there.items():
+            lead, before = leads[reference], self.known_of(stream)
+            if (lead.alias or before) == alias:
+                here[stream] = one
+            elif not lead.alias and not lead.settled and before == self.home.alias:
+                unsettled[stream] = one
+        return Beside(here, unsettled)
 
     async def of(self, declared: DeclaredTarget, secrets: SecretValues) -> Site:
         """The cluster that a target is applied to by its spec, for the pass that asks.
@@ -273,15 +290,52 @@ class Sites:
             )
         return kubeconfig_in(_data_of(live, shown), reference.key, shown)
 
+    async def _find(self, namespace: str, reference: KubeConfigReference) -> str:
+        """The alias that a kubeconfig leads to, whoever may use it; empty where that cannot be told."""
+        if reference.secret_ref is None:
+            return ""
+        name = reference.secret_ref.name
+        kind = await self.home.cluster.kind("v1", "Secret")
+        try:
+            data = _data_of(await self.home.cluster.get(kind, namespace, name), f"{namespace}/{name}")
+        except (NotFoundError, KubeconfigError):
+            return ""
+        try:
+            content = kubeconfig_in(data, reference.secret_ref.key, f"{namespace}/{name}")
+            return await self._asked(namespace, content, await self._read(namespace, name, content))
+        except (ClusterError, TimeoutError):
+            return ""
+
+    async def _asked(self, namespace: str, content: bytes, kubeconfig: Kubeconfig) -> str:
+        """The alias of the cluster of a kubeconfig, which is asked where nobody uses it."""
+        name = namespace, hashlib.sha256(content).digest()
+        async with self._opening.of(name):
+            road = self._roads.get(name)
+            if road is not None:
+                return road.site.alias
+            self._refuse(name)
+            way = await open_way(kubeconfig, SecretValues(kubeconfig.secret_values).filter)
+            try:
+                return await self._alias(namespace, await uid_of(way.cluster))
+            except ClusterError as error:
+                self._failed[name] = error, anyio.current_time() + FAILED_S
+                raise
+            finally:
+                await self._close(way)
+
+    async def _read(self, namespace: str, secret: str, content: bytes) -> Kubeconfig:
+        """What is used of the kubeconfig of a Secret."""
+        settings, where = self._settings, f"the kubeconfig of Secret {namespace}/{secret}"
+        return await read_kubeconfig(
+            content, where, execs=settings.insecure_kubeconfig_exec, insecure_tls=settings.insecure_kubeconfig_tls
+        )
+
     async def _open(
         self, declared: DeclaredTarget, reference: SecretKeyReference, content: bytes, secrets: SecretValues
     ) -> _Road:
         """The way by a kubeconfig; opened where nobody uses it yet."""
         namespace = declared.key.namespace
-        settings, where = self._settings, f"the kubeconfig of Secret {namespace}/{reference.name}"
-        kubeconfig = await read_kubeconfig(
-            content, where, execs=settings.insecure_kubeconfig_exec, insecure_tls=settings.insecure_kubeconfig_tls
-        )
+        kubeconfig = await self._read(namespace, reference.name, content)
         secrets.add(kubeconfig.secret_values)
         name = namespace, hashlib.sha256(content).digest()
         async with self._opening.of(name):
@@ -339,7 +393,8 @@ class Sites:
             if len(self._places) >= 2 * SERVERS_MAX:
                 self._places = {known: one for known, one in self._places.items() if one.roads}
             relay = Relay(alias)
-            place = self._places[alias] = _Place(alias, relay, self._watching_of(alias, watched_by(relay)))
+            watching = self._watching_of(alias, watched_by(relay), self._hall.room(namespace))
+            place = self._places[alias] = _Place(alias, relay, watching)
         return _Road(way, Site(alias, way.cluster, place.watching), place)
 
     async def _alias(self, namespace: str, uid: str) -> str:
@@ -367,8 +422,7 @@ class Sites:
         place = road.place
         if road not in place.roads:
             place.roads.append(road)
-        if place.relay.through is None:
-            place.relay.through = road.way.channel
+            place.relay.add(road.way.channel)
         if place.scope is None and self._tasks is not None:
             place.scope, place.ready = anyio.CancelScope(), anyio.Event()
             self._tasks.start_soon(self._watch, place, place.scope, _Ready(place.ready))
@@ -388,8 +442,7 @@ class Sites:
         del self._roads[name]
         place = road.place
         place.roads.remove(road)
-        if place.relay.through is road.way.channel:
-            place.relay.through = place.roads[0].way.channel if place.roads else None
+        place.relay.remove(road.way.channel)
         if not place.roads and place.scope is not None:
             place.scope.cancel()
             place.scope = None

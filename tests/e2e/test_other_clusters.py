@@ -6,11 +6,24 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.to_thread
 import pytest
 
 from tests.e2e.command import tidelog
 from tests.e2e.other_clusters import THERE, Other, give, other_cluster
-from tests.e2e.world import KUSTOMIZE, World, condition, config_map, documents, failed, manifest, names, written
+from tests.e2e.world import (
+    KUSTOMIZE,
+    Running,
+    World,
+    condition,
+    config_map,
+    documents,
+    failed,
+    manifest,
+    names,
+    written,
+)
 from tests.servers import embedded_servers
 from tests.servers.embedded_servers import EmbeddedServers
 from tidelog.events.vocabulary import (
@@ -421,3 +434,179 @@ async def test_what_shares_a_name_in_both_clusters_is_two(world: World, other: O
         assert await world.data("a") == {"n": "here"}
         gone = [one.uid for one in running.events(ObjectObserved) if one.gone]  # type: ignore[attr-defined]
         assert len(gone) <= 1
+
+
+def by(secret: str) -> dict[str, Any]:
+    """`spec.kubeConfig` with another Secret."""
+    return {"secretRef": {"name": secret}}
+
+
+async def test_watches_go_on_by_another_secret_when_the_credentials_of_the_first_are_revoked(
+    world: World, real_other: Other
+) -> None:
+    other = real_other
+    for name in ("first", "second"):
+        await give(world, await other.kubeconfig_of_account(name), name=name)
+    async with world.daemon(other_clusters=True) as running:
+        world.commit({"one/all.yaml": config_map("a", n="1"), "two/all.yaml": config_map("b", n="1")})
+        await world.source()
+        for target, secret in (("one", "first"), ("two", "second")):
+            await world.target(target, f"./{target}", targetNamespace=world.namespace, kubeConfig=by(secret))
+            await world.until_applied(target)
+        await running.idle()
+        alias = running.events(TargetMoved)[0].cluster  # type: ignore[attr-defined]
+        await other.delete("v1", "ServiceAccount", "first")
+        seen = len(running.recorded)
+        # A server that starts again takes no token for granted that it took before.
+        await anyio.to_thread.run_sync(other.servers.stop)
+        await anyio.to_thread.run_sync(other.servers.start)
+        await running.until_event(ObservationResumed, after=seen, where=lambda event: event.cluster == alias)
+        await other.patch("v1", "ConfigMap", "b", {"data": {"n": "9"}}, manager="mallory")
+        await other.until_data("b", {"n": "1"})
+        # What the first had applied is seen too; to put it right are its own credentials alone, and they are no more.
+        seen = len(running.recorded)
+        await other.patch("v1", "ConfigMap", "a", {"data": {"n": "9"}}, manager="mallory")
+        drifted = f"{alias}/core/ConfigMap/{world.namespace}/a"
+        await running.until_event(DriftDetected, stream=drifted, after=seen)
+        await world.until_target("one", failed("ReconciliationFailed", "the kubeconfig of Secret"))
+        assert await other.data("a") == {"n": "9"}
+
+
+MOVES = {
+    "one/a.yaml": config_map("a"),
+    "one/moves.yaml": config_map("moves", n="1"),
+    "two/b.yaml": config_map("b"),
+}
+MOVED = {"one/moves.yaml": None, "two/moves.yaml": config_map("moves", n="2")}
+
+
+async def there_is(world: World, *names: str, **specs: dict[str, Any]) -> None:
+    """Kustomizations of the directories that are called as they are, in the other cluster."""
+    for name in names:
+        spec = {"targetNamespace": world.namespace, "kubeConfig": THERE} | specs.get(name, {})
+        await world.target(name, f"./{name}", **spec)
+
+
+async def uid_there(other: Other, name: str) -> str:
+    live = await other.get("v1", "ConfigMap", name)
+    assert live is not None
+    assert "deletionTimestamp" not in live["metadata"]
+    return str(live["metadata"]["uid"])
+
+
+def deleted(running: Running) -> list[str]:
+    return [str(one.object) for one in running.events(ObjectPruned) if one.outcome == "deleted"]  # type: ignore[attr-defined]
+
+
+AFTER_ONE: dict[str, Any] = {"dependsOn": [{"name": "one"}]}
+
+
+@pytest.mark.parametrize("secret", ["there", "another"])
+async def test_what_moves_right_before_a_start_is_handed_over(world: World, other: Other, secret: str) -> None:
+    """The new owner does not come to its cluster before the old one has let go: it is suspended."""
+    await give(world, other.kubeconfig("hub"))
+    await give(world, other.kubeconfig("too"), name="another")
+    async with world.daemon(other_clusters=True) as running:
+        world.commit(MOVES)
+        await world.source()
+        await there_is(world, "one", "two", two={"kubeConfig": by(secret)})
+        await world.until_applied("one", "two")
+        before = await uid_there(other, "moves")
+        await world.patch(KUSTOMIZE, "Kustomization", "two", {"spec": {"suspend": True}})
+        await running.until_event(Suspended)
+        await running.idle()
+    world.change(MOVED)
+    async with world.daemon(other_clusters=True) as running:
+        await world.until_applied("one")
+        await running.idle()
+        assert await uid_there(other, "moves") == before
+        await world.patch(KUSTOMIZE, "Kustomization", "two", {"spec": {"suspend": False}})
+        await world.until_applied("one", "two")
+        await other.until_data("moves", {"n": "2"})
+        await running.idle()
+        assert await uid_there(other, "moves") == before
+        assert deleted(running) == []
+
+
+async def test_what_moves_to_one_that_the_same_commit_makes_is_handed_over(world: World, other: Other) -> None:
+    await give(world, other.kubeconfig("hub"))
+    source = {"kind": "GitRepository", "name": "fleet"}
+    spec = {"interval": "1h", "path": "./two", "prune": True, "targetNamespace": world.namespace, "kubeConfig": THERE}
+    two = manifest(KUSTOMIZE, "Kustomization", "two", spec={**spec, **AFTER_ONE, "sourceRef": source})
+    three = manifest(KUSTOMIZE, "Kustomization", "three", spec={**spec, "path": "./three", "sourceRef": source})
+    async with world.daemon(other_clusters=True, concurrent=1) as running:
+        world.commit(MOVES | {"fleet/three.yaml": three, "three/c.yaml": config_map("c")})
+        await world.source()
+        await there_is(world, "one")
+        await world.until_applied("one")
+        # It makes those that are applied there, and is itself applied here, after the one that lets go.
+        await world.target("fleet", "./fleet", targetNamespace=world.namespace, **AFTER_ONE)
+        await world.until_applied("fleet", "three")
+        await running.idle()
+        before = await uid_there(other, "moves")
+        await world.push({**MOVED, "fleet/two.yaml": two})
+        await world.until_applied("one", "two")
+        await other.until_data("moves", {"n": "2"})
+        await running.idle()
+        assert await uid_there(other, "moves") == before
+        assert deleted(running) == []
+
+
+async def test_what_may_move_to_one_whose_secret_is_about_to_come_waits_for_it(world: World, other: Other) -> None:
+    await give(world, other.kubeconfig("hub"))
+    async with world.daemon(other_clusters=True, concurrent=1) as running:
+        world.commit(MOVES)
+        await world.source()
+        await there_is(world, "one")
+        await world.until_applied("one")
+        await there_is(world, "two", two={"kubeConfig": by("another"), "retryInterval": "1s"})
+        await world.until_target("two", failed("ReconciliationFailed", "is not there"))
+        before = await uid_there(other, "moves")
+        await world.push(MOVED)
+        await world.until_target("two", lambda obj: obj["status"].get("lastAttemptedRevision") == world.revision)
+        await give(world, other.kubeconfig("too"), name="another")
+        await other.until_data("moves", {"n": "2"})
+        await world.until_applied("one", "two")
+        await running.idle()
+        assert await uid_there(other, "moves") == before
+        assert deleted(running) == []
+
+
+async def test_what_may_move_to_one_that_never_comes_is_pruned_in_the_end(
+    world: World, other: Other, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tidelog.engine.runtime.leads.PATIENCE_S", 3.0)
+    await give(world, other.kubeconfig("hub"))
+    async with world.daemon(other_clusters=True) as running:
+        world.commit(MOVES)
+        await world.source()
+        await there_is(world, "one")
+        await there_is(world, "two", two={"kubeConfig": by("another")})
+        await world.until_applied("one")
+        await world.push(MOVED)
+        await world.until_applied("one")
+        assert names(deleted(running)) == ["moves"]
+        assert await other.data("moves") is None
+
+
+async def test_of_what_a_server_tells_only_what_was_applied_there_is_recorded(world: World, other: Other) -> None:
+    await give(world, other.kubeconfig("hub"))
+    async with world.daemon(other_clusters=True) as running:
+        await app_there(world, config_map("a", n="1"))
+        await world.until_applied("app")
+        await running.idle()
+        alias = running.events(TargetMoved)[0].cluster  # type: ignore[attr-defined]
+        seen = len(running.recorded)
+        labels = {"kustomize.toolkit.fluxcd.io/name": "app", "kustomize.toolkit.fluxcd.io/namespace": world.namespace}
+        for number in range(50):
+            stray = json.loads(config_map(f"stray-{number}", n="1"))
+            await other.apply(stray | {"metadata": stray["metadata"] | {"labels": labels}})
+        # By now the watch has told of all these: what is told of this one comes after them.
+        await other.patch("v1", "ConfigMap", "a", {"data": {"n": "9"}}, manager="mallory")
+        await running.until_event(DriftDetected, after=seen)
+        await other.until_data("a", {"n": "1"})
+        await running.idle()
+        about = {one.envelope.stream for one in running.recorded[seen:]}
+        assert {stream for stream in about if stream.startswith(f"{alias}/")} == {
+            f"{alias}/core/ConfigMap/{world.namespace}/a"
+        }

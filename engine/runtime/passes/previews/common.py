@@ -111,22 +111,6 @@ class Tools(msgspec.Struct, frozen=True, kw_only=True):
     """Whether what is planned is done in the cluster too, so that what is planned next finds it: in a copy only."""
 
 
-class OwnCluster:
-    """The cluster that previews are of; of targets that are applied to another one, nothing is known."""
-
-    def __init__(self, alias: str, cluster: Cluster) -> None:
-        self._alias = alias
-        self._cluster = cluster
-
-    def wanted_of(self, declared: DeclaredTarget) -> str | None:
-        """The alias of the cluster that a target is applied to."""
-        return self._alias if declared.spec.kube_config is None else None
-
-    def cluster_of(self, declared: DeclaredTarget) -> Cluster | None:
-        """The cluster that a target is applied to."""
-        return self._cluster if declared.spec.kube_config is None else None
-
-
 class Previews:
     """Makes previews of one kind of target."""
 

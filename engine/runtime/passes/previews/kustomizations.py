@@ -1,5 +1,6 @@
 """Previews of Kustomizations."""
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -13,10 +14,11 @@ from tidelog.engine.render.errors import RenderError
 from tidelog.engine.render.paths import root_path
 from tidelog.engine.render.renderer import Renderer
 from tidelog.engine.runtime.errors import PreviewError, RefusedError
+from tidelog.engine.runtime.leads import Beside
 from tidelog.engine.runtime.memory import newest_of
 from tidelog.engine.runtime.passes.moves import Moves
 from tidelog.engine.runtime.passes.placing import placed
-from tidelog.engine.runtime.passes.previews.common import Once, OwnCluster, Preview, Previews, values_of
+from tidelog.engine.runtime.passes.previews.common import Once, Preview, Previews, values_of
 from tidelog.engine.runtime.rendered import render_spec, sealed
 from tidelog.engine.runtime.requests import told
 from tidelog.engine.runtime.run import StageError
@@ -171,10 +173,10 @@ class KustomizationPreviews(Previews):
             renderer,
             variables_of,
             tree_of,
-            OwnCluster(self._alias, self._cluster),
+            self._cluster,
         )
         targets = await self._others(own)
-        return Moves(wishes, lambda: targets, self._cluster, self._settings, own)
+        return Moves(wishes, lambda: targets, _all_of, self._cluster, self._cluster, self._settings, own)
 
     async def _others(self, own: DeclaredKustomization) -> dict[StreamName, DeclaredKustomization]:
         """The other targets that the daemon looks after."""
@@ -220,3 +222,8 @@ class KustomizationPreviews(Previews):
             return None
         ignore = live["spec"].get("ignore")
         return ignore if isinstance(ignore, str) else None
+
+
+async def _all_of(targets: Mapping[StreamName, DeclaredKustomization]) -> Beside:
+    """They were chosen to be applied to the same cluster."""
+    return Beside(targets)
