@@ -4,6 +4,8 @@ Nobody answers for its server: it may be slow, gone, or made up. So what it says
 kubeconfig keeps secret, and one that cannot be connected to is left alone for some seconds, whoever asks.
 """
 
+import base64
+import binascii
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from typing import Final, TypeAlias
@@ -26,6 +28,7 @@ from tidelog.engine.cluster.errors import (
 from tidelog.engine.cluster.kubeconfig import Access, Trust, access_of
 from tidelog.engine.cluster.limits import Bounds, Limits
 from tidelog.engine.cluster.real import RealCluster
+from tidelog.engine.objects.kube import KubeObject
 
 LIMITS: Final = Limits(connect_s=5.0, call_s=30.0, calls=16, answer_bytes=128 << 20)
 """Flux waits 30 s for such a server (contract CM-087). Somebody else decides what it answers."""
@@ -276,3 +279,15 @@ def kubeconfig_in(data: Mapping[str, bytes], key: str | None, secret: str) -> by
             return data[name]
     lacks = f"no key {key!r}" if key else "neither the key 'value' nor 'value.yaml'"
     raise NoKubeconfigError(f"spec.kubeConfig.secretRef: Secret {secret} has {lacks} with a kubeconfig")
+
+
+def data_of(live: KubeObject, secret: str) -> dict[str, bytes]:
+    """What a Secret holds.
+
+    Raises:
+        KubeconfigError: when it is no base64.
+    """
+    try:
+        return {name: base64.b64decode(value, validate=True) for name, value in (live.get("data") or {}).items()}
+    except (binascii.Error, ValueError, TypeError):
+        raise KubeconfigError(f"spec.kubeConfig.secretRef: what Secret {secret} holds is no base64") from None

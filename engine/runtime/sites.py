@@ -9,11 +9,8 @@ itself, so it is believed within the namespace alone whose Secret names it: nobo
 of somebody else's. So the alias with which the streams of its objects begin has both.
 """
 
-import base64
-import binascii
 import hashlib
 import logging
-import re
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol, TypeAlias
 
@@ -21,7 +18,7 @@ import anyio
 import anyio.lowlevel
 from anyio.abc import TaskGroup, TaskStatus
 
-from tidelog.engine.cluster.errors import ClusterError, KubeconfigError, NotFoundError, ServerError
+from tidelog.engine.cluster.errors import ClusterError, KubeconfigError, NotFoundError
 from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.cluster.remote import (
     SERVERS_MAX,
@@ -29,6 +26,7 @@ from tidelog.engine.cluster.remote import (
     NoKubeconfigError,
     Relay,
     Way,
+    data_of,
     kubeconfig_in,
     open_way,
     read_kubeconfig,
@@ -36,9 +34,8 @@ from tidelog.engine.cluster.remote import (
 )
 from tidelog.engine.kinds.meta import SecretKeyReference
 from tidelog.engine.kinds.targets import KubeConfigReference
-from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.observe.room import Hall, Room
-from tidelog.engine.runtime.binding import bound_uid, uid_of
+from tidelog.engine.runtime.binding import alias_of, bound_uid, uid_of
 from tidelog.engine.runtime.capabilities import ClusterCapabilities
 from tidelog.engine.runtime.leads import Beside, Leads
 from tidelog.engine.runtime.memory import Memory, Origin
@@ -58,11 +55,8 @@ from tidelog.events.vocabulary import ClusterBound
 FAILED_S: Final = 5.0
 """For how long a cluster that could not be reached is not tried again for another target."""
 DEFECT_RETRY_S: Final = 60.0
-SHORT: Final = 8
-"""Characters of a uid in an alias; all of them, where another cluster has the same."""
 
 logger = logging.getLogger("tidelog")
-_uid = re.compile(r"[0-9a-fA-F-]{8,64}")
 _Name: TypeAlias = tuple[str, bytes]
 """A kubeconfig: the namespace whose Secret holds it, and its hash."""
 
@@ -288,7 +282,7 @@ class Sites:
             raise NoKubeconfigError(
                 f"spec.kubeConfig.secretRef: Secret {shown} is not there; make it, with a kubeconfig"
             )
-        return kubeconfig_in(_data_of(live, shown), reference.key, shown)
+        return kubeconfig_in(data_of(live, shown), reference.key, shown)
 
     async def _find(self, namespace: str, reference: KubeConfigReference) -> str:
         """The alias that a kubeconfig leads to, whoever may use it; empty where that cannot be told."""
@@ -297,7 +291,7 @@ class Sites:
         name = reference.secret_ref.name
         kind = await self.home.cluster.kind("v1", "Secret")
         try:
-            data = _data_of(await self.home.cluster.get(kind, namespace, name), f"{namespace}/{name}")
+            data = data_of(await self.home.cluster.get(kind, namespace, name), f"{namespace}/{name}")
         except (NotFoundError, KubeconfigError):
             return ""
         try:
@@ -399,20 +393,11 @@ class Sites:
 
     async def _alias(self, namespace: str, uid: str) -> str:
         """The alias of the cluster that says it has a uid, within a namespace; the log knows it for good."""
-        if not _uid.fullmatch(uid):
-            raise ServerError(
-                "what answers there is no Kubernetes cluster: its namespace kube-system has no proper uid"
-            )
         async with self._binding:
-            whole = f"{namespace}.{uid}"
-            for alias in (f"{namespace}.{uid[:SHORT]}", whole):
-                bound = await bound_uid(self._memory.log, alias)
-                if bound == uid:
-                    return alias
-                if bound is None and alias != self.home.alias:
-                    await self._memory.append(self._engine_stream, [ClusterBound(alias=alias, uid=uid)], Origin())
-                    return alias
-        raise ServerError(f"the log knows another cluster as {whole!r}")
+            alias = await alias_of(self._memory.log, namespace, uid, self.home.alias)
+            if await bound_uid(self._memory.log, alias) is None:
+                await self._memory.append(self._engine_stream, [ClusterBound(alias=alias, uid=uid)], Origin())
+            return alias
 
     async def _go_by(self, user: StreamName, name: _Name, road: _Road) -> None:
         """Takes note of who uses a way; the one it used before may be closed."""
@@ -481,10 +466,3 @@ class Sites:
 def _with_origin(error: ClusterError, origin: str) -> ClusterError:
     """An error of the first time that a cluster is asked, which tells by what kubeconfig: that may be what is wrong."""
     return error if origin in str(error) else type(error)(f"{error}; it is reached by {origin}", error.status)
-
-
-def _data_of(live: KubeObject, shown: str) -> dict[str, bytes]:
-    try:
-        return {name: base64.b64decode(value, validate=True) for name, value in (live.get("data") or {}).items()}
-    except (binascii.Error, ValueError, TypeError):
-        raise KubeconfigError(f"spec.kubeConfig.secretRef: what Secret {shown} holds is no base64") from None

@@ -15,7 +15,7 @@ import msgspec
 
 from tidelog.engine.cluster.errors import ClusterError
 from tidelog.engine.kinds.kustomization import KustomizationSpec
-from tidelog.engine.kinds.later import clusters_left, features_left
+from tidelog.engine.kinds.later import features_left
 from tidelog.engine.kinds.meta import KUSTOMIZATION
 from tidelog.engine.objects.kube import KubeObject, canonical_bytes, key_of
 from tidelog.engine.plan.model import Wanted
@@ -222,10 +222,7 @@ class Wishes:
         """Whether a target stays at what it wanted last until somebody changes its spec."""
         abroad = source_of(target).namespace != target.key.namespace
         return bool(
-            target.problems
-            or features_left(target.spec)
-            or clusters_left(target.spec, other_clusters=self._settings.other_clusters)
-            or (abroad and self._settings.no_cross_namespace_refs)
+            target.problems or features_left(target.spec) or (abroad and self._settings.no_cross_namespace_refs)
         )
 
     def _has_come_to(self, target: DeclaredKustomization, revision: Revision, last: RenderedSet) -> bool:

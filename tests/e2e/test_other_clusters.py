@@ -10,13 +10,12 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from tests.e2e.command import tidelog
+from tests.e2e.command import daemon_with_door, tidelog
 from tests.e2e.other_clusters import THERE, Other, give, other_cluster
 from tests.e2e.world import (
     KUSTOMIZE,
     Running,
     World,
-    condition,
     config_map,
     documents,
     failed,
@@ -62,20 +61,10 @@ async def app_there(world: World, *manifests: str, **spec: Any) -> None:
     await world.target("app", "./app", **({"targetNamespace": world.namespace, "kubeConfig": THERE} | spec))
 
 
-async def test_without_being_asked_for_other_clusters_are_left_alone(world: World, other: Other) -> None:
-    await give(world, other.kubeconfig("there"))
-    async with world.daemon():
-        await app_there(world, config_map("a", n="1"))
-        found = await world.until_target("app", failed("UnsupportedFeature", "--other-clusters"))
-        assert condition(found, "Stalled")["status"] == "True"
-    assert await other.data("a") is None
-    assert await world.data("a") is None
-
-
 async def test_a_kustomization_lives_in_another_cluster(world: World, real_other: Other) -> None:
     other = real_other
     await give(world, other.kubeconfig("hub"))
-    async with world.daemon(other_clusters=True) as running:
+    async with world.daemon() as running:
         await app_there(world, config_map("a", n="1"), config_map("b", n="1"))
         await world.until_applied("app")
         assert (await other.data("a"), await other.data("b")) == ({"n": "1"}, {"n": "1"})
@@ -105,12 +94,12 @@ async def test_a_kustomization_lives_in_another_cluster(world: World, real_other
 
 async def test_a_daemon_that_starts_again_finds_all_as_it_was_and_sees_what_changes(world: World, other: Other) -> None:
     await give(world, other.kubeconfig("hub"))
-    async with world.daemon(other_clusters=True) as running:
+    async with world.daemon() as running:
         await app_there(world, config_map("a", n="1"))
         await world.until_applied("app")
         await running.idle()
     before = written(other.servers.audited("hub"))
-    async with world.daemon(other_clusters=True) as running:
+    async with world.daemon() as running:
         await running.idle()
         assert written(other.servers.audited("hub")) == before
         assert not running.events(ApplyFinished, TargetMoved)
@@ -121,7 +110,7 @@ async def test_a_daemon_that_starts_again_finds_all_as_it_was_and_sees_what_chan
 
 async def test_its_objects_are_told_of_like_any_other(world: World, other: Other) -> None:
     await give(world, other.kubeconfig("hub"))
-    async with world.daemon(other_clusters=True) as running:
+    async with world.daemon() as running:
         await app_there(world, config_map("only-there", n="1"), config_map("gone", n="1"))
         await world.until_applied("app")
         await world.push({"app/all.yaml": config_map("only-there", n="2")})
@@ -140,15 +129,12 @@ async def test_its_objects_are_told_of_like_any_other(world: World, other: Other
     assert "n" in history
     told = (await tidelog(world, "events", "--for", "configmap/only-there", *named)).out
     assert "Configured ConfigMap" in told
-    refused = await tidelog(world, "plan", "ks/app")
-    assert refused.code not in (0, 1)
-    assert "spec.kubeConfig: it is applied to another cluster, which no preview asks yet" in refused.err
 
 
 async def test_health_is_of_that_cluster(world: World, other: Other) -> None:
     await give(world, other.kubeconfig("hub"))
     check = {"apiVersion": "batch/v1", "kind": "Job", "name": "migrate", "namespace": world.namespace}
-    async with world.daemon(other_clusters=True):
+    async with world.daemon():
         await app_there(world, config_map("a"), healthChecks=[check], timeout="1m")
         await world.until_target("app", lambda obj: "Running health checks" in json.dumps(obj.get("status") or {}))
         pod = {"restartPolicy": "Never", "containers": [{"name": "main", "image": "busybox"}]}
@@ -169,7 +155,7 @@ async def test_health_is_of_that_cluster(world: World, other: Other) -> None:
 
 async def test_an_account_is_impersonated_there(world: World, other: Other) -> None:
     await give(world, other.kubeconfig("hub"))
-    async with world.daemon(other_clusters=True):
+    async with world.daemon():
         await app_there(world, config_map("a"), serviceAccountName="tenant", retryInterval="1s")
         await world.until_target("app", failed("ReconciliationFailed", "ConfigMap", "a"))
         assert await other.data("a") is None
@@ -184,7 +170,7 @@ async def test_an_account_is_impersonated_there(world: World, other: Other) -> N
 
 
 async def test_a_secret_that_is_not_there_is_waited_for(world: World, other: Other) -> None:
-    async with world.daemon(other_clusters=True):
+    async with world.daemon():
         await app_there(world, config_map("a", n="1"))
         told = await world.until_target("app", failed("ReconciliationFailed", "Secret", "is not there"))
         assert f"{world.namespace}/there" in json.dumps(told["status"])
@@ -197,7 +183,7 @@ async def test_a_secret_that_is_not_there_is_waited_for(world: World, other: Oth
 
 async def test_a_key_may_be_named(world: World, other: Other) -> None:
     await give(world, other.kubeconfig("hub"), key="mine")
-    async with world.daemon(other_clusters=True):
+    async with world.daemon():
         await app_there(world, config_map("a"), kubeConfig={"secretRef": {"name": "there", "key": "mine"}})
         await world.until_applied("app")
     assert await other.data("a") == {}
@@ -219,7 +205,7 @@ async def test_what_is_not_the_writers_is_not_used(world: World, other: Other, t
     }
     plugin.write_text(f"#!/bin/sh\ntouch {ran}\necho '{json.dumps(answer)}'\n")
     plugin.chmod(0o755)
-    async with world.daemon(other_clusters=True):
+    async with world.daemon():
         await give(world, json.dumps(config))
         await app_there(world, config_map("a"))
         await world.until_target("app", failed("ReconciliationFailed", "without the file of token-file"))
@@ -229,14 +215,14 @@ async def test_what_is_not_the_writers_is_not_used(world: World, other: Other, t
         await world.until_target("app", failed("ReconciliationFailed", "without exec"))
     assert not ran.exists()
     assert await other.data("a") is None
-    async with world.daemon(other_clusters=True, insecure_kubeconfig_exec=True):
+    async with world.daemon(insecure_kubeconfig_exec=True):
         await world.until_applied("app")
     assert ran.exists()
 
 
 async def test_credentials_are_changed_without_a_restart(world: World, other: Other) -> None:
     await give(world, other.kubeconfig("first"))
-    async with world.daemon(other_clusters=True) as running:
+    async with world.daemon() as running:
         await app_there(world, config_map("a", n="1"))
         await world.until_applied("app")
         await running.idle()
@@ -257,7 +243,7 @@ async def test_credentials_are_changed_without_a_restart(world: World, other: Ot
 
 async def test_a_cluster_that_does_not_answer_holds_up_nobody_else(world: World, other: Other) -> None:
     await give(world, other.kubeconfig("hub"))
-    async with world.daemon(other_clusters=True) as running:
+    async with world.daemon() as running:
         await app_there(world, config_map("a", n="1"), retryInterval="2s")
         await world.until_applied("app")
         await running.idle()
@@ -281,7 +267,7 @@ async def test_a_cluster_that_does_not_answer_holds_up_nobody_else(world: World,
 
 async def test_a_secret_that_is_deleted_ends_the_way_there_until_it_is_back(world: World, other: Other) -> None:
     await give(world, other.kubeconfig("hub"))
-    async with world.daemon(other_clusters=True) as running:
+    async with world.daemon() as running:
         await app_there(world, config_map("a", n="1"))
         await world.until_applied("app")
         seen = len(running.recorded)
@@ -300,7 +286,7 @@ async def test_another_cluster_gets_all_of_it_and_the_one_before_keeps_what_it_h
     world: World, other: Other, third: Other
 ) -> None:
     await give(world, other.kubeconfig("hub"))
-    async with world.daemon(other_clusters=True) as running:
+    async with world.daemon() as running:
         await app_there(world, config_map("a", n="1"), config_map("b", n="1"))
         await world.until_applied("app")
         # One of the same name there is not the target's, whatever was applied elsewhere.
@@ -339,13 +325,13 @@ async def test_a_status_of_the_cluster_before_says_nothing_of_the_one_after(
     """As after a kill between the move and the next status."""
     await give(world, other.kubeconfig("hub"))
     kind = await world.cluster.kind(KUSTOMIZE, "Kustomization")
-    async with world.daemon(other_clusters=True) as running:
+    async with world.daemon() as running:
         await app_there(world, config_map("a", n="1"), config_map("b", n="1"))
         before = (await world.until_applied("app"))[0]["status"]
         await running.idle()
     await give(world, third.kubeconfig("hub"))
     world.change({"app/all.yaml": config_map("a", n="2")})
-    async with world.daemon(other_clusters=True) as running:
+    async with world.daemon() as running:
         await third.until_data("a", {"n": "2"})
         await world.until_applied("app")
         await running.idle()
@@ -357,7 +343,7 @@ async def test_a_status_of_the_cluster_before_says_nothing_of_the_one_after(
     await world.cluster.patch(
         kind, world.namespace, "app", {"status": before}, type="merge", manager="test", subresource="status"
     )
-    async with world.daemon(other_clusters=True) as running:
+    async with world.daemon() as running:
         await world.push({"app/all.yaml": config_map("a", n="3")})
         await third.until_data("a", {"n": "3"})
         applied = await world.until_applied("app")
@@ -369,7 +355,7 @@ async def test_a_status_of_the_cluster_before_says_nothing_of_the_one_after(
 
 async def test_what_cannot_be_deleted_there_any_more_can_be_left_there(world: World, other: Other) -> None:
     await give(world, other.kubeconfig("hub"))
-    async with world.daemon(other_clusters=True):
+    async with world.daemon():
         await app_there(world, config_map("a", n="1"))
         await world.until_applied("app")
         await world.delete("v1", "Secret", "there")
@@ -381,7 +367,7 @@ async def test_what_cannot_be_deleted_there_any_more_can_be_left_there(world: Wo
 
 
 async def test_one_that_never_applied_anything_goes_without_its_cluster(world: World) -> None:
-    async with world.daemon(other_clusters=True):
+    async with world.daemon():
         await app_there(world, config_map("a"))
         await world.until_target("app", failed("ReconciliationFailed", "is not there"))
         await world.delete(KUSTOMIZE, "Kustomization", "app")
@@ -393,7 +379,7 @@ async def test_nothing_of_a_kubeconfig_is_told(world: World, other: Other, caplo
     config = json.loads(other.kubeconfig("hub"))
     token = config["users"][0]["user"]["token"]
     await give(world, json.dumps(config))
-    async with world.daemon(other_clusters=True) as running:
+    async with world.daemon() as running:
         await app_there(world, config_map("a", n="1"), retryInterval="1s")
         await world.until_applied("app")
         config["users"][0]["user"] = {"token": f"{token}-of-nobody"}
@@ -414,7 +400,7 @@ async def test_nothing_of_a_kubeconfig_is_told(world: World, other: Other, caplo
 async def test_what_shares_a_name_in_both_clusters_is_two(world: World, other: Other) -> None:
     """The same object, by name, of two Kustomizations of which one is applied here."""
     await give(world, other.kubeconfig("hub"))
-    async with world.daemon(other_clusters=True) as running:
+    async with world.daemon() as running:
         await app_there(world, config_map("a", n="there"))
         world.change({"here/all.yaml": config_map("a", n="here")})
         await world.ask()
@@ -447,7 +433,7 @@ async def test_watches_go_on_by_another_secret_when_the_credentials_of_the_first
     other = real_other
     for name in ("first", "second"):
         await give(world, await other.kubeconfig_of_account(name), name=name)
-    async with world.daemon(other_clusters=True) as running:
+    async with world.daemon() as running:
         world.commit({"one/all.yaml": config_map("a", n="1"), "two/all.yaml": config_map("b", n="1")})
         await world.source()
         for target, secret in (("one", "first"), ("two", "second")):
@@ -506,7 +492,7 @@ async def test_what_moves_right_before_a_start_is_handed_over(world: World, othe
     """The new owner does not come to its cluster before the old one has let go: it is suspended."""
     await give(world, other.kubeconfig("hub"))
     await give(world, other.kubeconfig("too"), name="another")
-    async with world.daemon(other_clusters=True) as running:
+    async with world.daemon() as running:
         world.commit(MOVES)
         await world.source()
         await there_is(world, "one", "two", two={"kubeConfig": by(secret)})
@@ -516,7 +502,7 @@ async def test_what_moves_right_before_a_start_is_handed_over(world: World, othe
         await running.until_event(Suspended)
         await running.idle()
     world.change(MOVED)
-    async with world.daemon(other_clusters=True) as running:
+    async with world.daemon() as running:
         await world.until_applied("one")
         await running.idle()
         assert await uid_there(other, "moves") == before
@@ -534,7 +520,7 @@ async def test_what_moves_to_one_that_the_same_commit_makes_is_handed_over(world
     spec = {"interval": "1h", "path": "./two", "prune": True, "targetNamespace": world.namespace, "kubeConfig": THERE}
     two = manifest(KUSTOMIZE, "Kustomization", "two", spec={**spec, **AFTER_ONE, "sourceRef": source})
     three = manifest(KUSTOMIZE, "Kustomization", "three", spec={**spec, "path": "./three", "sourceRef": source})
-    async with world.daemon(other_clusters=True, concurrent=1) as running:
+    async with world.daemon(concurrent=1) as running:
         world.commit(MOVES | {"fleet/three.yaml": three, "three/c.yaml": config_map("c")})
         await world.source()
         await there_is(world, "one")
@@ -554,7 +540,7 @@ async def test_what_moves_to_one_that_the_same_commit_makes_is_handed_over(world
 
 async def test_what_may_move_to_one_whose_secret_is_about_to_come_waits_for_it(world: World, other: Other) -> None:
     await give(world, other.kubeconfig("hub"))
-    async with world.daemon(other_clusters=True, concurrent=1) as running:
+    async with world.daemon(concurrent=1) as running:
         world.commit(MOVES)
         await world.source()
         await there_is(world, "one")
@@ -577,7 +563,7 @@ async def test_what_may_move_to_one_that_never_comes_is_pruned_in_the_end(
 ) -> None:
     monkeypatch.setattr("tidelog.engine.runtime.leads.PATIENCE_S", 3.0)
     await give(world, other.kubeconfig("hub"))
-    async with world.daemon(other_clusters=True) as running:
+    async with world.daemon() as running:
         world.commit(MOVES)
         await world.source()
         await there_is(world, "one")
@@ -591,7 +577,7 @@ async def test_what_may_move_to_one_that_never_comes_is_pruned_in_the_end(
 
 async def test_of_what_a_server_tells_only_what_was_applied_there_is_recorded(world: World, other: Other) -> None:
     await give(world, other.kubeconfig("hub"))
-    async with world.daemon(other_clusters=True) as running:
+    async with world.daemon() as running:
         await app_there(world, config_map("a", n="1"))
         await world.until_applied("app")
         await running.idle()
@@ -610,3 +596,46 @@ async def test_of_what_a_server_tells_only_what_was_applied_there_is_recorded(wo
         assert {stream for stream in about if stream.startswith(f"{alias}/")} == {
             f"{alias}/core/ConfigMap/{world.namespace}/a"
         }
+
+
+async def test_what_would_be_done_there_is_shown_and_a_past_is_brought_back(
+    world: World, other: Other, third: Other, tmp_path: Path
+) -> None:
+    config = other.kubeconfig("hub")
+    await give(world, config)
+    named = ("ks/app", "-n", world.namespace)
+    async with daemon_with_door(world) as running:
+        await app_there(world, config_map("a", n="1"), config_map("b", n="1"))
+        await world.until_applied("app")
+        alias = running.events(TargetMoved)[0].cluster  # type: ignore[attr-defined]
+        # A namesake here has nothing to do with it.
+        await world.apply(json.loads(config_map("a", mine="yes")))
+        done = await tidelog(world, "plan", *named)
+        assert (done.code, "2 unchanged" in done.out) == (0, True), done
+        (tmp_path / "files" / "app").mkdir(parents=True)
+        (tmp_path / "files" / "app" / "all.yaml").write_text(config_map("a", n="2"))
+        done = await tidelog(world, "plan", *named, "--path", tmp_path / "files", "-o", "json")
+        assert done.code == 1, done
+        plan = json.loads(done.out)["plan"]
+        steps = {step["object"].rpartition("/")[2]: step for wave in plan["waves"] for step in wave}
+        assert steps["a"]["changes"] == [{"path": "data.n", "before": "1", "after": "2"}]
+        assert names([step["object"] for step in plan["prunes"]]) == ["b"]
+        past = running.daemon.engine.memory.position
+        await world.push({"app/all.yaml": config_map("a", n="3")})
+        await world.until_applied("app")
+        assert await other.data("b") is None
+        done = await tidelog(world, "reapply", *named, "--at", str(past), "--yes", "--why", "it was better")
+        assert done.code == 0, done
+        await other.until_data("a", {"n": "1"})
+        await other.until_data("b", {"n": "1"})
+        assert await world.data("a") == {"mine": "yes"}
+        token = json.loads(config)["users"][0]["user"].get("token") or "no token"
+        assert token not in done.out + done.err
+        # Of another cluster than before it is said that a run comes first.
+        await world.patch(KUSTOMIZE, "Kustomization", "app", {"spec": {"suspend": True}})
+        await running.until_event(Suspended)
+        await give(world, third.kubeconfig("hub"))
+        refused = await tidelog(world, "plan", *named)
+        assert refused.code not in (0, 1)
+        assert "it is about to be applied to another cluster than before" in refused.err
+        assert alias

@@ -33,6 +33,7 @@ from tidelog.engine.runtime.watching.declared import (
 from tidelog.engine.runtime.wishes import TreeOf, Wishes
 from tidelog.engine.sources.directory import DirectoryTree
 from tidelog.events.names import Revision, StreamName
+from tidelog.events.projections.desired import objects_cluster
 from tidelog.storage.trees import Trees
 
 
@@ -144,7 +145,7 @@ class KustomizationPreviews(Previews):
                     variables.handed,
                     time_s=spec.effective_timeout.seconds,
                 )
-                rendering = await in_its_place(rendering, self._cluster)
+                rendering = await in_its_place(rendering, self._there.cluster)
                 made = sealed(rendering, await self._sealer(key.id for key in rendering.secret), secrets)
                 moves = await self._moves(declared, renderer, self._trees_of(declared, trees, tree, revision))
                 preview = await self._planned(
@@ -176,7 +177,19 @@ class KustomizationPreviews(Previews):
             self._cluster,
         )
         targets = await self._others(own)
-        return Moves(wishes, lambda: targets, _all_of, self._cluster, self._cluster, self._settings, own)
+
+        async def beside(some: Mapping[StreamName, DeclaredKustomization]) -> Beside:
+            return Beside({stream: one for stream, one in some.items() if self._is_beside(own, one)})
+
+        return Moves(wishes, lambda: targets, beside, self._there.cluster, self._cluster, self._settings, own)
+
+    def _is_beside(self, own: DeclaredKustomization, other: DeclaredKustomization) -> bool:
+        """Whether another target is applied to the same cluster: by the same kubeconfig, or as the log knows."""
+        mine, its = own.spec.kube_config, other.spec.kube_config
+        if mine is None or its is None:
+            return mine is its
+        known = objects_cluster(other.stream, self._facts.desired.get(other.stream))
+        return other.key.namespace == own.key.namespace and (mine == its or known == self._there.alias)
 
     async def _others(self, own: DeclaredKustomization) -> dict[StreamName, DeclaredKustomization]:
         """The other targets that the daemon looks after."""
@@ -187,9 +200,7 @@ class KustomizationPreviews(Previews):
         return {
             target.stream: target
             for target in found
-            if isinstance(target.spec, KustomizationSpec)
-            and target.stream != own.stream
-            and target.spec.kube_config is None
+            if isinstance(target.spec, KustomizationSpec) and target.stream != own.stream
         }
 
     def _trees_of(self, own: DeclaredKustomization, trees: Trees, tree: str, revision: Revision) -> TreeOf:
@@ -222,8 +233,3 @@ class KustomizationPreviews(Previews):
             return None
         ignore = live["spec"].get("ignore")
         return ignore if isinstance(ignore, str) else None
-
-
-async def _all_of(targets: Mapping[StreamName, DeclaredKustomization]) -> Beside:
-    """They were chosen to be applied to the same cluster."""
-    return Beside(targets)
