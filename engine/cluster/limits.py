@@ -19,3 +19,16 @@ class Limits(Struct, frozen=True):
     other things to do meanwhile."""
     answer_bytes: int = 1 << 30
     """Of one answer that is read as a whole, as it is decompressed: a page of 500 objects, each of 1.5 MB at most."""
+
+
+class Bounds(Struct, frozen=True):
+    """How much is taken of what a server tells, where it alone says how much that is."""
+
+    object_bytes: int = 1 << 30
+    """Of an answer that is one object."""
+    list_bytes: int = 1 << 40
+    """Of all pages of a list that go by one after the other."""
+    whole_bytes: int = 8 << 30
+    """Of all pages of a list that are held at once."""
+    change_bytes: int = 64 << 20
+    """Of one change that a watch tells. etcd holds no object beyond some MiB, nor should an extension API server."""

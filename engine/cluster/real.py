@@ -12,7 +12,7 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from tidelog.engine.cluster.connection import Answer, Call, Channel, Connection
+from tidelog.engine.cluster.connection import Answer, Call, Channel, Connection, endless
 from tidelog.engine.cluster.credentials import Credentials
 from tidelog.engine.cluster.discovery import ACCEPT, ROOTS, Kinds, NotAggregatedError, Served, served_in
 from tidelog.engine.cluster.errors import (
@@ -23,7 +23,7 @@ from tidelog.engine.cluster.errors import (
     UnknownKindError,
 )
 from tidelog.engine.cluster.kubeconfig import find_access
-from tidelog.engine.cluster.limits import Limits
+from tidelog.engine.cluster.limits import Bounds, Limits
 from tidelog.engine.cluster.port import (
     PAGE,
     Applied,
@@ -109,8 +109,9 @@ async def open_cluster(
 class RealCluster:
     """`Cluster`, on an API server. Made by `open_cluster`."""
 
-    def __init__(self, connection: Channel) -> None:
+    def __init__(self, connection: Channel, bounds: Bounds = Bounds()) -> None:  # noqa: B008 - immutable
         self._connection = connection
+        self._bounds = bounds
         self._discovery = _Discovery(connection)
         self._openapi = _OpenApi(connection)
 
@@ -183,9 +184,11 @@ class RealCluster:
         limit: int = PAGE,
         identity: Identity | None = None,
     ) -> Listing:
-        found = await _whole(
-            lambda: self.pages(kind, namespace=namespace, labels=labels, fields=fields, limit=limit, identity=identity)
+        call = Call(
+            "list", named("list", kind, namespace), kind.plural, "GET", path_of(kind, namespace), identity=identity
         )
+        query = selecting(labels, fields, limit)
+        found = await _whole(lambda: self._objects(kind, call, query, self._bounds.whole_bytes))
         return Listing([item for page in found for item in page.items], found[-1].resource_version)
 
     async def pages(  # noqa: D102
@@ -203,7 +206,14 @@ class RealCluster:
         call = Call("list", what, kind.plural, "GET", path_of(kind, namespace), identity=identity)
         if only_metadata:
             call = msgspec.structs.replace(call, accept=ACCEPT_METADATA_LIST)
-        async with aclosing(self._pages(kind, call, query, decode_page)) as pages:
+        async with aclosing(self._objects(kind, call, query, self._bounds.list_bytes)) as pages:
+            async for page in pages:
+                yield page
+
+    async def _objects(
+        self, kind: Kind, call: Call, query: Mapping[str, str], most: int
+    ) -> AsyncGenerator[Listing, None]:
+        async with aclosing(self._pages(kind, call, query, decode_page, most)) as pages:
             async for page in pages:
                 for item in page.items or ():
                     # In lists of built-in kinds, these two are left out.
@@ -225,17 +235,21 @@ class RealCluster:
         query = selecting(labels, fields, limit) | {"includeObject": objects}
         what = named("list", kind, namespace)
         call = Call("list", what, kind.plural, "GET", path_of(kind, namespace), accept=ACCEPT_TABLE, identity=identity)
-        found = await _whole(lambda: self._pages(kind, call, query, decode_table))
+        found = await _whole(lambda: self._pages(kind, call, query, decode_table, self._bounds.whole_bytes))
         rows = (Row(tuple(row.cells), row.object) for page in found for row in page.rows or ())
         return Table(tuple(found[0].column_definitions), tuple(rows), found[-1].metadata.resource_version)
 
     async def _pages(
-        self, kind: Kind, call: Call, query: Mapping[str, str], decode: Callable[[bytes], _PageT]
+        self, kind: Kind, call: Call, query: Mapping[str, str], decode: Callable[[bytes], _PageT], most: int
     ) -> AsyncGenerator[_PageT, None]:
-        going_on = ""
+        going_on, size = "", 0
         for _ in range(LIST_PAGES_MAX):
             asked = msgspec.structs.replace(call, target=call.target + query_of(**query, **{"continue": going_on}))
-            page = decoded(asked, await self._send(asked, kind), decode)
+            answer = await self._send(asked, kind)
+            size += len(answer.body)
+            if size > most:
+                raise ServerError(f"cannot {call.what}: the list has more than {most >> 20} MiB")
+            page = decoded(asked, answer, decode)
             yield page
             going_on = page.metadata.continue_
             if not going_on:
@@ -265,7 +279,7 @@ class RealCluster:
         call = Call("watch", what, kind.plural, "GET", path, identity=identity)
         if only_metadata:
             call = msgspec.structs.replace(call, accept=ACCEPT_METADATA)
-        lines = Lines(call)
+        lines = Lines(call, self._bounds.change_bytes)
         try:
             async with aclosing(self._connection.stream(call)) as chunks:
                 async for chunk in chunks:
@@ -298,7 +312,7 @@ class RealCluster:
             identity=identity,
             changes=not dry_run,
         )
-        answer = await self._send(call, kind)
+        answer = self._one(call, await self._send(call, kind))
         there = decoded(call, answer, decoder_of(namespace, name, kept=not dry_run))
         return Applied(there, answer.status == 201, tuple(warnings_in(answer.warnings)))
 
@@ -437,8 +451,14 @@ class RealCluster:
     async def _object(
         self, call: Call, kind: Kind, namespace: str, name: str, subresource: str = "", *, kept: bool = True
     ) -> KubeObject:
-        answer = await self._send(call, kind, subresource)
+        answer = self._one(call, await self._send(call, kind, subresource))
         return decoded(call, answer, decoder_of(namespace if kind.namespaced else "", name, kept=kept))
+
+    def _one(self, call: Call, answer: Answer) -> Answer:
+        """An answer that is one object."""
+        if len(answer.body) > self._bounds.object_bytes:
+            raise endless(call, self.address, self._bounds.object_bytes)
+        return answer
 
     async def _send(self, call: Call, kind: Kind, subresource: str = "") -> Answer:
         try:

@@ -4,6 +4,8 @@ Nobody answers for its server: it may be slow, gone, or made up. So what it says
 kubeconfig keeps secret, and one that cannot be connected to is left alone for some seconds, whoever asks.
 """
 
+import base64
+import binascii
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from typing import Final, TypeAlias
@@ -14,13 +16,24 @@ import msgspec
 
 from tidelog.engine.cluster.connection import Answer, Call, Channel, Connection
 from tidelog.engine.cluster.credentials import Credentials
-from tidelog.engine.cluster.errors import Cause, ClusterError, KubeconfigError, Status, UnreachableError
+from tidelog.engine.cluster.errors import (
+    Cause,
+    ClusterError,
+    ForbiddenError,
+    KubeconfigError,
+    Status,
+    UnauthorizedError,
+    UnreachableError,
+)
 from tidelog.engine.cluster.kubeconfig import Access, Trust, access_of
-from tidelog.engine.cluster.limits import Limits
+from tidelog.engine.cluster.limits import Bounds, Limits
 from tidelog.engine.cluster.real import RealCluster
+from tidelog.engine.objects.kube import KubeObject
 
 LIMITS: Final = Limits(connect_s=5.0, call_s=30.0, calls=16, answer_bytes=128 << 20)
 """Flux waits 30 s for such a server (contract CM-087). Somebody else decides what it answers."""
+BOUNDS: Final = Bounds(object_bytes=8 << 20, list_bytes=1 << 30, whole_bytes=256 << 20, change_bytes=8 << 20)
+"""An API server holds no object of more than 1.5 MiB."""
 LEFT_ALONE_S: Final = 5.0
 """For how long a server that could not be connected to is not tried again: who asks meanwhile is told at once."""
 SERVERS_MAX: Final = 256
@@ -28,6 +41,9 @@ SERVERS_MAX: Final = 256
 
 Scrub: TypeAlias = Callable[[str], str]
 """A text without what is secret."""
+
+_ANOTHER_MAY_SERVE = (UnauthorizedError, ForbiddenError, UnreachableError, KubeconfigError)
+"""What one kubeconfig is told, and another that leads to the same cluster may not be."""
 
 
 class NoKubeconfigError(KubeconfigError):
@@ -40,7 +56,7 @@ class Way:
     def __init__(self, connection: Connection, channel: "Guarded") -> None:
         self._connection = connection
         self.channel = channel
-        self.cluster = RealCluster(channel)
+        self.cluster = RealCluster(channel, BOUNDS)
 
     async def close(self) -> None:
         """Ends it; who still uses it is told that it was closed."""
@@ -157,38 +173,89 @@ class Guarded:
 
 
 class Relay:
-    """A channel that goes by whichever of several ways is open, for who watches longer than any of them lasts."""
+    """A channel that goes by whichever of several ways serves, for who watches longer than any of them does.
 
-    def __init__(self, name: str) -> None:
+    One that cannot be gone by, or may not ask, goes to the end: credentials run out, and rights differ. All lead to the
+    same cluster, and belong to the same namespace.
+    """
+
+    def __init__(self, name: str, clock: Callable[[], float] = anyio.current_time) -> None:
         self._name = name
-        self.through: Channel | None = None
-        """The way that is taken now."""
+        self._clock = clock
+        self._ways: list[Channel] = []
+        """In the order in which they are tried."""
         self.fence: Callable[[], None] | None = None
+
+    def add(self, way: Channel) -> None:
+        """Has a way gone by, after those that there are."""
+        if way not in self._ways:
+            self._ways.append(way)
+
+    def remove(self, way: Channel) -> None:
+        """Has a way gone by no more."""
+        if way in self._ways:
+            self._ways.remove(way)
 
     @property
     def address(self) -> str:
         """The API server's."""
-        return self._open("ask").address
+        return self._tries("ask")[0].address
 
     async def send(self, call: Call) -> Answer:
-        """The whole answer to a call; see `Channel`."""
-        return await self._open(call.what).send(call)
+        """The whole answer to a call; see `Channel`.
+
+        Raises:
+            ClusterError: what the first way said, where none serves.
+        """
+        began, first = self._clock(), None
+        for way in self._tries(call.what):
+            try:
+                return await way.send(call)
+            except _ANOTHER_MAY_SERVE as error:
+                first = first or error
+                self._put_last(way)
+                if self._clock() - began > LIMITS.call_s:
+                    break
+        raise first or self._none(call.what)
 
     async def stream(self, call: Call) -> AsyncGenerator[bytes, None]:
-        """The answer in pieces; see `Channel`."""
-        async with aclosing(self._open(call.what).stream(call)) as chunks:
-            async for chunk in chunks:
-                yield chunk
+        """The answer in pieces; see `Channel`. What breaks once it has begun is told: the next call goes on."""
+        began, first = self._clock(), None
+        for way in self._tries(call.what):
+            begun = False
+            try:
+                async with aclosing(way.stream(call)) as chunks:
+                    async for chunk in chunks:
+                        begun = True
+                        yield chunk
+                return
+            except _ANOTHER_MAY_SERVE as error:
+                if begun:
+                    raise
+                first = first or error
+                self._put_last(way)
+                if self._clock() - began > LIMITS.call_s:
+                    break
+        raise first or self._none(call.what)
 
-    def _open(self, what: str) -> Channel:
-        if self.through is None:
-            raise UnreachableError(f"cannot {what}: no kubeconfig of {self._name} is in use")
-        return self.through
+    def _tries(self, what: str) -> list[Channel]:
+        """The ways as they are now: others may come, and go, while they are tried."""
+        if not self._ways:
+            raise self._none(what)
+        return list(self._ways)
+
+    def _put_last(self, way: Channel) -> None:
+        if way in self._ways:
+            self._ways.remove(way)
+            self._ways.append(way)
+
+    def _none(self, what: str) -> ClusterError:
+        return UnreachableError(f"cannot {what}: no kubeconfig of {self._name} is in use")
 
 
 def watched_by(relay: Relay) -> RealCluster:
     """The cluster behind a relay."""
-    return RealCluster(relay)
+    return RealCluster(relay, BOUNDS)
 
 
 def _scrubbed(status: Status, scrub: Scrub) -> Status:
@@ -212,3 +279,15 @@ def kubeconfig_in(data: Mapping[str, bytes], key: str | None, secret: str) -> by
             return data[name]
     lacks = f"no key {key!r}" if key else "neither the key 'value' nor 'value.yaml'"
     raise NoKubeconfigError(f"spec.kubeConfig.secretRef: Secret {secret} has {lacks} with a kubeconfig")
+
+
+def data_of(live: KubeObject, secret: str) -> dict[str, bytes]:
+    """What a Secret holds.
+
+    Raises:
+        KubeconfigError: when it is no base64.
+    """
+    try:
+        return {name: base64.b64decode(value, validate=True) for name, value in (live.get("data") or {}).items()}
+    except (binascii.Error, ValueError, TypeError):
+        raise KubeconfigError(f"spec.kubeConfig.secretRef: what Secret {secret} holds is no base64") from None

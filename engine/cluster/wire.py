@@ -22,8 +22,6 @@ from tidelog.engine.cluster.port import (
 )
 from tidelog.events.typed import decoder
 
-WATCH_LINE_MAX_BYTES = 64 << 20
-"""One change. etcd holds no object beyond some MiB, and an extension API server should not either."""
 _PATCH_TYPES: dict[PatchType, str] = {
     "merge": "application/merge-patch+json",
     "json": "application/json-patch+json",
@@ -192,16 +190,18 @@ def shallow(body: bytes) -> bytes:
 class Lines:
     """The lines of a stream that comes in pieces."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Call, most: int) -> None:
         self._call = call
+        self._most = most
+        """Bytes of a line."""
         self._rest = bytearray()
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
         """The lines that `chunk` completes."""
         first, *more = chunk.split(b"\n")
         self._rest += first
-        if len(self._rest) > WATCH_LINE_MAX_BYTES:
-            raise ServerError(f"cannot {self._call.what}: one change has more than {WATCH_LINE_MAX_BYTES >> 20} MiB")
+        if len(self._rest) > self._most:
+            raise ServerError(f"cannot {self._call.what}: one change has more than {self._most >> 20} MiB")
         for line in more:
             whole = bytes(self._rest)
             self._rest = bytearray(line)

@@ -32,10 +32,6 @@ GITHUB_APP_KEYS = frozenset(
     }
 )
 """Keys of a Secret that identify a GitHub App (contract CM-074)."""
-_OTHER_CLUSTERS = (
-    "spec.kubeConfig: other clusters are not used yet unless the daemon is started with --other-clusters, which is not "
-    "for several tenants; run an engine there"
-)
 _CLOUD_LOGIN = (
     "spec.kubeConfig.configMapRef: other clusters cannot be reached by an identity yet; give a kubeconfig in secretRef"
 )
@@ -75,16 +71,6 @@ def _of_target(spec: KustomizationSpec) -> tuple[str, ...]:
 @features_left.register
 def _of_release(spec: HelmReleaseSpec) -> tuple[str, ...]:
     return tuple(_cluster_sentences(spec.kube_config))
-
-
-def clusters_left(spec: TargetSpec, *, other_clusters: bool) -> tuple[str, ...]:
-    """What to do where a target names another cluster, and none may be; a sentence.
-
-    Args:
-        spec: of the target.
-        other_clusters: whether others may be.
-    """
-    return () if spec.kube_config is None or other_clusters else (_OTHER_CLUSTERS,)
 
 
 def credentials_left(keys: Collection[str], secret: str) -> tuple[str, ...]:

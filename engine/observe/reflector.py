@@ -19,6 +19,7 @@ import msgspec
 from tidelog.engine.cluster.errors import ClusterError, GoneError, NotFoundError, ServerError
 from tidelog.engine.cluster.port import Kind, Listing, WatchEvent
 from tidelog.engine.objects.kube import KubeObject
+from tidelog.engine.observe.room import Room, check_size
 from tidelog.events.names import ObjectKey
 
 
@@ -94,6 +95,7 @@ class Reflector:
         fields: str = "",
         pace: Pace = Pace(),  # noqa: B008 - immutable
         chance: Callable[[], float] = random.random,
+        room: Room | None = None,
     ) -> None:
         """Nothing is asked before `run`.
 
@@ -106,6 +108,7 @@ class Reflector:
             fields: a field selector, such as `metadata.name=web`.
             pace: delays.
             chance: a number from 0 to 1 each time, for the delays to vary.
+            room: bounds how many objects are known; None where the server is believed.
         """
         self._cluster = cluster
         self._kind = kind
@@ -114,12 +117,19 @@ class Reflector:
         self._fields = fields
         self._pace = pace
         self._chance = chance
+        self._room = room
         self._known: dict[tuple[str, str], _Known] = {}
         self._failures = 0
 
     def __len__(self) -> int:
         """How many objects are known."""
         return len(self._known)
+
+    def forget(self) -> None:
+        """Knows nothing any more: it is not run again."""
+        if self._room is not None:
+            self._room.give(len(self._known))
+        self._known.clear()
 
     async def run(self, handler: Handler) -> NoReturn:
         """Watches until it is cancelled. Run again, it goes on from what it knows."""
@@ -212,8 +222,13 @@ class Reflector:
     async def _tell(self, obj: KubeObject, handler: Handler) -> None:
         name, uid = _name_of(obj), obj["metadata"]["uid"]
         known = self._known.get(name)
+        if self._room is not None:
+            check_size(obj)
         if known is not None and known.uid != uid:
             await self._forget(name, handler)
+        if self._room is not None and name not in self._known:
+            self._room.take()
+            self._known[name] = _Known(uid, "")  # told next
         # The items of a list do not say what they are.
         obj.setdefault("apiVersion", self._kind.api_version)
         obj.setdefault("kind", self._kind.kind)
@@ -236,6 +251,8 @@ class Reflector:
         key = ObjectKey(self._kind.group, self._kind.kind, *name)
         await handler.gone(key, self._known[name].uid)
         del self._known[name]
+        if self._room is not None:
+            self._room.give()
 
     async def _wait(self, error: ClusterError) -> None:
         asked = error.status.retry_after_s or 0.0

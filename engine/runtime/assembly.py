@@ -18,6 +18,7 @@ from tidelog.engine.kinds.registry import TARGET_NAMES
 from tidelog.engine.objects.depth import bounded
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.observe.drift import Flap
+from tidelog.engine.observe.room import Room
 from tidelog.engine.render.renderer import Renderer
 from tidelog.engine.runtime.context import Engine, utc_now
 from tidelog.engine.runtime.errors import LeaseLostError
@@ -76,15 +77,28 @@ def assemble(
 ) -> Engine:
     """The parts of the engine, each with those that it needs."""
 
-    def watching_of(alias: str, cluster: Cluster) -> Watching:
+    def watching_of(alias: str, cluster: Cluster, room: Room | None = None) -> Watching:
         async def sealer(secret: Iterable[ObjectId]) -> Sealer:
             return await engine.sealer(secret, alias)
 
         overridden, home = sorted(settings.override_manager), settings.cluster_name
         observer = Observer(
-            cluster, memory, alias, stream, sealer, wake, wake_in, flapping, utc_now, interval_of, overridden, home
+            cluster,
+            memory,
+            alias,
+            stream,
+            sealer,
+            wake,
+            wake_in,
+            flapping,
+            utc_now,
+            interval_of,
+            overridden,
+            home,
+            room,
         )
-        return Watching(cluster, observer, RecordWatch(cluster, settings.watched_namespace), Inputs(cluster, changed))
+        records = RecordWatch(cluster, settings.watched_namespace, room)
+        return Watching(cluster, observer, records, Inputs(cluster, changed))
 
     def wake_in(owner: StreamName, seconds: float) -> None:
         engine.targets.wake_in(owner, seconds)
@@ -128,7 +142,7 @@ def assemble(
         renderer=renderer,
         renderings=renderings,
         helm=HelmTools(charts),
-        wishes=Wishes(memory, settings.cluster_name, settings, renderings, renderer, variables_of, newest, sites),
+        wishes=Wishes(memory, settings.cluster_name, settings, renderings, renderer, variables_of, newest, cluster),
         handing=Handing(memory, settings.cluster_name, inputs, keys.key, target_of),
         expressions=expressions,
         fetchers=fetchers,

@@ -158,8 +158,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """For how long a token is kept at most, and never for more than 1h."""
     no_cross_namespace_refs: bool = False
     """Refuse Kustomizations and HelmReleases with a source of another namespace."""
-    other_clusters: bool = False
-    """Whether `spec.kubeConfig` is used: what targets apply is then in other clusters."""
     insecure_kubeconfig_exec: bool = False
     """Run the programs that kubeconfigs in Secrets name: as the daemon, with all that it may do."""
     insecure_kubeconfig_tls: bool = False

@@ -42,7 +42,6 @@ FLUX = {
     "token_cache_max_size": f"{_SAME} of source-controller, 100",
     "token_cache_max_duration": f"{_SAME} of source-controller, 1h",
     "no_cross_namespace_refs": f"{_SAME}, false",
-    "other_clusters": "false",
     "insecure_kubeconfig_exec": f"{_SAME}, false",
     "insecure_kubeconfig_tls": f"{_SAME}, false",
     "no_remote_bases": f"{_SAME} of kustomize-controller, false; always true here without Landlock",

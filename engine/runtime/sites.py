@@ -9,38 +9,39 @@ itself, so it is believed within the namespace alone whose Secret names it: nobo
 of somebody else's. So the alias with which the streams of its objects begin has both.
 """
 
-import base64
-import binascii
 import hashlib
 import logging
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol, TypeAlias
 
 import anyio
 import anyio.lowlevel
 from anyio.abc import TaskGroup, TaskStatus
 
-from tidelog.engine.cluster.errors import ClusterError, KubeconfigError, ServerError
+from tidelog.engine.cluster.errors import ClusterError, KubeconfigError, NotFoundError
 from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.cluster.remote import (
     SERVERS_MAX,
+    Kubeconfig,
     NoKubeconfigError,
     Relay,
     Way,
+    data_of,
     kubeconfig_in,
     open_way,
     read_kubeconfig,
     watched_by,
 )
 from tidelog.engine.kinds.meta import SecretKeyReference
-from tidelog.engine.objects.kube import KubeObject
-from tidelog.engine.runtime.binding import bound_uid, uid_of
+from tidelog.engine.kinds.targets import KubeConfigReference
+from tidelog.engine.observe.room import Hall, Room
+from tidelog.engine.runtime.binding import alias_of, bound_uid, uid_of
 from tidelog.engine.runtime.capabilities import ClusterCapabilities
+from tidelog.engine.runtime.leads import Beside, Leads
 from tidelog.engine.runtime.memory import Memory, Origin
 from tidelog.engine.runtime.settings import Settings
 from tidelog.engine.runtime.turns import Turns
-from tidelog.engine.runtime.watching.declared import DeclaredTarget
+from tidelog.engine.runtime.watching.declared import DeclaredKustomization, DeclaredTarget
 from tidelog.engine.runtime.watching.inputs import Inputs
 from tidelog.engine.runtime.watching.observer import Observer
 from tidelog.engine.runtime.watching.records import RecordWatch
@@ -54,11 +55,8 @@ from tidelog.events.vocabulary import ClusterBound
 FAILED_S: Final = 5.0
 """For how long a cluster that could not be reached is not tried again for another target."""
 DEFECT_RETRY_S: Final = 60.0
-SHORT: Final = 8
-"""Characters of a uid in an alias; all of them, where another cluster has the same."""
 
 logger = logging.getLogger("tidelog")
-_uid = re.compile(r"[0-9a-fA-F-]{8,64}")
 _Name: TypeAlias = tuple[str, bytes]
 """A kubeconfig: the namespace whose Secret holds it, and its hash."""
 
@@ -103,8 +101,8 @@ class Site:
 class WatchingOf(Protocol):
     """Makes what watches another cluster."""
 
-    def __call__(self, alias: str, cluster: Cluster) -> Watching:
-        """What watches it; nothing is watched yet."""
+    def __call__(self, alias: str, cluster: Cluster, room: Room) -> Watching:
+        """What watches it, with room for what is known of it; nothing is watched yet."""
         ...
 
 
@@ -182,6 +180,8 @@ class Sites:
         self._used: dict[StreamName, _Name] = {}
         self._places: dict[str, _Place] = {}
         self._opening = Turns()
+        self._leads = Leads(self._find)
+        self._hall = Hall()
         self._failed: dict[_Name, tuple[ClusterError, float]] = {}
         self._binding = anyio.Lock()
         self._fence: Callable[[], None] | None = None
@@ -193,21 +193,32 @@ class Sites:
         """The alias of the cluster that a target's objects are in, as the log knows."""
         return objects_cluster(target, self._memory.desired.get(target))
 
-    def wanted_of(self, declared: DeclaredTarget) -> str | None:
-        """The alias of the cluster that a target is applied to by its spec; None where nobody has asked there yet."""
-        if declared.spec.kube_config is None:
-            return self.home.alias
-        name = self._used.get(declared.stream)
-        road = None if name is None else self._roads.get(name)
-        return None if road is None else road.site.alias
+    async def beside(self, alias: str, targets: Mapping[StreamName, DeclaredKustomization]) -> Beside:
+        """Of some targets those that are applied to a cluster by their specs, be it that they have not come there yet.
 
-    def cluster_of(self, declared: DeclaredTarget) -> Cluster | None:
-        """The cluster that a target is applied to by its spec; None where nobody has asked there yet."""
-        if declared.spec.kube_config is None:
-            return self.home.cluster
-        name = self._used.get(declared.stream)
-        road = None if name is None else self._roads.get(name)
-        return None if road is None else road.site.cluster
+        Where a kubeconfig leads to nowhere now, they are taken to be where the log knows that they were before.
+
+        Raises:
+            ClusterError: when their Secrets cannot be read.
+        """
+        if alias == self.home.alias:
+            return Beside({stream: one for stream, one in targets.items() if one.spec.kube_config is None})
+        namespace = alias.partition(".")[0]
+        there = {
+            stream: (one, one.spec.kube_config)
+            for stream, one in targets.items()
+            if one.spec.kube_config is not None and one.key.namespace == namespace
+        }
+        leads = await self._leads.of(namespace, {reference for _, reference in there.values()})
+        here: dict[StreamName, DeclaredKustomization] = {}
+        unsettled: dict[StreamName, DeclaredKustomization] = {}
+        for stream, (one, reference) in there.items():
+            lead, before = leads[reference], self.known_of(stream)
+            if (lead.alias or before) == alias:
+                here[stream] = one
+            elif not lead.alias and not lead.settled and before == self.home.alias:
+                unsettled[stream] = one
+        return Beside(here, unsettled)
 
     async def of(self, declared: DeclaredTarget, secrets: SecretValues) -> Site:
         """The cluster that a target is applied to by its spec, for the pass that asks.
@@ -271,17 +282,54 @@ class Sites:
             raise NoKubeconfigError(
                 f"spec.kubeConfig.secretRef: Secret {shown} is not there; make it, with a kubeconfig"
             )
-        return kubeconfig_in(_data_of(live, shown), reference.key, shown)
+        return kubeconfig_in(data_of(live, shown), reference.key, shown)
+
+    async def _find(self, namespace: str, reference: KubeConfigReference) -> str:
+        """The alias that a kubeconfig leads to, whoever may use it; empty where that cannot be told."""
+        if reference.secret_ref is None:
+            return ""
+        name = reference.secret_ref.name
+        kind = await self.home.cluster.kind("v1", "Secret")
+        try:
+            data = data_of(await self.home.cluster.get(kind, namespace, name), f"{namespace}/{name}")
+        except (NotFoundError, KubeconfigError):
+            return ""
+        try:
+            content = kubeconfig_in(data, reference.secret_ref.key, f"{namespace}/{name}")
+            return await self._asked(namespace, content, await self._read(namespace, name, content))
+        except (ClusterError, TimeoutError):
+            return ""
+
+    async def _asked(self, namespace: str, content: bytes, kubeconfig: Kubeconfig) -> str:
+        """The alias of the cluster of a kubeconfig, which is asked where nobody uses it."""
+        name = namespace, hashlib.sha256(content).digest()
+        async with self._opening.of(name):
+            road = self._roads.get(name)
+            if road is not None:
+                return road.site.alias
+            self._refuse(name)
+            way = await open_way(kubeconfig, SecretValues(kubeconfig.secret_values).filter)
+            try:
+                return await self._alias(namespace, await uid_of(way.cluster))
+            except ClusterError as error:
+                self._failed[name] = error, anyio.current_time() + FAILED_S
+                raise
+            finally:
+                await self._close(way)
+
+    async def _read(self, namespace: str, secret: str, content: bytes) -> Kubeconfig:
+        """What is used of the kubeconfig of a Secret."""
+        settings, where = self._settings, f"the kubeconfig of Secret {namespace}/{secret}"
+        return await read_kubeconfig(
+            content, where, execs=settings.insecure_kubeconfig_exec, insecure_tls=settings.insecure_kubeconfig_tls
+        )
 
     async def _open(
         self, declared: DeclaredTarget, reference: SecretKeyReference, content: bytes, secrets: SecretValues
     ) -> _Road:
         """The way by a kubeconfig; opened where nobody uses it yet."""
         namespace = declared.key.namespace
-        settings, where = self._settings, f"the kubeconfig of Secret {namespace}/{reference.name}"
-        kubeconfig = await read_kubeconfig(
-            content, where, execs=settings.insecure_kubeconfig_exec, insecure_tls=settings.insecure_kubeconfig_tls
-        )
+        kubeconfig = await self._read(namespace, reference.name, content)
         secrets.add(kubeconfig.secret_values)
         name = namespace, hashlib.sha256(content).digest()
         async with self._opening.of(name):
@@ -339,25 +387,17 @@ class Sites:
             if len(self._places) >= 2 * SERVERS_MAX:
                 self._places = {known: one for known, one in self._places.items() if one.roads}
             relay = Relay(alias)
-            place = self._places[alias] = _Place(alias, relay, self._watching_of(alias, watched_by(relay)))
+            watching = self._watching_of(alias, watched_by(relay), self._hall.room(namespace))
+            place = self._places[alias] = _Place(alias, relay, watching)
         return _Road(way, Site(alias, way.cluster, place.watching), place)
 
     async def _alias(self, namespace: str, uid: str) -> str:
         """The alias of the cluster that says it has a uid, within a namespace; the log knows it for good."""
-        if not _uid.fullmatch(uid):
-            raise ServerError(
-                "what answers there is no Kubernetes cluster: its namespace kube-system has no proper uid"
-            )
         async with self._binding:
-            whole = f"{namespace}.{uid}"
-            for alias in (f"{namespace}.{uid[:SHORT]}", whole):
-                bound = await bound_uid(self._memory.log, alias)
-                if bound == uid:
-                    return alias
-                if bound is None and alias != self.home.alias:
-                    await self._memory.append(self._engine_stream, [ClusterBound(alias=alias, uid=uid)], Origin())
-                    return alias
-        raise ServerError(f"the log knows another cluster as {whole!r}")
+            alias = await alias_of(self._memory.log, namespace, uid, self.home.alias)
+            if await bound_uid(self._memory.log, alias) is None:
+                await self._memory.append(self._engine_stream, [ClusterBound(alias=alias, uid=uid)], Origin())
+            return alias
 
     async def _go_by(self, user: StreamName, name: _Name, road: _Road) -> None:
         """Takes note of who uses a way; the one it used before may be closed."""
@@ -367,8 +407,7 @@ class Sites:
         place = road.place
         if road not in place.roads:
             place.roads.append(road)
-        if place.relay.through is None:
-            place.relay.through = road.way.channel
+            place.relay.add(road.way.channel)
         if place.scope is None and self._tasks is not None:
             place.scope, place.ready = anyio.CancelScope(), anyio.Event()
             self._tasks.start_soon(self._watch, place, place.scope, _Ready(place.ready))
@@ -388,8 +427,7 @@ class Sites:
         del self._roads[name]
         place = road.place
         place.roads.remove(road)
-        if place.relay.through is road.way.channel:
-            place.relay.through = place.roads[0].way.channel if place.roads else None
+        place.relay.remove(road.way.channel)
         if not place.roads and place.scope is not None:
             place.scope.cancel()
             place.scope = None
@@ -428,10 +466,3 @@ class Sites:
 def _with_origin(error: ClusterError, origin: str) -> ClusterError:
     """An error of the first time that a cluster is asked, which tells by what kubeconfig: that may be what is wrong."""
     return error if origin in str(error) else type(error)(f"{error}; it is reached by {origin}", error.status)
-
-
-def _data_of(live: KubeObject, shown: str) -> dict[str, bytes]:
-    try:
-        return {name: base64.b64decode(value, validate=True) for name, value in (live.get("data") or {}).items()}
-    except (binascii.Error, ValueError, TypeError):
-        raise KubeconfigError(f"spec.kubeConfig.secretRef: what Secret {shown} holds is no base64") from None

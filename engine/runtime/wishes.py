@@ -8,14 +8,14 @@ Else the set is built, and nothing is recorded. A build is shared with the targe
 import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection
-from typing import Protocol, TypeAlias, cast
+from typing import TypeAlias, cast
 
 import anyio
 import msgspec
 
-from tidelog.engine.cluster.errors import ClusterError, UnreachableError
+from tidelog.engine.cluster.errors import ClusterError
 from tidelog.engine.kinds.kustomization import KustomizationSpec
-from tidelog.engine.kinds.later import clusters_left, features_left
+from tidelog.engine.kinds.later import features_left
 from tidelog.engine.kinds.meta import KUSTOMIZATION
 from tidelog.engine.objects.kube import KubeObject, canonical_bytes, key_of
 from tidelog.engine.plan.model import Wanted
@@ -30,7 +30,6 @@ from tidelog.engine.runtime.settings import Settings
 from tidelog.engine.runtime.variables import Variables
 from tidelog.engine.runtime.watching.declared import (
     DeclaredKustomization,
-    DeclaredTarget,
     read_declared,
     source_of,
 )
@@ -58,18 +57,6 @@ class Wants(msgspec.Struct, frozen=True):
     surely: frozenset[ObjectKey] = frozenset()
     perhaps: frozenset[ObjectKey] = frozenset()
     """Its newest set cannot be built, and they stand in its files."""
-
-
-class Clusters(Protocol):
-    """Which cluster a target is applied to."""
-
-    def wanted_of(self, declared: DeclaredTarget) -> str | None:
-        """Its alias; None where nobody has asked there yet."""
-        ...
-
-    def cluster_of(self, declared: DeclaredTarget) -> FindsKinds | None:
-        """The cluster itself; None where nobody has asked there yet."""
-        ...
 
 
 class _Set(msgspec.Struct, frozen=True):
@@ -121,8 +108,20 @@ class Wishes:
         renderer: Renderer,
         variables_of: VariablesOf,
         tree_of: TreeOf,
-        clusters: "Clusters",
+        home: FindsKinds,
     ) -> None:
+        """Nothing is asked yet.
+
+        Args:
+            facts: what the log says.
+            alias: of the engine's own cluster.
+            settings: what is not to be done.
+            renderings: what targets wanted before.
+            renderer: builds.
+            variables_of: what is put into what a target builds.
+            tree_of: what a source has now.
+            home: the engine's own cluster.
+        """
         self._facts = facts
         self._alias = alias
         self._settings = settings
@@ -130,25 +129,32 @@ class Wishes:
         self._renderer = renderer
         self._variables_of = variables_of
         self._tree_of = tree_of
-        self._clusters = clusters
+        self._home = home
         self._made: OrderedDict[StreamName, _Made] = OrderedDict()
 
     def forget(self, stream: StreamName) -> None:
         """Lets go of a target that is no more."""
         self._made.pop(stream, None)
 
-    async def of(self, target: DeclaredKustomization, keys: Collection[ObjectKey], deadline: float = math.inf) -> Wants:
+    async def of(
+        self,
+        target: DeclaredKustomization,
+        keys: Collection[ObjectKey],
+        deadline: float = math.inf,
+        cluster: FindsKinds | None = None,
+    ) -> Wants:
         """Which of some objects a target wants. One that is being deleted wants none.
 
         Args:
             target: that is asked about.
             keys: of the objects.
             deadline: after which no build begins any more: what is not known by then, its files tell.
+            cluster: that it is applied to; None for the engine's own.
         """
         asked = frozenset(key for key in keys if _could_have(target.spec, key))
         if not asked or target.deleting:
             return Wants()
-        newest = await self._newest(target, deadline)
+        newest = await self._newest(target, deadline, cluster)
         surely = asked & newest.objects
         if newest.sure or not newest.tree:
             return Wants(surely)
@@ -164,11 +170,7 @@ class Wishes:
         Of one that had none so far it is not asked: of all that a commit changes, few are to be built for others' sake.
         """
         last = await self._renderings.last(target.stream)
-        if (
-            target.deleting
-            or self._clusters.wanted_of(target) != self._alias
-            or (last is not None and not _set(last).targets)
-        ):
+        if target.deleting or target.spec.kube_config is not None or (last is not None and not _set(last).targets):
             return []
         newest = await self._newest(target, deadline)
         inventory = self._facts.inventory.get(target.stream)
@@ -181,11 +183,13 @@ class Wishes:
         loaded = await self._renderings.load(new, new, Sealer())
         return [cast("DeclaredKustomization", read_declared(_as_made(one), self._alias)) for one in loaded]
 
-    async def gives_up(self, target: DeclaredKustomization, keys: Collection[ObjectKey]) -> frozenset[ObjectKey]:
-        """Which of some objects a target surely does not want."""
+    async def gives_up(
+        self, target: DeclaredKustomization, keys: Collection[ObjectKey], cluster: FindsKinds | None = None
+    ) -> frozenset[ObjectKey]:
+        """Which of some objects a target surely does not want; of one that is applied to a cluster, or to the own."""
         if target.deleting:
             return frozenset(keys)
-        newest = await self._newest(target)
+        newest = await self._newest(target, cluster=cluster)
         if newest.sure:
             return frozenset(keys) - newest.objects
         if not newest.tree:
@@ -194,7 +198,9 @@ class Wishes:
         found = await self._in_files(target, newest.tree, keys)
         return frozenset(keys) - found.keys if found.whole else frozenset()
 
-    async def _newest(self, target: DeclaredKustomization, deadline: float = math.inf) -> _Newest:
+    async def _newest(
+        self, target: DeclaredKustomization, deadline: float = math.inf, cluster: FindsKinds | None = None
+    ) -> _Newest:
         last = await self._renderings.last(target.stream)
         stays = _Newest(_set(last), sure=last is not None)
         newest = None if self._cannot_go_on(target) else self._tree_of(source_of(target).stream(self._alias))
@@ -208,7 +214,7 @@ class Wishes:
         if last is not None and self._has_come_to(target, revision, last):
             return stays
         try:
-            return _Newest(await self._objects(target, tree, last, deadline))
+            return _Newest(await self._objects(target, tree, last, deadline, cluster or self._home))
         except _UNKNOWN:
             return _Newest(stays.set, sure=False, tree=tree)
 
@@ -216,10 +222,7 @@ class Wishes:
         """Whether a target stays at what it wanted last until somebody changes its spec."""
         abroad = source_of(target).namespace != target.key.namespace
         return bool(
-            target.problems
-            or features_left(target.spec)
-            or clusters_left(target.spec, other_clusters=self._settings.other_clusters)
-            or (abroad and self._settings.no_cross_namespace_refs)
+            target.problems or features_left(target.spec) or (abroad and self._settings.no_cross_namespace_refs)
         )
 
     def _has_come_to(self, target: DeclaredKustomization, revision: Revision, last: RenderedSet) -> bool:
@@ -235,7 +238,12 @@ class Wishes:
         )
 
     async def _objects(
-        self, target: DeclaredKustomization, tree: str, last: RenderedSet | None, deadline: float
+        self,
+        target: DeclaredKustomization,
+        tree: str,
+        last: RenderedSet | None,
+        deadline: float,
+        cluster: FindsKinds,
     ) -> _Set:
         variables = await self._variables_of(target)
         basis = target.uid, target.generation, tree, variables.digest
@@ -252,11 +260,11 @@ class Wishes:
             return _set(last)
         if anyio.current_time() > deadline:
             raise TimeoutError
-        built = await self._built(target, tree, variables)
+        built = await self._built(target, tree, variables, cluster)
         self._keep(target.stream, _Made(basis, built))
         return built
 
-    async def _built(self, target: DeclaredKustomization, tree: str, variables: Variables) -> _Set:
+    async def _built(self, target: DeclaredKustomization, tree: str, variables: Variables, cluster: FindsKinds) -> _Set:
         rendering = await self._renderer.render(
             tree,
             render_spec(target.spec),
@@ -266,9 +274,6 @@ class Wishes:
             variables.handed,
             time_s=min(target.spec.effective_timeout.seconds, BUILD_S),
         )
-        cluster = self._clusters.cluster_of(target)
-        if cluster is None:
-            raise UnreachableError("the cluster that it is applied to was not reached yet")
         placed = await in_its_place(rendering, cluster)
         objects = {key_of(obj): obj for obj in placed.objects}
         targets = tuple(

@@ -43,6 +43,7 @@ from tidelog.engine.cluster.errors import (
     UnauthorizedError,
     UnreachableError,
 )
+from tidelog.engine.cluster.limits import Bounds
 from tidelog.engine.cluster.port import Identity
 from tidelog.engine.cluster.real import RealCluster, open_cluster
 from tidelog.engine.connector import Connector
@@ -556,12 +557,9 @@ async def test_change_of_ten_megabytes(script: Script, cluster: RealCluster) -> 
     assert seen == [("MODIFIED", "1"), ("DELETED", "9")]
 
 
-async def test_change_without_end_is_refused(
-    script: Script, cluster: RealCluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tidelog.engine.cluster.wire.WATCH_LINE_MAX_BYTES", MIB)
-    script.answers = [stream(*[b"x" * MIB] * 3)]
-    with pytest.raises(ServerError, match="one change has more than"):
+async def test_change_without_end_is_refused(script: Script, cluster: RealCluster) -> None:
+    script.answers = [stream(*[b"x" * MIB] * 80)]
+    with pytest.raises(ServerError, match="one change has more than 64 MiB"):
         await watch(cluster, [])
 
 
@@ -738,3 +736,26 @@ async def test_proxy_that_refuses_is_told_without_its_password(script: Script, t
     message = await refused(kubeconfig)
     assert "the proxy answers with HTTP 404" in message  # the script knows no CONNECT
     assert TOKEN not in message
+
+
+async def test_of_a_server_that_nobody_answers_for_only_so_much_is_taken(script: Script, cluster: RealCluster) -> None:
+    bounds = Bounds(object_bytes=MIB, list_bytes=4 * MIB, whole_bytes=2 * MIB, change_bytes=MIB)
+    bounded = RealCluster(cluster._connection, bounds)
+    large = CONFIG_MAP | {"data": {"key": "x" * MIB}}
+    script.answers = [answer(200, large), answer(200, large)]
+    with pytest.raises(ServerError, match="more than 1 MiB"):
+        await get(bounded)
+    with pytest.raises(OutcomeUnknown, match="more than 1 MiB"):
+        await apply(bounded)
+    page = {"metadata": {"resourceVersion": "7", "continue": "c"}, "items": [large]}
+    script.answers = [answer(200, page) for _ in range(5)]
+    with pytest.raises(ServerError, match="the list has more than 2 MiB"):
+        await bounded.list(CONFIG_MAPS, namespace="n")
+    assert len(script.answers) == 3
+    script.answers += [answer(200, page) for _ in range(3)]
+    with pytest.raises(ServerError, match="the list has more than 4 MiB"):
+        _ = [found async for found in bounded.pages(CONFIG_MAPS, namespace="n")]
+    assert len(script.answers) == 2
+    script.answers = [stream(change("MODIFIED", data={"key": "x" * MIB}), change("DELETED", version="9"))]
+    with pytest.raises(ServerError, match="one change has more than 1 MiB"):
+        await watch(bounded, [])

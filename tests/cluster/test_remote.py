@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tests.servers.embedded_servers import EmbeddedServers
 from tidelog.engine.cluster.connection import Answer, Call
 from tidelog.engine.cluster.errors import (
     Cause,
+    ForbiddenError,
     InvalidError,
     KubeconfigError,
     Status,
@@ -151,8 +153,10 @@ async def test_what_is_secret_of_it_is_known() -> None:
 class Server:
     """A channel whose answers are errors."""
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: Exception, chunks: int = 1) -> None:
         self.error = error
+        self.chunks = chunks
+        """How many pieces of a stream come before."""
         self.asked = 0
         self.address = "https://there.example"
         self.fence: Callable[[], None] | None = None
@@ -163,7 +167,8 @@ class Server:
 
     async def stream(self, _: Call) -> AsyncGenerator[bytes, None]:
         self.asked += 1
-        yield b"a"
+        for chunk in [b"a"] * self.chunks:
+            yield chunk
         raise self.error
 
 
@@ -204,6 +209,88 @@ async def test_a_server_that_cannot_be_reached_is_left_alone_for_a_while() -> No
     assert server.asked == 4
 
 
+class Working(Server):
+    """A channel that answers."""
+
+    def __init__(self) -> None:
+        super().__init__(AssertionError())
+
+    async def send(self, _: Call) -> Answer:
+        self.asked += 1
+        return Answer(200, {}, b"{}")
+
+    async def stream(self, _: Call) -> AsyncGenerator[bytes, None]:
+        self.asked += 1
+        yield b"all"
+
+
+REFUSALS = [UnauthorizedError("401"), ForbiddenError("403"), UnreachableError("gone"), KubeconfigError("no plugin")]
+
+
+@pytest.mark.parametrize("error", REFUSALS, ids=lambda error: type(error).__name__)
+async def test_who_watches_goes_on_by_another_way_when_one_does_not_serve(error: Exception) -> None:
+    bad, good = Server(error, chunks=0), Working()
+    relay = Relay("team.there")
+    relay.add(bad)
+    relay.add(good)
+    assert (await relay.send(CALL)).status == 200
+    assert (await relay.send(CALL)).status == 200
+    assert (bad.asked, good.asked) == (1, 2), "the one that serves is asked first from then on"
+    relay = Relay("team.there")
+    relay.add(bad)
+    relay.add(good)
+    assert [chunk async for chunk in relay.stream(CALL)] == [b"all"]
+    # Where none serves, the first one's words count: the others may never have been meant for that.
+    relay.remove(good)
+    relay.add(Server(UnreachableError("another"), chunks=0))
+    with pytest.raises(type(error), match=str(error)):
+        await relay.send(CALL)
+    relay.remove(bad)
+    relay.add(bad)
+    with pytest.raises(UnreachableError, match="another"):
+        _ = [chunk async for chunk in relay.stream(CALL)]
+
+
+async def test_what_has_begun_is_not_begun_again_by_another_way() -> None:
+    """Who watches would take the beginning of the one for what goes on of the other."""
+    relay = Relay("team.there")
+    relay.add(Server(UnreachableError("broke")))
+    relay.add(Working())
+    async with aclosing(relay.stream(CALL)) as chunks:
+        assert await anext(chunks) == b"a"
+        with pytest.raises(UnreachableError, match="broke"):
+            await anext(chunks)
+
+
+async def test_what_a_server_itself_says_is_the_same_by_every_way() -> None:
+    relay, second = Relay("team.there"), Working()
+    relay.add(Server(InvalidError("no"), chunks=0))
+    relay.add(second)
+    with pytest.raises(InvalidError):
+        await relay.send(CALL)
+    assert second.asked == 0
+
+
+async def test_ways_that_are_silent_are_not_waited_for_one_after_the_other() -> None:
+    """Each may take as long as a call may; the next call begins with those that were not asked."""
+    now = 0.0
+
+    class Silent(Server):
+        async def send(self, call: Call) -> Answer:
+            nonlocal now
+            now += 31.0
+            return await super().send(call)
+
+    silent = [Silent(UnreachableError("no answer")) for _ in range(3)]
+    relay = Relay("team.there", lambda: now)
+    for one in silent:
+        relay.add(one)
+    for _ in range(2):
+        with pytest.raises(UnreachableError):
+            await relay.send(CALL)
+    assert [one.asked for one in silent] == [1, 1, 0]
+
+
 @pytest.fixture
 def servers(tmp_path: Path):  # type: ignore[no-untyped-def]
     with embedded_servers.start(tmp_path / "there") as running:
@@ -218,7 +305,7 @@ async def test_who_watches_goes_on_by_another_way_when_one_is_closed(servers: Em
     cluster = watched_by(relay)
     with pytest.raises(UnreachableError, match=r"no kubeconfig of team\.there is in use"):
         await cluster.version()
-    relay.through = first.channel
+    relay.add(first.channel)
     kind = await cluster.kind("v1", "ConfigMap")
     version = (await cluster.list(kind)).resource_version
     ended = anyio.Event()
@@ -234,7 +321,8 @@ async def test_who_watches_goes_on_by_another_way_when_one_is_closed(servers: Em
         with anyio.fail_after(10):
             while not any(one.asked.verb == "watch" for one in servers.up.entries()):  # noqa: ASYNC110 - another thread
                 await anyio.sleep(0.01)
-            relay.through = second.channel
+            relay.add(second.channel)
+            relay.remove(first.channel)
             await first.close()
             await ended.wait()
     await cluster.list(kind)

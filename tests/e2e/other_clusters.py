@@ -1,6 +1,7 @@
 """A cluster besides the one that the daemon is in, and the Secrets by which it is reached."""
 
 import base64
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -26,6 +27,20 @@ class Other(Place):
     def kubeconfig(self, user: str, groups: Sequence[str] = MASTERS) -> str:
         """The kubeconfig of somebody there."""
         return self.servers.kubeconfig_of(user, groups).read_text()
+
+    async def kubeconfig_of_account(self, name: str) -> str:
+        """The kubeconfig of a ServiceAccount there that may do anything, with its token: revoked when it is deleted."""
+        await self.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}})
+        group = "rbac.authorization.k8s.io"
+        who = {"kind": "ServiceAccount", "name": name, "namespace": self.namespace}
+        role = {"apiGroup": group, "kind": "ClusterRole", "name": "cluster-admin"}
+        metadata = {"name": f"{self.namespace}-{name}", "namespace": ""}
+        binding = {"apiVersion": f"{group}/v1", "kind": "ClusterRoleBinding", "metadata": metadata}
+        await self.apply(binding | {"subjects": [who], "roleRef": role})
+        token = await self.cluster.request_token(self.namespace, name, "https://kubernetes.default.svc")
+        config = json.loads(self.kubeconfig("nobody"))
+        config["users"][0]["user"] = {"token": token}
+        return json.dumps(config)
 
 
 @asynccontextmanager

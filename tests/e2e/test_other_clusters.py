@@ -6,11 +6,23 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.to_thread
 import pytest
 
-from tests.e2e.command import tidelog
+from tests.e2e.command import daemon_with_door, tidelog
 from tests.e2e.other_clusters import THERE, Other, give, other_cluster
-from tests.e2e.world import KUSTOMIZE, World, condition, config_map, documents, failed, manifest, names, written
+from tests.e2e.world import (
+    KUSTOMIZE,
+    Running,
+    World,
+    config_map,
+    documents,
+    failed,
+    manifest,
+    names,
+    written,
+)
 from tests.servers import embedded_servers
 from tests.servers.embedded_servers import EmbeddedServers
 from tidelog.events.vocabulary import (
@@ -49,20 +61,10 @@ async def app_there(world: World, *manifests: str, **spec: Any) -> None:
     await world.target("app", "./app", **({"targetNamespace": world.namespace, "kubeConfig": THERE} | spec))
 
 
-async def test_without_being_asked_for_other_clusters_are_left_alone(world: World, other: Other) -> None:
-    await give(world, other.kubeconfig("there"))
-    async with world.daemon():
-        await app_there(world, config_map("a", n="1"))
-        found = await world.until_target("app", failed("UnsupportedFeature", "--other-clusters"))
-        assert condition(found, "Stalled")["status"] == "True"
-    assert await other.data("a") is None
-    assert await world.data("a") is None
-
-
 async def test_a_kustomization_lives_in_another_cluster(world: World, real_other: Other) -> None:
     other = real_other
     await give(world, other.kubeconfig("hub"))
-    async with world.daemon(other_clusters=True) as running:
+    async with world.daemon() as running:
         await app_there(world, config_map("a", n="1"), config_map("b", n="1"))
         await world.until_applied("app")
         assert (await other.data("a"), await other.data("b")) == ({"n": "1"}, {"n": "1"})
@@ -92,12 +94,12 @@ async def test_a_kustomization_lives_in_another_cluster(world: World, real_other
 
 async def test_a_daemon_that_starts_again_finds_all_as_it_was_and_sees_what_changes(world: World, other: Other) -> None:
     await give(world, other.kubeconfig("hub"))
-    async with world.daemon(other_clusters=True) as running:
+    async with world.daemon() as running:
         await app_there(world, config_map("a", n="1"))
         await world.until_applied("app")
         await running.idle()
     before = written(other.servers.audited("hub"))
-    async with world.daemon(other_clusters=True) as running:
+    async with world.daemon() as running:
         await running.idle()
         assert written(other.servers.audited("hub")) == before
         assert not running.events(ApplyFinished, TargetMoved)
@@ -108,7 +110,7 @@ async def test_a_daemon_that_starts_again_finds_all_as_it_was_and_sees_what_chan
 
 async def test_its_objects_are_told_of_like_any_other(world: World, other: Other) -> None:
     await give(world, other.kubeconfig("hub"))
-    async with world.daemon(other_clusters=True) as running:
+    async with world.daemon() as running:
         await app_there(world, config_map("only-there", n="1"), config_map("gone", n="1"))
         await world.until_applied("app")
         await world.push({"app/all.yaml": config_map("only-there", n="2")})
@@ -127,15 +129,12 @@ async def test_its_objects_are_told_of_like_any_other(world: World, other: Other
     assert "n" in history
     told = (await tidelog(world, "events", "--for", "configmap/only-there", *named)).out
     assert "Configured ConfigMap" in told
-    refused = await tidelog(world, "plan", "ks/app")
-    assert refused.code not in (0, 1)
-    assert "spec.kubeConfig: it is applied to another cluster, which no preview asks yet" in refused.err
 
 
 async def test_health_is_of_that_cluster(world: World, other: Other) -> None:
     await give(world, other.kubeconfig("hub"))
     check = {"apiVersion": "batch/v1", "kind": "Job", "name": "migrate", "namespace": world.namespace}
-    async with world.daemon(other_clusters=True):
+    async with world.daemon():
         await app_there(world, config_map("a"), healthChecks=[check], timeout="1m")
         await world.until_target("app", lambda obj: "Running health checks" in json.dumps(obj.get("status") or {}))
         pod = {"restartPolicy": "Never", "containers": [{"name": "main", "image": "busybox"}]}
@@ -156,7 +155,7 @@ async def test_health_is_of_that_cluster(world: World, other: Other) -> None:
 
 async def test_an_account_is_impersonated_there(world: World, other: Other) -> None:
     await give(world, other.kubeconfig("hub"))
-    async with world.daemon(other_clusters=True):
+    async with world.daemon():
         await app_there(world, config_map("a"), serviceAccountName="tenant", retryInterval="1s")
         await world.until_target("app", failed("ReconciliationFailed", "ConfigMap", "a"))
         assert await other.data("a") is None
@@ -171,7 +170,7 @@ async def test_an_account_is_impersonated_there(world: World, other: Other) -> N
 
 
 async def test_a_secret_that_is_not_there_is_waited_for(world: World, other: Other) -> None:
-    async with world.daemon(other_clusters=True):
+    async with world.daemon():
         await app_there(world, config_map("a", n="1"))
         told = await world.until_target("app", failed("ReconciliationFailed", "Secret", "is not there"))
         assert f"{world.namespace}/there" in json.dumps(told["status"])
@@ -184,7 +183,7 @@ async def test_a_secret_that_is_not_there_is_waited_for(world: World, other: Oth
 
 async def test_a_key_may_be_named(world: World, other: Other) -> None:
     await give(world, other.kubeconfig("hub"), key="mine")
-    async with world.daemon(other_clusters=True):
+    async with world.daemon():
         await app_there(world, config_map("a"), kubeConfig={"secretRef": {"name": "there", "key": "mine"}})
         await world.until_applied("app")
     assert await other.data("a") == {}
@@ -206,7 +205,7 @@ async def test_what_is_not_the_writers_is_not_used(world: World, other: Other, t
     }
     plugin.write_text(f"#!/bin/sh\ntouch {ran}\necho '{json.dumps(answer)}'\n")
     plugin.chmod(0o755)
-    async with world.daemon(other_clusters=True):
+    async with world.daemon():
         await give(world, json.dumps(config))
         await app_there(world, config_map("a"))
         await world.until_target("app", failed("ReconciliationFailed", "without the file of token-file"))
@@ -216,14 +215,14 @@ async def test_what_is_not_the_writers_is_not_used(world: World, other: Other, t
         await world.until_target("app", failed("ReconciliationFailed", "without exec"))
     assert not ran.exists()
     assert await other.data("a") is None
-    async with world.daemon(other_clusters=True, insecure_kubeconfig_exec=True):
+    async with world.daemon(insecure_kubeconfig_exec=True):
         await world.until_applied("app")
     assert ran.exists()
 
 
 async def test_credentials_are_changed_without_a_restart(world: World, other: Other) -> None:
     await give(world, other.kubeconfig("first"))
-    async with world.daemon(other_clusters=True) as running:
+    async with world.daemon() as running:
         await app_there(world, config_map("a", n="1"))
         await world.until_applied("app")
         await running.idle()
@@ -244,7 +243,7 @@ async def test_credentials_are_changed_without_a_restart(world: World, other: Ot
 
 async def test_a_cluster_that_does_not_answer_holds_up_nobody_else(world: World, other: Other) -> None:
     await give(world, other.kubeconfig("hub"))
-    async with world.daemon(other_clusters=True) as running:
+    async with world.daemon() as running:
         await app_there(world, config_map("a", n="1"), retryInterval="2s")
         await world.until_applied("app")
         await running.idle()
@@ -268,7 +267,7 @@ async def test_a_cluster_that_does_not_answer_holds_up_nobody_else(world: World,
 
 async def test_a_secret_that_is_deleted_ends_the_way_there_until_it_is_back(world: World, other: Other) -> None:
     await give(world, other.kubeconfig("hub"))
-    async with world.daemon(other_clusters=True) as running:
+    async with world.daemon() as running:
         await app_there(world, config_map("a", n="1"))
         await world.until_applied("app")
         seen = len(running.recorded)
@@ -287,7 +286,7 @@ async def test_another_cluster_gets_all_of_it_and_the_one_before_keeps_what_it_h
     world: World, other: Other, third: Other
 ) -> None:
     await give(world, other.kubeconfig("hub"))
-    async with world.daemon(other_clusters=True) as running:
+    async with world.daemon() as running:
         await app_there(world, config_map("a", n="1"), config_map("b", n="1"))
         await world.until_applied("app")
         # One of the same name there is not the target's, whatever was applied elsewhere.
@@ -326,13 +325,13 @@ async def test_a_status_of_the_cluster_before_says_nothing_of_the_one_after(
     """As after a kill between the move and the next status."""
     await give(world, other.kubeconfig("hub"))
     kind = await world.cluster.kind(KUSTOMIZE, "Kustomization")
-    async with world.daemon(other_clusters=True) as running:
+    async with world.daemon() as running:
         await app_there(world, config_map("a", n="1"), config_map("b", n="1"))
         before = (await world.until_applied("app"))[0]["status"]
         await running.idle()
     await give(world, third.kubeconfig("hub"))
     world.change({"app/all.yaml": config_map("a", n="2")})
-    async with world.daemon(other_clusters=True) as running:
+    async with world.daemon() as running:
         await third.until_data("a", {"n": "2"})
         await world.until_applied("app")
         await running.idle()
@@ -344,7 +343,7 @@ async def test_a_status_of_the_cluster_before_says_nothing_of_the_one_after(
     await world.cluster.patch(
         kind, world.namespace, "app", {"status": before}, type="merge", manager="test", subresource="status"
     )
-    async with world.daemon(other_clusters=True) as running:
+    async with world.daemon() as running:
         await world.push({"app/all.yaml": config_map("a", n="3")})
         await third.until_data("a", {"n": "3"})
         applied = await world.until_applied("app")
@@ -356,7 +355,7 @@ async def test_a_status_of_the_cluster_before_says_nothing_of_the_one_after(
 
 async def test_what_cannot_be_deleted_there_any_more_can_be_left_there(world: World, other: Other) -> None:
     await give(world, other.kubeconfig("hub"))
-    async with world.daemon(other_clusters=True):
+    async with world.daemon():
         await app_there(world, config_map("a", n="1"))
         await world.until_applied("app")
         await world.delete("v1", "Secret", "there")
@@ -368,7 +367,7 @@ async def test_what_cannot_be_deleted_there_any_more_can_be_left_there(world: Wo
 
 
 async def test_one_that_never_applied_anything_goes_without_its_cluster(world: World) -> None:
-    async with world.daemon(other_clusters=True):
+    async with world.daemon():
         await app_there(world, config_map("a"))
         await world.until_target("app", failed("ReconciliationFailed", "is not there"))
         await world.delete(KUSTOMIZE, "Kustomization", "app")
@@ -380,7 +379,7 @@ async def test_nothing_of_a_kubeconfig_is_told(world: World, other: Other, caplo
     config = json.loads(other.kubeconfig("hub"))
     token = config["users"][0]["user"]["token"]
     await give(world, json.dumps(config))
-    async with world.daemon(other_clusters=True) as running:
+    async with world.daemon() as running:
         await app_there(world, config_map("a", n="1"), retryInterval="1s")
         await world.until_applied("app")
         config["users"][0]["user"] = {"token": f"{token}-of-nobody"}
@@ -401,7 +400,7 @@ async def test_nothing_of_a_kubeconfig_is_told(world: World, other: Other, caplo
 async def test_what_shares_a_name_in_both_clusters_is_two(world: World, other: Other) -> None:
     """The same object, by name, of two Kustomizations of which one is applied here."""
     await give(world, other.kubeconfig("hub"))
-    async with world.daemon(other_clusters=True) as running:
+    async with world.daemon() as running:
         await app_there(world, config_map("a", n="there"))
         world.change({"here/all.yaml": config_map("a", n="here")})
         await world.ask()
@@ -421,3 +420,222 @@ async def test_what_shares_a_name_in_both_clusters_is_two(world: World, other: O
         assert await world.data("a") == {"n": "here"}
         gone = [one.uid for one in running.events(ObjectObserved) if one.gone]  # type: ignore[attr-defined]
         assert len(gone) <= 1
+
+
+def by(secret: str) -> dict[str, Any]:
+    """`spec.kubeConfig` with another Secret."""
+    return {"secretRef": {"name": secret}}
+
+
+async def test_watches_go_on_by_another_secret_when_the_credentials_of_the_first_are_revoked(
+    world: World, real_other: Other
+) -> None:
+    other = real_other
+    for name in ("first", "second"):
+        await give(world, await other.kubeconfig_of_account(name), name=name)
+    async with world.daemon() as running:
+        world.commit({"one/all.yaml": config_map("a", n="1"), "two/all.yaml": config_map("b", n="1")})
+        await world.source()
+        for target, secret in (("one", "first"), ("two", "second")):
+            await world.target(target, f"./{target}", targetNamespace=world.namespace, kubeConfig=by(secret))
+            await world.until_applied(target)
+        await running.idle()
+        alias = running.events(TargetMoved)[0].cluster  # type: ignore[attr-defined]
+        await other.delete("v1", "ServiceAccount", "first")
+        seen = len(running.recorded)
+        # A server that starts again takes no token for granted that it took before.
+        await anyio.to_thread.run_sync(other.servers.stop)
+        await anyio.to_thread.run_sync(other.servers.start)
+        await running.until_event(ObservationResumed, after=seen, where=lambda event: event.cluster == alias)
+        await other.patch("v1", "ConfigMap", "b", {"data": {"n": "9"}}, manager="mallory")
+        await other.until_data("b", {"n": "1"})
+        # What the first had applied is seen too; to put it right are its own credentials alone, and they are no more.
+        seen = len(running.recorded)
+        await other.patch("v1", "ConfigMap", "a", {"data": {"n": "9"}}, manager="mallory")
+        drifted = f"{alias}/core/ConfigMap/{world.namespace}/a"
+        await running.until_event(DriftDetected, stream=drifted, after=seen)
+        await world.until_target("one", failed("ReconciliationFailed", "the kubeconfig of Secret"))
+        assert await other.data("a") == {"n": "9"}
+
+
+MOVES = {
+    "one/a.yaml": config_map("a"),
+    "one/moves.yaml": config_map("moves", n="1"),
+    "two/b.yaml": config_map("b"),
+}
+MOVED = {"one/moves.yaml": None, "two/moves.yaml": config_map("moves", n="2")}
+
+
+async def there_is(world: World, *names: str, **specs: dict[str, Any]) -> None:
+    """Kustomizations of the directories that are called as they are, in the other cluster."""
+    for name in names:
+        spec = {"targetNamespace": world.namespace, "kubeConfig": THERE} | specs.get(name, {})
+        await world.target(name, f"./{name}", **spec)
+
+
+async def uid_there(other: Other, name: str) -> str:
+    live = await other.get("v1", "ConfigMap", name)
+    assert live is not None
+    assert "deletionTimestamp" not in live["metadata"]
+    return str(live["metadata"]["uid"])
+
+
+def deleted(running: Running) -> list[str]:
+    return [str(one.object) for one in running.events(ObjectPruned) if one.outcome == "deleted"]  # type: ignore[attr-defined]
+
+
+AFTER_ONE: dict[str, Any] = {"dependsOn": [{"name": "one"}]}
+
+
+@pytest.mark.parametrize("secret", ["there", "another"])
+async def test_what_moves_right_before_a_start_is_handed_over(world: World, other: Other, secret: str) -> None:
+    """The new owner does not come to its cluster before the old one has let go: it is suspended."""
+    await give(world, other.kubeconfig("hub"))
+    await give(world, other.kubeconfig("too"), name="another")
+    async with world.daemon() as running:
+        world.commit(MOVES)
+        await world.source()
+        await there_is(world, "one", "two", two={"kubeConfig": by(secret)})
+        await world.until_applied("one", "two")
+        before = await uid_there(other, "moves")
+        await world.patch(KUSTOMIZE, "Kustomization", "two", {"spec": {"suspend": True}})
+        await running.until_event(Suspended)
+        await running.idle()
+    world.change(MOVED)
+    async with world.daemon() as running:
+        await world.until_applied("one")
+        await running.idle()
+        assert await uid_there(other, "moves") == before
+        await world.patch(KUSTOMIZE, "Kustomization", "two", {"spec": {"suspend": False}})
+        await world.until_applied("one", "two")
+        await other.until_data("moves", {"n": "2"})
+        await running.idle()
+        assert await uid_there(other, "moves") == before
+        assert deleted(running) == []
+
+
+async def test_what_moves_to_one_that_the_same_commit_makes_is_handed_over(world: World, other: Other) -> None:
+    await give(world, other.kubeconfig("hub"))
+    source = {"kind": "GitRepository", "name": "fleet"}
+    spec = {"interval": "1h", "path": "./two", "prune": True, "targetNamespace": world.namespace, "kubeConfig": THERE}
+    two = manifest(KUSTOMIZE, "Kustomization", "two", spec={**spec, **AFTER_ONE, "sourceRef": source})
+    three = manifest(KUSTOMIZE, "Kustomization", "three", spec={**spec, "path": "./three", "sourceRef": source})
+    async with world.daemon(concurrent=1) as running:
+        world.commit(MOVES | {"fleet/three.yaml": three, "three/c.yaml": config_map("c")})
+        await world.source()
+        await there_is(world, "one")
+        await world.until_applied("one")
+        # It makes those that are applied there, and is itself applied here, after the one that lets go.
+        await world.target("fleet", "./fleet", targetNamespace=world.namespace, **AFTER_ONE)
+        await world.until_applied("fleet", "three")
+        await running.idle()
+        before = await uid_there(other, "moves")
+        await world.push({**MOVED, "fleet/two.yaml": two})
+        await world.until_applied("one", "two")
+        await other.until_data("moves", {"n": "2"})
+        await running.idle()
+        assert await uid_there(other, "moves") == before
+        assert deleted(running) == []
+
+
+async def test_what_may_move_to_one_whose_secret_is_about_to_come_waits_for_it(world: World, other: Other) -> None:
+    await give(world, other.kubeconfig("hub"))
+    async with world.daemon(concurrent=1) as running:
+        world.commit(MOVES)
+        await world.source()
+        await there_is(world, "one")
+        await world.until_applied("one")
+        await there_is(world, "two", two={"kubeConfig": by("another"), "retryInterval": "1s"})
+        await world.until_target("two", failed("ReconciliationFailed", "is not there"))
+        before = await uid_there(other, "moves")
+        await world.push(MOVED)
+        await world.until_target("two", lambda obj: obj["status"].get("lastAttemptedRevision") == world.revision)
+        await give(world, other.kubeconfig("too"), name="another")
+        await other.until_data("moves", {"n": "2"})
+        await world.until_applied("one", "two")
+        await running.idle()
+        assert await uid_there(other, "moves") == before
+        assert deleted(running) == []
+
+
+async def test_what_may_move_to_one_that_never_comes_is_pruned_in_the_end(
+    world: World, other: Other, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tidelog.engine.runtime.leads.PATIENCE_S", 3.0)
+    await give(world, other.kubeconfig("hub"))
+    async with world.daemon() as running:
+        world.commit(MOVES)
+        await world.source()
+        await there_is(world, "one")
+        await there_is(world, "two", two={"kubeConfig": by("another")})
+        await world.until_applied("one")
+        await world.push(MOVED)
+        await world.until_applied("one")
+        assert names(deleted(running)) == ["moves"]
+        assert await other.data("moves") is None
+
+
+async def test_of_what_a_server_tells_only_what_was_applied_there_is_recorded(world: World, other: Other) -> None:
+    await give(world, other.kubeconfig("hub"))
+    async with world.daemon() as running:
+        await app_there(world, config_map("a", n="1"))
+        await world.until_applied("app")
+        await running.idle()
+        alias = running.events(TargetMoved)[0].cluster  # type: ignore[attr-defined]
+        seen = len(running.recorded)
+        labels = {"kustomize.toolkit.fluxcd.io/name": "app", "kustomize.toolkit.fluxcd.io/namespace": world.namespace}
+        for number in range(50):
+            stray = json.loads(config_map(f"stray-{number}", n="1"))
+            await other.apply(stray | {"metadata": stray["metadata"] | {"labels": labels}})
+        # By now the watch has told of all these: what is told of this one comes after them.
+        await other.patch("v1", "ConfigMap", "a", {"data": {"n": "9"}}, manager="mallory")
+        await running.until_event(DriftDetected, after=seen)
+        await other.until_data("a", {"n": "1"})
+        await running.idle()
+        about = {one.envelope.stream for one in running.recorded[seen:]}
+        assert {stream for stream in about if stream.startswith(f"{alias}/")} == {
+            f"{alias}/core/ConfigMap/{world.namespace}/a"
+        }
+
+
+async def test_what_would_be_done_there_is_shown_and_a_past_is_brought_back(
+    world: World, other: Other, third: Other, tmp_path: Path
+) -> None:
+    config = other.kubeconfig("hub")
+    await give(world, config)
+    named = ("ks/app", "-n", world.namespace)
+    async with daemon_with_door(world) as running:
+        await app_there(world, config_map("a", n="1"), config_map("b", n="1"))
+        await world.until_applied("app")
+        alias = running.events(TargetMoved)[0].cluster  # type: ignore[attr-defined]
+        # A namesake here has nothing to do with it.
+        await world.apply(json.loads(config_map("a", mine="yes")))
+        done = await tidelog(world, "plan", *named)
+        assert (done.code, "2 unchanged" in done.out) == (0, True), done
+        (tmp_path / "files" / "app").mkdir(parents=True)
+        (tmp_path / "files" / "app" / "all.yaml").write_text(config_map("a", n="2"))
+        done = await tidelog(world, "plan", *named, "--path", tmp_path / "files", "-o", "json")
+        assert done.code == 1, done
+        plan = json.loads(done.out)["plan"]
+        steps = {step["object"].rpartition("/")[2]: step for wave in plan["waves"] for step in wave}
+        assert steps["a"]["changes"] == [{"path": "data.n", "before": "1", "after": "2"}]
+        assert names([step["object"] for step in plan["prunes"]]) == ["b"]
+        past = running.daemon.engine.memory.position
+        await world.push({"app/all.yaml": config_map("a", n="3")})
+        await world.until_applied("app")
+        assert await other.data("b") is None
+        done = await tidelog(world, "reapply", *named, "--at", str(past), "--yes", "--why", "it was better")
+        assert done.code == 0, done
+        await other.until_data("a", {"n": "1"})
+        await other.until_data("b", {"n": "1"})
+        assert await world.data("a") == {"mine": "yes"}
+        token = json.loads(config)["users"][0]["user"].get("token") or "no token"
+        assert token not in done.out + done.err
+        # Of another cluster than before it is said that a run comes first.
+        await world.patch(KUSTOMIZE, "Kustomization", "app", {"spec": {"suspend": True}})
+        await running.until_event(Suspended)
+        await give(world, third.kubeconfig("hub"))
+        refused = await tidelog(world, "plan", *named)
+        assert refused.code not in (0, 1)
+        assert "it is about to be applied to another cluster than before" in refused.err
+        assert alias

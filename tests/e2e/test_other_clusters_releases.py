@@ -2,6 +2,7 @@
 
 import json
 
+from tests.e2e.command import daemon_with_door, tidelog
 from tests.e2e.other_clusters import THERE, Other, give
 from tests.e2e.releases import HELM, Releases
 from tests.e2e.world import World, failed, written
@@ -12,6 +13,7 @@ from tidelog.events.vocabulary import (
     ReleaseActionEnded,
     ReleaseActionStarted,
     ReleaseHistoryCleared,
+    Suspended,
     TargetMoved,
 )
 
@@ -40,7 +42,7 @@ async def test_a_release_lives_in_another_cluster(world: World, real_other: Othe
     other, releases = real_other, Releases(world)
     await give(world, other.kubeconfig("hub"))
     await other.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "only-there", "namespace": ""}})
-    async with world.daemon(other_clusters=True) as running:
+    async with world.daemon() as running:
         await releases.commit("1.0.0", hook=HOOK)
         await world.source()
         await releases.release(kubeConfig=THERE, driftDetection={"mode": "enabled"})
@@ -69,14 +71,14 @@ async def test_a_release_lives_in_another_cluster(world: World, real_other: Othe
 async def test_a_release_at_rest_asks_nothing_of_another_cluster(world: World, other: Other) -> None:
     releases = Releases(world)
     await give(world, other.kubeconfig("hub"))
-    async with world.daemon(other_clusters=True) as running:
+    async with world.daemon() as running:
         await releases.commit("1.0.0")
         await world.source()
         await releases.release(kubeConfig=THERE)
         await releases.until_version(1)
         await running.idle()
     before = written(other.servers.audited("hub"))
-    async with world.daemon(other_clusters=True) as running:
+    async with world.daemon() as running:
         await running.idle()
         assert written(other.servers.audited("hub")) == before
         assert not running.events(ReleaseActionStarted, TargetMoved)
@@ -85,7 +87,7 @@ async def test_a_release_at_rest_asks_nothing_of_another_cluster(world: World, o
 async def test_a_failed_upgrade_is_rolled_back_there(world: World, other: Other) -> None:
     releases = Releases(world)
     await give(world, other.kubeconfig("hub"))
-    async with world.daemon(other_clusters=True) as running:
+    async with world.daemon() as running:
         await releases.commit("1.0.0")
         await world.source()
         test = {
@@ -107,7 +109,7 @@ async def test_a_failed_upgrade_is_rolled_back_there(world: World, other: Other)
 
 async def test_no_way_there_is_told(world: World, other: Other) -> None:
     releases = Releases(world)
-    async with world.daemon(other_clusters=True):
+    async with world.daemon():
         await releases.commit("1.0.0")
         await world.source()
         await releases.release(kubeConfig=THERE)
@@ -119,7 +121,7 @@ async def test_no_way_there_is_told(world: World, other: Other) -> None:
 async def test_without_its_kubeconfig_a_release_goes_and_what_was_released_stays(world: World, other: Other) -> None:
     releases = Releases(world)
     await give(world, other.kubeconfig("hub"))
-    async with world.daemon(other_clusters=True):
+    async with world.daemon():
         await releases.commit("1.0.0")
         await world.source()
         await releases.release(kubeConfig=THERE)
@@ -134,7 +136,7 @@ async def test_without_its_kubeconfig_a_release_goes_and_what_was_released_stays
 async def test_what_cannot_be_reached_now_is_uninstalled_later(world: World, other: Other) -> None:
     releases = Releases(world)
     await give(world, other.kubeconfig("hub"))
-    async with world.daemon(other_clusters=True, max_retry_delay=Duration.of_seconds(2)):
+    async with world.daemon(max_retry_delay=Duration.of_seconds(2)):
         await releases.commit("1.0.0")
         await world.source()
         await releases.release(kubeConfig=THERE)
@@ -150,7 +152,7 @@ async def test_what_cannot_be_reached_now_is_uninstalled_later(world: World, oth
 async def test_in_another_cluster_it_is_installed_anew(world: World, other: Other) -> None:
     releases = Releases(world)
     await give(world, other.kubeconfig("hub"))
-    async with world.daemon(other_clusters=True) as running:
+    async with world.daemon() as running:
         await releases.commit("1.0.0")
         await world.source()
         await releases.release()
@@ -164,3 +166,23 @@ async def test_in_another_cluster_it_is_installed_anew(world: World, other: Othe
         assert await records(world) == [(2, "deployed"), (1, "superseded")]
         assert await world.data("web") == here
         assert len(running.events(TargetMoved)) == len(running.events(ReleaseHistoryCleared)) == 1
+
+
+async def test_what_would_be_released_there_is_shown(world: World, other: Other) -> None:
+    releases = Releases(world)
+    await give(world, other.kubeconfig("hub"))
+    async with daemon_with_door(world) as running:
+        await releases.commit("1.0.0")
+        await world.source()
+        await releases.release(kubeConfig=THERE)
+        await releases.until_version(1)
+        await world.patch(HELM, "HelmRelease", "web", {"spec": {"suspend": True}})
+        await running.until_event(Suspended)
+        await running.idle()
+        shown = await tidelog(world, "plan", "hr/web", "-n", world.namespace)
+        assert (shown.code, "is as it is to be" in shown.out) == (0, True), shown
+        await world.patch(HELM, "HelmRelease", "web", {"spec": {"values": {"colour": "green"}}})
+        shown = await tidelog(world, "plan", "hr/web", "-n", world.namespace)
+        assert shown.code == 1, shown
+        assert "upgrade" in shown.out
+    assert await records(other) == [(1, "deployed")]

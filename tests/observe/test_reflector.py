@@ -20,6 +20,7 @@ from tidelog.engine.cluster.errors import (
 from tidelog.engine.cluster.port import Kind, Listing, WatchEvent
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.observe.reflector import Pace, Reflector, Watched
+from tidelog.engine.observe.room import Hall, Room
 from tidelog.events.names import ObjectKey
 
 WIDGET = Kind("example.com", "v1", "Widget", "widgets", namespaced=True)
@@ -160,9 +161,10 @@ async def watching(
     model: Model,
     then: Callable[[], Awaitable[None]],
     pace: Pace = AT_ONCE,
+    room: Room | None = None,
 ) -> Reflector:
     """Runs `then` while a reflector runs, and cancels the reflector after it."""
-    reflector = Reflector(server, WIDGET, pace=pace, chance=lambda: 0.5)
+    reflector = Reflector(server, WIDGET, pace=pace, chance=lambda: 0.5, room=room)
     async with anyio.create_task_group() as group:
         group.start_soon(reflector.run, model)
         await then()
@@ -656,3 +658,41 @@ async def test_after_any_storm_all_is_known_as_it_is(seed: int, number: int) -> 
 
     reflector = await watching(server, model, weather)
     assert len(reflector) == len(server.objects)
+
+
+async def test_a_server_that_tells_of_ever_new_objects_goes_unwatched_when_the_room_is_full() -> None:
+    server = Server()
+    room = Hall(20).room("team")
+    model = Model(server)
+
+    async def change() -> None:
+        await model.until("resumed")
+        for number in range(100):
+            server.put(f"new-{number}")
+        await model.until("interrupted")
+
+    reflector = await watching(server, model, change, room=room)
+    assert len(reflector) == room.taken == 10
+    reflector.forget()
+    assert len(reflector) == room.taken == 0
+
+
+async def test_room_is_given_back_when_objects_go_and_taken_once_for_each() -> None:
+    server = Server()
+    room = Hall(8).room("team")
+    model = Model(server)
+
+    async def change() -> None:
+        await model.until("resumed")
+        for number in range(30):
+            server.put("a")
+            server.put("b", recreate=True)
+            server.put(f"c-{number}")
+            await model.until(f"c-{number} changed")
+            server.remove(f"c-{number}")
+            await model.until(f"c-{number} gone")
+        await model.until_true()
+
+    reflector = await watching(server, model, change, room=room)
+    assert len(reflector) == room.taken == 2
+    assert "interrupted" not in model.told

@@ -10,11 +10,12 @@ from tests.runtime.targets import target
 from tidelog.engine.cluster.errors import ClusterError, ForbiddenError, InvalidError, UnreachableError
 from tidelog.engine.cluster.port import Identity, Kind
 from tidelog.engine.objects.kube import KubeObject
-from tidelog.engine.runtime.passes.moves import LOOK_S, Heir, Moves
+from tidelog.engine.runtime.leads import Beside
+from tidelog.engine.runtime.passes.moves import LOOK_S, Heir, Moves, UnsettledError
 from tidelog.engine.runtime.settings import Settings
 from tidelog.engine.runtime.watching.declared import DeclaredKustomization
 from tidelog.engine.runtime.wishes import Wants
-from tidelog.events.names import ObjectKey
+from tidelog.events.names import ObjectKey, StreamName
 
 A, B = (ObjectKey("", "ConfigMap", "shop", name) for name in ("a", "b"))
 
@@ -32,9 +33,23 @@ class World:
         self.answer: ClusterError | None = None
         self.makes: list[DeclaredKustomization] = []
         me: Any = self
-        self.moves = Moves(me, lambda: self.targets, me, Settings(), own or target("own"))
+        self.elsewhere: set[str] = set()
+        """Targets that are applied to another cluster."""
+        self.unsettled: set[str] = set()
+        """Those of which it is not known yet to what cluster they are applied."""
+        self.moves = Moves(me, lambda: self.targets, self.beside, me, me, Settings(), own or target("own"))
 
-    async def of(self, declared: DeclaredKustomization, keys: Collection[ObjectKey], deadline: float) -> Wants:
+    async def beside(self, targets: Mapping[StreamName, DeclaredKustomization]) -> Beside:
+        named = {stream: one.key.name for stream, one in targets.items()}
+        return Beside(
+            {stream: targets[stream] for stream, name in named.items() if name not in self.elsewhere | self.unsettled},
+            {stream: targets[stream] for stream, name in named.items() if name in self.unsettled},
+        )
+
+    async def of(
+        self, declared: DeclaredKustomization, keys: Collection[ObjectKey], deadline: float, cluster: object
+    ) -> Wants:
+        assert cluster is self
         assert 0 < deadline - anyio.current_time() <= LOOK_S
         self.looked_at.append(declared.key.name)
         wants = self.wants.get(declared.key.name, Wants())
@@ -44,7 +59,10 @@ class World:
         assert 0 < deadline - anyio.current_time() <= LOOK_S
         return self.makes if declared.key.name == "root" else []
 
-    async def gives_up(self, declared: DeclaredKustomization, keys: Collection[ObjectKey]) -> frozenset[ObjectKey]:
+    async def gives_up(
+        self, declared: DeclaredKustomization, keys: Collection[ObjectKey], cluster: object
+    ) -> frozenset[ObjectKey]:
+        assert cluster is self
         return frozenset(keys) - self.wants[declared.key.name].surely
 
     async def find_kind(self, group: str, kind: str) -> Kind | None:
@@ -146,3 +164,25 @@ async def test_what_its_owner_gives_up_may_be_taken() -> None:
     assert await world.moves.freed({A.id: other.stream}) == frozenset()
     assert await world.moves.freed({A.id: target("unknown").stream}) == frozenset()
     assert await world.moves.freed({}) == frozenset()
+
+
+async def test_nothing_is_left_to_who_is_applied_to_another_cluster() -> None:
+    world = World(target("root"), target("there"), there=surely(A), made=surely(B))
+    world.makes = [target("made")]
+    world.elsewhere = {"there", "made"}
+    assert await world.moves.heirs([A.id, B.id]) == {}
+    assert world.looked_at == ["root"]
+    assert await world.moves.freed({A.id: target("there").stream}) == frozenset()
+
+
+async def test_who_may_be_applied_to_the_same_cluster_is_waited_for_where_he_wants_it() -> None:
+    world = World(target("root"), target("late"), late=surely(A), made=Wants(perhaps=frozenset([B])))
+    world.makes = [target("made")]
+    world.unsettled = {"late", "made"}
+    for id, name in ((A.id, "late"), (B.id, "made")):
+        with pytest.raises(UnsettledError, match=name):
+            await world.moves.heirs([id])
+    world.wants = {"root": surely(A)}
+    assert set(await world.moves.heirs([A.id, B.id])) == {A.id}, "who wants nothing of it is not waited for"
+    world.wants = {"root": surely(A), "late": surely(A)}
+    assert set(await world.moves.heirs([A.id])) == {A.id}, "what has an heir needs no other"

@@ -1,5 +1,6 @@
 """What is told of an object is recorded in its order, whichever way it came."""
 
+import copy
 from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -13,9 +14,10 @@ import pytest
 
 from tests.events.logs import digest, run_id
 from tidelog.engine.apply.record import Seen
-from tidelog.engine.cluster.errors import ForbiddenError, UnknownKindError
-from tidelog.engine.cluster.port import Cluster, Kind, Listing
+from tidelog.engine.cluster.errors import ForbiddenError, NotFoundError, UnknownKindError
+from tidelog.engine.cluster.port import Cluster, Kind, Listing, WatchEvent
 from tidelog.engine.objects.kube import KubeObject, key_of
+from tidelog.engine.observe.room import Hall, Room
 from tidelog.engine.runtime.memory import Memory, Origin
 from tidelog.engine.runtime.watching.observer import FOLLOWED_EVERY_S, Observer
 from tidelog.engine.runtime.watching.statuses import StatusTold
@@ -106,7 +108,7 @@ class Pods:
 class Watching:
     """An observer of one Deployment that was applied at version 985."""
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: Memory, cluster: object = None, room: Room | None = None) -> None:
         self.memory = memory
         self.sealers = Sealers()
         self.woken: list[object] = []
@@ -114,7 +116,7 @@ class Watching:
         memory.listen(self.told.append)
         nothing = cast("Any", lambda *_: None)
         self.observer = Observer(
-            cast("Cluster", Nowhere()),
+            cast("Cluster", cluster or Nowhere()),
             memory,
             "east",
             engine_stream(memory.log.identity.log),
@@ -123,6 +125,7 @@ class Watching:
             lambda *woken: self.woken.append(woken),
             nothing,
             lambda: datetime.now(UTC),
+            room=room,
         )
 
     @property
@@ -568,3 +571,77 @@ async def test_who_follows_an_object_is_woken_when_more_than_its_status_has_chan
     labelled["metadata"]["labels"] |= {"a": "b"}
     await quickly.observer.is_now(labelled)
     assert [trigger.why for trigger in woken(quickly)] == ["Deployment/apps/web changed"]
+
+
+class Fickle:
+    """A cluster of one Deployment, `web`, that is there or not."""
+
+    def __init__(self) -> None:
+        self.web: KubeObject | None = None
+
+    async def kind(self, api_version: str, kind: str) -> Kind:
+        return Kind(api_version.rpartition("/")[0], "v1", kind, kind.lower() + "s", namespaced=True)
+
+    async def get(self, *_: object) -> KubeObject:
+        if self.web is None:
+            raise NotFoundError("no web")
+        return copy.deepcopy(self.web)
+
+    async def pages(self, *_: object, **__: object) -> AsyncIterator[Listing]:
+        yield Listing([], "1")
+
+    async def watch(self, *_: object, **__: object) -> AsyncIterator[WatchEvent]:
+        await anyio.sleep_forever()
+        yield WatchEvent("BOOKMARK", {})
+
+
+@pytest.mark.parametrize("ends", ["changed", "gone"])
+async def test_a_server_that_nobody_answers_for_makes_the_log_grow_only_so_fast(
+    watching: Watching, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    monkeypatch.setattr("tidelog.engine.runtime.watching.paces.AT_ONCE", 5)
+    monkeypatch.setattr("tidelog.engine.runtime.watching.paces.EVERY_S", 1.0)
+    cluster = Fickle()
+    other = Watching(watching.memory, cluster, Hall().room("team"))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(other.observer.run)
+        await anyio.lowlevel.checkpoint()
+        for version in range(1_000, 1_200):
+            cluster.web = deployment(version, 1)
+            await other.observer.is_now(copy.deepcopy(cluster.web))
+        recorded = other.statuses()
+        assert 0 < len(recorded) <= 6
+        # What was left out is made good, by how it then is.
+        if ends == "gone":
+            cluster.web = None
+            await other.observer.is_gone(WEB, "u-1")
+        with anyio.fail_after(PATIENCE_S):
+            while other.row is not None and other.row.resource_version != "1199":
+                await anyio.lowlevel.checkpoint()
+        assert (other.row is None) == (ends == "gone")
+        assert len(other.statuses()) == len(recorded) + 1
+        tasks.cancel_scope.cancel()
+
+
+async def test_what_no_target_applied_is_not_recorded_whatever_a_server_says_of_it(watching: Watching) -> None:
+    before = len(watching.told)
+    for number in range(100):
+        stray = deployment(2_000 + number, 1)
+        stray["metadata"] |= {"name": f"stray-{number}", "uid": f"u-{number}"}
+        await watching.observer.is_now(stray)
+        await watching.observer.is_gone(key_of(stray), f"u-{number}")
+    assert len(watching.told) == before
+
+
+async def test_interruptions_of_such_a_server_are_recorded_only_so_often(
+    watching: Watching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tidelog.engine.runtime.watching.paces.AT_ONCE", 5)
+    other = Watching(watching.memory, Fickle(), Hall().room("team"))
+    kind = await Fickle().kind("apps/v1", "Deployment")
+    with anyio.move_on_after(0.2) as scope:
+        while True:
+            await other.observer.interrupted(kind, "it says so")
+            await other.observer.resumed(kind)
+    assert scope.cancelled_caught
+    assert len(other.told) == 10

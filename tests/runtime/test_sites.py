@@ -1,6 +1,7 @@
 """Which cluster a target is applied to: told apart, believed within a namespace, kept while it is used."""
 
 import base64
+import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.cluster.real import open_cluster
 from tidelog.engine.cluster.remote import NoKubeconfigError
 from tidelog.engine.objects.kube import KubeObject
+from tidelog.engine.observe.room import Room
 from tidelog.engine.runtime.binding import uid_of
 from tidelog.engine.runtime.errors import LeaseLostError
 from tidelog.engine.runtime.memory import Memory, Origin
@@ -27,10 +29,10 @@ from tidelog.engine.runtime.sites import Site, Sites, Watching
 from tidelog.engine.runtime.watching.declared import DeclaredKustomization
 from tidelog.engine.secrecy.values import SecretValues
 from tidelog.events.names import ObjectKey, StreamName, cluster_of, engine_stream
-from tidelog.events.vocabulary import ClusterBound
+from tidelog.events.vocabulary import ClusterBound, TargetMoved
 from tidelog.storage import Query, open_log, open_views
 
-HOME = "default"
+HOME = "east"
 MASTERS = ("system:masters",)
 MAP: KubeObject = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "default"}}
 
@@ -62,7 +64,7 @@ class World:
         task_status.started()
         await anyio.sleep_forever()
 
-    def _watching_of(self, alias: str, cluster: Cluster) -> Watching:
+    def _watching_of(self, alias: str, cluster: Cluster, _: Room) -> Watching:
         self.clusters[alias] = cluster
 
         async def run(task_status: Any) -> None:
@@ -90,6 +92,19 @@ class World:
     async def of(self, declared: DeclaredKustomization) -> Site:
         return await self.sites.of(declared, SecretValues())
 
+    async def beside(self, alias: str, *targets: DeclaredKustomization) -> tuple[list[str], list[str]]:
+        """The names of those that are applied to a cluster, and of those that may come to be."""
+        found = await self.sites.beside(alias, {one.stream: one for one in targets})
+        return tuple(sorted(one.key.name for one in some.values()) for some in (found.here, found.unsettled))  # type: ignore[return-value]
+
+    async def give(self, name: str, content: bytes) -> None:
+        """A Secret with a kubeconfig, of namespace `default`, as the engine's own cluster has it."""
+        self.secrets["default", name] = content
+        data = {"value": base64.b64encode(content).decode()}
+        metadata = {"name": name, "namespace": "default"}
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data}
+        await self.sites.home.cluster.apply(secret, manager="test")
+
     async def bound(self) -> dict[str, str]:
         """What the log says of aliases."""
         events = [one.event async for one in self.memory.log.read(Query(types=("ClusterBound",)))]
@@ -99,6 +114,12 @@ class World:
 @pytest.fixture
 def servers(tmp_path: Path) -> Iterator[EmbeddedServers]:
     with embedded_servers.start(tmp_path / "there") as running:
+        yield running
+
+
+@pytest.fixture
+def third(tmp_path: Path) -> Iterator[EmbeddedServers]:
+    with embedded_servers.start(tmp_path / "third") as running:
         yield running
 
 
@@ -131,7 +152,7 @@ def by(servers: EmbeddedServers, user: str) -> bytes:
 
 async def test_without_a_kubeconfig_it_is_the_engines_own(world: World) -> None:
     assert await world.of(target()) is world.sites.home
-    assert world.sites.wanted_of(target()) == world.sites.known_of(StreamName(f"{HOME}/a/b/c/d")) == HOME
+    assert world.sites.known_of(StreamName(f"{HOME}/a/b/c/d")) == HOME
 
 
 async def test_what_a_server_says_of_itself_counts_in_one_namespace_only(
@@ -218,7 +239,6 @@ async def test_what_keeps_one_from_getting_there_is_told_to_all_at_once(world: W
         with pytest.raises(ForbiddenError, match="the kubeconfig of Secret a/there"):
             await world.of(there(name, "a"))
     assert len([one for one in servers.audited("nobody") if one["objectRef"].get("name") == "kube-system"]) <= 1
-    assert world.sites.wanted_of(there("x", "a")) is None
     with pytest.raises(KubeconfigError, match="configMapRef"):
         await world.of(target(kubeConfig={"configMapRef": {"name": "a"}}))
 
@@ -259,3 +279,43 @@ async def test_one_namespace_cannot_take_all_connections(
     # Changed credentials take the place of the old ones, however little room there is.
     world.secrets["a", "one"] = by(servers, "changed")
     await world.of(there("x", "a", "one"))
+
+
+async def test_who_has_not_come_there_yet_is_known_by_where_his_kubeconfig_leads(
+    world: World, servers: EmbeddedServers, third: EmbeddedServers
+) -> None:
+    await world.give("there", by(servers, "one"))
+    await world.give("too", by(servers, "two"))
+    alias = (await world.of(there("reached", "default"))).alias
+    reached, late = there("reached", "default"), there("late", "default", "too")
+    others = target("here", "default"), there("late", "elsewhere", "too")
+    assert await world.beside(alias, reached, late, *others) == (["late", "reached"], [])
+    assert await world.beside(HOME, reached, late, *others) == (["here"], [])
+    await world.give("too", by(third, "hub"))
+    assert await world.beside(alias, reached, late) == (["reached"], [])
+    # Nobody goes by it: to know where it leads, nothing is kept open.
+    assert world.watched == [alias]
+
+
+async def test_where_a_kubeconfig_may_yet_lead_is_waited_for_and_not_for_ever(
+    world: World, servers: EmbeddedServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.give("there", by(servers, "one"))
+    alias = (await world.of(there("reached", "default"))).alias
+    late = there("late", "default", "too")
+    assert await world.beside(alias, late) == ([], ["late"])
+    silent = json.loads(by(servers, "two"))
+    silent["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:1"
+    await world.give("too", json.dumps(silent).encode())
+    assert await world.beside(alias, late) == ([], ["late"])
+    monkeypatch.setattr("tidelog.engine.runtime.leads.PATIENCE_S", 0.0)
+    assert await world.beside(alias, late) == ([], [])
+    monkeypatch.undo()
+    monkeypatch.setattr("tidelog.engine.runtime.sites.FAILED_S", 0.0)
+    # Where the log knows that it was there before, it is taken to be so until something else is known.
+    await world.memory.append(late.stream, [TargetMoved(cluster=alias)], Origin())
+    assert await world.beside(alias, late) == (["late"], [])
+    await world.memory.append(late.stream, [TargetMoved(cluster="default.another")], Origin())
+    assert await world.beside(alias, late) == ([], [])
+    await world.give("too", by(servers, "two"))
+    assert await world.beside(alias, late) == (["late"], [])

@@ -59,7 +59,6 @@ class World:
         self.places_of: Collection[tuple[str, str]] = ()
         self.whole = True
         self.lost: Exception | None = None
-        self.applied_to: str | None = "east"
         self.builds: list[str] = []
         self.tree: str | None = "tree-2"
         self.desired: dict[StreamName, Desired] = {}
@@ -73,12 +72,6 @@ class World:
         self.wishes = Wishes(
             cast("Any", facts), "east", self.settings, cast("Any", renderings), me, self._variables, self._tree, me
         )
-
-    def wanted_of(self, _: DeclaredKustomization) -> str | None:
-        return self.applied_to
-
-    def cluster_of(self, _: DeclaredKustomization) -> "World | None":
-        return self if self.applied_to else None
 
     async def find_kind(self, group: str, kind: str) -> Kind | None:
         return None if kind == "Unknown" else Kind(group, "v1", kind, "", namespaced=kind != "Issuer")

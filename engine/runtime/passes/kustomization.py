@@ -1,6 +1,7 @@
 """The reconciliation of a Kustomization: the way of the data, top to bottom, each line one stage."""
 
 from collections.abc import Collection, Mapping
+from functools import partial
 
 import msgspec
 
@@ -11,7 +12,7 @@ from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.memory import find_fetched
 from tidelog.engine.runtime.passes.dependencies import check_dependencies
 from tidelog.engine.runtime.passes.health import assess
-from tidelog.engine.runtime.passes.moves import Heir, Moves
+from tidelog.engine.runtime.passes.moves import Heir, Moves, UnsettledError
 from tidelog.engine.runtime.passes.placing import placed
 from tidelog.engine.runtime.passes.target import TargetPass
 from tidelog.engine.runtime.rendered import RenderedSet, inputs_digest, render_spec, sealed, would_be_the_same
@@ -33,6 +34,8 @@ from tidelog.storage import Query
 
 RENDER_RETRY_S = 5.0
 """After a build that failed for no reason of its own; longer after each further one."""
+UNSETTLED_LOOK_S = 2.0
+"""How often it is looked whether it is known by now where a kubeconfig leads; for a minute at most."""
 TERMINATION_LOOK_S = 2.0
 """How often it is looked whether what was deleted is gone; Flux's figure."""
 
@@ -303,18 +306,24 @@ class KustomizationPass(TargetPass):
     def _moves(self) -> Moves:
         """What is known of objects that come from other Kustomizations of the same cluster, or go to them."""
         engine = self._engine
-
-        def beside() -> dict[StreamName, DeclaredKustomization]:
-            found = engine.declared.kustomizations
-            return {stream: one for stream, one in found.items() if engine.sites.wanted_of(one) == self._alias}
-
-        return Moves(engine.wishes, beside, self._site.cluster, engine.settings, self._declared)
+        return Moves(
+            engine.wishes,
+            lambda: engine.declared.kustomizations,
+            partial(engine.sites.beside, self._alias),
+            self._site.cluster,
+            engine.cluster,
+            engine.settings,
+            self._declared,
+        )
 
     async def _left_to_others(self, stale: Collection[ObjectId]) -> Mapping[ObjectId, Heir]:
         """What would be pruned, and another target is about to want; what becomes of that one wakes this one."""
         if not stale or not self._situation.subject.prune:
             return {}
-        left = await asking("plan", self._moves.heirs(stale))
+        try:
+            left = await asking("plan", self._moves.heirs(stale))
+        except UnsettledError:
+            raise Stop(UNSETTLED_LOOK_S) from None
         for id, heir in left.items():
             # Nothing is awaited between this look and that: what they apply from here on ends with news.
             if self._situation.unclaimed(id) and heir.target != self._stream:
@@ -323,7 +332,10 @@ class KustomizationPass(TargetPass):
 
     async def _claimed(self, ids: Collection[ObjectId]) -> str:
         """Who has come to want objects since it was planned to delete them."""
-        heirs = await self._moves.heirs(ids)
+        try:
+            heirs = await self._moves.heirs(ids)
+        except UnsettledError as error:
+            return str(error)
         return "; ".join(f"{id} is {heir.why}" for id, heir in sorted(heirs.items()))
 
     async def _freed(self, draft: Draft) -> frozenset[ObjectId]:
@@ -331,7 +343,7 @@ class KustomizationPass(TargetPass):
         others = self._situation.others(draft)
         for owner in others.values():
             self._engine.wait_for(self._stream, owner)  # before it is asked: it may let go meanwhile
-        return await self._moves.freed(others)
+        return await asking("verify", self._moves.freed(others))
 
     async def _placed(self, failed: list[Verdict]) -> list[Verdict]:
         """Verdicts with the file and line where their objects are written, where that can be told."""

@@ -5,8 +5,8 @@ it. Who wants it may take it as soon as the newest set of its owner does not hav
 comes first, and whatever ends a daemon in between, the object stays where it is, in the inventory of one of them.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import TypeAlias
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
+from typing import Any, TypeAlias
 
 import anyio
 import msgspec
@@ -20,6 +20,7 @@ from tidelog.engine.cluster.errors import (
 )
 from tidelog.engine.cluster.port import Cluster, Identity
 from tidelog.engine.kinds.meta import KUSTOMIZATION, applier_of
+from tidelog.engine.runtime.leads import Beside
 from tidelog.engine.runtime.passes.situation import identity_of
 from tidelog.engine.runtime.settings import Settings
 from tidelog.engine.runtime.watching.declared import DeclaredKustomization
@@ -36,6 +37,12 @@ _NOT_FORBIDDEN = (InvalidError, ConflictError, BadRequestError, NotFoundError)
 """What an API server answers to who may write, about what is written."""
 
 TargetsOf: TypeAlias = Callable[[], Mapping[StreamName, DeclaredKustomization]]
+BesideOf: TypeAlias = Callable[[Mapping[StreamName, DeclaredKustomization]], Awaitable[Beside]]
+"""Those of some targets that are applied to the cluster that this is about."""
+
+
+class UnsettledError(Exception):
+    """Raised when it cannot be told yet whether an object is about to be wanted; the text says why."""
 
 
 class Heir(msgspec.Struct, frozen=True):
@@ -47,14 +54,33 @@ class Heir(msgspec.Struct, frozen=True):
 
 
 class Moves:
-    """What is known of objects that come to one target, or go from it."""
+    """What is known of objects that come to one target, or go from it.
+
+    Args:
+        wishes: tells what targets want.
+        targets: all of them.
+        beside: tells which of them are applied to the same cluster.
+        cluster: that one.
+        home: the cluster that targets are in.
+        settings: whom they act as.
+        own: the target.
+    """
 
     def __init__(
-        self, wishes: Wishes, targets: TargetsOf, cluster: Cluster, settings: Settings, own: DeclaredKustomization
+        self,
+        wishes: Wishes,
+        targets: TargetsOf,
+        beside: BesideOf,
+        cluster: Cluster,
+        home: Cluster,
+        settings: Settings,
+        own: DeclaredKustomization,
     ) -> None:
         self._wishes = wishes
         self._targets = targets
+        self._beside = beside
         self._cluster = cluster
+        self._home = home
         self._settings = settings
         self._own = own
 
@@ -66,8 +92,11 @@ class Moves:
 
         Raises:
             ClusterError: when the cluster cannot be asked who may write.
+            UnsettledError: when one may want them of which it is not known yet what cluster it is applied to.
         """
         keys = {ObjectKey.parse(id) for id in ids}
+        if not keys:
+            return {}
         found: dict[ObjectKey, Heir] = {}
         limiter = anyio.CapacityLimiter(LOOKS_MAX)
         deadline = anyio.current_time() + LOOK_S
@@ -86,20 +115,49 @@ class Moves:
                 made = await self._wishes.coming(target, deadline) if left() else []
                 coming.extend([one for one in made if await self._may_make(target, one.key)])
 
-        targets = [target for _, target in sorted(self._targets().items())]
-        for work, some in ((look, targets), (look_ahead, targets), (look, coming)):
+        async def each(
+            work: Callable[[DeclaredKustomization], Coroutine[Any, Any, None]],
+            some: Mapping[StreamName, DeclaredKustomization],
+        ) -> None:
             with one_error():
                 async with anyio.create_task_group() as tasks:
-                    for target in some:
+                    for _, target in sorted(some.items()):
                         tasks.start_soon(work, target)
+
+        targets = dict(self._targets())
+        beside = await self._beside(targets)
+        await each(look, beside.here)
+        await each(look_ahead, targets)
+        to_come = await self._beside({one.stream: one for one in coming})
+        await each(look, to_come.here)
+        unsettled = {**beside.unsettled, **to_come.unsettled}
+        if unsettled and left():
+            await self._wait_for(unsettled, left(), deadline)
         return {key.id: heir for key, heir in found.items()}
+
+    async def _wait_for(
+        self, unsettled: Mapping[StreamName, DeclaredKustomization], keys: Collection[ObjectKey], deadline: float
+    ) -> None:
+        """Nobody of whom it is not known yet where he applies wants any of these, wherever that is.
+
+        Raises:
+            UnsettledError: when one of them does.
+        """
+        for stream in sorted(unsettled):
+            wants = await self._wishes.of(unsettled[stream], keys, deadline, self._cluster)
+            some = sorted(wants.surely | wants.perhaps)
+            if some:
+                raise UnsettledError(
+                    f"{unsettled[stream].key.shown} may want {some[0].shown}, and it is not known yet whether its "
+                    "kubeconfig leads to the same cluster"
+                )
 
     async def _look(
         self, target: DeclaredKustomization, keys: Collection[ObjectKey], found: dict[ObjectKey, Heir], deadline: float
     ) -> None:
         if not keys:
             return
-        wants = await self._wishes.of(target, keys, deadline)
+        wants = await self._wishes.of(target, keys, deadline, self._cluster)
         for key in sorted(wants.surely):
             if (key not in found or not found[key].sure) and await self._may_write(target, key):
                 suspended = ", which is suspended" if target.suspended else ""
@@ -112,22 +170,22 @@ class Moves:
     async def _may_write(self, target: DeclaredKustomization, key: ObjectKey) -> bool:
         """Whether a target can take an object over: else a tenant could keep from deletion what is not theirs."""
         identity = identity_of(target, self._settings)
-        return key.namespace == target.key.namespace or await self._is_allowed(identity, key)
+        return key.namespace == target.key.namespace or await self._is_allowed(identity, key, self._cluster)
 
     async def _may_make(self, target: DeclaredKustomization, key: ObjectKey) -> bool:
         """Whether a target can apply a Kustomization that it lists: what that would want counts only then."""
-        return await self._is_allowed(identity_of(target, self._settings), key)
+        return await self._is_allowed(identity_of(target, self._settings), key, self._home)
 
-    async def _is_allowed(self, identity: Identity | None, key: ObjectKey) -> bool:
-        if identity is None or identity == identity_of(self._own, self._settings):
+    async def _is_allowed(self, identity: Identity | None, key: ObjectKey, cluster: Cluster) -> bool:
+        if identity is None or (cluster is self._cluster and identity == identity_of(self._own, self._settings)):
             return True
-        kind = await self._cluster.find_kind(key.group, key.kind)
+        kind = await cluster.find_kind(key.group, key.kind)
         if kind is None:
             return True
         metadata = {"name": key.name, **({"namespace": key.namespace} if key.namespace else {})}
         asked = {"apiVersion": kind.api_version, "kind": key.kind, "metadata": metadata}
         try:
-            await self._cluster.apply(asked, manager=applier_of(KUSTOMIZATION[1]), dry_run=True, identity=identity)
+            await cluster.apply(asked, manager=applier_of(KUSTOMIZATION[1]), dry_run=True, identity=identity)
         except ForbiddenError:
             return False
         except _NOT_FORBIDDEN:
@@ -137,9 +195,9 @@ class Moves:
     async def freed(self, owners: Mapping[ObjectId, StreamName]) -> frozenset[ObjectId]:
         """Which objects of other targets may be taken over: those that their owners do not want any more."""
         freed: set[ObjectId] = set()
-        for owner in sorted(set(owners.values())):
-            target = self._targets().get(owner)
-            if target is not None:
-                keys = {ObjectKey.parse(id) for id, one in owners.items() if one == owner}
-                freed |= {key.id for key in await self._wishes.gives_up(target, keys)}
+        targets = self._targets()
+        asked = {owner: targets[owner] for owner in set(owners.values()) if owner in targets}
+        for owner, target in sorted((await self._beside(asked)).here.items()):
+            keys = {ObjectKey.parse(id) for id, one in owners.items() if one == owner}
+            freed |= {key.id for key in await self._wishes.gives_up(target, keys, self._cluster)}
         return frozenset(freed)

@@ -12,7 +12,7 @@ import msgspec
 from tidelog.engine.apply.door import PLAN_VOID, ApplyStopped, Door
 from tidelog.engine.apply.record import ObjectRecorder
 from tidelog.engine.cluster.errors import PASSING, ClusterError, NotFoundError, failure_of
-from tidelog.engine.kinds.later import UNSUPPORTED, clusters_left, features_left
+from tidelog.engine.kinds.later import UNSUPPORTED, features_left
 from tidelog.engine.kinds.meta import FINALIZER
 from tidelog.engine.observe.health import health_of
 from tidelog.engine.plan.draft import DRY_RUN, Draft, Planner
@@ -120,8 +120,6 @@ class TargetPass(ABC):
             StageError: when it cannot.
             Stop: when it is another than before: the next pass is about that one.
         """
-        if left := self._clusters_left():
-            raise StageError("declare", UNSUPPORTED, "; ".join(left), final=True, stalled=True)
         site = await asking("declare", self._engine.sites.of(self._declared, self._run.secrets), self._unreached_as)
         if site.alias != self._alias:
             await self._move_to(site.alias)
@@ -197,7 +195,7 @@ class TargetPass(ABC):
             raise Stop(suspended.again_s)
         if not self._declared.problems:
             await check_expressions(self._engine, self._declared.spec.health_check_exprs)
-        left = (*self._declared.problems, *features_left(self._declared.spec), *self._clusters_left())
+        left = (*self._declared.problems, *features_left(self._declared.spec))
         if left:
             reason = "InvalidSpec" if self._declared.problems else UNSUPPORTED
             raise StageError("declare", reason, "; ".join(left), final=True, stalled=True)
@@ -230,10 +228,6 @@ class TargetPass(ABC):
         """Whether its end was recorded: a watch may tell of it once more before its finalizer is gone."""
         last = await self._memory.log.last(Query(stream=self._stream, types=(TargetRemoved.__name__,)))
         return last is not None and isinstance(last.event, TargetRemoved) and last.event.uid == self._declared.uid
-
-    def _clusters_left(self) -> tuple[str, ...]:
-        """What is to be done where another cluster is named, and none may be."""
-        return clusters_left(self._declared.spec, other_clusters=self._engine.settings.other_clusters)
 
     async def _dependencies_of_other_kinds(self) -> None:
         """Objects of any kind that the target's annotation names are healthy."""

@@ -25,14 +25,17 @@ from tidelog.engine.observe.drift import Flap, Flaps, drift, left_behind
 from tidelog.engine.observe.health import has_ended, health_of, outcome_of
 from tidelog.engine.observe.pods import WORKLOADS, same_cause
 from tidelog.engine.observe.reflector import Reflector, is_newer
+from tidelog.engine.observe.room import Room
 from tidelog.engine.plan.model import Wanted, is_secret
 from tidelog.engine.runtime.memory import Memory, Origin
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.texts import cut, first_of
 from tidelog.engine.runtime.watching.causes import UNWELL, Causes, Looked
+from tidelog.engine.runtime.watching.due import Due
+from tidelog.engine.runtime.watching.paces import Paces
 from tidelog.engine.runtime.watching.statuses import StatusesThatWait, StatusTold
 from tidelog.engine.secrecy.sealing import LostSecretError, Sealer
-from tidelog.events.bodies import BodyRef
+from tidelog.events.bodies import Body, BodyRef
 from tidelog.events.digest import Digest
 from tidelog.events.envelope import Actor, Proof
 from tidelog.events.moment import datetime_of
@@ -67,6 +70,8 @@ STATUS_EVERY_S = 60.0
 """How often an object is recorded of which nothing but the status changes."""
 FOLLOWED_EVERY_S = 1.0
 """How often a target is woken at most by the objects that it follows: some change their status all the time."""
+LATE_RETRY_S = 60.0
+"""When an object is asked for again that was to be looked at later, and could not be."""
 RESTS_FOR = 0.9
 """Of an interval: the timer that ends it is of another clock."""
 
@@ -107,7 +112,15 @@ class Observer:
         interval_of: Callable[[StreamName], float] = lambda _: FLAPPING_PAUSE_S,
         overridden: Sequence[str] = (),
         home: str = "",
+        room: Room | None = None,
     ) -> None:
+        self._room = room
+        """Bounds what is known of a cluster that nobody answers for."""
+        self._paces = None if room is None else Paces()
+        """And how often what it tells is recorded."""
+        self._late = Due()
+        self._is_late: dict[StreamName, str] = {}
+        """Objects that are looked at again, for what was not recorded of them, with their API version."""
         self._home = home or alias
         """The alias of the cluster that targets are in."""
         self._cluster = cluster
@@ -150,6 +163,7 @@ class Observer:
             self._watched.clear()
             tasks.start_soon(self._statuses.run, self._status_is_due)
             tasks.start_soon(self._causes.run)
+            tasks.start_soon(self._look_at_late)
             for owner, inventory in self._inventories():
                 for id, entry in inventory.objects.items():
                     if entry.api_version:
@@ -196,10 +210,17 @@ class Observer:
                 with anyio.move_on_after(UNKNOWN_KIND_RETRY_S):
                     await self._kinds_changed.wait()
                 continue
-            await Reflector(self._cluster, kind, labels=label).run(_Told(self, kind, label))
+            reflector = Reflector(self._cluster, kind, labels=label, room=self._room)
+            try:
+                await reflector.run(_Told(self, kind, label))
+            finally:
+                reflector.forget()
 
     async def interrupted(self, kind: Kind, why: str) -> None:
         """Records that changes of a kind may go unseen from here on."""
+        if self._paces is not None:  # it may say so, and the contrary, without end
+            await anyio.sleep(self._paces.wait_s(_kind_name(kind)))
+            self._paces.charge(_kind_name(kind))
         event = ObservationInterrupted(cluster=self._alias, kinds=(_kind_name(kind),), why=why)
         await self._memory.append(self._engine_stream, [event], Origin())
 
@@ -308,6 +329,8 @@ class Observer:
     async def is_now(self, obj: KubeObject) -> None:
         """An object of ours is there, and is like this."""
         stream = self.stream_of(obj)
+        if self._has_to_wait(stream, obj["apiVersion"]):
+            return
         if stream in self._busy:
             self._deferred[stream] = obj
             return
@@ -353,7 +376,7 @@ class Observer:
             events.append(DriftDetected(target=owner, uid=uid, resource_version=version, fields=shown, more=more))
         was = None if row is None else row.health
         origin = Origin(actor=_by(drifted) or _writer(obj))
-        recorded = await self._memory.append(stream, events, origin, bodies=seen.bodies)
+        recorded = await self._append(stream, events, origin, seen.bodies)
         self._versions[stream] = version
         self._tell_follower(stream, owner)
         if drifted:
@@ -361,9 +384,46 @@ class Observer:
         elif seen.fields["health"] != was:
             self._wake(owner, _trigger(f"the health of {key.kind} {key.name} changed", recorded[-1]))
 
+    def _has_to_wait(self, stream: StreamName, api_version: str) -> bool:
+        """Whether so much was recorded of an object that it is looked at again later, as it then is."""
+        wait = 0.0 if self._paces is None else self._paces.wait_s(stream)
+        if wait and stream not in self._is_late:
+            self._is_late[stream] = api_version
+            self._late.add(stream, wait)
+        return wait > 0
+
+    async def _look_at_late(self) -> None:
+        """Looks at what was not recorded when it was told, until cancelled."""
+        while True:
+            _, stream = await self._late.next()
+            api_version, key = self._is_late.pop(stream), ObjectKey.of_stream(stream)
+            try:
+                kind = await self._cluster.kind(api_version, key.kind)
+                live = await self._cluster.get(kind, key.namespace, key.name)
+            except NotFoundError:
+                row = self._memory.actual.get(stream)
+                if row is not None:
+                    await self.is_gone(key, row.uid)
+            except ClusterError:
+                self._is_late[stream] = api_version
+                self._late.add(stream, LATE_RETRY_S)
+            else:
+                await self.is_now(live)
+
+    async def _append(
+        self, stream: StreamName, events: Sequence[Event], origin: Origin, bodies: Sequence[Body] = ()
+    ) -> tuple[Recorded, ...]:
+        """Records what was seen of an object."""
+        if self._paces is not None:
+            self._paces.charge(stream, bodies)
+        return await self._memory.append(stream, events, origin, bodies=bodies)
+
     async def is_gone(self, key: ObjectKey, uid: str) -> None:
         """An object of ours is no more."""
         stream = key.stream(self._alias)
+        row = self._memory.actual.get(stream)
+        if row is not None and self._has_to_wait(stream, row.api_version):
+            return
         if stream in self._busy:
             self._deferred[stream] = key, uid
             return
@@ -385,7 +445,7 @@ class Observer:
         drifted = DriftDetected(target=row.owner, uid=uid, resource_version=row.resource_version, fields=(), gone=True)
         owner = row.owner
         # A watch does not tell who deletes.
-        recorded = await self._memory.append(stream, [drifted, gone] if wanted else [gone], Origin(actor=_manager()))
+        recorded = await self._append(stream, [drifted, gone] if wanted else [gone], Origin(actor=_manager()))
         if not wanted:
             self._ended.pop(stream, None)
         elif ended is not None:
@@ -476,7 +536,7 @@ class Observer:
         status, bodies = (None, []) if seen.status is None else (seen.status.ref, [seen.status])
         because = row.because if found.health in UNWELL else None
         event = HealthChanged(health=found.health, reason=found.reason, message=message, status=status, because=because)
-        recorded = await self._memory.append(stream, [event], Origin(), bodies=bodies)
+        recorded = await self._append(stream, [event], Origin(), bodies)
         if not same:
             self._wake(owner, _trigger(f"the health of {stream.rpartition('/')[2]} changed", recorded[-1]))
 
@@ -505,7 +565,7 @@ class Observer:
                 because = Because(object=because.object, reason=cut(because.reason, REASON_BYTES_MAX), message=words)
             message = "" if secret else cut(found.message, MESSAGE_BYTES_MAX)
             event = HealthChanged(health=found.health, reason=found.reason, message=message, because=because)
-            await self._memory.append(stream, [event], Origin())
+            await self._append(stream, [event], Origin())
 
     async def _status_is_due(self, stream: StreamName, told: StatusTold) -> None:
         """The minute of a status that waited is over."""
@@ -524,7 +584,7 @@ class Observer:
             self._statuses.add(stream, told, wait)
         elif self._is_news(stream, told.event):  # it may have been written meanwhile
             bodies = [] if told.body is None else [told.body]
-            await self._memory.append(stream, [told.event], Origin(actor=told.by), bodies=bodies)
+            await self._append(stream, [told.event], Origin(actor=told.by), bodies)
 
     def _is_news(self, stream: StreamName, event: ObjectObserved) -> bool:
         """Whether an object differs from what is recorded of it by its status, and by nothing else."""

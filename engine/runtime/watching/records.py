@@ -15,6 +15,7 @@ from tidelog.engine.helm.known import Newest
 from tidelog.engine.helm.store import SECRET
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.observe.reflector import Reflector
+from tidelog.engine.observe.room import Room
 from tidelog.events.names import ObjectKey
 
 LABELS: Final = "owner=helm"
@@ -32,10 +33,11 @@ class RecordWatch:
     Args:
         cluster: where they are.
         namespace: the only one that is watched; empty for all.
+        room: bounds how many are known; None where the server is believed.
     """
 
-    def __init__(self, cluster: Cluster, namespace: str) -> None:
-        self._reflector = Reflector(_MetadataOnly(cluster), SECRET, namespace=namespace, labels=LABELS)
+    def __init__(self, cluster: Cluster, namespace: str, room: Room | None = None) -> None:
+        self._reflector = Reflector(_MetadataOnly(cluster), SECRET, namespace=namespace, labels=LABELS, room=room)
         self._told: dict[tuple[str, str], dict[str, str]] = {}
         """What the watch tells, by the namespace and the name of the release: versions by the Secret's name."""
         self._release_of: dict[tuple[str, str], str] = {}

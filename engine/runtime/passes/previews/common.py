@@ -6,7 +6,7 @@ because nobody waits for the first to be established; all of them, where there i
 """
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 from typing import Final, TypeAlias, cast
@@ -24,7 +24,8 @@ from tidelog.engine.render.renderer import Renderer
 from tidelog.engine.runtime.errors import PreviewError
 from tidelog.engine.runtime.handing import Handing, TargetOf
 from tidelog.engine.runtime.memory import Facts
-from tidelog.engine.runtime.passes.moves import Moves
+from tidelog.engine.runtime.passes.moves import Heir, Moves, UnsettledError
+from tidelog.engine.runtime.passes.previews.places import Places
 from tidelog.engine.runtime.passes.previews.told import ReleaseTold
 from tidelog.engine.runtime.passes.situation import Situation
 from tidelog.engine.runtime.rendered import RenderedSet, Renderings
@@ -106,25 +107,11 @@ class Tools(msgspec.Struct, frozen=True, kw_only=True):
     keys: "PreviewKeys"
     scratch: Path
     """A directory of the preview's own."""
+    places: Places
+    """Goes to other clusters."""
     rehearse: "Rehearse | None" = None
     carries_out: bool = False
     """Whether what is planned is done in the cluster too, so that what is planned next finds it: in a copy only."""
-
-
-class OwnCluster:
-    """The cluster that previews are of; of targets that are applied to another one, nothing is known."""
-
-    def __init__(self, alias: str, cluster: Cluster) -> None:
-        self._alias = alias
-        self._cluster = cluster
-
-    def wanted_of(self, declared: DeclaredTarget) -> str | None:
-        """The alias of the cluster that a target is applied to."""
-        return self._alias if declared.spec.kube_config is None else None
-
-    def cluster_of(self, declared: DeclaredTarget) -> Cluster | None:
-        """The cluster that a target is applied to."""
-        return self._cluster if declared.spec.kube_config is None else None
 
 
 class Previews:
@@ -135,6 +122,8 @@ class Previews:
         self._cluster, self._facts, self._alias = tools.cluster, tools.facts, tools.alias
         self._settings, self._renderings = tools.settings, tools.renderings
         self._artifacts, self._keys = tools.artifacts, tools.keys
+        self._there = tools.places.home
+        """What the target is applied to, of which a preview is made now."""
 
     async def _planned(
         self,
@@ -165,9 +154,9 @@ class Previews:
                 secrets.add_secret(one.object)
                 if rendered.secret_values is None:
                     secrets.add_made(one.object)
-        heirs = await moves.heirs(stale) if moves is not None and stale and situation.subject.prune else {}
+        heirs = await self._heirs(moves, stale) if moves is not None and situation.subject.prune else {}
         left = {id: heir.why for id, heir in heirs.items()}
-        planner = situation.planner(self._cluster, sealer, _unseen, left)
+        planner = situation.planner(self._there.cluster, sealer, _unseen, left)
         draft = await planner.draft(loaded, RunId(new_id()), revision, rendered.digest, prunes=prunes)
         if self._tools.rehearse is None or draft.refused:
             await _look_further(planner, draft)
@@ -177,7 +166,7 @@ class Previews:
                 await _look_to_the_end(there, copy, situation.subject, draft)
         freed = frozenset() if moves is None else await moves.freed(situation.others(draft))
         checks, failed = await verdicts_of(
-            draft, self._cluster, lambda id: None if id in freed else situation.owner_of(id), declared.stream
+            draft, self._there.cluster, lambda id: None if id in freed else situation.owner_of(id), declared.stream
         )
         preview = Preview(
             plan=draft.plan,
@@ -192,8 +181,14 @@ class Previews:
             await _carry_out(self._cluster, situation.subject, draft, draft.plan.steps)
         return preview
 
+    async def _heirs(self, moves: Moves, stale: Collection[ObjectId]) -> Mapping[ObjectId, Heir]:
+        try:
+            return await moves.heirs(stale)
+        except UnsettledError as error:
+            raise PreviewError(str(error)) from None
+
     def _situation(self, declared: DeclaredTarget) -> Situation:
-        return Situation(self._facts, self._alias, self._settings, declared, doubted=True)
+        return Situation(self._facts, self._there.alias, self._settings, declared, doubted=True)
 
     def _is_suspended(self, target: StreamName) -> bool:
         row = self._facts.desired.get(target)
@@ -223,14 +218,33 @@ class Previews:
         declared.handed = await handing.to(declared)
         secrets = values_of(declared)
         left = (*declared.problems, *features_left(declared.spec))
-        there = objects_cluster(declared.stream, self._facts.desired.get(declared.stream)) != self._alias
-        if there or declared.spec.kube_config is not None:
-            left = (*left, "spec.kubeConfig: it is applied to another cluster, which no preview asks yet")
         if left:
             raise PreviewError(secrets.filter("; ".join(left)))
+        await self._reach(declared, secrets)
         declared.found = await found_of(declared, self._facts)
         declared.begun = await begun_of(declared, self._facts)
         return secrets
+
+    async def _reach(self, declared: DeclaredTarget, secrets: SecretValues) -> None:
+        """The cluster that a target is applied to can be asked.
+
+        Raises:
+            PreviewError: when nothing can be planned there.
+            ClusterError: when it cannot be asked.
+        """
+        reference, tools = declared.spec.kube_config, self._tools
+        if reference is not None and (tools.rehearse is not None or tools.carries_out):
+            raise PreviewError(
+                "spec.kubeConfig: of another cluster there is no copy to try it out in; plan without one"
+            )
+        self._there = await tools.places.of(declared.key.namespace, reference, secrets)
+        inventory = self._facts.inventory.get(declared.stream)
+        before = objects_cluster(declared.stream, self._facts.desired.get(declared.stream))
+        if before != self._there.alias and inventory is not None and inventory.objects:
+            raise PreviewError(
+                "spec.kubeConfig: it is about to be applied to another cluster than before, where its next run begins "
+                "anew, and leaves what it applied so far where it is: a preview is of the time after that"
+            )
 
     async def _kustomization(self, target: StreamName) -> DeclaredKustomization | None:
         """A Kustomization as it is in the cluster, whatever is wrong with it."""
@@ -243,7 +257,7 @@ class Previews:
         return cast("DeclaredKustomization", read_declared(live, self._alias))
 
     async def _sealer(self, secret: Iterable[ObjectId]) -> Sealer:
-        return await self._keys.sealer(self._alias, secret)
+        return await self._keys.sealer(self._there.alias, secret)
 
 
 class PreviewKeys:

@@ -1,5 +1,6 @@
 """Previews of Kustomizations."""
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -13,10 +14,11 @@ from tidelog.engine.render.errors import RenderError
 from tidelog.engine.render.paths import root_path
 from tidelog.engine.render.renderer import Renderer
 from tidelog.engine.runtime.errors import PreviewError, RefusedError
+from tidelog.engine.runtime.leads import Beside
 from tidelog.engine.runtime.memory import newest_of
 from tidelog.engine.runtime.passes.moves import Moves
 from tidelog.engine.runtime.passes.placing import placed
-from tidelog.engine.runtime.passes.previews.common import Once, OwnCluster, Preview, Previews, values_of
+from tidelog.engine.runtime.passes.previews.common import Once, Preview, Previews, values_of
 from tidelog.engine.runtime.rendered import render_spec, sealed
 from tidelog.engine.runtime.requests import told
 from tidelog.engine.runtime.run import StageError
@@ -31,6 +33,7 @@ from tidelog.engine.runtime.watching.declared import (
 from tidelog.engine.runtime.wishes import TreeOf, Wishes
 from tidelog.engine.sources.directory import DirectoryTree
 from tidelog.events.names import Revision, StreamName
+from tidelog.events.projections.desired import objects_cluster
 from tidelog.storage.trees import Trees
 
 
@@ -142,7 +145,7 @@ class KustomizationPreviews(Previews):
                     variables.handed,
                     time_s=spec.effective_timeout.seconds,
                 )
-                rendering = await in_its_place(rendering, self._cluster)
+                rendering = await in_its_place(rendering, self._there.cluster)
                 made = sealed(rendering, await self._sealer(key.id for key in rendering.secret), secrets)
                 moves = await self._moves(declared, renderer, self._trees_of(declared, trees, tree, revision))
                 preview = await self._planned(
@@ -171,10 +174,22 @@ class KustomizationPreviews(Previews):
             renderer,
             variables_of,
             tree_of,
-            OwnCluster(self._alias, self._cluster),
+            self._cluster,
         )
         targets = await self._others(own)
-        return Moves(wishes, lambda: targets, self._cluster, self._settings, own)
+
+        async def beside(some: Mapping[StreamName, DeclaredKustomization]) -> Beside:
+            return Beside({stream: one for stream, one in some.items() if self._is_beside(own, one)})
+
+        return Moves(wishes, lambda: targets, beside, self._there.cluster, self._cluster, self._settings, own)
+
+    def _is_beside(self, own: DeclaredKustomization, other: DeclaredKustomization) -> bool:
+        """Whether another target is applied to the same cluster: by the same kubeconfig, or as the log knows."""
+        mine, its = own.spec.kube_config, other.spec.kube_config
+        if mine is None or its is None:
+            return mine is its
+        known = objects_cluster(other.stream, self._facts.desired.get(other.stream))
+        return other.key.namespace == own.key.namespace and (mine == its or known == self._there.alias)
 
     async def _others(self, own: DeclaredKustomization) -> dict[StreamName, DeclaredKustomization]:
         """The other targets that the daemon looks after."""
@@ -185,9 +200,7 @@ class KustomizationPreviews(Previews):
         return {
             target.stream: target
             for target in found
-            if isinstance(target.spec, KustomizationSpec)
-            and target.stream != own.stream
-            and target.spec.kube_config is None
+            if isinstance(target.spec, KustomizationSpec) and target.stream != own.stream
         }
 
     def _trees_of(self, own: DeclaredKustomization, trees: Trees, tree: str, revision: Revision) -> TreeOf:

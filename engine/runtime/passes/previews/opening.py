@@ -14,6 +14,7 @@ from tidelog.engine.runtime.errors import PreviewError
 from tidelog.engine.runtime.memory import Facts
 from tidelog.engine.runtime.passes.previews.common import Preview, PreviewKeys, Rehearse, Tools
 from tidelog.engine.runtime.passes.previews.kustomizations import KustomizationPreviews
+from tidelog.engine.runtime.passes.previews.places import Place, Places
 from tidelog.engine.runtime.passes.previews.releases import ReleasePreviews
 from tidelog.engine.runtime.rendered import Renderings
 from tidelog.engine.runtime.requests import told
@@ -118,11 +119,13 @@ async def open_previewer(
         stack.callback(artifacts.close)
         keys = PreviewKeys(await anyio.to_thread.run_sync(_ring, log.layout, environment))
         scratch = stack.enter_context(TemporaryDirectory(prefix="tidelog-preview-"))
+        settings = await _settings_of(log)
         tools = Tools(
             cluster=cluster,
             facts=facts,
             alias=alias,
-            settings=await _settings_of(log),
+            settings=settings,
+            places=Places(Place(alias, cluster), log, settings, stack),
             renderings=Renderings(log, views),
             artifacts=artifacts,
             keys=keys,

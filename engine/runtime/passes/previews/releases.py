@@ -272,7 +272,7 @@ class ReleasePreviews(Previews):
         for one in rendered.wanted:
             if (one.key.group, one.key.kind) == JOB and not how.waits_for_jobs:
                 continue
-            live = await drifts.live_of(self._cluster, situation, one)
+            live = await drifts.live_of(self._there.cluster, situation, one)
             if not _is_paused(live) and health_of(live).health != "Current":
                 return False
         return True
@@ -317,7 +317,7 @@ class ReleasePreviews(Previews):
             self._secrets,
             prunes=not hooked,
         )
-        foreign = await why_not_imported(self._cluster, situation, declared, making, rendered.wanted, wish)
+        foreign = await why_not_imported(self._there.cluster, situation, declared, making, rendered.wanted, wish)
         if foreign:
             failed = Verdict(check="ownership", passed=False, message=self._secrets.filter(foreign))
             preview = msgspec.structs.replace(preview, failed=(*preview.failed, failed))
@@ -364,7 +364,7 @@ class ReleasePreviews(Previews):
         sealer = await self._sealer(situation.secret(wanted, ()))
         loaded = await self._renderings.load(wanted, wanted, sealer)
         rules = declared.spec.effective_drift_detection.ignore
-        left = await drifts.as_left_alone(self._cluster, situation, loaded, rules)
+        left = await drifts.as_left_alone(self._there.cluster, situation, loaded, rules)
         whole = msgspec.structs.replace(rendered, wanted=tuple(left))
         revision = Revision("" if latest is None else latest.chart_version)
         preview = await self._planned(situation, declared, whole, revision, self._secrets, prunes=False)
@@ -478,7 +478,7 @@ class ReleasePreviews(Previews):
         kept = self._artifacts.tarballs
         roots = [self._tools.scratch, *([kept] if await anyio.Path(kept).exists() else [])]
         async with self._renderer(self._artifacts) as renderer, ChartRenderer(roots, workers=1) as charts:
-            yield Workshop(self._cluster, renderer, HelmTools(charts), self._keys, self._alias)
+            yield Workshop(self._there.cluster, renderer, HelmTools(charts), self._keys, self._there.alias)
 
     async def _declared(self, target: StreamName) -> DeclaredRelease:
         declared = read_declared(await self._live(target, "v2"), self._alias, self._settings.release_defaults)
@@ -529,7 +529,7 @@ class ReleasePreviews(Previews):
         return row
 
     def _store(self, declared: DeclaredRelease, namespace: str) -> ReleaseStore:
-        return ReleaseStore(self._cluster, namespace, self._situation(declared).subject.identity)
+        return ReleaseStore(self._there.cluster, namespace, self._situation(declared).subject.identity)
 
     async def _chart_spec(self, declared: DeclaredRelease) -> ChartSpec | None:
         """Where the chart is in its source, and which values files it takes; None where no HelmChart says so."""
