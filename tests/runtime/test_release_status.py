@@ -71,7 +71,6 @@ class World:
             ),
             activity=SimpleNamespace(of=lambda _: running),
             now=lambda: moment(now),
-            seconds_since=lambda time: (datetime_of(moment(now)) - datetime_of(time)).total_seconds(),
             is_recent=lambda time, seconds: (
                 0 <= (datetime_of(moment(now)) - datetime_of(time)).total_seconds() < seconds
             ),
