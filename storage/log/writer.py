@@ -50,6 +50,7 @@ CACHE_ENTRIES_MAX = 65_536
 """Entries of each of the writer's caches."""
 CHECKPOINT_INTERVAL = 10_000
 """Events after which the writer keeps a signed checkpoint beside them."""
+_INSERT_EVENT = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -164,8 +165,9 @@ class LogWriter:
     def _commit(self, appends: Sequence[PreparedAppend]) -> list[tuple[Recorded, ...] | StoreError]:
         transaction = self._begin(max(self._time, self._clock()))
         outcomes: list[tuple[Recorded, ...] | StoreError] = []
-        self._db.execute("BEGIN IMMEDIATE")
         try:
+            if len(appends) > 1:
+                self._lock()
             for append in appends:
                 try:
                     outcomes.append(self._append(transaction, append))
@@ -181,12 +183,18 @@ class LogWriter:
     def _begin(self, time: Time) -> _Transaction:
         return _Transaction(self.head, time, self._tree.copy(), self._tile, self._greatest)
 
+    def _lock(self) -> None:
+        """Begins a transaction. One event that is no more than its row needs none: a statement alone is a commit."""
+        if not self._db.in_transaction:
+            self._db.execute("BEGIN IMMEDIATE")
+
     def _end(self, transaction: _Transaction) -> None:
-        try:
-            self._db.execute("COMMIT")
-        except sqlite3.Error:
-            self._rollback()
-            raise
+        if self._db.in_transaction:
+            try:
+                self._db.execute("COMMIT")
+            except sqlite3.Error:
+                self._rollback()
+                raise
         self.head, self._time, self._tree = transaction.position, transaction.time, transaction.tree
         self._tile, self._greatest = transaction.tile, transaction.greatest
         self._checkpoint = transaction.checkpoint or self._checkpoint
@@ -280,6 +288,7 @@ class LogWriter:
                 held = self._held(transaction, reference.digest) if own is None else _Held(own.stored, own.size)
                 _check_reference(event.type, reference, held)
         if new:
+            self._lock()
             self._db.executemany("INSERT INTO bodies VALUES (?, ?, ?, ?, ?)", (body.row for body in new.values()))
             transaction.bodies.update((digest, _Held(body.stored, body.size)) for digest, body in new.items())
 
@@ -330,8 +339,8 @@ class LogWriter:
         """
         transaction = self._begin(self._time)
         try:
-            self._db.execute("BEGIN IMMEDIATE")
             try:
+                self._lock()
                 for body in bodies:
                     if self._held(transaction, body.digest) is not None:
                         raise StoreCorruptError(f"body {body.digest}", "it stands there twice")
@@ -414,18 +423,22 @@ class LogWriter:
         return number
 
     def _insert(self, statement: str, values: tuple[str, ...]) -> int:
+        self._lock()
         number = self._db.execute(statement, values).lastrowid
         if number is None:
             raise StoreFailedError(self._path.parent, "SQLite gave no row number")
         return number
 
     def _write(self, transaction: _Transaction) -> None:
-        self._db.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", transaction.rows)
+        is_due = transaction.position - self._checkpoint >= CHECKPOINT_INTERVAL
+        nodes = transaction.tree.drain()
+        if len(transaction.rows) > 1 or transaction.tile_entries or nodes or is_due:
+            self._lock()
+        self._db.executemany(_INSERT_EVENT, transaction.rows)
         for index in TILE_INDEXES if transaction.tile_entries else ():
             entries = [(entry.key, entry.tile) for entry in transaction.tile_entries if entry.table == index.table]
             if entries:
                 self._db.executemany(f"INSERT OR IGNORE INTO {index.table} VALUES (?, ?)", entries)
-        nodes = transaction.tree.drain()
         if nodes:
             self._db.executemany("INSERT INTO nodes VALUES (?, ?, ?)", nodes)
             if self.mac_key is not None:
@@ -433,7 +446,7 @@ class LogWriter:
                 self._db.executemany("INSERT INTO tile_macs VALUES (?, ?)", macs)
             rest = min(len(transaction.tile), transaction.position % TILE_WIDTH)
             transaction.tile = transaction.tile[len(transaction.tile) - rest :]
-        if transaction.position - self._checkpoint >= CHECKPOINT_INTERVAL:
+        if is_due:
             transaction.checkpoint = self._write_checkpoint(transaction.tree)
 
     def drop_macs(self) -> None:
