@@ -125,7 +125,7 @@ class Told:
     async def look(self, moment: str, commands: Iterable[tuple[str, ...]] = NOW) -> None:
         """Hears what can be asked at a moment."""
         for words in commands:
-            outputs = ("table", "json", "markdown") if words[0] in WITH_MARKDOWN else ("table", "json")
+            outputs: tuple[str, ...] = ("table", "json", "markdown") if words[0] in WITH_MARKDOWN else ("table", "json")
             if words[:2] == ("get", "object"):
                 outputs = ("yaml", "json")
             if commands is NOW:
