@@ -2,10 +2,8 @@
 
 import io
 import os
-import socket
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextvars import ContextVar
 from datetime import UTC, datetime
 from importlib import metadata
 from types import TracebackType
@@ -29,6 +27,7 @@ from tidelog.engine.cluster.errors import (
     error_of,
     status_of,
 )
+from tidelog.engine.cluster.fenced import FencedRequest, fenced, fenced_socket
 from tidelog.engine.cluster.kubeconfig import Access
 from tidelog.engine.cluster.limits import Limits
 from tidelog.engine.cluster.port import Identity, OnRequest
@@ -36,9 +35,9 @@ from tidelog.engine.connector import Connector
 
 USER_AGENT = f"tidelog/{metadata.version('tidelog')}"
 READ_BUFFER_BYTES = 1 << 18
+"""What a watch holds of changes that nobody has asked for yet is at most twice this; then TCP makes the server wait."""
 BODY_AT_ONCE_BYTES = 1 << 19
 """Bodies that are larger are sent piece by piece."""
-"""What a watch holds of changes that nobody has asked for yet is at most twice this; then TCP makes the server wait."""
 IDLE_S = 60.0
 """How long an unused connection is kept: less than the 90 s after which the API server closes it under our hands."""
 _OUT_OF_TIME = frozenset({9, 10})
@@ -86,7 +85,7 @@ class Channel(Protocol):
     """A way to one API server."""
 
     fence: Callable[[], None] | None
-    """Asked before each change is sent; raises when none may be any more."""
+    """Asked before each change, and each piece of one, is sent; raises when none may be any more."""
 
     @property
     def address(self) -> str:
@@ -111,21 +110,6 @@ class Channel(Protocol):
         ...
 
 
-_fence: ContextVar[Callable[[], None] | None] = ContextVar("_fence", default=None)
-"""What the request of this task asks before it is sent; raises when it may be sent no more."""
-
-
-class _Fenced(aiohttp.ClientRequest):
-    """A request that asks once it has a connection: to make one takes seconds, or as long as the process is frozen."""
-
-    async def send(self, conn: "aiohttp.connector.Connection") -> aiohttp.ClientResponse:
-        """Sends it."""
-        fence = _fence.get()
-        if fence is not None:
-            fence()
-        return await super().send(conn)
-
-
 class Connection:
     """The connections to one API server. An async context manager."""
 
@@ -137,7 +121,7 @@ class Connection:
         self._limits = limits
         self._on_request = on_request
         self.fence: Callable[[], None] | None = None
-        """Asked before each change is sent; raises when none may be any more."""
+        """Asked before each change, and each piece of one, is sent; raises when none may be any more."""
         self._slots = anyio.Semaphore(limits.calls, fast_acquire=True)
         self._session: aiohttp.ClientSession | None = None
         self._streams: set[aiohttp.ClientResponse] = set()
@@ -151,13 +135,15 @@ class Connection:
 
     async def __aenter__(self) -> Self:
         # The number of connections is bounded by `_slots`: waiting there is not counted as waiting for the server.
-        connector = Connector(limit=0, keepalive_timeout=IDLE_S, enable_cleanup_closed=False, socket_factory=_socket)
+        connector = Connector(
+            limit=0, keepalive_timeout=IDLE_S, enable_cleanup_closed=False, socket_factory=fenced_socket
+        )
         self._session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
             skip_auto_headers=("Accept", "Content-Type"),
-            request_class=_Fenced,
+            request_class=FencedRequest,
             timeout=aiohttp.ClientTimeout(
                 total=None, connect=self._limits.connect_s, sock_connect=self._limits.connect_s
             ),
@@ -281,21 +267,18 @@ class Connection:
         headers = {"Accept": call.accept, **material.headers, **call.headers}
         if call.body is not None:
             headers["Content-Type"] = call.content_type
-        fence = self.fence if call.changes else None
-        if fence is not None:
-            fence()
-        _fence.set(fence)
-        response = await session.request(
-            call.method,
-            URL(self._access.server + call.target, encoded=True),
-            # Of what is read piece by piece, the loop does other things between the pieces.
-            data=call.body if call.body is None or len(call.body) < BODY_AT_ONCE_BYTES else io.BytesIO(call.body),
-            headers=_with_identity(headers, call.identity or self._default_identity),
-            ssl=material.tls or True,
-            server_hostname=self._access.server_name,
-            proxy=self._access.proxy,
-            allow_redirects=False,
-        )
+        with fenced(self.fence if call.changes else None):
+            response = await session.request(
+                call.method,
+                URL(self._access.server + call.target, encoded=True),
+                # Of what is read piece by piece, the loop does other things between the pieces.
+                data=call.body if call.body is None or len(call.body) < BODY_AT_ONCE_BYTES else io.BytesIO(call.body),
+                headers=_with_identity(headers, call.identity or self._default_identity),
+                ssl=material.tls or True,
+                server_hostname=self._access.server_name,
+                proxy=self._access.proxy,
+                allow_redirects=False,
+            )
         if stream and response.status == 200:
             return Answer(200, response.headers, b"", response=response)
         async with response:
@@ -455,15 +438,3 @@ def _reason(error: BaseException) -> str:
     if said.startswith("[SSL"):  # the number of such an error is none of the system's
         return said.partition("] ")[2].partition(" (_ssl")[0]
     return os.strerror(number) if isinstance(number, int) and number > 0 else str(error) or type(error).__name__
-
-
-def _socket(address: tuple[object, ...]) -> socket.socket:
-    """A socket that notices within about a minute when the other side is gone without a word: a watch never sends."""
-    family, kind, protocol = address[:3]
-    made = socket.socket(family, kind, protocol)  # type: ignore[arg-type]
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 60_000)
-    return made

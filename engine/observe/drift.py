@@ -170,7 +170,8 @@ class Flaps:
     def _add(self, key: ObjectKey, field: FieldDrift, at: datetime) -> Flap | None:
         # Taken out and put back: the dict then stands in the order of the last drift, the quietest first.
         times = [*self._seen.pop((key, field.path, field.manager), ()), at]
-        times = [time for time in times[-self._count :] if time > at - self._within]
+        # One that is yet to come is of a clock that was set back since.
+        times = [time for time in times[-self._count :] if at - self._within < time <= at]
         self._seen[key, field.path, field.manager] = times
         if len(times) < self._count:
             return None

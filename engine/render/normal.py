@@ -65,12 +65,17 @@ def _add(found: KubeObject, field: str, values: Mapping[str, str]) -> None:
 
 
 def _fold(secret: KubeObject) -> None:
-    texts = secret.pop("stringData", None)
-    if not isinstance(texts, dict) or not texts:
-        return
-    encoded = {name: base64.b64encode(str(text).encode()).decode() for name, text in texts.items() if text is not None}
-    data = secret.get("data")
-    secret["data"] = (data if isinstance(data, dict) else {}) | encoded
+    texts, data = secret.get("stringData") or {}, secret.get("data") or {}
+    if not _are_texts(texts) or not isinstance(data, dict):
+        return  # for the server to refuse, in its words
+    secret.pop("stringData", None)
+    encoded = {name: base64.b64encode(text.encode()).decode() for name, text in texts.items() if text is not None}
+    if encoded:
+        secret["data"] = data | encoded
+
+
+def _are_texts(found: Any) -> bool:
+    return isinstance(found, dict) and all(text is None or isinstance(text, str) for text in found.values())
 
 
 def _drop_broken_ca(client: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ import anyio
 from tidelog.events.moment import Time
 from tidelog.events.names import StreamName
 
-For: TypeAlias = Literal["failure", "health", "termination"]
+For: TypeAlias = Literal["failure", "health", "hook", "termination"]
 
 
 class _Wait(NamedTuple):

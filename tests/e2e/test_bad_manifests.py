@@ -161,6 +161,42 @@ CASES = [
         ("ConfigMap", "bad", "1048576", "app/bad.yaml:1"),
     ),
     Bad(
+        "a text for the texts of a Secret",
+        {"app/bad.yaml": manifest("v1", "Secret", "bad", stringData="token")},
+        "ReconciliationFailed",
+        ("Secret", "bad", "stringData", "app/bad.yaml:1"),
+    ),
+    Bad(
+        "a list for the data of a Secret",
+        {"app/bad.yaml": manifest("v1", "Secret", "bad", data=["dG9rZW4="])},
+        "ReconciliationFailed",
+        ("Secret", "bad", "data", "app/bad.yaml:1"),
+    ),
+    Bad(
+        "a number in the data of a Secret",
+        {"app/bad.yaml": manifest("v1", "Secret", "bad", data={"pin": 1234})},
+        "ReconciliationFailed",
+        ("Secret", "bad", "data", "app/bad.yaml:1"),
+    ),
+    Bad(
+        "a number among the texts of a Secret",
+        {"app/bad.yaml": manifest("v1", "Secret", "bad", stringData={"pin": 1234})},
+        "ReconciliationFailed",
+        ("Secret", "bad", "stringData", "app/bad.yaml:1"),
+    ),
+    Bad(
+        "a list for the data of a ConfigMap",
+        {"app/bad.yaml": manifest("v1", "ConfigMap", "bad", data=["x"])},
+        "ReconciliationFailed",
+        ("ConfigMap", "bad", "data", "app/bad.yaml:1"),
+    ),
+    Bad(
+        "a number in the data of a ConfigMap",
+        {"app/bad.yaml": manifest("v1", "ConfigMap", "bad", data={"n": 1234})},
+        "ReconciliationFailed",
+        ("ConfigMap", "bad", "data.n", "app/bad.yaml:1"),
+    ),
+    Bad(
         "not a Kubernetes object",
         {"app/values.yaml": "colour: blue\n"},
         "BuildFailed",

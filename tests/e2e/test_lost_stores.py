@@ -1,12 +1,16 @@
 """A store that was lost in part, or is older than the cluster: nothing is put back, and it catches up by itself."""
 
+import re
 import shutil
+from os import getpid
 from pathlib import Path
+from socket import gethostname
 
+import anyio
 import anyio.to_thread
 import pytest
 
-from tests.e2e.world import World, config_map, failed
+from tests.e2e.world import LIMIT_S, World, config_map, failed
 from tidelog.events.vocabulary import RevisionFetched
 from tidelog.storage.layout import Layout
 
@@ -72,3 +76,50 @@ async def test_a_log_that_is_older_than_the_cluster_puts_nothing_back(world: Wor
     assert live is not None
     assert live["data"] == {"n": "2"}
     assert live["metadata"]["resourceVersion"] == versions, "it was never written"
+
+
+async def version_of(world: World, name: str) -> str:
+    live = await world.get("v1", "ConfigMap", name)
+    assert live is not None
+    return str(live["metadata"]["resourceVersion"])
+
+
+async def test_a_copy_of_a_store_that_is_in_use_waits_and_then_puts_nothing_back(world: World) -> None:
+    """Whoever copied it, and started another daemon on the copy."""
+    copy, works, is_told_to_end = world.directory / "copy", anyio.Event(), anyio.Event()
+
+    async def first() -> None:
+        async with world.daemon(enable_leader_election=True) as running:
+            await app_of(world, "1")
+            await running.idle()
+            works.set()
+            await is_told_to_end.wait()
+            await running.idle()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(first)
+        await works.wait()
+        await anyio.to_thread.run_sync(shutil.copytree, world.store, copy)
+        async with world.daemon(store=copy, enable_leader_election=True, serving=False) as second:
+            with anyio.fail_after(LIMIT_S):
+                while not second.daemon.waits_for:  # noqa: ASYNC110 - it tells nobody
+                    await anyio.sleep(0.05)
+            assert re.match(
+                rf"{re.escape(gethostname())}_{getpid()}_.* \(Lease .*-leader-election\)", second.daemon.waits_for
+            )
+            before = second.recorded
+            await world.push(
+                {"app/cm.yaml": config_map("settings", n="2"), "other/cm.yaml": None, "other/b.yaml": config_map("b")}
+            )
+            await world.until_applied("app", "other")
+            await world.until_gone("v1", "ConfigMap", "other")
+            assert before == []
+            version = await version_of(world, "settings")
+            is_told_to_end.set()
+            with anyio.fail_after(LIMIT_S):
+                await second.daemon.serving.wait()
+            await second.idle()
+            assert await version_of(world, "settings") == version, "it was never written"
+            assert await world.data("other") is None
+            await world.push({"app/cm.yaml": config_map("settings", n="3")})
+            await world.until_applied("app", "other")

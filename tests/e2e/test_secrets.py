@@ -185,9 +185,25 @@ async def test_values_that_break_the_yaml(world: World, caplog: pytest.LogCaptur
         ({"type": [IN_GIT]}, IN_GIT),
         ({"immutable": IN_GIT}, IN_GIT),
         ({"stringData": {f"{IN_GIT} !": "x"}}, IN_GIT),
+        ({"stringData": IN_GIT}, IN_GIT),
+        ({"stringData": [IN_GIT]}, IN_GIT),
+        ({"stringData": {"pin": 739182646}}, "739182646"),
+        ({"stringData": {"pin": "x"}, "data": [IN_GIT]}, IN_GIT),
         ({"metadata": {"name": "bad", "labels": {"x": f"{IN_GIT} !"}}}, IN_GIT),
     ],
-    ids=["number", "list", "map", "type", "immutable", "key", "label"],
+    ids=[
+        "number",
+        "list",
+        "map",
+        "type",
+        "immutable",
+        "key",
+        "text for texts",
+        "list for texts",
+        "number for a text",
+        "list beside texts",
+        "label",
+    ],
 )
 async def test_a_malformed_secret_that_the_server_quotes(
     world: World, caplog: pytest.LogCaptureFixture, fields: dict[str, object], value: str

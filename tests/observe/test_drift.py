@@ -151,6 +151,12 @@ def test_seldom_is_not_flapping() -> None:
     assert [flaps.add(WEB, REPLICAS, minutes(6 * n)) for n in range(20)] == [()] * 20
 
 
+def test_what_a_clock_that_was_set_back_had_told_does_not_count() -> None:
+    flaps = Flaps(count=3, within=timedelta(minutes=10))
+    assert [flaps.add(WEB, REPLICAS, minutes(n)) for n in (60, 61, 0, 1)] == [()] * 4
+    assert flaps.add(WEB, REPLICAS, minutes(2)) == (Flap(WEB, "spec.replicas", "hpa", 3, minutes(0)),)
+
+
 def test_others_and_other_fields_and_objects_are_counted_apart() -> None:
     flaps = Flaps(count=2, within=timedelta(minutes=10))
     other = (FieldDrift(path="spec.replicas", manager="keda"), FieldDrift(path="spec.paused", manager="hpa"))

@@ -110,6 +110,32 @@ def test_normal_form() -> None:
     assert role["metadata"]["creationTimestamp"] is None, "roles are left as they are"
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"stringData": "token"},
+        {"stringData": ["token"]},
+        {"stringData": {"a": 1}},
+        {"stringData": {"a": True}},
+        {"stringData": {"a": {"b": "c"}}},
+        {"stringData": {"a": "b"}, "data": ["c"]},
+        {"stringData": {"a": "b"}, "data": "c"},
+    ],
+    ids=str,
+)
+def test_a_malformed_secret_is_left_for_the_server_to_refuse(fields: dict[str, Any]) -> None:
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, **fields}
+    found = finish(text_of(secret), SETTINGS).objects[0]
+    assert {**found, "metadata": secret["metadata"]} == secret
+
+
+@pytest.mark.parametrize("fields", [{"stringData": {}}, {"stringData": None}, {"stringData": {"a": None}}], ids=str)
+def test_a_secret_without_texts_is_one_without_data(fields: dict[str, Any]) -> None:
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}}
+    found = finish(text_of(secret | fields), SETTINGS).objects[0]
+    assert {**found, "metadata": secret["metadata"]} == secret
+
+
 CERTIFICATE = trustme.CA().cert_pem.bytes()
 
 

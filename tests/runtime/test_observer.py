@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import AsyncIterator, Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
@@ -387,6 +387,14 @@ async def test_of_what_changes_within_a_minute_the_last_is_recorded_when_it_is_o
     assert quickly.woken == [], "nobody has anything to do for it"
     await anyio.sleep(EVERY_S * 2)
     assert len(quickly.told) == 1, "what is at rest is told once"
+
+
+async def test_a_status_is_recorded_when_its_minute_is_over_though_the_clock_was_set_back(quickly: Watching) -> None:
+    quickly.observer._clock = lambda: datetime.now(UTC) - timedelta(hours=1)
+    await quickly.observer.is_now(available(991, 991))
+    assert quickly.statuses() == []
+    await quickly.until(991)
+    assert quickly.statuses() == [("991", True)]
 
 
 async def test_a_status_that_never_rests_is_recorded_once_a_minute(quickly: Watching) -> None:

@@ -71,8 +71,9 @@ class World:
             ),
             activity=SimpleNamespace(of=lambda _: running),
             now=lambda: moment(now),
-            seconds_since=lambda time: (datetime_of(moment(now)) - datetime_of(time)).total_seconds(),
-            is_recent=lambda _, __: False,
+            is_recent=lambda time, seconds: (
+                0 <= (datetime_of(moment(now)) - datetime_of(time)).total_seconds() < seconds
+            ),
             spaced=lambda usual_s, failures: max(usual_s, 200.0 * failures),
         )
 

@@ -118,7 +118,7 @@ def with_answered(status: HelmReleaseStatus, declared: DeclaredRelease, token: s
 def release_step(engine: Engine, declared: DeclaredRelease, standing: Standing, row: ReleaseRow | None) -> Step | None:
     """What goes on and takes its time, in Flux's words; None when there is no such thing (contract HR-061, HR-138)."""
     if row is not None and row.ongoing is not None and standing.run is not None:
-        if engine.seconds_since(row.ongoing.since) < PROGRESS_AFTER_S:
+        if engine.is_recent(row.ongoing.since, PROGRESS_AFTER_S):
             return None
         action = row.ongoing.started.action
         message = _running(declared, action)

@@ -223,5 +223,5 @@ def acting(engine: Engine) -> list[StreamName]:
     return [
         StreamName(stream)
         for stream, row in engine.memory.releases.items()
-        if row.ongoing is not None and engine.seconds_since(row.ongoing.since) >= PROGRESS_AFTER_S
+        if row.ongoing is not None and not engine.is_recent(row.ongoing.since, PROGRESS_AFTER_S)
     ]

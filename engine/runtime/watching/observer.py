@@ -91,8 +91,8 @@ class Ended(msgspec.Struct):
 
     uid: str
     health: Health
-    gone: datetime | None = None
-    """When it was."""
+    gone: float | None = None
+    """When it was, by the clock that nobody sets."""
 
 
 class Observer:
@@ -449,7 +449,7 @@ class Observer:
         if not wanted:
             self._ended.pop(stream, None)
         elif ended is not None:
-            ended.gone = self._clock()
+            ended.gone = anyio.current_time()
             self._ended[stream] = ended
             # It is made again, as in Flux, at the next interval; the pass says when that is.
             self._wake(owner, _trigger(f"{key.kind} {key.name} is done, and was taken away", recorded[0]))
@@ -476,7 +476,7 @@ class Observer:
                     continue
                 last = await self._memory.log.last(Query(stream=stream, types=(ObjectObserved.__name__,)))
                 if last is not None and isinstance(last.event, ObjectObserved) and last.event.ended is not None:
-                    gone = datetime_of(last.envelope.time)
+                    gone = anyio.current_time() - max(0.0, self._seconds_since(last))
                     self._ended[stream] = Ended(last.event.uid, last.event.ended, gone)
 
     def _note_end(self, stream: StreamName, obj: KubeObject, uid: str) -> None:
@@ -497,7 +497,7 @@ class Observer:
         known = self._done(stream)
         if known is None or known.gone is None:
             return None
-        interval, waited = self._interval_of(owner), (self._clock() - known.gone).total_seconds()
+        interval, waited = self._interval_of(owner), anyio.current_time() - known.gone
         return interval - waited if waited < interval * RESTS_FOR else None
 
     def _done(self, stream: StreamName) -> Ended | None:
@@ -573,13 +573,13 @@ class Observer:
             self._deferred.setdefault(stream, told)
             return
         with self._in_turn(stream):
-            await self._record_status(stream, told)
+            await self._record_status(stream, told, has_waited=True)
 
-    async def _record_status(self, stream: StreamName, told: StatusTold) -> None:
+    async def _record_status(self, stream: StreamName, told: StatusTold, *, has_waited: bool = False) -> None:
         """Records the status of an object of which nothing else is new, now or when its minute is over."""
         if not self._is_news(stream, told.event) or self._statuses.replace(stream, told):
             return
-        wait = await self._time_left(self._memory.actual.get(stream))
+        wait = await self._time_left(self._memory.actual.get(stream), has_waited=has_waited)
         if wait:
             self._statuses.add(stream, told, wait)
         elif self._is_news(stream, told.event):  # it may have been written meanwhile
@@ -596,17 +596,24 @@ class Observer:
             return False  # it waited for something newer
         return is_newer(event.resource_version, row.resource_version) and _digest(row.status) != _digest(event.status)
 
-    async def _time_left(self, row: Actual | None) -> float:
+    async def _time_left(self, row: Actual | None, *, has_waited: bool) -> float:
         """In how many seconds the status of an object may be recorded again.
 
-        The log itself says when that was last: nothing is kept for objects that are at rest.
+        The log itself says when that was last: nothing is kept for objects that are at rest. Where that is yet to come,
+        the clock was set back since, and tells nothing: it is enough to have waited once.
         """
         last = 0 if row is None else max(row.position, row.status_position)
         recorded = await self._memory.log.last(Query(until=last)) if last else None
         if recorded is None:
             return 0.0
-        passed = (self._clock() - datetime_of(recorded.envelope.time)).total_seconds()
-        return min(max(0.0, self._status_every - passed), self._status_every)
+        passed = self._seconds_since(recorded)
+        if passed < 0:
+            return 0.0 if has_waited else self._status_every
+        return max(0.0, self._status_every - passed)
+
+    def _seconds_since(self, recorded: Recorded) -> float:
+        """How long ago something was recorded; negative where the clock was set back since."""
+        return (self._clock() - datetime_of(recorded.envelope.time)).total_seconds()
 
     async def _drift(
         self, obj: KubeObject, row: Actual, owner: StreamName, sealer: Sealer, *, secret: bool

@@ -133,7 +133,8 @@ class ExistingActions(Acting):
         there = [(time, event) for time, event in deleted if await asking("apply", self._is_there(event))]
         if not there:
             return
-        waited = self._engine.seconds_since(max(time for time, _ in there))
+        last = max(time for time, _ in there)
+        waited = self._engine.waits.seconds(self._stream, "termination", str(position), last)
         if waited < self._spec.effective_timeout("uninstall").seconds:
             raise Stop(GONE_LOOK_S)
         names = ", ".join(event.object for _, event in there[:10])

@@ -192,13 +192,16 @@ class Hooks:
         Raises:
             Stop: what is seen of it begins the next pass, or the end of its time.
         """
-        left = self._timeout_s - self._engine.seconds_since(ran.started)
+        left = self._timeout_s - self._waited_s(ran)
         if left <= 0:
             return f"{key.shown} did not end within {self._timeout_s:g} s: timed out waiting for the condition"
         live = await asking("apply", self._inputs.get(self._stream, key, kind.api_version, self._identity))
         if live is not None and outcome_of(live) is not None:
             raise Stop(0.0)
         raise Stop(left)
+
+    def _waited_s(self, ran: HookRun) -> float:
+        return self._engine.waits.seconds(self._stream, "hook", f"{ran.hook} {ran.object}", ran.started)
 
     async def _let_go(self, event: Event, kind: Kind, key: ObjectKey, ran: HookRun) -> KubeObject | None:
         """Deletes what is there from before; returns what is there then.
@@ -211,7 +214,7 @@ class Hooks:
         live = await self._get(kind, key)
         if live is None or live["metadata"]["uid"] != ran.replaces:
             return live
-        left = self._timeout_s - self._engine.seconds_since(ran.started)
+        left = self._timeout_s - self._waited_s(ran)
         if left <= 0:
             held = ", ".join(live["metadata"].get("finalizers") or ()) or "nothing that is known"
             raise ActionFailed(
