@@ -28,8 +28,11 @@ class Said(NamedTuple):
 class Kubectl:
     """kubectl, with a kubeconfig and a namespace."""
 
-    def __init__(self, home: Path, kubeconfig: Path, namespace: str = "", *, runs_pods: bool = True) -> None:
-        self.home, self.kubeconfig, self.namespace, self.runs_pods = home, kubeconfig, namespace, runs_pods
+    def __init__(
+        self, home: Path, kubeconfig: Path, namespace: str = "", *, runs_pods: bool = True, limit_s: float = LIMIT_S
+    ) -> None:
+        self.home, self.kubeconfig, self.namespace = home, kubeconfig, namespace
+        self.runs_pods, self.limit_s = runs_pods, limit_s
 
     def command(self, *arguments: str) -> list[str]:
         where = ["--namespace", self.namespace] if self.namespace else []
@@ -47,7 +50,7 @@ class Kubectl:
             capture_output=True,
             text=True,
             check=False,
-            timeout=LIMIT_S,
+            timeout=self.limit_s,
             env=self.environment(**environment),
         )
         said = Said(done.returncode, done.stdout, done.stderr)

@@ -22,6 +22,8 @@ from tests.servers.kubernetes_servers import OwnServers
 from tidelog.engine.objects.kube import KubeObject
 
 SETTLES_S = 60
+LIMIT_S = 180
+"""What kubectl may take for the hundred objects of a large chart, on a machine that does much else."""
 Side: TypeAlias = Literal["client", "server"]
 ANNOTATIONS_MAX = 262_144
 """Bytes of an object's annotations: what is larger can be applied by the server only, whoever applies it."""
@@ -42,7 +44,7 @@ class Both(NamedTuple):
 def both(own_servers: OwnServers, tmp_path: Path) -> Iterator[Both]:
     with embedded_servers.start(tmp_path / "embedded") as embedded:
         home = tmp_path / "home"
-        yield Both(Kubectl(home, own_servers.kubeconfig), Kubectl(home, embedded.kubeconfig))
+        yield Both(*(Kubectl(home, each.kubeconfig, limit_s=LIMIT_S) for each in (own_servers, embedded)))
 
 
 class Applied(NamedTuple):

@@ -45,8 +45,7 @@ from tidelog.engine.runtime.run import Refused, StageError, asking
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.watching.declared import DeclaredRelease
 from tidelog.events.digest import Digest
-from tidelog.events.envelope import Time
-from tidelog.events.moment import datetime_of
+from tidelog.events.moment import Time, datetime_of
 from tidelog.events.names import ObjectKey, Revision
 from tidelog.events.projections.releases import Ongoing, ReleaseRow
 from tidelog.events.vocabulary import (
