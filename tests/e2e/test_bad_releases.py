@@ -13,7 +13,7 @@ import pytest
 from tests.e2e.planted import found_in
 from tests.e2e.releases import HELM, Releases, ready_message, told
 from tests.e2e.test_release_hooks import hook, is_stalled, job_ends
-from tests.e2e.world import World, condition, failed, is_ready
+from tests.e2e.world import LIMIT_S, World, condition, failed, is_ready
 from tests.helm.test_limits import GROW, LOOP, SMALL
 from tidelog.engine.documents import documents
 from tidelog.engine.helm.pool import ChartRenderer
@@ -22,7 +22,13 @@ from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime import daemon
 from tidelog.engine.runtime.passes.releases import wish
 from tidelog.events.moment import datetime_of
-from tidelog.events.vocabulary import HealthChanged, ReleaseActionEnded, ReleaseActionStarted
+from tidelog.events.vocabulary import (
+    HealthChanged,
+    ObjectPruned,
+    PlanHeld,
+    ReleaseActionEnded,
+    ReleaseActionStarted,
+)
 
 PLANTED = "planted value 0123456789!"
 """No label may be so."""
@@ -110,9 +116,7 @@ async def test_who_wants_what_another_release_has_does_not_get_it(releases: Rele
         assert is_ready(await releases.until(is_ready))
 
 
-async def test_a_release_within_a_release(releases: Releases) -> None:
-    world = releases.world
-    inner = """
+INNER = """
 {{- if eq .Release.Name "web" }}
 apiVersion: helm.toolkit.fluxcd.io/v2
 kind: HelmRelease
@@ -122,7 +126,11 @@ spec:
   chart: {spec: {chart: ./charts/web, sourceRef: {kind: GitRepository, name: fleet}}}
 {{- end }}
 """
-    await begin(releases, inner=inner)
+
+
+async def test_a_release_within_a_release(releases: Releases) -> None:
+    world = releases.world
+    await begin(releases, inner=INNER)
     async with world.daemon():
         await releases.release()
         await releases.until_version(1)
@@ -133,6 +141,33 @@ spec:
         await world.until_gone(HELM, "HelmRelease", "inner")
         assert await world.data("inner") is None
         assert await releases.statuses("inner") == []
+
+
+def looks(world: World) -> int:
+    """How often the daemon has asked whether `inner` is there, since it is being deleted."""
+    asked = [(one["verb"], one["objectRef"].get("name")) for one in world.servers.audited(world.user)]
+    return asked[asked.index(("delete", "inner")) :].count(("get", "inner"))
+
+
+async def test_a_release_within_a_release_that_takes_long_to_go(releases: Releases) -> None:
+    """Whoever looks again finds an object there that was deleted before: it is not another engine's."""
+    world = releases.world
+    await begin(releases, inner=INNER)
+    async with world.daemon() as running:
+        await releases.release()
+        await releases.until_version(1, name="inner")
+        await world.patch(HELM, "HelmRelease", "inner", {"spec": {"suspend": True}})
+        kept = {"metadata": {"finalizers": ["finalizers.fluxcd.io", "example.com/stay"]}}
+        await world.patch(HELM, "HelmRelease", "inner", kept)
+        await world.delete(HELM, "HelmRelease", "web")
+        pruned = await running.until_event(ObjectPruned, stream=running.stream("HelmRelease", "web"))
+        assert pruned.outcome == "deleted"
+        with anyio.fail_after(LIMIT_S):
+            while looks(world) < 3:  # noqa: ASYNC110 - no event tells of a look
+                await anyio.sleep(0.1)
+        await world.patch(HELM, "HelmRelease", "inner", {"metadata": {"finalizers": None}})
+        await world.until_gone(HELM, "HelmRelease", "web")
+        assert running.events(PlanHeld) == []
 
 
 @pytest.mark.parametrize(

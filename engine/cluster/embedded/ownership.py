@@ -96,7 +96,7 @@ def apply(
         AppliedError: when what is applied does not fit the schema, or holds managedFields.
     """
     version = applied["apiVersion"]
-    current = live if live is not None else typed.empty_object(schema, version, applied["kind"])
+    current = live if live is not None else typed.empty_object(version, applied["kind"])
     request = _Request(schema, version, manager_of(manager, APPLY, version, subresource), reset, now, versions)
     try:
         managed = managers.decoded(entries_of(current))
@@ -106,7 +106,7 @@ def apply(
         before = request.by(manager_of(_BEFORE_APPLY, UPDATE, version, subresource))
         what = "failed to create manager for existing fields: failed to convert new object ({}) to smd typed"
         _check(schema, _bare(live), what, with_duplicates=True)
-        managed = before.updated(typed.empty_object(schema, version, applied["kind"]), _bare(live), {})
+        managed = before.updated(typed.empty_object(version, applied["kind"]), _bare(live), {})
     if _metadata(applied).get("managedFields") is not None:
         raise AppliedError("metadata.managedFields must be nil")
     _check(schema, applied, "failed to create typed patch object ({})", with_duplicates=False)
@@ -171,7 +171,7 @@ def update(
     if not managed and live is not None:
         return bare  # nobody has applied to it yet, and its fields were not followed from the start
     version = new["apiVersion"]
-    before = _bare(live) if live is not None else typed.empty_object(schema, version, new["kind"])
+    before = _bare(live) if live is not None else typed.empty_object(version, new["kind"])
     request = _Request(schema, version, manager_of(manager, UPDATE, version, subresource), reset, now, versions)
     try:
         for obj in (before, bare):

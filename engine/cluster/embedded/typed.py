@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from tidelog.engine.cluster.embedded import fieldsets
+from tidelog.engine.cluster.embedded.builtin import types
 from tidelog.engine.cluster.embedded.schema import ANYTHING, Schema
 from tidelog.engine.objects.kube import KubeObject, KubeValue
 from tidelog.engine.objects.managed_fields import ABSENT, CONTAINERS, FieldSet, same
@@ -15,8 +16,6 @@ from tidelog.engine.objects.managed_fields import ABSENT, CONTAINERS, FieldSet, 
 Shape: TypeAlias = Literal["map", "list", "scalar"]
 Path: TypeAlias = tuple[str, ...]
 _shapes: Final[dict[str, Shape]] = {"object": "map", "array": "list"}
-# Fields that Go always writes, although their type calls them neither required nor defaulted: (kind, field).
-_always_written: Final = frozenset({("Role", "rules"), ("ClusterRole", "rules"), ("EndpointSlice", "ports")})
 
 
 class ItemError(ValueError):
@@ -273,27 +272,20 @@ def _go_syntax(value: KubeValue) -> str:
 # ------------------------------------------------------------------------------------------- empty objects
 
 
-def empty_object(schema: Schema, api_version: str, kind: str) -> KubeObject:
+def empty_object(api_version: str, kind: str) -> KubeObject:
     """An object before anybody has set a field, as the server makes one to compare with on a create.
 
     Objects of built-in kinds are Go structs: those that no pointer leads to are there at once, and so are fields that
     Go always writes. Hence nobody owns `spec` of a Deployment as such, and `spec` of a custom object is owned.
     """
     named = {"apiVersion": api_version, "kind": kind}
-    if not schema.is_builtin:
-        return named
-    always = {name: None for owner, name in _always_written if owner == kind}
-    return {**_zero(schema), **always, **named}
+    of = types.type_of(named)
+    return named if of is None else {**_zero(of), **named}
 
 
-def _zero(schema: Schema) -> KubeObject:
-    zero: KubeObject = {}
-    for name, child in schema.fields.items():
-        default = child.default
-        if child.is_struct:
-            zero[name] = _zero(child) if child.fields else {}
-        elif default is not ABSENT and not isinstance(default, dict) and not default:
-            zero[name] = default
-        elif name in schema.required:
-            zero[name] = None
-    return zero
+def _zero(of: types.Shape) -> KubeObject:
+    return {name: _zero_part(of.fields[name], zero) for name, zero in of.zeros.items()}
+
+
+def _zero_part(part: types.Part, zero: KubeValue) -> KubeValue:
+    return _zero(types.shape(part.type)) if part.form == "object" and zero == {} else zero

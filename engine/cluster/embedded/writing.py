@@ -309,7 +309,7 @@ class Writer:
         keep(obj, live)
         new = await strategies.changed(resource, obj, live, subresource)
         set_owners(new, owned)
-        return new, told
+        return live if _is_same(new, live) else new, told
 
     def _commit_change(
         self,
@@ -445,8 +445,7 @@ class Writer:
         with intake.warned(warnings):
             new = await strategies.changed(resource, obj, live, subresource)
         set_owners(new, merged)
-        is_same = but_managed(new) == but_managed(live) and owners_of(new) == owners_of(live)
-        return live if is_same else new, warnings
+        return live if _is_same(new, live) else new, warnings
 
     def _owned(
         self, resource: Resource, live: KubeObject | None, applied: KubeObject, options: Options, subresource: str
@@ -606,3 +605,8 @@ def _key_in_etcd(resource: Resource, key: Key) -> str:
         place = f"{resource.group}/{resource.plural}"
     place = _ODD_KEYS.get(resource.place, place)
     return "/".join(("/registry", place, *(part for part in (key.namespace, key.name) if part)))
+
+
+def _is_same(new: KubeObject, live: KubeObject) -> bool:
+    """Whether nothing is changed but when somebody wrote what was there: that is no write."""
+    return but_managed(new) == but_managed(live) and owners_of(new) == owners_of(live)

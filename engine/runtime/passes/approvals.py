@@ -140,9 +140,9 @@ class Approvals:
             return approve
         key = self._declared.key
         return (
-            f"{approve}. The Kustomization is being deleted, and no commit ends that. To let it go and keep its "
+            f"{approve}. The {key.kind} is being deleted, and no commit ends that. To let it go and keep its "
             f"objects (where Git still has it, it is made anew, and takes them back): "
-            f'tidelog suspend kustomization/{key.name} -n {key.namespace} --why "…"'
+            f'tidelog suspend {key.kind.lower()}/{key.name} -n {key.namespace} --why "…"'
         )
 
     async def deletion(self) -> Deletion:

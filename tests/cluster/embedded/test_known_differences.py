@@ -465,6 +465,16 @@ async def test_tags_of_yaml(beside: Beside) -> None:
     assert real.status != ours.status or real.body["message"] != ours.body["message"]
 
 
+@pins("a list of no webhooks that an update of a webhook configuration gives")
+async def test_webhooks_that_are_none(beside: Beside) -> None:
+    path = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
+    name = f"none-{uuid.uuid4().hex[:8]}"
+    await beside.both("POST", path, {"metadata": {"name": name}, "webhooks": []})
+    real, ours = await beside.both("PATCH", f"{path}/{name}", {"webhooks": []}, oracle.MERGE)
+    await beside.real("DELETE", f"{path}/{name}")
+    assert [each.body["metadata"]["generation"] for each in (real, ours)] == [2, 1]
+
+
 @pins("whole numbers written with a point (`1.0`)")
 async def test_a_whole_number_with_a_point(beside: Beside) -> None:
     path = query(f"/api/v1/namespaces/{beside.namespace}/services", dryRun="All")

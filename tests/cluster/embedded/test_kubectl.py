@@ -4,7 +4,6 @@ A real server is asked the same, and the same is expected; but for what takes Po
 """
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -12,13 +11,13 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
+from tests.cluster.embedded.kubectl import LIMIT_S, Kubectl
 from tests.servers.kubernetes_servers import Servers
 
-LIMIT_S = 30
 CONFLICT = 'Apply failed with 1 conflict: conflict with "kubectl": .data.a'
 SHOP = """
 apiVersion: v1
@@ -68,50 +67,6 @@ kind: Cake
 metadata: {name: plain}
 spec: {layers: 3, icing: lemon}
 """
-
-
-class Said(NamedTuple):
-    """How kubectl ended, and what it printed."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def rows(self) -> list[list[str]]:
-        """A table without its ages."""
-        lines = self.out.splitlines()
-        at = lines[0].find("AGE")
-        return [(line if at < 0 else line[:at] + re.sub(r"^\S+", "", line[at:])).split() for line in lines]
-
-
-class Kubectl:
-    """kubectl, with a kubeconfig and a namespace."""
-
-    def __init__(self, home: Path, kubeconfig: Path, namespace: str = "", *, runs_pods: bool = True) -> None:
-        self.home, self.kubeconfig, self.namespace, self.runs_pods = home, kubeconfig, namespace, runs_pods
-
-    def command(self, *arguments: str) -> list[str]:
-        where = ["--namespace", self.namespace] if self.namespace else []
-        return [str(Path(sys.executable).with_name("kubectl")), *where, *arguments]
-
-    def environment(self, **more: str) -> dict[str, str]:
-        mine = {"HOME": str(self.home), "KUBECONFIG": str(self.kubeconfig), "TZ": "UTC"}
-        return {"PATH": os.environ["PATH"], **mine, **more}
-
-    def __call__(self, *arguments: str, code: int = 0, given: str = "", **environment: str) -> Said:
-        done = subprocess.run(
-            self.command(*arguments),
-            input=given,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=LIMIT_S,
-            env=self.environment(**environment),
-        )
-        said = Said(done.returncode, done.stdout, done.stderr)
-        assert said.code == code, said
-        return said
 
 
 @pytest.fixture(scope="module", params=["embedded", "real"])

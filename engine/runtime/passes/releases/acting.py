@@ -45,17 +45,19 @@ from tidelog.engine.runtime.run import Refused, StageError, asking
 from tidelog.engine.runtime.schedule import Trigger
 from tidelog.engine.runtime.watching.declared import DeclaredRelease
 from tidelog.events.digest import Digest
-from tidelog.events.moment import datetime_of
+from tidelog.events.moment import Time, datetime_of
 from tidelog.events.names import ObjectKey, Revision
 from tidelog.events.projections.releases import Ongoing, ReleaseRow
 from tidelog.events.vocabulary import (
     Event,
+    ObjectPruned,
     ReleaseActionEnded,
     ReleaseActionStarted,
     ReleaseHistoryCleared,
     ReleaseSnapshot,
 )
 from tidelog.events.vocabulary.release import Action
+from tidelog.storage import Query
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -211,14 +213,27 @@ class Acting(TargetPass):
             raise ActionFailed(str(error)) from None
 
     async def _find_objects_of(self, release: Release) -> None:
-        """Takes note of the objects of a version that are in no inventory."""
+        """Takes note of the objects of a version that are in no inventory, and not because this action deleted them.
+
+        What it deleted may be there for a while: it is waited for, and nobody else's.
+        """
+        deleted = {event.object for _, event in await self._deleted()}
         try:
             for obj in await asking("apply", placed_objects(self._tools, release)):
                 key = key_of(obj)
-                if key.id not in self._situation.inventory.objects:
+                if key.id not in self._situation.inventory.objects and key.id not in deleted:
                     self._declared.found.setdefault(key.id, str(obj["apiVersion"]))
         except RecordError as error:
             raise ActionFailed(str(error)) from None
+
+    async def _deleted(self) -> list[tuple[Time, ObjectPruned]]:
+        """What this action has deleted, and when."""
+        asked = Query(stream=self._stream, types=(ObjectPruned.__name__,), after=self._ongoing().position)
+        return [
+            (recorded.envelope.time, recorded.event)
+            async for recorded in self._memory.log.read(asked)
+            if isinstance(recorded.event, ObjectPruned) and recorded.event.outcome == "deleted"
+        ]
 
     def _known_as(self, release: Release, action: str) -> tuple[ReleaseSnapshot, ...]:
         known = find(self._row, release)

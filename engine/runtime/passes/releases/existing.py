@@ -28,13 +28,11 @@ from tidelog.engine.runtime.passes.releases.sayings import (
 from tidelog.engine.runtime.run import Stop, asking
 from tidelog.events.names import ObjectKey
 from tidelog.events.vocabulary import (
-    ObjectPruned,
     ReleaseActionEnded,
     ReleaseActionStarted,
     ReleaseSnapshot,
 )
 from tidelog.events.vocabulary.release import ReleaseTest
-from tidelog.storage import Query
 
 GONE_LOOK_S: Final = 2.0
 """How often it is looked whether what was deleted is gone (contract HR-114)."""
@@ -122,15 +120,7 @@ class ExistingActions(Acting):
 
     async def _all_gone(self) -> None:
         """What was deleted is gone; else the pass ends, and it is looked again in a while."""
-        position = self._ongoing().position
-        deleted = [
-            (recorded.envelope.time, recorded.event)
-            async for recorded in self._memory.log.read(
-                Query(stream=self._stream, types=(ObjectPruned.__name__,), after=position)
-            )
-            if isinstance(recorded.event, ObjectPruned) and recorded.event.outcome == "deleted"
-        ]
-        there = [(time, event) for time, event in deleted if await asking("apply", self._is_there(event))]
+        there = [(time, event) for time, event in await self._deleted() if await asking("apply", self._is_there(event))]
         if not there:
             return
         last = max(time for time, _ in there)
