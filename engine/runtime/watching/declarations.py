@@ -98,6 +98,8 @@ class Declarations:
         self._one_at_a_time = anyio.Lock()
         """What a watch tells and what our own write answered may be the same: it is recorded once."""
         self.on_change: OnChange = lambda _: None
+        self.on_status: OnChange = lambda _: None
+        """Told of those alone whose status is another than the engine's own last write of it left, or than was seen."""
 
     def source(self, stream: StreamName) -> DeclaredSource | None:
         """A source that is declared."""
@@ -164,6 +166,8 @@ class Declarations:
             self._wake(declared.stream, Trigger(why="it offers another artifact"))
         elif _asks_about_itself(declared):
             self._wake(declared.stream, Trigger(why="somebody else changed it"))
+        if before is not None and before.status != declared.status:
+            self.on_status(declared.stream)
         self.on_change(declared.stream)
 
     def answers(self, stream: StreamName, token: str) -> None:
