@@ -397,7 +397,7 @@ async def _left_a_cluster(stream: StreamName, facts: Facts) -> bool:
 async def begun_of(declared: DeclaredTarget, facts: Facts) -> dict[ObjectId, str]:
     """What the plans would write whose apply began since the last one that came to its end."""
     standing, stream = facts.conditions.get(declared.stream), declared.stream
-    if standing is None or standing.ready == "True":
+    if standing is None or standing.ended_well:
         return {}
     settled = await facts.log.last(Query(stream=stream, types=_SETTLING))
     after = 0 if settled is None else settled.envelope.position
