@@ -421,7 +421,7 @@ def test_where_failed_tests_are_only_not_put_right_the_release_is_at_rest_and_no
 
 def test_who_is_given_up_is_not_ready_also_where_his_failed_tests_are_not_to_be_told() -> None:
     """Which differs from Flux: there it is Ready, and Stalled."""
-    spec = {
+    spec: dict[str, Any] = {
         "test": {"enable": True, "ignoreFailures": True},
         "install": {"remediation": {"ignoreTestFailures": False}},
     }
