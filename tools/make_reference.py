@@ -28,9 +28,10 @@ Every event of the vocabulary, as `events/vocabulary/` declares it. How they are
 [the store](store.md). This page is made by `make docs`.
 """
 ANSWERS_INTRODUCTION = """\
-What the commands that ask the log print with `-o json`. A field is added, never removed, and never changes its type or
-meaning. Positions and counts are integers, times are RFC 3339 in UTC, and what there is none of is `null`, empty or 0.
-A field that is not required may be left out when it has its default. This page is made by `make docs`.
+What the commands that ask the log print with `-o json`, and as YAML with `-o yaml`. A field is added, never removed,
+and never changes its type or meaning. Positions and counts are integers, times are RFC 3339 in UTC, and what there is
+none of is `null`, empty or 0. A field that is not required may be left out when it has its default. This page is made
+by `make docs`.
 """
 SETTINGS_INTRODUCTION = """\
 What `tidelog run` can be told. Each setting is a flag (`--concurrent 30`) and a key of the TOML file that `--config`
@@ -55,7 +56,8 @@ what was waited for is not ready; a check finds something wrong; a plan changes 
 | 130 | ended by Ctrl-C; or asked whether to go on, and the answer was no, or there was none |
 
 Where the code is not 0, a sentence on standard error says why and what to do; `verify` says it in its report. With
-`-o json`, standard output holds JSON only: one value, or one a line.
+`-o json`, standard output holds JSON only: one value, or one a line. With `-o yaml` it is the same as YAML, each
+value a document.
 
 The moment of `--at` is a position (120), a time (`2026-11-23T14:05Z`; without a zone it is this machine's), how long
 ago (`2h ago`), or a revision (`main@sha1:4a3b…`, or the first seven or more digits of its commit). A time is the last

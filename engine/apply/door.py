@@ -13,13 +13,13 @@ from typing import Literal
 import anyio
 
 from tidelog.engine.apply.record import Did, ObjectRecorder
-from tidelog.engine.cluster.errors import ClusterError, ConflictError, NotFoundError, UnknownKindError
+from tidelog.engine.cluster.errors import ClusterError, ConflictError, NotFoundError, UnknownKindError, failure_of
 from tidelog.engine.cluster.port import Cluster, Preconditions
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.objects.managed_fields import take_over_patch
 from tidelog.engine.objects.order import is_awaited
 from tidelog.engine.observe.health import health_of
-from tidelog.engine.plan.draft import Draft, Planner, Subject
+from tidelog.engine.plan.draft import DRY_RUN, Draft, Planner, Subject
 from tidelog.engine.plan.model import DESTRUCTIVE_MAX, Plan, Step, Wanted, is_destructive
 from tidelog.events.digest import KEYED
 from tidelog.events.moment import Time, shown_time
@@ -164,12 +164,12 @@ class Door:
             raise WaveRefused(failed[0].message, failed[0].object)
         for planned, found in zip(steps, probed, strict=True):
             if found.writes and not planned.writes:
-                raise PlanVoid(f"{found.object} would change, and the plan did not say so")
+                raise PlanVoid(f"{_shown(found.object)} would change, and the plan did not say so")
             if is_destructive(found) and not is_destructive(planned):
                 # The prune guard has not seen it: the next plan begins with this wave, and says it.
-                raise PlanVoid(f"{found.object} would be deleted and made again, and the plan did not say so")
+                raise PlanVoid(f"{_shown(found.object)} would be deleted and made again, and the plan did not say so")
         await self._record(
-            [Verified(plan=draft.plan.id, policies=self._recorder.policies, checks=("dry-run",), wave=wave)]
+            [Verified(plan=draft.plan.id, policies=self._recorder.policies, checks=(DRY_RUN,), wave=wave)]
         )
         return probed
 
@@ -199,13 +199,13 @@ class Door:
                 )
             except ConflictError as error:
                 if attempt == VERSION_CONFLICTS_MAX or step.action != "update":
-                    raise PlanVoid(f"{wanted.key.id} has changed since the plan was made: {error}") from error
+                    raise PlanVoid(f"{wanted.key.shown} has changed since the plan was made: {error.said}") from error
                 version = await self._unmoved(step, wanted)
                 continue
             if step.action == "recreate":
                 return applied.object, "recreated"
             return applied.object, "created" if applied.created else "configured"
-        raise PlanVoid(f"{wanted.key.id} changes too often")
+        raise PlanVoid(f"{wanted.key.shown} changes too often")
 
     async def _unmoved(self, step: Step, wanted: Wanted) -> str:
         """The object's version now, if all that counts of it is as the plan saw it."""
@@ -213,10 +213,10 @@ class Door:
         try:
             live = await self._cluster.get(kind, wanted.key.namespace, wanted.key.name, identity=self._subject.identity)
         except NotFoundError:
-            raise PlanVoid(f"{wanted.key.id} is gone") from None
+            raise PlanVoid(f"{wanted.key.shown} is gone") from None
         keyed = step.before is not None and step.before.startswith(KEYED)  # as it was before may be secret, and it not
         if self._recorder.state_digest(step.object, live, secret=keyed) != step.before:
-            raise PlanVoid(f"{wanted.key.id} is no longer as the plan saw it")
+            raise PlanVoid(f"{wanted.key.shown} is no longer as the plan saw it")
         return str(live["metadata"]["resourceVersion"])
 
     async def _take_over(self, step: Step, wanted: Wanted) -> str:
@@ -240,13 +240,13 @@ class Door:
         await self._delete(step, still=still)
         key = ObjectKey.parse(step.object)
         kind = await self._cluster.kind(step.api_version, key.kind)
-        async for _ in _pauses(f"{step.object} is still there after its deletion"):
+        async for _ in _pauses(f"{key.shown} is still there after its deletion"):
             try:
                 live = await self._cluster.get(kind, key.namespace, key.name, identity=self._subject.identity)
             except NotFoundError:
                 return
             if live["metadata"]["uid"] != step.uid:
-                raise PlanVoid(f"{step.object} was made again by somebody else")
+                raise PlanVoid(f"{_shown(step.object)} was made again by somebody else")
 
     async def _delete(self, step: Step, *, still: Callable[[KubeObject], str]) -> Literal["deleted", "absent"]:
         """Deletes an object as the plan saw it; one that has changed since, if it may still be deleted.
@@ -273,17 +273,17 @@ class Door:
                     live = await self._cluster.get(kind, key.namespace, key.name, identity=self._subject.identity)
                     why = _other_uid(step, live) or still(live)
                     if why:
-                        raise PlanVoid(f"{step.object} has changed since the plan was made: {why}") from None
+                        raise PlanVoid(f"{_shown(step.object)} has changed since the plan was made: {why}") from None
                     version = str(live["metadata"]["resourceVersion"])
                 else:
                     return "deleted"
         except UnknownKindError as error:
             if await self._cluster.find_kind(key.group, key.kind) is not None:
-                raise PlanVoid(f"{step.object} is served in another version now: {error}") from error
+                raise PlanVoid(f"{_shown(step.object)} is served in another version now: {error.said}") from error
             return "absent"
         except NotFoundError:
             return "absent"
-        raise PlanVoid(f"{step.object} changes too often")
+        raise PlanVoid(f"{_shown(step.object)} changes too often")
 
     async def _still_unwanted(self, plan: Plan) -> None:
         """What the plan deletes, nobody has come to want while it was verified, approved and applied."""
@@ -330,7 +330,7 @@ class Door:
             if not is_awaited(key):
                 continue
             kind = await self._cluster.kind(step.api_version, key.kind)
-            async for _ in _pauses(f"{step.object} is not ready for what depends on it"):
+            async for _ in _pauses(f"{key.shown} is not ready for what depends on it"):
                 live = await self._cluster.get(kind, key.namespace, key.name, identity=self._subject.identity)
                 if health_of(live).health == "Current":
                     break
@@ -354,9 +354,12 @@ class Door:
 
     async def _told(self, plan: Plan, step: Step | None, error: Exception) -> str:
         """What went wrong, with the file and line of the object that was being written."""
-        if step is None or step in plan.prunes:
+        if step is None:
             return str(error)
-        (told,) = await self._placed([Verdict(check="apply", passed=False, object=step.object, message=str(error))])
+        if step in plan.prunes:
+            return failure_of(ObjectKey.parse(step.object), "deletion", error)
+        message = failure_of(ObjectKey.parse(step.object), "apply", error)
+        (told,) = await self._placed([Verdict(check="apply", passed=False, object=step.object, message=message)])
         return told.message
 
     def _finished(self, plan: Plan) -> ApplyFinished:
@@ -425,6 +428,10 @@ async def _pauses(problem: str) -> AsyncIterator[None]:
         await anyio.sleep(pause)
         pause = min(pause * 2, longest)
     raise TimeoutError(f"{problem} ({ESTABLISHED_TIMEOUT_S} s)")
+
+
+def _shown(id: ObjectId) -> str:
+    return ObjectKey.parse(id).shown
 
 
 def _listed(changed: Sequence[str]) -> str:

@@ -2,15 +2,20 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 import click
+import msgspec
 
-from tidelog.engine.cli.output import Format, output_option, store_option, visible
+from tidelog.engine.cli.output import Format, output_option, store_option
 from tidelog.engine.cli.reading import namespace_option, subject_argument
-from tidelog.engine.cli.values import DURATION, WhyValue, not_blank
+from tidelog.engine.cli.values import DURATION, WhyValue, not_blank, of_flux
 from tidelog.engine.kinds.durations import Duration
+from tidelog.engine.terminal import visible
+
+if TYPE_CHECKING:
+    from tidelog.engine.cli.several import AllOf
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -136,10 +141,40 @@ def reconcile(
     raise SystemExit(anyio.run(reconcile_and_tell, access, stream, why, limit, with_source, output, force, reset))
 
 
+def several_options(command: Command) -> Command:
+    """The options that take all of a kind in the place of one."""
+    command = click.option("-A", "--all-namespaces", "everywhere", is_flag=True, help="With --all: in all namespaces.")(
+        command
+    )
+    return click.option(
+        "--all", "of_kind", is_flag=True, help="All of a KIND in the namespace, which is named without a NAME."
+    )(command)
+
+
+def _all_meant(words: tuple[str, ...], namespace: str | None, *, of_kind: bool, everywhere: bool) -> "AllOf | None":
+    """All of a kind, where that is meant; None where it is one thing.
+
+    Raises:
+        click.UsageError: when all namespaces are named for one thing, or a kind alone without --all.
+        UnclearNameError: when all are meant of what is no kind.
+    """
+    from tidelog.engine.cli.several import all_named
+    from tidelog.engine.views.names import default_namespace
+
+    if of_kind:
+        return all_named(words, None if everywhere else namespace or default_namespace())
+    if everywhere:
+        raise click.UsageError("--all-namespaces goes with --all")
+    if len(words) == 1 and "/" not in words[0]:
+        raise click.UsageError(f"{words[0]!r} names nothing: give KIND/NAME, or --all for all of a KIND")
+    return None
+
+
 @click.command()
-@subject_argument()
+@subject_argument("KIND[/NAME]")
 @why_option
 @click.option("--until", help="Resume by itself then: 2h, or 2026-12-24T18:00Z.")
+@several_options
 @namespace_option
 @output_option
 @cluster_options
@@ -153,8 +188,15 @@ def suspend(
     namespace: str | None,
     why: str,
     until: str | None,
+    *,
+    of_kind: bool,
+    everywhere: bool,
 ) -> None:
-    """Leave a source or target alone from now on: nothing is fetched, applied or pruned, by Flux neither."""
+    """Leave a source or target alone from now on: nothing is fetched, applied or pruned, by Flux neither.
+
+    With --all it is all of a kind: `tidelog suspend kustomizations --all`. One that is suspended already is suspended
+    anew. Where there is none, that is said, and the exit code is 0.
+    """
     from tidelog.engine.cli.asking import (
         Access,
         Request,
@@ -165,10 +207,15 @@ def suspend(
         tell_replaced,
         time_to_come,
     )
+    from tidelog.engine.cli.several import ask_of_all_and_tell
 
     access = Access(store, kubeconfig, context)
+    request = Request(verb="suspend", why=why, until=time_to_come(until))
+    which = _all_meant(words, namespace, of_kind=of_kind, everywhere=everywhere)
+    if which is not None:
+        raise SystemExit(anyio.run(ask_of_all_and_tell, access, output, which, request, "Suspended"))
     stream = named(access, words, namespace)
-    request = Request(verb="suspend", target=stream, why=why, until=time_to_come(until))
+    request = msgspec.structs.replace(request, target=stream)
     earlier = suspension_of(access, stream)
     ask_and_tell(access, output, request, f"Suspended {shown(stream)}")
     if earlier is not None:
@@ -176,8 +223,10 @@ def suspend(
 
 
 @click.command()
-@subject_argument()
+@subject_argument("KIND[/NAME]")
 @click.option("--why", default="", help="Stays in the log, with who did it.")
+@of_flux("--wait", "`tidelog reconcile KIND/NAME` waits, and says how it ended")
+@several_options
 @namespace_option
 @output_option
 @cluster_options
@@ -190,13 +239,25 @@ def resume(
     words: tuple[str, ...],
     namespace: str | None,
     why: str,
+    *,
+    of_kind: bool,
+    everywhere: bool,
 ) -> None:
-    """Reconcile a source or target again that was suspended."""
+    """Reconcile a source or target again that was suspended.
+
+    With --all it is all of a kind that are suspended: `tidelog resume kustomizations --all`. Where none is, that is
+    said, and the exit code is 0.
+    """
     from tidelog.engine.cli.asking import Access, Request, ask_and_tell, named, shown
+    from tidelog.engine.cli.several import ask_of_all_and_tell
 
     access = Access(store, kubeconfig, context)
+    request = Request(verb="resume", why=why)
+    which = _all_meant(words, namespace, of_kind=of_kind, everywhere=everywhere)
+    if which is not None:
+        raise SystemExit(anyio.run(ask_of_all_and_tell, access, output, which, request, "Resumed"))
     stream = named(access, words, namespace)
-    ask_and_tell(access, output, Request(verb="resume", target=stream, why=why), f"Resumed {shown(stream)}")
+    ask_and_tell(access, output, msgspec.structs.replace(request, target=stream), f"Resumed {shown(stream)}")
 
 
 @click.command()

@@ -6,9 +6,10 @@ import click
 import msgspec
 
 from tidelog.engine.cli.door import Access, Asked, ask, named, named_target, shown, sources_of, time_to_come, wait
-from tidelog.engine.cli.output import NO, Format, print_json, visible
+from tidelog.engine.cli.output import NO, Format, print_json
 from tidelog.engine.runtime.requests import Request
 from tidelog.engine.runtime.telling.outcome import Outcome
+from tidelog.engine.terminal import visible
 from tidelog.engine.views.archive import open_archive
 from tidelog.engine.views.chains import AFTER_REJECTION
 from tidelog.engine.views.pins import PinTold, pin_of
@@ -26,6 +27,7 @@ __all__ = [
     "reconcile_and_tell",
     "shown",
     "suspension_of",
+    "tell_note",
     "tell_replaced",
     "time_to_come",
 ]
@@ -43,7 +45,7 @@ def ask_and_tell(access: Access, output: Format, request: Request, done: str) ->
     click.echo(f"{visible(done)}{place}.")
     if request.verb == "reject":
         click.echo(f"Nothing of it is applied: {AFTER_REJECTION}.", err=True)
-    _tell_note(asked)
+    tell_note(asked)
 
 
 def _plan_of(access: Access, asked: Asked) -> str:
@@ -64,14 +66,13 @@ def suspension_of(access: Access, stream: StreamName) -> Suspension | None:
     return None if row is None else row.suspended
 
 
-def tell_replaced(earlier: Suspension, request: Request) -> None:
+def tell_replaced(earlier: Suspension, request: Request, subject: str = "It") -> None:
     """Says which suspension another one took the place of, and what became of its end."""
     ended = f", until {shown_time(earlier.until)}" if earlier.until else ""
     now = f"it ends at {shown_time(request.until)} now" if request.until else "it has no end now"
     change = f"; {now}" if earlier.until != request.until else ""
-    click.echo(
-        visible(f"It takes the place of the suspension by {earlier.by}: {earlier.why}{ended}{change}."), err=True
-    )
+    told = f"{subject} takes the place of the suspension by {earlier.by}: {earlier.why}{ended}{change}."
+    click.echo(visible(told), err=True)
 
 
 async def reconcile_and_tell(
@@ -95,7 +96,7 @@ async def reconcile_and_tell(
         request = Request(verb="reconcile", target=one, why=why, force=force and is_last, reset=reset and is_last)
         asked = await ask(access, request)
         click.echo(f"► {visible(shown(one))}: asked for a run", err=True)
-        _tell_note(asked)
+        tell_note(asked)
         if limit_s is None:
             if output == "json" and one == stream:
                 print_json({"stream": stream, **msgspec.to_builtins(asked)})
@@ -169,6 +170,7 @@ def _told(outcome: Outcome, pin: PinTold | None) -> str:
     return f"{outcome.reason or 'not ready'}: {outcome.message}"
 
 
-def _tell_note(asked: Asked) -> None:
+def tell_note(asked: Asked) -> None:
+    """Says what is still to be done."""
     if asked.note:
         click.echo(f"{visible(asked.note[:1].upper() + asked.note[1:])}.", err=True)

@@ -13,7 +13,6 @@ import anyio.to_thread
 import click
 import msgspec
 
-from tidelog.engine.cli.output import visible
 from tidelog.engine.cluster.errors import PASSING, NotFoundError
 from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.kinds.meta import KUSTOMIZE_GROUP, OWN_MANAGER, SOURCE_GROUP
@@ -24,6 +23,7 @@ from tidelog.engine.sources.errors import FetchError
 from tidelog.engine.sources.git.credentials import ANONYMOUS
 from tidelog.engine.sources.git.fetcher import GitFetcher
 from tidelog.engine.sources.git.spec import GitRef, GitSpec
+from tidelog.engine.terminal import visible
 from tidelog.events.names import ObjectKey
 from tidelog.storage.artifacts.store import ArtifactStore
 

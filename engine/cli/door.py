@@ -5,10 +5,12 @@ Through the daemon's door; without a daemon, in its place; without a store, with
 
 import os
 import pwd
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import anyio
 import anyio.to_thread
@@ -44,9 +46,9 @@ from tidelog.storage import Recorded
 from tidelog.storage.errors import SecretError, StoreUnreadableError
 from tidelog.storage.keys import KeyRing
 from tidelog.storage.layout import Layout
-from tidelog.storage.log.sqlite_log import open_log
+from tidelog.storage.log.sqlite_log import SqliteEventLog, open_log
 from tidelog.storage.master_key import find_master_key
-from tidelog.storage.projections.views import read_views
+from tidelog.storage.projections.views import Views, read_views
 
 LOOK_AGAIN_S = 0.1
 LOOK_AT_CLUSTER_AGAIN_S = 1.0
@@ -96,6 +98,11 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is still to be done, and by whom."""
 
 
+Take: TypeAlias = Callable[[Request], Awaitable[Asked]]
+_TOLD_TO_CLUSTERS = ("suspend", "resume", "reconcile")
+"""Verbs that other tools have too: the cluster itself is told."""
+
+
 def user() -> Actor:
     """Who runs the command, as the system knows."""
     try:
@@ -122,7 +129,7 @@ def named(access: Access, words: tuple[str, ...], namespace: str | None) -> Stre
     for group, kind in NAMES:
         if is_kind(typed, group, kind):
             return ObjectKey(group, kind, namespace or default_namespace(), name).stream("cluster")
-    raise UnclearNameError(f"{typed!r} is none of the kinds that are reconciled: {_reconciled()}")
+    raise not_reconciled(typed)
 
 
 def named_target(access: Access, words: tuple[str, ...], namespace: str | None) -> StreamName:
@@ -224,12 +231,26 @@ async def ask(access: Access, request: Request) -> Asked:
         RefusedError: when it makes no sense as things stand.
         DoorError, StoreError, ClusterError: when it could not be told; a sentence.
     """
-    async with open_door(access.store) as door:
+    async with taking(access, request) as take:
+        return await take(request)
+
+
+@asynccontextmanager
+async def taking(access: Access, like: Request) -> AsyncIterator[Take]:
+    """Who takes requests, each like one but for what it is about, while the block lasts.
+
+    Raises:
+        RefusedError: when nobody who is there can take such a request.
+        DoorError, StoreError, ClusterError: when it cannot be told; a sentence.
+    """
+    async with AsyncExitStack() as stack:
+        door = await stack.enter_async_context(open_door(access.store))
         if door is not None:
-            return await ask_daemon(door, request)
-    if await access.finds_store():
-        return await _record(access, request)
-    return await _annotate(access, request)
+            yield partial(ask_daemon, door)
+        elif await access.finds_store():
+            yield await stack.enter_async_context(_recording(access, like))
+        else:
+            yield await stack.enter_async_context(_annotating(access, like))
 
 
 async def ask_daemon(door: DoorClient, request: Request) -> Asked:
@@ -265,42 +286,49 @@ async def wait_for_daemon(door: DoorClient, stream: StreamName) -> Outcome:
 # Without a daemon.
 
 
-async def _record(access: Access, request: Request) -> Asked:
-    """Opens the log to write, and takes the request as the daemon would."""
-    told_later = "no daemon is at work: it is done when one comes"
+@asynccontextmanager
+async def _recording(access: Access, like: Request) -> AsyncIterator[Take]:
+    """Opens the log to write, and takes requests as the daemon would."""
     async with AsyncExitStack() as stack:
         cluster = None
-        if request.verb in ("suspend", "resume", "reconcile"):
+        if like.verb in _TOLD_TO_CLUSTERS:
             cluster = await stack.enter_async_context(_cluster_at_hand(access))
         log = await stack.enter_async_context(open_log(access.store, create=False))
         memory, views = Memory(log), read_views(log)
         await memory.load(views)
-        declared = None
-        if cluster is not None:
-            alias = cluster_of(StreamName(request.target))
-            await check_cluster(cluster, log, alias)
-            keys = await anyio.to_thread.run_sync(_keys, log.layout)
-            declared = None if keys is None else Declarations(cluster, memory, alias, keys, lambda _, __: None)
-        requests = Requests(memory, views, engine_stream(log.identity.log), cluster=cluster, declared=declared)
-        position = await log.head()
+        keys = None if cluster is None else await anyio.to_thread.run_sync(_keys, log.layout)
+        yield partial(_record, log, memory, views, cluster, keys)
+
+
+async def _record(
+    log: SqliteEventLog, memory: Memory, views: Views, cluster: Cluster | None, keys: KeyRing | None, request: Request
+) -> Asked:
+    told_later = "no daemon is at work: it is done when one comes"
+    declared = None
+    if cluster is not None:
+        alias = cluster_of(StreamName(request.target))
+        await check_cluster(cluster, log, alias)
+        declared = None if keys is None else Declarations(cluster, memory, alias, keys, lambda _, __: None)
+    requests = Requests(memory, views, engine_stream(log.identity.log), cluster=cluster, declared=declared)
+    position = await log.head()
+    try:
+        recorded = await requests.take(request, user())
+    except ClusterError as error:
+        if await log.head() == position:
+            raise
+        return Asked(position=position + 1, note=f"{told_later}, because {error}")
+    asked = Asked(position=recorded.envelope.position, time=recorded.envelope.time)
+    if request.verb in ("suspend", "resume") and cluster is not None:
+        return asked
+    if request.verb == "reconcile" and cluster is not None:
         try:
-            recorded = await requests.take(request, user())
+            token = _token_of(recorded) or await _request_in(cluster, StreamName(request.target))
+            asked = msgspec.structs.replace(asked, token=token)
         except ClusterError as error:
-            if await log.head() == position:
-                raise
-            return Asked(position=position + 1, note=f"{told_later}, because {error}")
-        asked = Asked(position=recorded.envelope.position, time=recorded.envelope.time)
-        if request.verb in ("suspend", "resume") and cluster is not None:
-            return asked
-        if request.verb == "reconcile" and cluster is not None:
-            try:
-                token = _token_of(recorded) or await _request_in(cluster, StreamName(request.target))
-                asked = msgspec.structs.replace(asked, token=token)
-            except ClusterError as error:
-                return msgspec.structs.replace(asked, note=f"{told_later}, because {error}")
-        if request.verb == "mark":
-            return asked
-        return msgspec.structs.replace(asked, note=told_later)
+            return msgspec.structs.replace(asked, note=f"{told_later}, because {error}")
+    if request.verb == "mark":
+        return asked
+    return msgspec.structs.replace(asked, note=told_later)
 
 
 def _token_of(recorded: Recorded) -> str:
@@ -331,34 +359,41 @@ def _keys(layout: Layout) -> KeyRing | None:
 # Without a store.
 
 
-async def _annotate(access: Access, request: Request) -> Asked:
+@asynccontextmanager
+async def _annotating(access: Access, like: Request) -> AsyncIterator[Take]:
     """Writes to the cluster what `flux` would."""
-    if request.verb not in ("reconcile", "suspend", "resume"):
+    if like.verb not in _TOLD_TO_CLUSTERS:
         raise RefusedError(
             f"there is no store at {access.store}, and nothing but a log can take this: give --store DIR, "
             "or set TIDELOG_STORE"
         )
-    stream = StreamName(request.target)
+    if like.until is not None:
+        raise RefusedError("--until needs a store, whose daemon resumes it: give --store DIR, or set TIDELOG_STORE")
     async with open_cluster(access.kubeconfig, access.context) as cluster:
-        if request.verb == "reconcile":
-            if (await _live(cluster, stream)).get("spec", {}).get("suspend"):
-                raise RefusedError(f"{shown(stream)} is suspended; `tidelog resume` goes on")
-            token = await _request_in(cluster, stream, force=request.force, reset=request.reset)
-            return Asked(token=token, note=await _note_of_nobody(cluster, stream))
-        if request.until is not None:
-            raise RefusedError("--until needs a store, whose daemon resumes it: give --store DIR, or set TIDELOG_STORE")
-        try:
-            await write_suspend(cluster, stream, suspend=request.verb == "suspend")
-        except NotFoundError:
-            raise RefusedError(f"there is no {shown(stream)} in the cluster") from None
-        return Asked(note="there is no store here: who and why is not recorded")
+        yield partial(_annotate, cluster)
+
+
+async def _annotate(cluster: Cluster, request: Request) -> Asked:
+    stream = StreamName(request.target)
+    if request.verb == "reconcile":
+        if (await _live(cluster, stream)).get("spec", {}).get("suspend"):
+            raise RefusedError(f"{shown(stream)} is suspended; `tidelog resume` goes on")
+        token = await _request_in(cluster, stream, force=request.force, reset=request.reset)
+        return Asked(token=token, note=await _note_of_nobody(cluster, stream))
+    try:
+        await write_suspend(cluster, stream, suspend=request.verb == "suspend")
+    except NotFoundError:
+        raise RefusedError(f"there is no {shown(stream)} in the cluster") from None
+    return Asked(note="there is no store here: who and why is not recorded")
 
 
 _CONTROLLERS = {SOURCE_GROUP: "source-controller", HELM_GROUP: "helm-controller"}
 
 
-def _reconciled() -> str:
-    return ", ".join(kind.lower() for _, kind in NAMES)
+def not_reconciled(typed: str) -> UnclearNameError:
+    """That what was typed is no kind of sources or targets."""
+    kinds = ", ".join(kind.lower() for _, kind in NAMES)
+    return UnclearNameError(f"{typed!r} is none of the kinds that are reconciled: {kinds}")
 
 
 async def _note_of_nobody(cluster: Cluster, stream: StreamName) -> str:

@@ -78,6 +78,6 @@ async def embedded_cluster(
             why = f"port {port} of {HOST} is taken: name another with --port, or none for any that is free"
             raise click.UsageError(why) from None
         if kubeconfig is not None:
-            access = Access("the embedded cluster", address, User(token=token), ca=here.authority)
+            access = Access("the embedded cluster", address, User(token=token), ca=here.authority, embedded=True)
             await anyio.to_thread.run_sync(write_kubeconfig, kubeconfig, access)
         yield Served(cluster, address)

@@ -9,21 +9,13 @@ import click
 import msgspec
 from rich.text import Text
 
-from tidelog.engine.cli.output import (
-    Format,
-    console,
-    end_interrupted,
-    output_option,
-    print_json,
-    store_option,
-    visible,
-)
+from tidelog.engine.cli.output import Format, console, end_interrupted, output_option, print_json, store_option
 from tidelog.engine.cli.reading import all_namespaces_option, at_option, namespace_option, reading, status_option
 from tidelog.engine.moments import start_of
+from tidelog.engine.terminal import shortened, visible
 from tidelog.engine.views.archive import open_archive
 from tidelog.engine.views.chronicle import Scope, last_events, scope_for
 from tidelog.engine.views.failures import Failures
-from tidelog.engine.views.listing import shortened
 from tidelog.engine.views.names import default_namespace, find
 from tidelog.engine.views.sentences import Told, told
 from tidelog.events.moment import shown_time

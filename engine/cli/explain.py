@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 from rich.text import Text
 
-from tidelog.engine.cli.output import NO, Format, console, output_option, print_json, store_option, visible
+from tidelog.engine.cli.output import NO, Format, console, output_option, print_json, store_option
 from tidelog.engine.cli.reading import (
     at_option,
     namespace_option,
@@ -15,13 +15,14 @@ from tidelog.engine.cli.reading import (
     subject_argument,
     tell_if_nobody_is_at_work,
 )
+from tidelog.engine.terminal import shortened, visible
 from tidelog.engine.views.archive import Archive
 from tidelog.engine.views.causes import Cause
 from tidelog.engine.views.commits import Commit
 from tidelog.engine.views.explanations import Explanation
 from tidelog.engine.views.explanations import explain as explain_subject
-from tidelog.engine.views.listing import shortened
 from tidelog.engine.views.names import find, subject_of
+from tidelog.engine.views.sentences import with_about
 
 DETAILS_SHOWN_MAX = 10
 
@@ -83,10 +84,8 @@ def _print_cause(depth: int, cause: Cause, archive: Archive, *, is_root: bool) -
         _print(depth, inside, told, "")
     shown = cause.details[:DETAILS_SHOWN_MAX]
     for detail in shown if is_root or len(shown) > 1 else ():
-        about = " ".join(
-            part for part in (str(subject_of(detail.object)) if detail.object else "", detail.path) if part
-        )
-        _print(depth, inside, f"- {about}: {detail.message}" if about else f"- {detail.message}", "")
+        name = str(subject_of(detail.object)) if detail.object else ""
+        _print(depth, inside, f"- {with_about(detail.message, name, detail.path)}", "")
     if len(cause.details) > len(shown):
         _print(depth, inside, f"- and {len(cause.details) - len(shown)} more", "")
     if cause.command and cause.command not in cause.message:

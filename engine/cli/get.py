@@ -6,29 +6,32 @@ from functools import partial
 from pathlib import Path
 
 import click
+import msgspec
 from rich.text import Text
 
 from tidelog.engine.cli.groups import Aliases
 from tidelog.engine.cli.output import (
     NO,
     Format,
+    as_yaml,
     output_option,
     plain_table,
     print_json,
-    print_raw,
+    print_structs,
+    print_text,
     store_option,
-    visible,
 )
 from tidelog.engine.cli.reading import (
     all_namespaces_option,
     at_option,
     namespace_option,
-    print_structs,
     reading,
     subject_argument,
     tell_if_nobody_is_at_work,
 )
-from tidelog.engine.views.listing import Listed, listed, shortened
+from tidelog.engine.cli.values import of_flux
+from tidelog.engine.terminal import shortened, visible
+from tidelog.engine.views.listing import Listed, listed
 from tidelog.engine.views.names import (
     BUCKET,
     EXTERNAL_ARTIFACT,
@@ -121,8 +124,6 @@ def object_(store: Path, output: str, words: tuple[str, ...], namespace: str | N
     A status that changes again within a minute is recorded when that is over. Of a secret object, and of what
     nobody applied through Tidelog, nothing is shown, and it exits with 1.
     """
-    import yaml  # takes a while, and only this command needs it
-
     with reading(store, moment) as archive:
         try:
             found = object_of(archive, find(archive, words, namespace))
@@ -132,7 +133,7 @@ def object_(store: Path, output: str, words: tuple[str, ...], namespace: str | N
         if output == "json":
             print_json(found)
         else:
-            print_raw(yaml.safe_dump(found, sort_keys=False, allow_unicode=True).rstrip("\n").encode())
+            print_text(as_yaml(msgspec.json.encode(found)).decode())
             tell_if_nobody_is_at_work(store, archive, moment, "table")
 
 
@@ -165,6 +166,9 @@ def _command(
         "--status-selector", "selector", type=click.Choice(SELECTORS), help="Only those that are ready or not."
     )
     @click.option("-w", "--watch", is_flag=True, hidden=True, expose_value=False, callback=_refuse_to_watch)
+    @of_flux("--show-source", "`tidelog trace KIND/NAME` shows the source, and `tidelog explain` what holds it")
+    @of_flux("--label-selector", "the log has no labels: `kubectl get --selector` does", has_value=True)
+    @of_flux("-l", "the log has no labels: `kubectl get -l` does", has_value=True)
     @click.option("--no-header", is_flag=True, help="Do not print the columns' headings.")
     @namespace_option
     @all_namespaces_option

@@ -7,25 +7,32 @@ from pathlib import Path
 import click
 from rich.text import Text
 
-from tidelog.engine.cli.output import Format, PlainTable, output_option, plain_table, store_option, visible
+from tidelog.engine.cli.output import Format, PlainTable, output_option, plain_table, print_structs, store_option
 from tidelog.engine.cli.reading import (
     ago,
     at_option,
     duration,
     limit_option,
     namespace_option,
-    print_structs,
     reading,
     status_option,
     subject_argument,
     tell_if_nobody_is_at_work,
 )
+from tidelog.engine.terminal import shortened, visible
 from tidelog.engine.views.archive import Archive
 from tidelog.engine.views.histories import RunTold, VersionTold, is_reconciled, runs_of, versions_of
-from tidelog.engine.views.listing import shortened
 from tidelog.engine.views.names import find, subject_of
+from tidelog.engine.views.sentences import with_about
 
-STYLES = {"succeeded": "green", "failed": "red", "held": "yellow", "rejected": "red", "running": "yellow"}
+STYLES = {
+    "succeeded": "green",
+    "failed": "red",
+    "held": "yellow",
+    "rejected": "red",
+    "running": "yellow",
+    "waiting": "yellow",
+}
 FIELDS_SHOWN_MAX = 3
 NO_ATTEMPT_LEFT = "RetriesExceeded"
 
@@ -101,7 +108,7 @@ def _changes(run: RunTold) -> str:
 
 def _why(run: RunTold) -> str:
     """How it ended, where that was badly; else what it was for, and who stood behind it."""
-    message = ": ".join(part for part in (run.reason, run.message) if part)
+    message = with_about(run.message, run.reason)
     # Who wrote the commit stands in what the commit says.
     named = run.by.startswith("engine ") or (run.by.startswith("git ") and run.why)
     who = "" if named else f"by {run.by}"

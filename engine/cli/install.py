@@ -9,6 +9,7 @@ import click
 
 from tidelog.engine.cli.ask import cluster_options, is_embedded_of, which_option
 from tidelog.engine.cli.output import Format, output_option, store_option
+from tidelog.engine.cli.values import of_flux
 
 namespace_option = click.option(
     "-n",
@@ -41,6 +42,7 @@ def install(kubeconfig: Path | None, context: str | None, output: Format, namesp
 
 
 @click.command()
+@of_flux("--pre", "`check` says of each part whether it is well, also where nothing is installed yet")
 @namespace_option
 @output_option
 @cluster_options
@@ -64,7 +66,9 @@ def check(
 @click.command()
 @click.option("--hand-back", is_flag=True, help="Leave all that Flux needs to go on where Tidelog stopped.")
 @click.option("--crds", is_flag=True, help="Delete the kinds too, and all sources and targets with them.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("-s", "--silent", "--yes", "yes", is_flag=True, help="Do not ask.")
+@of_flux("--dry-run", "what would be done is said before it is asked about, and `no` ends it")
+@of_flux("--keep-namespace", "the namespace is never deleted")
 @namespace_option
 @output_option
 @cluster_options

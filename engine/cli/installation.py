@@ -13,7 +13,7 @@ import yaml
 
 from tidelog.engine.cli.door import Access, shown
 from tidelog.engine.cli.leases import find_lease, holder_in, is_live, surely_at_work
-from tidelog.engine.cli.output import NO, Format, confirm, print_json, visible
+from tidelog.engine.cli.output import NO, Format, confirm, print_json
 from tidelog.engine.cli.serve import wait_for_kinds
 from tidelog.engine.cluster.errors import ClusterError, NotFoundError, UnknownKindError
 from tidelog.engine.cluster.port import Cluster, Kind
@@ -28,6 +28,7 @@ from tidelog.engine.runtime.errors import DoorError, RefusedError
 from tidelog.engine.runtime.holders import Holder, lease_name
 from tidelog.engine.runtime.passes.sources.git import LOCAL_REPOSITORY
 from tidelog.engine.runtime.settings import CONTROLLERS
+from tidelog.engine.terminal import visible
 from tidelog.engine.views.archive import open_archive
 from tidelog.events.names import StreamName
 from tidelog.events.projections import DESIRED

@@ -31,10 +31,10 @@ from tidelog.engine.cli.output import (
     print_raw,
     reporting,
     store_option,
-    visible,
 )
 from tidelog.engine.cli.reading import at_option
 from tidelog.engine.moments import position_of
+from tidelog.engine.terminal import visible
 from tidelog.events.bodies import Body, secret_digests
 from tidelog.events.codec import UnknownEvent, bodies_of
 from tidelog.events.digest import Digest, is_digest
@@ -45,7 +45,7 @@ from tidelog.events.names import stream_name
 from tidelog.events.note import NoteError, VerifierKey, peek_checkpoint
 from tidelog.events.projection import Projection
 from tidelog.events.projections import PROJECTIONS
-from tidelog.storage.errors import MomentError, StoreCorruptError
+from tidelog.storage.errors import MomentError, StoreCorruptError, StoreNotFoundError
 from tidelog.storage.forget import Forgetting, forgettings, forgotten_bodies
 from tidelog.storage.key_files import KeyFiles
 from tidelog.storage.layout import Layout, holder_of, read_text
@@ -454,6 +454,8 @@ def print_rows(projection: str, position: int, rows: Mapping[str, msgspec.Struct
 @store_option
 def rebuild(store: Path) -> None:
     """Make the projections anew from the log. Needs no daemon at work."""
+    if not Layout(store).log.exists():
+        raise StoreNotFoundError(store)
     with reporting("folding") as report:
         position = rebuild_views(Layout(store), report)
     click.echo(f"Folded {position} events.")

@@ -3,12 +3,22 @@
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
+from typing import Any
 
 import click
 
 from tidelog.engine.cli.groups import Group
-from tidelog.engine.cli.output import INTERRUPTED, NO, STORE, end_interrupted, open_closed_streams, visible
+from tidelog.engine.cli.output import (
+    INTERRUPTED,
+    NO,
+    STORE,
+    end_interrupted,
+    end_output,
+    is_unread,
+    open_closed_streams,
+)
 from tidelog.engine.cluster.errors import ClusterError
 from tidelog.engine.kinds.durations import MalformedDurationError
 from tidelog.engine.moments import MalformedMomentError
@@ -21,6 +31,7 @@ from tidelog.engine.runtime.errors import (
     WrongClusterError,
 )
 from tidelog.engine.sources.errors import DirectoryError, FetchError
+from tidelog.engine.terminal import visible
 from tidelog.engine.views.names import NotThereError, UnclearNameError
 from tidelog.events.names import MalformedNameError
 from tidelog.events.note import NoteError
@@ -54,6 +65,7 @@ FAILED = 3
 """Exit code when what was asked for could not be done."""
 PREVIEW = "`tidelog plan KIND/NAME --path DIR` builds the files of a directory, and shows what they would change"
 OBJECTS = "`kubectl` does that: sources and targets are Flux's own objects"
+ARTIFACTS = "`flux` does that: it asks the registry, and no engine"
 
 
 MODULES = {
@@ -111,10 +123,41 @@ class _Root(Group):
         "diff": PREVIEW,
         "envsubst": PREVIEW,
         "export": OBJECTS,
+        "help": "`tidelog --help` and `tidelog COMMAND --help` say it",
+        "list": ARTIFACTS,
         "logs": "`tidelog events` says what happened; the daemon logs to standard error",
+        "migrate": "`flux` does that: it works on the cluster's objects, or on files, and asks no engine",
+        "plugin": "what its plugins do asks no engine: `flux` runs them",
+        "pull": ARTIFACTS,
+        "push": ARTIFACTS,
         "stats": "`tidelog get all` and `tidelog log stat` are nearest; the daemon serves /metrics",
+        "tag": ARTIFACTS,
+        "trigger": "`flux` does that: it calls a webhook, whoever serves it",
         "version": "`tidelog --version` and `tidelog check` say it",
     }
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Reads what was typed, and prints the help where that is asked for."""
+        with _read_or_not():
+            return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs what was typed."""
+        with _read_or_not():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _read_or_not() -> Iterator[None]:
+    """Ends the command quietly where the reader of its output (`head`) has seen enough; click would say 1."""
+    try:
+        yield
+    except BrokenPipeError:
+        if is_unread():
+            sys.exit(0)
+        raise
 
 
 @click.group(cls=_Root, commands=_Commands(), context_settings={"help_option_names": ["-h", "--help"]})
@@ -127,13 +170,25 @@ def main() -> None:
     """Runs the command line; errors that a person can do something about are a sentence, not a traceback."""
     open_closed_streams()
     try:
-        # What a command ends with: None, or the code that it gave to `ctx.exit`.
-        code = cli.main(standalone_mode=False)
-    except BaseExceptionGroup as errors:
-        code = _tell(_of_group(errors))
-    except (*MUTE, *TOLD, UnicodeError, MemoryError) as error:
+        code = _run()
+    except SystemExit as ended:
+        code = ended.code
+    try:
+        end_output()
+    except OSError as error:
         code = _tell(error)
     sys.exit(code)
+
+
+def _run() -> str | int | None:
+    """What a command ends with: None, or an exit code."""
+    try:
+        code: int | None = cli.main(standalone_mode=False)
+    except BaseExceptionGroup as errors:
+        return _tell(_of_group(errors))
+    except (*MUTE, *TOLD, UnicodeError, MemoryError) as error:
+        return _tell(error)
+    return code
 
 
 def _of_group(errors: BaseExceptionGroup[BaseException]) -> BaseException:

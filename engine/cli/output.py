@@ -2,12 +2,14 @@
 
 import json
 import os
+import select
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Literal, NamedTuple, NoReturn, TypeAlias
+from typing import Any, Literal, NamedTuple, NoReturn, TypeAlias, TypeVar
 
 import click
 import msgspec
@@ -16,6 +18,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.syntax import Syntax
 from rich.text import Text
 
+from tidelog.engine.terminal import visible
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 Format: TypeAlias = Literal["table", "json"]
 NO = 1
 """Exit code when it was done, and the answer is no: damage was found, there is no such event."""
@@ -35,14 +40,40 @@ store_option = click.option(
     show_envvar=True,
     help="The store's directory.",
 )
-output_option = click.option(
-    "-o",
-    "--output",
-    "output",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    help="How to print: for people, or JSON for programs.",
-)
+
+
+class _Documents:
+    """Values on standard output as YAML: each a document of its own."""
+
+    def __init__(self) -> None:
+        self._begun = False
+
+    def next(self, json_: bytes) -> bytes:
+        """The next document, of a value that is JSON."""
+        parted = b"---\n" if self._begun else b""
+        self._begun = True
+        return parted + as_yaml(json_)
+
+
+_documents: ContextVar[_Documents | None] = ContextVar("documents", default=None)
+"""Where a command was asked for YAML: to it, that is JSON in another form."""
+
+
+def _form(ctx: click.Context, _: click.Parameter, form: str) -> str:
+    """The form that a command works with."""
+    token = _documents.set(_Documents() if form == "yaml" else None)
+    ctx.call_on_close(lambda: _documents.reset(token))
+    return "json" if form == "yaml" else form
+
+
+def form_option(*forms: str, told: str) -> Callable[[Command], Command]:
+    """The option that says how to print; YAML is printed wherever a command prints JSON."""
+    return click.option(
+        "-o", "--output", "output", type=click.Choice(forms), default=forms[0], callback=_form, help=told
+    )
+
+
+output_option = form_option("table", "json", "yaml", told="How to print: for people, or JSON or YAML for programs.")
 
 
 WIDTH_ELSEWHERE = 1_000
@@ -84,24 +115,84 @@ def print_json(value: object) -> None:
 
 
 def print_raw(line: bytes) -> None:
-    """A line that is JSON already, byte for byte."""
+    """A line that is JSON already, byte for byte; as YAML where that was asked for."""
+    documents = _documents.get()
+    _write(line + b"\n" if documents is None else documents.next(line))
+    _flush()
+
+
+def print_structs(values: Iterable[msgspec.Struct]) -> None:
+    """Answers as one list, made and printed one by one."""
+    as_json = _documents.get() is None
+    first = True
+    for value in values:
+        data = msgspec.json.encode(value)
+        _write((b"[" if first else b",\n ") + data if as_json else as_yaml(b"[" + data + b"]"))
+        first = False
+    if as_json or first:
+        _write(b"[]\n" if first else b"]\n")
+    _flush()
+
+
+def print_text(text: str) -> None:
+    """A text as it is, which ends its last line itself."""
+    _write(text.encode())
+    _flush()
+
+
+def _write(data: bytes) -> None:
     try:
-        sys.stdout.buffer.write(line + b"\n")
+        sys.stdout.buffer.write(data)
+    except BrokenPipeError:
+        _leave_quietly()
+
+
+def _flush() -> None:
+    try:
         sys.stdout.buffer.flush()
     except BrokenPipeError:
         _leave_quietly()
 
 
+def as_yaml(json_: bytes) -> bytes:
+    """A value that is JSON as YAML, that reads as the same to Kubernetes' tools and to others."""
+    from tidelog.engine.cli.yaml_out import dump  # takes a while, and few commands need it
+
+    return dump(msgspec.json.decode(json_)).encode()
+
+
+def is_unread() -> bool:
+    """Whether standard output is a pipe that nobody reads any more."""
+    watched = select.poll()
+    try:
+        watched.register(sys.stdout.fileno(), 0)
+    except (OSError, ValueError):
+        return False
+    return any(state & select.POLLERR for _, state in watched.poll(0))
+
+
+def end_output() -> None:
+    """Writes what is left to be written; nothing, where nobody reads it any more: Python would complain on leaving.
+
+    Raises:
+        OSError: when it cannot be written: the disk is full.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        _write_nowhere()
+        if not isinstance(error, BrokenPipeError):
+            raise
+
+
+def _write_nowhere() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _leave_quietly() -> NoReturn:
     """Ends the command: the reader of its output (`head`) has seen enough."""
-    # Python would find that out again on leaving.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _write_nowhere()
     sys.exit(0)
-
-
-def visible(text: str) -> str:
-    """`text` with every control character spelled out: what an event holds must not steer a terminal."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
 class PlainTable:

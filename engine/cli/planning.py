@@ -13,7 +13,7 @@ import msgspec
 
 from tidelog.engine.cli.asking import ended_well
 from tidelog.engine.cli.door import Access, ask, named_target, shown
-from tidelog.engine.cli.output import NO, Format, confirm, print_json, visible
+from tidelog.engine.cli.output import NO, Format, confirm, print_json
 from tidelog.engine.cli.plans import PlanFormat, plan_as_json, print_plan
 from tidelog.engine.cluster.errors import KubeconfigError, UnauthorizedError, UnreachableError
 from tidelog.engine.cluster.port import Cluster
@@ -23,6 +23,7 @@ from tidelog.engine.runtime.errors import WrongClusterError
 from tidelog.engine.runtime.passes.previews.common import Preview, Rehearse
 from tidelog.engine.runtime.passes.previews.opening import Previewer, open_previewer
 from tidelog.engine.runtime.requests import Request
+from tidelog.engine.terminal import visible
 from tidelog.engine.views.archive import open_archive
 from tidelog.events.names import StreamName
 from tidelog.events.vocabulary import Planned

@@ -10,20 +10,28 @@ import click
 import msgspec
 from rich.text import Text
 
-from tidelog.engine.cli.output import Format, console, output_option, plain_table, print_json, store_option, visible
+from tidelog.engine.cli.output import (
+    Format,
+    console,
+    form_option,
+    output_option,
+    plain_table,
+    print_json,
+    print_structs,
+    store_option,
+)
 from tidelog.engine.cli.reading import (
     ago,
     at_option,
     limit_option,
     namespace_option,
-    print_structs,
     reading,
     subject_argument,
 )
 from tidelog.engine.plan.model import Change, Plan, Step
 from tidelog.engine.runtime.passes.previews.told import ReleaseTold
+from tidelog.engine.terminal import shortened, visible
 from tidelog.engine.views.archive import Archive
-from tidelog.engine.views.listing import shortened
 from tidelog.engine.views.names import find, subject_of
 from tidelog.engine.views.plans import PlanListed, PlanTold, find_plan, last_plan, plans_of
 from tidelog.engine.views.sentences import radius, short, verdict_sentence
@@ -34,13 +42,9 @@ SECRET = "(secret)"  # noqa: S105 - what stands in its place
 VALUE_LENGTH_MAX = 200
 """Characters of a value in a table; JSON and Markdown have all of it."""
 
-plan_output_option = click.option(
-    "-o",
-    "--output",
-    "output",
-    type=click.Choice(["table", "json", "markdown"]),
-    default="table",
-    help="How to print: for people, JSON for programs, or Markdown for pull requests.",
+plan_output_option = form_option(
+    *("table", "json", "yaml", "markdown"),
+    told="How to print: for people, JSON or YAML for programs, or Markdown for pull requests.",
 )
 
 KEYS_SHOWN_MAX = 12

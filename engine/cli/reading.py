@@ -1,16 +1,15 @@
 """What the commands that read the log share: options, moments, ages, and JSON."""
 
-import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-import msgspec
 
-from tidelog.engine.cli.output import Format, print_raw, visible
+from tidelog.engine.cli.output import Format
+from tidelog.engine.terminal import visible
 from tidelog.engine.views.archive import Archive, open_archive
 from tidelog.engine.views.gaps import gap_of
 from tidelog.events.moment import Time, datetime_of, shown_time
@@ -70,16 +69,6 @@ def tell_if_nobody_is_at_work(store: Path, archive: Archive, moment: str | None,
         return  # a log that was copied here, or told for a demonstration
     last = shown_time(archive.log.time_at(archive.position))
     click.echo(f"► no daemon is at work on this store: this is its last state, of {last}", err=True)
-
-
-def print_structs(values: Iterable[msgspec.Struct]) -> None:
-    """Answers as one JSON list, made and printed one by one."""
-    out = sys.stdout.buffer
-    first = True
-    for value in values:
-        out.write((b"[" if first else b",\n ") + msgspec.json.encode(value))
-        first = False
-    print_raw(b"[]" if first else b"]")
 
 
 def ago(time: Time | None, now: datetime) -> str:

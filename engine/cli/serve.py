@@ -68,7 +68,7 @@ async def serve(
     environment: dict[str, str],
 ) -> int:
     """Runs the daemon until it is told to stop; returns the exit code."""
-    start_logging(settings.log_level)
+    start_logging(settings.log_level, settings.log_encoding)
     # To connect, and to open what is kept, takes seconds.
     logger.info("engine starts", extra={"fields": {"store": str(store)}})
     allow_many_files()

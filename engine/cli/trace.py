@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tidelog.engine.cli.output import NO, Format, output_option, plain_facts, print_json, store_option, visible
+from tidelog.engine.cli.output import NO, Format, output_option, plain_facts, print_json, store_option
 from tidelog.engine.cli.reading import (
     ago,
     at_option,
@@ -14,6 +14,7 @@ from tidelog.engine.cli.reading import (
     reading,
     subject_argument,
 )
+from tidelog.engine.terminal import visible
 from tidelog.engine.views.archive import Archive
 from tidelog.engine.views.commits import SourceTold
 from tidelog.engine.views.names import find, subject_of

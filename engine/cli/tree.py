@@ -8,8 +8,9 @@ from rich.tree import Tree
 
 from tidelog.engine.cli.get import READY_STYLES
 from tidelog.engine.cli.groups import Aliases
-from tidelog.engine.cli.output import Format, console, output_option, print_json, store_option, visible
+from tidelog.engine.cli.output import Format, console, output_option, print_json, store_option
 from tidelog.engine.cli.reading import at_option, namespace_option, reading, tell_if_nobody_is_at_work
+from tidelog.engine.terminal import visible
 from tidelog.engine.views.names import HELM_RELEASE, KUSTOMIZATION, find
 from tidelog.engine.views.sentences import field_sentence
 from tidelog.engine.views.trees import Node, tree_of
@@ -53,7 +54,7 @@ def _command(kind: tuple[str, str], help_: str) -> None:
         store: Path, output: Format, name: str, namespace: str | None, moment: str | None, *, compact: bool
     ) -> None:
         with reading(store, moment) as archive:
-            subject = find(archive, (f"{name_of_kind}.{group}", name), namespace)
+            subject = find(archive, (name_of_kind.lower(), name), namespace, group=group)
             root = tree_of(archive, subject.stream, compact=compact)
             if output == "json":
                 print_json(root)

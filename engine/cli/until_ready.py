@@ -6,12 +6,13 @@ from typing import Literal, TypeAlias
 import anyio
 import click
 
-from tidelog.engine.cli.output import NO, visible
+from tidelog.engine.cli.output import NO
 from tidelog.engine.kinds.registry import NAMES
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.daemon import Daemon
 from tidelog.engine.runtime.memory import find_fetched
 from tidelog.engine.runtime.watching.declared import AnyDeclared, source_of
+from tidelog.engine.terminal import visible
 from tidelog.engine.views.chains import GIVEN_UP
 from tidelog.engine.views.commits import person_text, subject_line
 from tidelog.engine.views.sentences import counted

@@ -85,6 +85,21 @@ def refused(why: str) -> Callable[[click.Context, click.Parameter, str | None], 
     return checked
 
 
+def of_flux(
+    name: str, instead: str, *, has_value: bool = False
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """An option that Flux's command has, and this one not: who gives it is told what to do instead."""
+
+    def told(_: click.Context, __: click.Parameter, value: object) -> None:
+        if value:
+            raise click.UsageError(f"There is no {name} here, which Flux has: {instead}")
+
+    names = (name, f"of_flux_{name.strip('-').replace('-', '_')}")
+    if has_value:
+        return click.option(*names, hidden=True, expose_value=False, callback=told)
+    return click.option(*names, is_flag=True, hidden=True, expose_value=False, callback=told)
+
+
 class WhyValue(click.ParamType[str]):
     """A reason. Flux's commands ask for none: who leaves it out is told what it is for."""
 

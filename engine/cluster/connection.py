@@ -242,6 +242,8 @@ class Connection:
         error = error_of(call.what, answer.status, answer.body, retry_after, changes=call.changes)
         if not isinstance(error, UnauthorizedError):
             return error
+        if self._access.embedded:
+            return UnauthorizedError(f"{error}; {self._another()}", error.status)
         text = f"{error}; the credentials are from {self._access.origin}"
         ends = material.certificate_ends
         if ends is not None:
@@ -318,6 +320,8 @@ class Connection:
 
     def _no_connection(self, call: Call, error: Exception) -> str:
         text = f"cannot {call.what}: no connection to {self._access.server}: "
+        if self._access.embedded:
+            return text + self._of_embedded(error)
         if isinstance(error, aiohttp.ClientConnectorCertificateError):
             return text + self._not_trusted(error.certificate_error)
         if isinstance(error, aiohttp.ClientConnectorSSLError):
@@ -333,6 +337,24 @@ class Connection:
                 text + f"nothing answers within {self._limits.connect_s:g} s; check `server` in {self._access.origin}"
             )
         return text + f"{_reason(error)}; is it running, and is `server` in {self._access.origin} right?"
+
+    def _of_embedded(self, error: Exception) -> str:
+        if isinstance(error, aiohttp.ClientConnectorCertificateError):
+            return f"{_reason(error.certificate_error)}; {self._another()}"
+        if isinstance(error, aiohttp.ClientConnectorSSLError):
+            return f"{_reason(error.os_error)}; {self._another()}"
+        return f"{_reason(error)}; {self._ended()}"
+
+    def _ended(self) -> str:
+        """What became of an embedded cluster, and what to do."""
+        return (
+            f"{self._access.origin} is of an embedded cluster, which is there as long as the process that serves it: "
+            "start that again (`tidelog run --cluster embedded --kubeconfig-out FILE`, or `tidelog cluster up`), which "
+            "writes that file anew"
+        )
+
+    def _another(self) -> str:
+        return f"another server is at that address now: {self._ended()}"
 
     def _not_trusted(self, error: Exception) -> str:
         code, what = getattr(error, "verify_code", 0), f"its certificate is not trusted ({_reason(error)}): "

@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 import msgspec
 from msgspec import Struct
 
-from tidelog.events.names import ObjectId
+from tidelog.events.names import ObjectId, ObjectKey
 from tidelog.events.typed import converter, decoder
 
 TEXT_MAX = 2_000
@@ -53,11 +53,23 @@ class Status(Struct, frozen=True):
 class ClusterError(Exception):
     """The root; what is raised is one of the classes below."""
 
-    def __init__(self, message: str, status: Status = Status()) -> None:  # noqa: B008 - immutable
+    def __init__(self, message: str, status: Status = Status(), said: str = "") -> None:  # noqa: B008 - immutable
         super().__init__(message)
         self.status = status
         self.object: ObjectId | None = None
         """What was asked about, where whoever asked has said so."""
+        self._said = said
+
+    @property
+    def said(self) -> str:
+        """What is wrong, without what was asked for: for a sentence that names the object itself."""
+        return self._said or _ASKED.sub("", str(self), count=1)
+
+    @property
+    def reason(self) -> str:
+        """The server's word for what is wrong; empty where it has none, or no answer came."""
+        # What the server calls an error of its own and is the object's is InvalidError all the same.
+        return "Invalid" if isinstance(self, InvalidError) else self.status.reason
 
 
 class KubeconfigError(ClusterError):
@@ -153,6 +165,7 @@ class ServerError(ClusterError):
 PASSING: tuple[type[ClusterError], ...] = (TooManyRequestsError, ServerError, UnreachableError, OutcomeUnknown)
 """Errors of the surroundings, which what was asked for does not explain."""
 
+_CONFLICT = "it is in conflict"
 _BY_CODE: dict[int, tuple[type[ClusterError], str]] = {
     401: (UnauthorizedError, "the credentials are not accepted"),
     403: (ForbiddenError, "it is not allowed"),
@@ -165,6 +178,12 @@ _NOT_TYPED = re.compile(r"failed to create typed patch object \(.*?\): (?:errors
 """What a server-side apply answers, with HTTP 500, when the object does not fit the schema: the object's fault."""
 _NOT_CONVERTED = re.compile(r"unable to convert unstructured object to [^:]*: (.*)", re.DOTALL)
 """The same of what fits the schema, and not the server's own type: an object where a number or text may stand, say."""
+_NAMES_OBJECT = re.compile(
+    r'[\w.-]+ "[^"]*" is (?:invalid|forbidden): |Operation cannot be fulfilled on [\w.-]+ "[^"]*": '
+)
+"""How the server's messages begin that name the object."""
+_ASKED = re.compile(r"cannot .*?: ")
+"""How an error begins that says what was asked for; no name of an object holds a blank."""
 _NOT_KNOWN = re.compile(r"etcdserver: (?:request timed out|leader changed)|context deadline exceeded")
 
 
@@ -186,7 +205,19 @@ def error_from(what: str, status: Status, *, changes: bool = False) -> ClusterEr
     kind, sentence = _class_of(status)
     if changes and _may_have_happened(status):
         kind, sentence = OutcomeUnknown, "the server does not know whether it was done"
-    return kind(_text(what, status, sentence), status)
+    return kind(_text(what, status, sentence), status, _said(kind, status, sentence))
+
+
+def failure_of(key: ObjectKey, doing: str, error: Exception) -> str:
+    """What went wrong with an object, in a sentence that names it once, in the words of Flux.
+
+    As in `Deployment/shop/web dry-run failed (Invalid): spec.replicas: must be a number`. Of errors that are none of a
+    cluster: what they say.
+    """
+    if not isinstance(error, ClusterError):
+        return str(error)
+    reason = f" ({error.reason})" if error.reason else ""
+    return f"{key.shown} {doing} failed{reason}: {error.said}"
 
 
 def status_of(code: int, body: bytes, retry_after: str | None = None) -> Status:
@@ -254,7 +285,7 @@ def _seconds(header: str | None) -> float | None:
 def _class_of(status: Status) -> tuple[type[ClusterError], str]:
     if status.code == 409:
         exists = status.reason == "AlreadyExists"
-        return (AlreadyExistsError, "it is there already") if exists else (ConflictError, "it is in conflict")
+        return (AlreadyExistsError, "it is there already") if exists else (ConflictError, _CONFLICT)
     if status.code == 422 and status.causes and all(cause.field == "metadata.uid" for cause in status.causes):
         # An apply to another object of the same name: a precondition, told as an immutable field.
         return ConflictError, "another object of this name is there"
@@ -284,10 +315,24 @@ def _text(what: str, status: Status, sentence: str) -> str:
     if status.message:
         text += f": {status.message}"
     elif status.causes:
-        shown = "; ".join(
-            f"{cause.field}: {cause.message}".removeprefix(": ") for cause in status.causes[:CAUSES_SHOWN]
-        )
-        text += f": {shown}"
-    if status.retry_after_s:
-        text += f"; it asks to be left alone for {status.retry_after_s:g} s"
-    return text
+        text += f": {_causes(status)}"
+    return text + _wish(status)
+
+
+def _said(kind: type[ClusterError], status: Status, sentence: str) -> str:
+    """As `_text`, of the object's fault alone: the fields that are wrong, or what the server says beside its name."""
+    if kind is ConflictError and sentence != _CONFLICT:
+        return sentence
+    fields = any(cause.field for cause in status.causes)
+    told = _causes(status) if fields else _NAMES_OBJECT.sub("", status.message, count=1)
+    return (told or sentence) + _wish(status)
+
+
+def _causes(status: Status) -> str:
+    shown = [f"{cause.field}: {cause.message}".removeprefix(": ") for cause in status.causes[:CAUSES_SHOWN]]
+    more = f" and {len(status.causes) - len(shown)} more" if len(status.causes) > len(shown) else ""
+    return "; ".join(shown) + more
+
+
+def _wish(status: Status) -> str:
+    return f"; it asks to be left alone for {status.retry_after_s:g} s" if status.retry_after_s else ""

@@ -27,6 +27,8 @@ POD_FILES = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where a pod has its service account's token and the cluster's certificate authority."""
 OTHER_FILE = "name another one with --kubeconfig, or in KUBECONFIG"
 """What to do where a file is not what it should be."""
+EMBEDDED = "tidelog.dev/embedded-cluster"
+"""The extension of a cluster's entry that says that it is an embedded one."""
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 FILE_MAX_BYTES = 16 << 20
 """More is no kubeconfig, certificate or token."""
@@ -72,6 +74,8 @@ class Access(Struct, frozen=True):
     verify: bool = True
     server_name: str | None = None
     proxy: str | None = None
+    embedded: bool = False
+    """Whether it is an embedded cluster's, which is there as long as the process that serves it."""
 
     def __repr__(self) -> str:
         return f"Access({self.origin}: {self.server})"  # A proxy's URL may hold a password.
@@ -121,6 +125,10 @@ def read_file(path: Path, what: str, hint: str) -> bytes:
 # --------------------------------------------------------------------------------------------- kubeconfig files
 
 
+class _Extension(Struct):
+    name: str = ""
+
+
 class _Cluster(Struct, rename="kebab"):
     server: str = ""
     certificate_authority: str | None = None
@@ -128,6 +136,7 @@ class _Cluster(Struct, rename="kebab"):
     insecure_skip_tls_verify: bool = False
     tls_server_name: str | None = None
     proxy_url: str | None = None
+    extensions: list[_Extension] | None = None
 
 
 class _EnvironmentEntry(Struct):
@@ -275,6 +284,7 @@ def _access(
         verify=not cluster.insecure_skip_tls_verify,
         server_name=cluster.tls_server_name,
         proxy=_proxy(origin, server, cluster.proxy_url, environment),
+        embedded=any(one.name == EMBEDDED for one in cluster.extensions or ()),
     )
 
 

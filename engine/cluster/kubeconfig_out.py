@@ -9,9 +9,10 @@ from typing import Any
 import msgspec
 import yaml
 
-from tidelog.engine.cluster.kubeconfig import Access, Exec, User
+from tidelog.engine.cluster.kubeconfig import EMBEDDED, Access, Exec, User
 
 NAME = "tidelog"
+LASTS = "as long as the process that serves it"
 KUBECONFIG_BYTES_MAX = 1 << 20
 
 
@@ -70,6 +71,7 @@ def _cluster(access: Access) -> dict[str, Any]:
             "insecure-skip-tls-verify": not access.verify,
             "tls-server-name": access.server_name,
             "proxy-url": access.proxy,
+            "extensions": [{"name": EMBEDDED, "extension": {"lasts": LASTS}}] if access.embedded else [],
         }
     )
 

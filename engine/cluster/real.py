@@ -456,7 +456,7 @@ class RealCluster:
         self._discovery.forget()
         named = f"{kind.kind} {kind.api_version}"
         gone = f"serves no {subresource} of {named}" if subresource else f"no longer serves {named}"
-        return UnknownKindError(f"{error}; the cluster {gone}", told)
+        return UnknownKindError(f"{error}; the cluster {gone}", told, f"the cluster {gone}")
 
     async def _place(self, obj: KubeObject) -> tuple[Kind, str, str]:
         """Where an object belongs."""
@@ -468,7 +468,8 @@ class RealCluster:
         kind = await self.kind(api_version, kind_name)
         namespace = metadata.get("namespace") or "" if isinstance(metadata, dict) else ""
         if kind.namespaced and not namespace:
-            raise BadRequestError(f"{kind_name} {name} needs a namespace, and metadata.namespace is not set")
+            lacks = "needs a namespace, and metadata.namespace is not set"
+            raise BadRequestError(f"{kind_name} {name} {lacks}", said=f"it {lacks}")
         return kind, namespace if kind.namespaced else "", name
 
 

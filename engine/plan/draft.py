@@ -20,6 +20,7 @@ from tidelog.engine.cluster.errors import (
     InvalidError,
     NotFoundError,
     UnknownKindError,
+    failure_of,
 )
 from tidelog.engine.cluster.port import Applied, Cluster, Identity, Kind, Propagation
 from tidelog.engine.helm.marks import belongs_to, is_kept
@@ -36,6 +37,8 @@ from tidelog.events.names import ObjectId, ObjectKey, PlanId, Revision, RunId, S
 from tidelog.events.projections import Actual, Entry, Terms
 from tidelog.events.vocabulary import Verdict
 
+DRY_RUN = "dry-run"
+"""The check that is made with the plan."""
 DRY_RUNS_MAX = 4
 """Dry runs of one target at once (Flux: `--concurrent-ssa`)."""
 
@@ -473,7 +476,8 @@ def _left_alone(obj: KubeObject) -> str:
     return ""
 
 
-def _refusal(one: Wanted, error: Exception) -> Verdict:
-    causes = error.status.causes if isinstance(error, ClusterError) else ()
+def _refusal(one: Wanted, error: ClusterError) -> Verdict:
+    causes = error.status.causes
     path = causes[0].field if causes else ""
-    return Verdict(check="dry-run", passed=False, object=one.key.id, path=path, message=f"{one.key.id}: {error}")
+    message = failure_of(one.key, DRY_RUN, error)
+    return Verdict(check=DRY_RUN, passed=False, object=one.key.id, path=path, message=message)

@@ -8,7 +8,7 @@ import tomllib
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 import msgspec.inspect
@@ -70,7 +70,6 @@ NO_EFFECT = {
     "snapshot_digest_algo": "digests are SHA-256, and name it; those that Flux wrote are read, but blake3",
     "concurrent_ssa": "four dry runs of a target at once",
     "watch_configs_label_selector": "every ConfigMap and Secret that is named is watched",
-    "log_encoding": "logs are JSON",
     "leader_election_release_on_cancel": "Leases are always released",
     "graceful_shutdown_timeout": "who ends waits for nothing: the next start goes on with what was under way",
     "oom_watch_memory_threshold": "who is killed goes on, when started again, with what was under way",
@@ -103,6 +102,9 @@ ENVIRONMENT = {
     "storage_adv_addr": "STORAGE_ADV_ADDR",
 }
 """Settings that Flux's manifests give by the environment (Flux contract FL-023): before the file, after a flag."""
+
+
+LogEncoding: TypeAlias = Literal["auto", "console", "json"]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="kebab"):
@@ -194,6 +196,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """How often one is renewed, or tried for."""
     log_level: Literal["trace", "debug", "info", "error"] = "info"
     """How much is logged."""
+    log_encoding: LogEncoding = "auto"
+    """How lines are written: console for people, json for programs; auto is console in a terminal, and else json."""
     prune_guard: Guard = Guard()
     """Hold plans whose deletions look like an accident, until they are approved."""
 

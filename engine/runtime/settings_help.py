@@ -58,6 +58,7 @@ FLUX = {
     "leader_election_renew_deadline": f"{_SAME}, 30s",
     "leader_election_retry_period": f"{_SAME}, 5s",
     "log_level": f"{_SAME}, info",
+    "log_encoding": f"{_SAME}, json",
 }
 """What Flux calls a setting, and has for its default (Flux contract 6.1 to 6.3), where it has it."""
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import msgspec
 
 from tidelog.engine.cluster.port import Cluster
-from tidelog.engine.plan.draft import Draft
+from tidelog.engine.plan.draft import DRY_RUN, Draft
 from tidelog.engine.verify.guard import Guard
 from tidelog.engine.verify.schema import Schemas
 from tidelog.events.canonical import encode
@@ -16,7 +16,7 @@ from tidelog.events.vocabulary import Verdict
 CHECKS_VERSION = 1
 """Raised when a check says something else of the same plan."""
 OWNERSHIP = "ownership"
-CHECKS = ("well-formed", "schema", "dry-run", OWNERSHIP, "prune-guard")
+CHECKS = ("well-formed", "schema", DRY_RUN, OWNERSHIP, "prune-guard")
 
 
 def policies_digest(guard: Guard) -> Digest:
@@ -55,8 +55,7 @@ def _owned_by_others(
         owner = owner_of(step.object)
         if step.writes and step.action != "delete" and owner is not None and owner != target:
             other = ObjectKey.of_stream(owner)
-            message = (
-                f"{step.object} belongs to {other.kind} {other.namespace}/{other.name}; remove it there first, or here"
-            )
+            name = ObjectKey.parse(step.object).shown
+            message = f"{name} belongs to {other.kind} {other.namespace}/{other.name}; remove it there first, or here"
             failed.append(Verdict(check=OWNERSHIP, passed=False, object=step.object, message=message))
     return failed

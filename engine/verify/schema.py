@@ -74,7 +74,13 @@ class Schemas:
             return []
         problems = _problems(one.object, *entry, "", 0)
         return [
-            Verdict(check="schema", passed=False, object=one.key.id, path=path, message=f"{one.key.id}: {path}: {what}")
+            Verdict(
+                check="schema",
+                passed=False,
+                object=one.key.id,
+                path=path,
+                message=f"{one.key.shown}: {f'{path} {what}'.strip()}",
+            )
             for path, what in (problem for problem, _ in zip(problems, range(VERDICTS_MAX), strict=False))
         ]
 

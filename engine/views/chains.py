@@ -23,7 +23,7 @@ from tidelog.engine.views.causes import (
 from tidelog.engine.views.names import Subject, cluster_below, subject_in, subject_of
 from tidelog.engine.views.object_causes import health_of, object_causes, unwell_of
 from tidelog.engine.views.releases import Failure, ended_words, last_failure, named, release_of, started_words
-from tidelog.engine.views.sentences import counted
+from tidelog.engine.views.sentences import counted, with_about
 from tidelog.events.moment import shown_time
 from tidelog.events.names import StreamName
 from tidelog.events.projections import ACTUAL, CONDITIONS, Desired, ReleaseRow, Standing
@@ -247,7 +247,7 @@ def _held(archive: Archive, subject: Subject, standing: Standing) -> Cause:
 def _unverified(archive: Archive, subject: Subject, standing: Standing, verdicts: Iterable[Verdict]) -> Cause:
     failed = [verdict for verdict in verdicts if not verdict.passed]
     details = tuple(
-        Detail(object=stream_in(subject, one.object), path=one.path, message=f"{one.check}: {one.message}")
+        Detail(object=stream_in(subject, one.object), path=one.path, message=with_about(one.message, one.check))
         for one in failed[:DETAILS_MAX]
     )
     checks = ", ".join(dict.fromkeys(verdict.check for verdict in failed))

@@ -54,7 +54,8 @@ class SourceTold(msgspec.Struct, frozen=True, kw_only=True):
 
     source: StreamName
     url: str
-    """Of a bucket: its endpoint and name. Empty where it is not known, as of an address with credentials in it."""
+    """Of a bucket: its endpoint and name; of a directory on the engine's machine: that. Empty where it is not known, as
+    of an address with credentials in it."""
     revision: Revision
     """Empty where none was fetched of it: a HelmRepository that is a registry has none of its own."""
     position: int
@@ -144,7 +145,8 @@ def origins_of(
         position = 0 if recorded is None else recorded.envelope.position
         until = position or until
         fetched = event if isinstance(event, RevisionFetched) else None
-        url = _url_in(spec_of(archive, source, until))
+        directory = "" if fetched is None else fetched.directory
+        url = f"file://{directory}" if directory else _url_in(spec_of(archive, source, until))
         named = revision if fetched is None else fetched.revision
         found.append(SourceTold(source=source, url=url, revision=named, position=position))
         made_of = None if fetched is None else fetched.chart

@@ -28,6 +28,7 @@ from tidelog.events.vocabulary import (
     ApplyFinished,
     ApplyStarted,
     DriftDetected,
+    Event,
     HealthChanged,
     ObjectApplied,
     ObjectPruned,
@@ -70,7 +71,10 @@ class RunTold(msgspec.Struct, frozen=True, kw_only=True):
     ended: Time
     duration_ms: int
     outcome: str
-    """`running`, `succeeded`, `unchanged`, `settled`, `held`, `rejected`, `superseded` or `failed`."""
+    """`running`, `succeeded`, `unchanged`, `settled`, `held`, `rejected`, `superseded`, `waiting` or `failed`.
+
+    A run that is `waiting` ended because something it needs is not ready; the next begins when that is.
+    """
     why: str
     """What it was for: the commit, the drift or the event that led to it, in a sentence."""
     by: str
@@ -268,7 +272,14 @@ def _why(archive: Archive, told: list[Recorded], before: list[Recorded] | None) 
         drifts = _drifts(archive, first, before)
         if drifts:
             return drifts
-    if before is not None and isinstance(before[-1].event, StageFailed | ApplyFailed | VerificationFailed):
+    return "" if before is None else _again(before[-1].event)
+
+
+def _again(last: Event) -> str:
+    """Why a run was made that names no cause, where the one before it ended so."""
+    if isinstance(last, StageFailed) and last.waits_for is not None:
+        return f"The run before it waited for {subject_of(last.waits_for)}"
+    if isinstance(last, StageFailed | ApplyFailed | VerificationFailed):
         return "The run before it failed: tried again"
     return ""
 

@@ -1,6 +1,5 @@
 """`tidelog get`: sources and targets, with the columns of `flux get` (Flux contract CL-006)."""
 
-import re
 from collections.abc import Iterator
 from typing import Literal, TypeAlias
 
@@ -18,8 +17,6 @@ from tidelog.events.projections import CONDITIONS, DESIRED, Desired, ReleaseRow,
 Ready: TypeAlias = Literal["True", "False", "Unknown"]
 WAITING = "waiting to be reconciled"
 IN_PROGRESS = "Reconciliation in progress"
-
-_hex = re.compile(r"(sha1|sha256):([0-9a-f]{8})[0-9a-f]{32,}")
 
 
 class Listed(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,8 +115,3 @@ def _of_release(release: ReleaseRow) -> str:
     """What the last action on a release that ended well said, as Flux has it in Ready."""
     aspects = (release.remediated, release.tested, release.released)
     return next((one.message for one in aspects if one is not None and one.holds), "")
-
-
-def shortened(text: str) -> str:
-    """A text with the commits in it cut to eight digits, as `flux get` prints them."""
-    return _hex.sub(r"\1:\2", text)

@@ -71,6 +71,12 @@ _short_names: Mapping[str, str] = {
     "sts": "statefulset",
     "svc": "service",
 }
+_sources_of_flux: Mapping[str, str] = {
+    "chart": "helmchart",
+    "external": "externalartifact",
+    "helm": "helmrepository",
+}
+"""What `flux` calls a kind behind the word `source`, where that is no short name elsewhere."""
 
 
 class NotThereError(LookupError):
@@ -163,9 +169,8 @@ def parse(words: Iterable[str]) -> tuple[str, str]:
     Raises:
         UnclearNameError: when it has not that form.
     """
-    parts = tuple(words)
-    if len(parts) > 1 and parts[0] in ("source", "sources"):
-        parts = parts[1:]
+    words = tuple(words)
+    parts = _without_source(words)
     if len(parts) == 1:
         parts = tuple(parts[0].split("/"))
     elif len(parts) > 2 or "/" in parts[0]:
@@ -177,11 +182,32 @@ def parse(words: Iterable[str]) -> tuple[str, str]:
     return parts[0], parts[1]
 
 
-def find(archive: Archive, words: Iterable[str], namespace: str | None) -> Subject:
+def parse_kind(words: Iterable[str]) -> str:
+    """The kind alone, before which `source` may stand.
+
+    Raises:
+        UnclearNameError: when more than a kind is there.
+    """
+    words = tuple(words)
+    parts = _without_source(words)
+    if len(parts) != 1 or "/" in parts[0] or not parts[0]:
+        raise UnclearNameError(f"{' '.join(words)!r} is no kind alone: all of a kind have no name")
+    return parts[0]
+
+
+def _without_source(words: tuple[str, ...]) -> tuple[str, ...]:
+    """What was typed, without the word `source` before it; the kind behind that by a name that counts everywhere."""
+    if len(words) < 2 or words[0] not in ("source", "sources"):
+        return words
+    kind, slash, name = words[1].partition("/")
+    return (f"{_sources_of_flux.get(kind, kind)}{slash}{name}", *words[2:])
+
+
+def find(archive: Archive, words: Iterable[str], namespace: str | None, *, group: str = "") -> Subject:
     """The one thing that is named, as it is known at the archive's moment, or was before.
 
     A name is `KIND/NAME`, `KIND NAME`, or a whole stream's name. Sources and targets are looked for in the default
-    namespace first, objects in all, where no namespace is given.
+    namespace first, objects in all, where no namespace is given. Where a group is given, nothing of another is meant.
 
     Raises:
         NotThereError: when the log has no such thing.
@@ -196,7 +222,7 @@ def find(archive: Archive, words: Iterable[str], namespace: str | None) -> Subje
         found = {
             subject.stream: subject
             for subject in map(subject_of, known)
-            if subject.name == name and is_kind(kind, subject.group, subject.kind)
+            if subject.name == name and is_kind(kind, subject.group, subject.kind) and group in ("", subject.group)
         }
         if found:
             return _the_one(_here(archive, list(found.values()), namespace), typed, namespace)

@@ -1,5 +1,6 @@
 """Events in plain sentences, for people who do not know the vocabulary."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import TypeVar, cast
 
@@ -188,6 +189,13 @@ def _planned(event: Planned) -> str:
     return f"Planned {event.plan}: {radius(event.blast_radius)}"
 
 
+def _held(event: PlanHeld) -> str:
+    """Reasons of today are whole sentences."""
+    whole = _says(event.why, event.plan) and _says(event.why, event.check)
+    said = f"{event.why[:1].upper()}{event.why[1:]}"
+    return said if whole else f"{event.plan} is held by the check {event.check}{_because(event.why)}"
+
+
 def _verified(event: Verified) -> str:
     wave = "" if event.wave is None else f", wave {event.wave}"
     return f"Verified {event.plan}{wave}: {', '.join(event.checks)}"
@@ -198,9 +206,19 @@ def _unverified(event: VerificationFailed) -> str:
 
 
 def verdict_sentence(verdict: Verdict) -> str:
-    """What a check said, in a sentence."""
-    about = " ".join(part for part in (short(verdict.object) if verdict.object else "", verdict.path) if part)
-    return f"{verdict.check}: {about + ': ' if about else ''}{verdict.message}"
+    """What a check said, in a sentence that names the check, the object and the field once."""
+    about = with_about(verdict.message, short(verdict.object) if verdict.object else "", verdict.path)
+    return with_about(about, verdict.check)
+
+
+def with_about(message: str, *about: str) -> str:
+    """A message with what it is about before it: of that, what it does not say itself."""
+    unsaid = [part for part in about if part and not _says(message, part)]
+    return ": ".join(part for part in (" ".join(unsaid), message) if part)
+
+
+def _says(message: str, word: str) -> bool:
+    return re.search(rf"(?<![\w.-]){re.escape(word)}(?![\w-])", message) is not None
 
 
 def _applied(event: ObjectApplied) -> str:
@@ -216,8 +234,8 @@ def _pruned(event: ObjectPruned) -> str:
 
 
 def _apply_failed(event: ApplyFailed) -> str:
-    about = f"{short(event.object)}: " if event.object else ""
-    return f"The apply of {event.plan} stopped in wave {event.wave}: {about}{event.message or event.reason}"
+    said = with_about(event.message or event.reason, short(event.object) if event.object else "")
+    return f"The apply of {event.plan} stopped in wave {event.wave}: {said}"
 
 
 def _finished(event: ApplyFinished) -> str:
@@ -316,7 +334,7 @@ _sentences: Mapping[type[Event], Tell] = dict(
         _on(Planned, _planned),
         _on(Verified, _verified),
         _on(VerificationFailed, _unverified),
-        _on(PlanHeld, lambda e: f"{e.plan} is held by the check {e.check}{_because(e.why)}"),
+        _on(PlanHeld, _held),
         _on(PlanApproved, lambda e: f"{e.plan} was approved{_because(e.why)}{_until(e.until)}"),
         _on(PlanRejected, lambda e: f"{e.plan} was rejected{_because(e.why)}"),
         _on(ApplyStarted, lambda e: f"Began to apply {e.plan} in {counted(e.waves, 'wave')}"),

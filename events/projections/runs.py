@@ -26,7 +26,9 @@ from tidelog.events.vocabulary import (
     VerificationFailed,
 )
 
-Outcome: TypeAlias = Literal["running", "succeeded", "unchanged", "settled", "held", "rejected", "superseded", "failed"]
+Outcome: TypeAlias = Literal[
+    "running", "succeeded", "unchanged", "settled", "held", "rejected", "superseded", "waiting", "failed"
+]
 
 
 class Run(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -113,7 +115,8 @@ def _failed(rows: Rows[Run], envelope: Envelope, event: ApplyFailed | StageFaile
         # A failure that repeats the one before it comes without the message.
         repeats = isinstance(event, StageFailed) and event.repeats and event.reason == run.reason
         run.message = run.message if repeats else event.message
-        run.outcome, run.reason = "failed", event.reason
+        waits = isinstance(event, StageFailed) and event.waits_for is not None
+        run.outcome, run.reason = "waiting" if waits else "failed", event.reason
 
 
 def _finished(rows: Rows[Run], envelope: Envelope, event: ApplyFinished) -> None:
@@ -138,7 +141,7 @@ def _removed(rows: Rows[Run], envelope: Envelope, _: SourceRemoved | TargetRemov
 
 RUNS = Projection(
     name="runs",
-    version=2,
+    version=3,
     row=Run,
     every=_every,
     mention=str,

@@ -63,6 +63,8 @@ class RevisionFetched(Event, frozen=True, kw_only=True):
     """What the source says about the revision, as an OCI artifact does."""
     chart: Chart | None = None
     """Of a HelmChart."""
+    directory: str = ""
+    """Of a repository on the engine's own machine: where it was. The spec can name no directory."""
 
 
 @event("RevisionSettled")

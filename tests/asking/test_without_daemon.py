@@ -6,10 +6,20 @@ import pwd
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
 
-from tests.asking.conftest import PLAN, PLANTED, REVISION, TARGET, Run
+from tests.asking.conftest import PLAN, PLANTED, REVISION, TARGET, Run, door_of
+from tidelog.engine.cli.door import Access
+from tidelog.engine.cli.several import all_named, ask_of_all_and_tell
+from tidelog.engine.cluster.errors import UnreachableError
+from tidelog.engine.runtime.errors import DoorError, RefusedError
+from tidelog.engine.runtime.requests import Request
+from tidelog.events.bodies import Body
+from tidelog.events.canonical import encode
 from tidelog.events.digest import digest_of
+from tidelog.events.envelope import Actor
+from tidelog.events.names import StreamName
 from tidelog.events.vocabulary import (
     ApplyFinished,
     Event,
@@ -18,6 +28,7 @@ from tidelog.events.vocabulary import (
     PlanApproved,
     PlanRejected,
     Suspended,
+    TargetDeclared,
     Unpinned,
 )
 from tidelog.storage import ANY, NewEvent, Query, Recorded, open_log, read_log
@@ -93,6 +104,94 @@ def test_a_suspension_says_which_one_it_replaces(store: Path, tidelog: Run) -> N
         f"It takes the place of the suspension by user {ME} (authenticated by unix): first, "
         "until 2999-01-01T00:00:00Z; it has no end now."
     ) in again.err
+
+
+def add_target(store: Path, stream: StreamName) -> None:
+    spec = Body.of(encode({"path": "./more", "sourceRef": {"kind": "GitRepository", "name": "fleet"}}))
+    declared = NewEvent(TargetDeclared(uid=stream, generation=1, spec=spec.ref))
+
+    async def write() -> None:
+        async with open_log(store) as log:
+            await log.append(stream, ANY, [declared], bodies=[spec])
+
+    anyio.run(write)
+
+
+def test_all_of_a_kind_are_those_of_a_namespace_or_of_all(store: Path, tidelog: Run) -> None:
+    other = StreamName("default/kustomize.toolkit.fluxcd.io/Kustomization/team/more")
+    add_target(store, other)
+    done = tidelog("suspend", "ks", "--all", "--why", "freeze", "-n", "team")
+    position = last(store).envelope.position
+    assert (done.code, done.out) == (0, f"Suspended Kustomization/team/more at position {position}.\n")
+    assert done.err == f"{LATER}\n"
+    assert last(store).envelope.stream == other
+    done = tidelog("suspend", "ks", "--all", "-A", "--why", "a longer one")
+    assert (done.code, done.out.splitlines()) == (
+        0,
+        [
+            f"Suspended Kustomization/flux-system/apps at position {position + 1}.",
+            f"Suspended Kustomization/team/more at position {position + 2}.",
+        ],
+    )
+    assert done.err.splitlines() == [
+        f"Kustomization/team/more: it takes the place of the suspension by user {ME} (authenticated by unix): freeze.",
+        LATER,
+    ]
+    done = tidelog("resume", "kustomization", "--all", "-n", "nowhere")
+    assert (done.code, done.out, done.err) == (0, "", "There is no suspended Kustomization in namespace nowhere.\n")
+    assert tidelog("suspend", "source", "git", "--all", "--why", "x").out.startswith("Suspended GitRepository/")
+    done = tidelog("resume", "ks", "--all", "-A", "-o", "json")
+    assert [one["stream"] for one in json.loads(done.out)] == [TARGET, other]
+    assert json.loads(tidelog("resume", "ks", "--all", "-A", "-o", "json").out) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("ks/apps", "--all"), "'ks/apps' is no kind alone"),
+        (("ks", "apps", "--all"), "'ks apps' is no kind alone"),
+        (("deployment", "--all"), "'deployment' is none of the kinds that are reconciled: gitrepository"),
+        (("ks/apps", "-A"), "--all-namespaces goes with --all"),
+        (("ks",), "'ks' names nothing: give KIND/NAME, or --all for all of a KIND"),
+        (("--all",), "Missing argument 'KIND[/NAME]'"),
+    ],
+)
+def test_all_of_a_kind_are_named_by_the_kind_alone(
+    store: Path, tidelog: Run, words: tuple[str, ...], said: str
+) -> None:
+    before = last(store).envelope.position
+    for command in (("suspend", "--why", "x"), ("resume",)):
+        done = tidelog(*command, *words)
+        assert (done.code, said in done.err) == (2, True), done
+    assert last(store).envelope.position == before
+
+
+async def test_what_cannot_be_told_any_more_ends_it_with_what_was_done(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    others = [StreamName(f"default/kustomize.toolkit.fluxcd.io/Kustomization/flux-system/z{n}") for n in range(2)]
+    for other in others:
+        await anyio.to_thread.run_sync(add_target, store, other)
+    which = all_named(("ks",), "flux-system")
+    async with door_of(store) as inside:
+        take = inside.requests.take
+
+        async def fails(request: Request, actor: Actor) -> Recorded:
+            if request.target == others[0]:
+                raise RefusedError("it was deleted")
+            if request.target == others[1]:
+                raise UnreachableError("the cluster is away")
+            return await take(request, actor)
+
+        inside.requests.take = fails  # type: ignore[method-assign]
+        with pytest.raises(DoorError, match="the cluster is away"):
+            await ask_of_all_and_tell(Access(store), "table", which, Request(verb="suspend", why="x"), "Suspended")
+        printed = capsys.readouterr()
+        assert printed.out.startswith("Suspended Kustomization/flux-system/apps at position ")
+        assert printed.err.splitlines() == [
+            "✗ Kustomization/flux-system/z0: it was deleted",
+            "✗ 1 of 3 were suspended",
+        ]
 
 
 @pytest.mark.parametrize("until", ["yesterday", "2020-01-01", "-2h", "0s", "9999999h"])

@@ -22,6 +22,7 @@ COMMANDS = [
     ("reconcile", "kustomization/app", "--store", "new"),
     ("suspend", "kustomization/app", "--store", "new", "--why", "a test"),
     ("resume", "kustomization/app", "--store", "new"),
+    ("resume", "kustomizations", "--all", "--store", "new"),
 ]
 PLUGIN_S = 0.5
 

@@ -3,6 +3,8 @@
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,38 @@ def test_it_listens_on_the_port_that_is_asked_for(tmp_path: Path, port: int) -> 
         finally:
             up.terminate()
         assert up.wait(LIMIT_S) == 0
+
+
+@contextmanager
+def up(directory: Path, port: int, kubeconfig: str) -> Iterator[None]:
+    """A cluster that is served while the block lasts."""
+    command = [str(TIDELOG), "cluster", "up", "--port", str(port), "--kubeconfig", kubeconfig]
+    with subprocess.Popen(command, cwd=directory, stdout=subprocess.PIPE, text=True) as running:
+        try:
+            assert running.stdout
+            assert running.stdout.readline().startswith("The cluster is up")
+            yield
+        finally:
+            running.terminate()
+        assert running.wait(LIMIT_S) == 0
+
+
+def test_a_kubeconfig_whose_cluster_has_ended_says_so_and_what_to_do(tmp_path: Path, port: int) -> None:
+    def refused() -> str:
+        command = [str(TIDELOG), "install", "--kubeconfig", "before.kubeconfig"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+        assert done.returncode == 3, done
+        return done.stderr
+
+    with up(tmp_path, port, "before.kubeconfig"):
+        pass
+    told = "context 'tidelog' of before.kubeconfig is of an embedded cluster, which is there as long as the process"
+    first = refused()
+    assert f"no connection to https://127.0.0.1:{port}: Connection refused; {told}" in first
+    assert "start that again (`tidelog run --cluster embedded --kubeconfig-out FILE`" in first
+    with up(tmp_path, port, "now.kubeconfig"):
+        another = refused()
+    assert f"; another server is at that address now: {told}" in another
 
 
 def test_that_a_port_is_taken_is_told_with_what_to_do(tmp_path: Path) -> None:

@@ -90,6 +90,8 @@ def test_what_a_command_does_is_said_in_whole_words(
         (("version",), "`tidelog --version`"),
         (("completion", "bash"), "_TIDELOG_COMPLETE=bash_source"),
         (("debug", "ks", "apps"), "`tidelog explain KIND/NAME`"),
+        (("push", "artifact", "oci://host/app"), "`flux` does that"),
+        (("help",), "`tidelog --help`"),
     ],
 )
 def test_a_command_that_flux_has_is_answered_with_what_to_type(tidelog: Run, words: tuple[str, ...], hint: str) -> None:
@@ -97,6 +99,29 @@ def test_a_command_that_flux_has_is_answered_with_what_to_type(tidelog: Run, wor
     assert (done.code, done.out) == (2, "")
     assert f"There is no command '{words[0]}', which Flux has" in done.err
     assert hint in done.err
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (("check", "--pre"), "also where nothing is installed yet"),
+        (("uninstall", "--dry-run"), "is said before it is asked about"),
+        (("resume", "ks/apps", "--wait"), "`tidelog reconcile KIND/NAME` waits"),
+        (("get", "ks", "-l", "a=b"), "`kubectl get -l`"),
+        (("get", "hr", "--show-source"), "`tidelog trace KIND/NAME`"),
+    ],
+)
+def test_an_option_that_flux_has_is_answered_with_what_to_do(tidelog: Run, words: tuple[str, ...], hint: str) -> None:
+    done = tidelog(*words)
+    assert (done.code, done.out) == (2, "")
+    assert f"There is no {words[2] if words[0] in ('get', 'resume') else words[1]} here, which Flux has" in done.err
+    assert hint in done.err
+
+
+def test_a_store_that_is_not_there_is_told_by_every_command_that_needs_one(tidelog: Run, tmp_path: Path) -> None:
+    for words in (("get", "all"), ("log", "rebuild"), ("log", "stat"), ("history", "ks/apps")):
+        done = tidelog(*words, "--store", tmp_path / "none")
+        assert (done.code, done.err) == (3, f"Error: there is no Tidelog store at {tmp_path / 'none'}\n")
 
 
 @pytest.mark.parametrize(

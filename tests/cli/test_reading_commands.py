@@ -31,6 +31,8 @@ from tests.questions.scenes import (
     shop,
 )
 from tidelog.engine.cli.plans import print_plan
+from tidelog.engine.cli.yaml_out import dump
+from tidelog.engine.documents import documents
 from tidelog.engine.plan.model import Change, Plan, Step
 from tidelog.engine.runtime.passes.previews.told import ReleaseTold
 from tidelog.events.bodies import Body
@@ -705,6 +707,66 @@ def test_a_release_of_which_no_object_would_change_is_said_once_to_be_so(
     assert "nothing to do" not in capsys.readouterr().out
     print_plan(plan, [], "table")
     assert capsys.readouterr().out.splitlines()[1:] == ["nothing to do"], "of a Kustomization nothing else says it"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("get", "all", "-A"),
+        ("get", "ks", "nothing"),
+        ("history", "ks/apps"),
+        ("plans", "ks/apps"),
+        ("show-plan", "ks/apps"),
+        ("tree", "ks", "apps"),
+        ("trace", "deploy/web"),
+        ("explain", "ks/apps"),
+        ("settings",),
+        ("log", "state", "runs"),
+    ],
+    ids=" ".join,
+)
+def test_yaml_is_json_in_another_form(scene: Written, tidelog: Run, command: tuple[str, ...]) -> None:
+    scene.write()
+    as_json, as_yaml = tidelog(*command, "-o", "json"), tidelog(*command, "-o", "yaml")
+    assert (as_yaml.code, as_yaml.err) == (as_json.code, as_json.err)
+    assert yaml.safe_load(as_yaml.out) == json.loads(as_json.out)
+    assert not as_yaml.out.startswith("{")
+
+
+def test_events_are_documents_of_yaml_one_after_the_other(scene: Written, tidelog: Run) -> None:
+    scene.write()
+    for command in (("events", "--limit", "3"), ("log", "tail", "-n", "3")):
+        lines = tidelog(*command, "-o", "json").lines
+        assert len(lines) == 3
+        assert list(yaml.safe_load_all(tidelog(*command, "-o", "yaml").out)) == [json.loads(line) for line in lines]
+
+
+TRICKY = [
+    *("", " ", "yes", "on", "null", "~", "1e3", "1_000", "0o17", "0x1f", "12:30", "2026-11-23", "1.0", ".5", "-", "?"),
+    *(
+        "a: b",
+        "- a",
+        "#a",
+        "a #b",
+        "two\nlines",
+        "two\nlines\n",
+        "\n",
+        " two\nlines",
+        "tab\t",
+        "\x1b[2J",
+        "ü",
+        "😀",
+        "\x85",
+    ),
+]
+
+
+@pytest.mark.parametrize("text", TRICKY, ids=repr)
+def test_a_text_reads_as_the_same_text_to_every_reader_of_yaml(text: str) -> None:
+    written = dump([text, {"key": text, text: 1}])
+    assert yaml.safe_load(written) == [text, {"key": text, text: 1}]
+    (document,) = documents(written)
+    assert document.value == [text, {"key": text, text: 1}]
 
 
 def test_no_secret_is_in_any_answer(scene: Written, tidelog: Run) -> None:

@@ -57,10 +57,10 @@ def test_the_flags_of_fluxs_own_manifests_are_taken(told: Told) -> None:
     assert settings == Settings(
         events_addr="http://notification-controller.flux-system.svc.cluster.local./",
         storage_adv_addr="source-controller.flux-system.svc.cluster.local.",
+        log_encoding="json",
     )
     assert said.splitlines() == [
         "--storage-path has no effect: artifacts are in the store, which --store names",
-        "--log-encoding has no effect: logs are JSON",
     ]
 
 
@@ -104,7 +104,7 @@ def test_flags_of_flux_that_change_nothing_are_taken_and_named(told: Told) -> No
         *named,
         "the feature gate OOMWatch",
     }
-    assert named | {"--log-encoding", "--storage-path"} == {f"--{name.replace('_', '-')}" for name in NO_EFFECT}
+    assert named | {"--storage-path"} == {f"--{name.replace('_', '-')}" for name in NO_EFFECT}
 
 
 def test_each_flag_sets_what_it_is_called_after(told: Told) -> None:

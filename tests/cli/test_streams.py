@@ -51,6 +51,38 @@ def test_a_stream_that_is_closed_is_nothing_to_fail_for(
     assert bool(done.stdout) == (">&-" not in closed.replace("2>&-", ""))
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--help",
+        "run --help",
+        "settings",
+        "settings -o yaml",
+        "log tail -n 0",
+        "log tail -n 300 -o json",
+        "log state runs -o yaml",
+    ],
+)
+def test_a_reader_that_has_seen_enough_is_nothing_to_fail_for(
+    store: Path, environment: dict[str, str], words: str
+) -> None:
+    command = f"{sys.executable} -m tidelog.engine.cli.main {words}; echo ended with $? >&2"
+    unread = subprocess.run(
+        ["bash", "-c", f"({command}) | true"],
+        env={**environment, "TIDELOG_STORE": str(store)},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert unread.stderr == b"ended with 0\n"
+
+
+def test_output_that_cannot_be_written_is_told(environment: dict[str, str]) -> None:
+    command = f"exec {sys.executable} -m tidelog.engine.cli.main --version > /dev/full"
+    done = subprocess.run(["bash", "-c", command], env=environment, capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (3, b"Error: No space left on device\n")
+
+
 @pytest.mark.parametrize("words", [("events", "-w", "-A"), ("log", "tail", "-f", "-n", "1")], ids=" ".join)
 def test_ctrl_c_that_is_pressed_again_and_again_ends_it_as_quietly(
     store: Path, environment: dict[str, str], words: tuple[str, ...]

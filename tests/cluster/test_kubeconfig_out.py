@@ -28,8 +28,11 @@ SERVER = "https://127.0.0.1:6443"
     ],
     ids=["nobody", "token", "token-file", "certificate", "basic", "act-as", "exec"],
 )
-def test_what_is_written_is_read_as_the_same(tmp_path: Path, user: User) -> None:
-    access = Access(origin="here", server=SERVER, user=user, ca=b"authority", server_name="kubernetes")
+@pytest.mark.parametrize("embedded", [False, True])
+def test_what_is_written_is_read_as_the_same(tmp_path: Path, user: User, *, embedded: bool) -> None:
+    access = Access(
+        origin="here", server=SERVER, user=user, ca=b"authority", server_name="kubernetes", embedded=embedded
+    )
     path = tmp_path / "out"
     path.write_text("what was there before")
     write_kubeconfig(path, access)

@@ -26,11 +26,13 @@ from tidelog.engine.cluster.errors import (
     NotFoundError,
     ServerError,
     UnknownKindError,
+    failure_of,
 )
 from tidelog.engine.cluster.port import Cluster, Column, Identity, Kind, OnRequest, Preconditions, WatchEvent
 from tidelog.engine.cluster.real import RealCluster, open_cluster
 from tidelog.engine.expressions.evaluator import Evaluator
 from tidelog.engine.objects.kube import KubeObject
+from tidelog.events.names import ObjectKey
 
 LIMIT_S = 30
 MANAGER = "tidelog-test"
@@ -661,6 +663,26 @@ async def test_conflict_names_the_managers_and_fields(cluster: Cluster, namespac
     assert caught.value.conflicts == (FieldConflict("first", ".spec.replicas"),)
     forced = await cluster.apply(deployment(namespace, replicas=1), manager=MANAGER)
     assert forced.object["spec"]["replicas"] == 1
+
+
+async def test_a_refusal_is_told_in_a_sentence_that_names_the_object_once(cluster: Cluster, namespace: str) -> None:
+    web = ObjectKey("apps", "Deployment", namespace, "web")
+
+    async def refused(obj: KubeObject, **how: Any) -> str:
+        with pytest.raises(ClusterError) as caught:
+            await cluster.apply(obj, manager=MANAGER, **how)
+        return failure_of(web, "dry-run", caught.value)
+
+    begins = f"Deployment/{namespace}/web dry-run failed"
+    told = await refused(deployment(namespace, replicas=-1), dry_run=True)
+    assert told.startswith(f"{begins} (Invalid): spec.replicas: Invalid value: -1"), told
+    told = await refused(deployment(namespace, replicaz=1))
+    assert told == f"{begins} (Invalid): spec.replicaz: field not declared in schema"
+    told = await refused(deployment("is-not-there"))
+    assert told == f'{begins} (NotFound): namespaces "is-not-there" not found'
+    await cluster.apply(deployment(namespace, replicas=0), manager="first")
+    told = await refused(deployment(namespace, replicas=1), force=False)
+    assert told.startswith(f'{begins} (Conflict): .spec.replicas: conflict with "first"'), told
 
 
 @pytest.mark.parametrize("field", ["uid", "resourceVersion"])

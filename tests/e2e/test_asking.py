@@ -147,6 +147,65 @@ async def test_a_suspension_is_asked_without_a_daemon_and_ended_by_whoever_remov
     assert not await suspended(world)
 
 
+async def two_apps(world: World) -> None:
+    """Two Kustomizations that are ready."""
+    world.commit({f"{name}/all.yaml": config_map(f"{name}-web", color="red") for name in ("one", "two")})
+    await world.source()
+    for name in ("one", "two"):
+        await world.target(name, f"./{name}", targetNamespace=world.namespace)
+    await world.until_applied("one", "two")
+
+
+async def suspensions(world: World) -> list[bool]:
+    found = [await world.get(KUSTOMIZE, "Kustomization", name) for name in ("one", "two")]
+    return [bool(obj and obj["spec"].get("suspend")) for obj in found]
+
+
+async def test_all_of_a_kind_are_suspended_and_resumed(world: World) -> None:
+    async with daemon_with_door(world) as running:
+        await two_apps(world)
+        done = await tidelog(world, "suspend", "kustomizations", "--all", "--why", "a freeze", "--until", "1h")
+        assert (done.code, done.err) == (0, ""), done
+        assert [line.split(" at ")[0] for line in done.out.splitlines()] == [
+            f"Suspended Kustomization/{world.namespace}/{name}" for name in ("one", "two")
+        ]
+        assert await suspensions(world) == [True, True]
+        source = await world.get(SOURCE, "GitRepository", "fleet")
+        assert source is not None
+        assert not source["spec"].get("suspend"), "it is of another kind"
+        first, second = running.events(Suspended)
+        assert isinstance(first, Suspended)
+        assert (first.why, first.until is not None, first == second) == ("a freeze", True, True)
+        done = await tidelog(world, "resume", "ks", "two", "--why", "needed")
+        assert done.code == 0, done
+        done = await tidelog(world, "resume", "ks", "--all", "--why", "over", "-o", "json")
+        assert (done.code, done.err) == (0, ""), done
+        (answer,) = json.loads(done.out)
+        assert answer["stream"] == running.target("one"), "the other is not suspended any more"
+        assert await suspensions(world) == [False, False]
+        done = await tidelog(world, "resume", "ks", "--all")
+        assert (done.code, done.out) == (0, "")
+        assert done.err == f"There is no suspended Kustomization in namespace {world.namespace}.\n"
+
+
+async def test_all_of_a_kind_are_suspended_without_a_store(world: World) -> None:
+    async with world.daemon():
+        await two_apps(world)
+    world.store = world.directory / "nowhere"
+    done = await tidelog(world, "suspend", "ks", "--all", "--why", "x")
+    assert (done.code, done.err) == (0, "There is no store here: who and why is not recorded.\n"), done
+    assert done.out == "".join(f"Suspended Kustomization/{world.namespace}/{name}.\n" for name in ("one", "two"))
+    assert await suspensions(world) == [True, True]
+    done = await tidelog(world, "suspend", "ks", "--all", "--why", "x", "--until", "2h")
+    assert (done.code, done.err.count("--until needs a store")) == (1, 1)
+    assert (await tidelog(world, "resume", "ks", "one")).code == 0
+    done = await tidelog(world, "resume", "ks", "--all", "-o", "json")
+    assert [one["stream"].rpartition("/")[2] for one in json.loads(done.out)] == ["two"]
+    assert await suspensions(world) == [False, False]
+    done = await tidelog(world, "suspend", "hr", "--all", "--why", "x")
+    assert (done.code, done.err) == (0, f"There is no HelmRelease in namespace {world.namespace}.\n")
+
+
 async def test_without_a_store_the_annotation_of_flux_is_written(world: World) -> None:
     async with world.daemon():
         await app_of(world)

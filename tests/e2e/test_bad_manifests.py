@@ -1,5 +1,6 @@
 """What is wrong in a commit is told by file, line and object; nothing of it is applied, and nothing is lost."""
 
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -183,6 +184,16 @@ CASES = [
 ]
 
 
+def assert_named_once(message: str, namespace: str) -> None:
+    """One sentence names the object, whatever the server itself says of it, and its file."""
+    named = re.findall(rf"\w+/{namespace}/(\w+)", message)
+    assert len(named) == 1, message
+    # Where the name is what is wrong, the server quotes it as the value of its field.
+    said = message.replace(f"/{namespace}/{named[0]}", "", 1).replace(f'Invalid value: "{named[0]}"', "", 1)
+    assert not re.search(rf'"{named[0]}"| {named[0]}\b', said), message
+    assert message.count("app/bad.yaml") == 1
+
+
 @pytest.mark.parametrize("bad", CASES, ids=[case.name.replace(" ", "-") for case in CASES])
 async def test_nothing_of_a_bad_commit_is_applied_and_the_next_good_one_is(world: World, bad: Bad) -> None:
     async with world.daemon() as running:
@@ -201,6 +212,8 @@ async def test_nothing_of_a_bad_commit_is_applied_and_the_next_good_one_is(world
         assert obj["status"]["lastAppliedRevision"] == good
         assert obj["status"]["lastAttemptedRevision"] == world.revision
         assert len(condition(obj, "Ready")["message"]) < 4000
+        if bad.reason == "ReconciliationFailed":
+            assert_named_once(condition(obj, "Ready")["message"], world.namespace)
         assert condition(obj, "Reconciling")["reason"] == "ProgressingWithRetry"
         told = await world.until_told("app", bad.reason, *bad.words)
         assert told["type"] == "Warning"

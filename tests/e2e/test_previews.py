@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.command import daemon_with_door, tidelog
 from tests.e2e.world import World, config_map, documents, manifest
-from tidelog.engine.views.listing import shortened
+from tidelog.engine.terminal import shortened
 from tidelog.events.vocabulary import Pinned, Planned, Unpinned
 from tidelog.storage import read_log
 

@@ -57,6 +57,10 @@ async def test_it_says_what_is_ready_and_what_was_there_is_not_changed_by_mistak
     done = await run(world, *repo, "--path", "./clusters/east")
     assert (done.code, done.err) == (0, f"✔ 1 source and 1 target ready at {world.revision}\n")
     assert await world.data("shop") == {"color": "red"}
+    traced = await tidelog(world, "trace", "cm/shop")
+    assert [line.split()[1] for line in traced.out.splitlines() if line.startswith("URL ")] == [
+        f"file://{world.repository.path}"
+    ]
     before = await specs(world)
 
     other = Repository.create(world.directory / "other")

@@ -512,6 +512,12 @@ def test_run_that_failed_in_fetch_tells_why(log: Log) -> None:
     assert row.revision is None
 
 
+def test_run_that_waits_for_something_has_not_failed(log: Log) -> None:
+    waits = StageFailed(stage="fetch", reason="ArtifactFailed", final=False, message="not ready", waits_for=PODINFO)
+    row = run_of(log, waits)
+    assert (row.outcome, row.reason, row.message) == ("waiting", "ArtifactFailed", "not ready")
+
+
 def test_failure_that_repeats_keeps_its_message_and_another_does_not(log: Log) -> None:
     failed = StageFailed(stage="fetch", reason="Timeout", final=False, message="no answer after 60 s")
     repeats = StageFailed(stage="fetch", reason="Timeout", final=False, attempt=2, repeats=True)

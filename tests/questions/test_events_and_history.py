@@ -42,6 +42,7 @@ from tidelog.events.vocabulary import (
     HealthChanged,
     Marked,
     ObjectObserved,
+    PlanHeld,
     ReconcileRequested,
     RevisionFetched,
     RevisionSettled,
@@ -174,6 +175,54 @@ def test_a_run_that_waited_for_another_target_says_for_which(ask: Ask) -> None:
     assert (
         _runs(ask(scene), "ks/apps")[0].why == f"Kustomization/flux-system/infra is ready at revision {revision('two')}"
     )
+
+
+def test_a_run_that_waited_is_not_told_as_one_that_failed(ask: Ask) -> None:
+    scene = shop()
+    why = "dependency 'flux-system/infra' is not ready"
+    waits = StageFailed(stage="declare", reason="DependencyNotReady", final=False, message=why, waits_for=INFRA)
+    scene.tell(APPS, waits, run=RunId(new_id()))
+    scene.tell(APPS, RunEnded(outcome="unchanged", generation=1), run=RunId(new_id()))
+    ended, waited = _runs(ask(scene), "ks/apps")[:2]
+    assert (waited.outcome, waited.reason, waited.message) == ("waiting", "DependencyNotReady", why)
+    assert ended.why == "The run before it waited for Kustomization/flux-system/infra"
+
+
+def _refused(message: str) -> VerificationFailed:
+    verdict = Verdict(check="dry-run", passed=False, object=WEB.id, path="spec.replicas", message=message)
+    return VerificationFailed(plan=PlanId("plan-x"), policies=digest_of(b""), failed=(verdict,))
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ("Deployment/shop/web dry-run failed (Invalid): spec.replicas: no", "{message}"),
+        ("apps/Deployment/shop/web: cannot dry-run the apply of it: spec.replicas: no", "{message}"),  # as of 0.3
+        ("Deployment/shop/webhook: no", "dry-run: Deployment/shop/web spec.replicas: {message}"),
+        ("no", "dry-run: Deployment/shop/web spec.replicas: {message}"),
+    ],
+)
+def test_what_a_check_says_itself_is_not_said_before_it(ask: Ask, message: str, told: str) -> None:
+    scene = shop()
+    scene.tell(APPS, _refused(message), run=RunId(new_id()))
+    sentence = told.format(message=message)
+    assert _sentences(ask(scene), "ks/apps", 1) == [f"plan-x did not pass its checks: {sentence}"]
+
+
+@pytest.mark.parametrize(
+    ("why", "told"),
+    [
+        (
+            "plan plan-x is held by the check prune-guard: it deletes Namespace/shop",
+            "Plan plan-x is held by the check prune-guard: it deletes Namespace/shop",
+        ),
+        ("it deletes Namespace/shop", "plan-x is held by the check prune-guard: it deletes Namespace/shop"),
+    ],
+)
+def test_a_plan_that_is_held_is_named_once_with_its_check(ask: Ask, why: str, told: str) -> None:
+    scene = shop()
+    scene.tell(APPS, PlanHeld(plan=PlanId("plan-x"), check="prune-guard", why=why), run=RunId(new_id()))
+    assert _sentences(ask(scene), "ks/apps", 1) == [told]
 
 
 @pytest.mark.parametrize("named", [True, False], ids=["the cause is named", "no cause is named"])

@@ -5,8 +5,9 @@ import pytest
 
 from tests.questions.conftest import Ask
 from tests.questions.scenes import APPS, GRACE, INFRA, ROOT, SHOP, WEB, Scene, revision, shop, time
+from tidelog.engine.terminal import shortened
 from tidelog.engine.views.archive import Archive
-from tidelog.engine.views.listing import Listed, listed, shortened
+from tidelog.engine.views.listing import Listed, listed
 from tidelog.engine.views.names import GIT_REPOSITORY, KUSTOMIZATION
 from tidelog.engine.views.trees import Node, tree_of
 from tidelog.events.digest import digest_of

@@ -5,7 +5,7 @@ import pytest
 from tests.questions.conftest import Ask
 from tests.questions.scenes import APPS, DB, SHOP, WEB, Scene, deployment, shop, target
 from tidelog.engine.views.archive import Archive
-from tidelog.engine.views.names import NotThereError, UnclearNameError, find, is_kind, plural
+from tidelog.engine.views.names import NotThereError, UnclearNameError, find, is_kind, parse, plural
 from tidelog.events.names import ObjectKey, PlanId
 from tidelog.events.vocabulary import ObjectObserved, ObjectPruned, TargetRemoved
 
@@ -61,6 +61,8 @@ def test_a_name_that_is_nearly_that_of_a_target_is_answered_with_that(archive: A
 def test_source_may_stand_before_a_source_as_flux_has_it(archive: Archive) -> None:
     for words in (("source", "git", "shop"), ("sources", "gitrepository/shop"), ("git", "shop")):
         assert find(archive, words, None).stream == SHOP
+    for flux, kind in (("helm", "helmrepository"), ("chart", "helmchart"), ("external", "externalartifact")):
+        assert parse(("source", flux, "web")) == parse(("source", f"{flux}/web")) == (kind, "web")
 
 
 def test_another_namespace_is_named_where_the_wanted_one_does_not_have_it(archive: Archive) -> None:

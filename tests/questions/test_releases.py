@@ -241,7 +241,7 @@ def test_its_history_has_the_actions_of_each_run_and_the_commit_behind(ask: Ask)
     )
     assert newest.revision == "1.0.2"
     assert [run.commit.subject if run.commit else "" for run in (newest, first)] == ["New checkout", "Open the shop"]
-    assert (waited.actions, waited.outcome) == ((), "failed")
+    assert (waited.actions, waited.outcome) == ((), "waiting")
 
 
 def test_the_run_that_ends_a_release_is_over_with_it(ask: Ask) -> None:

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,8 @@ import msgspec
 import pytest
 
 from tests.events.logs import Log, digest, moment, run_id, target
-from tidelog.engine.runtime.telling.logs import JsonFormatter, LogLines, log_event
+from tidelog.engine.runtime.settings import LogEncoding
+from tidelog.engine.runtime.telling.logs import ConsoleFormatter, JsonFormatter, LogLines, log_event, start_logging
 from tidelog.engine.secrecy.logs import SecrecyFilter, keeping_secret
 from tidelog.engine.secrecy.values import SecretValues
 from tidelog.events.envelope import decode_envelope
@@ -96,6 +98,90 @@ def test_an_event_is_a_line_with_its_object_and_run(lines: Lines) -> None:
         "revision": "main@sha1:1",
         "outcome": "succeeded",
     }
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def logging_again() -> Iterator[None]:
+    """The package's logger, as it was, afterwards."""
+    logger = logging.getLogger("tidelog")
+    before = logger.handlers[:], logger.level, logger.propagate
+    yield
+    logger.handlers[:], logger.propagate = before[0], before[2]
+    logger.setLevel(before[1])
+
+
+@pytest.mark.parametrize(
+    ("encoding", "terminal", "for_people"),
+    [
+        ("auto", True, True),
+        ("auto", False, False),
+        ("json", True, False),
+        ("console", False, True),
+    ],
+)
+@pytest.mark.usefixtures("logging_again")
+def test_lines_are_for_people_in_a_terminal_and_json_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, encoding: LogEncoding, *, terminal: bool, for_people: bool
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    errors = Terminal() if terminal else io.StringIO()
+    monkeypatch.setattr("sys.stderr", errors)
+    start_logging("info", encoding)
+    log_event(recorded(SHOP, RunEnded(outcome="succeeded", generation=1), run=run_id(1), trace=TraceId(run_id(2))))
+    line = errors.getvalue()
+    if for_people:
+        time, rest = line.split(maxsplit=1)
+        assert re.fullmatch(r"\d\d:\d\d:\d\d", time)
+        assert rest == "info   Kustomization/flux-system/shop  reconciliation finished  outcome=succeeded\n"
+    else:
+        assert json.loads(line)["msg"] == "reconciliation finished"
+
+
+def for_people(recorded: Recorded, *, coloured: bool = False, message: str = "") -> str:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(ConsoleFormatter(coloured=coloured))
+    handler.addFilter(SecrecyFilter())
+    logger = logging.getLogger("tidelog")
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel("DEBUG")
+    try:
+        log_event(recorded, message=message)
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+    return stream.getvalue().partition("  ")[2]
+
+
+def test_a_line_for_people_has_what_happened_to_which_object_and_short_commits() -> None:
+    fetched = RevisionFetched(
+        revision=Revision(f"main@sha1:{'a' * 40}"), tree="t" * 40, artifact=digest("tar"), size=3, message="Open\n\nit"
+    )
+    assert for_people(recorded(SOURCE, fetched)) == (
+        "info   GitRepository/flux-system/shop  revision fetched: Open\n    \n    it  revision=main@sha1:aaaaaaaa\n"
+    )
+    fields = (FieldDrift(path="spec.replicas", manager="kubectl"),)
+    drift = DriftDetected(target=SHOP, uid="1", resource_version="2", fields=fields)
+    assert for_people(recorded(DEPLOYMENT, drift)) == (
+        "warn   Deployment/shop/web  drift detected  fields=spec.replicas by kubectl\n"
+    )
+
+
+def test_a_line_for_people_cannot_steer_their_terminal_and_quotes_no_secret() -> None:
+    failed = StageFailed(stage="render", reason="BuildFailed", final=True, message=f"\x1b[2Jx.yaml:3: {SECRET}")
+    with keeping_secret(SecretValues([SECRET])):
+        line = for_people(recorded(SHOP, failed))
+    assert line.startswith("error  Kustomization/flux-system/shop  stage failed: \\x1b[2Jx.yaml:3: ")
+    assert SECRET not in line
+    coloured = for_people(recorded(SHOP, failed), coloured=True)
+    assert coloured.startswith("\x1b[31merror\x1b[0m")
+    assert "\x1b[2J" not in coloured
 
 
 @pytest.mark.parametrize(

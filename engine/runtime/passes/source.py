@@ -160,6 +160,7 @@ class SourcePass:
                     chart=fetched.chart,
                     signature=fetched.signature,
                     annotations=_annotations(fetched.metadata),
+                    directory=self._driver.directory,
                 )
             ]
         )

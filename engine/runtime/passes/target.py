@@ -11,12 +11,12 @@ import msgspec
 
 from tidelog.engine.apply.door import PLAN_VOID, ApplyStopped, Door
 from tidelog.engine.apply.record import ObjectRecorder
-from tidelog.engine.cluster.errors import PASSING, ClusterError, NotFoundError
+from tidelog.engine.cluster.errors import PASSING, ClusterError, NotFoundError, failure_of
 from tidelog.engine.kinds.later import UNSUPPORTED, clusters_left, features_left
 from tidelog.engine.kinds.meta import DEPENDS_ON, FINALIZER
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.observe.health import health_of
-from tidelog.engine.plan.draft import Draft, Planner
+from tidelog.engine.plan.draft import DRY_RUN, Draft, Planner
 from tidelog.engine.plan.model import Wanted, is_secret
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.passes.approvals import NOT_DELETED, Approvals, Cleared, Deletion
@@ -321,7 +321,8 @@ class TargetPass(ABC):
     async def _unanswered(self, error: ClusterError | TimeoutError) -> StageError:
         """What the server did not answer about an object, with the place where that is written."""
         object_id = error.object if isinstance(error, ClusterError) else None
-        verdict = Verdict(check="dry-run", passed=False, object=object_id, message=str(error))
+        message = str(error) if object_id is None else failure_of(ObjectKey.parse(object_id), DRY_RUN, error)
+        verdict = Verdict(check=DRY_RUN, passed=False, object=object_id, message=message)
         (told,) = await self._placed([verdict])
         return of_cluster("plan", error, told.message)
 

@@ -1,6 +1,7 @@
-"""The daemon's log lines: JSON, a line an event that somebody would want to read, with its run and trace.
+"""The daemon's log lines: a line an event that somebody would want to read, for programs or for people.
 
-They are a projection of the event log, in the form that `flux logs` reads (Flux contract CL-007).
+They are a projection of the event log. As JSON they have run and trace, and the form that `flux logs` reads (Flux
+contract CL-007).
 """
 
 import json
@@ -12,8 +13,10 @@ from types import MappingProxyType
 
 from tidelog.engine.kinds.meta import SOURCE_GROUP
 from tidelog.engine.kinds.registry import TARGET_NAMES
+from tidelog.engine.runtime.settings import LogEncoding
 from tidelog.engine.runtime.watching.declared import controller_of
 from tidelog.engine.secrecy.logs import SecrecyFilter
+from tidelog.engine.terminal import shortened, takes_colour, visible
 from tidelog.events.moment import Time
 from tidelog.events.names import ENGINE, ObjectKey, StreamName
 from tidelog.events.projections import Standing
@@ -105,12 +108,65 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=str)
 
 
-def start_logging(level: str) -> None:
+class ConsoleFormatter(logging.Formatter):
+    """A record as a line for people: time, level, what it is about, what happened; what else is known, dim behind it.
+
+    Where JSON names run, trace and position, there is nothing: the log itself has them.
+    """
+
+    def __init__(self, *, coloured: bool) -> None:
+        super().__init__()
+        self._coloured = coloured
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line; a message of several lines goes on below, and so does a stack trace."""
+        fields = dict(getattr(record, "fields", {}))
+        level = _WORDS.get(record.levelno, record.levelname.lower())
+        time = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
+        kind, *named = (fields.pop(name, "") for name in ("controllerKind", "namespace", "name"))
+        about = "/".join(part for part in (kind, *named) if part) if kind else ""
+        said = (fields.pop(name) for name in ("error", "message") if name in fields)
+        told = shortened(": ".join((record.getMessage(), *map(str, said))))
+        parts = (
+            self._styled(_DIM, time),
+            self._styled(_STYLES.get(level, ""), f"{level:<5}"),
+            self._styled(_BOLD, visible(about)),
+            "\n    ".join(visible(line) for line in told.splitlines()),
+            self._styled(_DIM, _known(fields)),
+        )
+        line = "  ".join(part for part in parts if part)
+        if record.exc_info or record.exc_text:
+            line += "\n" + (record.exc_text or self.formatException(record.exc_info))  # type: ignore[arg-type]
+        return line
+
+    def _styled(self, style: str, text: str) -> str:
+        return f"\x1b[{style}m{text}\x1b[0m" if self._coloured and style and text else text
+
+
+_BOLD, _DIM = "1", "2"
+_WORDS = {logging.DEBUG: "debug", logging.INFO: "info", logging.WARNING: "warn", logging.ERROR: "error"}
+_STYLES = {"debug": "2", "info": "32", "warn": "33", "error": "31"}
+_FOR_PROGRAMS = frozenset({"position", "cluster", "run", "trace"})
+
+
+def _known(fields: Mapping[str, object]) -> str:
+    """What else a line has, but for what only programs want."""
+    shown = {
+        name: ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        for name, value in fields.items()
+        if name not in _FOR_PROGRAMS and not isinstance(value, dict)
+    }
+    return visible(shortened("  ".join(f"{name}={' '.join(text.split())}" for name, text in shown.items())))
+
+
+def start_logging(level: str, encoding: LogEncoding = "json") -> None:
     """Has the package's log lines written to standard error, as it is now."""
-    for before in [one for one in logger.handlers if isinstance(one.formatter, JsonFormatter)]:
+    for before in [one for one in logger.handlers if isinstance(one.formatter, JsonFormatter | ConsoleFormatter)]:
         logger.removeHandler(before)
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter())
+    for_people = encoding == "console" or (encoding == "auto" and sys.stderr.isatty())
+    formatter = ConsoleFormatter(coloured=takes_colour(sys.stderr)) if for_people else JsonFormatter()
+    handler.setFormatter(formatter)
     handler.addFilter(SecrecyFilter())
     logger.addHandler(handler)
     logger.setLevel({"trace": "DEBUG"}.get(level, level.upper()))

@@ -59,6 +59,11 @@ class Driver(ABC):
     def forget(self) -> None:  # noqa: B027 - most remember nothing
         """Forgets what was just fetched: something of it is not in the store after all."""
 
+    @property
+    def directory(self) -> str:
+        """Where a source is that is a directory on this machine; empty for all others."""
+        return ""
+
     @abstractmethod
     def news(self, fetched: Fetched) -> News:
         """What is told of a new artifact."""

@@ -54,6 +54,12 @@ class GitDriver(Driver):
         """See `Driver`."""
         self._engine.fetchers.git.forget()
 
+    @property
+    def directory(self) -> str:
+        """See `Driver`."""
+        local = self._engine.local
+        return str(local) if local is not None and self._address() == local.as_uri() else ""
+
     def news(self, fetched: Fetched) -> News:
         """See `Driver` (contract GR-030)."""
         subject = fetched.message.partition("\n")[0][:SUBJECT_LENGTH_MAX]
