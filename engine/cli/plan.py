@@ -34,8 +34,8 @@ COPIED = "copied; the copy shows what later waves would do, too"
 @click.option(
     "--with-dependencies",
     is_flag=True,
-    help="First what the Kustomization depends on (dependsOn), each in the copy where those before it are done. Only "
-    "with --cluster embedded.",
+    help="First what the target depends on (dependsOn), each in the copy where those before it are done. Only with "
+    "--cluster embedded.",
 )
 @store_option
 def plan(
@@ -58,9 +58,10 @@ def plan(
     What needs a namespace or a kind that the plan itself makes cannot be asked about before that is there. With the
     embedded cluster it can: the waves before are applied in a fork of a copy, of which nothing is kept.
 
-    With --with-dependencies the plans of what a Kustomization depends on come first, down to those that depend on
-    nothing: what each would find is what those before it leave. One that would not be applied at once (a check that
-    does not pass, an approval, a suspension) ends it. As JSON that is {"plans": [...]}.
+    With --with-dependencies the plans of what a target depends on come first, down to those that depend on nothing:
+    what each would find is what the objects of those before it leave; hooks are not run. One that would not be applied
+    at once (a check that does not pass, an approval, a suspension, a release that is given up) ends it. As JSON that is
+    {"plans": [...]}.
 
     Of a HelmRelease it is the version of the release that would be made now, or why there would be none, with the hooks
     that would run, and where its values come from.

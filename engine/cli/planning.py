@@ -75,7 +75,7 @@ async def plan_chain_and_tell(
             else:
                 print_plan(preview.plan, preview.verdicts, output, preview.release)
                 click.echo()
-            if preview.changes and not preview.is_applied and one != target:
+            if (preview.changes or preview.given_up) and not preview.is_applied and one != target:
                 waiting = ", ".join(visible(shown(each)) for each in chain[number + 1 :])
                 click.echo(f"► {waiting}: not planned, for {visible(shown(one))} would not get there", err=True)
                 break

@@ -128,6 +128,8 @@ def _is_stuck(standing: Standing, generation: int) -> bool:
     """Whether it fails, and is not tried again until its inputs change, or somebody decides."""
     if standing.ready != "False":
         return False
+    if standing.unready:
+        return standing.observed == generation
     return standing.held is not None or ((standing.stalled or standing.final) and standing.tried == generation)
 
 

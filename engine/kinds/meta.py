@@ -49,6 +49,8 @@ OWNER_NAMESPACE = f"{KUSTOMIZE_GROUP}/namespace"
 """Labels of what a Kustomization applied (contract CM-039)."""
 KUSTOMIZATION = (KUSTOMIZE_GROUP, "Kustomization")
 """Group and kind."""
+DEPENDS_ON = "tidelog.dev/depends-on"
+"""Annotation: ids of objects of any kind (`apps/Deployment/shop/db`) that have to be healthy first, with commas."""
 PRUNE = f"{KUSTOMIZE_GROUP}/prune"
 RECONCILE = f"{KUSTOMIZE_GROUP}/reconcile"
 SSA = f"{KUSTOMIZE_GROUP}/ssa"

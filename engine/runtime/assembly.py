@@ -161,6 +161,7 @@ def assemble(
     engine.wait_for, engine.watch_for = waker.wait_for, waker.watch_for
     engine.leave_to, engine.wait_no_more = waker.leave_to, waker.wait_no_more
     engine.declared.on_change = waker.changed
+    engine.declared.on_status = engine.status.overwritten
     engine.wake = wake
     return engine
 

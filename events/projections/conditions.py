@@ -95,6 +95,8 @@ class Standing(msgspec.Struct, kw_only=True, omit_defaults=True):
     message: str = ""
     since: Time | None = None
     """When readiness, reason or message last changed."""
+    unready: bool = False
+    """Whether the last run ended well, and what it came to is not ready all the same."""
     stalled: bool = False
     final: bool = False
     """Whether the failure is not tried again until its inputs change."""
@@ -154,6 +156,11 @@ class Standing(msgspec.Struct, kw_only=True, omit_defaults=True):
     history: tuple[Attempt, ...] = ()
     position: int = 0
 
+    @property
+    def ended_well(self) -> bool:
+        """Whether nothing is left to do, as far as the last run could tell."""
+        return self.ready == "True" or self.unready
+
 
 def _row(rows: Rows[Standing], envelope: Envelope) -> Standing:
     row = rows.get(envelope.stream)
@@ -173,7 +180,7 @@ def _row(rows: Rows[Standing], envelope: Envelope) -> Standing:
 def _stand(row: Standing, envelope: Envelope, ready: Ready, reason: str, message: str) -> None:
     if (row.ready, row.reason, row.message) != (ready, reason, message):
         row.since = envelope.time
-    row.ready, row.reason, row.message = ready, reason, message
+    row.ready, row.reason, row.message, row.unready = ready, reason, message, False
 
 
 def _attempt(row: Standing, envelope: Envelope, reason: str, tries: int = 1) -> None:
@@ -361,7 +368,8 @@ def _ended(rows: Rows[Standing], envelope: Envelope, event: RunEnded) -> None:
         row.attempted = row.applied = event.revision
     row.set = event.set or row.set
     row.source = event.source or row.source
-    _stand(row, envelope, "True", event.reason or "Succeeded", event.message)
+    _stand(row, envelope, "True" if event.ready else "False", event.reason or "Succeeded", event.message)
+    row.unready = not event.ready
     if event.set is not None:
         row.rendered = event.set
         _attempt(row, envelope, "Succeeded")

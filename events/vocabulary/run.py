@@ -53,5 +53,7 @@ class RunEnded(Event, frozen=True, kw_only=True):
     reason: str = ""
     """What Ready says then, where that is more than that it succeeded: of a HelmRelease, what was done last."""
     message: str = ""
+    ready: bool = True
+    """Whether Ready says so: not of a release whose tests failed, where that is only not to be put right."""
     source: Revision | None = None
     """Of a HelmChart: the revision of its source that the run looked at, where that is news."""

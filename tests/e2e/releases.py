@@ -44,14 +44,14 @@ class Releases:
         if await self.world.get(SOURCE, "GitRepository", "fleet") is not None:
             await self.world.ask()
 
-    async def release(self, name: str = "web", **spec: Any) -> KubeObject:
+    async def release(self, name: str = "web", *, metadata: Any = None, **spec: Any) -> KubeObject:
         """Declares one."""
         template = {"spec": {"chart": "./charts/web", "sourceRef": {"kind": "GitRepository", "name": "fleet"}}}
         given = {"interval": "1h", "chart": template} | spec
         if "chartRef" in spec:
             del given["chart"]
         return await self.world.apply(
-            {"apiVersion": HELM, "kind": "HelmRelease", "metadata": {"name": name}, "spec": given}
+            {"apiVersion": HELM, "kind": "HelmRelease", "metadata": {"name": name, **(metadata or {})}, "spec": given}
         )
 
     async def until(self, holds: Callable[[KubeObject], bool], what: str = "", name: str = "web") -> KubeObject:

@@ -276,6 +276,52 @@ def test_a_plan_finds_what_the_plans_of_its_dependencies_leave(tmp_path: Path) -
     assert here.asked("log", "stat")["events"] == before, "nothing of it was recorded, or done"
 
 
+RELEASE = """
+apiVersion: helm.toolkit.fluxcd.io/v2
+kind: HelmRelease
+metadata: {{name: {name}, namespace: flux-system}}
+spec:
+  interval: 1h
+  chart: {{spec: {{chart: ./charts/{name}, sourceRef: {{kind: GitRepository, name: flux-system}}}}}}{depends}
+"""
+
+
+@pytest.mark.slow
+def test_a_plan_of_a_release_finds_what_the_plans_of_its_dependencies_leave(tmp_path: Path) -> None:
+    here = Here(tmp_path)
+    for name, after in (("infra", ""), ("lights", "infra"), ("garden", "lights")):
+        depends = f"\n  dependsOn: [{{name: {after}}}]" if after else ""
+        here.commit(f"charts/{name}/Chart.yaml", f"{{apiVersion: v2, name: {name}, version: 1.0.0}}\n", f"Add {name}")
+        here.commit(f"charts/{name}/templates/kept.yaml", CONFIG_MAP.format(name=name), f"Begin with {name}")
+        here.commit(f"apps/{name}.yaml", RELEASE.format(name=name, depends=depends), f"Release {name}")
+    done = here.reconcile()
+    assert done.returncode == 0, done.stdout + done.stderr
+    before = here.asked("log", "stat")["events"]
+
+    def changed(name: str, file: str, text: str) -> None:
+        chart = here.repository / "charts" / name
+        (chart / "Chart.yaml").write_text(f"{{apiVersion: v2, name: {name}, version: 1.1.0}}\n")
+        (chart / "templates" / file).write_text(text)
+
+    changed("infra", "kinds.yaml", DEFINITION)
+    changed("lights", "lamp.yaml", LAMP % 40)
+    command = ("plan", "hr/garden", "--path", str(here.repository), "--cluster", "embedded", "--with-dependencies")
+    done = here.run(*command, "-o", "json")
+    assert done.returncode == 1, done.stdout + done.stderr
+    plans = json.loads(done.stdout)["plans"]
+    assert [one["release"]["action"] for one in plans] == ["upgrade", "upgrade", "none"]
+    told = [{step["object"]: step for wave in one["plan"]["waves"] for step in wave} for one in plans]
+    lamp = told[1]["example.com/Lamp/lit/desk"]
+    assert {"path": "spec", "after": {"watts": 40, "colour": "white"}} in lamp["changes"]
+
+    changed("lights", "lamp.yaml", LAMP % 400)
+    done = here.run(*command)
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert "spec.watts" in done.stdout
+    assert "HelmRelease/flux-system/garden: not planned" in done.stderr
+    assert here.asked("log", "stat")["events"] == before, "nothing of it was recorded, or done"
+
+
 def test_a_plan_on_a_cluster_that_nobody_has_made(tmp_path: Path) -> None:
     here = Here(tmp_path)
     done = here.run("plan", "ks/flux-system", "--cluster", "embedded", "--context", "there")

@@ -1,9 +1,11 @@
 """Health of custom resources by expressions, on the real API server (contract CM-080 to CM-082, KS-012, HR-058)."""
 
+import json
 from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.e2e.command import tidelog
 from tests.e2e.releases import HELM, Releases, told
 from tests.e2e.world import KUSTOMIZE, World, condition, documents, failed, is_ready, manifest
 from tidelog.engine.objects.kube import KubeObject
@@ -127,6 +129,31 @@ async def test_an_expression_tells_when_an_install_is_done(world: World, claims:
         assert "/db status: 'Failed'" in condition(found, "Released")["message"]
         await claims.say("Free")
         await releases.until_version(3)
+
+
+async def test_a_preview_sees_that_a_failed_release_has_healed_as_its_expressions_say(
+    world: World, claims: Claims
+) -> None:
+    """HR-058, HR-105: what kstatus says of an object that has no condition is not asked."""
+    releases = Releases(world)
+    await releases.commit("1.0.0", claim=claims.manifest("db"))
+
+    async def previewed() -> dict[str, str]:
+        release = json.loads((await tidelog(world, "plan", "hr/web", "-o", "json")).out)["release"]
+        return {field: release[field] for field in ("action", "why")}
+
+    async with world.daemon():
+        await world.source()
+        await releases.release(healthCheckExprs=claims.checks, timeout="1s")
+        await releases.until(lambda obj: told(obj).get("Stalled") == ("True", "RetriesExceeded"), "given up")
+    given_up = {"action": "none", "why": "RetriesExceeded: Failed to install after 1 attempt(s)"}
+    assert await previewed() == given_up, "it has no status yet, and so no expression a result"
+    await claims.say("Pending")
+    assert await previewed() == given_up
+    await claims.say("Bound")
+    assert await previewed() == {"action": "upgrade", "why": "what it failed of has changed"}
+    async with world.daemon():
+        await releases.until_version(2)
 
 
 async def test_an_expression_that_is_none_stalls_before_the_source_is_looked_at(world: World) -> None:

@@ -5,7 +5,7 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,9 @@ from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.passes.sources import helm_chart
 from tidelog.engine.runtime.telling.metrics import Metrics
 from tidelog.engine.sources.helm import package as package_chart
-from tidelog.events.vocabulary import RevisionFetched
+from tidelog.engine.sources.oci.answers import Reach
+from tidelog.engine.sources.oci.registry import Registry
+from tidelog.events.vocabulary import InputChanged, RevisionFetched
 from tidelog.events.vocabulary.fetch import Signature
 from tidelog.storage.layout import Layout
 
@@ -306,6 +308,86 @@ async def test_a_chart_of_a_tree_depends_on_charts_of_a_registry(
                 for name in ("podinfo", "old")
             }
         assert versions == {"podinfo": "6.1.0", "old": "6.0.0"}
+
+
+async def test_secrets_of_all_dependencies_of_a_chart_stay_watched(
+    world: World, charts: ChartServer, registry: OciRegistry, made: Path
+) -> None:
+    """HC-012: each may be changed, whichever was read first."""
+    archive = (made / "podinfo-6.0.0.tgz").read_bytes()
+    name = f"{world.namespace}/podinfo"
+    await anyio.to_thread.run_sync(
+        lambda: registry.push(name, (CHART_CONTENT, archive), tag="6.0.0", config=(CHART_CONFIG, b"{}"))
+    )
+    wanted = [
+        {"name": "podinfo", "version": "6.0.0", "repository": charts.url},
+        {"name": "podinfo", "version": "6.0.0", "repository": registry.url(world.namespace), "alias": "other"},
+    ]
+    made_of = {"apiVersion": "v2", "name": "web", "version": "1.0.0", "dependencies": wanted}
+    world.commit({"charts/web/Chart.yaml": json.dumps(made_of)})
+    async with serving(world) as running:
+        await world.source()
+        await repository(world, charts)
+        await ready(world, "HelmRepository", "charts")
+        await secret(world, "registry-login", username=USER.encode(), password=PASSWORD.encode())
+        await secret(world, "registry-certs", ca_crt=registry.ca)
+        spec = {
+            "type": "oci",
+            "url": registry.url(world.namespace),
+            "secretRef": {"name": "registry-login"},
+            "certSecretRef": {"name": "registry-certs"},
+        }
+        metadata = {"name": "registry"}
+        await world.apply({"apiVersion": SOURCE, "kind": "HelmRepository", "metadata": metadata, "spec": spec})
+        await chart(world, "web", chart="charts/web", sourceRef={"kind": "GitRepository", "name": "fleet"})
+        await ready(world, "HelmChart", "web")
+        await running.idle()
+        for name in ("login", "certs", "registry-login", "registry-certs"):
+            await world.patch("v1", "Secret", name, {"metadata": {"annotations": {"changed": "now"}}})
+            await running.until_event(
+                InputChanged,
+                stream=running.stream("HelmChart", "web"),
+                where=_is_about(name),
+            )
+
+
+def _is_about(name: str) -> Callable[[InputChanged], bool]:
+    return lambda event: event.object.endswith(f"/{name}")
+
+
+async def test_an_exact_version_of_a_chart_needs_no_list_of_the_tags_of_a_registry(
+    world: World, registry: OciRegistry, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HC-002: only of a range all are asked for; of what a chart of a tree depends on too."""
+    archive, name = (made / "podinfo-6.0.0.tgz").read_bytes(), f"{world.namespace}/podinfo"
+    await anyio.to_thread.run_sync(
+        lambda: registry.push(name, (CHART_CONTENT, archive), tag="6.0.0", config=(CHART_CONFIG, b"{}"))
+    )
+    lists: list[str] = []
+    tags = Registry.tags
+
+    async def counted(self: Registry, reach: Reach) -> list[str]:
+        lists.append("tags")
+        return await tags(self, reach)
+
+    monkeypatch.setattr(Registry, "tags", counted)
+    wanted = [{"name": "podinfo", "version": "6.0.0", "repository": registry.url(world.namespace)}]
+    made_of = {"apiVersion": "v2", "name": "web", "version": "1.0.0", "dependencies": wanted}
+    world.commit({"charts/web/Chart.yaml": json.dumps(made_of)})
+    async with serving(world) as running:
+        await world.source()
+        await of_registry(world, registry)
+        await chart(world, version="6.0.0")
+        await chart(world, "web", chart="charts/web", sourceRef={"kind": "GitRepository", "name": "fleet"})
+        for made_here in ("podinfo", "web"):
+            await ready(world, "HelmChart", made_here)
+        await world.ask("HelmChart", "podinfo")
+        await running.idle()
+        assert lists == []
+        await chart(world, version="6.x")
+        await ready(world, "HelmChart", "podinfo")
+        await running.idle()
+        assert lists
 
 
 async def test_a_chart_of_a_registry(world: World, registry: OciRegistry, made: Path) -> None:

@@ -1,8 +1,12 @@
 """`kill -9` of the daemon in the midst of what is done with a release: the next one brings it to the same end."""
 
+import asyncio
 import random
+import subprocess
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing, suppress
+from pathlib import Path
 from typing import Any, cast
 
 import anyio
@@ -14,17 +18,23 @@ from tests.e2e.planted import found_in
 from tests.e2e.releases import HELM, Releases, chart, told
 from tests.e2e.test_crashes import daemon_process, killed_somewhen, stopped
 from tests.e2e.world import World, condition, is_ready
+from tests.servers.faulty_api import Asked, Delay, Fault, Held, faulty_api
+from tidelog.engine.cluster.errors import NotFoundError
 from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.cluster.real import RealCluster, open_cluster
 from tidelog.engine.helm.storage import Release, snapshot_digest
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.events.vocabulary import EngineStarted, HookStarted, ReleaseActionEnded, ReleaseActionStarted
-from tidelog.storage import Query, open_log, verify_store
+from tidelog.storage import Query, open_log, read_log, verify_store
+from tidelog.storage.errors import StoreError
+from tidelog.storage.log.sqlite_log import SqliteLogReader
 
 ROUNDS = 100 if SOAK else 10
 NAMES = tuple(f"r{n}" for n in range(6))
-KILLED_WITHIN_S = 1.5
+KILLED_WITHIN_S = 0.2
+"""Of the moment at which the action that is aimed at begins with the first of the releases."""
 AGAIN = 0.3
+LOOK_S = 0.005
 SETTLES_WITHIN_S = 600.0 if SOAK else 120.0
 SECRET = "planted-in-a-release-0123456789"
 
@@ -88,6 +98,13 @@ class Round:
         self.number = number
         self.does = ("release", "release", "break", "remove")[number % 4]
         self.extra = 1 + number % 3
+
+    @property
+    def actions(self) -> tuple[str, ...]:
+        """What is done with each release, from where the round before left it."""
+        if self.does == "release":
+            return ("upgrade" if self.number % 4 else "install", "test")
+        return ("upgrade", "rollback") if self.does == "break" else ("uninstall",)
 
     def spec(self) -> dict[str, object]:
         values = {"colour": f"c{self.number}", "extra": self.extra, "broken": self.does == "break"}
@@ -222,25 +239,68 @@ async def log_is_whole(world: World) -> Counter[str]:
     return interrupted
 
 
+class Aim:
+    """Which action a daemon is killed in the midst of: of those of a round, the one that was hit least often so far."""
+
+    def __init__(self, world: World, chance: random.Random) -> None:
+        self.hit: Counter[str] = Counter()
+        """How often each kind of action was under way at the moment of a kill."""
+        self._world = world
+        self._chance = chance
+
+    async def killed_in(self, process: subprocess.Popen[bytes], wanted: Round, after: int) -> None:
+        """Kills a daemon once the action has begun, of what it does after a position of the log."""
+        action = min(wanted.actions, key=lambda one: (self.hit[one], self._chance.random()))
+        async with read_log(self._world.store) as log:
+            with anyio.fail_after(SETTLES_WITHIN_S):
+                while not await _begun(log, action, after):  # noqa: ASYNC110 - another process writes the log
+                    await anyio.sleep(LOOK_S)
+            await anyio.sleep(self._chance.uniform(0, KILLED_WITHIN_S))
+            assert process.poll() is None, (self._world.directory / "output").read_text()[-2000:]
+            process.kill()
+            await anyio.to_thread.run_sync(process.wait)
+            self.hit.update(await _open_actions(log, after))
+
+
+async def _begun(log: SqliteLogReader, action: str, after: int) -> bool:
+    async for recorded in log.read(Query(types=(ReleaseActionStarted.__name__,), after=after)):
+        if isinstance(recorded.event, ReleaseActionStarted) and recorded.event.action == action:
+            return True
+    return False
+
+
+async def _open_actions(log: SqliteLogReader, after: int) -> Counter[str]:
+    """The actions that began after a position and have not ended."""
+    found: dict[str, str] = {}
+    types = (ReleaseActionStarted.__name__, ReleaseActionEnded.__name__)
+    async for recorded in log.read(Query(types=types, after=after)):
+        if isinstance(recorded.event, ReleaseActionStarted):
+            found[recorded.envelope.stream] = recorded.event.action
+        else:
+            found.pop(recorded.envelope.stream, None)
+    return Counter(found.values())
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(7200 if SOAK else 900)
 async def test_whenever_it_is_killed_the_end_is_the_same(world: World, seed: int) -> None:
     """Each daemon brings what the one before left to its end, is given the next, and is killed in the midst of it."""
     chance = random.Random(seed)
-    ends = await begin(world)
-    within_s = KILLED_WITHIN_S
-    wanted = None
+    ends, aim = await begin(world), Aim(world, chance)
+    again_within_s, wanted = KILLED_WITHIN_S, None
     for number in range(ROUNDS):
-        async with killed_somewhen(world, chance, within_s):
+        with daemon_process(world) as process:
             if wanted is not None:
                 began = anyio.current_time()
                 await ends.are_reached(wanted)
-                within_s = max(KILLED_WITHIN_S, anyio.current_time() - began)
+                again_within_s = anyio.current_time() - began
             wanted = Round(number)
             ends.expect(wanted)
+            after = await _head(world)
             await ends.ask(wanted)
+            await aim.killed_in(process, wanted, after)
         while chance.random() < AGAIN:
-            async with killed_somewhen(world, chance, within_s):
+            async with killed_somewhen(world, chance, again_within_s):
                 pass
     assert wanted is not None
     with daemon_process(world) as process:
@@ -253,6 +313,17 @@ async def test_whenever_it_is_killed_the_end_is_the_same(world: World, seed: int
         assert interrupted.keys() >= ACTIONS, interrupted
     assert await anyio.to_thread.run_sync(found_in, world.store, SECRET.encode()) == []
     assert SECRET.encode() not in (world.directory / "output").read_bytes()
+
+
+async def _head(world: World) -> int:
+    """The position of the log's end, as soon as the first daemon has made one."""
+    with anyio.fail_after(SETTLES_WITHIN_S):
+        while True:
+            with suppress(StoreError):
+                async with read_log(world.store) as log:
+                    if head := await log.head():
+                        return head
+            await anyio.sleep(LOOK_S)
 
 
 async def begin(world: World) -> Ends:
@@ -349,3 +420,138 @@ async def _is_cut(cut: CutCluster, ends: Ends, wanted: Round) -> bool:
         await cut.is_cut.wait()
         tasks.cancel_scope.cancel()
     return cut.is_cut.is_set()
+
+
+TEST_POD = """
+apiVersion: v1
+kind: Pod
+metadata:
+  name: "{{ .Release.Name }}-test"
+  annotations: {"helm.sh/hook": test, "helm.sh/hook-delete-policy": "before-hook-creation,hook-succeeded"}
+spec: {restartPolicy: Never, containers: [{name: test, image: none}]}
+"""
+POD_ROUNDS = 60 if SOAK else 6
+POD_MOMENTS = ("made", "succeeded", "deleted")
+SLOW_S = 0.3
+"""What a change to the cluster takes at most."""
+LATE_S = 6.0
+"""What some of them take, so that whoever asked for them is no more when they are made."""
+RUNS_S = 1.5
+"""What a Pod takes at most, which is longer than the release says nothing of it."""
+
+
+class Pods:
+    """What becomes of the Pod of a test: it succeeds after a while, as nothing runs Pods here."""
+
+    def __init__(self, world: World, chance: random.Random) -> None:
+        self._world = world
+        self._chance = chance
+        self.seen: dict[str, anyio.Event] = {}
+
+    def begin(self) -> None:
+        """What was seen of the Pods before counts no more."""
+        self.seen = {moment: anyio.Event() for moment in POD_MOMENTS}
+
+    async def run(self) -> None:
+        """Has each succeed, until cancelled."""
+        kind = await self._world.cluster.kind("v1", "Pod")
+        async with anyio.create_task_group() as tasks:
+            listing = await self._world.cluster.list(kind, namespace=self._world.namespace)
+            changes = self._world.cluster.watch(
+                kind, resource_version=listing.resource_version, namespace=self._world.namespace
+            )
+            async with aclosing(changes) as changes:
+                async for change in changes:
+                    if change.type == "ADDED":
+                        self.seen["made"].set()
+                        tasks.start_soon(self._succeeds, change.object["metadata"]["name"])
+                    elif change.type == "DELETED":
+                        self.seen["deleted"].set()
+                    elif (change.object.get("status") or {}).get("phase") == "Succeeded":
+                        self.seen["succeeded"].set()
+
+    async def _succeeds(self, name: str) -> None:
+        await anyio.sleep(self._chance.uniform(0, RUNS_S))
+        with suppress(NotFoundError):  # of a release that another began to test anew
+            await Releases(self._world).set_status("v1", "Pod", name, {"phase": "Succeeded"})
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200 if SOAK else 900)
+async def test_killed_around_the_pod_of_its_test_a_release_comes_to_rest(
+    world: World, tmp_path: Path, seed: int
+) -> None:
+    """The server takes its time, so that some changes of a daemon are made when the next one is at work already."""
+    chance = random.Random(seed)
+
+    def fault(asked: Asked) -> Fault:
+        if not asked.writes:
+            return None
+        is_late = asked.path.endswith("/status") and chance.random() < 0.3
+        return Delay(chance.uniform(0, LATE_S if is_late else SLOW_S))
+
+    world.commit(files_of(chart("1.0.0", test=TEST_POD)))
+    await world.source()
+    releases, pods = Releases(world), Pods(world, chance)
+    async with faulty_api(world.servers, world.kubeconfig, tmp_path) as api, anyio.create_task_group() as tasks:
+        api.fault = fault
+        pods.begin()
+        tasks.start_soon(pods.run)
+        for number in range(1, POD_ROUNDS + 1):
+            pods.begin()
+            with daemon_process(world, api.kubeconfig):
+                await releases.release(values={"colour": f"c{number}"}, test={"enable": True})
+                with anyio.fail_after(SETTLES_WITHIN_S):
+                    await pods.seen[chance.choice(POD_MOMENTS)].wait()
+                await anyio.sleep(chance.uniform(0, SLOW_S))
+            with daemon_process(world, api.kubeconfig) as process:
+                await _is_tested(releases, number)
+                await anyio.sleep(LATE_S)  # whatever was under way has come by then
+                found = await _is_tested(releases, number)
+                assert found["status"]["history"][0]["testHooks"]["web-test"]["phase"] == "Succeeded"
+                assert await world.get("v1", "Pod", "web-test") is None
+                assert await stopped(process) == 0
+        tasks.cancel_scope.cancel()
+
+
+async def test_what_a_killed_daemon_said_and_the_server_heard_late_does_not_stay(world: World, tmp_path: Path) -> None:
+    """That the test runs is said by who is no more, once the next one has said that it is over."""
+    world.commit(files_of(chart("1.0.0", test=TEST_POD)))
+    await world.source()
+    releases, reached, late = Releases(world), anyio.Event(), asyncio.Event()
+    is_tested = False
+
+    def fault(asked: Asked) -> Fault:
+        if not (is_tested and asked.writes and asked.path.endswith("/helmreleases/web/status")):
+            return None
+        reached.set()
+        return Held(late)
+
+    async with faulty_api(world.servers, world.kubeconfig, tmp_path) as api:
+        api.fault = fault
+        with daemon_process(world, api.kubeconfig):
+            await releases.release(test={"enable": True})
+            await world.until("v1", "Pod", "web-test", lambda obj: obj is not None)
+            is_tested = True
+            with anyio.fail_after(SETTLES_WITHIN_S):
+                await reached.wait()
+        async with world.daemon():
+            await releases.set_status("v1", "Pod", "web-test", {"phase": "Succeeded"})
+            rested = await _is_tested(releases, 1)
+            late.set()
+            await releases.until(
+                lambda obj: obj["metadata"]["resourceVersion"] != rested["metadata"]["resourceVersion"]
+            )
+            found = await _is_tested(releases, 1)
+            assert found["status"]["conditions"] == rested["status"]["conditions"]
+
+
+async def _is_tested(releases: Releases, version: int) -> KubeObject:
+    def holds(obj: KubeObject | None) -> bool:
+        history = ((obj or {}).get("status") or {}).get("history") or [{}]
+        is_done = obj is not None and is_ready(obj) and told(obj).get("TestSuccess") == ("True", "TestSucceeded")
+        return is_done and history[0].get("version") == version
+
+    found = await releases.world.until(HELM, "HelmRelease", "web", holds, "tested", limit_s=SETTLES_WITHIN_S)
+    assert found is not None
+    return found

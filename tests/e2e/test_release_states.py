@@ -9,12 +9,12 @@ import pytest
 
 from tests.e2e.releases import Releases, ready_message, told
 from tests.e2e.releases import chart as chart_files
-from tests.e2e.world import HELM, World, condition, is_ready
+from tests.e2e.world import HELM, SOURCE, World, condition, dry_runs, is_ready
 from tests.oracles.helm import helm
 from tidelog.engine.helm.storage import Record
 from tidelog.engine.helm.store import ReleaseStore
 from tidelog.engine.objects.kube import KubeObject
-from tidelog.events.vocabulary import PlanHeld
+from tidelog.events.vocabulary import InputChanged, PlanHeld
 
 NEVER_READY = """
 {{- if .Values.broken }}
@@ -441,6 +441,66 @@ async def test_drift_is_told_and_put_right_but_where_it_is_left_alone(releases: 
         assert [version for version, _ in await releases.statuses()] == [1]
 
 
+MANY = """
+{{- range until 8 }}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: "web-{{ . }}"}
+{{- end }}
+"""
+
+
+async def test_a_new_spec_alone_has_nothing_dry_run_but_what_was_put_right_with_fields_left_alone(
+    releases: Releases,
+) -> None:
+    """HR-054, HR-115: by other rules, what was left alone may count."""
+    world = releases.world
+    await begin(releases, many=MANY)
+    ignore = [{"paths": ["/data/colour"], "target": {"kind": "ConfigMap"}}]
+    detection = {"mode": "enabled", "ignore": ignore}
+
+    async def asked_since(before: int) -> set[str]:
+        return set(dry_runs(await world.requests())[before:])
+
+    async def dry_run_so_far() -> int:
+        await running.idle()
+        return len(dry_runs(await world.requests()))
+
+    async def is_observed(found: KubeObject) -> None:
+        generation = found["metadata"]["generation"]
+        await releases.until(
+            lambda obj: is_ready(obj) and obj["status"]["observedGeneration"] == generation, "observed"
+        )
+        await running.idle()
+
+    async with world.daemon() as running:
+        await releases.release(driftDetection=detection)
+        await releases.until_version(1)
+        before = await dry_run_so_far()
+        await is_observed(await releases.release(driftDetection=detection, interval="2h"))
+        await is_observed(await releases.release(driftDetection={"mode": "enabled"}, interval="2h"))
+        assert await asked_since(before) == set()
+
+        await is_observed(await releases.release(driftDetection=detection))
+        await world.patch("v1", "ConfigMap", "web", {"data": {"colour": "theirs", "version": "0"}})
+        await world.until_data("web", {"colour": "theirs", "version": "1.0.0", "revision": "1"})
+        before = await dry_run_so_far()
+        await is_observed(await releases.release(driftDetection=detection, interval="2h"))
+        assert (await world.data("web") or {})["colour"] == "theirs"
+        assert await asked_since(before) <= {"web"}
+        await releases.release(driftDetection={"mode": "enabled"}, interval="2h")
+        await world.until_data("web", {"colour": "red", "version": "1.0.0", "revision": "1"})
+        assert await asked_since(before) == {"web"}
+        await releases.until(
+            lambda obj: is_ready(obj) and told(obj).get("Drifted") == ("False", "NoDriftDetected"), "corrected"
+        )
+        before = await dry_run_so_far()
+        await is_observed(await releases.release(driftDetection=detection))
+        assert await asked_since(before) == set()
+        assert await releases.statuses() == [(1, "deployed")]
+
+
 async def test_a_version_that_waits_gives_way_to_a_newer_one(releases: Releases) -> None:
     world = releases.world
     await begin(releases, deployment=NEVER_READY)
@@ -514,6 +574,106 @@ async def test_a_release_that_was_given_up_is_tried_again_once_what_it_depends_o
         found = await releases.until_version(3)
         assert "Stalled" not in told(found)
         assert await world.get("apps/v1", "Deployment", "web") is None
+        assert await releases.statuses() == [(3, "deployed"), (2, "superseded"), (1, "failed")]
+
+
+def base(colour: str) -> KubeObject:
+    """What a needy release looks up, where no release makes it."""
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "base"}, "data": {"colour": colour}}
+
+
+async def given_up_at(releases: Releases, version: int) -> None:
+    """Until a release is given up at a version, after one attempt."""
+    found = await releases.until(
+        lambda obj: is_stalled("RetriesExceeded")(obj) and obj["status"]["history"][0]["version"] == version,
+        f"given up at version {version}",
+    )
+    action = "install" if version == 1 else "upgrade"
+    assert condition(found, "Stalled")["message"] == f"Failed to {action} after 1 attempt(s)"
+
+
+async def test_a_release_that_was_given_up_is_tried_again_once_an_object_that_it_names_is_another(
+    releases: Releases,
+) -> None:
+    """HR-102, HR-105, of the annotation: what others write on it to say when they looked is no news."""
+    world = releases.world
+    await begin(releases, deployment=NEEDS_A_BLUE_BASE)
+    await world.apply(base("red"))
+    needy: dict[str, Any] = {"values": {"needy": True}, "timeout": "1s"}
+    named = {"annotations": {"tidelog.dev/depends-on": f"core/ConfigMap/{world.namespace}/base"}}
+    async with world.daemon() as running:
+        await releases.release(metadata=named, **needy)
+        await given_up_at(releases, 1)
+        await world.patch("v1", "ConfigMap", "base", {"metadata": {"annotations": {"looked": "just now"}}})
+        await running.until_event(InputChanged)
+        await running.idle()
+        assert await releases.statuses() == [(1, "failed")]
+
+        # It still is not what is needed: one attempt more, and no others.
+        await world.apply(base("green"))
+        await given_up_at(releases, 2)
+        await running.idle()
+        assert await releases.statuses() == [(2, "failed"), (1, "failed")]
+
+        await world.apply(base("blue"))
+        found = await releases.until_version(3)
+        assert "Stalled" not in told(found)
+        assert await releases.statuses() == [(3, "deployed"), (2, "superseded"), (1, "failed")]
+
+
+async def test_a_release_that_was_given_up_is_tried_again_once_another_engine_released_what_it_depends_on(
+    releases: Releases,
+) -> None:
+    """HR-102, HR-105, of a release of another shard: its status tells which version is deployed."""
+    world = releases.world
+    mine = {"labels": {"shard": world.namespace}}
+    await begin(releases, deployment=NEEDS_A_BLUE_BASE)
+    await world.patch(SOURCE, "GitRepository", "fleet", {"metadata": mine})
+    await world.apply(base("red"))
+
+    async def released_elsewhere(version: int, *, message: str = "as the other shard writes it") -> None:
+        is_ready = {"type": "Ready", "status": "True", "reason": "InstallSucceeded", "message": message}
+        snapshot = {
+            "name": "base",
+            "namespace": world.namespace,
+            "version": version,
+            "status": "deployed",
+            "digest": "sha256:0",
+            "chartName": "base",
+            "chartVersion": "1.0.0",
+            "configDigest": "",
+            "firstDeployed": "2026-01-01T00:00:00Z",
+            "lastDeployed": f"2026-01-01T00:00:0{version}Z",
+        }
+        status = {
+            "observedGeneration": 1,
+            "history": [snapshot],
+            "conditions": [{**is_ready, "lastTransitionTime": "2026-01-01T00:00:00Z"}],
+        }
+        await releases.set_status(HELM, "HelmRelease", "base", status)
+
+    source = {"kind": "GitRepository", "name": "fleet"}
+    chart = {"metadata": mine, "spec": {"chart": "./charts/web", "sourceRef": source}}
+    needy: dict[str, Any] = {"chart": chart, "values": {"needy": True}, "timeout": "1s"}
+    async with world.daemon(watch_label_selector=f"shard={world.namespace}") as running:
+        await releases.release("base")
+        await released_elsewhere(1)
+        await releases.release(metadata=mine, dependsOn=[{"name": "base"}], **needy)
+        await given_up_at(releases, 1)
+        changed = len(running.events(InputChanged))
+        await released_elsewhere(1, message="in other words")
+        await running.until(lambda _: len(running.events(InputChanged)) > changed, "its change was seen")
+        await running.idle()
+        assert await releases.statuses() == [(1, "failed")]
+
+        await released_elsewhere(2)
+        await given_up_at(releases, 2)
+        await running.idle()
+        assert await releases.statuses() == [(2, "failed"), (1, "failed")]
+
+        await world.apply(base("blue"))
+        await released_elsewhere(3)
+        await releases.until_version(3)
         assert await releases.statuses() == [(3, "deployed"), (2, "superseded"), (1, "failed")]
 
 

@@ -1,17 +1,19 @@
 """Rows of the state table of contract 4.5 that `test_release_states.py` does not show, on the real API server."""
 
+import json
 from typing import Any
 
 import msgspec
 import pytest
 
+from tests.e2e.command import tidelog
 from tests.e2e.releases import Releases, ready_message, told
 from tests.e2e.releases import chart as chart_files
 from tests.e2e.test_release_states import BROKEN, NEVER_READY, TEST, begin, is_stalled
 from tests.e2e.world import HELM, World, condition, failed, is_ready
 from tidelog.engine.helm.storage import Record
 from tidelog.engine.helm.store import ReleaseStore
-from tidelog.events.vocabulary import PlanHeld
+from tidelog.events.vocabulary import PlanHeld, RunEnded
 
 
 @pytest.fixture
@@ -156,12 +158,31 @@ async def test_a_failed_test_that_is_ignored_leaves_the_release_as_it_is(release
         assert "Stalled" not in told(found)
         assert "Remediated" not in told(found)
         assert told(found)["Released"] == ("True", "InstallSucceeded")
+        # Flux sums it up with the tests where only what is put right is told to ignore them.
+        ready = ("True", "InstallSucceeded") if who == "test" else ("False", "TestFailed")
+        assert told(found)["Ready"] == ready
+        assert found["status"]["observedGeneration"] == found["metadata"]["generation"]
+        assert found["status"]["failures"] == 1
+        await releases.release("other", dependsOn=[{"name": "web"}])
         if who == "test":
-            assert told(found)["Ready"] == ("True", "InstallSucceeded")
-        await releases.ask()
+            await releases.until_version(1, name="other")
+        else:
+            await releases.until(failed("DependencyNotReady", "is not ready"), name="other")
+            done = await tidelog(world, "get", "hr", "-o", "json")
+            assert {one["name"]: one["ready"] for one in json.loads(done.out)} == {"web": "False", "other": "False"}
+        ended = len(running.events(RunEnded, stream=running.stream("HelmRelease", "web")))
+        token = await releases.ask()
+        await releases.until(lambda obj: obj["status"].get("lastHandledReconcileAt") == token, "answered")
         await running.idle()
+        assert len(running.events(RunEnded, stream=running.stream("HelmRelease", "web"))) == ended + 1
         assert await releases.statuses() == [(1, "deployed")]
         assert await world.data("web") is not None
+
+        # The tests of a version that is made anew are run, and it is ready once they succeed.
+        await releases.release(values={"testKind": "ConfigMap"}, test=test, upgrade={"remediation": remediation})
+        found = await releases.until_version(2)
+        assert told(found)["TestSuccess"] == ("True", "TestSucceeded")
+        await releases.until_version(1, name="other")
 
 
 @pytest.mark.parametrize("status", ["unknown", "superseded", "uninstalling"])

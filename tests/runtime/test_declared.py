@@ -193,6 +193,22 @@ async def test_what_changes_neither_the_spec_nor_asks_for_a_run_wakes_nobody(
     assert watching.woken == []
 
 
+async def test_a_status_that_is_not_as_it_was_left_is_told_and_an_echo_is_not(watching: Watching) -> None:
+    """What somebody else wrote, or a daemon that is no more and was heard late, is to be made good."""
+    told: list[StreamName] = []
+    watching.declarations.on_status = told.append
+    await watching.told(status={"observedGeneration": 3})
+    (stream,) = watching.declarations.targets
+    await watching.told(status={"observedGeneration": 3}, labels={"team": "web"})
+    assert told == [], "it is as it was"
+    watching.declarations.wrote(stream, kustomization(3) | {"status": {"observedGeneration": 4}})
+    watching.version = 2
+    await watching.told(status={"observedGeneration": 4})
+    assert told == [], "it is our own"
+    await watching.told(status={"observedGeneration": 3})
+    assert told == [stream]
+
+
 async def test_a_request_that_was_answered_is_not_asked_again(watching: Watching) -> None:
     annotations = {REQUESTED_AT: "one"}
     await watching.told(annotations=annotations, status={"lastHandledReconcileAt": "one"})

@@ -247,6 +247,27 @@ async def test_what_a_pass_asks_for_no_more_is_let_go_of_when_it_comes_to_its_en
     assert world.server.watching == 1, "another uses it"
 
 
+async def test_a_pass_that_had_nothing_to_ask_for_lets_go_of_nothing(world: World) -> None:
+    for number in range(2):
+        world.inputs.begin(SHOP)
+        world.inputs.looks(SHOP)  # one after the other: what was asked for before stays
+        await world.inputs.get(SHOP, KEY)
+        world.inputs.looks(SHOP)
+        await world.inputs.get(SHOP, numbered(number))
+        world.inputs.end(SHOP)
+        await anyio.sleep(1)
+        assert world.server.watching == 2
+    world.inputs.begin(SHOP)
+    world.inputs.end(SHOP)
+    await anyio.sleep(1)
+    assert world.server.watching == 2
+    world.inputs.begin(SHOP)
+    world.inputs.looks(SHOP)
+    world.inputs.end(SHOP)
+    await anyio.sleep(1)
+    assert world.server.watching == 0, "it names none any more"
+
+
 async def test_one_user_cannot_have_any_number_of_objects_watched(world: World) -> None:
     world.inputs.begin(SHOP)
     for number in range(NAMED_MAX):

@@ -40,6 +40,7 @@ NOT_INSTALLED = "Helm install failed for release shop/web with chart podinfo@1.0
 NOT_UPGRADED = "Helm upgrade failed for release shop/web with chart podinfo@1.0.2: no"
 BROUGHT_BACK = "Helm rollback to previous release shop/web.v1 with chart podinfo@1.0.1 succeeded"
 TESTED = "Helm test succeeded for release shop/web.v1 with chart podinfo@1.0.1: no test hooks"
+GIVEN_UP = "Failed to install after 1 attempt(s)"
 UNTESTED = "Helm test failed for release shop/web.v1 with chart podinfo@1.0.1: no"
 AWAITING = "Helm release shop/web.v1 with chart podinfo@1.0.1 is awaiting tests"
 RUNNING = "Running 'install' action with timeout of 5m0s"
@@ -395,6 +396,41 @@ def test_ready_is_a_summary(spec: dict[str, Any], aspects: dict[str, Aspect], sa
     assert last is not None
     standing = unready(last.reason, last.message, run=RUN)
     assert shown(World().status(release(generation=2, **spec), standing, row))["Ready"] == said
+
+
+@pytest.mark.parametrize("action", ["install", "upgrade"])
+def test_where_failed_tests_are_only_not_put_right_the_release_is_at_rest_and_not_ready(action: str) -> None:
+    """As Flux sums it up: only `test.ignoreFailures` has a failed test count for nothing."""
+    spec = {**TESTS, action: {"remediation": {"ignoreTestFailures": True}}}
+    reason, message = ("UpgradeSucceeded", UPGRADED) if action == "upgrade" else ("InstallSucceeded", INSTALLED)
+    row = installed(
+        last_action=action,
+        history=(version(1, tested=True),),
+        failures=1,
+        released=aspect(reason, message, generation=2),
+        tested=aspect("TestFailed", UNTESTED, generation=2),
+    )
+    standing = unready("TestFailed", UNTESTED, unready=True, observed=2)
+    status = World().status(release(generation=2, **spec), standing, row)
+    assert shown(status) == {
+        "Ready": ("False", "TestFailed", UNTESTED),
+        "Released": ("True", reason, message),
+        "TestSuccess": ("False", "TestFailed", UNTESTED),
+    }
+    assert (status.observed_generation, status.failures) == (2, 1)
+
+
+def test_who_is_given_up_is_not_ready_also_where_his_failed_tests_are_not_to_be_told() -> None:
+    """Which differs from Flux: there it is Ready, and Stalled."""
+    spec: dict[str, Any] = {
+        "test": {"enable": True, "ignoreFailures": True},
+        "install": {"remediation": {"ignoreTestFailures": False}},
+    }
+    row = installed(history=(version(1, tested=True),), tested=aspect("TestFailed", UNTESTED))
+    status = World().status(release(**spec), unready("RetriesExceeded", GIVEN_UP, stalled=True), row)
+    assert shown(status)["Ready"] == ("False", "RetriesExceeded", GIVEN_UP)
+    assert shown(status)["Stalled"] == ("True", "RetriesExceeded", GIVEN_UP)
+    assert shown(status)["Released"] == ("True", "InstallSucceeded", INSTALLED)
 
 
 def test_while_tests_are_awaited_nobody_knows() -> None:

@@ -158,8 +158,11 @@ class World:
     def begin(self, _: StreamName) -> None:
         """A pass begins."""
 
-    def settle(self, _: StreamName) -> None:
-        """It has asked for all that it uses."""
+    def looks(self, _: StreamName) -> None:
+        """It asks for all that it uses."""
+
+    def end(self, _: StreamName) -> None:
+        """It has come to its end."""
 
     async def get(self, _: StreamName, key: ObjectKey, __: str = "v1") -> KubeObject | None:
         self.calls.append("secret")
@@ -376,7 +379,7 @@ async def test_a_server_that_does_not_answer_about_the_secret_is_a_failure_of_th
     async def get(*_: object) -> KubeObject | None:
         raise ServerError("the API server is away")
 
-    world.engine.inputs = cast("Any", SimpleNamespace(get=get, begin=lambda _: None, settle=lambda _: None))
+    world.engine.inputs = cast("Any", SimpleNamespace(get=get, begin=lambda _: None, looks=lambda _: None))
     await world.declare(secretRef={"name": "git"})
     assert await world.run() == 0.75
     assert world.told == [("GitOperationFailed", "the API server is away")]

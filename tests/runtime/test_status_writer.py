@@ -129,3 +129,29 @@ async def test_of_a_run_that_is_over_within_the_second_only_the_outcome_is_told(
         await anyio.sleep(5.0)
         tasks.cancel_scope.cancel()
     assert [message for _, message in world.written] == [""]
+
+
+@pytest.mark.anyio
+async def test_a_status_that_somebody_overwrites_is_written_again_but_not_as_often_as_he_likes() -> None:
+    world = World()
+    writer = StatusWriter(world.engine)
+    world.end()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(writer.run)
+        writer.mark(world.stream)
+        await anyio.sleep(0.1)
+        assert len(world.written) == 1
+        writer.overwritten(world.stream)
+        await anyio.sleep(2.0)
+        assert len(world.written) == 1, "it is as it should be"
+        assert writer.idle
+        for _ in range(100):
+            found = read_declared({**world.declared.live, "status": {}}, "east")
+            assert found is not None
+            world.declared = found
+            writer.overwritten(world.stream)
+            await anyio.sleep(0.02)
+        await anyio.sleep(1.0)
+        tasks.cancel_scope.cancel()
+    assert 3 <= len(world.written) <= 8
+    assert world.declared.live["status"]["conditions"]

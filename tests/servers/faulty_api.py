@@ -54,6 +54,13 @@ class Delay:
 
 
 @dataclass(frozen=True)
+class Held:
+    """Waits until it may ask."""
+
+    until: asyncio.Event
+
+
+@dataclass(frozen=True)
 class Says:
     """Answers with success and a text, and asks nobody."""
 
@@ -62,7 +69,7 @@ class Says:
 
 Drop: TypeAlias = Literal["drop before", "drop after"]
 """Closes the connection: before the server is asked, or when it has answered and the answer is not passed on."""
-Fault: TypeAlias = Status | Delay | Says | Drop | None
+Fault: TypeAlias = Status | Delay | Held | Says | Drop | None
 
 
 @dataclass
@@ -149,11 +156,14 @@ async def _pass_on(
         return _answer(fault)
     if isinstance(fault, Says):
         return web.Response(text=fault.body, content_type="application/json")
-    if isinstance(fault, Delay):
-        await asyncio.sleep(fault.seconds)
     if fault == "drop before":
         return _dropped(request)
     body = await request.read()
+    # Whoever sent it may be no more when it is passed on.
+    if isinstance(fault, Delay):
+        await asyncio.sleep(fault.seconds)
+    if isinstance(fault, Held):
+        await fault.until.wait()
     headers = {
         name: value
         for name, value in request.headers.items()

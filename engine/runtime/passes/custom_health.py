@@ -4,7 +4,7 @@ An object of a target's own is read anew where its watch has told of a newer ver
 about; its next change, be it of its status alone, wakes the target.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from tidelog.engine.cluster.errors import NotFoundError
@@ -58,6 +58,12 @@ def _expressions(check: CustomHealthCheck) -> list[tuple[str, str]]:
     return [(field, text) for field, text in optional if text] + [("current", check.current)]
 
 
+def check_of(checks: Iterable[CustomHealthCheck], key: ObjectKey) -> CustomHealthCheck | None:
+    """What tells the health of an object: the first entry of its group and kind, whatever the version."""
+    about = (one for one in checks if group_of(one.api_version) == key.group and one.kind in ("", key.kind))
+    return next(about, None)
+
+
 class Look:
     """One look at the objects of a target that its expressions are about."""
 
@@ -65,18 +71,15 @@ class Look:
         self._engine = engine
         self._site = site
         self._target = target
-        self._checks = [(group_of(check.api_version), check) for check in checks]
+        self._checks = checks
         self._before = engine.custom_health.of(target)
         self._after: dict[StreamName, ToldOf] = {}
         self._gave_up = ""
         """Why no further expression is evaluated: each that takes too long holds up all other targets."""
 
     def check_of(self, key: ObjectKey) -> CustomHealthCheck | None:
-        """What tells the health of an object: the first entry of its group and kind, whatever the version."""
-        for group, check in self._checks:
-            if group == key.group and check.kind in ("", key.kind):
-                return check
-        return None
+        """What tells the health of an object."""
+        return check_of(self._checks, key)
 
     async def of_own(self, key: ObjectKey, check: CustomHealthCheck) -> Told:
         """The health of an object that the target applied, and that is there.

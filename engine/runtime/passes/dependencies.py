@@ -1,11 +1,12 @@
 """Whether what a target depends on is ready (Flux contract KS-038, CM-059, CM-079)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias, cast
 
 from tidelog.engine.expressions.errors import EvaluationError, EvaluatorError, InvalidExpressionError
 from tidelog.engine.kinds.helmrelease import ReleaseDependency
 from tidelog.engine.kinds.kustomization import Dependency
+from tidelog.engine.kinds.meta import DEPENDS_ON
 from tidelog.engine.kinds.registry import BY_NAME
 from tidelog.engine.kinds.statuses import is_current
 from tidelog.engine.runtime.context import Engine
@@ -19,6 +20,11 @@ NAMES = ("dep", "self")
 """What a `readyExpr` is about: the dependency's object, and that of who depends on it."""
 RETRY_S = 1.0
 """After an expression that was not evaluated to the end; longer after each further one."""
+
+
+def named_in(annotations: Mapping[str, str]) -> list[str]:
+    """The ids of objects of any kind that the annotation names, as they stand there."""
+    return [id.strip() for id in annotations.get(DEPENDS_ON, "").split(",") if id.strip()]
 
 
 async def check_dependencies(
@@ -79,7 +85,7 @@ async def _expression(engine: Engine, declared: DeclaredTarget, key: ObjectKey, 
     # Before its object is read: a change while the expression is evaluated must not be missed.
     stream = key.stream(engine.cluster_alias)
     engine.watch_for(declared.stream, stream)
-    other = engine.declared.target(stream) or await _elsewhere(engine, declared, key)
+    other = engine.declared.target(stream) or await elsewhere(engine, declared, key)
     if other is None:
         return "not found"
     try:
@@ -109,7 +115,7 @@ async def _not_ready(
         is_ready = standing is not None and standing.ready == "True" and standing.observed == other.generation
         applied = None if standing is None else standing.applied
     else:
-        other = await _elsewhere(engine, declared, key)
+        other = await elsewhere(engine, declared, key)
         if other is None:
             return "not found"
         is_ready = is_current(other.status, other.generation)
@@ -122,8 +128,12 @@ async def _not_ready(
     return ""
 
 
-async def _elsewhere(engine: Engine, declared: DeclaredTarget, key: ObjectKey) -> DeclaredTarget | None:
-    """A target that another engine may look after, as the API server has it (CM-059); its changes wake who asks."""
+async def elsewhere(engine: Engine, declared: DeclaredTarget, key: ObjectKey) -> DeclaredTarget | None:
+    """A target that another engine may look after, as the API server has it (CM-059); its changes wake who asks.
+
+    Raises:
+        StageError: when the API server cannot be asked.
+    """
     settings = engine.settings
     is_seen = settings.watch_all_namespaces or key.namespace == settings.runtime_namespace
     if is_seen and not settings.watch_label_selector:

@@ -96,6 +96,7 @@ class SourcePass:
         if suspended is not None:
             return suspended.again_s
         self._refuse()
+        self._engine.inputs.begin(self._stream)
         head = await self._ask()
         if head is not None and await self._is_new(head):
             fetched = await self._fetch(head)
@@ -221,6 +222,7 @@ class SourcePass:
                 source=None if looked_at == standing.source else looked_at,
             )
             await self._run.record([event])
+        self._engine.inputs.end(self._stream)
         self._wake_who_waited_for_the_first_answer()
         return self._engine.jittered(self._interval_s) if is_told(self._declared.spec) else None
 

@@ -13,13 +13,15 @@ from tidelog.engine.apply.door import PLAN_VOID, ApplyStopped, Door
 from tidelog.engine.apply.record import ObjectRecorder
 from tidelog.engine.cluster.errors import PASSING, ClusterError, NotFoundError, failure_of
 from tidelog.engine.kinds.later import UNSUPPORTED, features_left
-from tidelog.engine.kinds.meta import FINALIZER
+from tidelog.engine.kinds.meta import DEPENDS_ON, FINALIZER
+from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.observe.health import health_of
 from tidelog.engine.plan.draft import DRY_RUN, Draft, Planner
 from tidelog.engine.plan.model import Wanted, is_secret
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.passes.approvals import NOT_DELETED, Approvals, Cleared, Deletion
 from tidelog.engine.runtime.passes.custom_health import check_expressions
+from tidelog.engine.runtime.passes.dependencies import named_in
 from tidelog.engine.runtime.passes.lost import fetched_again
 from tidelog.engine.runtime.passes.moves import Heir
 from tidelog.engine.runtime.passes.situation import Situation
@@ -51,8 +53,6 @@ from tidelog.events.vocabulary import (
 from tidelog.storage import Query
 from tidelog.storage.artifacts.errors import ObjectMissingError
 
-DEPENDS_ON = "tidelog.dev/depends-on"
-"""Annotation: ids of objects of any kind (`apps/Deployment/shop/db`) that have to be healthy first, with commas."""
 DEFINITION = "CustomResourceDefinition"
 
 
@@ -231,9 +231,8 @@ class TargetPass(ABC):
 
     async def _dependencies_of_other_kinds(self) -> None:
         """Objects of any kind that the target's annotation names are healthy."""
-        for id in self._declared.annotations.get(DEPENDS_ON, "").split(","):
-            if id.strip():
-                await asking("declare", self._other_kind(id.strip()))
+        for id in named_in(self._declared.annotations):
+            await asking("declare", self._other_kind(id))
 
     async def _other_kind(self, id: str) -> None:
         """An object of any kind, named by the annotation, is healthy; its watch wakes this target.
@@ -244,7 +243,7 @@ class TargetPass(ABC):
             key = ObjectKey.parse(id)
         except MalformedNameError as error:
             raise StageError("declare", "InvalidSpec", f"annotation {DEPENDS_ON}: {error}") from None
-        if self._engine.settings.no_cross_namespace_refs and key.namespace not in ("", self._declared.key.namespace):
+        if not self._may_name(key):
             raise StageError(
                 "declare",
                 "AccessDenied",
@@ -252,16 +251,28 @@ class TargetPass(ABC):
             )
         kind = await self._engine.cluster.find_kind(key.group, key.kind)
         if kind is not None and kind.namespaced and not key.namespace:
-            # It would be looked for in all namespaces.
             raise StageError("declare", "InvalidSpec", f"annotation {DEPENDS_ON}: '{id}' names no namespace")
-        # By the target's own rights: who can have it applied may not learn from it what he may not see.
-        identity = self._situation.subject.identity
-        live = None if kind is None else await self._engine.inputs.get(self._stream, key, kind.api_version, identity)
-        found = health_of(live)
+        found = health_of(await self._named(key))
         if found.health != "Current":
             quiet = is_secret(key, self._situation.actual(key.id), None)  # its controller may quote what stands in it
             said = f": {found.message}" if found.message and not quiet else ""
             raise StageError("declare", "DependencyNotReady", f"dependency '{id}' is {found.health}{said}")
+
+    async def _named(self, key: ObjectKey) -> KubeObject | None:
+        """An object that the target's annotation names, as it now is; from now on its changes wake the target.
+
+        By the target's own rights: who can have it applied may not learn from it what he may not see. None where there
+        is no such object, or it may not be named.
+        """
+        kind = await self._engine.cluster.find_kind(key.group, key.kind)
+        is_placed = kind is not None and (not kind.namespaced or key.namespace)  # else all namespaces would be watched
+        if kind is None or not is_placed or not self._may_name(key):
+            return None
+        return await self._engine.inputs.get(self._stream, key, kind.api_version, self._situation.subject.identity)
+
+    def _may_name(self, key: ObjectKey) -> bool:
+        blocked = self._engine.settings.no_cross_namespace_refs
+        return not blocked or key.namespace in ("", self._declared.key.namespace)
 
     async def _plan(
         self, rendered: RenderedSet | None, touched: list[Wanted] | None = None, *, prunes: bool = True

@@ -177,7 +177,7 @@ def _retry_marked(
     observed: Observed,
 ) -> Conditions:
     """The conditions with what becomes of a failure (contract HR-061, HR-097, HR-098)."""
-    if standing.ready != "False":
+    if standing.ready != "False" or standing.ended_well:
         # While a run is under way it is as it was told last.
         return conditions if standing.run is not None else c.remove(conditions, c.RECONCILING)
     if standing.reason in WAITING_FOR_SOMEBODY:
@@ -205,7 +205,7 @@ def _aspects(declared: DeclaredRelease, standing: Standing, row: ReleaseRow) -> 
     if released is not None:
         released = msgspec.structs.replace(released, holds=released.holds and released.reason in _RELEASED)
     aspects = Aspects(released, tested if declared.spec.effective_test.enable else None, remediated)
-    return _repaired(declared, standing, row, aspects) if standing.ready == "True" else aspects
+    return _repaired(declared, standing, row, aspects) if standing.ended_well else aspects
 
 
 def _unmade(standing: Standing, row: ReleaseRow) -> Aspect | None:
@@ -265,7 +265,7 @@ def _drift_marked(
         return c.remove(conditions, c.DRIFTED)
     if row.drifted is not None:
         return _mark(declared, conditions, c.DRIFTED, row.drifted)
-    if standing.ready != "True" or standing.observed < declared.generation:
+    if not standing.ended_well or standing.observed < declared.generation:
         return conditions  # nobody has looked
     observed = Observed(declared.generation, timestamp(standing.since or engine.now()))
     message = "No drift detected against the cluster state"
@@ -295,7 +295,7 @@ def _ready(standing: Standing, row: ReleaseRow, summary: Summary | None) -> Summ
     """What Ready says; None where it stays as it is."""
     if standing.stalled and standing.reason in _ENDS_OF_ACTIONS and summary is not None and summary.status != "True":
         return summary
-    if standing.ready == "True" or (_is_of_action(standing, row) and not standing.stalled):
+    if standing.ended_well or (_is_of_action(standing, row) and not standing.stalled):
         return summary or Summary(standing.ready, standing.reason or c.SUCCEEDED, standing.message)
     if standing.ready == "False":
         return Summary("False", standing.reason, standing.message)
@@ -406,7 +406,7 @@ def _observed(declared: DeclaredRelease, standing: Standing, row: ReleaseRow, po
     """The generation that was dealt with; 0 where that is none but before (contract CM-021, HR-105)."""
     if step is not None:
         return 0
-    if standing.ready == "True":
+    if standing.ended_well:
         return standing.observed
     if standing.stalled:
         return max(standing.observed, standing.tried or declared.generation)

@@ -59,6 +59,17 @@ class StatusWriter:
         self._dirty[stream] = None
         self._changed.set()
 
+    def overwritten(self, stream: StreamName) -> None:
+        """The status in the cluster is another: it is written again, if it is not as it should be.
+
+        That may be what a daemon sent before it was killed, and the server made only now. Of who writes another one
+        again and again nobody is made to do so too: it is looked at now and then.
+        """
+        if stream in self._busy:
+            self.mark(stream)  # most likely it is what is just being written
+        else:
+            self._later.add(stream)
+
     def answered(self, stream: StreamName, token: str | None) -> None:
         """A pass that knew of a request is over (Flux contract CM-034)."""
         if token:

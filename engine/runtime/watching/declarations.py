@@ -98,6 +98,8 @@ class Declarations:
         self._one_at_a_time = anyio.Lock()
         """What a watch tells and what our own write answered may be the same: it is recorded once."""
         self.on_change: OnChange = lambda _: None
+        self.on_status: OnChange = lambda _: None
+        """Told of those alone whose status is another than the engine's own last write of it left, or than was seen."""
 
     def source(self, stream: StreamName) -> DeclaredSource | None:
         """A source that is declared."""
@@ -164,6 +166,8 @@ class Declarations:
             self._wake(declared.stream, Trigger(why="it offers another artifact"))
         elif _asks_about_itself(declared):
             self._wake(declared.stream, Trigger(why="somebody else changed it"))
+        if before is not None and before.status != declared.status:
+            self.on_status(declared.stream)
         self.on_change(declared.stream)
 
     def answers(self, stream: StreamName, token: str) -> None:
@@ -393,7 +397,7 @@ async def _left_a_cluster(stream: StreamName, facts: Facts) -> bool:
 async def begun_of(declared: DeclaredTarget, facts: Facts) -> dict[ObjectId, str]:
     """What the plans would write whose apply began since the last one that came to its end."""
     standing, stream = facts.conditions.get(declared.stream), declared.stream
-    if standing is None or standing.ready == "True":
+    if standing is None or standing.ended_well:
         return {}
     settled = await facts.log.last(Query(stream=stream, types=_SETTLING))
     after = 0 if settled is None else settled.envelope.position

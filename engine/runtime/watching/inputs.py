@@ -54,6 +54,8 @@ class Inputs:
         """What each user asked for since its pass began."""
         self._used: dict[StreamName, set[_Asked]] = {}
         """What is watched for each user."""
+        self._complete: set[StreamName] = set()
+        """Who asks in its pass for all that it uses."""
         self._tasks: TaskGroup | None = None
 
     async def run(self) -> None:
@@ -64,7 +66,7 @@ class Inputs:
                 await anyio.sleep_forever()
             finally:  # what was seen of them counts no more: who asks again has them watched anew
                 self._tasks = None
-                for known in (self._named, self._asked, self._used):
+                for known in (self._named, self._asked, self._used, self._complete):
                     known.clear()
 
     async def get(
@@ -102,6 +104,16 @@ class Inputs:
     def begin(self, user: StreamName) -> None:
         """Says that a pass of somebody begins: what it uses it will ask for again."""
         self._asked[user] = set()
+        self._complete.discard(user)
+
+    def looks(self, user: StreamName) -> None:
+        """Says that a pass which began without knowing whether it would now asks for all that it uses."""
+        self._complete.add(user)
+
+    def end(self, user: StreamName) -> None:
+        """As `settle`, of a pass that may have had nothing to ask for: then all that it uses stays."""
+        if user in self._complete:
+            self.settle(user)
 
     def settle(self, user: StreamName) -> None:
         """Says that a pass has asked for all that it uses: what it does not use any more is let go of."""
@@ -110,6 +122,7 @@ class Inputs:
     def release(self, user: StreamName) -> None:
         """Says that somebody no longer uses what it asked for; what nobody uses is watched no more."""
         self._let_go(user, set())
+        self._complete.discard(user)
         self._asked.pop(user, None)
         self._used.pop(user, None)
 

@@ -17,6 +17,7 @@ import msgspec
 from tidelog.engine.cluster.errors import NotFoundError
 from tidelog.engine.cluster.port import Cluster, Kind
 from tidelog.engine.kinds.later import features_left
+from tidelog.engine.kinds.registry import api_version_of
 from tidelog.engine.objects.kube import KubeObject, mapping
 from tidelog.engine.plan.draft import Draft, Planner, Subject
 from tidelog.engine.plan.model import Plan, Step, Wanted
@@ -32,7 +33,12 @@ from tidelog.engine.runtime.rendered import RenderedSet, Renderings
 from tidelog.engine.runtime.requests import told
 from tidelog.engine.runtime.settings import Settings
 from tidelog.engine.runtime.watching.declarations import begun_of, found_of, made_with_secret
-from tidelog.engine.runtime.watching.declared import DeclaredKustomization, DeclaredTarget, read_declared
+from tidelog.engine.runtime.watching.declared import (
+    DeclaredKustomization,
+    DeclaredTarget,
+    is_target,
+    read_declared,
+)
 from tidelog.engine.secrecy.inherited import inherited
 from tidelog.engine.secrecy.sealing import LostSecretError, Sealer
 from tidelog.engine.secrecy.values import SecretValues
@@ -71,6 +77,8 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the target is suspended: nothing is applied before it is resumed."""
     release: ReleaseTold | None = None
     """Of a HelmRelease: which version of its release would be made, or why none."""
+    given_up: bool = False
+    """Whether it failed, and nothing more is tried."""
 
     @property
     def changes(self) -> bool:
@@ -80,7 +88,7 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_applied(self) -> bool:
         """Whether a pass would apply the plan at once."""
-        return not self.failed and self.held is None and not self.suspended
+        return not self.failed and self.held is None and not self.suspended and not self.given_up
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
@@ -124,6 +132,31 @@ class Previews:
         self._artifacts, self._keys = tools.artifacts, tools.keys
         self._there = tools.places.home
         """What the target is applied to, of which a preview is made now."""
+
+    async def chain_to(self, target: StreamName) -> list[StreamName]:
+        """What a target depends on, and what that does, each after its own; the target itself is the last.
+
+        Raises:
+            PreviewError: when one is not there, or they wait for each other.
+            ClusterError: when the cluster cannot be asked.
+        """
+        chain: list[StreamName] = []
+        await self._follow(target, (), chain)
+        return chain
+
+    async def _follow(self, target: StreamName, above: tuple[StreamName, ...], chain: list[StreamName]) -> None:
+        if target in above:
+            raise PreviewError(f"they wait for each other: {' → '.join(map(told, (*above, target)))}")
+        if target in chain:
+            return
+        version = api_version_of(ObjectKey.of_stream(target)).rpartition("/")[2]
+        declared = read_declared(await self._live(target, version), self._alias)
+        if not is_target(declared):
+            raise PreviewError(f"{told(target)} applies nothing")
+        for one in declared.spec.depends_on:
+            key = declared.key._replace(namespace=one.namespace or declared.key.namespace, name=one.name)
+            await self._follow(key.stream(self._alias), (*above, target), chain)
+        chain.append(target)
 
     async def _planned(
         self,

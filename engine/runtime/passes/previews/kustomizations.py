@@ -97,35 +97,11 @@ class KustomizationPreviews(Previews):
                 self._situation(declared), declared, rendered, revision, values_of(declared), moves=moves
             )
 
-    async def chain_to(self, target: StreamName) -> list[StreamName]:
-        """What a target depends on, and what that does, each after its own; the target itself is the last.
-
-        Raises:
-            PreviewError: when one is not there, or they wait for each other.
-            ClusterError: when the cluster cannot be asked.
-        """
-        chain: list[StreamName] = []
-        await self._follow(target, (), chain)
-        return chain
-
     async def share_source(self, one: StreamName, other: StreamName) -> bool:
         """Whether two targets are built from the same source."""
         found = [read_declared(await self._live(each, "v1"), self._alias) for each in (one, other)]
         sources = {source_of(each) for each in found if is_kustomization(each)}
         return len(sources) == 1
-
-    async def _follow(self, target: StreamName, above: tuple[StreamName, ...], chain: list[StreamName]) -> None:
-        if target in above:
-            raise PreviewError(f"they wait for each other: {' → '.join(map(told, (*above, target)))}")
-        if target in chain:
-            return
-        declared = read_declared(await self._live(target, "v1"), self._alias)
-        if not is_kustomization(declared):
-            raise PreviewError(f"{told(target)} is no Kustomization, whose dependencies can be planned")
-        for one in declared.spec.depends_on:
-            key = declared.key._replace(namespace=one.namespace or declared.key.namespace, name=one.name)
-            await self._follow(key.stream(self._alias), (*above, target), chain)
-        chain.append(target)
 
     # The way of a pass.
 

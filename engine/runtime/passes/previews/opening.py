@@ -67,17 +67,17 @@ class Previewer:
         return await self._previews(target).of_moment(target, position)
 
     async def chain_to(self, target: StreamName) -> list[StreamName]:
-        """The Kustomizations that a Kustomization depends on, each after its own; itself is the last.
+        """The targets that one depends on, which are of its kind, each after its own; itself is the last.
 
         Raises:
-            PreviewError: when one is not there, or they wait for each other, or it is no Kustomization.
+            PreviewError: when one is not there, or they wait for each other, or it is no target.
             ClusterError: when the cluster cannot be asked.
         """
-        return await self._kustomizations.chain_to(target)
+        return await self._previews(target).chain_to(target)
 
     async def share_source(self, one: StreamName, other: StreamName) -> bool:
-        """Whether two Kustomizations are built from the same source."""
-        return await self._kustomizations.share_source(one, other)
+        """Whether two targets of one kind are made of the same source."""
+        return await self._previews(one).share_source(one, other)
 
     def _previews(self, target: StreamName) -> KustomizationPreviews | ReleasePreviews:
         key = ObjectKey.of_stream(target)

@@ -8,8 +8,10 @@ from typing import Final
 import anyio.to_thread
 import msgspec
 
-from tidelog.engine.cluster.errors import NotFoundError
-from tidelog.engine.cluster.port import Cluster
+from tidelog.engine.cluster.errors import ForbiddenError, NotFoundError
+from tidelog.engine.cluster.port import Cluster, Identity
+from tidelog.engine.expressions.errors import ExpressionError
+from tidelog.engine.expressions.evaluator import Evaluator
 from tidelog.engine.helm import decisions
 from tidelog.engine.helm.decisions import Act, Correct, Done, Known, Stall, State
 from tidelog.engine.helm.errors import ChartError, RecordError
@@ -22,16 +24,19 @@ from tidelog.engine.helm.store import ReleaseStore
 from tidelog.engine.kinds.decode import InvalidObjectError, decode
 from tidelog.engine.kinds.helmactions import ReleasingName
 from tidelog.engine.kinds.helmchart import HelmChartSpec
+from tidelog.engine.kinds.targets import CustomHealthCheck
 from tidelog.engine.objects.kube import KubeObject
+from tidelog.engine.objects.selecting import selects
 from tidelog.engine.observe.health import health_of
 from tidelog.engine.plan.draft import HelmName
-from tidelog.engine.plan.model import Plan
+from tidelog.engine.plan.model import Plan, is_secret
 from tidelog.engine.render.errors import RenderError
 from tidelog.engine.render.renderer import Renderer
 from tidelog.engine.runtime.capabilities import ClusterCapabilities
 from tidelog.engine.runtime.context import utc_now
 from tidelog.engine.runtime.errors import PreviewError, RefusedError
 from tidelog.engine.runtime.helm import HelmTools
+from tidelog.engine.runtime.passes.custom_health import check_of
 from tidelog.engine.runtime.passes.previews.common import Once, Preview, PreviewKeys, Previews, Tools
 from tidelog.engine.runtime.passes.previews.following import following
 from tidelog.engine.runtime.passes.previews.told import ReleaseTold, ValuesTold, values_told
@@ -43,6 +48,7 @@ from tidelog.engine.runtime.passes.releases.charts import (
     released,
     why_not_ours,
 )
+from tidelog.engine.runtime.passes.releases.depended import versions_of
 from tidelog.engine.runtime.passes.releases.records import LostRecordError, adopted, is_as_known, opened_record
 from tidelog.engine.runtime.passes.releases.sets import set_of_record
 from tidelog.engine.runtime.passes.releases.wish import (
@@ -50,12 +56,10 @@ from tidelog.engine.runtime.passes.releases.wish import (
     Wish,
     asked_of,
     changed_target,
-    depends_on,
     known_of,
     namespaces_of_hooks,
     past_wish,
     render_wish,
-    versions_of,
     why_not_imported,
     wish_of,
     without,
@@ -65,14 +69,15 @@ from tidelog.engine.runtime.release_inputs import ReleaseValues, chart_beside, p
 from tidelog.engine.runtime.rendered import RenderedSet, Renderings
 from tidelog.engine.runtime.requests import told
 from tidelog.engine.runtime.run import StageError
+from tidelog.engine.runtime.settings import Settings
 from tidelog.engine.runtime.watching.declared import DeclaredRelease, is_release, read_declared, source_of
 from tidelog.engine.secrecy.sealing import LostSecretError, Sealer
 from tidelog.engine.secrecy.values import SecretValues
 from tidelog.engine.sources.helm.local import pack_directory
 from tidelog.engine.sources.helm.spec import ChartSpec
-from tidelog.events.digest import Digest
+from tidelog.events.digest import Digest, digest_of
 from tidelog.events.moment import Time, time_of
-from tidelog.events.names import ObjectId, PlanId, Revision, RunId, StreamName
+from tidelog.events.names import ObjectId, ObjectKey, PlanId, Revision, RunId, StreamName
 from tidelog.events.projections.desired import Pin
 from tidelog.events.projections.releases import ReleaseRow, take_over
 from tidelog.events.vocabulary import ReleaseSnapshot, Verdict
@@ -156,6 +161,19 @@ class ReleasePreviews(Previews):
         """What would become of a release if it went back to the version that was deployed at a position of the log."""
         return await self._of_past(await self._declared(target), position)
 
+    async def share_source(self, one: StreamName, other: StreamName) -> bool:
+        """Whether the charts of two releases are made of the same source."""
+        if one == other:
+            return True
+        specs = [(await self._declared(each)).spec.chart for each in (one, other)]
+        sources = {
+            (ref.kind, ref.namespace or ObjectKey.of_stream(each).namespace, ref.name)
+            for each, spec in zip((one, other), specs, strict=True)
+            if spec is not None
+            for ref in (spec.spec.source_ref,)
+        }
+        return len(sources) == 1 and None not in specs
+
     # The way of a pass.
 
     async def _check_made(self, declared: DeclaredRelease) -> None:
@@ -184,14 +202,14 @@ class ReleasePreviews(Previews):
             raise RefusedError(f"{told(declared.stream)}: {error}") from None
         with _as_preview_error(self._secrets):
             async with self._workshop() as workshop:
-                return await self._of_wish(workshop, declared, past_wish(past, self._dependencies(declared)))
+                return await self._of_wish(workshop, declared, past_wish(past, await self._dependencies(declared)))
 
     async def _of_chart(
         self, workshop: Workshop, declared: DeclaredRelease, chart: ReleasedChart, artifact: Digest, path: Path
     ) -> Preview:
         values = await self._values(declared)
         origin = FromChart(artifact=artifact, path=path, values=values)
-        wish = wish_of(declared, chart, origin, self._dependencies(declared))
+        wish = wish_of(declared, chart, origin, await self._dependencies(declared))
         return await self._of_wish(workshop, declared, wish)
 
     async def _of_wish(self, workshop: Workshop, declared: DeclaredRelease, wish: Wish) -> Preview:
@@ -238,7 +256,8 @@ class ReleasePreviews(Previews):
             case Correct() as correct:
                 return await self._corrected(declared, row, corrects=correct.corrects)
             case Stall() as stall:
-                return self._nothing(declared, f"{stall.reason}: {stall.message}")
+                nothing = self._nothing(declared, f"{stall.reason}: {stall.message}")
+                return msgspec.structs.replace(nothing, given_up=True)
             case Done():
                 return self._nothing(declared, _as_it_is(row))
 
@@ -259,22 +278,24 @@ class ReleasePreviews(Previews):
         return msgspec.structs.replace(preview, release=told)
 
     async def _has_healed(self, declared: DeclaredRelease, row: ReleaseRow) -> bool:
-        """Whether objects that did not become ready in time are ready now; not asked where expressions say it."""
+        """Whether objects that did not become ready in time are ready now."""
         latest = row.latest
         made = None if latest is None or not row.unready else row.made_as(latest.version)
-        if made is None or latest is None or latest.status != "failed" or declared.spec.effective_health_check_exprs:
+        if made is None or latest is None or latest.status != "failed":
             return False
         rendered = await self._renderings.at(declared.stream, made.position)
         if rendered is None:
             return False
         situation = self._situation(declared)
         how = declared.spec.effective_install if row.last_action == "install" else declared.spec.effective_upgrade
-        for one in rendered.wanted:
-            if (one.key.group, one.key.kind) == JOB and not how.waits_for_jobs:
-                continue
-            live = await drifts.live_of(self._there.cluster, situation, one)
-            if not _is_paused(live) and health_of(live).health != "Current":
-                return False
+        checks = declared.spec.effective_health_check_exprs
+        async with Evaluator() as expressions:  # whose process the first expression starts
+            for one in rendered.wanted:
+                if (one.key.group, one.key.kind) == JOB and not how.waits_for_jobs:
+                    continue
+                live = await drifts.live_of(self._there.cluster, situation, one)
+                if not _is_paused(live) and not await _is_current(live, check_of(checks, one.key), expressions):
+                    return False
         return True
 
     async def _made(
@@ -514,9 +535,32 @@ class ReleasePreviews(Previews):
         why = await why_unpinned(self._facts, views, declared, self._alias, self._keys.key)
         return None if why else desired.pinned
 
-    def _dependencies(self, declared: DeclaredRelease) -> str:
-        """The versions that the releases are at which it depends on."""
-        return versions_of(depends_on(declared, self._alias), self._facts.releases.get)
+    async def _dependencies(self, declared: DeclaredRelease) -> str:
+        """The digest of what a release depends on, as it now is."""
+
+        async def elsewhere(key: ObjectKey) -> KubeObject | None:
+            live = await self._find(key, None)
+            return None if live is None or _is_looked_after(live, self._settings) else live
+
+        async def named(key: ObjectKey) -> KubeObject | None:
+            return await self._find(key, self._situation(declared).subject.identity)
+
+        async def digest(key: ObjectKey, data: bytes) -> Digest:
+            is_hidden = is_secret(key, self._situation(declared).actual(key.id), None)
+            return (await self._keys.key(declared.stream)).digest(data) if is_hidden else digest_of(data)
+
+        row_of = self._facts.releases.get
+        return await versions_of(declared, self._alias, row_of=row_of, elsewhere=elsewhere, named=named, digest=digest)
+
+    async def _find(self, key: ObjectKey, identity: Identity | None) -> KubeObject | None:
+        """An object of any kind; None where there is none that can be seen."""
+        kind = await self._cluster.find_kind(key.group, key.kind)
+        if kind is None or (kind.namespaced and not key.namespace):
+            return None
+        try:
+            return await self._cluster.get(kind, key.namespace, key.name, identity=identity)
+        except (NotFoundError, ForbiddenError):
+            return None
 
     def _row(self, declared: DeclaredRelease) -> ReleaseRow:
         """How the release stands; of one that nobody here has looked after yet, as its status tells."""
@@ -554,6 +598,26 @@ def _chart_spec(spec: HelmChartSpec) -> ChartSpec | None:
         values_files=spec.values_files,
         ignore_missing_values_files=spec.ignore_missing_values_files,
     )
+
+
+def _is_looked_after(live: KubeObject, settings: Settings) -> bool:
+    """Whether the daemon looks after a HelmRelease."""
+    metadata = live["metadata"]
+    is_seen = settings.watched_namespace in ("", metadata["namespace"])
+    return is_seen and selects(settings.watch_label_selector, metadata.get("labels") or {})
+
+
+async def _is_current(live: KubeObject | None, check: CustomHealthCheck | None, expressions: Evaluator) -> bool:
+    """Whether an object is as it should be, as its expressions say, or else as its status does."""
+    if live is None or check is None:
+        return health_of(live).health == "Current"
+    try:
+        health = await expressions.health(
+            live, in_progress=check.in_progress, failed=check.failed, current=check.current
+        )
+    except ExpressionError:
+        return False
+    return health == "Current"
 
 
 def _is_paused(live: KubeObject | None) -> bool:

@@ -12,6 +12,7 @@ from tidelog.engine.kinds.targets import IgnoreRule
 from tidelog.engine.objects.kube import KubeObject, canonical_bytes, flagged
 from tidelog.engine.objects.selecting import matches
 from tidelog.engine.objects.state import state_of
+from tidelog.engine.plan.draft import DigestOf
 from tidelog.engine.plan.model import Wanted
 from tidelog.engine.runtime.passes.situation import Situation
 
@@ -20,17 +21,24 @@ OBJECTS_SHOWN_MAX = 20
 
 
 async def drifted(
-    cluster: Cluster, situation: Situation, looked_at: Sequence[Wanted], rules: Sequence[IgnoreRule]
+    cluster: Cluster,
+    situation: Situation,
+    looked_at: Sequence[Wanted],
+    rules: Sequence[IgnoreRule],
+    digest_of: DigestOf,
 ) -> list[Wanted]:
     """The objects that drifted where that counts; the fields that are left alone, as they now are.
 
-    An object that says so, as the chart has it or as it lives, is left alone altogether (contract CM-050).
+    An object that says so, as the chart has it or as it lives, is left alone altogether (contract CM-050). One that is
+    put right with fields as they live has another digest than the set has: so it is looked at again, as long as it is
+    not as the chart has it, for by other rules other fields may be left alone.
 
     Args:
         cluster: that it is released in.
         situation: of the release.
         looked_at: objects that may not be as they were applied, loaded.
         rules: which fields are left alone (contract HR-054).
+        digest_of: an object has.
 
     Raises:
         ClusterError: when the cluster cannot be asked.
@@ -44,8 +52,16 @@ async def drifted(
             continue
         left = one.object if live is None else with_live(one.object, live, pointers)
         if live is None or await _would_change(cluster, situation, left, live):
-            found.append(msgspec.structs.replace(one, loaded=left))
+            found.append(_with(one, left, digest_of))
     return found
+
+
+def _with(one: Wanted, left: KubeObject, digest_of: DigestOf) -> Wanted:
+    if left == one.object:
+        return one
+    return msgspec.structs.replace(
+        one, loaded=left, digest=digest_of(one.key.id, canonical_bytes(left), secret=one.secret)
+    )
 
 
 async def as_left_alone(
@@ -94,7 +110,9 @@ def said(situation: Situation, touched: Iterable[Wanted]) -> str:
             continue
         fields = sorted({field.path for field in actual.drift})
         more = f" and {len(fields) - FIELDS_SHOWN_MAX} more" if len(fields) > FIELDS_SHOWN_MAX else ""
-        lines.append(f"{one.key.shown} changed ({', '.join(fields[:FIELDS_SHOWN_MAX])}{more})")
+        # Of what was left alone when it was applied nobody knows which fields those were.
+        which = f" ({', '.join(fields[:FIELDS_SHOWN_MAX])}{more})" if fields else ""
+        lines.append(f"{one.key.shown} changed{which}")
     rest = [f"… and {len(lines) - OBJECTS_SHOWN_MAX} more"] if len(lines) > OBJECTS_SHOWN_MAX else []
     return "\n".join([*lines[:OBJECTS_SHOWN_MAX], *rest])
 

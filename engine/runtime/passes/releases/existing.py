@@ -124,7 +124,7 @@ class ExistingActions(Acting):
         if not there:
             return
         last = max(time for time, _ in there)
-        waited = self._engine.waits.seconds(self._stream, "termination", str(position), last)
+        waited = self._engine.waits.seconds(self._stream, "termination", str(self._ongoing().position), last)
         if waited < self._spec.effective_timeout("uninstall").seconds:
             raise Stop(GONE_LOOK_S)
         names = ", ".join(event.object for _, event in there[:10])

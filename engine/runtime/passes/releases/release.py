@@ -16,8 +16,9 @@ from tidelog.engine.helm.errors import ChartError
 from tidelog.engine.helm.hooks import Making
 from tidelog.engine.helm.known import Newest
 from tidelog.engine.helm.releases import full_name
-from tidelog.engine.plan.model import Wanted
-from tidelog.engine.runtime.passes.dependencies import check_dependencies
+from tidelog.engine.objects.kube import KubeObject
+from tidelog.engine.plan.model import Wanted, is_secret
+from tidelog.engine.runtime.passes.dependencies import check_dependencies, elsewhere
 from tidelog.engine.runtime.passes.releases import drifts
 from tidelog.engine.runtime.passes.releases.beginning import Beginning, lost, reading
 from tidelog.engine.runtime.passes.releases.charts import (
@@ -27,6 +28,7 @@ from tidelog.engine.runtime.passes.releases.charts import (
     sync_chart,
     unreadable,
 )
+from tidelog.engine.runtime.passes.releases.depended import depends_on, versions_of
 from tidelog.engine.runtime.passes.releases.records import (
     adopted,
 )
@@ -34,10 +36,8 @@ from tidelog.engine.runtime.passes.releases.wish import (
     FromChart,
     Wish,
     changed_target,
-    depends_on,
     known_of,
     past_wish,
-    versions_of,
     wish_of,
 )
 from tidelog.engine.runtime.past_releases import NoPastError, PastVersion, past_version, why_unpinned
@@ -48,7 +48,8 @@ from tidelog.engine.runtime.release_inputs import (
 )
 from tidelog.engine.runtime.run import StageError, Stop, asking
 from tidelog.engine.runtime.watching.declared import source_of
-from tidelog.events.names import Revision, StreamName
+from tidelog.events.digest import Digest, digest_of
+from tidelog.events.names import ObjectKey, Revision, StreamName
 from tidelog.events.projections.releases import RELEASING
 from tidelog.events.vocabulary import (
     ReleaseActionEnded,
@@ -98,7 +99,7 @@ class HelmReleasePass(Beginning):
         await self._dependencies_of_other_kinds()
         await check_dependencies(self._engine, self._declared)
         await self._reach()
-        wish = await self._wish()
+        wish = msgspec.structs.replace(await self._wish(), dependencies=await self._dependencies())
         await self._leave_what_was_before(wish)
         return await self._converge(wish, ended)
 
@@ -160,7 +161,7 @@ class HelmReleasePass(Beginning):
         past = await self._pinned()
         if past is not None:
             self._revision = Revision(past.snapshot.chart_version)
-            return past_wish(past, self._dependencies())
+            return past_wish(past)
         path = await chart_file(engine.artifacts, artifact.tree, artifact.artifact)
         values = await self._values()
         try:
@@ -169,11 +170,32 @@ class HelmReleasePass(Beginning):
             raise unreadable(error) from None
         self._revision = Revision(chart.version)
         origin = FromChart(artifact=artifact.artifact, path=path, values=values)
-        return wish_of(self._declared, chart, origin, self._dependencies())
+        return wish_of(self._declared, chart, origin)
 
-    def _dependencies(self) -> str:
-        """The versions that the releases are at which this one depends on."""
-        return versions_of(depends_on(self._declared, self._engine.cluster_alias), self._memory.releases.get)
+    async def _dependencies(self) -> str:
+        """The digest of what the release depends on, as it now is."""
+        known = versions_of(
+            self._declared,
+            self._engine.cluster_alias,
+            row_of=self._memory.releases.get,
+            elsewhere=self._elsewhere,
+            named=self._named,
+            digest=self._digest,
+        )
+        return await asking("declare", known)
+
+    async def _elsewhere(self, key: ObjectKey) -> KubeObject | None:
+        """A HelmRelease that another engine looks after."""
+        if self._engine.declared.target(key.stream(self._engine.cluster_alias)) is not None:
+            return None
+        other = await elsewhere(self._engine, self._declared, key)
+        return None if other is None else other.live
+
+    async def _digest(self, key: ObjectKey, data: bytes) -> Digest:
+        """The digest of what an object holds that the release depends on."""
+        if not is_secret(key, self._situation.actual(key.id), None):
+            return digest_of(data)
+        return (await self._engine.keys.key(self._stream)).digest(data)
 
     async def _pinned(self) -> PastVersion | None:
         """The past version that the release is kept at; None where it follows its spec."""
@@ -236,7 +258,7 @@ class HelmReleasePass(Beginning):
                 case Done():
                     return await self._end(wish, known)
                 case Stall():
-                    raise self._given_up(decision, wish)
+                    raise await self._given_up(decision, wish)
                 case Correct():
                     return await self._drifted(wish, known, corrects=decision.corrects)
                 case Act() if look.remembered:
@@ -252,16 +274,16 @@ class HelmReleasePass(Beginning):
     async def _may_go_on(self, following: decisions.Next, wish: Wish) -> None:
         """Ends the pass where this reconciliation is over."""
         if following.stall is not None:
-            raise self._given_up(following.stall, wish)
+            raise await self._given_up(following.stall, wish)
         if not following.goes_on:
             again = following.again_s
             raise Stop(None if again is None else self._engine.spaced(again, self._row.failures))
 
-    def _given_up(self, stall: Stall, wish: Wish) -> StageError | Stop:
+    async def _given_up(self, stall: Stall, wish: Wish) -> StageError | Stop:
         """No more is tried, until something changes: another version of what it depends on wakes it too."""
-        for stream in depends_on(self._declared, self._engine.cluster_alias):
-            self._engine.wait_for(self._stream, stream)
-        if self._dependencies() != wish.dependencies:  # before it was waited for
+        for key in depends_on(self._declared):
+            self._engine.wait_for(self._stream, key.stream(self._engine.cluster_alias))
+        if await self._dependencies() != wish.dependencies:  # before it was waited for
             return Stop(0.0)
         return StageError("apply", stall.reason, stall.message, final=True, stalled=True)
 
@@ -341,12 +363,10 @@ class HelmReleasePass(Beginning):
         rendered = await self._deployed_set()
         if rendered is None:
             return []
-        # By another spec other fields may be left alone than when something was put right.
-        is_new = self._row.drifted is not None and self._run.standing.observed != self._declared.generation
-        found = rendered.wanted if is_new else self._situation.touched(rendered.wanted)
+        found = self._situation.touched(rendered.wanted)
         looked_at = await self._loaded([one for one in found if not one.once])
-        rules = self._spec.effective_drift_detection.ignore
-        return await asking("observe", drifts.drifted(self._site.cluster, self._situation, looked_at, rules))
+        rules, digest_of = self._spec.effective_drift_detection.ignore, self._sealer.digest
+        return await asking("observe", drifts.drifted(self._site.cluster, self._situation, looked_at, rules, digest_of))
 
     async def _drifted(self, wish: Wish, known: Known, *, corrects: bool) -> float | None:
         """Tells what drifted, and puts it right where the spec says so (contract HR-088)."""
@@ -362,9 +382,9 @@ class HelmReleasePass(Beginning):
         if not corrects or rendered is None:
             return await self._end(wish, known)
         try:
-            by_key = {one.key: one for one in touched}
-            wanted = tuple(by_key.get(one.key, one) for one in rendered.wanted)
-            draft = await self._plan(msgspec.structs.replace(rendered, wanted=wanted), touched, prunes=False)
+            # And no others: that they are as the chart has them would be recorded of what has fields left alone too.
+            drifted = msgspec.structs.replace(rendered, wanted=tuple(touched))
+            draft = await self._plan(drifted, touched, prunes=False)
             if draft is not None:
                 await self._verify(draft)
                 await self._apply(draft, await self._cleared(draft))
@@ -380,11 +400,11 @@ class HelmReleasePass(Beginning):
         """The run is over; nothing is recorded of a pass that had nothing to say."""
         await self._tell_no_drift(known)
         standing, token = self._run.standing, self._declared.requested_at
-        reason, message = self._summary()
+        is_ready, reason, message = self._summary()
         news = (
             self._run.records > 0
-            or standing.ready != "True"
-            or (standing.reason, standing.message) != (reason, message)
+            or not standing.ended_well
+            or (standing.unready, standing.reason, standing.message) != (not is_ready, reason, message)
             or standing.run is not None
             or standing.applied != wish.chart.version
             or standing.observed != self._declared.generation
@@ -403,6 +423,7 @@ class HelmReleasePass(Beginning):
                         token=token or "",
                         reason=reason,
                         message=message,
+                        ready=is_ready,
                     )
                 ]
             )
@@ -415,21 +436,25 @@ class HelmReleasePass(Beginning):
             message = "No drift detected against the cluster state"
             await self._run.record([ReleaseDriftChanged(drifted=False, message=message)])
 
-    def _summary(self) -> tuple[str, str]:
-        """What Ready says of a release that is as it is to be (contract HR-083, HR-118)."""
+    def _summary(self) -> tuple[bool, str, str]:
+        """What Ready says of a release that is as it is to be (contract HR-083, HR-118).
+
+        Where tests that fail are only not to be put right, they are told all the same.
+        """
         row, latest = self._row, self._row.latest
         named = ("", "")
         if latest is not None:
             version = full_name(latest)
             named = (version, f"{latest.chart_name}@{latest.chart_version}")
         tests = self._spec.effective_test
-        if tests.enable and not tests.ignore_failures and row.tested is not None and row.tested.holds:
-            return row.tested.reason, row.tested.message
+        counts = tests.enable and not tests.ignore_failures
+        if counts and row.remediated is None and row.tested is not None:
+            return row.tested.holds, row.tested.reason, row.tested.message
         if row.remediated is None and row.released is not None and row.released.holds:
-            return row.released.reason, row.released.message
+            return True, row.released.reason, row.released.message
         action = "install" if row.last_action == "install" and row.remediated is None else "upgrade"
         reason = "InstallSucceeded" if action == "install" else "UpgradeSucceeded"
-        return reason, f"Helm {action} succeeded for release {named[0]} with chart {named[1]}"
+        return True, reason, f"Helm {action} succeeded for release {named[0]} with chart {named[1]}"
 
     # What the stages need to know.
 

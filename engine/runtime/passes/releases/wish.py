@@ -1,6 +1,6 @@
 """What a HelmRelease asks for, and how its release stands beside that: for a pass and a preview alike."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias
 
@@ -40,10 +40,10 @@ from tidelog.engine.runtime.run import StageError, asking
 from tidelog.engine.runtime.watching.declared import DeclaredRelease
 from tidelog.engine.secrecy.sealing import Sealer
 from tidelog.engine.secrecy.values import SecretValues
-from tidelog.events.canonical import Json, encode
+from tidelog.events.canonical import encode
 from tidelog.events.digest import Digest, digest_of
 from tidelog.events.moment import Time
-from tidelog.events.names import ObjectId, StreamName
+from tidelog.events.names import ObjectId
 from tidelog.events.projections.desired import Desired
 from tidelog.events.projections.releases import ReleaseRow
 from tidelog.events.typed import converter
@@ -110,7 +110,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     post_renderers: str
     common_metadata: str
     dependencies: str
-    """Digest of the versions that the releases are at which it depends on; empty where it depends on none."""
+    """Digest of what it depends on, as that now is; empty where there is none, or nobody has looked."""
     origin: Origin
 
     def why_other(self, row: ReleaseRow) -> str:
@@ -122,29 +122,8 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
         return "it was pinned to a past version" if made is not None and made.origin else ""
 
 
-def depends_on(declared: DeclaredRelease, alias: str) -> list[StreamName]:
-    """The HelmReleases that one depends on."""
-    key = declared.key
-    named = ((one.namespace or key.namespace, one.name) for one in declared.spec.depends_on)
-    return [key._replace(namespace=namespace, name=name).stream(alias) for namespace, name in named]
-
-
-def versions_of(streams: Iterable[StreamName], row_of: Callable[[StreamName], ReleaseRow | None]) -> str:
-    """The digest of the versions that some HelmReleases are at; empty where none of them is looked after here.
-
-    Args:
-        streams: of the HelmReleases.
-        row_of: what the log knows of a release.
-    """
-    rows = ((stream, row_of(stream)) for stream in sorted(set(streams)))
-    deployed = [(stream, row.deployed) for stream, row in rows if row is not None]
-    # A release that was uninstalled meanwhile counts its versions from one again.
-    versions: list[Json] = [[stream, one.version, one.last_deployed] for stream, one in deployed if one is not None]
-    return digest_of(encode(versions)) if versions else ""
-
-
-def wish_of(declared: DeclaredRelease, chart: ReleasedChart, origin: FromChart, dependencies: str) -> Wish:
-    """What a spec asks for, with the chart and the values that it names; see `versions_of` for its dependencies."""
+def wish_of(declared: DeclaredRelease, chart: ReleasedChart, origin: FromChart, dependencies: str = "") -> Wish:
+    """What a spec asks for, with the chart and the values that it names; see `depended` for its dependencies."""
     spec, key = declared.spec, declared.key
     common = spec.common_metadata
     return Wish(
@@ -164,7 +143,7 @@ def wish_of(declared: DeclaredRelease, chart: ReleasedChart, origin: FromChart, 
     )
 
 
-def past_wish(past: PastVersion, dependencies: str) -> Wish:
+def past_wish(past: PastVersion, dependencies: str = "") -> Wish:
     """What a release is asked to be again, whatever the spec says."""
     snapshot, started = past.snapshot, past.started
     return Wish(

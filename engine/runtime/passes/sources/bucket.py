@@ -54,8 +54,7 @@ class BucketDriver(Driver):
         """See `Driver`."""
         if self._spec.service_account_name and self._spec.provider != "generic":
             require_gate(self._engine)
-        async with Secrets(self._engine, self._declared, self._run, "BucketOperationFailed") as secrets:
-            await self._read(secrets)
+        await self._read(Secrets(self._engine, self._declared, self._run, "BucketOperationFailed"))
         index = await retried(self._cloud, self._ask, self._renew)
         return BucketHead(revision=index.revision, index=index)
 

@@ -3,7 +3,7 @@
 import base64
 import binascii
 from abc import ABC, abstractmethod
-from typing import Self, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -81,7 +81,10 @@ def of_kind(part: object, kind: type[T]) -> T:
 
 
 class Secrets:
-    """Reads the Secrets that a source names; it is woken when they change."""
+    """Reads the Secrets that a source names, or another source of which it is made; it is woken when they change.
+
+    What else was read for it in the same pass stays watched: of a chart, the Secrets of each of its dependencies.
+    """
 
     def __init__(
         self, engine: Engine, declared: DeclaredSource, run: Run, failed: FetchReason, *, namespace: str = ""
@@ -91,14 +94,7 @@ class Secrets:
         self._run = run
         self._failed: FetchReason = failed
         self._namespace = namespace or declared.key.namespace
-
-    async def __aenter__(self) -> Self:
-        self._engine.inputs.begin(self._declared.stream)
-        return self
-
-    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self._engine.inputs.settle(self._declared.stream)
+        engine.inputs.looks(declared.stream)
 
     async def get(self, name: str, field: str, missing: FetchReason = "AuthenticationFailed") -> dict[str, bytes]:
         """The data of a Secret, decoded.

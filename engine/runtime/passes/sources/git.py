@@ -69,8 +69,8 @@ class GitDriver(Driver):
         reference = self._spec.secret_ref
         if reference is None:
             return ANONYMOUS
-        async with Secrets(self._engine, self._declared, self._run, "GitOperationFailed") as secrets:
-            data = await secrets.get(reference.name, "secretRef")
+        secrets = Secrets(self._engine, self._declared, self._run, "GitOperationFailed")
+        data = await secrets.get(reference.name, "secretRef")
         left = credentials_left(data.keys(), reference.name)
         if left:
             raise StageError("fetch", UNSUPPORTED, "; ".join(left), final=True, stalled=True)

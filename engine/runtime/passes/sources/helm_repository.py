@@ -98,12 +98,12 @@ async def access_of(
     repository = of or declared
     spec = of_kind(repository.spec, HelmRepositorySpec)
     credentials, tls = ANONYMOUS, PLAIN_TLS
-    async with Secrets(engine, declared, run, "Failed", namespace=repository.key.namespace) as secrets:
-        if spec.secret_ref is not None:
-            data = await secrets.get(spec.secret_ref.name, "secretRef")
-            credentials, tls = credentials_of(data, spec.secret_ref.name)
-        if spec.cert_secret_ref is not None:  # they go before those of secretRef (HP-006)
-            tls = await secrets.tls(spec.cert_secret_ref)
+    secrets = Secrets(engine, declared, run, "Failed", namespace=repository.key.namespace)
+    if spec.secret_ref is not None:
+        data = await secrets.get(spec.secret_ref.name, "secretRef")
+        credentials, tls = credentials_of(data, spec.secret_ref.name)
+    if spec.cert_secret_ref is not None:  # they go before those of secretRef (HP-006)
+        tls = await secrets.tls(spec.cert_secret_ref)
     return credentials, tls
 
 

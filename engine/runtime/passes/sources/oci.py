@@ -36,8 +36,7 @@ class OciDriver(Driver):
 
     async def ask(self) -> Head | None:
         """See `Driver`."""
-        async with Secrets(self._engine, self._declared, self._run, "OCIArtifactPullFailed") as secrets:
-            await self._read(secrets)
+        await self._read(Secrets(self._engine, self._declared, self._run, "OCIArtifactPullFailed"))
         spec, oci = self._oci_spec(), self._engine.fetchers.oci
         return await self._login.at(lambda who: oci.ask(spec, who, self._tls, self._proxy))
 

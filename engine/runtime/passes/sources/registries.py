@@ -43,24 +43,24 @@ async def read_reach(
         StageError: when one is not there, or cannot be read.
     """
     url = f"{registry.url.rstrip('/')}/{chart}"
-    async with Secrets(engine, declared, run, "ChartPullError") as secrets:
-        login = RegistryLogin()
-        if registry.secret_ref is not None:
-            login = RegistryLogin(await secrets.login(registry.secret_ref.name, "secretRef", url))
-        elif registry.provider != "generic":  # as the engine itself: a HelmRepository names no account
-            timeout_s = registry.effective_timeout.seconds
-            login = await registry_login(
-                engine,
-                declared,
-                run,
-                secrets,
-                cloud=registry.provider,
-                url=url,
-                insecure=registry.insecure,
-                timeout_s=timeout_s,
-            )
-        tls = await secrets.tls(registry.cert_secret_ref)
-        signers = None if verify is None else await read_signers(secrets, verify)
+    secrets = Secrets(engine, declared, run, "ChartPullError")
+    login = RegistryLogin()
+    if registry.secret_ref is not None:
+        login = RegistryLogin(await secrets.login(registry.secret_ref.name, "secretRef", url))
+    elif registry.provider != "generic":  # as the engine itself: a HelmRepository names no account
+        timeout_s = registry.effective_timeout.seconds
+        login = await registry_login(
+            engine,
+            declared,
+            run,
+            secrets,
+            cloud=registry.provider,
+            url=url,
+            insecure=registry.insecure,
+            timeout_s=timeout_s,
+        )
+    tls = await secrets.tls(registry.cert_secret_ref)
+    signers = None if verify is None else await read_signers(secrets, verify)
     is_exact = version_of(version) is not None
     asked = OciSpec(
         url=url,
