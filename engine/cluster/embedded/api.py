@@ -17,6 +17,7 @@ from tidelog.engine.cluster.embedded.access import (
     Authorizer,
     account_groups,
     account_of,
+    attributes_of,
     refusal,
 )
 from tidelog.engine.cluster.embedded.aside import Aside
@@ -52,7 +53,6 @@ from tidelog.engine.cluster.embedded.requests import (
     target_of,
 )
 from tidelog.engine.cluster.embedded.reviews import answer as answer_review
-from tidelog.engine.cluster.embedded.selectors import name_selected
 from tidelog.engine.cluster.embedded.statuses import (
     StatusError,
     bad_request,
@@ -63,6 +63,7 @@ from tidelog.engine.cluster.embedded.statuses import (
     not_allowed,
     not_found,
     runs_nothing,
+    unasked,
     unsupported_media_type,
 )
 from tidelog.engine.cluster.embedded.store import Key, Store
@@ -154,10 +155,10 @@ class Api:
             return error_answer(error)
 
     async def _handle(self, request: Request) -> Answer:
+        self._authorize(request)  # first: who may not ask for something is not told whether it is there
         target = target_of(request, self.registry)
         if target is None:
             return self._document(request)
-        self._authorize(request, target)
         if target.resource.version in self._silent().get(target.resource.group, ()):
             return Answer(503, b"service unavailable\n", "text/plain; charset=utf-8")
         deprecated = target.resource.deprecated or _DEPRECATED.get(target.resource.group_kind)
@@ -260,31 +261,21 @@ class Api:
             raise conflict(resource, name, f"{why}. The object might have been deleted and then recreated")
         return Bound(resource.place, key, record.uid)
 
-    def _authorize(self, request: Request, target: Target) -> None:
-        user, resource = request.user, target.resource
-        plural = f"{resource.plural}/{target.subresource.name}" if target.subresource else resource.plural
-        # A namespace is in itself, and a list or watch of one name is about that object.
-        namespace = target.name if resource.place == NAMESPACES else target.namespace
-        name = target.name or (
-            name_selected(request.query.get("fieldSelector", "")) if target.verb in ("list", "watch") else ""
-        )
-        what = Attributes(target.verb, resource.group, plural, namespace, name)
-        if not self.authorizer.allows(user, what):
-            raise forbidden(resource, name, refusal(user, what))
+    def _authorize(self, request: Request) -> None:
+        what = attributes_of(request)
+        if not self.authorizer.allows(request.user, what):
+            raise unasked(what.group, what.resource.partition("/")[0], what.name, refusal(request.user, what))
 
     # ------------------------------------------------------------------------------------------ documents
 
     def _document(self, request: Request) -> Answer:
-        if request.method not in ("GET", "HEAD"):
-            raise not_allowed()
         path = request.path.rstrip("/") or "/"
+        if request.method not in ("GET", "HEAD") or (request.method == "HEAD" and _is_about_version(path)):
+            raise not_allowed()
         if path == "/version":
             return Answer(200, encoded(documents.version()))
         if (well := readiness.answer(path, request.query)) is not None:
             return well
-        what = Attributes("get", path=path)
-        if not self.authorizer.allows(request.user, what):
-            raise StatusError(403, "Forbidden", f"forbidden: {refusal(request.user, what)}", details={})
         found = self._discovery(path, request.accept)
         if found is None:
             raise no_path()
@@ -574,6 +565,15 @@ class Api:
 
     def _now(self) -> str:
         return timestamp(self._clock())
+
+
+def _is_about_version(path: str) -> bool:
+    """Whether a path is one of those where the real server serves GET alone: `/version`, `/api/v1`, `/apis/apps/v1`."""
+    match path.strip("/").split("/"):
+        case ["version"] | ["api"] | ["api", _] | ["apis", _, _]:
+            return True
+        case _:
+            return False
 
 
 def _document_of(request: Request) -> KubeObject:

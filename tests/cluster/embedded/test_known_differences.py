@@ -4,10 +4,13 @@ import json
 import re
 import uuid
 from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import anyio
+import anyio.abc
 import pytest
 
 from tests.cluster.embedded import oracle
@@ -18,6 +21,7 @@ from tests.cluster.embedded.test_standins import deploy, images, pods_of, templa
 from tidelog.engine.cluster.embedded import hands, store
 from tidelog.engine.cluster.embedded.cluster import ADMIN
 from tidelog.engine.cluster.embedded.requests import Request
+from tidelog.engine.http import embedded_cluster
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "embedded-cluster.md"
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
@@ -414,6 +418,39 @@ async def test_a_page_has_what_changed_since_the_first(beside: Beside) -> None:
     real, ours = (await beside.real("GET", going_on[0])), (await beside.ask("GET", going_on[1]))
     assert [one["metadata"]["name"] for one in real.body["items"]] == ["x-b", "x-c"]
     assert [one["metadata"]["name"] for one in ours.body["items"]] == ["x-b"]
+
+
+@pins("connections at once")
+async def test_for_one_connection_too_many_the_oldest_is_ended(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert embedded_cluster.CONNECTIONS_MAX == 4_096
+    monkeypatch.setattr(embedded_cluster, "CONNECTIONS_MAX", 2)
+    asked = b"GET /version HTTP/1.1\r\nHost: a\r\n\r\n"
+    async with embedded_cluster.serving(small.api) as address, AsyncExitStack() as opened:
+        streams = []
+        for _ in range(3):
+            stream = await opened.enter_async_context(await connected(address))
+            await stream.send(asked)
+            assert (await stream.receive()).startswith(b"HTTP/1.1 200")
+            streams.append(stream)
+        with pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)):
+            await streams[0].receive()
+        for stream in streams[1:]:
+            await stream.send(asked)
+            assert (await stream.receive()).startswith(b"HTTP/1.1 200")
+
+
+@pins("a request line, or a header, of more than 1 MiB")
+async def test_a_header_that_is_too_long(small: Small) -> None:
+    async with embedded_cluster.serving(small.api) as address, await connected(address) as stream:
+        await stream.send(b"GET /version HTTP/1.1\r\nHost: a\r\nA: ")
+        with suppress(anyio.BrokenResourceError):
+            await stream.send(b"a" * (embedded_cluster.LINE_BYTES_MAX + 100_000) + b"\r\n\r\n")
+        assert (await stream.receive()).partition(b" ")[2].startswith(b"400 ")
+
+
+async def connected(address: str) -> anyio.abc.SocketStream:
+    where = urlsplit(address)
+    return await anyio.connect_tcp(where.hostname or "", where.port or 0)
 
 
 @pins("how many objects of a list are left")
