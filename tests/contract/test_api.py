@@ -497,6 +497,53 @@ def test_a_token_says_a_version_and_a_place_and_goes_on_there_in_any_list(api: S
     assert names("/api/v1/configmaps", token) == ["kube-root-ca.crt", "kube-root-ca.crt"]
 
 
+# ----------------------------------------------------------------------------------------------------- controllers
+
+
+def test_a_suspended_job_says_so(api: Servers, space: str) -> None:
+    jobs, pods = f"/apis/batch/v1/namespaces/{space}/jobs", f"/api/v1/namespaces/{space}/pods"
+    template = {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}
+
+    def status(name: str) -> Any:
+        found = done(api, "GET", f"{jobs}/{name}").get("status") or {}
+        for condition in found.get("conditions") or ():
+            assert condition.pop("lastProbeTime")
+            assert condition.pop("lastTransitionTime")
+        return found
+
+    def suspension(*, holds: bool) -> Any:
+        told = ("JobSuspended", "Job suspended") if holds else ("JobResumed", "Job resumed")
+        return {"type": "Suspended", "status": str(holds), "reason": told[0], "message": told[1]}
+
+    idle = {"ready": 0, "terminating": 0, "uncountedTerminatedPods": {}}
+    done(api, "POST", jobs, {"metadata": {"name": "a"}, "spec": {"suspend": True, "template": template}})
+    until(lambda: status("a") == {**idle, "conditions": [suspension(holds=True)]})
+    done(api, "PATCH", f"{jobs}/a", {"spec": {"suspend": False}}, MERGE)
+    until(lambda: "active" in status("a"))
+    began = status("a")["startTime"]
+    assert status("a") == {**idle, "active": 1, "startTime": began, "conditions": [suspension(holds=False)]}
+    done(api, "PATCH", f"{jobs}/a", {"spec": {"suspend": True}}, MERGE)
+    until(lambda: status("a") == {**idle, "startTime": began, "conditions": [suspension(holds=True)]})
+    assert done(api, "GET", pods)["items"] == []
+    time.sleep(1.1)  # times are of whole seconds
+    done(api, "PATCH", f"{jobs}/a", {"spec": {"suspend": False}}, MERGE)
+    until(lambda: "active" in status("a"))
+    assert status("a")["startTime"] > began
+
+
+def test_the_authority_is_published_in_each_namespace_and_put_right(api: Servers, space: str) -> None:
+    path, authority = config_maps(space, "kube-root-ca.crt"), api.authority.certificate_file.read_text()
+
+    def published() -> Any:
+        return api.request("GET", path).body.get("data")
+
+    until(lambda: published() == {"ca.crt": authority})
+    done(api, "PATCH", path, {"data": {"ca.crt": "none", "more": "1"}}, MERGE)
+    until(lambda: published() == {"ca.crt": authority})
+    done(api, "DELETE", path)
+    until(lambda: published() == {"ca.crt": authority})
+
+
 # ---------------------------------------------------------------------------------------------------- who may ask
 
 

@@ -24,7 +24,7 @@ from tidelog.engine.cluster.embedded.faults import (
     Rule,
     ShortList,
 )
-from tidelog.engine.cluster.embedded.requests import Request, User
+from tidelog.engine.cluster.embedded.requests import Request
 from tidelog.engine.cluster.errors import (
     ConflictError,
     GoneError,
