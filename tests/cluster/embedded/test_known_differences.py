@@ -322,6 +322,39 @@ async def test_a_definition_takes_its_objects_along(beside: Beside) -> None:
         await beside.real("PATCH", f"{path}/held", {"metadata": {"finalizers": None}}, oracle.MERGE)
 
 
+def ruled(rule: str) -> Any:
+    """A definition with a rule over a list without end."""
+    text = {"type": "string"}
+    item = {"type": "object", "properties": {"name": text}}
+    spec = {
+        "type": "object",
+        "properties": {
+            "list": {"type": "array", "items": text},
+            "few": {"type": "array", "maxItems": 3, "items": item},
+        },
+        "x-kubernetes-validations": [{"rule": rule}],
+    }
+    made = two_versions("ruled.example.com")
+    for version in made["spec"]["versions"]:
+        version["schema"] = {"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}}
+    return made
+
+
+@pins("what rules in CEL may cost")
+async def test_the_cost_of_a_rule_is_not_estimated(beside: Beside) -> None:
+    rule = "self.list.all(x, self.list.all(y, x == y))"
+    real, ours = await beside.both("POST", f"{DEFINITIONS}?dryRun=All", ruled(rule))
+    assert (real.status, ours.status) == (422, 201)
+    assert "estimated rule cost exceeds budget" in real.body["message"]
+
+
+@pins("types in rules in CEL")
+async def test_variables_of_macros_have_no_types(beside: Beside) -> None:
+    for rule in ("self.few.all(x, x.name > 5)", "self.few.all(x, x.none == 'a')", "['a', 1] == []"):
+        real, ours = await beside.both("POST", f"{DEFINITIONS}?dryRun=All", ruled(rule))
+        assert (real.status, ours.status) == (422, 201), rule
+
+
 # ------------------------------------------------------------------------------------------ what is served
 
 
