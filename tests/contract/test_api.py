@@ -544,6 +544,91 @@ def test_the_authority_is_published_in_each_namespace_and_put_right(api: Servers
     until(lambda: published() == {"ca.crt": authority})
 
 
+# ---------------------------------------------------------------------------------------------------------- scales
+
+
+class Scaled:
+    """A Deployment of nothing, whose Scale is written."""
+
+    def __init__(self, api: Servers, space: str) -> None:
+        self.api, self.space = api, space
+        self.path = f"/apis/apps/v1/namespaces/{space}/deployments/web"
+
+    def applied(self, manager: str, **spec: Any) -> Any:
+        return self.api.request("PATCH", f"{self.path}?fieldManager={manager}", deployment(**spec), APPLY)
+
+    def scale(self, manager: str, spec: Any, **query: str) -> Any:
+        body = {"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "web"}, "spec": spec}
+        asked = urlencode({"fieldManager": manager, **query})
+        return self.api.request("PATCH", f"{self.path}/scale?{asked}", body, APPLY)
+
+    def patch(self, manager: str, replicas: int) -> Any:
+        path = f"{self.path}/scale?fieldManager={manager}"
+        return done(self.api, "PATCH", path, {"spec": {"replicas": replicas}}, MERGE)
+
+    def owners(self) -> set[tuple[str, str, str]]:
+        """Who owns the replicas."""
+        entries = done(self.api, "GET", self.path)["metadata"]["managedFields"]
+        assert {entry["apiVersion"] for entry in entries} == {"apps/v1"}
+        return {
+            (entry["manager"], entry["operation"], entry.get("subresource", ""))
+            for entry in entries
+            if "f:replicas" in entry["fieldsV1"].get("f:spec", {})
+        }
+
+
+def refused(answer: Any, *conflicts: str) -> None:
+    assert (answer.status, answer.body["reason"]) == (409, "Conflict"), answer
+    assert [cause["message"] for cause in answer.body["details"]["causes"]] == list(conflicts)
+    assert {cause["field"] for cause in answer.body["details"]["causes"]} == {".spec.replicas"}
+
+
+def test_a_scale_that_is_applied_has_owners_and_conflicts(api: Servers, space: str) -> None:
+    web = Scaled(api, space)
+    assert web.applied("one", replicas=1).status == 201
+    assert web.owners() == {("one", "Apply", "")}
+    refused(web.scale("two", {"replicas": 2}), 'conflict with "one"')
+    same = web.scale("two", {"replicas": 1})
+    assert (same.status, same.body["spec"]) == (200, {"replicas": 1})
+    assert web.owners() == {("one", "Apply", ""), ("two", "Apply", "scale")}
+    forced = web.scale("two", {"replicas": 2}, force="true")
+    assert (forced.status, forced.body["spec"]) == (200, {"replicas": 2})
+    assert web.owners() == {("two", "Apply", "scale")}
+    refused(web.applied("one", replicas=1), 'conflict with "two" with subresource "scale"')
+    assert web.applied("one").status == 200
+    assert web.scale("two", {}).body["spec"] == {}
+    assert web.owners() == {("two", "Apply", "scale")}
+    assert web.patch("three", 2)["spec"] == {"replicas": 2}
+    assert web.owners() == {("three", "Update", "scale")}
+    refused(web.scale("two", {"replicas": 1}), 'conflict with "three" with subresource "scale" using autoscaling/v1')
+    assert web.scale("four", {"replicas": 1}, force="true", dryRun="All").body["spec"] == {"replicas": 1}
+    assert web.owners() == {("three", "Update", "scale")}
+    assert web.patch("four", 0)["spec"] == {}
+    assert web.owners() == set()
+    assert web.scale("two", {"replicas": 1, "x": 1}).status == 500
+    assert web.scale("two", {"replicas": "1"}).status == 500
+    assert web.scale("two", {"replicas": -1}).status == 422
+
+
+def test_who_made_an_object_is_asked_when_its_scale_is_applied(api: Servers, space: str) -> None:
+    web = Scaled(api, space)
+    made = done(api, "POST", web.path.removesuffix("/web") + "?fieldManager=one", deployment(replicas=1))
+    refused(web.scale("two", {"replicas": 2}), 'conflict with "one" using autoscaling/v1')
+    assert web.scale("two", {"replicas": 1}).status == 200
+    assert web.owners() == {("one", "Update", ""), ("two", "Apply", "scale")}
+    put = {"metadata": {"name": "web", "namespace": space}, "spec": {"replicas": 0}}
+    done(api, "PUT", f"{web.path}/scale?fieldManager=three", put)
+    assert web.owners() == set()
+    assert done(api, "GET", web.path)["metadata"]["uid"] == made["metadata"]["uid"]
+
+
+def deployment(**spec: Any) -> Any:
+    labels = {"app": "web"}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    whole = {"selector": {"matchLabels": labels}, "template": template, **spec}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": whole}
+
+
 # ---------------------------------------------------------------------------------------------------- who may ask
 
 

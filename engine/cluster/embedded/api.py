@@ -8,7 +8,16 @@ from typing import Final, Literal, cast
 import msgspec
 from msgspec import Struct
 
-from tidelog.engine.cluster.embedded import causes, definitions, documents, readiness, scales, tables
+from tidelog.engine.cluster.embedded import (
+    causes,
+    definitions,
+    documents,
+    managers,
+    ownership,
+    readiness,
+    scales,
+    tables,
+)
 from tidelog.engine.cluster.embedded.access import (
     ANONYMOUS,
     AUTHENTICATED,
@@ -32,7 +41,7 @@ from tidelog.engine.cluster.embedded.decoding import (
 from tidelog.engine.cluster.embedded.definitions import Taken, accepted_of
 from tidelog.engine.cluster.embedded.documents import OpenApi
 from tidelog.engine.cluster.embedded.escalation import Guard
-from tidelog.engine.cluster.embedded.intake import patched, read, read_patched, warned
+from tidelog.engine.cluster.embedded.intake import patched, read, read_patched, require_place, warned
 from tidelog.engine.cluster.embedded.metadata import NAMESPACES
 from tidelog.engine.cluster.embedded.objects import decoded, encoded, kept, sent, timestamp
 from tidelog.engine.cluster.embedded.reading import Reader, listing
@@ -455,11 +464,15 @@ class Api:
     async def _change_scale(self, target: Target, request: Request, options: Options) -> Answer:
         """A Scale that is written sets the replicas of the object behind it."""
         resource = target.resource
-        record = self._reader.get(target)
-        live = decoded(record, resource)
-        wanted, told = self._scale_in(target, request, options, scales.scale_of(resource, live))
+        live = decoded(self._reader.get(target), resource)
+        paths, owners = scales.paths_of(resource, self.registry), managers.of_live(live)
+        scale = scales.scale_of(resource, live)
+        scale["metadata"]["managedFields"] = managers.encoded(scales.owners_in_scale(owners, paths))
+        wanted, told = self._scale_in(target, request, options, scale)
         with warned(told):
             changed = scales.with_scale(resource, live, wanted)
+            after = scales.owners_after(owners, managers.of_live(wanted), paths, resource.api_version)
+            changed["metadata"]["managedFields"] = managers.encoded(after)
             whole = Target("update", resource, target.namespace, target.name)
             written = await self.writer.replace(whole, changed, msgspec.structs.replace(options, through=_SCALE))
         self._after(resource, written)
@@ -468,7 +481,7 @@ class Api:
     def _scale_in(
         self, target: Target, request: Request, options: Options, scale: KubeObject
     ) -> tuple[KubeObject, list[str]]:
-        """The Scale that a request makes of one, and what is to be warned of."""
+        """The Scale that a request makes of one, with its owners then, and what is to be warned of."""
         resource = scales.resource_of(target.resource)
         target = Target("update", resource, target.namespace, target.name)
         if request.method == "PUT":
@@ -478,16 +491,26 @@ class Api:
             with warned(told):
                 if unnamed is not None:
                     raise unnamed
-            return found, told
+            return self._owned_scale(resource, scale, found, options), told
         how = PATCHES.get(request.content_type)
         if how is None:
             raise unsupported_media_type(request.content_type, list(PATCHES))
         if how == "apply":
             applied = decode_applied(request)
             require_applied(resource, applied)
-            return read(resource, target, patched(resource.schema, scale, applied, how), options)
+            require_place(resource, target, applied)
+            return read(resource, target, self.writer.owned(resource, scale, applied, options, _SCALE), options)
         changed = patched(resource.schema, scale, decode_body(request), how)
-        return read_patched(target, changed, how, options, self.registry)
+        found, told = read_patched(target, changed, how, options, self.registry)
+        return self._owned_scale(resource, scale, found, options), told
+
+    def _owned_scale(self, resource: Resource, scale: KubeObject, new: KubeObject, options: Options) -> KubeObject:
+        """A Scale with its owners; of 0 replicas nobody is one, as the real server writes no 0 there."""
+        if not (new.get("spec") or {}).get("replicas"):
+            new = {**new, "spec": {}}
+        return ownership.update(
+            scale, new, resource.schema, manager=options.manager, now=self._now(), subresource=_SCALE
+        )
 
     def _delete(self, target: Target, request: Request) -> Answer:
         options = _delete_options(request)

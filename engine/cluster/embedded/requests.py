@@ -216,7 +216,7 @@ class Options(Struct, frozen=True):
     """Whether unknown fields are an error, and no warning."""
     warns: bool = True
     through: str = ""
-    """The subresource by which the whole object is changed: `scale`."""
+    """The subresource by which the whole object is changed, which says who owns what then: `scale`."""
     guard: Guard | None = None
     """None where the server itself writes."""
     size: int = 0

@@ -296,16 +296,18 @@ class Writer:
         strategies.fill_in(resource, obj)
         if sent is not None:  # an empty list says something too
             obj["metadata"]["managedFields"] = sent
-        owned = ownership.update(
-            live,
-            with_empty(obj, empty),
-            resource.schema,
-            manager=options.manager,
-            now=self._now(),
-            subresource=subresource or options.through,
-            reset=reset_by(resource, subresource),
-            versions=self._registry.versions_of(resource),
-        )
+        owned = obj
+        if not options.through:
+            owned = ownership.update(
+                live,
+                with_empty(obj, empty),
+                resource.schema,
+                manager=options.manager,
+                now=self._now(),
+                subresource=subresource,
+                reset=reset_by(resource, subresource),
+                versions=self._registry.versions_of(resource),
+            )
         set_owners(obj, owned)
         told = without_repeated_owners(obj, REPEATED_LATE)
         keep(obj, live)
@@ -385,7 +387,7 @@ class Writer:
         if options.guard is not None:
             options.guard.check_create(resource, target.namespace, target.name)
         version_meant(applied)
-        merged = await self._aside.call(options.size, self._owned, resource, None, applied, options, "")
+        merged = await self._aside.call(options.size, self.owned, resource, None, applied, options, "")
         if resource.namespaced:
             merged["metadata"]["namespace"] = target.namespace
         self._require_namespace(resource, merged)
@@ -438,7 +440,7 @@ class Writer:
         """A changed object as it is to be kept, `live` itself where nothing changes, and what is to be warned of."""
         strategies = Strategies(judge)
         # What is applied to is changed in place below, and what it was is compared with.
-        merged = self._owned(resource, decoded(record, resource), applied, options, subresource)
+        merged = self.owned(resource, decoded(record, resource), applied, options, subresource)
         if applied["metadata"].get("uid"):
             merged["metadata"]["uid"] = applied["metadata"]["uid"]
         obj, warnings = _converted(resource, applied, merged)
@@ -452,9 +454,14 @@ class Writer:
         is_same = but_managed(new) == but_managed(live) and owners_of(new) == owners_of(live)
         return live if is_same else new, warnings
 
-    def _owned(
+    def owned(
         self, resource: Resource, live: KubeObject | None, applied: KubeObject, options: Options, subresource: str
     ) -> KubeObject:
+        """An object with what is applied to it, and with its owners then.
+
+        Raises:
+            StatusError: when it does not fit, or others own what it would change.
+        """
         try:
             return ownership.apply(
                 live,

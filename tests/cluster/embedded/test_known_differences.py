@@ -496,22 +496,6 @@ async def test_what_is_left_is_not_counted(beside: Beside) -> None:
     assert "remainingItemCount" not in ours.body["metadata"]
 
 
-@pins("a scale that is set to 0")
-async def test_who_scales_to_nothing_owns_the_replicas(beside: Beside) -> None:
-    deployments = f"/apis/apps/v1/namespaces/{beside.namespace}/deployments"
-    path, labels = f"{deployments}/web", {"app": "web"}
-    spec = {"replicas": 2, "selector": {"matchLabels": labels}, "template": template()}
-    await beside.both("POST", query(deployments, fieldManager="a"), {"metadata": {"name": "web"}, "spec": spec})
-    await beside.both("PATCH", query(f"{path}/scale", fieldManager="b"), {"spec": {"replicas": 0}}, oracle.MERGE)
-    real, ours = await beside.both("GET", path)
-    assert [owners_of_replicas(side.body) for side in (real, ours)] == [[], ["b"]]
-
-
-def owners_of_replicas(obj: Any) -> list[str]:
-    entries = obj["metadata"]["managedFields"]
-    return [entry["manager"] for entry in entries if "f:replicas" in entry["fieldsV1"].get("f:spec", {})]
-
-
 # ------------------------------------------------------------------------------------------ bodies
 
 
