@@ -340,6 +340,29 @@ def ruled(rule: str) -> Any:
     return made
 
 
+@pins(
+    "mistakes in a LimitRange, ResourceQuota, Endpoints, ReplicationController or ValidatingAdmissionPolicy, and in "
+    "conditions of webhooks"
+)
+async def test_mistakes_in_kinds_that_are_seldom_written(beside: Beside) -> None:
+    core = f"/api/v1/namespaces/{beside.namespace}"
+    hooks = "/apis/admissionregistration.k8s.io/v1"
+    hook = {"name": "a.b.c", "sideEffects": "None", "admissionReviewVersions": ["v1"]}
+    hook |= {"clientConfig": {"url": "https://a"}, "matchConditions": [{"name": "a", "expression": "1"}]}
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    controller = {"replicas": -1, "selector": {"a": "b"}, "template": template}
+    for path, body in (
+        (f"{core}/limitranges", {"spec": {"limits": [{"type": "Nope"}]}}),
+        (f"{core}/resourcequotas", {"spec": {"hard": {"cpu": "-1"}}}),
+        (f"{core}/endpoints", {"subsets": [{"addresses": [{"ip": "x"}], "ports": [{"port": 1}]}]}),
+        (f"{core}/replicationcontrollers", {"spec": controller}),
+        (f"{hooks}/validatingadmissionpolicies", {"spec": {}}),
+        (f"{hooks}/validatingwebhookconfigurations", {"webhooks": [hook]}),
+    ):
+        real, ours = await beside.both("POST", f"{path}?dryRun=All", {"metadata": {"name": "a"}, **body})
+        assert (real.status, ours.status) == (422, 201), path
+
+
 @pins("what rules in CEL may cost")
 async def test_the_cost_of_a_rule_is_not_estimated(beside: Beside) -> None:
     rule = "self.list.all(x, self.list.all(y, x == y))"
