@@ -16,7 +16,7 @@ import pytest
 from tests.cluster.embedded import oracle
 from tests.cluster.embedded.beside import Beside, ask
 from tests.cluster.embedded.oracle import Reply, query
-from tests.cluster.embedded.small import APPS, CORE, READY_S, Small, open_small
+from tests.cluster.embedded.small import APPS, BATCH, CORE, READY_S, Small, open_small
 from tests.cluster.embedded.test_standins import deploy, images, pods_of, template
 from tidelog.engine.cluster.embedded import hands, store
 from tidelog.engine.cluster.embedded.cluster import ADMIN
@@ -585,6 +585,16 @@ async def test_a_rollout_makes_all_new_pods_at_once(small: Small) -> None:
     assert images(await pods_of(small)) == ["web:2"] * 3
     annotations = (await small.get(f"{APPS}/deployments/web"))["metadata"].get("annotations") or {}
     assert "deployment.kubernetes.io/revision" not in annotations
+
+
+@pins("Jobs with indexes")
+async def test_pods_of_a_job_have_no_index(small: Small) -> None:
+    spec = {"completions": 2, "completionMode": "Indexed", "template": template(restartPolicy="Never")}
+    await small.create(f"{BATCH}/jobs", {"metadata": {"name": "task"}, "spec": spec})
+    await small.after(READY_S)
+    (pod, *_) = await pods_of(small)
+    assert "batch.kubernetes.io/job-completion-index" not in (pod["metadata"].get("annotations") or {})
+    assert "completedIndexes" not in (await small.get(f"{BATCH}/jobs/task"))["status"]
 
 
 @pins("Pods of a workload")
