@@ -5,14 +5,15 @@ that is slower than the producers slows them down instead of filling the memory.
 """
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from queue import SimpleQueue
 from threading import Thread
 from typing import NamedTuple, TypeAlias
 
 import anyio
-import anyio.lowlevel
 import anyio.to_thread
 
 from tidelog.storage.errors import StoreClosedError, StoreError
@@ -77,6 +78,53 @@ class Budget:
             ready.set()
 
 
+class _Answers:
+    """What the commit thread has done, on its way to the loop.
+
+    By a pipe of its own, because a lone append waits for it: `call_soon_threadsafe` reads its socket twice, and ends by
+    an exception.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, tell: Callable[["_Answer"], None]) -> None:
+        self._loop = loop
+        self._tell = tell
+        self._done: deque[_Answer] = deque()
+        self._reads, self._writes = os.pipe()
+        os.set_blocking(self._reads, False)
+        os.set_blocking(self._writes, False)
+        loop.add_reader(self._reads, self._wake)
+
+    def put(self, answer: "_Answer") -> None:
+        """Hands one over; for the commit thread."""
+        self._done.append(answer)
+        with suppress(BlockingIOError):  # a pipe that is full wakes the loop as well
+            os.write(self._writes, b"\0")
+
+    def close(self) -> None:
+        """Tells what is left, when no more will come."""
+        self._loop.remove_reader(self._reads)
+        self._tell_all()
+        os.close(self._reads)
+        os.close(self._writes)
+
+    def _wake(self) -> None:
+        os.read(self._reads, 4_096)
+        self._tell_all()
+
+    def _tell_all(self) -> None:
+        while self._done:
+            self._tell(self._done.popleft())
+
+
+class _Answer(NamedTuple):
+    """The outcomes of one commit, in the order of its appends."""
+
+    batch: list[Waiting]
+    outcomes: list[Outcome]
+    held: int
+    """Bytes of the budget that are free again."""
+
+
 class GroupCommit:
     """Runs `commit` in a thread of its own, for all appends that wait; `published` is called after each, on the loop.
 
@@ -91,6 +139,8 @@ class GroupCommit:
         self._budget = Budget(QUEUE_BYTES_MAX)
         self._closing = False
         self._loop = asyncio.get_running_loop()
+        self._answers = _Answers(self._loop, self._tell)
+        self._is_closed = False
         self._thread = Thread(target=self._work, name="tidelog-commit", daemon=True)
         self._thread.start()
 
@@ -111,7 +161,9 @@ class GroupCommit:
             self._queue.put(None)
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(self._thread.join)
-            await anyio.lowlevel.checkpoint()  # the outcomes of the last commit are told
+        if not self._is_closed:
+            self._is_closed = True
+            self._answers.close()
 
     def _work(self) -> None:
         waiting: deque[Waiting] = deque()
@@ -135,12 +187,12 @@ class GroupCommit:
         taken = _take(waiting)
         batch = [entry for entry in taken if not entry.future.done()]
         outcomes = self._commit([entry.append for entry in batch]) if batch else []
-        self._loop.call_soon_threadsafe(self._tell, batch, outcomes, sum(entry.held for entry in taken))
+        self._answers.put(_Answer(batch, outcomes, sum(entry.held for entry in taken)))
 
-    def _tell(self, batch: list[Waiting], outcomes: list[Outcome], held: int) -> None:
-        self._budget.release(held)
+    def _tell(self, answer: _Answer) -> None:
+        self._budget.release(answer.held)
         self._published()
-        for entry, outcome in zip(batch, outcomes, strict=True):
+        for entry, outcome in zip(answer.batch, answer.outcomes, strict=True):
             if entry.future.done():
                 continue
             if isinstance(outcome, StoreError):

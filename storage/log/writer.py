@@ -8,7 +8,6 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
 
 import msgspec
 
@@ -39,63 +38,30 @@ from tidelog.storage.errors import (
 from tidelog.storage.log import (
     Recorded,
 )
+from tidelog.storage.log.catalog import Catalog, CatalogChanges, Held, begin_writing, id_bytes
 from tidelog.storage.log.compression import StoredBody
 from tidelog.storage.log.open_files import OpenFiles
 from tidelog.storage.log.prepare import PreparedAppend, PreparedEvent, PreparedStream
 from tidelog.storage.log.reader import tree_of
-from tidelog.storage.log.tile_index import TILE_INDEXES, TileEntry, entries_of
+from tidelog.storage.log.tile_index import TILE_INDEXES, entries_of
 from tidelog.storage.log.tile_macs import Derived, full_tiles
 
-CACHE_ENTRIES_MAX = 65_536
-"""Entries of each of the writer's caches."""
 CHECKPOINT_INTERVAL = 10_000
 """Events after which the writer keeps a signed checkpoint beside them."""
-
-K = TypeVar("K")
-V = TypeVar("V")
-
-
-class _Cache(Generic[K, V]):
-    """A bounded map of what the tables say. When it is full it is emptied: the tables still know."""
-
-    def __init__(self) -> None:
-        self._entries: dict[K, V] = {}
-
-    def get(self, key: K) -> V | None:
-        return self._entries.get(key)
-
-    def update(self, entries: dict[K, V]) -> None:
-        if not entries:
-            return
-        if len(self._entries) + len(entries) > CACHE_ENTRIES_MAX:
-            self._entries.clear()
-        self._entries.update(entries)
-
-
-class _Held(NamedTuple):
-    """What the store has of a body: the digest of its stored bytes, and the size of its plaintext."""
-
-    stored: Digest
-    size: int
+_INSERT_EVENT = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 class _Transaction:
     """What the appends of one commit have added so far."""
 
-    def __init__(self, position: int, time: Time, tree: TreeBuilder, tile: Sequence[Derived], greatest: bytes) -> None:
+    def __init__(self, position: int, time: Time, tree: TreeBuilder, tile: Sequence[Derived], catalog: Catalog) -> None:
         self.position = position
         self.time = time
         self.tree = tree
         self.tile = [*tile]
-        self.greatest = greatest
+        self.catalog = CatalogChanges(catalog)
         self.rows: list[tuple[int, str, bytes, bytes, int, int, int, int | None, int | None]] = []
-        self.streams: dict[StreamName, tuple[int, int]] = {}
-        self.positions: dict[EventId, int] = {}
         self.recorded: dict[int, Recorded] = {}
-        self.types: dict[str, int] = {}
-        self.correlations: dict[tuple[str, str], int] = {}
-        self.bodies: dict[Digest, _Held] = {}
-        self.tile_entries: dict[TileEntry, bool] = {}
         self.checkpoint: int | None = None
 
 
@@ -113,19 +79,12 @@ class LogWriter:
         self._files = OpenFiles(path)
         self.sign: Callable[[TreeBuilder], str] | None = None
         """Signs a checkpoint of a tree; set when the log's key is known."""
-        self._streams = _Cache[StreamName, tuple[int, int]]()
-        self._positions = _Cache[EventId, int]()
-        self._types = _Cache[str, int]()
-        self._correlations = _Cache[tuple[str, str], int]()
-        self._bodies = _Cache[Digest, _Held]()
-        self._tile_entries = _Cache[TileEntry, bool]()
         self.mac_key: bytes | None = None
         """Makes the MACs of tiles; set when the log's key is known."""
         self._tile: Sequence[Derived] = ()
         """The rows of the last tile that were made here. What others wrote, or the disk kept, is not vouched for."""
         self.head, self._time = self._last_event()
-        self._greatest = self._greatest_id()
-        """Of all ids of events: one that is greater needs no look at the table, and ids of now are."""
+        self._catalog = Catalog(connection)
         self._tree = tree_of(connection, self.head)
         self._checkpoint = self._last_checkpoint()
 
@@ -164,8 +123,9 @@ class LogWriter:
     def _commit(self, appends: Sequence[PreparedAppend]) -> list[tuple[Recorded, ...] | StoreError]:
         transaction = self._begin(max(self._time, self._clock()))
         outcomes: list[tuple[Recorded, ...] | StoreError] = []
-        self._db.execute("BEGIN IMMEDIATE")
         try:
+            if len(appends) > 1:
+                begin_writing(self._db)
             for append in appends:
                 try:
                     outcomes.append(self._append(transaction, append))
@@ -179,23 +139,19 @@ class LogWriter:
         return outcomes
 
     def _begin(self, time: Time) -> _Transaction:
-        return _Transaction(self.head, time, self._tree.copy(), self._tile, self._greatest)
+        return _Transaction(self.head, time, self._tree.copy(), self._tile, self._catalog)
 
     def _end(self, transaction: _Transaction) -> None:
-        try:
-            self._db.execute("COMMIT")
-        except sqlite3.Error:
-            self._rollback()
-            raise
+        if self._db.in_transaction:
+            try:
+                self._db.execute("COMMIT")
+            except sqlite3.Error:
+                self._rollback()
+                raise
         self.head, self._time, self._tree = transaction.position, transaction.time, transaction.tree
-        self._tile, self._greatest = transaction.tile, transaction.greatest
+        self._tile = transaction.tile
         self._checkpoint = transaction.checkpoint or self._checkpoint
-        self._streams.update(transaction.streams)
-        self._positions.update(transaction.positions)
-        self._types.update(transaction.types)
-        self._correlations.update(transaction.correlations)
-        self._bodies.update(transaction.bodies)
-        self._tile_entries.update(transaction.tile_entries)
+        self._catalog.keep(transaction.catalog)
 
     def _rollback(self) -> None:
         if self._db.in_transaction:
@@ -214,7 +170,7 @@ class LogWriter:
 
     def _repeated(self, transaction: _Transaction, events: Sequence[PreparedEvent]) -> tuple[Recorded, ...] | None:
         """The answer to an append that was made before, None for a new one."""
-        if all(event.new.id is None or _id_bytes(event.id) > transaction.greatest for event in events):
+        if all(event.new.id is None or transaction.catalog.is_new(event.id) for event in events):
             return None  # the log has just made the ids, or nobody else has had them yet
         found = [self._find(transaction, event.id) for event in events]
         known = [recorded for recorded in found if recorded is not None]
@@ -230,7 +186,7 @@ class LogWriter:
         return tuple(known)
 
     def _find(self, transaction: _Transaction, event_id: EventId) -> Recorded | None:
-        position = self._position(transaction, event_id)
+        position = transaction.catalog.position(event_id)
         if position is None:
             return None
         recorded = transaction.recorded.get(position)
@@ -240,19 +196,12 @@ class LogWriter:
         raw = row[0].encode()
         return Recorded(raw, decoder(Envelope)(raw))
 
-    def _position(self, transaction: _Transaction, event_id: EventId) -> int | None:
-        position = transaction.positions.get(event_id) or self._positions.get(event_id)
-        if position is None and _id_bytes(event_id) <= transaction.greatest:
-            row = self._db.execute("SELECT position FROM events WHERE id = ?", (_id_bytes(event_id),)).fetchone()
-            position = row and row[0]
-        return position
-
     def _check_versions(self, transaction: _Transaction, parts: Sequence[PreparedStream]) -> None:
         versions: dict[StreamName, int] = {}
         for part in parts:
             version = versions.get(part.stream)
             if version is None:
-                head = self._stream(transaction, part.stream)
+                head = transaction.catalog.stream(part.stream)
                 version = head[1] if head else 0
             if part.expected is not None and part.expected != version:
                 raise VersionConflictError(part.stream, part.expected, version)
@@ -262,14 +211,14 @@ class LogWriter:
         own: set[EventId] = set()
         for event in events:
             cause = event.new.cause
-            if cause is not None and cause not in own and self._position(transaction, cause) is None:
+            if cause is not None and cause not in own and transaction.catalog.position(cause) is None:
                 raise CauseUnknownError(event.type, cause)
             own.add(event.id)
 
     def _add_bodies(self, transaction: _Transaction, append: PreparedAppend) -> None:
         new: dict[Digest, StoredBody] = {}
         for body in append.bodies:
-            held = self._held(transaction, body.digest)
+            held = transaction.catalog.held(body.digest)
             if held is None:
                 new[body.digest] = body
             elif body.secret and held.stored != body.stored:
@@ -277,24 +226,16 @@ class LogWriter:
         for event in append.events:
             for reference in event.bodies:
                 own = new.get(reference.digest)
-                held = self._held(transaction, reference.digest) if own is None else _Held(own.stored, own.size)
+                held = transaction.catalog.held(reference.digest) if own is None else Held(own.stored, own.size)
                 _check_reference(event.type, reference, held)
         if new:
+            begin_writing(self._db)
             self._db.executemany("INSERT INTO bodies VALUES (?, ?, ?, ?, ?)", (body.row for body in new.values()))
-            transaction.bodies.update((digest, _Held(body.stored, body.size)) for digest, body in new.items())
-
-    def _held(self, transaction: _Transaction, digest: Digest) -> _Held | None:
-        """What the store has of a body."""
-        held = transaction.bodies.get(digest) or self._bodies.get(digest)
-        if held is None:
-            row = self._db.execute("SELECT stored, size FROM bodies WHERE digest = ?", (digest,)).fetchone()
-            if row is not None:
-                held = transaction.bodies[digest] = _Held(*row)
-        return held
+            transaction.catalog.bodies.update((digest, Held(body.stored, body.size)) for digest, body in new.items())
 
     def _record(self, transaction: _Transaction, event: PreparedEvent) -> Recorded:
         """Gives an event its place, and adds it."""
-        number, version = self._stream(transaction, event.stream) or (self._new_stream(event.stream), 0)
+        number, version = transaction.catalog.stream(event.stream) or (transaction.catalog.new_stream(event.stream), 0)
         envelope = event.envelope(transaction.position + 1, version + 1, transaction.time)
         return self._add(transaction, Recorded(encode_envelope(envelope), envelope), number)
 
@@ -302,20 +243,17 @@ class LogWriter:
         """Adds an event's row and its leaf."""
         raw, envelope = recorded.raw, recorded.envelope
         leaf = leaf_hash(raw)
-        kind = self._type(transaction, envelope.type)
-        correlation = self._correlation(transaction, envelope)
-        cause = None if envelope.cause is None else self._position(transaction, envelope.cause)
-        derived = (_id_bytes(envelope.id), stream, envelope.version, kind, correlation, cause)
+        kind = transaction.catalog.type(envelope.type)
+        correlation = transaction.catalog.correlation(envelope.run, envelope.trace)
+        cause = None if envelope.cause is None else transaction.catalog.position(envelope.cause)
+        derived = (id_bytes(envelope.id), stream, envelope.version, kind, correlation, cause)
         transaction.rows.append((envelope.position, raw.decode(), leaf, *derived))
         transaction.tile.append(derived)
         for entry in entries_of(envelope.position, kind, correlation, cause):
-            if self._tile_entries.get(entry) is None:
-                transaction.tile_entries[entry] = True
+            transaction.catalog.add_entry(entry)
         transaction.tree.add(leaf)
         transaction.position, transaction.time = envelope.position, envelope.time
-        transaction.streams[envelope.stream] = stream, envelope.version
-        transaction.positions[envelope.id] = envelope.position
-        transaction.greatest = max(transaction.greatest, derived[0])
+        transaction.catalog.add_event(envelope, stream)
         transaction.recorded[envelope.position] = recorded
         return recorded
 
@@ -330,13 +268,13 @@ class LogWriter:
         """
         transaction = self._begin(self._time)
         try:
-            self._db.execute("BEGIN IMMEDIATE")
             try:
+                begin_writing(self._db)
                 for body in bodies:
-                    if self._held(transaction, body.digest) is not None:
+                    if transaction.catalog.held(body.digest) is not None:
                         raise StoreCorruptError(f"body {body.digest}", "it stands there twice")
                     self._db.execute("INSERT INTO bodies VALUES (?, ?, ?, ?, ?)", body.row)
-                    transaction.bodies[body.digest] = _Held(body.stored, body.size)
+                    transaction.catalog.bodies[body.digest] = Held(body.stored, body.size)
                 for entry in entries:
                     self._adopt(transaction, entry)
                 self._write(transaction)
@@ -358,7 +296,7 @@ class LogWriter:
             _check_references(decode_event(envelope))
         except (msgspec.DecodeError, RecursionError, ValueError) as error:
             raise StoreCorruptError(name, str(error)) from None
-        head = self._stream(transaction, envelope.stream)
+        head = transaction.catalog.stream(envelope.stream)
         due = transaction.position + 1, (head[1] if head else 0) + 1
         if canonical != entry:
             raise StoreCorruptError(name, "it is not in canonical form")
@@ -366,66 +304,29 @@ class LogWriter:
             raise StoreCorruptError(name, f"position and version are not {due[0]} and {due[1]}")
         if envelope.time < transaction.time:
             raise StoreCorruptError(name, f"its time is before {transaction.time}")
-        if self._position(transaction, envelope.id) is not None:
+        if transaction.catalog.position(envelope.id) is not None:
             raise StoreCorruptError(name, f"its id {envelope.id} stands before it")
-        if envelope.cause is not None and self._position(transaction, envelope.cause) is None:
+        if envelope.cause is not None and transaction.catalog.position(envelope.cause) is None:
             raise StoreCorruptError(name, f"its cause {envelope.cause} does not stand before it")
         for digest, size, ciphertext in find_references(entry):
-            held = self._held(transaction, Digest(digest.decode()))
+            held = transaction.catalog.held(Digest(digest.decode()))
             if held is None or held.size != int(size) or ciphertext not in (b"", held.stored.encode()):
                 raise StoreCorruptError(name, f"the body {digest.decode()} that it names is not there")
-        number = head[0] if head else self._new_stream(envelope.stream)
+        number = head[0] if head else transaction.catalog.new_stream(envelope.stream)
         self._add(transaction, Recorded(entry, envelope), number)
 
-    def _stream(self, transaction: _Transaction, stream: StreamName) -> tuple[int, int] | None:
-        """The number of a stream and the version of its last event; None when it has none yet."""
-        head = transaction.streams.get(stream) or self._streams.get(stream)
-        if head is None:
-            row = self._db.execute("SELECT number FROM streams WHERE name = ?", (stream,)).fetchone()
-            if row is None:
-                return None
-            last = self._db.execute(
-                "SELECT version FROM events INDEXED BY events_stream WHERE stream = ? ORDER BY position DESC LIMIT 1",
-                row,
-            ).fetchone()
-            head = transaction.streams[stream] = row[0], last[0] if last else 0
-        return head
-
-    def _new_stream(self, stream: StreamName) -> int:
-        return self._insert("INSERT INTO streams (name) VALUES (?)", (stream,))
-
-    def _type(self, transaction: _Transaction, name: str) -> int:
-        number = transaction.types.get(name) or self._types.get(name)
-        if number is None:
-            row = self._db.execute("SELECT number FROM types WHERE name = ?", (name,)).fetchone()
-            number = row[0] if row else self._insert("INSERT INTO types (name) VALUES (?)", (name,))
-            transaction.types[name] = number
-        return number
-
-    def _correlation(self, transaction: _Transaction, envelope: Envelope) -> int | None:
-        if envelope.run is None and envelope.trace is None:
-            return None
-        pair = envelope.run or "", envelope.trace or ""
-        number = transaction.correlations.get(pair) or self._correlations.get(pair)
-        if number is None:
-            row = self._db.execute("SELECT number FROM correlations WHERE run = ? AND trace = ?", pair).fetchone()
-            number = row[0] if row else self._insert("INSERT INTO correlations (run, trace) VALUES (?, ?)", pair)
-            transaction.correlations[pair] = number
-        return number
-
-    def _insert(self, statement: str, values: tuple[str, ...]) -> int:
-        number = self._db.execute(statement, values).lastrowid
-        if number is None:
-            raise StoreFailedError(self._path.parent, "SQLite gave no row number")
-        return number
-
     def _write(self, transaction: _Transaction) -> None:
-        self._db.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", transaction.rows)
-        for index in TILE_INDEXES if transaction.tile_entries else ():
-            entries = [(entry.key, entry.tile) for entry in transaction.tile_entries if entry.table == index.table]
+        is_due = transaction.position - self._checkpoint >= CHECKPOINT_INTERVAL
+        nodes = transaction.tree.drain()
+        if len(transaction.rows) > 1 or transaction.catalog.tile_entries or nodes or is_due:
+            begin_writing(self._db)
+        self._db.executemany(_INSERT_EVENT, transaction.rows)
+        for index in TILE_INDEXES if transaction.catalog.tile_entries else ():
+            entries = [
+                (entry.key, entry.tile) for entry in transaction.catalog.tile_entries if entry.table == index.table
+            ]
             if entries:
                 self._db.executemany(f"INSERT OR IGNORE INTO {index.table} VALUES (?, ?)", entries)
-        nodes = transaction.tree.drain()
         if nodes:
             self._db.executemany("INSERT INTO nodes VALUES (?, ?, ?)", nodes)
             if self.mac_key is not None:
@@ -433,7 +334,7 @@ class LogWriter:
                 self._db.executemany("INSERT INTO tile_macs VALUES (?, ?)", macs)
             rest = min(len(transaction.tile), transaction.position % TILE_WIDTH)
             transaction.tile = transaction.tile[len(transaction.tile) - rest :]
-        if transaction.position - self._checkpoint >= CHECKPOINT_INTERVAL:
+        if is_due:
             transaction.checkpoint = self._write_checkpoint(transaction.tree)
 
     def drop_macs(self) -> None:
@@ -468,10 +369,6 @@ class LogWriter:
         size: int = self._db.execute("SELECT coalesce(max(size), 0) FROM checkpoints").fetchone()[0]
         return size
 
-    def _greatest_id(self) -> bytes:
-        greatest: bytes = self._db.execute("SELECT coalesce(max(id), x'') FROM events").fetchone()[0]
-        return greatest
-
     def _last_event(self) -> tuple[int, Time]:
         row = self._db.execute("SELECT position, envelope FROM events ORDER BY position DESC LIMIT 1").fetchone()
         if row is None:
@@ -505,11 +402,7 @@ def _check_references(event: Event) -> None:
             raise ValueError(f"{reference.digest!r} names no body: a secret one has a keyed digest and `stored`")
 
 
-def _id_bytes(event_id: EventId) -> bytes:
-    return bytes.fromhex(event_id.replace("-", ""))
-
-
-def _check_reference(name: str, reference: BodyRef, held: _Held | None) -> None:
+def _check_reference(name: str, reference: BodyRef, held: Held | None) -> None:
     if held is None:
         raise BodyMissingError(name, reference.digest)
     if reference.size != held.size:

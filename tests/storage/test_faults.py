@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from pathlib import Path
 
@@ -71,18 +71,24 @@ class Connection:
     def in_transaction(self) -> bool:
         return self.real.in_transaction
 
-    def executemany(self, statement: str, rows: Iterator[Sequence[object]]) -> sqlite3.Cursor:
-        return self.real.executemany(statement, rows)
+    def executemany(self, statement: str, rows: Iterable[Sequence[object]]) -> sqlite3.Cursor:
+        rows = list(rows)
+        if self.in_transaction or not rows:
+            return self.real.executemany(statement, rows)
+        return self._commit(lambda: self.real.executemany(statement, rows))
 
     def execute(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
         if statement != "COMMIT":
             return self.real.execute(statement, values)
+        return self._commit(lambda: self.real.execute(statement))
+
+    def _commit(self, make: Callable[[], sqlite3.Cursor]) -> sqlite3.Cursor:
         self.commits += 1
         self.begun.set()
         assert self.go.wait(PATIENCE_S)
         if self.fail_before:
             raise self.fail_before
-        done = self.real.execute(statement)
+        done = make()
         if self.fail_after:
             raise self.fail_after
         return done
