@@ -347,7 +347,7 @@ def ruled(rule: str) -> Any:
 async def test_mistakes_in_kinds_that_are_seldom_written(beside: Beside) -> None:
     core = f"/api/v1/namespaces/{beside.namespace}"
     hooks = "/apis/admissionregistration.k8s.io/v1"
-    hook = {"name": "a.b.c", "sideEffects": "None", "admissionReviewVersions": ["v1"]}
+    hook: dict[str, Any] = {"name": "a.b.c", "sideEffects": "None", "admissionReviewVersions": ["v1"]}
     hook |= {"clientConfig": {"url": "https://a"}, "matchConditions": [{"name": "a", "expression": "1"}]}
     template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
     controller = {"replicas": -1, "selector": {"a": "b"}, "template": template}
