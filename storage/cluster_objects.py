@@ -11,7 +11,7 @@ import sqlite_utils
 
 from tidelog.storage.connection import Kind, closing_on_error, connect_to_read, connect_to_write, translate, version_of
 from tidelog.storage.errors import StoreCorruptError, StoreTooNewError
-from tidelog.storage.layout import Layout, writer_lock, writing
+from tidelog.storage.layout import Layout, sync, writer_lock, writing
 
 CLUSTER = Kind(0x54444C4F, 1)
 """`TDLO`"""
@@ -42,6 +42,7 @@ def read_objects(directory: Path) -> tuple[list[KeptObject], int]:
         StoreError: when they cannot be read.
     """
     path = Layout(directory).cluster
+    _require_whole(path)
     connection = connect_to_read(path, CLUSTER)
     try:
         if version_of(connection) > CLUSTER.version:
@@ -78,6 +79,9 @@ class ClusterObjects:
         path = layout.cluster
         with ExitStack() as lock:
             lock.enter_context(writer_lock(layout, layout.cluster_lock))
+            _require_whole(path)
+            if not path.exists():
+                _create(layout)
             connection = connect_to_write(path, CLUSTER)
             with closing_on_error(connection, path):
                 found = version_of(connection)
@@ -169,6 +173,28 @@ class ClusterObjects:
         finally:
             if self._lock is not None:
                 self._lock.close()
+
+
+def _require_whole(path: Path) -> None:
+    """Refuses an empty file, which SQLite would take for a new database: what was in it is not silently forgotten."""
+    with suppress(OSError):  # what cannot be looked at is told when it is opened
+        if path.stat().st_size == 0 and path.is_file():
+            raise StoreCorruptError(str(path), "it is empty (0 bytes)", "put a copy back, or delete it to begin anew")
+
+
+def _create(layout: Layout) -> None:
+    """Makes the file, whole before it has its name: one that is empty was never left so by who was killed meanwhile."""
+    new = layout.cluster_new
+    with writing(layout.directory):
+        for suffix in ("", "-wal", "-shm"):
+            new.with_name(new.name + suffix).unlink(missing_ok=True)
+    connection = connect_to_write(new, CLUSTER)
+    with closing_on_error(connection, new):
+        _make(connection)
+    connection.close()
+    with writing(layout.directory):
+        new.rename(layout.cluster)
+        sync(layout.directory)
 
 
 def _make(connection: sqlite3.Connection) -> None:

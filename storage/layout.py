@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tidelog.storage.errors import StoreBusyError, StoreFullError, StoreReadOnlyError
+from tidelog.storage.errors import NotAStoreError, StoreBusyError, StoreFullError, StoreReadOnlyError
 
 TEXT_BYTES_MAX = 2**20
 """Of a key or a signed note."""
@@ -45,6 +45,8 @@ class Layout:
         """The data keys of what is secret, a file each, wrapped by the master key; a directory."""
         self.cluster = self.directory / CLUSTER_FILE
         """The objects of the embedded cluster, where that is used."""
+        self.cluster_new = self.directory / f"{CLUSTER_FILE}.new"
+        """While it is made."""
         self.cluster_lock = self.directory / "cluster.lock"
         """As `lock`, of the one writer of the embedded cluster's objects."""
         self.master = self.directory / "master.key"
@@ -58,7 +60,8 @@ class Layout:
     def names(self) -> frozenset[str]:
         """The names that files of a store may have."""
         suffixes = ("", "-wal", "-shm", "-journal")  # a journal only while a new file is set to write ahead
-        databases = {f"{file.name}{suffix}" for file in (self.log, self.views, self.cluster) for suffix in suffixes}
+        files = (self.log, self.views, self.cluster, self.cluster_new)
+        databases = {f"{file.name}{suffix}" for file in files for suffix in suffixes}
         keys = {f"{file.name}{suffix}" for file in (self.key, self.master) for suffix in ("", ".new")}
         artifacts = {self.artifacts.name, f"{self.artifacts.name}.new"}
         return frozenset(
@@ -115,6 +118,7 @@ def writing(directory: Path) -> Iterator[None]:
 
     Raises:
         StoreFullError: when there is no room.
+        NotAStoreError: when it is no directory.
         StoreReadOnlyError: when the directory cannot be written for another reason.
     """
     try:
@@ -123,6 +127,10 @@ def writing(directory: Path) -> Iterator[None]:
         why = error.strerror or str(error)
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise StoreFullError(directory, why) from None
+        if error.errno in (errno.EEXIST, errno.ENOTDIR):
+            raise NotAStoreError(directory, "it is a file, or lies below one: name a directory") from None
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            why += "; name a directory that this user may write, or let them"
         raise StoreReadOnlyError(directory, why) from None
 
 

@@ -67,9 +67,11 @@ async def embedded_cluster(
         if directory is not None:
             await stack.enter_async_context(keeping(store, directory))
         judge = await stack.enter_async_context(Evaluator())
-        opened = open_embedded(judge, store, tokens={token: ADMIN}, pace=Pace(ready_s))
-        cluster = await stack.enter_async_context(opened)
         here = await anyio.to_thread.run_sync(loopback)
+        opened = open_embedded(
+            judge, store, tokens={token: ADMIN}, authority=here.authority.decode(), pace=Pace(ready_s)
+        )
+        cluster = await stack.enter_async_context(opened)
         try:
             address = await stack.enter_async_context(serving(cluster.api, port, here.context))
         except OSError as error:

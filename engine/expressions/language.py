@@ -15,7 +15,7 @@ from tidelog.engine.expressions.errors import EvaluationError, InvalidExpression
 from tidelog.engine.expressions.kubernetes import kubernetes_functions
 from tidelog.engine.expressions.messages import HealthQuestion, HealthWord
 from tidelog.engine.objects.kube import KubeObject
-from tidelog.engine.objects.rules import Rule
+from tidelog.engine.objects.rules import SCALARS, TYPED_MAX, TYPED_MIN, TYPES, Rule, typed_name
 
 PROGRAMS_KEPT: Final = 8
 """For the next questions about the same: compiling takes a third of a millisecond, and a long program 3 MB."""
@@ -32,6 +32,14 @@ _RULE_EXTENSIONS: Final = (
 )
 _EXTENSIONS: Final = "extensions: [{name: strings}, {name: sets}, {name: encoders}, {name: optional}]"
 _MISTAKE: Final = re.compile(r"^(?:[A-Z_]+: )?ERROR: <input>:(\d+:\d+): (.*?)(?: \(in container ''\))?$", re.MULTILINE)
+_RULE_MISTAKE: Final = re.compile(r"^(?:[A-Z_]+: )?ERROR: <input>:(\d+:\d+): (.*?)$", re.MULTILINE)
+_NAMES: Final = (
+    ("google.protobuf.Timestamp", "timestamp"),
+    ("google.protobuf.Duration", "duration"),
+    ("null_type", "null"),
+    ("has() argument must be a field selection", "invalid argument to has() macro"),
+)
+"""Words of the library, and the server's."""
 _CODE: Final = re.compile(r"^[A-Z_]+: | \[[A-Z_]+\]$")
 """The library's own code of an error, which it writes before the words, or after them too."""
 
@@ -144,18 +152,18 @@ def _parsed(expression: str) -> Any:
 
 
 def compile_rule(rule: Rule) -> None:
-    """Compiles a rule, and what gives its message.
+    """Compiles a rule, and what gives its message; the parts whose types are known are variables (`typed_name`).
 
     Raises:
         InvalidExpressionError: when one does not compile, or gives something else than true or false, or a text. The
             message of the second begins with `messageExpression`.
     """
-    kind = _rule_program(rule.expression, rule.optional_old).return_type()
+    kind = _rule_program(rule.expression, rule.optional_old, True).return_type()  # noqa: FBT003 - a key of the cache
     if kind not in (cel.Type.BOOL, cel.Type.DYN):
         raise InvalidExpressionError("cel expression must evaluate to a bool")
     if rule.message_expression:
         try:
-            kind = _rule_program(rule.message_expression, rule.optional_old).return_type()
+            kind = _rule_program(rule.message_expression, rule.optional_old, True).return_type()  # noqa: FBT003
         except InvalidExpressionError as error:
             raise InvalidExpressionError(f"messageExpression {error}") from None
         if kind not in (cel.Type.STRING, cel.Type.DYN):
@@ -199,20 +207,27 @@ def _run(expression: str, rule: Rule) -> Any:
 
 
 @functools.lru_cache(RULES_KEPT)
-def _rule_program(expression: str, optional_old: bool) -> Any:  # noqa: FBT001 - a key of the cache
+def _rule_program(expression: str, optional_old: bool, is_typed: bool = False) -> Any:  # noqa: FBT001, FBT002 - keys
     if optional_old:
         some = f"({_HAS_OLD} ? optional.of(oldSelf) : optional.none())"
         expression = f"[{some}].map(oldSelf, {expression}\n)[0]"
     try:
-        return _rule_environment().compile(expression)
+        return _rule_environment(is_typed=is_typed).compile(expression)
     except RuntimeError as error:
-        raise InvalidExpressionError(f"compilation failed: {_mistakes(str(error))}") from None
+        raise InvalidExpressionError(f"compilation failed: {_rule_mistakes(str(error))}") from None
 
 
 @functools.cache
-def _rule_environment() -> Any:
+def _rule_environment(*, is_typed: bool) -> Any:
     anything = cel.Type.DYN
     names = {"self": anything, "oldSelf": anything, _HAS_OLD: cel.Type.BOOL}
+    if is_typed:
+        names |= {
+            name: _type_of(kind)
+            for kind in TYPES
+            for length in range(TYPED_MIN, TYPED_MAX + 1)
+            if (name := typed_name(kind, length)) is not None
+        }
     return cel.NewEnv(
         config=cel.NewEnvConfigFromYaml(_RULE_EXTENSIONS), variables=names, functions=kubernetes_functions()
     )
@@ -222,6 +237,21 @@ def _rule_environment() -> Any:
 def _environment(names: tuple[str, ...]) -> Any:
     anything = cel.Type.Map(cel.Type.STRING, cel.Type.DYN)
     return cel.NewEnv(config=cel.NewEnvConfigFromYaml(_EXTENSIONS), variables=dict.fromkeys(names, anything))
+
+
+def _type_of(kind: str) -> Any:
+    scalar = getattr(cel.Type, SCALARS[kind[-1]].upper())
+    if len(kind) == 1:
+        return scalar
+    return cel.Type.List(scalar) if kind[0] == "l" else cel.Type.Map(cel.Type.STRING, scalar)
+
+
+def _rule_mistakes(said: str) -> str:
+    """What the compiler found, a line each, in the words of the server's."""
+    found = "\n".join(f"ERROR: <input>:{place}: {what}" for place, what in _RULE_MISTAKE.findall(said))
+    for theirs, words in _NAMES:
+        found = found.replace(theirs, words)
+    return found[:MESSAGE_CHARACTERS_MAX] or _plain(said)
 
 
 def _mistakes(said: str) -> str:

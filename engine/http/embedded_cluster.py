@@ -1,5 +1,6 @@
 """The embedded cluster over HTTP, on loopback: for kubectl and every other client."""
 
+import resource
 import ssl
 from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing, asynccontextmanager, suppress
@@ -24,6 +25,10 @@ from tidelog.engine.cluster.embedded.statuses import StatusError, bad_request, t
 from tidelog.engine.serving import running
 
 HOST = "127.0.0.1"
+CONNECTIONS_MAX = 4_096
+"""Each watch of kubectl's takes one; where they are fewer than half of the files that the process may open, those."""
+LINE_BYTES_MAX = 1 << 20
+"""As the real server takes it (Go's `DefaultMaxHeaderBytes`)."""
 _BEARER = "bearer "
 _EXTRA = "impersonate-extra-"
 
@@ -45,9 +50,14 @@ async def serving(
     """
     app = web.Application(client_max_size=BODY_BYTES_MAX)
     app.router.add_route("*", r"/{path:[\s\S]*}", _Door(api, handler or api).handle)
-    async with running(app) as runner:
+    async with running(app, connections_max=_connections_max(), line_bytes_max=LINE_BYTES_MAX) as runner:
         await web.TCPSite(runner, HOST, port, ssl_context=tls).start()
         yield f"{'https' if tls else 'http'}://{HOST}:{runner.addresses[0][1]}"
+
+
+def _connections_max() -> int:
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return CONNECTIONS_MAX if files == resource.RLIM_INFINITY else min(CONNECTIONS_MAX, files // 2)
 
 
 class _Door:

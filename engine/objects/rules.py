@@ -1,13 +1,37 @@
 """Rules over values of custom objects, and what comes of them: asked of whoever evaluates expressions."""
 
 from collections.abc import Sequence
-from typing import Literal, Protocol, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 import msgspec
 
 from tidelog.engine.objects.kube import KubeValue
 
 Outcome: TypeAlias = Literal["true", "false", "valid", "invalid", "failed", "exhausted"]
+
+
+SCALARS: Final = {
+    "s": "string",
+    "i": "int",
+    "d": "double",
+    "b": "bool",
+    "t": "timestamp",
+    "u": "duration",
+    "y": "bytes",
+}
+"""Types that a part of a value may have, by their letters."""
+TYPES: Final = (*SCALARS, *(f"l{one}" for one in SCALARS), *(f"m{one}" for one in SCALARS))
+"""Those, and lists and maps of them."""
+TYPED_MIN: Final = 4
+TYPED_MAX: Final = 80
+
+
+def typed_name(kind: str, length: int) -> str | None:
+    """The variable of a type of `TYPES` whose name has a length: put in the place of a field, it moves nothing.
+
+    None where there is none: a part whose name is too long is of any type.
+    """
+    return kind.ljust(length, "_") if TYPED_MIN <= length <= TYPED_MAX else None
 
 
 class Rule(msgspec.Struct, frozen=True):

@@ -70,6 +70,42 @@ def test_a_kubeconfig_whose_cluster_has_ended_says_so_and_what_to_do(tmp_path: P
     assert f"; another server is at that address now: {told}" in another
 
 
+def test_a_second_process_on_a_directory_is_refused_with_the_name_of_the_first(tmp_path: Path) -> None:
+    command = [str(TIDELOG), "cluster", "up", "--store", "store", "--kubeconfig"]
+    with subprocess.Popen([*command, "first"], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as up:
+        try:
+            assert up.stdout
+            assert up.stdout.readline().startswith("The cluster is up at ")
+            second = [*command, "second"]
+            done = subprocess.run(second, cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+            told = " ".join(done.stderr.split())
+            assert (done.returncode, done.stdout) == (3, "")
+            assert f"store is being written by process {up.pid} on {socket.gethostname()} (tidelog)" in told
+            assert "stop it first" in told
+            assert "Traceback" not in done.stderr
+            assert not (tmp_path / "second").exists()
+        finally:
+            up.terminate()
+        assert up.wait(LIMIT_S) == 0
+
+
+@pytest.mark.parametrize(
+    ("there", "code", "told"),
+    [
+        ("store", 2, "Invalid value for '--store': Directory 'store' is a file."),
+        ("store/cluster.db", 3, "it is empty (0 bytes); put a copy back, or delete it to begin anew"),
+    ],
+)
+def test_a_store_that_is_none_is_told_with_what_to_do(tmp_path: Path, there: str, code: int, told: str) -> None:
+    (tmp_path / there).parent.mkdir(exist_ok=True)
+    (tmp_path / there).touch()
+    command = [str(TIDELOG), "cluster", "up", "--store", "store"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert told in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
 def test_that_a_port_is_taken_is_told_with_what_to_do(tmp_path: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))

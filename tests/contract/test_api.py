@@ -86,6 +86,33 @@ def watch(api: Servers, path: str, **query: str) -> Watched:
     return Watched([json.loads(line) for line in lines], time.monotonic() - began)
 
 
+class Raw(NamedTuple):
+    """An answer as it came."""
+
+    status: int
+    content: bytes
+
+    @property
+    def body(self) -> Any:
+        return json.loads(self.content)
+
+
+def asked(api: Servers, method: str, path: str, body: bytes | None = None, **headers: str) -> Raw:
+    """A request of the administrator, byte by byte."""
+    where = urlsplit(api.url)
+    tls = ssl.create_default_context(cafile=str(api.authority.certificate_file))
+    assert where.hostname
+    connection = http.client.HTTPSConnection(where.hostname, where.port, context=tls, timeout=LIMIT_S)
+    said = {"Authorization": f"Bearer {api.token}", "Content-Type": "application/json", "Accept": "application/json"}
+    said |= {name.replace("_", "-"): value for name, value in headers.items()}
+    try:
+        connection.request(method, path, body, {name: value for name, value in said.items() if value})
+        response = connection.getresponse()
+        return Raw(response.status, response.read())
+    finally:
+        connection.close()
+
+
 def config_maps(space: str, name: str = "") -> str:
     return f"/api/v1/namespaces/{space}/configmaps" + (f"/{name}" if name else "")
 
@@ -448,3 +475,310 @@ def test_a_token_that_continues_nothing_is_refused(api: Servers, space: str) -> 
         answer = api.request("GET", f"{config_maps(space)}?limit=1&continue={token}")
         assert (answer.status, answer.body["reason"]) == (400, "BadRequest"), answer
         assert "continue key is not valid" in answer.body["message"]
+
+
+def test_a_token_says_a_version_and_a_place_and_goes_on_there_in_any_list(api: Servers, space: str) -> None:
+    for name in "abc":
+        done(api, "POST", config_maps(space), {"metadata": {"name": name}})
+    token = done(api, "GET", f"{config_maps(space)}?limit=1")["metadata"]["continue"]
+    said = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+    assert (said["v"], said["start"]) == ("meta.k8s.io/v1", "/a\0")
+
+    def names(path: str, token: str) -> list[str]:
+        items = done(api, "GET", f"{path}?{urlencode({'limit': 2, 'continue': token})}")["items"]
+        return [item["metadata"]["name"] for item in items]
+
+    assert names(config_maps(space), token) == ["b", "c"]
+    assert names(f"/api/v1/namespaces/{space}/serviceaccounts", token) == ["default"]
+    assert names(f"/api/v1/namespaces/{space}/secrets", token) == []
+    assert names("/api/v1/namespaces", token)[0] == "default"
+    fields = urlencode({"limit": 1, "fieldSelector": "metadata.name!=none"})
+    token = done(api, "GET", f"/api/v1/configmaps?{fields}")["metadata"]["continue"]
+    assert names("/api/v1/configmaps", token) == ["kube-root-ca.crt", "kube-root-ca.crt"]
+
+
+# ----------------------------------------------------------------------------------------------------- controllers
+
+
+def test_a_suspended_job_says_so(api: Servers, space: str) -> None:
+    jobs, pods = f"/apis/batch/v1/namespaces/{space}/jobs", f"/api/v1/namespaces/{space}/pods"
+    template = {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}
+
+    def status(name: str) -> Any:
+        found = done(api, "GET", f"{jobs}/{name}").get("status") or {}
+        for condition in found.get("conditions") or ():
+            assert condition.pop("lastProbeTime")
+            assert condition.pop("lastTransitionTime")
+        return found
+
+    def suspension(*, holds: bool) -> Any:
+        told = ("JobSuspended", "Job suspended") if holds else ("JobResumed", "Job resumed")
+        return {"type": "Suspended", "status": str(holds), "reason": told[0], "message": told[1]}
+
+    idle = {"ready": 0, "terminating": 0, "uncountedTerminatedPods": {}}
+    done(api, "POST", jobs, {"metadata": {"name": "a"}, "spec": {"suspend": True, "template": template}})
+    until(lambda: status("a") == {**idle, "conditions": [suspension(holds=True)]})
+    done(api, "PATCH", f"{jobs}/a", {"spec": {"suspend": False}}, MERGE)
+    until(lambda: "active" in status("a"))
+    began = status("a")["startTime"]
+    assert status("a") == {**idle, "active": 1, "startTime": began, "conditions": [suspension(holds=False)]}
+    done(api, "PATCH", f"{jobs}/a", {"spec": {"suspend": True}}, MERGE)
+    until(lambda: status("a") == {**idle, "startTime": began, "conditions": [suspension(holds=True)]})
+    assert done(api, "GET", pods)["items"] == []
+    time.sleep(1.1)  # times are of whole seconds
+    done(api, "PATCH", f"{jobs}/a", {"spec": {"suspend": False}}, MERGE)
+    until(lambda: "active" in status("a"))
+    assert status("a")["startTime"] > began
+
+
+def test_the_authority_is_published_in_each_namespace_and_put_right(api: Servers, space: str) -> None:
+    path, authority = config_maps(space, "kube-root-ca.crt"), api.authority.certificate_file.read_text()
+
+    def published() -> Any:
+        return api.request("GET", path).body.get("data")
+
+    until(lambda: published() == {"ca.crt": authority})
+    done(api, "PATCH", path, {"data": {"ca.crt": "none", "more": "1"}}, MERGE)
+    until(lambda: published() == {"ca.crt": authority})
+    done(api, "DELETE", path)
+    until(lambda: published() == {"ca.crt": authority})
+
+
+# ---------------------------------------------------------------------------------------------------------- scales
+
+
+class Scaled:
+    """A Deployment of nothing, whose Scale is written."""
+
+    def __init__(self, api: Servers, space: str) -> None:
+        self.api, self.space = api, space
+        self.path = f"/apis/apps/v1/namespaces/{space}/deployments/web"
+
+    def applied(self, manager: str, **spec: Any) -> Any:
+        return self.api.request("PATCH", f"{self.path}?fieldManager={manager}", deployment(**spec), APPLY)
+
+    def scale(self, manager: str, spec: Any, **query: str) -> Any:
+        body = {"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "web"}, "spec": spec}
+        asked = urlencode({"fieldManager": manager, **query})
+        return self.api.request("PATCH", f"{self.path}/scale?{asked}", body, APPLY)
+
+    def patch(self, manager: str, replicas: int) -> Any:
+        path = f"{self.path}/scale?fieldManager={manager}"
+        return done(self.api, "PATCH", path, {"spec": {"replicas": replicas}}, MERGE)
+
+    def owners(self) -> set[tuple[str, str, str]]:
+        """Who owns the replicas."""
+        entries = done(self.api, "GET", self.path)["metadata"]["managedFields"]
+        assert {entry["apiVersion"] for entry in entries} == {"apps/v1"}
+        return {
+            (entry["manager"], entry["operation"], entry.get("subresource", ""))
+            for entry in entries
+            if "f:replicas" in entry["fieldsV1"].get("f:spec", {})
+        }
+
+
+def refused(answer: Any, *conflicts: str) -> None:
+    assert (answer.status, answer.body["reason"]) == (409, "Conflict"), answer
+    assert [cause["message"] for cause in answer.body["details"]["causes"]] == list(conflicts)
+    assert {cause["field"] for cause in answer.body["details"]["causes"]} == {".spec.replicas"}
+
+
+def test_a_scale_that_is_applied_has_owners_and_conflicts(api: Servers, space: str) -> None:
+    web = Scaled(api, space)
+    assert web.applied("one", replicas=1).status == 201
+    assert web.owners() == {("one", "Apply", "")}
+    refused(web.scale("two", {"replicas": 2}), 'conflict with "one"')
+    same = web.scale("two", {"replicas": 1})
+    assert (same.status, same.body["spec"]) == (200, {"replicas": 1})
+    assert web.owners() == {("one", "Apply", ""), ("two", "Apply", "scale")}
+    forced = web.scale("two", {"replicas": 2}, force="true")
+    assert (forced.status, forced.body["spec"]) == (200, {"replicas": 2})
+    assert web.owners() == {("two", "Apply", "scale")}
+    refused(web.applied("one", replicas=1), 'conflict with "two" with subresource "scale"')
+    assert web.applied("one").status == 200
+    assert web.scale("two", {}).body["spec"] == {}
+    assert web.owners() == {("two", "Apply", "scale")}
+    assert web.patch("three", 2)["spec"] == {"replicas": 2}
+    assert web.owners() == {("three", "Update", "scale")}
+    refused(web.scale("two", {"replicas": 1}), 'conflict with "three" with subresource "scale" using autoscaling/v1')
+    assert web.scale("four", {"replicas": 1}, force="true", dryRun="All").body["spec"] == {"replicas": 1}
+    assert web.owners() == {("three", "Update", "scale")}
+    assert web.patch("four", 0)["spec"] == {}
+    assert web.owners() == set()
+    assert web.scale("two", {"replicas": 1, "x": 1}).status == 500
+    assert web.scale("two", {"replicas": "1"}).status == 500
+    assert web.scale("two", {"replicas": -1}).status == 422
+
+
+def test_who_made_an_object_is_asked_when_its_scale_is_applied(api: Servers, space: str) -> None:
+    web = Scaled(api, space)
+    made = done(api, "POST", web.path.removesuffix("/web") + "?fieldManager=one", deployment(replicas=1))
+    refused(web.scale("two", {"replicas": 2}), 'conflict with "one" using autoscaling/v1')
+    assert web.scale("two", {"replicas": 1}).status == 200
+    assert web.owners() == {("one", "Update", ""), ("two", "Apply", "scale")}
+    put = {"metadata": {"name": "web", "namespace": space}, "spec": {"replicas": 0}}
+    done(api, "PUT", f"{web.path}/scale?fieldManager=three", put)
+    assert web.owners() == set()
+    assert done(api, "GET", web.path)["metadata"]["uid"] == made["metadata"]["uid"]
+
+
+def deployment(**spec: Any) -> Any:
+    labels = {"app": "web"}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    whole = {"selector": {"matchLabels": labels}, "template": template, **spec}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": whole}
+
+
+# ---------------------------------------------------------------------------------------------------- who may ask
+
+
+BOB: Any = {"Impersonate_User": "bob"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "verb", "what"),
+    [
+        ("GET", "/api/v1/nothing", "list", 'resource "nothing" in API group "" at the cluster scope'),
+        ("GET", "/api/v1/nothing?watch=1", "watch", 'resource "nothing" in API group "" at the cluster scope'),
+        ("HEAD", "/api/v1/nothing", "list", ""),
+        (
+            "POST",
+            "/apis/x.example/v1/things",
+            "create",
+            'resource "things" in API group "x.example" at the cluster scope',
+        ),
+        ("GET", "/apis/apps/v9/things/a", "get", 'resource "things" in API group "apps" at the cluster scope'),
+        ("DELETE", "/api/v1/namespaces/n/x", "deletecollection", 'resource "x" in API group "" in the namespace "n"'),
+        ("PUT", "/api/v1/namespaces/n/x/y/z", "update", 'resource "x/z" in API group "" in the namespace "n"'),
+        (
+            "PATCH",
+            "/api/v1/namespaces/n/status",
+            "patch",
+            'resource "namespaces/status" in API group "" in the namespace',
+        ),
+        ("GET", "/api/v1/watch/namespaces/n/x/y", "watch", 'resource "x" in API group "" in the namespace "n"'),
+        ("GET", "/nothing", "get", 'path "/nothing"'),
+        ("POST", "/version", "post", 'path "/version"'),
+        ("DELETE", "/apis/", "delete", 'path "/apis/"'),
+        ("GET", "/readyz/ping", "get", 'path "/readyz/ping"'),
+    ],
+)
+def test_who_may_not_ask_is_not_told_whether_it_is_there(
+    api: Servers, method: str, path: str, verb: str, what: str
+) -> None:
+    answer = asked(api, method, path, **BOB)
+    assert answer.status == 403
+    if method != "HEAD":
+        assert answer.body["reason"] == "Forbidden"
+        assert f'forbidden: User "bob" cannot {verb} {what}' in answer.body["message"]
+        assert "details" in answer.body
+
+
+def test_who_may_ask_is_told_that_it_is_not_there(api: Servers) -> None:
+    answer = api.request("GET", "/api/v1/nothing")
+    assert (answer.status, answer.body["reason"], answer.body["details"]) == (404, "NotFound", {})
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        *((f"/api/v1/namespaces/default/configmaps{more}", 405) for more in ("", "/kube-root-ca.crt", "?watch=1")),
+        *((path, 405) for path in ("/version", "/api", "/api/v1", "/apis/apps/v1")),
+        *((path, 200) for path in ("/apis", "/apis/apps", "/healthz", "/openapi/v3", "/openapi/v2")),
+    ],
+)
+def test_where_the_head_alone_may_be_asked_for(api: Servers, path: str, status: int) -> None:
+    answer = asked(api, "HEAD", path)
+    assert (answer.status, answer.content) == (status, b"")
+
+
+# ------------------------------------------------------------------------------------------- watches by their path
+
+
+def test_a_path_may_ask_for_a_watch_by_itself(api: Servers, space: str) -> None:
+    for name in "ab":
+        done(api, "POST", config_maps(space), {"metadata": {"name": name}})
+    path = f"/api/v1/watch/namespaces/{space}/configmaps"
+    assert {name for _, name in watch(api, path, timeoutSeconds="1").told} == {"a", "b", "kube-root-ca.crt"}
+    assert watch(api, f"{path}/a", timeoutSeconds="1").told == [("ADDED", "a")]
+    assert watch(api, f"/api/v1/watch/namespaces/{space}", timeoutSeconds="1").told == [("ADDED", space)]
+    answer = api.request("GET", f"{path}/a?fieldSelector=metadata.name%3Db")
+    assert (answer.status, answer.body["reason"]) == (400, "BadRequest")
+    assert answer.body["message"] == "fieldSelector metadata.name doesn't match requested name"
+    for method, wrong, status in (
+        ("POST", path, 405),
+        ("GET", f"{path}/a/status", 404),
+        ("GET", "/api/v1/watch/nothing", 404),
+        ("GET", "/apis/authentication.k8s.io/v1/watch/tokenreviews", 404),
+    ):
+        assert api.request(method, wrong).status == status, wrong
+
+
+# ----------------------------------------------------------------------------------------------- texts and sizes
+
+
+BAD, MENDED = b"\xff\xe2\x82|\xed\xa0\x80|\\ud800|\\udc00\\u0041|\\ud83d\\ude00|\\\\ud800", "���|���|�|�A|😀|\\ud800"
+
+
+def test_what_is_no_unicode_in_json_is_replaced(api: Servers, space: str) -> None:
+    made = asked(api, "POST", config_maps(space), b'{"metadata": {"name": "a"}, "data": {"a": "' + BAD + b'"}}')
+    assert (made.status, made.body["data"]) == (201, {"a": MENDED})
+    patch = b'{"data": {"b": "' + BAD + b'"}}'
+    for kind in (MERGE, "application/strategic-merge-patch+json"):
+        patched = asked(api, "PATCH", config_maps(space, "a"), patch, Content_Type=kind)
+        assert (patched.status, patched.body["data"]["b"]) == (200, MENDED)
+    named = asked(api, "POST", config_maps(space), b'{"metadata": {"name": "a"}, "data": {"\xff": "a"}}')
+    assert [cause["field"] for cause in named.body["details"]["causes"]] == ["data[�]"]
+
+
+@pytest.mark.parametrize("text", [b"\xff", b"\\ud800", b"\\ud83d\\ude00"])
+def test_what_is_no_unicode_in_an_apply_is_refused(api: Servers, space: str, text: bytes) -> None:
+    """Which is read as YAML, that knows no halves of characters."""
+    body = b'{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"a": "' + text + b'"}}'
+    answer = asked(api, "PATCH", config_maps(space, "a") + "?fieldManager=m", body, Content_Type=APPLY)
+    assert (answer.status, answer.body["reason"]) == (400, "BadRequest")
+    assert answer.body["message"].startswith("error decoding YAML: error converting YAML to JSON: yaml: ")
+
+
+def test_lines_and_headers_may_be_long(api: Servers, space: str) -> None:
+    for size in (9_000, 900_000):
+        assert asked(api, "GET", config_maps(space), X_Long="x" * size).status == 200
+        selected = asked(api, "GET", f"{config_maps(space)}?labelSelector=a!={'x' * size}")
+        assert (selected.status, selected.body["reason"]) == (400, "BadRequest")
+    assert asked(api, "GET", config_maps(space), X_Long="x" * 1_200_000).status >= 400
+
+
+# --------------------------------------------------------------------------------------- applies that are not right
+
+
+FIVE = "&value.valueUnstructured{{Value:5}}"
+UNFIT = "failed to create typed patch object (/; {0}): "
+UNLIKE = "failed to convert new object (/a; {0}) to proper version: unable to convert unstructured object to {0}: "
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "message"),
+    [
+        ("ConfigMap", {"metadata": 5}, UNFIT + ".metadata: expected map, got &{{5}}"),
+        ("ConfigMap", {"metadata": {"name": 5}}, UNFIT + ".metadata.name: expected string, got " + FIVE),
+        (
+            "ConfigMap",
+            {"metadata": {"name": "a", "creationTimestamp": "z"}},
+            UNLIKE + 'parsing time "z" as "2006-01-02T15:04:05Z07:00": cannot parse "z" as "2006"',
+        ),
+        (
+            "Pod",
+            {"spec": {"containers": [{"name": "c", "image": "i", "resources": {"limits": {"cpu": "many"}}}]}},
+            UNLIKE + "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
+        ),
+        ("Pod", {"spec": {"priority": 1.5}}, UNLIKE + "cannot convert float64 to int32"),
+    ],
+)
+def test_an_apply_with_a_value_of_another_type_is_the_servers_fault(
+    api: Servers, space: str, kind: str, said: Any, message: str
+) -> None:
+    applied = {"apiVersion": "v1", "kind": kind, "metadata": {"name": "a"}, **said}
+    path = f"/api/v1/namespaces/{space}/{kind.lower()}s/a?fieldManager=m"
+    answer = api.request("PATCH", path, applied, APPLY)
+    assert (answer.status, answer.body["message"]) == (500, message.format(f"/v1, Kind={kind}"))
+    assert "reason" not in answer.body

@@ -156,7 +156,9 @@ class _Up:
         async with (
             Evaluator() as judge,
             # No kubelet runs beside the real servers, nor anything that gives volumes or addresses.
-            open_embedded(judge, self._store, tokens=self._users, pace=Pace(None)) as cluster,
+            open_embedded(
+                judge, self._store, tokens=self._users, authority=self.tls.authority.decode(), pace=Pace(None)
+            ) as cluster,
         ):
             audit = Audit(cluster.api, cluster.api.registry, ENTRIES_MAX)
             self._audits.append(audit)

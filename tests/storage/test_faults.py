@@ -572,6 +572,16 @@ def test_store_is_not_made_in_a_read_only_directory(children: Path, public: Path
     assert not (public / "new").exists()
 
 
+def test_an_embedded_cluster_is_not_kept_in_a_read_only_directory(children: Path, public: Path) -> None:
+    """Nor in one that is not there yet, nor where its file is somebody else's."""
+    advice = "Permission denied; name a directory that this user may write, or let them"
+    with read_only(public):
+        for directory in (public, public / "new"):
+            told = as_nobody(children, "keep", directory)
+            assert told == f"StoreReadOnlyError: {directory} cannot be written: {advice}"
+        assert list(public.iterdir()) == []
+
+
 def test_store_belongs_to_its_owner_alone(children: Path, public: Path) -> None:
     """Also where its directory was there before, for everybody."""
     (public / "store").mkdir(mode=0o777)

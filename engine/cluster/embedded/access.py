@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from typing import Final
+from urllib.parse import unquote
 
 import msgspec
 from msgspec import Struct
 
-from tidelog.engine.cluster.embedded.requests import User
-from tidelog.engine.cluster.embedded.selectors import Operator, Requirement
+from tidelog.engine.cluster.embedded.requests import WATCH, Request, User, is_true, steps_of, without_watch
+from tidelog.engine.cluster.embedded.selectors import Operator, Requirement, name_selected
 from tidelog.engine.cluster.embedded.store import Key, Store
 from tidelog.events.typed import decoder
 
@@ -30,6 +31,34 @@ class Attributes(Struct, frozen=True):
     namespace: str = ""
     name: str = ""
     path: str = ""
+
+
+_NAMESPACE_PARTS: Final = ("status", "finalize")
+"""Of a namespace itself; whatever else follows its name is in it."""
+_VERBS: Final = {"POST": "create", "GET": "get", "HEAD": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+_OF_MANY: Final = {"delete": "deletecollection"}
+
+
+def attributes_of(request: Request) -> Attributes:
+    """What a request wants to do, by its method and path alone: also with what is not served (`RequestInfo`)."""
+    steps = steps_of(request.path)
+    if steps is None:
+        return Attributes(request.method.lower(), path=unquote(request.path))
+    group, _, parts = steps
+    is_watch, parts = without_watch(parts)
+    namespace = ""
+    if parts[0] == "namespaces" and len(parts) > 1:
+        namespace = parts[1]
+        if len(parts) > 2 and parts[2] not in _NAMESPACE_PARTS:
+            parts = parts[2:]
+    plural, name, subresource = (*parts[:3], "", "")[:3]
+    verb = WATCH if is_watch else _VERBS.get(request.method, "")
+    if not name and verb == "get":
+        verb = WATCH if is_true(request.query, WATCH) else "list"
+        name = name_selected(request.query.get("fieldSelector", ""))
+    elif not name:
+        verb = _OF_MANY.get(verb, verb)
+    return Attributes(verb, group, f"{plural}/{subresource}" if subresource else plural, namespace, name)
 
 
 class Rule(Struct, rename="camel"):

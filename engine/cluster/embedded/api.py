@@ -8,7 +8,16 @@ from typing import Final, Literal, cast
 import msgspec
 from msgspec import Struct
 
-from tidelog.engine.cluster.embedded import causes, definitions, documents, readiness, scales, tables
+from tidelog.engine.cluster.embedded import (
+    causes,
+    definitions,
+    documents,
+    managers,
+    ownership,
+    readiness,
+    scales,
+    tables,
+)
 from tidelog.engine.cluster.embedded.access import (
     ANONYMOUS,
     AUTHENTICATED,
@@ -17,6 +26,7 @@ from tidelog.engine.cluster.embedded.access import (
     Authorizer,
     account_groups,
     account_of,
+    attributes_of,
     refusal,
 )
 from tidelog.engine.cluster.embedded.aside import Aside
@@ -31,7 +41,7 @@ from tidelog.engine.cluster.embedded.decoding import (
 from tidelog.engine.cluster.embedded.definitions import Taken, accepted_of
 from tidelog.engine.cluster.embedded.documents import OpenApi
 from tidelog.engine.cluster.embedded.escalation import Guard
-from tidelog.engine.cluster.embedded.intake import patched, read, read_patched, warned
+from tidelog.engine.cluster.embedded.intake import patched, read, read_patched, require_place, warned
 from tidelog.engine.cluster.embedded.metadata import NAMESPACES
 from tidelog.engine.cluster.embedded.objects import decoded, encoded, kept, sent, timestamp
 from tidelog.engine.cluster.embedded.reading import Reader, listing
@@ -52,7 +62,6 @@ from tidelog.engine.cluster.embedded.requests import (
     target_of,
 )
 from tidelog.engine.cluster.embedded.reviews import answer as answer_review
-from tidelog.engine.cluster.embedded.selectors import name_selected
 from tidelog.engine.cluster.embedded.statuses import (
     StatusError,
     bad_request,
@@ -63,6 +72,7 @@ from tidelog.engine.cluster.embedded.statuses import (
     not_allowed,
     not_found,
     runs_nothing,
+    unasked,
     unsupported_media_type,
 )
 from tidelog.engine.cluster.embedded.store import Key, Store
@@ -154,10 +164,10 @@ class Api:
             return error_answer(error)
 
     async def _handle(self, request: Request) -> Answer:
+        self._authorize(request)  # first: who may not ask for something is not told whether it is there
         target = target_of(request, self.registry)
         if target is None:
             return self._document(request)
-        self._authorize(request, target)
         if target.resource.version in self._silent().get(target.resource.group, ()):
             return Answer(503, b"service unavailable\n", "text/plain; charset=utf-8")
         deprecated = target.resource.deprecated or _DEPRECATED.get(target.resource.group_kind)
@@ -260,31 +270,21 @@ class Api:
             raise conflict(resource, name, f"{why}. The object might have been deleted and then recreated")
         return Bound(resource.place, key, record.uid)
 
-    def _authorize(self, request: Request, target: Target) -> None:
-        user, resource = request.user, target.resource
-        plural = f"{resource.plural}/{target.subresource.name}" if target.subresource else resource.plural
-        # A namespace is in itself, and a list or watch of one name is about that object.
-        namespace = target.name if resource.place == NAMESPACES else target.namespace
-        name = target.name or (
-            name_selected(request.query.get("fieldSelector", "")) if target.verb in ("list", "watch") else ""
-        )
-        what = Attributes(target.verb, resource.group, plural, namespace, name)
-        if not self.authorizer.allows(user, what):
-            raise forbidden(resource, name, refusal(user, what))
+    def _authorize(self, request: Request) -> None:
+        what = attributes_of(request)
+        if not self.authorizer.allows(request.user, what):
+            raise unasked(what.group, what.resource.partition("/")[0], what.name, refusal(request.user, what))
 
     # ------------------------------------------------------------------------------------------ documents
 
     def _document(self, request: Request) -> Answer:
-        if request.method not in ("GET", "HEAD"):
-            raise not_allowed()
         path = request.path.rstrip("/") or "/"
+        if request.method not in ("GET", "HEAD") or (request.method == "HEAD" and _is_about_version(path)):
+            raise not_allowed()
         if path == "/version":
             return Answer(200, encoded(documents.version()))
         if (well := readiness.answer(path, request.query)) is not None:
             return well
-        what = Attributes("get", path=path)
-        if not self.authorizer.allows(request.user, what):
-            raise StatusError(403, "Forbidden", f"forbidden: {refusal(request.user, what)}", details={})
         found = self._discovery(path, request.accept)
         if found is None:
             raise no_path()
@@ -464,11 +464,15 @@ class Api:
     async def _change_scale(self, target: Target, request: Request, options: Options) -> Answer:
         """A Scale that is written sets the replicas of the object behind it."""
         resource = target.resource
-        record = self._reader.get(target)
-        live = decoded(record, resource)
-        wanted, told = self._scale_in(target, request, options, scales.scale_of(resource, live))
+        live = decoded(self._reader.get(target), resource)
+        paths, owners = scales.paths_of(resource, self.registry), managers.of_live(live)
+        scale = scales.scale_of(resource, live)
+        scale["metadata"]["managedFields"] = managers.encoded(scales.owners_in_scale(owners, paths))
+        wanted, told = self._scale_in(target, request, options, scale)
         with warned(told):
             changed = scales.with_scale(resource, live, wanted)
+            after = scales.owners_after(owners, managers.of_live(wanted), paths, resource.api_version)
+            changed["metadata"]["managedFields"] = managers.encoded(after)
             whole = Target("update", resource, target.namespace, target.name)
             written = await self.writer.replace(whole, changed, msgspec.structs.replace(options, through=_SCALE))
         self._after(resource, written)
@@ -477,7 +481,7 @@ class Api:
     def _scale_in(
         self, target: Target, request: Request, options: Options, scale: KubeObject
     ) -> tuple[KubeObject, list[str]]:
-        """The Scale that a request makes of one, and what is to be warned of."""
+        """The Scale that a request makes of one, with its owners then, and what is to be warned of."""
         resource = scales.resource_of(target.resource)
         target = Target("update", resource, target.namespace, target.name)
         if request.method == "PUT":
@@ -487,16 +491,26 @@ class Api:
             with warned(told):
                 if unnamed is not None:
                     raise unnamed
-            return found, told
+            return self._owned_scale(resource, scale, found, options), told
         how = PATCHES.get(request.content_type)
         if how is None:
             raise unsupported_media_type(request.content_type, list(PATCHES))
         if how == "apply":
             applied = decode_applied(request)
             require_applied(resource, applied)
-            return read(resource, target, patched(resource.schema, scale, applied, how), options)
+            require_place(resource, target, applied)
+            return read(resource, target, self.writer.owned(resource, scale, applied, options, _SCALE), options)
         changed = patched(resource.schema, scale, decode_body(request), how)
-        return read_patched(target, changed, how, options, self.registry)
+        found, told = read_patched(target, changed, how, options, self.registry)
+        return self._owned_scale(resource, scale, found, options), told
+
+    def _owned_scale(self, resource: Resource, scale: KubeObject, new: KubeObject, options: Options) -> KubeObject:
+        """A Scale with its owners; of 0 replicas nobody is one, as the real server writes no 0 there."""
+        if not (new.get("spec") or {}).get("replicas"):
+            new = {**new, "spec": {}}
+        return ownership.update(
+            scale, new, resource.schema, manager=options.manager, now=self._now(), subresource=_SCALE
+        )
 
     def _delete(self, target: Target, request: Request) -> Answer:
         options = _delete_options(request)
@@ -574,6 +588,15 @@ class Api:
 
     def _now(self) -> str:
         return timestamp(self._clock())
+
+
+def _is_about_version(path: str) -> bool:
+    """Whether a path is one of those where the real server serves GET alone: `/version`, `/api/v1`, `/apis/apps/v1`."""
+    match path.strip("/").split("/"):
+        case ["version"] | ["api"] | ["api", _] | ["apis", _, _]:
+            return True
+        case _:
+            return False
 
 
 def _document_of(request: Request) -> KubeObject:

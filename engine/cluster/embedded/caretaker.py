@@ -33,6 +33,7 @@ _ROOT_DESCRIBED: Final = (
 )
 NAMESPACE: Final = "kubernetes"
 """The finalizer of namespaces."""
+_MAPS: Final[Place] = ("", "configmaps")
 MANAGER: Final = Options("tidelog-embedded-cluster")
 
 
@@ -63,9 +64,10 @@ _NONE: Final[frozenset[Where]] = frozenset()
 class Caretaker:
     """Looks after namespaces and owners."""
 
-    def __init__(self, api: Api) -> None:
-        """Of the cluster behind `api`."""
+    def __init__(self, api: Api, authority: str = "") -> None:
+        """Of the cluster behind `api`; `authority` is what its clients are to trust (PEM), where it is served so."""
         self._api = api
+        self._authority = authority
         self._store = api.store
         self._journal = api.store.follow()
         self._uids: SharedMap[str, Where] = SharedMap()
@@ -76,7 +78,7 @@ class Caretaker:
 
     def fork(self, api: Api) -> "Caretaker":
         """One that looks after a fork of this one's cluster, and goes on where this one is."""
-        made = Caretaker(api)
+        made = Caretaker(api, self._authority)
         made._journal.extend(self._journal)
         made._uids, made._owned, made._owners = self._uids.copy(), self._owned.copy(), self._owners.copy()
         return made
@@ -121,12 +123,16 @@ class Caretaker:
             self._release_all(before)
             if place == DEFINITIONS:
                 self._api.serve(record.key.name)
+            if place == _MAPS and record.key.name == ROOT_CERTIFICATES:
+                await self._publish(record.key.namespace)
             if record.key.namespace:
                 self._finish_namespace(record.key.namespace)
             return
         obj = self._learn(place, record)
         if place == NAMESPACES:
             await self._look_after(record, obj)
+        elif place == _MAPS and record.key.name == ROOT_CERTIFICATES:
+            await self._publish(record.key.namespace)
         owners = self._owners.get(where) or {}
         if change.type == "ADDED" or owners != before:
             self._collect_if_orphaned(where)
@@ -295,9 +301,23 @@ class Caretaker:
             self._finish_namespace(name)
             return
         await self._make("serviceaccounts", {"kind": "ServiceAccount"}, name, "default")
-        described = {"annotations": {"kubernetes.io/description": _ROOT_DESCRIBED}}
-        document = {"kind": "ConfigMap", "metadata": described, "data": {"ca.crt": ""}}
-        await self._make("configmaps", document, name, ROOT_CERTIFICATES)
+        await self._publish(name)
+
+    async def _publish(self, namespace: str) -> None:
+        """Tells what clients are to trust, in a namespace that stays."""
+        spaces = self._api.registry.builtin(NAMESPACES)
+        space = self._store.get(NAMESPACES, Key("", namespace))
+        if space is None or is_going(decoded(space, spaces)):
+            return
+        data = {"ca.crt": self._authority}
+        where = _MAPS, Key(namespace, ROOT_CERTIFICATES)
+        record = self._store.get(*where)
+        if record is None:
+            described = {"annotations": {"kubernetes.io/description": _ROOT_DESCRIBED}}
+            document = {"kind": "ConfigMap", "metadata": described, "data": data}
+            await self._make("configmaps", document, namespace, ROOT_CERTIFICATES)
+        elif self._authority and decoded(record, self._api.registry.builtin(_MAPS)).get("data") != data:
+            self._change(where, lambda obj: obj.update(data=data))
 
     async def _make(self, plural: str, document: KubeObject, namespace: str, name: str) -> None:
         resource = self._api.registry.builtin(("", plural))

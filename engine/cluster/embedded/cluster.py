@@ -75,6 +75,7 @@ async def open_embedded(
     store: Store | None = None,
     *,
     tokens: Mapping[str, User] = {},
+    authority: str = "",
     clock: Callable[[], float] = time.time,
     pace: Pace = Pace(),  # noqa: B008 - immutable
 ) -> AsyncIterator[EmbeddedCluster]:
@@ -84,6 +85,7 @@ async def open_embedded(
         judge: evaluates the rules of custom kinds.
         store: its objects; new and empty, if not given.
         tokens: who is known, by bearer token.
+        authority: what clients are to trust (PEM), where it is served over TLS.
         clock: the time of day.
         pace: how quick its workloads are.
     """
@@ -94,7 +96,7 @@ async def open_embedded(
     api = Api(objects, registry, judge, Tokens(tokens, clock), clock)
     for record in list(objects.bucket(DEFINITIONS).between("")):
         api.serve(record.key.name)
-    caretaker, stand_ins = Caretaker(api), StandIns(api, clock, pace)
+    caretaker, stand_ins = Caretaker(api, authority), StandIns(api, clock, pace)
     caretaker.begin()
     await bootstrap(api)
     await caretaker.settle()

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from tidelog.engine.cluster.embedded import body_types, json_errors, protobuf, yaml_bodies
+from tidelog.engine.cluster.embedded import body_types, json_errors, json_text, protobuf, yaml_bodies
 from tidelog.engine.cluster.embedded.builtin.scalars import QUANTITY_FORM
 from tidelog.engine.cluster.embedded.registry import Registry, Resource, schema_of_kind
 from tidelog.engine.cluster.embedded.requests import APPLY, JSON, JSON_PATCH, PATCHES, STRATEGIC, Request
@@ -19,6 +19,8 @@ BODY_BYTES_MAX: Final = 3 << 20
 """As much as the API server takes."""
 _OPERATION: Final = "handlers.jsonPatchOp"
 """What Go calls an operation of a JSON patch."""
+_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+"""Half of a character as JSON writes it, which YAML has not."""
 YAML: Final = ("application/yaml", "application/x-yaml", "text/yaml")
 
 
@@ -56,8 +58,8 @@ def _decode(request: Request) -> Any:
 
 def _decode_json(body: bytes) -> Any:
     try:
-        return msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        return json_text.decode(body)
+    except (msgspec.DecodeError, RecursionError) as error:
         raise bad_request(f"the object provided is unrecognized (must be of type JSON): {error}") from None
 
 
@@ -65,8 +67,8 @@ def _decode_patch(body: bytes, kind: str) -> Any:
     """A patch of another kind than an apply: a null is one that changes nothing, but for a merge patch."""
     said = "" if kind == STRATEGIC else "error decoding patch: "
     try:
-        patch = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        patch = json_text.decode(body)
+    except (msgspec.DecodeError, RecursionError):
         raise bad_request(said + json_errors.syntax_error(body)) from None
     if kind != JSON_PATCH:
         if patch is None and kind == STRATEGIC:
@@ -101,7 +103,7 @@ def decode_applied(request: Request) -> KubeObject:
 
 
 def _decode_yaml(body: bytes) -> Any:
-    if body[:1] == b"{":
+    if body[:1] == b"{" and _SURROGATE.search(body) is None:
         try:
             return msgspec.json.decode(body)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
@@ -137,8 +139,8 @@ def decode_object(request: Request, resource: Resource, registry: Registry) -> K
     kind, body = request.content_type or JSON, request.body
     if len(body) <= BODY_BYTES_MAX and kind == JSON:
         try:
-            found = msgspec.json.decode(body)
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            found = json_text.decode(body)
+        except (msgspec.DecodeError, RecursionError):
             raise body_types.no_json(resource, body) from None
     elif len(body) <= BODY_BYTES_MAX and kind in YAML:
         try:
@@ -165,14 +167,14 @@ def decode_deletion(request: Request) -> KubeObject:
         raise too_large(BODY_BYTES_MAX)
     try:
         if kind == JSON:
-            found = msgspec.json.decode(request.body)
+            found = json_text.decode(request.body)
         elif kind in YAML:
             found = yaml_bodies.decode(request.body)
         elif kind == protobuf.CONTENT_TYPE:
             found = _decode(request)
         else:
             raise unsupported_media_type(kind, [JSON, YAML[0], protobuf.CONTENT_TYPE])
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+    except (msgspec.DecodeError, RecursionError):
         raise bad_request(body_types.NO_VERSION + json_errors.syntax_error(request.body)) from None
     except ValueError as error:
         raise bad_request(f"yaml: {error}") from None
@@ -184,12 +186,16 @@ def decode_deletion(request: Request) -> KubeObject:
 
 
 class MismatchError(StatusError):
-    """A value has another type than its field; `detail` is what the decoder says of it."""
+    """A value has another type than its field.
 
-    def __init__(self, kind: str, version: str, detail: str) -> None:
+    `detail` is what the decoder says of it, `converted` what is said of an object that was decoded to no type before.
+    """
+
+    def __init__(self, kind: str, version: str, detail: str, converted: str = "") -> None:
         message = f'{kind} in version "{version}" cannot be handled as a {kind}: {detail}'
         super().__init__(400, "BadRequest", message)
         self.detail = detail
+        self.converted = converted or detail
 
 
 class _Place(NamedTuple):
@@ -307,7 +313,8 @@ class Conformed:
             got = f"number {value}"
         wanted = _NAMED.get(place.fields.rpartition(".")[2], _go_type(schema))
         detail = f"json: cannot unmarshal {got} into Go struct field {place.struct}.{place.fields} of type {wanted}"
-        return MismatchError(self._kind, self._version, detail)
+        converted = f"cannot convert float64 to {wanted}" if isinstance(value, float) else ""
+        return MismatchError(self._kind, self._version, detail, converted)
 
 
 _time: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")

@@ -231,6 +231,26 @@ def condition(
     return told
 
 
+_SUSPENDED: Final = "Suspended"
+
+
+def is_suspended(status: KubeObject) -> bool:
+    """Whether a Job says that it is suspended."""
+    return any(one["type"] == _SUSPENDED and one["status"] == "True" for one in status.get("conditions") or ())
+
+
+def suspension_of(was: KubeObject, now: str, *, suspends: bool) -> KubeObject | None:
+    """What a Job says of its suspension; nothing where it never was suspended."""
+    conditions: list[KubeObject] = was.get("conditions") or []
+    before = next((one for one in conditions if one["type"] == _SUSPENDED), None)
+    if not suspends and before is None:
+        return None
+    if before is not None and suspends == (before["status"] == "True"):
+        return before
+    reason, message = ("JobSuspended", "Job suspended") if suspends else ("JobResumed", "Job resumed")
+    return condition({}, _SUSPENDED, holds=suspends, now=now, reason=reason, message=message, probe=True)
+
+
 def digest_of(template: KubeObject) -> str:
     """Ten letters for a pod template, of those that Kubernetes uses for such."""
     digest = hashlib.sha256(msgspec.json.encode(template, order="sorted")).digest()

@@ -19,7 +19,7 @@ from tidelog.engine.cluster.embedded.typed import SchemaMismatchError
 from tidelog.engine.objects.kube import KubeObject, KubeValue, MalformedObjectError
 from tidelog.engine.objects.managed_fields import FieldSet, entries_of, union
 
-__all__ = ["LAST_APPLIED", "AppliedError", "FieldConflict", "FieldConflictsError", "apply", "update"]
+__all__ = ["LAST_APPLIED", "AppliedError", "FieldConflict", "FieldConflictsError", "apply", "require_fit", "update"]
 
 LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 _ANNOTATIONS_MAX = 256 * 1024
@@ -109,7 +109,7 @@ def apply(
         managed = before.updated(typed.empty_object(version, applied["kind"]), _bare(live), {})
     if _metadata(applied).get("managedFields") is not None:
         raise AppliedError("metadata.managedFields must be nil")
-    _check(schema, applied, "failed to create typed patch object ({})", with_duplicates=False)
+    require_fit(applied, schema)
     bare = _bare(current)
     _check(schema, bare, "failed to create typed live object ({})", with_duplicates=True)
     try:
@@ -122,6 +122,15 @@ def apply(
     if manager == _KUBECTL:
         merged = _with_last_applied(merged, applied)
     return _with_managed(merged, managed, live)
+
+
+def require_fit(applied: KubeObject, schema: Schema) -> None:
+    """Whether what is applied fits its kind.
+
+    Raises:
+        AppliedError: when it does not.
+    """
+    _check(schema, applied, "failed to create typed patch object ({})", with_duplicates=False)
 
 
 def _check(schema: Schema, obj: KubeObject, what: str, *, with_duplicates: bool) -> None:

@@ -31,6 +31,9 @@ LIST_TOO_OLD: Final = "The resourceVersion for the provided list is too old."
 _MATCH: Final = "resourceVersionMatch"
 _NOT_OLDER: Final = "NotOlderThan"
 _MATCHES: Final = ("Exact", _NOT_OLDER, "")
+_FORM: Final = "meta.k8s.io/v1"
+_END: Final = "\0"
+"""No key goes on with it: what begins there comes after the key before it."""
 LIST_GONE: Final = "The provided continue parameter is too old to display a consistent list result."
 
 
@@ -43,11 +46,29 @@ class Page(Struct, frozen=True):
 
 
 class _Token(Struct):
-    """Where a list goes on. The version is that of its first page: what changed since is seen all the same."""
+    """Where a list goes on, as the real server writes it: a version, and a key below that of the list.
 
-    version: int
-    namespace: str
-    name: str
+    The version is that of its first page: what changed since is seen all the same. Nothing tells a list from another:
+    a token goes on in any, at the same place.
+    """
+
+    v: str
+    rv: int
+    start: str
+
+    @classmethod
+    def after(cls, version: int, last: Key, *, of_namespace: bool) -> "_Token":
+        """Of what comes after an object, in a list of its namespace or of all."""
+        name = last.name if of_namespace or not last.namespace else f"{last.namespace}/{last.name}"
+        return cls(_FORM, version, f"/{name}{_END}")
+
+    def last(self, target: Target) -> Key:
+        """The object after which a list goes on; it need not be there."""
+        below = self.start.removeprefix("/").removesuffix(_END)
+        if target.namespace or not target.resource.namespaced:
+            return Key(target.namespace, below)
+        namespace, _, name = below.partition("/")
+        return Key(namespace, name)
 
 
 class Reader:
@@ -80,19 +101,20 @@ class Reader:
         limit = _number(query, "limit")
         self._require_list(query)
         token = _token_of(query)
-        if token is not None and token.version < bucket.compacted:
+        if token is not None and token.rv < bucket.compacted:
             raise gone(LIST_GONE)
-        version = token.version if token else self._store.version
+        version = token.rv if token else self._store.version
         items: list[bytes] = []
         last: Key | None = None
-        after = Key(token.namespace, token.name) if token else None
+        after = token.last(target) if token else None
         name = name_selected(query.get("fieldSelector", ""))
         for record in bucket.between(target.namespace, after):
             if name and record.key.name != name:
                 continue
             if limit and len(items) == limit:  # there is more, and whether it is selected is not looked at
                 assert last is not None  # noqa: S101 - there is one in a full page
-                return Page(items, version, _text_of(_Token(version, last.namespace, last.name)))
+                token = _Token.after(version, last, of_namespace=bool(target.namespace))
+                return Page(items, version, _text_of(token))
             if matches is not None and not matches(decoded(record, resource)):
                 continue
             items.append(sent(record, resource))
@@ -121,6 +143,8 @@ class Reader:
         _require_options(_wrong_of_watch(query))
         seen = _version(query)
         lasts_s = _number(query, "timeoutSeconds") or WATCH_S
+        if target.name:
+            query = _of_one(query, target.name)
         return self._watch(target, query, _matcher_of(target.resource, query), seen, lasts_s)
 
     async def _watch(
@@ -167,6 +191,14 @@ class Reader:
                 yield "BOOKMARK", _bookmark(resource, seen)
 
 
+def _of_one(query: Mapping[str, str], name: str) -> Mapping[str, str]:
+    """The query of a watch whose path names an object."""
+    said = name_selected(query.get("fieldSelector", ""))
+    if said not in ("", name):
+        raise bad_request("fieldSelector metadata.name doesn't match requested name")
+    return {**query, "fieldSelector": f"metadata.name={name}"}
+
+
 def _require_options(wrong: list[Cause]) -> None:
     if wrong:
         raise invalid_kind("meta.k8s.io", "ListOptions", "", wrong)
@@ -207,8 +239,6 @@ def _told(change: Change, target: Target, matches: Matches | None) -> tuple[str,
     """What a watch says of a change: an object that is no longer selected is gone for it."""
     record, resource = change.record, target.resource
     if target.namespace and record.key.namespace != target.namespace:
-        return None
-    if target.name and record.key.name != target.name:
         return None
     if matches is None:
         return change.type, sent(record, resource)
@@ -274,9 +304,12 @@ def _token_of(query: Mapping[str, str]) -> _Token | None:
     if not text:
         return None
     try:
-        return decoder(_Token)(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        token = decoder(_Token)(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
     except ValueError:  # of base64, of JSON
         raise bad_request("continue key is not valid") from None
+    if token.v != _FORM or not token.start:
+        raise bad_request("continue key is not valid")
+    return token
 
 
 def listing(resource: Resource, page: Page) -> bytes:

@@ -18,6 +18,7 @@ APPLY: Final = "application/apply-patch+yaml"
 STRATEGIC: Final = "application/strategic-merge-patch+json"
 MERGE: Final = "application/merge-patch+json"
 JSON_PATCH: Final = "application/json-patch+json"
+WATCH: Final = "watch"
 PATCHES: Final = {
     MERGE: "merge",
     JSON_PATCH: "json",
@@ -110,23 +111,39 @@ def parse_url(target: str) -> tuple[str, dict[str, str]]:
     return parts.path, query
 
 
+def steps_of(path: str) -> tuple[str, str, list[str]] | None:
+    """Group, version and what follows them in the path of a resource; None for a path that is about none.
+
+    Who may ask is decided by these steps, and so is what is asked.
+    """
+    match unquote(path).strip("/").split("/"):
+        case ["api", version, first, *rest]:
+            return "", version, [first, *rest]
+        case ["apis", group, version, first, *rest]:
+            return group, version, [first, *rest]
+        case _:
+            return None
+
+
+def without_watch(parts: list[str]) -> tuple[bool, list[str]]:
+    """Whether a path asks by itself for a watch, as clients wrote it once, and what follows."""
+    is_watch = len(parts) > 1 and parts[0] == WATCH
+    return is_watch, parts[1:] if is_watch else parts
+
+
 def target_of(request: Request, registry: Registry) -> Target | None:
     """The resource that a request is about; None for a path that is about none.
 
     Raises:
         StatusError: when it is about one that is not there, or cannot be asked that way.
     """
-    steps = [unquote(step) for step in request.path.strip("/").split("/")]
-    match steps:
-        case ["api", version, first, *rest]:
-            group = ""
-        case ["apis", group, version, first, *rest]:
-            pass
-        case _:
-            return None
+    steps = steps_of(request.path)
+    if steps is None:
+        return None
+    group, version, parts = steps
+    is_watch, parts = without_watch(parts)
     namespace = ""
-    parts = [first, *rest]
-    if first == "namespaces" and len(parts) > 2 and not _is_namespace_part(group, parts):
+    if parts[0] == "namespaces" and len(parts) > 2 and not _is_namespace_part(group, parts):
         _, namespace, *parts = parts
     resource = registry.resource(group, version, parts[0])
     if resource is None or len(parts) > 3:
@@ -139,7 +156,11 @@ def target_of(request: Request, registry: Registry) -> Target | None:
         subresource = resource.subresources.get(parts[2])
         if subresource is None:
             raise no_path() if resource.custom is None else not_found(resource, name)
-    verb = _verb(request, name)
+    if is_watch and (subresource is not None or WATCH not in resource.verbs):
+        raise no_path()
+    if request.method == "HEAD" or (is_watch and request.method != "GET"):
+        raise not_allowed()
+    verb = WATCH if is_watch else _verb(request, name)
     if subresource is None and bool(name) == (verb == "create") and verb in ("create", "update", "patch"):
         raise not_allowed()
     if verb not in (subresource.verbs if subresource else resource.verbs):
@@ -154,10 +175,10 @@ def _is_namespace_part(group: str, parts: list[str]) -> bool:
 
 def _verb(request: Request, name: str) -> str:
     match request.method:
-        case "GET" | "HEAD":
+        case "GET":
             if name:  # as the real one: who asks for one object gets it, and no watch of others
                 return "get"
-            return "watch" if is_true(request.query, "watch") else "list"
+            return WATCH if is_true(request.query, WATCH) else "list"
         case "POST":
             return "create"
         case "PUT":
@@ -195,7 +216,7 @@ class Options(Struct, frozen=True):
     """Whether unknown fields are an error, and no warning."""
     warns: bool = True
     through: str = ""
-    """The subresource by which the whole object is changed: `scale`."""
+    """The subresource by which the whole object is changed, which says who owns what then: `scale`."""
     guard: Guard | None = None
     """None where the server itself writes."""
     size: int = 0

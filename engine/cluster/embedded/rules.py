@@ -1,42 +1,39 @@
 """Rules of custom kinds: `x-kubernetes-validations`, in CEL (KEP-2876), as far as the evaluator goes.
 
-The schema gives no types to the expressions here: a rule that uses a field as what it is not is found when it is
-evaluated, not when the definition is written. A field that there is none of is found then.
+When a definition is written, fields that are written out (`self.spec.size`) have the types of its schema, if those are
+scalars, or lists or maps of such; all else may be anything, and a rule that uses it as what it is not is found when it
+is evaluated.
 """
 
 import re
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
-from tidelog.engine.cluster.embedded import causes
+from tidelog.engine.cluster.embedded import causes, rule_literals, rule_types
 from tidelog.engine.cluster.embedded.causes import Cause
 from tidelog.engine.cluster.embedded.correlation import Correlated, item_like
 from tidelog.engine.cluster.embedded.custom import has_rules, schema_of
 from tidelog.engine.cluster.embedded.openapi import show
 from tidelog.engine.cluster.embedded.registry import Resource
 from tidelog.engine.cluster.embedded.rule_paths import field_path
+from tidelog.engine.cluster.embedded.rule_types import TEXT, escaped
 from tidelog.engine.cluster.embedded.schema import Raw
 from tidelog.engine.objects.kube import KubeObject, KubeValue
 from tidelog.engine.objects.rules import Judge, Rule, Verdict
 
 RULES: Final = "x-kubernetes-validations"
-_TEXT: Final = re.compile(r"""[rRbB]?("(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')""")
 _OLD: Final = re.compile(r"(?<![\w.])oldSelf\b")
 _FIELDS: Final = re.compile(r"(?<![\w.])(?:self|oldSelf)((?:\.[A-Za-z_]\w*)+)(?!\w)(\s*\()?")
-_ESCAPES: Final = (("__", "__underscores__"), (".", "__dot__"), ("-", "__dash__"), ("/", "__slash__"))
 _CHAIN: Final = re.compile(r"(?<![\w.])(?:self|oldSelf)\b((?:\.[A-Za-z_]\w*)*)(\s*\()?")
+_HTML: Final = str.maketrans({sign: f"\\u{ord(sign):04x}" for sign in "&<>"})
+"""What Go writes otherwise in JSON."""
+_PLACE: Final = re.compile(r"ERROR: <input>:(\d+):(\d+): ")
 _TIMES: Final = {
     "date-time": "timestamp({})",
     "datetime": "timestamp({})",
     "date": "timestamp({} + 'T00:00:00Z')",
     "duration": "duration({})",
 }
-_RESERVED: Final = frozenset(
-    {
-        *("true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if"),
-        *("import", "let", "loop", "package", "namespace", "return", "var", "void", "while"),
-    }
-)
 _META: Final[Raw] = {
     "apiVersion": {"type": "string"},
     "kind": {"type": "string"},
@@ -118,7 +115,7 @@ def _asked(
 
 def uses_old_self(expression: str) -> bool:
     """Whether a rule compares with what was before."""
-    return _OLD.search(_TEXT.sub("''", expression)) is not None
+    return _OLD.search(TEXT.sub("''", expression)) is not None
 
 
 def to_cel(value: KubeValue, raw: Raw | None) -> KubeValue:
@@ -148,7 +145,7 @@ def with_times(expression: str, raw: Raw) -> str:
 
     Only where a field is written out (`self.spec.from`): what goes through a variable of a macro stays a text.
     """
-    bare = _TEXT.sub(lambda found: found[0][0] + " " * (len(found[0]) - 1), expression)
+    bare = TEXT.sub(lambda found: found[0][0] + " " * (len(found[0]) - 1), expression)
     made, done = "", 0
     for found in _CHAIN.finditer(bare):
         names = [name for name in found[1].split(".") if name]
@@ -171,15 +168,6 @@ def _form_at(names: list[str], raw: Raw) -> str | None:
         here = known.get(name)
     form = (here or {}).get("format")
     return form if form in _TIMES and (here or {}).get("type") == "string" else None
-
-
-def escaped(name: str) -> str:
-    """A name of a field as expressions write it: `a-b` is `a__dash__b`."""
-    if name in _RESERVED:
-        return f"__{name}__"
-    for what, instead in _ESCAPES:
-        name = name.replace(what, instead)
-    return name
 
 
 def _causes(asked: _Asked, verdict: Verdict) -> Iterator[Cause]:
@@ -236,8 +224,12 @@ async def mistakes_in_rules(raw: Raw, path: str, judge: Judge) -> list[Cause]:
     if not found:
         return []
     rules = [
-        Rule(each["rule"], each.get("messageExpression") or "", optional_old=bool(each.get("optionalOldSelf")))
-        for each, *_ in found
+        Rule(
+            rule_types.typed(each["rule"], part),
+            rule_types.typed(each.get("messageExpression") or "", part),
+            optional_old=bool(each.get("optionalOldSelf")),
+        )
+        for each, part, *_ in found
     ]
     verdicts = await judge.judge(rules, only_compile=True)
     wrong: list[Cause] = []
@@ -260,8 +252,9 @@ def _written(raw: Raw, path: str, uncorrelated: str) -> Iterator[tuple[Raw, Raw,
 
 
 def _mistakes(rule: Raw, raw: Raw, path: str, uncorrelated: str, verdict: Verdict) -> Iterator[Cause]:
-    shown = causes.shown(_internal(rule))
-    message = verdict.message if verdict.outcome == "invalid" else _unknown_field(rule["rule"], raw)
+    shown = causes.shown(_internal(rule)).translate(_HTML)
+    message = _drawn(verdict.message, rule) if verdict.outcome == "invalid" else ""
+    message = message or _unknown_field(rule["rule"], raw) or rule_literals.mistake_in(rule["rule"])
     if message.startswith("messageExpression"):
         yield Cause(causes.INVALID, f"{path}.messageExpression", f"Invalid value: {shown}: {message}")
     elif message:
@@ -276,6 +269,17 @@ def _mistakes(rule: Raw, raw: Raw, path: str, uncorrelated: str, verdict: Verdic
         yield causes.invalid(f"{path}.optionalOldSelf", rule["optionalOldSelf"], said)
 
 
+def _drawn(message: str, rule: Raw) -> str:
+    """What the compiler says, with the places in what was written."""
+    expression = rule["messageExpression"] if message.startswith("messageExpression") else rule["rule"]
+    made = []
+    for line in message.split("\n"):
+        made.append(line)
+        if found := _PLACE.search(line):
+            made.append(rule_literals.drawing(expression, int(found[1]), int(found[2])))
+    return "\n".join(made)
+
+
 def _internal(rule: Raw) -> dict[str, Any]:
     """As the server shows a rule: its own form, by Go's names."""
     names = ("rule", "message", "messageExpression", "reason", "fieldPath", "optionalOldSelf")
@@ -285,7 +289,7 @@ def _internal(rule: Raw) -> dict[str, Any]:
 
 def _unknown_field(expression: str, raw: Raw) -> str:
     """What the server's compiler says of a field that the schema does not know."""
-    bare = _TEXT.sub(lambda found: " " * len(found[0]), expression)
+    bare = TEXT.sub(lambda found: " " * len(found[0]), expression)
     for found in _FIELDS.finditer(bare):
         names = found[1][1:].split(".")
         here: Raw = raw
@@ -298,11 +302,9 @@ def _unknown_field(expression: str, raw: Raw) -> str:
                 break
             known = {escaped(key): part for key, part in named.items()}
             if name not in known:
-                line = expression.count("\n", 0, column) + 1
-                text = expression.split("\n")[line - 1]
-                at = column - (expression.rfind("\n", 0, column) + 1)
-                what = f"ERROR: <input>:{line}:{at + 1}: undefined field '{name}'"
-                return f"compilation failed: {what}\n | {text}\n | {'.' * at}^"
+                if name == names[-1] and bare[: found.start()].rstrip().endswith("has("):
+                    column = bare.rfind("(", 0, found.start())  # the macro is what is wrong
+                return rule_literals.mistake_at(expression, column, f"undefined field '{name}'")
             here = known[name]
             column += len(name) + 1
     return ""

@@ -2,15 +2,20 @@
 
 import copy
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
-from tidelog.engine.cluster.embedded import causes, statuses
+from tidelog.engine.cluster.embedded import causes, fieldsets, statuses
 from tidelog.engine.cluster.embedded.custom import nested
-from tidelog.engine.cluster.embedded.registry import Resource, schema_of_kind
+from tidelog.engine.cluster.embedded.managers import APPLY, Managed, Manager, Owned
+from tidelog.engine.cluster.embedded.registry import Registry, Resource, schema_of_kind
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.objects.selecting import selector_text
 
 _METADATA: Final = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
+Paths: TypeAlias = Mapping[str, tuple[str, ...]]
+"""The path of the replicas, by API version, as field sets have it."""
+_VERSION: Final = "autoscaling/v1"
+_REPLICAS: Final = ("f:spec", "f:replicas")
 _BUILTIN: Final = {"specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas"}
 
 
@@ -77,6 +82,54 @@ def with_scale(resource: Resource, obj: KubeObject, scale: KubeObject) -> KubeOb
         if said := (scale.get("metadata") or {}).get(name):
             made["metadata"][name] = said
     return made
+
+
+# Who owns what: a Scale has the owners of the replicas, and they are put back (`managedfields`, `ScaleHandler`).
+
+
+def paths_of(resource: Resource, registry: Registry) -> Paths:
+    """Where objects of a kind say how often they are wanted, in each of its versions."""
+    found = (registry.resource(resource.group, one, resource.plural) for one in registry.versions(resource.group))
+    return {one.api_version: _replicas_in(one) for one in found if one is not None and "scale" in one.subresources}
+
+
+def _replicas_in(resource: Resource) -> tuple[str, ...]:
+    return tuple(map(fieldsets.field, _paths(resource)["specReplicasPath"].removeprefix(".").split(".")))
+
+
+def owners_in_scale(owners: Managed, paths: Paths) -> Managed:
+    """The owners of an object's replicas, as those of its Scale."""
+    return {
+        _in_scale(manager): Owned(fieldsets.set_of([_REPLICAS]), _VERSION, owned.time)
+        for manager, owned in owners.items()
+        if _has_replicas(owned, paths)
+    }
+
+
+def owners_after(owners: Managed, of_scale: Managed, paths: Paths, version: str) -> Managed:
+    """The owners of an object whose Scale, which was written in a version of the object, has owners now."""
+    left: Managed = {}
+    for manager, owned in owners.items():
+        if owned.version not in paths:
+            continue
+        if not _has_replicas(owned, paths) or _in_scale(manager) in of_scale:
+            left[manager] = owned
+        elif fields := fieldsets.difference(owned.fields, fieldsets.set_of([paths[owned.version]])):
+            left[manager] = owned._replace(fields=fields)
+    known = set(map(_in_scale, left))
+    for manager, owned in of_scale.items():
+        if manager not in known:
+            own = manager if manager.operation == APPLY else manager._replace(version=version)
+            left[own] = Owned(fieldsets.set_of([paths[version]]), version, owned.time)
+    return left
+
+
+def _has_replicas(owned: Owned, paths: Paths) -> bool:
+    return owned.version in paths and fieldsets.has(owned.fields, paths[owned.version])
+
+
+def _in_scale(manager: Manager) -> Manager:
+    return manager if manager.operation == APPLY else manager._replace(version=_VERSION)
 
 
 def _selector_of(resource: Resource, obj: KubeObject, paths: Mapping[str, str]) -> str:

@@ -24,12 +24,12 @@ class StatusError(Exception):
         details: KubeObject | None = None,
         retry_after_s: int | None = None,
     ) -> None:
-        """`details` is that of the Status object."""
+        """`details` is that of the Status object; it is told where it is empty, too."""
         super().__init__(message)
         self.code = code
         self.reason = reason
         self.message = message
-        self.details = details or {}
+        self.details = details
         self.retry_after_s = retry_after_s
         self.warnings: tuple[str, ...] = ()
         """What is told beside the refusal."""
@@ -46,11 +46,10 @@ class StatusError(Exception):
         }
         if self.reason:
             status["reason"] = self.reason
-        details = dict(self.details)
+        if self.details is not None:
+            status["details"] = dict(self.details)
         if self.retry_after_s is not None:
-            details["retryAfterSeconds"] = self.retry_after_s
-        if details:
-            status["details"] = details
+            status.setdefault("details", {})["retryAfterSeconds"] = self.retry_after_s
         return status | {"code": self.code}
 
 
@@ -151,6 +150,15 @@ def forbidden(resource: Resource, name: str, why: str, *, causes: Sequence[KubeO
     """Not allowed, by whom or what `why` says."""
     named = f'{resource.qualified} "{name}" is forbidden: ' if name else f"{resource.qualified} is forbidden: "
     return StatusError(403, "Forbidden", named + why, details=_of(resource, name, causes=list(causes)))
+
+
+def unasked(group: str, plural: str, name: str, why: str) -> StatusError:
+    """What may not be asked for, whether there is such a kind or not; `plural` is empty for what is no resource."""
+    qualified = f"{plural}.{group}" if group else plural
+    shown = f'{qualified} "{name}"' if name else qualified
+    details = {"name": name, "group": group, "kind": plural}
+    said = f"{shown} is forbidden: {why}" if plural else f"forbidden: {why}"
+    return StatusError(403, "Forbidden", said, details={key: value for key, value in details.items() if value})
 
 
 def gone(message: str) -> StatusError:

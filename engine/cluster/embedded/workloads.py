@@ -13,11 +13,13 @@ from tidelog.engine.cluster.embedded.likenesses import (
     ending_of,
     is_ready,
     is_refused,
+    is_suspended,
     moment_of,
     pod_of,
     replica_set_of,
     revision_of,
     surplus,
+    suspension_of,
 )
 from tidelog.engine.cluster.embedded.objects import is_going
 from tidelog.engine.cluster.embedded.registry import Place, Resource
@@ -165,48 +167,51 @@ class Workloads:
         if ending := ending_of(obj):
             self._expire(resource, obj, ending)
             return
-        if spec.get("suspend"):
-            return
         wanted = spec.get("completions", 1)
         pods = [pod for pod in self._hands.owned(PODS, obj) if not is_going(pod)]
         phases = [(pod.get("status") or {}).get("phase", "Pending") for pod in pods]
         done, failed = phases.count("Succeeded"), phases.count("Failed")
         active = len(pods) - done - failed
-        is_late = self._is_late(obj)
-        if is_late:
+        suspends, is_late = bool(spec.get("suspend")), self._is_late(obj)
+        if suspends or is_late:
             for pod, phase in zip(pods, phases, strict=True):
                 if phase not in ("Succeeded", "Failed"):
                     self._hands.remove(PODS, pod)
-            failed, active = failed + active, 0
+            failed, active = failed + (active if is_late else 0), 0
         elif done < wanted and failed <= spec.get("backoffLimit", 6) and not is_refused(obj):
             room = min(AT_ONCE, self._room(resource, obj, len(pods)))
             for _ in range(min(spec.get("parallelism", 1) - active, wanted - done - active, room)):
                 await self._hands.make(PODS, pod_of(obj, "Job"))
                 active += 1
         now = self._hands.now()
-        status: KubeObject = {"startTime": was.get("startTime", now), "ready": 0, "terminating": 0}
+        status: KubeObject = {"ready": 0, "terminating": 0}
+        if suspension := suspension_of(was, now, suspends=suspends):
+            status["conditions"] = [suspension]
+        has_begun = "startTime" in was and not (is_suspended(was) and not suspends)
+        if has_begun or not suspends:
+            status["startTime"] = was["startTime"] if has_begun else now
         counts = {"active": active, "succeeded": done, "failed": failed}
         status |= {name: value for name, value in counts.items() if value}
         status["uncountedTerminatedPods"] = {}
         if done >= wanted:
             told = "Reached expected number of succeeded pods"
-            status["conditions"] = [
+            status.setdefault("conditions", []).extend(
                 condition(was, kind, holds=True, now=now, reason="CompletionsReached", message=told, probe=True)
                 for kind in ("SuccessCriteriaMet", "Complete")
-            ]
+            )
             status["completionTime"] = now
         elif is_late or failed > spec.get("backoffLimit", 6):
             reason = "DeadlineExceeded" if is_late else "BackoffLimitExceeded"
             told = "Job was active longer than specified deadline"
             told = told if is_late else "Job has reached the specified backoff limit"
-            status["conditions"] = [
+            status.setdefault("conditions", []).extend(
                 condition(was, kind, holds=True, now=now, reason=reason, message=told, probe=True)
                 for kind in ("FailureTarget", "Failed")
-            ]
+            )
         if status != was:
             await self._hands.tell(resource, obj, status)
         deadline_s = spec.get("activeDeadlineSeconds")
-        if deadline_s is not None and "conditions" not in status:
+        if deadline_s is not None and not suspends and not ending_of({"status": status}):
             self._later((resource.place, key_of(obj)), moment_of(status["startTime"]) + deadline_s - self._clock())
 
     def _room(self, resource: Resource, obj: KubeObject, pods: int) -> int:
@@ -220,8 +225,9 @@ class Workloads:
         return room
 
     def _is_late(self, obj: KubeObject) -> bool:
-        """Whether a Job has been at work for longer than it may."""
-        began = str((obj.get("status") or {}).get("startTime", ""))
+        """Whether a Job has been at work for longer than it may; one that is suspended, or goes on now, is not."""
+        status = obj.get("status") or {}
+        began = "" if obj["spec"].get("suspend") or is_suspended(status) else str(status.get("startTime", ""))
         deadline_s = obj["spec"].get("activeDeadlineSeconds")
         return began != "" and deadline_s is not None and self._clock() >= moment_of(began) + deadline_s
 

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from tidelog.engine.cluster.embedded import custom, intake, ownership
 from tidelog.engine.cluster.embedded.aside import Aside
+from tidelog.engine.cluster.embedded.decoding import MismatchError
 from tidelog.engine.cluster.embedded.metadata import (
     NAMESPACES,
     REPEATED,
@@ -40,6 +41,7 @@ from tidelog.engine.cluster.embedded.statuses import (
     already_exists,
     bad_request,
     conflict,
+    internal,
     name_taken,
     no_version,
     not_found,
@@ -294,16 +296,18 @@ class Writer:
         strategies.fill_in(resource, obj)
         if sent is not None:  # an empty list says something too
             obj["metadata"]["managedFields"] = sent
-        owned = ownership.update(
-            live,
-            with_empty(obj, empty),
-            resource.schema,
-            manager=options.manager,
-            now=self._now(),
-            subresource=subresource or options.through,
-            reset=reset_by(resource, subresource),
-            versions=self._registry.versions_of(resource),
-        )
+        owned = obj
+        if not options.through:
+            owned = ownership.update(
+                live,
+                with_empty(obj, empty),
+                resource.schema,
+                manager=options.manager,
+                now=self._now(),
+                subresource=subresource,
+                reset=reset_by(resource, subresource),
+                versions=self._registry.versions_of(resource),
+            )
         set_owners(obj, owned)
         told = without_repeated_owners(obj, REPEATED_LATE)
         keep(obj, live)
@@ -352,6 +356,8 @@ class Writer:
         metadata = applied.get("metadata")
         says_namespace = isinstance(metadata, dict) and "namespace" in metadata
         says_name = isinstance(metadata, dict) and bool(metadata.get("name"))
+        if not isinstance(metadata, dict | None) or not isinstance((metadata or {}).get("name"), str | None):
+            self._require_fit(resource, applied)
         intake.require_place(resource, target, applied)
         if not says_namespace:
             applied["metadata"].pop("namespace", None)  # errors name the object as it was sent
@@ -381,11 +387,11 @@ class Writer:
         if options.guard is not None:
             options.guard.check_create(resource, target.namespace, target.name)
         version_meant(applied)
-        merged = await self._aside.call(options.size, self._owned, resource, None, applied, options, "")
+        merged = await self._aside.call(options.size, self.owned, resource, None, applied, options, "")
         if resource.namespaced:
             merged["metadata"]["namespace"] = target.namespace
         self._require_namespace(resource, merged)
-        obj, warnings = await self._aside.call(options.size, intake.conformed, resource, merged, _LENIENT)
+        obj, warnings = await self._aside.call(options.size, _converted, resource, applied, merged)
         self._begin(obj, by_update=True)
         made, warnings = await self._aside.run(options.size, self._made_by_apply, resource, obj, merged, warnings)
         if self._store.get(resource.place, Key(target.namespace, target.name)) is not None:
@@ -434,10 +440,10 @@ class Writer:
         """A changed object as it is to be kept, `live` itself where nothing changes, and what is to be warned of."""
         strategies = Strategies(judge)
         # What is applied to is changed in place below, and what it was is compared with.
-        merged = self._owned(resource, decoded(record, resource), applied, options, subresource)
+        merged = self.owned(resource, decoded(record, resource), applied, options, subresource)
         if applied["metadata"].get("uid"):
             merged["metadata"]["uid"] = applied["metadata"]["uid"]
-        obj, warnings = intake.conformed(resource, merged, _LENIENT)
+        obj, warnings = _converted(resource, applied, merged)
         strategies.fill_in(resource, obj, applied=True)
         set_owners(obj, merged)
         warnings += without_repeated_owners(obj, REPEATED_LATE)
@@ -447,9 +453,14 @@ class Writer:
         set_owners(new, merged)
         return live if _is_same(new, live) else new, warnings
 
-    def _owned(
+    def owned(
         self, resource: Resource, live: KubeObject | None, applied: KubeObject, options: Options, subresource: str
     ) -> KubeObject:
+        """An object with what is applied to it, and with its owners then.
+
+        Raises:
+            StatusError: when it does not fit, or others own what it would change.
+        """
         try:
             return ownership.apply(
                 live,
@@ -466,7 +477,13 @@ class Writer:
             details = {"causes": error.causes()}
             raise StatusError(409, "Conflict", str(error), details=details) from None
         except ValueError as error:
-            raise StatusError(500, "", str(error)) from None
+            raise internal(str(error)) from None
+
+    def _require_fit(self, resource: Resource, applied: KubeObject) -> None:
+        try:
+            ownership.require_fit(applied, resource.schema)
+        except ValueError as error:
+            raise internal(str(error)) from None
 
     # ------------------------------------------------------------------------------------------ delete
 
@@ -588,6 +605,22 @@ class _OvertakenError(StatusError):
     def __init__(self, resource: Resource, name: str) -> None:
         told = conflict(resource, name, MODIFIED)
         super().__init__(told.code, told.reason, told.message, details=told.details)
+
+
+def _converted(resource: Resource, applied: KubeObject, merged: KubeObject) -> tuple[KubeObject, list[str]]:
+    """What an apply makes, with the fields of its kind; a value of another type the server takes for its own fault.
+
+    Raises:
+        StatusError: when a value has another type than its field.
+    """
+    try:
+        return intake.conformed(resource, merged, _LENIENT)
+    except MismatchError as error:
+        metadata = applied["metadata"]
+        kind = f"{resource.group}/{resource.version}, Kind={resource.kind}"
+        named = f"{metadata.get('namespace', '')}/{metadata.get('name', '')}; {kind}"
+        why = f"unable to convert unstructured object to {kind}: {error.converted}"
+        raise internal(f"failed to convert new object ({named}) to proper version: {why}") from None
 
 
 def _is_never_blind(resource: Resource) -> bool:

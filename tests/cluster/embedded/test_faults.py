@@ -24,7 +24,7 @@ from tidelog.engine.cluster.embedded.faults import (
     Rule,
     ShortList,
 )
-from tidelog.engine.cluster.embedded.requests import Request, User
+from tidelog.engine.cluster.embedded.requests import Request
 from tidelog.engine.cluster.errors import (
     ConflictError,
     GoneError,
@@ -368,6 +368,6 @@ async def test_the_audit_is_bounded_and_takes_what_is_no_resource() -> None:
         audit = Audit(opened.api, opened.api.registry, limit=2)
         paths = ["/version", "/apis/no/v1/such", "/api/v1/nodes/a/b/c/d", "/healthz"]
         for path in paths:
-            await audit.handle(Request("GET", path, {}, User("ada")))
+            await audit.handle(Request("GET", path, {}, ADMIN))
         told = [(one.asked.verb, one.asked.path, one.asked.resource, one.code) for one in audit.entries]
         assert told == [("get", paths[2], "", 404), ("get", paths[3], "", 200)]

@@ -18,6 +18,7 @@ from tests.cluster.embedded.test_caretaker import DEFINITIONS, THINGS, definitio
 from tidelog.engine.cluster.embedded import backlog, keeper
 from tidelog.engine.cluster.embedded.keeper import keeping, read_kept
 from tidelog.engine.cluster.embedded.store import Store
+from tidelog.storage import cluster_objects
 from tidelog.storage.cluster_objects import ClusterObjects
 from tidelog.storage.connection import LOG
 from tidelog.storage.errors import NotAStoreError, StoreBusyError, StoreCorruptError, StoreError, StoreNotFoundError
@@ -296,6 +297,51 @@ async def test_the_file_of_another_program_is_refused(tmp_path: Path, make: Any)
     assert str(tmp_path) in said
     assert path.name in said
     assert before is None or path.read_bytes() == before
+
+
+async def test_an_empty_file_is_not_taken_for_a_new_cluster(tmp_path: Path) -> None:
+    path = Layout(tmp_path).cluster
+    path.touch()
+    told = await refused(tmp_path, StoreCorruptError)
+    assert told == f"{path} is damaged: it is empty (0 bytes); put a copy back, or delete it to begin anew"
+    with pytest.raises(StoreCorruptError, match="it is empty"):
+        await read_kept(tmp_path)
+    assert path.stat().st_size == 0
+    path.unlink()
+    async with kept(tmp_path) as small:
+        await small.create(MAPS, {"metadata": {"name": "a"}})
+
+
+async def test_a_first_start_that_was_cut_off_leaves_nothing_in_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file has its name once it is whole: an empty one is never what such a start left."""
+    layout = Layout(tmp_path)
+
+    def cut_off(connection: sqlite3.Connection) -> None:
+        assert layout.cluster_new.exists()
+        assert not layout.cluster.exists()
+        raise OSError("the power fails")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(cluster_objects, "_make", cut_off)
+        with pytest.raises(OSError, match="the power fails"):
+            await anyio.to_thread.run_sync(ClusterObjects.open, tmp_path)
+    layout.cluster_new.write_bytes(b"half of it")
+    async with kept(tmp_path) as small:
+        await small.create(MAPS, {"metadata": {"name": "a"}})
+    async with kept(tmp_path) as small:
+        assert await small.exists(f"{MAPS}/a")
+    assert set(await anyio.to_thread.run_sync(os.listdir, tmp_path)) <= layout.names
+
+
+@pytest.mark.parametrize("below", ["", "store"])
+async def test_what_is_a_file_is_no_directory(tmp_path: Path, below: str) -> None:
+    file = tmp_path / "file"
+    file.write_text("something")
+    told = await refused(file / below, NotAStoreError)
+    assert told == f"{file / below} is no Tidelog store: it is a file, or lies below one: name a directory"
+    assert file.read_text() == "something"
 
 
 def with_other_version(path: Path, version: int) -> None:

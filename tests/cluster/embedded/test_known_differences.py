@@ -4,20 +4,24 @@ import json
 import re
 import uuid
 from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import anyio
+import anyio.abc
 import pytest
 
 from tests.cluster.embedded import oracle
 from tests.cluster.embedded.beside import Beside, ask
 from tests.cluster.embedded.oracle import Reply, query
-from tests.cluster.embedded.small import APPS, CORE, READY_S, Small, open_small
+from tests.cluster.embedded.small import APPS, BATCH, CORE, READY_S, Small, open_small
 from tests.cluster.embedded.test_standins import deploy, images, pods_of, template
 from tidelog.engine.cluster.embedded import hands, store
 from tidelog.engine.cluster.embedded.cluster import ADMIN
 from tidelog.engine.cluster.embedded.requests import Request
+from tidelog.engine.http import embedded_cluster
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "embedded-cluster.md"
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
@@ -318,6 +322,62 @@ async def test_a_definition_takes_its_objects_along(beside: Beside) -> None:
         await beside.real("PATCH", f"{path}/held", {"metadata": {"finalizers": None}}, oracle.MERGE)
 
 
+def ruled(rule: str) -> Any:
+    """A definition with a rule over a list without end."""
+    text = {"type": "string"}
+    item = {"type": "object", "properties": {"name": text}}
+    spec = {
+        "type": "object",
+        "properties": {
+            "list": {"type": "array", "items": text},
+            "few": {"type": "array", "maxItems": 3, "items": item},
+        },
+        "x-kubernetes-validations": [{"rule": rule}],
+    }
+    made = two_versions("ruled.example.com")
+    for version in made["spec"]["versions"]:
+        version["schema"] = {"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}}
+    return made
+
+
+@pins(
+    "mistakes in a LimitRange, ResourceQuota, Endpoints, ReplicationController or ValidatingAdmissionPolicy, and in "
+    "conditions of webhooks"
+)
+async def test_mistakes_in_kinds_that_are_seldom_written(beside: Beside) -> None:
+    core = f"/api/v1/namespaces/{beside.namespace}"
+    hooks = "/apis/admissionregistration.k8s.io/v1"
+    hook: dict[str, Any] = {"name": "a.b.c", "sideEffects": "None", "admissionReviewVersions": ["v1"]}
+    hook |= {"clientConfig": {"url": "https://a"}, "matchConditions": [{"name": "a", "expression": "1"}]}
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    controller = {"replicas": -1, "selector": {"a": "b"}, "template": template}
+    for path, body in (
+        (f"{core}/limitranges", {"spec": {"limits": [{"type": "Nope"}]}}),
+        (f"{core}/resourcequotas", {"spec": {"hard": {"cpu": "-1"}}}),
+        (f"{core}/endpoints", {"subsets": [{"addresses": [{"ip": "x"}], "ports": [{"port": 1}]}]}),
+        (f"{core}/replicationcontrollers", {"spec": controller}),
+        (f"{hooks}/validatingadmissionpolicies", {"spec": {}}),
+        (f"{hooks}/validatingwebhookconfigurations", {"webhooks": [hook]}),
+    ):
+        real, ours = await beside.both("POST", f"{path}?dryRun=All", {"metadata": {"name": "a"}, **body})
+        assert (real.status, ours.status) == (422, 201), path
+
+
+@pins("what rules in CEL may cost")
+async def test_the_cost_of_a_rule_is_not_estimated(beside: Beside) -> None:
+    rule = "self.list.all(x, self.list.all(y, x == y))"
+    real, ours = await beside.both("POST", f"{DEFINITIONS}?dryRun=All", ruled(rule))
+    assert (real.status, ours.status) == (422, 201)
+    assert "estimated rule cost exceeds budget" in real.body["message"]
+
+
+@pins("types in rules in CEL")
+async def test_variables_of_macros_have_no_types(beside: Beside) -> None:
+    for rule in ("self.few.all(x, x.name > 5)", "self.few.all(x, x.none == 'a')", "['a', 1] == []"):
+        real, ours = await beside.both("POST", f"{DEFINITIONS}?dryRun=All", ruled(rule))
+        assert (real.status, ours.status) == (422, 201), rule
+
+
 # ------------------------------------------------------------------------------------------ what is served
 
 
@@ -416,6 +476,39 @@ async def test_a_page_has_what_changed_since_the_first(beside: Beside) -> None:
     assert [one["metadata"]["name"] for one in ours.body["items"]] == ["x-b"]
 
 
+@pins("connections at once")
+async def test_for_one_connection_too_many_the_oldest_is_ended(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert embedded_cluster.CONNECTIONS_MAX == 4_096
+    monkeypatch.setattr(embedded_cluster, "CONNECTIONS_MAX", 2)
+    asked = b"GET /version HTTP/1.1\r\nHost: a\r\n\r\n"
+    async with embedded_cluster.serving(small.api) as address, AsyncExitStack() as opened:
+        streams = []
+        for _ in range(3):
+            stream = await opened.enter_async_context(await connected(address))
+            await stream.send(asked)
+            assert (await stream.receive()).startswith(b"HTTP/1.1 200")
+            streams.append(stream)
+        with pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)):
+            await streams[0].receive()
+        for stream in streams[1:]:
+            await stream.send(asked)
+            assert (await stream.receive()).startswith(b"HTTP/1.1 200")
+
+
+@pins("a request line, or a header, of more than 1 MiB")
+async def test_a_header_that_is_too_long(small: Small) -> None:
+    async with embedded_cluster.serving(small.api) as address, await connected(address) as stream:
+        await stream.send(b"GET /version HTTP/1.1\r\nHost: a\r\nA: ")
+        with suppress(anyio.BrokenResourceError):
+            await stream.send(b"a" * (embedded_cluster.LINE_BYTES_MAX + 100_000) + b"\r\n\r\n")
+        assert (await stream.receive()).partition(b" ")[2].startswith(b"400 ")
+
+
+async def connected(address: str) -> anyio.abc.SocketStream:
+    where = urlsplit(address)
+    return await anyio.connect_tcp(where.hostname or "", where.port or 0)
+
+
 @pins("how many objects of a list are left")
 async def test_what_is_left_is_not_counted(beside: Beside) -> None:
     path = oracle.SERVICE_ACCOUNT.path(beside.namespace)
@@ -424,22 +517,6 @@ async def test_what_is_left_is_not_counted(beside: Beside) -> None:
     real, ours = await beside.both("GET", f"{path}?limit=1")
     assert real.body["metadata"]["remainingItemCount"] >= 1
     assert "remainingItemCount" not in ours.body["metadata"]
-
-
-@pins("a scale that is set to 0")
-async def test_who_scales_to_nothing_owns_the_replicas(beside: Beside) -> None:
-    deployments = f"/apis/apps/v1/namespaces/{beside.namespace}/deployments"
-    path, labels = f"{deployments}/web", {"app": "web"}
-    spec = {"replicas": 2, "selector": {"matchLabels": labels}, "template": template()}
-    await beside.both("POST", query(deployments, fieldManager="a"), {"metadata": {"name": "web"}, "spec": spec})
-    await beside.both("PATCH", query(f"{path}/scale", fieldManager="b"), {"spec": {"replicas": 0}}, oracle.MERGE)
-    real, ours = await beside.both("GET", path)
-    assert [owners_of_replicas(side.body) for side in (real, ours)] == [[], ["b"]]
-
-
-def owners_of_replicas(obj: Any) -> list[str]:
-    entries = obj["metadata"]["managedFields"]
-    return [entry["manager"] for entry in entries if "f:replicas" in entry["fieldsV1"].get("f:spec", {})]
 
 
 # ------------------------------------------------------------------------------------------ bodies
@@ -518,6 +595,16 @@ async def test_a_rollout_makes_all_new_pods_at_once(small: Small) -> None:
     assert images(await pods_of(small)) == ["web:2"] * 3
     annotations = (await small.get(f"{APPS}/deployments/web"))["metadata"].get("annotations") or {}
     assert "deployment.kubernetes.io/revision" not in annotations
+
+
+@pins("Jobs with indexes")
+async def test_pods_of_a_job_have_no_index(small: Small) -> None:
+    spec = {"completions": 2, "completionMode": "Indexed", "template": template(restartPolicy="Never")}
+    await small.create(f"{BATCH}/jobs", {"metadata": {"name": "task"}, "spec": spec})
+    await small.after(READY_S)
+    (pod, *_) = await pods_of(small)
+    assert "batch.kubernetes.io/job-completion-index" not in (pod["metadata"].get("annotations") or {})
+    assert "completedIndexes" not in (await small.get(f"{BATCH}/jobs/task"))["status"]
 
 
 @pins("Pods of a workload")

@@ -368,12 +368,29 @@ async def test_a_job_that_takes_longer_than_it_may_fails(small: Small) -> None:
 
 
 async def test_a_suspended_job_does_nothing_until_it_goes_on(small: Small) -> None:
-    await small.create(f"{BATCH}/jobs", job(suspend=True))
+    await small.create(f"{BATCH}/jobs", job(suspend=True, activeDeadlineSeconds=READY_S + 2))
+    await small.after(READY_S)
+    assert await pods_of(small) == []
+    status = (await small.get(TASK))["status"]
+    assert "startTime" not in status
+    assert [(one["type"], one["status"], one["reason"]) for one in status["conditions"]] == [
+        ("Suspended", "True", "JobSuspended")
+    ]
+    await small.patch(TASK, {"spec": {"suspend": False}})
+    await small.after(1)
+    assert len(await pods_of(small)) == 1
+    await small.patch(TASK, {"spec": {"suspend": True}})
     await small.after(READY_S)
     assert await pods_of(small) == []
     await small.patch(TASK, {"spec": {"suspend": False}})
     await small.after(READY_S)
     assert await told(small, TASK) == ("Current", "JobComplete")
+    conditions = (await small.get(TASK))["status"]["conditions"]
+    assert [(one["type"], one["status"]) for one in conditions] == [
+        ("Suspended", "False"),
+        ("SuccessCriteriaMet", "True"),
+        ("Complete", "True"),
+    ]
 
 
 # ---------------------------------------------------------------------------------------------- CronJobs

@@ -1,4 +1,7 @@
-"""Opens the store at argv[2] as a user who owns nothing, to `write` or `read` as argv[1] says; tells what came."""
+"""Opens the store at argv[2] as a user who owns nothing, to do what argv[1] says; tells what came.
+
+That is to `write` or `read` its log, or to `keep` an embedded cluster there.
+"""
 
 import json
 import os
@@ -8,6 +11,8 @@ from pathlib import Path
 
 import anyio
 
+from tidelog.engine.cluster.embedded.keeper import keeping
+from tidelog.engine.cluster.embedded.store import Store
 from tidelog.storage.errors import StoreError
 from tidelog.storage.log import Query
 from tidelog.storage.log.sqlite_log import open_log, read_log
@@ -29,6 +34,9 @@ async def main(what: str, store: Path) -> str:
         os.setgid(NOBODY)
         os.setuid(NOBODY)
     try:
+        if what == "keep":
+            async with keeping(Store(), store):
+                return "opened"
         if what == "write":
             async with open_log(store) as log:
                 return f"opened at {await log.head()}"

@@ -31,7 +31,8 @@ def form(obj: KubeObject, path: str, field: str, of: Callable[[str], list[str]])
 def one_of(obj: KubeObject, path: str, field: str, *supported: str) -> list[Cause]:
     """A text that is one of some, where there is one."""
     value = obj.get(field)
-    return [] if not value or value in supported else [causes.not_supported(f"{path}.{field}", value, list(supported))]
+    at = f"{path}.{field}" if path else field
+    return [] if not value or value in supported else [causes.not_supported(at, value, list(supported))]
 
 
 def same(new: Any, old: Any, path: str, empty: Any = None) -> list[Cause]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
 from tidelog.engine.cluster.embedded import causes
-from tidelog.engine.cluster.embedded.builtin import checks, formats
+from tidelog.engine.cluster.embedded.builtin import checks, formats, webhook_problems
 from tidelog.engine.cluster.embedded.builtin.checks import needed
 from tidelog.engine.cluster.embedded.causes import Cause
 from tidelog.engine.objects.kube import KubeObject
@@ -45,34 +45,6 @@ def _volume(obj: KubeObject) -> list[Cause]:
     found += checks.form(spec, "spec", "storageClassName", formats.dns_subdomain)
     found += checks.one_of(spec, "spec", "persistentVolumeReclaimPolicy", "Delete", "Recycle", "Retain")
     return found + checks.one_of(spec, "spec", "volumeMode", "Block", "Filesystem")
-
-
-def _webhooks(obj: KubeObject) -> list[Cause]:
-    found: list[Cause] = []
-    for index, hook in enumerate(obj.get("webhooks") or ()):
-        at = f"webhooks[{index}]"
-        found += needed(hook, at, "name")
-        if not hook.get("admissionReviewVersions"):
-            say = "must specify one of v1, v1beta1"
-            found.append(causes.required(f"{at}.admissionReviewVersions", say))
-        found += checks.one_of(hook, at, "failurePolicy", "Fail", "Ignore")
-        found += checks.one_of(hook, at, "matchPolicy", "Equivalent", "Exact")
-        if hook.get("sideEffects") is None:
-            found.append(causes.required(f"{at}.sideEffects", "must specify one of None, NoneOnDryRun"))
-        found += checks.one_of(hook, at, "sideEffects", "None", "NoneOnDryRun")
-        seconds = hook.get("timeoutSeconds", 10)
-        if not 1 <= seconds <= 30:
-            say = "the timeout value must be between 1 and 30 seconds"
-            found.append(causes.invalid(f"{at}.timeoutSeconds", seconds, say))
-        for number, rule in enumerate(hook.get("rules") or ()):
-            found += needed(rule, f"{at}.rules[{number}]", "apiGroups", "apiVersions", "resources", "operations")
-        client = hook.get("clientConfig") or {}
-        service = client.get("service")
-        if (client.get("url") is None) == (service is None):
-            found.append(causes.required(f"{at}.clientConfig", "exactly one of url or service is required"))
-        if service is not None:
-            found += needed(service, f"{at}.clientConfig.service", "name", "namespace")
-    return found
 
 
 def _policy_binding(obj: KubeObject) -> list[Cause]:
@@ -128,7 +100,7 @@ CHECKS: Final[Mapping[tuple[str, str], _Check]] = {
     ("discovery.k8s.io", "EndpointSlice"): _slice,
     ("networking.k8s.io", "IngressClass"): _ingress_class,
     ("node.k8s.io", "RuntimeClass"): _runtime_class,
-    (ADMISSION, "MutatingWebhookConfiguration"): _webhooks,
+    (ADMISSION, "MutatingWebhookConfiguration"): webhook_problems.webhooks,
     (ADMISSION, "ValidatingAdmissionPolicyBinding"): _policy_binding,
-    (ADMISSION, "ValidatingWebhookConfiguration"): _webhooks,
+    (ADMISSION, "ValidatingWebhookConfiguration"): webhook_problems.webhooks,
 }

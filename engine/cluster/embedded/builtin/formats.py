@@ -41,6 +41,18 @@ def dns_subdomain(text: str, unit: str = "characters") -> list[str]:
     return [*found, _form(say + "and end with an alphanumeric character", _SUBDOMAIN, "example.com")]
 
 
+def wildcard_subdomain(text: str) -> list[str]:
+    """What is wrong with a subdomain of DNS whose first label is a star."""
+    found, form = _too_long(text, SUBDOMAIN_LENGTH), rf"\*\.{_SUBDOMAIN}"
+    if re.fullmatch(form, text):
+        return found
+    say = (
+        "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of "
+        "lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character"
+    )
+    return [*found, _form(say, form, "*.example.com")]
+
+
 def service_name(text: str) -> list[str]:
     """What is wrong with a label of DNS as services have it (RFC 1035)."""
     found = _too_long(text, LABEL_LENGTH)

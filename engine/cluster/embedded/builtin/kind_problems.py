@@ -9,15 +9,18 @@ import msgspec
 
 from tidelog.engine.cluster.embedded import causes
 from tidelog.engine.cluster.embedded.builtin import (
+    autoscaler_problems,
     checks,
     cluster_problems,
     formats,
+    network_problems,
     pod_problems,
     services,
     workload_problems,
 )
 from tidelog.engine.cluster.embedded.builtin.checks import needed, one_of
 from tidelog.engine.cluster.embedded.builtin.metadata_problems import labels, too_long
+from tidelog.engine.cluster.embedded.builtin.pod_admission import SYSTEM_PRIORITIES
 from tidelog.engine.cluster.embedded.causes import Cause
 from tidelog.engine.objects.kube import RBAC, KubeObject
 
@@ -199,63 +202,6 @@ def _address(text: str, path: str) -> list[Cause]:
     return []
 
 
-def _ingress(obj: KubeObject) -> list[Cause]:
-    spec, found = obj.get("spec") or {}, list[Cause]()
-    if not spec.get("rules") and spec.get("defaultBackend") is None:
-        found.append(causes.invalid("spec", None, "either `defaultBackend` or `rules` must be specified"))
-    if spec.get("defaultBackend") is not None:
-        found += _backend(spec["defaultBackend"], "spec.defaultBackend")
-    for index, rule in enumerate(spec.get("rules") or ()):
-        at, host = f"spec.rules[{index}]", rule.get("host", "")
-        if host and "*" not in host:
-            found += [causes.invalid(f"{at}.host", host, one) for one in formats.dns_subdomain(host)]
-        if rule.get("http") is not None:
-            found += needed(rule["http"], f"{at}.http", "paths")
-            for number, path in enumerate(rule["http"].get("paths") or ()):
-                found += _ingress_path(path, f"{at}.http.paths[{number}]")
-    return found + checks.form(spec, "spec", "ingressClassName", formats.dns_subdomain)
-
-
-def _ingress_path(path: KubeObject, at: str) -> list[Cause]:
-    kind, text, found = path.get("pathType"), path.get("path", ""), list[Cause]()
-    if kind is None:
-        return [causes.required(f"{at}.pathType", "pathType must be specified")]
-    if kind in ("Exact", "Prefix"):
-        if not text.startswith("/"):
-            found.append(causes.invalid(f"{at}.path", text, "must be an absolute path"))
-        bad = [one for one in ("//", "/./", "/../", "%2f", "%2F") if one in text]
-        found += [causes.invalid(f"{at}.path", text, f"must not contain '{one}'") for one in bad]
-        ends = [one for one in ("/..", "/.") if text.endswith(one)]
-        found += [causes.invalid(f"{at}.path", text, f"cannot end with '{one}'") for one in ends]
-    elif kind != "ImplementationSpecific":
-        supported = ["Exact", "ImplementationSpecific", "Prefix"]
-        found.append(causes.not_supported(f"{at}.pathType", kind, supported))
-    elif text and not text.startswith("/"):
-        found.append(causes.invalid(f"{at}.path", text, "must be an absolute path"))
-    return found + _backend(path.get("backend") or {}, f"{at}.backend")
-
-
-def _backend(backend: KubeObject, at: str) -> list[Cause]:
-    service, resource = backend.get("service"), backend.get("resource")
-    if service is not None and resource is not None:
-        return [causes.invalid(at, "", "cannot set both resource and service backends")]
-    if service is None:
-        return [] if resource is not None else [causes.invalid(at, "", "resource or service backend is required")]
-    found = needed(service, f"{at}.service", "name")
-    found += checks.form(service, f"{at}.service", "name", formats.service_name)
-    port = service.get("port") or {}
-    if port.get("name") and port.get("number"):
-        found.append(causes.invalid(at, "", "cannot set both port name & port number"))
-    elif port.get("name"):
-        found += checks.form(port, f"{at}.service.port", "name", formats.port_name)
-    elif port.get("number"):
-        wrong = formats.port_number(port["number"])
-        found += [causes.invalid(f"{at}.service.port.number", port["number"], one) for one in wrong]
-    else:
-        found.append(causes.required(at, "port name or number is required"))
-    return found
-
-
 def _role(obj: KubeObject) -> list[Cause]:
     return _rules(obj, is_namespaced=True)
 
@@ -266,6 +212,10 @@ def _cluster_role(obj: KubeObject) -> list[Cause]:
     if rule is not None and not rule.get("clusterRoleSelectors"):
         say = "at least one clusterRoleSelector required if aggregationRule is non-nil"
         found.append(causes.required("aggregationRule.clusterRoleSelectors", say))
+    for index, selector in enumerate((rule or {}).get("clusterRoleSelectors") or ()):
+        at = f"aggregationRule.clusterRoleSelectors[{index}]"
+        if wrong := checks.selector(selector, at):
+            found += [*wrong, causes.invalid(at, None, "invalid label selector.")]
     return found
 
 
@@ -327,46 +277,6 @@ def _disruption_budget(obj: KubeObject) -> list[Cause]:
     return found + one_of(spec, "spec", "unhealthyPodEvictionPolicy", "AlwaysAllow", "IfHealthyBudget")
 
 
-def _autoscaler(obj: KubeObject) -> list[Cause]:
-    spec, found = obj.get("spec") or {}, list[Cause]()
-    least, most = spec.get("minReplicas"), spec.get("maxReplicas", 0)
-    if least is not None and least < 1:
-        found.append(causes.invalid("spec.minReplicas", least, "must be greater than or equal to 1"))
-    if most < 1:
-        found.append(causes.invalid("spec.maxReplicas", most, "must be greater than 0"))
-    metrics = spec.get("metrics") or ()
-    if least == 0 and all(one.get("type") not in ("Object", "External") for one in metrics):
-        say = "must specify at least one Object or External metric to support scaling to zero replicas"
-        found.append(causes.forbidden("spec.metrics", say))
-    if least is not None and most < least:
-        found.append(causes.invalid("spec.maxReplicas", most, "must be greater than or equal to `minReplicas`"))
-    target, at = spec.get("scaleTargetRef") or {}, "spec.scaleTargetRef"
-    for field in ("kind", "name"):
-        found += needed(target, at, field) or checks.form(target, at, field, formats.path_segment)
-    if not target.get("apiVersion") and target.get("kind") != "ReplicationController":
-        found.append(causes.invalid(f"{at}.apiVersion", "", "apiVersion must specify API group"))
-    return found
-
-
-def _network_policy(obj: KubeObject) -> list[Cause]:
-    spec = obj.get("spec") or {}
-    found = checks.selector(spec.get("podSelector"), "spec.podSelector")
-    for direction, peers in (("ingress", "from"), ("egress", "to")):
-        for index, rule in enumerate(spec.get(direction) or ()):
-            at = f"spec.{direction}[{index}]"
-            for number, port in enumerate(rule.get("ports") or ()):
-                found += one_of(port, f"{at}.ports[{number}]", "protocol", "TCP", "UDP", "SCTP")
-                if port.get("port") is not None:
-                    found += checks.port_or_name(port["port"], f"{at}.ports[{number}].port")
-            for number, peer in enumerate(rule.get(peers) or ()):
-                if not peer:
-                    found.append(causes.required(f"{at}.{peers}[{number}]", "must specify a peer"))
-    for index, kind in enumerate(spec.get("policyTypes") or ()):
-        if kind not in ("Ingress", "Egress"):
-            found.append(causes.not_supported(f"spec.policyTypes[{index}]", kind, ["Ingress", "Egress"]))
-    return found
-
-
 def _storage_class(obj: KubeObject) -> list[Cause]:
     found = [] if obj.get("provisioner") else [causes.required("provisioner")]
     if obj.get("provisioner"):
@@ -378,14 +288,27 @@ def _storage_class(obj: KubeObject) -> list[Cause]:
     ):
         if obj.get(field) not in supported:
             found.append(causes.not_supported(field, obj.get(field), supported))
+    if "" in (obj.get("parameters") or {}):
+        found.append(causes.invalid("parameters", "", "field can not be empty."))
     return found
 
 
 def _priority_class(obj: KubeObject) -> list[Cause]:
-    name, most = obj["metadata"].get("name", ""), 1_000_000_000
+    name, most, found = obj["metadata"].get("name", ""), 1_000_000_000, list[Cause]()
+    if name.startswith("system-") and name not in SYSTEM_PRIORITIES:
+        say = "priority class names with 'system-' prefix are reserved for system use only. error: "
+        found.append(causes.forbidden("metadata.name", f"{say}{name} is not a known system priority class"))
     if not name.startswith("system-") and obj.get("value", 0) > most:
-        return [causes.forbidden("value", f"maximum allowed value of a user defined priority is {most}")]
-    return []
+        found.append(causes.forbidden("value", f"maximum allowed value of a user defined priority is {most}"))
+    return found + one_of(obj, "", "preemptionPolicy", "PreemptLowerPriority", "Never")
+
+
+def _lease(obj: KubeObject) -> list[Cause]:
+    spec, found = obj.get("spec") or {}, list[Cause]()
+    seconds = spec.get("leaseDurationSeconds")
+    if seconds is not None and seconds <= 0:
+        found.append(causes.invalid("spec.leaseDurationSeconds", seconds, "must be greater than 0"))
+    return found + checks.not_negative(spec, "spec", "leaseTransitions")
 
 
 _CHECKS: Final[Mapping[tuple[str, str], _Check]] = {
@@ -394,11 +317,12 @@ _CHECKS: Final[Mapping[tuple[str, str], _Check]] = {
     ("", "ConfigMap"): _config_map,
     ("", "Secret"): _secret,
     ("", "Service"): _service,
-    ("networking.k8s.io", "Ingress"): _ingress,
-    ("networking.k8s.io", "NetworkPolicy"): _network_policy,
+    ("networking.k8s.io", "Ingress"): network_problems.ingress,
+    ("networking.k8s.io", "NetworkPolicy"): network_problems.network_policy,
     ("policy", "PodDisruptionBudget"): _disruption_budget,
-    ("autoscaling", "HorizontalPodAutoscaler"): _autoscaler,
+    ("autoscaling", "HorizontalPodAutoscaler"): autoscaler_problems.autoscaler,
     ("storage.k8s.io", "StorageClass"): _storage_class,
+    ("coordination.k8s.io", "Lease"): _lease,
     ("scheduling.k8s.io", "PriorityClass"): _priority_class,
     (RBAC, "Role"): _role,
     (RBAC, "ClusterRole"): _cluster_role,

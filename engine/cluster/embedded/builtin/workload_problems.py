@@ -162,7 +162,7 @@ def _job(obj: KubeObject) -> list[Cause]:
 def _job_spec(spec: KubeObject, path: str) -> list[Cause]:
     numbers = ("parallelism", "completions", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished")
     found = not_negative(spec, path, *numbers, "backoffLimitPerIndex", "maxFailedIndexes")
-    found += one_of(spec, path, "completionMode", "Indexed", "NonIndexed")
+    found += one_of(spec, path, "completionMode", "NonIndexed", "Indexed")
     if spec.get("completionMode") == "Indexed" and spec.get("completions") is None:
         found.append(causes.required(f"{path}.completions", "when completion mode is Indexed"))
     if spec.get("completionMode", "NonIndexed") == "NonIndexed":
