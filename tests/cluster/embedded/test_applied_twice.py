@@ -195,7 +195,7 @@ def test_objects_of_each_kind(both: Both, side: Side) -> None:
     assert set(ours.changed) <= set(real.changed), (ours.changed, real.changed)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("side", ["client", "server"])
 @pytest.mark.parametrize("chart", CHARTS)
