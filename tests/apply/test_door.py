@@ -427,7 +427,7 @@ async def test_a_later_wave_that_would_change_more_than_the_plan_says_makes_it_v
     assert await keeper.keep(AFTER) == "void"
     failed = next(one.event for one in reversed(await told(keeper)) if isinstance(one.event, ApplyFailed))
     assert (failed.reason, failed.wave, failed.applied) == ("PlanVoid", 1, 1)
-    assert f"{same.id} would change, and the plan did not say so" in failed.message
+    assert f"{same.shown} would change, and the plan did not say so" in failed.message
     assert keeper.cluster.objects[same.id].fields["data", "a"] == "theirs", "no wave is applied in part"
     assert await keeper.keep(AFTER) == "applied"
     check_that_the_cluster_is(keeper, AFTER)

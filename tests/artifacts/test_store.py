@@ -14,7 +14,7 @@ from tidelog.storage.artifacts import ArtifactStore, ObjectMissingError, Tarball
 from tidelog.storage.artifacts.filtering import EMPTY_TREE, filtered
 from tidelog.storage.artifacts.objects import Objects
 from tidelog.storage.artifacts.tarballs import write_tarball
-from tidelog.storage.errors import StoreReadOnlyError
+from tidelog.storage.errors import NotAStoreError
 from tidelog.storage.trees import TreeEntry, Trees
 
 FILES = {"a.yaml": "a: 1\n", "d/b.yaml": "b: 2\n", "d/run*": "#!", "d/l@": "../a.yaml", "e/f/g": "g"}
@@ -192,7 +192,7 @@ def test_reading_needs_a_store(tmp_path: Path) -> None:
 
 def test_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreReadOnlyError, match="cannot be written"):
+    with pytest.raises(NotAStoreError, match="it is a file, or lies below one: name a directory"):
         ArtifactStore.open(tmp_path / "file")
 
 

@@ -238,7 +238,7 @@ async def test_without_permission_nothing_is_applied_and_it_recovers(world: Worl
     await account(world, "weak", may=False)
     async with world.daemon() as running:
         await app_of(world, documents(config_map("a"), config_map("b")), serviceAccountName="weak", retryInterval="2s")
-        said = ("core/ConfigMap/", "weak", "cannot patch", "app/all.yaml:1")
+        said = ("ConfigMap/", "(Forbidden)", "weak", "cannot patch", "app/all.yaml:1")
         await world.until_target("app", failed("ReconciliationFailed", *said))
         await world.until_told("app", "ReconciliationFailed", *said)
         assert running.events(ApplyStarted) == []

@@ -124,9 +124,9 @@ async def test_an_apply_that_the_server_cut_short_goes_on_as_soon_as_it_answers(
 
 TRIES_MAX = 10
 NO_ANSWERS: dict[str, tuple[Fault, str]] = {
-    "429": (Status(429, "TooManyRequests"), "HTTP 429"),
+    "429": (Status(429, "TooManyRequests"), "(TooManyRequests)"),
     "409": (Status(409, "Conflict"), "409"),
-    "500": (Status(500, "InternalError"), "HTTP 500"),
+    "500": (Status(500, "InternalError"), "(InternalError)"),
     "connection": ("drop before", ""),
 }
 

@@ -103,7 +103,7 @@ async def test_a_plan_that_a_check_refuses_ends_with_four_and_names_the_field(wo
         there = write(tmp_path / "there", {"app/all.yaml": documents(config_map("web"), wrong)})
         done = await tidelog(world, "plan", "ks/app", "--path", there)
         assert done.code == 4, done
-        assert "✗ dry-run" in done.out
+        assert f"✗ Service/{world.namespace}/web dry-run failed (" in done.out
         assert "port" in done.out
         assert "(in app/all.yaml:3)" in done.out
         # As `flux diff` takes it.

@@ -588,9 +588,9 @@ async def test_what_another_cluster_has_by_the_same_names_is_not_deleted_here(wo
     patch = {"status": status}
     await world.cluster.patch(*where, patch, type="merge", manager="kustomize-controller", subresource="status")
     async with world.daemon(prune_guard=Guard(enabled=False)) as running:
-        await world.until_target("app", failed("UnsupportedFeature", "spec.kubeConfig"))
+        await world.until_target("app", failed("ArtifactFailed", "Source artifact not found"))
         await world.delete(KUSTOMIZE, "Kustomization", "app")
-        await world.until_target("app", failed("UnsupportedFeature", "is being deleted", "Orphan"))
+        await world.until_target("app", failed("ReconciliationFailed", "is not there", "deletionPolicy to Orphan"))
         await world.patch(KUSTOMIZE, "Kustomization", "app", {"spec": {"deletionPolicy": "Orphan"}})
         await world.until_gone(KUSTOMIZE, "Kustomization", "app")
         assert running.events(ObjectPruned) == []

@@ -128,7 +128,7 @@ async def test_what_the_server_refuses_is_said_in_the_order_of_the_objects(keepe
     draft = await keeper.draft(objects)
     assert [verdict.object for verdict in draft.refused] == [key_of(obj).id for obj in objects[1:-1]]
     assert all(verdict.check == "dry-run" and not verdict.passed for verdict in draft.refused)
-    assert draft.refused[0].message == "core/ConfigMap/shop/bad-0: bad-0 is not valid"
+    assert draft.refused[0].message == "ConfigMap/shop/bad-0 dry-run failed (Invalid): bad-0 is not valid"
 
 
 @pytest.mark.parametrize(

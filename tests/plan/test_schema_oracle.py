@@ -328,7 +328,7 @@ async def test_a_field_that_is_required_and_has_a_default_may_be_missing(cluster
     del obj["spec"]["size"]
     (verdict,) = await ours(cluster, obj, crd)
     assert (verdict.path, verdict.check, verdict.passed) == ("spec.size", "schema", False)
-    assert verdict.message.endswith("spec.size: is required, and missing")
+    assert verdict.message.endswith("spec.size is required, and missing")
 
 
 async def test_a_pattern_is_left_to_the_server(cluster: Cluster) -> None:

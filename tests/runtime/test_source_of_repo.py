@@ -70,6 +70,7 @@ class World:
             fetchers=SimpleNamespace(git=self.remote),
             activity=Activity(),
             status=nothing,
+            inputs=SimpleNamespace(begin=lambda _: None, end=lambda _: None),
             notices=nothing,
             repeats=Repeats(Waits(lambda _: 0)),
         )

@@ -51,22 +51,32 @@ class StatusWriter:
         self._busy: set[StreamName] = set()
         self._later: set[StreamName] = set()
         """What there may be more to tell of in a moment."""
+        self._overwritten: set[StreamName] = set()
+        self._put_right: set[StreamName] = set()
+        """Of what was overwritten, that which was written again since there was last something to tell."""
         self._told_step: dict[StreamName, float] = {}
         """When what goes on was last written."""
 
     def mark(self, stream: StreamName) -> None:
         """Has a status looked at: it may have changed."""
+        self._put_right.discard(stream)
+        self._look_at(stream)
+
+    def _look_at(self, stream: StreamName) -> None:
         self._dirty[stream] = None
         self._changed.set()
 
     def overwritten(self, stream: StreamName) -> None:
         """The status in the cluster is another: it is written again, if it is not as it should be.
 
-        That may be what a daemon sent before it was killed, and the server made only now. Of who writes another one
-        again and again nobody is made to do so too: it is looked at now and then.
+        That may be what a daemon sent before it was killed, and the server made only now. It is done once, until there
+        is something new to tell: with somebody who does the same, nobody is to fight.
         """
+        if stream in self._put_right:
+            return
+        self._overwritten.add(stream)
         if stream in self._busy:
-            self.mark(stream)  # most likely it is what is just being written
+            self._look_at(stream)  # most likely it is what is just being written
         else:
             self._later.add(stream)
 
@@ -80,6 +90,8 @@ class StatusWriter:
         self._dirty.pop(stream, None)
         self._answered.pop(stream, None)
         self._later.discard(stream)
+        self._overwritten.discard(stream)
+        self._put_right.discard(stream)
         self._told_step.pop(stream, None)
 
     @property
@@ -123,7 +135,7 @@ class StatusWriter:
                 self.mark(stream)
             later, self._later = self._later, set()
             for stream in later:
-                self.mark(stream)
+                self._look_at(stream)
 
     async def _write(self, stream: StreamName) -> None:
         for _ in range(CONFLICTS_MAX):
@@ -135,8 +147,13 @@ class StatusWriter:
                 return
             await self._learn_origins(declared)
             patch = self._patch(declared)
+            was_overwritten = stream in self._overwritten
+            self._overwritten.discard(stream)
             if not patch:
                 return
+            if was_overwritten:
+                self._put_right.add(stream)
+                self._later.discard(stream)
             kind = await self._engine.cluster.kind(declared.live["apiVersion"], declared.key.kind)
             where = (kind, declared.key.namespace, declared.key.name)
             try:

@@ -227,8 +227,11 @@ class Acting(TargetPass):
             raise ActionFailed(str(error)) from None
 
     async def _deleted(self) -> list[tuple[Time, ObjectPruned]]:
-        """What this action has deleted, and when."""
-        asked = Query(stream=self._stream, types=(ObjectPruned.__name__,), after=self._ongoing().position)
+        """What the action that is under way, if there is one, has deleted, and when."""
+        ongoing = self._row.ongoing
+        if ongoing is None:
+            return []
+        asked = Query(stream=self._stream, types=(ObjectPruned.__name__,), after=ongoing.position)
         return [
             (recorded.envelope.time, recorded.event)
             async for recorded in self._memory.log.read(asked)
