@@ -431,7 +431,7 @@ def pax_bomb() -> bytes:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"no gzip", gzip.compress(b"no tar" * 200), gzip.compress(b"")],
+    [b"", b"no gzip", gzip.compress(b"no tar" * 200, mtime=0), gzip.compress(b"", mtime=0)],  # names without the time
     ids=["empty", "text", "text in gzip", "nothing in gzip"],
 )
 def test_archives_that_are_none(data: bytes) -> None:
