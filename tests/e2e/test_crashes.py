@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -72,13 +72,22 @@ async def is_as(world: World, expected: Expected) -> None:
     assert tokens == {f"s{n}": wanted for n in range(TARGETS)}
 
 
+ADDRESSES = {"storage": "", "health": "", "metrics": ""}
+"""Where a daemon listens: nowhere."""
+
+
 @contextmanager
-def daemon_process(world: World, kubeconfig: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """`tidelog run`, as somebody runs it; killed when the block ends, if it still runs."""
+def daemon_process(
+    world: World, kubeconfig: Path | None = None, at: Mapping[str, str] = ADDRESSES, options: Sequence[str | Path] = ()
+) -> Iterator[subprocess.Popen[bytes]]:
+    """`tidelog run`, as somebody runs it; killed when the block ends, if it still runs.
+
+    What it writes is added to the file `output` of the test's directory.
+    """
     command: list[str | Path] = [TIDELOG, "run", "--kubeconfig", kubeconfig or world.kubeconfig, "--store", world.store]
-    command += ["--runtime-namespace", world.namespace, "--watch-all-namespaces=false"]
+    command += ["--runtime-namespace", world.namespace, "--watch-all-namespaces=false", *options]
     # The Lease of a daemon that was killed has to run out first: that would be all that is waited for here.
-    command += ["--enable-leader-election=false", "--storage-addr=", "--health-addr=", "--metrics-addr="]
+    command += ["--enable-leader-election=false", *(f"--{name}-addr={address}" for name, address in at.items())]
     with (world.directory / "output").open("ab") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
     try:

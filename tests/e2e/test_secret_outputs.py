@@ -5,9 +5,8 @@ import hashlib
 import json
 import socket
 import subprocess
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import aiohttp
@@ -17,7 +16,7 @@ import pytest
 from tests.e2e.command import tidelog
 from tests.e2e.planted import found_in
 from tests.e2e.releases import Releases, ready_message
-from tests.e2e.test_crashes import TIDELOG, stopped
+from tests.e2e.test_crashes import daemon_process, stopped
 from tests.e2e.world import HELM, KUSTOMIZE, SOURCE, World, condition, documents, failed, is_ready, manifest
 from tidelog.engine.http.hooks import hook_path
 from tidelog.events.names import ObjectKey
@@ -79,31 +78,19 @@ WITH_MARKDOWN = ("plan", "show-plan")
 class Daemon:
     """`tidelog run`, which says all that it can say."""
 
-    def __init__(self, world: World, directory: Path) -> None:
+    def __init__(self, world: World) -> None:
         self._world = world
-        self._token = directory / "token"
+        self._token = world.directory / "token"
         self._token.write_text(PLANTED["the webhooks' token"])
-        self._output = directory / "output"
         self.at = {name: f"127.0.0.1:{port}" for name, port in zip(ADDRESSES, free_ports(len(ADDRESSES)), strict=True)}
 
-    @contextmanager
-    def running(self) -> Iterator[subprocess.Popen[bytes]]:
-        world = self._world
-        command: list[str | Path] = [TIDELOG, "run", "--kubeconfig", world.kubeconfig, "--store", world.store]
-        command += ["--runtime-namespace", world.namespace, "--watch-all-namespaces=false", "--log-level", "trace"]
-        command += ["--enable-leader-election=false", "--webhook-token-file", self._token]
-        command += [f"--{name}-addr={address}" for name, address in self.at.items()]
-        with self._output.open("ab") as output:
-            process = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
-        try:
-            yield process
-        finally:
-            process.kill()
-            process.wait()
+    def running(self) -> AbstractContextManager[subprocess.Popen[bytes]]:
+        options = ("--log-level", "trace", "--webhook-token-file", self._token)
+        return daemon_process(self._world, at=self.at, options=options)
 
     @property
     def logged(self) -> str:
-        return self._output.read_text()
+        return (self._world.directory / "output").read_text()
 
     async def call(self, token: str, **headers: str) -> int:
         source = ObjectKey(SOURCE.partition("/")[0], "GitRepository", self._world.namespace, "fleet")
@@ -190,7 +177,7 @@ async def set_password(world: World, value: str) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 async def test_no_output_tells_a_secret_value(world: World) -> None:
-    daemon = Daemon(world, world.directory)
+    daemon = Daemon(world)
     told = Told(world, daemon)
     releases = Releases(world)
     how = world.git.behaviour

@@ -4,8 +4,8 @@ import socket
 import subprocess
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 from tests.conftest import SOAK
-from tests.e2e.test_crashes import TIDELOG, stopped
+from tests.e2e.test_crashes import ADDRESSES, daemon_process, stopped
 from tests.e2e.world import World, config_map, documents
 from tidelog.engine.cluster.port import Kind
 from tidelog.engine.cluster.real import RealCluster, open_cluster
@@ -95,20 +95,6 @@ class Watch:
                 await anyio.sleep(0.2)
 
 
-@contextmanager
-def daemon_that_answers(world: World, health: str) -> Iterator[subprocess.Popen[bytes]]:
-    command: list[str | Path] = [TIDELOG, "run", "--kubeconfig", world.kubeconfig, "--store", world.store]
-    command += ["--runtime-namespace", world.namespace, "--watch-all-namespaces=false"]
-    command += ["--enable-leader-election=false", "--storage-addr=", f"--health-addr={health}", "--metrics-addr="]
-    with (world.directory / "output").open("ab") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
 async def aliens(world: World) -> None:
     """Some have the labels of a target that is not there, some those of ours, which has never heard of them."""
     owners: tuple[dict[str, str], ...] = (
@@ -143,7 +129,7 @@ async def test_a_storm_of_changes_is_weathered(world: World) -> None:
     await world.target("app", "./app", targetNamespace=world.namespace)
     health = f"127.0.0.1:{free_port()}"
     storm = Storm(world)
-    with daemon_that_answers(world, health) as process:
+    with daemon_process(world, at={**ADDRESSES, "health": health}) as process:
         await world.until_target("app", lambda obj: obj.get("status", {}).get("lastAppliedRevision") == world.revision)
         watch = Watch(process, health)
         store = size_of(world.store)
