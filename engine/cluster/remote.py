@@ -6,7 +6,7 @@ kubeconfig keeps secret, and one that cannot be connected to is left alone for s
 
 import base64
 import binascii
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing
 from typing import Final, TypeAlias
 
@@ -199,7 +199,9 @@ class Relay:
     @property
     def address(self) -> str:
         """The API server's."""
-        return self._tries("ask")[0].address
+        if not self._ways:
+            raise self._none("ask")
+        return self._ways[0].address
 
     async def send(self, call: Call) -> Answer:
         """The whole answer to a call; see `Channel`.
@@ -207,21 +209,19 @@ class Relay:
         Raises:
             ClusterError: what the first way said, where none serves.
         """
-        began, first = self._clock(), None
-        for way in self._tries(call.what):
+        first = None
+        for way in self._tries():
             try:
                 return await way.send(call)
             except _ANOTHER_MAY_SERVE as error:
                 first = first or error
                 self._put_last(way)
-                if self._clock() - began > LIMITS.call_s:
-                    break
         raise first or self._none(call.what)
 
     async def stream(self, call: Call) -> AsyncGenerator[bytes, None]:
         """The answer in pieces; see `Channel`. What breaks once it has begun is told: the next call goes on."""
-        began, first = self._clock(), None
-        for way in self._tries(call.what):
+        first = None
+        for way in self._tries():
             begun = False
             try:
                 async with aclosing(way.stream(call)) as chunks:
@@ -234,15 +234,15 @@ class Relay:
                     raise
                 first = first or error
                 self._put_last(way)
-                if self._clock() - began > LIMITS.call_s:
-                    break
         raise first or self._none(call.what)
 
-    def _tries(self, what: str) -> list[Channel]:
-        """The ways as they are now: others may come, and go, while they are tried."""
-        if not self._ways:
-            raise self._none(what)
-        return list(self._ways)
+    def _tries(self) -> Iterator[Channel]:
+        """The ways as they are now, others may come and go meanwhile: as many as there is time for."""
+        began = self._clock()
+        for way in list(self._ways):
+            yield way
+            if self._clock() - began > LIMITS.call_s:
+                return
 
     def _put_last(self, way: Channel) -> None:
         if way in self._ways:

@@ -296,7 +296,8 @@ class Sites:
             return ""
         try:
             content = kubeconfig_in(data, reference.secret_ref.key, f"{namespace}/{name}")
-            return await self._asked(namespace, content, await self._read(namespace, name, content))
+            kubeconfig = await read_from_secret(self._settings, namespace, name, content)
+            return await self._asked(namespace, content, kubeconfig)
         except (ClusterError, TimeoutError):
             return ""
 
@@ -317,19 +318,12 @@ class Sites:
             finally:
                 await self._close(way)
 
-    async def _read(self, namespace: str, secret: str, content: bytes) -> Kubeconfig:
-        """What is used of the kubeconfig of a Secret."""
-        settings, where = self._settings, f"the kubeconfig of Secret {namespace}/{secret}"
-        return await read_kubeconfig(
-            content, where, execs=settings.insecure_kubeconfig_exec, insecure_tls=settings.insecure_kubeconfig_tls
-        )
-
     async def _open(
         self, declared: DeclaredTarget, reference: SecretKeyReference, content: bytes, secrets: SecretValues
     ) -> _Road:
         """The way by a kubeconfig; opened where nobody uses it yet."""
         namespace = declared.key.namespace
-        kubeconfig = await self._read(namespace, reference.name, content)
+        kubeconfig = await read_from_secret(self._settings, namespace, reference.name, content)
         secrets.add(kubeconfig.secret_values)
         name = namespace, hashlib.sha256(content).digest()
         async with self._opening.of(name):
@@ -461,6 +455,18 @@ class Sites:
                 await place.watching.observer.rest(f"a defect of the engine: {type(error).__name__}")
             ready.started()  # a watch that cannot begin holds nobody up: passes ask the cluster themselves
             await anyio.sleep(DEFECT_RETRY_S)
+
+
+async def read_from_secret(settings: Settings, namespace: str, secret: str, content: bytes) -> Kubeconfig:
+    """What is used of the kubeconfig of a Secret.
+
+    Raises:
+        KubeconfigError: when it cannot be used.
+    """
+    where = f"the kubeconfig of Secret {namespace}/{secret}"
+    return await read_kubeconfig(
+        content, where, execs=settings.insecure_kubeconfig_exec, insecure_tls=settings.insecure_kubeconfig_tls
+    )
 
 
 def _with_origin(error: ClusterError, origin: str) -> ClusterError:

@@ -1,13 +1,14 @@
 """Types of the fields that a rule in CEL writes out: each becomes a variable of its type, whose name is as long."""
 
 import re
+from collections.abc import Callable
 from typing import Final
 
 from tidelog.engine.cluster.embedded.schema import Raw
 from tidelog.engine.objects.rules import typed_name
 
 TEXT: Final = re.compile(r"""[rRbB]?("(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')""")
-_CHAIN: Final = re.compile(r"(?<![\w.])self\b((?:\.[A-Za-z_]\w*)*)(\s*\()?")
+_CHAIN: Final = re.compile(r"(?<![\w.])(self|oldSelf)\b((?:\.[A-Za-z_]\w*)*)(\s*\()?")
 _ESCAPES: Final = (("__", "__underscores__"), (".", "__dot__"), ("-", "__dash__"), ("/", "__slash__"))
 _RESERVED: Final = frozenset(
     {
@@ -30,16 +31,32 @@ def escaped(name: str) -> str:
 
 def typed(expression: str, raw: Raw) -> str:
     """An expression in which `self`, and fields of it that are written out, are variables of their types."""
+
+    def variable(field: str, names: list[str]) -> str | None:
+        kind = _kind_at(names, raw) if field.startswith("self") else ""
+        return typed_name(kind, len(field)) if kind else None
+
+    return replaced(expression, variable)
+
+
+def replaced(expression: str, instead: Callable[[str, list[str]], str | None]) -> str:
+    """An expression with something else for `self` and `oldSelf`, and fields of them that are written out.
+
+    Args:
+        expression: in CEL.
+        instead: what is to stand there for a field as it is written, and the names in it; None to leave it. What `has`
+            asks for is left in any case.
+    """
     bare = TEXT.sub(lambda found: found[0][0] + " " * (len(found[0]) - 1), expression)
     made, done = "", 0
     for found in _CHAIN.finditer(bare):
-        names = [name for name in found[1].split(".") if name]
-        names = names[: len(names) - bool(found[2] and names)]
-        length = len(".".join(["self", *names]))
-        name = typed_name(kind, length) if (kind := _kind_at(names, raw)) else None
-        if name is not None and not bare[: found.start()].rstrip().endswith("has("):
-            made += expression[done : found.start()] + name
-            done = found.start() + length
+        names = [name for name in found[2].split(".") if name]
+        names = names[: len(names) - bool(found[3] and names)]
+        field = ".".join([found[1], *names])
+        new = instead(field, names)
+        if new is not None and not bare[: found.start()].rstrip().endswith("has("):
+            made += expression[done : found.start()] + new
+            done = found.start() + len(field)
     return made + expression[done:]
 
 

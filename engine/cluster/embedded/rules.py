@@ -24,7 +24,6 @@ from tidelog.engine.objects.rules import Judge, Rule, Verdict
 RULES: Final = "x-kubernetes-validations"
 _OLD: Final = re.compile(r"(?<![\w.])oldSelf\b")
 _FIELDS: Final = re.compile(r"(?<![\w.])(?:self|oldSelf)((?:\.[A-Za-z_]\w*)+)(?!\w)(\s*\()?")
-_CHAIN: Final = re.compile(r"(?<![\w.])(?:self|oldSelf)\b((?:\.[A-Za-z_]\w*)*)(\s*\()?")
 _HTML: Final = str.maketrans({sign: f"\\u{ord(sign):04x}" for sign in "&<>"})
 """What Go writes otherwise in JSON."""
 _PLACE: Final = re.compile(r"ERROR: <input>:(\d+):(\d+): ")
@@ -145,20 +144,12 @@ def with_times(expression: str, raw: Raw) -> str:
 
     Only where a field is written out (`self.spec.from`): what goes through a variable of a macro stays a text.
     """
-    bare = TEXT.sub(lambda found: found[0][0] + " " * (len(found[0]) - 1), expression)
-    made, done = "", 0
-    for found in _CHAIN.finditer(bare):
-        names = [name for name in found[1].split(".") if name]
-        names = names[: len(names) - bool(found[2])]
+
+    def timed(field: str, names: list[str]) -> str | None:
         form = _form_at(names, raw)
-        if form is None or bare[: found.start()].rstrip().endswith("has("):
-            continue
-        end = found.start() + len(found[0].partition(".")[0]) + sum(len(name) + 1 for name in names)
-        end = min(end, found.end())
-        text = expression[found.start() : end].rstrip()
-        made += expression[done : found.start()] + _TIMES[form].format(text)
-        done = found.start() + len(text)
-    return made + expression[done:]
+        return None if form is None else _TIMES[form].format(field)
+
+    return rule_types.replaced(expression, timed)
 
 
 def _form_at(names: list[str], raw: Raw) -> str | None:

@@ -6,10 +6,11 @@ import msgspec
 
 from tidelog.engine.cluster.errors import KubeconfigError, NotFoundError
 from tidelog.engine.cluster.port import Cluster
-from tidelog.engine.cluster.remote import data_of, kubeconfig_in, open_way, read_kubeconfig
+from tidelog.engine.cluster.remote import data_of, kubeconfig_in, open_way
 from tidelog.engine.kinds.targets import KubeConfigReference
 from tidelog.engine.runtime.binding import alias_of, uid_of
 from tidelog.engine.runtime.settings import Settings
+from tidelog.engine.runtime.sites import read_from_secret
 from tidelog.engine.secrecy.values import SecretValues
 from tidelog.storage.log.sqlite_log import SqliteLogReader
 
@@ -47,12 +48,8 @@ class Places:
             live = await self.home.cluster.get(kind, namespace, reference.secret_ref.name)
         except NotFoundError:
             raise KubeconfigError(f"spec.kubeConfig.secretRef: Secret {shown} is not there") from None
-        kubeconfig = await read_kubeconfig(
-            kubeconfig_in(data_of(live, shown), reference.secret_ref.key, shown),
-            f"the kubeconfig of Secret {shown}",
-            execs=self._settings.insecure_kubeconfig_exec,
-            insecure_tls=self._settings.insecure_kubeconfig_tls,
-        )
+        content = kubeconfig_in(data_of(live, shown), reference.secret_ref.key, shown)
+        kubeconfig = await read_from_secret(self._settings, namespace, reference.secret_ref.name, content)
         secrets.add(kubeconfig.secret_values)
         way = await open_way(kubeconfig, SecretValues(kubeconfig.secret_values).filter)
         self._stack.push_async_callback(way.close)
