@@ -521,18 +521,19 @@ def _read_note(path: Path) -> str:
 def print_report(report: Report) -> None:
     """What a verification found."""
     out = console()
+    read = f"{_counted(report.events, 'event')}, {_counted(report.bodies, 'body', 'bodies')}"
     if report.intact:
-        out.print(
-            f"[green]intact[/]: {report.events} events, {report.bodies} bodies, "
-            f"{report.checkpoints} checkpoints\nroot {report.root}"
-        )
+        out.print(f"[green]intact[/]: {read}, {_counted(report.checkpoints, 'checkpoint')}\nroot {report.root}")
         return
     table = plain_table("WHERE", "WHAT")
     for finding in report.findings:
         table.add_row(visible(finding.what), visible(finding.problem))
     table.print()
-    number = len(report.findings)
-    out.print(f"[red]damaged[/]: {number} fault{'s'[: number != 1]} in {report.events} events, {report.bodies} bodies")
+    out.print(f"[red]damaged[/]: {_counted(len(report.findings), 'fault')} in {read}")
+
+
+def _counted(count: int, one: str, many: str = "") -> str:
+    return f"{count} {one if count == 1 else many or f'{one}s'}"
 
 
 @log.command()
