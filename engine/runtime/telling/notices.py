@@ -154,8 +154,8 @@ class Notices:
     def flapping(self, declared: DeclaredTarget, flaps: Sequence[Flap]) -> None:
         """Somebody keeps on changing back what the target says."""
         lines = [
-            f"{flap.object.kind} {flap.object.namespace}/{flap.object.name}: {flap.path} was changed {flap.times} "
-            f"times since {flap.since:%H:%M:%S} by {flap.manager or 'somebody'}; leave it out of the manifests, or "
+            f"{flap.object.shown}: {flap.path} was changed {flap.times} times "
+            f"since {flap.since:%H:%M:%S} UTC by {flap.manager or 'somebody'}; leave it out of the manifests, or "
             "stop who writes it"
             for flap in flaps
         ]
