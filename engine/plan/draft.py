@@ -354,7 +354,7 @@ class Planner:
         )
 
     async def _would_be_taken_as_new(self, one: Wanted, error: ClusterError) -> bool:
-        """Whether an object that is called invalid is so only beside the one that is there: by another name it is not."""
+        """Whether an object that is called invalid is so only beside the one that is there, and not by another name."""
         if not isinstance(error, InvalidError):
             return False
         metadata = {**one.object["metadata"], "name": _another_name(one.key)}

@@ -11,7 +11,14 @@ from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.verify.guard import Guard
 from tidelog.events.moment import datetime_of
 from tidelog.events.names import ObjectKey
-from tidelog.events.vocabulary import ApplyFailed, ApplyStarted, DriftDetected, ObjectApplied, ObjectPruned
+from tidelog.events.vocabulary import (
+    ApplyFailed,
+    ApplyStarted,
+    DriftDetected,
+    ObjectApplied,
+    ObjectPruned,
+    VerificationFailed,
+)
 
 OWNER = "kustomize.toolkit.fluxcd.io"
 RBAC = "rbac.authorization.k8s.io"
@@ -260,8 +267,8 @@ async def test_what_a_definition_lets_nobody_change_is_made_again_whatever_its_w
         found = await world.get(f"{group}/v1", "Widget", "w")
         actions = [
             one.action
-            for one in running.events(ObjectApplied)  # type: ignore[attr-defined]
-            if one.object.endswith("/w")
+            for one in running.events(ObjectApplied)
+            if isinstance(one, ObjectApplied) and one.object.endswith("/w")
         ]
     assert found is not None
     assert found["spec"] == {"size": 1}
@@ -274,15 +281,13 @@ async def test_what_is_wrong_in_itself_is_not_deleted_to_be_made_again(world: Wo
         await app_of(world, deployment("one"), force=True)
         await world.until_applied("app")
         for wrong in (deployment("two", port=99999), deployment("one", port=99999)):
+            seen = len(running.recorded)
             await world.push({"app/all.yaml": wrong})
-            revision = world.revision
-            await world.until_target(
-                "app",
-                lambda obj, revision=revision: (
-                    failed("ReconciliationFailed", "containerPort", "app/all.yaml:1")(obj)
-                    and obj["status"]["lastAttemptedRevision"] == revision
-                ),
-            )
+            refused = await running.until_event(VerificationFailed, after=seen)
+            (verdict,) = refused.failed
+            assert verdict.object == f"apps/Deployment/{world.namespace}/made-again"
+            assert "containerPort" in verdict.message
+            assert "(in app/all.yaml:1)" in verdict.message
         found = await world.get("apps/v1", "Deployment", "made-again")
         assert found is not None
         assert "deletionTimestamp" not in found["metadata"]

@@ -1,4 +1,4 @@
-"""An apply that takes its time: what its status says meanwhile, and what becomes of it when its daemon ends in the midst."""
+"""An apply that takes its time: what its status says meanwhile, and what becomes of it when its daemon ends."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

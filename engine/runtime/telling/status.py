@@ -228,11 +228,11 @@ class StatusWriter:
         if is_kustomization(declared):
             status = target_status(self._engine, declared, standing)
             works = self._engine.activity.of(declared.stream) is not None
-            return _but_for_growth(_written(declared, status, token, c.TARGET_OWNED), works)
+            return _but_for_growth(_written(declared, status, token, c.TARGET_OWNED), works=works)
         if is_release(declared):
             row = self._engine.memory.releases.get(declared.stream)
             told = with_answered(release_status(self._engine, declared, standing, row), declared, token)
-            return _but_for_growth(_written(declared, told, token, c.RELEASE_OWNED), self._acts(declared.stream))
+            return _but_for_growth(_written(declared, told, token, c.RELEASE_OWNED), works=self._acts(declared.stream))
         if is_source(declared):
             return _written(declared, source_status(self._engine, declared, standing), token, c.SOURCE_OWNED)
         return {}
@@ -247,7 +247,7 @@ def _written(
     return statuses.status_patch(declared.live, status, owned)
 
 
-def _but_for_growth(patch: KubeObject, works: bool) -> KubeObject:
+def _but_for_growth(patch: KubeObject, *, works: bool) -> KubeObject:
     """A patch; none while objects are applied, and it only tells of these: the outcome will tell of all of them."""
     return {} if works and patch.get("status", {}).keys() == {"inventory"} else patch
 
