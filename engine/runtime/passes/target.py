@@ -6,6 +6,7 @@ was done is memoised by the log, so that a pass that finds nothing to do appends
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
+from typing import Final
 
 import msgspec
 
@@ -13,7 +14,14 @@ from tidelog.engine.apply.door import PLAN_VOID, ApplyStopped, Door
 from tidelog.engine.apply.record import ObjectRecorder
 from tidelog.engine.cluster.errors import PASSING, ClusterError, NotFoundError, failure_of
 from tidelog.engine.kinds.later import UNSUPPORTED, features_left
-from tidelog.engine.kinds.meta import DEPENDS_ON, FINALIZER
+from tidelog.engine.kinds.meta import (
+    DEPENDS_ON,
+    FINALIZER,
+    OWNER_NAME,
+    OWNER_NAMESPACE,
+    RELEASE_OWNER_NAME,
+    RELEASE_OWNER_NAMESPACE,
+)
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.observe.health import health_of
 from tidelog.engine.plan.draft import DRY_RUN, Draft, Planner
@@ -56,6 +64,10 @@ from tidelog.storage.artifacts.errors import ObjectMissingError
 DEFINITION = "CustomResourceDefinition"
 
 
+_OWNERS: Final = (OWNER_NAME, OWNER_NAMESPACE, RELEASE_OWNER_NAME, RELEASE_OWNER_NAMESPACE)
+"""Labels on every object."""
+
+
 class ApplyEnded(Stop):
     """Raised when an apply ended before its end, and that is recorded."""
 
@@ -78,6 +90,7 @@ class TargetPass(ABC):
         self._reached: Site | None = None
         self._situation = Situation(engine.memory, self._alias, engine.settings, declared, rests=self._is_at_rest)
         self._run = Run(engine.memory, declared.stream, trigger)
+        self._run.secrets.tell({*_OWNERS, declared.key.name, declared.key.namespace})
         self._activity = engine.activity
         self._left: Mapping[ObjectId, Heir] = {}
         """What is not wanted any more, and another target is about to want."""

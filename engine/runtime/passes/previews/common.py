@@ -182,6 +182,7 @@ class Previews:
             loaded = await self._renderings.load(wanted, wanted, sealer)
         except LostSecretError as error:
             raise PreviewError(f"{error}, or their key is not given here: that moment cannot be brought back") from None
+        secrets.tell({declared.key.name, declared.key.namespace, revision})
         for one in loaded:
             if one.secret:
                 secrets.add_secret(one.object)
