@@ -73,7 +73,8 @@ def hold_lease(cluster: Servers, holder: str, renewed: str = "2999-01-01T00:00:0
 def daemon_ends_with(store: Path) -> tuple[int, str]:
     """What a daemon says that has to end at once."""
     addresses = [f"--{name}-addr=" for name in ("storage", "health", "metrics")]
-    command = [sys.executable, "-m", "tidelog.engine", "run", "--store", store, "--log-level=error", *addresses]
+    flags = ["--store", str(store), "--log-level=error", *addresses]
+    command = [sys.executable, "-m", "tidelog.engine", "run", *flags]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     return done.returncode, done.stderr.splitlines()[-1]
 
