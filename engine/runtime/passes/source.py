@@ -90,7 +90,8 @@ class SourcePass:
         if self._declared.deleting:
             return await self._finalize()
         if is_static(self._declared.spec):
-            return await self._let_be()
+            await self._let_be()
+            return None
         await self._own()
         suspended = await still_suspended(self._engine, self._declared)
         if suspended is not None:
