@@ -5,6 +5,7 @@ from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Final, Literal, cast
 
+import anyio
 import msgspec
 from msgspec import Struct
 
@@ -147,6 +148,9 @@ class Api:
         self._openapi = OpenApi(registry)
         self._judge = judge
         self._clock = clock
+        self._silent_since: anyio.Event | None = None
+        """The next change of an APIService, when it was last looked at which are silent."""
+        self._silent_then: Mapping[str, list[str]] = {}
 
     def fork(self) -> "Api":
         """One that answers from a copy of what is here now; what is written to one is not seen in the other."""
@@ -324,14 +328,14 @@ class Api:
     def _silent(self) -> Mapping[str, list[str]]:
         """Versions, by group, that an APIService leaves to another server: none is asked."""
         bucket = self.store.bucket(APISERVICES)
-        if not bucket.records:
-            return {}
-        silent: dict[str, list[str]] = {}
-        for record in bucket.between(""):
-            spec = msgspec.json.decode(record.data).get("spec") or {}
-            if spec.get("service"):
-                silent.setdefault(spec.get("group", ""), []).append(spec.get("version", ""))
-        return silent
+        if self._silent_since is not bucket.changed:  # asked with every request, and they seldom change
+            silent: dict[str, list[str]] = {}
+            for record in bucket.between(""):
+                spec = msgspec.json.decode(record.data).get("spec") or {}
+                if spec.get("service"):
+                    silent.setdefault(spec.get("group", ""), []).append(spec.get("version", ""))
+            self._silent_since, self._silent_then = bucket.changed, silent
+        return self._silent_then
 
     # ------------------------------------------------------------------------------------------ reading
 

@@ -91,6 +91,8 @@ class _Listed(Struct, rename="camel"):
 class _Facts(Struct):
     version: str
     groups: list[Group]
+    priorities: dict[str, tuple[int, int]]
+    """Of each version, by the name of its APIService: that of its group, and its own."""
     resources: list[_Listed]
     types: dict[str, dict[str, Any]]
 
