@@ -681,6 +681,34 @@ def test_who_may_ask_is_told_that_it_is_not_there(api: Servers) -> None:
     assert (answer.status, answer.body["reason"], answer.body["details"]) == (404, "NotFound", {})
 
 
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD"])
+def test_of_a_path_that_nobody_knows_a_line_of_text_is_told(api: Servers, cakes: str, method: str) -> None:
+    texts = [
+        *("/nothing", "/nothing/a", "/logs", "/openapi", "/readyz/nothing", "/apis/nothing", f"/apis/{cakes}/v9"),
+        *(f"/apis/nothing.example.com/v1{more}" for more in ("", "/things", "/namespaces/default/things/a")),
+        *(f"/apis/{cakes}/v1{more}" for more in ("/nothing", "/namespaces/default/nothing/a", "/cakes/a")),
+    ]
+    for path in texts:
+        answer = asked(api, method, path)
+        assert (answer.status, answer.content) == (404, b"" if method == "HEAD" else b"404 page not found\n"), path
+    for path in ("/api/v2", "/api/v2/pods", "/api/v1/nothing", "/apis/apps/v9", "/apis/apps/v1/nothing", "/version/a"):
+        answer = asked(api, method, path)
+        assert answer.status == 404, path
+        if method != "HEAD":
+            assert (answer.body["kind"], answer.body["reason"], answer.body["details"]) == ("Status", "NotFound", {})
+    deep = asked(api, method, f"/apis/{cakes}/v1/namespaces/default/cakes/a/b/c")
+    if method in ("GET", "DELETE"):
+        assert (deep.status, deep.body["message"]) == (404, f'cakes.{cakes} "a" not found')
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+def test_what_documents_are_served_to_any_method(api: Servers, cakes: str, method: str) -> None:
+    for path in ("/apis", "/apis/apps", f"/apis/{cakes}", f"/apis/{cakes}/v1", "/healthz", "/openapi/v3"):
+        assert asked(api, method, path).status == 200, path
+    for path in ("/version", "/api", "/api/v1", "/apis/apps/v1"):
+        assert asked(api, method, path).status == 405, path
+
+
 @pytest.mark.parametrize(
     ("path", "status"),
     [

@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Final, Literal, cast
+from urllib.parse import unquote
 
 import anyio
 import msgspec
@@ -46,7 +47,14 @@ from tidelog.engine.cluster.embedded.intake import patched, read, read_patched, 
 from tidelog.engine.cluster.embedded.metadata import NAMESPACES
 from tidelog.engine.cluster.embedded.objects import decoded, encoded, kept, sent, timestamp
 from tidelog.engine.cluster.embedded.reading import Reader, listing
-from tidelog.engine.cluster.embedded.registry import Place, Registry, Resource, is_builtin, schema_of_kind
+from tidelog.engine.cluster.embedded.registry import (
+    Place,
+    Registry,
+    Resource,
+    is_builtin,
+    is_builtin_group,
+    schema_of_kind,
+)
 from tidelog.engine.cluster.embedded.requests import (
     APPLY,
     JSON_PATCH,
@@ -64,6 +72,7 @@ from tidelog.engine.cluster.embedded.requests import (
 )
 from tidelog.engine.cluster.embedded.reviews import answer as answer_review
 from tidelog.engine.cluster.embedded.statuses import (
+    NoPathError,
     StatusError,
     bad_request,
     conflict,
@@ -106,6 +115,8 @@ _ACCOUNTS: Final = ("", "serviceaccounts")
 _BOUND: Final = {"Pod": "pods", "Secret": "secrets", "Node": "nodes"}
 """What a token can be bound to."""
 _AUTHENTICATION: Final = "authentication.k8s.io"
+_NOTHING: Final = Answer(404, b"404 page not found\n", "text/plain; charset=utf-8")
+"""What is said where nobody knows the path, as Go's servers do."""
 _TABLE: Final = "as=Table"
 _METADATA: Final = "as=PartialObjectMetadata"
 _SCALE: Final = "scale"
@@ -164,6 +175,8 @@ class Api:
         """
         try:
             return await self._handle(request)
+        except NoPathError as error:
+            return error_answer(error) if _is_known_root(request.path) else _NOTHING
         except StatusError as error:
             return error_answer(error)
 
@@ -283,15 +296,12 @@ class Api:
 
     def _document(self, request: Request) -> Answer:
         path = request.path.rstrip("/") or "/"
-        if request.method not in ("GET", "HEAD") or (request.method == "HEAD" and _is_about_version(path)):
-            raise not_allowed()
-        if path == "/version":
-            return Answer(200, encoded(documents.version()))
-        if (well := readiness.answer(path, request.query)) is not None:
-            return well
-        found = self._discovery(path, request.accept)
+        found = Answer(200, encoded(documents.version())) if path == "/version" else None
+        found = found or readiness.answer(path, request.query) or self._discovery(path, request.accept)
         if found is None:
             raise no_path()
+        if request.method != "GET" and _is_about_version(path):
+            raise not_allowed()
         return found
 
     def _discovery(self, path: str, accept: str) -> Answer | None:
@@ -595,10 +605,26 @@ class Api:
 
 
 def _is_about_version(path: str) -> bool:
-    """Whether a path is one of those where the real server serves GET alone: `/version`, `/api/v1`, `/apis/apps/v1`."""
+    """Whether a path is one of those where the real server serves GET alone: `/version`, `/api/v1`, `/apis/apps/v1`.
+
+    Everywhere else it does not look at the method, where no object is asked for.
+    """
     match path.strip("/").split("/"):
-        case ["version"] | ["api"] | ["api", _] | ["apis", _, _]:
+        case ["version"] | ["api"] | ["api", _]:
             return True
+        case ["apis", group, _]:
+            return is_builtin_group(group)
+        case _:
+            return False
+
+
+def _is_known_root(path: str) -> bool:
+    """Whether the real server tells of what is not there below a path with a Status, and not with a line of text."""
+    match unquote(path).strip("/").split("/"):
+        case ["api" | "version", *_]:
+            return True
+        case ["apis", group, *_]:
+            return is_builtin_group(group)
         case _:
             return False
 

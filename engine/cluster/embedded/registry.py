@@ -241,6 +241,11 @@ def is_builtin(place: Place) -> bool:
     return place in _builtin_places()
 
 
+def is_builtin_group(group: str) -> bool:
+    """Whether a group is the server's own."""
+    return any(known.name == group for known in facts().groups)
+
+
 @functools.cache
 def _builtin_places() -> frozenset[Place]:
     return frozenset((group, plural) for group, _, plural in _builtin())
