@@ -1,6 +1,7 @@
 """Tables, held to a real API server: the columns of every kind, and the cells of objects in many states."""
 
 import copy
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,10 +12,12 @@ from tests.cluster.embedded import custom_kinds
 from tests.cluster.embedded.custom_kinds import Raw
 from tests.servers.kubernetes_servers import Servers
 from tidelog.engine.cluster.embedded import definitions, tables
+from tidelog.engine.cluster.embedded.api_services import AUTOMANAGED
 from tidelog.engine.cluster.embedded.registry import Registry, Resource
 from tidelog.engine.objects.kube import KubeObject
 
 AS_TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
+LIMIT_S = 30
 LONG_AGO = "2024-01-01T00:00:00Z"
 LABELS = {"app": "web", "tier": "front"}
 SELECTOR: Raw = {"matchLabels": LABELS, "matchExpressions": [{"key": "env", "operator": "In", "values": ["b", "a"]}]}
@@ -430,6 +433,33 @@ def test_cells_of_what_has_no_namespace_are_those_of_the_server(
         resource = registry.resource(group, version, plural)
         assert resource is not None
         found += differences(kubernetes, path_of(api, plural), resource)
+    assert not found, "\n".join(found)
+
+
+def test_cells_of_apiservices_are_those_of_the_server(kubernetes: Servers, namespace: str) -> None:
+    resource = Registry().resource("apiregistration.k8s.io", "v1", "apiservices")
+    assert resource is not None
+    path = path_of(resource.api_version, resource.plural)
+    group = custom_kinds.group()
+    spec = {"group": group, "version": "v1", "groupPriorityMinimum": 1, "versionPriority": 1}
+    down = {"name": "down", "namespace": namespace}
+    create(
+        kubernetes,
+        path,
+        {
+            "metadata": {"name": f"v1.{group}", "labels": {"of": namespace}},
+            "spec": {**spec, "service": down, "insecureSkipTLSVerify": True},
+        },
+    )
+    try:
+        deadline = time.monotonic() + LIMIT_S
+        while not kubernetes.request("GET", f"{path}/v1.{group}").body.get("status", {}).get("conditions"):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        found = differences(kubernetes, f"{path}?labelSelector=of%3D{namespace}", resource)
+        found += differences(kubernetes, f"{path}?labelSelector={AUTOMANAGED}%3Donstart", resource)
+    finally:
+        kubernetes.request("DELETE", f"{path}/v1.{group}")
     assert not found, "\n".join(found)
 
 
