@@ -76,7 +76,6 @@ NO_EFFECT = {
     "oom_watch_interval": "nobody watches the daemon's memory: its Pod's limits do",
     "oom_watch_max_memory_path": "nobody watches the daemon's memory: its Pod's limits do",
     "oom_watch_current_memory_path": "nobody watches the daemon's memory: its Pod's limits do",
-    "default_kubeconfig_service_account": "an object with `kubeConfig.configMapRef` is refused by name",
     "default_decryption_service_account": "an object with `decryption` is refused by name",
     "sops_age_secret": "an object with `decryption` is refused by name",
     "sops_vault_configmap": "an object with `decryption` is refused by name",
@@ -151,7 +150,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     default_service_account: str = ""
     """Act as this ServiceAccount for a Kustomization or HelmRelease that names none; see the next setting."""
     object_level_workload_identity: bool = False
-    """A source with a cloud's provider may name a ServiceAccount to be; one that names none is the default one."""
+    """A source with a cloud's provider, or a ConfigMap of `spec.kubeConfig`, may name a ServiceAccount to be; a source
+    that names none is the default one."""
+    default_kubeconfig_service_account: str = ""
+    """Reach another cluster as this ServiceAccount where the ConfigMap of `spec.kubeConfig` names none."""
     token_cache_max_size: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 100
     """Tokens of clouds that are kept at most; 0 keeps none."""
     token_cache_max_duration: Duration = Duration.of_seconds(3600)
@@ -242,6 +244,11 @@ def load_settings(file: Path | None, flags: dict[str, Any]) -> Settings:
             found[key] = {**found.get(key, {}), **value} if isinstance(value, dict) else value
     _check(Settings, found, "--")
     settings = converter(Settings, strict=False, dec_hook=_read)(found)
+    if settings.default_kubeconfig_service_account and not settings.object_level_workload_identity:
+        raise SettingsError(
+            "--default-kubeconfig-service-account: a ServiceAccount's identity is used with "
+            "--feature-gates=ObjectLevelWorkloadIdentity=true only: open the gate, or leave the account out"
+        )
     guard = msgspec.structs.replace(settings.prune_guard, namespace=settings.runtime_namespace)
     return msgspec.structs.replace(settings, prune_guard=guard)
 

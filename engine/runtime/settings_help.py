@@ -39,6 +39,7 @@ FLUX = {
     "webhook_addr": "--receiverAddr of notification-controller, :9292",
     "default_service_account": f"{_SAME} of kustomize-controller",
     "object_level_workload_identity": "the feature gate ObjectLevelWorkloadIdentity, false",
+    "default_kubeconfig_service_account": f"{_SAME} of kustomize-controller",
     "token_cache_max_size": f"{_SAME} of source-controller, 100",
     "token_cache_max_duration": f"{_SAME} of source-controller, 1h",
     "no_cross_namespace_refs": f"{_SAME}, false",
