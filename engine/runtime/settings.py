@@ -29,6 +29,7 @@ FEATURE_GATES = {
     "DefaultToRetryOnFailure": "default-to-retry-on-failure",
     "DisableChartDigestTracking": "disable-chart-digest-tracking",
     "ObjectLevelWorkloadIdentity": "object-level-workload-identity",
+    "AllowDNSLookups": "allow-dns-lookups",
 }
 """Flux's feature gates (Flux contract 6.3), with the setting that each is."""
 
@@ -48,14 +49,6 @@ GATES_WITHOUT_EFFECT = {
     "AdoptLegacyReleases": "nor has it any in Flux",
 }
 """Feature gates that are taken, so that Flux's manifests serve, and change nothing; with the reason."""
-
-GATES_REFUSED = {
-    "AllowDNSLookups": (
-        "charts are rendered without a way to the network, so that `getHostByName` finds nothing: give the chart the "
-        "address in its values"
-    ),
-}
-"""Feature gates that cannot be had here: with what to do instead."""
 
 NO_EFFECT = {
     "kube_api_qps": "requests follow what the server allows",
@@ -180,6 +173,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A HelmRelease without a `strategy` is tried again when it fails, and nothing of it is undone."""
     disable_chart_digest_tracking: bool = False
     """A chart of a registry is another only by its version, and not by its digest."""
+    allow_dns_lookups: bool = False
+    """Let charts look names up in the network (`getHostByName`); else they find nothing."""
     helm_index_max_size: Annotated[int, msgspec.Meta(ge=1)] = HELM_LIMITS.index_bytes
     """Bytes that the index of a HelmRepository may have."""
     helm_chart_max_size: Annotated[int, msgspec.Meta(ge=1)] = HELM_LIMITS.chart_bytes
@@ -328,18 +323,16 @@ def gates_of(text: str) -> Gates:
     """What `--feature-gates=A=true,B=false` comes to (Flux contract FL-015).
 
     Raises:
-        SettingsError: for a gate that Flux does not have, or that is refused here.
+        SettingsError: for a gate that Flux does not have.
     """
     found, ignored = {}, {}
     for gate in filter(None, map(str.strip, text.split(","))):
         name, _, value = gate.partition("=")
-        known = {*FEATURE_GATES, *GATES_WITHOUT_EFFECT, *GATES_REFUSED}
+        known = {*FEATURE_GATES, *GATES_WITHOUT_EFFECT}
         if name not in known:
             raise SettingsError(f"feature-gate '{name}' not supported: known are {', '.join(sorted(known))}")
         if value not in ("true", "false"):
             raise SettingsError(f"{name} is true or false, and not {value!r}")
-        if name in GATES_REFUSED and value == "true":
-            raise SettingsError(f"feature-gate '{name}' not supported: {GATES_REFUSED[name]}")
         if name in GATES_WITHOUT_EFFECT:
             ignored[name] = GATES_WITHOUT_EFFECT[name]
         elif name in FEATURE_GATES:

@@ -10,7 +10,6 @@ from tidelog.engine.runtime.errors import SettingsError
 from tidelog.engine.runtime.settings import (
     ENVIRONMENT,
     FEATURE_GATES,
-    GATES_REFUSED,
     GATES_WITHOUT_EFFECT,
     NO_EFFECT,
     REFUSED,
@@ -53,6 +52,7 @@ FLUX = {
     "use_helm3_defaults": "the feature gate UseHelm3Defaults, false",
     "default_to_retry_on_failure": "the feature gate DefaultToRetryOnFailure, false",
     "disable_chart_digest_tracking": "the feature gate DisableChartDigestTracking, false",
+    "allow_dns_lookups": "the feature gate AllowDNSLookups, false",
     "enable_leader_election": f"{_SAME}, which Flux's manifests set",
     "leader_election_lease_duration": f"{_SAME}, 35s",
     "leader_election_renew_deadline": f"{_SAME}, 30s",
@@ -143,8 +143,6 @@ def setting_told(name: str) -> SettingTold:
         raise SettingsError(
             f"{name} is a feature gate of Flux that is taken and has no effect: {GATES_WITHOUT_EFFECT[name]}"
         )
-    if name in GATES_REFUSED:
-        raise SettingsError(f"{name} is a feature gate of Flux that is refused: {GATES_REFUSED[name]}")
     like = difflib.get_close_matches(wanted, found)
     hint = f": do you mean {' or '.join(like)}?" if like else "; `tidelog settings` lists them all"
     raise SettingsError(f"there is no setting {name!r}{hint}")
