@@ -13,7 +13,7 @@ import msgspec
 from tidelog.engine.cluster.errors import ClusterError, ConflictError, NotFoundError
 from tidelog.engine.kinds import conditions as c
 from tidelog.engine.kinds import statuses
-from tidelog.engine.kinds.registry import FetchedStatus, TargetStatus, is_told
+from tidelog.engine.kinds.registry import FetchedStatus, TargetStatus, is_static, is_told
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.telling.common import PROGRESS_AFTER_S
@@ -219,6 +219,8 @@ class StatusWriter:
         return is_release(declared) and release_step(self._engine, declared, standing, row) is not None
 
     def _patch(self, declared: AnyDeclared) -> KubeObject:
+        if is_static(declared.spec):
+            return {} if declared.suspended or declared.deleting else statuses.emptied(declared.live)
         standing = self._engine.memory.conditions.get(declared.stream)
         if standing is None or not is_told(declared.spec):
             return {}  # the status of another controller's object is its own to write
