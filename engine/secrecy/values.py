@@ -85,6 +85,14 @@ class SecretValues:
                 self._values |= found
                 self._matcher = None
 
+    def forget(self, values: Iterable[str]) -> None:
+        """Makes values unknown again, of which none is good for anything any more."""
+        gone = {value.encode() for value in values}
+        with self._lock:
+            if gone & self._values:
+                self._values -= gone
+                self._matcher = None
+
     def add_secret(self, obj: KubeObject) -> None:
         """Makes known what a Secret holds, in `data` and `stringData`, and in the annotation of `kubectl apply`.
 
