@@ -17,7 +17,7 @@ from tests.cluster.embedded import oracle
 from tests.cluster.embedded.beside import Beside, ask
 from tests.cluster.embedded.oracle import Reply, query
 from tests.cluster.embedded.small import APPS, BATCH, CORE, READY_S, Small, open_small
-from tests.cluster.embedded.test_standins import deploy, images, pods_of, template
+from tests.cluster.embedded.test_standins import deploy, images, pods_of, template, workload
 from tidelog.engine.cluster.embedded import hands, store
 from tidelog.engine.cluster.embedded.cluster import ADMIN
 from tidelog.engine.cluster.embedded.requests import Request
@@ -593,8 +593,9 @@ async def test_a_rollout_makes_all_new_pods_at_once(small: Small) -> None:
     assert sorted(images(await pods_of(small))) == ["web:1"] * 3 + ["web:2"] * 3
     await small.after(READY_S)
     assert images(await pods_of(small)) == ["web:2"] * 3
-    annotations = (await small.get(f"{APPS}/deployments/web"))["metadata"].get("annotations") or {}
-    assert "deployment.kubernetes.io/revision" not in annotations
+    await small.create(f"{APPS}/statefulsets", workload("base", serviceName="base"))
+    await small.after(READY_S)
+    assert await small.names(f"{APPS}/controllerrevisions") == []
 
 
 @pins("Jobs with indexes")
