@@ -380,7 +380,7 @@ def _first_after(text: bytes, at: int) -> int:
     """The same, from the first `=` of a group on where one may stand."""
     held = sum(byte in _sixbits for byte in text[:at]) % 4
     rest = [place for place in range(at + 1, len(text)) if text[place] not in _BREAKS]
-    if held == 3:  # noqa: PLR2004 - one is enough
+    if held == 3:
         return rest[0]
     if not rest:
         return len(text)

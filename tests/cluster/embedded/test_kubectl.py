@@ -293,9 +293,7 @@ def test_a_rollout_is_undone(shop: Kubectl) -> None:
     shop("set", "image", "deployment/web", "web=web:2")
     shop("wait", "deployment/web", f"{revision}2", "--timeout=20s")
     said = shop("rollout", "history", "deployment/web").out
-    assert said == (
-        "deployment.apps/web \nREVISION  CHANGE-CAUSE\n1         the first\n2         the first\n\n"
-    )
+    assert said == ("deployment.apps/web \nREVISION  CHANGE-CAUSE\n1         the first\n2         the first\n\n")
     assert "Image:\tweb:2" in shop("rollout", "history", "deployment/web", "--revision=2").out
     assert shop("rollout", "undo", "deployment/web").out == "deployment.apps/web rolled back\n"
     shop("wait", "deployment/web", f"{revision}3", "--timeout=20s")
