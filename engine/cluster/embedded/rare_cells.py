@@ -157,6 +157,13 @@ def _flow(obj: KubeObject, now: datetime) -> Cells:
     ]
 
 
+def in_order(plural: str, objects: list[KubeObject]) -> list[KubeObject]:
+    """Objects as the rows of a table have them: flow schemas in the order in which they are asked."""
+    if plural != "flowschemas":
+        return objects
+    return sorted(objects, key=lambda obj: (_spec(obj).get("matchingPrecedence", 0), _name(obj)))
+
+
 def _level(obj: KubeObject, now: datetime) -> Cells:
     spec = _spec(obj)
     limited = spec.get("limited") or {}

@@ -43,7 +43,7 @@ def table(
     """A Table of objects of a kind (None for Scales), without the metadata of their list."""
     columns = _SCALE_COLUMNS if resource is None else _columns(resource)
     rows = []
-    for obj in objects:
+    for obj in rare_cells.in_order("" if resource is None else resource.plural, objects):
         row: KubeObject = {"cells": cells.scale_row(obj, now) if resource is None else cells_of(resource, obj, now)}
         if resource is not None and (conditions := _conditions(resource, obj)):
             row["conditions"] = conditions

@@ -313,9 +313,10 @@ async def test_a_stateful_set_has_claims_made_that_stay(small: Small) -> None:
 
 async def test_claims_go_with_a_stateful_set_that_says_so(small: Small) -> None:
     asked = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
-    more = {"persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete"}}
+    kept = {"whenDeleted": "Delete"}
     claims = [{"metadata": {"name": "data"}, "spec": asked}]
-    await small.create(f"{APPS}/statefulsets", workload("base", volumeClaimTemplates=claims, **more))
+    made = workload("base", volumeClaimTemplates=claims, persistentVolumeClaimRetentionPolicy=kept)
+    await small.create(f"{APPS}/statefulsets", made)
     await small.settle()
     assert await small.names(f"{CORE}/persistentvolumeclaims") == ["data-base-0"]
     await small.delete(BASE)
