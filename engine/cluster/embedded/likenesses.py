@@ -127,7 +127,8 @@ def deployment_status(obj: KubeObject, new: KubeObject, sets: list[KubeObject], 
         "availableReplicas": available,
         "unavailableReplicas": max(0, max(wanted, replicas) - available),
     }
-    return {name: value for name, value in told.items() if value} | {"conditions": conditions}
+    counts = {name: value for name, value in told.items() if value}
+    return counts | {"terminatingReplicas": 0, "conditions": conditions}
 
 
 def _progressing(obj: KubeObject, new: KubeObject, ready: int, moment: float, *, is_done: bool) -> KubeObject:

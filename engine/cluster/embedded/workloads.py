@@ -109,6 +109,7 @@ class Workloads:
         counts = {"fullyLabeledReplicas": len(pods), "readyReplicas": ready, "availableReplicas": ready}
         status: KubeObject = {"replicas": len(pods), "observedGeneration": obj["metadata"]["generation"]}
         status |= {name: value for name, value in counts.items() if value}
+        status["terminatingReplicas"] = 0  # Pods are gone at once
         if refused and wanted:
             message = f'pods "{obj["metadata"]["name"]}-" is forbidden: {refused}'
             was = obj.get("status") or {}

@@ -173,6 +173,42 @@ def listed(answer: Reply) -> set[str]:
     return {item["metadata"]["name"] for item in answer.body["items"]}
 
 
+@pins("FlowSchemas, PriorityLevelConfigurations, ServiceCIDRs, IPAddresses")
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(f"flowcontrol.apiserver.k8s.io/v1/{one}" for one in ("flowschemas", "prioritylevelconfigurations")),
+        *(f"networking.k8s.io/v1/{one}" for one in ("servicecidrs", "ipaddresses")),
+    ],
+)
+async def test_what_the_server_makes_for_itself(beside: Beside, path: str) -> None:
+    assert (await beside.ask("GET", f"/apis/{path}")).body["items"] == []
+    with anyio.fail_after(SERVED_S):
+        while not (await beside.real("GET", f"/apis/{path}")).body["items"]:  # noqa: ASYNC110
+            await anyio.sleep(0.1)
+
+
+@pins("the version")
+async def test_the_version_says_whose_it_is(beside: Beside) -> None:
+    real, ours = await beside.both("GET", "/version")
+    assert ours.body["gitVersion"] == f"{real.body['gitVersion']}+tidelog"
+    assert [ours.body[name] for name in ("major", "minor")] == [real.body[name] for name in ("major", "minor")]
+
+
+@pins("maps and lists that a message quotes, and what it says below its first line")
+async def test_messages_have_the_names_of_objects(beside: Beside) -> None:
+    path = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{beside.namespace}/rolebindings"
+    group = "rbac.authorization.k8s.io"
+    body = {"metadata": {"name": "a"}, "roleRef": {"apiGroup": group, "kind": "Role", "name": "a"}}
+    await beside.same("POST", f"{path}?fieldManager=m", body)
+    real, ours = await beside.both("PATCH", f"{path}/a", {"roleRef": {"name": "b"}}, oracle.MERGE)
+    says = [one.body["details"]["causes"][0]["message"] for one in (real, ours)]
+    assert says == [
+        f'Invalid value: {{"{names[0]}":"{group}","{names[1]}":"Role","{names[2]}":"b"}}: cannot change roleRef'
+        for names in (("APIGroup", "Kind", "Name"), ("apiGroup", "kind", "name"))
+    ]
+
+
 @pins("APIServices")
 async def test_no_version_has_an_apiservice(beside: Beside) -> None:
     real, ours = map(listed, await beside.both("GET", "/apis/apiregistration.k8s.io/v1/apiservices"))
@@ -248,7 +284,7 @@ async def test_ephemeral_containers_are_refused(small: Small) -> None:
     assert "pod updates may not change fields other than" in told["message"]
 
 
-@pins("statuses of HorizontalPodAutoscalers, PodDisruptionBudgets, ResourceQuotas")
+@pins("statuses of HorizontalPodAutoscalers, PodDisruptionBudgets, ResourceQuotas, Nodes")
 async def test_nobody_keeps_these_statuses(small: Small) -> None:
     target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}
     budgets = "/apis/policy/v1/namespaces/test/poddisruptionbudgets"
