@@ -282,7 +282,7 @@ class Api:
         if request.method not in ("GET", "HEAD") or (request.method == "HEAD" and _is_about_version(path)):
             raise not_allowed()
         if path == "/version":
-            return Answer(200, encoded(documents.version()))
+            return Answer(200, msgspec.json.format(encoded(documents.version()), indent=2))
         if (well := readiness.answer(path, request.query)) is not None:
             return well
         found = self._discovery(path, request.accept)

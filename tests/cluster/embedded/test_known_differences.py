@@ -192,7 +192,9 @@ async def test_what_the_server_makes_for_itself(beside: Beside, path: str) -> No
 async def test_the_version_says_whose_it_is(beside: Beside) -> None:
     real, ours = await beside.both("GET", "/version")
     assert ours.body["gitVersion"] == f"{real.body['gitVersion']}+tidelog"
-    assert [ours.body[name] for name in ("major", "minor")] == [real.body[name] for name in ("major", "minor")]
+    build = {"gitVersion", "gitCommit", "gitTreeState", "buildDate", "goVersion", "compiler", "platform"}
+    said = [{name: one.body[name] for name in one.body if name not in build} for one in (real, ours)]
+    assert said[1] == said[0]
 
 
 @pins("maps and lists that a message quotes, and what it says below its first line")

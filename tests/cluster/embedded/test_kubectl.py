@@ -214,6 +214,15 @@ def test_what_the_cluster_serves(cluster: Kubectl) -> None:
     assert "Server Version: v1.35" in cluster("version").out
 
 
+@pytest.mark.parametrize(
+    "path", ["/api", "/apis/apps", "/api/v1/namespaces/default", "/api/v1/pods?limit=1", "/version"]
+)
+def test_a_raw_answer_ends_as_the_line_does_or_not(cluster: Kubectl, path: str) -> None:
+    said = cluster("get", "--raw", path).out
+    assert said.count("\n") == (said.count(",") + 2 if path == "/version" else 1)
+    assert said.endswith("}" if path == "/version" else "}\n")
+
+
 # ---------------------------------------------------------------------------------------------- writing
 
 
