@@ -296,7 +296,7 @@ class Api:
 
     def _document(self, request: Request) -> Answer:
         path = request.path.rstrip("/") or "/"
-        found = Answer(200, encoded(documents.version())) if path == "/version" else None
+        found = Answer(200, msgspec.json.format(encoded(documents.version()), indent=2)) if path == "/version" else None
         found = found or readiness.answer(path, request.query) or self._discovery(path, request.accept)
         if found is None:
             raise no_path()

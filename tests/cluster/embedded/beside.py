@@ -18,7 +18,8 @@ from tidelog.engine.cluster.embedded.requests import Request, parse_url
 
 _uid = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _patched = re.compile(
-    r'(patch: )?Invalid value: "(\{|map\[).*[\}\]]": (?=json|parsing|strict|no kind|converting|couldn|unexp|Object)',
+    r'(patch: )?Invalid value: "(\{|map\[).*[\}\]]": '
+    r"(?=json|parsing|strict|no kind|converting|couldn|unexp|Object|illegal|error decoding from json)",
     re.DOTALL,
 )
 """The object that a broken patch makes: its ids and versions are each side's own, and so is the order of its keys."""
