@@ -15,6 +15,7 @@ import anyio.to_thread
 import pytest
 import yaml
 
+from tests.e2e.command import daemon_with_door, tidelog
 from tests.e2e.world import SOURCE, Running, World, condition, config_map, failed, is_ready
 from tests.oracles.helm import helm
 from tests.servers.chart_server import ChartServer, chart_server
@@ -22,6 +23,7 @@ from tests.servers.oci_registry import PASSWORD, USER, OciRegistry, oci_registry
 from tests.sources.helm.conftest import package, write_chart
 from tests.sources.oci.conftest import require_registry
 from tests.sources.oci.test_signatures import OURS, THEIRS, pem, push_simple, sign, simple_payload
+from tidelog.engine.cli.until_ready import states_of
 from tidelog.engine.http.server import serving as serving_http
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.passes.sources import helm_chart
@@ -277,6 +279,39 @@ async def test_a_chart_of_a_git_repository_follows_its_version(
         assert len(running.events(RevisionFetched, stream=stream)) == 2
 
 
+async def test_a_chart_may_follow_the_revisions_of_its_source(world: World) -> None:
+    """HC-005, HC-010."""
+
+    def version(*, generation: str = "") -> str:
+        return f"1.0.0+{world.head[:12]}{generation}"
+
+    files = {"charts/web/Chart.yaml": "apiVersion: v2\nname: web\nversion: 1.0.0\n"}
+    files |= {"charts/web/values.yaml": "a: 0\n", "prod.yaml": "a: 1\n"}
+    world.commit(files)
+    source = {"kind": "GitRepository", "name": "fleet"}
+    async with serving(world):
+        await world.source()
+
+        async def follows(revision: str, **spec: Any) -> KubeObject:
+            await chart(world, "web", chart="charts/web", sourceRef=source, reconcileStrategy="Revision", **spec)
+
+            def holds(obj: KubeObject | None) -> bool:
+                return obj is not None and is_ready(obj) and obj["status"]["artifact"]["revision"] == revision
+
+            found = await world.until(SOURCE, "HelmChart", "web", holds, f"ready at {revision}")
+            assert found is not None
+            return found
+
+        first = await follows(version())
+        assert first["status"]["artifact"]["path"].endswith(f"/web/web-{version()}.tgz")
+        await world.push({"README.md": "nothing of the chart"})
+        await follows(version())
+        found = await follows(version(generation=".2"), valuesFiles=["prod.yaml"])
+        with tarfile.open(fileobj=io.BytesIO(await served(found))) as archive:
+            told = yaml.safe_load(archive.extractfile("web/Chart.yaml") or b"")
+        assert told["version"] == version(generation=".2")
+
+
 async def test_a_chart_of_a_tree_depends_on_charts_of_a_registry(
     world: World, registry: OciRegistry, made: Path
 ) -> None:
@@ -416,13 +451,22 @@ async def test_who_waits_for_a_registry_waits_for_nothing(world: World) -> None:
     spec = {"type": "oci", "url": "oci://registry.example.org/charts"}
     registry = {"apiVersion": SOURCE, "kind": "HelmRepository", "metadata": {"name": "charts"}, "spec": spec}
     world.commit({"app/repository.yaml": json.dumps(registry)})
-    async with world.daemon():
+    async with daemon_with_door(world) as running:
         await world.source()
         await world.target("app", "./app", targetNamespace=world.namespace, wait=True, timeout="30s")
         await world.until_applied("app")
         static = await world.get(SOURCE, "HelmRepository", "charts")
         assert static is not None
         assert static["status"] == {}
+        await running.idle()
+        assert set(states_of(running.daemon.engine).values()) == {"ready"}
+        (listed,) = json.loads((await tidelog(world, "get", "sources", "helm", "-o", "json")).out)
+        assert (listed["ready"], listed["message"]) == ("True", "a registry, which is read when a chart is asked for")
+        explained = await tidelog(world, "explain", "helmrepository/charts")
+        assert explained.out.startswith(f"✔ HelmRepository/{world.namespace}/charts is ready"), explained
+        asked = await tidelog(world, "reconcile", "helmrepository/charts")
+        assert asked.code == 0, asked
+        assert await world.events_of("charts", "HelmRepository") == []
 
 
 async def test_a_repository_that_becomes_a_registry_keeps_neither_status_nor_finalizer(
