@@ -121,6 +121,10 @@ async def ready(world: World, kind: str, name: str, **status: Any) -> KubeObject
     return found
 
 
+def is_answered(token: str) -> Callable[[KubeObject | None], bool]:
+    return lambda obj: obj is not None and obj["status"].get("lastHandledReconcileAt") == token
+
+
 async def served(obj: KubeObject, url: str = "") -> bytes:
     async with aiohttp.ClientSession() as session, session.get(url or obj["status"]["artifact"]["url"]) as answer:
         assert answer.status == 200, answer.url
@@ -207,6 +211,30 @@ async def test_an_index_that_is_lost_while_the_daemon_runs_is_fetched_again(worl
         assert again["status"]["artifact"]["revision"] == "6.0.0"
         assert await served(found) != b""
         await running.idle()
+
+
+async def test_repositories_and_charts_that_are_suspended_ask_nobody(world: World, charts: ChartServer) -> None:
+    """HP-011, HC-009."""
+    async with serving(world) as running:
+        await repository(world, charts)
+        await chart(world, version="6.0.0")
+        await ready(world, "HelmChart", "podinfo")
+        await running.idle()
+        asked = len(charts.requests)
+        await repository(world, charts, suspend=True)
+        await chart(world, version="6.1.0", suspend=True)
+        for kind, name in (("HelmRepository", "charts"), ("HelmChart", "podinfo")):
+            token = await world.ask(kind, name)
+            await world.until(SOURCE, kind, name, is_answered(token), "answered")
+        await running.idle()
+        assert len(charts.requests) == asked
+        left = await world.get(SOURCE, "HelmChart", "podinfo")
+        assert left is not None
+        assert left["status"]["artifact"]["revision"] == "6.0.0"
+        # What a suspended repository has is used.
+        await chart(world, version="6.1.0", suspend=False)
+        found = await ready(world, "HelmChart", "podinfo", observedGeneration=3)
+        assert found["status"]["artifact"]["revision"] == "6.1.0"
 
 
 async def test_values_files_make_another_chart(world: World, charts: ChartServer, tmp_path: Path) -> None:
