@@ -474,6 +474,31 @@ async def test_a_chart_of_a_registry(world: World, registry: OciRegistry, made: 
         assert static["status"] == {}
 
 
+async def test_a_registry_that_is_corrected_wakes_its_charts(world: World, registry: OciRegistry, made: Path) -> None:
+    """No index of it is ever fetched that would tell them."""
+    archive, name = (made / "podinfo-6.0.0.tgz").read_bytes(), f"{world.namespace}/podinfo"
+    await anyio.to_thread.run_sync(
+        lambda: registry.push(name, (CHART_CONTENT, archive), tag="6.0.0", config=(CHART_CONFIG, b"{}"))
+    )
+    async with serving(world):
+        await chart(world, version="6.0.0")
+        await world.until(
+            SOURCE, "HelmChart", "podinfo", lambda obj: obj is not None and failed("SourceUnavailable")(obj)
+        )
+        await of_registry(world, registry)
+        url = registry.url(world.namespace)
+        await world.patch(SOURCE, "HelmRepository", "charts", {"spec": {"url": f"{url}:v1"}})
+
+        def is_stalled(obj: KubeObject | None) -> bool:
+            return obj is not None and condition(obj, "Stalled").get("reason") == "URLInvalid"
+
+        await chart(world, version="6.x")
+        await world.until(SOURCE, "HelmChart", "podinfo", is_stalled, "stalled")
+        await world.patch(SOURCE, "HelmRepository", "charts", {"spec": {"url": url}})
+        found = await ready(world, "HelmChart", "podinfo", observedGeneration=2)
+        assert found["status"]["artifact"]["revision"] == "6.0.0"
+
+
 async def test_who_waits_for_a_registry_waits_for_nothing(world: World) -> None:
     """HP-002: the server says of a new object that nobody has looked at it; of what is static, that has to go."""
     spec = {"type": "oci", "url": "oci://registry.example.org/charts"}

@@ -130,6 +130,8 @@ class SourcePass:
         """Of what is static there is nothing to do (HP-002); while it had an index, it had a finalizer."""
         if FINALIZER in self._declared.finalizers:
             await asking("fetch", self._engine.declared.release(self._declared), "Failed")
+        if self._run.standing.observed != self._declared.generation:
+            self._wake_charts("its registry is declared anew")  # one that could not be had of what was said before
         return await self._end(None, "a registry, which is read when a chart is asked for")
 
     async def _ask(self) -> Head | None:
@@ -174,14 +176,14 @@ class SourcePass:
             news = self._driver.news(fetched)
             self._engine.notices.fetched(self._declared, fetched, news.reason, news.message)
         await self._collect()
-        self._wake_charts(fetched)
+        self._wake_charts(f"revision {fetched.revision} of its source")
         return fetched
 
-    def _wake_charts(self, fetched: Fetched) -> None:
+    def _wake_charts(self, why: str) -> None:
         """Charts are made of other sources (contract HC-014)."""
         for stream, source in self._engine.declared.sources.items():
             if isinstance(source.spec, HelmChartSpec) and chart_source_of(source) == self._declared.key:
-                self._engine.sources.wake(stream, Trigger(why=f"revision {fetched.revision} of its source"))
+                self._engine.sources.wake(stream, Trigger(why=why))
 
     async def _collect(self, dropped: Digest | None = None) -> None:
         """Removes the files that no status names any more."""
