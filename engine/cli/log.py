@@ -35,6 +35,7 @@ from tidelog.engine.cli.output import (
 from tidelog.engine.cli.reading import at_option
 from tidelog.engine.moments import position_of
 from tidelog.engine.terminal import visible
+from tidelog.engine.views.sentences import counted
 from tidelog.events.bodies import Body, secret_digests
 from tidelog.events.codec import UnknownEvent, bodies_of
 from tidelog.events.digest import Digest, is_digest
@@ -522,10 +523,9 @@ def print_report(report: Report) -> None:
     """What a verification found."""
     out = console()
     if report.intact:
-        out.print(
-            f"[green]intact[/]: {report.events} events, {report.bodies} bodies, "
-            f"{report.checkpoints} checkpoints\nroot {report.root}"
-        )
+        bodies = f"{report.bodies} {'body' if report.bodies == 1 else 'bodies'}"
+        held = f"{counted(report.events, 'event')}, {bodies}, {counted(report.checkpoints, 'checkpoint')}"
+        out.print(f"[green]intact[/]: {held}\nroot {report.root}")
         return
     table = plain_table("WHERE", "WHAT")
     for finding in report.findings:
