@@ -106,7 +106,7 @@ def _told(
         return "Unknown", IN_PROGRESS
     if row.ready == "True":
         applied = f"stored artifact for revision '{revision}'" if is_source else f"Applied revision: {revision}"
-        return "True", applied if release is None else row.message or _of_release(release) or applied
+        return "True", row.message or ("" if release is None else _of_release(release)) or applied
     if row.ready == "False":
         return "False", row.message
     return "False", WAITING

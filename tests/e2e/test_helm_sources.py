@@ -15,6 +15,7 @@ import anyio.to_thread
 import pytest
 import yaml
 
+from tests.e2e.command import daemon_with_door, tidelog
 from tests.e2e.world import SOURCE, Running, World, condition, config_map, failed, is_ready
 from tests.oracles.helm import helm
 from tests.servers.chart_server import ChartServer, chart_server
@@ -22,6 +23,7 @@ from tests.servers.oci_registry import PASSWORD, USER, OciRegistry, oci_registry
 from tests.sources.helm.conftest import package, write_chart
 from tests.sources.oci.conftest import require_registry
 from tests.sources.oci.test_signatures import OURS, THEIRS, pem, push_simple, sign, simple_payload
+from tidelog.engine.cli.until_ready import states_of
 from tidelog.engine.http.server import serving as serving_http
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.runtime.passes.sources import helm_chart
@@ -119,6 +121,10 @@ async def ready(world: World, kind: str, name: str, **status: Any) -> KubeObject
     return found
 
 
+def is_answered(token: str) -> Callable[[KubeObject | None], bool]:
+    return lambda obj: obj is not None and obj["status"].get("lastHandledReconcileAt") == token
+
+
 async def served(obj: KubeObject, url: str = "") -> bytes:
     async with aiohttp.ClientSession() as session, session.get(url or obj["status"]["artifact"]["url"]) as answer:
         assert answer.status == 200, answer.url
@@ -207,6 +213,30 @@ async def test_an_index_that_is_lost_while_the_daemon_runs_is_fetched_again(worl
         await running.idle()
 
 
+async def test_repositories_and_charts_that_are_suspended_ask_nobody(world: World, charts: ChartServer) -> None:
+    """HP-011, HC-009."""
+    async with serving(world) as running:
+        await repository(world, charts)
+        await chart(world, version="6.0.0")
+        await ready(world, "HelmChart", "podinfo")
+        await running.idle()
+        asked = len(charts.requests)
+        await repository(world, charts, suspend=True)
+        await chart(world, version="6.1.0", suspend=True)
+        for kind, name in (("HelmRepository", "charts"), ("HelmChart", "podinfo")):
+            token = await world.ask(kind, name)
+            await world.until(SOURCE, kind, name, is_answered(token), "answered")
+        await running.idle()
+        assert len(charts.requests) == asked
+        left = await world.get(SOURCE, "HelmChart", "podinfo")
+        assert left is not None
+        assert left["status"]["artifact"]["revision"] == "6.0.0"
+        # What a suspended repository has is used.
+        await chart(world, version="6.1.0", suspend=False)
+        found = await ready(world, "HelmChart", "podinfo", observedGeneration=3)
+        assert found["status"]["artifact"]["revision"] == "6.1.0"
+
+
 async def test_values_files_make_another_chart(world: World, charts: ChartServer, tmp_path: Path) -> None:
     async with serving(world):
         await repository(world, charts)
@@ -275,6 +305,39 @@ async def test_a_chart_of_a_git_repository_follows_its_version(
         )
         stream = running.stream("HelmChart", "web")
         assert len(running.events(RevisionFetched, stream=stream)) == 2
+
+
+async def test_a_chart_may_follow_the_revisions_of_its_source(world: World) -> None:
+    """HC-005, HC-010."""
+
+    def version(*, generation: str = "") -> str:
+        return f"1.0.0+{world.head[:12]}{generation}"
+
+    files = {"charts/web/Chart.yaml": "apiVersion: v2\nname: web\nversion: 1.0.0\n"}
+    files |= {"charts/web/values.yaml": "a: 0\n", "prod.yaml": "a: 1\n"}
+    world.commit(files)
+    source = {"kind": "GitRepository", "name": "fleet"}
+    async with serving(world):
+        await world.source()
+
+        async def follows(revision: str, **spec: Any) -> KubeObject:
+            await chart(world, "web", chart="charts/web", sourceRef=source, reconcileStrategy="Revision", **spec)
+
+            def holds(obj: KubeObject | None) -> bool:
+                return obj is not None and is_ready(obj) and obj["status"]["artifact"]["revision"] == revision
+
+            found = await world.until(SOURCE, "HelmChart", "web", holds, f"ready at {revision}")
+            assert found is not None
+            return found
+
+        first = await follows(version())
+        assert first["status"]["artifact"]["path"].endswith(f"/web/web-{version()}.tgz")
+        await world.push({"README.md": "nothing of the chart"})
+        await follows(version())
+        found = await follows(version(generation=".2"), valuesFiles=["prod.yaml"])
+        with tarfile.open(fileobj=io.BytesIO(await served(found))) as archive:
+            told = yaml.safe_load(archive.extractfile("web/Chart.yaml") or b"")
+        assert told["version"] == version(generation=".2")
 
 
 async def test_a_chart_of_a_tree_depends_on_charts_of_a_registry(
@@ -411,18 +474,52 @@ async def test_a_chart_of_a_registry(world: World, registry: OciRegistry, made: 
         assert static["status"] == {}
 
 
+async def test_a_registry_that_is_corrected_wakes_its_charts(world: World, registry: OciRegistry, made: Path) -> None:
+    """No index of it is ever fetched that would tell them."""
+    archive, name = (made / "podinfo-6.0.0.tgz").read_bytes(), f"{world.namespace}/podinfo"
+    await anyio.to_thread.run_sync(
+        lambda: registry.push(name, (CHART_CONTENT, archive), tag="6.0.0", config=(CHART_CONFIG, b"{}"))
+    )
+    async with serving(world):
+        await chart(world, version="6.0.0")
+        await world.until(
+            SOURCE, "HelmChart", "podinfo", lambda obj: obj is not None and failed("SourceUnavailable")(obj)
+        )
+        await of_registry(world, registry)
+        url = registry.url(world.namespace)
+        await world.patch(SOURCE, "HelmRepository", "charts", {"spec": {"url": f"{url}:v1"}})
+
+        def is_stalled(obj: KubeObject | None) -> bool:
+            return obj is not None and condition(obj, "Stalled").get("reason") == "URLInvalid"
+
+        await chart(world, version="6.x")
+        await world.until(SOURCE, "HelmChart", "podinfo", is_stalled, "stalled")
+        await world.patch(SOURCE, "HelmRepository", "charts", {"spec": {"url": url}})
+        found = await ready(world, "HelmChart", "podinfo", observedGeneration=2)
+        assert found["status"]["artifact"]["revision"] == "6.0.0"
+
+
 async def test_who_waits_for_a_registry_waits_for_nothing(world: World) -> None:
     """HP-002: the server says of a new object that nobody has looked at it; of what is static, that has to go."""
     spec = {"type": "oci", "url": "oci://registry.example.org/charts"}
     registry = {"apiVersion": SOURCE, "kind": "HelmRepository", "metadata": {"name": "charts"}, "spec": spec}
     world.commit({"app/repository.yaml": json.dumps(registry)})
-    async with world.daemon():
+    async with daemon_with_door(world) as running:
         await world.source()
         await world.target("app", "./app", targetNamespace=world.namespace, wait=True, timeout="30s")
         await world.until_applied("app")
         static = await world.get(SOURCE, "HelmRepository", "charts")
         assert static is not None
         assert static["status"] == {}
+        await running.idle()
+        assert set(states_of(running.daemon.engine).values()) == {"ready"}
+        (listed,) = json.loads((await tidelog(world, "get", "sources", "helm", "-o", "json")).out)
+        assert (listed["ready"], listed["message"]) == ("True", "a registry, which is read when a chart is asked for")
+        explained = await tidelog(world, "explain", "helmrepository/charts")
+        assert explained.out.startswith(f"✔ HelmRepository/{world.namespace}/charts is ready"), explained
+        asked = await tidelog(world, "reconcile", "helmrepository/charts")
+        assert asked.code == 0, asked
+        assert await world.events_of("charts", "HelmRepository") == []
 
 
 async def test_a_repository_that_becomes_a_registry_keeps_neither_status_nor_finalizer(

@@ -182,6 +182,43 @@ async def test_a_layer_that_is_copied_is_served_as_it_came(world: World, registr
         await running.idle()
 
 
+async def test_what_is_ignored_is_left_out_and_who_is_suspended_asks_nobody(
+    world: World, registry: OciRegistry
+) -> None:
+    """OC-020, OC-025: other rules make the artifact of the same digest anew."""
+    digest = await push(world, registry, "1", "latest")
+    await pull_secret(world, registry)
+
+    def of(ignore: str | None) -> Callable[[KubeObject | None], bool]:
+        return lambda obj: obj is not None and is_ready(obj) and obj["status"].get("observedIgnore") == ignore
+
+    async def rules(ignore: str | None) -> KubeObject:
+        await of_registry(world, registry, ignore=ignore)
+        found = await world.until(SOURCE, "OCIRepository", "src", of(ignore), f"made with {ignore!r}")
+        assert found is not None
+        return found
+
+    async with world.daemon(storage_addr="127.0.0.1:0") as running:
+        everything = await rules("!*")
+        by_default = await rules(None)
+        assert everything["status"]["artifact"]["revision"] == by_default["status"]["artifact"]["revision"]
+        assert everything["status"]["artifact"]["digest"] != by_default["status"]["artifact"]["digest"]
+        nothing = await rules("*.yaml\n")
+        assert nothing["status"]["artifact"]["revision"] == f"latest@{digest}"
+        assert nothing["status"]["artifact"]["digest"] != by_default["status"]["artifact"]["digest"]
+        await push(world, registry, "2", "latest")
+        await of_registry(world, registry, ignore="*.yaml\n", suspend=True)
+        token = await world.ask("OCIRepository", "src")
+        await running.idle()
+
+        def is_answered(obj: KubeObject | None) -> bool:
+            return obj is not None and obj["status"].get("lastHandledReconcileAt") == token
+
+        left = await world.until(SOURCE, "OCIRepository", "src", is_answered, "answered")
+        assert left is not None
+        assert left["status"]["artifact"] == nothing["status"]["artifact"]
+
+
 @pytest.mark.parametrize(
     ("spec", "reason", "words"),
     [
@@ -268,6 +305,7 @@ async def test_a_bucket_is_fetched_applied_and_followed(world: World, store: S3S
         revision = f"sha256:{hashlib.sha256(line.encode()).hexdigest()}"
         assert source["status"]["artifact"]["revision"] == revision
         assert source["status"]["observedIgnore"] == "*.md\n"
+        assert source["status"]["url"].endswith(f"/bucket/{world.namespace}/src/latest.tar.gz")
         assert condition(source, "Ready")["message"] == f"stored artifact: revision '{revision}'"
         await world.until_told("src", "NewArtifact", f"1 fetched files from '{bucket}' bucket", kind="Bucket")
         await put(store, bucket, "app/a.yaml", config_map("a", n="2"))

@@ -21,7 +21,7 @@ from tests.servers.faulty_api import Asked, Delay, Fault, faulty_api
 from tidelog.engine.helm.storage import Record
 from tidelog.engine.helm.store import ReleaseStore
 from tidelog.engine.objects.kube import KubeObject
-from tidelog.events.vocabulary import HelmChartSynced, ReleaseActionStarted, RevisionFetched
+from tidelog.events.vocabulary import HelmChartSynced, PlanHeld, ReleaseActionStarted, RevisionFetched
 from tidelog.storage.layout import Layout
 
 SUSPENDED = {"interval": "1h", "suspend": True, "chartRef": {"kind": "HelmChart", "name": "gone"}}
@@ -573,3 +573,109 @@ async def test_a_chart_that_is_lost_is_fetched_again_and_released(releases: Rele
         await releases.until_version(3)
         assert (await world.data("web") or {})["colour"] == "green"
         assert len(running.events(RevisionFetched, stream=stream)) == 1
+
+
+NAMES = """
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: names
+data:
+  found: {{ getHostByName "localhost" | quote }}
+"""
+
+
+async def test_names_are_looked_up_where_the_gate_is_open(releases: Releases) -> None:
+    """HR-113."""
+    world = releases.world
+    async with world.daemon():
+        await begin(releases, names=NAMES)
+        await releases.release()
+        await releases.until_version(1)
+        assert await world.data("names") == {"found": ""}
+    async with world.daemon(allow_dns_lookups=True):
+        await releases.commit("1.1.0", names=NAMES)
+        await releases.until_version(2)
+        local = {found[4][0] for found in await anyio.getaddrinfo("localhost", 80)}
+        assert (await world.data("names") or {})["found"] in local
+
+
+async def test_jobs_are_waited_for_unless_that_is_disabled(releases: Releases) -> None:
+    """HR-039, HR-114."""
+    world = releases.world
+    await begin(releases, job=hook("job", "none", kind="Job").replace('"helm.sh/hook": "none"', '"a": "b"'))
+    async with world.daemon():
+        await releases.release(timeout="1s")
+        found = await releases.until(failed("InstallFailed", "timeout waiting for: [Job/"))
+        assert condition(found, "Stalled")["reason"] == "RetriesExceeded"
+        await releases.release(timeout="1s", upgrade={"disableWaitForJobs": True})
+        found = await releases.until_version(2)
+        assert [entry["id"] for entry in found["status"]["inventory"]["entries"]] == [
+            f"{world.namespace}_job_batch_Job",
+            f"{world.namespace}_web__ConfigMap",
+        ]
+
+
+async def test_the_chart_of_a_template_goes_to_the_namespace_of_its_source(releases: Releases) -> None:
+    """HR-004, HR-059."""
+    world = releases.world
+    there, name = f"{world.namespace}-there", f"{world.namespace}-web"
+    await begin(releases)
+    await world.cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": there}}, manager="test")
+    for version, copied in (("v1", "Secret"), (SOURCE, "GitRepository")):
+        obj = await world.get(version, copied, "fleet-auth" if copied == "Secret" else "fleet")
+        assert obj is not None
+        parts = {part: obj[part] for part in ("apiVersion", "kind", "data", "spec") if part in obj}
+        metadata = {"name": obj["metadata"]["name"], "namespace": there, "labels": {"shard": there}}
+        await world.cluster.apply(parts | {"metadata": metadata}, manager="test")
+    own, kind = {"labels": {"shard": there}}, await world.cluster.kind(SOURCE, "GitRepository")
+    await world.patch(SOURCE, "GitRepository", "fleet", {"metadata": own})
+
+    def of(namespace: str) -> dict[str, Any]:
+        source = {"kind": "GitRepository", "name": "fleet", "namespace": namespace}
+        return {"metadata": own, "spec": {"chart": "./charts/web", "sourceRef": source}}
+
+    async with world.daemon(watch_all_namespaces=True, watch_label_selector=f"shard={there}"):
+        await releases.release(metadata=own, chart=of(world.namespace))
+        await releases.until_version(1)
+        assert await world.get(SOURCE, "HelmChart", name) is not None
+        await releases.release(metadata=own, chart=of(there))
+        await world.until_gone(SOURCE, "HelmChart", name)
+        moved = await releases.until(lambda obj: is_ready(obj) and obj["status"]["helmChart"] == f"{there}/{name}")
+        assert moved["status"]["observedGeneration"] == 2
+        assert await world.get(SOURCE, "HelmChart", name, there) is not None
+        assert await releases.statuses() == [(1, "deployed")]
+        await world.delete(HELM, "HelmRelease", "web")
+        await world.until_gone(HELM, "HelmRelease", "web")
+        await world.until(SOURCE, "HelmChart", name, lambda obj: obj is None, "gone", namespace=there)
+        await world.cluster.delete(kind, there, "fleet")
+        await world.until(SOURCE, "GitRepository", "fleet", lambda obj: obj is None, "gone", namespace=there)
+    await world.cluster.delete(await world.cluster.kind("v1", "Namespace"), "", there)
+
+
+CLAIM = """
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: "{{ .Release.Name }}-data"}
+spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
+"""
+
+
+async def test_a_version_without_what_no_apply_brings_back_waits_for_somebody(releases: Releases) -> None:
+    """Helm would delete it at once."""
+    world = releases.world
+    await begin(releases, claim=CLAIM)
+    async with world.daemon() as running:
+        await releases.release(install={"disableWait": True})
+        await releases.until_version(1)
+        await running.idle()
+        await releases.commit("1.1.0", claim="# no claim any more\n")
+        found = await releases.until(failed("PlanHeld", "PersistentVolumeClaim"))
+        assert "Stalled" not in told(found)
+        assert await releases.statuses() == [(1, "deployed")]
+        assert (await world.data("web") or {})["version"] == "1.0.0"
+        held = await running.until_event(PlanHeld)
+        await running.ask("approve", plan=held.plan)
+        await releases.until_version(2, "1.1.0")
+        claim = await world.get("v1", "PersistentVolumeClaim", "web-data")
+        assert claim is None or "deletionTimestamp" in claim["metadata"]

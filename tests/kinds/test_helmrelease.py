@@ -234,6 +234,23 @@ def test_what_actions_do_when_told() -> None:
     assert (warned.detects, warned.corrects) == (True, False)
 
 
+@pytest.mark.parametrize(
+    ("filters", "run"),
+    [
+        ([], ["load", "smoke", "other"]),
+        ([{"name": "smoke"}], ["smoke"]),
+        ([{"name": "smoke"}, {"name": "load"}], ["load", "smoke"]),
+        ([{"name": "load", "exclude": True}], ["smoke", "other"]),
+        ([{"name": "smoke"}, {"name": "load", "exclude": True}], ["smoke"]),
+        ([{"name": "smoke"}, {"name": "smoke", "exclude": True}], []),
+    ],
+)
+def test_tests_are_run_or_left_out_by_their_names(filters: list[dict[str, Any]], run: list[str]) -> None:
+    """Contract HR-052, as `helm test --filter name=smoke,!name=load` has it."""
+    test = spec(test={"enable": True, "filters": filters}).effective_test
+    assert [name for name in ("load", "smoke", "other") if test.runs(name)] == run
+
+
 def test_jobs_are_not_waited_for_where_nothing_is() -> None:
     assert not spec(install={"disableWait": True}).effective_install.waits_for_jobs
     assert spec(install={"disableWaitForJobs": True}).effective_install.waits

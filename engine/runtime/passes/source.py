@@ -89,14 +89,19 @@ class SourcePass:
         """The pass."""
         if self._declared.deleting:
             return await self._finalize()
+<<<<<<< HEAD
         if is_static(self._declared.spec):
             await self._let_be()
             return None
+=======
+>>>>>>> 87aa2e27d50935a9c60feeeafd83ba21a7abe7d8
         await self._own()
         suspended = await still_suspended(self._engine, self._declared)
         if suspended is not None:
             return suspended.again_s
         self._refuse()
+        if is_static(self._declared.spec):
+            return await self._let_be()
         self._engine.inputs.begin(self._stream)
         head = await self._ask()
         if head is not None and await self._is_new(head):
@@ -114,11 +119,6 @@ class SourcePass:
         await asking("fetch", self._engine.declared.release(self._declared), "GitOperationFailed")
         return None
 
-    async def _let_be(self) -> None:
-        """What is static is read when a chart of it is asked for; it had a finalizer while it had an index (HP-002)."""
-        if FINALIZER in self._declared.finalizers and not self._declared.suspended:
-            await asking("fetch", self._engine.declared.release(self._declared), "Failed")
-
     # The stages.
 
     async def _own(self) -> None:
@@ -131,6 +131,14 @@ class SourcePass:
         if left:
             reason = "InvalidSpec" if self._declared.problems else UNSUPPORTED
             raise StageError("declare", reason, "; ".join(left), final=True, stalled=True)
+
+    async def _let_be(self) -> float | None:
+        """Of what is static there is nothing to do (HP-002); while it had an index, it had a finalizer."""
+        if FINALIZER in self._declared.finalizers:
+            await asking("fetch", self._engine.declared.release(self._declared), "Failed")
+        if self._run.standing.observed != self._declared.generation:
+            self._wake_charts("its registry is declared anew")  # one that could not be had of what was said before
+        return await self._end(None, "a registry, which is read when a chart is asked for")
 
     async def _ask(self) -> Head | None:
         self._engine.activity.begin(self._stream, "fetching", "")
@@ -174,14 +182,14 @@ class SourcePass:
             news = self._driver.news(fetched)
             self._engine.notices.fetched(self._declared, fetched, news.reason, news.message)
         await self._collect()
-        self._wake_charts(fetched)
+        self._wake_charts(f"revision {fetched.revision} of its source")
         return fetched
 
-    def _wake_charts(self, fetched: Fetched) -> None:
+    def _wake_charts(self, why: str) -> None:
         """Charts are made of other sources (contract HC-014)."""
         for stream, source in self._engine.declared.sources.items():
             if isinstance(source.spec, HelmChartSpec) and chart_source_of(source) == self._declared.key:
-                self._engine.sources.wake(stream, Trigger(why=f"revision {fetched.revision} of its source"))
+                self._engine.sources.wake(stream, Trigger(why=why))
 
     async def _collect(self, dropped: Digest | None = None) -> None:
         """Removes the files that no status names any more."""
@@ -209,7 +217,7 @@ class SourcePass:
             )
             self._engine.targets.wake(stream, trigger)
 
-    async def _end(self, head: Head | None) -> float | None:
+    async def _end(self, head: Head | None, message: str = "") -> float | None:
         standing, token = self._run.standing, self._declared.requested_at
         looked_at = None if head is None else self._driver.looked_at(head)
         news = (
@@ -225,6 +233,7 @@ class SourcePass:
                 generation=self._declared.generation,
                 revision=None if head is None else head.revision,
                 token=token or "",
+                message=message,
                 source=None if looked_at == standing.source else looked_at,
             )
             await self._run.record([event])
