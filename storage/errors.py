@@ -98,6 +98,7 @@ class StoreReadOnlyError(StoreError):
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(f"{path} cannot be written: {why}")
         self.path = path
+        self.why = why
 
 
 class StoreUnreadableError(StoreError):
@@ -112,8 +113,9 @@ class StoreFullError(StoreError):
     """Raised by an append for which there was no room; the log goes on with what fits."""
 
     def __init__(self, path: Path, why: str) -> None:
-        super().__init__(f"no room in {path}: {why}; nothing of this append was kept, free some space and repeat it")
+        super().__init__(f"no room in {path}: {why}; nothing of it was kept, free some space and repeat it")
         self.path = path
+        self.why = why
 
 
 class StoreFailedError(StoreError):
@@ -126,6 +128,7 @@ class StoreFailedError(StoreError):
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(f"{path} failed: {why}; open it again and repeat the append with the same event ids")
         self.path = path
+        self.why = why
 
 
 class StoreCorruptError(StoreError):

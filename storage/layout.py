@@ -31,6 +31,8 @@ class Layout:
         self.directory = Path(directory)
         self.log = self.directory / "log.db"
         """Events, bodies and the tree: the only state."""
+        self.write_ahead_log = self.directory / f"{self.log.name}-wal"
+        """SQLite's, beside it: what was committed and not moved yet."""
         self.views = self.directory / "views.db"
         """Projections of the log; may be deleted at any time."""
         self.key = self.directory / "log.key"

@@ -25,7 +25,16 @@ from tidelog.events.envelope import ENVELOPE_BYTES_MAX
 from tidelog.events.note import Checkpoint, NoteError, VerifierKey, open_checkpoint
 from tidelog.events.typed import decoder
 from tidelog.storage.connection import LOG, connect_to_write, translate
-from tidelog.storage.errors import NotAnExportError, NotAStoreError, OccupiedError, StoreCorruptError
+from tidelog.storage.errors import (
+    NotAnExportError,
+    NotAStoreError,
+    OccupiedError,
+    StoreCorruptError,
+    StoreError,
+    StoreFailedError,
+    StoreFullError,
+    StoreReadOnlyError,
+)
 from tidelog.storage.key_files import copy_keys
 from tidelog.storage.layout import PRIVATE_DIRECTORY, Layout, create_private, read_text, sync, writing
 from tidelog.storage.log import PAGE_EVENTS_MAX, Query
@@ -73,7 +82,7 @@ def export_log(layout: Layout, target: Path, progress: Progress | None = None) -
     prover = Prover(layout)
     try:
         note = prover.checkpoint()
-        with _new_directory(target) as directory:
+        with _new_directory(target) as directory, writing(target):
             _write(directory / BODIES, _body_lines(layout))
             _write(directory / EVENTS, _event_lines(layout, prover.size, progress))
             _write(directory / VKEY, iter([prover.identity.vkey.encode()]))
@@ -276,14 +285,17 @@ def _lines(path: Path, most: int) -> Iterator[bytes]:
     """The lines of a file, none of more than `most` bytes."""
     if not path.is_file():
         raise NotAnExportError(path.parent, f"there is no file {path.name}")
-    with path.open("rb") as file:
-        for number in itertools.count(1):
-            line = file.readline(most + 1)  # and not a file of one line whole
-            if not line:
-                return
-            if len(line) > most and not line.endswith(b"\n"):
-                raise StoreCorruptError(f"{path}, line {number}", f"it has more than {most} bytes")
-            yield line.removesuffix(b"\n")
+    try:
+        with path.open("rb") as file:
+            for number in itertools.count(1):
+                line = file.readline(most + 1)  # and not a file of one line whole
+                if not line:
+                    return
+                if len(line) > most and not line.endswith(b"\n"):
+                    raise StoreCorruptError(f"{path}, line {number}", f"it has more than {most} bytes")
+                yield line.removesuffix(b"\n")
+    except OSError as error:
+        raise NotAnExportError(path.parent, f"{path.name} cannot be read: {error}") from None
 
 
 def _batches(items: Iterable[T], size_of: Callable[[T], int]) -> Iterator[list[T]]:
@@ -314,7 +326,7 @@ def _new_directory(target: Path) -> Iterator[Path]:
 
     Raises:
         OccupiedError: when there is something at `target` already.
-        StoreReadOnlyError: when it cannot be made.
+        StoreFullError, StoreReadOnlyError: when it cannot be made.
     """
     target = target.absolute()
     with writing(target):
@@ -333,6 +345,17 @@ def _new_directory(target: Path) -> Iterator[Path]:
             unfinished.rename(target)
             sync(target.parent)
     except sqlite3.Error as error:
-        raise translate(error, target / "log.db") from None
+        raise _not_made(target, translate(error, unfinished / "log.db"), unfinished) from None
+    except (StoreFullError, StoreFailedError, StoreReadOnlyError) as error:
+        raise _not_made(target, error, unfinished) from None
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _not_made(target: Path, error: StoreError, unfinished: Path) -> StoreError:
+    """The error in terms of what was to be made: the directory where it was made is gone, and nothing was appended."""
+    if isinstance(error, StoreFullError) and error.path == unfinished:
+        return StoreFullError(target, error.why)
+    if isinstance(error, StoreFailedError | StoreReadOnlyError) and error.path == unfinished:
+        return StoreReadOnlyError(target, error.why)
+    return error

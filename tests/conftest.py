@@ -53,6 +53,22 @@ def pytest_configure(config: pytest.Config) -> None:
         _require_installed()
 
 
+@pytest.hookimpl(trylast=True)  # of what is left of the list
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begins with the tests that ask for more time than others: begun last, they would be waited for alone.
+
+    Each worker of pytest-xdist is given one part of the list to begin with, so each part has some of them.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    long = [item for item in items if any(mark.name == "timeout" for mark in item.own_markers)]
+    ahead = set(long)
+    rest = [item for item in items if item not in ahead]
+    bounds = [len(rest) * part // workers for part in range(workers + 1)]
+    items[:] = [
+        item for part in range(workers) for item in (*long[part::workers], *rest[bounds[part] : bounds[part + 1]])
+    ]
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: pytest.Item) -> None:
     node.workerinput["seed"] = node.config.stash[SEED]  # type: ignore[attr-defined]

@@ -166,19 +166,24 @@ class Demo:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
 
+    def git(self, *arguments: str) -> str:
+        """What Git says of the repository."""
+        command = ["git", "-C", str(self.repository), *arguments]
+        return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=60).stdout.strip()
+
     def commit(self, message: str) -> None:
         """Commits what was written."""
-        author = ["-c", "user.name=Ada", "-c", "user.email=ada@example.com"]
-        for arguments in (["add", "--all"], [*author, "commit", "--quiet", "--message", message]):
-            subprocess.run(["git", "-C", str(self.repository), *arguments], check=True, timeout=60)
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--message", message)
         self.console.print(f"Ada commits: {message}", style="bold green", markup=False)
 
     def begin(self) -> None:
         """The first commit."""
         self.repository.mkdir(parents=True)
-        subprocess.run(
-            ["git", "init", "--quiet", "--initial-branch=main", str(self.repository)], check=True, timeout=60
-        )
+        self.git("init", "--quiet", "--initial-branch=main")
+        # Whoever goes on from here may have told Git nothing of themselves.
+        self.git("config", "user.name", "Ada")
+        self.git("config", "user.email", "ada@example.com")
         self.write(REPOSITORY)
         self.commit("Open the shop")
 
@@ -197,13 +202,7 @@ class Demo:
 
     def wait_for_commit(self, name: str) -> None:
         """Waits until a Kustomization is ready at the newest commit, and shows meanwhile how all of them get there."""
-        head = subprocess.run(
-            ["git", "-C", str(self.repository), "rev-parse", "HEAD"],
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        ).stdout.strip()
+        head = self.git("rev-parse", "HEAD")
         deadline = time.monotonic() + READY_TIMEOUT_S
         shown = self.states()
         while time.monotonic() < deadline:
@@ -310,7 +309,8 @@ class Demo:
             self.console.print(f"export {name}={self.environment[name]}", markup=False, soft_wrap=True)
         self.console.print(f"export PATH={TIDELOG.parent}:$PATH", markup=False, soft_wrap=True)
         self.say("Commit something, break something, and ask:")
-        change = f"cd {self.repository} && $EDITOR apps/shop/shop.yaml && git commit -am 'Change the shop'"
+        edit = "sed -i 's/replicas: 2/replicas: 3/' apps/shop/shop.yaml"
+        change = f"cd {self.repository} && {edit} && git commit -am 'Sell more'"
         for command in (change, "tidelog events -w", "tidelog explain kustomization/shop", "kubectl -n shop get all"):
             self.console.print(command, markup=False, soft_wrap=True)
 
@@ -339,6 +339,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--once", action="store_true", help="end when all has been shown")
     once = parser.parse_args().once
+    # However it is told to end, also by a terminal that is closed, what was started ends with it.
+    for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(one, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="tidelog-demo-") as directory:
         demo = Demo(Path(directory))
         demo.say("Starting a cluster: a Kubernetes API in one process, that runs nothing …")

@@ -112,7 +112,7 @@ def _why(run: RunTold) -> str:
     # Who wrote the commit stands in what the commit says.
     named = run.by.startswith("engine ") or (run.by.startswith("git ") and run.why)
     who = "" if named else f"by {run.by}"
-    return message or " ".join(part for part in (run.why, who) if part)
+    return message or ", ".join(part for part in (run.why, who) if part)
 
 
 def _print_versions(versions: Iterable[VersionTold], archive: Archive) -> None:

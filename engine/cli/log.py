@@ -35,6 +35,7 @@ from tidelog.engine.cli.output import (
 from tidelog.engine.cli.reading import at_option
 from tidelog.engine.moments import position_of
 from tidelog.engine.terminal import visible
+from tidelog.engine.views.sentences import counted
 from tidelog.events.bodies import Body, secret_digests
 from tidelog.events.codec import UnknownEvent, bodies_of
 from tidelog.events.digest import Digest, is_digest
@@ -521,18 +522,15 @@ def _read_note(path: Path) -> str:
 def print_report(report: Report) -> None:
     """What a verification found."""
     out = console()
+    read = f"{counted(report.events, 'event')}, {report.bodies} {'body' if report.bodies == 1 else 'bodies'}"
     if report.intact:
-        out.print(
-            f"[green]intact[/]: {report.events} events, {report.bodies} bodies, "
-            f"{report.checkpoints} checkpoints\nroot {report.root}"
-        )
+        out.print(f"[green]intact[/]: {read}, {counted(report.checkpoints, 'checkpoint')}\nroot {report.root}")
         return
     table = plain_table("WHERE", "WHAT")
     for finding in report.findings:
         table.add_row(visible(finding.what), visible(finding.problem))
     table.print()
-    number = len(report.findings)
-    out.print(f"[red]damaged[/]: {number} fault{'s'[: number != 1]} in {report.events} events, {report.bodies} bodies")
+    out.print(f"[red]damaged[/]: {counted(len(report.findings), 'fault')} in {read}")
 
 
 @log.command()

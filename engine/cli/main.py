@@ -19,7 +19,7 @@ from tidelog.engine.cli.output import (
     is_unread,
     open_closed_streams,
 )
-from tidelog.engine.cluster.errors import ClusterError
+from tidelog.engine.cluster.errors import ClusterError, UnknownKindError
 from tidelog.engine.kinds.durations import MalformedDurationError
 from tidelog.engine.moments import MalformedMomentError
 from tidelog.engine.runtime.errors import (
@@ -59,6 +59,8 @@ MUTE = (click.Abort, KeyboardInterrupt)
 """What a person ends a command with, who needs not be told."""
 TOLD = (click.ClickException, *ABSENT, *MALFORMED, *KNOWN, OSError)
 """Errors that are told as a sentence, also where a task group raised them."""
+FLUX_KINDS = ".toolkit.fluxcd.io/"
+"""What the names of Flux's kinds have in common, which are Tidelog's too."""
 USAGE = 2
 """Exit code when what was typed means nothing; click has the same."""
 FAILED = 3
@@ -214,6 +216,8 @@ def _tell(error: BaseException) -> int:
     sentence = visible(_sentence(error))
     if isinstance(error, StoreNotFoundError) and error.path == STORE:
         sentence += ": name its directory with --store, or in TIDELOG_STORE"
+    if isinstance(error, UnknownKindError) and FLUX_KINDS in sentence:
+        sentence += " (`tidelog install` puts it there)"
     if isinstance(error, ABSENT):
         click.echo(f"{sentence[:1].upper()}{sentence[1:]}.", err=True)
         return NO

@@ -14,8 +14,6 @@ from typing import Any, Literal, NamedTuple, NoReturn, TypeAlias, TypeVar
 import click
 import msgspec
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.syntax import Syntax
 from rich.text import Text
 
 from tidelog.engine.terminal import visible
@@ -104,6 +102,8 @@ def print_document(value: object) -> None:
     """A value as indented JSON, with colour where it is a terminal; nothing in it is cut off."""
     text, out = json.dumps(value, indent=2), console()
     if out.is_terminal:
+        from rich.syntax import Syntax  # takes a fifth of the start of a command, and few need it
+
         out.print(Syntax(text, "json", background_color="default", word_wrap=True))
     else:
         out.print(text, markup=False)
@@ -322,22 +322,19 @@ def confirm(question: str) -> None:
     raise click.Abort
 
 
-class Reporter:
-    """Tells how far a piece of work has come."""
-
-    def __init__(self, progress: Progress, name: str) -> None:
-        self._progress = progress
-        self._task = progress.add_task(name, total=None)
-
-    def __call__(self, done: int, total: int) -> None:
-        """`done` of `total` is done."""
-        self._progress.update(self._task, completed=done, total=total)
+Reporter: TypeAlias = Callable[[int, int], None]
+"""Is told how many steps are done, of how many."""
 
 
 @contextmanager
 def reporting(name: str) -> Iterator[Reporter]:
     """A progress bar on standard error, while the block runs; none where that is no terminal."""
+    if not sys.stderr.isatty():
+        yield lambda _, __: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # takes a while
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    errors = Console(stderr=True)
-    with Progress(*columns, console=errors, transient=True, disable=not sys.stderr.isatty()) as progress:
-        yield Reporter(progress, name)
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(name, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)

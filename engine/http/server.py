@@ -125,7 +125,8 @@ def _health_routes(daemon: Daemon) -> list[web.RouteDef]:
 
 def _metrics_routes(metrics: Metrics) -> list[web.RouteDef]:
     async def shown(_: web.Request) -> web.Response:
-        return web.Response(body=metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+        process = await anyio.to_thread.run_sync(metrics.process_text)
+        return web.Response(body=metrics.text() + process, headers={"Content-Type": CONTENT_TYPE})
 
     return [web.get("/metrics", shown)]
 

@@ -32,6 +32,8 @@ SOURCE_VERIFIED = "SourceVerified"
 PROGRESSING = "Progressing"
 PROGRESSING_WITH_RETRY = "ProgressingWithRetry"
 SUCCEEDED = "Succeeded"
+RECONCILED = "ReconciliationSucceeded"
+"""Of a Kustomization (contract KS-043)."""
 
 SOURCE_SUMMARY = (
     STORAGE_FAILED,
@@ -66,6 +68,11 @@ class Observed(NamedTuple):
     generation: int
     time: Timestamp
     """In whole seconds of UTC."""
+
+
+def ready_reason(kind: str, recorded: str) -> str:
+    """The reason in Ready, of the one that is recorded: a Kustomization has a word of its own for success."""
+    return RECONCILED if (kind, recorded) == ("Kustomization", SUCCEEDED) else recorded
 
 
 def find(conditions: Iterable[Condition], type_: str) -> Condition | None:

@@ -65,6 +65,9 @@ def is_told(spec: SourceSpec | TargetSpec) -> bool:
 
     A HelmRepository that is a registry is static: it is read when a chart is asked for (contract HP-002, EA-002).
     """
-    if isinstance(spec, HelmRepositorySpec):
-        return not spec.is_registry
-    return not isinstance(spec, ExternalArtifactSpec)
+    return not isinstance(spec, ExternalArtifactSpec) and not is_static(spec)
+
+
+def is_static(spec: SourceSpec | TargetSpec) -> bool:
+    """Whether an object has neither status nor finalizer (contract HP-002)."""
+    return isinstance(spec, HelmRepositorySpec) and spec.is_registry

@@ -277,6 +277,15 @@ def status_patch(live: KubeObject, status: FetchedStatus | TargetStatus, owned: 
     return patch
 
 
+def emptied(live: KubeObject) -> KubeObject:
+    """The JSON merge patch that leaves nothing of a status, of an object that is static (contract HP-002).
+
+    It is for the generation, too, which the API server says was never observed: else whoever waits for the object to be
+    looked after would wait for ever.
+    """
+    return {"status": dict.fromkeys(live["status"])} if live.get("status") else {}
+
+
 @functools.cache
 def _names(kind: type[msgspec.Struct]) -> frozenset[str]:
     """Finding them out evaluates every annotation: longer than all the rest of a patch."""

@@ -182,6 +182,9 @@ class Lease:
             self._live = await self._cluster.create(lease, manager=OWN_MANAGER)
         except AlreadyExistsError:
             return False
+        except NotFoundError:
+            where = f"there is no namespace {self._namespace}, where the Leases are"
+            raise NotFoundError(f"{where}: `tidelog install` makes it, with all that the daemon needs") from None
         self.holder, self._renewed = self._identity, asked
         return True
 

@@ -5,6 +5,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from tidelog.engine.kinds.conditions import ready_reason
 from tidelog.engine.kinds.meta import HELM_RELEASE, SOURCE_GROUP
 from tidelog.engine.views.archive import Archive
 from tidelog.engine.views.names import Subject, subject_of
@@ -87,7 +88,7 @@ def _listed(
         revision=revision,
         suspended=desired.suspended is not None,
         ready=ready,
-        reason=row.reason,
+        reason=ready_reason(subject.kind, row.reason),
         message=message,
         since=row.since,
         suspension=desired.suspended,

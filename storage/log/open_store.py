@@ -5,7 +5,6 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import ExitStack
 from importlib.metadata import version
-from pathlib import Path
 
 from tidelog.events.merkle import TreeBuilder
 from tidelog.events.moment import Time
@@ -32,6 +31,7 @@ from tidelog.storage.log.identity import (
     signed_checkpoint,
 )
 from tidelog.storage.log.ids import new_id
+from tidelog.storage.log.lost_commits import lost_commits
 from tidelog.storage.log.prepare import prepare
 from tidelog.storage.log.reader import LogReader
 from tidelog.storage.log.tile_macs import mac_key
@@ -51,6 +51,7 @@ class OpenStore:
             _make_directory(layout)
             opened.enter_context(writer_lock(layout))
             _sync_write_ahead_log(layout)
+            _require_every_commit(layout)
             connection = connect_to_write(layout.log, LOG)
             opened.callback(connection.close)
             try:
@@ -158,10 +159,24 @@ def _sync_write_ahead_log(layout: Layout) -> None:
 
     SQLite takes it for committed: it is read, and a repeated append is answered from it, without another commit.
     """
-    if _write_ahead_log(layout).exists():
+    if layout.write_ahead_log.exists():
         with writing(layout.directory):
-            sync(_write_ahead_log(layout))
+            sync(layout.write_ahead_log)
             sync(layout.directory)
+
+
+def _require_every_commit(layout: Layout) -> None:
+    """Refuses a write-ahead log of which SQLite would drop, without a word, what was acknowledged.
+
+    Raises:
+        StoreCorruptError: when it has lost commits; nothing was changed.
+    """
+    file = layout.write_ahead_log
+    with writing(layout.directory):
+        lost = lost_commits(file)
+    if lost is not None:
+        advice = "copy what can still be read by `tidelog log backup`, and go on from that by `tidelog log restore`"
+        raise StoreCorruptError(f"{file}, {lost.place}", lost.problem, advice)
 
 
 def _make_directory(layout: Layout) -> None:
@@ -182,10 +197,6 @@ def _make_directory(layout: Layout) -> None:
         raise NotAStoreError(directory, "it holds other files and no log")
     # A new store's log has its tables before anything else is made.
     # A master key may be put there before the first start; data keys are of a log.
-    remains = (layout.views, layout.key, layout.keys, _write_ahead_log(layout))
+    remains = (layout.views, layout.key, layout.keys, layout.write_ahead_log)
     if is_empty and any(file.exists() and file.stat().st_size for file in remains):
         raise NotAStoreError(directory, "it holds what is left of a store, and the log was removed or emptied")
-
-
-def _write_ahead_log(layout: Layout) -> Path:
-    return layout.log.with_name(layout.log.name + "-wal")

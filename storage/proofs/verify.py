@@ -27,9 +27,10 @@ from tidelog.events.typed import decoder
 from tidelog.storage.connection import LOG, connect_to_read
 from tidelog.storage.errors import StoreError
 from tidelog.storage.keys import damaged_keys
-from tidelog.storage.layout import Layout
+from tidelog.storage.layout import Layout, holder_of
 from tidelog.storage.log import Query
 from tidelog.storage.log.identity import LogIdentity, births_in, identity_of, load_signer
+from tidelog.storage.log.lost_commits import lost_commits
 from tidelog.storage.log.reader import LogReader
 from tidelog.storage.log.tile_index import tile_of
 from tidelog.storage.proofs.parts import Finding, Part, PartResult
@@ -207,6 +208,7 @@ def _conclude(
     findings = [finding for result in sorted(results, key=_order) for finding in result.findings]
     findings += _seams(events)
     findings += _stray_entries(layout, size, results, findings)
+    findings += _lost_commits(layout)
     reader = LogReader(layout.log)
     try:
         tree = _Tree(reader, size, events)
@@ -276,6 +278,20 @@ def _stray_entries(
             return stray_entries(SharedTables(connection), range(TILES.start, size // TILE_WIDTH), named)
     except (StoreError, sqlite3.DatabaseError) as error:
         return [Finding("log.db", f"its indexes of tiles cannot be held against the events: {error}")]
+
+
+def _lost_commits(layout: Layout) -> list[Finding]:
+    """Commits that SQLite does not read any more. A writer at work knows them, and changes the file meanwhile."""
+    if holder_of(layout) is not None:
+        return []
+    file = layout.write_ahead_log
+    try:
+        lost = lost_commits(file)
+    except OSError as error:
+        return [Finding(file.name, f"cannot be read: {error.strerror}")]
+    if lost is None or holder_of(layout) is not None:
+        return []
+    return [Finding(f"{file.name}, {lost.place}", lost.problem)]
 
 
 def _position(finding: Finding) -> int | None:

@@ -653,6 +653,8 @@ def test_export_and_import(store: Path, tidelog: Run, tmp_path: Path, monkeypatc
     assert json.loads(tidelog("log", "verify", *new, "-o", "json").out)["root"] == root
     assert tidelog("log", "tail", *new).out == tidelog("log", "tail").out
     assert tidelog("log", "import", tmp_path / "export", *new).code == 3
+    shown = tidelog("log", "import", tmp_path / "export", "--store", tmp_path / "third", "-o", "json")
+    assert (shown.code, json.loads(shown.out), shown.err) == (0, {"events": 300, "root": root}, "")
     assert tidelog("log", "export", tmp_path / "second").out == f"Exported 300 events to {tmp_path / 'second'}.\n"
 
 
@@ -660,6 +662,8 @@ def test_backup_and_restore(store: Path, tidelog: Run, tmp_path: Path) -> None:
     shown = tidelog("log", "backup", tmp_path / "backup")
     assert shown == (0, f"Backed up 300 events to {tmp_path / 'backup'}.\n", "")
     assert tidelog("log", "tail", "--store", tmp_path / "backup").out == tidelog("log", "tail").out
+    shown = tidelog("log", "backup", tmp_path / "second", "-o", "json")
+    assert (shown.code, json.loads(shown.out), shown.err) == (0, {"events": 300}, "")
     new = ("--store", tmp_path / "new")
     shown = tidelog("log", "restore", tmp_path / "backup", *new, "-o", "json")
     facts = json.loads(shown.out)

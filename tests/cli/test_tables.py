@@ -1,6 +1,10 @@
 """Tables: nothing is cut off, no name is broken, and no line ends in blanks."""
 
+import os
+import pty
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -104,3 +108,35 @@ def test_what_is_captured_has_no_progress_bar(store: Path, tidelog: Run) -> None
     done = tidelog("log", "verify")
     assert (done.code, done.err) == (0, "")
     assert store.exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "drawn"),
+    [(("verify",), "verifying"), (("show", "3"), "\x1b[")],
+    ids=["a progress bar", "coloured JSON"],
+)
+@pytest.mark.usefixtures("store")
+def test_a_terminal_is_drawn_upon(environment: dict[str, str], command: tuple[str, ...], drawn: str) -> None:
+    leader, follower = pty.openpty()
+    started = subprocess.Popen(
+        [sys.executable, "-m", "tidelog.engine", "log", *command],
+        env={**os.environ, **environment, "TERM": "xterm-256color"},
+        stdin=follower,
+        stdout=follower,
+        stderr=follower,
+    )
+    os.close(follower)
+    printed = _all_of(leader)
+    assert (started.wait(60), drawn in printed) == (0, True), printed
+
+
+def _all_of(terminal: int) -> str:
+    """What is drawn upon a terminal until its last user has closed it."""
+    drawn = b""
+    with open(terminal, "rb", buffering=0) as screen:
+        try:
+            while piece := screen.read(4096):
+                drawn += piece
+        except OSError:  # how Linux says that nobody has it open any more
+            pass
+    return drawn.decode()

@@ -23,11 +23,14 @@ TIMEOUT_S = 60
 FLUX_PORTS = (8080, 9090, 9440)
 """Where a daemon serves that is not told otherwise."""
 
+SERVED = {"health": 9440, "metrics": 8080, "webhook": 9292}
+"""Where a page may ask the daemon: by Flux's own ports, in whose place others are asked that are free for sure."""
+
 PROGRAM = """\
 #!/bin/sh
 # `tidelog run` as a page has it, but on ports that are free for sure: what listens on Flux's own is not of the page.
 if [ "${1-}" = run ]; then
-    set -- "$@" --storage-addr 127.0.0.1:0 --health-addr 127.0.0.2:0 --metrics-addr 127.0.0.3:0
+    set -- "$@" --storage-addr 127.0.0.1:0 %s
 fi
 exec "%s" "$@"
 """
@@ -66,24 +69,46 @@ def steps(text: str) -> list[Step]:
     return found
 
 
+class Programs(NamedTuple):
+    """`tidelog` as the pages run it."""
+
+    directory: Path
+    addresses: dict[int, str]
+    """Where it listens in the place of Flux's own ports."""
+
+    def command(self, text: str) -> str:
+        """A command of a page, as it is run."""
+        return re.sub(r"\blocalhost:(\d+)", lambda found: self.addresses[int(found[1])], text)
+
+
 @pytest.fixture
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of `tidelog` as the pages run it."""
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Programs:
     directory = tmp_path_factory.mktemp("bin")
+    addresses = free_addresses()
+    flags = " ".join(f"--{name}-addr {addresses[port]}" for name, port in SERVED.items())
     program = directory / "tidelog"
-    program.write_text(PROGRAM % Path(sys.executable).with_name("tidelog"))
+    program.write_text(PROGRAM % (flags, Path(sys.executable).with_name("tidelog")))
     program.chmod(0o755)
-    return directory
+    return Programs(directory, addresses)
 
 
-def run(command: str, directory: Path, programs: Path, kubeconfig: Path | None = None) -> str:
+def free_addresses() -> dict[int, str]:
+    """An address for each port where a daemon serves: of this process's own host, so that nobody takes it meanwhile."""
+    host = f"127.7.{os.getpid() // 250 % 250}.{os.getpid() % 250 + 1}"
+    with ExitStack() as held:
+        probes = [held.enter_context(socket.create_server((host, 0))) for _ in SERVED]
+        ports = [probe.getsockname()[1] for probe in probes]
+    return {port: f"{host}:{own}" for port, own in zip(SERVED.values(), ports, strict=True)}
+
+
+def run(command: str, directory: Path, programs: Programs, kubeconfig: Path | None = None) -> str:
     kept = {name: os.environ[name] for name in ("LANG", "TMPDIR") if name in os.environ}
-    path = f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    path = f"{programs.directory}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = {**kept, "PATH": path, "HOME": str(directory), "PYTHONWARNINGS": "error", "NO_COLOR": "1"}
     if kubeconfig is not None:
         environment["KUBECONFIG"] = str(kubeconfig)
     result = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", command],
+        ["bash", "-euo", "pipefail", "-c", programs.command(command)],
         cwd=directory,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -100,7 +125,7 @@ def run(command: str, directory: Path, programs: Path, kubeconfig: Path | None =
 
 @pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
 def test_the_commands_of_a_page_print_what_it_says(
-    page: Path, tmp_path: Path, programs: Path, request: pytest.FixtureRequest
+    page: Path, tmp_path: Path, programs: Programs, request: pytest.FixtureRequest
 ) -> None:
     # A page that is about a cluster has one of its own: what it says holds on an empty one. An embedded one is quicker
     # there, and the first pages that somebody reads are held to the real one.
@@ -139,12 +164,12 @@ def flux_ports_taken() -> Iterator[None]:
 @pytest.mark.slow
 @pytest.mark.usefixtures("flux_ports_taken")
 def test_a_page_does_not_mind_who_listens_on_fluxs_own_ports(
-    tmp_path: Path, programs: Path, own_servers: Servers
+    tmp_path: Path, programs: Programs, own_servers: Servers
 ) -> None:
     follow(ROOT / "README.md", tmp_path, programs, own_servers.kubeconfig)
 
 
-def follow(page: Path, directory: Path, programs: Path, kubeconfig: Path | None) -> None:
+def follow(page: Path, directory: Path, programs: Programs, kubeconfig: Path | None) -> None:
     """Runs the commands of a page, and holds what they print against what it says."""
     checker = doctest.OutputChecker()
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE

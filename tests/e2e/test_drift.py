@@ -12,9 +12,10 @@ from tests.e2e.world import (
     failed,
     is_ready,
     manifest,
-    written,
 )
 from tidelog.engine.observe.drift import FLAPPING_COUNT
+from tidelog.engine.runtime.watching import observer
+from tidelog.events.moment import datetime_of
 from tidelog.events.vocabulary import DriftDetected, ObjectApplied, ObjectObserved, Planned
 from tidelog.storage import Query
 
@@ -180,6 +181,25 @@ async def test_somebody_who_never_stops_is_reported_instead_of_fought(world: Wor
     assert await world.data("settings") == {"colour": "no more"}, "it is left to who writes it for a while"
 
 
+async def test_what_was_left_to_somebody_is_put_right_when_the_pause_is_over(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(observer, "FLAPPING_PAUSE_S", 1.0)
+    async with world.daemon() as running:
+        await running_app(world)
+        for number in range(FLAPPING_COUNT - 1):
+            await world.patch("v1", "ConfigMap", "settings", {"data": {"colour": f"no {number}"}}, manager="rival")
+            await world.until_data("settings", {"colour": "blue"})
+        await running.idle()
+        seen = len(running.recorded)
+        await world.patch("v1", "ConfigMap", "settings", {"data": {"colour": "no more"}}, manager="rival")
+        drift = await running.until(lambda one: isinstance(one.event, DriftDetected), "drift", after=seen)
+        written_again = await running.until(lambda one: isinstance(one.event, ObjectApplied), "the apply", after=seen)
+        assert await world.data("settings") == {"colour": "blue"}
+    waited = datetime_of(written_again.envelope.time) - datetime_of(drift.envelope.time)
+    assert waited.total_seconds() >= 1.0, "it is not fought over at once"
+
+
 async def test_idle_means_no_request_at_all(world: World) -> None:
     async with world.daemon() as running:
         await running_app(world)
@@ -190,8 +210,8 @@ async def test_idle_means_no_request_at_all(world: World) -> None:
         await running.idle()
         requests = (await world.requests())[before:]
         assert running.events(Planned, after=seen) == []
-    assert [(verb, resource) for verb, resource, _ in written(requests)] == [("patch", "gitrepositories/status")]
-    assert dry_runs(requests) == []
+    asked = [(one["verb"], one["objectRef"]["resource"], one["objectRef"].get("subresource")) for one in requests]
+    assert asked == [("patch", "gitrepositories", "status")], "neither a write nor a question more"
     source = await world.get(SOURCE, "GitRepository", "fleet")
     assert source is not None
     assert is_ready(source)

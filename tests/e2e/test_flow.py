@@ -163,6 +163,27 @@ async def test_who_depends_runs_as_soon_as_what_it_depends_on_is_ready(world: Wo
     assert targets == [running.target(name) for name in "abc"]
 
 
+async def test_who_waits_takes_no_place(world: World) -> None:
+    """One pass at a time, and three that wait: for health, for another, and for somebody to approve."""
+    items = documents(*(config_map(f"item-{number}") for number in range(8)))
+    world.commit({"slow/web.yaml": deployment("web:1"), "many/all.yaml": items, "app/cm.yaml": config_map("a")})
+    async with world.daemon(concurrent=1, concurrent_sources=1) as running:
+        await world.source()
+        await world.target("many", "./many", targetNamespace=world.namespace)
+        await world.until_applied("many")
+        await world.push({"many/all.yaml": config_map("item-0")})
+        await world.until_target("many", failed("PlanHeld"))
+        await world.target("slow", "./slow", targetNamespace=world.namespace, wait=True, timeout="1h")
+        await world.until_target("slow", lambda obj: condition(obj, "Healthy").get("status") == "Unknown")
+        await world.target("b", "./app", targetNamespace=world.namespace, dependsOn=[{"name": "nobody"}])
+        await world.until_target("b", failed("DependencyNotReady"))
+        await world.target("app", "./app", targetNamespace=world.namespace)
+        await world.until_applied("app")
+        await running.idle()
+        waiting = [await world.get(KUSTOMIZE, "Kustomization", name) for name in ("many", "slow", "b")]
+    assert [obj is not None and is_ready(obj) for obj in waiting] == [False, False, False]
+
+
 async def test_an_expression_decides_when_a_dependency_is_ready(world: World) -> None:
     world.commit({"a/cm.yaml": config_map("a"), "b/cm.yaml": config_map("b")})
     tested = "dep.status.conditions.exists(c, c.type == 'Tested' && c.status == 'True')"
@@ -329,6 +350,31 @@ async def test_an_object_that_becomes_healthy_wakes_who_waits_for_it(world: Worl
         assert await world.data("a") is not None
         await world.apply(job)
         await world.until_applied("app")
+
+
+async def test_that_it_is_healthy_is_told_after_a_change_and_not_of_each_revision(world: World) -> None:
+    async def told() -> int:
+        events = await world.events_of("app")
+        return sum(event["message"].startswith("Health check passed in ") for event in events)
+
+    async with world.daemon() as running:
+        await app_of(world, deployment("web:1", replicas=0), wait=True)
+        await world.until_applied("app")
+        await world.until_told("app", "Progressing", "Health check passed in ")
+        await world.push({"app/all.yaml": "# the same\n" + deployment("web:1", replicas=0)})
+        await world.until_applied("app")
+        await running.idle()
+        await world.push({"app/all.yaml": deployment("web:2", replicas=0)})
+        await world.until_applied("app")
+        # Events are written one after the other: when this one is there, those before it are.
+        await world.until_told("app", "ReconciliationSucceeded", "Reconciliation finished")
+        with anyio.fail_after(LIMIT_S):
+            while await told() < 2:  # noqa: ASYNC110 - the API server's
+                await anyio.sleep(0.05)
+        await running.idle()
+        successes = [one for one in await world.events_of("app") if one["reason"] == "ReconciliationSucceeded"]
+        assert len(successes) == 3, "each revision is told"
+        assert await told() == 2, "that it is healthy, where something had changed"
 
 
 @pytest.mark.parametrize("broken", ["resources: [missing.yaml]\n", "resources: [all.yaml\n"])

@@ -408,7 +408,52 @@ async def test_a_chart_of_a_registry(world: World, registry: OciRegistry, made: 
         static = await world.get(SOURCE, "HelmRepository", "charts")
         assert static is not None
         assert "finalizers" not in static["metadata"]
-        assert static["status"] == {"observedGeneration": -1}
+        assert static["status"] == {}
+
+
+async def test_who_waits_for_a_registry_waits_for_nothing(world: World) -> None:
+    """HP-002: the server says of a new object that nobody has looked at it; of what is static, that has to go."""
+    spec = {"type": "oci", "url": "oci://registry.example.org/charts"}
+    registry = {"apiVersion": SOURCE, "kind": "HelmRepository", "metadata": {"name": "charts"}, "spec": spec}
+    world.commit({"app/repository.yaml": json.dumps(registry)})
+    async with world.daemon():
+        await world.source()
+        await world.target("app", "./app", targetNamespace=world.namespace, wait=True, timeout="30s")
+        await world.until_applied("app")
+        static = await world.get(SOURCE, "HelmRepository", "charts")
+        assert static is not None
+        assert static["status"] == {}
+
+
+async def test_a_repository_that_becomes_a_registry_keeps_neither_status_nor_finalizer(
+    world: World, charts: ChartServer
+) -> None:
+    """HP-002, CM-054: and what was of its index is there again when it goes back."""
+    async with serving(world) as running:
+        await repository(world, charts)
+        was = await ready(world, "HelmRepository", "charts")
+        assert was["metadata"]["finalizers"] == ["finalizers.fluxcd.io"]
+
+        async def becomes(**spec: Any) -> None:
+            await world.patch(SOURCE, "HelmRepository", "charts", {"spec": spec})
+
+        await becomes(type="oci", url="oci://registry.example.org/charts", suspend=True)
+        await running.idle()
+        left = await world.get(SOURCE, "HelmRepository", "charts")
+        assert left is not None
+        assert left["status"]["artifact"] == was["status"]["artifact"]  # suspended, it stays as it is
+        await becomes(suspend=None)
+
+        def is_static(obj: KubeObject | None) -> bool:
+            return obj is not None and not obj["status"] and "finalizers" not in obj["metadata"]
+
+        await world.until(SOURCE, "HelmRepository", "charts", is_static, "static")
+        await becomes(type=None, url=charts.url)
+        again = await ready(world, "HelmRepository", "charts", observedGeneration=4)
+        assert again["status"]["artifact"]["digest"] == was["status"]["artifact"]["digest"]
+        assert again["metadata"]["finalizers"] == ["finalizers.fluxcd.io"]
+        await world.delete(SOURCE, "HelmRepository", "charts")
+        await world.until_gone(SOURCE, "HelmRepository", "charts")
 
 
 async def test_a_chart_of_a_registry_is_not_taken_until_somebody_signed_it_whose_key_is_known(

@@ -116,6 +116,7 @@ async def test_metrics_count_what_is_recorded(served: Served) -> None:
     assert status == 200
     assert 'tidelog_events_total{type="Marked"} 1.0' in text
     assert f"tidelog_log_position {float(served.memory.position)}" in text
+    assert "process_resident_memory_bytes " in text
 
 
 async def test_a_request_is_recorded_with_who_asked_as_the_kernel_knows_it(served: Served) -> None:

@@ -40,6 +40,7 @@ def test_what_is_ready_says_so_in_the_words_of_flux(archive: Archive) -> None:
     ]
     apps, source = rows["Kustomization/apps"], rows["GitRepository/shop"]
     assert (apps.ready, apps.message) == ("True", f"Applied revision: {revision('two')}")
+    assert (apps.reason, source.reason) == ("ReconciliationSucceeded", "Succeeded"), "as the conditions in the cluster"
     assert (source.ready, source.message) == ("True", f"stored artifact for revision '{revision('two')}'")
     assert rows["Kustomization/infra"].revision == revision("one")
 

@@ -28,7 +28,12 @@ class World:
         scheduler = SimpleNamespace(queued=0, queued_of=lambda _: 0, running=0, concurrency=1)
         fetchers = SimpleNamespace(clouds=CloudLogins())
         self.engine = SimpleNamespace(
-            memory=memory, sources=scheduler, targets=scheduler, on_pass=None, fetchers=fetchers
+            memory=memory,
+            cluster_alias="east",
+            sources=scheduler,
+            targets=scheduler,
+            on_pass=None,
+            fetchers=fetchers,
         )
         self.metrics.bind(cast("Any", self.engine))
 

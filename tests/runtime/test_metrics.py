@@ -1,6 +1,8 @@
 """Metrics by Flux's names (Flux contract 6.4), for its dashboards."""
 
+import re
 from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -24,9 +26,9 @@ DURATION = "gotk_reconcile_duration_seconds"
 class World:
     """Metrics of an engine that does nothing by itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, standings: dict[StreamName, Standing] | None = None) -> None:
         self.metrics = Metrics()
-        self.standings = {SHOP: Standing(ready="True"), FLEET: Standing(ready="True")}
+        self.standings = standings or {SHOP: Standing(ready="True"), FLEET: Standing(ready="True")}
 
         async def nothing(_: StreamName, __: Trigger) -> None:
             return None
@@ -34,7 +36,8 @@ class World:
         self.targets = Scheduler(nothing, 4)
         self.clouds = CloudLogins()
         self.engine = SimpleNamespace(
-            memory=SimpleNamespace(conditions=self.standings, listen=lambda _: None),
+            memory=SimpleNamespace(conditions=self.standings, listen=lambda _: None, position=7),
+            cluster_alias="east",
             sources=Scheduler(nothing, 2),
             targets=self.targets,
             on_pass=None,
@@ -99,6 +102,31 @@ def test_what_fluxs_dashboards_show_of_the_runtime_is_there() -> None:
     assert world.value("controller_runtime_max_concurrent_reconciles", controller="kustomization") == 4
     assert world.value("controller_runtime_max_concurrent_reconciles", controller="gitrepository") == 2
     assert world.value("workqueue_depth", name="kustomization") == 1
+
+
+def test_what_nothing_happens_to_after_a_start_is_told_of_too() -> None:
+    elsewhere = ObjectKey(KUSTOMIZE_GROUP, "Kustomization", "team", "other").stream("west")
+    world = World({SHOP: Standing(ready="False"), FLEET: Standing(ready="True"), elsewhere: Standing(ready="True")})
+    ready = {one.labels["name"]: one.value for one in world.samples("tidelog_ready")}
+    assert ready == {"shop": 0, "fleet": 1}
+    assert world.value("tidelog_log_position") == 7
+
+
+def test_the_process_is_told_as_every_program_tells_it() -> None:
+    text = Metrics().process_text().decode()
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    found = {sample.name: sample.value for sample in samples}
+    assert found["process_resident_memory_bytes"] > 2**20
+    assert found["process_cpu_seconds_total"] > 0
+
+
+def test_the_page_names_all_metrics_and_no_other() -> None:
+    world = World()
+    families = [*world.metrics.registry.collect(), *world.metrics.process.collect()]
+    there = {f"{one.name}_total" if one.type == "counter" else one.name for one in families}
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "metrics.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])} == there
 
 
 def test_releases_are_told_beside_kustomizations() -> None:

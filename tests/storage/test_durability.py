@@ -11,6 +11,7 @@ from tests.storage.trace import Call, Disk, moments, run_traced
 from tidelog.storage.log import Query
 from tidelog.storage.log.ids import new_id
 from tidelog.storage.log.sqlite_log import open_log
+from tidelog.storage.proofs.verify import verify_store
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("strace")]
 
@@ -79,6 +80,8 @@ async def check_survivor(store: Path, acknowledged: Sequence[str]) -> None:
                 assert state
                 await log.body(state.digest)
     await check_tree(store, events)
+    report = await verify_store(store)
+    assert (report.events, report.findings) == (len(events), ())
 
 
 @pytest.mark.parametrize("kept", ["nothing", "a part"])

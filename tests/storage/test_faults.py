@@ -47,7 +47,8 @@ from tidelog.storage.errors import (
     StoreTooNewError,
 )
 from tidelog.storage.layout import Layout
-from tidelog.storage.log import ANY, Query, Recorded, StreamAppend, prepare
+from tidelog.storage.log import ANY, Query, Recorded, StreamAppend, prepare, sqlite_log
+from tidelog.storage.log.compression import StoredBody, pack
 from tidelog.storage.log.sqlite_log import SqliteEventLog, open_log, read_log
 from tidelog.storage.projections.views import open_views
 from tidelog.storage.transfer import back_up, export_log, import_log, restore
@@ -694,6 +695,34 @@ async def test_refused_append_does_not_fail_what_shares_its_commit(store: Path) 
             connection.go.set()
         assert connection.commits <= 2
     assert sorted(outcomes) == ["VersionConflictError", "made", "made", "made"]
+
+
+async def test_one_slow_producer_holds_up_nobody(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its body takes long to be packed: what others append meanwhile is committed, and its own event after it."""
+    begun, go = threading.Event(), threading.Event()
+
+    def slow_pack(body: Body) -> StoredBody:
+        begun.set()
+        assert go.wait(PATIENCE_S)
+        return pack(body)
+
+    monkeypatch.setattr(sqlite_log, "pack", slow_pack)
+    body = Body.of(random.randbytes(100_000))
+    slow: list[Recorded] = []
+
+    async def produce() -> None:
+        slow.extend(await log.append(stream(1), 0, [observed(body)], bodies=[body]))
+
+    async with open_log(store) as log, anyio.create_task_group() as tasks:
+        tasks.start_soon(produce)
+        assert await anyio.to_thread.run_sync(begun.wait, PATIENCE_S)
+        with anyio.fail_after(PATIENCE_S):
+            made = [await log.append(stream(), version, [note()]) for version in range(20)]
+        assert not slow
+        go.set()
+    assert [positions(answer) for answer in made] == [[position] for position in range(2, 22)]
+    assert positions(slow) == [22]
+    assert len(await all_events(store)) == 22
 
 
 async def test_repeat_while_the_first_still_waits_is_answered_alike(store: Path) -> None:

@@ -20,7 +20,14 @@ from tidelog.events.envelope import ENVELOPE_BYTES_MAX
 from tidelog.events.note import SignerKey
 from tidelog.events.projections import PROJECTIONS
 from tidelog.storage import transfer
-from tidelog.storage.errors import NotAnExportError, OccupiedError, StoreCorruptError, StoreError, StoreFullError
+from tidelog.storage.errors import (
+    NotAnExportError,
+    OccupiedError,
+    StoreCorruptError,
+    StoreError,
+    StoreFullError,
+    StoreReadOnlyError,
+)
 from tidelog.storage.layout import Layout
 from tidelog.storage.log import Query
 from tidelog.storage.log.compression import StoredBody
@@ -158,6 +165,14 @@ def without(name: str) -> Fault:
     return lambda export: (export / name).unlink()
 
 
+def as_directory(name: str) -> Fault:
+    def fault(export: Path) -> None:
+        (export / name).unlink()
+        (export / name).mkdir()
+
+    return fault
+
+
 def pad(line: bytes) -> bytes:
     """An event that is larger than any may be, and otherwise right."""
     event = json.loads(line)
@@ -232,6 +247,7 @@ FAULTS: dict[str, tuple[Fault, str]] = {
         "checkpoint is damaged: malformed key",
     ),
     **{f"no {name}": (without(name), f"there is no file {name}") for name in FILES},
+    **{f"{name} is a directory": (as_directory(name), f"no export of a log: .*{name}") for name in FILES},
 }
 
 
@@ -322,6 +338,8 @@ action, source, target, how = sys.argv[1:]
 def run(progress=None):
     if action == "import":
         transfer.import_log(Path(source), Layout(target), None, progress)
+    elif action == "export":
+        transfer.export_log(Layout(source), Path(target), progress)
     elif action == "backup":
         transfer.back_up(Layout(source), Path(target), progress)
     else:
@@ -371,7 +389,7 @@ def test_one_that_is_killed_leaves_no_half_store_and_can_be_repeated(
     assert report.events == (601 if action == "restore" else 600)
 
 
-@pytest.mark.parametrize("action", ["import", "backup", "restore"])
+@pytest.mark.parametrize("action", ["import", "export", "backup", "restore"])
 def test_one_for_which_there_is_no_room_leaves_nothing(
     store: Path, exported: Path, tmp_path: Path, action: str
 ) -> None:
@@ -379,5 +397,7 @@ def test_one_for_which_there_is_no_room_leaves_nothing(
     target.parent.mkdir()
     done = child(action, source, target, "full")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith((StoreFullError.__name__, "StoreFailedError")), done.stdout + done.stderr
+    assert done.stdout.startswith((StoreFullError.__name__, StoreReadOnlyError.__name__)), done.stdout + done.stderr
+    assert str(target) in done.stdout
+    assert "append" not in done.stdout
     assert names(target.parent) == []

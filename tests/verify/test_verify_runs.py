@@ -16,12 +16,14 @@ import anyio
 import pytest
 
 from tests.verify.stores import History, file_hashes, fill, make_store, verified
-from tidelog.storage.errors import NotAStoreError, StoreError, StoreNotFoundError
+from tidelog.storage.errors import NotAStoreError, StoreCorruptError, StoreNotFoundError
 from tidelog.storage.layout import Layout
-from tidelog.storage.log.sqlite_log import open_log
+from tidelog.storage.log.open_store import OpenStore
+from tidelog.storage.log.sqlite_log import open_log, utc_now
 from tidelog.storage.proofs import verify
 from tidelog.storage.proofs.prover import Prover
 from tidelog.storage.proofs.verify import verify_store
+from tidelog.storage.transfer import back_up, restore
 
 
 @pytest.fixture
@@ -201,37 +203,91 @@ def test_a_store_that_was_not_closed_is_intact(unclosed: Path, tmp_path: Path) -
     assert (report.events, report.findings) == (60, ())
 
 
-def test_a_flipped_bit_in_the_write_ahead_log_cuts_off_its_end_and_is_told_by_a_checkpoint_kept_elsewhere(
+FRAME = 24 + 4_096
+"""Bytes of a frame of the write-ahead log, whose header has 32."""
+
+
+def flip(store: Path, offset: int, bit: int) -> None:
+    """Changes a bit of the write-ahead log, as if the machine had been started anew since."""
+    (store / "log.db-shm").unlink(missing_ok=True)  # otherwise its index vouches for the frames
+    data = bytearray((store / "log.db-wal").read_bytes())
+    data[offset] ^= 1 << bit
+    (store / "log.db-wal").write_bytes(data)
+
+
+def place_of(offset: int) -> str:
+    return f"log.db-wal, frame {(offset - 32) // FRAME + 1}" if offset >= 32 else "log.db-wal, header"
+
+
+def test_a_flipped_bit_in_the_write_ahead_log_is_named_by_its_frame(
     unclosed: Path, tmp_path: Path, seed: int, soak: bool
 ) -> None:
-    """SQLite takes a frame with a wrong checksum for the end of its log: what was acknowledged after it is gone.
+    """SQLite takes a frame with a wrong checksum for the end of its log, and what was acknowledged after it is gone.
 
-    The store then is that of an earlier moment, and whole. Nothing in it can tell that there was more.
+    The store then is that of an earlier moment, and whole: the commits that stand behind the frame tell of it. Of the
+    last ones it may be that they were cut off by a power failure before they were acknowledged: what they lose only a
+    checkpoint that was kept elsewhere can tell.
     """
     note = Path(f"{unclosed}.note").read_text(encoding="utf-8")
+    size = (unclosed / "log.db-wal").stat().st_size
     random = Random(seed)
     sizes = set()
     for number in range(200 if soak else 12):
         store = Path(shutil.copytree(unclosed, tmp_path / str(number)))
-        wal = store / "log.db-wal"
-        (store / "log.db-shm").unlink()  # as after a reboot: otherwise its index vouches for the frames
-        data = bytearray(wal.read_bytes())
-        at = random.randrange(32, len(data))
-        data[at] ^= 1 << random.randrange(8)
-        wal.write_bytes(data)
-        try:
-            report = verified(store, checkpoint=note)
-        except StoreError:
-            continue
+        at = random.randrange(32) if number % 12 == 0 else random.randrange(32, size)
+        flip(store, at, random.randrange(8))
+        report, held = verified(store), verified(store, checkpoint=note)
         sizes.add(report.events)
-        if report.events == 60:
-            # The frame stands behind the last commit, or in salt and checksum bytes that are not read.
-            assert report.findings == ()
+        found = [finding.what for finding in report.findings]
+        if report.events > 57:
+            assert found in ([], [place_of(at)]), at
         else:
-            assert [finding.what for finding in report.findings] == ["the given checkpoint"], at
+            assert found == [place_of(at)], at
+        told = [finding for finding in held.findings if finding.what == "the given checkpoint"]
+        assert [finding.what for finding in held.findings] == found + [finding.what for finding in told]
+        if report.events == 60:
+            assert not held.findings
+        else:
             # A log of which nothing is left does not say its key either.
-            told = "its end was cut off" if report.events else "no signature by a known key"
-            assert told in report.findings[0].problem
+            why = "its end was cut off" if report.events else "no signature by a known key"
+            assert why in told[0].problem
         if report.events:
             Prover(Layout(store)).close()
-    assert sizes
+    assert len(sizes) > 3
+
+
+def test_a_log_that_lost_commits_is_not_gone_on_with_but_by_another_incarnation(unclosed: Path, tmp_path: Path) -> None:
+    """Who went on with it would hand out the positions of the events that are lost a second time."""
+    store = Path(shutil.copytree(unclosed, tmp_path / "store"))
+    middle = (store / "log.db-wal").stat().st_size // 2
+    flip(store, middle, 3)
+    before = file_hashes(store)
+    with pytest.raises(StoreCorruptError, match=place_of(middle)) as caught:
+        OpenStore(Layout(store), utc_now)
+    assert "`tidelog log backup`" in str(caught.value)
+    after = file_hashes(store)
+    assert {name: after[name] for name in before if name != "writer.lock"} == {
+        name: value for name, value in before.items() if name != "writer.lock"
+    }
+    left = verified(store).events
+    assert 10 < left < 57
+    assert back_up(Layout(store), tmp_path / "backup") == left
+    assert restore(tmp_path / "backup", Layout(tmp_path / "restored")).incarnation == 2
+    report = verified(tmp_path / "restored")
+    assert (report.events, report.findings) == (left + 1, ())
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3])
+def test_a_last_commit_that_was_cut_off_is_no_damage(unclosed: Path, tmp_path: Path, frames: int) -> None:
+    """A power failure may leave any part of what was not fsynced, in any order, and its last frame whole."""
+    store = Path(shutil.copytree(unclosed, tmp_path / "store"))
+    wal = (store / "log.db-wal").read_bytes()
+    commits = [at for at in range(32, len(wal), FRAME) if int.from_bytes(wal[at + 4 : at + 8])]
+    last = [at for at in range(32, len(wal), FRAME) if at > commits[-2]]
+    assert commits[-1] == last[-1]
+    assert len(last) > 3
+    for at in last[: -frames or None]:
+        flip(store, at + 100, 0)
+    report = verified(store)
+    assert (report.events, report.findings) == (59, ())
+    OpenStore(Layout(store), utc_now).close()

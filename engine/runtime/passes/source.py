@@ -13,7 +13,7 @@ from tidelog.engine.kinds.helmchart import HelmChartSpec
 from tidelog.engine.kinds.helmrepository import HelmRepositorySpec
 from tidelog.engine.kinds.later import UNSUPPORTED, features_left
 from tidelog.engine.kinds.meta import FINALIZER
-from tidelog.engine.kinds.registry import is_told
+from tidelog.engine.kinds.registry import is_static, is_told
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.passes.sources.drivers import driver_of
 from tidelog.engine.runtime.run import Removed, Run, StageError, asking
@@ -89,8 +89,9 @@ class SourcePass:
         """The pass."""
         if self._declared.deleting:
             return await self._finalize()
-        if isinstance(self._declared.spec, HelmRepositorySpec) and self._declared.spec.is_registry:
-            return None  # static: it is read when a chart of it is asked for (contract HP-002)
+        if is_static(self._declared.spec):
+            await self._let_be()
+            return None
         await self._own()
         suspended = await still_suspended(self._engine, self._declared)
         if suspended is not None:
@@ -112,6 +113,11 @@ class SourcePass:
         await self._collect(dropped=None if row is None else row.artifact)
         await asking("fetch", self._engine.declared.release(self._declared), "GitOperationFailed")
         return None
+
+    async def _let_be(self) -> None:
+        """What is static is read when a chart of it is asked for; it had a finalizer while it had an index (HP-002)."""
+        if FINALIZER in self._declared.finalizers and not self._declared.suspended:
+            await asking("fetch", self._engine.declared.release(self._declared), "Failed")
 
     # The stages.
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from functools import partial
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
@@ -11,7 +11,8 @@ from tidelog.engine.runtime.context import Engine, OnPass
 from tidelog.engine.runtime.memory import Listener
 from tidelog.engine.runtime.schedule import Scheduler
 from tidelog.engine.sources.clouds.logins import CloudLogins
-from tidelog.events.names import ObjectKey, StreamName
+from tidelog.events.names import ObjectKey, StreamName, cluster_of
+from tidelog.events.projections import Standing
 from tidelog.events.vocabulary import SourceRemoved, TargetRemoved
 from tidelog.storage import Recorded
 
@@ -62,6 +63,9 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.process = CollectorRegistry()
+        """Of the process itself: what is read from files, and so not by the event loop."""
+        ProcessCollector(registry=self.process)
         labels = ("kind", "name", "namespace")
         self._duration = Histogram(
             "gotk_reconcile_duration_seconds",
@@ -112,6 +116,11 @@ class Metrics:
                 self._concurrent.labels(controller).set(scheduler.concurrency)
             running = Gauge(f"tidelog_{name}_running", f"{name} that run.", registry=self.registry)
             running.set_function(partial(_running, scheduler))
+        self._head.set(engine.memory.position)
+        # What nothing happens to after a start has to be told of too.
+        for stream, standing in engine.memory.conditions.items():
+            if cluster_of(StreamName(stream)) == engine.cluster_alias:
+                self._stands(StreamName(stream), standing)
 
     def on_request(self, verb: str, kind: str, code: int, seconds: float) -> None:
         """A request to the API server is over."""
@@ -153,8 +162,16 @@ class Metrics:
                 continue
 
     def text(self) -> bytes:
-        """All of it."""
+        """What is counted."""
         return generate_latest(self.registry)
+
+    def process_text(self) -> bytes:
+        """What the system says of the process. Blocks."""
+        return generate_latest(self.process)
+
+    def _stands(self, stream: StreamName, standing: Standing) -> None:
+        key = ObjectKey.of_stream(stream)
+        self._ready.labels(key.kind, key.namespace, key.name).set(standing.ready == "True")
 
     def _heard(self, engine: Engine) -> Listener:
         def heard(recorded: Recorded) -> None:
@@ -163,8 +180,7 @@ class Metrics:
             self._head.set(envelope.position)
             standing = engine.memory.conditions.get(envelope.stream)
             if standing is not None:
-                key = ObjectKey.of_stream(envelope.stream)
-                self._ready.labels(key.kind, key.namespace, key.name).set(standing.ready == "True")
+                self._stands(envelope.stream, standing)
             elif isinstance(recorded.event, SourceRemoved | TargetRemoved):
                 self.forget(envelope.stream)
 

@@ -12,6 +12,7 @@ import anyio
 import msgspec
 
 from tidelog.engine.cluster.errors import ClusterError
+from tidelog.engine.kinds.conditions import RECONCILED
 from tidelog.engine.kinds.meta import EVENT_PREFIX
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.observe.drift import Flap
@@ -95,7 +96,7 @@ class Notices:
         took = self._engine.seconds_since(standing.began if standing else None)
         message = f"Reconciliation finished in {took:.3f}s, next run in {declared.spec.interval}"
         metadata = {**self._of(declared, revision), "commit_status": "update"}
-        self._tell(declared, "ReconciliationSucceeded", message, metadata)
+        self._tell(declared, RECONCILED, message, metadata)
 
     def failed(self, declared: AnyDeclared, revision: Revision | None, error: StageError) -> None:
         """A run failed (Flux contract KS-042, KS-051, SE-005, HR-140); told once of failures that are all alike."""
@@ -154,8 +155,8 @@ class Notices:
     def flapping(self, declared: DeclaredTarget, flaps: Sequence[Flap]) -> None:
         """Somebody keeps on changing back what the target says."""
         lines = [
-            f"{flap.object.kind} {flap.object.namespace}/{flap.object.name}: {flap.path} was changed {flap.times} "
-            f"times since {flap.since:%H:%M:%S} by {flap.manager or 'somebody'}; leave it out of the manifests, or "
+            f"{flap.object.shown}: {flap.path} was changed {flap.times} times "
+            f"since {flap.since:%H:%M:%S} UTC by {flap.manager or 'somebody'}; leave it out of the manifests, or "
             "stop who writes it"
             for flap in flaps
         ]

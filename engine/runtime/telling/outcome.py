@@ -2,8 +2,9 @@
 
 import msgspec
 
+from tidelog.engine.kinds.conditions import ready_reason
 from tidelog.engine.runtime.context import Engine
-from tidelog.events.names import StreamName
+from tidelog.events.names import ObjectKey, StreamName
 from tidelog.events.projections import Standing
 
 
@@ -28,7 +29,7 @@ def outcome_of(engine: Engine, stream: StreamName) -> Outcome | None:
     return Outcome(
         over=idle and not _waits(standing),
         ready=standing.ready,
-        reason=standing.reason,
+        reason=ready_reason(ObjectKey.of_stream(stream).kind, standing.reason),
         message=standing.message,
         revision=standing.applied or "",
     )

@@ -60,7 +60,7 @@ def target_status(engine: Engine, declared: DeclaredKustomization, standing: Sta
     elif standing.ready == "True":
         conditions = c.remove(conditions, c.RECONCILING, c.STALLED)
         message = _applied(engine, declared, standing)
-        conditions = c.mark(conditions, c.READY, "True", "ReconciliationSucceeded", message, observed=observed)
+        conditions = c.mark(conditions, c.READY, "True", c.RECONCILED, message, observed=observed)
     done = standing.ready == "True" or standing.stalled
     return msgspec.structs.replace(
         before,
@@ -80,7 +80,7 @@ def target_status(engine: Engine, declared: DeclaredKustomization, standing: Sta
                 first_reconciled=timestamp(attempt.first),
                 last_reconciled=timestamp(attempt.last),
                 last_reconciled_duration=between(attempt.began, attempt.last),
-                last_reconciled_status="ReconciliationSucceeded" if attempt.reason == "Succeeded" else attempt.reason,
+                last_reconciled_status=c.ready_reason(declared.key.kind, attempt.reason),
                 total_reconciliations=attempt.total,
                 metadata=_revisions(attempt.revision, origin_of(attempt.revision)),
             )

@@ -36,7 +36,9 @@ async def ask(api: Api, method: str, path: str, body: Any = None, content_type: 
     sent = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
     request = Request(method, where, parameters, ADMIN, sent, content_type, "application/json", "python")
     answer = await api.handle(request)
-    return Reply(answer.status, json.loads(answer.body), tuple(answer.warnings))
+    is_text = answer.content_type.startswith("text/plain")
+    told = {"text": answer.body.decode()} if is_text else json.loads(answer.body)
+    return Reply(answer.status, told, tuple(answer.warnings))
 
 
 def common(reply: Reply) -> Any:

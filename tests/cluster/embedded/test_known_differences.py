@@ -14,7 +14,7 @@ import anyio.abc
 import pytest
 
 from tests.cluster.embedded import oracle
-from tests.cluster.embedded.beside import Beside, ask
+from tests.cluster.embedded.beside import Beside, ask, common
 from tests.cluster.embedded.oracle import Reply, query
 from tests.cluster.embedded.small import APPS, BATCH, CORE, READY_S, Small, open_small
 from tests.cluster.embedded.test_standins import deploy, images, pods_of, template, workload
@@ -211,11 +211,13 @@ async def test_messages_have_the_names_of_objects(beside: Beside) -> None:
     ]
 
 
-@pins("APIServices")
-async def test_no_version_has_an_apiservice(beside: Beside) -> None:
-    real, ours = map(listed, await beside.both("GET", "/apis/apiregistration.k8s.io/v1/apiservices"))
-    assert {"v1.", "v1.apps", "v2.autoscaling"} <= real
-    assert not ours
+@pins("an APIService of the server's own versions that is deleted")
+async def test_a_version_is_served_without_its_apiservice(small: Small) -> None:
+    path = "/apis/apiregistration.k8s.io/v1/apiservices/v1.apps"
+    await small.delete(path)
+    await small.settle()
+    assert not await small.exists(path)
+    assert await small.exists(f"{APPS}/deployments")
 
 
 @pins("`kubectl get componentstatuses`")
@@ -252,6 +254,11 @@ async def test_what_is_in_a_new_cluster(beside: Beside) -> None:
     maps = await beside.both("GET", "/api/v1/namespaces/default/configmaps/kube-root-ca.crt")
     described, same = (each.body["metadata"]["annotations"] for each in maps)
     assert same == described
+    for name in ("v1.", "v1.apps", "v2.autoscaling"):
+        real, ours = await beside.both("GET", f"/apis/apiregistration.k8s.io/v1/apiservices/{name}")
+        for each in (real, ours):
+            each.body["status"]["conditions"][0].pop("lastTransitionTime")
+        assert common(ours) == common(real)
 
 
 async def test_who_i_am_and_what_i_may(beside: Beside) -> None:

@@ -17,12 +17,13 @@ from tests.cluster.embedded import custom_kinds
 from tests.cluster.embedded.custom_kinds import Raw
 from tests.servers.kubernetes_servers import Servers
 from tidelog.engine.cluster.embedded import definitions, tables
+from tidelog.engine.cluster.embedded.api_services import AUTOMANAGED
 from tidelog.engine.cluster.embedded.registry import Registry, Resource
 from tidelog.engine.objects.kube import KubeObject
 
 AS_TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
-CONTROLLER_S = 20.0
 REVISIONS = ("apps", "v1", "controllerrevisions")
+LIMIT_S = 30
 LONG_AGO = "2024-01-01T00:00:00Z"
 LABELS = {"app": "web", "tier": "front"}
 SELECTOR: Raw = {"matchLabels": LABELS, "matchExpressions": [{"key": "env", "operator": "In", "values": ["b", "a"]}]}
@@ -527,7 +528,7 @@ def test_cells_are_those_of_the_server(kubernetes: Servers, namespace: str) -> N
 
 
 def wait_for(holds: Callable[[], Any]) -> None:
-    end = time.monotonic() + CONTROLLER_S
+    end = time.monotonic() + LIMIT_S
     while not holds():
         assert time.monotonic() < end
         time.sleep(0.05)
@@ -592,6 +593,31 @@ def test_cells_of_what_has_no_namespace_are_those_of_the_server(
     theirs = kubernetes.request("GET", path, accept=AS_TABLE).body["rows"][0]["cells"]
     ours = tables.cells_of(addresses, kubernetes.request("GET", path).body, datetime.now(UTC))
     assert (ours[:2], len(ours)) == (theirs[:2], len(theirs))
+    assert not found, "\n".join(found)
+
+
+def test_cells_of_apiservices_are_those_of_the_server(kubernetes: Servers, namespace: str) -> None:
+    resource = Registry().resource("apiregistration.k8s.io", "v1", "apiservices")
+    assert resource is not None
+    path = path_of(resource.api_version, resource.plural)
+    group = custom_kinds.group()
+    spec = {"group": group, "version": "v1", "groupPriorityMinimum": 1, "versionPriority": 1}
+    down = {"name": "down", "namespace": namespace}
+    create(
+        kubernetes,
+        path,
+        {
+            "metadata": {"name": f"v1.{group}", "labels": {"of": namespace}},
+            "spec": {**spec, "service": down, "insecureSkipTLSVerify": True},
+        },
+    )
+    try:
+        made = f"{path}/v1.{group}"
+        wait_for(lambda: kubernetes.request("GET", made).body.get("status", {}).get("conditions"))
+        found = differences(kubernetes, f"{path}?labelSelector=of%3D{namespace}", resource)
+        found += differences(kubernetes, f"{path}?labelSelector={AUTOMANAGED}%3Donstart", resource)
+    finally:
+        kubernetes.request("DELETE", f"{path}/v1.{group}")
     assert not found, "\n".join(found)
 
 
