@@ -296,7 +296,9 @@ class Api:
 
     def _document(self, request: Request) -> Answer:
         path = request.path.rstrip("/") or "/"
-        found = Answer(200, msgspec.json.format(encoded(documents.version()), indent=2)) if path == "/version" else None
+        found = None
+        if path == "/version":
+            found = Answer(200, msgspec.json.format(encoded(documents.version()), indent=2))
         found = found or readiness.answer(path, request.query) or self._discovery(path, request.accept)
         if found is None:
             raise no_path()

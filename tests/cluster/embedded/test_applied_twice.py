@@ -16,7 +16,8 @@ import pytest
 from tests.cluster.embedded import builtin_oracle
 from tests.cluster.embedded.beside import difference
 from tests.cluster.embedded.kubectl import Kubectl, Said
-from tests.cluster.embedded.public_manifests import CHARTS, manifests_of
+from tests.cluster.embedded.public_manifests import CHARTS, manifests_of, objects_of
+from tests.oracles.helm import helm
 from tests.servers import embedded_servers
 from tests.servers.kubernetes_servers import OwnServers
 from tidelog.engine.objects.kube import KubeObject
@@ -27,7 +28,7 @@ LIMIT_S = 180
 Side: TypeAlias = Literal["client", "server"]
 ANNOTATIONS_MAX = 262_144
 """Bytes of an object's annotations: what is larger can be applied by the server only, whoever applies it."""
-ANNOTATED = {"deployment.kubernetes.io/revision", "autoscaling.alpha.kubernetes.io/conditions"}
+ANNOTATED = {"autoscaling.alpha.kubernetes.io/conditions"}
 FINALIZED = {"networking.k8s.io/service-cidr-finalizer"}
 """What controllers of the real server add, which the embedded one has not (docs/reference/embedded-cluster.md)."""
 _uid = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -212,3 +213,22 @@ def test_the_manifests_of_a_chart(both: Both, chart: str, side: Side) -> None:
     assert (real.changed, ours.changed) == ([], [])
     assert {said.code for said in (*ours.first, *ours.again)} == {0}
     assert sum(len(said.out.splitlines()) for said in ours.again) == len(objects)
+
+
+@pytest.fixture
+def chart_of_helm(tmp_path: Path) -> list[KubeObject]:
+    """What helm renders of the chart that it makes for whoever begins one, with all that this can have."""
+    helm("create", tmp_path / "shop", home=tmp_path)
+    enabled = ("ingress.enabled=true", "autoscaling.enabled=true", "httpRoute.enabled=false")
+    flags = [flag for one in enabled for flag in ("--set", one)]
+    return objects_of(helm("template", "web", tmp_path / "shop", *flags, home=tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("side", ["client", "server"])
+def test_the_manifests_of_helms_own_chart(both: Both, chart_of_helm: list[KubeObject], side: Side) -> None:
+    kinds = {obj["kind"] for obj in chart_of_helm}
+    assert {"ServiceAccount", "Service", "Deployment", "HorizontalPodAutoscaler", "Ingress"} <= kinds
+    real, ours = hold_same(both, chart_of_helm, side)
+    assert (real.changed, ours.changed) == ([], [])
+    assert {said.code for said in (*ours.first, *ours.again)} == {0}

@@ -173,15 +173,6 @@ def listed(answer: Reply) -> set[str]:
     return {item["metadata"]["name"] for item in answer.body["items"]}
 
 
-@pins("an APIService of the server's own versions that is deleted")
-async def test_a_version_is_served_without_its_apiservice(small: Small) -> None:
-    path = "/apis/apiregistration.k8s.io/v1/apiservices/v1.apps"
-    await small.delete(path)
-    await small.settle()
-    assert not await small.exists(path)
-    assert await small.exists(f"{APPS}/deployments")
-
-
 @pins("FlowSchemas, PriorityLevelConfigurations, ServiceCIDRs, IPAddresses")
 @pytest.mark.parametrize(
     "path",
@@ -218,6 +209,15 @@ async def test_messages_have_the_names_of_objects(beside: Beside) -> None:
         f'Invalid value: {{"{names[0]}":"{group}","{names[1]}":"Role","{names[2]}":"b"}}: cannot change roleRef'
         for names in (("APIGroup", "Kind", "Name"), ("apiGroup", "kind", "name"))
     ]
+
+
+@pins("an APIService of the server's own versions that is deleted")
+async def test_a_version_is_served_without_its_apiservice(small: Small) -> None:
+    path = "/apis/apiregistration.k8s.io/v1/apiservices/v1.apps"
+    await small.delete(path)
+    await small.settle()
+    assert not await small.exists(path)
+    assert await small.exists(f"{APPS}/deployments")
 
 
 @pins("`kubectl get componentstatuses`")
