@@ -37,6 +37,9 @@ def facts_of(kubeconfig: str) -> str:
     parts = {
         "version": json.dumps(version),
         "groups": _lines([json.dumps(group) for group in groups], "[]"),
+        "priorities": _lines(
+            [f"{json.dumps(name)}: {json.dumps(each)}" for name, each in _priorities(kubeconfig)], "{}"
+        ),
         "resources": _lines([json.dumps(one) for one in resources], "[]"),
         "types": _lines([f"{json.dumps(name)}: {_dump(_bare(types[name]))}" for name in sorted(types)], "{}"),
     }
@@ -51,6 +54,14 @@ def _is_builtin(group: str) -> bool:
 def _ask(kubeconfig: str, path: str) -> Any:
     command = ["kubectl", "--kubeconfig", kubeconfig, "get", "--raw", path]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=COMMAND_S).stdout)
+
+
+def _priorities(kubeconfig: str) -> Iterator[tuple[str, list[int]]]:
+    """Of the versions that the server has itself, by the names of their APIServices."""
+    for service in _ask(kubeconfig, "/apis/apiregistration.k8s.io/v1/apiservices")["items"]:
+        if (service["metadata"].get("labels") or {}).get("kube-aggregator.kubernetes.io/automanaged") == "onstart":
+            spec = service["spec"]
+            yield service["metadata"]["name"], [spec["groupPriorityMinimum"], spec["versionPriority"]]
 
 
 def _resources(kubeconfig: str, group: dict[str, Any]) -> Iterator[dict[str, Any]]:

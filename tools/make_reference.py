@@ -12,7 +12,7 @@ import msgspec
 
 from tidelog.engine.cli.main import cli
 from tidelog.engine.cli.settings import shown_default
-from tidelog.engine.runtime.settings import FEATURE_GATES, GATES_REFUSED, GATES_WITHOUT_EFFECT, NO_EFFECT, REFUSED
+from tidelog.engine.runtime.settings import FEATURE_GATES, GATES_WITHOUT_EFFECT, NO_EFFECT, REFUSED
 from tidelog.engine.runtime.settings_help import settings_told
 from tidelog.engine.views.explanations import Explanation
 from tidelog.engine.views.histories import RunTold, VersionTold
@@ -199,7 +199,6 @@ def settings_page() -> str:
     parts += ["\n## Feature gates\n", GATES_INTRODUCTION, "| gate | here |", "|---|---|"]
     gates = {gate: f"`{setting}`" for gate, setting in FEATURE_GATES.items()}
     gates |= {gate: f"no effect: {why}" for gate, why in GATES_WITHOUT_EFFECT.items()}
-    gates |= {gate: f"refused: {why}" for gate, why in GATES_REFUSED.items()}
     parts += [f"| `{gate}` | {here} |" for gate, here in sorted(gates.items())]
     parts += ["\n## Flags of Flux without effect\n", NO_EFFECT_INTRODUCTION, "| flag | why |", "|---|---|"]
     parts += [f"| `--{name.replace('_', '-')}` | {why} |" for name, why in sorted(NO_EFFECT.items())]

@@ -522,17 +522,15 @@ def _read_note(path: Path) -> str:
 def print_report(report: Report) -> None:
     """What a verification found."""
     out = console()
+    read = f"{counted(report.events, 'event')}, {report.bodies} {'body' if report.bodies == 1 else 'bodies'}"
     if report.intact:
-        bodies = f"{report.bodies} {'body' if report.bodies == 1 else 'bodies'}"
-        held = f"{counted(report.events, 'event')}, {bodies}, {counted(report.checkpoints, 'checkpoint')}"
-        out.print(f"[green]intact[/]: {held}\nroot {report.root}")
+        out.print(f"[green]intact[/]: {read}, {counted(report.checkpoints, 'checkpoint')}\nroot {report.root}")
         return
     table = plain_table("WHERE", "WHAT")
     for finding in report.findings:
         table.add_row(visible(finding.what), visible(finding.problem))
     table.print()
-    number = len(report.findings)
-    out.print(f"[red]damaged[/]: {number} fault{'s'[: number != 1]} in {report.events} events, {report.bodies} bodies")
+    out.print(f"[red]damaged[/]: {counted(len(report.findings), 'fault')} in {read}")
 
 
 @log.command()

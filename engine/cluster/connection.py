@@ -303,23 +303,25 @@ class Connection:
 
     def _no_connection(self, call: Call, error: Exception) -> str:
         text = f"cannot {call.what}: no connection to {self._access.server}: "
+        called = self._access.called
         if self._access.embedded:
             return text + self._of_embedded(error)
         if isinstance(error, aiohttp.ClientConnectorCertificateError):
             return text + self._not_trusted(error.certificate_error)
         if isinstance(error, aiohttp.ClientConnectorSSLError):
             origin = self._access.origin
-            return text + f"no TLS ({_reason(error.os_error)}): does it speak TLS, as `server` in {origin} says?"
+            return (
+                text + f"no TLS ({_reason(error.os_error)}): does it speak TLS, as `{called.server}` in {origin} says?"
+            )
         if isinstance(error, aiohttp.ClientConnectorDNSError):
             host = urlsplit(self._access.server).hostname
-            return text + f"the name {host} is not known; check `server` in {self._access.origin}"
+            return text + f"the name {host} is not known; check `{called.server}` in {self._access.origin}"
         if isinstance(error, aiohttp.ClientHttpProxyError):
             return text + f"the proxy answers with HTTP {error.status}"
         if isinstance(error, TimeoutError):
-            return (
-                text + f"nothing answers within {self._limits.connect_s:g} s; check `server` in {self._access.origin}"
-            )
-        return text + f"{_reason(error)}; is it running, and is `server` in {self._access.origin} right?"
+            patience = f"nothing answers within {self._limits.connect_s:g} s"
+            return text + f"{patience}; check `{called.server}` in {self._access.origin}"
+        return text + f"{_reason(error)}; is it running, and is `{called.server}` in {self._access.origin} right?"
 
     def _of_embedded(self, error: Exception) -> str:
         if isinstance(error, aiohttp.ClientConnectorCertificateError):
@@ -343,9 +345,11 @@ class Connection:
         code, what = getattr(error, "verify_code", 0), f"its certificate is not trusted ({_reason(error)}): "
         if code in _OUT_OF_TIME:
             return what + "the server needs a new one, or one of the two clocks is wrong"
+        called, origin = self._access.called, self._access.origin
         if code in _OF_ANOTHER:
-            return what + f"check `server`, or set tls-server-name, in {self._access.origin}"
-        return what + f"check certificate-authority in {self._access.origin}"
+            other = f", or set {called.name}," if called.name else ""
+            return what + f"check `{called.server}`{other} in {origin}"
+        return what + f"check {called.authority} in {origin}"
 
     def _silent(self, call: Call) -> ClusterError:
         text = f"cannot {call.what}: {self._access.server} did not answer within {self._limits.call_s:g} s"

@@ -7,11 +7,13 @@ import signal
 import ssl
 import subprocess
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeAlias
+from weakref import WeakSet
 
 import anyio
 import anyio.to_thread
@@ -20,8 +22,9 @@ from anyio.abc import ByteReceiveStream
 from cryptography import x509
 from msgspec import Struct
 
-from tidelog.engine.cluster.errors import KubeconfigError
+from tidelog.engine.cluster.errors import ClusterError, KubeconfigError
 from tidelog.engine.cluster.kubeconfig import Access, Exec, User, read_file
+from tidelog.engine.cluster.port import Token
 from tidelog.events.typed import decoder
 
 FILES_S = 60.0
@@ -36,6 +39,54 @@ BY_HAND = "run it by hand, as it stands in the kubeconfig, to see why"
 """What a plugin prints is not shown: it may be a token."""
 STDERR_SHOWN = 500
 OUTPUT_MAX_BYTES = 1 << 20
+TOKEN_SHARE = 0.8
+"""Of the time for which a token is good that was asked for: then another is asked for, as the kubelet does."""
+TOKENS_KNOWN = 4
+"""How many of the last tokens are kept from being shown; those before were given a long time ago."""
+
+MakeToken: TypeAlias = Callable[[], Awaitable[Token]]
+"""Asks for a token. Raises KubeconfigError, or UnreachableError where it may be had later."""
+
+
+class KnowsSecrets(Protocol):
+    """Knows what must not be shown, and is asked before something is."""
+
+    def add(self, values: Iterable[str | bytes]) -> None:
+        """Makes values known."""
+        ...
+
+    def forget(self, values: Iterable[str]) -> None:
+        """Makes values unknown again, of which none is good for anything any more."""
+        ...
+
+
+class Tokens:
+    """Asks for tokens, each of which is known as secret to whoever may quote a server before the server sees it."""
+
+    def __init__(self, make: MakeToken) -> None:
+        self._make = make
+        self._last: deque[str] = deque()
+        self._told: WeakSet[KnowsSecrets] = WeakSet()
+
+    def tell(self, values: KnowsSecrets) -> None:
+        """Has somebody know the last tokens, and all that follow."""
+        values.add(self._last)
+        self._told.add(values)
+
+    async def next(self) -> Token:
+        """A new token.
+
+        Raises:
+            KubeconfigError: when none can be had.
+            UnreachableError: when none can be had now.
+        """
+        token = await self._make()
+        self._last.append(token.value)
+        old = [self._last.popleft() for _ in range(len(self._last) - TOKENS_KNOWN)]
+        for values in self._told:
+            values.add([token.value])
+            values.forget(old)
+        return token
 
 
 class Material(Struct, frozen=True, eq=False):
@@ -55,6 +106,8 @@ class _Raw(Struct, frozen=True):
     key: bytes | None = None
     authorization: str | None = None
     lasts_s: float = math.inf
+    spare_s: float = 0.0
+    """For how much longer it is good, where nothing newer can be had."""
 
     def __repr__(self) -> str:
         return "_Raw(…)"
@@ -63,25 +116,29 @@ class _Raw(Struct, frozen=True):
 class Credentials:
     """The credentials of one user at one cluster."""
 
-    def __init__(self, access: Access, *, plugin_s: float = PLUGIN_S) -> None:
+    def __init__(self, access: Access, *, plugin_s: float = PLUGIN_S, tokens: Tokens | None = None) -> None:
         self._access = access
+        self._tokens = tokens
+        """Shown in the place of what the user of `access` has."""
         self._plugin_s = plugin_s
         self._lock = anyio.Lock()
         self._raw = _Raw()
         self._material: Material | None = None
         self._until = -math.inf
+        self._spare_until = -math.inf
 
     async def current(self) -> Material:
         """What the next request shows.
 
         Raises:
-            KubeconfigError: when a file cannot be read, or a plugin fails.
+            KubeconfigError: when a file cannot be read, a plugin fails, or no token can be had.
+            UnreachableError: when no token can be had now.
         """
         if self._material and time.monotonic() < self._until:
             return self._material
         async with self._lock:
             if self._material is None or time.monotonic() >= self._until:
-                await self._load()
+                await self._renew()
             assert self._material  # noqa: S101 - `_load` sets it
             return self._material
 
@@ -96,9 +153,21 @@ class Credentials:
                 await self._load()
             return None if self._material is refused else self._material
 
+    async def _renew(self) -> None:
+        """Loads; where that fails, what there is goes on being shown as long as it is good."""
+        try:
+            await self._load()
+        except ClusterError:
+            now = time.monotonic()
+            if self._material is None or now >= self._spare_until:
+                raise
+            self._until = min(now + AGAIN_S, self._spare_until)
+
     async def _load(self) -> None:
         user = self._access.user
-        if user.exec:
+        if self._tokens is not None:
+            raw = _of_token(await self._tokens.next(), self._access.origin)
+        elif user.exec:
             raw = await _from_plugin(user.exec, self._access.origin, self._plugin_s)
         else:
             raw = await anyio.to_thread.run_sync(_from_files, user, self._access.origin)
@@ -107,10 +176,19 @@ class Credentials:
             self._material = await anyio.to_thread.run_sync(_material, self._access, raw)
             self._raw = raw
         self._until = time.monotonic() + raw.lasts_s
+        self._spare_until = self._until + raw.spare_s
 
 
 def _without_time(raw: _Raw) -> _Raw:
-    return msgspec.structs.replace(raw, lasts_s=0)
+    return msgspec.structs.replace(raw, lasts_s=0, spare_s=0)
+
+
+def _of_token(token: Token, origin: str) -> _Raw:
+    return _Raw(
+        authorization=_bearer(token.value, f"the token for {origin}"),
+        lasts_s=token.lasts_s * TOKEN_SHARE,
+        spare_s=token.lasts_s * (1 - TOKEN_SHARE),
+    )
 
 
 def _from_files(user: User, origin: str) -> _Raw:

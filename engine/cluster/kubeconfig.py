@@ -61,6 +61,15 @@ class User(Struct, frozen=True):
         return "User(…)"
 
 
+class Called(Struct, frozen=True):
+    """What it is called where it is written how an API server is reached, for messages."""
+
+    server: str = "server"
+    authority: str = "certificate-authority"
+    name: str = "tls-server-name"
+    """Of the name that the server's certificate has to have; empty where none can be given."""
+
+
 class Access(Struct, frozen=True):
     """How an API server is reached."""
 
@@ -76,6 +85,7 @@ class Access(Struct, frozen=True):
     proxy: str | None = None
     embedded: bool = False
     """Whether it is an embedded cluster's, which is there as long as the process that serves it."""
+    called: Called = Called()
 
     def __repr__(self) -> str:
         return f"Access({self.origin}: {self.server})"  # A proxy's URL may hold a password.
@@ -447,6 +457,8 @@ def _networks(direct: str) -> Iterator[ipaddress.IPv4Network | ipaddress.IPv6Net
 
 CONTENT_BYTES_MAX: Final = 256 << 10
 DEPTH_MAX: Final = 50
+ADDRESS_SHOWN: Final = 200
+HTTPS_PORT: Final = 443
 
 
 class Trust(Struct, frozen=True):
@@ -484,6 +496,52 @@ def access_of(content: bytes, where: str, trust: Trust, environment: Mapping[str
     _refuse_password(cluster.cluster.server, where)
     origin = where if not left_out else f"{where} (without {', '.join(left_out)}, which is not used)"
     return _access(origin, (file, cluster), user, os.environ if environment is None else environment)
+
+
+def access_to(address: str, ca: str, where: str, environment: Mapping[str, str] | None = None) -> Access:
+    """How a server is reached of which somebody else wrote the address and the authority (Flux contract CM-088).
+
+    As in Flux, an address without a scheme is one of https, and a path is left out; that, the access says in `origin`.
+
+    Args:
+        address: the URL.
+        ca: PEM certificates to trust; empty for those of the system.
+        where: both are from, for messages.
+        environment: may name a proxy.
+
+    Raises:
+        KubeconfigError: when it cannot be used.
+    """
+    if len(ca) > CONTENT_BYTES_MAX:
+        raise KubeconfigError(f"{where}: ca.crt: it has more than {CONTENT_BYTES_MAX >> 10} KiB")
+    server, path = _of_address(address.strip(), where)
+    origin = f"{where} (without the path of address, which is not used)" if path else where
+    return Access(
+        origin=origin,
+        server=server,
+        user=User(),
+        ca=ca.encode() if ca.strip() else None,
+        proxy=_proxy(where, server, None, os.environ if environment is None else environment),
+        called=Called(server="address", authority="ca.crt", name=""),
+    )
+
+
+def _of_address(address: str, where: str) -> tuple[str, str]:
+    """The server of an address, and the path that the address has."""
+    if "@" in address:  # errors name the address: it may hold no secret
+        raise KubeconfigError(
+            f"{where}: address: it has credentials: leave them out, a ServiceAccount's token is shown"
+        )
+    with suppress(ValueError):
+        parts = urlsplit(address if "://" in address else f"https://{address}")
+        port = parts.port if parts.port is not None else HTTPS_PORT
+        if parts.scheme == "https" and parts.hostname and port and not (parts.query or parts.fragment):
+            host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+            return f"https://{host}:{port}", parts.path.strip("/")
+    shown = address[:ADDRESS_SHOWN]
+    raise KubeconfigError(
+        f"{where}: address: {shown!r} is none of an API server, such as https://kubernetes.example:6443"
+    )
 
 
 def _refuse_shape(content: bytes, where: str, hint: str) -> None:

@@ -40,6 +40,17 @@ class Kind(Struct, frozen=True):
         return f"{self.group}/{self.version}" if self.group else self.version
 
 
+class Token(Struct, frozen=True):
+    """By which a ServiceAccount shows to others who it is."""
+
+    value: str
+    lasts_s: float
+    """For how long it is good, from when it was given."""
+
+    def __repr__(self) -> str:
+        return "Token(…)"
+
+
 class Applied(Struct, frozen=True):
     """The answer to a server-side apply."""
 
@@ -269,8 +280,8 @@ class Cluster(Protocol):
         """
         ...
 
-    async def request_token(self, namespace: str, account: str, audience: str) -> str:
-        """A token by which a ServiceAccount shows to others who it is: good for an hour, and for that audience only.
+    async def request_token(self, namespace: str, account: str, *audiences: str) -> Token:
+        """A token by which a ServiceAccount shows to others who it is: good for an hour, and for those audiences only.
 
         Raises:
             NotFoundError: when there is no such account.

@@ -39,6 +39,7 @@ from tidelog.engine.cluster.port import (
     Scale,
     Table,
     TableObjects,
+    Token,
     WatchEvent,
 )
 from tidelog.engine.cluster.wire import (
@@ -340,18 +341,19 @@ class RealCluster:
         call = Call("create", what, kind.plural, "POST", path_of(kind, ""), body=encoded(what, obj))
         return decoded(call, await self._send(call, kind), decode_object)
 
-    async def request_token(self, namespace: str, account: str, audience: str) -> str:  # noqa: D102
+    async def request_token(self, namespace: str, account: str, *audiences: str) -> Token:  # noqa: D102
         kind = await self.kind("v1", "ServiceAccount")
         what = named("make", kind, namespace, account, "token")
         asked: KubeObject = {
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenRequest",
-            "spec": {"audiences": [audience]},
+            "spec": {"audiences": list(audiences)},
         }
         target = path_of(kind, namespace, account, "token")
         call = Call("create", what, kind.plural, "POST", target, body=encoded(what, asked))
         answer = decoded(call, await self._send(call, kind, "token"), decode_object)
-        return str(answer["status"]["token"])
+        # By the server's own clock it would end at another time than by ours.
+        return Token(str(answer["status"]["token"]), float(answer["spec"]["expirationSeconds"]))
 
     async def replace(  # noqa: D102
         self, obj: KubeObject, *, manager: str, subresource: str = "", identity: Identity | None = None

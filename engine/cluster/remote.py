@@ -6,6 +6,7 @@ kubeconfig keeps secret, and one that cannot be connected to is left alone for s
 
 import base64
 import binascii
+import hashlib
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing
 from typing import Final, TypeAlias
@@ -15,7 +16,7 @@ import anyio.to_thread
 import msgspec
 
 from tidelog.engine.cluster.connection import Answer, Call, Channel, Connection
-from tidelog.engine.cluster.credentials import Credentials
+from tidelog.engine.cluster.credentials import Credentials, KnowsSecrets, Tokens
 from tidelog.engine.cluster.errors import (
     Cause,
     ClusterError,
@@ -50,6 +51,14 @@ class NoKubeconfigError(KubeconfigError):
     """Raised when there is no kubeconfig where one is said to be."""
 
 
+class UnsupportedKubeconfigError(KubeconfigError):
+    """Raised when one asks for what the engine cannot do yet."""
+
+
+class IdentityGateError(KubeconfigError):
+    """Raised when one asks for the identity of a ServiceAccount, and the engine was not started for that."""
+
+
 class Way:
     """A way to another cluster, by one kubeconfig. Made by `open_way`."""
 
@@ -63,10 +72,14 @@ class Way:
         await self._connection.__aexit__(None, None, None)
 
 
-class Kubeconfig(msgspec.Struct, frozen=True):
-    """What is used of a kubeconfig."""
+class Kubeconfig(msgspec.Struct, frozen=True, eq=False):
+    """How another cluster is reached: what is used of a kubeconfig, or of what stands for one."""
 
     access: Access
+    digest: bytes
+    """Of all that it says: where it is another, so is the connection."""
+    tokens: Tokens | None = None
+    """Shown to it, where `access` does not say what."""
 
     @property
     def origin(self) -> str:
@@ -82,6 +95,12 @@ class Kubeconfig(msgspec.Struct, frozen=True):
             found += [*user.exec.argv[1:], *user.exec.environment.values()]
         texts = (one.decode(errors="replace") if isinstance(one, bytes) else one for one in found)
         return tuple(text for text in texts if isinstance(text, str) and text)
+
+    def tell(self, values: KnowsSecrets) -> None:
+        """Has somebody know what of it must never be shown, now and later."""
+        values.add(self.secret_values)
+        if self.tokens is not None:
+            self.tokens.tell(values)
 
     def __repr__(self) -> str:
         return f"Kubeconfig({self.access.origin})"
@@ -100,7 +119,8 @@ async def read_kubeconfig(content: bytes, where: str, *, execs: bool, insecure_t
         KubeconfigError: when it cannot be used.
     """
     trust = Trust(exec=execs, insecure_tls=insecure_tls)
-    return Kubeconfig(await anyio.to_thread.run_sync(access_of, content, where, trust))
+    access = await anyio.to_thread.run_sync(access_of, content, where, trust)
+    return Kubeconfig(access, hashlib.sha256(content).digest())
 
 
 async def open_way(kubeconfig: Kubeconfig, scrub: Scrub, limits: Limits = LIMITS) -> Way:
@@ -112,7 +132,8 @@ async def open_way(kubeconfig: Kubeconfig, scrub: Scrub, limits: Limits = LIMITS
         limits: how much is asked at once, and how long it may take.
     """
     access = kubeconfig.access
-    connection = await Connection(access, Credentials(access), limits).__aenter__()
+    credentials = Credentials(access, tokens=kubeconfig.tokens)
+    connection = await Connection(access, credentials, limits).__aenter__()
     return Way(connection, Guarded(connection, scrub))
 
 

@@ -22,6 +22,8 @@ class Settings(msgspec.Struct, frozen=True):
     """Directories that charts may lie below."""
     lookup_port: int = 0
     """Of the proxy on loopback that answers `lookup`: the one port that the process may connect to; 0 for none."""
+    dns: bool = False
+    """Whether templates may look names up; then the process may connect to servers of names too."""
 
 
 class Question(msgspec.Struct, frozen=True, tag="render"):

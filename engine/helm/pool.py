@@ -40,6 +40,7 @@ class ChartRenderer:
         roots: the directories that charts lie below; nothing else can be read.
         limits: of one chart.
         workers: processes at a time.
+        dns: whether templates may look names up in the network besides.
     """
 
     def __init__(
@@ -48,9 +49,11 @@ class ChartRenderer:
         *,
         limits: Limits = Limits(),  # noqa: B008 - frozen
         workers: int = WORKERS,
+        dns: bool = False,
     ) -> None:
         self._roots = tuple(str(root) for root in roots)
         self._limits = limits
+        self._dns = dns
         self._proxy = LookupProxy()
         self._workers = FramedWorkers(workers, self._started)
         self.loads = 0
@@ -115,7 +118,8 @@ class ChartRenderer:
 
     async def _started(self) -> FramedProcess:
         limits = self._limits
-        settings = Settings(limits.memory_bytes, limits.output_bytes, self._roots, await self._proxy.port())
+        port = await self._proxy.port()
+        settings = Settings(limits.memory_bytes, limits.output_bytes, self._roots, port, self._dns)
         return await FramedProcess.start(
             WORKER,
             msgspec.json.encode(settings).decode(),

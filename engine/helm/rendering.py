@@ -20,7 +20,7 @@ from tidelog.engine.helm.sdk import Capabilities, Chart, Failure, UnknownLibrary
 from tidelog.engine.helm.sorting import sorted_manifests
 from tidelog.engine.helm.spec import Crd, RenderedChart, RenderJob
 from tidelog.engine.helm.switches import Switches, switches_of
-from tidelog.engine.helm.words import impure_functions, mentions_lookup, readable
+from tidelog.engine.helm.words import LOOKS_UP_NAMES, impure_functions, mentions_lookup, readable
 
 KEPT: Final = 8
 """Charts that stay in memory for the next release of them."""
@@ -89,7 +89,10 @@ class Rendering:
         except ChartError as error:
             return Failed(error.message, error.final, error.limit)
         except Failure as error:
-            return _failed(str(error), job, api)
+            failed = _failed(str(error), job, api)
+            # Which names there are is nothing that the chart decides.
+            by_name = self._settings.dns and LOOKS_UP_NAMES in failed.message
+            return msgspec.structs.replace(failed, final=False) if by_name else failed
         except (MemoryError, RecursionError):
             limit = f"it takes more than {self._settings.memory_bytes} bytes of memory"
             return Failed(f"rendering {job.shown_with_release} was ended: {limit}", final=False, limit=limit)
@@ -122,7 +125,8 @@ class Rendering:
     def _rendered(self, job: RenderJob, loaded: _Loaded, api: str) -> RenderedChart:
         chart = loaded.chart
         require_installable(loaded.metadata, job.kube_version)
-        files = chart.render(job.values.decode(), _options(job), api=api if api and _may_look_up(job, loaded) else "")
+        options = _options(job) | {"enable_dns": self._settings.dns}
+        files = chart.render(job.values.decode(), options, api=api if api and _may_look_up(job, loaded) else "")
         if sum(map(len, files.values())) > self._settings.output_bytes:
             limit = f"it writes more than {self._settings.output_bytes} bytes"
             raise ChartError(f"rendering {job.shown_with_release} was ended: {limit}", final=False, limit=limit)

@@ -119,7 +119,7 @@ def secrecy_of(chart: RenderedChart, sample: RenderedChart | None, values: Colle
             frozenset(_texts(chart.hooks)),
             notes=True,
             exposed=exposed,
-            hook_texts=_other_texts(chart.hooks, ()),
+            hook_texts=_but_for_the_chart(_other_texts(chart.hooks, ()), chart),
         )
     search = Search(searched)
     return Secrecy(
@@ -127,7 +127,7 @@ def secrecy_of(chart: RenderedChart, sample: RenderedChart | None, values: Colle
         _secret(chart.hooks, sample.hooks, search.finds),
         notes=chart.notes != sample.notes or SecretValues(searched).holds(chart.notes),
         exposed=exposed,
-        hook_texts=_other_texts(chart.hooks, sample.hooks),
+        hook_texts=_but_for_the_chart(_other_texts(chart.hooks, sample.hooks), chart),
     )
 
 
@@ -168,6 +168,12 @@ def _other_texts(found: Iterable[Hook], sample: Iterable[Hook]) -> tuple[str, ..
             there = others.get((one.path, raw_key(one.content)))
             texts.update(_differing(_but_for_names(one.content), there.pop(0) if there else None))
     return tuple(sorted(text for text in texts if is_searched_for(text)))
+
+
+def _but_for_the_chart(texts: Iterable[str], chart: RenderedChart) -> tuple[str, ...]:
+    """Texts without the chart's name and version, which most objects have in a label, and every condition tells."""
+    told = {str(chart.metadata.get(name) or "") for name in ("name", "version")}
+    return tuple(text for text in texts if text not in told)
 
 
 def _but_for_names(hook: KubeObject) -> KubeObject:

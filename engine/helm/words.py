@@ -7,6 +7,7 @@ from typing import Final
 
 from tidelog.engine.helm.spec import RenderJob
 
+LOOKS_UP_NAMES: Final = "getHostByName"
 IMPURE: Final = (
     "bcrypt",
     "encryptAES",
@@ -17,7 +18,7 @@ IMPURE: Final = (
     "genSelfSignedCertWithKey",
     "genSignedCert",
     "genSignedCertWithKey",
-    "getHostByName",
+    LOOKS_UP_NAMES,
     "htpasswd",
     "lookup",
     "now",

@@ -37,6 +37,9 @@ _SYSTEM: Final = (
     "/dev/urandom",
     os.devnull,
 )
+_RESOLVER: Final = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf")
+"""How names are looked up on this machine."""
+_DNS_PORT: Final = 53
 
 
 class _Watch:
@@ -93,7 +96,10 @@ def _confine(settings: Settings) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     python = {sys.prefix, sys.base_prefix, *(path for path in sys.path if path), str(_OURS)}
     ports = (settings.lookup_port,) if settings.lookup_port else ()
-    fence = Fence(Reach(read=(*settings.roots, *sorted(python), *_SYSTEM), ports=ports))
+    resolver = _RESOLVER if settings.dns else ()
+    # An answer that is too long for UDP, which is not fenced, comes by TCP.
+    ports = (*ports, _DNS_PORT) if settings.dns else ports
+    fence = Fence(Reach(read=(*settings.roots, *sorted(python), *_SYSTEM, *resolver), ports=ports))
     fence.close_around_me()
     fence.close()
 

@@ -4,6 +4,7 @@ import resource
 import ssl
 from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing, asynccontextmanager, suppress
+from typing import Final
 from urllib.parse import unquote
 
 from aiohttp import web
@@ -14,6 +15,7 @@ from tidelog.engine.cluster.embedded.decoding import BODY_BYTES_MAX
 from tidelog.engine.cluster.embedded.fault_log import log_fault
 from tidelog.engine.cluster.embedded.objects import encoded
 from tidelog.engine.cluster.embedded.requests import (
+    JSON,
     Answer,
     Handler,
     Request,
@@ -60,6 +62,10 @@ def _connections_max() -> int:
     return CONNECTIONS_MAX if files == resource.RLIM_INFINITY else min(CONNECTIONS_MAX, files // 2)
 
 
+_WITHOUT_BREAK: Final = ("/openapi", "/version")
+"""Paths whose documents do not end with a line break."""
+
+
 class _Door:
     """From aiohttp's requests to those of the API, and back."""
 
@@ -78,7 +84,7 @@ class _Door:
             return web.Response()
         except Exception as error:  # noqa: BLE001 - whatever it is, others are still served
             answer = Answer(500, encoded(_unforeseen(request, error).status))
-        return await _streamed(request, answer) if answer.stream is not None else _plain(answer)
+        return await _streamed(request, answer) if answer.stream is not None else _plain(request, answer)
 
     async def _asked(self, request: web.Request) -> Request:
         try:
@@ -147,8 +153,11 @@ def _unforeseen(request: web.Request, error: Exception) -> StatusError:
     return StatusError(500, "InternalError", f"Internal error occurred: {where}")
 
 
-def _plain(answer: Answer) -> web.Response:
-    response = web.Response(status=answer.status, body=answer.body, headers=dict(answer.headers))
+def _plain(request: web.Request, answer: Answer) -> web.Response:
+    body = answer.body
+    if answer.content_type == JSON and not request.path.startswith(_WITHOUT_BREAK):
+        body += b"\n"  # as the real server ends an object, for those who read it in a terminal
+    response = web.Response(status=answer.status, body=body, headers=dict(answer.headers))
     response.headers["Content-Type"] = answer.content_type
     for text in answer.warnings:
         response.headers.add("Warning", warning_header(text))

@@ -16,7 +16,6 @@ from tidelog.engine.kinds.helmrepository import HelmRepositorySpec
 from tidelog.engine.kinds.kustomization import KustomizationSpec
 from tidelog.engine.kinds.ocirepository import OCIRepositorySpec, OCIVerification
 from tidelog.engine.kinds.registry import SourceSpec, TargetSpec
-from tidelog.engine.kinds.targets import KubeConfigReference
 
 UNSUPPORTED = "UnsupportedFeature"
 """The reason of the condition."""
@@ -32,9 +31,6 @@ GITHUB_APP_KEYS = frozenset(
     }
 )
 """Keys of a Secret that identify a GitHub App (contract CM-074)."""
-_CLOUD_LOGIN = (
-    "spec.kubeConfig.configMapRef: other clusters cannot be reached by an identity yet; give a kubeconfig in secretRef"
-)
 
 
 @singledispatch
@@ -59,18 +55,13 @@ def _of_helm_chart(spec: HelmChartSpec) -> tuple[str, ...]:
 
 
 @features_left.register
-def _of_others(_: BucketSpec | ExternalArtifactSpec | HelmRepositorySpec) -> tuple[str, ...]:
+def _of_others(_: BucketSpec | ExternalArtifactSpec | HelmRepositorySpec | HelmReleaseSpec) -> tuple[str, ...]:
     return ()
 
 
 @features_left.register
 def _of_target(spec: KustomizationSpec) -> tuple[str, ...]:
     return tuple(_target_sentences(spec))
-
-
-@features_left.register
-def _of_release(spec: HelmReleaseSpec) -> tuple[str, ...]:
-    return tuple(_cluster_sentences(spec.kube_config))
 
 
 def credentials_left(keys: Collection[str], secret: str) -> tuple[str, ...]:
@@ -130,14 +121,8 @@ def _verify_sentences(verify: OCIVerification | ChartVerification | None) -> Ite
         )
 
 
-def _cluster_sentences(config: KubeConfigReference | None) -> Iterator[str]:
-    if config is not None and config.config_map_ref is not None:
-        yield _CLOUD_LOGIN
-
-
 def _target_sentences(spec: KustomizationSpec) -> Iterator[str]:
     if spec.decryption is not None:
         yield "spec.decryption: nothing can be decrypted yet; leave it out where the source holds no encrypted files"
-    yield from _cluster_sentences(spec.kube_config)
     if spec.ignore:
         yield "spec.ignore: fields cannot be left alone yet; leave them out of the manifests"

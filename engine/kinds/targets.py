@@ -36,7 +36,7 @@ class KubeConfigReference(KubeStruct, frozen=True, kw_only=True):
     )
 
     config_map_ref: LocalReference | None = None
-    """ConfigMap that says how to reach the cluster with a cloud identity."""
+    """ConfigMap that says how to reach the cluster as a ServiceAccount."""
     secret_ref: SecretKeyReference | None = None
     """Secret that holds a kubeconfig."""
 

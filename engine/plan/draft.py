@@ -5,9 +5,10 @@ server last answered. Everything else is dry-run: the answer is the plan's after
 Only the first wave that writes can be asked about; the others are asked when the one before is established.
 """
 
+import re
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Protocol
+from typing import Final, Protocol
 
 import anyio
 import msgspec
@@ -32,7 +33,7 @@ from tidelog.engine.objects.order import prune_order, waves
 from tidelog.engine.objects.state import state_of
 from tidelog.engine.plan.model import CHANGES_MAX, Action, Change, Plan, Step, Wanted, is_secret
 from tidelog.engine.tasks import one_error
-from tidelog.events.digest import Digest
+from tidelog.events.digest import Digest, digest_of
 from tidelog.events.names import ObjectId, ObjectKey, PlanId, Revision, RunId, StreamName
 from tidelog.events.projections import Actual, Entry, Terms
 from tidelog.events.vocabulary import Verdict
@@ -41,6 +42,9 @@ DRY_RUN = "dry-run"
 """The check that is made with the plan."""
 DRY_RUNS_MAX = 4
 """Dry runs of one target at once (Flux: `--concurrent-ssa`)."""
+_NAME_PART: Final = 20
+_immutable: Final = re.compile(r"is immutable|immutable field|(?:may not|cannot)(?: be)? change|Forbidden: updates to ")
+"""In the words of the server, of rules in definitions, and of webhooks."""
 
 
 class DigestOf(Protocol):
@@ -246,15 +250,12 @@ class Planner:
             live = await self._live(one) if absent else None
             if live is not None:
                 return _step(one, "skip", uid=live["metadata"]["uid"], why=f"it is there ({absent})")
-            answer = await self._apply_dry(one)
-        except (UnknownKindError, NotFoundError, ForbiddenError, BadRequestError) as error:
+            answer = await self._apply_dry(one.object)
+        except (UnknownKindError, NotFoundError) as error:
             draft.refused.append(_refusal(one, error))
             return _step(one, "create")
-        except (InvalidError, ConflictError) as error:
-            if is_immutable(error) and self._may_be_made_anew(one.object):
-                return await self._recreation(one)
-            draft.refused.append(_refusal(one, error))
-            return _step(one, "update")
+        except (InvalidError, ConflictError, ForbiddenError, BadRequestError) as error:
+            return await self._recreation(one, error) or self._refused(one, error, draft)
         except ClusterError as error:
             error.object = one.key.id
             raise
@@ -326,7 +327,19 @@ class Planner:
     def _was_secret(self, key: ObjectKey) -> bool:
         return is_secret(key, self._known.actual(key.id), self._known.inventory.get(key.id))
 
-    async def _recreation(self, one: Wanted) -> Step:
+    def _refused(self, one: Wanted, error: ClusterError, draft: Draft) -> Step:
+        draft.refused.append(_refusal(one, error))
+        return _step(one, "update" if isinstance(error, InvalidError | ConflictError) else "create")
+
+    async def _recreation(self, one: Wanted, error: ClusterError) -> Step | None:
+        """The step that makes an object anew which cannot be changed; None where that may not be, or is no help.
+
+        In Flux whatever is called invalid is deleted and made again, and stays deleted where it is wrong in itself.
+        """
+        if not self._may_be_made_anew(one.object):
+            return None
+        if not is_immutable(error) and not await self._would_be_taken_as_new(one, error):
+            return None
         live = await self._live(one)
         if live is None:
             return _step(one, "create")
@@ -340,9 +353,23 @@ class Planner:
             changes=changes_between(before, one.object, secret=self._is_secret(one)),
         )
 
-    async def _apply_dry(self, one: Wanted) -> Applied:
+    async def _would_be_taken_as_new(self, one: Wanted, error: ClusterError) -> bool:
+        """Whether an object that is called invalid is so only beside the one that is there, and not by another name."""
+        if not isinstance(error, InvalidError):
+            return False
+        metadata = {**one.object["metadata"], "name": _another_name(one.key)}
+        try:
+            answer = await self._apply_dry({**one.object, "metadata": metadata})
+        except (NotFoundError, InvalidError, ConflictError, ForbiddenError, BadRequestError):
+            return False
+        except ClusterError as unanswered:
+            unanswered.object = one.key.id
+            raise
+        return answer.created
+
+    async def _apply_dry(self, obj: KubeObject) -> Applied:
         return await self._cluster.apply(
-            one.object, manager=self._subject.manager, dry_run=True, identity=self._subject.identity
+            obj, manager=self._subject.manager, dry_run=True, identity=self._subject.identity
         )
 
     async def _live(self, one: Wanted) -> KubeObject | None:
@@ -457,9 +484,14 @@ def _taken_over(answer: KubeObject, subject: Subject) -> tuple[str, ...]:
 
 
 def is_immutable(error: ClusterError) -> bool:
-    """Whether the server refused a change because a field cannot be changed (Flux contract KS-073)."""
-    text = str(error)
-    return "field is immutable" in text or "may not change" in text or "Forbidden: updates to" in text
+    """Whether the server refused a change because fields cannot be changed, and for nothing else (contract KS-073)."""
+    said = [cause.message for cause in error.status.causes] or [str(error)]
+    return all(_immutable.search(each) for each in said)
+
+
+def _another_name(key: ObjectKey) -> str:
+    """A name that no object has, and the same each time: a plan says the same of the same state."""
+    return f"{key.name[:_NAME_PART].strip('-.')}-{digest_of(key.id.encode())[-_NAME_PART:]}"
 
 
 def _step(one: Wanted, action: Action, **fields: object) -> Step:

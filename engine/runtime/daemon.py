@@ -295,7 +295,7 @@ async def open_daemon(
                 artifacts, strict=settings.strict_post_build_substitutions, remote_bases=not settings.no_remote_bases
             )
         )
-        charts = await stack.enter_async_context(ChartRenderer([artifacts.tarballs]))
+        charts = await stack.enter_async_context(ChartRenderer([artifacts.tarballs], dns=settings.allow_dns_lookups))
         expressions = await stack.enter_async_context(Evaluator())
         clouds = CloudLogins(
             environment,

@@ -29,6 +29,7 @@ FEATURE_GATES = {
     "DefaultToRetryOnFailure": "default-to-retry-on-failure",
     "DisableChartDigestTracking": "disable-chart-digest-tracking",
     "ObjectLevelWorkloadIdentity": "object-level-workload-identity",
+    "AllowDNSLookups": "allow-dns-lookups",
 }
 """Flux's feature gates (Flux contract 6.3), with the setting that each is."""
 
@@ -49,14 +50,6 @@ GATES_WITHOUT_EFFECT = {
 }
 """Feature gates that are taken, so that Flux's manifests serve, and change nothing; with the reason."""
 
-GATES_REFUSED = {
-    "AllowDNSLookups": (
-        "charts are rendered without a way to the network, so that `getHostByName` finds nothing: give the chart the "
-        "address in its values"
-    ),
-}
-"""Feature gates that cannot be had here: with what to do instead."""
-
 NO_EFFECT = {
     "kube_api_qps": "requests follow what the server allows",
     "kube_api_burst": "requests follow what the server allows",
@@ -76,7 +69,6 @@ NO_EFFECT = {
     "oom_watch_interval": "nobody watches the daemon's memory: its Pod's limits do",
     "oom_watch_max_memory_path": "nobody watches the daemon's memory: its Pod's limits do",
     "oom_watch_current_memory_path": "nobody watches the daemon's memory: its Pod's limits do",
-    "default_kubeconfig_service_account": "an object with `kubeConfig.configMapRef` is refused by name",
     "default_decryption_service_account": "an object with `decryption` is refused by name",
     "sops_age_secret": "an object with `decryption` is refused by name",
     "sops_vault_configmap": "an object with `decryption` is refused by name",
@@ -151,7 +143,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     default_service_account: str = ""
     """Act as this ServiceAccount for a Kustomization or HelmRelease that names none; see the next setting."""
     object_level_workload_identity: bool = False
-    """A source with a cloud's provider may name a ServiceAccount to be; one that names none is the default one."""
+    """A source with a cloud's provider, or a ConfigMap of `spec.kubeConfig`, may name a ServiceAccount to be; a source
+    that names none is the default one."""
+    default_kubeconfig_service_account: str = ""
+    """Reach another cluster as this ServiceAccount where the ConfigMap of `spec.kubeConfig` names none."""
     token_cache_max_size: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 100
     """Tokens of clouds that are kept at most; 0 keeps none."""
     token_cache_max_duration: Duration = Duration.of_seconds(3600)
@@ -178,6 +173,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A HelmRelease without a `strategy` is tried again when it fails, and nothing of it is undone."""
     disable_chart_digest_tracking: bool = False
     """A chart of a registry is another only by its version, and not by its digest."""
+    allow_dns_lookups: bool = False
+    """Let charts look names up in the network (`getHostByName`); else they find nothing."""
     helm_index_max_size: Annotated[int, msgspec.Meta(ge=1)] = HELM_LIMITS.index_bytes
     """Bytes that the index of a HelmRepository may have."""
     helm_chart_max_size: Annotated[int, msgspec.Meta(ge=1)] = HELM_LIMITS.chart_bytes
@@ -242,6 +239,11 @@ def load_settings(file: Path | None, flags: dict[str, Any]) -> Settings:
             found[key] = {**found.get(key, {}), **value} if isinstance(value, dict) else value
     _check(Settings, found, "--")
     settings = converter(Settings, strict=False, dec_hook=_read)(found)
+    if settings.default_kubeconfig_service_account and not settings.object_level_workload_identity:
+        raise SettingsError(
+            "--default-kubeconfig-service-account: a ServiceAccount's identity is used with "
+            "--feature-gates=ObjectLevelWorkloadIdentity=true only: open the gate, or leave the account out"
+        )
     guard = msgspec.structs.replace(settings.prune_guard, namespace=settings.runtime_namespace)
     return msgspec.structs.replace(settings, prune_guard=guard)
 
@@ -321,18 +323,16 @@ def gates_of(text: str) -> Gates:
     """What `--feature-gates=A=true,B=false` comes to (Flux contract FL-015).
 
     Raises:
-        SettingsError: for a gate that Flux does not have, or that is refused here.
+        SettingsError: for a gate that Flux does not have.
     """
     found, ignored = {}, {}
     for gate in filter(None, map(str.strip, text.split(","))):
         name, _, value = gate.partition("=")
-        known = {*FEATURE_GATES, *GATES_WITHOUT_EFFECT, *GATES_REFUSED}
+        known = {*FEATURE_GATES, *GATES_WITHOUT_EFFECT}
         if name not in known:
             raise SettingsError(f"feature-gate '{name}' not supported: known are {', '.join(sorted(known))}")
         if value not in ("true", "false"):
             raise SettingsError(f"{name} is true or false, and not {value!r}")
-        if name in GATES_REFUSED and value == "true":
-            raise SettingsError(f"feature-gate '{name}' not supported: {GATES_REFUSED[name]}")
         if name in GATES_WITHOUT_EFFECT:
             ignored[name] = GATES_WITHOUT_EFFECT[name]
         elif name in FEATURE_GATES:

@@ -10,7 +10,6 @@ from tidelog.engine.runtime.errors import SettingsError
 from tidelog.engine.runtime.settings import (
     ENVIRONMENT,
     FEATURE_GATES,
-    GATES_REFUSED,
     GATES_WITHOUT_EFFECT,
     NO_EFFECT,
     REFUSED,
@@ -39,6 +38,7 @@ FLUX = {
     "webhook_addr": "--receiverAddr of notification-controller, :9292",
     "default_service_account": f"{_SAME} of kustomize-controller",
     "object_level_workload_identity": "the feature gate ObjectLevelWorkloadIdentity, false",
+    "default_kubeconfig_service_account": f"{_SAME} of kustomize-controller",
     "token_cache_max_size": f"{_SAME} of source-controller, 100",
     "token_cache_max_duration": f"{_SAME} of source-controller, 1h",
     "no_cross_namespace_refs": f"{_SAME}, false",
@@ -52,6 +52,7 @@ FLUX = {
     "use_helm3_defaults": "the feature gate UseHelm3Defaults, false",
     "default_to_retry_on_failure": "the feature gate DefaultToRetryOnFailure, false",
     "disable_chart_digest_tracking": "the feature gate DisableChartDigestTracking, false",
+    "allow_dns_lookups": "the feature gate AllowDNSLookups, false",
     "enable_leader_election": f"{_SAME}, which Flux's manifests set",
     "leader_election_lease_duration": f"{_SAME}, 35s",
     "leader_election_renew_deadline": f"{_SAME}, 30s",
@@ -142,8 +143,6 @@ def setting_told(name: str) -> SettingTold:
         raise SettingsError(
             f"{name} is a feature gate of Flux that is taken and has no effect: {GATES_WITHOUT_EFFECT[name]}"
         )
-    if name in GATES_REFUSED:
-        raise SettingsError(f"{name} is a feature gate of Flux that is refused: {GATES_REFUSED[name]}")
     like = difflib.get_close_matches(wanted, found)
     hint = f": do you mean {' or '.join(like)}?" if like else "; `tidelog settings` lists them all"
     raise SettingsError(f"there is no setting {name!r}{hint}")

@@ -5,20 +5,20 @@ events are in the engine's own cluster. What a target applies is there too, unle
 cluster: then it is applied, watched, pruned and, of a release, recorded there.
 
 A cluster is told from others by the uid of its kube-system. That of another one is what whoever answers there says of
-itself, so it is believed within the namespace alone whose Secret names it: nobody can pass something off as a cluster
-of somebody else's. So the alias with which the streams of its objects begin has both.
+itself, so it is believed within the namespace alone whose Secret or ConfigMap names it: nobody can pass something off
+as a cluster of somebody else's. So the alias with which the streams of its objects begin has both.
 """
 
-import hashlib
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final, Protocol, TypeAlias
 
 import anyio
 import anyio.lowlevel
 from anyio.abc import TaskGroup, TaskStatus
 
-from tidelog.engine.cluster.errors import ClusterError, KubeconfigError, NotFoundError
+from tidelog.engine.cluster.errors import ClusterError, KubeconfigError
 from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.cluster.remote import (
     SERVERS_MAX,
@@ -26,17 +26,14 @@ from tidelog.engine.cluster.remote import (
     NoKubeconfigError,
     Relay,
     Way,
-    data_of,
-    kubeconfig_in,
     open_way,
-    read_kubeconfig,
     watched_by,
 )
-from tidelog.engine.kinds.meta import SecretKeyReference
 from tidelog.engine.kinds.targets import KubeConfigReference
 from tidelog.engine.observe.room import Hall, Room
 from tidelog.engine.runtime.binding import alias_of, bound_uid, uid_of
 from tidelog.engine.runtime.capabilities import ClusterCapabilities
+from tidelog.engine.runtime.kubeconfigs import Kubeconfigs
 from tidelog.engine.runtime.leads import Beside, Leads
 from tidelog.engine.runtime.memory import Memory, Origin
 from tidelog.engine.runtime.settings import Settings
@@ -48,7 +45,7 @@ from tidelog.engine.runtime.watching.records import RecordWatch
 from tidelog.engine.secrecy.logs import keeping_secret
 from tidelog.engine.secrecy.values import SecretValues
 from tidelog.engine.tasks import one_error
-from tidelog.events.names import ObjectKey, StreamName
+from tidelog.events.names import StreamName
 from tidelog.events.projections.desired import objects_cluster
 from tidelog.events.vocabulary import ClusterBound
 
@@ -58,7 +55,7 @@ DEFECT_RETRY_S: Final = 60.0
 
 logger = logging.getLogger("tidelog")
 _Name: TypeAlias = tuple[str, bytes]
-"""A kubeconfig: the namespace whose Secret holds it, and its hash."""
+"""A kubeconfig: the namespace where it stands, and its hash."""
 
 MustEnd: TypeAlias = Callable[[Exception], bool]
 
@@ -109,8 +106,9 @@ class WatchingOf(Protocol):
 class _Road:
     """A way to another cluster that is open, and who goes it."""
 
-    def __init__(self, way: Way, site: Site, place: "_Place") -> None:
+    def __init__(self, way: Way, kubeconfig: Kubeconfig, site: Site, place: "_Place") -> None:
         self.way = way
+        self.kubeconfig = kubeconfig
         self.site = site
         self.place = place
         self.users: set[StreamName] = set()
@@ -173,7 +171,7 @@ class Sites:
         self._inputs = watching.inputs
         self._memory = memory
         self._engine_stream = engine_stream
-        self._settings = settings
+        self._kubeconfigs = Kubeconfigs(home.cluster, settings)
         self._watching_of = watching_of
         self._must_end = must_end
         self._roads: dict[_Name, _Road] = {}
@@ -199,7 +197,7 @@ class Sites:
         Where a kubeconfig leads to nowhere now, they are taken to be where the log knows that they were before.
 
         Raises:
-            ClusterError: when their Secrets cannot be read.
+            ClusterError: when their Secrets and ConfigMaps cannot be read.
         """
         if alias == self.home.alias:
             return Beside({stream: one for stream, one in targets.items() if one.spec.kube_config is None})
@@ -228,23 +226,22 @@ class Sites:
             secrets: come to know what is secret of its kubeconfig.
 
         Raises:
-            NoKubeconfigError: when the Secret, or its key, is not there.
-            KubeconfigError: when the kubeconfig cannot be used.
-            ClusterError: when the Secret cannot be read, or the cluster does not answer.
+            NoKubeconfigError: when what it names is not there.
+            KubeconfigError: when that cannot be used, or not yet.
+            ClusterError: when that cannot be read, or the cluster does not answer.
         """
         reference = declared.spec.kube_config
         if reference is None:
             await self.forget(declared.stream)
             return self.home
-        if reference.secret_ref is None:
-            raise KubeconfigError("spec.kubeConfig.configMapRef: a cloud's identity cannot be used yet; give secretRef")
         try:
-            content = await self._content(declared, reference.secret_ref)
+            # From now on the target is woken when what it names changes.
+            get = partial(self._inputs.get, declared.stream)
+            kubeconfig = await self._kubeconfigs.of(declared.key.namespace, reference, get)
         except NoKubeconfigError:
             await self.forget(declared.stream)
             raise
-        road = await self._open(declared, reference.secret_ref, content, secrets)
-        return road.site
+        return (await self._open(declared, kubeconfig, secrets)).site
 
     async def forget(self, user: StreamName) -> None:
         """Lets go of the cluster of a target that has no kubeconfig any more, or is no more."""
@@ -273,43 +270,26 @@ class Sites:
 
     # Ways there.
 
-    async def _content(self, declared: DeclaredTarget, reference: SecretKeyReference) -> bytes:
-        """The kubeconfig, as the Secret now has it; from now on the target is woken when that changes."""
-        namespace = declared.key.namespace
-        shown = f"{namespace}/{reference.name}"
-        live = await self._inputs.get(declared.stream, ObjectKey("", "Secret", namespace, reference.name))
-        if live is None:
-            raise NoKubeconfigError(
-                f"spec.kubeConfig.secretRef: Secret {shown} is not there; make it, with a kubeconfig"
-            )
-        return kubeconfig_in(data_of(live, shown), reference.key, shown)
-
     async def _find(self, namespace: str, reference: KubeConfigReference) -> str:
         """The alias that a kubeconfig leads to, whoever may use it; empty where that cannot be told."""
-        if reference.secret_ref is None:
-            return ""
-        name = reference.secret_ref.name
-        kind = await self.home.cluster.kind("v1", "Secret")
         try:
-            data = data_of(await self.home.cluster.get(kind, namespace, name), f"{namespace}/{name}")
-        except (NotFoundError, KubeconfigError):
+            kubeconfig = await self._kubeconfigs.here(namespace, reference)
+        except KubeconfigError:
             return ""
         try:
-            content = kubeconfig_in(data, reference.secret_ref.key, f"{namespace}/{name}")
-            kubeconfig = await read_from_secret(self._settings, namespace, name, content)
-            return await self._asked(namespace, content, kubeconfig)
+            return await self._asked(namespace, kubeconfig)
         except (ClusterError, TimeoutError):
             return ""
 
-    async def _asked(self, namespace: str, content: bytes, kubeconfig: Kubeconfig) -> str:
+    async def _asked(self, namespace: str, kubeconfig: Kubeconfig) -> str:
         """The alias of the cluster of a kubeconfig, which is asked where nobody uses it."""
-        name = namespace, hashlib.sha256(content).digest()
+        name = namespace, kubeconfig.digest
         async with self._opening.of(name):
             road = self._roads.get(name)
             if road is not None:
                 return road.site.alias
             self._refuse(name)
-            way = await open_way(kubeconfig, SecretValues(kubeconfig.secret_values).filter)
+            way = await open_known(kubeconfig)
             try:
                 return await self._alias(namespace, await uid_of(way.cluster))
             except ClusterError as error:
@@ -318,24 +298,19 @@ class Sites:
             finally:
                 await self._close(way)
 
-    async def _open(
-        self, declared: DeclaredTarget, reference: SecretKeyReference, content: bytes, secrets: SecretValues
-    ) -> _Road:
+    async def _open(self, declared: DeclaredTarget, kubeconfig: Kubeconfig, secrets: SecretValues) -> _Road:
         """The way by a kubeconfig; opened where nobody uses it yet."""
         namespace = declared.key.namespace
-        kubeconfig = await read_from_secret(self._settings, namespace, reference.name, content)
-        secrets.add(kubeconfig.secret_values)
-        name = namespace, hashlib.sha256(content).digest()
+        kubeconfig.tell(secrets)
+        name = namespace, kubeconfig.digest
         async with self._opening.of(name):
             road = self._roads.get(name)
             if road is None:
                 self._refuse(name)
                 await self._ask_for_room(declared.stream, namespace)
-                own = SecretValues(kubeconfig.secret_values)
-                way = await open_way(kubeconfig, own.filter)
+                way = await open_known(kubeconfig)
                 try:
-                    road = await self._made(namespace, way)
-                    road.place.secrets.add(kubeconfig.secret_values)
+                    road = await self._made(namespace, way, kubeconfig)
                 except ClusterError as error:
                     await self._close(way)
                     told = _with_origin(error, kubeconfig.origin)
@@ -345,6 +320,7 @@ class Sites:
                     await self._close(way)
                     raise
                 self._roads[name] = road
+            road.kubeconfig.tell(secrets)
             await self._go_by(declared.stream, name, road)
         return road
 
@@ -373,7 +349,7 @@ class Sites:
         own = sum(1 for known, _ in self._roads if known == namespace)
         return own < SERVERS_MAX - len(self._roads)
 
-    async def _made(self, namespace: str, way: Way) -> _Road:
+    async def _made(self, namespace: str, way: Way, kubeconfig: Kubeconfig) -> _Road:
         alias = await self._alias(namespace, await uid_of(way.cluster))
         way.cluster.fence(self._fence)
         place = self._places.get(alias)
@@ -383,7 +359,8 @@ class Sites:
             relay = Relay(alias)
             watching = self._watching_of(alias, watched_by(relay), self._hall.room(namespace))
             place = self._places[alias] = _Place(alias, relay, watching)
-        return _Road(way, Site(alias, way.cluster, place.watching), place)
+        kubeconfig.tell(place.secrets)
+        return _Road(way, kubeconfig, Site(alias, way.cluster, place.watching), place)
 
     async def _alias(self, namespace: str, uid: str) -> str:
         """The alias of the cluster that says it has a uid, within a namespace; the log knows it for good."""
@@ -457,16 +434,11 @@ class Sites:
             await anyio.sleep(DEFECT_RETRY_S)
 
 
-async def read_from_secret(settings: Settings, namespace: str, secret: str, content: bytes) -> Kubeconfig:
-    """What is used of the kubeconfig of a Secret.
-
-    Raises:
-        KubeconfigError: when it cannot be used.
-    """
-    where = f"the kubeconfig of Secret {namespace}/{secret}"
-    return await read_kubeconfig(
-        content, where, execs=settings.insecure_kubeconfig_exec, insecure_tls=settings.insecure_kubeconfig_tls
-    )
+async def open_known(kubeconfig: Kubeconfig) -> Way:
+    """Makes ready to ask the cluster of a kubeconfig, of which nothing secret is told in errors; see `open_way`."""
+    own = SecretValues()
+    kubeconfig.tell(own)
+    return await open_way(kubeconfig, own.filter)
 
 
 def _with_origin(error: ClusterError, origin: str) -> ClusterError:

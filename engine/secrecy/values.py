@@ -5,13 +5,14 @@ import binascii
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from decimal import Decimal
 from threading import Lock
 from typing import Any, TypeAlias
 
 from tidelog.engine.secrecy.forms import Form, forms_of, values_in
-from tidelog.engine.secrecy.matcher import Matcher, TooManyValuesError
+from tidelog.engine.secrecy.matcher import Matcher, Span, TooManyValuesError
 
 KubeObject: TypeAlias = dict[str, Any]
 MASK = "***"
@@ -49,6 +50,7 @@ class SecretValues:
     def __init__(self, values: Iterable[str | bytes] = ()) -> None:
         self._lock = Lock()
         self._values: set[bytes] = set()
+        self._public: set[bytes] = set()
         self._matcher: Matcher | None = None
         self._overflowed = False
         self.add(values)
@@ -59,15 +61,36 @@ class SecretValues:
     def __bool__(self) -> bool:
         return bool(self._values)
 
+    def tell(self, words: Iterable[str]) -> None:
+        """Makes words known that are told in any case, and first: no object that holds them beside a secret hides them.
+
+        Nor do short values that stand in them: `1` in a version. One that is known to be a secret value itself, or
+        stands in a Secret, is one all the same.
+        """
+        with self._lock:
+            self._public |= {word.encode() for word in words if word}
+
     def add(self, values: Iterable[str | bytes]) -> None:
         """Makes values known; empty ones are none."""
+        self._add(values)
+
+    def _add(self, values: Iterable[str | bytes], public: AbstractSet[bytes] = frozenset()) -> None:
         found = set()
         for value in values:
             data = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else bytes(value)
             found |= {part for part in values_in(data) if part.strip()}
+        found -= public
         with self._lock:
             if not found <= self._values:
                 self._values |= found
+                self._matcher = None
+
+    def forget(self, values: Iterable[str]) -> None:
+        """Makes values unknown again, of which none is good for anything any more."""
+        gone = {value.encode() for value in values}
+        with self._lock:
+            if gone & self._values:
+                self._values -= gone
                 self._matcher = None
 
     def add_secret(self, obj: KubeObject) -> None:
@@ -75,14 +98,14 @@ class SecretValues:
 
         Of any type, and in the wrong place too: the server quotes what it refuses.
         """
-        self.add(_values_of(obj))
+        self._add(_values_of(obj), frozenset() if obj.get("kind") == "Secret" else self._public)
 
     def add_made(self, obj: KubeObject) -> None:
         """Makes known all that stands in an object but its names, where it is not known which of it is secret."""
         metadata = obj.get("metadata")
         rest = {name: held for name, held in metadata.items() if name not in _CALLED} if metadata else {}
         values = {name: held for name, held in obj.items() if name not in _CALLED}
-        self.add(_held({**values, "metadata": rest}))
+        self._add(_held({**values, "metadata": rest}), self._public)
 
     @property
     def is_prepared(self) -> bool:
@@ -140,7 +163,7 @@ class SecretValues:
         if matcher is None:
             return WITHHELD
         parts, at = [], 0
-        for start, end in matcher.find(shown):
+        for start, end in self._but_for_public(shown, matcher.find(shown)):
             parts += [shown[at:start], MASK]
             at = end
         parts.append(shown[at:])
@@ -150,6 +173,14 @@ class SecretValues:
         if isinstance(text, bytes):
             return filtered.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         return filtered
+
+    def _but_for_public(self, text: str, spans: list[Span]) -> list[Span]:
+        """Where secret values stand, but for what is only a part of a public word."""
+        if not spans or not self._public:
+            return spans
+        words = "|".join(re.escape(word.decode()) for word in sorted(self._public, key=len, reverse=True))
+        public = [found.span() for found in re.finditer(rf"(?<!\w)(?:{words})(?!\w)", text)]
+        return [span for span in spans if not any(_is_part(span, word) for word in public)]
 
     def _search(self) -> Matcher | None:
         """What finds the values; None when there are more than can be looked for."""
@@ -161,6 +192,10 @@ class SecretValues:
                 except TooManyValuesError:
                     self._overflowed = True
             return self._matcher
+
+
+def _is_part(span: Span, whole: Span) -> bool:
+    return span != whole and whole[0] <= span[0] and span[1] <= whole[1]
 
 
 def _cut(text: str) -> tuple[str, int]:

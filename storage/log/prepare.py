@@ -125,6 +125,8 @@ def _prepare_stream(append: StreamAppend) -> PreparedStream:
 
 
 def _prepare_event(stream: StreamName, new: NewEvent) -> PreparedEvent:
+    if not isinstance(new, NewEvent):
+        raise TypeError(f"an event is appended as NewEvent(...), and not as a {type(new).__name__} itself")
     entry = type_of(new.event)
     for name in (new.id, new.run, new.trace, new.cause):
         if name is not None and not is_uuid7(name):

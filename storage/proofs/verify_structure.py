@@ -22,7 +22,7 @@ def verify_structure(tables: Tables, part: Part, file: str) -> PartResult:
         names = {
             root: f"{text_of(kind)} {text_of(name)}"
             for kind, name, root in tables.rows(
-                "SELECT CAST(type AS BLOB), CAST(name AS BLOB), rootpage FROM sqlite_schema"
+                "SELECT CAST(type AS BLOB), CAST(name AS BLOB), rootpage FROM sqlite_schema WHERE rootpage > 0"
             )
         }
         if file == LOG_FILE:
@@ -94,7 +94,7 @@ def _place(tables: Tables, line: str, names: dict[int, str]) -> str:
     if index or column:
         return f", index {index[1]}" if index else f", table {column[1]}" if column else ""
     number = int(page[1]) if page else None
-    name = names.get(int(tree[1])) if tree else names.get(number or 0)
+    name = names.get(int(tree[1])) if tree else names.get(number) if number else None
     if name is None and number is not None:
         with suppress(sqlite3.Error):  # not every SQLite is built with this table
             rows = tables.rows("SELECT CAST(name AS BLOB) FROM dbstat WHERE pageno = ?", (number,))

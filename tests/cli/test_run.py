@@ -72,7 +72,6 @@ OTHERS = (
     "--artifact-retention-ttl=60s",
     "--concurrent-ssa=8",
     "--default-decryption-service-account=decrypts",
-    "--default-kubeconfig-service-account=goes-there",
     "--graceful-shutdown-timeout=600s",
     "--helm-cache-max-size=10",
     "--helm-cache-purge-interval=5m",
@@ -97,7 +96,7 @@ OTHERS = (
 
 
 def test_flags_of_flux_that_change_nothing_are_taken_and_named(told: Told) -> None:
-    settings, said = told(*OTHERS, "--feature-gates=OOMWatch=true,AllowDNSLookups=false")
+    settings, said = told(*OTHERS, "--feature-gates=OOMWatch=true")
     assert settings == Settings()
     named = {flag.partition("=")[0] for flag in OTHERS}
     assert {line.partition(" has no effect: ")[0] for line in said.splitlines()} == {
@@ -129,6 +128,8 @@ def test_each_flag_sets_what_it_is_called_after(told: Told) -> None:
         "--override-manager=a",
         "--override-manager=b,c",
         "--feature-gates=StrictPostBuildSubstitutions=false,UseHelm3Defaults=true,ObjectLevelWorkloadIdentity=true",
+        "--allow-dns-lookups",
+        "--default-kubeconfig-service-account=goes-there",
         "--token-cache-max-size=0",
         "--token-cache-max-duration=5m",
         "--default-to-retry-on-failure",
@@ -152,7 +153,9 @@ def test_each_flag_sets_what_it_is_called_after(told: Told) -> None:
     assert settings.override_manager == {"a", "b", "c"}
     assert not settings.strict_post_build_substitutions
     assert settings.use_helm3_defaults
+    assert settings.allow_dns_lookups
     assert settings.object_level_workload_identity
+    assert settings.default_kubeconfig_service_account == "goes-there"
     assert (settings.token_cache_max_size, settings.token_cache_max_duration.seconds) == (0, 300)
     assert settings.default_to_retry_on_failure
     assert settings.helm_limits == HelmLimits(index_bytes=100 * 2**20, chart_bytes=20 * 2**20, file_bytes=2**20)
@@ -181,7 +184,7 @@ def test_a_variable_of_fluxs_manifests_goes_before_the_file_and_after_a_flag(
         ("--feature-gates=OptimizedGitClones=true", "feature-gate 'OptimizedGitClones' not supported"),
         ("--log-level=loud", "log-level"),
         ("--kubeconfig-user=helm", "No such option"),
-        ("--feature-gates=AllowDNSLookups=true", "give the chart the address in its values"),
+        ("--default-kubeconfig-service-account=a", "--feature-gates=ObjectLevelWorkloadIdentity=true only"),
         ("--receiverAddr=:9292", "Where webhooks are called here is --webhook-addr"),
         ("--rate-limit-interval=5m", "it is notification-controller's"),
         ("--export-http-path-metrics", "it is notification-controller's"),

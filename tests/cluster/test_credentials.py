@@ -5,6 +5,7 @@ import os
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -14,9 +15,10 @@ from aiohttp import web
 
 from tests.cluster.conftest import CONFIG_MAP, CONFIG_MAPS, QUICK, Script, answer, status, write_kubeconfig
 from tidelog.engine.cluster import credentials
-from tidelog.engine.cluster.credentials import Credentials
-from tidelog.engine.cluster.errors import KubeconfigError, UnauthorizedError
-from tidelog.engine.cluster.kubeconfig import find_access
+from tidelog.engine.cluster.credentials import Credentials, Tokens
+from tidelog.engine.cluster.errors import KubeconfigError, UnauthorizedError, UnreachableError
+from tidelog.engine.cluster.kubeconfig import Access, User, find_access
+from tidelog.engine.cluster.port import Token
 from tidelog.engine.cluster.real import open_cluster
 
 API = "client.authentication.k8s.io/v1"
@@ -210,6 +212,77 @@ async def test_refused_token_makes_the_plugin_run_again(script: Script, plugin: 
         with pytest.raises(UnauthorizedError):
             await cluster.get(CONFIG_MAPS, "n", "a")
     assert len(plugin.runs) == 3
+
+
+# ------------------------------------------------------------------------------------- tokens that are asked for
+
+
+class Giver:
+    """Gives tokens that last for some seconds, each another one; or none."""
+
+    def __init__(self, lasts_s: float) -> None:
+        self.lasts_s = lasts_s
+        self.given = 0
+        self.fails = False
+
+    async def __call__(self) -> Token:
+        if self.fails:
+            raise UnreachableError("no token")
+        self.given += 1
+        return Token(f"number-{self.given}", self.lasts_s)
+
+
+def credentials_by(giver: Giver) -> Credentials:
+    return Credentials(Access(origin="ConfigMap a/b", server="http://server", user=User()), tokens=Tokens(giver))
+
+
+async def shown(given: Credentials) -> str:
+    return (await given.current()).headers["Authorization"]
+
+
+async def test_a_token_is_asked_for_once_for_all_requests_and_again_when_it_is_refused() -> None:
+    giver = Giver(3_600)
+    given = credentials_by(giver)
+    async with anyio.create_task_group() as tasks:
+        for _ in range(20):
+            tasks.start_soon(given.current)
+    assert (await shown(given), giver.given) == ("Bearer number-1", 1)
+    refused_one = await given.current()
+    fresh = await given.renewed(refused_one)
+    assert fresh is not None
+    assert fresh.headers == {"Authorization": "Bearer number-2"}
+    assert await given.renewed(refused_one) is fresh  # somebody else was told the same
+    assert giver.given == 2
+
+
+async def test_a_token_is_renewed_when_four_fifths_of_its_time_are_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    giver = Giver(3_600)
+    given = credentials_by(giver)
+    assert await shown(given) == "Bearer number-1"
+    clock.now += 2_879
+    assert await shown(given) == "Bearer number-1"
+    clock.now += 2
+    assert await shown(given) == "Bearer number-2"
+    # While none can be had, the one before goes on being shown until it ends, and no longer.
+    giver.fails = True
+    clock.now += 2_881
+    assert await shown(given) == "Bearer number-2"
+    clock.now += 718
+    assert await shown(given) == "Bearer number-2"
+    clock.now += 2
+    with pytest.raises(UnreachableError, match="no token"):
+        await given.current()
+    giver.fails = False
+    assert await shown(given) == "Bearer number-3"
+
+
+class Clock:
+    """The clock that credentials are good by."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1_000.0
+        monkeypatch.setattr(credentials, "time", SimpleNamespace(monotonic=lambda: self.now))
 
 
 # ----------------------------------------------------------------------------------------------- files, bytes

@@ -681,6 +681,34 @@ def test_who_may_ask_is_told_that_it_is_not_there(api: Servers) -> None:
     assert (answer.status, answer.body["reason"], answer.body["details"]) == (404, "NotFound", {})
 
 
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD"])
+def test_of_a_path_that_nobody_knows_a_line_of_text_is_told(api: Servers, cakes: str, method: str) -> None:
+    texts = [
+        *("/nothing", "/nothing/a", "/logs", "/openapi", "/readyz/nothing", "/apis/nothing", f"/apis/{cakes}/v9"),
+        *(f"/apis/nothing.example.com/v1{more}" for more in ("", "/things", "/namespaces/default/things/a")),
+        *(f"/apis/{cakes}/v1{more}" for more in ("/nothing", "/namespaces/default/nothing/a", "/cakes/a")),
+    ]
+    for path in texts:
+        answer = asked(api, method, path)
+        assert (answer.status, answer.content) == (404, b"" if method == "HEAD" else b"404 page not found\n"), path
+    for path in ("/api/v2", "/api/v2/pods", "/api/v1/nothing", "/apis/apps/v9", "/apis/apps/v1/nothing", "/version/a"):
+        answer = asked(api, method, path)
+        assert answer.status == 404, path
+        if method != "HEAD":
+            assert (answer.body["kind"], answer.body["reason"], answer.body["details"]) == ("Status", "NotFound", {})
+    deep = asked(api, method, f"/apis/{cakes}/v1/namespaces/default/cakes/a/b/c")
+    if method in ("GET", "DELETE"):
+        assert (deep.status, deep.body["message"]) == (404, f'cakes.{cakes} "a" not found')
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+def test_what_documents_are_served_to_any_method(api: Servers, cakes: str, method: str) -> None:
+    for path in ("/apis", "/apis/apps", f"/apis/{cakes}", f"/apis/{cakes}/v1", "/healthz", "/openapi/v3"):
+        assert asked(api, method, path).status == 200, path
+    for path in ("/version", "/api", "/api/v1", "/apis/apps/v1"):
+        assert asked(api, method, path).status == 405, path
+
+
 @pytest.mark.parametrize(
     ("path", "status"),
     [
@@ -692,6 +720,134 @@ def test_who_may_ask_is_told_that_it_is_not_there(api: Servers) -> None:
 def test_where_the_head_alone_may_be_asked_for(api: Servers, path: str, status: int) -> None:
     answer = asked(api, "HEAD", path)
     assert (answer.status, answer.content) == (status, b"")
+
+
+# --------------------------------------------------------------------------------------------------------- lists
+
+
+@pytest.fixture
+def longer(api: Servers, space: str) -> Iterator[str]:
+    """A namespace whose name goes on after that of the other."""
+    path = f"/api/v1/namespaces/{space}-b"
+    done(api, "POST", "/api/v1/namespaces", {"metadata": {"name": f"{space}-b"}})
+    yield f"{space}-b"
+    api.request("DELETE", path)
+
+
+def test_a_list_of_all_namespaces_is_in_the_order_of_the_keys_in_etcd(api: Servers, space: str, longer: str) -> None:
+    """Which end the name of the namespace with a slash, and a hyphen comes before that."""
+    for namespace in (space, longer):
+        for name in ("b", "a-b", "a"):
+            body = {"metadata": {"name": name, "labels": {"of": space}}}
+            done(api, "POST", config_maps(namespace), body)
+    ordered = [(namespace, name) for namespace in (longer, space) for name in ("a", "a-b", "b")]
+    path = f"/api/v1/configmaps?labelSelector=of%3D{space}"
+    assert places(done(api, "GET", path)) == ordered
+    paged, token = [], ""
+    while True:
+        page = done(api, "GET", f"{path}&limit=2&continue={token}")
+        paged += places(page)
+        token = page["metadata"].get("continue", "")
+        if not token:
+            break
+    assert paged == ordered
+
+
+def places(found: Any) -> list[tuple[str, str]]:
+    return [(item["metadata"]["namespace"], item["metadata"]["name"]) for item in found["items"]]
+
+
+# --------------------------------------------------------------------------------------------------- APIServices
+
+
+SERVICES = "/apis/apiregistration.k8s.io/v1/apiservices"
+AUTOMANAGED = "kube-aggregator.kubernetes.io/automanaged"
+
+
+def test_each_version_that_the_server_has_itself_has_an_apiservice(api: Servers) -> None:
+    groups = [("", "v1")]
+    for group in done(api, "GET", "/apis")["groups"]:
+        is_own = "." not in group["name"] or group["name"].endswith(".k8s.io")
+        if is_own and group["name"] != "apiregistration.k8s.io":  # which is where they are from
+            groups += [(group["name"], version["version"]) for version in group["versions"]]
+    found = {one["metadata"]["name"]: one for one in done(api, "GET", SERVICES)["items"]}
+    assert len(groups) > 15
+    for group, version in groups:
+        one = found[f"{version}.{group}"]
+        assert one["metadata"]["labels"] == {AUTOMANAGED: "onstart"}
+        assert (one["spec"].get("group", ""), one["spec"]["version"]) == (group, version)
+        (available,) = one["status"]["conditions"]
+        assert available.pop("lastTransitionTime")
+        assert available == {
+            "type": "Available",
+            "status": "True",
+            "reason": "Local",
+            "message": "Local APIServices are always available",
+        }
+        (owned,) = one["metadata"]["managedFields"]
+        assert (owned["manager"], owned["operation"]) == ("kube-apiserver", "Update")
+
+
+def test_what_a_table_of_apiservices_shows(api: Servers) -> None:
+    told = asked(api, "GET", f"{SERVICES}/v1.apps", Accept="application/json;as=Table;v=v1;g=meta.k8s.io").body
+    assert [column["name"] for column in told["columnDefinitions"]] == ["Name", "Service", "Available", "Age"]
+    ((*cells, age),) = (row["cells"] for row in told["rows"])
+    assert cells == ["v1.apps", "Local", "True"]
+    assert re.fullmatch("[0-9]+[smhd][0-9smh]*", age)
+
+
+def service_of(api: Servers, name: str) -> Any:
+    answer = api.request("GET", f"{SERVICES}/{name}")
+    return answer.body if answer.status == 200 else None
+
+
+def test_apiservices_of_a_definition_come_and_go_with_its_versions(api: Servers, cakes: str) -> None:
+    new, old = f"v1.{cakes}", f"v1beta1.{cakes}"
+    until(lambda: service_of(api, new) is not None and service_of(api, old) is not None)
+    for name, version in ((new, "v1"), (old, "v1beta1")):
+        one = service_of(api, name)
+        assert one["metadata"]["labels"] == {AUTOMANAGED: "true"}
+        assert one["spec"] == {
+            "group": cakes,
+            "version": version,
+            "groupPriorityMinimum": 1000,
+            "versionPriority": 100,
+        }
+        assert one["status"]["conditions"][0]["reason"] == "Local"
+
+    definition = done(api, "GET", f"{DEFINITIONS}/cakes.{cakes}")
+    definition["spec"]["versions"][1]["served"] = False
+    done(api, "PUT", f"{DEFINITIONS}/cakes.{cakes}", definition)
+    until(lambda: service_of(api, old) is None)
+    assert service_of(api, new) is not None
+    done(api, "DELETE", f"{DEFINITIONS}/cakes.{cakes}")
+    until(lambda: service_of(api, new) is None)
+
+
+def test_an_apiservice_of_a_definition_is_put_right(api: Servers, cakes: str) -> None:
+    name = f"v1.{cakes}"
+    until(lambda: service_of(api, name) is not None)
+    made = service_of(api, name)
+    done(api, "DELETE", f"{SERVICES}/{name}")
+    until(lambda: (service_of(api, name) or made)["metadata"]["uid"] != made["metadata"]["uid"])
+    done(api, "PATCH", f"{SERVICES}/{name}", {"spec": {"versionPriority": 7}}, MERGE)
+    until(lambda: service_of(api, name)["spec"] == made["spec"])
+    # Who takes the label away has it.
+    patch = {"metadata": {"labels": {AUTOMANAGED: None}}, "spec": {"versionPriority": 7}}
+    done(api, "PATCH", f"{SERVICES}/{name}", patch, MERGE)
+    done(api, "DELETE", f"{DEFINITIONS}/cakes.{cakes}")
+    until(lambda: service_of(api, f"v1beta1.{cakes}") is None)
+    assert service_of(api, name)["spec"]["versionPriority"] == 7
+    done(api, "DELETE", f"{SERVICES}/{name}")
+    assert service_of(api, name) is None
+
+
+def test_one_that_says_it_is_looked_after_and_is_of_nothing_goes(api: Servers) -> None:
+    group = f"g{uuid.uuid4().hex[:8]}.example.com"
+    spec = {"group": group, "version": "v1", "groupPriorityMinimum": 1000, "versionPriority": 100}
+    body = {"metadata": {"name": f"v1.{group}", "labels": {AUTOMANAGED: "true"}}, "spec": spec}
+    done(api, "POST", SERVICES, body)
+    until(lambda: service_of(api, f"v1.{group}") is None)
 
 
 # ------------------------------------------------------------------------------------------- watches by their path

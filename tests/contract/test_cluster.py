@@ -794,13 +794,18 @@ async def test_a_token_that_the_server_did_not_make_is_nobodys(cluster: Cluster)
     assert not answer["status"].get("authenticated")
 
 
-async def test_a_token_of_an_account_is_for_one_audience(cluster: Cluster, namespace: str) -> None:
+async def test_a_token_of_an_account_is_for_the_audiences_that_are_named(cluster: Cluster, namespace: str) -> None:
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "puller", "namespace": namespace}}
     await cluster.create(account, manager=MANAGER)
-    token = await cluster.request_token(namespace, "puller", "sts.example.com")
+    token = await cluster.request_token(namespace, "puller", "sts.example.com", "too.example.com")
+    assert token.lasts_s == 3_600
+    assert token.value not in repr(token)
     review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview"}
-    answer = await cluster.review({**review, "spec": {"token": token, "audiences": ["sts.example.com"]}})
-    assert answer["status"]["user"]["username"] == f"system:serviceaccount:{namespace}:puller"
+    for audience in ("sts.example.com", "too.example.com"):
+        answer = await cluster.review({**review, "spec": {"token": token.value, "audiences": [audience]}})
+        assert answer["status"]["user"]["username"] == f"system:serviceaccount:{namespace}:puller"
+    answer = await cluster.review({**review, "spec": {"token": token.value, "audiences": ["other.example.com"]}})
+    assert not answer["status"].get("authenticated")
     with pytest.raises(NotFoundError, match="make the token of ServiceAccount nobody"):
         await cluster.request_token(namespace, "nobody", "sts.example.com")
 

@@ -351,6 +351,8 @@ async def test_malformed_versions_times_and_events_are_refused(log: EventLog) ->
         await log.append(stream(), 0, [NewEvent(UnknownEvent(type="X", schema=1, data=msgspec.Raw(b"{}")))])
     with pytest.raises(TypeError):
         await log.append(stream(), 0, [NewEvent(Marked(label=7))])  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"as NewEvent\(\.\.\.\), and not as a Marked"):
+        await log.append(stream(), 0, [Marked(label="x")])  # type: ignore[list-item]
     with pytest.raises(ValueError, match="surrogate"):
         await log.append(stream(), 0, [note("\ud800")])
     assert await log.head() == head

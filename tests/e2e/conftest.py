@@ -18,7 +18,10 @@ IN_MAKE_TEST = {"test_flow"}
 """Modules whose tests run on the embedded cluster in `make test` too; all of them do in `make soak`."""
 WITH_KINDS: set[str] = set()
 """Servers on which this worker has seen our kinds: to apply them again costs as much as a whole test."""
-DIFFERS = {"test_values_deeper_than_can_be_dealt_with_hold_nobody_else_up": "nesting of a body"}
+DIFFERS = {
+    "test_values_deeper_than_can_be_dealt_with_hold_nobody_else_up": "nesting of a body",
+    "test_a_cluster_that_trusts_this_ones_issuer_is_reached_as_a_service_account": "tokens of service accounts",
+}
 """Tests of what the embedded cluster does not have, with the words of docs/reference/embedded-cluster.md."""
 
 

@@ -12,6 +12,8 @@ from tidelog.engine.cluster.real import RealCluster, open_cluster
 from tidelog.engine.objects.kube import KubeObject
 
 MASTERS = ("system:masters",)
+AUDIENCE = "https://kubernetes.default.svc"
+"""Whom the tokens are for that a cluster takes of its own accounts."""
 SECRET = "there"
 THERE = {"secretRef": {"name": SECRET}}
 """`spec.kubeConfig` of what is applied to it."""
@@ -30,17 +32,26 @@ class Other(Place):
 
     async def kubeconfig_of_account(self, name: str) -> str:
         """The kubeconfig of a ServiceAccount there that may do anything, with its token: revoked when it is deleted."""
-        await self.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}})
-        group = "rbac.authorization.k8s.io"
-        who = {"kind": "ServiceAccount", "name": name, "namespace": self.namespace}
-        role = {"apiGroup": group, "kind": "ClusterRole", "name": "cluster-admin"}
-        metadata = {"name": f"{self.namespace}-{name}", "namespace": ""}
-        binding = {"apiVersion": f"{group}/v1", "kind": "ClusterRoleBinding", "metadata": metadata}
-        await self.apply(binding | {"subjects": [who], "roleRef": role})
-        token = await self.cluster.request_token(self.namespace, name, "https://kubernetes.default.svc")
+        await account(self, name)
+        await grant(self, name, {"kind": "ServiceAccount", "name": name, "namespace": self.namespace})
+        token = await self.cluster.request_token(self.namespace, name, AUDIENCE)
         config = json.loads(self.kubeconfig("nobody"))
-        config["users"][0]["user"] = {"token": token}
+        config["users"][0]["user"] = {"token": token.value}
         return json.dumps(config)
+
+
+async def account(place: Place, name: str) -> None:
+    """Makes a ServiceAccount."""
+    await place.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}})
+
+
+async def grant(place: Place, name: str, who: KubeObject) -> None:
+    """Lets somebody do anything in the cluster of a place."""
+    group = "rbac.authorization.k8s.io"
+    role = {"apiGroup": group, "kind": "ClusterRole", "name": "cluster-admin"}
+    metadata = {"name": f"{place.namespace}-{name}", "namespace": ""}
+    binding = {"apiVersion": f"{group}/v1", "kind": "ClusterRoleBinding", "metadata": metadata}
+    await place.apply(binding | {"subjects": [who], "roleRef": role})
 
 
 @asynccontextmanager

@@ -1,5 +1,6 @@
 """How objects are applied: waves, flags, force, and on whose behalf."""
 
+import json
 from typing import Any
 
 import pytest
@@ -7,9 +8,17 @@ import pytest
 from tests.e2e.world import KUSTOMIZE, World, condition, config_map, documents, dry_runs, failed, manifest, written
 from tidelog.engine.kinds.durations import Duration
 from tidelog.engine.objects.kube import KubeObject
+from tidelog.engine.verify.guard import Guard
 from tidelog.events.moment import datetime_of
 from tidelog.events.names import ObjectKey
-from tidelog.events.vocabulary import ApplyFailed, ApplyStarted, DriftDetected, ObjectApplied
+from tidelog.events.vocabulary import (
+    ApplyFailed,
+    ApplyStarted,
+    DriftDetected,
+    ObjectApplied,
+    ObjectPruned,
+    VerificationFailed,
+)
 
 OWNER = "kustomize.toolkit.fluxcd.io"
 RBAC = "rbac.authorization.k8s.io"
@@ -198,6 +207,91 @@ async def test_an_object_may_ask_to_be_made_again_itself(world: World) -> None:
         actions = [one.action for one in running.events(ObjectApplied)]  # type: ignore[attr-defined]
     assert actions == ["created", "recreated"]
     assert await world.data("fixed") == {"value": "new"}
+
+
+def binding(role: str) -> str:
+    reference = {"apiGroup": RBAC, "kind": "Role", "name": role}
+    return manifest(f"{RBAC}/v1", "RoleBinding", "made-again", roleRef=reference)
+
+
+def deployment(label: str, *, port: int = 80) -> str:
+    container = {"name": "a", "image": "a", "ports": [{"containerPort": port}]}
+    template = {"metadata": {"labels": {"app": label}}, "spec": {"containers": [container]}}
+    spec = {"replicas": 0, "selector": {"matchLabels": {"app": label}}, "template": template}
+    return manifest("apps/v1", "Deployment", "made-again", spec=spec)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (binding("one"), binding("two"), "cannot change roleRef"),
+        (deployment("one"), deployment("two"), "field is immutable"),
+    ],
+    ids=["roleRef", "selector"],
+)
+async def test_whatever_the_server_lets_nobody_change_is_made_again_where_that_is_allowed(
+    world: World, before: str, after: str, said: str
+) -> None:
+    kind = json.loads(before)["kind"], json.loads(before)["apiVersion"]
+    async with world.daemon(prune_guard=Guard(enabled=False)) as running:
+        await app_of(world, before)
+        await world.until_applied("app")
+        first = await world.get(kind[1], kind[0], "made-again")
+        await world.push({"app/all.yaml": after})
+        await world.until_target("app", failed("ReconciliationFailed", kind[0], said, "(in app/all.yaml:1)"))
+        await world.patch(KUSTOMIZE, "Kustomization", "app", {"spec": {"force": True}})
+        await world.until_applied("app")
+        again = await world.get(kind[1], kind[0], "made-again")
+        actions = [one.action for one in running.events(ObjectApplied)]  # type: ignore[attr-defined]
+    assert first is not None
+    assert again is not None
+    assert again["metadata"]["uid"] != first["metadata"]["uid"]
+    assert actions == ["created", "recreated"]
+
+
+async def test_what_a_definition_lets_nobody_change_is_made_again_whatever_its_words(world: World, group: str) -> None:
+    definition = json.loads(crd(group))
+    size = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["size"]
+    size["x-kubernetes-validations"] = [{"rule": "self >= oldSelf", "message": "it only grows"}]
+
+    def widget(size: int) -> str:
+        return manifest(f"{group}/v1", "Widget", "w", spec={"size": size})
+
+    async with world.daemon(prune_guard=Guard(enabled=False)) as running:
+        await app_of(world, documents(json.dumps(definition) + "\n", widget(2)))
+        await world.until_applied("app")
+        await world.push({"app/all.yaml": documents(json.dumps(definition) + "\n", widget(1))})
+        await world.until_target("app", failed("ReconciliationFailed", "Widget", "it only grows", "spec.size"))
+        await world.patch(KUSTOMIZE, "Kustomization", "app", {"spec": {"force": True}})
+        await world.until_applied("app")
+        found = await world.get(f"{group}/v1", "Widget", "w")
+        actions = [
+            one.action
+            for one in running.events(ObjectApplied)
+            if isinstance(one, ObjectApplied) and one.object.endswith("/w")
+        ]
+    assert found is not None
+    assert found["spec"] == {"size": 1}
+    assert actions == ["created", "recreated"]
+
+
+async def test_what_is_wrong_in_itself_is_not_deleted_to_be_made_again(world: World) -> None:
+    """Flux deletes it, and then cannot make it: nothing is left."""
+    async with world.daemon(prune_guard=Guard(enabled=False)) as running:
+        await app_of(world, deployment("one"), force=True)
+        await world.until_applied("app")
+        for wrong in (deployment("two", port=99999), deployment("one", port=99999)):
+            seen = len(running.recorded)
+            await world.push({"app/all.yaml": wrong})
+            refused = await running.until_event(VerificationFailed, after=seen)
+            (verdict,) = refused.failed
+            assert verdict.object == f"apps/Deployment/{world.namespace}/made-again"
+            assert "containerPort" in verdict.message
+            assert "(in app/all.yaml:1)" in verdict.message
+        found = await world.get("apps/v1", "Deployment", "made-again")
+        assert found is not None
+        assert "deletionTimestamp" not in found["metadata"]
+        assert not running.events(ObjectPruned)
 
 
 async def account(world: World, name: str, *, may: bool) -> None:

@@ -12,7 +12,6 @@ from tests.e2e.world import (
     failed,
     is_ready,
     manifest,
-    written,
 )
 from tidelog.engine.observe.drift import FLAPPING_COUNT
 from tidelog.engine.runtime.watching import observer

@@ -245,6 +245,44 @@ def test_a_plan_is_rehearsed_to_its_end(tmp_path: Path, embedded_kubernetes: Emb
 
 
 @pytest.mark.slow
+def test_what_is_applied_to_another_cluster_is_planned_there_and_not_in_the_copy(
+    tmp_path: Path, other_servers: EmbeddedServers
+) -> None:
+    here = Here(tmp_path)
+    kubeconfig = other_servers.kubeconfig_of("hub", ("system:masters",)).read_text()
+    metadata = {"name": "there", "namespace": "flux-system"}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"value": kubeconfig}}
+    there = KUSTOMIZATION.format(name="there", depends="\n  kubeConfig: {secretRef: {name: there}}")
+    here.commit("apps/secret.yaml", json.dumps(secret), "Lead there")
+    here.commit("apps/there.yaml", there, "Go there")
+    here.commit("there/only-there.yaml", CONFIG_MAP.format(name="only-there"), "Begin there")
+    done = here.reconcile()
+    assert done.returncode == 0, done.stdout + done.stderr
+    configs = "/api/v1/namespaces/default/configmaps"
+    assert other_servers.request("GET", f"{configs}/only-there").status == 200
+
+    (here.repository / "there" / "new.yaml").write_text(CONFIG_MAP.format(name="new"))
+    command = ("plan", "ks/there", "--path", str(here.repository), *EMBEDDED)
+    before = len(other_servers.audited("hub"))
+    done = here.run(*command, "-o", "json")
+    assert done.returncode == 1, done.stdout + done.stderr
+    steps = {step["object"]: step["action"] for wave in json.loads(done.stdout)["plan"]["waves"] for step in wave}
+    assert steps == {
+        "core/ConfigMap/default/new": "create",
+        "core/ConfigMap/default/only-there": "unchanged",
+    }
+    asked = other_servers.audited("hub")[before:]
+    assert any("dryRun=All" in one["requestURI"] for one in asked), "it is asked there"
+    assert other_servers.request("GET", f"{configs}/new").status == 404
+    assert json.loads(kubeconfig)["users"][0]["user"]["token"] not in done.stdout + done.stderr
+
+    done = here.run(*command, "--with-dependencies")
+    assert done.returncode not in (0, 1)
+    assert "there is applied to another cluster, of which there is no copy" in done.stderr
+    assert "plan without --with-dependencies" in done.stderr
+
+
+@pytest.mark.slow
 def test_a_plan_finds_what_the_plans_of_its_dependencies_leave(tmp_path: Path) -> None:
     here = Here(tmp_path)
     for name, after in (("infra", ""), ("lights", "infra"), ("garden", "lights")):

@@ -352,6 +352,31 @@ async def test_an_object_that_becomes_healthy_wakes_who_waits_for_it(world: Worl
         await world.until_applied("app")
 
 
+async def test_that_it_is_healthy_is_told_after_a_change_and_not_of_each_revision(world: World) -> None:
+    async def told() -> int:
+        events = await world.events_of("app")
+        return sum(event["message"].startswith("Health check passed in ") for event in events)
+
+    async with world.daemon() as running:
+        await app_of(world, deployment("web:1", replicas=0), wait=True)
+        await world.until_applied("app")
+        await world.until_told("app", "Progressing", "Health check passed in ")
+        await world.push({"app/all.yaml": "# the same\n" + deployment("web:1", replicas=0)})
+        await world.until_applied("app")
+        await running.idle()
+        await world.push({"app/all.yaml": deployment("web:2", replicas=0)})
+        await world.until_applied("app")
+        # Events are written one after the other: when this one is there, those before it are.
+        await world.until_told("app", "ReconciliationSucceeded", "Reconciliation finished")
+        with anyio.fail_after(LIMIT_S):
+            while await told() < 2:  # noqa: ASYNC110 - the API server's
+                await anyio.sleep(0.05)
+        await running.idle()
+        successes = [one for one in await world.events_of("app") if one["reason"] == "ReconciliationSucceeded"]
+        assert len(successes) == 3, "each revision is told"
+        assert await told() == 2, "that it is healthy, where something had changed"
+
+
 @pytest.mark.parametrize("broken", ["resources: [missing.yaml]\n", "resources: [all.yaml\n"])
 async def test_a_commit_that_mends_a_build_is_waited_for_until_it_is_healthy(world: World, broken: str) -> None:
     async with world.daemon():

@@ -575,6 +575,31 @@ async def test_a_chart_that_is_lost_is_fetched_again_and_released(releases: Rele
         assert len(running.events(RevisionFetched, stream=stream)) == 1
 
 
+NAMES = """
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: names
+data:
+  found: {{ getHostByName "localhost" | quote }}
+"""
+
+
+async def test_names_are_looked_up_where_the_gate_is_open(releases: Releases) -> None:
+    """HR-113."""
+    world = releases.world
+    async with world.daemon():
+        await begin(releases, names=NAMES)
+        await releases.release()
+        await releases.until_version(1)
+        assert await world.data("names") == {"found": ""}
+    async with world.daemon(allow_dns_lookups=True):
+        await releases.commit("1.1.0", names=NAMES)
+        await releases.until_version(2)
+        local = {found[4][0] for found in await anyio.getaddrinfo("localhost", 80)}
+        assert (await world.data("names") or {})["found"] in local
+
+
 async def test_jobs_are_waited_for_unless_that_is_disabled(releases: Releases) -> None:
     """HR-039, HR-114."""
     world = releases.world

@@ -1,5 +1,6 @@
 """What is done with a release in each state: the table of contract 4.5, on the real API server."""
 
+import json
 from typing import Any
 
 import anyio
@@ -14,7 +15,7 @@ from tests.oracles.helm import helm
 from tidelog.engine.helm.storage import Record
 from tidelog.engine.helm.store import ReleaseStore
 from tidelog.engine.objects.kube import KubeObject
-from tidelog.events.vocabulary import InputChanged, PlanHeld
+from tidelog.events.vocabulary import InputChanged, PlanHeld, ReleaseActionEnded
 
 NEVER_READY = """
 {{- if .Values.broken }}
@@ -227,6 +228,32 @@ async def test_an_upgrade_that_fails_is_rolled_back(releases: Releases) -> None:
         await releases.release(values={"colour": "green"}, upgrade=upgrade)
         await releases.until(is_ready, "ready")
         assert (await world.data("web") or {})["colour"] == "green"
+
+
+async def test_what_is_public_of_a_release_is_told_though_its_objects_hold_it_beside_a_secret(
+    releases: Releases,
+) -> None:
+    """The set that is rolled back to comes from the log, which does not say what of an object is secret."""
+    world, planted = releases.world, "pl4nted-in-the-values"
+    labels = {"app.kubernetes.io/instance": "{{ .Release.Name }}", "helm.sh/chart": "web"}
+    whole = json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "all", "labels": labels}})
+    whole = whole[:-1] + ', "data": {"a": "{{ .Values.colour }}", "b": "{{ .Release.Namespace }}"}}'
+    await begin(releases, deployment=NEVER_READY, whole=whole)
+    await world.apply(
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "values"}, "stringData": {"colour": planted}}
+    )
+    given = {"kind": "Secret", "name": "values", "valuesKey": "colour", "targetPath": "colour"}
+    spec: dict[str, Any] = {"valuesFrom": [given], "upgrade": {"remediation": {"retries": 1}}}
+    async with world.daemon() as running:
+        await releases.release(**spec)
+        await releases.until_version(1)
+        await releases.release(values={"broken": True}, timeout="1s", **spec)
+        found = await releases.until(is_stalled("RetriesExceeded"), "stalled")
+        ended = [one.message for one in running.events(ReleaseActionEnded)]  # type: ignore[attr-defined]
+    said = f"Helm rollback to previous release {world.namespace}/web.v3 with chart web@1.0.0 succeeded"
+    assert ready_message(found) == said
+    assert not any("***" in message for message in ended), ended
+    assert planted not in str({**found, "spec": None})
 
 
 async def test_a_failed_upgrade_is_uninstalled_and_installed_where_that_is_the_remedy(releases: Releases) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import anyio
 import msgspec
 import pytest
 
@@ -154,6 +155,25 @@ async def test_no_name_is_looked_up_in_the_network(renderer: ChartRenderer, tmp_
     chart = written({"Chart.yaml": head("names"), "templates/a.yaml": template}, tmp_path / "names")
     found = await renderer.render(RenderJob(str(chart), "rel", "space"))
     assert [one.content for one in found.manifests] == [{"found": ""}]
+    assert found.impure == ("getHostByName",)
+
+
+async def test_names_are_looked_up_where_that_is_allowed(tmp_path: Path) -> None:
+    """As Helm itself does it; else the process that renders reaches as little as ever."""
+    files = {"Chart.yaml": head("names"), "templates/a.yaml": 'found: "{{ getHostByName .Values.name }}"\n'}
+    chart = written(files, tmp_path / "names")
+    local = {found[4][0] for found in await anyio.getaddrinfo("localhost", 80)}
+    async with ChartRenderer([tmp_path], workers=1, dns=True) as renderer:
+        found = await renderer.render(RenderJob(str(chart), "rel", "space", values=b'{"name": "localhost"}'))
+        (one,) = found.manifests
+        assert one.content is not None
+        assert one.content["found"] in local
+        assert found.impure == ("getHostByName",)
+        # A name that is nobody's fails this render, and no other.
+        with pytest.raises(ChartError, match="getHostByName") as caught:
+            await renderer.render(RenderJob(str(chart), "rel", "space", values=b'{"name": "nobody.invalid"}'))
+        assert not caught.value.final, "it may be there later"
+        await renderer.render(RenderJob(str(chart), "rel", "space", values=b'{"name": "localhost"}'))
 
 
 async def test_impure_functions_are_named(renderer: ChartRenderer, tmp_path: Path) -> None:

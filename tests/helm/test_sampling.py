@@ -244,3 +244,5 @@ def test_of_hooks_of_which_nobody_knows_all_is_secret_but_what_they_are_called()
     found = secrecy_of(with_hook(PASSWORD, 471_147), None, ()).hook_texts
     assert {PASSWORD, "is-open"} <= set(found)
     assert not {"setup-job", "pre-install", "Job"} & set(found)
+    chart = msgspec.structs.replace(with_hook(PASSWORD, 471_147), metadata={"name": "is-open", "version": "471147"})
+    assert not {"is-open", "471147"} & set(secrecy_of(chart, None, ()).hook_texts), "every condition names the chart"

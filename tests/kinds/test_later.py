@@ -2,13 +2,12 @@
 
 import pytest
 
-from tests.kinds.samples import HELM_RELEASE, SOURCE, TARGET, WHOLE_SOURCE, WHOLE_TARGET, changed
+from tests.kinds.samples import SOURCE, TARGET, WHOLE_SOURCE, WHOLE_TARGET, changed
 from tidelog.engine.kinds.bucket import BucketSpec
 from tidelog.engine.kinds.decode import decode
 from tidelog.engine.kinds.durations import Interval
 from tidelog.engine.kinds.gitrepository import GitRepository, GitRepositorySpec
 from tidelog.engine.kinds.helmchart import ChartSourceReference, ChartVerification, HelmChartSpec
-from tidelog.engine.kinds.helmrelease import HelmRelease
 from tidelog.engine.kinds.helmrepository import HelmRepositorySpec
 from tidelog.engine.kinds.kustomization import Kustomization, KustomizationSpec
 from tidelog.engine.kinds.later import credentials_left, features_left
@@ -94,15 +93,6 @@ def test_what_other_sources_can_have_is_not_refused(spec: FetchedSpec) -> None:
     assert features_left(spec) == ()
 
 
-def test_of_another_cluster_only_the_login_by_an_identity_is_left() -> None:
-    by_secret, by_identity = {"secretRef": {"name": "a"}}, {"configMapRef": {"name": "a"}}
-    assert left(changed(TARGET, "spec.kubeConfig", by_identity)) == ["spec.kubeConfig.configMapRef"]
-    assert features_left(decode(HelmRelease, changed(HELM_RELEASE, "spec.kubeConfig", by_secret)).spec) == ()
-    (sentence,) = features_left(decode(HelmRelease, changed(HELM_RELEASE, "spec.kubeConfig", by_identity)).spec)
-    assert sentence.startswith("spec.kubeConfig.configMapRef: ")
-    assert ";" in sentence
-
-
 def test_all_of_it_is_told_at_once() -> None:
     assert len(left(WHOLE_SOURCE)) == 7
     assert len(left(WHOLE_TARGET)) == 2
@@ -118,6 +108,7 @@ def test_all_of_it_is_told_at_once() -> None:
         (SOURCE, "spec.include", []),
         (TARGET, "spec.serviceAccountName", "a"),
         (TARGET, "spec.kubeConfig", {"secretRef": {"name": "a"}}),
+        (TARGET, "spec.kubeConfig", {"configMapRef": {"name": "a"}}),
         (TARGET, "spec.wait", True),
         (TARGET, "spec.dependsOn", [{"name": "a", "readyExpr": "true"}]),
         (TARGET, "spec.components", ["a"]),

@@ -201,6 +201,23 @@ async def test_what_is_told_at_once_of_one_object_is_recorded_in_its_order(watch
         tasks.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize(
+    ("theirs", "writer"), [("10:00:00", "kube-controller-manager"), ("09:59:59", MANAGER)], ids=["at once", "before"]
+)
+async def test_who_wrote_in_the_second_of_our_own_write_was_somebody_else(
+    watching: Watching, theirs: str, writer: str
+) -> None:
+    """An answer to our own write is no news: what is seen beside it is another's."""
+    obj = deployment(986, 1)
+    obj["metadata"]["managedFields"] = [
+        {"manager": MANAGER, "operation": "Apply", "time": "2026-11-30T10:00:00Z"},
+        {"manager": "kube-controller-manager", "operation": "Update", "time": f"2026-11-30T{theirs}Z"},
+    ]
+    await watching.observer.is_now(obj)
+    (seen,) = [one for one in watching.told if isinstance(one.event, ObjectObserved)]
+    assert str(seen.envelope.actor) == f"manager {writer} (inferred)"
+
+
 async def test_why_an_object_is_not_healthy_yet_is_recorded_when_that_changes(watching: Watching) -> None:
     """The same state each time: only its status gets on."""
     told: list[HealthChanged] = []

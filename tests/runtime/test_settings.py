@@ -9,7 +9,6 @@ import pytest
 from tidelog.engine.runtime.errors import SettingsError
 from tidelog.engine.runtime.settings import (
     FEATURE_GATES,
-    GATES_REFUSED,
     GATES_WITHOUT_EFFECT,
     Settings,
     as_json,
@@ -104,6 +103,7 @@ def test_gates_of_flux_set_what_they_are_here_and_others_are_refused() -> None:
         "default_to_retry_on_failure": True,
         "disable_chart_digest_tracking": True,
         "object_level_workload_identity": True,
+        "allow_dns_lookups": True,
     }
     found = gates_of("StrictPostBuildSubstitutions=false, ExternalArtifact=true")
     assert found.settings == {"strict_post_build_substitutions": False}
@@ -111,14 +111,10 @@ def test_gates_of_flux_set_what_they_are_here_and_others_are_refused() -> None:
     assert gates_of("AdditiveCELDependencyCheck=true").settings == {"additive_cel_dependency_check": True}
     ignored = gates_of(",".join(f"{gate}=true" for gate in GATES_WITHOUT_EFFECT))
     assert (ignored.settings, ignored.ignored) == ({}, GATES_WITHOUT_EFFECT)
-    refused = gates_of(",".join(f"{gate}=false" for gate in GATES_REFUSED))  # as Flux has it without the gate
-    assert not refused.settings
-    assert not refused.ignored
     assert not gates_of("").settings
     for text, words in (
         ("Unheard=true", "feature-gate 'Unheard' not supported: known are AdditiveCEL"),
         ("OptimizedGitClones=true", "feature-gate 'OptimizedGitClones' not supported"),
-        ("AllowDNSLookups=true", "'AllowDNSLookups' not supported: .* give the chart the address in its values"),
         ("ExternalArtifact=yes", "true or false"),
     ):
         with pytest.raises(SettingsError, match=words):
@@ -167,7 +163,6 @@ def test_a_setting_is_found_by_its_name_in_any_form(name: str) -> None:
         ("colour", "`tidelog settings` lists them"),
         ("--kube-api-qps", "no effect: requests follow"),
         ("ExternalArtifact", "gate of Flux that is taken and has no effect: an ExternalArtifact can"),
-        ("AllowDNSLookups", "gate of Flux that is refused: charts are rendered without"),
         ("--receiverAddr", "flag of Flux that is refused: it is notification-controller's"),
         ("--snapshot-digest-algo", "no effect: digests are SHA-256"),
     ],

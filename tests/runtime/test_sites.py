@@ -18,7 +18,7 @@ from tests.servers.embedded_servers import EmbeddedServers
 from tidelog.engine.cluster.errors import ForbiddenError, KubeconfigError, UnreachableError
 from tidelog.engine.cluster.port import Cluster
 from tidelog.engine.cluster.real import open_cluster
-from tidelog.engine.cluster.remote import NoKubeconfigError
+from tidelog.engine.cluster.remote import IdentityGateError, NoKubeconfigError
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.observe.room import Room
 from tidelog.engine.runtime.binding import uid_of
@@ -239,7 +239,7 @@ async def test_what_keeps_one_from_getting_there_is_told_to_all_at_once(world: W
         with pytest.raises(ForbiddenError, match="the kubeconfig of Secret a/there"):
             await world.of(there(name, "a"))
     assert len([one for one in servers.audited("nobody") if one["objectRef"].get("name") == "kube-system"]) <= 1
-    with pytest.raises(KubeconfigError, match="configMapRef"):
+    with pytest.raises(IdentityGateError, match="configMapRef"):
         await world.of(target(kubeConfig={"configMapRef": {"name": "a"}}))
 
 

@@ -278,6 +278,27 @@ def test_of_an_object_of_which_nobody_knows_what_is_secret_only_the_names_are_sh
     assert filtered == "Service shop/web: spec.ports[0].port: ***; metadata.labels: ***"
 
 
+def test_what_is_told_in_any_case_is_not_hidden_because_an_object_holds_it_beside_a_secret() -> None:
+    labels = {"app": "web", "chart": "web-1.0.0"}
+    data = {"version": "1.0.0", "revision": "1", "all": "version: 1.0.0\npassword: hunter2"}
+    made = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "labels": labels}, "data": data}
+    for known in ((), ("1.0.0",)):
+        secrets = SecretValues(known)
+        secrets.tell({"web", "1.0.0"})
+        secrets.add_secret(made)
+        secrets.add_made(made)
+        version = "***" if known else "1.0.0"
+        said = secrets.filter("chart web@1.0.0: hunter2 in web-1.0.0, revision 1")
+        assert said == f"chart web@{version}: *** in ***, revision ***"
+
+
+def test_what_stands_in_a_secret_is_hidden_though_it_is_told_elsewhere() -> None:
+    secrets = SecretValues()
+    secrets.tell({"1.0.0"})
+    secrets.add_secret({"apiVersion": "v1", "kind": "Secret", "stringData": {"version": "1.0.0"}})
+    assert secrets.filter("chart web@1.0.0") == "chart web@***"
+
+
 def test_values_that_come_later_are_taken_out_too() -> None:
     secrets = SecretValues(["first-value"])
     assert secrets.filter("first-value second-value") == "*** second-value"

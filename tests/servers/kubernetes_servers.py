@@ -438,6 +438,29 @@ class OwnServers(Servers):
         self._tell("start", name)
         self.wait_ready()
 
+    def trust(self, issuer: Servers, audience: str, prefix: str) -> None:
+        """From now on takes the tokens of another cluster's ServiceAccounts that are for an audience.
+
+        Args:
+            issuer: the other cluster; from now on it tells everybody the keys that it signs tokens with.
+            audience: whom a token has to be for.
+            prefix: of the names of those accounts here.
+        """
+        answer = issuer.request("POST", f"{RBAC}/clusterrolebindings", KEYS_FOR_ALL)
+        assert answer.status in (201, 409), answer
+        mapping = {"username": {"claim": "sub", "prefix": prefix}}
+        who = {
+            "url": ISSUER,
+            "discoveryURL": f"{issuer.url}/.well-known/openid-configuration",
+            "certificateAuthority": issuer.authority.certificate_file.read_text(),
+            "audiences": [audience],
+        }
+        config = {"apiVersion": "apiserver.config.k8s.io/v1beta1", "kind": "AuthenticationConfiguration"}
+        jwt = [{"issuer": who, "claimMappings": mapping}]
+        (self.directory / TRUSTED).write_text(json.dumps(config | {"jwt": jwt}))
+        self.stop()
+        self.start()
+
     def forget(self) -> None:
         """Has etcd forget all revisions but the last, and the API server its cache."""
         guard: subprocess.Popen[str] = self._guard  # type: ignore[attr-defined]
@@ -684,7 +707,10 @@ class Guard:
 
     def _flags_of_kube_apiserver(self) -> list[str]:
         here = self._directory
+        trusted = here / TRUSTED
+        # Whoever takes the tokens of another cluster must not be called as that is.
         return [
+            *([f"--authentication-config={trusted}"] if trusted.exists() else []),
             f"--etcd-servers=unix://{self._data}/etcd.sock",
             "--bind-address=127.0.0.1",
             "--advertise-address=127.0.0.1",
@@ -694,7 +720,9 @@ class Guard:
             f"--client-ca-file={here}/ca.crt",
             f"--token-auth-file={here}/tokens.csv",
             "--authorization-mode=Node,RBAC",
-            "--service-account-issuer=https://kubernetes.default.svc",
+            f"--service-account-issuer={ISSUER}"
+            if not trusted.exists()
+            else f"--service-account-issuer={OTHER_ISSUER}",
             f"--service-account-key-file={here}/service-accounts.key",
             f"--service-account-signing-key-file={here}/service-accounts.key",
             "--service-cluster-ip-range=10.96.0.0/16",
@@ -719,6 +747,21 @@ class Guard:
         ]
 
 
+ISSUER = "https://kubernetes.default.svc"
+"""Of the tokens of ServiceAccounts."""
+OTHER_ISSUER = "https://other.default.svc"
+TRUSTED = "authentication.json"
+"""Whose tokens are taken besides."""
+RBAC = "/apis/rbac.authorization.k8s.io/v1"
+KEYS_FOR_ALL: Json = {
+    "metadata": {"name": "keys-for-all"},
+    "roleRef": {
+        "apiGroup": "rbac.authorization.k8s.io",
+        "kind": "ClusterRole",
+        "name": "system:service-account-issuer-discovery",
+    },
+    "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:unauthenticated"}],
+}
 AUDIT_POLICY: Json = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",

@@ -172,6 +172,20 @@ def test_a_flipped_bit_is_told_by_the_name_of_what_it_is_in(small: Path, tmp_pat
             flipped.restore()
 
 
+def test_a_row_that_cannot_be_taken_apart_is_told_by_its_event(small: Path, tmp_path: Path) -> None:
+    """SQLite itself then says no more than that the file is malformed, and not where."""
+    store = Path(shutil.copytree(small, tmp_path / "store"))
+    flipped = Flipped(store / "log.db", Random(0))
+    envelopes = [place for place in named_places(store) if place[0].startswith("event") and place[2] > 100]
+    name, offset, _ = envelopes[len(envelopes) // 2]
+    (length,) = (before for before in range(10, 16) if flipped.data[offset - before] == before)
+    flipped.flip(offset - length, 6)  # the length of the row's own header
+    found = [finding.what for finding in verified(store).findings]
+    assert found[0] == name
+    assert {what.split(" ")[0] for what in found[1:]} <= {"checkpoint", "log.db", "log.db,", "events"}
+    assert not [what for what in found if "view" in what]
+
+
 def answers(store: Path) -> list[object]:
     """Rows of all projections at several moments, all and one by one."""
     layout = Layout(store)

@@ -4,7 +4,9 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Final, Literal, cast
+from urllib.parse import unquote
 
+import anyio
 import msgspec
 from msgspec import Struct
 
@@ -45,7 +47,14 @@ from tidelog.engine.cluster.embedded.intake import patched, read, read_patched, 
 from tidelog.engine.cluster.embedded.metadata import NAMESPACES
 from tidelog.engine.cluster.embedded.objects import decoded, encoded, kept, sent, timestamp
 from tidelog.engine.cluster.embedded.reading import Reader, listing
-from tidelog.engine.cluster.embedded.registry import Place, Registry, Resource, is_builtin, schema_of_kind
+from tidelog.engine.cluster.embedded.registry import (
+    Place,
+    Registry,
+    Resource,
+    is_builtin,
+    is_builtin_group,
+    schema_of_kind,
+)
 from tidelog.engine.cluster.embedded.requests import (
     APPLY,
     JSON_PATCH,
@@ -63,6 +72,7 @@ from tidelog.engine.cluster.embedded.requests import (
 )
 from tidelog.engine.cluster.embedded.reviews import answer as answer_review
 from tidelog.engine.cluster.embedded.statuses import (
+    NoPathError,
     StatusError,
     bad_request,
     conflict,
@@ -105,6 +115,8 @@ _ACCOUNTS: Final = ("", "serviceaccounts")
 _BOUND: Final = {"Pod": "pods", "Secret": "secrets", "Node": "nodes"}
 """What a token can be bound to."""
 _AUTHENTICATION: Final = "authentication.k8s.io"
+_NOTHING: Final = Answer(404, b"404 page not found\n", "text/plain; charset=utf-8")
+"""What is said where nobody knows the path, as Go's servers do."""
 _TABLE: Final = "as=Table"
 _METADATA: Final = "as=PartialObjectMetadata"
 _SCALE: Final = "scale"
@@ -147,6 +159,9 @@ class Api:
         self._openapi = OpenApi(registry)
         self._judge = judge
         self._clock = clock
+        self._silent_since: anyio.Event | None = None
+        """The next change of an APIService, when it was last looked at which are silent."""
+        self._silent_then: Mapping[str, list[str]] = {}
 
     def fork(self) -> "Api":
         """One that answers from a copy of what is here now; what is written to one is not seen in the other."""
@@ -160,6 +175,8 @@ class Api:
         """
         try:
             return await self._handle(request)
+        except NoPathError as error:
+            return error_answer(error) if _is_known_root(request.path) else _NOTHING
         except StatusError as error:
             return error_answer(error)
 
@@ -279,15 +296,12 @@ class Api:
 
     def _document(self, request: Request) -> Answer:
         path = request.path.rstrip("/") or "/"
-        if request.method not in ("GET", "HEAD") or (request.method == "HEAD" and _is_about_version(path)):
-            raise not_allowed()
-        if path == "/version":
-            return Answer(200, encoded(documents.version()))
-        if (well := readiness.answer(path, request.query)) is not None:
-            return well
-        found = self._discovery(path, request.accept)
+        found = Answer(200, msgspec.json.format(encoded(documents.version()), indent=2)) if path == "/version" else None
+        found = found or readiness.answer(path, request.query) or self._discovery(path, request.accept)
         if found is None:
             raise no_path()
+        if request.method != "GET" and _is_about_version(path):
+            raise not_allowed()
         return found
 
     def _discovery(self, path: str, accept: str) -> Answer | None:
@@ -324,14 +338,14 @@ class Api:
     def _silent(self) -> Mapping[str, list[str]]:
         """Versions, by group, that an APIService leaves to another server: none is asked."""
         bucket = self.store.bucket(APISERVICES)
-        if not bucket.records:
-            return {}
-        silent: dict[str, list[str]] = {}
-        for record in bucket.between(""):
-            spec = msgspec.json.decode(record.data).get("spec") or {}
-            if spec.get("service"):
-                silent.setdefault(spec.get("group", ""), []).append(spec.get("version", ""))
-        return silent
+        if self._silent_since is not bucket.changed:  # asked with every request, and they seldom change
+            silent: dict[str, list[str]] = {}
+            for record in bucket.between(""):
+                spec = msgspec.json.decode(record.data).get("spec") or {}
+                if spec.get("service"):
+                    silent.setdefault(spec.get("group", ""), []).append(spec.get("version", ""))
+            self._silent_since, self._silent_then = bucket.changed, silent
+        return self._silent_then
 
     # ------------------------------------------------------------------------------------------ reading
 
@@ -591,10 +605,26 @@ class Api:
 
 
 def _is_about_version(path: str) -> bool:
-    """Whether a path is one of those where the real server serves GET alone: `/version`, `/api/v1`, `/apis/apps/v1`."""
+    """Whether a path is one of those where the real server serves GET alone: `/version`, `/api/v1`, `/apis/apps/v1`.
+
+    Everywhere else it does not look at the method, where no object is asked for.
+    """
     match path.strip("/").split("/"):
-        case ["version"] | ["api"] | ["api", _] | ["apis", _, _]:
+        case ["version"] | ["api"] | ["api", _]:
             return True
+        case ["apis", group, _]:
+            return is_builtin_group(group)
+        case _:
+            return False
+
+
+def _is_known_root(path: str) -> bool:
+    """Whether the real server tells of what is not there below a path with a Status, and not with a line of text."""
+    match unquote(path).strip("/").split("/"):
+        case ["api" | "version", *_]:
+            return True
+        case ["apis", group, *_]:
+            return is_builtin_group(group)
         case _:
             return False
 

@@ -1,10 +1,11 @@
-"""What is in a cluster before anybody made anything: namespaces, and the roles that everybody expects."""
+"""What is in a cluster before anybody made anything: namespaces, the roles that everybody expects, and APIServices."""
 
 from collections.abc import Iterable
 from typing import Final
 
 from tidelog.engine.cluster.embedded.access import AUTHENTICATED, MASTERS, RBAC, UNAUTHENTICATED
 from tidelog.engine.cluster.embedded.api import Api
+from tidelog.engine.cluster.embedded.api_services import ApiServices
 from tidelog.engine.cluster.embedded.builtin.pod_admission import SYSTEM_PRIORITIES
 from tidelog.engine.cluster.embedded.caretaker import MANAGER
 from tidelog.engine.cluster.embedded.requests import Target
@@ -109,6 +110,7 @@ async def bootstrap(api: Api) -> None:
         made = {"metadata": {"name": name}, "value": SYSTEM_PRIORITIES[name], "description": text}
         await _make(api, "scheduling.k8s.io", "priorityclasses", made)
     await _make(api, "", "services", _SERVICE, "default")
+    await ApiServices(api).begin()
 
 
 def _aggregated(name: str, rules: list[KubeObject]) -> KubeObject:

@@ -1,4 +1,4 @@
-"""What the controllers do that look after every cluster: namespaces, and the garbage that deletions leave.
+"""What the controllers do that look after every cluster: namespaces, APIServices, and the garbage that deletions leave.
 
 It follows the store's journal, as the real controllers follow watches.
 """
@@ -11,7 +11,8 @@ import anyio
 import anyio.lowlevel
 from msgspec import Struct
 
-from tidelog.engine.cluster.embedded.api import Api
+from tidelog.engine.cluster.embedded.api import APISERVICES, Api
+from tidelog.engine.cluster.embedded.api_services import ApiServices
 from tidelog.engine.cluster.embedded.fault_log import log_fault
 from tidelog.engine.cluster.embedded.metadata import NAMESPACES
 from tidelog.engine.cluster.embedded.objects import decoded, is_going, kept
@@ -34,6 +35,7 @@ _ROOT_DESCRIBED: Final = (
 NAMESPACE: Final = "kubernetes"
 """The finalizer of namespaces."""
 _MAPS: Final[Place] = ("", "configmaps")
+_TELL_VERSIONS: Final = frozenset({DEFINITIONS, APISERVICES})
 MANAGER: Final = Options("tidelog-embedded-cluster")
 
 
@@ -62,13 +64,14 @@ _NONE: Final[frozenset[Where]] = frozenset()
 
 
 class Caretaker:
-    """Looks after namespaces and owners."""
+    """Looks after namespaces, APIServices and owners."""
 
     def __init__(self, api: Api, authority: str = "") -> None:
         """Of the cluster behind `api`; `authority` is what its clients are to trust (PEM), where it is served so."""
         self._api = api
         self._authority = authority
         self._store = api.store
+        self._services = ApiServices(api)
         self._journal = api.store.follow()
         self._uids: SharedMap[str, Where] = SharedMap()
         """Of every object."""
@@ -123,6 +126,8 @@ class Caretaker:
             self._release_all(before)
             if place == DEFINITIONS:
                 self._api.serve(record.key.name)
+            if place in _TELL_VERSIONS:
+                await self._services.follow(place, record.key.name)
             if place == _MAPS and record.key.name == ROOT_CERTIFICATES:
                 await self._publish(record.key.namespace)
             if record.key.namespace:
@@ -133,6 +138,8 @@ class Caretaker:
             await self._look_after(record, obj)
         elif place == _MAPS and record.key.name == ROOT_CERTIFICATES:
             await self._publish(record.key.namespace)
+        elif place in _TELL_VERSIONS:
+            await self._services.follow(place, record.key.name)
         owners = self._owners.get(where) or {}
         if change.type == "ADDED" or owners != before:
             self._collect_if_orphaned(where)

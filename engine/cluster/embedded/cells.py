@@ -543,6 +543,15 @@ def _endpoint_slice(obj: KubeObject, now: datetime) -> Cells:
     return [_name(obj), obj.get("addressType", ""), _few(ports), _few(addresses), age(obj, now)]
 
 
+def _api_service(obj: KubeObject, now: datetime) -> Cells:
+    service = _spec(obj).get("service")
+    where = "Local" if service is None else f"{service.get('namespace', '')}/{service.get('name', '')}"
+    conditions = (obj.get("status") or {}).get("conditions") or ()
+    found = next((one for one in conditions if one["type"] == "Available"), {"status": "Unknown"})
+    reason = f" ({found['reason']})" if found["status"] != "True" and found.get("reason") else ""
+    return [_name(obj), where, found["status"] + reason, age(obj, now)]
+
+
 def _few(words: list[str]) -> str:
     shown = ",".join(words[:3])
     return f"{shown} + {len(words) - 3} more..." if len(words) > 3 else shown or UNSET
@@ -587,5 +596,6 @@ PRINTERS: Final[Mapping[str, Callable[[KubeObject, datetime], Cells]]] = {
     "endpointslices": _endpoint_slice,
     "priorityclasses": _priority_class,
     "customresourcedefinitions": _definition,
+    "apiservices": _api_service,
 }
 """By plural."""

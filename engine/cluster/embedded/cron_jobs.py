@@ -9,11 +9,11 @@ import anyio.to_thread
 import msgspec
 
 from tidelog.engine.cluster.embedded.builtin.schedules import ScheduleError, parsed
-from tidelog.engine.cluster.embedded.hands import Hands, key_of
+from tidelog.engine.cluster.embedded.hands import Hands, Later, Where, key_of
 from tidelog.engine.cluster.embedded.likenesses import ending_of, moment_of, owner_of
 from tidelog.engine.cluster.embedded.objects import is_going, timestamp
 from tidelog.engine.cluster.embedded.registry import Place, Resource
-from tidelog.engine.cluster.embedded.workloads import JOBS, Later, Where
+from tidelog.engine.cluster.embedded.workloads import JOBS
 from tidelog.engine.objects.kube import KubeObject
 
 CRON_JOBS: Final[Place] = ("batch", "cronjobs")

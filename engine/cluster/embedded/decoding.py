@@ -223,6 +223,7 @@ def _is_quantity(value: KubeValue) -> bool:
 _NAMED: Final = {"uid": "types.UID", "propagationPolicy": "v1.DeletionPropagation"}
 """Fields whose texts have types of their own in Go."""
 _TIME: Final = "date-time"
+_BYTES: Final = "byte"
 
 
 class Conformed:
@@ -268,6 +269,8 @@ class Conformed:
             ]
         if schema.raw.get("format") == _TIME and isinstance(value, str) and (wrong := _no_time(value)):
             raise MismatchError(self._kind, self._version, wrong)
+        if schema.raw.get("format") == _BYTES and isinstance(value, str) and (wrong := no_base64(value)):
+            raise MismatchError(self._kind, self._version, wrong, f"error decoding from json: {wrong}")
         if schema.raw.get("oneOf") == _QUANTITY and not _is_quantity(value):
             raise MismatchError(self._kind, self._version, _NO_QUANTITY)
         if not self._fits(value, schema):
@@ -346,6 +349,42 @@ def _no_time(text: str) -> str:
         what = str(error).partition(" ")[0]  # month, day, hour, minute or second
         return f'parsing time "{text}": {what} out of range'
     return ""
+
+
+_base64: Final = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
+_sixbits: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
+_BREAKS: Final = b"\r\n"
+
+
+def no_base64(text: str) -> str:
+    """Why a text is no base64, as Go says it; empty where it is. Line breaks count for nothing."""
+    if _base64.fullmatch(text.replace("\n", "").replace("\r", "")):
+        return ""
+    return f"illegal base64 data at input byte {_first_illegal(text.encode(errors='surrogatepass'))}"
+
+
+def _first_illegal(text: bytes) -> int:
+    """The place that Go's decoder names: of a last group that is too short, its beginning, breaks not counted."""
+    found = 0
+    for at, byte in enumerate(text):
+        if byte in _BREAKS:
+            continue
+        if byte in _sixbits:
+            found += 1
+            continue
+        return _first_after(text, at) if byte == ord("=") and found % 4 > 1 else at
+    return len(text) - found % 4
+
+
+def _first_after(text: bytes, at: int) -> int:
+    """The same, from the first `=` of a group on where one may stand."""
+    held = sum(byte in _sixbits for byte in text[:at]) % 4
+    rest = [place for place in range(at + 1, len(text)) if text[place] not in _BREAKS]
+    if held == 3:
+        return rest[0]
+    if not rest:
+        return len(text)
+    return rest[0] - 1 if text[rest[0]] != ord("=") else rest[1]
 
 
 def _go_type(schema: Schema) -> str:

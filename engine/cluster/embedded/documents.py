@@ -29,6 +29,10 @@ def version() -> KubeObject:
     return {
         "major": major,
         "minor": minor,
+        "emulationMajor": major,
+        "emulationMinor": minor,
+        "minCompatibilityMajor": major,
+        "minCompatibilityMinor": str(int(minor) - 1),
         "gitVersion": f"{name}+tidelog",
         "gitCommit": "",
         "gitTreeState": "clean",

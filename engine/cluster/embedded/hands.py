@@ -1,7 +1,7 @@
 """What stand-ins do to objects, through the same writer as everybody else; and how many Pods they make."""
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -21,6 +21,9 @@ PODS_MAX: Final = 10_000
 """Pods of the whole cluster, beyond which stand-ins make none."""
 AT_ONCE: Final = 50
 """Pods that are made of one workload before others are looked at, and requests answered; each asks for another look."""
+Where: TypeAlias = tuple[Place, Key]
+Later: TypeAlias = Callable[[Where, float], None]
+"""Has an object looked at again in some seconds."""
 
 
 class Hands:
@@ -50,6 +53,15 @@ class Hands:
         found = [decoded(record, resource) for record in records if mark in record.data]
         return [obj for obj in found if any(one["uid"] == uid for one in obj["metadata"].get("ownerReferences") or ())]
 
+    def within(self, place: Place, obj: KubeObject) -> list[KubeObject]:
+        """The objects of a kind in the namespace of an object."""
+        resource = self._registry.builtin(place)
+        return [decoded(record, resource) for record in self._store.bucket(place).between(obj["metadata"]["namespace"])]
+
+    def has(self, place: Place, key: Key) -> bool:
+        """Whether there is such an object."""
+        return self._store.get(place, key) is not None
+
     async def make(self, place: Place, obj: KubeObject) -> KubeObject:
         """Makes an object."""
         resource = self._registry.builtin(place)
@@ -63,19 +75,21 @@ class Hands:
         target = Target("delete", resource, obj["metadata"]["namespace"], obj["metadata"]["name"])
         self._writer.delete(target, propagation=propagation)
 
-    async def scale(self, place: Place, obj: KubeObject, replicas: int) -> None:
-        """Says how often an object is wanted."""
-        resource = self._registry.builtin(place)
-        scaled = {**obj, "spec": {**obj["spec"], "replicas": replicas}}
-        target = Target("update", resource, obj["metadata"]["namespace"], obj["metadata"]["name"])
-        await self._writer.replace(target, scaled, MANAGER)
+    async def put(self, resource: Resource, obj: KubeObject) -> KubeObject:
+        """Writes an object anew, but for its status."""
+        target = Target("update", resource, obj["metadata"].get("namespace", ""), obj["metadata"]["name"])
+        return (await self._writer.replace(target, obj, MANAGER)).object
+
+    async def put_in(self, place: Place, obj: KubeObject) -> KubeObject:
+        """Writes an object of a built-in kind anew, but for its status."""
+        return await self.put(self._registry.builtin(place), obj)
 
     async def tell(self, resource: Resource, obj: KubeObject, status: KubeObject, options: Options = MANAGER) -> None:
-        """Writes the status of an object."""
+        """Writes the status of an object, and its annotations."""
         target = Target(
             "update",
             resource,
-            obj["metadata"]["namespace"],
+            obj["metadata"].get("namespace", ""),
             obj["metadata"]["name"],
             resource.subresources["status"],
         )

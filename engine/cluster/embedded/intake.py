@@ -45,7 +45,7 @@ def read_patched(
     try:
         found, told = conformed(target.resource, obj, msgspec.structs.replace(options, strict=False, warns=True))
     except MismatchError as error:
-        raise broken_patch(text, error.detail) from None
+        raise broken_patch(text, error.converted if how == "strategic" else error.detail) from None
     if told and options.strict:
         raise broken_patch(text, f"strict decoding error: {', '.join(told)}")
     told = told if options.warns and other_kind is None else []

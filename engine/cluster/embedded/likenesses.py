@@ -1,6 +1,7 @@
 """What the stand-ins of the embedded cluster make, and what they say of it: functions of objects, and of the time."""
 
 import hashlib
+import math
 import sys
 from datetime import datetime
 from typing import Final, Literal, TypeAlias, get_args
@@ -15,6 +16,20 @@ NODE: Final = "embedded"
 Failure: TypeAlias = Literal["ImagePullBackOff", "CrashLoopBackOff", "QuotaExceeded", "NeverReady"]
 FAILURES: Final = frozenset(get_args(Failure))
 HASH: Final = "pod-template-hash"
+NUMBER: Final = "deployment.kubernetes.io/revision"
+"""Annotation of a Deployment and its ReplicaSets: which revision of the template that is."""
+_FORMER: Final = "deployment.kubernetes.io/revision-history"
+_DESIRED: Final = "deployment.kubernetes.io/desired-replicas"
+_MOST: Final = "deployment.kubernetes.io/max-replicas"
+_DIGITS_MAX: Final = 18
+_OF_DEPLOYMENTS: Final = frozenset(
+    {
+        "kubectl.kubernetes.io/last-applied-configuration",
+        "deprecated.deployment.rollback.to",
+        *(NUMBER, _FORMER, _DESIRED, _MOST),
+    }
+)
+"""Annotations that a ReplicaSet does not take over."""
 REVISION: Final = "controller-revision-hash"
 _MESSAGES: Final = {
     "ImagePullBackOff": "Back-off pulling image",
@@ -112,7 +127,8 @@ def deployment_status(obj: KubeObject, new: KubeObject, sets: list[KubeObject], 
         "availableReplicas": available,
         "unavailableReplicas": max(0, max(wanted, replicas) - available),
     }
-    return {name: value for name, value in told.items() if value} | {"conditions": conditions}
+    counts = {name: value for name, value in told.items() if value}
+    return counts | {"terminatingReplicas": 0, "conditions": conditions}
 
 
 def _progressing(obj: KubeObject, new: KubeObject, ready: int, moment: float, *, is_done: bool) -> KubeObject:
@@ -284,14 +300,51 @@ def replica_set_of(deployment: KubeObject, digest: str, replicas: int) -> KubeOb
             "name": f"{name}-{digest}",
             "namespace": deployment["metadata"]["namespace"],
             "labels": dict(labels),
-            "annotations": {
-                "deployment.kubernetes.io/desired-replicas": str(replicas),
-                "deployment.kubernetes.io/revision": "1",
-            },
+            "annotations": _sizes_of(deployment),
             "ownerReferences": [owner_of(deployment, "Deployment")],
         },
         "spec": {"replicas": replicas, "selector": selector, "template": template},
     }
+
+
+def numbered(replica_set: KubeObject, deployment: KubeObject, others: list[KubeObject]) -> KubeObject:
+    """The ReplicaSet of the template of a Deployment, with the number of its revision, which is above all others."""
+    said = deployment["metadata"].get("annotations") or {}
+    annotations = {**(replica_set["metadata"].get("annotations") or {})}
+    annotations |= {name: said[name] for name in said if name not in _OF_DEPLOYMENTS}
+    last, was = max(map(number_of, others), default=0), number_of(replica_set)
+    if was <= last:
+        annotations[NUMBER] = str(last + 1)
+        if was:
+            annotations[_FORMER] = ",".join(filter(None, (annotations.get(_FORMER, ""), str(was))))
+    return {**replica_set, "metadata": {**replica_set["metadata"], "annotations": annotations}}
+
+
+def resized(replica_set: KubeObject, deployment: KubeObject, replicas: int) -> KubeObject:
+    """A ReplicaSet of a Deployment, with so many replicas."""
+    annotations = {**(replica_set["metadata"].get("annotations") or {}), **_sizes_of(deployment)}
+    metadata = {**replica_set["metadata"], "annotations": annotations}
+    return {**replica_set, "metadata": metadata, "spec": {**replica_set["spec"], "replicas": replicas}}
+
+
+def number_of(obj: KubeObject) -> int:
+    """The number of the revision that a ReplicaSet or a Deployment says; 0 where it says none."""
+    said = (obj["metadata"].get("annotations") or {}).get(NUMBER, "")
+    return int(said) if said.isdecimal() and len(said) <= _DIGITS_MAX else 0
+
+
+def forgotten(sets: list[KubeObject], limit: int) -> list[KubeObject]:
+    """The former ReplicaSets of a Deployment that are too many to be kept."""
+    empty = [one for one in sets if not one["spec"].get("replicas") and not (one.get("status") or {}).get("replicas")]
+    return sorted(empty, key=number_of)[: max(0, len(empty) - limit)]
+
+
+def _sizes_of(deployment: KubeObject) -> dict[str, str]:
+    spec = deployment["spec"]
+    wanted, strategy = spec.get("replicas", 1), spec.get("strategy") or {}
+    surge = (strategy.get("rollingUpdate") or {}).get("maxSurge", 0) if strategy.get("type") != "Recreate" else 0
+    more = math.ceil(int(surge.removesuffix("%")) * wanted / 100) if isinstance(surge, str) else surge
+    return {_DESIRED: str(wanted), _MOST: str(wanted + more)}
 
 
 def pod_of(owner: KubeObject, kind: str, number: int | None = None, digest: str = "") -> KubeObject:
@@ -308,10 +361,52 @@ def pod_of(owner: KubeObject, kind: str, number: int | None = None, digest: str 
     else:
         metadata["generateName"] = f"{name}-"
         if kind == "DaemonSet":
-            labels[REVISION] = digest
+            labels |= {REVISION: digest, **_template_generation(owner)}
     metadata |= {"labels": labels, "ownerReferences": [owner_of(owner, kind)]}
     spec = {**template["spec"], "nodeName": NODE}
+    if kind == "StatefulSet":
+        spec |= {"hostname": metadata["name"], "subdomain": owner["spec"].get("serviceName", "")}
+        spec |= _with_claims(spec, owner, number or 0)
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+
+def _template_generation(daemon_set: KubeObject) -> dict[str, str]:
+    said = (daemon_set["metadata"].get("annotations") or {}).get("deprecated.daemonset.template.generation")
+    return {"pod-template-generation": said} if said else {}
+
+
+def _with_claims(spec: KubeObject, stateful_set: KubeObject, number: int) -> KubeObject:
+    """The volumes of a Pod of a StatefulSet: its claims, and those of its template that have other names."""
+    claims = {
+        template["metadata"]["name"]: _claim_name(stateful_set, template, number)
+        for template in stateful_set["spec"].get("volumeClaimTemplates") or ()
+    }
+    own = [volume for volume in spec.get("volumes") or () if volume["name"] not in claims]
+    claimed = [{"name": name, "persistentVolumeClaim": {"claimName": claim}} for name, claim in claims.items()]
+    return {"volumes": claimed + own} if claims else {}
+
+
+def _claim_name(stateful_set: KubeObject, template: KubeObject, number: int) -> str:
+    return f"{template['metadata']['name']}-{stateful_set['metadata']['name']}-{number}"
+
+
+def claims_for(stateful_set: KubeObject, number: int) -> list[KubeObject]:
+    """The claims of one Pod of a StatefulSet; they go with it only where it says so."""
+    spec, found = stateful_set["spec"], []
+    goes_along = (spec.get("persistentVolumeClaimRetentionPolicy") or {}).get("whenDeleted") == "Delete"
+    for template in spec.get("volumeClaimTemplates") or ():
+        said = template["metadata"]
+        labels = {**(said.get("labels") or {}), **(spec["selector"].get("matchLabels") or {})}
+        metadata: KubeObject = {"name": _claim_name(stateful_set, template, number)}
+        metadata |= {"namespace": stateful_set["metadata"]["namespace"], "labels": labels}
+        if said.get("annotations"):
+            metadata["annotations"] = dict(said["annotations"])
+        if goes_along:
+            metadata["ownerReferences"] = [owner_of(stateful_set, "StatefulSet")]
+        found.append(
+            {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": {**template["spec"]}}
+        )
+    return found
 
 
 def _address_of(pod: KubeObject) -> str:

@@ -91,6 +91,8 @@ class _Listed(Struct, rename="camel"):
 class _Facts(Struct):
     version: str
     groups: list[Group]
+    priorities: dict[str, tuple[int, int]]
+    """Of each version, by the name of its APIService: that of its group, and its own."""
     resources: list[_Listed]
     types: dict[str, dict[str, Any]]
 
@@ -237,6 +239,11 @@ def _builtin() -> dict[tuple[str, str, str], Resource]:
 def is_builtin(place: Place) -> bool:
     """Whether the server's own kinds have a place, in whichever version."""
     return place in _builtin_places()
+
+
+def is_builtin_group(group: str) -> bool:
+    """Whether a group is the server's own."""
+    return any(known.name == group for known in facts().groups)
 
 
 @functools.cache

@@ -146,14 +146,14 @@ def target_of(request: Request, registry: Registry) -> Target | None:
     if parts[0] == "namespaces" and len(parts) > 2 and not _is_namespace_part(group, parts):
         _, namespace, *parts = parts
     resource = registry.resource(group, version, parts[0])
-    if resource is None or len(parts) > 3:
+    if resource is None:
         raise no_path()
     if bool(namespace) != resource.namespaced and (namespace or len(parts) > 1):
         raise no_path()
     name = parts[1] if len(parts) > 1 else ""
     subresource = None
-    if len(parts) == 3:
-        subresource = resource.subresources.get(parts[2])
+    if len(parts) > 2:
+        subresource = resource.subresources.get(parts[2]) if len(parts) == 3 else None
         if subresource is None:
             raise no_path() if resource.custom is None else not_found(resource, name)
     if is_watch and (subresource is not None or WATCH not in resource.verbs):

@@ -17,25 +17,23 @@ from msgspec import Struct
 from tidelog.engine.cluster.embedded.api import Api
 from tidelog.engine.cluster.embedded.cron_jobs import CRON_JOBS, CronJobs
 from tidelog.engine.cluster.embedded.fault_log import log_fault
-from tidelog.engine.cluster.embedded.hands import KUBELET, MANAGER, PODS, Hands, key_of
+from tidelog.engine.cluster.embedded.hands import KUBELET, PODS, Hands, Where, key_of
 from tidelog.engine.cluster.embedded.likenesses import failure_of, has_end, moment_of, pod_status, public_address_of
 from tidelog.engine.cluster.embedded.objects import decoded, is_going
 from tidelog.engine.cluster.embedded.registry import Place, Resource
-from tidelog.engine.cluster.embedded.requests import Target
 from tidelog.engine.cluster.embedded.statuses import StatusError
 from tidelog.engine.cluster.embedded.store import Key, Record
+from tidelog.engine.cluster.embedded.volumes import CLAIMS, VOLUMES, Volumes, claims_of
 from tidelog.engine.cluster.embedded.workloads import (
     DAEMON_SETS,
     DEPLOYMENTS,
     JOBS,
     REPLICA_SETS,
     STATEFUL_SETS,
-    Where,
     Workloads,
 )
 from tidelog.engine.objects.kube import KubeObject
 
-CLAIMS: Final[Place] = ("", "persistentvolumeclaims")
 SERVICES: Final[Place] = ("", "services")
 AGAIN_S: Final = 0.5
 REFUSED_S: Final = 60.0
@@ -76,8 +74,12 @@ class StandIns:
             JOBS: workloads.job,
             CRON_JOBS: CronJobs(self._hands, clock, self._later).cron_job,
         }
+        volumes = Volumes(self._hands, clock, self._later, pace.ready_s)
+        self._goings: dict[Place, Reconcile] = {CLAIMS: volumes.claim, VOLUMES: volumes.volume}
+        """Of kinds whose objects are looked at after they are deleted too."""
+        self._reconcilers |= self._goings
         if pace.ready_s is not None:
-            self._reconcilers |= {PODS: self._pod, CLAIMS: self._claim, SERVICES: self._service}
+            self._reconcilers |= {PODS: self._pod, SERVICES: self._service}
 
     def fork(self, api: Api) -> "StandIns":
         """Those of a fork of this cluster; they go on where these are."""
@@ -125,8 +127,8 @@ class StandIns:
             place, change = self._journal.popleft()
             if place in self._reconcilers and change.type != "DELETED":
                 self._waiting[place, change.record.key] = None
-            for owner in self._owners(change.record) if place in (PODS, REPLICA_SETS, JOBS) else ():
-                self._waiting[owner] = None
+            for one in self._concerned(change.record) if place in (PODS, REPLICA_SETS, JOBS) else ():
+                self._waiting[one] = None
         while self._due and self._due[0][0] <= self._clock():
             self._waiting[heapq.heappop(self._due)[1]] = None
 
@@ -136,7 +138,7 @@ class StandIns:
         if resource is None or record is None:
             return
         obj = decoded(record, resource)
-        if is_going(obj):
+        if is_going(obj) and place not in self._goings:
             return
         try:
             await self._reconcilers[place](resource, obj)
@@ -166,23 +168,7 @@ class StandIns:
         if new != status:
             await self._hands.tell(resource, pod, new, KUBELET)
 
-    # ------------------------------------------------------------------------------------------ claims, services
-
-    async def _claim(self, resource: Resource, obj: KubeObject) -> None:
-        if (obj.get("status") or {}).get("phase") == "Bound" or failure_of(obj["metadata"]):
-            return
-        ready = moment_of(obj["metadata"]["creationTimestamp"]) + self._ready_s
-        if self._clock() < ready:
-            self._later((resource.place, key_of(obj)), ready - self._clock())
-            return
-        spec = obj["spec"]
-        if not spec.get("volumeName"):
-            named = {**obj, "spec": {**spec, "volumeName": f"pvc-{obj['metadata']['uid']}"}}
-            target = Target("update", resource, obj["metadata"]["namespace"], obj["metadata"]["name"])
-            obj = (await self._api.writer.replace(target, named, MANAGER)).object
-        capacity = (spec.get("resources") or {}).get("requests") or {}
-        status = {"phase": "Bound", "accessModes": spec.get("accessModes") or [], "capacity": capacity}
-        await self._hands.tell(resource, obj, status)
+    # ------------------------------------------------------------------------------------------ services
 
     async def _service(self, resource: Resource, obj: KubeObject) -> None:
         balanced = (obj.get("status") or {}).get("loadBalancer")
@@ -201,10 +187,13 @@ class StandIns:
 
     # ------------------------------------------------------------------------------------------ the store
 
-    def _owners(self, record: Record) -> Iterator[Where]:
-        metadata = msgspec.json.decode(record.data)["metadata"]
-        for owner in metadata.get("ownerReferences") or ():
+    def _concerned(self, record: Record) -> Iterator[Where]:
+        """Who is looked at when an object changes: its owners, and the claims that it uses."""
+        obj = msgspec.json.decode(record.data)
+        for owner in obj["metadata"].get("ownerReferences") or ():
             group, _, _ = str(owner.get("apiVersion", "")).rpartition("/")
             resource = self._api.registry.in_group(group, str(owner.get("kind", "")))
             if resource is not None and resource.place in self._reconcilers:
                 yield resource.place, Key(record.key.namespace, str(owner.get("name", "")))
+        for claim in claims_of(obj):
+            yield CLAIMS, claim

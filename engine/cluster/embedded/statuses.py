@@ -63,10 +63,14 @@ def not_found(resource: Resource, name: str) -> StatusError:
     return StatusError(404, "NotFound", f'{resource.qualified} "{name}" not found', details=_of(resource, name))
 
 
-def no_path() -> StatusError:
+class NoPathError(StatusError):
+    """Nothing is served under a path."""
+
+
+def no_path() -> NoPathError:
     """Nothing is served under the path."""
     message = "the server could not find the requested resource"
-    return StatusError(404, "NotFound", message, details={})
+    return NoPathError(404, "NotFound", message, details={})
 
 
 def already_exists(resource: Resource, name: str, *, is_going: bool = False) -> StatusError:

@@ -27,6 +27,11 @@ class Key(Struct, frozen=True, order=True, gc=False):
     namespace: str
     name: str
 
+    @property
+    def path(self) -> str:
+        """As etcd has it below that of its place: objects are listed in the order of these."""
+        return f"{self.namespace}/{self.name}"
+
 
 class Record(Struct, frozen=True, gc=False):
     """An object as it is kept. It holds nothing that the garbage collector, which would walk over all, could find."""
@@ -70,9 +75,10 @@ class Keeper(Protocol):
 class Bucket:
     """The objects of one place, in the order of their keys."""
 
-    def __init__(self, version: int, records: SharedMap[Key, Record] | None = None) -> None:
+    def __init__(self, version: int, records: SharedMap[str, Record] | None = None) -> None:
         """As of `version`: how it came to that is not known."""
-        self.records: SharedMap[Key, Record] = SharedMap() if records is None else records
+        self.records: SharedMap[str, Record] = SharedMap() if records is None else records
+        """By the paths of their keys."""
         self._changes: deque[Change] = deque()
         self._bytes = 0
         self.compacted = version
@@ -83,10 +89,10 @@ class Bucket:
     def between(self, namespace: str, after: Key | None = None) -> Iterator[Record]:
         """The objects of a namespace, or of all (empty), that come after a key."""
         start = after or (Key(namespace, "") if namespace else None)
-        for key, record in self.records.items(start):
-            if namespace and key.namespace != namespace:
+        for _, record in self.records.items(start.path if start else None):
+            if namespace and record.key.namespace != namespace:
                 return
-            if key != after:
+            if record.key != after:
                 yield record
 
     def since(self, version: int) -> list[Change] | None:
@@ -103,11 +109,11 @@ class Bucket:
 
     def take(self, change: Change) -> None:
         """Carries out a change."""
-        key = change.record.key
+        path = change.record.key.path
         if change.type == "DELETED":
-            self.records.pop(key)
+            self.records.pop(path)
         else:
-            self.records.set(key, change.record)
+            self.records.set(path, change.record)
         self._changes.append(change)
         self._bytes += len(change.record.data)
         while len(self._changes) > HISTORY_MAX or (self._bytes > HISTORY_BYTES_MAX and len(self._changes) > 1):
@@ -161,7 +167,7 @@ class Store:
 
     def get(self, place: Place, key: Key) -> Record | None:
         """One object."""
-        return self.bucket(place).records.get(key)
+        return self.bucket(place).records.get(key.path)
 
     def next_version(self) -> int:
         """The version of the next write."""
@@ -208,9 +214,9 @@ class Store:
 
     def load(self, objects: Iterable[tuple[Place, Record]], version: int) -> None:
         """Takes in objects that were kept elsewhere, into an empty store, as of `version`."""
-        found: dict[Place, dict[Key, Record]] = {}
+        found: dict[Place, dict[str, Record]] = {}
         for place, record in objects:
-            found.setdefault(place, {})[record.key] = record
+            found.setdefault(place, {})[record.key.path] = record
         self.version = max(self.version, version)
         self._buckets = {
             place: Bucket(self.version, SharedMap(sorted(records.items()))) for place, records in found.items()

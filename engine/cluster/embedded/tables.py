@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
-from tidelog.engine.cluster.embedded import cells
+from tidelog.engine.cluster.embedded import cells, rare_cells
 from tidelog.engine.cluster.embedded.json_paths import first_of
 from tidelog.engine.cluster.embedded.openapi import go_number
 from tidelog.engine.cluster.embedded.registry import Resource
@@ -43,7 +43,7 @@ def table(
     """A Table of objects of a kind (None for Scales), without the metadata of their list."""
     columns = _SCALE_COLUMNS if resource is None else _columns(resource)
     rows = []
-    for obj in objects:
+    for obj in rare_cells.in_order("" if resource is None else resource.plural, objects):
         row: KubeObject = {"cells": cells.scale_row(obj, now) if resource is None else cells_of(resource, obj, now)}
         if resource is not None and (conditions := _conditions(resource, obj)):
             row["conditions"] = conditions
@@ -63,7 +63,7 @@ def cells_of(resource: Resource, obj: KubeObject, now: datetime) -> cells.Cells:
     if resource.custom is not None:
         columns = resource.custom.get("additionalPrinterColumns") or [AGE]
         return [obj["metadata"].get("name", ""), *(_custom_cell(column, obj, now) for column in columns)]
-    printer = cells.PRINTERS.get(resource.plural)
+    printer = cells.PRINTERS.get(resource.plural) or rare_cells.PRINTERS.get(resource.plural)
     return _by_name(resource, obj, now) if printer is None else printer(obj, now)
 
 

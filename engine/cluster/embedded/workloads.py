@@ -1,29 +1,35 @@
 """Stand-ins for the controllers of workloads: what a Deployment, StatefulSet, DaemonSet or Job has made for it."""
 
 from collections.abc import Callable
-from typing import Final, TypeAlias
+from typing import Final
 
-from tidelog.engine.cluster.embedded.hands import AT_ONCE, PODS, PODS_MAX, PODS_OF_ONE_MAX, Hands, key_of
+from tidelog.engine.cluster.embedded.hands import AT_ONCE, PODS, PODS_MAX, PODS_OF_ONE_MAX, Hands, Later, Where, key_of
 from tidelog.engine.cluster.embedded.likenesses import (
     HASH,
+    NUMBER,
+    claims_for,
     condition,
     deadline_of,
     deployment_status,
     digest_of,
     ending_of,
+    forgotten,
     is_ready,
     is_refused,
     is_suspended,
     moment_of,
+    number_of,
+    numbered,
     pod_of,
     replica_set_of,
+    resized,
     revision_of,
     surplus,
     suspension_of,
 )
 from tidelog.engine.cluster.embedded.objects import is_going
 from tidelog.engine.cluster.embedded.registry import Place, Resource
-from tidelog.engine.cluster.embedded.store import Key
+from tidelog.engine.cluster.embedded.volumes import CLAIMS
 from tidelog.engine.objects.kube import KubeObject
 
 DEPLOYMENTS: Final[Place] = ("apps", "deployments")
@@ -34,9 +40,6 @@ JOBS: Final[Place] = ("batch", "jobs")
 NO_ROOM: Final = f"this cluster has {PODS_OF_ONE_MAX} Pods of a workload at most, and {PODS_MAX} in all"
 NO_ROOM_S: Final = 60.0
 """Until the next look at a workload that may have no more Pods."""
-Where: TypeAlias = tuple[Place, Key]
-Later: TypeAlias = Callable[[Where, float], None]
-"""Has an object looked at again in some seconds."""
 
 
 class Workloads:
@@ -57,21 +60,37 @@ class Workloads:
         digest = digest_of(template)
         sets = self._hands.owned(REPLICA_SETS, obj)
         new = next((one for one in sets if (one["metadata"].get("labels") or {}).get(HASH) == digest), None)
-        if new is None:
-            new = await self._hands.make(REPLICA_SETS, replica_set_of(obj, digest, wanted))
-            sets.append(new)
-        elif new["spec"].get("replicas") != wanted:
-            await self._hands.scale(REPLICA_SETS, new, wanted)
+        others = [one for one in sets if one is not new]
+        new = await self._current(obj, new, others, digest)
+        sets = [*others, new]
         ready = (new.get("status") or {}).get("readyReplicas", 0)
-        for old in sets:
-            if old is not new and old["spec"].get("replicas") and ready >= wanted:
-                await self._hands.scale(REPLICA_SETS, old, 0)
+        for old in others:
+            if old["spec"].get("replicas") and ready >= wanted:
+                await self._hands.put_in(REPLICA_SETS, resized(old, obj, 0))
         status = deployment_status(obj, new, sets, self._clock())
         progressing = next(one for one in status["conditions"] if one["type"] == "Progressing")
         if progressing["reason"] == "ReplicaSetUpdated":
             self._later((DEPLOYMENTS, key_of(obj)), deadline_of(spec, progressing) - self._clock())
-        if status != (obj.get("status") or {}):
-            await self._hands.tell(resource, obj, status)
+        said = str(number_of(new))
+        if status != (obj.get("status") or {}) or (obj["metadata"].get("annotations") or {}).get(NUMBER) != said:
+            metadata = {**obj["metadata"], "annotations": {**(obj["metadata"].get("annotations") or {}), NUMBER: said}}
+            await self._hands.tell(resource, {**obj, "metadata": metadata}, status)
+        if progressing["reason"] == "NewReplicaSetAvailable":
+            for old in forgotten(others, spec.get("revisionHistoryLimit", 10)):
+                self._hands.remove(REPLICA_SETS, old)
+
+    async def _current(
+        self, obj: KubeObject, found: KubeObject | None, others: list[KubeObject], digest: str
+    ) -> KubeObject:
+        """The ReplicaSet of the template of a Deployment, as large as that wants it; made where there is none."""
+        wanted = obj["spec"].get("replicas", 1)
+        if found is None:
+            made = replica_set_of(obj, digest, wanted)
+            return await self._hands.make(REPLICA_SETS, numbered(made, obj, others))
+        current = numbered(found, obj, others)
+        if found["spec"].get("replicas") != wanted:
+            current = resized(current, obj, wanted)
+        return current if current == found else await self._hands.put_in(REPLICA_SETS, current)
 
     async def replica_set(self, resource: Resource, obj: KubeObject) -> None:
         """Has as many Pods as are wanted."""
@@ -90,6 +109,7 @@ class Workloads:
         counts = {"fullyLabeledReplicas": len(pods), "readyReplicas": ready, "availableReplicas": ready}
         status: KubeObject = {"replicas": len(pods), "observedGeneration": obj["metadata"]["generation"]}
         status |= {name: value for name, value in counts.items() if value}
+        status["terminatingReplicas"] = 0  # Pods are gone at once
         if refused and wanted:
             message = f'pods "{obj["metadata"]["name"]}-" is forbidden: {refused}'
             was = obj.get("status") or {}
@@ -117,7 +137,7 @@ class Workloads:
             if f"{name}-{number}" not in pods:
                 if len(pods) == most:
                     break
-                pods[f"{name}-{number}"] = await self._hands.make(PODS, pod_of(obj, "StatefulSet", number, digest))
+                pods[f"{name}-{number}"] = await self._numbered_pod(obj, number, digest)
             if not parallel and not is_ready(pods[f"{name}-{number}"]):
                 break
         ready = sum(map(is_ready, pods.values()))
@@ -137,6 +157,13 @@ class Workloads:
         status |= {field: value for field, value in counts.items() if value}
         if status != was:
             await self._hands.tell(resource, obj, status)
+
+    async def _numbered_pod(self, obj: KubeObject, number: int, digest: str) -> KubeObject:
+        """Makes a Pod of a StatefulSet, and before it the claims that it has not yet."""
+        for claim in claims_for(obj, number):
+            if not self._hands.has(CLAIMS, key_of(claim)):
+                await self._hands.make(CLAIMS, claim)
+        return await self._hands.make(PODS, pod_of(obj, "StatefulSet", number, digest))
 
     async def daemon_set(self, resource: Resource, obj: KubeObject) -> None:
         """There is one node."""

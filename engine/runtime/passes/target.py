@@ -6,14 +6,23 @@ was done is memoised by the log, so that a pass that finds nothing to do appends
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
+from typing import Final
 
 import msgspec
 
 from tidelog.engine.apply.door import PLAN_VOID, ApplyStopped, Door
 from tidelog.engine.apply.record import ObjectRecorder
 from tidelog.engine.cluster.errors import PASSING, ClusterError, NotFoundError, failure_of
+from tidelog.engine.cluster.remote import IdentityGateError, UnsupportedKubeconfigError
 from tidelog.engine.kinds.later import UNSUPPORTED, features_left
-from tidelog.engine.kinds.meta import DEPENDS_ON, FINALIZER
+from tidelog.engine.kinds.meta import (
+    DEPENDS_ON,
+    FINALIZER,
+    OWNER_NAME,
+    OWNER_NAMESPACE,
+    RELEASE_OWNER_NAME,
+    RELEASE_OWNER_NAMESPACE,
+)
 from tidelog.engine.objects.kube import KubeObject
 from tidelog.engine.observe.health import health_of
 from tidelog.engine.plan.draft import DRY_RUN, Draft, Planner
@@ -54,6 +63,15 @@ from tidelog.storage import Query
 from tidelog.storage.artifacts.errors import ObjectMissingError
 
 DEFINITION = "CustomResourceDefinition"
+_NOT_AS_IT_IS: Mapping[type[ClusterError], str] = {
+    UnsupportedKubeconfigError: UNSUPPORTED,
+    IdentityGateError: "FeatureGateDisabled",
+}
+"""Why a cluster is not reached before what is declared, or how the engine is started, is another."""
+
+
+_OWNERS: Final = (OWNER_NAME, OWNER_NAMESPACE, RELEASE_OWNER_NAME, RELEASE_OWNER_NAMESPACE)
+"""Labels on every object."""
 
 
 class ApplyEnded(Stop):
@@ -78,6 +96,7 @@ class TargetPass(ABC):
         self._reached: Site | None = None
         self._situation = Situation(engine.memory, self._alias, engine.settings, declared, rests=self._is_at_rest)
         self._run = Run(engine.memory, declared.stream, trigger)
+        self._run.secrets.tell({*_OWNERS, declared.key.name, declared.key.namespace})
         self._activity = engine.activity
         self._left: Mapping[ObjectId, Heir] = {}
         """What is not wanted any more, and another target is about to want."""
@@ -120,7 +139,10 @@ class TargetPass(ABC):
             StageError: when it cannot.
             Stop: when it is another than before: the next pass is about that one.
         """
-        site = await asking("declare", self._engine.sites.of(self._declared, self._run.secrets), self._unreached_as)
+        try:
+            site = await asking("declare", self._engine.sites.of(self._declared, self._run.secrets), self._unreached_as)
+        except StageError as error:
+            raise _not_as_it_is(error) from error.__cause__
         if site.alias != self._alias:
             await self._move_to(site.alias)
             raise Stop(0.0)
@@ -526,3 +548,11 @@ class TargetPass(ABC):
         except NotFoundError:
             return False
         return bool(live["metadata"]["uid"] == event.uid)
+
+
+def _not_as_it_is(error: StageError) -> StageError:
+    """The error, as a stall where trying again can make nothing better. It is no final one: a ConfigMap may change."""
+    for cause, reason in _NOT_AS_IT_IS.items():
+        if isinstance(error.__cause__, cause):
+            return StageError(error.stage, reason, str(error), stalled=True)
+    return error

@@ -1,7 +1,8 @@
 """Statuses: what each source and target says of itself, derived from the log, and written when it differs.
 
 One outcome is one write. That something is going on is written only when it takes longer than a second, or waits. What
-it is at by then is written once in three seconds: of a hundred that are at work, each step would be a write.
+it is at by then is written once in three seconds: of a hundred that are at work, each step would be a write. That the
+inventory has grown is told with what else there is to tell, and does not ask for a write: the log has each object.
 """
 
 from collections import OrderedDict
@@ -186,11 +187,12 @@ class StatusWriter:
         standing = self._engine.memory.conditions.get(declared.stream)
         if standing is None or is_source(declared) or declared.suspended:
             return False
-        if standing.ready == "False":
+        works = standing.run is not None and self._engine.activity.of(declared.stream) is not None
+        if standing.ready == "False" and not works:
             return standing.waits_for is not None and self._engine.is_recent(standing.since, PROGRESS_AFTER_S)
-        busy = standing.health == "InProgress" or self._engine.activity.of(declared.stream) is not None
-        busy = busy or self._acts(declared.stream)
-        return standing.run is not None and busy and not self._is_step_due(declared, standing)
+        waits = standing.health == "InProgress" or self._acts(declared.stream)
+        busy = works or (standing.run is not None and waits)
+        return busy and not self._is_step_due(declared, standing)
 
     def _is_step_due(self, declared: AnyDeclared, standing: Standing) -> bool:
         """Whether it is time to say what a run is at that takes its time."""
@@ -227,13 +229,12 @@ class StatusWriter:
         token = self._answered.get(declared.stream) or declared.status.last_handled_reconcile_at
         if is_kustomization(declared):
             status = target_status(self._engine, declared, standing)
-            return _written(declared, status, token, c.TARGET_OWNED)
+            works = self._engine.activity.of(declared.stream) is not None
+            return _but_for_growth(_written(declared, status, token, c.TARGET_OWNED), works=works)
         if is_release(declared):
             row = self._engine.memory.releases.get(declared.stream)
             told = with_answered(release_status(self._engine, declared, standing, row), declared, token)
-            patch = _written(declared, told, token, c.RELEASE_OWNED)
-            grows = self._acts(declared.stream) and patch.get("status", {}).keys() == {"inventory"}
-            return {} if grows else patch  # with every object that is applied: it is told when the action has ended
+            return _but_for_growth(_written(declared, told, token, c.RELEASE_OWNED), works=self._acts(declared.stream))
         if is_source(declared):
             return _written(declared, source_status(self._engine, declared, standing), token, c.SOURCE_OWNED)
         return {}
@@ -246,6 +247,11 @@ def _written(
     if token:
         status = msgspec.structs.replace(status, last_handled_reconcile_at=token)
     return statuses.status_patch(declared.live, status, owned)
+
+
+def _but_for_growth(patch: KubeObject, *, works: bool) -> KubeObject:
+    """A patch; none while objects are applied, and it only tells of these: the outcome will tell of all of them."""
+    return {} if works and patch.get("status", {}).keys() == {"inventory"} else patch
 
 
 def acting(engine: Engine) -> list[StreamName]:

@@ -361,7 +361,7 @@ class Observer:
             if news:
                 self._tell_follower(stream, owner)
             await self._only_health(obj, stream, owner, row, seen, secret=secret)
-            told = StatusTold(ObjectObserved(**seen.fields, only_status=True), seen.status, _writer(obj))
+            told = StatusTold(ObjectObserved(**seen.fields, only_status=True), seen.status, _writer(obj, owner))
             await self._record_status(stream, told)
             return
         events: list[Event] = [ObjectObserved(**seen.fields)]
@@ -375,7 +375,7 @@ class Observer:
             more = len(drifted) - len(shown)
             events.append(DriftDetected(target=owner, uid=uid, resource_version=version, fields=shown, more=more))
         was = None if row is None else row.health
-        origin = Origin(actor=_by(drifted) or _writer(obj))
+        origin = Origin(actor=_by(drifted) or _writer(obj, owner))
         recorded = await self._append(stream, events, origin, seen.bodies)
         self._versions[stream] = version
         self._tell_follower(stream, owner)
@@ -620,7 +620,7 @@ class Observer:
     ) -> tuple[FieldDrift, ...]:
         """The fields that are no longer as they were applied."""
         if row.state is None or row.uid != obj["metadata"]["uid"]:
-            return (FieldDrift(path="metadata.uid", manager=_writer(obj).name),)
+            return (FieldDrift(path="metadata.uid", manager=_writer(obj, owner).name),)
         body = await self._memory.log.body(row.state.digest)
         try:
             before = msgspec.json.decode(sealer.open(key_of(obj).id, body))
@@ -710,10 +710,13 @@ def _by(drifted: Sequence[FieldDrift]) -> Actor | None:
     return _manager(names[0]) if names else None
 
 
-def _writer(obj: KubeObject) -> Actor:
-    """Who wrote last, by the field manager's name: an inference, and said to be one."""
-    entries = obj["metadata"].get("managedFields") or ()
-    latest = max(entries, key=lambda entry: entry.get("time") or "", default=None)
+def _writer(obj: KubeObject, owner: StreamName) -> Actor:
+    """Who wrote last, by the field manager's name: an inference, and said to be one.
+
+    Within the same second, of which the server tells no more, it was not ourselves: our own writes are no news.
+    """
+    entries, ours = obj["metadata"].get("managedFields") or (), _applier_of(owner)
+    latest = max(entries, key=lambda entry: (entry.get("time") or "", entry.get("manager") != ours), default=None)
     return _manager((latest or {}).get("manager"))
 
 

@@ -18,7 +18,8 @@ from tidelog.engine.cluster.embedded.requests import Request, parse_url
 
 _uid = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _patched = re.compile(
-    r'(patch: )?Invalid value: "(\{|map\[).*[\}\]]": (?=json|parsing|strict|no kind|converting|couldn|unexp|Object)',
+    r'(patch: )?Invalid value: "(\{|map\[).*[\}\]]": '
+    r"(?=json|parsing|strict|no kind|converting|couldn|unexp|Object|illegal|error decoding from json)",
     re.DOTALL,
 )
 """The object that a broken patch makes: its ids and versions are each side's own, and so is the order of its keys."""
@@ -35,7 +36,9 @@ async def ask(api: Api, method: str, path: str, body: Any = None, content_type: 
     sent = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
     request = Request(method, where, parameters, ADMIN, sent, content_type, "application/json", "python")
     answer = await api.handle(request)
-    return Reply(answer.status, json.loads(answer.body), tuple(answer.warnings))
+    is_text = answer.content_type.startswith("text/plain")
+    told = {"text": answer.body.decode()} if is_text else json.loads(answer.body)
+    return Reply(answer.status, told, tuple(answer.warnings))
 
 
 def common(reply: Reply) -> Any:

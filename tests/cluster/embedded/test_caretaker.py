@@ -247,12 +247,13 @@ async def test_deletions_that_a_restart_interrupts_are_carried_on() -> None:
 async def test_objects_go_with_their_definition(small: Small, propagation: str) -> None:
     await small.create(DEFINITIONS, definition())
     await small.create(THINGS, thing("a"))
+    await small.settle()
     journal = small.store.follow()
     await small.delete(f"{DEFINITIONS}/things.example.com", propagation)
     await small.settle()
     assert not await small.exists(THINGS)
     gone = [change.record.key.name for place, change in journal if change.type == "DELETED"]
-    assert sorted(gone) == ["a", "things.example.com"]
+    assert sorted(gone) == ["a", "things.example.com", "v1.example.com"]  # and its APIService
     await small.create(DEFINITIONS, definition())
     assert await small.names(THINGS) == []
 

@@ -35,6 +35,7 @@ def _builtin(theirs: dict[str, Any], kept: dict[str, Any]) -> dict[str, Any]:
     return {
         "version": theirs["version"],
         "groups": [group for group in theirs["groups"] if group["name"] in groups],
+        "priorities": theirs["priorities"],
         "resources": [one for one in theirs["resources"] if one["group"] in groups],
         "types": {name: one for name, one in theirs["types"].items() if name.startswith("io.k8s.")},
     }

@@ -14,10 +14,10 @@ import anyio.abc
 import pytest
 
 from tests.cluster.embedded import oracle
-from tests.cluster.embedded.beside import Beside, ask
+from tests.cluster.embedded.beside import Beside, ask, common
 from tests.cluster.embedded.oracle import Reply, query
 from tests.cluster.embedded.small import APPS, BATCH, CORE, READY_S, Small, open_small
-from tests.cluster.embedded.test_standins import deploy, images, pods_of, template
+from tests.cluster.embedded.test_standins import deploy, images, pods_of, template, workload
 from tidelog.engine.cluster.embedded import hands, store
 from tidelog.engine.cluster.embedded.cluster import ADMIN
 from tidelog.engine.cluster.embedded.requests import Request
@@ -173,11 +173,51 @@ def listed(answer: Reply) -> set[str]:
     return {item["metadata"]["name"] for item in answer.body["items"]}
 
 
-@pins("APIServices")
-async def test_no_version_has_an_apiservice(beside: Beside) -> None:
-    real, ours = map(listed, await beside.both("GET", "/apis/apiregistration.k8s.io/v1/apiservices"))
-    assert {"v1.", "v1.apps", "v2.autoscaling"} <= real
-    assert not ours
+@pins("an APIService of the server's own versions that is deleted")
+async def test_a_version_is_served_without_its_apiservice(small: Small) -> None:
+    path = "/apis/apiregistration.k8s.io/v1/apiservices/v1.apps"
+    await small.delete(path)
+    await small.settle()
+    assert not await small.exists(path)
+    assert await small.exists(f"{APPS}/deployments")
+
+
+@pins("FlowSchemas, PriorityLevelConfigurations, ServiceCIDRs, IPAddresses")
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(f"flowcontrol.apiserver.k8s.io/v1/{one}" for one in ("flowschemas", "prioritylevelconfigurations")),
+        *(f"networking.k8s.io/v1/{one}" for one in ("servicecidrs", "ipaddresses")),
+    ],
+)
+async def test_what_the_server_makes_for_itself(beside: Beside, path: str) -> None:
+    assert (await beside.ask("GET", f"/apis/{path}")).body["items"] == []
+    with anyio.fail_after(SERVED_S):
+        while not (await beside.real("GET", f"/apis/{path}")).body["items"]:  # noqa: ASYNC110
+            await anyio.sleep(0.1)
+
+
+@pins("the version")
+async def test_the_version_says_whose_it_is(beside: Beside) -> None:
+    real, ours = await beside.both("GET", "/version")
+    assert ours.body["gitVersion"] == f"{real.body['gitVersion']}+tidelog"
+    build = {"gitVersion", "gitCommit", "gitTreeState", "buildDate", "goVersion", "compiler", "platform"}
+    said = [{name: one.body[name] for name in one.body if name not in build} for one in (real, ours)]
+    assert said[1] == said[0]
+
+
+@pins("maps and lists that a message quotes, and what it says below its first line")
+async def test_messages_have_the_names_of_objects(beside: Beside) -> None:
+    path = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{beside.namespace}/rolebindings"
+    group = "rbac.authorization.k8s.io"
+    body = {"metadata": {"name": "a"}, "roleRef": {"apiGroup": group, "kind": "Role", "name": "a"}}
+    await beside.same("POST", f"{path}?fieldManager=m", body)
+    real, ours = await beside.both("PATCH", f"{path}/a", {"roleRef": {"name": "b"}}, oracle.MERGE)
+    says = [one.body["details"]["causes"][0]["message"] for one in (real, ours)]
+    assert says == [
+        f'Invalid value: {{"{names[0]}":"{group}","{names[1]}":"Role","{names[2]}":"b"}}: cannot change roleRef'
+        for names in (("APIGroup", "Kind", "Name"), ("apiGroup", "kind", "name"))
+    ]
 
 
 @pins("`kubectl get componentstatuses`")
@@ -214,6 +254,11 @@ async def test_what_is_in_a_new_cluster(beside: Beside) -> None:
     maps = await beside.both("GET", "/api/v1/namespaces/default/configmaps/kube-root-ca.crt")
     described, same = (each.body["metadata"]["annotations"] for each in maps)
     assert same == described
+    for name in ("v1.", "v1.apps", "v2.autoscaling"):
+        real, ours = await beside.both("GET", f"/apis/apiregistration.k8s.io/v1/apiservices/{name}")
+        for each in (real, ours):
+            each.body["status"]["conditions"][0].pop("lastTransitionTime")
+        assert common(ours) == common(real)
 
 
 async def test_who_i_am_and_what_i_may(beside: Beside) -> None:
@@ -248,7 +293,7 @@ async def test_ephemeral_containers_are_refused(small: Small) -> None:
     assert "pod updates may not change fields other than" in told["message"]
 
 
-@pins("statuses of HorizontalPodAutoscalers, PodDisruptionBudgets, ResourceQuotas")
+@pins("statuses of HorizontalPodAutoscalers, PodDisruptionBudgets, ResourceQuotas, Nodes")
 async def test_nobody_keeps_these_statuses(small: Small) -> None:
     target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}
     budgets = "/apis/policy/v1/namespaces/test/poddisruptionbudgets"
@@ -593,8 +638,9 @@ async def test_a_rollout_makes_all_new_pods_at_once(small: Small) -> None:
     assert sorted(images(await pods_of(small))) == ["web:1"] * 3 + ["web:2"] * 3
     await small.after(READY_S)
     assert images(await pods_of(small)) == ["web:2"] * 3
-    annotations = (await small.get(f"{APPS}/deployments/web"))["metadata"].get("annotations") or {}
-    assert "deployment.kubernetes.io/revision" not in annotations
+    await small.create(f"{APPS}/statefulsets", workload("base", serviceName="base"))
+    await small.after(READY_S)
+    assert await small.names(f"{APPS}/controllerrevisions") == []
 
 
 @pins("Jobs with indexes")

@@ -67,6 +67,12 @@ kind: Cake
 metadata: {name: plain}
 spec: {layers: 3, icing: lemon}
 """
+CLAIM = """
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: data}
+spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
+"""
 
 
 @pytest.fixture(scope="module", params=["embedded", "real"])
@@ -208,6 +214,15 @@ def test_what_the_cluster_serves(cluster: Kubectl) -> None:
     assert "Server Version: v1.35" in cluster("version").out
 
 
+@pytest.mark.parametrize(
+    "path", ["/api", "/apis/apps", "/api/v1/namespaces/default", "/api/v1/pods?limit=1", "/version"]
+)
+def test_a_raw_answer_ends_as_the_line_does_or_not(cluster: Kubectl, path: str) -> None:
+    said = cluster("get", "--raw", path).out
+    assert said.count("\n") == (said.count(",") + 2 if path == "/version" else 1)
+    assert said.endswith("}" if path == "/version" else "}\n")
+
+
 # ---------------------------------------------------------------------------------------------- writing
 
 
@@ -280,6 +295,21 @@ def test_scale_edit_and_wait(shop: Kubectl) -> None:
     assert "timed out waiting for the condition on deployments/web" in said.err
 
 
+def test_a_rollout_is_undone(shop: Kubectl) -> None:
+    annotated = '{"metadata": {"annotations": {"kubernetes.io/change-cause": "the first"}}}'
+    shop("patch", "deployment", "web", "-p", annotated)
+    revision = "--for=jsonpath={.metadata.annotations.deployment\\.kubernetes\\.io/revision}="
+    shop("set", "image", "deployment/web", "web=web:2")
+    shop("wait", "deployment/web", f"{revision}2", "--timeout=20s")
+    said = shop("rollout", "history", "deployment/web").out
+    assert said == ("deployment.apps/web \nREVISION  CHANGE-CAUSE\n1         the first\n2         the first\n\n")
+    assert "Image:\tweb:2" in shop("rollout", "history", "deployment/web", "--revision=2").out
+    assert shop("rollout", "undo", "deployment/web").out == "deployment.apps/web rolled back\n"
+    shop("wait", "deployment/web", f"{revision}3", "--timeout=20s")
+    assert shop("get", "deployment", "web", "-o", "jsonpath={..image}").out == "web:1"
+    assert [row[0] for row in shop("rollout", "history", "deployment/web").rows[2:] if row] == ["2", "3"]
+
+
 @pytest.mark.parametrize(
     ("what", "made"),
     [
@@ -312,6 +342,14 @@ def test_what_is_autoscaled(shop: Kubectl) -> None:
 
 
 # ---------------------------------------------------------------------------------------------- deleting
+
+
+def test_a_claim_that_nobody_uses_is_deleted(kubectl: Kubectl) -> None:
+    kubectl("apply", "-f", "-", given=CLAIM)
+    said = kubectl("delete", "persistentvolumeclaim", "data", "--timeout", "20s")
+    assert said.out == f'persistentvolumeclaim "data" deleted from {kubectl.namespace} namespace\n'
+    kubectl("apply", "-f", "-", given=CLAIM)
+    kubectl("delete", "namespace", kubectl.namespace, "--timeout", "20s")
 
 
 def test_what_is_deleted_goes_with_what_it_owns(shop: Kubectl) -> None:

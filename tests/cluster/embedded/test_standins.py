@@ -112,6 +112,38 @@ async def test_a_rollout_back_uses_the_replica_set_of_before(small: Small) -> No
     assert (await small.health(WEB)).health == "Current"
 
 
+def annotated(obj: Any, name: str) -> str | None:
+    said: str | None = obj["metadata"].get("annotations", {}).get(f"deployment.kubernetes.io/{name}")
+    return said
+
+
+async def test_revisions_are_numbered_and_one_that_comes_back_is_the_last(small: Small) -> None:
+    await deploy(small, replicas=2, strategy={"rollingUpdate": {"maxSurge": "30%"}})
+    await small.patch(WEB, {"metadata": {"annotations": {"kubernetes.io/change-cause": "first"}}})
+    await small.after(READY_S)
+    for image in ("web:2", "web:1"):
+        await small.patch(WEB, {"spec": {"template": template(image)}})
+        await small.after(READY_S)
+    assert annotated(await small.get(WEB), "revision") == "3"
+    first, second = await small.items(f"{APPS}/replicasets")
+    if annotated(first, "revision") == "2":
+        first, second = second, first
+    assert [annotated(one, "revision") for one in (first, second)] == ["3", "2"]
+    assert [annotated(one, "revision-history") for one in (first, second)] == ["1", None]
+    assert [annotated(first, name) for name in ("desired-replicas", "max-replicas")] == ["2", "3"]
+    assert first["metadata"]["annotations"]["kubernetes.io/change-cause"] == "first"
+
+
+async def test_no_more_revisions_are_kept_than_are_asked_for(small: Small) -> None:
+    await deploy(small, revisionHistoryLimit=1)
+    await small.after(READY_S)
+    for image in ("web:2", "web:3", "web:4"):
+        await small.patch(WEB, {"spec": {"template": template(image)}})
+        await small.after(READY_S)
+    sets = await small.items(f"{APPS}/replicasets")
+    assert sorted(str(annotated(one, "revision")) for one in sets) == ["3", "4"]
+
+
 @pytest.mark.parametrize("failure", ["ImagePullBackOff", "CrashLoopBackOff", "NeverReady"])
 async def test_a_failing_deployment_waits_until_its_deadline(small: Small, failure: str) -> None:
     await deploy(small, failure, progressDeadlineSeconds=20)
@@ -257,10 +289,47 @@ async def test_a_stateful_set_updated_on_deletion_keeps_its_pods(small: Small) -
     assert images(await pods_of(small)) == ["web:2"]
 
 
+async def test_a_stateful_set_has_claims_made_that_stay(small: Small) -> None:
+    asked = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    claims = [{"metadata": {"name": "data", "labels": {"kept": "true"}}, "spec": asked}]
+    volumes = [{"name": "data", "emptyDir": {}}, {"name": "scratch", "emptyDir": {}}]
+    made = workload("base", replicas=2, serviceName="base", volumeClaimTemplates=claims)
+    made["spec"]["template"]["spec"]["volumes"] = volumes
+    await small.create(f"{APPS}/statefulsets", made)
+    await small.after(3 * READY_S)
+    found = await small.items(f"{CORE}/persistentvolumeclaims")
+    assert [one["metadata"]["name"] for one in found] == ["data-base-0", "data-base-1"]
+    assert [one["metadata"]["labels"] for one in found] == [{"app": "web", "kept": "true"}] * 2
+    assert [one["status"]["phase"] for one in found] == ["Bound"] * 2
+    pod = (await small.get(f"{CORE}/pods/base-1"))["spec"]
+    used = {one["name"]: one.get("persistentVolumeClaim", {}).get("claimName") for one in pod["volumes"][:2]}
+    assert used == {"data": "data-base-1", "scratch": None}
+    assert (pod["hostname"], pod["subdomain"]) == ("base-1", "base")
+    await small.patch(BASE, {"spec": {"replicas": 0}})
+    await small.delete(BASE)
+    await small.settle()
+    assert await small.names(f"{CORE}/persistentvolumeclaims") == ["data-base-0", "data-base-1"]
+
+
+async def test_claims_go_with_a_stateful_set_that_says_so(small: Small) -> None:
+    asked = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    kept = {"whenDeleted": "Delete"}
+    claims = [{"metadata": {"name": "data"}, "spec": asked}]
+    made = workload("base", volumeClaimTemplates=claims, persistentVolumeClaimRetentionPolicy=kept)
+    await small.create(f"{APPS}/statefulsets", made)
+    await small.settle()
+    assert await small.names(f"{CORE}/persistentvolumeclaims") == ["data-base-0"]
+    await small.delete(BASE)
+    await small.settle()
+    assert await small.names(f"{CORE}/persistentvolumeclaims") == []
+
+
 async def test_a_daemon_set_has_a_pod_and_is_rolled(small: Small) -> None:
     await small.create(f"{APPS}/daemonsets", workload("agent"))
     await small.settle()
     assert (await small.health(AGENT)).health == "InProgress"
+    (pod,) = await pods_of(small)
+    assert pod["metadata"]["labels"]["pod-template-generation"] == "1"
     await small.after(READY_S)
     assert (await small.health(AGENT)).health == "Current"
     await small.patch(AGENT, {"spec": {"template": template("web:2")}})
@@ -512,6 +581,40 @@ async def test_a_claim_that_is_to_fail_stays_pending(small: Small) -> None:
     await small.create(path, claim(**{ANNOTATION: "NeverReady"}))
     await small.after(READY_S)
     assert await told(small, f"{path}/data") == ("InProgress", "NotBound")
+
+
+async def test_a_claim_that_is_deleted_stays_while_a_pod_uses_it(small: Small) -> None:
+    path = f"{CORE}/persistentvolumeclaims/data"
+    await small.create(f"{CORE}/persistentvolumeclaims", claim())
+    volumes = [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]
+    pod = template(volumes=volumes, nodeName="embedded")
+    await small.create(f"{CORE}/pods", {"metadata": {"name": "user"}, "spec": pod["spec"]})
+    await small.after(READY_S)
+    await small.delete(path)
+    await small.settle()
+    assert "deletionTimestamp" in (await small.get(path))["metadata"]
+    await small.delete(f"{CORE}/pods/user")
+    await small.settle()
+    assert not await small.exists(path)
+
+
+async def test_a_namespace_goes_with_its_claims(small: Small) -> None:
+    await small.create(f"{CORE}/persistentvolumeclaims", claim())
+    await small.settle()
+    await small.delete(CORE)
+    await small.settle()
+    assert not await small.exists(CORE)
+
+
+async def test_a_volume_that_somebody_makes_may_be_had_and_goes(small: Small) -> None:
+    spec = {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/x"}}
+    await small.create("/api/v1/persistentvolumes", {"metadata": {"name": "disk"}, "spec": spec})
+    await small.settle()
+    path = "/api/v1/persistentvolumes/disk"
+    assert (await small.get(path))["status"]["phase"] == "Available"
+    await small.delete(path)
+    await small.settle()
+    assert not await small.exists(path)
 
 
 @pytest.mark.parametrize(("kind", "count"), [("LoadBalancer", 1), ("ClusterIP", 0)])

@@ -1,20 +1,30 @@
 """Tables, held to a real API server: the columns of every kind, and the cells of objects in many states."""
 
+import base64
 import copy
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from tests.cluster.embedded import custom_kinds
 from tests.cluster.embedded.custom_kinds import Raw
 from tests.servers.kubernetes_servers import Servers
 from tidelog.engine.cluster.embedded import definitions, tables
+from tidelog.engine.cluster.embedded.api_services import AUTOMANAGED
 from tidelog.engine.cluster.embedded.registry import Registry, Resource
 from tidelog.engine.objects.kube import KubeObject
 
 AS_TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
+LIMIT_S = 30
+CONTROLLER_S = 20.0
+REVISIONS = ("apps", "v1", "controllerrevisions")
 LONG_AGO = "2024-01-01T00:00:00Z"
 LABELS = {"app": "web", "tier": "front"}
 SELECTOR: Raw = {"matchLabels": LABELS, "matchExpressions": [{"key": "env", "operator": "In", "values": ["b", "a"]}]}
@@ -111,7 +121,29 @@ METRICS: list[Raw] = [
     {"type": "Resource", "resource": {"name": "memory", "target": {"type": "AverageValue", "averageValue": "1Gi"}}},
     {"type": "Pods", "pods": {"metric": {"name": "x"}, "target": {"type": "AverageValue", "averageValue": "5"}}},
 ]
+
+
+def reaching(*addresses: str, ports: list[int]) -> Raw:
+    return {"addresses": [{"ip": one} for one in addresses], "ports": [{"name": f"p{n}", "port": n} for n in ports]}
+
+
 OBJECTS: list[tuple[str, str, KubeObject]] = [
+    ("v1", "endpoints", {"metadata": {"name": "none"}}),
+    ("v1", "endpoints", {"metadata": {"name": "bare"}, "subsets": [{"addresses": [{"ip": "10.0.0.1"}]}]}),
+    (
+        "v1",
+        "endpoints",
+        {
+            "metadata": {"name": "few"},
+            "subsets": [reaching("10.0.0.1", ports=[80, 81]), reaching("fd00::1", ports=[1])],
+        },
+    ),
+    (
+        "v1",
+        "endpoints",
+        {"metadata": {"name": "many"}, "subsets": [reaching("10.0.0.1", "10.0.0.2", "10.0.0.3", ports=[80, 81])]},
+    ),
+    ("v1", "podtemplates", {"metadata": {"name": "t"}, "template": TEMPLATE}),
     *(pod(state, number) for number, state in enumerate(POD_STATES)),
     named("apps/v1", "deployments", "d", spec={"replicas": 0, "selector": SELECTOR, "template": TEMPLATE}),
     named("apps/v1", "replicasets", "r", spec={"replicas": 0, "selector": SELECTOR, "template": TEMPLATE}),
@@ -271,6 +303,37 @@ OBJECTS: list[tuple[str, str, KubeObject]] = [
     ),
     named("discovery.k8s.io/v1", "endpointslices", "b", addressType="IPv6", endpoints=[], ports=[]),
 ]
+ADMISSION = "admissionregistration.k8s.io/v1"
+WEBHOOKS: list[Raw] = [
+    {
+        "name": f"{name}.hooks.example",
+        "admissionReviewVersions": ["v1"],
+        "sideEffects": "None",
+        "failurePolicy": "Ignore",
+        "clientConfig": {"url": "https://hooks.example/a"},
+        "rules": [{"apiGroups": ["no.example"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["x"]}],
+    }
+    for name in "ab"
+]
+POLICY: Raw = {
+    "failurePolicy": "Ignore",
+    "matchConstraints": {
+        "resourceRules": [
+            {"apiGroups": ["no.example"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["x"]}
+        ]
+    },
+    "validations": [{"expression": "true"}, {"expression": "1 < 2"}],
+}
+
+
+def signing_request() -> Raw:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "somebody")])
+    asked = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
+    text = base64.b64encode(asked.public_bytes(serialization.Encoding.PEM)).decode()
+    return {"request": text, "signerName": "a.example/signer", "usages": ["client auth"]}
+
+
 CLUSTER_WIDE: list[tuple[str, str, KubeObject]] = [
     named(
         "v1",
@@ -333,6 +396,66 @@ CLUSTER_WIDE: list[tuple[str, str, KubeObject]] = [
         "ingressclasses",
         "c",
         spec={"controller": "x.y/z", "parameters": {"apiGroup": "a.b", "kind": "K", "name": "n"}},
+    ),
+    (ADMISSION, "validatingwebhookconfigurations", {"metadata": {"name": "two"}, "webhooks": WEBHOOKS}),
+    (ADMISSION, "mutatingwebhookconfigurations", {"metadata": {"name": "one"}, "webhooks": WEBHOOKS[:1]}),
+    (ADMISSION, "mutatingwebhookconfigurations", {"metadata": {"name": "none"}}),
+    named(ADMISSION, "validatingadmissionpolicies", "plain", spec=POLICY),
+    named(
+        ADMISSION,
+        "validatingadmissionpolicies",
+        "about",
+        spec={**POLICY, "paramKind": {"apiVersion": "a.example/v1", "kind": "K"}},
+    ),
+    named(
+        ADMISSION,
+        "validatingadmissionpolicybindings",
+        "plain",
+        spec={"policyName": "p", "validationActions": ["Warn"]},
+    ),
+    named(
+        ADMISSION,
+        "validatingadmissionpolicybindings",
+        "about",
+        spec={
+            "policyName": "p",
+            "validationActions": ["Warn"],
+            "paramRef": {"name": "n", "namespace": "s", "parameterNotFoundAction": "Allow"},
+        },
+    ),
+    named("storage.k8s.io/v1", "csidrivers", "plain", spec={}),
+    named(
+        "storage.k8s.io/v1",
+        "csidrivers",
+        "rich",
+        spec={
+            "attachRequired": False,
+            "podInfoOnMount": True,
+            "storageCapacity": True,
+            "requiresRepublish": True,
+            "tokenRequests": [{"audience": "a"}, {"audience": "b"}],
+            "volumeLifecycleModes": ["Persistent", "Ephemeral"],
+        },
+    ),
+    named("storage.k8s.io/v1", "csinodes", "n", spec={"drivers": [{"name": "d", "nodeID": "x", "topologyKeys": []}]}),
+    named(
+        "storage.k8s.io/v1",
+        "volumeattachments",
+        "a",
+        spec={"attacher": "d.example", "nodeName": "n", "source": {"persistentVolumeName": "v"}},
+    ),
+    (
+        "storage.k8s.io/v1",
+        "volumeattributesclasses",
+        {"metadata": {"name": "c"}, "driverName": "d.example", "parameters": {"a": "b"}},
+    ),
+    ("node.k8s.io/v1", "runtimeclasses", {"metadata": {"name": "r"}, "handler": "runsc"}),
+    named("certificates.k8s.io/v1", "certificatesigningrequests", "r", spec=signing_request()),
+    named(
+        "certificates.k8s.io/v1",
+        "certificatesigningrequests",
+        "s",
+        spec={**signing_request(), "expirationSeconds": 3600},
     ),
 ]
 
@@ -405,6 +528,40 @@ def test_cells_are_those_of_the_server(kubernetes: Servers, namespace: str) -> N
     assert not found, "\n".join(found)
 
 
+def wait_for(holds: Callable[[], Any]) -> None:
+    end = time.monotonic() + CONTROLLER_S
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_cells_of_what_controllers_say_are_those_of_the_server(kubernetes: Servers, namespace: str) -> None:
+    registry = Registry()
+    quotas, revisions = (registry.resource(*one) for one in (("", "v1", "resourcequotas"), REVISIONS))
+    assert quotas is not None
+    assert revisions is not None
+    path, sets = (path_of(*one, namespace) for one in (("v1", "resourcequotas"), ("apps/v1", "statefulsets")))
+    hard = {"pods": "3", "requests.cpu": "1500m", "limits.cpu": "2", "limits.memory": "1Gi"}
+    create(kubernetes, path, {"metadata": {"name": "all"}, "spec": {"hard": hard}})
+    wait_for(lambda: kubernetes.request("GET", f"{path}/all").body.get("status", {}).get("used"))
+    assert not (found := differences(kubernetes, path, quotas)), found
+    spec = {"replicas": 0, "serviceName": "s", "selector": SELECTOR, "template": TEMPLATE}
+    create(kubernetes, sets, {"metadata": {"name": "s"}, "spec": spec})
+    path = path_of("apps/v1", "controllerrevisions", namespace)
+    wait_for(lambda: kubernetes.request("GET", path).body["items"])
+    create(kubernetes, path, {"metadata": {"name": "alone"}, "revision": 3, "data": {"a": "b"}})
+    assert not (found := differences(kubernetes, path, revisions)), found
+
+
+RBAC = "rbac.authorization.k8s.io/v1"
+FLOWS = "flowcontrol.apiserver.k8s.io/v1"
+THERE = [
+    *((RBAC, "clusterrolebindings"), (RBAC, "clusterroles"), ("networking.k8s.io/v1", "servicecidrs")),
+    *((FLOWS, "flowschemas"), (FLOWS, "prioritylevelconfigurations")),
+]
+"""Kinds of which a server has some from its start."""
+
+
 @pytest.fixture
 def cluster_wide(kubernetes: Servers, namespace: str) -> Iterator[dict[tuple[str, str], None]]:
     """Objects without a namespace, of this test's own."""
@@ -424,12 +581,46 @@ def test_cells_of_what_has_no_namespace_are_those_of_the_server(
 ) -> None:
     registry = Registry()
     found = []
-    more = [("rbac.authorization.k8s.io/v1", "clusterrolebindings"), ("rbac.authorization.k8s.io/v1", "clusterroles")]
-    for api, plural in [*cluster_wide, *more]:
+    for api, plural in [*cluster_wide, *THERE]:
         group, _, version = api.rpartition("/")
         resource = registry.resource(group, version, plural)
         assert resource is not None
         found += differences(kubernetes, path_of(api, plural), resource)
+    addresses = registry.resource("networking.k8s.io", "v1", "ipaddresses")
+    assert addresses is not None
+    given = kubernetes.request("GET", "/api/v1/namespaces/default/services/kubernetes").body["spec"]["clusterIP"]
+    path = f"/apis/networking.k8s.io/v1/ipaddresses/{given}"
+    wait_for(lambda: kubernetes.request("GET", path).status == 200)
+    theirs = kubernetes.request("GET", path, accept=AS_TABLE).body["rows"][0]["cells"]
+    ours = tables.cells_of(addresses, kubernetes.request("GET", path).body, datetime.now(UTC))
+    assert (ours[:2], len(ours)) == (theirs[:2], len(theirs))
+    assert not found, "\n".join(found)
+
+
+def test_cells_of_apiservices_are_those_of_the_server(kubernetes: Servers, namespace: str) -> None:
+    resource = Registry().resource("apiregistration.k8s.io", "v1", "apiservices")
+    assert resource is not None
+    path = path_of(resource.api_version, resource.plural)
+    group = custom_kinds.group()
+    spec = {"group": group, "version": "v1", "groupPriorityMinimum": 1, "versionPriority": 1}
+    down = {"name": "down", "namespace": namespace}
+    create(
+        kubernetes,
+        path,
+        {
+            "metadata": {"name": f"v1.{group}", "labels": {"of": namespace}},
+            "spec": {**spec, "service": down, "insecureSkipTLSVerify": True},
+        },
+    )
+    try:
+        deadline = time.monotonic() + LIMIT_S
+        while not kubernetes.request("GET", f"{path}/v1.{group}").body.get("status", {}).get("conditions"):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        found = differences(kubernetes, f"{path}?labelSelector=of%3D{namespace}", resource)
+        found += differences(kubernetes, f"{path}?labelSelector={AUTOMANAGED}%3Donstart", resource)
+    finally:
+        kubernetes.request("DELETE", f"{path}/v1.{group}")
     assert not found, "\n".join(found)
 
 

@@ -153,6 +153,22 @@ async def test_values_that_go_reads_as_others(beside: Beside) -> None:
     told_alike(beside)
 
 
+async def test_bytes_that_are_no_base64(beside: Beside) -> None:
+    secrets = f"/api/v1/namespaces/{beside.namespace}/secrets"
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}}
+    await beside.same("POST", f"{secrets}?fieldManager=m", secret)
+    odd = ("not base64", "é", "QQ", "QQ=", "QQ==", "QUI=", "Q=", "=", "====", "QUJD=", "QQ==QQ==", "Q\nQ=\r=\n", "QR==")
+    for text in (*odd, "", "\n", "QQ=x", "QQ=\n", "QUJDREVGR0hJ!", "QUJD REVG", "QUJDREVGR0hJQQ==x", "a" * 41, "-_-_"):
+        body = {**secret, "data": {"a": text}}
+        await beside.same("POST", f"{secrets}?dryRun=All&fieldManager=m", {**body, "metadata": {"name": "t"}})
+        await beside.same("PATCH", f"{secrets}/s?dryRun=All&fieldManager=m", body, oracle.APPLY)
+        for kind in (oracle.MERGE, oracle.STRATEGIC):
+            await beside.same("PATCH", f"{secrets}/s?dryRun=All&fieldManager=m", {"data": {"a": text}}, kind)
+    maps = {"metadata": {"name": "c"}, "binaryData": {"a": "no"}}
+    await beside.same("POST", f"{oracle.CONFIG_MAP.path(beside.namespace)}?dryRun=All&fieldManager=m", maps)
+    told_alike(beside)
+
+
 async def test_options_that_make_no_sense(beside: Beside) -> None:
     maps = oracle.CONFIG_MAP.path(beside.namespace)
     body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}}

@@ -1,6 +1,7 @@
 """What the server refuses in each kind, beside its metadata."""
 
 import base64
+import itertools
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from typing import Final, TypeAlias
@@ -93,6 +94,8 @@ def _service(obj: KubeObject) -> list[Cause]:
     is_headless = spec.get("clusterIP") == services.HEADLESS
     if services.needs_two_families(spec):
         return _not_dual(spec)
+    if services.needs_ports(spec) and (wrong := _node_ports(ports)):
+        return wrong
     found: list[Cause] = []
     if not ports and not is_headless and kind != "ExternalName":
         found.append(causes.required("spec.ports"))
@@ -125,6 +128,18 @@ def _service(obj: KubeObject) -> list[Cause]:
         found.append(causes.invalid("spec.externalTrafficPolicy", policy, say))
     found += one_of(spec, "spec", "externalTrafficPolicy", "Cluster", "Local")
     return found + one_of(spec, "spec", "internalTrafficPolicy", "Cluster", "Local")
+
+
+def _node_ports(ports: list[KubeObject]) -> list[Cause]:
+    """The first that nobody can be given, which is told before anything else is looked at."""
+    given = services.NODE_PORTS
+    say = f"provided port is not in the valid range. The range of valid ports is {given[0]}-{given[-1]}"
+    wrong = (
+        causes.invalid(f"spec.ports[{index}].nodePort", port["nodePort"], say)
+        for index, port in enumerate(ports)
+        if port.get("nodePort") and port["nodePort"] not in given
+    )
+    return list(itertools.islice(wrong, 1))
 
 
 def _not_dual(spec: KubeObject) -> list[Cause]:

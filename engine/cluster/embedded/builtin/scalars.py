@@ -1,5 +1,6 @@
 """Values as the server writes them, however they were put: quantities, times, durations, bytes."""
 
+import base64
 import re
 from datetime import UTC, datetime
 from decimal import ROUND_CEILING, Context, Decimal, localcontext
@@ -41,7 +42,7 @@ def written(type: str, value: KubeValue) -> KubeValue:
     if type == DURATION and isinstance(value, str):
         return _duration(value)
     if type == "byte" and isinstance(value, str):
-        return value.replace("\n", "").replace("\r", "")
+        return _bytes(value.replace("\n", "").replace("\r", ""))
     return value
 
 
@@ -109,6 +110,16 @@ def _exponent(amount: Decimal, exponent: int) -> int:
     while exponent > -9 and amount % Decimal(10) ** exponent:
         exponent -= 3
     return exponent
+
+
+def _bytes(text: str) -> str:
+    """Base64 whose last group says nothing beyond its bytes."""
+    if not text.endswith("="):
+        return text
+    try:
+        return text[:-4] + base64.b64encode(base64.b64decode(text[-4:], validate=True)).decode()
+    except ValueError:
+        return text
 
 
 def _time(text: str, *, micro: bool) -> str:

@@ -132,6 +132,8 @@ class Previews:
         self._artifacts, self._keys = tools.artifacts, tools.keys
         self._there = tools.places.home
         """What the target is applied to, of which a preview is made now."""
+        self._rehearse = tools.rehearse
+        """Where it can be tried out, if anywhere: of another cluster there is no copy."""
 
     async def chain_to(self, target: StreamName) -> list[StreamName]:
         """What a target depends on, and what that does, each after its own; the target itself is the last.
@@ -182,6 +184,7 @@ class Previews:
             loaded = await self._renderings.load(wanted, wanted, sealer)
         except LostSecretError as error:
             raise PreviewError(f"{error}, or their key is not given here: that moment cannot be brought back") from None
+        secrets.tell({declared.key.name, declared.key.namespace, revision})
         for one in loaded:
             if one.secret:
                 secrets.add_secret(one.object)
@@ -191,10 +194,10 @@ class Previews:
         left = {id: heir.why for id, heir in heirs.items()}
         planner = situation.planner(self._there.cluster, sealer, _unseen, left)
         draft = await planner.draft(loaded, RunId(new_id()), revision, rendered.digest, prunes=prunes)
-        if self._tools.rehearse is None or draft.refused:
+        if self._rehearse is None or draft.refused:
             await _look_further(planner, draft)
         else:
-            async with self._tools.rehearse() as copy:
+            async with self._rehearse() as copy:
                 there = situation.planner(copy, sealer, _unseen, left)
                 await _look_to_the_end(there, copy, situation.subject, draft)
         freed = frozenset() if moves is None else await moves.freed(situation.others(draft))
@@ -266,11 +269,13 @@ class Previews:
             ClusterError: when it cannot be asked.
         """
         reference, tools = declared.spec.kube_config, self._tools
-        if reference is not None and (tools.rehearse is not None or tools.carries_out):
+        if reference is not None and tools.carries_out:
             raise PreviewError(
-                "spec.kubeConfig: of another cluster there is no copy to try it out in; plan without one"
+                f"spec.kubeConfig: {told(declared.stream)} is applied to another cluster, of which there is no copy to"
+                " do anything in: plan without --with-dependencies"
             )
         self._there = await tools.places.of(declared.key.namespace, reference, secrets)
+        self._rehearse = tools.rehearse if reference is None else None
         inventory = self._facts.inventory.get(declared.stream)
         before = objects_cluster(declared.stream, self._facts.desired.get(declared.stream))
         if before != self._there.alias and inventory is not None and inventory.objects:

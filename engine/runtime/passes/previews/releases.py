@@ -498,7 +498,8 @@ class ReleasePreviews(Previews):
     async def _workshop(self) -> AsyncIterator[Workshop]:
         kept = self._artifacts.tarballs
         roots = [self._tools.scratch, *([kept] if await anyio.Path(kept).exists() else [])]
-        async with self._renderer(self._artifacts) as renderer, ChartRenderer(roots, workers=1) as charts:
+        dns = self._settings.allow_dns_lookups
+        async with self._renderer(self._artifacts) as renderer, ChartRenderer(roots, workers=1, dns=dns) as charts:
             yield Workshop(self._there.cluster, renderer, HelmTools(charts), self._keys, self._there.alias)
 
     async def _declared(self, target: StreamName) -> DeclaredRelease:

@@ -34,6 +34,7 @@ from tidelog.engine.runtime.passes.releases.sayings import (
     HEALTH_CHECK_CANCELED,
     failing,
     message_of,
+    public_words,
     reason_of,
 )
 from tidelog.engine.runtime.passes.releases.sets import placed_objects
@@ -127,6 +128,7 @@ class Acting(TargetPass):
             StageError: when the cluster does not answer.
         """
         started = self._ongoing().started
+        self._run.secrets.tell(public_words(started))
         self._revision = Revision(started.chart_version)
         self._activity.begin(self._stream, "detecting", started.chart_version)
         self._site.records.forget(started.storage_namespace, started.name)

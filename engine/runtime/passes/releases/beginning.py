@@ -20,6 +20,7 @@ from tidelog.engine.runtime.passes.releases.records import (
     is_as_known,
     opened_texts,
 )
+from tidelog.engine.runtime.passes.releases.sayings import MARKS
 from tidelog.engine.runtime.passes.releases.sets import set_of_record
 from tidelog.engine.runtime.passes.releases.wish import (
     Asked,
@@ -104,6 +105,7 @@ class Beginning(ReleaseActions):
             release, rendered = await self._again(making, origin, version, base)
             return release, rendered, await self._secret_of(origin.made)
         self._activity.begin(self._stream, "building", wish.chart.version)
+        self._run.secrets.tell({*MARKS, wish.name, wish.namespace, wish.chart.name, wish.chart.version})
         made = await render_wish(
             self._tools,
             self._declared,

@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from tidelog.engine.helm.marks import HELM, MANAGED_BY, RELEASE_NAME, RELEASE_NAMESPACE
 from tidelog.engine.helm.releases import full_name
 from tidelog.events.vocabulary import ReleaseActionStarted, ReleaseSnapshot
 from tidelog.events.vocabulary.release import Action
 
 PENDING_RELEASE: Final = "PendingRelease"
 HEALTH_CHECK_CANCELED: Final = "HealthCheckCanceled"
+MARKS: Final = frozenset({HELM, MANAGED_BY, RELEASE_NAME, RELEASE_NAMESPACE})
 _REASONS: Final[Mapping[Action, str]] = {
     "install": "Install",
     "upgrade": "Upgrade",
@@ -56,6 +58,11 @@ def failing(started: ReleaseActionStarted) -> str:
 def chart_of(started: ReleaseActionStarted) -> str:
     """The chart, as messages name it."""
     return f"{started.chart_name}@{started.chart_version}"
+
+
+def public_words(started: ReleaseActionStarted) -> frozenset[str]:
+    """What these sentences name, and Helm marks objects with: no secret, though an object holds it beside one."""
+    return MARKS | {started.name, started.namespace, started.chart_name, started.chart_version}
 
 
 def tested(snapshots: Sequence[ReleaseSnapshot]) -> str:

@@ -77,8 +77,8 @@ class CloudLogin:
         except ClusterError as error:
             why = f"spec.serviceAccountName: the API server gives no token of it: {error}"
             raise FetchError("AuthenticationFailed", why) from None
-        self._run.secrets.add([token.encode()])
-        return token
+        self._run.secrets.add([token.value])
+        return token.value
 
 
 async def retried(cloud: CloudLogin | None, work: Callable[[], Awaitable[T]], renew: Callable[[Granted], None]) -> T:
