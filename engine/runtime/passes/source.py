@@ -89,12 +89,6 @@ class SourcePass:
         """The pass."""
         if self._declared.deleting:
             return await self._finalize()
-<<<<<<< HEAD
-        if is_static(self._declared.spec):
-            await self._let_be()
-            return None
-=======
->>>>>>> 87aa2e27d50935a9c60feeeafd83ba21a7abe7d8
         await self._own()
         suspended = await still_suspended(self._engine, self._declared)
         if suspended is not None:
