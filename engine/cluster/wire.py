@@ -37,6 +37,9 @@ JSON_DEPTH_MAX = 250
 """Collections within one another that are read, where there are more than can be: the server takes ten thousand."""
 _T = TypeVar("_T")
 _token = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{}]', re.DOTALL)
+_BEYOND = 2**63
+_long_integer = re.compile(rb"[:,\[] *-?[1-9][0-9]{18}").search
+_number_or_text = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|-?[0-9][-+.0-9eE]*+', re.DOTALL)
 _WARNING = re.compile(r'299 \S+ "((?:[^"\\]|\\.)*)"')
 
 
@@ -165,10 +168,18 @@ def decoded(call: Call, answer: Answer, decode: Callable[[bytes], _T]) -> _T:
 
 def _decoded(body: bytes, decode: Callable[[bytes], _T]) -> _T:
     """What a body says; what lies too deep in it, whoever made an object like that, is empty."""
+    if _long_integer(body):
+        body = _number_or_text.sub(_as_float, body)
     try:
         return decode(body)
     except RecursionError:
         return decode(shallow(body))
+
+
+def _as_float(found: re.Match[bytes]) -> bytes:
+    """An integer beyond 64 bits is a float, which Go writes like that, and is read as one."""
+    text = found[0]
+    return text + b".0" if text.lstrip(b"-").isdigit() and not -_BEYOND <= int(text) < _BEYOND else text
 
 
 def shallow(body: bytes) -> bytes:

@@ -1,6 +1,10 @@
 """A Kubernetes object, and the names that it goes by."""
 
-from typing import Any, TypeAlias
+import re
+import sys
+from typing import Any, Final, TypeAlias
+
+import msgspec
 
 from tidelog.engine.objects.depth import bounded, is_deep
 from tidelog.events.canonical import NotCanonicalError, encode
@@ -13,6 +17,8 @@ KubeValue: TypeAlias = Any
 
 RBAC = "rbac.authorization.k8s.io"
 # The only names in which Kubernetes allows a colon; an inventory has two underscores in its place.
+_BEYOND: Final = 2**63
+_long_integer = re.compile(rb"[:,\[]-?[1-9][0-9]{18}").search
 _with_colons = frozenset({"ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"})
 
 
@@ -101,6 +107,21 @@ def canonical_bytes(obj: KubeObject) -> bytes:
     try:
         return encode(obj)
     except NotCanonicalError:
-        if not is_deep(obj):
-            raise
-        return encode(bounded(obj))
+        return encode(_with_doubles(bounded(obj) if is_deep(obj) else obj))
+
+
+def object_in(data: bytes) -> KubeObject:
+    """The object in a body: what `canonical_bytes` made of one, with its floats."""
+    found: KubeObject = msgspec.json.decode(data)
+    return _with_doubles(found) if _long_integer(data) else found
+
+
+def _with_doubles(value: KubeValue) -> KubeValue:
+    """A value whose integers beyond 64 bits are floats, as Go's readers take them; Go and we write such floats so."""
+    if isinstance(value, dict):
+        return {name: _with_doubles(held) for name, held in value.items()}
+    if isinstance(value, list):
+        return [_with_doubles(held) for held in value]
+    if isinstance(value, int) and not -_BEYOND <= value < _BEYOND and abs(value) <= sys.float_info.max:
+        return float(value)
+    return value

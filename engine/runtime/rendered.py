@@ -13,7 +13,7 @@ import msgspec
 from tidelog.engine.kinds.decode import encode as encode_kind
 from tidelog.engine.kinds.kustomization import KustomizationSpec
 from tidelog.engine.kinds.meta import KUSTOMIZATION
-from tidelog.engine.objects.kube import canonical_bytes, key_of
+from tidelog.engine.objects.kube import canonical_bytes, key_of, object_in
 from tidelog.engine.plan.model import Wanted
 from tidelog.engine.render.errors import ReadEntry
 from tidelog.engine.render.renderer import Renderer, Rendering
@@ -282,7 +282,7 @@ class Renderings:
         if one.loaded is not None:
             return one
         body = await self._log.body(one.digest)
-        return msgspec.structs.replace(one, loaded=msgspec.json.decode(sealer.open(one.key.id, body)))
+        return msgspec.structs.replace(one, loaded=object_in(sealer.open(one.key.id, body)))
 
     async def _last_event(self, stream: StreamName) -> Rendered | None:
         last = await self._log.last(Query(stream=stream, types=("Rendered",)))

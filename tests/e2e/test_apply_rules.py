@@ -82,6 +82,40 @@ async def test_a_kind_and_an_object_of_it_come_in_one_commit(world: World, group
         await world.until(f"{group}/v1", "Widget", "one", lambda obj: obj is not None and obj["spec"]["size"] == 3)
 
 
+@pytest.mark.parametrize("variables", ["ConfigMap", "Secret"])
+async def test_a_number_beyond_64_bits_is_what_it_is_to_kubectl_and_no_drift(
+    world: World, group: str, variables: str
+) -> None:
+    """A float, which the server writes as an integer; in an object that is open, and in one that is secret."""
+    definition = json.loads(crd(group))
+    schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    schema["x-kubernetes-preserve-unknown-fields"] = True
+    number = 12345678901234567890
+    widget = manifest(f"{group}/v1", "Widget", "w", spec={"size": 1, "big": number, "said": "${said}"})
+    data = {"stringData" if variables == "Secret" else "data": {"said": "something-said"}}
+    await world.apply({"apiVersion": "v1", "kind": variables, "metadata": {"name": "vars"}, **data})
+    from_ = {"substituteFrom": [{"kind": variables, "name": "vars"}]}
+    async with world.daemon() as running:
+        await app_of(world, documents(json.dumps(definition) + "\n", widget), postBuild=from_)
+        await world.until_applied("app")
+        found = await world.get(f"{group}/v1", "Widget", "w")
+        assert found is not None
+        assert float(found["spec"]["big"]) == float(number)
+        await running.idle()
+    async with world.daemon() as running:
+        seen = len(running.recorded)
+        token = await world.ask("Kustomization", "app")
+        await world.until_target("app", lambda obj: obj["status"].get("lastHandledReconcileAt") == token)
+        await world.patch(f"{group}/v1", "Widget", "w", {"spec": {"size": 2}})
+        await running.until_event(DriftDetected, after=seen)
+        await world.until(
+            f"{group}/v1", "Widget", "w", lambda obj: obj is not None and obj["spec"]["size"] == 1, "put right"
+        )
+        await running.idle()
+        applied = [one for one in running.events(ObjectApplied, after=seen) if isinstance(one, ObjectApplied)]
+        assert len(applied) == 1
+
+
 async def test_an_object_that_its_own_definition_refuses_keeps_everything_from_being_applied(
     world: World, group: str
 ) -> None:

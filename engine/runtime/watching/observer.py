@@ -20,7 +20,7 @@ from tidelog.engine.cluster.errors import ClusterError, NotFoundError
 from tidelog.engine.cluster.port import Cluster, Kind
 from tidelog.engine.kinds.meta import HELM_RELEASE, OWNER_NAME, RELEASE_OWNER_NAME, applier_of, labelled_maker
 from tidelog.engine.objects.depth import bounded
-from tidelog.engine.objects.kube import KubeObject, group_of, key_of
+from tidelog.engine.objects.kube import KubeObject, group_of, key_of, object_in
 from tidelog.engine.observe.drift import Flap, Flaps, drift, left_behind
 from tidelog.engine.observe.health import has_ended, health_of, outcome_of
 from tidelog.engine.observe.pods import WORKLOADS, same_cause
@@ -293,7 +293,7 @@ class Observer:
             return None
         body = await self._memory.log.body(row.state.digest)
         try:
-            state: KubeObject = msgspec.json.decode(sealer.open(id, body))
+            state: KubeObject = object_in(sealer.open(id, body))
         except LostSecretError:
             return None
         return state
@@ -623,7 +623,7 @@ class Observer:
             return (FieldDrift(path="metadata.uid", manager=_writer(obj, owner).name),)
         body = await self._memory.log.body(row.state.digest)
         try:
-            before = msgspec.json.decode(sealer.open(key_of(obj).id, body))
+            before = object_in(sealer.open(key_of(obj).id, body))
         except LostSecretError:
             return ()  # forgotten a moment ago: the target is about to look at all of it
         return drift(before, obj, _applier_of(owner), secret=secret)
