@@ -159,6 +159,18 @@ async def test_who_waits_for_a_dependency_has_not_failed(world: World) -> None:
     assert world.events[0]["type"] == "Normal"
 
 
+async def test_who_waits_for_an_artifact_is_told_in_the_cluster_alone(world: World) -> None:
+    """Contract SE-004: each chart of a new fleet waits so, and nobody is to be called for it."""
+    world.notices.failed(world.declared, None, StageError("fetch", "NoSourceArtifact", "no artifact available"))
+    world.notices.changed(world.declared, None, ["ConfigMap/shop/a created"])
+    await world.until(events=2, posts=1)
+    assert [(event["type"], event["reason"]) for event in world.events] == [
+        ("Normal", "NoSourceArtifact"),
+        ("Normal", "Progressing"),
+    ]
+    assert [post["reason"] for post in world.posts] == ["Progressing"]
+
+
 async def test_annotations_for_events_are_passed_on_as_they_are(world: World) -> None:
     world.declared.annotations = {"event.toolkit.fluxcd.io/app": "shop", "other": "x"}
     world.notices.changed(world.declared, None, ["ConfigMap/shop/a created"])

@@ -49,6 +49,8 @@ POSTED_BYTES_MAX = 39_000
 POST_TIMEOUT_S = 5.0
 _NOT_FAILED = frozenset({"DependencyNotReady", "HealthCheckCanceled"})
 """Reasons that nobody has to be warned of (Flux contract HR-139)."""
+_TRACED = frozenset({"NoSourceArtifact"})
+"""Reasons that are told in the cluster alone, and nobody is warned of: who has them waits (Flux contract SE-004)."""
 _UNTOLD_OF_RELEASES = frozenset({"SourceNotReady", "RetriesExceeded", "MissingRollbackTarget"})
 """Reasons of which only the condition tells: of the latter two, the action that failed was told (HR-141)."""
 
@@ -61,6 +63,11 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     message: str
     metadata: Mapping[str, str]
+
+    @property
+    def is_traced(self) -> bool:
+        """Whether it is for the cluster alone (Flux contract CM-063)."""
+        return self.reason in _TRACED
 
 
 class Notices:
@@ -110,7 +117,7 @@ class Notices:
         if self._told.get(declared.stream) == failing:
             return
         self._told[declared.stream] = failing
-        warning = error.reason not in _NOT_FAILED
+        warning = error.reason not in _NOT_FAILED | _TRACED
         self._tell(declared, error.reason, message, self._of(declared, revision), warning=warning)
 
     def acted(self, declared: DeclaredRelease, ended: ReleaseActionEnded) -> None:
@@ -214,7 +221,7 @@ class Notices:
                 while self._waiting:
                     notice = self._waiting.popleft()
                     await self._to_cluster(notice)
-                    if self._engine.settings.events_addr:
+                    if self._engine.settings.events_addr and not notice.is_traced:
                         await self._post(session, notice)
                 self._changed = anyio.Event()
                 await self._changed.wait()
