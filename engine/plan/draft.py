@@ -336,13 +336,14 @@ class Planner:
 
         In Flux whatever is called invalid is deleted and made again, and stays deleted where it is wrong in itself.
         """
-        if not self._may_be_made_anew(one.object):
-            return None
-        if not is_immutable(error) and not await self._would_be_taken_as_new(one, error):
+        is_told = is_immutable(error)
+        if not self._may_be_made_anew(one.object) or not (is_told or isinstance(error, InvalidError)):
             return None
         live = await self._live(one)
         if live is None:
-            return _step(one, "create")
+            return _step(one, "create") if is_told else None
+        if not is_told and not await self._would_be_taken_as_new(one):
+            return None
         before = state_of(live, self._subject.manager)
         return _step(
             one,
@@ -353,10 +354,8 @@ class Planner:
             changes=changes_between(before, one.object, secret=self._is_secret(one)),
         )
 
-    async def _would_be_taken_as_new(self, one: Wanted, error: ClusterError) -> bool:
+    async def _would_be_taken_as_new(self, one: Wanted) -> bool:
         """Whether an object that is called invalid is so only beside the one that is there, and not by another name."""
-        if not isinstance(error, InvalidError):
-            return False
         metadata = {**one.object["metadata"], "name": _another_name(one.key)}
         try:
             answer = await self._apply_dry({**one.object, "metadata": metadata})
