@@ -7,7 +7,7 @@ import anyio
 import pytest
 from aiohttp import web
 
-from tests.e2e.world import KUSTOMIZE, LIMIT_S, World, config_map, failed
+from tests.e2e.world import KUSTOMIZE, LIMIT_S, SOURCE, World, config_map, failed
 from tidelog.engine.objects.kube import KubeObject
 
 GROUP = "kustomize.toolkit.fluxcd.io"
@@ -89,6 +89,27 @@ async def test_what_is_posted_is_what_the_cluster_is_told(world: World, inbox: I
     assert stored["message"] == "stored artifact for commit 'Something new'"
     assert stored["reportingController"] == "source-controller"
     assert stored["metadata"]["source.toolkit.fluxcd.io/revision"] == world.revision
+
+
+async def test_a_source_that_recovers_with_what_it_had_is_told_of(world: World, inbox: Inbox) -> None:
+    """SE-001, SE-002, SE-005."""
+    async with world.daemon(events_addr=inbox.address):
+        await app_of(world, config_map("a"))
+        await world.until_applied("app")
+        stored = await inbox.until("NewArtifact")
+        for branch in ("nowhere", "main"):
+            await world.patch(SOURCE, "GitRepository", "fleet", {"spec": {"ref": {"branch": branch}}})
+            await inbox.until("GitOperationFailed" if branch == "nowhere" else "Succeeded")
+        await world.patch(SOURCE, "GitRepository", "fleet", {"spec": {"interval": "2h"}})
+        await world.until_source(lambda obj: obj["status"].get("observedGeneration") == obj["metadata"]["generation"])
+    told = [event for event in inbox.posted if event["involvedObject"]["kind"] == "GitRepository"]
+    assert [(event["reason"], event["severity"]) for event in told] == [
+        ("NewArtifact", "info"),
+        ("GitOperationFailed", "error"),
+        ("Succeeded", "info"),
+    ]
+    assert told[-1]["message"] == f"stored artifact for revision '{world.revision}'"
+    assert told[-1]["metadata"] == stored["metadata"]
 
 
 async def test_failures_are_errors_and_waits_are_not(world: World, inbox: Inbox) -> None:

@@ -14,6 +14,7 @@ from tidelog.engine.kinds.helmrepository import HelmRepositorySpec
 from tidelog.engine.kinds.later import UNSUPPORTED, features_left
 from tidelog.engine.kinds.meta import FINALIZER
 from tidelog.engine.kinds.registry import is_static, is_told
+from tidelog.engine.kinds.statuses import stored
 from tidelog.engine.runtime.context import Engine
 from tidelog.engine.runtime.passes.sources.drivers import driver_of
 from tidelog.engine.runtime.run import Removed, Run, StageError, asking
@@ -84,6 +85,7 @@ class SourcePass:
         self._memory = engine.memory
         self._run = Run(engine.memory, declared.stream, trigger)
         self._driver = driver_of(engine, declared, self._run)
+        self._was_failing = self._run.standing.ready == "False"
 
     async def reconcile(self) -> float | None:
         """The pass."""
@@ -172,6 +174,7 @@ class SourcePass:
                 )
             ]
         )
+        self._was_failing = False  # what is new is told as such
         if is_told(self._declared.spec):
             news = self._driver.news(fetched)
             self._engine.notices.fetched(self._declared, fetched, news.reason, news.message)
@@ -231,9 +234,18 @@ class SourcePass:
                 source=None if looked_at == standing.source else looked_at,
             )
             await self._run.record([event])
+        self._tell_of_recovery()
         self._engine.inputs.end(self._stream)
         self._wake_who_waited_for_the_first_answer()
         return self._engine.jittered(self._interval_s) if is_told(self._declared.spec) else None
+
+    def _tell_of_recovery(self) -> None:
+        spec, row = self._declared.spec, self._memory.desired.get(self._stream)
+        if not self._was_failing or not is_told(spec) or isinstance(spec, ExternalArtifactSpec):
+            return
+        if row is not None and row.revision is not None and row.artifact is not None:
+            reason, message = stored(spec, row.revision, self._run.standing.chart)
+            self._engine.notices.recovered(self._declared, row.revision, row.artifact, reason, message)
 
     def _wake_who_waited_for_the_first_answer(self) -> None:
         if self._stream in self._engine.asked:

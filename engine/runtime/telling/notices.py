@@ -87,6 +87,12 @@ class Notices:
         """A source has a new artifact (Flux contract GR-030, SE-001)."""
         self._tell(declared, reason, message, {"revision": fetched.revision, "digest": fetched.artifact})
 
+    def recovered(
+        self, declared: DeclaredSource, revision: Revision, artifact: Digest, reason: str, message: str
+    ) -> None:
+        """A source that failed has the artifact that it had before (Flux contract SE-002)."""
+        self._tell(declared, reason, message, {"revision": revision, "digest": artifact})
+
     def damaged(self, declared: DeclaredSource, artifact: Digest) -> None:
         """A stored artifact is not what it was (Flux contract SC-014)."""
         message = f"the stored artifact is no longer {artifact}: it is removed, and made anew"
