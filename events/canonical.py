@@ -25,8 +25,8 @@ _string = msgspec.json.Encoder()
 # msgspec sorts keys by code point, RFC 8785 by UTF-16 unit: the two differ only for characters outside the
 # Basic Multilingual Plane, whose UTF-8 starts with one of these bytes.
 _outside_bmp = re.compile(rb"[\xf0-\xf4]").search
-# msgspec writes integers of any size; one of 19 digits or more may be outside the signed 64-bit range.
-_long_int = re.compile(rb"[:,\[]-?[1-9][0-9]{18}").search
+long_integer = re.compile(rb"[:,\[]-?[1-9][0-9]{18}").search
+"""Finds, in JSON, an integer of 19 digits or more: it may be outside the signed 64-bit range, and msgspec takes any."""
 
 
 class NotCanonicalError(ValueError):
@@ -63,7 +63,7 @@ def encode_struct(value: msgspec.Struct, *, integers_fit: bool = False) -> bytes
         raise NotCanonicalError(f"a string holds the lone surrogate {error.object[error.start]!a}") from None
     except ValueError as error:  # an integer of more digits than Python converts
         raise NotCanonicalError(str(error)) from None
-    if (not integers_fit and _long_int(data)) or not (data.isascii() or not _outside_bmp(data)):
+    if (not integers_fit and long_integer(data)) or not (data.isascii() or not _outside_bmp(data)):
         return encode(msgspec.json.decode(data))
     return data
 

@@ -20,6 +20,7 @@ from tidelog.engine.cluster.port import (
     WatchEvent,
     WatchEventType,
 )
+from tidelog.events.canonical import INT_MAX, INT_MIN
 from tidelog.events.typed import decoder
 
 _PATCH_TYPES: dict[PatchType, str] = {
@@ -37,7 +38,6 @@ JSON_DEPTH_MAX = 250
 """Collections within one another that are read, where there are more than can be: the server takes ten thousand."""
 _T = TypeVar("_T")
 _token = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{}]', re.DOTALL)
-_BEYOND = 2**63
 _long_integer = re.compile(rb"[:,\[] *-?[1-9][0-9]{18}").search
 _number_or_text = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|-?[0-9][-+.0-9eE]*+', re.DOTALL)
 _WARNING = re.compile(r'299 \S+ "((?:[^"\\]|\\.)*)"')
@@ -179,7 +179,7 @@ def _decoded(body: bytes, decode: Callable[[bytes], _T]) -> _T:
 def _as_float(found: re.Match[bytes]) -> bytes:
     """An integer beyond 64 bits is a float, which Go writes like that, and is read as one."""
     text = found[0]
-    return text + b".0" if text.lstrip(b"-").isdigit() and not -_BEYOND <= int(text) < _BEYOND else text
+    return text + b".0" if text.lstrip(b"-").isdigit() and not INT_MIN <= int(text) <= INT_MAX else text
 
 
 def shallow(body: bytes) -> bytes:

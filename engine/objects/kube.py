@@ -1,13 +1,12 @@
 """A Kubernetes object, and the names that it goes by."""
 
-import re
 import sys
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
 from tidelog.engine.objects.depth import bounded, is_deep
-from tidelog.events.canonical import NotCanonicalError, encode
+from tidelog.events.canonical import INT_MAX, INT_MIN, NotCanonicalError, encode, long_integer
 from tidelog.events.names import ObjectKey
 
 KubeObject: TypeAlias = dict[str, Any]
@@ -17,8 +16,6 @@ KubeValue: TypeAlias = Any
 
 RBAC = "rbac.authorization.k8s.io"
 # The only names in which Kubernetes allows a colon; an inventory has two underscores in its place.
-_BEYOND: Final = 2**63
-_long_integer = re.compile(rb"[:,\[]-?[1-9][0-9]{18}").search
 _with_colons = frozenset({"ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"})
 
 
@@ -113,7 +110,7 @@ def canonical_bytes(obj: KubeObject) -> bytes:
 def object_in(data: bytes) -> KubeObject:
     """The object in a body: what `canonical_bytes` made of one, with its floats."""
     found: KubeObject = msgspec.json.decode(data)
-    return _with_doubles(found) if _long_integer(data) else found
+    return _with_doubles(found) if long_integer(data) else found
 
 
 def _with_doubles(value: KubeValue) -> KubeValue:
@@ -122,6 +119,6 @@ def _with_doubles(value: KubeValue) -> KubeValue:
         return {name: _with_doubles(held) for name, held in value.items()}
     if isinstance(value, list):
         return [_with_doubles(held) for held in value]
-    if isinstance(value, int) and not -_BEYOND <= value < _BEYOND and abs(value) <= sys.float_info.max:
+    if isinstance(value, int) and not INT_MIN <= value <= INT_MAX and abs(value) <= sys.float_info.max:
         return float(value)
     return value

@@ -5,11 +5,12 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from tests.e2e.world import Place, World
+from tests.e2e.world import Place, Running, World
 from tests.servers.embedded_servers import EmbeddedServers
 from tests.servers.kubernetes_servers import OwnServers
 from tidelog.engine.cluster.real import RealCluster, open_cluster
 from tidelog.engine.objects.kube import KubeObject
+from tidelog.events.vocabulary import DriftDetected
 
 MASTERS = ("system:masters",)
 AUDIENCE = "https://kubernetes.default.svc"
@@ -52,6 +53,14 @@ async def grant(place: Place, name: str, who: KubeObject) -> None:
     metadata = {"name": f"{place.namespace}-{name}", "namespace": ""}
     binding = {"apiVersion": f"{group}/v1", "kind": "ClusterRoleBinding", "metadata": metadata}
     await place.apply(binding | {"subjects": [who], "roleRef": role})
+
+
+async def drift_is_put_right(other: Other, running: Running, alias: str, n: str) -> None:
+    """Somebody changes ConfigMap `a` there: a watch there sees it, and it is as it was, with this `n`."""
+    seen = len(running.recorded)
+    await other.patch("v1", "ConfigMap", "a", {"data": {"n": "changed"}}, manager="mallory")
+    await running.until_event(DriftDetected, stream=f"{alias}/core/ConfigMap/{other.namespace}/a", after=seen)
+    await other.until_data("a", {"n": n})
 
 
 @asynccontextmanager

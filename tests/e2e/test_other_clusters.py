@@ -11,7 +11,7 @@ import anyio.to_thread
 import pytest
 
 from tests.e2e.command import daemon_with_door, tidelog
-from tests.e2e.other_clusters import THERE, Other, give, other_cluster
+from tests.e2e.other_clusters import THERE, Other, drift_is_put_right, give, other_cluster
 from tests.e2e.world import (
     KUSTOMIZE,
     Running,
@@ -74,11 +74,7 @@ async def test_a_kustomization_lives_in_another_cluster(world: World, real_other
         assert len(moved) == 1
         assert alias.startswith(f"{world.namespace}.")
         assert {one.cluster for one in running.events(ObjectApplied)} == {alias}  # type: ignore[attr-defined]
-        # Drift there is seen by a watch there, and put right.
-        seen = len(running.recorded)
-        await other.patch("v1", "ConfigMap", "a", {"data": {"n": "2"}}, manager="mallory")
-        await running.until_event(DriftDetected, stream=f"{alias}/core/ConfigMap/{world.namespace}/a", after=seen)
-        await other.until_data("a", {"n": "1"})
+        await drift_is_put_right(other, running, alias, "1")
         # A commit changes one, and lets go of the other.
         await world.push({"app/all.yaml": config_map("a", n="3")})
         await world.until_applied("app")

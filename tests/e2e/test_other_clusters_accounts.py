@@ -15,7 +15,7 @@ import anyio.to_thread
 import pytest
 
 from tests.e2e.command import tidelog
-from tests.e2e.other_clusters import AUDIENCE, Other, account, grant
+from tests.e2e.other_clusters import AUDIENCE, Other, account, drift_is_put_right, grant
 from tests.e2e.releases import HELM, Releases
 from tests.e2e.world import KUSTOMIZE, Running, World, condition, config_map, failed
 from tests.servers.kubernetes_servers import Authority, OwnServers, Servers
@@ -23,7 +23,7 @@ from tidelog.engine.cluster import credentials
 from tidelog.engine.cluster.port import Token
 from tidelog.engine.cluster.real import RealCluster
 from tidelog.engine.objects.kube import KubeObject
-from tidelog.events.vocabulary import DriftDetected, TargetMoved
+from tidelog.events.vocabulary import TargetMoved
 
 OPEN: dict[str, Any] = {"object_level_workload_identity": True}
 BY_CONFIG_MAP = {"configMapRef": {"name": "there"}}
@@ -121,10 +121,7 @@ async def test_a_cluster_that_trusts_this_ones_issuer_is_reached_as_a_service_ac
         assert alias.startswith(f"{world.namespace}.")
         so_far = len(given)
         # Who watches goes there by the same way.
-        seen = len(running.recorded)
-        await other.patch("v1", "ConfigMap", "a", {"data": {"n": "9"}}, manager="mallory")
-        await running.until_event(DriftDetected, stream=f"{alias}/core/ConfigMap/{world.namespace}/a", after=seen)
-        await other.until_data("a", {"n": "1"})
+        await drift_is_put_right(other, running, alias, "1")
         await world.push({"app/all.yaml": config_map("b", n="2")})
         await world.until_applied("app")
         assert (await other.data("a"), await other.data("b")) == (None, {"n": "2"})

@@ -85,7 +85,6 @@ class SourcePass:
         self._memory = engine.memory
         self._run = Run(engine.memory, declared.stream, trigger)
         self._driver = driver_of(engine, declared, self._run)
-        self._was_failing = self._run.standing.ready == "False"
 
     async def reconcile(self) -> float | None:
         """The pass."""
@@ -174,7 +173,6 @@ class SourcePass:
                 )
             ]
         )
-        self._was_failing = False  # what is new is told as such
         if is_told(self._declared.spec):
             news = self._driver.news(fetched)
             self._engine.notices.fetched(self._declared, fetched, news.reason, news.message)
@@ -216,6 +214,7 @@ class SourcePass:
 
     async def _end(self, head: Head | None, message: str = "") -> float | None:
         standing, token = self._run.standing, self._declared.requested_at
+        recovers = standing.ready == "False" and not self._run.records  # what is new is told as such
         looked_at = None if head is None else self._driver.looked_at(head)
         news = (
             self._run.records > 0
@@ -234,14 +233,15 @@ class SourcePass:
                 source=None if looked_at == standing.source else looked_at,
             )
             await self._run.record([event])
-        self._tell_of_recovery()
+        if recovers:
+            self._tell_of_recovery()
         self._engine.inputs.end(self._stream)
         self._wake_who_waited_for_the_first_answer()
         return self._engine.jittered(self._interval_s) if is_told(self._declared.spec) else None
 
     def _tell_of_recovery(self) -> None:
         spec, row = self._declared.spec, self._memory.desired.get(self._stream)
-        if not self._was_failing or not is_told(spec) or isinstance(spec, ExternalArtifactSpec):
+        if not is_told(spec) or isinstance(spec, ExternalArtifactSpec):
             return
         if row is not None and row.revision is not None and row.artifact is not None:
             reason, message = stored(spec, row.revision, self._run.standing.chart)
